@@ -1,0 +1,1 @@
+"""The ten networks that EAL-ICNet is compared to, one file each."""

@@ -1,0 +1,285 @@
+"""Which networks there are: one lazy table from a name to its class, paper, size rule and expected cost.
+
+Importing this file imports no torch: a plan, ``list`` and ``--help`` answer at once, also on a login node without a GPU.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ENTRY_POINT_GROUP = "eal_icnet_benchmark.models"
+GROUPS = ("all", "lightweight", "ic")
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """What the harness knows of a network before it is built.
+
+    Attributes:
+        name: how users call it; ``parent.variant`` for a variant.
+        target: ``"module:Class"`` or ``"path/to/file.py:Class"``; called as ``Class(in_channels=, classes=, **kwargs)``.
+        family: ``ours``, ``lightweight``, ``ic`` (IC segmentation practice) or ``user``.
+        display: the name shown in tables and plots.
+        paper: authors' short reference with its arXiv number or DOI.
+        params: expected trainable parameters at one input channel and one class; ``None`` for a user's network.
+        gmacs_512: expected 1e9 multiply-accumulates at 512x512 (convolution, linear, matmul; batch 1).
+        gmacs_1024: the same at 1024x1024, given where it is not four times the figure at 512x512.
+        multiple: what an input's height and width must divide by.
+        kwargs: further constructor arguments, which is what makes a variant.
+        version: raised by hand when a change alters the network's results, so that old records become stale.
+    """
+
+    name: str
+    target: str
+    family: str
+    display: str
+    paper: str
+    params: int | None
+    gmacs_512: float | None
+    multiple: int
+    gmacs_1024: float | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    version: int = 1
+
+    def gmacs(self, height: int, width: int) -> float | None:
+        """Estimate 1e9 MACs at a size from the expected figures; exact at 512x512 and 1024x1024 only."""
+        if self.gmacs_512 is None:
+            return None
+        area = height * width / 512**2
+        # cost = a·area + b·area²: the second term is attention, whose cost grows with the square of the tokens.
+        quadratic = 0.0 if self.gmacs_1024 is None else (self.gmacs_1024 - 4 * self.gmacs_512) / 12
+        return (self.gmacs_512 - quadratic) * area + quadratic * area**2
+
+    def load(self) -> type[nn.Module]:
+        """Import the network's module and return its class.
+
+        Raises:
+            UserError: the module or the class cannot be had; names the target.
+        """
+        module_name, _, class_name = self.target.rpartition(":")
+        try:
+            module = _load_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
+            found: type[nn.Module] = getattr(module, class_name)
+        except (ImportError, AttributeError, SyntaxError, OSError) as error:
+            raise UserError(
+                f"model {self.name!r}: cannot load {self.target!r} ({type(error).__name__}: {error}); "
+                "expected 'module:Class' or 'path/to/file.py:Class'"
+            ) from error
+        return found
+
+    def build(self, in_channels: int = 1, classes: int = 1) -> nn.Module:
+        """Construct the network with torch's current random state."""
+        return self.load()(in_channels=in_channels, classes=classes, **self.kwargs)
+
+
+def _table(*entries: ModelEntry) -> dict[str, ModelEntry]:
+    table: dict[str, ModelEntry] = {}
+    for entry in entries:
+        if entry.name in table:
+            raise ValueError(f"model {entry.name!r} is registered twice: {table[entry.name].target} and {entry.target}")
+        table[entry.name] = entry
+    return table
+
+
+def _variants(parent: ModelEntry, **variants: tuple[str, int | None, float | None, dict[str, Any]]) -> list[ModelEntry]:
+    """Entries ``parent.variant`` from (what it is, parameters, GMAC at 512x512, constructor arguments)."""
+    return [
+        replace(
+            parent,
+            name=f"{parent.name}.{name}",
+            display=f"{parent.display} ({what})",
+            params=params,
+            gmacs_512=gmacs,
+            gmacs_1024=None,
+            kwargs=MappingProxyType(kwargs),
+        )
+        for name, (what, params, gmacs, kwargs) in variants.items()
+    ]
+
+
+_EAL = ModelEntry(
+    "eal_icnet", "models.eal_icnet:EALICNet", "ours", "EAL-ICNet", "EAL-ICNet (the method under test)",
+    802_698, 7.680, 8, gmacs_1024=59.71,
+)  # fmt: skip
+_HRNET = ModelEntry(
+    "hrnet", "baselines.hrnet:HRNet", "ic", "HRNet-W48", "Wang et al., TPAMI 2021, arXiv:1908.07919",
+    65_845_249, 93.15, 32,
+)  # fmt: skip
+_UNETPP = ModelEntry(
+    "unetpp", "baselines.unetpp:UNetPlusPlus", "ic", "EUNet++",
+    "Zhou et al., DLMIA 2018, arXiv:1807.10165; E-UNet++, doi:10.1002/cta.4485", 6_156_845, 22.03, 32,
+)  # fmt: skip
+
+# The order is that of tables: the method, the lightweight networks, the networks used on ICs.
+BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
+    _table(
+        _EAL,
+        *_variants(
+            _EAL,
+            no_tssa=("O-TSSA", None, None, {"tssa": False}),
+            no_pam=("O-PMA", None, None, {"pam": False}),
+            no_dilation=("O-DC", None, None, {"dilations_1": (1, 1, 1), "dilations_2": (1, 1, 1, 1, 1, 1)}),
+            no_dab1=("R-DAB1", None, None, {"dilations_1": ()}),
+            no_dab2=("R-DAB2", None, None, {"dilations_2": ()}),
+            dilations_1_3_5=("d=1,3,5", None, None, {"dilations_2": (1, 1, 3, 3, 5, 5)}),
+            dilations_2_4_6=("d=2,4,6", None, None, {"dilations_2": (2, 2, 4, 4, 6, 6)}),
+            dilations_1_2_3=("d=1,2,3", None, None, {"dilations_2": (1, 1, 2, 2, 3, 3)}),
+        ),
+        ModelEntry(
+            "irdpnet", "baselines.irdpnet:IRDPNet", "lightweight", "IRDPNet",
+            "IRDPNet, IEEE TAI 2023, doi:10.1109/TAI.2023.3341976", 1_063_149, 5.737, 8,
+        ),
+        ModelEntry(
+            "edanet", "baselines.edanet:EDANet", "lightweight", "EDANet",
+            "Lo et al., MMAsia 2019, arXiv:1809.06323", 681_171, 4.370, 8,
+        ),
+        ModelEntry(
+            "contextnet", "baselines.contextnet:ContextNet", "lightweight", "ContextNet",
+            "Poudel et al., BMVC 2018, arXiv:1805.04554", 873_089, 0.791, 4,
+        ),
+        ModelEntry(
+            "esnet", "baselines.esnet:ESNet", "lightweight", "ESNet",
+            "Wang et al., PRCV 2019, arXiv:1906.09826", 1_657_687, 11.94, 8,
+        ),
+        ModelEntry(
+            "letnet", "baselines.letnet:LETNet", "lightweight", "LETNet",
+            "Xu et al., IEEE T-ITS 2023, arXiv:2302.10484", 949_808, 6.678, 16, gmacs_1024=27.62,
+        ),
+        ModelEntry(
+            "fcn", "baselines.fcn:FCN", "ic", "FCN",
+            "Long et al., CVPR 2015, arXiv:1411.4038", 18_642_561, 85.3, 32,
+        ),
+        ModelEntry(
+            "unet", "baselines.unet:UNet", "ic", "UNet",
+            "Ronneberger et al., MICCAI 2015, arXiv:1505.04597", 13_394_177, 123.38, 16,
+        ),
+        _HRNET,
+        *_variants(
+            _HRNET,
+            w18=("W18", 9_635_089, 18.27, {"width": "w18"}),
+            w18_small_v2=("W18 small v2", 3_933_549, None, {"width": "w18_small_v2"}),
+        ),
+        ModelEntry(
+            "manet", "baselines.manet:MAnet", "ic", "MAnet",
+            "Fan et al., IEEE Access 2020, doi:10.1109/ACCESS.2020.3025372", 8_679_621, 11.32, 32, gmacs_1024=45.57,
+        ),
+        _UNETPP,
+        *_variants(_UNETPP, b7=("EfficientNet-B7", 66_518_881, None, {"encoder": "efficientnet-b7"})),
+    )
+)  # fmt: skip
+
+
+def models() -> dict[str, ModelEntry]:
+    """Return every registered network: the built-in ones, then those of installed packages' entry points.
+
+    A package joins with an entry point of the group ``eal_icnet_benchmark.models``, ``name = "module:Class"``.
+
+    Raises:
+        UserError: an entry point uses a name that is taken.
+    """
+    table = dict(BUILTIN)
+    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in table or point.name in GROUPS:
+            raise UserError(
+                f"entry point {point.name!r} = {point.value!r}: the name is taken; rename it in that package's metadata"
+            )
+        table[point.name] = _user_entry(point.name, point.value)
+    return table
+
+
+def select(patterns: str | Iterable[str]) -> list[ModelEntry]:
+    """Resolve what ``--models`` was given, in table order without repetitions.
+
+    Args:
+        patterns: comma-separated names, groups (``all``, ``lightweight``, ``ic``), wildcards (``unet*``,
+            ``eal_icnet*``) or ``path/to/file.py:Class``.
+
+    Raises:
+        UserError: a pattern matches nothing; suggests the nearest name.
+    """
+    wanted = patterns.split(",") if isinstance(patterns, str) else list(patterns)
+    wanted = [pattern.strip() for pattern in wanted if pattern.strip()]
+    table = models()
+    if not wanted:
+        raise UserError(f"--models is empty; expected names out of {', '.join(_names(table))} or a group")
+    chosen: dict[str, ModelEntry] = {}
+    for pattern in wanted:
+        for entry in _resolve(pattern, table):
+            other = chosen.setdefault(entry.name, entry)
+            if other.target != entry.target:
+                raise UserError(
+                    f"--models: {other.target!r} and {entry.target!r} are both called {entry.name!r}; rename one of the classes"
+                )
+    order = {name: index for index, name in enumerate(table)}
+    return sorted(chosen.values(), key=lambda entry: order.get(entry.name, len(order)))
+
+
+def _resolve(pattern: str, table: Mapping[str, ModelEntry]) -> list[ModelEntry]:
+    if ".py:" in pattern:
+        path, _, class_name = pattern.rpartition(":")
+        entry = _user_entry(class_name.lower(), pattern)
+        if entry.name in table or entry.name in GROUPS:
+            raise UserError(f"--models {pattern!r}: the name {entry.name!r} is taken; rename the class")
+        if not Path(path).is_file():
+            raise UserError(f"--models {pattern!r}: no file {path!r}; expected path/to/file.py:Class")
+        return [entry]
+    plain = {name: entry for name, entry in table.items() if "." not in name}
+    if pattern == "all":
+        return [entry for entry in plain.values() if entry.family != "user"]
+    if pattern in GROUPS:
+        return [entry for entry in plain.values() if entry.family == pattern]
+    if pattern in table:
+        return [table[pattern]]
+    matches = [table[name] for name in fnmatch.filter(table, pattern)]
+    if not matches:
+        raise UserError(
+            f"unknown model {pattern!r}{did_you_mean(pattern, [*table, *GROUPS])} "
+            f"Known: {', '.join(_names(table))}; groups: {', '.join(GROUPS)}; see `benchmark list models`"
+        )
+    return matches
+
+
+def _names(table: Mapping[str, ModelEntry]) -> list[str]:
+    return [name for name in table if "." not in name]
+
+
+def _user_entry(name: str, target: str) -> ModelEntry:
+    return ModelEntry(name, target, "user", name, f"user's own ({Path(target).name})", None, None, 1)
+
+
+def source_hash(entry: ModelEntry) -> str | None:
+    """Return the content hash of a network file named by path, so that editing the file makes its records stale."""
+    path = entry.target.rpartition(":")[0]
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path.endswith(".py") else None
+
+
+def _load_file(path: Path) -> ModuleType:
+    name = f"_benchmark_user_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,0 +1,1 @@
+"""EAL-ICNet, the method under test, and the layers that it shares with its baselines."""

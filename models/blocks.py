@@ -1,0 +1,105 @@
+"""Layers shared by the networks of the DABNet and ENet line; BP and CBP are the short names used in their files."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Size = int | tuple[int, int]
+
+
+def check_input(x: Tensor, in_channels: int, multiple: int) -> None:
+    """Refuse an input that the network cannot take, naming the size to pad to.
+
+    Args:
+        x: images, expected ``(N, in_channels, H, W)`` with H and W divisible by ``multiple``.
+        in_channels: the channels that the network was built for.
+        multiple: what height and width must divide by.
+
+    Raises:
+        ValueError: for another number of dimensions or channels, or a size that does not divide.
+    """
+    if x.ndim != 4 or x.shape[1] != in_channels:
+        raise ValueError(f"expected an input of shape (N, {in_channels}, H, W), found {tuple(x.shape)}")
+    height, width = x.shape[-2:]
+    if height % multiple or width % multiple or not height or not width:
+        pad_to = tuple(max(-(-side // multiple), 1) * multiple for side in (height, width))
+        raise ValueError(
+            f"height and width must be multiples of {multiple}, found {height}x{width}: pad to {pad_to[0]}x{pad_to[1]}"
+        )
+
+
+class BNPReLU(nn.Sequential):
+    """BatchNorm with eps 1e-3, then a PReLU with one slope per channel, initially 0.25 (``BP``)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.BatchNorm2d(channels, eps=1e-3), nn.PReLU(channels))
+
+
+class ConvBNPReLU(nn.Sequential):
+    """Convolution without bias, then :class:`BNPReLU` (``CBP``). ``padding=None`` keeps the size at stride 1."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        *,
+        stride: Size = 1,
+        dilation: Size = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                same_padding(kernel_size, dilation),
+                dilation,
+                groups,
+                bias=False,
+            ),
+            BNPReLU(out_channels),
+        )
+
+
+def same_padding(kernel_size: Size, dilation: Size = 1) -> tuple[int, int]:
+    """Return the padding that keeps a map's size at stride 1, ``dilation * (kernel_size - 1) / 2`` per axis."""
+    kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+    spread = dilation if isinstance(dilation, tuple) else (dilation, dilation)
+    return spread[0] * (kernel[0] - 1) // 2, spread[1] * (kernel[1] - 1) // 2
+
+
+class DownsampleConcat(nn.Module):
+    """Halve a map by a 3x3 convolution of stride 2 beside a 2x2 max pooling, concatenated (ENet's initial block).
+
+    Where the pooled input would not leave a channel for the convolution (``in_channels >= out_channels``), the
+    convolution alone makes all output channels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
+        super().__init__()
+        self.pooled = in_channels < out_channels
+        width = out_channels - in_channels if self.pooled else out_channels
+        self.conv = nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, in, H, W)`` to ``(N, out, H/2, W/2)``, the convolution's channels first."""
+        out: Tensor = self.conv(x)
+        return torch.cat([out, F.max_pool2d(x, 2)], dim=1) if self.pooled else out
+
+
+def image_pyramid(image: Tensor, levels: int) -> list[Tensor]:
+    """Return the image at 1/2, 1/4, ... by repeated 3x3 average pooling of stride 2, padding counted in the mean."""
+    pyramid = []
+    for _ in range(levels):
+        image = F.avg_pool2d(image, 3, stride=2, padding=1)
+        pyramid.append(image)
+    return pyramid
+
+
+def resize_to(logits: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
+    """Resize a map bilinearly to ``size`` (H, W)."""
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners)

@@ -1,0 +1,29 @@
+"""What every test shares: one thread for the small networks, and no GPU test without a GPU."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Two OpenMP threads beside another busy process slow a small network a hundredfold."""
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("-m"):
+        skip_slow = pytest.mark.skip(reason="slow: run with `pytest -m slow`")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip_slow)
+    if not torch.cuda.is_available():
+        skip_gpu = pytest.mark.skip(reason="needs a CUDA device, and torch sees none here")
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(skip_gpu)

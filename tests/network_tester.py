@@ -1,0 +1,131 @@
+"""The one tester that every network subclasses: ``class TestUNet(NetworkTester): name = "unet"``."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark import registry
+from benchmark.registry import ModelEntry
+
+
+class NetworkTester:
+    """Properties that hold for all networks; ``name`` is the registry's."""
+
+    name: str
+    #: Smallest side that the tests use, in multiples of the network's size rule.
+    least_multiple = 2
+
+    @property
+    def entry(self) -> ModelEntry:
+        return registry.models()[self.name]
+
+    def build(self, seed: int = 0, **kwargs: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return self.prepare(self.entry.build(**kwargs))
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Move a network away from special initial values that would hide mistakes."""
+        return network
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """Two sizes that are not square and do not have the same orientation."""
+        side = self.entry.multiple * max(self.least_multiple, -(-64 // self.entry.multiple))
+        return [(side, side + self.entry.multiple), (side + 2 * self.entry.multiple, side)]
+
+    def image(self, channels: int = 1, batch: int = 2) -> Tensor:
+        height, width = self.sizes()[0]
+        return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(1))
+
+    def test_parameter_count_is_the_expected_one(self) -> None:
+        with torch.device("meta"):
+            network = self.entry.build()
+        assert sum(p.numel() for p in network.parameters() if p.requires_grad) == self.entry.params
+
+    def test_the_size_rule_is_the_registry_s(self) -> None:
+        assert self.entry.load().size_multiple == self.entry.multiple  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize(("in_channels", "classes"), [(1, 1), (3, 2)])
+    def test_logits_have_the_input_s_size(self, in_channels: int, classes: int) -> None:
+        network = self.build(in_channels=in_channels, classes=classes).eval()
+        for height, width in self.sizes():
+            with torch.inference_mode():
+                logits = network(torch.rand(2, in_channels, height, width))
+            assert logits.shape == (2, classes, height, width)
+            assert logits.dtype == torch.float32
+            assert torch.isfinite(logits).all()
+
+    def test_a_gradient_reaches_every_parameter(self) -> None:
+        network = self.build().train()
+        network(self.image()).square().mean().backward()
+        dead = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert dead == []
+
+    def test_training_step_changes_the_logits(self) -> None:
+        network = self.build().train()
+        optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+        image = self.image()
+        network.eval()
+        before = network(image).detach()
+        network.train()
+        network(image).mean().backward()
+        optimizer.step()
+        network.eval()
+        assert not torch.equal(before, network(image))
+
+    def test_eval_mode_is_repeatable_and_treats_images_apart(self) -> None:
+        network = self.build().eval()
+        image = self.image()
+        with torch.inference_mode():
+            both = network(image)
+            assert torch.equal(both, network(image))
+            alone = torch.cat([network(image[:1]), network(image[1:])])
+        torch.testing.assert_close(both, alone, atol=1e-4, rtol=1e-4)
+
+    def test_a_batch_of_one_trains(self) -> None:
+        network = self.build().train()
+        logits = network(self.image(batch=1))
+        logits.mean().backward()
+        assert torch.isfinite(logits).all()
+
+    def test_a_bad_size_is_refused_with_the_size_to_pad_to(self) -> None:
+        network = self.build().eval()
+        height, width = self.sizes()[0]
+        bad = torch.rand(1, 1, height - 1, width)
+        with pytest.raises(ValueError, match=re.escape(f"pad to {height}x{width}")):
+            network(bad)
+
+    def test_bad_channels_are_refused(self) -> None:
+        network = self.build(in_channels=3).eval()
+        with pytest.raises(ValueError, match=r"expected an input of shape \(N, 3, H, W\), found"):
+            network(self.image(channels=1))
+
+    def test_the_same_seed_gives_the_same_weights(self) -> None:
+        first, again, other = (self.build(seed=seed).state_dict() for seed in (3, 3, 4))
+        assert all(torch.equal(first[key], again[key]) for key in first)
+        assert not all(torch.equal(first[key], other[key]) for key in first)
+
+    def test_state_dict_round_trip(self) -> None:
+        trained, fresh = self.build(seed=0).eval(), self.build(seed=1).eval()
+        fresh.load_state_dict(trained.state_dict(), strict=True)
+        with torch.inference_mode():
+            assert torch.equal(trained(self.image()), fresh(self.image()))
+
+    def test_it_can_be_exported(self) -> None:
+        network = self.build().eval()
+        image = self.image()
+        exported = torch.export.export(network, (image,)).module()
+        with torch.inference_mode():
+            torch.testing.assert_close(exported(image), network(image), atol=1e-4, rtol=1e-4)
+
+    @pytest.mark.gpu
+    def test_a_gpu_gives_the_cpu_s_logits(self) -> None:
+        network = self.build().eval()
+        image = self.image()
+        with torch.inference_mode():
+            expected = network(image)
+            found = network.cuda()(image.cuda()).cpu()
+        torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)

@@ -1,0 +1,294 @@
+"""Protocols: every setting that can change a number, as one frozen validated object."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmark.errors import UserError, did_you_mean
+
+PRESETS = ("paper", "strict", "quick")
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that refuses unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Split(Settings):
+    """How a dataset's images are divided; a dataset that ships train/val/test folders keeps its own division."""
+
+    unit: Literal["image", "group"] = Field(description="what is drawn: single images, or all images of a source frame")
+    validation: Share = Field(0.1, description="share of the units for validation")
+    test: Share = Field(0.1, description="share of the units for the test")
+    counts: tuple[int, int, int] | None = Field(
+        None, description="exact numbers of train, validation and test images instead of shares"
+    )
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("split.validation + split.test must leave images to train on (sum below 1)")
+        if self.counts is not None and (min(self.counts) < 0 or self.counts[0] < 1):
+            raise ValueError(f"split.counts needs at least one training image and no negative number, found {self.counts}")
+        return self
+
+
+class Input(Settings):
+    """What a network is given."""
+
+    size: int = Field(512, ge=8, description="height and width of a network's input, pixels")
+    size_by_dataset: dict[str, int] = Field({}, description="exceptions to `size`, by dataset")
+    tile: int | None = Field(
+        None, ge=8, description="side of the tiles that packs hold; larger than the input, each step takes a random crop"
+    )
+    channels: Literal[1, 3] = Field(1, description="1: gray (RGB by luma); 3: RGB")
+
+    def size_for(self, dataset: str) -> int:
+        """Return the input's side for a dataset; a stand-in follows the dataset it stands in for."""
+        return self.size_by_dataset.get(dataset.removesuffix("-syn"), self.size)
+
+    def tile_for(self, dataset: str) -> int:
+        """Return the side of the tiles that a dataset's images are cut into."""
+        return max(self.tile or 0, self.size_for(dataset))
+
+
+class Training(Settings):
+    """Optimisation."""
+
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to 0 at the last step")
+    batch: int = Field(1, ge=1, description="images per optimiser step")
+    micro_batch: int | None = Field(None, ge=1, description="images per forward; gradients accumulate up to `batch`")
+    micro_batch_by_dataset: dict[str, int] = {}
+    epochs: int = Field(30, ge=1, description="passes over the training images, at most")
+    steps: int | None = Field(None, ge=1, description="exact number of optimiser steps instead of epochs")
+    validate_every: int | None = Field(None, ge=1, description="steps between validations; otherwise once per epoch")
+    patience: int | None = Field(None, ge=1, description="validations without improvement before an early stop")
+    min_delta: float = Field(1e-7, ge=0, description="the least fall of the validation loss that counts")
+    augmentation: Literal["none", "flips_turns"] = "none"
+    mixed_precision: Literal["off", "bfloat16"] = Field("off", description="on a GPU; a CPU always computes in float32")
+    norm_reestimation_batches: int = Field(
+        0, ge=0, description="training batches that BatchNorm statistics are averaged over before each validation"
+    )
+    encoder_weights: Literal["imagenet"] | None = Field(None, description="download pretrained encoders (needs a network)")
+
+    def micro_batch_for(self, dataset: str) -> int:
+        """Return the images per forward for a dataset."""
+        chosen = self.micro_batch_by_dataset.get(dataset.removesuffix("-syn"), self.micro_batch)
+        return min(chosen or self.batch, self.batch)
+
+
+class Loss(Settings):
+    """Weighted binary cross-entropy on logits plus soft Dice over the batch."""
+
+    bce: float = Field(0.5, ge=0)
+    dice: float = Field(0.5, ge=0)
+    epsilon: float = Field(1e-6, gt=0)
+
+
+class Evaluation(Settings):
+    """How test predictions become counts."""
+
+    batch: int = Field(1, ge=1)
+    threshold: float = Field(0.5, gt=0, lt=1, description="of the foreground's probability")
+    border_px: int = Field(35, ge=0, description="band in which the electrical metrics forgive")
+    min_area_px: int = Field(35, ge=1, description="smaller predicted components are not conductors")
+
+
+class Data(Settings):
+    """Which masks are used, and how large a stand-in is."""
+
+    hy5syn_target: Literal["metal", "track", "via"] = "metal"
+    standin_images: int = Field(400, ge=3)
+    standin_images_by_dataset: dict[str, int] = {}
+
+    def standin_count(self, dataset: str) -> int:
+        """Return how many images (frames for hy5syn) a dataset's stand-in has."""
+        return self.standin_images_by_dataset.get(dataset.removesuffix("-syn"), self.standin_images)
+
+
+class Report(Settings):
+    """How records become tables; changes no record."""
+
+    reduction: Literal["image", "pooled"] = Field("image", description="mean of per-image values, or ratio of sums")
+
+
+class Protocol(Settings):
+    """All settings of a study.
+
+    ``name``, ``repeats`` and ``report`` change no single run and are left out of its key: a fourth repeat or another
+    reduction leaves three finished ones valid.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(0, ge=0, description="the base seed that every random draw derives from")
+    repeats: int = Field(3, ge=1)
+    deterministic: bool = Field(False, description="deterministic kernels on the GPU, at a cost; a CPU always is")
+    split: Split
+    input: Input = Input()  # type: ignore[call-arg]  # pydantic fills the defaults
+    training: Training = Training()  # type: ignore[call-arg]
+    loss: Loss = Loss()  # type: ignore[call-arg]
+    evaluation: Evaluation = Evaluation()  # type: ignore[call-arg]
+    data: Data = Data()  # type: ignore[call-arg]
+    report: Report = Report()  # type: ignore[call-arg]
+
+    def digest(self) -> str:
+        """Return a hash of every setting that can change a run's numbers."""
+        fields = self.model_dump(mode="json", exclude={"name", "repeats", "report"})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_toml(self) -> str:
+        """Return the settings as TOML; unset optional fields are left out, since TOML has no null."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def load(source: str | Path, overrides: Iterable[str] = ()) -> Protocol:
+    """Return a preset by name, or a protocol file by path, with ``path=value`` overrides applied.
+
+    Args:
+        source: ``paper``, ``strict``, ``quick`` or the path of a TOML file.
+        overrides: what ``--set`` was given, such as ``training.lr=5e-4`` or ``split.counts=[40,4,4]``.
+
+    Raises:
+        UserError: unknown preset, unreadable file, unknown or ill-typed field (with the nearest valid one).
+    """
+    name = str(source)
+    if name in PRESETS:
+        text, where = resources.files("benchmark").joinpath(f"presets/{name}.toml").read_text("utf-8"), f"preset {name!r}"
+    elif Path(source).is_file():
+        where = f"protocol {name!r}"
+        try:
+            text = Path(source).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{where}: cannot be read ({error}); expected a TOML text file") from error
+    else:
+        raise UserError(f"unknown protocol {name!r}{did_you_mean(name, PRESETS)} Known: {', '.join(PRESETS)}, or a .toml file")
+    try:
+        fields = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{where}: not valid TOML ({error})") from error
+    for override in overrides:
+        _apply(fields, override)
+    try:
+        return Protocol.model_validate(fields)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_explain(error)}") from error
+
+
+def differences(old: Protocol, new: Protocol) -> list[str]:
+    """Return ``path: old -> new`` for every setting that differs and can change a run's numbers."""
+    left, right = (_flat(p.model_dump(mode="json", exclude={"name", "repeats", "report"})) for p in (old, new))
+    return [f"{path}: {left.get(path)!r} -> {right.get(path)!r}" for path in sorted(left | right) if left.get(path) != right.get(path)]
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _apply(fields: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    if not separator or not path.strip():
+        raise UserError(f"--set {override!r}: expected path=value, such as training.lr=5e-4")
+    keys = path.strip().split(".")
+    model: type[BaseModel] | None = Protocol
+    target = fields
+    for depth, key in enumerate(keys):
+        if model is not None and key not in model.model_fields:
+            valid = [path for path in _paths(Protocol) if path.count(".") >= depth]
+            raise UserError(
+                f"--set {override!r}: no field {'.'.join(keys[: depth + 1])!r}{did_you_mean('.'.join(keys), valid)} "
+                "See `benchmark list protocols -v` for all fields"
+            )
+        if depth == len(keys) - 1:
+            if model is not None and _submodel(model.model_fields[key].annotation) is not None:
+                raise UserError(f"--set {override!r}: {path!r} is a group; expected one of its fields, such as {_paths(Protocol, path)[0]}")
+            if text.strip().lower() in ("none", "null"):
+                target.pop(key, None)
+                if model is not None and model.model_fields[key].default is not None:
+                    raise UserError(f"--set {override!r}: {path!r} cannot be unset")
+            else:
+                target[key] = _value(text)
+        else:
+            model = _submodel(model.model_fields[key].annotation) if model is not None else None
+            target = target.setdefault(key, {})
+            if not isinstance(target, dict):
+                raise UserError(f"--set {override!r}: {'.'.join(keys[: depth + 1])!r} is a single value and has no fields")
+
+
+def _value(text: str) -> Any:
+    """Read a value as TOML would; what is no TOML is a plain string, so quotes are not needed on the command line."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _submodel(annotation: Any) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _paths(model: type[BaseModel], below: str = "") -> list[str]:
+    """Return the dotted paths of all settings, or of those below one group."""
+    paths: list[str] = []
+    for name, info in model.model_fields.items():
+        sub = _submodel(info.annotation)
+        paths += [f"{name}.{path}" for path in _paths(sub)] if sub else [name]
+    return [path for path in paths if path.startswith(f"{below}.")] if below else paths
+
+
+def describe(protocol: Protocol) -> list[tuple[str, str, str]]:
+    """Return (path, value, type and meaning) of every setting, for ``list protocols -v``."""
+    rows = []
+    for path in _paths(Protocol):
+        model: type[BaseModel] = Protocol
+        value: Any = protocol
+        for key in path.split("."):
+            info = model.model_fields[key]
+            value = getattr(value, key)
+            model = _submodel(info.annotation) or model
+        rows.append((path, "none" if value is None else str(value), " - ".join(filter(None, [_type_name(info.annotation), info.description]))))
+    return rows
+
+
+def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "|".join(str(choice) for choice in get_args(annotation))
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join(_type_name(choice) for choice in get_args(annotation))
+    if annotation is NoneType:
+        return "none"
+    return annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation).replace("typing.", "")
+
+
+def _explain(error: ValidationError) -> str:
+    """Say per problem which field, what was found and what was expected."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"no field {path!r}{did_you_mean(path, _paths(Protocol))}")
+        else:
+            found = "" if isinstance(problem["input"], Mapping) else f", found {problem['input']!r}"
+            lines.append(f"{path or 'protocol'}: {problem['msg'].removeprefix('Value error, ')}{found}")
+    return "; ".join(lines)

@@ -1,6 +1,6 @@
 """Which networks there are: one lazy table from a name to its class, paper, size rule and expected cost.
 
-Importing this file imports no torch: a plan, ``list`` and ``--help`` answer at once, also on a login node without a GPU.
+Importing this file imports no torch: a plan and ``list`` answer at once, also on a login node without a GPU.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ModelEntry:
 
     Attributes:
         name: how users call it; ``parent.variant`` for a variant.
-        target: ``"module:Class"`` or ``"path/to/file.py:Class"``; called as ``Class(in_channels=, classes=, **kwargs)``.
+        target: ``"module:Class"`` or ``"path/to/file.py:Class"``; takes ``in_channels``, ``classes``, ``kwargs``.
         family: ``ours``, ``lightweight``, ``ic`` (IC segmentation practice) or ``user``.
         display: the name shown in tables and plots.
         paper: authors' short reference with its arXiv number or DOI.
@@ -53,7 +53,7 @@ class ModelEntry:
     gmacs_512: float | None
     multiple: int
     gmacs_1024: float | None = None
-    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
     version: int = 1
 
     def gmacs(self, height: int, width: int) -> float | None:
@@ -73,7 +73,8 @@ class ModelEntry:
         """
         module_name, _, class_name = self.target.rpartition(":")
         try:
-            module = _load_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
+            named_file = module_name.endswith(".py")
+            module = _load_file(Path(module_name)) if named_file else importlib.import_module(module_name)
             found: type[nn.Module] = getattr(module, class_name)
         except (ImportError, AttributeError, SyntaxError, OSError) as error:
             raise UserError(
@@ -82,9 +83,9 @@ class ModelEntry:
             ) from error
         return found
 
-    def build(self, in_channels: int = 1, classes: int = 1) -> nn.Module:
-        """Construct the network with torch's current random state."""
-        return self.load()(in_channels=in_channels, classes=classes, **self.kwargs)
+    def build(self, in_channels: int = 1, classes: int = 1, **kwargs: Any) -> nn.Module:
+        """Construct the network with torch's current random state; further arguments go to its constructor."""
+        return self.load()(in_channels=in_channels, classes=classes, **self.kwargs, **kwargs)
 
 
 def _table(*entries: ModelEntry) -> dict[str, ModelEntry]:
@@ -106,7 +107,7 @@ def _variants(parent: ModelEntry, **variants: tuple[str, int | None, float | Non
             params=params,
             gmacs_512=gmacs,
             gmacs_1024=None,
-            kwargs=MappingProxyType(kwargs),
+            kwargs=kwargs,
         )
         for name, (what, params, gmacs, kwargs) in variants.items()
     ]
@@ -142,11 +143,11 @@ BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
         ),
         ModelEntry(
             "irdpnet", "baselines.irdpnet:IRDPNet", "lightweight", "IRDPNet",
-            "IRDPNet, IEEE TAI 2023, doi:10.1109/TAI.2023.3341976", 1_063_149, 5.737, 8,
+            "IRDPNet, IEEE TAI 2023, doi:10.1109/TAI.2023.3341976", 1_063_149, 5.737, 4,
         ),
         ModelEntry(
             "edanet", "baselines.edanet:EDANet", "lightweight", "EDANet",
-            "Lo et al., MMAsia 2019, arXiv:1809.06323", 681_171, 4.370, 8,
+            "Lo et al., MMAsia 2019, arXiv:1809.06323", 681_171, 4.370, 4,
         ),
         ModelEntry(
             "contextnet", "baselines.contextnet:ContextNet", "lightweight", "ContextNet",
@@ -172,14 +173,14 @@ BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
         *_variants(
             _HRNET,
             w18=("W18", 9_635_089, 18.27, {"width": "w18"}),
-            w18_small_v2=("W18 small v2", 3_933_549, None, {"width": "w18_small_v2"}),
+            w18_small_v2=("W18 small v2", 3_933_549, 9.452, {"width": "w18_small_v2"}),
         ),
         ModelEntry(
             "manet", "baselines.manet:MAnet", "ic", "MAnet",
             "Fan et al., IEEE Access 2020, doi:10.1109/ACCESS.2020.3025372", 8_679_621, 11.32, 32, gmacs_1024=45.57,
         ),
         _UNETPP,
-        *_variants(_UNETPP, b7=("EfficientNet-B7", 66_518_881, None, {"encoder": "efficientnet-b7"})),
+        *_variants(_UNETPP, b7=("EfficientNet-B7", 66_518_881, 74.47, {"encoder": "efficientnet-b7"})),
     )
 )  # fmt: skip
 
@@ -223,7 +224,8 @@ def select(patterns: str | Iterable[str]) -> list[ModelEntry]:
             other = chosen.setdefault(entry.name, entry)
             if other.target != entry.target:
                 raise UserError(
-                    f"--models: {other.target!r} and {entry.target!r} are both called {entry.name!r}; rename one of the classes"
+                    f"--models: {other.target!r} and {entry.target!r} are both called {entry.name!r}; "
+                    "rename one of the classes"
                 )
     order = {name: index for index, name in enumerate(table)}
     return sorted(chosen.values(), key=lambda entry: order.get(entry.name, len(order)))

@@ -38,7 +38,7 @@ class BNPReLU(nn.Sequential):
 
 
 class ConvBNPReLU(nn.Sequential):
-    """Convolution without bias, then :class:`BNPReLU` (``CBP``). ``padding=None`` keeps the size at stride 1."""
+    """Convolution without bias, then :class:`BNPReLU` (``CBP``)."""
 
     def __init__(
         self,
@@ -89,6 +89,20 @@ class DownsampleConcat(nn.Module):
         """Map ``(N, in, H, W)`` to ``(N, out, H/2, W/2)``, the convolution's channels first."""
         out: Tensor = self.conv(x)
         return torch.cat([out, F.max_pool2d(x, 2)], dim=1) if self.pooled else out
+
+
+class Upsampler(nn.Sequential):
+    """Double a map by a 3x3 transposed convolution of stride 2 with bias, BatchNorm of eps 1e-3 and an activation.
+
+    ERFNet's upsampler block (Romera et al., IEEE T-ITS 2018, doi:10.1109/TITS.2017.2750080).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, activation: nn.Module) -> None:
+        super().__init__(
+            nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1),
+            nn.BatchNorm2d(out_channels, eps=1e-3),
+            activation,
+        )
 
 
 def image_pyramid(image: Tensor, levels: int) -> list[Tensor]:

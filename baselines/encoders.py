@@ -1,0 +1,106 @@
+"""Parts of segmentation-models-pytorch (smp) as the baselines use them, without the layers built and never called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from segmentation_models_pytorch.encoders import get_encoder
+from torch import Tensor, nn
+
+from models.blocks import check_input
+
+EFFICIENTNETS = tuple(f"efficientnet-b{scale}" for scale in range(8))
+
+
+def check_weights(weights: str | None) -> None:
+    """Refuse pretrained weights other than ``"imagenet"``, the only ones that every baseline's encoder has.
+
+    Raises:
+        ValueError: for any other name.
+    """
+    if weights not in (None, "imagenet"):
+        raise ValueError(f"encoder_weights must be None or 'imagenet', found {weights!r}")
+
+
+def vgg_encoder(name: str, in_channels: int, depth: int, weights: str | None) -> nn.Module:
+    """Build smp's VGG encoder; its features are the maps before each of the first ``depth`` poolings, then the last.
+
+    Args:
+        name: ``vgg16``, ``vgg13_bn``, ... (Simonyan and Zisserman, ICLR 2015, arXiv:1409.1556).
+        in_channels: channels of the image.
+        depth: halvings of the image, so that ``depth + 1`` features come back.
+        weights: ``None``, or ``"imagenet"`` for pretrained ones, which smp downloads.
+
+    Returns:
+        The encoder. Without weights its convolutions are initialised as torchvision does: Kaiming normal over the fan
+        out, biases zero; the first one too, which smp leaves at another scale unless the image has three channels.
+
+    Raises:
+        ValueError: the weights have another name.
+    """
+    check_weights(weights)
+    if weights is not None:
+        return get_encoder(name, in_channels, depth, weights)  # type: ignore[no-any-return,no-untyped-call]  # untyped
+    # smp builds VGG's classifier, 124 million weights, and deletes it: on the meta device that takes no time or memory.
+    device = torch.get_default_device()
+    with torch.device("meta"):
+        encoder: nn.Module = get_encoder(name, in_channels, depth)  # type: ignore[no-untyped-call]  # untyped
+    encoder.to_empty(device=device)
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+    return encoder
+
+
+class EfficientNetSegmenter(nn.Module):
+    """One of smp's networks on an EfficientNet, whose classification head (``_conv_head``, ``_bn1``) becomes identity.
+
+    The head is never called in segmentation, yet smp keeps its weights: they would count and get no gradient.
+    Parameters keep smp's names, so its checkpoints load with ``strict=False``.
+
+    Args:
+        architecture: smp's class.
+        encoder: ``efficientnet-b0`` to ``efficientnet-b7``.
+        in_channels: channels C of the image.
+        classes: channels of the logits.
+        encoder_weights: ``None`` for random weights, or ``"imagenet"`` for pretrained ones, which smp downloads.
+
+    Raises:
+        ValueError: ``encoder`` is no EfficientNet, or the weights have another name.
+    """
+
+    size_multiple: ClassVar[int] = 32  # five halvings of the encoder
+
+    def __init__(
+        self,
+        architecture: Callable[..., nn.Module],
+        encoder: str,
+        in_channels: int,
+        classes: int,
+        encoder_weights: str | None,
+    ) -> None:
+        super().__init__()
+        if encoder not in EFFICIENTNETS:
+            raise ValueError(f"encoder must be one of {', '.join(EFFICIENTNETS)}; found {encoder!r}")
+        check_weights(encoder_weights)
+        self.in_channels = in_channels
+        network = architecture(encoder, encoder_weights=encoder_weights, in_channels=in_channels, classes=classes)
+        self.encoder = network.get_submodule("encoder")
+        self.encoder._conv_head = nn.Identity()
+        self.encoder._bn1 = nn.Identity()
+        self.decoder = network.get_submodule("decoder")
+        self.segmentation_head = network.get_submodule("segmentation_head")
+        # smp makes the first convolution on the CPU, whatever the default device, unless the image has three channels.
+        self.to(torch.get_default_device())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(N, C, H, W)`` to logits ``(N, classes, H, W)``."""
+        check_input(x, self.in_channels, self.size_multiple)
+        logits: Tensor = self.segmentation_head(self.decoder(self.encoder(x)))
+        return logits

@@ -42,7 +42,9 @@ class Split(Settings):
         if self.validation + self.test >= 1:
             raise ValueError("split.validation + split.test must leave images to train on (sum below 1)")
         if self.counts is not None and (min(self.counts) < 0 or self.counts[0] < 1):
-            raise ValueError(f"split.counts needs at least one training image and no negative number, found {self.counts}")
+            raise ValueError(
+                f"split.counts needs at least one training image and no negative number, found {self.counts}"
+            )
         return self
 
 
@@ -52,7 +54,9 @@ class Input(Settings):
     size: int = Field(512, ge=8, description="height and width of a network's input, pixels")
     size_by_dataset: dict[str, int] = Field({}, description="exceptions to `size`, by dataset")
     tile: int | None = Field(
-        None, ge=8, description="side of the tiles that packs hold; larger than the input, each step takes a random crop"
+        None,
+        ge=8,
+        description="side of the tiles that packs hold; larger than the input, each step takes a random crop",
     )
     channels: Literal[1, 3] = Field(1, description="1: gray (RGB by luma); 3: RGB")
 
@@ -85,7 +89,9 @@ class Training(Settings):
     norm_reestimation_batches: int = Field(
         0, ge=0, description="training batches that BatchNorm statistics are averaged over before each validation"
     )
-    encoder_weights: Literal["imagenet"] | None = Field(None, description="download pretrained encoders (needs a network)")
+    encoder_weights: Literal["imagenet"] | None = Field(
+        None, description="download pretrained encoders (needs a network)"
+    )
 
     def micro_batch_for(self, dataset: str) -> int:
         """Return the images per forward for a dataset."""
@@ -140,12 +146,12 @@ class Protocol(Settings):
     repeats: int = Field(3, ge=1)
     deterministic: bool = Field(False, description="deterministic kernels on the GPU, at a cost; a CPU always is")
     split: Split
-    input: Input = Input()  # type: ignore[call-arg]  # pydantic fills the defaults
-    training: Training = Training()  # type: ignore[call-arg]
-    loss: Loss = Loss()  # type: ignore[call-arg]
-    evaluation: Evaluation = Evaluation()  # type: ignore[call-arg]
-    data: Data = Data()  # type: ignore[call-arg]
-    report: Report = Report()  # type: ignore[call-arg]
+    input: Input = Input()
+    training: Training = Training()
+    loss: Loss = Loss()
+    evaluation: Evaluation = Evaluation()
+    data: Data = Data()
+    report: Report = Report()
 
     def digest(self) -> str:
         """Return a hash of every setting that can change a run's numbers."""
@@ -169,7 +175,10 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Protocol:
     """
     name = str(source)
     if name in PRESETS:
-        text, where = resources.files("benchmark").joinpath(f"presets/{name}.toml").read_text("utf-8"), f"preset {name!r}"
+        text, where = (
+            resources.files("benchmark").joinpath(f"presets/{name}.toml").read_text("utf-8"),
+            f"preset {name!r}",
+        )
     elif Path(source).is_file():
         where = f"protocol {name!r}"
         try:
@@ -177,7 +186,9 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Protocol:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{where}: cannot be read ({error}); expected a TOML text file") from error
     else:
-        raise UserError(f"unknown protocol {name!r}{did_you_mean(name, PRESETS)} Known: {', '.join(PRESETS)}, or a .toml file")
+        raise UserError(
+            f"unknown protocol {name!r}{did_you_mean(name, PRESETS)} Known: {', '.join(PRESETS)}, or a .toml file"
+        )
     try:
         fields = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -193,7 +204,11 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Protocol:
 def differences(old: Protocol, new: Protocol) -> list[str]:
     """Return ``path: old -> new`` for every setting that differs and can change a run's numbers."""
     left, right = (_flat(p.model_dump(mode="json", exclude={"name", "repeats", "report"})) for p in (old, new))
-    return [f"{path}: {left.get(path)!r} -> {right.get(path)!r}" for path in sorted(left | right) if left.get(path) != right.get(path)]
+    return [
+        f"{path}: {left.get(path)!r} -> {right.get(path)!r}"
+        for path in sorted(left | right)
+        if left.get(path) != right.get(path)
+    ]
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -222,7 +237,10 @@ def _apply(fields: dict[str, Any], override: str) -> None:
             )
         if depth == len(keys) - 1:
             if model is not None and _submodel(model.model_fields[key].annotation) is not None:
-                raise UserError(f"--set {override!r}: {path!r} is a group; expected one of its fields, such as {_paths(Protocol, path)[0]}")
+                raise UserError(
+                    f"--set {override!r}: {path!r} is a group; "
+                    f"expected one of its fields, such as {_paths(Protocol, path)[0]}"
+                )
             if text.strip().lower() in ("none", "null"):
                 target.pop(key, None)
                 if model is not None and model.model_fields[key].default is not None:
@@ -233,7 +251,9 @@ def _apply(fields: dict[str, Any], override: str) -> None:
             model = _submodel(model.model_fields[key].annotation) if model is not None else None
             target = target.setdefault(key, {})
             if not isinstance(target, dict):
-                raise UserError(f"--set {override!r}: {'.'.join(keys[: depth + 1])!r} is a single value and has no fields")
+                raise UserError(
+                    f"--set {override!r}: {'.'.join(keys[: depth + 1])!r} is a single value and has no fields"
+                )
 
 
 def _value(text: str) -> Any:
@@ -267,7 +287,13 @@ def describe(protocol: Protocol) -> list[tuple[str, str, str]]:
             info = model.model_fields[key]
             value = getattr(value, key)
             model = _submodel(info.annotation) or model
-        rows.append((path, "none" if value is None else str(value), " - ".join(filter(None, [_type_name(info.annotation), info.description]))))
+        rows.append(
+            (
+                path,
+                "none" if value is None else str(value),
+                " - ".join(filter(None, [_type_name(info.annotation), info.description])),
+            )
+        )
     return rows
 
 
@@ -278,7 +304,11 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(_type_name(choice) for choice in get_args(annotation))
     if annotation is NoneType:
         return "none"
-    return annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation).replace("typing.", "")
+    return (
+        annotation.__name__
+        if isinstance(annotation, type) and not get_args(annotation)
+        else str(annotation).replace("typing.", "")
+    )
 
 
 def _explain(error: ValidationError) -> str:

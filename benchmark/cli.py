@@ -1,0 +1,311 @@
+"""The command line: verbs and flags, with nothing heavy imported before a verb runs."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark import __version__
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.protocol import Protocol
+    from benchmark.study import Hardware, Study
+
+app = typer.Typer(
+    name="benchmark",
+    help="Benchmark EAL-ICNet against ten networks on integrated-circuit images, down to tables and plots.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Make and look at datasets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+class Keep(StrEnum):
+    """Whose weights stay on disk."""
+
+    best_repeat = "best-repeat"
+    all = "all"
+    none = "none"
+
+
+class Topic(StrEnum):
+    """What ``list`` lists."""
+
+    models = "models"
+    datasets = "datasets"
+    protocols = "protocols"
+    metrics = "metrics"
+
+
+Models = Annotated[
+    str, typer.Option(help="Comma list of names, groups (all, lightweight, ic), wildcards, or path/to/file.py:Class.")
+]
+Datasets = Annotated[
+    str, typer.Option(help="Comma list of omc, miic, hy5syn, omv, NAME-syn for a stand-in, or folders of --data-root.")
+]
+ProtocolName = Annotated[str, typer.Option(help="paper, strict, quick, or a TOML file.")]
+Repeats = Annotated[int | None, typer.Option(help="Random repeats per model and dataset; default: the protocol's.")]
+StudyName = Annotated[str | None, typer.Option(help="Name of the study; default: the protocol's name.")]
+Results = Annotated[Path, typer.Option(help="Folder of studies.")]
+DataRoot = Annotated[Path, typer.Option(help="Folder of datasets, one folder each; may be read-only.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder for decoded datasets; default: DATA_ROOT/.cache.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change one setting of the protocol; repeatable."),
+]
+
+
+@app.command()
+def run(
+    models: Models = "all",
+    datasets: Datasets = "all",
+    protocol: ProtocolName = "paper",
+    repeats: Repeats = None,
+    study: StudyName = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = Path("data"),
+    cache: Cache = None,
+    device: Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    set_: Overrides = None,
+    keep_weights: Annotated[Keep, typer.Option(help="Whose trained weights stay on disk.")] = Keep.best_repeat,
+    real_only: Annotated[bool, typer.Option("--real-only", help="Refuse synthetic stand-ins.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
+    replace_stale: Annotated[
+        bool, typer.Option("--replace-stale", help="Set aside runs made under other settings and run them again.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Start also where a CPU would need more than 12 hours.")] = False,
+) -> None:
+    """Train and test models on datasets, as often as the protocol repeats, then write tables and plots."""
+    from benchmark import protocol as protocols
+
+    overrides = [*(set_ or []), *([f"repeats={repeats}"] if repeats is not None else [])]
+    chosen = protocols.load(protocol, overrides)
+    place = _study_folder(results, study or chosen.name)
+    console = _console()
+    made = _study(models, datasets, chosen, place, data_root, cache, device, threads, keep_weights, real_only)
+    plan = made.plan(retry_failed=retry_failed, replace_stale=replace_stale)
+
+    from benchmark import terminal
+
+    terminal.print_plan(console, made, plan)
+    if dry_run:
+        return
+    if made.hardware.kind == "cpu" and plan.seconds > 12 * 3600 and not yes:
+        raise UserError(
+            f"on this CPU the study would take about {terminal.duration(plan.seconds)}: use a GPU, start small with "
+            "`--protocol quick`, or add --yes to start anyway"
+        )
+    raise typer.Exit(_work(console, made, plan))
+
+
+def _work(console: Console, study: Study, plan: object) -> int:
+    """Execute a plan under a display, write the report, and return the exit code."""
+    from benchmark import report, terminal
+    from benchmark.executors.local import LocalExecutor
+    from benchmark.study import Plan
+
+    assert isinstance(plan, Plan)
+    display = terminal.Display(console, plan)
+    try:
+        with display:
+            study.execute(plan, LocalExecutor(), display.show)
+    except KeyboardInterrupt:
+        console.print("Interrupted. Finished runs are kept; the same command goes on from here.")
+        return 130
+    report.build(study.folder)
+    terminal.print_summary(console, study.folder)
+    terminal.print_failures(console, display.failures)
+    console.print(f"Report: {study.folder / 'report'}")
+    return 1 if display.failures or plan.failed else 0
+
+
+def _study(
+    models: str,
+    datasets: str,
+    protocol: Protocol,
+    folder: Path,
+    data_root: Path,
+    cache: Path | None,
+    device: str,
+    threads: int | None,
+    keep_weights: Keep,
+    real_only: bool,
+) -> Study:
+    from benchmark import registry
+    from benchmark.data.datasets import resolve
+    from benchmark.data.folders import HashCache
+    from benchmark.study import Study
+
+    cache = cache or data_root / ".cache"
+    entries = registry.select(models)
+    sources = resolve(datasets, data_root, protocol, HashCache(cache / "hashes.json"), real_only=real_only)
+    return Study(folder, protocol, entries, sources, _hardware(device, threads), cache, keep_weights.value)
+
+
+def _study_folder(results: Path, name: str) -> Path:
+    if not name or name in (".", "..") or any(mark in name for mark in "/\\:") or name.startswith("."):
+        raise UserError(f"--study {name!r}: expected a plain name without path separators or a leading dot")
+    return results / name
+
+
+def _hardware(device: str, threads: int | None) -> Hardware:
+    """Resolve ``--device``; the CPU is recognised without importing torch where no NVIDIA driver is loaded."""
+    import os
+
+    from benchmark.study import Hardware
+
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
+        raise UserError(f"--device {device!r}: expected auto, cpu, cuda or cuda:N")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpu = Hardware("cpu", threads or cores)
+    if kind == "cpu" or (kind == "auto" and not _may_have_gpu()):
+        return cpu
+    import torch
+
+    if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
+        if kind == "auto":
+            return cpu
+        raise UserError(f"--device {device!r}: torch sees {torch.cuda.device_count()} CUDA device(s); use --device cpu")
+    return Hardware(f"cuda:{index or 0}", threads or cores)
+
+
+def _may_have_gpu() -> bool:
+    """Tell whether an NVIDIA driver is there and not hidden; importing torch only to hear no takes seconds."""
+    import os
+    import shutil
+
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    return any(Path("/proc/driver/nvidia").glob("version")) or shutil.which("nvidia-smi") is not None
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(soft_wrap=True)
+
+
+@app.command()
+def report(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names of studies below --results.")],
+    results: Results = Path("results"),
+) -> None:
+    """Build tables and plots again from the records of finished studies."""
+    from benchmark import report as reports
+
+    for name in studies:
+        folder = _study_folder(results, name)
+        if not (folder / "protocol.toml").is_file():
+            raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
+        for path in reports.build(folder):
+            typer.echo(path)
+
+
+@app.command()
+def profile(
+    models: Models = "all",
+    sizes: Annotated[str, typer.Option(help="Comma list of input sides, pixels.")] = "512",
+    devices: Annotated[str, typer.Option(help="Comma list of auto, cpu, cuda, cuda:N.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    channels: Annotated[int, typer.Option(min=1, help="Input channels.")] = 1,
+    study: Annotated[str, typer.Option(help="Name of the study that keeps the figures.")] = "profile",
+    results: Results = Path("results"),
+) -> None:
+    """Measure parameters, MACs, latency and memory without training."""
+    from benchmark import registry, terminal
+    from benchmark import report as reports
+    from benchmark.jobs import EfficiencyJob
+
+    folder = _study_folder(results, study)
+    entries = registry.select(models)
+    jobs = []
+    for text in sizes.split(","):
+        if not text.strip().isdigit() or int(text) == 0:
+            raise UserError(f"--sizes {text.strip()!r}: expected whole numbers of pixels, such as 512,1024")
+        for entry in entries:
+            if int(text) % entry.multiple:
+                raise UserError(
+                    f"--sizes {text}: {entry.name} takes multiples of {entry.multiple}; leave it out or change the size"
+                )
+            jobs += [
+                EfficiencyJob(folder, entry, int(text), channels, h.device, h.threads)
+                for h in (_hardware(d.strip(), threads) for d in devices.split(","))
+            ]
+    from benchmark.executors import Finished
+    from benchmark.executors.local import LocalExecutor
+    from benchmark.records import Failure
+
+    console, failed = _console(), False
+    for event in LocalExecutor().run(jobs):
+        if isinstance(event, Finished):
+            outcome = event.outcome.message if isinstance(event.outcome, Failure) else "measured"
+            failed |= isinstance(event.outcome, Failure)
+            console.print(
+                f"{event.job.label} on {event.job.device}: {outcome}",
+                markup=False,
+                highlight=False,
+            )
+    reports.build(folder)
+    terminal.print_summary(console, folder)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command("list")
+def list_(
+    topic: Annotated[Topic, typer.Argument(help="What to list.")],
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Everything that is known.")] = False,
+) -> None:
+    """List models, datasets, protocols or metrics."""
+    from benchmark import listing
+
+    _console().print(listing.table(topic.value, verbose=verbose))
+
+
+@data_app.command()
+def synthesize(
+    dataset: Annotated[str, typer.Option(help="omc, miic, hy5syn or omv.")],
+    count: Annotated[int, typer.Option(min=1, help="Images (frames for hy5syn).")] = 64,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    off: Annotated[str, typer.Option(help="Comma list of effects to leave out.")] = "",
+    height: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's.")] = None,
+    width: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's.")] = None,
+    data_root: DataRoot = Path("data"),
+    out: Annotated[Path | None, typer.Option(help="Target folder; default: DATA_ROOT/<dataset>-syn.")] = None,
+) -> None:
+    """Write a synthetic stand-in as files: image/, label/ and a manifest of every sampled effect."""
+    from benchmark.data import synthetic
+
+    target = out or data_root / f"{dataset}-syn"
+    switched_off = frozenset(name.strip() for name in off.split(",") if name.strip())
+    synthetic.write(dataset, target, count=count, seed=seed, height=height, width=width, off=switched_off)
+    typer.echo(f"{target}: {count} images")
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,1 @@
+"""Datasets: folders and stand-ins, masks, splits and packs."""

@@ -1,0 +1,81 @@
+"""Batches for training and evaluation: order, crops and flips drawn from seeds, pixels gathered from a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark import seeds
+from benchmark.data.packs import Pack
+from benchmark.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images ``(N, C, S, S)`` float32 in [0, 1] and masks ``(N, 1, S, S)`` float32 in {0, 1}, on the device."""
+
+    images: Tensor
+    masks: Tensor
+
+
+class TrainingBatches:
+    """The training images of a run, in an order that depends on (base seed, dataset, repeat) and never on the model.
+
+    Every epoch draws from a generator of its own, so an epoch can be repeated without the ones before it.
+    """
+
+    def __init__(
+        self, pack: Pack, indices: Sequence[int], protocol: Protocol, repeat: int, device: torch.device
+    ) -> None:
+        self.pack, self.protocol, self.device = pack, protocol, device
+        self.indices = np.asarray(indices)
+        self.size = protocol.input.size_for(pack.dataset)
+        self.batch = protocol.training.batch
+        self.seed = seeds.derive(protocol.seed, "order", pack.dataset, repeat)
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch; the last one may be smaller."""
+        return -(-len(self.indices) // self.batch)
+
+    def epoch(self, number: int, purpose: str = "train") -> Iterator[Batch]:
+        """Yield the batches of an epoch, counted from 0; another purpose has an independent order and other crops."""
+        rng = np.random.default_rng(seeds.derive(self.seed, purpose, number))
+        order = rng.permutation(self.indices)
+        for start in range(0, len(order), self.batch):
+            yield self._gather(order[start : start + self.batch], rng)
+
+    def _gather(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+        side, size = self.pack.images.shape[1], self.size
+        images = np.empty((len(chosen), size, size, self.pack.images.shape[-1]), np.uint8)
+        masks = np.empty((len(chosen), size, size), np.uint8)
+        for slot, index in enumerate(chosen):
+            top, left = rng.integers(0, side - size, size=2, endpoint=True)
+            window = np.s_[top : top + size, left : left + size]
+            image, mask = self.pack.images[index][window], self.pack.masks[index][window]
+            if self.protocol.training.augmentation == "flips_turns":
+                turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+                image, mask = np.rot90(image, turns), np.rot90(mask, turns)
+                if mirrored:
+                    image, mask = image[:, ::-1], mask[:, ::-1]
+            images[slot], masks[slot] = image, mask
+        return to_device(images, masks, self.device)
+
+
+def evaluation_batches(
+    pack: Pack, indices: Sequence[int], size: int, batch: int, device: torch.device
+) -> Iterator[Batch]:
+    """Yield images in the given order, each cut to its centred ``size x size`` window."""
+    for start in range(0, len(indices), batch):
+        yield to_device(*pack.centre(indices[start : start + batch], size), device)
+
+
+def to_device(images: np.ndarray, masks: np.ndarray, device: torch.device) -> Batch:
+    """Move uint8 pixels to the device, where they become float32: a quarter of the bytes travel."""
+    pixels, truth = torch.from_numpy(images), torch.from_numpy(masks)
+    if device.type == "cuda":
+        pixels, truth = (t.pin_memory().to(device, non_blocking=True) for t in (pixels, truth))
+    return Batch(pixels.permute(0, 3, 1, 2).float().div_(255), truth.unsqueeze(1).float())

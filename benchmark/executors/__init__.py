@@ -1,0 +1,55 @@
+"""Executors take tasks and give events; what they run on is their own affair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from benchmark.jobs import Job
+from benchmark.records import Failure, Record
+
+
+@dataclass(frozen=True)
+class Started:
+    """A job has begun."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class Step:
+    """A run has taken optimiser steps."""
+
+    job: Job
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job has ended: a run with its record, a measurement with nothing, either with the reason of its failure."""
+
+    job: Job
+    outcome: Record | Failure | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A dataset is being decoded or generated."""
+
+    dataset: str
+    done: int
+    total: int
+
+
+Event = Packing | Started | Step | Finished
+
+
+class Executor(Protocol):
+    """Runs jobs somewhere; closing the iterator stops what is under way."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Event]:
+        """Yield what happens, in the order it happens, until every job has finished."""
+        ...

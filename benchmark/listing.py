@@ -1,0 +1,72 @@
+"""What ``benchmark list`` prints: models, datasets, protocols and metrics as terminal tables."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from benchmark import metrics, protocol, registry
+from benchmark.data.datasets import DATASETS, SUFFIX
+
+
+def table(topic: str, *, verbose: bool) -> Table:
+    """Return the table of a topic.
+
+    Args:
+        topic: ``models``, ``datasets``, ``protocols`` or ``metrics``.
+        verbose: all columns, and for models also the variants.
+    """
+    return {"models": _models, "datasets": _datasets, "protocols": _protocols, "metrics": _metrics}[topic](verbose)
+
+
+def _table(*columns: str) -> Table:
+    made = Table(box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in ("params", "GMAC 512²", "multiple of") else "left")
+    return made
+
+
+def _models(verbose: bool) -> Table:
+    columns = ["name", "shown as", "family", "params", "GMAC 512²", "multiple of"]
+    made = _table(*columns, *(["paper", "class"] if verbose else []))
+    for entry in registry.models().values():
+        if "." in entry.name and not verbose:
+            continue
+        cells = [
+            entry.name,
+            entry.display,
+            entry.family,
+            f"{entry.params:,}" if entry.params is not None else "?",
+            f"{entry.gmacs_512:.4g}" if entry.gmacs_512 is not None else "?",
+            str(entry.multiple),
+        ]
+        made.add_row(*cells, *([entry.paper, entry.target] if verbose else []))
+    made.caption = "params at one input channel and one class; MACs of convolution, linear, matmul; groups: all, lightweight, ic"
+    return made
+
+
+def _datasets(verbose: bool) -> Table:
+    made = _table("name", "shown as", "foreground", *(["what"] if verbose else []))
+    for entry in DATASETS.values():
+        made.add_row(entry.name, entry.display, entry.target, *([entry.about] if verbose else []))
+        made.add_row(entry.name + SUFFIX, f"{entry.display} stand-in", entry.target, *(["synthetic"] if verbose else []))
+    return made
+
+
+def _protocols(verbose: bool) -> Table:
+    loaded = [protocol.load(name) for name in protocol.PRESETS]
+    made = _table("setting", *protocol.PRESETS, *(["type and meaning"] if verbose else []))
+    for rows in zip(*(protocol.describe(preset) for preset in loaded), strict=True):
+        values = [value for _, value, _ in rows]
+        if verbose or len(set(values)) > 1:
+            made.add_row(rows[0][0], *values, *([rows[0][2]] if verbose else []))
+    if not verbose:
+        made.caption = "settings in which the presets differ; -v for all"
+    return made
+
+
+def _metrics(verbose: bool) -> Table:
+    made = _table("name", "shown as", "better", *(["definition"] if verbose else []))
+    for name, metric in metrics.METRICS.items():
+        better = "higher" if metric.higher_is_better else "lower"
+        made.add_row(name, metric.display, better, *([metric.definition] if verbose else []))
+    return made

@@ -1,0 +1,27 @@
+"""The training loss: weighted binary cross-entropy on logits plus soft Dice over the batch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.protocol import Loss
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor, settings: Loss) -> Tensor:
+    """Return ``bce * BCE + dice * (1 - Dice)``, a scalar in float32.
+
+    ``Dice = (2 * sum(p * g) + eps) / (sum(p) + sum(g) + eps)`` with p = sigmoid(logits), summed over the whole batch
+    (Milletari et al., 3DV 2016, with plain instead of squared sums in the denominator).
+
+    Args:
+        logits: ``(N, 1, H, W)``, any floating type.
+        mask: the same shape, 0 or 1.
+        settings: weights and epsilon.
+    """
+    logits, mask = logits.float(), mask.float()
+    bce = F.binary_cross_entropy_with_logits(logits, mask)
+    probability = logits.sigmoid()
+    overlap = (probability * mask).sum()
+    dice = (2 * overlap + settings.epsilon) / (probability.sum() + mask.sum() + settings.epsilon)
+    return settings.bce * bce + settings.dice * (1 - dice)

@@ -1,0 +1,131 @@
+"""A study's folder: where everything lies, records written atomically and read with validation."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from benchmark import protocol as protocols
+from benchmark.errors import UserError
+from benchmark.files import write_atomically
+from benchmark.protocol import Protocol
+from benchmark.records import KeyParts, Record
+
+if TYPE_CHECKING:
+    from benchmark.training import Round
+
+RECORD = "record.json"
+WEIGHTS = "best.safetensors"
+
+
+class Store:
+    """One study on disk; every path of the design comes from here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def protocol_file(self) -> Path:
+        """The resolved protocol."""
+        return self.folder / "protocol.toml"
+
+    def run_folder(self, train: Sequence[str], model: str, repeat: int) -> Path:
+        """Return the folder of a run."""
+        return self.folder / "runs" / "+".join(train) / model / str(repeat)
+
+    def efficiency_file(self, model: str, size: int, device: str, dtype: str = "float32") -> Path:
+        """Return where a network's efficiency figures lie; ``cuda:1`` is a kind of ``cuda``."""
+        return self.folder / "efficiency" / f"{model}.{size}x{size}.{device.partition(':')[0]}.{dtype}.json"
+
+    def reference_file(self, dataset: str, name: str) -> Path:
+        """Return where the per-image counts of a method without training lie."""
+        return self.folder / "references" / f"{dataset}.{name}.csv"
+
+    def read_protocol(self) -> Protocol | None:
+        """Return the study's protocol, or ``None`` for a new study."""
+        return protocols.load(self.protocol_file) if self.protocol_file.is_file() else None
+
+    def write_protocol(self, protocol: Protocol) -> None:
+        """Write the resolved protocol; also the first proof that the folder can be written."""
+        write_atomically(self.protocol_file, protocol.to_toml().encode())
+
+    def read_record(self, train: Sequence[str], model: str, repeat: int) -> Record | None:
+        """Return a run's record, or ``None`` where there is none.
+
+        Raises:
+            UserError: a record that is not valid; names the file and the fields.
+        """
+        return read_record(self.run_folder(train, model, repeat) / RECORD)
+
+    def records(self) -> Iterator[tuple[Path, Record]]:
+        """Yield the folder and record of every run, in the order of their paths."""
+        for file in sorted((self.folder / "runs").glob(f"[!.]*/*/*/{RECORD}")):
+            record = read_record(file)
+            if record is not None:
+                yield file.parent, record
+
+    def write_run(
+        self, record: Record, images: dict[str, bytes], history: Sequence[Round], weights: bytes | None
+    ) -> Path:
+        """Write a run's files, the record last: a folder without one was never finished."""
+        folder = self.run_folder(record.train, record.model, record.repeat)
+        for dataset, content in images.items():
+            write_atomically(folder / f"images.{dataset}.csv", content)
+        if history:
+            write_atomically(folder / "history.csv", _history_csv(history))
+        if weights is not None:
+            write_atomically(folder / WEIGHTS, weights)
+        write_atomically(folder / RECORD, record.to_json())
+        return folder
+
+    def set_aside(self, train: Sequence[str], model: str, repeat: int) -> None:
+        """Move a run that no longer matches its study to ``runs/.stale``, numbered where several collect."""
+        folder = self.run_folder(train, model, repeat)
+        number = 0
+        while (target := self.folder / "runs" / ".stale" / f"{'+'.join(train)}.{model}.{repeat}.{number}").exists():
+            number += 1
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, target)
+
+
+def read_record(file: Path) -> Record | None:
+    """Read one record file; ``None`` where there is none.
+
+    Raises:
+        UserError: broken JSON, or fields that the schema does not have.
+    """
+    try:
+        return Record.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "content"
+        raise UserError(
+            f"{file}: not a valid record ({where}: {problem['msg']}); "
+            "move its folder away and run the same command again"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+
+
+def run_key(parts: KeyParts) -> str:
+    """Hash what a run's numbers depend on."""
+    return hashlib.sha256(json.dumps(parts.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _history_csv(history: Sequence[Round]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(history[0])], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in history)
+    return text.getvalue().encode()

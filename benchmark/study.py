@@ -1,0 +1,319 @@
+"""A study: which runs it has, which are done, what is left will cost, and doing it."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmark import BEHAVIOUR, environment, registry
+from benchmark import protocol as protocols
+from benchmark.data.datasets import Source
+from benchmark.errors import UserError
+from benchmark.executors import Event, Executor, Finished, Packing, Started
+from benchmark.files import write_atomically
+from benchmark.jobs import EfficiencyJob, KeepWeights, TrainJob
+from benchmark.protocol import Protocol
+from benchmark.records import Failure, KeyParts, Record
+from benchmark.registry import ModelEntry
+from benchmark.store import Store, run_key
+
+# Rough multiply-accumulates per second of a mid-range device in float32, for networks whose time is not yet known.
+ASSUMED_MACS_PER_S = {"cpu": 2e10, "cuda": 3e12}
+# A backward costs about two forwards: one for the inputs' gradients, one for the weights'.
+TRAINING_FACTOR = 3
+UNKNOWN_GMACS = 20.0  # assumed for a user's own network
+EFFICIENCY_S = 6.0  # per network and size: mostly the three seconds of the latency protocol
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where runs are computed."""
+
+    device: str
+    threads: int
+
+    @property
+    def kind(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return self.device.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call will do.
+
+    Attributes:
+        done: records that already are what is asked for.
+        todo: runs to do, in order.
+        failed: runs that failed earlier and are left alone without ``--retry-failed``.
+        stale: runs to set aside first.
+        measurements: efficiency figures to take.
+        seconds: estimate for ``todo``; training at most, since early stopping cannot be foreseen.
+        measured: whether all of the estimate rests on times measured on this machine.
+    """
+
+    done: list[Record]
+    todo: list[TrainJob]
+    failed: list[Record]
+    stale: list[Record]
+    measurements: list[EfficiencyJob]
+    seconds: float
+    measured: bool
+
+    @property
+    def runs(self) -> int:
+        """All runs of the plan, done or not."""
+        return len(self.done) + len(self.todo) + len(self.failed)
+
+
+@dataclass
+class Study:
+    """A named set of runs under one protocol, in ``results/<study>/``."""
+
+    folder: Path
+    protocol: Protocol
+    models: Sequence[ModelEntry]
+    sources: Sequence[Source]
+    hardware: Hardware
+    cache: Path
+    keep_weights: KeepWeights = "best-repeat"
+    store: Store = field(init=False)
+    _times: RunTimes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before any work."""
+        self.store = Store(self.folder)
+        self._times = RunTimes(self.cache)
+        for entry in self.models:
+            for source in self.sources:
+                size = self.protocol.input.size_for(source.name)
+                if size % entry.multiple:
+                    fitting = max(round(size / entry.multiple), 1) * entry.multiple
+                    raise UserError(
+                        f"{entry.name}: takes sizes that are multiples of {entry.multiple}, "
+                        f"but {source.name} has an input of {size}x{size}; "
+                        f"use --set input.size={fitting} or leave the network out"
+                    )
+
+    def plan(self, *, retry_failed: bool = False, replace_stale: bool = False) -> Plan:
+        """Compare what is asked for with what the folder holds, without changing anything.
+
+        Args:
+            retry_failed: run failed runs again.
+            replace_stale: plan to set aside runs made under other settings, data or code, and run them again.
+
+        Raises:
+            UserError: the folder holds runs made under other settings (names the fields), or broken records.
+        """
+        records = {(record.train, record.model, record.repeat): record for _, record in self.store.records()}
+        jobs = [
+            self._job(entry, source, repeat)
+            for source in self.sources
+            for repeat in range(self.protocol.repeats)
+            for entry in self.models
+        ]
+        asked = {_run_of(job): run_key(job.key_parts) for job in jobs}
+        stale = [
+            record
+            for run, record in records.items()
+            if record.key != asked.get(run, record.key) or self._other_settings(record)
+        ]
+        if stale and not replace_stale:
+            raise UserError(self._explain(stale))
+        done: list[Record] = []
+        todo: list[TrainJob] = []
+        failed: list[Record] = []
+        for job in jobs:
+            record = records.get(_run_of(job))
+            if record is None or record in stale or record.status == "interrupted":
+                todo.append(job)
+            elif record.status == "ok":
+                done.append(record)
+            elif retry_failed:
+                todo.append(job)
+            else:
+                failed.append(record)
+        measurements = self._measurements()
+        seconds, measured = self._estimate(todo, measurements)
+        return Plan(done, todo, failed, stale, measurements, seconds, measured)
+
+    def execute(self, plan: Plan, executor: Executor, emit: Callable[[Event], None]) -> None:
+        """Do what a plan says.
+
+        Packs are built and methods without training scored in this process; measurements and runs are the executor's.
+        A failed run becomes a record; a run under way when this is left (Ctrl-C) becomes an interrupted one.
+
+        Args:
+            plan: made by :meth:`plan`.
+            executor: does the jobs.
+            emit: called with everything that happens, in order.
+        """
+        self.store.write_protocol(self.protocol)
+        for record in plan.stale:
+            self.store.set_aside(record.train, record.model, record.repeat)
+        self._prepare(emit, {job.source.name for job in plan.todo}, renew=bool(plan.stale))
+        running: dict[str, TrainJob] = {}
+        try:
+            for event in executor.run([*plan.measurements, *plan.todo]):
+                if isinstance(event, Started) and isinstance(event.job, TrainJob):
+                    running[event.job.label] = event.job
+                if isinstance(event, Finished) and isinstance(event.job, TrainJob):
+                    del running[event.job.label]
+                    if isinstance(event.outcome, Failure):
+                        self._write(event.job, status="failed", failure=event.outcome)
+                    else:
+                        self._times.remember(event.job, event.seconds, self._images(event.job.source))
+                emit(event)
+        finally:
+            for job in running.values():
+                self._write(job, status="interrupted")
+
+    def _write(self, job: TrainJob, **outcome: object) -> None:
+        facts = environment.describe(job.device, job.threads)
+        self.store.write_run(job.record(environment=facts, **outcome), {}, [], None)
+
+    def _prepare(self, emit: Callable[[Event], None], needed: set[str], *, renew: bool) -> None:
+        """Build the packs that are missing and score the methods without training, once per dataset."""
+        from benchmark import scoring
+        from benchmark.data.packs import open_pack
+
+        for source in self.sources:
+            missing = [
+                name
+                for name in scoring.REFERENCES
+                if renew or not self.store.reference_file(source.name, name).is_file()
+            ]
+            if not missing and source.name not in needed:
+                continue
+            pack = open_pack(source, self.protocol, self.cache, functools.partial(_report_packing, emit, source.name))
+            test = pack.divide(self.protocol).test
+            for name in missing if test else []:
+                rows = scoring.score_reference(name, pack, test, source.target, self.protocol)
+                write_atomically(self.store.reference_file(source.name, name), scoring.to_csv(rows))
+
+    def _job(self, entry: ModelEntry, source: Source, repeat: int) -> TrainJob:
+        parts = KeyParts(
+            protocol=self.protocol.digest(),
+            data=source.fingerprint,
+            model="-".join(filter(None, (entry.name, f"v{entry.version}", registry.source_hash(entry)))),
+            behaviour=BEHAVIOUR,
+            repeat=repeat,
+        )
+        size = self.protocol.input.size_for(source.name)
+        return TrainJob(
+            study=self.folder,
+            entry=entry,
+            source=source,
+            repeat=repeat,
+            protocol=self.protocol,
+            key_parts=parts,
+            efficiency=(self.store.efficiency_file(entry.name, size, self.hardware.device).name,),
+            cache=self.cache,
+            device=self.hardware.device,
+            threads=self.hardware.threads,
+            keep_weights=self.keep_weights,
+        )
+
+    def _measurements(self) -> list[EfficiencyJob]:
+        """Return one job per network and input size that has no figures on this kind of device yet."""
+        sizes = sorted({self.protocol.input.size_for(source.name) for source in self.sources})
+        return [
+            EfficiencyJob(
+                self.folder, entry, size, self.protocol.input.channels, self.hardware.device, self.hardware.threads
+            )
+            for size in sizes
+            for entry in self.models
+            if not self.store.efficiency_file(entry.name, size, self.hardware.device).is_file()
+        ]
+
+    def _other_settings(self, record: Record) -> bool:
+        return (record.key_parts.protocol, record.key_parts.behaviour) != (self.protocol.digest(), BEHAVIOUR)
+
+    def _explain(self, stale: Sequence[Record]) -> str:
+        """Say how a study's runs differ from what is asked for, and what to do."""
+        reasons = []
+        if any(self._other_settings(record) for record in stale):
+            old = self.store.read_protocol()
+            reasons += protocols.differences(old, self.protocol) if old else ["the protocol"]
+            if any(record.key_parts.behaviour != BEHAVIOUR for record in stale):
+                reasons.append(f"the harness's behaviour number: {stale[0].key_parts.behaviour} -> {BEHAVIOUR}")
+        now = {source.name: source.fingerprint for source in self.sources}
+        reasons += sorted(
+            {
+                f"the content of {name}"
+                for r in stale
+                for name in r.train
+                if now.get(name, r.key_parts.data) != r.key_parts.data
+            }
+        )
+        reasons += sorted({f"the code of {record.model}" for record in stale if not reasons})
+        return (
+            f"{self.folder}: holds {len(stale)} run(s) made under something else: {'; '.join(reasons)}. "
+            "Choose another study (--study NAME), or set those runs aside and run them again (--replace-stale)"
+        )
+
+    def _images(self, source: Source) -> int:
+        """Return how many images a run trains on at most, counting repetitions."""
+        settings = self.protocol.training
+        if settings.steps:
+            return settings.steps * settings.batch
+        split = self.protocol.split
+        tile = self.protocol.input.tile_for(source.name)
+        whole = (
+            source.count * (source.shape[0] // tile) * (source.shape[1] // tile)
+            if source.synthetic
+            else len(source.pairs)
+        )
+        train = split.counts[0] if split.counts else round(whole * (1 - split.validation - split.test))
+        return settings.epochs * max(train, 1)
+
+    def _estimate(self, todo: Sequence[TrainJob], measurements: Sequence[EfficiencyJob]) -> tuple[float, bool]:
+        """Return seconds for a plan's jobs and whether every run's time was measured here before."""
+        seconds, measured = EFFICIENCY_S * len(measurements), True
+        for job in todo:
+            per_image = self._times.seconds_per_image(job)
+            if per_image is None:
+                measured = False
+                size = self.protocol.input.size_for(job.source.name)
+                macs = 1e9 * (job.entry.gmacs(size, size) or UNKNOWN_GMACS)
+                per_image = TRAINING_FACTOR * macs / ASSUMED_MACS_PER_S[self.hardware.kind]
+            seconds += per_image * self._images(job.source)
+        return seconds, measured
+
+
+def _run_of(job: TrainJob) -> tuple[tuple[str, ...], str, int]:
+    """Return (training datasets, model, repeat): what a run is called on disk."""
+    return (job.source.name,), job.entry.name, job.repeat
+
+
+def _report_packing(emit: Callable[[Event], None], dataset: str, done: int, total: int) -> None:
+    emit(Packing(dataset, done, total))
+
+
+class RunTimes:
+    """Seconds per training image that earlier runs took on this machine, kept beside the packs."""
+
+    def __init__(self, cache: Path) -> None:
+        self.file = cache / "times.json"
+        try:
+            self.known: dict[str, float] = json.loads(self.file.read_text("utf-8"))
+        except (OSError, ValueError):
+            self.known = {}  # nothing measured yet; a broken cache is made again
+
+    def seconds_per_image(self, job: TrainJob) -> float | None:
+        """Return the time of the last such run, testing included, or ``None``."""
+        return self.known.get(self._key(job))
+
+    def remember(self, job: TrainJob, seconds: float, images: int) -> None:
+        """Note how long a run took."""
+        self.known[self._key(job)] = seconds / images
+        write_atomically(self.file, json.dumps(self.known, indent=0, sort_keys=True).encode())
+
+    @staticmethod
+    def _key(job: TrainJob) -> str:
+        training = job.protocol.training
+        facts = (job.entry.name, job.protocol.input.size_for(job.source.name), training.batch, training.mixed_precision)
+        return "|".join(map(str, (*facts, job.device.partition(":")[0], job.threads, environment.cpu_name())))

@@ -1,0 +1,228 @@
+"""What a person sees while a study works: live bars on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from benchmark.executors import Event, Finished, Packing, Started, Step
+from benchmark.jobs import Job, TrainJob
+from benchmark.records import Failure, Record
+from benchmark.report import tables
+from benchmark.report.collect import read_study
+from benchmark.report.render import Block
+from benchmark.study import Plan, Study
+
+PACKING_LINE_S = 10.0  # between two plain lines about a dataset that is being built
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: ``45 s``, ``12 min``, ``3 h 20 min``, ``5 days``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes / 1440:.0f} days"
+
+
+def print_plan(console: Console, study: Study, plan: Plan) -> None:
+    """Print what will run, what is done, which datasets are stand-ins and how long it will take."""
+    protocol, hardware = study.protocol, study.hardware
+    console.print(
+        f"[bold]Study {study.folder.name}[/]: protocol {protocol.name}, {len(study.models)} model(s) x "
+        f"{len(study.sources)} dataset(s) x {protocol.repeats} repeat(s) = {plan.runs} runs on {hardware.device}"
+        + (f" with {hardware.threads} thread(s)" if hardware.kind == "cpu" else "")
+    )
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    table.add_column("dataset")
+    table.add_column("source")
+    table.add_column("input", justify="right")
+    for state in ("done", "to do", "failed"):
+        table.add_column(state, justify="right")
+    for source in study.sources:
+        size = protocol.input.size_for(source.name)
+        table.add_row(
+            source.name,
+            f"synthetic stand-in, {source.count} images"
+            if source.synthetic
+            else f"{len(source.pairs)} image/label pairs",
+            f"{size}x{size}",
+            *(
+                str(sum(name == source.name for name in names))
+                for names in (
+                    [record.train[0] for record in plan.done],
+                    [job.source.name for job in plan.todo],
+                    [record.train[0] for record in plan.failed],
+                )
+            ),
+        )
+    console.print(table)
+    for record in plan.failed:
+        assert record.failure is not None
+        console.print(
+            f"failed earlier: {record.train[0]} {record.model} repeat {record.repeat} "
+            f"({record.failure.kind}: {record.failure.message}); run again with --retry-failed",
+            markup=False,
+        )
+    if plan.stale:
+        console.print(
+            f"{len(plan.stale)} run(s) made under other settings are set aside in {study.folder / 'runs' / '.stale'}"
+        )
+    standins = [source for source in study.sources if source.synthetic]
+    if standins:
+        names = ", ".join(f"{source.name} (no {source.base} folder)" for source in standins)
+        console.print(f"Synthetic, not real data: {names}. Bring real data as <data-root>/<name>/image and label.")
+    if plan.todo or plan.measurements:
+        basis = (
+            "from times measured on this machine"
+            if plan.measured
+            else "a guess from MACs: not yet measured on this machine"
+        )
+        console.print(f"Estimated time: at most {duration(plan.seconds)} ({basis})")
+
+
+class Display:
+    """Shows events; a context manager, so that a live display is always closed."""
+
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self.console, self.plan = console, plan
+        self.started = time.perf_counter()
+        self.finished = 0
+        self.total = len(plan.todo)
+        self.training_since: float | None = None
+        self.failures: list[tuple[Job, Failure]] = []
+        self.live = console.is_terminal
+        self.bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not self.live,
+            transient=True,
+        )
+        self.rows: dict[str, TaskID] = {}
+        self.last_packing_line = 0.0
+
+    def __enter__(self) -> Display:
+        """Start the live display."""
+        self.bars.start()
+        self.study_row = self.bars.add_task("study", total=self.total, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the live display, whatever happened."""
+        self.bars.stop()
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, Packing):
+            self._packing(event)
+        elif isinstance(event, Started):
+            self._row(event.job.label, None)
+            if isinstance(event.job, TrainJob) and self.training_since is None:
+                self.training_since = time.perf_counter()
+        elif isinstance(event, Step):
+            self.bars.update(self._row(event.job.label, event.total), completed=event.done, total=event.total)
+        else:
+            self._finished(event)
+
+    def _packing(self, event: Packing) -> None:
+        row = self._row(f"building {event.dataset}", event.total)
+        self.bars.update(row, completed=event.done)
+        now = time.perf_counter()
+        if not self.live and (event.done == event.total or now - self.last_packing_line > PACKING_LINE_S):
+            self.last_packing_line = now
+            self.console.print(f"building {event.dataset}: {event.done}/{event.total} images")
+        if event.done == event.total:
+            self._drop(f"building {event.dataset}")
+
+    def _finished(self, event: Finished) -> None:
+        self._drop(event.job.label)
+        outcome = event.outcome
+        if isinstance(outcome, Failure):
+            self.failures.append((event.job, outcome))
+            text = f"[red]failed[/] ({outcome.kind})"
+        elif isinstance(outcome, Record):
+            text = "ok" + "".join(f", mIoU {100 * by['image']['miou']:.1f} %" for by in outcome.metrics.values())
+        else:
+            text = "measured"
+        place = ""
+        if isinstance(event.job, TrainJob):
+            self.finished += 1
+            place = f"[{self.finished:>{len(str(self.total))}}/{self.total}] "
+            self.bars.update(self.study_row, completed=self.finished, note=self._left())
+        left = f"; {self._left()}" if place and self._left() else ""
+        self.console.print(
+            f"{place.replace('[', chr(92) + '[')}{event.job.label}: {text}, {duration(event.seconds)}{left}",
+            highlight=False,
+        )
+        if isinstance(outcome, Failure):
+            self.console.print(f"    {outcome.message}", markup=False, highlight=False)
+
+    def _left(self) -> str:
+        """Scale the plan's estimate by how long the finished runs really took."""
+        if self.training_since is None or not self.finished or self.finished == self.total:
+            return ""
+        elapsed = time.perf_counter() - self.training_since
+        return f"about {duration(elapsed / self.finished * (self.total - self.finished))} left"
+
+    def _row(self, label: str, total: int | None) -> TaskID:
+        if label not in self.rows:
+            self.rows[label] = self.bars.add_task(label, total=total, note="")
+        return self.rows[label]
+
+    def _drop(self, label: str) -> None:
+        if label in self.rows:
+            self.bars.remove_task(self.rows.pop(label))
+
+
+def print_failures(console: Console, failures: Sequence[tuple[Job, Failure]]) -> None:
+    """List what failed, once more, at the end."""
+    if failures:
+        console.print(f"[red bold]{len(failures)} failed[/]; run them again with --retry-failed")
+        for job, failure in failures:
+            console.print(f"  {job.label}: {failure.kind}: {failure.message}", markup=False, highlight=False)
+
+
+def print_summary(console: Console, folder: Path) -> None:
+    """Print the main columns of a study's tables."""
+    study = read_study(folder)
+    for block in tables.accuracy(study).blocks:
+        console.print(_rich_table(block, ("miou", "dice", "aji", "fg_iou")))
+        console.print(" ".join(block.conventions[:2]), style="dim", highlight=False)
+    if not study.runs:
+        for block in tables.efficiency(study).blocks:
+            console.print(_rich_table(block, ("params", "macs", "latency_p50_ms", "fps", "forward_peak_bytes")))
+
+
+def _rich_table(block: Block, keys: Sequence[str]) -> Table:
+    """Return some columns of a report table for the terminal, best bold and second underlined."""
+    columns = [column for column in block.columns if column.key in keys]
+    styles, marks = {"best": "bold", "second": "underline"}, block.marks()
+    made = Table(title=block.title, title_justify="left", box=None, pad_edge=False)
+    made.add_column("model")
+    for column in columns:
+        made.add_column(column.title, justify="right")
+    for row in block.rows:
+        texts = []
+        for column in columns:
+            cell = row.cells.get(column.key)
+            spread = f" ± {column.text(cell.std)}" if cell and cell.std is not None else ""
+            mark = marks.get((row.key, column.key))
+            texts.append(Text(f"{column.text(cell.mean)}{spread}" if cell else "-", style=styles[mark] if mark else ""))
+        made.add_row(row.label, *texts)
+    return made

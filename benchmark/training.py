@@ -1,0 +1,193 @@
+"""Training one network: optimiser, schedule, validation, early stopping, best weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from benchmark.data.batches import Batch, TrainingBatches
+from benchmark.losses import segmentation_loss
+from benchmark.protocol import Protocol, Training
+
+OnStep = Callable[[int, int], None]
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the run has no result."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One validation round, a row of ``history.csv``; an epoch unless the protocol validates by steps."""
+
+    epoch: int
+    steps: int
+    train_loss: float
+    validation_loss: float | None
+    lr: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome of a training; the network holds the best weights."""
+
+    history: list[Round]
+    best: Round
+
+
+def train(
+    network: nn.Module,
+    batches: TrainingBatches,
+    validation: Callable[[], Iterable[Batch]],
+    protocol: Protocol,
+    on_step: OnStep,
+) -> Trained:
+    """Train a network in place and leave the weights of the lowest validation loss in it.
+
+    Args:
+        network: on the batches' device.
+        batches: training images of the run.
+        validation: opens the validation batches anew; without any, the last weights are kept.
+        protocol: all settings.
+        on_step: called with (steps done, steps at most) after every optimiser step.
+
+    Raises:
+        NonFiniteLossError: NaN or infinite training or validation loss.
+    """
+    settings = protocol.training
+    total = settings.steps or settings.epochs * len(batches)
+    interval = settings.validate_every or (total if settings.steps else len(batches))
+    optimizer = _optimizer(network, settings)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + np.cos(np.pi * step / total)) if settings.schedule == "cosine" else 1.0
+    )
+    stream = _endless(batches)
+    history: list[Round] = []
+    best: Round | None = None
+    best_state: dict[str, Tensor] = {}
+    steps = 0
+    while steps < total:
+        started, images = time.perf_counter(), 0
+        length = min(interval, total - steps)
+        loss_sum = torch.zeros((), device=batches.device)
+        lr = schedule.get_last_lr()[0]
+        network.train()
+        for _ in range(length):
+            batch = next(stream)
+            loss_sum += _step(network, batch, optimizer, batches, protocol)
+            schedule.step()
+            steps += 1
+            images += len(batch.images)
+            on_step(steps, total)
+        train_loss = _finite(loss_sum / length, "training", steps)
+        seconds = time.perf_counter() - started
+        reestimate_norms(network, batches, protocol, len(history))
+        validation_loss = _validate(network, validation(), protocol, steps)
+        history.append(Round(len(history) + 1, steps, train_loss, validation_loss, lr, seconds, images / seconds))
+        if best is None or validation_loss is None or _improves(validation_loss, best, settings):
+            best = history[-1]
+            best_state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        elif settings.patience and history[-1].epoch - best.epoch >= settings.patience:
+            break
+    assert best is not None  # total is at least 1
+    network.load_state_dict(best_state)
+    return Trained(history, best)
+
+
+def _improves(loss: float, best: Round, settings: Training) -> bool:
+    assert best.validation_loss is not None
+    return loss < best.validation_loss - settings.min_delta
+
+
+def _optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimizer:
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    return kind(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def _endless(batches: TrainingBatches) -> Iterator[Batch]:
+    epoch = 0
+    while True:
+        yield from batches.epoch(epoch)
+        epoch += 1
+
+
+def _step(
+    network: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer, batches: TrainingBatches, protocol: Protocol
+) -> Tensor:
+    """Take one optimiser step, in as many forwards as the micro-batch needs; return the loss without synchronising."""
+    optimizer.zero_grad(set_to_none=True)
+    size = len(batch.images)
+    loss_sum = torch.zeros((), device=batches.device)
+    micro = protocol.training.micro_batch_for(batches.pack.dataset)
+    for images, masks in zip(torch.split(batch.images, micro), torch.split(batch.masks, micro), strict=True):
+        with autocast(batches.device, protocol):
+            logits = network(images)
+        loss = segmentation_loss(logits, masks, protocol.loss) * (len(images) / size)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
+        loss_sum += loss.detach()
+    optimizer.step()
+    return loss_sum
+
+
+def autocast(device: torch.device, protocol: Protocol) -> torch.autocast:
+    """Return the mixed-precision context of a protocol: bfloat16 on a GPU where asked for, otherwise none."""
+    enabled = device.type == "cuda" and protocol.training.mixed_precision == "bfloat16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def reestimate_norms(network: nn.Module, batches: TrainingBatches, protocol: Protocol, draw: int) -> None:
+    """Replace BatchNorm's running averages by means over training batches, where the protocol asks for it.
+
+    After a few dozen steps the running averages (momentum 0.1) still remember the initialisation. torch's ``update_bn``
+    takes the mean over all uses of a layer, so it also serves a norm that three branches share, which fvcore's precise
+    BatchNorm refuses.
+    """
+    count = protocol.training.norm_reestimation_batches
+    if count == 0:
+        return
+    micro = protocol.training.micro_batch_for(batches.pack.dataset)
+
+    def crops() -> Iterator[Tensor]:
+        left, number = count, 0
+        while True:
+            for batch in batches.epoch(number, purpose=f"norms {draw}"):
+                yield from torch.split(batch.images, micro)
+                left -= 1
+                if left == 0:
+                    return
+            number += 1
+
+    with autocast(batches.device, protocol):
+        update_bn(crops(), network, device=batches.device)
+
+
+@torch.inference_mode()
+def _validate(network: nn.Module, batches: Iterable[Batch], protocol: Protocol, steps: int) -> float | None:
+    network.eval()
+    count = 0
+    losses: list[Tensor] = []
+    for batch in batches:
+        with autocast(batch.images.device, protocol):
+            logits = network(batch.images)
+        losses.append(segmentation_loss(logits, batch.masks, protocol.loss) * len(batch.images))
+        count += len(batch.images)
+    if not losses:
+        return None
+    return _finite(torch.stack(losses).sum() / count, "validation", steps)
+
+
+def _finite(loss: Tensor, which: str, steps: int) -> float:
+    value = float(loss)
+    if not np.isfinite(value):
+        raise NonFiniteLossError(
+            f"{which} loss is {value} within the first {steps} steps; try a lower --set training.lr"
+        )
+    return value

@@ -1,0 +1,20 @@
+"""Metrics on numpy arrays: integer counts per image first, ratios and reductions from them later."""
+
+from benchmark.metrics.counting import COUNT_COLUMNS, count_image
+from benchmark.metrics.electrical import FAULTS, fault_map
+from benchmark.metrics.table import METRICS, Metric, Reduction, ratios, reduce
+from benchmark.metrics.vias import via_counts, via_counts_from_masks
+
+__all__ = [
+    "COUNT_COLUMNS",
+    "FAULTS",
+    "METRICS",
+    "Metric",
+    "Reduction",
+    "count_image",
+    "fault_map",
+    "ratios",
+    "reduce",
+    "via_counts",
+    "via_counts_from_masks",
+]

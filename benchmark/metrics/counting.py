@@ -1,0 +1,52 @@
+"""All integer counts of one image, from which every figure is formed later."""
+
+from __future__ import annotations
+
+from benchmark.metrics.components import Mask, Overlap
+from benchmark.metrics.electrical import BORDER_PX, MIN_AREA_PX, electrical_counts
+from benchmark.metrics.instances import instance_counts
+from benchmark.metrics.pixel import pixel_counts
+
+#: Order of the integer columns in ``images.<test>.csv``; a column that does not apply to a target stays blank.
+COUNT_COLUMNS = (
+    *("ignored", "tp", "fp", "fn", "tn"),
+    *("aji_num", "aji_den", "ajip_num", "ajip_den"),
+    *("nets", "components", "opens", "shorts", "missed", "false", "correct"),
+    *("via_true", "via_predicted", "via_matched"),
+)
+
+
+def count_image(
+    truth: Mask,
+    prediction: Mask,
+    *,
+    ignore: Mask | None = None,
+    border_px: int = BORDER_PX,
+    min_area_px: int = MIN_AREA_PX,
+    electrical: bool = True,
+) -> dict[str, int]:
+    """Count one image; keys are :data:`COUNT_COLUMNS` without the via columns, in that order.
+
+    Args:
+        truth: (H, W) bool, true on circuit.
+        prediction: (H, W) bool.
+        ignore: (H, W) bool, pixels that count nowhere: they become background in both masks before components are
+            found, and are left out of ``tn``.
+        border_px: width of the border band of the electrical counts.
+        min_area_px: least area of a predicted component in the electrical counts.
+        electrical: off on via targets, where nets mean nothing: the electrical keys are then absent, and
+            :func:`~benchmark.metrics.vias.via_counts_from_masks` has the figures to report.
+
+    Raises:
+        ValueError: the arrays are not bool or differ in shape.
+    """
+    ignored = 0
+    if ignore is not None:
+        if ignore.shape != truth.shape or ignore.dtype != bool:
+            raise ValueError(f"expected an ignore mask {truth.shape} of bool, got {ignore.shape} of {ignore.dtype}")
+        truth, prediction, ignored = truth & ~ignore, prediction & ~ignore, int(ignore.sum())
+    overlap = Overlap.of(truth, prediction)
+    counts = pixel_counts(overlap, ignored) | instance_counts(overlap)
+    if electrical:
+        counts |= electrical_counts(overlap, border_px=border_px, min_area_px=min_area_px)
+    return counts

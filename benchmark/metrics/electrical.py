@@ -1,0 +1,117 @@
+"""Electrical correctness of one image: opens, shorts, missed and false nets.
+
+After the electrically significant difference of J. Cryptographic Engineering 2025, doi:10.1007/s13389-025-00385-5: a
+net is a connected component of the ground truth, and what counts is which nets the prediction joins, cuts, loses or
+invents, however few pixels that takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.metrics.components import Mask, Overlap
+
+#: Width of the border band and least area of a predicted component that counts; both are fields of a protocol.
+BORDER_PX = 35
+MIN_AREA_PX = 35
+
+#: Codes of :func:`fault_map`, later ones painted over earlier ones.
+FAULTS = ("none", "missed", "false", "open", "short")
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What is wrong with which net and which predicted component of one image.
+
+    Attributes:
+        interior: (nets,) the net reaches the interior; only such nets are judged.
+        open: (nets,) interior and hit by several components.
+        missed: (nets,) interior and hit by none.
+        judged: (components,) large enough, and reaches the interior or hits an interior net.
+        false: (components,) large enough, reaches the interior and hits no net at all.
+        extra_nets: (components,) how many interior nets it joins beyond the first; 0 unless it reaches the interior.
+        correct: number of components that hit exactly one interior net which no other component hits.
+    """
+
+    interior: Mask
+    open: Mask
+    missed: Mask
+    judged: Mask
+    false: Mask
+    extra_nets: npt.NDArray[np.int64]
+    correct: int
+
+
+def judge(overlap: Overlap, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX) -> Verdict:
+    """Compare the nets of a ground truth with the components of a prediction.
+
+    Args:
+        overlap: the image's components.
+        border_px: width of the band along the edges; what lies in it alone is not judged.
+        min_area_px: smaller predicted components are dropped before anything is counted.
+    """
+    nets, components = overlap.truth, overlap.prediction
+    interior = nets.reach_interior(border_px)
+    large = components.area_px >= min_area_px
+    inside = large & components.reach_interior(border_px)
+
+    counted = large[overlap.predicted_index]
+    net, component = overlap.truth_index[counted], overlap.predicted_index[counted]
+    on_interior = interior[net]
+    hits = np.bincount(component[on_interior], minlength=components.count)
+    touches = np.bincount(component, minlength=components.count)
+    hit_by = np.bincount(net, minlength=nets.count)
+    return Verdict(
+        interior=interior,
+        open=interior & (hit_by > 1),
+        missed=interior & (hit_by == 0),
+        judged=inside | (hits > 0),
+        false=inside & (touches == 0),
+        extra_nets=np.where(inside, np.maximum(hits - 1, 0), 0),
+        correct=int(np.count_nonzero(on_interior & (hits[component] == 1) & (hit_by[net] == 1))),
+    )
+
+
+def electrical_counts(
+    overlap: Overlap, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX
+) -> dict[str, int]:
+    """Count one image's faults; arguments as :func:`judge`.
+
+    Returns:
+        ``nets`` (interior ones), ``components`` (predicted ones that reach the interior or hit an interior net),
+        ``opens, shorts, missed, false, correct``: all that the rates need, which are formed from sums over images.
+    """
+    verdict = judge(overlap, border_px=border_px, min_area_px=min_area_px)
+    return {
+        "nets": int(np.count_nonzero(verdict.interior)),
+        "components": int(np.count_nonzero(verdict.judged)),
+        "opens": int(np.count_nonzero(verdict.open)),
+        "shorts": int(verdict.extra_nets.sum()),
+        "missed": int(np.count_nonzero(verdict.missed)),
+        "false": int(np.count_nonzero(verdict.false)),
+        "correct": verdict.correct,
+    }
+
+
+def fault_map(
+    truth: Mask, prediction: Mask, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX
+) -> npt.NDArray[np.uint8]:
+    """Return where the faults are, as ``(H, W)`` codes into :data:`FAULTS`.
+
+    Missed and open nets are painted with the truth's pixels, false and joining components with the prediction's.
+    """
+    overlap = Overlap.of(truth, prediction)
+    verdict = judge(overlap, border_px=border_px, min_area_px=min_area_px)
+    layers = {
+        "missed": overlap.truth.paint(verdict.missed),
+        "false": overlap.prediction.paint(verdict.false),
+        "open": overlap.truth.paint(verdict.open),
+        "short": overlap.prediction.paint(verdict.extra_nets > 0),
+    }
+    faults = np.zeros(truth.shape, np.uint8)
+    for name, layer in layers.items():
+        faults[layer] = FAULTS.index(name)
+    return faults

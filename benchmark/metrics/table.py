@@ -1,0 +1,325 @@
+"""The table of metrics: what each is called, what it means, and how it follows from integer counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Reduction = Literal["image", "pooled"]
+Counts = Mapping[str, npt.NDArray[np.integer]]
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One figure of merit.
+
+    Attributes:
+        name: key in records and CSV files.
+        display: name in tables and plots.
+        definition: what it says, in words.
+        formula: how it follows from the counts, in one line.
+        columns: the integer columns it needs.
+        compute: the formula, vectorised over images; NaN where the metric has no value.
+        empty: the convention where the formula divides by nothing; blank for counts.
+        unit: ``fraction`` (in [0, 1]) or ``count``.
+        higher_is_better: the direction in which tables and plots rank.
+        reductions: how it may be taken over images. Electrical and via counts are summed before a rate is formed.
+    """
+
+    name: str
+    display: str
+    definition: str
+    formula: str
+    columns: tuple[str, ...]
+    compute: Callable[[Counts], Values]
+    empty: str = ""
+    unit: Literal["fraction", "count"] = "fraction"
+    higher_is_better: bool = True
+    reductions: tuple[Reduction, ...] = ("pooled",)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Least and greatest value."""
+        return (0.0, 1.0) if self.unit == "fraction" else (0.0, np.inf)
+
+
+def _fraction(numerator: npt.ArrayLike, denominator: npt.ArrayLike, empty: float = np.nan) -> Values:
+    """Divide; ``empty`` stands where the denominator is 0."""
+    bottom = np.asarray(denominator, np.float64)
+    out: Values = np.full(bottom.shape, empty)
+    np.divide(numerator, bottom, out=out, where=bottom != 0)
+    return out
+
+
+def _mean_of_present(*per_class: Values) -> Values:
+    """Average over classes, leaving out those without a value; NaN where none has one."""
+    stacked = np.stack(per_class)
+    present = ~np.isnan(stacked)
+    return _fraction(np.where(present, stacked, 0.0).sum(axis=0), present.sum(axis=0))
+
+
+def _miou(c: Counts) -> Values:
+    errors = c["fp"] + c["fn"]
+    return _mean_of_present(_fraction(c["tn"], c["tn"] + errors), _fraction(c["tp"], c["tp"] + errors))
+
+
+def _mpa(c: Counts) -> Values:
+    return _mean_of_present(_fraction(c["tn"], c["tn"] + c["fp"]), _fraction(c["tp"], c["tp"] + c["fn"]))
+
+
+BOTH: tuple[Reduction, ...] = ("image", "pooled")
+
+# In the order of tables. G is the ground truth, P the prediction; foreground is circuit.
+_ALL = (
+    Metric(
+        name="miou",
+        display="mIoU",
+        definition="Mean intersection over union of the two classes. Background fills most of an image and lifts "
+        "the mean, so that one broken track out of fifty hardly shows.",
+        formula="mean over {background, foreground} of tp / (tp + fp + fn)",
+        empty="a class absent from both G and P is left out of the mean",
+        columns=("tp", "fp", "fn", "tn"),
+        compute=_miou,
+        reductions=BOTH,
+    ),
+    Metric(
+        name="mpa",
+        display="MPA",
+        definition="Mean pixel accuracy: the share of each class's true pixels that the prediction finds, averaged "
+        "over the two classes. A prediction that is too wide gains on foreground what it loses on background.",
+        formula="mean over {background, foreground} of tp / (tp + fn)",
+        empty="a class absent from G is left out of the mean",
+        columns=("tp", "fp", "fn", "tn"),
+        compute=_mpa,
+        reductions=BOTH,
+    ),
+    Metric(
+        name="dice",
+        display="Dice",
+        definition="Harmonic mean of the foreground's pixel precision and recall.",
+        formula="2 tp / (2 tp + fp + fn)",
+        empty="1 if G and P are both empty",
+        columns=("tp", "fp", "fn"),
+        compute=lambda c: _fraction(2 * c["tp"], 2 * c["tp"] + c["fp"] + c["fn"], empty=1.0),
+        reductions=BOTH,
+    ),
+    Metric(
+        name="aji",
+        display="AJI",
+        definition="Aggregated Jaccard index (Kumar et al. 2017) over 8-connected components: each component of G "
+        "takes the component S(G_i) of P with the highest IoU, one of P may serve several, and what is left over "
+        "on either side adds its area to the denominator. Some published AJI figures were computed on unlabelled "
+        "masks, which gives the foreground IoU: compare those with fg_iou.",
+        formula="sum |G_i ∩ S(G_i)| / (sum |G_i ∪ S(G_i)| + area of what is left over)",
+        empty="1 if G and P are both empty, 0 if one is",
+        columns=("aji_num", "aji_den"),
+        compute=lambda c: _fraction(c["aji_num"], c["aji_den"], empty=1.0),
+        reductions=BOTH,
+    ),
+    Metric(
+        name="aji_plus",
+        display="AJI+",
+        definition="AJI under the one-to-one assignment M of highest total IoU: no component of P serves twice.",
+        formula="sum |G_i ∩ M(G_i)| / (sum |G_i ∪ M(G_i)| + area of what is left over)",
+        empty="1 if G and P are both empty, 0 if one is",
+        columns=("ajip_num", "ajip_den"),
+        compute=lambda c: _fraction(c["ajip_num"], c["ajip_den"], empty=1.0),
+        reductions=BOTH,
+    ),
+    Metric(
+        name="fg_iou",
+        display="fgIoU",
+        definition="Intersection over union of the foreground alone.",
+        formula="tp / (tp + fp + fn)",
+        empty="1 if G and P are both empty",
+        columns=("tp", "fp", "fn"),
+        compute=lambda c: _fraction(c["tp"], c["tp"] + c["fp"] + c["fn"], empty=1.0),
+        reductions=BOTH,
+    ),
+    Metric(
+        name="opens",
+        display="Opens",
+        definition="Nets that the prediction cuts into pieces. A net is a component of G, interior if it leaves the "
+        "border band; a component of P counts if its area reaches the least one, and hits a net if they share a "
+        "pixel.",
+        formula="number of interior nets hit by more than one component",
+        columns=("opens",),
+        compute=lambda c: c["opens"].astype(np.float64),
+        unit="count",
+        higher_is_better=False,
+    ),
+    Metric(
+        name="shorts",
+        display="Shorts",
+        definition="Nets that the prediction joins to another: a component over three interior nets makes two.",
+        formula="sum over components that reach the interior of max(interior nets hit - 1, 0)",
+        columns=("shorts",),
+        compute=lambda c: c["shorts"].astype(np.float64),
+        unit="count",
+        higher_is_better=False,
+    ),
+    Metric(
+        name="missed",
+        display="Missed nets",
+        definition="Nets of which the prediction shows nothing that counts as a component.",
+        formula="number of interior nets hit by no component",
+        columns=("missed",),
+        compute=lambda c: c["missed"].astype(np.float64),
+        unit="count",
+        higher_is_better=False,
+    ),
+    Metric(
+        name="false",
+        display="False nets",
+        definition="Tracks that the prediction invents.",
+        formula="number of components that reach the interior and hit no net at all",
+        columns=("false",),
+        compute=lambda c: c["false"].astype(np.float64),
+        unit="count",
+        higher_is_better=False,
+    ),
+    Metric(
+        name="net_error_rate",
+        display="Net error rate",
+        definition="Share of interior nets that are open, shorted or missed. A net is correct if one component hits "
+        "it, and that component hits no other interior net.",
+        formula="(nets - correct) / nets",
+        empty="no value without an interior net",
+        columns=("nets", "correct"),
+        compute=lambda c: _fraction(c["nets"] - c["correct"], c["nets"]),
+        higher_is_better=False,
+    ),
+    Metric(
+        name="net_precision",
+        display="Net precision",
+        definition="Share of predicted components that stand for exactly one whole net, out of those that reach the "
+        "interior or hit an interior net.",
+        formula="correct / components",
+        empty="no value without such a component",
+        columns=("correct", "components"),
+        compute=lambda c: _fraction(c["correct"], c["components"]),
+    ),
+    Metric(
+        name="net_recall",
+        display="Net recall",
+        definition="Share of interior nets that are correct.",
+        formula="correct / nets",
+        empty="no value without an interior net",
+        columns=("correct", "nets"),
+        compute=lambda c: _fraction(c["correct"], c["nets"]),
+    ),
+    Metric(
+        name="net_f1",
+        display="Net F1",
+        definition="Harmonic mean of net precision and net recall.",
+        formula="2 correct / (nets + components)",
+        empty="1 if there is neither a net nor a component, 0 if one is missing",
+        columns=("correct", "nets", "components"),
+        compute=lambda c: _fraction(2 * c["correct"], c["nets"] + c["components"], empty=1.0),
+    ),
+    Metric(
+        name="via_precision",
+        display="Via precision",
+        definition="Share of predicted vias matched to a true one. The centres may lie apart by the true radius, and "
+        "the matching is one to one.",
+        formula="via_matched / via_predicted",
+        empty="no value without a predicted via",
+        columns=("via_matched", "via_predicted"),
+        compute=lambda c: _fraction(c["via_matched"], c["via_predicted"]),
+    ),
+    Metric(
+        name="via_recall",
+        display="Via recall",
+        definition="Share of true vias matched to a predicted one; true vias closer than a radius are one.",
+        formula="via_matched / via_true",
+        empty="no value without a true via",
+        columns=("via_matched", "via_true"),
+        compute=lambda c: _fraction(c["via_matched"], c["via_true"]),
+    ),
+    Metric(
+        name="via_f1",
+        display="Via F1",
+        definition="Harmonic mean of via precision and via recall.",
+        formula="2 via_matched / (via_true + via_predicted)",
+        empty="1 if there is neither a true nor a predicted via, 0 if one is missing",
+        columns=("via_matched", "via_true", "via_predicted"),
+        compute=lambda c: _fraction(2 * c["via_matched"], c["via_true"] + c["via_predicted"], empty=1.0),
+    ),
+    Metric(
+        name="via_missed",
+        display="Missed vias",
+        definition="True vias without a match.",
+        formula="via_true - via_matched",
+        columns=("via_true", "via_matched"),
+        compute=lambda c: (c["via_true"] - c["via_matched"]).astype(np.float64),
+        unit="count",
+        higher_is_better=False,
+    ),
+    Metric(
+        name="via_false",
+        display="False vias",
+        definition="Predicted vias without a match.",
+        formula="via_predicted - via_matched",
+        columns=("via_predicted", "via_matched"),
+        compute=lambda c: (c["via_predicted"] - c["via_matched"]).astype(np.float64),
+        unit="count",
+        higher_is_better=False,
+    ),
+)
+
+#: All metrics by name.
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})
+
+
+def ratios(counts: Counts) -> dict[str, Values]:
+    """Return each metric of each image, (N,) float64.
+
+    Args:
+        counts: integer columns of length N; a metric whose columns are absent is absent.
+
+    Returns:
+        Values by metric; NaN where a metric has no value on an image.
+
+    Raises:
+        ValueError: a column is not of integers.
+    """
+    for name, column in counts.items():
+        if column.dtype.kind not in "iu":
+            raise ValueError(f"column {name!r} holds {column.dtype}; expected integers (leave blank columns out)")
+    wide = {name: column.astype(np.int64) for name, column in counts.items()}
+    return {metric.name: metric.compute(wide) for metric in METRICS.values() if wide.keys() >= set(metric.columns)}
+
+
+def reduce(counts: Counts, reduction: Reduction) -> dict[str, float]:
+    """Reduce the integer columns of N images to one value per metric.
+
+    Args:
+        counts: integer columns of length N; blank ones left out.
+        reduction: ``image``, the mean over the images that have a value; ``pooled``, the formula on the summed counts.
+            The two can differ by more than ten points on the same predictions.
+
+    Returns:
+        The metrics that the reduction applies to and that have a value; others are absent, so that NaN never leaves.
+
+    Raises:
+        ValueError: there is no image, a column is not of integers, or there is no such reduction.
+    """
+    if reduction not in BOTH:
+        raise ValueError(f"unknown reduction {reduction!r}; expected one of {', '.join(BOTH)}")
+    lengths = {len(column) for column in counts.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(f"expected columns of one common positive length, got lengths {sorted(lengths)}")
+    if reduction == "pooled":
+        counts = {name: column.sum(keepdims=True) for name, column in counts.items()}
+    means: dict[str, float] = {}
+    for name, values in ratios(counts).items():
+        present = values[~np.isnan(values)]
+        if reduction in METRICS[name].reductions and len(present):
+            means[name] = float(present.mean())
+    return means

@@ -1,0 +1,68 @@
+"""Via counts of one image: true, predicted and matched ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
+
+from benchmark.metrics.components import Components, Mask
+
+Points = npt.NDArray[np.float64]
+
+
+def via_counts(truth_centres: Points, predicted_centres: Points, truth_radii: Points) -> dict[str, int]:
+    """Match predicted vias to true ones, one to one.
+
+    True vias closer to each other than the larger of their radii are fragments of one and are merged first. A predicted
+    via may match a true one whose centre is at most the true radius away; the matching with the most pairs counts.
+
+    Args:
+        truth_centres: (N, 2) centres in pixels.
+        predicted_centres: (M, 2) centres in pixels.
+        truth_radii: (N,) radii in pixels, positive.
+
+    Returns:
+        ``via_true`` (after merging), ``via_predicted``, ``via_matched``; what is missed or false follows from them.
+
+    Raises:
+        ValueError: the shapes are not those above, or a radius is not positive.
+    """
+    if truth_centres.shape != (len(truth_radii), 2) or predicted_centres.shape != (len(predicted_centres), 2):
+        raise ValueError(
+            f"expected centres (N, 2) and (M, 2) and radii (N,), got {truth_centres.shape}, "
+            f"{predicted_centres.shape} and {truth_radii.shape}"
+        )
+    if not (truth_radii > 0).all():
+        raise ValueError(f"expected positive radii, got {truth_radii.min()}")
+    centres, radii = _merge(truth_centres, truth_radii)
+    within = cdist(centres, predicted_centres) <= radii[:, None]
+    matched = within[linear_sum_assignment(within, maximize=True)].sum()
+    return {"via_true": len(centres), "via_predicted": len(predicted_centres), "via_matched": int(matched)}
+
+
+def via_counts_from_masks(truth: Mask, prediction: Mask, *, ignore: Mask | None = None) -> dict[str, int]:
+    """As :func:`via_counts`, each component of the ``(H, W)`` bool masks being a via.
+
+    Its centre is the centroid, its radius that of the disc of equal area. Ignored pixels are background in both masks.
+    """
+    if ignore is not None:
+        truth, prediction = truth & ~ignore, prediction & ~ignore
+    true, predicted = Components.of(truth), Components.of(prediction)
+    return via_counts(true.centroids(), predicted.centroids(), np.sqrt(true.area_px / np.pi))
+
+
+def _merge(centres: Points, radii: Points) -> tuple[Points, Points]:
+    """Merge discs whose centres lie closer than the larger radius: mean centre by area, and the largest radius."""
+    if len(centres) == 0:
+        return centres, radii
+    close = cdist(centres, centres) < np.maximum(radii[:, None], radii[None, :])
+    count, group = connected_components(close, directed=False)
+    area = radii**2
+    total = np.bincount(group, area, count)
+    merged = [np.bincount(group, area * centres[:, axis], count) / total for axis in (0, 1)]
+    largest = np.zeros(count)
+    np.maximum.at(largest, group, radii)
+    return np.stack(merged, axis=1), largest

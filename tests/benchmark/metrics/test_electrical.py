@@ -1,0 +1,249 @@
+"""Opens, shorts, missed and false nets on drawn layouts where the right answer is plain to see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from scipy import ndimage
+
+from benchmark.metrics import FAULTS, count_image, fault_map, ratios, reduce
+from benchmark.metrics.components import Mask
+from tests.benchmark.metrics.layouts import WIDTH, window
+from tests.benchmark.metrics.reference import EIGHT, masks_of
+from tests.benchmark.metrics.strategies import mask_pairs
+
+CLEAN = {"opens": 0, "shorts": 0, "missed": 0, "false": 0}
+
+
+def faults(truth: Mask, prediction: Mask, **settings: int) -> dict[str, int]:
+    counts = count_image(truth, prediction, **({"border_px": 5, "min_area_px": 4} | settings))  # type: ignore[arg-type]
+    return {name: counts[name] for name in CLEAN}
+
+
+def miou(truth: Mask, prediction: Mask) -> float:
+    counts = count_image(truth, prediction)
+    return float(ratios({name: np.array([value]) for name, value in counts.items()})["miou"][0])
+
+
+@pytest.fixture
+def bars() -> Mask:
+    """Three horizontal bars of 4x60 px on 40x80, rows 8, 18 and 28; none in the border band of 5 px."""
+    mask = np.zeros((40, 80), bool)
+    for top in (8, 18, 28):
+        mask[top : top + 4, 10:70] = True
+    return mask
+
+
+def test_a_perfect_prediction_has_no_fault(bars: Mask) -> None:
+    counts = count_image(bars, bars, border_px=5, min_area_px=4)
+    assert (counts["nets"], counts["components"], counts["correct"]) == (3, 3, 3)
+    assert faults(bars, bars) == CLEAN
+
+
+def test_one_bridge_is_one_short_and_takes_both_nets(bars: Mask) -> None:
+    bridged = bars.copy()
+    bridged[8:22, 40] = True
+    assert faults(bars, bridged) == CLEAN | {"shorts": 1}
+    counts = count_image(bars, bridged, border_px=5, min_area_px=4)
+    assert (counts["nets"], counts["components"], counts["correct"]) == (3, 2, 1)
+
+
+def test_three_nets_joined_are_two_shorts(bars: Mask) -> None:
+    joined = bars.copy()
+    joined[8:32, 40] = True
+    assert faults(bars, joined) == CLEAN | {"shorts": 2}
+
+
+def test_a_bridge_over_a_diagonal_gap_is_a_short(bars: Mask) -> None:
+    bridged = bars.copy()
+    bridged[np.arange(12, 18), np.arange(40, 46)] = True
+    assert faults(bars, bridged)["shorts"] == 1
+
+
+def test_one_cut_is_one_open(bars: Mask) -> None:
+    cut = bars.copy()
+    cut[8:12, 40] = False
+    assert faults(bars, cut) == CLEAN | {"opens": 1}
+    counts = count_image(bars, cut, border_px=5, min_area_px=4)
+    assert (counts["nets"], counts["components"], counts["correct"]) == (3, 4, 2)
+
+
+def test_a_net_cut_twice_is_still_one_open(bars: Mask) -> None:
+    cut = bars.copy()
+    cut[8:12, [20, 40]] = False
+    assert faults(bars, cut)["opens"] == 1
+
+
+def test_a_nick_that_leaves_one_pixel_is_no_open(bars: Mask) -> None:
+    nicked = bars.copy()
+    nicked[9:12, 40] = False
+    assert faults(bars, nicked) == CLEAN
+
+
+def test_missed_and_false_nets(bars: Mask) -> None:
+    prediction = bars.copy()
+    prediction[8:12] = False
+    prediction[13:16, 20:40] = True  # between two nets, touching none
+    assert faults(bars, prediction) == CLEAN | {"missed": 1, "false": 1}
+
+
+def test_small_components_do_not_count(bars: Mask) -> None:
+    speck = bars.copy()
+    speck[14, 20:23] = True
+    assert faults(bars, speck) == CLEAN
+    speck[14, 23] = True
+    assert faults(bars, speck) == CLEAN | {"false": 1}  # 4 px: as large as the least area
+    crumbs = bars.copy()
+    crumbs[8:12] = False
+    crumbs[8, 10:13] = True
+    assert faults(bars, crumbs) == CLEAN | {"missed": 1}
+
+
+def test_faults_in_the_border_band_do_not_count(bars: Mask) -> None:
+    prediction = bars.copy()
+    prediction[0:5, 20:40] = True
+    assert faults(bars, prediction) == CLEAN
+    prediction[5, 30] = True  # one pixel beyond the band
+    assert faults(bars, prediction) == CLEAN | {"false": 1}
+    with_net_in_band = bars.copy()
+    with_net_in_band[0:5, 10:70] = True
+    assert faults(with_net_in_band, bars) == CLEAN  # a net of the band alone cannot be missed
+    joined = with_net_in_band.copy()
+    joined[4:9, 40] = True
+    assert faults(with_net_in_band, joined) == CLEAN  # nor be joined
+    counts = count_image(with_net_in_band, joined, border_px=5, min_area_px=4)
+    assert (counts["nets"], counts["components"], counts["correct"]) == (3, 3, 3)
+    assert faults(with_net_in_band, joined, border_px=0)["shorts"] == 1
+
+
+def test_a_component_of_the_band_alone_makes_no_short_but_cuts_a_net() -> None:
+    truth = np.zeros((30, 30), bool)
+    truth[0:12, 4:7] = truth[0:12, 20:23] = True  # two nets that come in from the top edge
+    prediction = truth.copy()
+    prediction[5] = False
+    prediction[2, 4:23] = True  # joins both, within the band
+    counts = count_image(truth, prediction, border_px=5, min_area_px=4)
+    assert counts["shorts"] == 0
+    assert counts["opens"] == 2
+    assert counts["components"] == 3  # the one in the band hits interior nets
+
+
+def test_an_image_within_its_border_has_no_nets() -> None:
+    mask = np.ones((60, 60), bool)
+    counts = count_image(mask, mask)  # 35 px on both sides are more than 60
+    assert (counts["nets"], counts["components"], counts["correct"]) == (0, 0, 0)
+
+
+def test_via_targets_have_no_electrical_columns(bars: Mask) -> None:
+    counts = count_image(bars, bars, electrical=False)
+    assert list(counts) == ["ignored", "tp", "fp", "fn", "tn", "aji_num", "aji_den", "ajip_num", "ajip_den"]
+
+
+def plain(truth: Mask, prediction: Mask, border_px: int, min_area_px: int) -> dict[str, int]:
+    """The definitions, spelled out with one mask per net and per component."""
+    inner = np.zeros_like(truth)
+    if 2 * border_px < min(truth.shape):
+        inner[border_px : truth.shape[0] - border_px, border_px : truth.shape[1] - border_px] = True
+    nets = [(mask, bool((mask & inner).any())) for mask in masks_of(truth)]
+    parts = [(m, bool((m & inner).any())) for m in masks_of(prediction) if m.sum() >= min_area_px]
+    hits = [[j for j, (net, inside) in enumerate(nets) if inside and (net & part).any()] for part, _ in parts]
+    hit_by = [[i for i, (part, _) in enumerate(parts) if (net & part).any()] for net, _ in nets]
+    return {
+        "nets": sum(inside for _, inside in nets),
+        "components": sum(inside or bool(hit) for (_, inside), hit in zip(parts, hits, strict=True)),
+        "opens": sum(inside and len(by) > 1 for (_, inside), by in zip(nets, hit_by, strict=True)),
+        "shorts": sum(max(len(hit) - 1, 0) for (_, inside), hit in zip(parts, hits, strict=True) if inside),
+        "missed": sum(inside and not by for (_, inside), by in zip(nets, hit_by, strict=True)),
+        "false": sum(inside and not (part & truth).any() for part, inside in parts),
+        "correct": sum(len(hit) == 1 and len(hit_by[hit[0]]) == 1 for hit in hits),
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(mask_pairs(max_side=14))
+def test_counts_are_the_definitions(pair: tuple[Mask, Mask]) -> None:
+    for border_px, min_area_px in ((0, 1), (2, 3)):
+        counts = count_image(*pair, border_px=border_px, min_area_px=min_area_px)
+        expected = plain(*pair, border_px, min_area_px)
+        assert {name: counts[name] for name in expected} == expected
+        assert counts["correct"] <= min(counts["nets"], counts["components"])
+        assert counts["opens"] + counts["missed"] + counts["correct"] <= counts["nets"]
+
+
+def test_faults_are_painted_where_they_are(bars: Mask) -> None:
+    prediction = bars.copy()
+    prediction[8:12, 40] = False  # open
+    prediction[18:32, 20] = True  # short
+    prediction[34, 30:40] = False
+    prediction[34, 50:60] = True  # false, in the band unless the border is 0
+    painted = fault_map(bars, prediction, border_px=0, min_area_px=4)
+    named = {name: painted == code for code, name in enumerate(FAULTS)}
+    np.testing.assert_array_equal(named["open"][:16], bars[:16])
+    np.testing.assert_array_equal(named["short"][17:33], prediction[17:33])
+    assert named["false"].sum() == 10
+    missed = fault_map(bars, np.zeros_like(bars), border_px=0)
+    np.testing.assert_array_equal(missed == FAULTS.index("missed"), bars)
+
+
+class TestWindowsOfAChip:
+    """What the figures mean: 1024x1024 windows with tracks 22 px wide and gaps of at least 5 px."""
+
+    @pytest.fixture(params=[0, 1])
+    def truth(self, request: pytest.FixtureRequest) -> Mask:
+        mask = window(request.param)
+        assert 0.09 < mask.mean() < 0.30  # the foreground of HY5SYN's windows
+        return mask
+
+    @staticmethod
+    def spot(truth: Mask) -> tuple[int, int]:
+        """A column where two neighbouring rows of the routing grid both carry track, far from the image's edges."""
+        for top in range(460, 640):
+            rows = truth[top : top + WIDTH], truth[top + WIDTH : top + 45], truth[top + 45 : top + 45 + WIDTH]
+            clear = rows[0].all(axis=0) & ~rows[1].any(axis=0) & rows[2].all(axis=0)
+            long = ndimage.minimum_filter1d(clear[200:800], 31)
+            if long.any():
+                return top, 200 + int(np.flatnonzero(long)[0])
+        raise AssertionError("no two tracks face each other")
+
+    def test_a_bridge_of_5_px(self, truth: Mask) -> None:
+        top, column = self.spot(truth)
+        bridged = truth.copy()
+        bridged[top : top + 45 + WIDTH, column : column + 5] = True
+        assert miou(truth, bridged) > 0.999
+        assert faults(truth, bridged, border_px=35, min_area_px=35) == CLEAN | {"shorts": 1}
+
+    def test_a_cut(self, truth: Mask) -> None:
+        top, column = self.spot(truth)
+        cut = truth.copy()
+        cut[top : top + WIDTH, column : column + 2] = False
+        assert miou(truth, cut) > 0.999
+        assert faults(truth, cut, border_px=35, min_area_px=35) == CLEAN | {"opens": 1}
+
+    def test_one_pixel_more_everywhere(self, truth: Mask) -> None:
+        wider = ndimage.binary_dilation(truth, EIGHT)
+        assert 0.92 <= miou(truth, wider) <= 0.96
+        assert faults(truth, wider, border_px=35, min_area_px=35) == CLEAN
+
+
+def test_rates_are_formed_from_sums() -> None:
+    counts = {
+        "nets": np.array([10, 0, 30]),
+        "components": np.array([20, 4, 16]),
+        "correct": np.array([5, 0, 15]),
+        "opens": np.array([1, 0, 2]),
+        "shorts": np.array([0, 0, 3]),
+        "missed": np.array([0, 0, 4]),
+        "false": np.array([0, 4, 0]),
+    }
+    assert reduce(counts, "pooled") == {
+        "opens": 3.0,
+        "shorts": 3.0,
+        "missed": 4.0,
+        "false": 4.0,
+        "net_error_rate": 0.5,
+        "net_precision": 0.5,
+        "net_recall": 0.5,
+        "net_f1": 0.5,
+    }
+    assert reduce(counts, "image") == {}

@@ -1,0 +1,107 @@
+"""The table of metrics, per-image ratios and the two reductions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmark.metrics import COUNT_COLUMNS, METRICS, count_image, ratios, reduce, via_counts_from_masks
+
+
+def columns_of(images: int = 6) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(images):
+        truth = rng.random((24, 24)) < 0.3
+        prediction = truth ^ (rng.random((24, 24)) < 0.1)
+        electrical = count_image(truth, prediction, border_px=3, min_area_px=2)
+        rows.append(electrical | via_counts_from_masks(truth, prediction))
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def test_counts_come_in_the_order_of_the_columns() -> None:
+    assert tuple(columns_of()) == COUNT_COLUMNS
+
+
+def test_the_table_is_consistent() -> None:
+    assert list(METRICS)[:6] == ["miou", "mpa", "dice", "aji", "aji_plus", "fg_iou"]
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert set(metric.columns) <= set(COUNT_COLUMNS)
+        assert metric.definition.endswith(".")
+        assert metric.range == ((0.0, 1.0) if metric.unit == "fraction" else (0.0, np.inf))
+        assert bool(metric.empty) == (metric.unit == "fraction")
+        assert metric.higher_is_better == (metric.unit == "fraction" and name != "net_error_rate")
+    assert len({metric.display for metric in METRICS.values()}) == len(METRICS)
+
+
+def test_only_the_declared_columns_are_used() -> None:
+    counts = columns_of()
+    for name, metric in METRICS.items():
+        alone = ratios({column: counts[column] for column in metric.columns})[name]
+        np.testing.assert_array_equal(alone, ratios(counts)[name])
+
+
+def test_fractions_stay_within_their_range() -> None:
+    for name, values in ratios(columns_of(20)).items():
+        low, high = METRICS[name].range
+        assert values.dtype == np.float64
+        assert values.shape == (20,)
+        assert ((values >= low) & (values <= high)).all(), name
+
+
+def test_image_is_the_mean_and_pooled_the_ratio_of_sums() -> None:
+    counts = {"tp": np.array([90, 1]), "fp": np.array([10, 0]), "fn": np.array([0, 9]), "tn": np.array([0, 90])}
+    image, pooled = reduce(counts, "image"), reduce(counts, "pooled")
+    assert image["fg_iou"] == pytest.approx((0.9 + 0.1) / 2)
+    assert pooled["fg_iou"] == pytest.approx(91 / 110)
+    assert image["dice"] == pytest.approx((180 / 190 + 2 / 11) / 2)
+    assert pooled["miou"] == pytest.approx((91 / 110 + 90 / 109) / 2)
+    assert pooled["mpa"] == pytest.approx((91 / 100 + 90 / 100) / 2)
+
+
+def test_one_image_reduces_to_itself() -> None:
+    one = {name: column[:1] for name, column in columns_of().items()}
+    for name, value in reduce(one, "image").items():
+        assert reduce(one, "pooled")[name] == pytest.approx(value, abs=1e-15)
+        assert ratios(one)[name][0] == value
+
+
+def test_images_without_a_value_are_left_out_and_metrics_without_one_are_absent() -> None:
+    """An image that is ignored entirely has no mIoU; its Dice is 1 by convention."""
+    counts = {"tp": np.array([1, 0]), "fp": np.array([1, 0]), "fn": np.array([0, 0]), "tn": np.array([2, 0])}
+    assert np.isnan(ratios(counts)["miou"][1])
+    assert reduce(counts, "image")["miou"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert reduce(counts, "image")["dice"] == pytest.approx((2 / 3 + 1) / 2)
+    nothing = {"nets": np.zeros(2, int), "correct": np.zeros(2, int), "components": np.zeros(2, int)}
+    assert reduce(nothing, "pooled") == {"net_f1": 1.0}
+
+
+def test_narrow_integers_do_not_overflow() -> None:
+    counts = {name: np.array([100, 100], np.uint8) for name in ("tp", "fp", "fn", "tn")}
+    assert ratios(counts)["dice"].tolist() == [0.5, 0.5]
+    assert reduce(counts, "pooled")["miou"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("counts", "reduction", "message"),
+    [
+        ({"tp": np.array([1])}, "mean", "unknown reduction 'mean'"),
+        ({"tp": np.array([], int)}, "image", "common positive length"),
+        ({}, "image", "common positive length"),
+        ({"tp": np.array([1]), "fp": np.array([1, 2])}, "pooled", "common positive length"),
+        ({"opens": np.array([np.nan])}, "pooled", "'opens' holds float64"),
+    ],
+)
+def test_bad_columns_are_refused(counts: dict[str, np.ndarray], reduction: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        reduce(counts, reduction)  # type: ignore[arg-type]
+
+
+def test_neither_torch_nor_pandas_is_imported() -> None:
+    code = "import sys, benchmark.metrics; print(sorted({'torch', 'pandas', 'skimage'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,95 @@
+"""What a device says of itself around a measurement: clocks, load, energy."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from statistics import median
+
+import psutil
+import torch
+
+from benchmark.efficiency.records import Conditions
+
+#: Relative. Clocks of a boosting processor jitter by a few percent; a tenth changes the ranking of close networks.
+TOLERANCE = 0.1
+#: In cores: one more than the harness itself explains.
+LOAD_TOLERANCE = 1.0
+#: Time constant of the shortest load average that systems keep, seconds.
+MINUTE = 60.0
+
+
+def read_conditions(device: torch.device) -> Conditions:
+    """Read clock and load now; costs about a millisecond."""
+    clock = _gpu_clock_mhz(device) if device.type == "cuda" else _cpu_clock_mhz()
+    return Conditions(clock_mhz=clock, load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None)
+
+
+def _cpu_clock_mhz() -> float | None:
+    try:
+        clock = psutil.cpu_freq()
+    except (AttributeError, NotImplementedError, OSError):
+        return None  # psutil has it on some systems only, and a container may hide it
+    return float(clock.current) if clock and clock.current else None
+
+
+def _gpu_clock_mhz(device: torch.device) -> float | None:
+    try:
+        return float(torch.cuda.clock_rate(device))
+    except (ImportError, RuntimeError):
+        return None  # needs nvidia-ml-py and a driver that allows the question
+
+
+def energy_joules(device: torch.device) -> float | None:
+    """Return the energy that a GPU has used since its driver was loaded, or ``None`` where that cannot be told.
+
+    Two readings around a measurement give its energy, the whole board's and above idle or not.
+    """
+    if device.type != "cuda":
+        return None
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return None
+    try:
+        nvml.nvmlInit()
+        # By UUID, since CUDA_VISIBLE_DEVICES renumbers torch's devices and not NVML's.
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+    except nvml.NVMLError:
+        return None  # older than Volta, or a driver that forbids it
+
+
+def movement(before: Conditions, after: Conditions, raw_ms: Sequence[float], threads: int) -> list[str]:
+    """Say in words what moved during a latency measurement; empty when it was steady.
+
+    Args:
+        before: conditions after the warm-up.
+        after: conditions after the last timing.
+        raw_ms: the timings.
+        threads: cores that the measurement itself keeps busy.
+    """
+    found = []
+    if before.clock_mhz and after.clock_mhz and _differ(before.clock_mhz, after.clock_mhz):
+        found.append(
+            f"clocks moved from {before.clock_mhz:.0f} to {after.clock_mhz:.0f} MHz while latency was measured"
+        )
+    if before.load_average is not None and after.load_average is not None:
+        own = threads * min(sum(raw_ms) / 1000 / MINUTE, 1.0)
+        # The harness's own last job still shows in the average, but never beyond the number of cores.
+        if before.load_average > (os.cpu_count() or 1) + LOAD_TOLERANCE:
+            found.append(f"the machine was busy before latency was measured (load average {before.load_average:.1f})")
+        if after.load_average - before.load_average > own + LOAD_TOLERANCE:
+            found.append(
+                f"load average rose from {before.load_average:.1f} to {after.load_average:.1f} "
+                "while latency was measured"
+            )
+    half = len(raw_ms) // 2
+    if half and _differ(first := median(raw_ms[:half]), second := median(raw_ms[half:])):
+        found.append(f"latency drifted from {first:.2f} to {second:.2f} ms between the first and the second half")
+    return found
+
+
+def _differ(first: float, second: float) -> bool:
+    return abs(first - second) > TOLERANCE * max(first, second)

@@ -1,0 +1,144 @@
+"""Timing forwards: latency at batch 1 and throughput over batch sizes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from benchmark.efficiency.conditions import energy_joules, read_conditions
+from benchmark.efficiency.records import BatchThroughput, EfficiencySettings, Latency, Throughput
+
+Step = Callable[[], object]
+
+#: Share of the free memory that a batch may be expected to need before it is not tried on a CPU, where the system
+#: would end the whole process; a GPU merely refuses the allocation.
+MEMORY_SHARE = 0.5
+
+
+@torch.inference_mode()
+def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySettings) -> tuple[Latency, float | None]:
+    """Time forwards of one image that already lies on the device.
+
+    Args:
+        network: in eval mode, on the image's device.
+        image: ``(1, C, H, W)``.
+        settings: warm-up and how long to measure.
+
+    Returns:
+        The timings, and the energy per image in joules where a GPU tells it.
+    """
+    device = image.device
+
+    def step() -> object:
+        return network(image)
+
+    for _ in range(settings.warm_up):
+        step()
+    _synchronize(device)
+    before, energy_before = read_conditions(device), energy_joules(device)
+    raw_ms = _time_by_events(step, settings, device) if device.type == "cuda" else _time_by_clock(step, settings)
+    energy_after, after = energy_joules(device), read_conditions(device)
+    used = None if energy_before is None or energy_after is None else (energy_after - energy_before) / len(raw_ms)
+    return Latency.from_raw(raw_ms, before, after), used
+
+
+def _time_by_clock(step: Step, settings: EfficiencySettings) -> list[float]:
+    raw_ms: list[float] = []
+    end = time.perf_counter() + settings.min_seconds
+    while len(raw_ms) < settings.min_iterations or time.perf_counter() < end:
+        start = time.perf_counter()
+        step()
+        raw_ms.append((time.perf_counter() - start) * 1e3)
+    return raw_ms
+
+
+def _time_by_events(step: Step, settings: EfficiencySettings, device: torch.device) -> list[float]:
+    """Time on the GPU's own clock, synchronising once: a launch queue is short, so the host cannot run far ahead."""
+    events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+    with torch.cuda.device(device):
+        end = time.perf_counter() + settings.min_seconds
+        while len(events) < settings.min_iterations or time.perf_counter() < end:
+            start, stop = _timing_event(), _timing_event()
+            start.record()
+            step()
+            stop.record()
+            events.append((start, stop))
+        torch.cuda.synchronize()
+    return [start.elapsed_time(stop) for start, stop in events]
+
+
+def _timing_event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+
+
+@torch.inference_mode()
+def measure_throughput(
+    network: nn.Module, image: Tensor, settings: EfficiencySettings, bytes_per_image: int | None
+) -> Throughput | None:
+    """Try batch sizes in turn and keep the one with the most images per second.
+
+    The seconds are shared evenly. A batch size is tried with one warm-up and at least one timed forward; sizes end when
+    those two would outlast the time that is left, or memory.
+
+    Args:
+        network: in eval mode, on the image's device.
+        image: ``(1, C, H, W)``.
+        settings: batch sizes and seconds.
+        bytes_per_image: peak memory of one forward at batch 1, where it is known.
+
+    Returns:
+        ``None`` when the settings leave throughput out or not even the first batch size fits.
+    """
+    tried: list[BatchThroughput] = []
+    stopped: str | None = None
+    started = time.perf_counter()
+    for batch in settings.throughput_batches if settings.throughput_seconds else ():
+        left = settings.throughput_seconds - (time.perf_counter() - started)
+        if tried and 2 * batch / tried[-1].images_per_second > left:
+            stopped = f"batch {batch} would outlast the {settings.throughput_seconds:g} s for throughput"
+            break
+        if (
+            image.device.type == "cpu"
+            and bytes_per_image is not None
+            and batch * bytes_per_image > MEMORY_SHARE * psutil.virtual_memory().available
+        ):
+            stopped = f"batch {batch} would need more than half of the free memory"
+            break
+        share = settings.throughput_seconds / len(settings.throughput_batches)
+        try:
+            images = image.repeat(batch, 1, 1, 1).contiguous(memory_format=memory_format(settings))
+            tried.append(BatchThroughput(batch=batch, images_per_second=_images_per_second(network, images, share)))
+        except torch.OutOfMemoryError:
+            stopped = f"batch {batch} does not fit into the GPU's memory"
+            break
+    if not tried:
+        return None
+    best = max(tried, key=lambda row: row.images_per_second)
+    return Throughput(batch=best.batch, images_per_second=best.images_per_second, tried=tuple(tried), stopped=stopped)
+
+
+def _images_per_second(network: nn.Module, images: Tensor, seconds: float) -> float:
+    start = time.perf_counter()
+    network(images)
+    _synchronize(images.device)
+    warm_up = time.perf_counter() - start
+    count = max(1, int((seconds - warm_up) / warm_up))
+    start = time.perf_counter()
+    for _ in range(count):
+        network(images)
+    _synchronize(images.device)
+    return len(images) * count / (time.perf_counter() - start)
+
+
+def memory_format(settings: EfficiencySettings) -> torch.memory_format:
+    """Return torch's constant for the settings' memory format."""
+    return torch.channels_last if settings.memory_format == "channels_last" else torch.contiguous_format
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

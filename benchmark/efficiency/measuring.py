@@ -1,0 +1,135 @@
+"""Measuring one network at one input size on one device: every figure of an efficiency record."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+
+import torch
+
+from benchmark.efficiency.conditions import movement
+from benchmark.efficiency.latency import measure_latency, measure_throughput, memory_format
+from benchmark.efficiency.macs import MacCountError, count_macs
+from benchmark.efficiency.memory import measure_memory
+from benchmark.efficiency.parameters import split_parameters
+from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Memory
+from benchmark.environment import cpu_name
+from benchmark.errors import UserError
+from benchmark.registry import ModelEntry
+
+
+def measure(
+    entry: ModelEntry,
+    height: int,
+    width: int,
+    *,
+    in_channels: int = 1,
+    classes: int = 1,
+    device: str = "cpu",
+    dtype: DType = "float32",
+    threads: int | None = None,
+    settings: EfficiencySettings | None = None,
+) -> EfficiencyRecord:
+    """Measure a network with freshly initialised weights; nothing else should run meanwhile.
+
+    Leaves torch's random state and number of threads as they were.
+
+    Args:
+        entry: the network, a registered one or a user's ``path/to/file.py:Class``.
+        height: of the input, pixels.
+        width: of the input, pixels.
+        in_channels: channels of the input.
+        classes: channels of the logits.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: number format that weights and input are cast to for the timings and the forward's memory.
+        threads: compute threads on a CPU; the process's own number by default.
+        settings: how long to measure; :meth:`EfficiencySettings.for_device` by default.
+
+    Raises:
+        UserError: a size that the network cannot take, a device that is not there, or an operator whose
+            multiply-accumulates are not known.
+    """
+    settings = settings or EfficiencySettings.for_device(device)
+    target = torch.device(device)
+    _check(entry, height, width, device)
+    image_shape = (1, in_channels, height, width)
+    on_gpu = target.type == "cuda"
+    with _random_state_kept(target), _threads(threads) as used_threads:
+        memory: Memory | None = None
+        notes: list[str] = []
+        if settings.memory:
+            memory, notes = measure_memory(entry, image_shape, classes, target, dtype, used_threads)
+        network = entry.build(in_channels=in_channels, classes=classes).eval()
+        shadow = copy.deepcopy(network).to("meta")
+        params, unused = split_parameters(shadow, image_shape)
+        try:
+            macs = count_macs(shadow, image_shape)
+        except MacCountError as error:
+            raise UserError(f"model {entry.name!r} at {height}x{width}: {error}") from error
+        layout = memory_format(settings)
+        network = network.to(target, getattr(torch, dtype)).to(memory_format=layout)
+        if settings.compile_mode is not None:
+            network.compile(mode=settings.compile_mode)
+        image = torch.rand(image_shape).to(target, getattr(torch, dtype)).contiguous(memory_format=layout)
+        latency, energy = measure_latency(network, image, settings)
+        throughput = measure_throughput(network, image, settings, memory.forward_peak_bytes if memory else None)
+    total = sum(macs.values())
+    return EfficiencyRecord(
+        schema=1,
+        model=entry.name,
+        model_version=entry.version,
+        height=height,
+        width=width,
+        in_channels=in_channels,
+        classes=classes,
+        device="cuda" if on_gpu else "cpu",
+        device_name=torch.cuda.get_device_name(target) if on_gpu else cpu_name(),
+        dtype=dtype,
+        float32_precision=_float32_precision() if on_gpu else "ieee",
+        threads=used_threads,
+        torch=torch.__version__,
+        settings=settings,
+        params=params,
+        unused_params=unused,
+        macs=total,
+        flops=2 * total,
+        macs_by_operator=macs,
+        latency=latency,
+        throughput=throughput,
+        memory=memory,
+        energy_j_per_image=energy,
+        warnings=(*notes, *movement(latency.before, latency.after, latency.raw_ms, used_threads)),
+    )
+
+
+def _check(entry: ModelEntry, height: int, width: int, device: str) -> None:
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {device!r}: torch sees no CUDA device; use --device cpu")
+    if min(height, width) < 1 or height % entry.multiple or width % entry.multiple:
+        raise UserError(
+            f"model {entry.name!r} takes heights and widths that are multiples of {entry.multiple}, "
+            f"found {height}x{width}; choose another --sizes"
+        )
+
+
+@contextlib.contextmanager
+def _random_state_kept(target: torch.device) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[int]:
+    previous = torch.get_num_threads()
+    torch.set_num_threads(count or previous)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(previous)
+
+
+def _float32_precision() -> str:
+    convolution = "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
+    return f"convolution {convolution}, matmul {torch.get_float32_matmul_precision()}"

@@ -1,0 +1,171 @@
+"""Peak memory of one forward and of one training step at batch 1."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Literal, get_args
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from benchmark.efficiency.records import DType, Memory
+from benchmark.losses import segmentation_loss
+from benchmark.processes import end_with_parent
+from benchmark.protocol import Loss
+from benchmark.registry import ModelEntry
+
+StepName = Literal["forward", "train_step"]
+
+GPU_METHOD = (
+    "torch.cuda.max_memory_allocated: weights, activations and workspace; a training step adds gradients and Adam"
+)
+CPU_METHOD = (
+    "growth of the resident set in a fresh process, from the network built and the kernels loaded to the peak: "
+    "activations and workspace without weights; a training step adds gradients and Adam"
+)
+
+
+def measure_memory(
+    entry: ModelEntry, image_shape: Sequence[int], classes: int, device: torch.device, dtype: DType, threads: int
+) -> tuple[Memory, list[str]]:
+    """Measure the peak memory of one forward and of one training step (the harness's default loss, Adam).
+
+    A training step in half precision keeps its weights in float32 and computes under autocast, as training does.
+
+    Args:
+        entry: the network; a CPU measurement builds it in another process.
+        image_shape: ``(1, C, H, W)``.
+        classes: channels of the logits.
+        device: where to measure; nothing else of this process should lie on a GPU.
+        dtype: number format of the forward.
+        threads: compute threads on a CPU.
+
+    Returns:
+        The figures, and why one is missing.
+    """
+    peaks: dict[StepName, int | None] = {}
+    problems = []
+    for step in get_args(StepName):
+        try:
+            if device.type == "cuda":
+                peaks[step] = _allocated_peak(entry, image_shape, classes, device, dtype, step)
+            else:
+                peaks[step] = _in_fresh_process(entry, image_shape, classes, dtype, threads, step)
+        except (BrokenProcessPool, MemoryError, RuntimeError) as error:
+            peaks[step] = None
+            problems.append(f"no peak memory of the {step.replace('_', ' ')}: {_reason(error)}")
+    method = GPU_METHOD if device.type == "cuda" else CPU_METHOD
+    return Memory(
+        forward_peak_bytes=peaks["forward"], train_step_peak_bytes=peaks["train_step"], method=method
+    ), problems
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, BrokenProcessPool):
+        return "the measuring process died, most likely ended by the system for lack of memory"
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _allocated_peak(
+    entry: ModelEntry, image_shape: Sequence[int], classes: int, device: torch.device, dtype: DType, step: StepName
+) -> int:
+    network, image = _build(entry, image_shape, classes, device, dtype, step)
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    _take(step, network, image, dtype)
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device)
+
+
+def _in_fresh_process(
+    entry: ModelEntry, image_shape: Sequence[int], classes: int, dtype: DType, threads: int, step: StepName
+) -> int:
+    if sys.platform == "linux":
+        # Forked from a server that has imported torch once, a fresh process costs 50 ms instead of seconds. Elsewhere a
+        # fork after such imports is not safe.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__, "segmentation_models_pytorch"])
+    else:
+        context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent) as pool:
+        return pool.submit(resident_growth, entry, tuple(image_shape), classes, dtype, threads, step).result()
+
+
+def resident_growth(
+    entry: ModelEntry, image_shape: Sequence[int], classes: int, dtype: DType, threads: int, step: StepName
+) -> int:
+    """Return by how many bytes this process's resident set grows at most during a step; for a fresh process only."""
+    torch.set_num_threads(threads)
+    device = torch.device("cpu")
+    _load_kernels()
+    network, image = _build(entry, image_shape, classes, device, dtype, step)
+    _return_freed_memory()
+    before = _restart_high_water_mark()
+    _take(step, network, image, dtype)
+    return max(_high_water_mark() - before, 0)
+
+
+def _build(
+    entry: ModelEntry, image_shape: Sequence[int], classes: int, device: torch.device, dtype: DType, step: StepName
+) -> tuple[nn.Module, Tensor]:
+    network = entry.build(in_channels=image_shape[1], classes=classes).to(device)
+    image = torch.rand(*image_shape, device=device)
+    if step == "train_step":
+        return network.train(), image
+    return network.eval().to(getattr(torch, dtype)), image.to(getattr(torch, dtype))
+
+
+def _take(step: StepName, network: nn.Module, image: Tensor, dtype: DType) -> None:
+    if step == "forward":
+        with torch.inference_mode():
+            network(image)
+        return
+    optimizer = torch.optim.Adam(network.parameters())
+    with torch.autocast(image.device.type, dtype=getattr(torch, dtype), enabled=dtype != "float32"):
+        logits = network(image)
+    loss = segmentation_loss(logits, torch.zeros_like(logits), Loss())
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
+    optimizer.step()
+
+
+def _load_kernels() -> None:
+    """Run every kind of kernel once: the pages of the libraries' own code are not the network's memory."""
+    layers = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.PReLU(), nn.Flatten(), nn.Linear(8 * 36, 1))
+    optimizer = torch.optim.Adam(layers.parameters())
+    layers(torch.rand(2, 1, 8, 8)).sum().backward()
+    optimizer.step()
+
+
+def _return_freed_memory() -> None:
+    """Hand what the C library keeps of freed blocks back to the system, so that reusing it shows as growth."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _restart_high_water_mark() -> int:
+    """Let the high-water mark start anew where the system can; return the resident bytes that growth counts from."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a container may forbid it: the mark then also covers the building
+            Path("/proc/self/clear_refs").write_text("5")  # 5 resets the peak resident set, see proc(5)
+    return int(psutil.Process().memory_info().rss)
+
+
+def _high_water_mark() -> int:
+    """Return this process's largest resident set in bytes."""
+    if sys.platform == "linux":
+        # Not getrusage: its mark is inherited from the parent at exec.
+        status = Path("/proc/self/status").read_text("utf-8")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

@@ -1,0 +1,39 @@
+"""Which of a network's parameters its forward reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+def split_parameters(network: nn.Module, image_shape: Sequence[int]) -> tuple[int, dict[str, int]]:
+    """Count the trainable parameters that take part in a forward and list those that never do.
+
+    A parameter takes part when autograd's graph leads from the logits back to it, so one whose gradient is merely zero,
+    such as a query weight behind a scale that starts at 0, does.
+
+    Args:
+        network: on any device; the meta device spares the computation.
+        image_shape: ``(N, C, H, W)`` of the input.
+
+    Returns:
+        The number of parameters reached, and name -> number of elements of the others.
+    """
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    with torch.enable_grad(), device:
+        pending = [network(torch.zeros(image_shape)).grad_fn]
+    seen = set()
+    reached = set()
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):  # the node that accumulates into a leaf
+            reached.add(node.variable)
+        pending += [following for following, _ in node.next_functions]
+    trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    unused = {name: parameter.numel() for name, parameter in trainable.items() if parameter not in reached}
+    return sum(parameter.numel() for parameter in trainable.values()) - sum(unused.values()), unused

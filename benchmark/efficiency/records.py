@@ -1,0 +1,142 @@
+"""The efficiency figures of one network on one device, as a validated schema that needs no torch to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA: Final = 1
+
+#: A 99th percentile of fewer timings rests on fewer than three values, so it is left out.
+P99_SAMPLES = 300
+
+DType = Literal["float32", "float16", "bfloat16"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class EfficiencySettings(_Frozen):
+    """How long and in which form a network is measured."""
+
+    warm_up: int = Field(10, ge=0, description="forwards before the first timing")
+    min_iterations: int = Field(30, ge=1, description="timed forwards, at least")
+    min_seconds: float = Field(3.0, ge=0, description="time spent on timed forwards, at least; 10 is right for a GPU")
+    throughput_batches: tuple[int, ...] = Field((1, 2, 4, 8, 16, 32), description="batch sizes to try, ascending")
+    throughput_seconds: float = Field(5.0, ge=0, description="for all batch sizes together; 0 leaves throughput out")
+    memory: bool = Field(True, description="measure peak memory of a forward and of a training step")
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] | None = Field(
+        None, description="mode of torch.compile for the timings; none runs eagerly"
+    )
+
+    @classmethod
+    def for_device(cls, device: str) -> Self:
+        """Return the defaults: 3 s of timings on a CPU, 10 s on a GPU, whose clocks take longer to settle."""
+        return cls(min_seconds=10.0 if device.startswith("cuda") else 3.0)
+
+
+class Conditions(_Frozen):
+    """What the device was doing at one moment; ``None`` where the system does not tell."""
+
+    clock_mhz: float | None = Field(description="the CPU's mean core clock, or the GPU's SM clock")
+    load_average: float | None = Field(description="the system's load average over one minute")
+
+
+class Latency(_Frozen):
+    """Time of a forward at batch 1; percentiles interpolate linearly between the raw timings."""
+
+    raw_ms: tuple[float, ...] = Field(min_length=1, description="every timed forward, in order")
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float | None = Field(description=f"from {P99_SAMPLES} timings on")
+    fps: float = Field(description="1000 / p50_ms")
+    before: Conditions = Field(description="after the warm-up, before the first timing")
+    after: Conditions = Field(description="after the last timing")
+
+    @classmethod
+    def from_raw(cls, raw_ms: Sequence[float], before: Conditions, after: Conditions) -> Self:
+        """Summarise raw timings in milliseconds, kept to 0.1 µs: finer digits are noise and double the file."""
+        raw_ms = [round(ms, 4) for ms in raw_ms]
+        p50, p90, p99 = (float(value) for value in np.percentile(raw_ms, (50, 90, 99)))
+        return cls(
+            raw_ms=tuple(raw_ms),
+            p50_ms=p50,
+            p90_ms=p90,
+            p99_ms=p99 if len(raw_ms) >= P99_SAMPLES else None,
+            fps=1000 / p50,
+            before=before,
+            after=after,
+        )
+
+
+class BatchThroughput(_Frozen):
+    """Images per second at one batch size."""
+
+    batch: int
+    images_per_second: float
+
+
+class Throughput(_Frozen):
+    """The best of several batch sizes."""
+
+    batch: int
+    images_per_second: float
+    tried: tuple[BatchThroughput, ...]
+    stopped: str | None = Field(description="why larger batch sizes were not tried")
+
+
+class Memory(_Frozen):
+    """Peak memory at batch 1; a figure that could not be taken is ``None`` and the record's warnings say why."""
+
+    forward_peak_bytes: int | None
+    train_step_peak_bytes: int | None
+    method: str = Field(description="what the two figures count and how they were taken")
+
+
+class EfficiencyRecord(_Frozen):
+    """One network at one input size on one device, in one number format, with one number of threads."""
+
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    model: str
+    model_version: int
+    height: int
+    width: int
+    in_channels: int
+    classes: int
+    device: Literal["cpu", "cuda"]
+    device_name: str = Field(description="model name of the processor or GPU")
+    dtype: DType
+    float32_precision: str = Field(
+        description="what float32 kernels may round to; TF32 is a GPU's default for convolutions"
+    )
+    threads: int
+    torch: str = Field(description="version")
+    settings: EfficiencySettings
+    params: int = Field(description="trainable parameters that forward reaches")
+    unused_params: dict[str, int] = Field(description="trainable parameters that never take part: name -> count")
+    macs: int = Field(description="multiply-accumulates of one image")
+    flops: int = Field(description="2 * macs")
+    macs_by_operator: dict[str, int]
+    latency: Latency
+    throughput: Throughput | None
+    memory: Memory | None
+    energy_j_per_image: float | None = Field(description="of the whole GPU over the timed forwards; needs nvidia-ml-py")
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> bytes:
+        """Return the record as readable JSON."""
+        return (self.model_dump_json(by_alias=True, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: broken JSON, or fields that the schema does not have.
+        """
+        return cls.model_validate_json(content)

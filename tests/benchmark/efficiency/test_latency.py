@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark.efficiency import latency
+from benchmark.efficiency.latency import measure_latency, measure_throughput
+from benchmark.efficiency.records import Conditions, EfficiencySettings, Latency
+
+STEADY = Conditions(clock_mhz=2000.0, load_average=0.5)
+SHORT = EfficiencySettings(
+    warm_up=2, min_iterations=5, min_seconds=0, throughput_batches=(1, 2, 4), throughput_seconds=0.1
+)
+
+
+class Counting(nn.Module):
+    """Remembers how it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+        self.inference: set[bool] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.batches.append(len(x))
+        self.inference.add(torch.is_inference_mode_enabled())
+        return x + 1
+
+
+def summary(raw_ms: list[float]) -> Latency:
+    return Latency.from_raw(raw_ms, STEADY, STEADY)
+
+
+def test_percentiles_are_numpy_s() -> None:
+    raw_ms = np.random.default_rng(0).gamma(2, 3, 300).round(4).tolist()
+    found = summary(raw_ms)
+    assert found.p50_ms == np.percentile(raw_ms, 50)
+    assert found.p90_ms == np.percentile(raw_ms, 90)
+    assert found.p99_ms == np.percentile(raw_ms, 99)
+    assert found.raw_ms == tuple(raw_ms)
+
+
+def test_a_99th_percentile_needs_300_timings() -> None:
+    assert summary([1.0] * 299).p99_ms is None
+    assert summary([1.0] * 300).p99_ms == 1.0
+
+
+def test_fps_is_the_inverse_of_the_median() -> None:
+    assert summary([4.0, 5.0, 100.0]).fps == 200.0
+
+
+def test_timings_follow_the_warm_up_one_image_at_a_time_in_inference_mode() -> None:
+    network = Counting()
+    found, energy = measure_latency(network, torch.rand(1, 1, 8, 8), SHORT)
+    assert len(found.raw_ms) == 5
+    assert all(ms > 0 for ms in found.raw_ms)
+    assert network.batches == [1] * (2 + 5)
+    assert network.inference == {True}
+    assert energy is None
+
+
+def test_timings_go_on_until_the_seconds_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(np.arange(1000) / 8)
+    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    found, _ = measure_latency(Counting(), torch.rand(1, 1, 8, 8), SHORT.model_copy(update={"min_seconds": 4.0}))
+    assert set(found.raw_ms) == {125.0}
+    # The end lies 32 readings of the clock away: the first 5 forwards take 2 each, the others 3.
+    assert len(found.raw_ms) == 5 + 7
+
+
+def test_a_gpu_is_timed_by_events_and_synchronised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    class Event:
+        def record(self) -> None:
+            log.append("record")
+
+        def elapsed_time(self, stop: Event) -> float:
+            log.append("read")
+            return 1.5
+
+    monkeypatch.setattr(latency, "_timing_event", Event)
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("synchronize"))
+    raw_ms = latency._time_by_events(lambda: log.append("forward"), SHORT, torch.device("cuda:0"))
+    assert raw_ms == [1.5] * 5
+    assert log == ["record", "forward", "record"] * 5 + ["synchronize"] + ["read"] * 5
+
+
+def test_throughput_is_that_of_the_best_batch_size() -> None:
+    network = Counting()
+    found = measure_throughput(network, torch.rand(1, 1, 8, 8), SHORT, None)
+    assert found is not None
+    assert [row.batch for row in found.tried] == [1, 2, 4]
+    assert found.images_per_second == max(row.images_per_second for row in found.tried)
+    assert (found.batch, found.images_per_second) in [(row.batch, row.images_per_second) for row in found.tried]
+    assert set(network.batches) == {1, 2, 4}
+    assert found.stopped is None
+
+
+def test_throughput_stops_before_a_batch_that_would_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "_images_per_second", lambda network, images, seconds: 10.0)
+    found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
+    assert found is not None
+    assert [row.batch for row in found.tried] == [1]
+    assert found.stopped == "batch 2 would outlast the 0.1 s for throughput"
+
+
+def test_throughput_stops_before_a_batch_that_would_not_fit_into_memory() -> None:
+    found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, bytes_per_image=2**60)
+    assert found is None
+    available = latency.psutil.virtual_memory().available
+    found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, bytes_per_image=int(0.2 * available))
+    assert found is not None
+    assert [row.batch for row in found.tried] == [1, 2]
+    assert found.stopped is not None
+    assert "free memory" in found.stopped
+
+
+def test_throughput_stops_where_a_gpu_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_fit(network: nn.Module, images: Tensor, seconds: float) -> float:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1e6
+
+    monkeypatch.setattr(latency, "_images_per_second", two_fit)
+    found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
+    assert found is not None
+    assert [row.batch for row in found.tried] == [1, 2]
+    assert found.stopped == "batch 4 does not fit into the GPU's memory"
+
+
+def test_throughput_can_be_left_out() -> None:
+    none = SHORT.model_copy(update={"throughput_seconds": 0.0})
+    assert measure_throughput(Counting(), torch.rand(1, 1, 8, 8), none, None) is None
+
+
+@pytest.mark.gpu
+def test_a_gpu_s_timings_are_those_of_its_own_clock() -> None:
+    network = nn.Conv2d(1, 8, 3).cuda().eval()
+    found, _ = measure_latency(network, torch.rand(1, 1, 64, 64, device="cuda"), SHORT)
+    assert len(found.raw_ms) == 5
+    assert all(ms > 0 for ms in found.raw_ms)

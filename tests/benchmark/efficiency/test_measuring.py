@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from benchmark import efficiency, registry
+from benchmark.efficiency import EfficiencyRecord, EfficiencySettings
+from benchmark.environment import cpu_name
+from benchmark.errors import UserError
+from benchmark.registry import ModelEntry
+
+SHORT = EfficiencySettings(
+    warm_up=1, min_iterations=3, min_seconds=0, throughput_batches=(1, 2), throughput_seconds=0.1
+)
+
+NETWORK = """
+import torch
+from torch import nn
+
+class Toy(nn.Module):
+    def __init__(self, in_channels=1, classes=1):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(in_channels, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, classes, 1))
+        self.never = nn.Linear(3, 5)
+
+    def forward(self, x):
+        return self.layers(x)
+
+class Inverting(Toy):
+    def forward(self, x):
+        return torch.linalg.inv(self.layers(x))
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.py"
+    path.write_text(NETWORK, "utf-8")
+    return path
+
+
+def entry(file: Path, name: str = "Toy") -> ModelEntry:
+    (found,) = registry.select(f"{file}:{name}")
+    return found
+
+
+def test_every_figure_of_a_user_s_network(file: Path) -> None:
+    record = efficiency.measure(entry(file), 16, 24, in_channels=3, classes=2, threads=1, settings=SHORT)
+    assert (record.model, record.height, record.width, record.in_channels, record.classes) == ("toy", 16, 24, 3, 2)
+    assert record.params == (3 * 4 * 9 + 4) + (4 * 2 + 2)
+    assert record.unused_params == {"never.weight": 15, "never.bias": 5}
+    assert record.macs == 16 * 24 * (3 * 4 * 9 + 4 * 2)
+    assert record.macs_by_operator == {"conv": record.macs}
+    assert record.flops == 2 * record.macs
+    assert len(record.latency.raw_ms) == 3
+    assert record.latency.fps == 1000 / record.latency.p50_ms
+    assert record.throughput is not None
+    assert [row.batch for row in record.throughput.tried] == [1, 2]
+    assert record.memory is not None
+    assert record.memory.forward_peak_bytes is not None
+    assert record.memory.train_step_peak_bytes is not None
+    assert (record.device, record.device_name, record.dtype, record.threads) == ("cpu", cpu_name(), "float32", 1)
+    assert record.torch == torch.__version__
+    assert record.settings == SHORT
+    assert record.energy_j_per_image is None
+
+
+def quick(file: Path, **arguments: object) -> EfficiencyRecord:
+    settings = SHORT.model_copy(update={"memory": False, "throughput_seconds": 0.0})
+    return efficiency.measure(entry(file), 16, 16, **{"settings": settings, **arguments})  # type: ignore[arg-type]
+
+
+def test_a_record_survives_the_disk_and_refuses_unknown_fields(file: Path) -> None:
+    record = quick(file)
+    assert (record.memory, record.throughput) == (None, None)
+    content = record.to_json()
+    assert EfficiencyRecord.from_json(content) == record
+    assert b'"schema": 1' in content
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        EfficiencyRecord.from_json(content.replace(b'"model"', b'"host": "a", "model"'))
+
+
+def test_a_record_names_no_path(file: Path) -> None:
+    assert str(file.parent).encode() not in quick(file).to_json()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_other_number_formats(file: Path, dtype: str) -> None:
+    assert quick(file, dtype=dtype).dtype == dtype
+
+
+def test_channels_last(file: Path) -> None:
+    settings = SHORT.model_copy(update={"memory": False, "memory_format": "channels_last"})
+    assert quick(file, settings=settings).settings.memory_format == "channels_last"
+
+
+def test_random_state_and_threads_stay_as_they_were(file: Path) -> None:
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    assert quick(file, threads=threads + 1).threads == threads + 1
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_failed_memory_measurement_is_a_warning(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> int:
+        raise MemoryError("none left")
+
+    monkeypatch.setattr("benchmark.efficiency.memory._in_fresh_process", refused)
+    record = efficiency.measure(entry(file), 16, 16, settings=SHORT)
+    assert record.memory is not None
+    assert record.memory.forward_peak_bytes is None
+    assert record.warnings[0] == "no peak memory of the forward: MemoryError: none left"
+
+
+def test_an_operator_without_a_rule_names_the_model(file: Path) -> None:
+    settings = SHORT.model_copy(update={"memory": False})
+    with pytest.raises(UserError, match=r"model 'inverting' at 16x16: no rule for the MACs of aten::linalg_inv"):
+        efficiency.measure(entry(file, "Inverting"), 16, 16, settings=settings)
+
+
+def test_a_size_that_a_network_cannot_take_is_refused() -> None:
+    with pytest.raises(UserError, match=r"'hrnet' takes heights and widths that are multiples of 32, found 96x100"):
+        efficiency.measure(registry.models()["hrnet"], 96, 100)
+
+
+def test_a_gpu_that_is_not_there_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="torch sees no CUDA device"):
+        quick(file, device="cuda:0")
+
+
+def test_the_defaults_measure_longer_on_a_gpu() -> None:
+    cpu, gpu = EfficiencySettings.for_device("cpu"), EfficiencySettings.for_device("cuda:1")
+    assert (cpu.warm_up, cpu.min_iterations, cpu.min_seconds) == (10, 30, 3.0)
+    assert (gpu.warm_up, gpu.min_iterations, gpu.min_seconds) == (10, 30, 10.0)
+
+
+def test_records_are_read_without_torch() -> None:
+    code = "import sys; from benchmark.efficiency import EfficiencyRecord; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_package_has_no_other_names() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'mesure'"):
+        _ = efficiency.mesure  # type: ignore[attr-defined]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_every_figure_on_a_gpu(file: Path, dtype: str) -> None:
+    record = efficiency.measure(entry(file), 64, 64, device="cuda", dtype=dtype, settings=SHORT)  # type: ignore[arg-type]
+    assert (record.device, record.dtype) == ("cuda", dtype)
+    assert record.device_name == torch.cuda.get_device_name()
+    assert len(record.latency.raw_ms) == 3
+    assert record.throughput is not None
+    assert record.memory is not None
+    assert record.memory.forward_peak_bytes is not None
+    assert record.memory.train_step_peak_bytes is not None
+    assert record.memory.train_step_peak_bytes > record.memory.forward_peak_bytes > 0

@@ -1,0 +1,174 @@
+"""Read a study's files into memory: protocol, runs with their reduced metrics, reference rows, efficiency figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from benchmark import metrics
+from benchmark.efficiency import EfficiencyRecord
+from benchmark.errors import UserError
+from benchmark.protocol import Protocol
+from benchmark.records import Record
+from benchmark.store import Store
+
+
+@dataclass(frozen=True)
+class Run:
+    """A record and what its integer counts reduce to: test dataset -> metric -> value."""
+
+    record: Record
+    figures: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """What efficiency figures must share to stand in one column, as printed; blank where it does not apply."""
+
+    height: int
+    width: int
+    channels: int
+    device: str
+    dtype: str
+    threads: int
+    precision: str
+    memory_format: str
+    compile_mode: str
+    torch: str
+
+    @classmethod
+    def of(cls, record: EfficiencyRecord) -> Setting:
+        """Read the setting of a measurement."""
+        tensor_cores = record.device == "cuda" and record.dtype == "float32"  # only there may TF32 stand in
+        return cls(
+            height=record.height,
+            width=record.width,
+            channels=record.in_channels,
+            device=record.device_name,
+            dtype=record.dtype,
+            threads=record.threads,
+            precision=record.float32_precision if tensor_cores else "",
+            memory_format=record.settings.memory_format,
+            compile_mode=record.settings.compile_mode or "",
+            torch=record.torch,
+        )
+
+    @property
+    def size(self) -> str:
+        """The input's height and width."""
+        return f"{self.height}×{self.width}"
+
+    def describe(self) -> str:
+        """Return the device and how it computed, in words."""
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        layout = "" if self.memory_format == "contiguous" else self.memory_format
+        compiled = f"torch.compile {self.compile_mode}" if self.compile_mode else ""
+        return ", ".join(filter(None, (self.device, self.dtype, "batch 1", threads, layout, compiled)))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One network's efficiency figures in one setting; ``figures`` leaves out what was not measured."""
+
+    record: EfficiencyRecord
+    setting: Setting
+    figures: Mapping[str, float]
+
+    @classmethod
+    def of(cls, record: EfficiencyRecord) -> Measurement:
+        """Flatten a record; keys carry their unit where the figure has one."""
+        memory, throughput = record.memory, record.throughput
+        figures = {
+            "params": record.params,
+            "unused_params": sum(record.unused_params.values()),
+            "macs": record.macs,
+            "flops": record.flops,
+            "latency_p50_ms": record.latency.p50_ms,
+            "latency_p90_ms": record.latency.p90_ms,
+            "latency_p99_ms": record.latency.p99_ms,
+            "fps": record.latency.fps,
+            "images_per_second": throughput.images_per_second if throughput else None,
+            "images_per_second_batch": throughput.batch if throughput else None,
+            "forward_peak_bytes": memory.forward_peak_bytes if memory else None,
+            "train_step_peak_bytes": memory.train_step_peak_bytes if memory else None,
+            "energy_j_per_image": record.energy_j_per_image,
+        }
+        return cls(record, Setting.of(record), {key: value for key, value in figures.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a report is made of.
+
+    Attributes:
+        protocol: the resolved protocol, whose ``report.reduction`` all figures were formed with; ``None`` for a study
+            that only measured efficiency.
+        references: test dataset -> method without training -> metric -> value.
+    """
+
+    protocol: Protocol | None
+    runs: tuple[Run, ...]
+    references: Mapping[str, Mapping[str, Mapping[str, float]]]
+    efficiency: tuple[Measurement, ...]
+
+
+def read_study(folder: Path) -> Study:
+    """Read a study.
+
+    Args:
+        folder: ``results/<study>``.
+
+    Raises:
+        UserError: no study there, or a file in it that is broken or missing; names the file.
+    """
+    store = Store(folder)
+    protocol = store.read_protocol()
+    efficiency = tuple(_measurement(file) for file in sorted((folder / "efficiency").glob("[!.]*.json")))
+    if protocol is None:
+        if not efficiency:
+            raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
+        return Study(None, (), {}, efficiency)
+    runs = tuple(_run(path, record, protocol) for path, record in store.records())
+    references: dict[str, dict[str, Mapping[str, float]]] = {}
+    for file in sorted((folder / "references").glob("[!.]*.csv")):
+        dataset, _, method = file.stem.rpartition(".")
+        references.setdefault(dataset, {})[method] = reduced(file, protocol.report.reduction)
+    return Study(protocol, runs, references, efficiency)
+
+
+def _measurement(file: Path) -> Measurement:
+    try:
+        return Measurement.of(EfficiencyRecord.from_json(file.read_bytes()))
+    except (OSError, ValidationError) as error:
+        raise UserError(f"{file}: not valid efficiency figures ({error}); delete it and measure again") from error
+
+
+def _run(folder: Path, record: Record, protocol: Protocol) -> Run:
+    # A finished run has figures for a dataset unless the dataset has no test images.
+    tested = [test for test in record.test if test in record.metrics] if record.status == "ok" else []
+    return Run(record, {test: reduced(folder / f"images.{test}.csv", protocol.report.reduction) for test in tested})
+
+
+def reduced(file: Path, reduction: metrics.Reduction) -> dict[str, float]:
+    """Reduce the integer columns of an ``images.<test>.csv``; its ratio columns are for readers and are not used.
+
+    Raises:
+        UserError: the file is missing, empty or holds something else than integers.
+    """
+    remedy = "restore the file, or move its folder away and run the same command again"
+    try:
+        table = pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); {remedy}") from error
+    # A column that does not apply to a target (nets where vias are looked for) is absent or blank.
+    counts = table[[name for name in metrics.COUNT_COLUMNS if name in table]].dropna(axis="columns", how="all")
+    wrong = [name for name in counts if not pd.api.types.is_integer_dtype(counts[name])]
+    if counts.empty or wrong:
+        found = f"columns {', '.join(map(str, wrong))} with other values" if wrong else "no counts"
+        raise UserError(f"{file}: expected integer counts per image, found {found}; {remedy}")
+    return metrics.reduce({str(name): counts[name].to_numpy(np.int64) for name in counts}, reduction)

@@ -1,0 +1,309 @@
+"""Accuracy against cost: one figure per dataset and cost, with error bars and the Pareto front, as PDF and PNG."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from benchmark.report.collect import Measurement, Study
+from benchmark.report.labels import Box, Line, place
+from benchmark.report.render import FAMILIES, Block, Cell, Row
+
+# Okabe and Ito's palette (Color Universal Design, 2008) keeps apart under every common colour blindness; the shapes
+# keep families apart in grey. Shape, colour and marker size in points.
+STYLES = {
+    "ours": ("*", "#D55E00", 13.0),
+    "lightweight": ("o", "#0072B2", 7.0),
+    "ic": ("s", "#009E73", 6.5),
+    "user": ("D", "#CC79A7", 6.0),
+}
+INK = "#4D4D4D"
+DPI = 200
+SIZE_INCHES = (6.8, 4.8)
+LEFT_INCHES, TOP_INCHES, LINE_INCHES = 0.75, 0.62, 0.15
+X_TITLE_WIDTH, FOOTNOTE_WIDTH = 88, 115  # characters that fit beside each other
+POINT_PX = DPI / 72
+
+FONT = "DejaVu Sans"  # ships with matplotlib
+
+#: A user's matplotlibrc must not change a report, and ``$`` in a name is no formula.
+STYLE = {
+    "font.family": FONT,
+    "font.size": 9,
+    "text.parse_math": False,
+    "pdf.fonttype": 42,  # TrueType: text in a PDF stays text; journals refuse Type 3
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A cost that accuracy is plotted against.
+
+    Attributes:
+        name: the last part of the file name.
+        figure: key among a measurement's figures.
+        scale: factor from the stored unit to the printed one.
+        lower_is_better: the direction of the Pareto front.
+    """
+
+    name: str
+    figure: str
+    scale: float
+    lower_is_better: bool
+
+
+AXES = (
+    Axis("params", "params", 1e-6, lower_is_better=True),
+    Axis("macs", "macs", 1e-9, lower_is_better=True),
+    Axis("fps", "fps", 1.0, lower_is_better=False),
+)
+
+
+@dataclass(frozen=True)
+class _Point:
+    row: Row
+    x: float
+    cell: Cell
+
+    @property
+    def y(self) -> float:
+        return 100 * self.cell.mean
+
+    @property
+    def spread(self) -> float:
+        return 100 * (self.cell.std or 0.0)
+
+
+def front(points: Sequence[tuple[float, float]], lower_is_better: bool) -> list[tuple[float, float]]:
+    """Return the points that no other one beats on both axes, by rising x; a higher y is better.
+
+    Args:
+        points: (x, y) pairs.
+        lower_is_better: whether a smaller x is better.
+    """
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted(set(points), key=lambda point: (point[0] if lower_is_better else -point[0], -point[1])):
+        if not kept or y > kept[-1][1]:
+            kept.append((x, y))
+    return sorted(kept)
+
+
+def figures(study: Study, blocks: Sequence[Block]) -> Iterator[tuple[str, Figure]]:
+    """Draw one figure per block and cost; a cost that was measured for none of a block's models has none.
+
+    Args:
+        study: where the costs come from; those at each dataset's input size are taken.
+        blocks: the accuracy table's blocks.
+
+    Yields:
+        The file name without its ending, and the figure.
+    """
+    if study.protocol is None:
+        return
+    channels = study.protocol.input.channels
+    for block in blocks:
+        size = study.protocol.input.size_for(str(block.facts["dataset"]))
+        settings = [(found, found.setting) for found in study.efficiency]
+        measured = [found for found, s in settings if (s.height, s.width, s.channels) == (size, size, channels)]
+        for axis in AXES:
+            figure = _figure(block, axis, _comparable(measured, block) if axis.name == "fps" else measured)
+            if figure is not None:
+                yield f"{block.key}.miou_vs_{axis.name}", figure
+
+
+def _comparable(measured: Sequence[Measurement], block: Block) -> list[Measurement]:
+    """Keep the measurements of one setting, the one that covers most of the block's models."""
+    models = {row.key for row in block.rows}
+    settings = sorted({measurement.setting for measurement in measured})
+    groups = [[found for found in measured if found.setting == setting] for setting in settings]
+    return max(groups, key=lambda group: len(models & {found.record.model for found in group}), default=[])
+
+
+def _figure(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Figure | None:
+    costs = {
+        found.record.model: axis.scale * found.figures[axis.figure]
+        for found in measured
+        if axis.figure in found.figures
+    }
+    scored = [row for row in block.rows if row.ranked and "miou" in row.cells]
+    points = [_Point(row, costs[row.key], row.cells["miou"]) for row in scored if costs.get(row.key, 0) > 0]
+    if not points:
+        return None
+    missing = [row.label for row in scored if row.key not in costs]
+    x_title = _wrapped(_x_title(axis, measured), X_TITLE_WIDTH)
+    footnote = _wrapped(_footnote(block, points, missing), FOOTNOTE_WIDTH)
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure = Figure(SIZE_INCHES, dpi=DPI)
+        axes = figure.add_axes(_inside(x_title, footnote))
+        _draw_points(axes, points)
+        stairs = _draw_front(axes, points, axis.lower_is_better)
+        _scale(axes, points)
+        axes.set_xlabel(x_title)
+        axes.set_ylabel(f"mIoU (%), {block.facts['reduction']} reduction")
+        _write_frame(figure, block, points, stairs, footnote)
+        _label(figure, axes, points, stairs)
+    return figure
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(_drawable(text), width))
+
+
+def _inside(x_title: str, footnote: str) -> tuple[float, float, float, float]:
+    """Return where the axes go, as fractions of the figure: the more lines below them, the higher their floor."""
+    width, height = SIZE_INCHES
+    bottom = 0.42 + LINE_INCHES * (x_title.count("\n") + footnote.count("\n") + 2)
+    return LEFT_INCHES / width, bottom / height, 1 - (LEFT_INCHES + 0.2) / width, 1 - (bottom + TOP_INCHES) / height
+
+
+def _draw_points(axes: Axes, points: Sequence[_Point]) -> None:
+    for point in points:
+        marker, colour, size = STYLES[point.row.family]
+        axes.errorbar(
+            point.x, point.y, yerr=point.spread or None, fmt=marker, color=colour, markersize=size,
+            markeredgecolor="white", markeredgewidth=0.6, elinewidth=1.1, capsize=2.5,
+            zorder=4 if point.row.family == "ours" else 3,
+        )  # fmt: skip
+
+
+def _draw_front(axes: Axes, points: Sequence[_Point], lower_is_better: bool) -> Line2D:
+    """Draw the accuracy that is reached at each cost."""
+    best = front([(point.x, point.y) for point in points], lower_is_better)
+    # At a cost between two front points one has the cheaper one's accuracy: the step is at the dearer point.
+    corners = [best[0]]
+    for (x0, y0), (x1, y1) in itertools.pairwise(best):
+        corners += [(x1, y0) if lower_is_better else (x0, y1), (x1, y1)]
+    across, up = zip(*corners, strict=True)
+    (stairs,) = axes.plot(
+        across, up, color=INK, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1, label="Pareto front"
+    )  # fmt: skip
+    return stairs
+
+
+def _scale(axes: Axes, points: Sequence[_Point]) -> None:
+    """Leave room around the points for labels, and put round numbers on the logarithmic axis."""
+    axes.set_xscale("log")
+    low, high = min(point.x for point in points), max(point.x for point in points)
+    left, right = low / max((high / low) ** 0.1, 1.25), high * max((high / low) ** 0.2, 1.6)  # names go to the right
+    axes.set_xlim(left, right)
+    steps = (1.0, 2.0, 5.0) if right / left < 1e3 else (1.0,)
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=20))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    floor, ceiling = min(point.y - point.spread for point in points), max(point.y + point.spread for point in points)
+    padding = max(0.1 * (ceiling - floor), 0.5)
+    axes.set_ylim(floor - padding, ceiling + padding)
+    axes.grid(color="#E6E6E6", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _x_title(axis: Axis, measured: Sequence[Measurement]) -> str:
+    setting = measured[0].setting
+    return {
+        "params": "Trainable parameters (M)",
+        "macs": f"MACs per image (G), {setting.size}, batch 1",
+        "fps": f"FPS ({setting.describe()}), {setting.size}",
+    }[axis.name]
+
+
+def _footnote(block: Block, points: Sequence[_Point], missing: Sequence[str]) -> str:
+    own = [f"{point.row.label}: n = {point.cell.n}" for point in points if point.cell.n != block.n]
+    spread = f"Mean ± std over n = {block.n} repeats (ddof = 1)" if block.n > 1 else "n = 1 repeat, so no error bars"
+    sentences = [f"{spread}{'; ' * bool(own)}{', '.join(own)}", f"Protocol: {block.facts['protocol']}"]
+    if missing:
+        sentences.append(f"Not measured: {', '.join(missing)}")
+    return ". ".join(sentences) + "."
+
+
+def _write_frame(figure: Figure, block: Block, points: Sequence[_Point], stairs: Line2D, footnote: str) -> None:
+    """Write title and legend above the axes and the footnote below, where no label can be."""
+    width, height = SIZE_INCHES
+    left = LEFT_INCHES / width
+    figure.text(left, 1 - 0.1 / height, _drawable(block.title), fontsize=10.5, fontweight="bold", va="top")
+    handles = [
+        Line2D(
+            [], [], linestyle="", marker=marker, color=colour, markeredgecolor="white", markersize=size,
+            label=FAMILIES[family],
+        )
+        for family, (marker, colour, size) in STYLES.items()
+        if any(point.row.family == family for point in points)
+    ]  # fmt: skip
+    figure.legend(
+        handles=[*handles, stairs], loc="upper left", bbox_to_anchor=(left, 1 - 0.3 / height), ncols=len(STYLES) + 1,
+        frameon=False, fontsize=7.8, borderaxespad=0, borderpad=0.2, columnspacing=0.9, handletextpad=0.3,
+    )  # fmt: skip
+    figure.text(left, 0.08 / height, footnote, fontsize=7.5, color=INK, va="bottom")
+
+
+def _label(figure: Figure, axes: Axes, points: Sequence[_Point], stairs: Line2D) -> None:
+    """Write each model's name beside its point, with a leader line where it had to move."""
+    to_px = axes.transData.transform
+    inches = figure.dpi_scale_trans  # unlike pixels, the same in a PDF and a PNG
+    centres = [(float(x), float(y)) for x, y in to_px([(point.x, point.y) for point in points])]
+    texts = [
+        axes.text(
+            0, 0, _drawable(point.row.label), transform=inches, fontsize=8.5, ha="center", va="center", zorder=5,
+            fontweight="bold" if point.row.family == "ours" else "normal",
+            bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+        )
+        for point in points
+    ]  # fmt: skip
+    extents = [text.get_window_extent() for text in texts]
+    frame = axes.get_window_extent()
+    corners = [(float(x), float(y)) for x, y in to_px(stairs.get_xydata())]
+    lines: list[Line] = list(itertools.pairwise(corners))
+    placed = place(
+        centres,
+        [(extent.width + 5 * POINT_PX, extent.height + 2.5 * POINT_PX) for extent in extents],
+        [(STYLES[point.row.family][2] / 2 + 1) * POINT_PX for point in points],
+        Box(frame.x0, frame.y0, frame.x1, frame.y1),
+        [box for point, centre in zip(points, centres, strict=True) for box in _covered(axes, point, centre)],
+        lines,
+    )
+    for text, label in zip(texts, placed, strict=True):
+        box = label.box
+        text.set_position(((box.left + box.right) / 2 / DPI, (box.bottom + box.top) / 2 / DPI))
+        if label.leader is not None:
+            (x0, y0), (x1, y1) = label.leader
+            line = Line2D([x0 / DPI, x1 / DPI], [y0 / DPI, y1 / DPI], transform=inches, color=INK, linewidth=0.6)
+            axes.add_artist(line)
+
+
+def _covered(axes: Axes, point: _Point, centre: tuple[float, float]) -> list[Box]:
+    """Return the pixels that a point's marker and error bar take."""
+    x, y = centre
+    half = STYLES[point.row.family][2] / 2 * POINT_PX
+    low, high = (
+        float(axes.transData.transform((point.x, value))[1])
+        for value in (point.y - point.spread, point.y + point.spread)
+    )
+    cap = 2.5 * POINT_PX
+    return [Box(x - half, y - half, x + half, y + half), Box(x - cap, low, x + cap, high)]
+
+
+def _drawable(text: str) -> str:
+    """Replace what the font has no glyph for, so that a name in another script is a visible gap and no warning."""
+    known = get_font(findfont(FontProperties(family=FONT))).get_charmap()
+    return "".join(character if ord(character) in known else "□" for character in " ".join(text.split()))
+
+
+def save(figure: Figure, kind: str) -> bytes:
+    """Return a figure as a ``pdf`` or ``png`` file, which says neither when nor with which version it was made."""
+    metadata = {"CreationDate": None, "Producer": None, "Creator": None} if kind == "pdf" else {"Software": None}
+    content = io.BytesIO()
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+    return content.getvalue()

@@ -1,0 +1,318 @@
+"""One neutral table in memory and its renderings as CSV, Markdown and booktabs LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import statistics
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Mark = Literal["best", "second"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value over repeats, in the unit it is stored in.
+
+    Attributes:
+        mean: the mean, or the value itself where ``n`` is 1.
+        std: the standard deviation with ddof = 1; ``None`` where ``n`` is 1.
+        n: how many repeats it covers.
+    """
+
+    mean: float
+    std: float | None = None
+    n: int = 1
+
+    @classmethod
+    def over(cls, values: Iterable[float]) -> Cell | None:
+        """Summarise the finite values; ``None`` where there is none."""
+        finite = [value for value in values if math.isfinite(value)]
+        if not finite:
+            return None
+        return cls(statistics.fmean(finite), statistics.stdev(finite) if len(finite) > 1 else None, len(finite))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure and how it is printed: ``scale * value`` with ``digits`` decimals.
+
+    ``higher_is_better`` is ``None`` where a figure ranks nothing.
+    """
+
+    key: str
+    title: str
+    higher_is_better: bool | None
+    scale: float = 1.0
+    digits: int = 2
+    unit: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The title with the direction of better figures."""
+        return self.title + {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+
+    @property
+    def bracketed_unit(self) -> str:
+        """``(M)``, or nothing."""
+        return f"({self.unit})" if self.unit else ""
+
+    def text(self, value: float) -> str:
+        """Return the value as printed, without its spread."""
+        return f"{self.scale * value:.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model (or another method) with its cells by column key; a missing cell prints as a dash.
+
+    Attributes:
+        key: the model's name, for programs.
+        label: the model's name, for readers.
+        family: ``ours``, ``lightweight``, ``ic``, ``user`` or ``reference``.
+        ranked: takes part in best and second; reference rows do not.
+        remark: why a figure is missing or rests on fewer repeats; printed below the table.
+    """
+
+    key: str
+    label: str
+    family: str
+    cells: Mapping[str, Cell]
+    ranked: bool = True
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that share their columns and everything that makes figures comparable: one dataset, or one device.
+
+    Attributes:
+        key: names the block inside file names and LaTeX labels.
+        title: what the figures are and where they come from.
+        facts: what the figures depend on, by name; the leading CSV columns.
+        conventions: sentences above the rows that say how the figures were formed.
+        n: repeats that a cell rests on unless it says otherwise.
+    """
+
+    key: str
+    title: str
+    facts: Mapping[str, str | int]
+    conventions: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    n: int = 1
+
+    def marks(self) -> dict[tuple[str, str], Mark]:
+        """Return best and second by (row key, column key), judged on the printed means; equal ones share a mark.
+
+        A column with fewer than two ranked values has no marks: nothing was compared.
+        """
+        found: dict[tuple[str, str], Mark] = {}
+        for column in self.columns:
+            printed = {
+                row.key: float(column.text(row.cells[column.key].mean))
+                for row in self.rows
+                if row.ranked and column.key in row.cells
+            }
+            if column.higher_is_better is None or len(printed) < 2:
+                continue
+            ladder = sorted(set(printed.values()), reverse=column.higher_is_better)
+            places: dict[float, Mark] = dict(zip(ladder, ("best", "second"), strict=False))
+            found |= {(key, column.key): places[value] for key, value in printed.items() if value in places}
+        return found
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one set of files under ``tables/`` holds."""
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...] = field(default=())
+
+
+FAMILIES: Mapping[str, str] = {
+    "ours": "Method under test",
+    "lightweight": "Lightweight networks",
+    "ic": "IC networks",
+    "user": "User's networks",
+    "reference": "No training",
+}
+
+
+def to_csv(table: Table) -> str:
+    """Return one line per block, row and column, with unrounded values and the conventions as columns."""
+    facts = list(dict.fromkeys(name for block in table.blocks for name in block.facts))
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow([*facts, "model", "display", "family", "metric", "mean", "std", "n", "remark"])
+    for block in table.blocks:
+        shared = [block.facts.get(name, "") for name in facts]
+        for row in block.rows:
+            for column in block.columns:
+                cell = row.cells.get(column.key)
+                # repr() of a float is its shortest exact form; csv writes None as an empty field.
+                figures = (cell.mean, cell.std, cell.n) if cell else (None, None, 0)
+                writer.writerow([*shared, row.key, row.label, row.family, column.key, *figures, row.remark])
+    return lines.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """Return one Markdown table per block, its conventions above and its remarks below."""
+    parts = [f"# {_md(table.title)}"]
+    for block in table.blocks:
+        marks = block.marks()
+        lines = [
+            "| Model | "
+            + " | ".join(_md(f"{column.heading} {column.bracketed_unit}") for column in block.columns)
+            + " |",
+            "|:--|" + "--:|" * len(block.columns),
+        ]
+        for family, rows in _sections(block):
+            lines.append(f"| *{_md(family)}* |" + " |" * len(block.columns))
+            for row in rows:
+                cells = [_md_cell(block, row, column, marks.get((row.key, column.key))) for column in block.columns]
+                lines.append(f"| {_md(row.label)} | " + " | ".join(cells) + " |")
+        parts += [f"## {_md(block.title)}", _md(" ".join(block.conventions)), "\n".join(lines)]
+        if remarks := _remarks(block):
+            parts.append("\n".join(f"- {_md(remark)}" for remark in remarks))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """Return one ``table`` float per block; needs the package booktabs and nothing else."""
+    parts = [f"% {table.title}: \\input this file; needs \\usepackage{{booktabs}}. In two columns, make it table*."]
+    for block in table.blocks:
+        marks = block.marks()
+        # With a spread, mean and spread are two columns, so that means align even where a row has no spread.
+        spread = any(cell.std is not None for row in block.rows for cell in row.cells.values())
+        width = 2 if spread else 1
+        spec = ("r@{\\,}l" if spread else "r") * len(block.columns)
+        # Titles over units, where there are any: a wide table keeps to the page.
+        lines = [["Model", *(column.heading for column in block.columns)]]
+        if any(column.unit for column in block.columns):
+            lines.append(["", *(column.bracketed_unit for column in block.columns)])
+        headings = [
+            " & ".join([first, *(f"\\multicolumn{{{width}}}{{c}}{{{_tex(text)}}}" for text in rest)]) + " \\\\"
+            for first, *rest in lines
+        ]
+        body = []
+        for family, rows in _sections(block):
+            body += [
+                "\\midrule",
+                f"\\multicolumn{{{1 + width * len(block.columns)}}}{{@{{}}l}}{{\\emph{{{_tex(family)}}}}} \\\\",
+            ]
+            for row in rows:
+                cells = [
+                    _tex_cell(block, row, column, marks.get((row.key, column.key)), spread) for column in block.columns
+                ]
+                body.append(" & ".join([_tex(row.label), *cells]) + " \\\\")
+        notes = [
+            f"\\begin{{minipage}}{{\\linewidth}}\\scriptsize\\raggedright {_tex(remark)}\\end{{minipage}}\\par"
+            for remark in _remarks(block)
+        ]
+        title = _tex(block.title)
+        label = re.sub(r"[^a-z0-9]+", "-", f"{table.name}-{block.key}".lower()).strip("-")
+        parts.append(
+            "\n".join(
+                [
+                    "\\begin{table}[htbp]",
+                    "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
+                    f"\\caption[{{{title}}}]{{\\textbf{{{title}.}} {_tex(' '.join(block.conventions))}}}",
+                    f"\\label{{tab:{label}}}\\smallskip",
+                    # A box of no more than the line's width centres a tabular that is wider than the line.
+                    f"\\makebox[\\linewidth][c]{{\\begin{{tabular}}{{@{{}}l{spec}@{{}}}}",
+                    "\\toprule",
+                    *headings,
+                    *body,
+                    "\\bottomrule",
+                    "\\end{tabular}}",
+                    *(["\\par\\smallskip", *notes] if notes else []),
+                    "\\end{table}",
+                ]
+            )
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def latex_document(names: Iterable[str]) -> str:
+    """Return the smallest LaTeX document that prints the tables of these names."""
+    inputs = "\n".join(f"\\input{{tables/{name}}}" for name in names)
+    return (
+        "% All tables on paper: run pdflatex in this folder.\n\\documentclass[a4paper]{article}\n"
+        "\\usepackage[margin=2cm]{geometry}\n\\usepackage{booktabs}\n\\begin{document}\n"
+        f"{inputs}\n\\end{{document}}\n"
+    )
+
+
+def _sections(block: Block) -> list[tuple[str, list[Row]]]:
+    """Group rows by family in the order of ``FAMILIES``; within a family they keep their order."""
+    grouped = [(title, [row for row in block.rows if row.family == family]) for family, title in FAMILIES.items()]
+    return [(title, rows) for title, rows in grouped if rows]
+
+
+def _remarks(block: Block) -> list[str]:
+    return [f"{row.label}: {row.remark}" for row in block.rows if row.remark]
+
+
+def _own_n(block: Block, row: Row, cell: Cell) -> str:
+    """Return ``n=2`` where a cell rests on another number of repeats than the block says."""
+    return f"n={cell.n}" if row.ranked and cell.n != block.n else ""
+
+
+def _md_cell(block: Block, row: Row, column: Column, mark: Mark | None) -> str:
+    cell = row.cells.get(column.key)
+    if cell is None:
+        return "–"
+    mean = column.text(cell.mean)
+    text = {"best": f"**{mean}**", "second": f"<u>{mean}</u>"}.get(mark or "", mean)
+    if cell.std is not None:
+        text += f" ± {column.text(cell.std)}"
+    own_n = _own_n(block, row, cell)
+    return f"{text} [{own_n}]" if own_n else text
+
+
+def _tex_cell(block: Block, row: Row, column: Column, mark: Mark | None, spread: bool) -> str:
+    cell = row.cells.get(column.key)
+    if cell is None:
+        return "-- &" if spread else "--"
+    mean = column.text(cell.mean)
+    text = {"best": f"\\textbf{{{mean}}}", "second": f"\\underline{{{mean}}}"}.get(mark or "", mean)
+    aside = "" if cell.std is None else f"{{\\scriptsize$\\pm$\\,{column.text(cell.std)}}}"
+    if own_n := _own_n(block, row, cell):
+        aside += f"\\textsuperscript{{{own_n}}}"
+    return f"{text} & {aside}" if spread else text + aside
+
+
+def _md(text: str) -> str:
+    text = re.sub(r"([\\`*_{}\[\]<>|~$])", r"\\\1", " ".join(text.split()))
+    return text.replace("&", "&amp;")
+
+
+_TEX = {
+    "[": "{[}", "*": "{*}",  # after a row's end these would be read as its arguments
+    "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "$": "\\$", "&": "\\&", "#": "\\#", "%": "\\%", "_": "\\_",
+    "^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "<": "\\textless{}", ">": "\\textgreater{}",
+    "|": "\\textbar{}", "±": "$\\pm$", "×": "$\\times$", "·": "$\\cdot$", "↑": "$\\uparrow$",
+    "↓": "$\\downarrow$", "→": "$\\rightarrow$", "≥": "$\\geq$", "≤": "$\\leq$", "²": "\\textsuperscript{2}",
+    "–": "--", "—": "---",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    """Escape text for LaTeX; what pdflatex cannot set in its default encoding is shown by code point."""
+    return "".join(map(_tex_character, unicodedata.normalize("NFC", " ".join(text.split()))))
+
+
+def _tex_character(character: str) -> str:
+    if character in _TEX:
+        return _TEX[character]
+    # Accented Latin-1 letters (é, ü, ç) are the characters beyond ASCII that every LaTeX since 2018 sets unaided.
+    accented = "À" <= character <= "ÿ" and unicodedata.normalize("NFD", character)[0].isascii()
+    plain = character.isascii() and character.isprintable()
+    return character if plain or accented else f"\\texttt{{U+{ord(character):04X}}}"

@@ -1,0 +1,192 @@
+"""The tables of a study: accuracy per dataset, efficiency per device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+from benchmark import metrics, registry
+from benchmark.data.datasets import DATASETS, SUFFIX
+from benchmark.protocol import Protocol
+from benchmark.report.collect import Measurement, Run, Setting, Study
+from benchmark.report.render import Block, Cell, Column, Row, Table
+
+ACCURACY = ("miou", "mpa", "dice", "aji", "aji_plus", "fg_iou")
+
+REFERENCES = {"otsu": "Otsu threshold", "background": "All background"}
+
+REDUCTIONS = {
+    "image": "image (mean of per-image values)",
+    "pooled": "pooled (counts summed over images before the ratio)",
+}
+
+
+def accuracy(study: Study) -> Table:
+    """Return one block per (training datasets, test dataset), models in the registry's order, references last."""
+    if study.protocol is None:
+        return Table("accuracy", "Accuracy")
+    protocol = study.protocol
+    pairs = dict.fromkeys((run.record.train, test) for run in study.runs for test in run.record.test)
+    # The data sets' own order; tests on the training's own data come before tests on foreign data.
+    ordered = sorted(pairs, key=lambda pair: (pair[0] != (pair[1],), _place(pair[1], DATASETS), pair))
+    return Table("accuracy", "Accuracy", tuple(_accuracy_block(study, protocol, *pair) for pair in ordered))
+
+
+def _place(name: str, known: Iterable[str]) -> tuple[int, str]:
+    """Return a sort key: known names in their order, each followed by its stand-in, then the others by name."""
+    order = {other: index for index, other in enumerate(known)}
+    return order.get(name.removesuffix(SUFFIX), len(order)), name
+
+
+def _accuracy_block(study: Study, protocol: Protocol, train: tuple[str, ...], test: str) -> Block:
+    runs: dict[str, list[Run]] = {}
+    for run in study.runs:
+        if run.record.train == train and test in run.record.test:
+            runs.setdefault(run.record.model, []).append(run)
+    columns = tuple(
+        Column(name, metrics.METRICS[name].display, metrics.METRICS[name].higher_is_better, scale=100, digits=2)
+        for name in ACCURACY
+    )
+    rows = [_model_row(name, runs[name], test) for name in in_order(runs)]
+    n = max((cell.n for row in rows for cell in row.cells.values()), default=0)
+    methods = study.references.get(test, {})
+    rows += [
+        Row(
+            method,
+            REFERENCES.get(method, method),
+            "reference",
+            {name: Cell(methods[method][name]) for name in ACCURACY if name in methods[method]},
+            ranked=False,
+        )
+        for method in sorted(methods, key=lambda method: _place(method, REFERENCES))
+    ]
+    trained = "+".join(train)
+    return Block(
+        key=test if train == (test,) else f"{trained}-on-{test}",
+        title=f"Accuracy on {test}" + ("" if train == (test,) else f" after training on {trained}"),
+        facts={
+            "dataset": test,
+            "train": trained,
+            "protocol": protocol.name,
+            "reduction": protocol.report.reduction,
+            "ddof": 1,
+        },
+        conventions=_accuracy_conventions(protocol, train, test, n),
+        columns=columns,
+        rows=tuple(rows),
+        n=n,
+    )
+
+
+def _accuracy_conventions(protocol: Protocol, train: tuple[str, ...], test: str, n: int) -> tuple[str, ...]:
+    spread = {0: "No run has finished.", 1: "Percent, n = 1 repeat, so no std."}.get(
+        n, f"Percent, mean ± std over n = {n} repeats (std with ddof = 1)."
+    )
+    standins = [name for name in dict.fromkeys((test, *train)) if name.endswith(SUFFIX)]
+    return (
+        spread,
+        f"Reduction: {REDUCTIONS[protocol.report.reduction]}.",
+        f"Protocol: {protocol.name}.",
+        "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark.",
+        *(f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}." for name in standins),
+    )
+
+
+def _model_row(name: str, runs: list[Run], test: str) -> Row:
+    figures = [run.figures[test] for run in runs if test in run.figures]
+    cells = {key: Cell.over(values[key] for values in figures if key in values) for key in ACCURACY}
+    missing: dict[str, list[int]] = {}
+    for run in runs:
+        if test not in run.figures:
+            missing.setdefault(_why_missing(run, test), []).append(run.record.repeat)
+    return Row(
+        name,
+        *display(name),
+        {key: cell for key, cell in cells.items() if cell is not None},
+        remark="; ".join(
+            f"repeat{'s' * (len(repeats) > 1)} {', '.join(map(str, sorted(repeats)))} {why}"
+            for why, repeats in missing.items()
+        ),
+    )
+
+
+def _why_missing(run: Run, test: str) -> str:
+    record = run.record
+    if record.status == "ok":
+        return f"had no test images of {test}"
+    if record.failure is None:
+        return record.status
+    return f"{record.status} ({record.failure.kind}): {record.failure.message}"
+
+
+def display(model: str) -> tuple[str, str]:
+    """Return a model's name for readers and its family; a user's network known only to its records keeps its name."""
+    entry = registry.models().get(model)
+    return (entry.display, entry.family) if entry else (model, "user")
+
+
+def in_order(models: Iterable[str]) -> list[str]:
+    """Sort model names as the registry does; unknown ones follow by name."""
+    known = registry.models()
+    return sorted(models, key=lambda name: _place(name, known))
+
+
+EFFICIENCY = (
+    Column("params", "Params", higher_is_better=False, scale=1e-6, digits=3, unit="M"),
+    Column("unused_params", "Unused", higher_is_better=None, scale=1e-6, digits=3, unit="M"),
+    Column("macs", "MACs", higher_is_better=False, scale=1e-9, digits=3, unit="G"),
+    Column("flops", "FLOPs", higher_is_better=False, scale=1e-9, digits=3, unit="G"),
+    Column("latency_p50_ms", "p50", higher_is_better=False, digits=2, unit="ms"),
+    Column("latency_p90_ms", "p90", higher_is_better=False, digits=2, unit="ms"),
+    Column("latency_p99_ms", "p99", higher_is_better=False, digits=2, unit="ms"),
+    Column("fps", "FPS", higher_is_better=True, digits=1),
+    Column("images_per_second", "Images/s", higher_is_better=True, digits=1),
+    Column("images_per_second_batch", "Batch", higher_is_better=None, digits=0),
+    Column("forward_peak_bytes", "Forward", higher_is_better=False, scale=2**-20, digits=1, unit="MiB"),
+    Column("train_step_peak_bytes", "Step", higher_is_better=False, scale=2**-20, digits=1, unit="MiB"),
+    Column("energy_j_per_image", "Energy", higher_is_better=False, digits=3, unit="J"),
+)
+
+
+def efficiency(study: Study) -> Table:
+    """Return one block per setting: figures of another device, input, number format or thread count share no column."""
+    settings = sorted({found.setting for found in study.efficiency})
+    return Table("efficiency", "Efficiency", tuple(_efficiency_block(study, setting) for setting in settings))
+
+
+def _efficiency_block(study: Study, setting: Setting) -> Block:
+    found = {measured.record.model: measured for measured in study.efficiency if measured.setting == setting}
+    shown = {key for measured in found.values() for key in measured.figures}
+    return Block(
+        key="-".join(str(value) for value in asdict(setting).values() if value),
+        title=f"Efficiency at {setting.size} on {setting.describe()}",
+        facts={**asdict(setting), "batch": 1},
+        conventions=tuple(_efficiency_conventions(list(found.values()), setting)),
+        columns=tuple(column for column in EFFICIENCY if column.key in shown),
+        rows=tuple(
+            Row(
+                name,
+                *display(name),
+                {key: Cell(value) for key, value in found[name].figures.items()},
+                remark="; ".join(found[name].record.warnings),
+            )
+            for name in in_order(found)
+        ),
+    )
+
+
+def _efficiency_conventions(found: list[Measurement], setting: Setting) -> Iterator[str]:
+    yield "Params: trainable parameters that the forward pass reaches; Unused: those that it never does."
+    yield (
+        "MACs: multiply-accumulates of convolutions, linear layers, matrix products and attention for one image; "
+        "FLOPs = 2 × MACs."
+    )
+    yield "p50, p90, p99: percentiles of the latency at batch 1; FPS = 1000 / p50."
+    if any(measured.record.throughput for measured in found):
+        yield "Images/s: throughput at the best Batch."
+    for method in sorted({measured.record.memory.method for measured in found if measured.record.memory}):
+        yield f"Memory of one forward pass and of one training step at batch 1: {method}."
+    if setting.precision:
+        yield f"float32 kernels: {setting.precision}."
+    yield f"Input channels: {setting.channels}; torch {setting.torch}."
+    yield "Bold: best, underlined: second, by the printed value; equal values share a mark."

@@ -1,0 +1,28 @@
+"""One finished study of eleven models, reported once for all tests that only look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark import report
+from benchmark.records import Failure
+from tests.benchmark.report import fake
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """11 models x 2 datasets x 3 repeats; UNet lacks a repeat of omc-syn, HRNet failed on all of miic-syn."""
+    folder = fake.write_study(tmp_path_factory.mktemp("results") / "quick")
+    lost = Failure(kind="nan_loss", message="the training loss became NaN in step 37")
+    fake.write_run(folder, "unet", ["omc-syn"], 1, None, lost)
+    for repeat in range(3):
+        failure = Failure(kind="out_of_memory", message="needs 12 GiB, has 8 GiB")
+        fake.write_run(folder, "hrnet", ["miic-syn"], repeat, None, failure)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built(study: Path) -> list[Path]:
+    return report.build(study)

@@ -1,0 +1,120 @@
+"""From a vector layout to masks: which net, via and unlabelled shape covers each pixel of the window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from skimage.measure import label
+
+from benchmark.data.synthetic.layout import Bar, Layout
+
+# Points per rounded corner; at the largest radius (half a 150 px pad) the polygon is within 0.4 px of the arc.
+CORNER_POINTS = 5
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A window of a layout.
+
+    Attributes:
+        nets: ``(H, W)`` int32, 0 on background; one number per 8-connected component, so a net that the window's border
+            cuts in two counts twice, as it must in an image that shows no more.
+        track: ``(H, W)`` bool, ``nets > 0``.
+        via: ``(H, W)`` bool.
+        core: ``(H, W)`` bool, the inner part of each via, which some appearances draw darker.
+        lower: ``(H, W)`` bool, the layer below.
+        decoration: ``(H, W)`` bool, unlabelled shapes.
+        centres: ``(N, 3)`` float64, x, y and radius of the vias whose centre lies in the window.
+    """
+
+    nets: NDArray[np.int32]
+    track: NDArray[np.bool_]
+    via: NDArray[np.bool_]
+    core: NDArray[np.bool_]
+    lower: NDArray[np.bool_]
+    decoration: NDArray[np.bool_]
+    centres: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the window lies on the canvas: its upper left corner and the turn of the layout about its middle."""
+
+    left: float
+    top: float
+    angle: float
+
+
+def rasterise(layout: Layout, placement: Placement, height: int, width: int) -> Raster:
+    """Draw the window of ``height`` x ``width`` pixels at its place on the layout's canvas."""
+    vias = layout.vias
+    centres = _to_window(np.array([v.centre for v in vias]).reshape(-1, 2), placement, height, width)
+    radii = np.array([via.radius for via in vias])
+    drawn = _draw_bars(layout.bars, layout.corner_px, placement, height, width)
+    nets = label(drawn, connectivity=2).astype(np.int32)  # type: ignore[no-untyped-call]  # scikit-image has no types
+    inside = ((centres >= 0) & (centres < (width, height))).all(axis=1)
+    track = nets > 0
+    return Raster(
+        nets=nets,
+        track=track,
+        via=_draw_discs(centres, radii, height, width) & track,
+        core=_draw_discs(centres, 0.5 * radii, height, width) & track,
+        lower=_draw_bars(layout.lower, layout.corner_px, placement, height, width) > 0,
+        decoration=_draw_bars(layout.decoration, layout.corner_px, placement, height, width) > 0,
+        centres=np.column_stack([centres[inside], radii[inside]]),
+    )
+
+
+def _to_window(points: NDArray[np.float64], placement: Placement, height: int, width: int) -> NDArray[np.float64]:
+    """Move canvas points ``(..., 2)`` into the window and turn them about its middle."""
+    middle = np.array([width / 2, height / 2])
+    cos, sin = np.cos(placement.angle), np.sin(placement.angle)
+    turn = np.array([[cos, sin], [-sin, cos]])
+    moved: NDArray[np.float64] = (points - (placement.left, placement.top) - middle) @ turn + middle
+    return moved
+
+
+def _draw_bars(bars: list[Bar], corner: float, placement: Placement, height: int, width: int) -> NDArray[np.int32]:
+    """Paint each bar's net number; bars of one net may overlap, those of two never do."""
+    image = Image.new("I", (width, height))
+    if bars:
+        draw = ImageDraw.Draw(image)
+        outlines = _to_window(_outlines(bars, corner), placement, height, width)
+        low, high = outlines.min(axis=1), outlines.max(axis=1)
+        seen = (high >= 0).all(axis=1) & (low < (width, height)).all(axis=1)
+        for index in np.flatnonzero(seen).tolist():
+            draw.polygon(outlines[index].ravel().tolist(), fill=bars[index].net)
+    return np.asarray(image, np.int32)
+
+
+def _outlines(bars: list[Bar], corner: float) -> NDArray[np.float64]:
+    """Return the rounded rectangles of bars as polygons ``(N, points, 2)``."""
+    start, end = np.array([bar.start for bar in bars]), np.array([bar.end for bar in bars])
+    size = np.array([(bar.width, bar.extend) for bar in bars])
+    along = end - start
+    length = np.hypot(*along.T)
+    unit = np.where(length[:, None] > 0, along / np.maximum(length, 1e-9)[:, None], (1.0, 0.0))
+    normal = unit[:, ::-1] * (-1, 1)
+    half_length, half_width = length / 2 + size[:, 1], size[:, 0] / 2
+    radius = np.minimum(np.minimum(half_width, half_length), corner)
+    angles = np.linspace(0, np.pi / 2, CORNER_POINTS)
+    arcs = np.array([q * np.pi / 2 + angles for q in range(4)])
+    signs = np.sign(np.cos(arcs.mean(axis=1))), np.sign(np.sin(arcs.mean(axis=1)))
+    u = signs[0][:, None] * (half_length - radius)[:, None, None] + radius[:, None, None] * np.cos(arcs)
+    v = signs[1][:, None] * (half_width - radius)[:, None, None] + radius[:, None, None] * np.sin(arcs)
+    middle = (start + end) / 2
+    outline: NDArray[np.float64] = (
+        middle[:, None, None] + u[..., None] * unit[:, None, None] + v[..., None] * normal[:, None, None]
+    )
+    return outline.reshape(len(bars), -1, 2)
+
+
+def _draw_discs(centres: NDArray[np.float64], radii: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
+    image = Image.new("1", (width, height))
+    draw = ImageDraw.Draw(image)
+    for (x, y), radius in zip(centres.tolist(), radii.tolist(), strict=True):
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
+    return np.asarray(image, np.bool_)

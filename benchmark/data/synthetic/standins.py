@@ -1,0 +1,281 @@
+"""The four stand-ins: from (data set, index, seed) to an image, its exact masks and a manifest, and onto the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmark.data.synthetic import layout, optical, sem
+from benchmark.data.synthetic.effects import FIXED, Effect, render
+from benchmark.data.synthetic.raster import Placement, Raster, rasterise
+from benchmark.errors import UserError, did_you_mean
+
+# Raised by hand whenever the same seed gives other bytes than before.
+VERSION = 1
+
+# Layout beyond each side of the window, so that nets are cut by the window's border and not planned around it.
+MARGIN_PX = 160
+# In windows below this side each quarter and the middle show target and background: a 96x96 crop of a 192x192 image
+# without a track would train and test nothing. Larger windows may hold empty areas, as real ones do.
+SMALL_PX = 512
+# The share of the target that those parts, or a large window as a whole, hold at least, and of background likewise.
+# A crop of 96x96 px then shows 280 px of track, or 18 px of a via.
+LEAST_SHARE = 0.03
+LEAST_VIA_SHARE = 0.002
+# One layout in two to five will do for a small window.
+LAYOUT_TRIES = 64
+
+Target = Literal["metal", "track", "via"]
+Json = dict[str, Any]  # JSON's own types
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What a stand-in is made of.
+
+    Attributes:
+        layout: draws a layout on a canvas of a height and width.
+        effects: the appearance, an effect per name in the order of application.
+        style: levels that the appearance draws from.
+        channels: 1 (SEM) or 3 (optical, RGB).
+        height: default size in pixels.
+        width: default size in pixels.
+        count: images of a full set.
+        target: which mask is the label; ``metal`` is track or via.
+        max_turn_deg: how far the sample may lie askew.
+    """
+
+    layout: Callable[[np.random.Generator, int, int], layout.Layout]
+    effects: Mapping[str, Effect]
+    style: object
+    channels: int
+    height: int
+    width: int
+    count: int
+    target: Target
+    max_turn_deg: float
+
+    def switches(self) -> tuple[str, ...]:
+        """Return the names of the effects that can be turned off."""
+        return tuple(name for name in self.effects if name not in FIXED)
+
+
+STANDINS: Mapping[str, StandIn] = MappingProxyType(
+    {
+        # A frame of HY5SYN; the loader cuts it into 1024x1024 crops.
+        "hy5syn": StandIn(layout.hy5syn, sem.EFFECTS, sem.HY5SYN, 1, 3536, 4096, 40, "metal", 0.3),
+        "miic": StandIn(layout.miic, sem.EFFECTS, sem.MIIC, 1, 512, 512, 400, "track", 0.5),
+        "omc": StandIn(layout.omc, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "track", 1.5),
+        "omv": StandIn(layout.omv, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "via", 1.5),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its truth.
+
+    Attributes:
+        image: ``(H, W)`` or ``(H, W, 3)`` uint8.
+        track: ``(H, W)`` bool.
+        via: ``(H, W)`` bool; vias lie on tracks.
+        nets: ``(H, W)`` int32, 0 on background, one number per net as seen in this window.
+        vias: ``(N, 3)`` float64: x, y and radius in pixels.
+        manifest: data set, seed and everything drawn from it, in JSON's types.
+    """
+
+    image: NDArray[np.uint8]
+    track: NDArray[np.bool_]
+    via: NDArray[np.bool_]
+    nets: NDArray[np.int32]
+    vias: NDArray[np.float64]
+    manifest: Json
+
+    def mask(self, target: Target) -> NDArray[np.bool_]:
+        """Return the mask of ``metal`` (track or via), ``track`` or ``via``."""
+        return {"metal": self.track | self.via, "track": self.track, "via": self.via}[target]
+
+
+def generate(
+    dataset: str, index: int, *, height: int, width: int, seed: int, off: frozenset[str] = frozenset()
+) -> Sample:
+    """Make one image of a stand-in; the same arguments give the same bytes, whatever else is made before or beside it.
+
+    Args:
+        dataset: ``hy5syn``, ``miic``, ``omc`` or ``omv``.
+        index: number of the image, from 0.
+        height: of the image, pixels, at least 64.
+        width: of the image, pixels, at least 64.
+        seed: of the whole set, at least 0.
+        off: effects to leave out; they change nothing but the image.
+
+    Raises:
+        UserError: an unknown data set or effect, or an impossible size, index or seed.
+    """
+    standin = _standin(dataset)
+    _check_switches(dataset, standin, off)
+    if min(height, width) < 64 or index < 0 or seed < 0:
+        raise UserError(
+            f"{dataset}-syn: found height {height}, width {width}, index {index}, seed {seed}; "
+            "expected at least 64 pixels a side, and an index and a seed of at least 0"
+        )
+    stream = partial(_stream, seed, dataset, index)
+    raster, facts = _window(standin, stream("layout"), height, width)
+    image, strengths = render(standin.effects, raster, standin.style, stream, off, standin.channels)
+    manifest: Json = {
+        "dataset": f"{dataset}-syn",
+        "version": VERSION,
+        "seed": seed,
+        "index": index,
+        "height": height,
+        "width": width,
+        "off": sorted(off),
+        "layout": facts,
+        "effects": strengths,
+    }
+    return Sample(image, raster.track, raster.via, raster.nets, raster.centres, manifest)
+
+
+def write(
+    dataset: str,
+    directory: Path,
+    count: int | None = None,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    seed: int = 0,
+    off: frozenset[str] = frozenset(),
+    executor: Executor | None = None,
+) -> Path:
+    """Write a stand-in as ``image/<name>.png``, ``label/<name>.png`` (0 and 255) and ``manifest.json``.
+
+    The files are written to ``<directory>.part``, which is renamed when all is there: a folder under its final name is
+    complete, and one that an interrupted call left is recognised by its ending and replaced by the next call.
+
+    Args:
+        dataset: ``hy5syn``, ``miic``, ``omc`` or ``omv``.
+        directory: where the set will lie; must not exist yet.
+        count: number of images; the stand-in's own by default.
+        height: pixels; the stand-in's own by default.
+        width: pixels; the stand-in's own by default.
+        seed: of the whole set.
+        off: effects to leave out.
+        executor: makes the images, in processes beside each other; by default they are made here, one after another.
+
+    Returns:
+        ``directory``.
+
+    Raises:
+        UserError: as :func:`generate`; or the directory exists; or ``count`` is below 1.
+    """
+    standin = _standin(dataset)
+    _check_switches(dataset, standin, off)
+    count = standin.count if count is None else count
+    if count < 1:
+        raise UserError(f"{dataset}-syn: found a count of {count}, expected at least 1 image")
+    if directory.exists():
+        raise UserError(f"{directory}: exists already; expected a new folder. Remove it or name another one")
+    part = directory.with_name(directory.name + ".part")
+    if part.exists():
+        shutil.rmtree(part)
+    for folder in ("image", "label"):
+        (part / folder).mkdir(parents=True)
+    one = partial(
+        _write_one,
+        dataset,
+        part,
+        height=standin.height if height is None else height,
+        width=standin.width if width is None else width,
+        seed=seed,
+        off=off,
+    )
+    images = list((executor.map if executor else map)(one, range(count)))
+    manifest = {
+        "dataset": f"{dataset}-syn",
+        "version": VERSION,
+        "seed": seed,
+        "target": standin.target,
+        "images": images,
+    }
+    with open(part / "manifest.json", "w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, directory)
+    return directory
+
+
+def _write_one(
+    dataset: str, directory: Path, index: int, *, height: int, width: int, seed: int, off: frozenset[str]
+) -> Json:
+    sample = generate(dataset, index, height=height, width=width, seed=seed, off=off)
+    name = f"{dataset}_syn_{index:04d}.png"
+    # Level 1: the noise of the images hardly compresses, and the fastest level is five times faster than the default.
+    Image.fromarray(sample.image).save(directory / "image" / name, compress_level=1)
+    label = sample.mask(STANDINS[dataset].target).astype(np.uint8) * np.uint8(255)
+    Image.fromarray(label).save(directory / "label" / name)
+    return {"name": name, **sample.manifest}
+
+
+def _standin(dataset: str) -> StandIn:
+    if dataset not in STANDINS:
+        raise UserError(
+            f"no stand-in for data set {dataset!r}; expected one of {', '.join(STANDINS)}"
+            f"{did_you_mean(dataset, STANDINS)}"
+        )
+    return STANDINS[dataset]
+
+
+def _check_switches(dataset: str, standin: StandIn, off: frozenset[str]) -> None:
+    known = standin.switches()
+    for name in sorted(off):
+        if name not in known:
+            raise UserError(
+                f"{dataset}-syn has no effect {name!r} to switch off{did_you_mean(name, known)}; "
+                f"expected names among {', '.join(known)}"
+            )
+
+
+def _stream(seed: int, dataset: str, index: int, purpose: str) -> np.random.Generator:
+    """Return the random stream of one purpose of one image; names enter by their CRC-32, which never changes."""
+    words = (seed, zlib.crc32(dataset.encode()), index, zlib.crc32(purpose.encode()))
+    return np.random.default_rng(np.random.SeedSequence(words))
+
+
+def _window(standin: StandIn, rng: np.random.Generator, height: int, width: int) -> tuple[Raster, Json]:
+    """Draw layouts until the window shows both track and background."""
+    small = min(height, width) < SMALL_PX
+    for _ in range(LAYOUT_TRIES):
+        drawn = standin.layout(rng, height + 2 * MARGIN_PX, width + 2 * MARGIN_PX)
+        angle = float(np.radians(rng.uniform(-standin.max_turn_deg, standin.max_turn_deg)))
+        raster = rasterise(drawn, Placement(MARGIN_PX, MARGIN_PX, angle), height, width)
+        if _shows_both(raster, standin.target, small):
+            break
+    facts: Json = {**drawn.facts, "corner_px": drawn.corner_px, "turn_deg": float(np.degrees(angle))}
+    facts |= {"nets": int(raster.nets.max()), "vias": len(raster.centres), "track_share": float(raster.track.mean())}
+    return raster, facts
+
+
+def _shows_both(raster: Raster, target: Target, small: bool) -> bool:
+    """Tell whether the window, or each quarter and the middle of a small one, holds enough of target and background."""
+    mask, least = (raster.via, LEAST_VIA_SHARE) if target == "via" else (raster.track, LEAST_SHARE)
+    parts = [mask]
+    if small:
+        half, quarter = [side // 2 for side in mask.shape], [side // 4 for side in mask.shape]
+        corners = [(y, x) for y in (0, half[0]) for x in (0, half[1])] + [(quarter[0], quarter[1])]
+        parts = [mask[y : y + half[0], x : x + half[1]] for y, x in corners]
+    shares = [float(part.mean()) for part in parts]
+    return min(shares) >= least and max(shares) <= 1 - least

@@ -1,0 +1,1 @@
+"""Tests of the data sets, masks, packs and stand-ins."""

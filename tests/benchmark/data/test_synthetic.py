@@ -1,0 +1,209 @@
+"""The stand-ins: same seed, same bytes; masks that no effect touches; nets that never touch; hard for one threshold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from skimage.measure import label
+
+from benchmark.data.statistics import layout_statistics
+from benchmark.data.synthetic import STANDINS, VERSION, Sample, generate, write
+from benchmark.data.synthetic.effects import FIXED
+from benchmark.data.synthetic.layout import FAMILIES
+from benchmark.data.synthetic.raster import Placement, rasterise
+from benchmark.errors import UserError
+
+DATASETS = tuple(STANDINS)
+SWITCHES = [(dataset, name) for dataset in DATASETS for name in STANDINS[dataset].switches()]
+
+
+def small(dataset: str, index: int = 0, seed: int = 0, off: frozenset[str] = frozenset()) -> Sample:
+    return generate(dataset, index, height=192, width=192, seed=seed, off=off)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_same_arguments_give_the_same_bytes_in_any_order(dataset: str) -> None:
+    first = [small(dataset, index) for index in (0, 1, 2)]
+    again = [small(dataset, index) for index in (2, 0)]
+    for a, b in ((first[2], again[0]), (first[0], again[1])):
+        assert a.image.tobytes() == b.image.tobytes()
+        assert a.nets.tobytes() == b.nets.tobytes()
+        assert a.vias.tobytes() == b.vias.tobytes()
+        assert a.manifest == b.manifest
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_index_and_seed_change_image_and_layout(dataset: str) -> None:
+    samples = [small(dataset), small(dataset, index=1), small(dataset, seed=1)]
+    assert len({s.image.tobytes() for s in samples}) == 3
+    assert len({s.track.tobytes() for s in samples}) == 3
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_sample_has_the_promised_shapes_and_agreeing_masks(dataset: str) -> None:
+    sample = generate(dataset, 3, height=160, width=224, seed=5)
+    channels = STANDINS[dataset].channels
+    assert sample.image.shape == ((160, 224) if channels == 1 else (160, 224, 3))
+    assert sample.image.dtype == np.uint8
+    assert sample.nets.dtype == np.int32
+    assert (sample.track == (sample.nets > 0)).all()
+    assert not (sample.via & ~sample.track).any()
+    assert (sample.mask("metal") == sample.track).all()
+    assert (sample.mask("via") == sample.via).all()
+    assert sample.vias.shape[1] == 3
+    inside = sample.vias[(sample.vias[:, :2] > 1).all(1) & (sample.vias[:, 0] < 222) & (sample.vias[:, 1] < 158)]
+    assert all(sample.via[round(y), round(x)] for x, y, _ in inside)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_no_two_nets_touch(dataset: str) -> None:
+    for index in range(100):
+        rng = np.random.default_rng([7, index])
+        angle = float(rng.uniform(-0.03, 0.03))
+        raster = rasterise(FAMILIES[dataset](rng, 384, 384), Placement(64, 64, angle), 256, 256)
+        assert label(raster.track, connectivity=2).max() == raster.nets.max(), f"layout {index} has a short"
+        assert len(np.unique(raster.nets)) == raster.nets.max() + (not raster.track.all())
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_nets_keep_five_pixels_apart(dataset: str) -> None:
+    for index in range(40):
+        rng = np.random.default_rng([8, index])
+        layout = FAMILIES[dataset](rng, 320, 320)
+        nets = rasterise(layout, Placement(0, 0, 0.01), 320, 320).nets
+        # Two nets with fewer than five free pixels between them share a window of six pixels.
+        highest = ndimage.maximum_filter(nets, 6)
+        lowest = ndimage.minimum_filter(np.where(nets == 0, np.iinfo(np.int32).max, nets), 6)
+        apart = (highest == 0) | (highest == lowest)
+        # A net that the border cuts in two may approach itself there.
+        assert apart[8:-8, 8:-8].all(), f"layout {index}, near {np.argwhere(~apart)[0].tolist()}"
+
+
+@pytest.mark.parametrize(("dataset", "name"), SWITCHES)
+def test_a_switch_changes_the_image_and_never_the_mask(dataset: str, name: str) -> None:
+    changed = False
+    for index in range(24):
+        on, off = small(dataset, index), small(dataset, index, off=frozenset({name}))
+        assert on.nets.tobytes() == off.nets.tobytes()
+        assert on.via.tobytes() == off.via.tobytes()
+        assert name in on.manifest["effects"]
+        assert name not in off.manifest["effects"]
+        assert off.manifest["off"] == [name]
+        kept = {key: value for key, value in on.manifest["effects"].items() if key != name}
+        assert kept == off.manifest["effects"], "a switch must not disturb the random streams of other effects"
+        changed = on.image.tobytes() != off.image.tobytes()
+        if changed:  # rare effects, such as scratches, are absent from most images
+            break
+    assert changed
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_everything_off_leaves_levels_alone(dataset: str) -> None:
+    sample = small(dataset, off=frozenset(STANDINS[dataset].switches()))
+    assert set(sample.manifest["effects"]) <= FIXED
+    flat = sample.image.reshape(192 * 192, -1)[:, 0]
+    away = ~ndimage.binary_dilation(sample.track, iterations=12).ravel()
+    assert np.ptp(flat[away]) <= 1 if away.any() else True
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_manifest_is_complete_and_survives_json(dataset: str) -> None:
+    manifest = small(dataset, index=4, seed=9).manifest
+    assert json.loads(json.dumps(manifest, allow_nan=False)) == manifest
+    assert manifest["dataset"] == f"{dataset}-syn"
+    assert (manifest["version"], manifest["seed"], manifest["index"]) == (VERSION, 9, 4)
+    assert set(manifest["effects"]) == set(STANDINS[dataset].effects)
+    assert all(manifest["effects"][name] for name in STANDINS[dataset].switches()), "every effect names its strength"
+
+
+def otsu_miou(sample: Sample, dataset: str) -> float:
+    luma = np.asarray(Image.fromarray(sample.image).convert("L"))
+    guess, truth = luma > threshold_otsu(luma), sample.mask(STANDINS[dataset].target)
+    both = ((guess & truth).sum() / (guess | truth).sum(), (~guess & ~truth).sum() / (~guess | ~truth).sum())
+    return float(np.mean(both))
+
+
+@pytest.mark.parametrize("dataset", ["hy5syn", "omc"])
+@pytest.mark.parametrize(("side", "count"), [(192, 32), (512, 12)])
+def test_one_threshold_does_not_solve_it(dataset: str, side: int, count: int) -> None:
+    scores = [otsu_miou(generate(dataset, i, height=side, width=side, seed=0), dataset) for i in range(count)]
+    assert np.mean(scores) < 0.75
+
+
+def test_clean_miic_is_easy_for_a_threshold() -> None:
+    off = frozenset({"residue", "dust", "scratches", "clouds", "ghost"})
+    assert np.mean([otsu_miou(small("miic", i, off=off), "miic") for i in range(16)]) > 0.85
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_crops_of_small_images_show_target_and_background(dataset: str) -> None:
+    one_sided = 0
+    for index in range(24):
+        mask = small(dataset, index).mask(STANDINS[dataset].target)
+        for y, x in ((0, 0), (0, 96), (96, 0), (96, 96), (48, 48)):
+            crop = mask[y : y + 96, x : x + 96]
+            one_sided += not crop.any() or crop.all()
+    assert one_sided <= 2  # of 120 crops
+
+
+def test_hy5syn_matches_the_real_labels() -> None:
+    """Means over six real frames of 4096x3536, measured by the same function."""
+    real = {
+        "foreground_share": 0.201, "width_px": 22.0, "width_p95_px": 34.8, "preferred_share": 0.92, "pitch_px": 45.3,
+        "length_px": 204.5, "nets_per_window": 33.2, "vias_per_net": 1.71, "vias_per_net_median": 2.0,
+    }  # fmt: skip
+    rows = []
+    for index in range(6):
+        drawn = FAMILIES["hy5syn"](np.random.default_rng([3, index]), 2448, 2448)
+        raster = rasterise(drawn, Placement(200, 200, 0.0), 2048, 2048)
+        rows.append(astuple(layout_statistics(raster.track, raster.via)))
+    names = layout_statistics(raster.track).__dataclass_fields__
+    mean = dict(zip(names, np.mean(rows, axis=0), strict=True))
+    for name, value in real.items():
+        assert mean[name] == pytest.approx(value, rel=0.15), name
+
+
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"'hy5sin'; expected one of hy5syn, miic, omc, omv; did you mean 'hy5syn'"):
+        small("hy5sin")
+    with pytest.raises(UserError, match=r"no effect 'cloud' .*did you mean 'clouds'.*roughness, ghost"):
+        small("miic", off=frozenset({"cloud"}))
+    with pytest.raises(UserError, match="no effect 'levels'"):
+        small("omc", off=frozenset({"levels"}))
+    with pytest.raises(UserError, match="found height 32"):
+        generate("omc", 0, height=32, width=192, seed=0)
+
+
+def test_write_leaves_images_labels_and_manifest(tmp_path: Path) -> None:
+    target = tmp_path / "omc-syn"
+    abandoned = tmp_path / "omc-syn.part" / "image"
+    abandoned.mkdir(parents=True)
+    (abandoned / "old.png").touch()
+    assert write("omc", target, 3, height=128, width=160, seed=2) == target
+    assert not abandoned.exists()
+    names = ["omc_syn_0000.png", "omc_syn_0001.png", "omc_syn_0002.png"]
+    assert sorted(p.name for p in (target / "image").iterdir()) == names
+    sample = generate("omc", 1, height=128, width=160, seed=2)
+    assert (np.asarray(Image.open(target / "image" / names[1])) == sample.image).all()
+    assert (np.asarray(Image.open(target / "label" / names[1])) == sample.track * 255).all()
+    manifest = json.loads((target / "manifest.json").read_text())
+    assert manifest["images"][1] == {"name": names[1], **sample.manifest}
+    with pytest.raises(UserError, match="exists already"):
+        write("omc", target, 3)
+
+
+def test_an_interrupted_write_leaves_only_a_part_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(json, "dump", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write("miic", tmp_path / "miic-syn", 1, height=96, width=96)
+    assert [p.name for p in tmp_path.iterdir()] == ["miic-syn.part"]

@@ -29,6 +29,9 @@ app = typer.Typer(
 data_app = typer.Typer(help="Make and look at datasets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
+DATA_ROOT = Path("data")
+PROFILE_THROUGHPUT_S = 5.0  # for all batch sizes together
+
 
 class Keep(StrEnum):
     """Whose weights stay on disk."""
@@ -74,7 +77,7 @@ def run(
     repeats: Repeats = None,
     study: StudyName = None,
     results: Results = Path("results"),
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = DATA_ROOT,
     cache: Cache = None,
     device: Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
@@ -149,6 +152,9 @@ def _study(
     from benchmark.data.folders import HashCache
     from benchmark.study import Study
 
+    if data_root != DATA_ROOT and not data_root.is_dir():
+        # Without this, a mistyped path would quietly train on stand-ins.
+        raise UserError(f"--data-root {data_root}: no such folder; create it or correct the path")
     cache = cache or data_root / ".cache"
     entries = registry.select(models)
     sources = resolve(datasets, data_root, protocol, HashCache(cache / "hashes.json"), real_only=real_only)
@@ -209,7 +215,7 @@ def report(
 
     for name in studies:
         folder = _study_folder(results, name)
-        if not (folder / "protocol.toml").is_file():
+        if not folder.is_dir():
             raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
         for path in reports.build(folder):
             typer.echo(path)
@@ -242,7 +248,7 @@ def profile(
                     f"--sizes {text}: {entry.name} takes multiples of {entry.multiple}; leave it out or change the size"
                 )
             jobs += [
-                EfficiencyJob(folder, entry, int(text), channels, h.device, h.threads)
+                EfficiencyJob(folder, entry, int(text), channels, h.device, h.threads, PROFILE_THROUGHPUT_S)
                 for h in (_hardware(d.strip(), threads) for d in devices.split(","))
             ]
     from benchmark.executors import Finished
@@ -283,7 +289,7 @@ def synthesize(
     off: Annotated[str, typer.Option(help="Comma list of effects to leave out.")] = "",
     height: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's.")] = None,
     width: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's.")] = None,
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = DATA_ROOT,
     out: Annotated[Path | None, typer.Option(help="Target folder; default: DATA_ROOT/<dataset>-syn.")] = None,
 ) -> None:
     """Write a synthetic stand-in as files: image/, label/ and a manifest of every sampled effect."""
@@ -309,3 +315,5 @@ def main() -> None:
     except UserError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # 128 + SIGINT, as shells have it

@@ -25,8 +25,9 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); choose another place or free the disk"
+            f"{path}: cannot be written ({error.strerror or error}); choose another place or free the disk"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):  # nothing is left where the rename was reached
+            temporary.unlink()

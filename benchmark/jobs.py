@@ -89,6 +89,7 @@ class EfficiencyJob:
     channels: int
     device: str
     threads: int
+    throughput_s: float
 
     exclusive: ClassVar[bool] = True
 
@@ -103,11 +104,17 @@ class EfficiencyJob:
         from benchmark.files import write_atomically
         from benchmark.store import Store
 
+        settings = efficiency.EfficiencySettings.for_device(self.device)
         record = efficiency.measure(
-            self.entry, self.size, self.size, in_channels=self.channels, device=self.device, threads=self.threads
+            self.entry,
+            self.size,
+            self.size,
+            in_channels=self.channels,
+            device=self.device,
+            threads=self.threads,
+            settings=settings.model_copy(update={"throughput_seconds": self.throughput_s}),
         )
-        path = Store(self.study).efficiency_file(self.entry.name, self.size, self.device)
-        write_atomically(path, (record.model_dump_json(by_alias=True, indent=1) + "\n").encode())
+        write_atomically(Store(self.study).efficiency_file(self.entry.name, self.size, self.device), record.to_json())
 
 
 Job = TrainJob | EfficiencyJob

@@ -21,7 +21,13 @@ def table(topic: str, *, verbose: bool) -> Table:
 def _table(*columns: str) -> Table:
     made = Table(box=None, pad_edge=False)
     for column in columns:
-        made.add_column(column, justify="right" if column in ("params", "GMAC 512²", "multiple of") else "left")
+        # A name must stay whole, so that it can be copied.
+        made.add_column(
+            column,
+            justify="right" if column in ("params", "GMAC 512²", "multiple of") else "left",
+            overflow="fold",
+            no_wrap=column in ("name", "setting"),
+        )
     return made
 
 
@@ -40,7 +46,9 @@ def _models(verbose: bool) -> Table:
             str(entry.multiple),
         ]
         made.add_row(*cells, *([entry.paper, entry.target] if verbose else []))
-    made.caption = "params at one input channel and one class; MACs of convolution, linear, matmul; groups: all, lightweight, ic"
+    made.caption = (
+        "params at one input channel and one class; MACs of convolution, linear, matmul; groups: all, lightweight, ic"
+    )
     return made
 
 
@@ -48,7 +56,9 @@ def _datasets(verbose: bool) -> Table:
     made = _table("name", "shown as", "foreground", *(["what"] if verbose else []))
     for entry in DATASETS.values():
         made.add_row(entry.name, entry.display, entry.target, *([entry.about] if verbose else []))
-        made.add_row(entry.name + SUFFIX, f"{entry.display} stand-in", entry.target, *(["synthetic"] if verbose else []))
+        made.add_row(
+            entry.name + SUFFIX, f"{entry.display} stand-in", entry.target, *(["synthetic"] if verbose else [])
+        )
     return made
 
 

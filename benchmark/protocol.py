@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import tomllib
@@ -9,22 +10,37 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import UserError, did_you_mean
 
 PRESETS = ("paper", "strict", "quick")
 
+Number = TypeVar("Number", bound=int)
+
+
+def _no_standins(values: dict[str, Number]) -> dict[str, Number]:
+    for name in values:
+        if name.endswith("-syn"):
+            raise ValueError(f"{name!r} would never be read: a stand-in follows {name.removesuffix('-syn')!r}")
+    return values
+
+
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Side = Annotated[int, Field(ge=8)]  # pixels; the least multiple that EAL-ICNet takes
+Count = Annotated[int, Field(ge=1)]
+Images = Annotated[int, Field(ge=3)]  # one image each for train, validation and test
+ByDataset = Annotated[dict[str, Number], AfterValidator(_no_standins)]
 
 
 class Settings(BaseModel):
     """A frozen group of settings that refuses unknown fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Strict: `lr = true` would otherwise be a learning rate of 1.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Split(Settings):
@@ -33,7 +49,7 @@ class Split(Settings):
     unit: Literal["image", "group"] = Field(description="what is drawn: single images, or all images of a source frame")
     validation: Share = Field(0.1, description="share of the units for validation")
     test: Share = Field(0.1, description="share of the units for the test")
-    counts: tuple[int, int, int] | None = Field(
+    counts: Annotated[tuple[int, int, int], Field(strict=False)] | None = Field(  # TOML has lists only
         None, description="exact numbers of train, validation and test images instead of shares"
     )
 
@@ -51,12 +67,10 @@ class Split(Settings):
 class Input(Settings):
     """What a network is given."""
 
-    size: int = Field(512, ge=8, description="height and width of a network's input, pixels")
-    size_by_dataset: dict[str, int] = Field({}, description="exceptions to `size`, by dataset")
-    tile: int | None = Field(
-        None,
-        ge=8,
-        description="side of the tiles that packs hold; larger than the input, each step takes a random crop",
+    size: Side = Field(512, description="height and width of a network's input, pixels")
+    size_by_dataset: ByDataset[Side] = Field({}, description="exceptions to `size`, by dataset")
+    tile: Side | None = Field(
+        None, description="side of the tiles that packs hold; larger than the input, each step takes a random crop"
     )
     channels: Literal[1, 3] = Field(1, description="1: gray (RGB by luma); 3: RGB")
 
@@ -78,7 +92,7 @@ class Training(Settings):
     schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to 0 at the last step")
     batch: int = Field(1, ge=1, description="images per optimiser step")
     micro_batch: int | None = Field(None, ge=1, description="images per forward; gradients accumulate up to `batch`")
-    micro_batch_by_dataset: dict[str, int] = {}
+    micro_batch_by_dataset: ByDataset[Count] = Field({}, description="exceptions to `micro_batch`, by dataset")
     epochs: int = Field(30, ge=1, description="passes over the training images, at most")
     steps: int | None = Field(None, ge=1, description="exact number of optimiser steps instead of epochs")
     validate_every: int | None = Field(None, ge=1, description="steps between validations; otherwise once per epoch")
@@ -106,6 +120,12 @@ class Loss(Settings):
     dice: float = Field(0.5, ge=0)
     epsilon: float = Field(1e-6, gt=0)
 
+    @model_validator(mode="after")
+    def _something_is_left_to_minimise(self) -> Self:
+        if self.bce == self.dice == 0:
+            raise ValueError("loss.bce and loss.dice are both 0; at least one must be positive")
+        return self
+
 
 class Evaluation(Settings):
     """How test predictions become counts."""
@@ -120,8 +140,8 @@ class Data(Settings):
     """Which masks are used, and how large a stand-in is."""
 
     hy5syn_target: Literal["metal", "track", "via"] = "metal"
-    standin_images: int = Field(400, ge=3)
-    standin_images_by_dataset: dict[str, int] = {}
+    standin_images: Images = 400
+    standin_images_by_dataset: ByDataset[Images] = Field({}, description="exceptions to `standin_images`, by dataset")
 
     def standin_count(self, dataset: str) -> int:
         """Return how many images (frames for hy5syn) a dataset's stand-in has."""
@@ -187,7 +207,7 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Protocol:
             raise UserError(f"{where}: cannot be read ({error}); expected a TOML text file") from error
     else:
         raise UserError(
-            f"unknown protocol {name!r}{did_you_mean(name, PRESETS)} Known: {', '.join(PRESETS)}, or a .toml file"
+            f"unknown protocol {name!r}{did_you_mean(name, PRESETS)} (known: {', '.join(PRESETS)}, or a .toml file)"
         )
     try:
         fields = tomllib.loads(text)
@@ -230,10 +250,9 @@ def _apply(fields: dict[str, Any], override: str) -> None:
     target = fields
     for depth, key in enumerate(keys):
         if model is not None and key not in model.model_fields:
-            valid = [path for path in _paths(Protocol) if path.count(".") >= depth]
             raise UserError(
-                f"--set {override!r}: no field {'.'.join(keys[: depth + 1])!r}{did_you_mean('.'.join(keys), valid)} "
-                "See `benchmark list protocols -v` for all fields"
+                f"--set {override!r}: no field {'.'.join(keys[: depth + 1])!r}; the nearest is "
+                f"{_nearest('.'.join(keys))!r}, see `benchmark list protocols -v` for all"
             )
         if depth == len(keys) - 1:
             if model is not None and _submodel(model.model_fields[key].annotation) is not None:
@@ -241,10 +260,10 @@ def _apply(fields: dict[str, Any], override: str) -> None:
                     f"--set {override!r}: {path!r} is a group; "
                     f"expected one of its fields, such as {_paths(Protocol, path)[0]}"
                 )
-            if text.strip().lower() in ("none", "null"):
+            # A field of a group is unset where it is optional: `training.augmentation=none` is a value.
+            optional = model is None or NoneType in get_args(model.model_fields[key].annotation)
+            if optional and text.strip().lower() in ("none", "null"):
                 target.pop(key, None)
-                if model is not None and model.model_fields[key].default is not None:
-                    raise UserError(f"--set {override!r}: {path!r} cannot be unset")
             else:
                 target[key] = _value(text)
         else:
@@ -277,6 +296,16 @@ def _paths(model: type[BaseModel], below: str = "") -> list[str]:
     return [path for path in paths if path.startswith(f"{below}.")] if below else paths
 
 
+def _nearest(path: str) -> str:
+    """Return the setting whose path, or whose last part where the group is wrong or left out, is most like a path."""
+
+    def likeness(candidate: str) -> float:
+        pairs = ((path, candidate), (path.rpartition(".")[2], candidate.rpartition(".")[2]))
+        return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    return max(_paths(Protocol), key=likeness)
+
+
 def describe(protocol: Protocol) -> list[tuple[str, str, str]]:
     """Return (path, value, type and meaning) of every setting, for ``list protocols -v``."""
     rows = []
@@ -298,17 +327,17 @@ def describe(protocol: Protocol) -> list[tuple[str, str, str]]:
 
 
 def _type_name(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return "|".join(str(choice) for choice in get_args(annotation))
-    if get_origin(annotation) in (Union, UnionType):
-        return " or ".join(_type_name(choice) for choice in get_args(annotation))
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return "|".join(str(choice) for choice in arguments)
+    if origin is Annotated:
+        return _type_name(arguments[0])
+    if origin in (Union, UnionType):
+        return " or ".join(_type_name(choice) for choice in arguments)
     if annotation is NoneType:
         return "none"
-    return (
-        annotation.__name__
-        if isinstance(annotation, type) and not get_args(annotation)
-        else str(annotation).replace("typing.", "")
-    )
+    name: str = annotation.__name__
+    return f"{name}[{', '.join(_type_name(argument) for argument in arguments)}]" if arguments else name
 
 
 def _explain(error: ValidationError) -> str:
@@ -317,7 +346,7 @@ def _explain(error: ValidationError) -> str:
     for problem in error.errors(include_url=False):
         path = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"no field {path!r}{did_you_mean(path, _paths(Protocol))}")
+            lines.append(f"no field {path!r}; the nearest is {_nearest(path)!r}")
         else:
             found = "" if isinstance(problem["input"], Mapping) else f", found {problem['input']!r}"
             lines.append(f"{path or 'protocol'}: {problem['msg'].removeprefix('Value error, ')}{found}")

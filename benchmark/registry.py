@@ -53,7 +53,7 @@ class ModelEntry:
     gmacs_512: float | None
     multiple: int
     gmacs_1024: float | None = None
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)  # a dict has no hash
     version: int = 1
 
     def gmacs(self, height: int, width: int) -> float | None:
@@ -69,18 +69,22 @@ class ModelEntry:
         """Import the network's module and return its class.
 
         Raises:
-            UserError: the module or the class cannot be had; names the target.
+            UserError: the module or the class cannot be had, or is no ``nn.Module``; names the target.
         """
+        from torch import nn
+
         module_name, _, class_name = self.target.rpartition(":")
         try:
             named_file = module_name.endswith(".py")
             module = _load_file(Path(module_name)) if named_file else importlib.import_module(module_name)
-            found: type[nn.Module] = getattr(module, class_name)
-        except (ImportError, AttributeError, SyntaxError, OSError) as error:
+            found = getattr(module, class_name)
+        except Exception as error:  # importing runs the user's code, which may raise anything
             raise UserError(
                 f"model {self.name!r}: cannot load {self.target!r} ({type(error).__name__}: {error}); "
                 "expected 'module:Class' or 'path/to/file.py:Class'"
             ) from error
+        if not (isinstance(found, type) and issubclass(found, nn.Module)):
+            raise UserError(f"model {self.name!r}: {self.target!r} is {found!r}; expected a class of torch.nn.Module")
         return found
 
     def build(self, in_channels: int = 1, classes: int = 1, **kwargs: Any) -> nn.Module:
@@ -97,19 +101,21 @@ def _table(*entries: ModelEntry) -> dict[str, ModelEntry]:
     return table
 
 
-def _variants(parent: ModelEntry, **variants: tuple[str, int | None, float | None, dict[str, Any]]) -> list[ModelEntry]:
-    """Entries ``parent.variant`` from (what it is, parameters, GMAC at 512x512, constructor arguments)."""
+def _variants(
+    parent: ModelEntry, **variants: tuple[str, int | None, float | None, float | None, dict[str, Any]]
+) -> list[ModelEntry]:
+    """Entries ``parent.variant`` from (what it is, parameters, GMAC at 512x512, at 1024x1024, class arguments)."""
     return [
         replace(
             parent,
             name=f"{parent.name}.{name}",
             display=f"{parent.display} ({what})",
             params=params,
-            gmacs_512=gmacs,
-            gmacs_1024=None,
+            gmacs_512=gmacs_512,
+            gmacs_1024=gmacs_1024,
             kwargs=kwargs,
         )
-        for name, (what, params, gmacs, kwargs) in variants.items()
+        for name, (what, params, gmacs_512, gmacs_1024, kwargs) in variants.items()
     ]
 
 
@@ -132,14 +138,16 @@ BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
         _EAL,
         *_variants(
             _EAL,
-            no_tssa=("O-TSSA", None, None, {"tssa": False}),
-            no_pam=("O-PMA", None, None, {"pam": False}),
-            no_dilation=("O-DC", None, None, {"dilations_1": (1, 1, 1), "dilations_2": (1, 1, 1, 1, 1, 1)}),
-            no_dab1=("R-DAB1", None, None, {"dilations_1": ()}),
-            no_dab2=("R-DAB2", None, None, {"dilations_2": ()}),
-            dilations_1_3_5=("d=1,3,5", None, None, {"dilations_2": (1, 1, 3, 3, 5, 5)}),
-            dilations_2_4_6=("d=2,4,6", None, None, {"dilations_2": (2, 2, 4, 4, 6, 6)}),
-            dilations_1_2_3=("d=1,2,3", None, None, {"dilations_2": (1, 1, 2, 2, 3, 3)}),
+            no_tssa=("O-TSSA", 769_794, 7.545, 59.17, {"tssa": False}),
+            no_pam=("O-PMA", 782_057, 5.180, None, {"pam": False}),
+            no_dilation=(
+                "O-DC", 802_698, 7.680, 59.71, {"dilations_1": (1, 1, 1), "dilations_2": (1, 1, 1, 1, 1, 1)},
+            ),
+            no_dab1=("R-DAB1", 737_802, 6.654, 55.61, {"dilations_1": ()}),
+            no_dab2=("R-DAB2", 297_354, 5.647, 51.58, {"dilations_2": ()}),
+            dilations_1_3_5=("d=1,3,5", 802_698, 7.680, 59.71, {"dilations_2": (1, 1, 3, 3, 5, 5)}),
+            dilations_2_4_6=("d=2,4,6", 802_698, 7.680, 59.71, {"dilations_2": (2, 2, 4, 4, 6, 6)}),
+            dilations_1_2_3=("d=1,2,3", 802_698, 7.680, 59.71, {"dilations_2": (1, 1, 2, 2, 3, 3)}),
         ),
         ModelEntry(
             "irdpnet", "baselines.irdpnet:IRDPNet", "lightweight", "IRDPNet",
@@ -172,15 +180,15 @@ BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
         _HRNET,
         *_variants(
             _HRNET,
-            w18=("W18", 9_635_089, 18.27, {"width": "w18"}),
-            w18_small_v2=("W18 small v2", 3_933_549, 9.452, {"width": "w18_small_v2"}),
+            w18=("W18", 9_635_089, 18.27, None, {"width": "w18"}),
+            w18_small_v2=("W18 small v2", 3_933_549, 9.452, None, {"width": "w18_small_v2"}),
         ),
         ModelEntry(
             "manet", "baselines.manet:MAnet", "ic", "MAnet",
             "Fan et al., IEEE Access 2020, doi:10.1109/ACCESS.2020.3025372", 8_679_621, 11.32, 32, gmacs_1024=45.57,
         ),
         _UNETPP,
-        *_variants(_UNETPP, b7=("EfficientNet-B7", 66_518_881, 74.47, {"encoder": "efficientnet-b7"})),
+        *_variants(_UNETPP, b7=("EfficientNet-B7", 66_518_881, 74.47, None, {"encoder": "efficientnet-b7"})),
     )
 )  # fmt: skip
 
@@ -232,8 +240,11 @@ def select(patterns: str | Iterable[str]) -> list[ModelEntry]:
 
 
 def _resolve(pattern: str, table: Mapping[str, ModelEntry]) -> list[ModelEntry]:
-    if ".py:" in pattern:
-        path, _, class_name = pattern.rpartition(":")
+    if ".py:" in pattern or pattern.endswith(".py"):
+        path, _, class_name = pattern.partition(".py")
+        path, class_name = f"{path}.py", class_name.removeprefix(":")
+        if not class_name.isidentifier():
+            raise UserError(f"--models {pattern!r}: no class named; expected path/to/file.py:Class")
         entry = _user_entry(class_name.lower(), pattern)
         if entry.name in table or entry.name in GROUPS:
             raise UserError(f"--models {pattern!r}: the name {entry.name!r} is taken; rename the class")
@@ -251,7 +262,7 @@ def _resolve(pattern: str, table: Mapping[str, ModelEntry]) -> list[ModelEntry]:
     if not matches:
         raise UserError(
             f"unknown model {pattern!r}{did_you_mean(pattern, [*table, *GROUPS])} "
-            f"Known: {', '.join(_names(table))}; groups: {', '.join(GROUPS)}; see `benchmark list models`"
+            f"(known: {', '.join(_names(table))}; groups: {', '.join(GROUPS)}); see `benchmark list models`"
         )
     return matches
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ ASSUMED_MACS_PER_S = {"cpu": 2e10, "cuda": 3e12}
 # A backward costs about two forwards: one for the inputs' gradients, one for the weights'.
 TRAINING_FACTOR = 3
 UNKNOWN_GMACS = 20.0  # assumed for a user's own network
+THROUGHPUT_S = 1.0  # for all batch sizes together; `profile` takes its time
 EFFICIENCY_S = 6.0  # per network and size: mostly the three seconds of the latency protocol
 
 
@@ -157,19 +159,23 @@ class Study:
         self._prepare(emit, {job.source.name for job in plan.todo}, renew=bool(plan.stale))
         running: dict[str, TrainJob] = {}
         try:
-            for event in executor.run([*plan.measurements, *plan.todo]):
-                if isinstance(event, Started) and isinstance(event.job, TrainJob):
-                    running[event.job.label] = event.job
-                if isinstance(event, Finished) and isinstance(event.job, TrainJob):
-                    del running[event.job.label]
-                    if isinstance(event.outcome, Failure):
-                        self._write(event.job, status="failed", failure=event.outcome)
-                    else:
-                        self._times.remember(event.job, event.seconds, self._images(event.job.source))
-                emit(event)
+            # Closed before anything is written about what was running: no worker may write at the same time.
+            with contextlib.closing(executor.run([*plan.measurements, *plan.todo])) as events:
+                for event in events:
+                    if isinstance(event, Started) and isinstance(event.job, TrainJob):
+                        running[event.job.label] = event.job
+                    if isinstance(event, Finished) and isinstance(event.job, TrainJob):
+                        del running[event.job.label]
+                        if isinstance(event.outcome, Failure):
+                            self._write(event.job, status="failed", failure=event.outcome)
+                        else:
+                            self._times.remember(event.job, event.seconds, self._images(event.job.source))
+                    emit(event)
         finally:
             for job in running.values():
-                self._write(job, status="interrupted")
+                written = self.store.read_record(*_run_of(job))
+                if written is None or written.key != run_key(job.key_parts) or written.status != "ok":
+                    self._write(job, status="interrupted")
 
     def _write(self, job: TrainJob, **outcome: object) -> None:
         facts = environment.describe(job.device, job.threads)
@@ -219,11 +225,10 @@ class Study:
 
     def _measurements(self) -> list[EfficiencyJob]:
         """Return one job per network and input size that has no figures on this kind of device yet."""
+        channels, hardware = self.protocol.input.channels, self.hardware
         sizes = sorted({self.protocol.input.size_for(source.name) for source in self.sources})
         return [
-            EfficiencyJob(
-                self.folder, entry, size, self.protocol.input.channels, self.hardware.device, self.hardware.threads
-            )
+            EfficiencyJob(self.folder, entry, size, channels, hardware.device, hardware.threads, THROUGHPUT_S)
             for size in sizes
             for entry in self.models
             if not self.store.efficiency_file(entry.name, size, self.hardware.device).is_file()

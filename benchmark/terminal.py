@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
@@ -15,10 +16,10 @@ from rich.text import Text
 from benchmark.executors import Event, Finished, Packing, Started, Step
 from benchmark.jobs import Job, TrainJob
 from benchmark.records import Failure, Record
-from benchmark.report import tables
-from benchmark.report.collect import read_study
-from benchmark.report.render import Block
 from benchmark.study import Plan, Study
+
+if TYPE_CHECKING:
+    from benchmark.report.render import Block
 
 PACKING_LINE_S = 10.0  # between two plain lines about a dataset that is being built
 
@@ -200,6 +201,9 @@ def print_failures(console: Console, failures: Sequence[tuple[Job, Failure]]) ->
 
 def print_summary(console: Console, folder: Path) -> None:
     """Print the main columns of a study's tables."""
+    from benchmark.report import tables
+    from benchmark.report.collect import read_study
+
     study = read_study(folder)
     for block in tables.accuracy(study).blocks:
         console.print(_rich_table(block, ("miou", "dice", "aji", "fg_iou")))
@@ -216,7 +220,7 @@ def _rich_table(block: Block, keys: Sequence[str]) -> Table:
     made = Table(title=block.title, title_justify="left", box=None, pad_edge=False)
     made.add_column("model")
     for column in columns:
-        made.add_column(column.title, justify="right")
+        made.add_column(f"{column.title} {column.bracketed_unit}".strip(), justify="right")
     for row in block.rows:
         texts = []
         for column in columns:

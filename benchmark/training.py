@@ -78,7 +78,7 @@ def train(
         started, images = time.perf_counter(), 0
         length = min(interval, total - steps)
         loss_sum = torch.zeros((), device=batches.device)
-        lr = schedule.get_last_lr()[0]
+        lr = float(schedule.get_last_lr()[0])
         network.train()
         for _ in range(length):
             batch = next(stream)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +98,7 @@ def resolve(
     """
     wanted = names.split(",") if isinstance(names, str) else list(names)
     wanted = [name.strip() for name in wanted if name.strip()]
-    own = (
-        sorted(path.name for path in data_root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if data_root.is_dir()
-        else []
-    )
+    own = _own(data_root)
     known = [*DATASETS, *(name + SUFFIX for name in DATASETS), *(name for name in own if name not in DATASETS)]
     if not wanted:
         raise UserError(f"--datasets is empty; expected names out of {', '.join(known)}")
@@ -112,7 +109,7 @@ def resolve(
         )
         if not matches:
             raise UserError(
-                f"unknown dataset {pattern!r}{did_you_mean(pattern, known)} Known: {', '.join(known)}; "
+                f"unknown dataset {pattern!r}{did_you_mean(pattern, known)} (known: {', '.join(known)}); "
                 f"own data: a folder {data_root / pattern} with image/ and label/"
             )
         chosen |= dict.fromkeys(matches)
@@ -122,12 +119,25 @@ def resolve(
     return list(sources.values())
 
 
+def _own(data_root: Path) -> list[str]:
+    """Return the names of the folders of a data root, which need not exist."""
+    try:
+        return sorted(path.name for path in data_root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(
+            f"--data-root {data_root}: cannot be listed ({error.strerror}); name a readable folder"
+        ) from error
+
+
 def _resolve(name: str, data_root: Path, protocol: Protocol, hashes: HashCache, real_only: bool) -> Source:
     entry = DATASETS.get(name.removesuffix(SUFFIX))
     target: Target = entry.target if entry else "track"
     if entry and entry.name == "hy5syn":
         target = protocol.data.hy5syn_target
-    if (data_root / name).exists():
+    # A link whose target is not mounted is broken data, not absent data.
+    if os.path.lexists(data_root / name):
         pairs = find_pairs(data_root / name)
         return Source(name, target, fingerprint(pairs, hashes), pairs=tuple(pairs))
     if real_only:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,11 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from benchmark.data.images import IMAGE_SUFFIXES
+from benchmark.data.splits import PARTS
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,20 @@ def find_pairs(root: Path) -> list[Pair]:
     """List the image/label pairs below a dataset's folder, sorted by name.
 
     Raises:
-        UserError: no such layout, no images, an image without a label, a label without an image, duplicate stems, or
-            only some of train/val/test; names the files.
+        UserError: no such layout, no images, an image without a label, a label without an image, duplicate stems,
+            only some of train/val/test, or images beside them; names the files.
     """
-    given = [split for split in SPLITS if (root / split).is_dir()]
-    if given and len(given) < len(SPLITS):
-        missing = ", ".join(f"{split}/" for split in SPLITS if split not in given)
+    found = {path.name for path in _entries(root)}
+    given = [part for part in PARTS if part in found]
+    if given and len(given) < len(PARTS):
+        missing = ", ".join(f"{part}/" for part in PARTS if part not in given)
         raise UserError(
             f"{root}: found {', '.join(f'{s}/' for s in given)} but not {missing}; "
             "expected all of train/ val/ test/, or none"
         )
-    places = [(root / split, split) for split in SPLITS] if given else [(root, None)]
+    if given and "image" in found:
+        raise UserError(f"{root}: both image/ and train/ val/ test/; expected one of the two: move the other elsewhere")
+    places = [(root / part, part) for part in PARTS] if given else [(root, None)]
     pairs = [pair for folder, split in places for pair in _pairs_in(folder, split)]
     return sorted(pairs, key=lambda pair: pair.name)
 
@@ -70,15 +75,7 @@ def _pairs_in(folder: Path, split: str | None) -> list[Pair]:
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder; expected image/ and label/, alone or inside each of train/ val/ test/"
-        )
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
-    for path in entries:
+    for path in _entries(folder):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
         other = found.setdefault(path.stem, path)
@@ -87,18 +84,27 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"{folder}: no such folder; expected image/ and label/, alone or inside each of train/ val/ test/"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
+
+
 class HashCache:
     """Content hashes remembered by (path, size, mtime), so that planning over 25,000 files stays instant."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.known: dict[str, list[str | int]] = {}
+        self.known: dict[str, tuple[int, int, str]] = {}
         self.changed = False
-        if file.is_file():
-            try:
-                self.known = json.loads(file.read_text("utf-8"))
-            except (OSError, ValueError):
-                self.known = {}  # a cache that cannot be read is made again
+        # A cache that is missing, unreadable or holds something else is made again.
+        with contextlib.suppress(OSError, ValidationError):
+            self.known = TypeAdapter(dict[str, tuple[int, int, str]]).validate_json(file.read_bytes())
 
     def digest(self, path: Path) -> str:
         """Return the SHA-256 of a file's bytes.
@@ -108,15 +114,15 @@ class HashCache:
         """
         try:
             stat = path.stat()
-            key, stamp = os.path.abspath(path), [stat.st_size, stat.st_mtime_ns]
+            key, stamp = os.path.abspath(path), (stat.st_size, stat.st_mtime_ns)
             entry = self.known.get(key)
             if entry is None or entry[:2] != stamp:
                 with path.open("rb") as file:
-                    entry = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
+                    entry = (*stamp, hashlib.file_digest(file, "sha256").hexdigest())
                 self.known[key], self.changed = entry, True
+            return entry[2]
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-        return str(entry[2])
 
     def save(self) -> None:
         """Write the cache back where something was added; a read-only place only costs the next plan some time."""

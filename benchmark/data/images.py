@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,41 +13,59 @@ from benchmark.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what PIL's "L" uses
+# How Pillow's raw modes say 16 bits per channel, with the byte order ("RGB;16B"); "BGR;16" is a packed 5-6-5 bitmap.
+SIXTEEN_BIT = re.compile(";16[BLN]")
 
 UInt8Array = NDArray[np.uint8]
 
 
-def _decode(path: Path) -> tuple[UInt8Array, str]:
-    """Return the pixels of an 8-bit or 1-bit file and PIL's mode for them."""
+# Stitched microscope frames exceed what Pillow takes for an attack (179 million pixels); the files are the user's own.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def _decode(path: Path) -> Image.Image:
+    """Return the loaded picture of a file with one 8-bit or 1-bit frame."""
     try:
         with Image.open(path) as file:
-            mode = file.mode
-            if mode == "1":
-                return np.asarray(file.convert("L")), mode
-            if mode not in ("L", "LA", "P", "RGB", "RGBA"):
+            if file.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
                 raise UserError(
-                    f"{path}: pixel format {mode!r}; expected 8-bit gray, palette or RGB(A): convert it to 8 bit"
+                    f"{path}: pixel format {file.mode!r}; expected 8-bit gray, palette or RGB(A): convert it to 8 bit"
                 )
-            return np.asarray(file), mode
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path}: not a readable image ({error}); replace the file or remove it from the folder"
-        ) from error
+            # Pillow decodes 16-bit colour as 8-bit "RGB" by dropping the low byte, which turns 12-bit data black.
+            if any(SIXTEEN_BIT.search(str(tile[3])) for tile in file.tile):
+                raise UserError(f"{path}: 16 bits per channel; expected 8: convert it to 8 bit")
+            frames = getattr(file, "n_frames", 1)
+            if frames > 1:
+                raise UserError(f"{path}: {frames} frames; expected one image per file: save them one by one")
+            file.load()
+            return file
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Read an image's height and width from its header, without decoding a pixel.
+
+    Raises:
+        UserError: no image, or it cannot be read.
+    """
+    try:
+        with Image.open(path) as file:
+            return file.height, file.width
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error) from error
 
 
 def read_image(path: Path, channels: int) -> UInt8Array:
     """Read an image as ``(H, W, channels)`` uint8; RGB becomes gray by BT.601 luma, alpha is dropped.
 
     Raises:
-        UserError: unreadable file or a pixel format other than 8-bit gray, palette or RGB(A).
+        UserError: unreadable file, several frames, or pixels other than 8-bit gray, palette or RGB(A).
     """
-    pixels, mode = _decode(path)
-    if mode == "P":
-        with Image.open(path) as file:
-            pixels = np.asarray(file.convert("RGB"))
-    if mode == "LA":
-        pixels = pixels[..., 0]
-    return to_channels(pixels, channels)
+    picture = _decode(path)
+    # A palette is read through RGBA, since its transparency may be given in a form that RGB cannot take.
+    target = {"1": "L", "LA": "L", "P": "RGBA"}.get(picture.mode, picture.mode)
+    return to_channels(np.asarray(picture.convert(target)), channels)
 
 
 def to_channels(pixels: UInt8Array, channels: int) -> UInt8Array:
@@ -63,19 +82,37 @@ def to_channels(pixels: UInt8Array, channels: int) -> UInt8Array:
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Read a binary mask ``(H, W)``: 1-bit, {0, 1}, {0, 255}, or a palette or gray-valued RGB of those values.
+    """Read a binary mask ``(H, W)``: 1-bit, or one channel, gray RGB(A) or a palette with values {0, 1} or {0, 255}.
+
+    A palette counts by its colours where they are such grays (a black entry is background wherever it stands in the
+    palette), otherwise by its indices, which is how annotation tools number their classes.
 
     Raises:
         UserError: unreadable file or any other set of values; names them.
     """
-    pixels, mode = _decode(path)
-    if mode in ("RGB", "RGBA", "LA"):
-        colours = pixels[..., :1] if mode == "LA" else pixels[..., :3]
-        if not (colours == colours[..., :1]).all():
-            raise UserError(f"{path}: a coloured mask; expected one channel with values {{0, 1}} or {{0, 255}}")
+    picture = _decode(path)
+    colours = to_channels(np.asarray(picture.convert("RGBA")), 3)
+    gray = bool((colours == colours[..., :1]).all())
+    if picture.mode == "P" and not (gray and _binary(_values(colours[..., 0]))):
+        pixels = np.asarray(picture)
+    elif gray:
         pixels = colours[..., 0]
-    values = np.flatnonzero(np.bincount(pixels.reshape(-1), minlength=256)).tolist()
-    if not (set(values) <= {0, 1} or set(values) <= {0, 255}):
+    else:
+        raise UserError(f"{path}: a coloured mask; expected one channel with values {{0, 1}} or {{0, 255}}")
+    values = _values(pixels)
+    if not _binary(values):
         shown = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
         raise UserError(f"{path}: mask values {{{shown}}}; expected {{0, 1}} or {{0, 255}}: threshold the mask first")
     return pixels > 0
+
+
+def _values(pixels: UInt8Array) -> list[int]:
+    return np.flatnonzero(np.bincount(pixels.reshape(-1), minlength=256)).tolist()
+
+
+def _binary(values: list[int]) -> bool:
+    return set(values) <= {0, 1} or set(values) <= {0, 255}
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a readable image ({error}); replace the file or remove it from the folder")

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from benchmark import seeds
 from benchmark.data import synthetic
 from benchmark.data.datasets import Source
 from benchmark.data.folders import Pair
-from benchmark.data.images import UInt8Array, read_image, read_mask, to_channels
+from benchmark.data.images import UInt8Array, read_image, read_mask, read_size, to_channels
 from benchmark.data.splits import Division, divide
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 from benchmark.protocol import Protocol
 
 FORMAT = 1  # raised when the layout of a pack changes, so that old ones are built again
+# Two results wait per reader, 43 MB each for an RGB frame of 4096x3536: about 1.4 GB at most.
+MOST_READERS = 16
 
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
@@ -109,13 +111,16 @@ def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progres
         progress: called with (images done, images in all) while building.
 
     Raises:
-        UserError: unreadable files, sizes that do not fit, a cache that cannot be written.
+        UserError: unreadable files, sizes that do not fit, a cache that cannot be written, a damaged pack.
     """
     path = pack_path(source, protocol, cache)
     if not (path / "manifest.json").is_file():
         _build(source, protocol, path, progress or (lambda done, total: None))
-    manifest = json.loads((path / "manifest.json").read_text("utf-8"))
-    images, masks = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
+    try:
+        manifest = json.loads((path / "manifest.json").read_bytes())
+        images, masks = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: a damaged pack ({error}); remove the folder, and it is built again") from error
     return Pack(source.name, source.fingerprint, images, masks, tuple(Tile(**tile) for tile in manifest["tiles"]))
 
 
@@ -138,6 +143,7 @@ def _build(source: Source, protocol: Protocol, path: Path, progress: Progress) -
 
 
 def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) -> None:
+    """Write a pack's files; pixels right of and below the last whole tile of an image are left out."""
     size, tile = protocol.input.size_for(source.name), protocol.input.tile_for(source.name)
     channels = protocol.input.channels
     if source.synthetic:
@@ -145,20 +151,18 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
         items: Sequence[Pair | int] = range(source.count)
     else:
         items = source.pairs
-        shapes = [_shape(pair) for pair in source.pairs]
+        shapes = [read_size(pair.image) for pair in source.pairs]
     smallest = min(range(len(shapes)), key=lambda index: min(shapes[index]))
     if min(shapes[smallest]) < size:
         height, width = shapes[smallest]
         where = source.name if source.synthetic else source.pairs[smallest].image
         raise UserError(
             f"{where}: {height}x{width} pixels, smaller than the input {size}x{size}; "
-            f"use --set input.size={min(height, width) // 32 * 32}"
+            + _smaller_input(source, protocol, min(height, width))
         )
     tile = min(tile, min(shapes[smallest]))
     total = sum((height // tile) * (width // tile) for height, width in shapes)
 
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (total, tile, tile, channels))
-    masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (total, tile, tile))
     tiles: list[Tile] = []
 
     def read(item: Pair | int) -> tuple[str, str | None, UInt8Array, NDArray[np.bool_], dict[str, object] | None]:
@@ -167,21 +171,26 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
             sample = synthetic.generate(source.base, item, height=height, width=width, seed=source.seed)
             name = f"{'frame' if source.shape[0] > tile else 'image'}{item:04d}"
             return name, None, to_channels(sample.image, channels), sample.mask(source.target), sample.manifest
-        return item.name, item.split, read_image(item.image, channels), _read_label(item), None
+        pixels = read_image(item.image, channels)
+        return item.name, item.split, pixels, _read_label(item, pixels.shape[:2]), None
 
     drawn = []
-    for done, (name, given, image, mask, strengths) in enumerate(_in_order(read, items), start=1):
-        rows, columns = mask.shape[0] // tile, mask.shape[1] // tile
-        for row in range(rows):
-            for column in range(columns):
-                window = np.s_[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile]
-                images[len(tiles)], masks[len(tiles)] = image[window], mask[window]
-                whole = rows * columns == 1
-                tiles.append(Tile(name if whole else f"{name}_r{row}_c{column}", name, given))
-        drawn.append(strengths)
-        progress(done, len(items))
-    images.flush()
-    masks.flush()
+    with (
+        _array_file(folder / "images.npy", (total, tile, tile, channels)) as images,
+        _array_file(folder / "masks.npy", (total, tile, tile)) as masks,
+        contextlib.closing(_in_order(read, items)) as results,
+    ):
+        for done, (name, given, image, mask, strengths) in enumerate(results, start=1):
+            rows, columns = mask.shape[0] // tile, mask.shape[1] // tile
+            for row in range(rows):
+                for column in range(columns):
+                    window = np.s_[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile]
+                    images.write(image[window].tobytes())
+                    masks.write(mask[window].tobytes())
+                    whole = rows * columns == 1
+                    tiles.append(Tile(name if whole else f"{name}_r{row}_c{column}", name, given))
+            drawn.append(strengths)
+            progress(done, len(items))
     manifest = {
         "format": FORMAT,
         "dataset": source.name,
@@ -195,9 +204,32 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
     write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
 
 
-def _in_order(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+@contextlib.contextmanager
+def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+    """Open an ``.npy`` file of uint8 for its pixels, to be written in order.
+
+    Written and not mapped: a full disk raises an error on write, but kills the process on a mapped page.
+    """
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _smaller_input(source: Source, protocol: Protocol, side: int) -> str:
+    """Say which setting makes the input fit images of a side: a multiple of 32 suits every network in the registry."""
+    fitting = side // 32 * 32
+    if fitting == 0:
+        return "bring images of at least 32x32"
+    own = source.base in protocol.input.size_by_dataset
+    return f"use --set input.size{f'_by_dataset.{source.base}' if own else ''}={fitting}"
+
+
+def _in_order(read: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
     """Map in parallel and yield in order, holding a few results at a time: a dataset need not fit in memory."""
-    workers = os.cpu_count() or 1
+    workers = min(os.cpu_count() or 1, MOST_READERS)
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -212,21 +244,11 @@ def _in_order(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
                 future.cancel()
 
 
-def _shape(pair: Pair) -> tuple[int, int]:
-    """Read height and width from an image's header."""
-    try:
-        with Image.open(pair.image) as file:
-            return file.height, file.width
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{pair.image}: not a readable image ({error}); replace the file or remove the pair") from error
-
-
-def _read_label(pair: Pair) -> NDArray[np.bool_]:
+def _read_label(pair: Pair, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     mask = read_mask(pair.label)
-    if mask.shape != _shape(pair):
-        height, width = _shape(pair)
+    if mask.shape != shape:
         raise UserError(
-            f"{pair.label}: {mask.shape[0]}x{mask.shape[1]} pixels, but {pair.image.name} has {height}x{width}; "
+            f"{pair.label}: {mask.shape[0]}x{mask.shape[1]} pixels, but {pair.image.name} has {shape[0]}x{shape[1]}; "
             "expected the same size"
         )
     return mask

@@ -63,9 +63,10 @@ def divide(
     # At least one unit wherever a share is asked for: 8:1:1 of nine frames still has a test.
     sizes = {part: max(round(share * len(order)), 1) if share else 0 for part, share in wanted.items()}
     if sum(sizes.values()) >= len(order):
+        remedy = ", or use --set split.unit=image where tiles of one frame may part" if settings.unit == "group" else ""
         raise UserError(
             f"{dataset}: {len(order)} {settings.unit}(s) cannot be split into train, validation and test; "
-            "bring more, or use --set split.unit=image where tiles of one frame may part"
+            f"bring more{remedy}"
         )
     parts: list[str | None] = [None] * len(names)
     for position, unit in enumerate(order):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,6 @@ Event = Packing | Started | Step | Finished
 class Executor(Protocol):
     """Runs jobs somewhere; closing the iterator stops what is under way."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Event]:
+    def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
         """Yield what happens, in the order it happens, until every job has finished."""
         ...

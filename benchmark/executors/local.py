@@ -8,13 +8,14 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from benchmark.executors import Event, Finished, Started, Step
 from benchmark.jobs import Job
+from benchmark.processes import end_with_parent
 from benchmark.records import Failure, Record
 
 STEP_INTERVAL_S = 0.2  # between two progress messages of a worker
@@ -41,7 +42,7 @@ class LocalExecutor:
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Event]:
+    def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
         """Yield events until every job has finished; closing the iterator ends the workers.
 
         Exclusive jobs come first, each with nothing beside it: a latency measured next to a training is none.
@@ -125,8 +126,7 @@ def _serve(pipe: Connection) -> None:
     """Do jobs until the parent closes the pipe or is gone."""
     # Ctrl-C reaches the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from benchmark import run
-
+    end_with_parent()
     last = 0.0
 
     def on_step(done: int, total: int) -> None:
@@ -144,6 +144,8 @@ def _serve(pipe: Connection) -> None:
             except (BrokenPipeError, ConnectionResetError):
                 return
             except Exception as error:
+                from benchmark import run  # imports torch, which the job itself has done by now
+
                 log = "\n".join(traceback.format_exc().splitlines()[-LOG_LINES:])
                 result = run.failure(error, _without_paths(log))
             pipe.send(result)

@@ -54,7 +54,7 @@ def rasterise(layout: Layout, placement: Placement, height: int, width: int) -> 
     centres = _to_window(np.array([v.centre for v in vias]).reshape(-1, 2), placement, height, width)
     radii = np.array([via.radius for via in vias])
     drawn = _draw_bars(layout.bars, layout.corner_px, placement, height, width)
-    nets = label(drawn, connectivity=2).astype(np.int32)  # type: ignore[no-untyped-call]  # scikit-image has no types
+    nets = label(drawn, connectivity=2).astype(np.int32)
     inside = ((centres >= 0) & (centres < (width, height))).all(axis=1)
     track = nets > 0
     return Raster(

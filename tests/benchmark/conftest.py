@@ -1,0 +1,66 @@
+"""A study small enough for a test: a protocol of four steps, a stand-in of ten images, a network of 60 weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmark import protocol as protocols
+from benchmark import registry
+from benchmark.data.datasets import Source, resolve
+from benchmark.data.folders import HashCache
+from benchmark.data.packs import Pack, open_pack
+from benchmark.jobs import TrainJob
+from benchmark.protocol import Protocol
+from benchmark.study import Hardware, Study
+
+TINY = Path(__file__).with_name("tiny.py")
+SMALL = (
+    "input.size=32",
+    "input.tile=64",
+    "split.counts=[6,2,2]",
+    "data.standin_images=10",
+    "training.steps=4",
+    "training.validate_every=2",
+    "training.norm_reestimation_batches=2",
+)
+
+
+@pytest.fixture(scope="session")
+def small() -> Protocol:
+    return protocols.load("quick", SMALL)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def source(small: Protocol, cache: Path) -> Source:
+    (found,) = resolve("omc-syn", cache / "no data", small, HashCache(cache / "hashes.json"))
+    return found
+
+
+@pytest.fixture(scope="session")
+def pack(source: Source, small: Protocol, cache: Path) -> Pack:
+    return open_pack(source, small, cache)
+
+
+@pytest.fixture
+def make_study(tmp_path: Path, source: Source, cache: Path) -> Callable[..., Study]:
+    def make(protocol: Protocol, *classes: str, name: str = "small") -> Study:
+        entries = registry.select([f"{TINY}:{name}" for name in classes or ("TinyNet",)])
+        return Study(tmp_path / name, protocol, entries, [source], Hardware("cpu", 1), cache)
+
+    return make
+
+
+@pytest.fixture
+def make_job(make_study: Callable[..., Study]) -> Callable[..., TrainJob]:
+    def make(protocol: Protocol, *, repeat: int = 0, name: str = "small") -> TrainJob:
+        return next(job for job in make_study(protocol, name=name).plan().todo if job.repeat == repeat)
+
+    return make

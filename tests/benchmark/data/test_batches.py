@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmark import protocol as protocols
+from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
+from benchmark.data.packs import Pack, Tile
+from benchmark.protocol import Protocol
+
+CPU = torch.device("cpu")
+SIDE, SIZE = 24, 16
+
+
+def protocol(*overrides: str) -> Protocol:
+    return protocols.load("quick", [f"input.size={SIZE}", f"input.tile={SIDE}", *overrides])
+
+
+def make_pack(count: int = 10, channels: int = 1, dataset: str = "omc-syn", seed: int = 0) -> Pack:
+    """A pack whose images are their masks: bright where there is track, with noise below that tells pixels apart."""
+    rng = np.random.default_rng(seed)
+    masks = rng.integers(0, 2, (count, SIDE, SIDE), dtype=np.uint8)
+    images = rng.integers(0, 128, (count, SIDE, SIDE, channels), dtype=np.uint8) + 128 * masks[..., None]
+    return Pack(dataset, "f", images, masks, tuple(Tile(f"i{i}", f"i{i}", None) for i in range(count)))
+
+
+def epoch(
+    pack: Pack, chosen: Protocol, repeat: int = 0, number: int = 0, indices: Sequence[int] | None = None
+) -> list[Batch]:
+    indices = range(len(pack.tiles)) if indices is None else indices
+    return list(TrainingBatches(pack, indices, chosen, repeat, CPU).epoch(number))
+
+
+def pixels(batches: list[Batch]) -> torch.Tensor:
+    return torch.cat([batch.images for batch in batches])
+
+
+def as_bytes(batch: Batch) -> np.ndarray:
+    return (batch.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def windows(image: np.ndarray) -> dict[bytes, tuple[int, int]]:
+    places = range(SIDE - SIZE + 1)
+    return {image[t : t + SIZE, x : x + SIZE].tobytes(): (t, x) for t in places for x in places}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_batches_have_the_promised_shapes_and_ranges(channels: int) -> None:
+    chosen = protocol("training.batch=4")
+    found = epoch(make_pack(channels=channels), chosen)
+    assert len(found) == len(TrainingBatches(make_pack(), range(10), chosen, 0, CPU)) == 3
+    assert [tuple(b.images.shape) for b in found] == [(n, channels, SIZE, SIZE) for n in (4, 4, 2)]
+    assert [tuple(b.masks.shape) for b in found] == [(n, 1, SIZE, SIZE) for n in (4, 4, 2)]
+    for batch in found:
+        assert batch.images.dtype == batch.masks.dtype == torch.float32
+        assert batch.images.min() >= 0
+        assert batch.images.max() <= 1
+        assert set(batch.masks.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_levels_0_and_255_become_exactly_0_and_1() -> None:
+    images = np.array([0, 255], np.uint8).repeat(SIDE * SIDE).reshape(2, SIDE, SIDE, 1)
+    pack = Pack("omc", "f", images, np.zeros((2, SIDE, SIDE), np.uint8), (Tile("a", "a", None), Tile("b", "b", None)))
+    (batch,) = evaluation_batches(pack, [0, 1], SIZE, 2, CPU)
+    assert batch.images[0].unique().tolist() == [0.0]
+    assert batch.images[1].unique().tolist() == [1.0]
+
+
+def test_every_image_comes_once_per_epoch_as_a_window_of_its_tile() -> None:
+    pack = make_pack()
+    known = {key: i for i in range(10) for key in windows(pack.images[i])}
+    crops = [crop for batch in epoch(pack, protocol()) for crop in as_bytes(batch)]
+    assert sorted(known[crop.tobytes()] for crop in crops) == list(range(10))
+
+
+def test_crops_reach_both_edges_of_the_tile() -> None:
+    pack = make_pack(1)
+    known = windows(pack.images[0])
+    seen = {known[as_bytes(epoch(pack, protocol(), number=n)[0])[0].tobytes()] for n in range(300)}
+    last = SIDE - SIZE
+    assert {t for t, _ in seen} == {x for _, x in seen} == set(range(last + 1))
+
+
+def test_a_tile_of_the_inputs_size_is_used_whole() -> None:
+    pack = make_pack()
+    for batch in epoch(pack, protocol(f"input.size={SIDE}")):
+        for crop in as_bytes(batch):
+            assert any(np.array_equal(crop, image) for image in pack.images)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), repeat=st.integers(0, 9), number=st.integers(0, 99), channels=st.sampled_from([1, 3])
+)
+@pytest.mark.parametrize("augmentation", ["none", "flips_turns"])
+def test_masks_stay_aligned_with_images(augmentation: str, seed: int, repeat: int, number: int, channels: int) -> None:
+    chosen = protocol(f"training.augmentation={augmentation}")
+    for batch in epoch(make_pack(3, channels, seed=seed), chosen, repeat, number):
+        assert torch.equal(batch.images > 127.5 / 255, batch.masks.bool().expand_as(batch.images))
+
+
+def test_flips_and_turns_give_all_eight_symmetries_equally_often() -> None:
+    pack = make_pack(1)
+    symmetries = {}
+    for turns in range(4):
+        turned = np.rot90(pack.images[0], turns)
+        symmetries |= {turned.tobytes(): (turns, False), turned[:, ::-1].tobytes(): (turns, True)}
+    chosen = protocol(f"input.size={SIDE}", "training.augmentation=flips_turns")
+    draws = 800
+    counts = dict.fromkeys(symmetries.values(), 0)
+    for number in range(draws):
+        counts[symmetries[as_bytes(epoch(pack, chosen, number=number)[0])[0].tobytes()]] += 1
+    # Binomial(800, 1/8): mean 100, standard deviation 9.4; five of them either way.
+    assert len(counts) == 8
+    assert all(53 <= count <= 147 for count in counts.values()), counts
+
+
+def test_order_and_crops_are_the_same_for_every_model() -> None:
+    """Whatever a network does with torch's and numpy's global random states between two steps."""
+    pack, chosen = make_pack(), protocol("training.augmentation=flips_turns")
+    first = pixels(epoch(pack, chosen))
+    torch.manual_seed(7)
+    torch.rand(3)
+    np.random.seed(7)  # noqa: NPY002 - the global state is what is under test
+    assert torch.equal(first, pixels(epoch(pack, chosen)))
+
+
+def test_order_and_crops_do_not_depend_on_what_a_step_holds() -> None:
+    pack = make_pack()
+    assert torch.equal(
+        pixels(epoch(pack, protocol("training.batch=1"))), pixels(epoch(pack, protocol("training.batch=5")))
+    )
+
+
+def test_repeats_epochs_seeds_datasets_and_purposes_differ() -> None:
+    chosen, pack = protocol(), make_pack()
+    batches = TrainingBatches(pack, range(10), chosen, 0, CPU)
+    found = [
+        pixels(epoch(pack, chosen)),
+        pixels(epoch(pack, chosen, repeat=1)),
+        pixels(epoch(pack, chosen, number=1)),
+        pixels(epoch(pack, protocol("seed=1"))),
+        pixels(epoch(make_pack(dataset="miic-syn"), chosen)),
+        pixels(list(batches.epoch(0, purpose="norms 0"))),
+        pixels(list(batches.epoch(0, purpose="norms 1"))),
+    ]
+    for i, one in enumerate(found):
+        assert all(not torch.equal(one, other) for other in found[i + 1 :])
+
+
+def test_an_epoch_can_be_repeated_without_the_ones_before() -> None:
+    pack, chosen = make_pack(), protocol()
+    batches = TrainingBatches(pack, range(10), chosen, 0, CPU)
+    in_turn = [pixels(list(batches.epoch(number))) for number in range(3)]
+    assert torch.equal(in_turn[2], pixels(epoch(pack, chosen, number=2)))
+
+
+def test_only_the_given_images_are_used() -> None:
+    pack = make_pack()
+    allowed = {key for i in (2, 5, 7) for key in windows(pack.images[i])}
+    crops = [crop for batch in epoch(pack, protocol(), indices=[2, 5, 7]) for crop in as_bytes(batch)]
+    assert len(crops) == 3
+    assert {crop.tobytes() for crop in crops} <= allowed
+
+
+def test_evaluation_windows_are_centred_and_in_order() -> None:
+    pack = make_pack()
+    found = list(evaluation_batches(pack, [7, 0, 3], SIZE, 2, CPU))
+    assert [len(batch.images) for batch in found] == [2, 1]
+    margin = (SIDE - SIZE) // 2
+    expected = pack.images[[7, 0, 3], margin:-margin, margin:-margin]
+    np.testing.assert_array_equal(np.concatenate([as_bytes(batch) for batch in found]), expected)
+    for batch in found:
+        assert torch.equal(batch.images > 127.5 / 255, batch.masks.bool())
+
+
+def test_nothing_to_evaluate_gives_no_batch() -> None:
+    assert list(evaluation_batches(make_pack(), [], SIZE, 2, CPU)) == []
+
+
+@pytest.mark.gpu
+def test_a_gpu_gets_the_same_numbers() -> None:
+    pack, chosen = make_pack(), protocol("training.augmentation=flips_turns")
+    on_gpu = list(TrainingBatches(pack, range(10), chosen, 0, torch.device("cuda")).epoch(0))
+    assert all(batch.images.is_cuda and batch.masks.is_cuda for batch in on_gpu)
+    assert torch.equal(torch.cat([batch.images.cpu() for batch in on_gpu]), pixels(epoch(pack, chosen)))

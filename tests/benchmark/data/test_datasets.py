@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from benchmark import protocol as protocols
+from benchmark.data import datasets
+from benchmark.data.datasets import FRAME, Source, resolve
+from benchmark.data.folders import HashCache
+from benchmark.errors import UserError
+from tests.benchmark.data.folder_makers import make_folder
+
+
+def find(
+    names: str | Iterable[str], root: Path, *overrides: str, preset: str = "quick", real: bool = False
+) -> list[Source]:
+    hashes = HashCache(root / ".cache" / "hashes.json")
+    return resolve(names, root, protocols.load(preset, overrides), hashes, real_only=real)
+
+
+def names(sources: Iterable[Source]) -> list[str]:
+    return [source.name for source in sources]
+
+
+def test_absent_datasets_become_marked_standins(tmp_path: Path) -> None:
+    found = find("omc,miic", tmp_path / "nowhere")
+    assert names(found) == ["omc-syn", "miic-syn"]
+    assert all(source.synthetic and source.count == 64 and source.shape == (192, 192) for source in found)
+    assert [source.base for source in found] == ["omc", "miic"]
+
+
+def test_present_datasets_are_used(tmp_path: Path) -> None:
+    make_folder(tmp_path / "omc", ["a", "b"])
+    (found,) = find("omc", tmp_path)
+    assert (found.name, found.synthetic, [pair.name for pair in found.pairs]) == ("omc", False, ["a", "b"])
+
+
+def test_a_standin_can_be_asked_for_where_real_data_exist(tmp_path: Path) -> None:
+    make_folder(tmp_path / "omc", ["a"])
+    assert [(s.name, s.synthetic) for s in find("omc,omc-syn", tmp_path)] == [("omc", False), ("omc-syn", True)]
+
+
+def test_a_broken_dataset_is_an_error_and_never_a_standin(tmp_path: Path) -> None:
+    (tmp_path / "omc").mkdir()
+    with pytest.raises(UserError, match=r"omc.image: no such folder"):
+        find("omc", tmp_path)
+
+
+def test_a_link_to_an_unmounted_place_is_an_error_and_never_a_standin(tmp_path: Path) -> None:
+    (tmp_path / "omc").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(UserError, match="omc: no such folder"):
+        find("omc", tmp_path)
+
+
+def test_real_only_refuses_standins(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--real-only: no folder .*miic; add the data"):
+        find("miic", tmp_path, real=True)
+
+
+def test_any_other_folder_is_a_dataset_of_the_users(tmp_path: Path) -> None:
+    make_folder(tmp_path / "mychip", ["a"])
+    (tmp_path / ".cache").mkdir()
+    (found,) = find("mychip", tmp_path)
+    assert (found.name, found.target) == ("mychip", "track")
+    assert names(find("my*", tmp_path)) == ["mychip"]
+
+
+def test_groups_wildcards_and_repetitions(tmp_path: Path) -> None:
+    everything = ["omc-syn", "miic-syn", "hy5syn-syn", "omv-syn"]
+    assert names(find("all", tmp_path)) == everything
+    assert names(find("*", tmp_path)) == everything
+    assert names(find("om*", tmp_path)) == ["omc-syn", "omv-syn"]
+    assert names(find([" miic ", "omc", "miic"], tmp_path)) == ["miic-syn", "omc-syn"]
+
+
+def test_an_unknown_name_suggests_the_nearest(tmp_path: Path) -> None:
+    make_folder(tmp_path / "mychip", ["a"])
+    with pytest.raises(UserError, match=r"unknown dataset 'hy5sin'; did you mean 'hy5syn'\? \(known: omc, .*mychip\)"):
+        find("hy5sin", tmp_path)
+    with pytest.raises(UserError, match="--datasets is empty"):
+        find(" , ", tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_data_root_without_permission_is_an_error_and_never_a_standin(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir(mode=0)
+    with pytest.raises(UserError, match=r"--data-root .*data: cannot be listed"):
+        resolve("omc", root, protocols.load("quick"), HashCache(tmp_path / "hashes.json"))
+
+
+def test_a_file_as_data_root_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"")
+    with pytest.raises(UserError, match=r"--data-root .*data: cannot be listed"):
+        find("omc", tmp_path / "data")
+
+
+def test_targets_are_the_owners_and_hy5syn_follows_the_protocol(tmp_path: Path) -> None:
+    assert [source.target for source in find("all", tmp_path)] == ["track", "track", "metal", "via"]
+    (found,) = find("hy5syn", tmp_path, "data.hy5syn_target=via")
+    assert found.target == "via"
+
+
+def test_hy5syn_comes_in_frames_at_the_authors_tile_size_only(tmp_path: Path) -> None:
+    (frames,) = find("hy5syn", tmp_path, preset="paper")
+    assert (frames.shape, frames.count) == (FRAME, 40)
+    (tiles,) = find("hy5syn", tmp_path, preset="quick")
+    assert (tiles.shape, tiles.count) == ((192, 192), 64)
+
+
+def test_a_standins_fingerprint_follows_what_changes_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fingerprint(*overrides: str) -> str:
+        return find("omc", tmp_path, *overrides)[0].fingerprint
+
+    before = fingerprint()
+    assert fingerprint("training.lr=0.1", "input.size=64", "name=other") == before
+    changed = {fingerprint("seed=1"), fingerprint("input.tile=256"), fingerprint("data.standin_images=65")}
+    monkeypatch.setattr(datasets, "SYNTHETIC_VERSION", datasets.SYNTHETIC_VERSION + 1)
+    changed.add(fingerprint())
+    assert len(changed | {before}) == 5

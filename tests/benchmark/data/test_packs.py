@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark import protocol as protocols
+from benchmark.data import packs
+from benchmark.data.datasets import Source, resolve
+from benchmark.data.folders import HashCache
+from benchmark.data.packs import Pack, Tile, open_pack, pack_path
+from benchmark.errors import UserError
+from benchmark.protocol import Protocol
+from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
+
+SMALL = ("input.size=32", "input.tile=64", "split.counts=[2,1,1]", "data.standin_images=4")
+
+
+def settings(*overrides: str) -> Protocol:
+    return protocols.load("quick", [*SMALL, *overrides])
+
+
+def find(root: Path, protocol: Protocol, name: str = "omc") -> Source:
+    (found,) = resolve(name, root / "data", protocol, HashCache(root / "hashes.json"))
+    return found
+
+
+def build(root: Path, *overrides: str, name: str = "omc") -> Pack:
+    protocol = settings(*overrides)
+    return open_pack(find(root, protocol, name), protocol, root / "cache")
+
+
+def leftovers(root: Path) -> list[Path]:
+    folder = root / "cache" / "packs"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as file:
+        return np.asarray(file)
+
+
+def test_a_pack_holds_every_image_and_mask_in_the_order_of_names(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["b", "a", "c"])
+    pack = build(tmp_path)
+    assert [tile.name for tile in pack.tiles] == ["a", "b", "c"]
+    assert (pack.images.shape, pack.images.dtype) == ((3, 64, 64, 1), np.uint8)
+    assert (pack.masks.shape, pack.masks.dtype) == ((3, 64, 64), np.uint8)
+    for index, tile in enumerate(pack.tiles):
+        image = pixels_of(root / "image" / f"{tile.name}.png")
+        np.testing.assert_array_equal(pack.images[index, ..., 0], image)
+        np.testing.assert_array_equal(pack.masks[index], image > 127)
+    assert set(np.unique(pack.masks)) == {0, 1}
+
+
+def test_larger_images_are_cut_in_row_order_and_share_their_group(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a"], 150, 200)  # the last 22 rows and 8 columns fill no tile
+    image = pixels_of(tmp_path / "data" / "omc" / "image" / "a.png")
+    pack = build(tmp_path)
+    assert pack.tiles == tuple(Tile(f"a_r{r}_c{c}", "a", None) for r in range(2) for c in range(3))
+    for index, tile in enumerate(pack.tiles):
+        row, column = index // 3, index % 3
+        window = image[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64]
+        np.testing.assert_array_equal(pack.images[index, ..., 0], window, err_msg=tile.name)
+        np.testing.assert_array_equal(pack.masks[index], window > 127, err_msg=tile.name)
+
+
+def test_images_smaller_than_the_tile_but_not_the_input_set_the_tile(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["a"], 64)
+    add_pair(root, "b", picture(5, 40, 50))
+    pack = build(tmp_path)
+    assert pack.images.shape == (2, 40, 40, 1)
+    assert [tile.name for tile in pack.tiles] == ["a", "b"]
+
+
+def test_colour_is_kept_where_the_protocol_asks_for_it(tmp_path: Path) -> None:
+    root = tmp_path / "data" / "omc"
+    add_pair(root, "a", picture(0, 64, channels=3))
+    colour = pixels_of(root / "image" / "a.png")
+    np.testing.assert_array_equal(build(tmp_path, "input.channels=3").images[0], colour)
+    gray = build(tmp_path).images
+    assert gray.shape == (1, 64, 64, 1)
+    assert len(leftovers(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "setting"),
+    [
+        ("omc", ("input.size=64",), "input.size=32"),
+        ("hy5syn", ("input.size_by_dataset.hy5syn=64",), "input.size_by_dataset.hy5syn=32"),
+    ],
+)
+def test_an_image_below_the_input_is_refused_with_the_setting_that_fits(
+    tmp_path: Path, name: str, overrides: tuple[str, ...], setting: str
+) -> None:
+    root = make_folder(tmp_path / "data" / name, ["a"])
+    add_pair(root, "b", picture(1, 60, 80))
+    with pytest.raises(UserError, match=rf"b\.png: 60x80 pixels, smaller than the input 64x64; use --set {setting}$"):
+        build(tmp_path, *overrides, name=name)
+    make_folder(tmp_path / "data" / name, ["a"])
+    assert build(tmp_path, *overrides, setting, name=name).images.shape[1] == 60
+
+
+def test_an_image_below_every_input_is_refused(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a"], 20)
+    with pytest.raises(UserError, match="20x20 pixels, smaller than the input 32x32; bring images of at least 32x32"):
+        build(tmp_path)
+
+
+def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["a"], 64, 80)
+    save(root / "label" / "a.png", np.zeros((80, 64), np.uint8))
+    with pytest.raises(UserError, match=r"label.a\.png: 80x64 pixels, but a\.png has 64x80; expected the same size"):
+        build(tmp_path)
+    assert leftovers(tmp_path) == []
+
+
+def test_the_owners_division_is_respected(tmp_path: Path) -> None:
+    for part, stems in (("train", "abc"), ("val", "de"), ("test", "fg")):
+        make_folder(tmp_path / "data" / "omc" / part, stems)
+    protocol = settings()
+    pack = build(tmp_path)
+    division = pack.divide(protocol)
+    assert [len(division.train), len(division.val), len(division.test)] == [2, 1, 1]
+    for part in ("train", "val", "test"):
+        assert all(pack.tiles[i].given == part for i in getattr(division, part))
+        assert all(pack.tiles[i].name.startswith(f"{part}/") for i in getattr(division, part))
+
+
+def test_the_split_depends_on_the_base_seed_and_not_on_the_repeats(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omc", [f"i{i:02d}" for i in range(20)])
+    pack = build(tmp_path)
+    assert pack.divide(settings()) == pack.divide(settings("repeats=7", "training.lr=0.1"))
+    assert pack.divide(settings()) != pack.divide(settings("seed=1"))
+
+
+def test_centre_cuts_the_middle_of_image_and_mask(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a", "b"])
+    pack = build(tmp_path)
+    images, masks = pack.centre([1, 0], 32)
+    np.testing.assert_array_equal(images, pack.images[[1, 0], 16:48, 16:48])
+    np.testing.assert_array_equal(masks, pack.masks[[1, 0], 16:48, 16:48])
+
+
+def test_standins_are_packed_with_their_manifests(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    protocol = settings()
+    source = find(tmp_path, protocol)
+    pack = open_pack(source, protocol, tmp_path / "cache", lambda done, total: seen.append((done, total)))
+    assert [tile.name for tile in pack.tiles] == [f"image{i:04d}" for i in range(4)]
+    assert pack.dataset == "omc-syn"
+    assert seen == [(i, 4) for i in range(1, 5)]
+    assert len({image.tobytes() for image in pack.images}) == 4
+    assert 0 < pack.masks.mean() < 1
+
+
+def test_tiles_of_a_generated_frame_are_named_and_grouped_by_it(tmp_path: Path) -> None:
+    protocol = settings()
+    frames = Source("hy5syn-syn", "metal", "f", count=2, shape=(64, 128), seed=1)
+    pack = open_pack(frames, protocol, tmp_path / "cache")
+    assert [(tile.name, tile.group) for tile in pack.tiles] == [
+        (f"image000{i}_r0_c{c}", f"image000{i}") for i in range(2) for c in range(2)
+    ]
+
+
+def test_a_pack_is_reopened_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a", "b"])
+    first = build(tmp_path)
+
+    def forbidden(*args: object) -> None:
+        raise AssertionError("an image was decoded")
+
+    for reader in ("read_image", "read_mask", "read_size"):
+        monkeypatch.setattr(packs, reader, forbidden)
+    again = build(tmp_path)
+    assert again.tiles == first.tiles
+    np.testing.assert_array_equal(again.images, first.images)
+    assert isinstance(again.images, np.memmap)
+
+
+def test_other_content_and_other_settings_have_packs_of_their_own(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["a"])
+    protocol = settings()
+    source = find(tmp_path, protocol)
+    before = pack_path(source, protocol, tmp_path)
+    assert pack_path(source, settings("training.lr=1", "seed=3"), tmp_path) == before
+    others = {pack_path(source, settings(o), tmp_path) for o in ("input.tile=32", "input.channels=3")}
+    add_pair(root, "a", picture(3))
+    others.add(pack_path(find(tmp_path, protocol), protocol, tmp_path))
+    assert len(others | {before}) == 4
+
+
+def failing_after_one(error: BaseException) -> object:
+    """A mask reader that fails at the second mask."""
+    calls: Iterator[int] = iter(range(10))
+
+    def reader(path: Path) -> np.ndarray:
+        if next(calls):
+            raise error
+        return np.zeros((64, 64), bool)
+
+    return reader
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (UserError("mask values"), UserError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (OSError(errno.ENOSPC, "No space left on device"), UserError),
+    ],
+)
+def test_a_half_written_pack_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, raised: type[BaseException]
+) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a", "b", "c"])
+    with monkeypatch.context() as patched:
+        patched.setattr(packs, "read_mask", failing_after_one(error))
+        with pytest.raises(raised):
+            build(tmp_path)
+    assert leftovers(tmp_path) == []
+    assert len(build(tmp_path).tiles) == 3
+
+
+def test_a_full_disk_is_the_users_error_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a"])
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(packs.os, "fsync", full)
+    with pytest.raises(UserError, match=r"omc-\w+: the pack cannot be written \(No space left on device\); .*--cache"):
+        build(tmp_path)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_a_really_full_disk_raises_and_does_not_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError, match="No space left"), packs._array_file(Path("/dev/full"), (1, 64, 64)) as file:
+        file.write(bytes(1 << 20))
+
+
+def test_a_folder_that_is_no_pack_yet_is_never_used(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a"])
+    protocol = settings()
+    path = pack_path(find(tmp_path, protocol), protocol, tmp_path / "cache")
+    killed = path.with_name(f".{path.name}.0123abcd.tmp")  # what a killed process leaves
+    killed.mkdir(parents=True)
+    (killed / "images.npy").write_bytes(b"half")
+    assert len(build(tmp_path).tiles) == 1
+
+
+@pytest.mark.parametrize("name", ["images.npy", "masks.npy", "manifest.json"])
+def test_a_damaged_pack_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a", "b"])
+    build(tmp_path)
+    (folder,) = leftovers(tmp_path)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=rf"{folder.name}: a damaged pack .*; remove the folder"):
+        build(tmp_path)
+
+
+def test_a_cache_that_is_a_file_is_the_users_error(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a"])
+    (tmp_path / "cache").write_bytes(b"")
+    with pytest.raises(UserError, match=r"the pack cannot be written .*--cache"):
+        build(tmp_path)
+
+
+def names_of(root: Path) -> list[str]:
+    return [tile.name for tile in build(root).tiles]
+
+
+def test_threads_that_build_the_same_pack_all_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a", "b"])
+    fill, together = packs._fill, threading.Barrier(2, timeout=10)
+
+    def fill_and_meet(*arguments: Any) -> None:
+        fill(*arguments)
+        together.wait()  # both have found no pack and hold a whole one, so one of the renames must lose
+
+    monkeypatch.setattr(packs, "_fill", fill_and_meet)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(names_of, [tmp_path] * 2))
+    assert found == [["a", "b"]] * 2
+    assert len(leftovers(tmp_path)) == 1
+
+
+def test_processes_that_build_the_same_pack_all_get_it(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a", "b"])
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(names_of, [tmp_path] * 2))
+    assert found == [["a", "b"]] * 2
+    assert len(leftovers(tmp_path)) == 1

@@ -1,0 +1,317 @@
+"""The command line as a user meets it: answers, refusals, exit codes, and one whole study."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark import cli, protocol
+from tests.benchmark.conftest import SMALL, TINY
+
+ROOT = Path(__file__).parents[2]
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """Run a command line in this process, in an empty folder; return exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def settings(*more: str) -> list[str]:
+    return [word for setting in (*SMALL, *more) for word in ("--set", setting)]
+
+
+def tiny_run(*more: str, repeats: int = 1) -> list[str]:
+    return [
+        *("run", "--models", f"{TINY}:TinyNet", "--datasets", "omc-syn", "--protocol", "quick", "--device", "cpu"),
+        *("--threads", "1", "--repeats", str(repeats), *settings(), *more),
+    ]
+
+
+def modules_after(*arguments: str, cwd: Path) -> set[str]:
+    """Return what a command line imported, in a process of its own."""
+    code = (
+        "import sys; from benchmark.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(done.stderr.split())
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    heavy = {"torch", "numpy", "scipy", "pandas", "matplotlib", "pydantic", "rich", "PIL", "skimage"}
+    assert not heavy & modules_after("--help", cwd=tmp_path)
+
+
+def test_a_dry_run_of_everything_imports_no_torch_and_writes_nothing(tmp_path: Path) -> None:
+    loaded = modules_after(
+        "run", "--models", "all", "--datasets", "omc,miic", "--dry-run", "--device", "cpu", cwd=tmp_path
+    )
+    assert "torch" not in loaded
+    assert "matplotlib" not in loaded
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_imports_no_torch(call: Call, tmp_path: Path) -> None:
+    assert call(*tiny_run())[0] == 0
+    assert "torch" not in modules_after("report", "quick", cwd=tmp_path)
+
+
+def test_module_and_console_script_are_the_same() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"benchmark": "benchmark.cli:main"}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark", "--version"], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "unett"], r"unknown model 'unett'; did you mean 'unet'\?"),
+        (["--datasets", "miik"], r"unknown dataset 'miik'; did you mean 'miic'\?"),
+        (["--protocol", "quik"], r"unknown protocol 'quik'; did you mean 'quick'\?"),
+        (["--set", "training.learning=1"], r"no field 'training\.learning'; the nearest is 'training\.\w+'"),
+        (["--set", "training.batch=lots"], r"training\.batch: .*found 'lots'"),
+        (["--repeats", "0"], r"repeats: .*greater than or equal to 1, found 0"),
+        (["--device", "tpu"], r"--device 'tpu': expected auto, cpu, cuda or cuda:N"),
+        (["--study", "../elsewhere"], r"--study '\.\./elsewhere': expected a plain name"),
+        (["--models", "letnet", "--set", "input.size=40"], r"letnet: takes sizes that are multiples of 16"),
+        (["--models", "nowhere.py:Net"], r"no file 'nowhere\.py'"),
+        (["--datasets", "omc", "--real-only"], r"--real-only: no folder data/omc"),
+        (["--models", ""], r"--models is empty"),
+        (["--data-root", "dta"], r"--data-root dta: no such folder"),
+    ],
+)
+def test_wrong_input_is_one_message_and_exit_code_2(call: Call, arguments: list[str], message: str) -> None:
+    code, out, err = call("run", "--protocol", "quick", "--device", "cpu", *arguments)
+    assert code == 2, out
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    assert not Path("results").exists()
+
+
+def write_pairs(
+    root: Path, count: int, size: int = 64, label: Callable[[np.ndarray], np.ndarray] = lambda m: m
+) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("image", "label"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        mask = np.zeros((size, size), np.uint8)
+        mask[:, rng.integers(8, 24) : rng.integers(32, 56)] = 255
+        image = np.clip(mask * 0.5 + rng.normal(60, 20, mask.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(root / "image" / f"{index}.png")
+        Image.fromarray(label(mask)).save(root / "label" / f"{index}.png")
+
+
+def test_an_empty_data_folder_is_refused_and_not_replaced_by_a_stand_in(call: Call) -> None:
+    Path("data/omc/image").mkdir(parents=True)
+    Path("data/omc/label").mkdir()
+    code, _, err = call("run", "--datasets", "omc", "--protocol", "quick", "--device", "cpu")
+    assert code == 2
+    assert "data/omc/image: no images" in err
+
+
+def test_an_image_without_a_label_is_refused_by_name(call: Call) -> None:
+    write_pairs(Path("data/omc"), 10)
+    Path("data/omc/label/7.png").unlink()
+    code, _, err = call("run", "--datasets", "omc", "--protocol", "quick", "--device", "cpu")
+    assert code == 2
+    assert "data/omc/image/7.png: image without label" in err
+
+
+def test_a_mask_with_other_values_is_refused_before_any_training(call: Call) -> None:
+    write_pairs(Path("data/omc"), 10, label=lambda mask: np.where(mask > 0, 127, 0).astype(np.uint8))
+    arguments = tiny_run()
+    arguments[arguments.index("omc-syn")] = "omc"
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert re.search(r"data/omc/label/\d\.png: mask values \{0, 127\}; expected \{0, 1\} or \{0, 255\}", err)
+    assert not list(Path("results").rglob("record.json"))
+
+
+def test_results_that_cannot_be_written_are_refused(call: Call) -> None:
+    Path("results").write_text("a file where a folder should be")
+    code, _, err = call(*tiny_run())
+    assert code == 2
+    assert "results/quick/protocol.toml: cannot be written" in err
+
+
+def test_a_paper_study_on_a_cpu_is_stopped_with_its_estimate(call: Call) -> None:
+    code, _, err = call("run", "--models", "unet", "--datasets", "omc", "--device", "cpu", "--threads", "1")
+    assert code == 2
+    assert re.search(r"would take about \d+ (h|days).*--protocol quick.*--yes", err)
+    assert not Path("results").exists()
+
+
+def test_a_whole_study_of_real_files_and_an_own_network(call: Call) -> None:
+    write_pairs(Path("data/mychip"), 10)
+    arguments = tiny_run(repeats=2)
+    arguments[arguments.index("omc-syn")] = "mychip"
+    code, out, err = call(*arguments)
+    assert code == 0, err
+    assert "[2/2] mychip tinynet repeat 1: ok" in out
+    assert "mychip   10 image/label pairs" in out
+    study = Path("results/quick")
+    assert protocol.load(study / "protocol.toml").training.steps == 4
+    record = json.loads((study / "runs/mychip/tinynet/0/record.json").read_text())
+    assert record["metrics"]["mychip"]["image"]["miou"] > 0
+    table = (study / "report/tables/accuracy.md").read_text()
+    assert "mychip" in table
+    assert "Otsu threshold" in table
+    assert json.loads((study / "efficiency/tinynet.32x32.cpu.float32.json").read_text())["params"] == 4 * 9 + 4 + 8 + 5
+
+    before = {path: path.read_bytes() for path in study.rglob("*") if path.is_file()}
+    code, out, err = call(*arguments)
+    assert code == 0
+    assert "repeat" not in out.partition("Accuracy on")[0].replace("repeat(s)", "")
+    assert {path: path.read_bytes() for path in study.rglob("*") if path.is_file()} == before
+
+    code, out, err = call("report", "quick")
+    assert code == 0
+    assert {path: path.read_bytes() for path in study.rglob("*") if path.is_file()} == before
+
+
+def test_a_failed_run_ends_the_study_with_exit_code_1_and_a_row(call: Call) -> None:
+    arguments = tiny_run()
+    arguments[2] = f"{TINY}:TinyNet,{TINY}:NotANumber"
+    code, out, _ = call(*arguments)
+    assert code == 1
+    assert "omc-syn notanumber repeat 0: failed (nan_loss)" in out
+    assert "omc-syn tinynet repeat 0: ok" in out
+    assert r"failed (nan\_loss)" in Path("results/quick/report/tables/accuracy.md").read_text()
+    code, out, _ = call(*arguments)
+    assert code == 1
+    assert "failed earlier: omc-syn notanumber repeat 0" in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path) -> None:
+    arguments = tiny_run()
+    arguments[2] = f"{TINY}:TinyNet,{TINY}:Waits"
+    environment = {**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    # Its own process group: a terminal's Ctrl-C reaches the parent and the workers alike.
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmark", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        finished = tmp_path / "results/quick/runs/omc-syn/tinynet/0/record.json"
+        deadline = time.monotonic() + 120
+        while not finished.is_file() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)  # the second run has begun
+        os.killpg(process.pid, signal.SIGINT)
+        # Ends only when every process that holds the pipe has ended: no worker is left behind.
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert "the same command goes on from here" in out
+    assert "Traceback" not in out
+    assert json.loads(finished.read_text())["status"] == "ok"
+    interrupted = tmp_path / "results/quick/runs/omc-syn/waits/0/record.json"
+    assert json.loads(interrupted.read_text())["status"] == "interrupted"
+    assert not list((tmp_path / "results").rglob("*.tmp"))
+
+
+def test_profile_measures_without_training(call: Call) -> None:
+    code, out, err = call(
+        "profile", "--models", f"{TINY}:TinyNet", "--sizes", "32", "--devices", "cpu", "--threads", "1"
+    )
+    assert code == 0, err
+    assert "Efficiency at 32×32" in out
+    assert Path("results/profile/report/tables/efficiency.csv").is_file()
+    assert not Path("results/profile/runs").exists()
+    code, _, err = call("profile", "--models", "letnet", "--sizes", "40", "--devices", "cpu")
+    assert code == 2
+    assert "letnet takes multiples of 16" in err
+
+
+def test_list_names_everything(call: Call) -> None:
+    code, out, _ = call("list", "models", "-v")
+    assert code == 0
+    assert "eal_icnet.no_tssa" in out
+    assert "802,698" in out
+    for topic, word in (("datasets", "omv-syn"), ("protocols", "training.lr"), ("metrics", "aji_plus")):
+        code, out, _ = call("list", topic)
+        assert code == 0
+        assert word in out
+
+
+def test_a_synthesized_folder_can_be_trained_on(call: Call) -> None:
+    code, _, err = call("data", "synthesize", "--dataset", "omc", "--count", "10", "--height", "64", "--width", "64")
+    assert code == 0, err
+    assert len(list(Path("data/omc-syn/image").iterdir())) == 10
+    code, out, err = call(*tiny_run("--real-only"))
+    assert code == 0, err
+    assert "omc-syn  10 image/label pairs" in out
+    code, _, err = call("data", "synthesize", "--dataset", "omx")
+    assert code == 2
+    assert "omx" in err
+
+
+def readme_commands() -> list[list[str]]:
+    """Return the words after ``python -m benchmark`` wherever the README shows it."""
+    texts = [(ROOT / name).read_text("utf-8") for name in ("README.md", "results/README.md")]
+    found = [line for text in texts for line in re.findall(r"python -m benchmark ([^`\n&]*)", text)]
+    return [shlex.split(line) for line in found]
+
+
+def test_the_readme_s_two_lines_are_what_ci_runs() -> None:
+    readme, ci = (ROOT / "README.md").read_text("utf-8"), (ROOT / ".ci/run").read_text("utf-8").splitlines()
+    for line in (
+        "pip install -e . && python -m benchmark run --models all --datasets omc,miic --protocol quick",
+        "pip install -e '.[test]' && pytest",
+    ):
+        assert line in readme
+        assert line in ci
+
+
+def test_every_flag_that_the_readme_shows_exists() -> None:
+    import typer.main
+
+    root = typer.main.get_command(cli.app)
+    commands = readme_commands()
+    assert len(commands) >= 5
+    for words in commands:
+        command, rest = root, words
+        while rest and rest[0] in getattr(command, "commands", {}):
+            command, rest = command.commands[rest[0]], rest[1:]  # type: ignore[attr-defined]
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        used = {word.partition("=")[0] for word in rest if word.startswith("-")}
+        assert used <= known, f"{words}: {used - known}"

@@ -1,0 +1,116 @@
+"""Local slots: every job ends in a record or a typed failure, whatever happens to its process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import protocol as protocols
+from benchmark.executors import Event, Finished, Started, Step
+from benchmark.executors.local import LocalExecutor
+from benchmark.records import Failure, Record
+from benchmark.study import Study
+from tests.benchmark.conftest import SMALL
+
+
+@dataclass(frozen=True)
+class Note:
+    """A job that writes down when it ran, and where."""
+
+    label: str
+    folder: Path
+    exclusive: bool = False
+    seconds: float = 0.0
+    end_process: bool = False
+
+    def perform(self, on_step: Callable[[int, int], None]) -> None:
+        started = time.time()
+        on_step(1, 2)
+        time.sleep(self.seconds)
+        if self.end_process:
+            os._exit(3)
+        (self.folder / self.label).write_text(f"{os.getpid()} {started} {time.time()}")
+
+    def written(self) -> tuple[int, float, float]:
+        pid, started, ended = (self.folder / self.label).read_text().split()
+        return int(pid), float(started), float(ended)
+
+
+def finished(events: list[Event]) -> dict[str, Any]:
+    return {event.job.label: event.outcome for event in events if isinstance(event, Finished)}
+
+
+def test_one_process_serves_many_jobs_in_order(tmp_path: Path) -> None:
+    jobs: list[Any] = [Note(f"{index}", tmp_path) for index in range(3)]
+    events = list(LocalExecutor().run(jobs))
+    assert [type(event) for event in events if not isinstance(event, Step)] == [Started, Finished] * 3
+    assert len({job.written()[0] for job in jobs}) == 1
+    assert jobs[0].written()[0] != os.getpid()
+    assert any(isinstance(event, Step) and (event.done, event.total) == (1, 2) for event in events)
+
+
+def test_exclusive_jobs_come_first_and_alone_and_others_run_beside_each_other(tmp_path: Path) -> None:
+    # Long enough to overlap even though the second process needs seconds to start.
+    jobs: list[Any] = [Note("a", tmp_path, seconds=8), Note("b", tmp_path), Note("c", tmp_path, exclusive=True)]
+    list(LocalExecutor(workers=2).run(jobs))
+    a, b, c = (job.written() for job in jobs)
+    assert c[2] <= min(a[1], b[1])
+    assert a[1] < b[2]
+    assert b[1] < a[2]
+    assert a[0] != b[0]
+
+
+def test_a_dead_process_is_a_typed_failure_and_is_replaced(tmp_path: Path) -> None:
+    jobs: list[Any] = [Note("dies", tmp_path, end_process=True), Note("next", tmp_path)]
+    outcomes = finished(list(LocalExecutor().run(jobs)))
+    assert isinstance(outcomes["dies"], Failure)
+    assert outcomes["dies"].kind == "worker_died"
+    assert outcomes["dies"].message == "the worker process exited with code 3"
+    assert outcomes["next"] is None
+    assert jobs[1].written()
+
+
+def test_networks_that_raise_diverge_or_kill_their_process_are_rows(make_study: Callable[..., Study]) -> None:
+    protocol = protocols.load("quick", [*SMALL, "repeats=1"])
+    study = make_study(protocol, "Raises", "NotANumber", "Dies", "TinyNet")
+    plan = study.plan()
+    events: list[Event] = []
+    study.execute(plan.__class__(**{**vars(plan), "measurements": []}), LocalExecutor(), events.append)
+    outcomes = finished(events)
+    kinds = {label.split()[1]: getattr(outcome, "kind", "ok") for label, outcome in outcomes.items()}
+    assert kinds == {"raises": "error", "notanumber": "nan_loss", "dies": "worker_died", "tinynet": "ok"}
+    assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
+
+    stored = {record.model: record for _, record in study.store.records()}
+    assert stored["raises"].failure is not None
+    assert "the sort of bug" in stored["raises"].failure.message
+    assert "tiny.py" in stored["raises"].failure.log
+    assert str(Path(__file__).parent) not in stored["raises"].failure.log
+    assert stored["dies"].failure is not None
+    assert "SIGKILL" in stored["dies"].failure.message
+    again = study.plan()
+    assert [record.model for record in again.failed] == ["raises", "notanumber", "dies"]
+    assert [record.model for record in again.done] == ["tinynet"]
+    assert [job.entry.name for job in study.plan(retry_failed=True).todo] == ["raises", "notanumber", "dies"]
+
+
+def test_closing_the_iterator_ends_busy_workers(tmp_path: Path) -> None:
+    job: Any = Note("sleeps", tmp_path, seconds=600)
+    events = LocalExecutor().run([job])
+    assert isinstance(next(events), Started)
+    assert isinstance(next(events), Step)
+    started = time.monotonic()
+    events.close()
+    assert time.monotonic() - started < 60
+    assert not (tmp_path / "sleeps").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_jobs_start_no_process(workers: int) -> None:
+    assert list(LocalExecutor(workers).run([])) == []

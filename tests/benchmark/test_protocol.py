@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from benchmark.errors import UserError
+from benchmark.protocol import PRESETS, Protocol, describe, differences, load
+
+
+def at(protocol: Protocol, path: str) -> Any:
+    found: Any = protocol
+    for key in path.split("."):
+        found = getattr(found, key)
+    return found
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
+    protocol = load(preset)
+    (tmp_path / "protocol.toml").write_text(protocol.to_toml(), "utf-8")
+    again = load(tmp_path / "protocol.toml")
+    assert again == protocol
+    assert again.digest() == protocol.digest()
+    assert protocol.name == preset
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    {
+        "paper": {
+            "repeats": 3, "split.unit": "image", "split.validation": 0.1, "split.test": 0.1, "split.counts": None,
+            "input.size": 512, "input.channels": 1, "training.optimizer": "adam", "training.lr": 1e-3,
+            "training.weight_decay": 0.0, "training.schedule": "constant", "training.batch": 1, "training.epochs": 30,
+            "training.steps": None, "training.patience": 5, "training.min_delta": 1e-7,
+            "training.augmentation": "none", "training.mixed_precision": "off",
+            "training.norm_reestimation_batches": 0, "training.encoder_weights": None,
+            "loss.bce": 0.5, "loss.dice": 0.5, "loss.epsilon": 1e-6,
+            "evaluation.threshold": 0.5, "evaluation.border_px": 35, "evaluation.min_area_px": 35,
+        },
+        "strict": {
+            "repeats": 6, "split.unit": "group", "split.validation": 0.1, "split.test": 0.1, "input.size": 512,
+            "training.optimizer": "adamw", "training.lr": 1e-3, "training.weight_decay": 1e-2,
+            "training.schedule": "cosine", "training.batch": 8, "training.epochs": 60, "training.patience": None,
+            "training.augmentation": "flips_turns", "training.mixed_precision": "bfloat16",
+            "training.norm_reestimation_batches": 0, "training.encoder_weights": None,
+            "loss.bce": 0.5, "loss.dice": 0.5, "loss.epsilon": 1e-6,
+            "evaluation.border_px": 35, "evaluation.min_area_px": 35,
+        },
+        "quick": {
+            "repeats": 3, "split.unit": "group", "split.counts": (48, 8, 8), "input.size": 96, "input.tile": 192,
+            "training.optimizer": "adam", "training.lr": 2e-3, "training.batch": 4, "training.steps": 60,
+            "training.validate_every": 30, "training.augmentation": "none", "training.mixed_precision": "off",
+            "evaluation.border_px": 8, "evaluation.min_area_px": 16, "data.standin_images": 64,
+        },
+    }.items(),
+)  # fmt: skip
+def test_presets_say_what_is_documented(preset: str, expected: dict[str, object]) -> None:
+    protocol = load(preset)
+    assert {path: at(protocol, path) for path in expected} == expected
+
+
+def test_sizes_follow_the_dataset_and_its_standin() -> None:
+    paper, quick = load("paper"), load("quick")
+    assert [paper.input.size_for(name) for name in ("omc", "hy5syn", "hy5syn-syn", "mine")] == [512, 1024, 1024, 512]
+    assert [quick.input.size_for("hy5syn"), quick.input.tile_for("hy5syn-syn"), paper.input.tile_for("omc")] == [
+        96,
+        192,
+        512,
+    ]
+    assert [paper.data.standin_count(name) for name in ("hy5syn-syn", "omc")] == [40, 400]
+    strict = load("strict").training
+    assert [strict.micro_batch_for(name) for name in ("omc", "hy5syn", "hy5syn-syn")] == [2, 1, 1]
+    assert paper.training.micro_batch_for("omc") == 1
+    assert load("strict", ["training.batch=1"]).training.micro_batch_for("omc") == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("training.lr=5e-4", "training.lr", 5e-4),
+        ("training.lr=1", "training.lr", 1.0),
+        ("training.optimizer=adamw", "training.optimizer", "adamw"),
+        ('training.optimizer="adamw"', "training.optimizer", "adamw"),
+        ("split.counts=[40,4,4]", "split.counts", (40, 4, 4)),
+        ("split.counts=none", "split.counts", None),
+        ("training.steps=NULL", "training.steps", None),
+        ("training.augmentation=none", "training.augmentation", "none"),
+        ("deterministic=true", "deterministic", True),
+        (" seed = 7", "seed", 7),
+        ("training.encoder_weights=imagenet", "training.encoder_weights", "imagenet"),
+        ("input.size_by_dataset.omc=64", "input.size_by_dataset", {"omc": 64}),
+        ("input.size_by_dataset={omc=64, mine=32}", "input.size_by_dataset", {"omc": 64, "mine": 32}),
+    ],
+)
+def test_overrides_reach_their_field(override: str, path: str, value: object) -> None:
+    protocol = load("quick", [override])
+    assert at(protocol, path) == value
+    rest = {p: v for p, v, _ in describe(protocol) if p != path}
+    assert rest == {p: v for p, v, _ in describe(load("quick")) if p != path}
+
+
+def test_later_overrides_win_and_entries_of_a_table_can_be_unset() -> None:
+    assert load("quick", ["training.lr=1", "training.lr=2"]).training.lr == 2
+    changed = load("paper", ["input.size_by_dataset.omc=64", "input.size_by_dataset.hy5syn=none"])
+    assert changed.input.size_by_dataset == {"omc": 64}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.learning_rat=1", r"no field 'training\.learning_rat'; the nearest is 'training\.lr'"),
+        ("trainin.lr=1", r"no field 'trainin'; the nearest is 'training\.lr'"),
+        ("lr=1", r"no field 'lr'; the nearest is 'training\.lr'"),
+        ("counts=[1,1,1]", r"no field 'counts'; the nearest is 'split\.counts'"),
+        ("training=1", r"'training' is a group; expected one of its fields, such as training\.optimizer"),
+        ("training.lr.x=1", r"'training\.lr' is a single value and has no fields"),
+        ("training.lr", "expected path=value, such as"),
+        ("=3", "expected path=value"),
+        ("training.lr=fast", r"training\.lr: .*valid number, found 'fast'"),
+        ("training.lr=true", r"training\.lr: .*valid number, found True"),
+        ('training.batch="4"', r"training\.batch: .*valid integer, found '4'"),
+        ("training.batch=2.5", r"training\.batch: .*valid integer, found 2\.5"),
+        ("training.batch=none", r"training\.batch: .*valid integer, found 'none'"),
+        ("training.lr=nan", r"training\.lr: .*finite number"),
+        ("training.optimizer=sgd", r"training\.optimizer: .*'adam' or 'adamw', found 'sgd'"),
+        ("split.counts=[1,2]", r"split\.counts\.2: Field required"),
+        ("split.counts=[0,2,2]", "at least one training image"),
+        ("split.validation=0.95", "must leave images to train on"),
+        ("input.size=4", r"input\.size: .*greater than or equal to 8, found 4"),
+        ("input.size_by_dataset.omc=0", r"input\.size_by_dataset\.omc: .*greater than or equal to 8"),
+        ("input.size_by_dataset.omc-syn=64", r"'omc-syn' would never be read: a stand-in follows 'omc'"),
+        ("training.micro_batch_by_dataset.omc=0", r"micro_batch_by_dataset\.omc: .*greater than or equal to 1"),
+        ("name=a/b", "name: String should match pattern"),
+    ],
+)
+def test_mistakes_name_the_field(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load("quick", [override])
+
+
+def test_a_loss_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"loss\.bce and loss\.dice are both 0"):
+        load("quick", ["loss.bce=0", "loss.dice=0"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b'name = "x"\n[split]\nunit = "image"\n[training]\nlearning_rate = 1',
+            r"no field 'training\.learning_rate'; the nearest",
+        ),
+        (b'name = "x"\n', "split: Field required"),
+        (b"name = ", r"not valid TOML"),
+        (b"\xff", "cannot be read"),
+        (b"split = 3", r"split: "),
+    ],
+)
+def test_broken_protocol_files_are_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"mine\.toml.*" + message):
+        load(path)
+
+
+def test_an_override_of_a_files_wrong_shape_is_the_users_error(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('name = "x"\nsplit = 3\n', "utf-8")
+    with pytest.raises(UserError, match="'split' is a single value"):
+        load(tmp_path / "mine.toml", ["split.unit=image"])
+
+
+def test_an_unknown_protocol_suggests_the_nearest() -> None:
+    with pytest.raises(
+        UserError, match=r"unknown protocol 'papers'; did you mean 'paper'\? \(known: paper, strict, quick"
+    ):
+        load("papers")
+
+
+def test_protocols_cannot_be_changed() -> None:
+    protocol = load("quick")
+    with pytest.raises(ValidationError, match="frozen"):
+        protocol.training.lr = 1.0  # type: ignore[misc]
+
+
+# Another valid value for every setting that is not among the presets' own differences.
+CHANGES = {
+    "name": "other", "seed": 1, "repeats": 9, "deterministic": "true", "split.unit": "image", "split.validation": 0.2,
+    "split.test": 0.2, "split.counts": [9, 9, 9], "input.size": 64, "input.size_by_dataset": "{omc=64}",
+    "input.tile": 128, "input.channels": 3, "training.optimizer": "adamw", "training.lr": 0.5,
+    "training.weight_decay": 0.5, "training.schedule": "cosine", "training.batch": 2, "training.micro_batch": 1,
+    "training.micro_batch_by_dataset": "{omc=1}", "training.epochs": 7, "training.steps": 7,
+    "training.validate_every": 7, "training.patience": 7, "training.min_delta": 0.5,
+    "training.augmentation": "flips_turns", "training.mixed_precision": "bfloat16",
+    "training.norm_reestimation_batches": 7, "training.encoder_weights": "imagenet", "loss.bce": 0.7, "loss.dice": 0.7,
+    "loss.epsilon": 0.7, "evaluation.batch": 3, "evaluation.threshold": 0.7, "evaluation.border_px": 7,
+    "evaluation.min_area_px": 7, "data.hy5syn_target": "via", "data.standin_images": 7,
+    "data.standin_images_by_dataset": "{omc=7}", "report.reduction": "pooled",
+}  # fmt: skip
+
+
+def test_every_setting_is_described_and_has_a_change_to_test() -> None:
+    assert {path for path, _, _ in describe(load("quick"))} == CHANGES.keys()
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_the_digest_follows_every_setting_that_changes_a_number(path: str) -> None:
+    before, after = load("quick"), load("quick", [f"{path}={CHANGES[path]}"])
+    assert before != after
+    ignored = path in ("name", "repeats", "report.reduction")
+    assert (before.digest() == after.digest()) is ignored
+    assert [line.partition(":")[0].startswith(path) for line in differences(before, after)] == (
+        [] if ignored else [True]
+    )
+
+
+def test_differences_name_both_values() -> None:
+    assert differences(load("quick"), load("quick", ["training.lr=0.5", "training.steps=none"])) == [
+        "training.lr: 0.002 -> 0.5",
+        "training.steps: 60 -> None",
+    ]
+    assert differences(load("paper"), load("paper", ["input.size_by_dataset.omc=64"])) == [
+        "input.size_by_dataset.omc: None -> 64"
+    ]
+
+
+def test_descriptions_show_types_and_unset_values() -> None:
+    rows = {path: (value, about) for path, value, about in describe(load("quick"))}
+    assert rows["training.patience"][0] == "none"
+    assert rows["split.counts"] == (
+        "(48, 8, 8)",
+        "tuple[int, int, int] or none - exact numbers of train, validation and test images instead of shares",
+    )
+    assert rows["training.optimizer"][1] == "adam|adamw"
+    assert rows["input.size_by_dataset"] == ("{}", "dict[str, int] - exceptions to `size`, by dataset")

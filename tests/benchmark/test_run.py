@@ -1,0 +1,184 @@
+"""One run: the record, its files, and that the same job gives the same bytes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmark import metrics, registry, run, scoring
+from benchmark.data.packs import Pack
+from benchmark.errors import UserError
+from benchmark.evaluation import evaluate
+from benchmark.jobs import TrainJob
+from benchmark.protocol import Protocol
+from benchmark.records import Record
+from benchmark.store import WEIGHTS, Store
+from tests.benchmark.conftest import TINY
+
+MakeJob = Callable[..., TrainJob]
+
+
+def execute(job: TrainJob) -> tuple[Record, Path]:
+    record = run.execute(job, lambda *_: None)
+    return record, Store(job.study).run_folder(record.train, record.model, record.repeat)
+
+
+def test_a_run_leaves_its_record_its_counts_its_history_and_its_weights(small: Protocol, make_job: MakeJob) -> None:
+    job = make_job(small)
+    record, folder = execute(job)
+    assert {path.name for path in folder.iterdir()} == {
+        "record.json",
+        "images.omc-syn.csv",
+        "history.csv",
+        "best.safetensors",
+    }
+    assert Store(job.study).read_record(("omc-syn",), "tinynet", 0) == record
+    assert record.status == "ok"
+    assert record.training is not None
+    assert (record.training.steps, record.training.test_images) == (4, 2)
+    with (folder / "images.omc-syn.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert all(int(row["tp"]) + int(row["fp"]) + int(row["fn"]) + int(row["tn"]) == 32 * 32 for row in rows)
+    pooled = sum(int(row["tp"]) for row in rows) / sum(int(row["tp"]) + int(row["fp"]) + int(row["fn"]) for row in rows)
+    assert record.metrics["omc-syn"]["pooled"]["fg_iou"] == pytest.approx(pooled, rel=1e-12)
+    mean = sum(float(row["miou"]) for row in rows) / 2
+    assert record.metrics["omc-syn"]["image"]["miou"] == pytest.approx(mean, rel=1e-12)
+
+
+def test_the_record_names_no_place_and_no_person(small: Protocol, make_job: MakeJob) -> None:
+    job = make_job(small)
+    _, folder = execute(job)
+    text = (folder / "record.json").read_text()
+    assert str(job.study.parent) not in text
+    assert str(job.cache) not in text
+    assert str(Path.home()) not in text
+
+
+def test_two_studies_get_the_same_bytes(small: Protocol, make_job: MakeJob) -> None:
+    (one, first), (two, second) = (execute(make_job(small, name=name)) for name in ("a", "b"))
+    assert one.metrics == two.metrics
+    for name in ("images.omc-syn.csv", WEIGHTS):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+@pytest.mark.parametrize("model", ["esnet", "letnet", "manet"])
+def test_networks_with_dropout_attention_or_pooling_get_the_same_bytes(
+    small: Protocol, make_job: MakeJob, model: str
+) -> None:
+    entry = registry.models()[model]
+    (one, first), (two, second) = (execute(replace(make_job(small, name=name), entry=entry)) for name in ("a", "b"))
+    assert one.metrics == two.metrics
+    assert (first / WEIGHTS).read_bytes() == (second / WEIGHTS).read_bytes()
+
+
+def test_repeats_start_from_other_weights_and_orders_but_share_the_split(small: Protocol, make_job: MakeJob) -> None:
+    (one, first), (two, second) = (execute(make_job(small, repeat=repeat, name=str(repeat))) for repeat in (0, 1))
+    assert one.training is not None
+    assert two.training is not None
+    assert one.training.split == two.training.split
+    assert (first / WEIGHTS).read_bytes() != (second / WEIGHTS).read_bytes()
+
+
+def test_the_stored_weights_give_the_stored_metrics(small: Protocol, make_job: MakeJob, pack: Pack) -> None:
+    job = make_job(small)
+    record, folder = execute(job)
+    network = job.entry.build()
+    network.load_state_dict(load_file(folder / WEIGHTS))
+    rows = evaluate(network, pack, pack.divide(small).test, job.source.target, small, torch.device("cpu"))
+    assert scoring.summarise(rows) == record.metrics["omc-syn"]
+    assert scoring.to_csv(rows) == (folder / "images.omc-syn.csv").read_bytes()
+
+
+def test_only_the_weights_of_the_best_repeat_are_kept(small: Protocol, make_job: MakeJob) -> None:
+    done = [execute(make_job(small, repeat=repeat)) for repeat in range(3)]
+    losses = [record.training.best_validation_loss for record, _ in done if record.training is not None]
+    kept = [(folder / WEIGHTS).is_file() for _, folder in done]
+    assert kept == [loss == min(losses) for loss in losses if loss is not None]
+
+
+@pytest.mark.parametrize(("keep", "expected"), [("all", True), ("none", False)])
+def test_keeping_all_or_no_weights(small: Protocol, make_job: MakeJob, keep: str, expected: bool) -> None:
+    for repeat in (0, 1):
+        _, folder = execute(replace(make_job(small, repeat=repeat), keep_weights=keep))
+        assert (folder / WEIGHTS).is_file() is expected
+
+
+def test_evaluation_counts_what_the_network_predicts(small: Protocol, pack: Pack) -> None:
+    class Bright(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x - 0.5
+
+    indices = pack.divide(small).test
+    rows = evaluate(Bright(), pack, indices, "track", small, torch.device("cpu"))
+    images, masks = pack.centre(indices, 32)
+    for row, image, mask in zip(rows, images[..., 0], masks, strict=True):
+        prediction = image / 255 >= 0.5  # sigmoid(x - 0.5) >= 0.5
+        assert row["tp"] == (prediction & (mask > 0)).sum()
+        assert row["fp"] == (prediction & (mask == 0)).sum()
+    assert [row["image"] for row in rows] == [pack.tiles[index].name for index in indices]
+
+
+def test_a_threshold_other_than_half_is_applied_to_probabilities(small: Protocol, pack: Pack) -> None:
+    class Constant(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(x, torch.logit(torch.tensor(0.6)).item())
+
+    indices = pack.divide(small).test
+    for threshold, foreground in ((0.5, True), (0.7, False)):
+        settings = small.model_copy(update={"evaluation": small.evaluation.model_copy(update={"threshold": threshold})})
+        rows = evaluate(Constant(), pack, indices, "track", settings, torch.device("cpu"))
+        assert all((int(row["fn"]) + int(row["tn"]) == 0) is foreground for row in rows)
+
+
+def test_via_targets_have_via_counts_and_no_opens(small: Protocol, pack: Pack) -> None:
+    rows = scoring.score_reference("otsu", pack, pack.divide(small).test, "via", small)
+    assert {"via_true", "via_predicted", "via_matched"} <= rows[0].keys()
+    assert not {"opens", "shorts"} & rows[0].keys()
+    assert "opens" not in scoring.summarise(rows)["pooled"]
+
+
+def test_otsu_and_background_are_scored_like_networks(small: Protocol, pack: Pack) -> None:
+    test = pack.divide(small).test
+    background = scoring.score_reference("background", pack, test, "track", small)
+    assert all(row["tp"] == row["fp"] == 0 for row in background)
+    images, masks = pack.centre(test, 32)
+    otsu = scoring.score_reference("otsu", pack, test, "track", small)
+    for row, image, mask in zip(otsu, images, masks, strict=True):
+        assert row["tp"] == (scoring.otsu(image) & (mask > 0)).sum()
+    assert not scoring.otsu(images[0] * 0 + 7).any()
+    assert set(metrics.ratios(scoring.columns_of(otsu))) >= {"miou", "aji"}
+
+
+def test_a_pretrained_encoder_where_there_is_none_is_refused(small: Protocol) -> None:
+    protocol = small.model_copy(update={"training": small.training.model_copy(update={"encoder_weights": "imagenet"})})
+    (entry,) = registry.select(f"{TINY}:TinyNet")
+    with pytest.raises(UserError, match="tinynet: has no pretrained encoder"):
+        run.build(entry, protocol, "omc-syn", 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "out_of_memory"),
+        (torch.OutOfMemoryError(), "out_of_memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
+        (UserError("x"), "bad_input"),
+        (RuntimeError("x"), "error"),
+    ],
+)
+def test_failures_are_typed(error: Exception, kind: str) -> None:
+    assert run.failure(error, "log").kind == kind
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu(small: Protocol, make_job: MakeJob) -> None:
+    record, _ = execute(replace(make_job(small), device="cuda:0"))
+    assert record.status == "ok"
+    assert record.environment["gpu"]

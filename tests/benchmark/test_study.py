@@ -1,0 +1,205 @@
+"""Planning: what is done, missing, failed or stale, and what it will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmark import protocol as protocols
+from benchmark import registry
+from benchmark.data.datasets import Source
+from benchmark.errors import UserError
+from benchmark.executors import Event, Finished, Packing, Started
+from benchmark.jobs import Job, TrainJob
+from benchmark.protocol import Protocol
+from benchmark.records import Failure, Record
+from benchmark.store import Store
+from benchmark.study import Hardware, Plan, Study
+from tests.benchmark.conftest import SMALL
+
+MakeStudy = Callable[..., Study]
+
+
+class Pretend:
+    """An executor that writes records without training; some runs fail, one may be cut off."""
+
+    def __init__(self, fail: Sequence[str] = (), stop_at: str = "") -> None:
+        self.fail, self.stop_at = fail, stop_at
+        self.jobs: list[Job] = []
+
+    def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+        for job in jobs:
+            yield Started(job)
+            if job.label == self.stop_at:
+                raise KeyboardInterrupt
+            self.jobs.append(job)
+            outcome: Record | Failure | None = None
+            if isinstance(job, TrainJob):
+                if job.label in self.fail:
+                    outcome = Failure(kind="error", message="pretended")
+                else:
+                    outcome = job.record(status="ok")
+                    Store(job.study).write_run(outcome, {}, [], None)
+            yield Finished(job, outcome, 1.0)
+
+
+def do(study: Study, executor: Pretend | None = None, **flags: bool) -> tuple[Plan, list[Event]]:
+    events: list[Event] = []
+    plan = study.plan(**flags)
+    study.execute(plan, executor or Pretend(), events.append)
+    return plan, events
+
+
+def test_a_new_study_has_everything_to_do_and_a_finished_one_nothing(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    plan, events = do(study)
+    assert (len(plan.todo), len(plan.done), plan.runs) == (3, 0, 3)
+    assert len(plan.measurements) == 1
+    assert any(isinstance(event, Packing) for event in events) or (study.cache / "packs").is_dir()
+    again = study.plan()
+    assert (len(again.todo), len(again.done), again.seconds) == (0, 3, pytest.approx(6.0))
+    assert {path.name for path in (study.folder / "references").iterdir()} == {
+        "omc-syn.otsu.csv",
+        "omc-syn.background.csv",
+    }
+
+
+def test_planning_changes_nothing(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    study.plan()
+    assert not study.folder.exists()
+
+
+def test_more_repeats_keep_the_finished_ones(small: Protocol, make_study: MakeStudy) -> None:
+    do(make_study(small))
+    more = make_study(protocols.load("quick", [*SMALL, "repeats=5"])).plan()
+    assert ([job.repeat for job in more.todo], len(more.done)) == ([3, 4], 3)
+
+
+def test_repeats_come_before_models_so_that_every_model_has_a_first_result_early(
+    small: Protocol, make_study: MakeStudy
+) -> None:
+    todo = make_study(small, "TinyNet", "Raises").plan().todo
+    assert [(job.repeat, job.entry.name) for job in todo[:3]] == [(0, "tinynet"), (0, "raises"), (1, "tinynet")]
+
+
+def test_other_settings_are_refused_with_the_fields_and_the_remedies(small: Protocol, make_study: MakeStudy) -> None:
+    do(make_study(small))
+    other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
+    with pytest.raises(UserError, match=r"3 run\(s\).*training\.lr: 0\.002 -> 0\.5.*--study NAME.*--replace-stale"):
+        other.plan()
+
+
+def test_replaced_runs_are_set_aside_and_never_deleted(small: Protocol, make_study: MakeStudy) -> None:
+    do(make_study(small))
+    other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
+    plan, _ = do(other, replace_stale=True)
+    assert (len(plan.stale), len(plan.todo)) == (3, 3)
+    kept = sorted(path.name for path in (other.folder / "runs" / ".stale").iterdir())
+    assert kept == ["omc-syn.tinynet.0.0", "omc-syn.tinynet.1.0", "omc-syn.tinynet.2.0"]
+    assert len(other.plan().done) == 3
+    assert other.store.read_protocol() == other.protocol
+
+
+def test_runs_of_other_models_under_other_settings_are_stale_too(small: Protocol, make_study: MakeStudy) -> None:
+    do(make_study(small, "Raises"))
+    with pytest.raises(UserError, match=r"training\.lr"):
+        make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]), "TinyNet").plan()
+
+
+def test_changed_data_is_named(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    do(study)
+    study.sources = [replace(study.sources[0], fingerprint="something else")]
+    with pytest.raises(UserError, match="the content of omc-syn"):
+        study.plan()
+
+
+def test_a_changed_network_is_named(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    do(study)
+    study.models = [replace(study.models[0], version=2)]
+    with pytest.raises(UserError, match="the code of tinynet"):
+        study.plan()
+
+
+def test_failed_runs_are_listed_and_only_run_again_on_request(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    do(study, Pretend(fail=["omc-syn tinynet repeat 1"]))
+    plan = study.plan()
+    assert [record.repeat for record in plan.failed] == [1]
+    assert plan.todo == []
+    retried, _ = do(study, retry_failed=True)
+    assert [job.repeat for job in retried.todo] == [1]
+    assert len(study.plan().done) == 3
+
+
+def test_an_interrupted_run_goes_on_with_the_next_call(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    with pytest.raises(KeyboardInterrupt):
+        do(study, Pretend(stop_at="omc-syn tinynet repeat 1"))
+    record = study.store.read_record(("omc-syn",), "tinynet", 1)
+    assert record is not None
+    assert record.status == "interrupted"
+    assert [job.repeat for job in study.plan().todo] == [1, 2]
+
+
+def test_efficiency_is_measured_once_per_model_and_size(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    executor = Pretend()
+    study.sources = [study.sources[0], replace(study.sources[0], name="miic-syn")]
+    plan = study.plan()
+    assert (len(plan.todo), len(plan.measurements)) == (6, 1)
+    study.sources = study.sources[:1]
+    do(study, executor)
+    file = study.store.efficiency_file("tinynet", 32, "cpu")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("{}")
+    assert study.plan().measurements == []
+
+
+def test_a_broken_record_is_named(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    do(study)
+    file = study.store.run_folder(("omc-syn",), "tinynet", 0) / "record.json"
+    file.write_text(file.read_text().replace('"status": "ok"', '"status": "perhaps"'))
+    with pytest.raises(UserError, match=r"0.record\.json: not a valid record \(status: "):
+        study.plan()
+
+
+def test_a_size_that_a_network_cannot_take_is_refused_with_one_that_fits(source: Source, tmp_path: Path) -> None:
+    protocol = protocols.load("quick", [*SMALL, "input.size=40"])
+    with pytest.raises(UserError, match=r"letnet: takes .* multiples of 16, .* 40x40; use --set input\.size=32"):
+        Study(tmp_path, protocol, registry.select("letnet"), [source], Hardware("cpu", 1), tmp_path)
+
+
+def test_the_estimate_is_a_guess_until_a_run_was_timed_here(
+    small: Protocol, make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study(small)
+    study.cache = tmp_path / "cache"
+    study.__post_init__()
+    guessed = study.plan()
+    assert not guessed.measured
+    assert guessed.seconds > 0
+    study._times.remember(guessed.todo[0], 8.0, 16)
+    known = make_study(small)
+    known.cache = tmp_path / "cache"
+    known.__post_init__()
+    plan = known.plan()
+    assert plan.measured
+    # three runs of four steps of four images at half a second per image, and one efficiency measurement
+    assert plan.seconds == pytest.approx(3 * 16 * 0.5 + 6.0)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    study.folder.parent.mkdir(exist_ok=True)
+    study.folder.write_text("a file where the study should be")
+    executor = Pretend()
+    with pytest.raises(UserError, match=r"protocol\.toml: cannot be written"):
+        do(study, executor)
+    assert executor.jobs == []

@@ -1,0 +1,177 @@
+"""Training: exact steps, best weights, early stopping, mixed batches, honest failures."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark import protocol as protocols
+from benchmark import training
+from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
+from benchmark.data.packs import Pack
+from benchmark.protocol import Protocol
+from tests.benchmark.conftest import SMALL
+from tests.benchmark.tiny import NotANumber, TinyNet
+
+CPU = torch.device("cpu")
+
+
+def with_settings(*overrides: str) -> Protocol:
+    return protocols.load("quick", [*SMALL, *overrides])
+
+
+def batches(pack: Pack, protocol: Protocol, repeat: int = 0) -> TrainingBatches:
+    return TrainingBatches(pack, pack.divide(protocol).train, protocol, repeat, CPU)
+
+
+def tiny(seed: int = 0) -> TinyNet:
+    torch.manual_seed(seed)
+    return TinyNet()
+
+
+def validation(pack: Pack, protocol: Protocol) -> Iterator[Batch]:
+    return evaluation_batches(pack, pack.divide(protocol).val, 32, 2, CPU)
+
+
+def train(network: nn.Module, pack: Pack, protocol: Protocol) -> training.Trained:
+    return training.train(
+        network, batches(pack, protocol), lambda: validation(pack, protocol), protocol, lambda *_: None
+    )
+
+
+def test_it_takes_exactly_the_steps_and_validates_when_told(pack: Pack) -> None:
+    seen: list[tuple[int, int]] = []
+    protocol = with_settings("training.steps=7", "training.validate_every=3")
+    trained = training.train(
+        tiny(), batches(pack, protocol), lambda: validation(pack, protocol), protocol, lambda *at: seen.append(at)
+    )
+    assert seen == [(step, 7) for step in range(1, 8)]
+    assert [row.steps for row in trained.history] == [3, 6, 7]
+
+
+def test_an_epoch_is_one_pass_over_the_training_images(pack: Pack) -> None:
+    protocol = with_settings("training.steps=none", "training.epochs=2", "training.validate_every=none")
+    # 6 images in batches of 4: two steps per epoch.
+    assert [row.steps for row in train(tiny(), pack, protocol).history] == [2, 4]
+
+
+def test_training_lowers_the_loss(pack: Pack) -> None:
+    trained = train(tiny(), pack, with_settings("training.steps=60", "training.validate_every=20", "training.lr=0.02"))
+    assert trained.history[-1].train_loss < 0.8 * trained.history[0].train_loss
+
+
+def test_the_best_weights_are_kept_not_the_last(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses, weights = iter([0.5, 0.2, 0.4]), []
+
+    def scripted(network: nn.Module, *_: object) -> float:
+        weights.append(copy.deepcopy(network.state_dict()))
+        return next(losses)
+
+    monkeypatch.setattr(training, "_validate", scripted)
+    network = tiny()
+    trained = train(network, pack, with_settings("training.steps=6", "training.validate_every=2"))
+    assert trained.best.epoch == 2
+    assert all(torch.equal(value, weights[1][name]) for name, value in network.state_dict().items())
+    assert not torch.equal(network.head.weight, weights[2]["head.weight"])
+
+
+@pytest.mark.parametrize(
+    ("script", "rounds"),
+    [([0.5, 0.4, 0.4, 0.4], 4), ([0.5, 0.5 - 5e-8, 0.5 - 9e-8], 3), ([0.5, 0.6, 0.4, 0.5, 0.5], 5)],
+)
+def test_it_stops_after_patience_rounds_without_a_fall_of_min_delta(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch, script: list[float], rounds: int
+) -> None:
+    losses = iter(script)
+    monkeypatch.setattr(training, "_validate", lambda *_: next(losses))
+    trained = train(tiny(), pack, with_settings("training.steps=99", "training.patience=2"))
+    assert len(trained.history) == rounds
+
+
+def test_without_validation_images_the_last_weights_are_kept(pack: Pack) -> None:
+    protocol = with_settings()
+    trained = training.train(tiny(), batches(pack, protocol), lambda: iter(()), protocol, lambda *_: None)
+    assert trained.best is trained.history[-1]
+    assert trained.best.validation_loss is None
+
+
+def test_a_loss_that_is_not_a_number_is_its_own_error(pack: Pack) -> None:
+    with pytest.raises(training.NonFiniteLossError, match="training loss is nan within the first 2 steps"):
+        train(NotANumber(), pack, with_settings())
+
+
+def test_cosine_falls_from_lr_to_zero(pack: Pack) -> None:
+    protocol = with_settings("training.schedule=cosine", "training.steps=4", "training.validate_every=1")
+    found = [row.lr for row in train(tiny(), pack, protocol).history]
+    expected = [2e-3 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / 4))).item() for step in range(4)]
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_micro_batches_accumulate_the_gradient_of_the_whole_batch(pack: Pack) -> None:
+    # Without BatchNorm and without Dice, which couple the images of a batch, both must agree.
+    found = []
+    for micro in ("none", "1", "3"):
+        protocol = with_settings("training.batch=4", f"training.micro_batch={micro}", "loss.dice=0")
+        torch.manual_seed(0)
+        network = nn.Conv2d(1, 1, 3, padding=1)
+        source = batches(pack, protocol)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+        training._step(network, next(source.epoch(0)), optimizer, source, protocol)
+        assert network.weight.grad is not None
+        found.append(network.weight.grad)
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
+
+
+def test_norm_statistics_become_the_mean_over_training_batches(pack: Pack) -> None:
+    protocol = with_settings("training.norm_reestimation_batches=2")
+    network, source = tiny(), batches(pack, protocol)
+    training.reestimate_norms(network, source, protocol, 0)
+    features = [network.features(batch.images) for batch in source.epoch(0, purpose="norms 0")]
+    expected = torch.stack([f.mean(dim=(0, 2, 3)) for f in features[:2]]).mean(dim=0)
+    torch.testing.assert_close(network.norm.running_mean, expected)
+
+
+def test_a_norm_used_three_times_averages_over_its_uses(pack: Pack) -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(x) + self.norm(x + 1) + self.norm(x + 5)
+
+    protocol = with_settings("training.norm_reestimation_batches=1")
+    network, source = Shared(), batches(pack, protocol)
+    training.reestimate_norms(network, source, protocol, 0)
+    images = next(source.epoch(0, purpose="norms 0")).images
+    torch.testing.assert_close(network.norm.running_mean, images.mean().reshape(1) + 2)
+
+
+def test_repeats_with_the_same_seeds_are_identical(pack: Pack) -> None:
+    first, again = tiny(), tiny()
+    histories = [
+        [(row.train_loss, row.validation_loss) for row in train(network, pack, with_settings()).history]
+        for network in (first, again)
+    ]
+    assert histories[0] == histories[1]
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.gpu
+def test_mixed_precision_trains_on_a_gpu(pack: Pack) -> None:
+    protocol = with_settings("training.mixed_precision=bfloat16")
+    device = torch.device("cuda")
+    division = pack.divide(protocol)
+    source = TrainingBatches(pack, division.train, protocol, 0, device)
+    network = tiny().to(device)
+    trained = training.train(
+        network, source, lambda: evaluation_batches(pack, division.val, 32, 2, device), protocol, lambda *_: None
+    )
+    assert trained.history[-1].steps == 4
+    with training.autocast(device, protocol):
+        assert network(next(source.epoch(0)).images).dtype == torch.bfloat16

@@ -1,0 +1,54 @@
+"""Networks so small that a run takes a fraction of a second; named by path, as a user's own network is."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import torch
+from torch import Tensor, nn
+
+
+class TinyNet(nn.Module):
+    """One normalised convolution and a head: enough to learn that circuits are bright."""
+
+    def __init__(self, in_channels: int = 1, classes: int = 1) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(in_channels, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Conv2d(4, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.relu(self.norm(self.features(x))))
+        return logits
+
+
+class NotANumber(TinyNet):
+    """Diverges at once."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * torch.nan
+
+
+class Raises(TinyNet):
+    """Has a bug."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("the sort of bug that users' networks have")
+
+
+class Dies(TinyNet):
+    """Takes its whole process along, as the kernel's out-of-memory killer does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+
+class Waits(TinyNet):
+    """Trains so long that a person would interrupt it; its efficiency, at batch 1, can be measured."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) > 1:
+            signal.pause()
+        return super().forward(x)

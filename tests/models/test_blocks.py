@@ -1,0 +1,110 @@
+"""The shared layers, each against its definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.blocks import (
+    BNPReLU,
+    ConvBNPReLU,
+    DownsampleConcat,
+    Upsampler,
+    check_input,
+    image_pyramid,
+    resize_to,
+    same_padding,
+)
+
+
+def test_input_that_fits_is_accepted() -> None:
+    check_input(torch.empty(2, 3, 16, 24), 3, 8)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 3, 16, 16, 16), (1, 1, 16, 16)])
+def test_other_dimensions_or_channels_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected an input of shape \(N, 3, H, W\), found \("):
+        check_input(torch.empty(shape), 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("size", "pad_to"),
+    [((16, 17), "16x24"), ((9, 8), "16x8"), ((0, 8), "8x8"), ((8, 0), "8x8"), ((500, 510), "504x512")],
+)
+def test_a_size_that_does_not_divide_is_refused_with_the_next_that_does(size: tuple[int, int], pad_to: str) -> None:
+    with pytest.raises(ValueError, match=rf"multiples of 8, found {size[0]}x{size[1]}: pad to {pad_to}$"):
+        check_input(torch.empty(1, 1, *size), 1, 8)
+
+
+def test_bn_prelu_has_eps_1e_3_and_a_slope_per_channel() -> None:
+    layer = BNPReLU(3)
+    assert torch.equal(layer[1].weight, torch.full((3,), 0.25))
+    nn.init.uniform_(layer[1].weight)
+    x = 0.03 * torch.randn(4, 3, 5, 6)  # a variance near eps
+    centred = x - x.mean((0, 2, 3), keepdim=True)
+    normed = centred / (centred.square().mean((0, 2, 3), keepdim=True) + 1e-3).sqrt()
+    expected = torch.where(normed > 0, normed, layer[1].weight[:, None, None] * normed)
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_conv_bn_prelu_is_a_convolution_without_bias_before_the_norm() -> None:
+    layer = ConvBNPReLU(4, 6, (3, 1), stride=2, dilation=(2, 1), groups=2)
+    x = torch.randn(2, 4, 11, 9)
+    assert layer[0].bias is None
+    convolved = F.conv2d(x, layer[0].weight, stride=2, padding=(2, 0), dilation=(2, 1), groups=2)
+    torch.testing.assert_close(layer(x), layer[1](convolved))
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "dilation", "padding"),
+    [(3, 1, (1, 1)), (5, 1, (2, 2)), ((3, 1), (4, 1), (4, 0)), ((1, 3), (1, 16), (0, 16)), (1, 8, (0, 0))],
+)
+def test_same_padding(
+    kernel_size: int | tuple[int, int], dilation: int | tuple[int, int], padding: tuple[int, int]
+) -> None:
+    assert same_padding(kernel_size, dilation) == padding
+    layer = nn.Conv2d(1, 1, kernel_size, padding=padding, dilation=dilation)
+    assert layer(torch.empty(1, 1, 7, 10)).shape == (1, 1, 7, 10)
+
+
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(3, 8), (7, 8), (8, 8), (9, 8)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_downsample_puts_the_convolution_first_and_pools_only_where_channels_are_left(
+    in_channels: int, out_channels: int, bias: bool
+) -> None:
+    layer = DownsampleConcat(in_channels, out_channels, bias=bias)
+    assert (layer.conv.bias is not None) == bias
+    x = torch.randn(2, in_channels, 6, 8)
+    parts: list[Tensor] = [F.conv2d(x, layer.conv.weight, layer.conv.bias, stride=2, padding=1)]
+    if in_channels < out_channels:
+        parts.append(x.view(2, in_channels, 3, 2, 4, 2).amax((3, 5)))
+    expected = torch.cat(parts, dim=1)
+    assert expected.shape[1] == out_channels
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_upsampler_doubles_with_bias_and_eps_1e_3() -> None:
+    layer = Upsampler(4, 3, nn.ReLU())
+    x = 0.03 * torch.randn(2, 4, 5, 6)
+    up = F.conv_transpose2d(x, layer[0].weight, layer[0].bias, stride=2, padding=1, output_padding=1)
+    assert up.shape == (2, 3, 10, 12)
+    torch.testing.assert_close(layer(x), F.batch_norm(up, None, None, training=True, eps=1e-3).relu())
+
+
+def test_image_pyramid_counts_the_padding_in_the_mean() -> None:
+    half, quarter = image_pyramid(torch.ones(1, 1, 8, 8), 2)
+    expected = torch.ones(4, 4)
+    expected[0, :] = expected[:, 0] = 6 / 9
+    expected[0, 0] = 4 / 9
+    torch.testing.assert_close(half, expected[None, None])
+    assert quarter.shape == (1, 1, 2, 2)
+    torch.testing.assert_close(quarter[0, 0, 1, 1], half[0, 0, 1:4, 1:4].mean())
+
+
+@pytest.mark.parametrize(("align_corners", "second"), [(True, 1 / 3), (False, 0.25)])
+def test_resize(align_corners: bool, second: float) -> None:
+    ramp = torch.tensor([[[[0.0, 1.0]]]])
+    row = resize_to(ramp, (3, 4), align_corners=align_corners)[0, 0]
+    torch.testing.assert_close(row, torch.tensor([0, second, 1 - second, 1]).expand(3, 4))

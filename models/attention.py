@@ -1,0 +1,180 @@
+"""The two attention branches of EAL-ICNet, position attention and token-statistics attention, linear in memory.
+
+Tokens are the pixels of a feature map in row-major order, ``n = h·w``: 4096 at 1/8 of a 512x512 image, 16,384 at 1/8 of
+1024x1024, where one float32 matrix of n x n attention weights takes 1 GiB. Position attention is computed exactly
+without ever holding that matrix, forward and backward:
+
+- in rows of the matrix on a CPU (:class:`_RowBlocks`): both buffers stay in the cache, where the plain form
+  is held up by the main memory;
+- by PyTorch's fused attention on CUDA, and wherever a program is captured (``torch.export``, ``torch.compile``), which
+  would unroll a loop over rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
+
+#: Rows of the attention matrix held at a time. On AMD Zen 4 (1 MiB L2 cache a core, 32 MiB L3) 64 to 256 rows are
+#: equally fast within a tenth at 4096 and 16,384 tokens; 32 and 512 are slower.
+ROW_BLOCK = 128
+
+
+def position_attention_plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Compute ``softmax(q·kᵀ)·v`` by its formula, holding the n x n matrix: the yardstick, and what MACs count.
+
+    Args:
+        q: queries ``(N, n, d)``.
+        k: keys ``(N, n, d)``.
+        v: values ``(N, n, c)``.
+
+    Returns:
+        ``(N, n, c)``; as in DANet (arXiv:1809.02983, equation 1) the scores are not scaled by ``1/√d``.
+    """
+    return torch.softmax(q @ k.mT, dim=-1) @ v
+
+
+def position_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Compute :func:`position_attention_plain` without holding the n x n matrix, forward or backward."""
+    if q.is_cuda or torch.compiler.is_compiling():
+        return _fused(q, k, v)
+    # In float32 at least: scores that no 1/√d holds down lose too much in bfloat16, and the backward sums over blocks.
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    out: Tensor = _RowBlocks.apply(q.to(dtype), k.to(dtype), v.to(dtype))
+    return out.to(q.dtype)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    # PyTorch's fused kernels want heads of one width that are dense in memory, else it silently takes the plain form.
+    # Zeros appended to queries and keys leave every score as it is. (CUDA has no fused kernel for float64 at all.)
+    padding = (0, max(v.shape[-1] - q.shape[-1], 0))
+    q, k, v = (t.contiguous()[:, None] for t in (F.pad(q, padding), F.pad(k, padding), v))
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)
+
+
+class _RowBlocks(torch.autograd.Function):
+    """Position attention in blocks of rows; the backward computes a block's weights again instead of keeping them.
+
+    Two buffers of ``ROW_BLOCK``·n values, for scores and for weights, serve every block of every image.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = torch.empty_like(v)
+        scores, weights = _buffers(k)
+        for q_i, k_i, v_i, out_i in zip(q, k, v, out, strict=True):
+            for q_rows, out_rows in zip(q_i.split(ROW_BLOCK), out_i.split(ROW_BLOCK), strict=True):
+                s, p = scores[: len(q_rows)], weights[: len(q_rows)]
+                torch.mm(q_rows, k_i.mT, out=s)
+                torch.softmax(s, dim=-1, out=p)
+                torch.mm(p, v_i, out=out_rows)
+        ctx.save_for_backward(q, k, v, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, out = ctx.saved_tensors  # type: ignore[attr-defined]  # torch sets it from C++
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        # The softmax's backward, p·(dp − Σ p·dp), needs this sum over a row; it equals Σ out·grad_out.
+        row_sums = (out * grad_out).sum(-1, keepdim=True)
+        scores, weights = _buffers(k)
+        for q_i, k_i, v_i, g_i, sums_i, dq_i, dk_i, dv_i in zip(
+            q, k, v, grad_out, row_sums, grad_q, grad_k, grad_v, strict=True
+        ):
+            blocks = (t.split(ROW_BLOCK) for t in (q_i, g_i, sums_i, dq_i))
+            for q_rows, g_rows, sums, dq_rows in zip(*blocks, strict=True):
+                s, p = scores[: len(q_rows)], weights[: len(q_rows)]
+                torch.mm(q_rows, k_i.mT, out=s)
+                torch.softmax(s, dim=-1, out=p)
+                # Transposed, since a network's keys and values lie channel by channel in memory.
+                dv_i.mT.addmm_(g_rows.mT, p)
+                torch.mm(g_rows, v_i.mT, out=s)
+                s.sub_(sums).mul_(p)
+                torch.mm(s, k_i, out=dq_rows)
+                dk_i.mT.addmm_(q_rows.mT, s)
+        return grad_q, grad_k, grad_v
+
+
+def _buffers(k: Tensor) -> tuple[Tensor, Tensor]:
+    n = k.shape[1]
+    return k.new_empty(min(ROW_BLOCK, n), n), k.new_empty(min(ROW_BLOCK, n), n)
+
+
+class PositionAttention(nn.Module):
+    """PAM: add to every pixel what all pixels hold, weighted by similarity, times a learned factor.
+
+    ``out = γ·softmax(q·kᵀ)·v + x``, equations 1 and 2 of DANet (Fu et al., CVPR 2019, arXiv:1809.02983), in the form of
+    TransAttUnet (Chen et al., arXiv:2107.05274): no ``1/√d``, queries and keys an eighth as wide as the map, γ starting
+    at 0. At that start the module is the identity and q, k and v have no gradient.
+
+    Args:
+        channels: of the input and the output.
+        reduction: how many times narrower queries and keys are.
+
+    Attributes:
+        plain: compute by :func:`position_attention_plain`; set by :func:`plain_attention`.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        self.plain = False
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.query = nn.Conv2d(channels, channels // reduction, 1)
+        self.key = nn.Conv2d(channels, channels // reduction, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, channels, h, w)`` to the same shape."""
+        attend = position_attention_plain if self.plain else position_attention
+        out = attend(*(layer(x).flatten(2).mT for layer in (self.query, self.key, self.value)))
+        return self.gamma * out.mT.reshape(x.shape) + x
+
+
+@contextmanager
+def plain_attention(network: nn.Module) -> Iterator[None]:
+    """Let every :class:`PositionAttention` within ``network`` run its plain form, for counting MACs and comparing."""
+    layers = [layer for layer in network.modules() if isinstance(layer, PositionAttention)]
+    before = [layer.plain for layer in layers]
+    try:
+        for layer in layers:
+            layer.plain = True
+        yield
+    finally:
+        for layer, plain in zip(layers, before, strict=True):
+            layer.plain = plain
+
+
+class TokenStatisticsAttention(nn.Module):
+    """TSSA: scale every token by second moments taken over all tokens, at a cost linear in their number.
+
+    Token Statistics Transformer (Wu et al., ICLR 2025, arXiv:2412.17810), without dropout. The squared projections,
+    normalised over the tokens, average ``1/n``: at the initial temperature of 1 every head's membership is 1/8 within
+    1 % whatever the image, and moves only once temperatures reach hundreds.
+
+    Args:
+        channels: of the input and the output.
+        heads: groups of channels among which a token's membership is shared out.
+    """
+
+    def __init__(self, channels: int, heads: int = 8) -> None:
+        super().__init__()
+        self.heads = heads
+        self.temperature = nn.Parameter(torch.ones(heads, 1))
+        self.qkv = nn.Linear(channels, channels, bias=False)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, channels, h, w)`` to the same shape."""
+        w = self.qkv(x.flatten(2).mT).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, heads, n, channels / heads)
+        energy = F.normalize(w, dim=-2, eps=1e-12).square().sum(-1)
+        membership = torch.softmax(energy * self.temperature, dim=1)  # (N, heads, n)
+        share = membership / (membership.sum(-1, keepdim=True) + 1e-8)
+        moments = share.unsqueeze(-2) @ w.square()  # (N, heads, 1, channels / heads)
+        out = -w * membership.unsqueeze(-1) / (1 + moments)
+        merged: Tensor = self.out(out.transpose(1, 2).flatten(2))
+        return merged.mT.reshape(x.shape)

@@ -1,0 +1,248 @@
+"""The attention branches against their formulas, and position attention's promise never to hold its n x n matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from models import attention
+from models.attention import (
+    ROW_BLOCK,
+    PositionAttention,
+    TokenStatisticsAttention,
+    plain_attention,
+    position_attention,
+    position_attention_plain,
+)
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the elements of the largest tensor that any operator returns, in forward and backward."""
+
+    numel = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.numel = max([self.numel, *(leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, Tensor))])
+        return out
+
+
+def tokens(
+    batch: int, n: int, *, d: int = 4, c: int = 8, dtype: torch.dtype = torch.float32, channels_first: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values with scores far from 0, laid out as a network's (channels first) or token by token."""
+    generator = torch.Generator().manual_seed(n)
+    made = [torch.randn(batch, width, n, generator=generator, dtype=dtype) for width in (d, d, c)]
+    q, k, v = (t.mT if channels_first else t.mT.contiguous() for t in made)
+    return q.requires_grad_(), k.requires_grad_(), v.requires_grad_()
+
+
+def forward_and_gradients(attend: Attend, inputs: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
+    out = attend(*inputs)
+    weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype, device=out.device).view(out.shape)
+    return [out, *torch.autograd.grad((out * weight).sum(), inputs)]
+
+
+def position_layer(channels: int = 32, gamma: float = 0.7, seed: int = 0) -> PositionAttention:
+    torch.manual_seed(seed)
+    layer = PositionAttention(channels)
+    nn.init.constant_(layer.gamma, gamma)
+    return layer
+
+
+def test_plain_form_is_the_softmax_over_keys_of_unscaled_scores() -> None:
+    q, k, v = tokens(2, 5, dtype=torch.float64)
+    expected = torch.zeros_like(v)
+    for image in range(2):
+        for i in range(5):
+            weights = torch.stack([(q[image, i] * k[image, j]).sum().exp() for j in range(5)])
+            expected[image, i] = sum(weights[j] / weights.sum() * v[image, j] for j in range(5))
+    torch.testing.assert_close(position_attention_plain(q, k, v), expected)
+
+
+@pytest.mark.parametrize("attend", [position_attention, attention._fused])
+@pytest.mark.parametrize("channels_first", [True, False])
+@pytest.mark.parametrize(
+    ("batch", "n"), [(1, 1), (3, 7), (1, ROW_BLOCK), (1, ROW_BLOCK + 1), (2, 2 * ROW_BLOCK + 50), (2, 4 * ROW_BLOCK)]
+)
+def test_it_equals_the_plain_form(attend: Attend, batch: int, n: int, channels_first: bool) -> None:
+    inputs = tokens(batch, n, channels_first=channels_first)
+    found = forward_and_gradients(attend, inputs)
+    expected = forward_and_gradients(position_attention_plain, inputs)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_gradient_of_row_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "ROW_BLOCK", 3)
+    assert torch.autograd.gradcheck(position_attention, tokens(2, 7, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("attend", [position_attention, attention._fused])
+def test_the_matrix_is_never_held(attend: Attend) -> None:
+    n = 1024
+    inputs = tokens(1, n, d=16, c=128)
+    with LargestTensor() as plain:
+        forward_and_gradients(position_attention_plain, inputs)
+    assert plain.numel == n * n
+    with LargestTensor() as found:
+        forward_and_gradients(attend, inputs)
+    assert found.numel <= n * max(ROW_BLOCK, 128)
+
+
+def test_bfloat16_is_computed_in_float32() -> None:
+    inputs = tokens(2, 200)
+    halves = tuple(t.detach().bfloat16().requires_grad_() for t in inputs)
+    rounded = tuple(t.detach().float().requires_grad_() for t in halves)
+    found = forward_and_gradients(position_attention, halves)  # type: ignore[arg-type]  # three tensors
+    expected = [t.bfloat16() for t in forward_and_gradients(position_attention_plain, rounded)]  # type: ignore[arg-type]
+    # Only results and the incoming gradient are rounded, by at most 2^-9 of their size.
+    torch.testing.assert_close(found, expected, atol=2e-2, rtol=2**-7)
+
+
+def test_layer_in_plain_torch() -> None:
+    layer = position_layer()
+    x = torch.randn(2, 32, 5, 7)
+    q, k, v = (
+        torch.einsum("oc,nchw->nohw", conv.weight[:, :, 0, 0], x).add(conv.bias[:, None, None]).flatten(2)
+        for conv in (layer.query, layer.key, layer.value)
+    )
+    assert (q.shape, k.shape, v.shape) == ((2, 4, 35), (2, 4, 35), (2, 32, 35))
+    weights = torch.softmax(torch.einsum("bci,bcj->bij", q, k), dim=2)
+    expected = 0.7 * torch.einsum("bij,bcj->bci", weights, v).view(2, 32, 5, 7) + x
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_layer_starts_as_the_identity() -> None:
+    layer = PositionAttention(128)
+    assert next(name for name, _ in layer.named_parameters()) == "gamma"
+    assert sum(p.numel() for p in layer.parameters()) == 20_641
+    x = torch.randn(1, 128, 3, 5)
+    assert torch.equal(layer(x), x)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_layer_trains_under_autocast(memory_format: torch.memory_format) -> None:
+    layer = position_layer()
+    x = torch.randn(2, 32, 12, 16).to(memory_format=memory_format)
+    expected = torch.autograd.grad(layer(x).square().mean(), list(layer.parameters()))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x)
+        found = torch.autograd.grad(out.float().square().mean(), list(layer.parameters()))
+    torch.testing.assert_close(out.float(), layer(x), atol=3e-2, rtol=3e-2)
+    for half, full in zip(found, expected, strict=True):
+        assert (half - full).norm() <= 0.05 * full.norm() + 1e-4
+
+
+def test_captured_programs_use_fused_attention_with_equal_widths() -> None:
+    layer = position_layer().eval()
+    x = torch.randn(1, 32, 24, 32)
+    program = torch.export.export(layer, (x,))
+    calls = [node for node in program.graph.nodes if "scaled_dot_product_attention" in str(node.target)]
+    assert [argument.meta["val"].shape[-1] for argument in calls[0].args[:3]] == [32, 32, 32]
+    assert not any("softmax" in str(node.target) for node in program.graph.nodes)
+    with torch.no_grad(), LargestTensor() as largest:
+        found = program.module()(x)
+    assert largest.numel < (24 * 32) ** 2
+    torch.testing.assert_close(found, layer(x), atol=1e-5, rtol=1e-5)
+
+
+def test_layer_compiles_in_one_graph() -> None:
+    layer = position_layer()
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    x = torch.randn(1, 32, 6, 8)
+    torch.testing.assert_close(compiled(x), layer(x), atol=1e-5, rtol=1e-5)
+
+
+def test_plain_attention_holds_within_its_block_only() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 32, 1), nn.Sequential(position_layer()))
+    layer = network[1][0]
+    x = torch.randn(1, 1, 32, 32)
+    with plain_attention(network), LargestTensor() as largest:
+        plain = network(x)
+    assert largest.numel == 1024**2
+    assert not layer.plain
+    torch.testing.assert_close(network(x), plain, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="expected"), plain_attention(network):
+        raise ValueError("expected")
+    assert not layer.plain
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_both_forms_count_the_same_macs_on_the_meta_device(plain: bool) -> None:
+    n, channels = 40 * 50, 32
+    with torch.device("meta"):
+        layer, x = PositionAttention(channels), torch.empty(2, channels, 40, 50)
+    layer.plain = plain
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        layer(x)
+    projections = n * channels * (4 + 4 + channels)
+    assert counter.get_total_flops() == 2 * 2 * (n**2 * (4 + channels) + projections)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_never_holds_the_matrix(dtype: torch.dtype) -> None:
+    n = 8192
+    inputs = tuple(t.detach().to("cuda", dtype).requires_grad_() for t in tokens(1, n, d=16, c=128))
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    found = forward_and_gradients(position_attention, inputs)  # type: ignore[arg-type]  # three tensors
+    assert torch.cuda.max_memory_allocated() - before < n * n * dtype.itemsize / 2
+    expected = forward_and_gradients(position_attention_plain, inputs)  # type: ignore[arg-type]
+    for a, b in zip(found, expected, strict=True):
+        assert (a - b).norm() <= (1e-4 if dtype is torch.float32 else 3e-2) * b.norm()
+
+
+def statistics_layer(temperature: float, dtype: torch.dtype = torch.float64) -> TokenStatisticsAttention:
+    torch.manual_seed(0)
+    layer = TokenStatisticsAttention(32, heads=4).to(dtype)
+    # Different per head, since a softmax ignores what its terms share.
+    with torch.no_grad():
+        layer.temperature.copy_(temperature * torch.tensor([[1.0], [-1.0], [0.5], [0.2]]))
+    return layer
+
+
+@pytest.mark.parametrize("temperature", [1, 40, 400])
+@pytest.mark.parametrize("scale", [1, 1e-12])  # the second brings norms near the eps of their division
+def test_token_statistics_in_plain_torch(temperature: float, scale: float) -> None:
+    layer = statistics_layer(temperature)
+    with torch.no_grad():
+        layer.qkv.weight *= scale
+        layer.out.bias.zero_()  # would hide an output near 1e-12
+    x = torch.randn(2, 32, 3, 5, dtype=torch.float64)
+    found = layer(x)
+    for image, expected in zip(x, found, strict=True):
+        w = (image.flatten(1).T @ layer.qkv.weight.T).split(8, dim=1)  # per head (n, 8)
+        energies = [(head / head.norm(dim=0).clamp_min(1e-12)).square().sum(1) for head in w]
+        weighted = torch.stack([t * e for t, e in zip(layer.temperature, energies, strict=True)])
+        memberships = weighted.exp() / weighted.exp().sum(0)
+        heads = []
+        for head, membership in zip(w, memberships, strict=True):
+            share = membership / (membership.sum() + 1e-8)
+            moments = (share[:, None] * head.square()).sum(0)
+            heads.append(-head * membership[:, None] / (1 + moments))
+        plain = (torch.cat(heads, dim=1) @ layer.out.weight.T).T.view(32, 3, 5)
+        torch.testing.assert_close(expected, plain, atol=0, rtol=1e-6)
+
+
+def test_token_statistics_start() -> None:
+    layer = TokenStatisticsAttention(128)
+    assert [(name, tuple(p.shape)) for name, p in layer.named_parameters()] == [
+        ("temperature", (8, 1)),
+        ("qkv.weight", (128, 128)),
+        ("out.weight", (128, 128)),
+        ("out.bias", (128,)),
+    ]
+    assert torch.equal(layer.temperature, torch.ones(8, 1))
+    assert sum(p.numel() for p in layer.parameters()) == 32_904

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,8 @@ data_app = typer.Typer(help="Make and look at datasets.", no_args_is_help=True, 
 app.add_typer(data_app, name="data")
 
 DATA_ROOT = Path("data")
+SMALL_INPUT = 128  # pixels; above it one run with all threads is about as fast
+WORKER_BYTES = 3 << 30  # the largest network's training on small inputs takes half of this
 PROFILE_THROUGHPUT_S = 5.0  # for all batch sizes together
 
 
@@ -80,7 +83,10 @@ def run(
     data_root: DataRoot = DATA_ROOT,
     cache: Cache = None,
     device: Device = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all; default: all cores.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time; default: one, or one per core on a CPU for small inputs.")
+    ] = None,
     set_: Overrides = None,
     keep_weights: Annotated[Keep, typer.Option(help="Whose trained weights stay on disk.")] = Keep.best_repeat,
     real_only: Annotated[bool, typer.Option("--real-only", help="Refuse synthetic stand-ins.")] = False,
@@ -98,7 +104,8 @@ def run(
     chosen = protocols.load(protocol, overrides)
     place = _study_folder(results, study or chosen.name)
     console = _console()
-    made = _study(models, datasets, chosen, place, data_root, cache, device, threads, keep_weights, real_only)
+    hardware = _hardware(device, threads)
+    made = _study(models, datasets, chosen, place, data_root, cache, hardware, workers, keep_weights, real_only)
     plan = made.plan(retry_failed=retry_failed, replace_stale=replace_stale)
 
     from benchmark import terminal
@@ -124,7 +131,7 @@ def _work(console: Console, study: Study, plan: object) -> int:
     display = terminal.Display(console, plan)
     try:
         with display:
-            study.execute(plan, LocalExecutor(), display.show)
+            study.execute(plan, LocalExecutor(study.hardware.workers), display.show)
     except KeyboardInterrupt:
         console.print("Interrupted. Finished runs are kept; the same command goes on from here.")
         return 130
@@ -142,8 +149,8 @@ def _study(
     folder: Path,
     data_root: Path,
     cache: Path | None,
-    device: str,
-    threads: int | None,
+    hardware: Hardware,
+    workers: int | None,
     keep_weights: Keep,
     real_only: bool,
 ) -> Study:
@@ -158,7 +165,18 @@ def _study(
     cache = cache or data_root / ".cache"
     entries = registry.select(models)
     sources = resolve(datasets, data_root, protocol, HashCache(cache / "hashes.json"), real_only=real_only)
-    return Study(folder, protocol, entries, sources, _hardware(device, threads), cache, keep_weights.value)
+    largest = max(protocol.input.size_for(source.name) for source in sources)
+    hardware = replace(hardware, workers=workers or _workers(hardware, largest))
+    return Study(folder, protocol, entries, sources, hardware, cache, keep_weights.value)
+
+
+def _workers(hardware: Hardware, size: int) -> int:
+    """Choose how many runs share a CPU: kernels on small maps do not gain from a second thread, runs beside do."""
+    import psutil
+
+    if hardware.kind != "cpu" or size > SMALL_INPUT:
+        return 1
+    return max(min(hardware.threads, psutil.virtual_memory().available // WORKER_BYTES), 1)
 
 
 def _study_folder(results: Path, name: str) -> Path:

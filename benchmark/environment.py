@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 from pathlib import Path
@@ -23,6 +24,16 @@ def cpu_name() -> str:
     except OSError:
         pass  # not Linux
     return platform.processor() or platform.machine()
+
+
+@functools.cache
+def cpu_has_bfloat16() -> bool:
+    """Tell whether the processor multiplies bfloat16 by itself, as the system lists its features (Linux only)."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text("utf-8").split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})  # x86 AVX-512, x86 AMX, Arm
 
 
 def describe(device: str, threads: int) -> dict[str, Any]:

@@ -99,7 +99,9 @@ class Training(Settings):
     patience: int | None = Field(None, ge=1, description="validations without improvement before an early stop")
     min_delta: float = Field(1e-7, ge=0, description="the least fall of the validation loss that counts")
     augmentation: Literal["none", "flips_turns"] = "none"
-    mixed_precision: Literal["off", "bfloat16"] = Field("off", description="on a GPU; a CPU always computes in float32")
+    mixed_precision: Literal["off", "bfloat16"] = Field(
+        "off", description="of convolutions and products, on a GPU or a CPU with bfloat16 instructions"
+    )
     norm_reestimation_batches: int = Field(
         0, ge=0, description="training batches that BatchNorm statistics are averaged over before each validation"
     )

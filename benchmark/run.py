@@ -21,7 +21,7 @@ from benchmark.protocol import Protocol
 from benchmark.records import Failure, FailureKind, Record, TrainingFacts
 from benchmark.registry import ModelEntry
 from benchmark.store import WEIGHTS, Store
-from benchmark.training import NonFiniteLossError, Trained, train
+from benchmark.training import NonFiniteLossError, Trained, compute_dtype, place, train
 
 
 def execute(job: TrainJob, on_step: OnStep) -> Record:
@@ -40,7 +40,7 @@ def execute(job: TrainJob, on_step: OnStep) -> Record:
     device = torch.device(job.device)
     pack = open_pack(job.source, job.protocol, job.cache)
     division = pack.divide(job.protocol)
-    network = build(job.entry, job.protocol, pack.dataset, job.repeat).to(device)
+    network = place(build(job.entry, job.protocol, pack.dataset, job.repeat), device)
 
     started = time.perf_counter()
     batches = TrainingBatches(pack, division.train, job.protocol, job.repeat, device)
@@ -59,7 +59,10 @@ def execute(job: TrainJob, on_step: OnStep) -> Record:
         status="ok",
         metrics={pack.dataset: scoring.summarise(rows)} if rows else {},
         training=_facts(trained, seconds, pack, division),
-        environment=environment.describe(job.device, job.threads),
+        environment={
+            **environment.describe(job.device, job.threads),
+            "compute_dtype": compute_dtype(device, job.protocol),
+        },
     )
     weights = _weights(network) if _worth_keeping(job, record) else None
     images = {pack.dataset: scoring.to_csv(rows)} if rows else {}

@@ -32,10 +32,17 @@ EFFICIENCY_S = 6.0  # per network and size: mostly the three seconds of the late
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where runs are computed."""
+    """Where runs are computed.
+
+    Attributes:
+        device: ``cpu`` or ``cuda:N``.
+        threads: CPU threads of all workers together, and of a measurement, which has nothing beside it.
+        workers: runs at a time.
+    """
 
     device: str
     threads: int
+    workers: int = 1
 
     @property
     def kind(self) -> str:
@@ -219,7 +226,7 @@ class Study:
             efficiency=(self.store.efficiency_file(entry.name, size, self.hardware.device).name,),
             cache=self.cache,
             device=self.hardware.device,
-            threads=self.hardware.threads,
+            threads=max(self.hardware.threads // self.hardware.workers, 1),
             keep_weights=self.keep_weights,
         )
 
@@ -285,7 +292,7 @@ class Study:
                 size = self.protocol.input.size_for(job.source.name)
                 macs = 1e9 * (job.entry.gmacs(size, size) or UNKNOWN_GMACS)
                 per_image = TRAINING_FACTOR * macs / ASSUMED_MACS_PER_S[self.hardware.kind]
-            seconds += per_image * self._images(job.source)
+            seconds += per_image * self._images(job.source) / self.hardware.workers
         return seconds, measured
 
 

@@ -43,6 +43,7 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         f"[bold]Study {study.folder.name}[/]: protocol {protocol.name}, {len(study.models)} model(s) x "
         f"{len(study.sources)} dataset(s) x {protocol.repeats} repeat(s) = {plan.runs} runs on {hardware.device}"
         + (f" with {hardware.threads} thread(s)" if hardware.kind == "cpu" else "")
+        + (f", {hardware.workers} at a time" if hardware.workers > 1 else "")
     )
     table = Table(box=None, pad_edge=False, show_edge=False)
     table.add_column("dataset")

@@ -21,7 +21,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 #: Rows of the attention matrix held at a time. On AMD Zen 4 (1 MiB L2 cache a core, 32 MiB L3) 64 to 256 rows are
-#: equally fast within a tenth at 4096 and 16,384 tokens; 32 and 512 are slower.
+#: equally fast within a tenth at 4096 and 16,384 tokens.
 ROW_BLOCK = 128
 
 

@@ -71,14 +71,23 @@ def _accuracy_block(study: Study, protocol: Protocol, train: tuple[str, ...], te
             "reduction": protocol.report.reduction,
             "ddof": 1,
         },
-        conventions=_accuracy_conventions(protocol, train, test, n),
+        conventions=_accuracy_conventions(protocol, train, test, n, _test_images(runs)),
         columns=columns,
         rows=tuple(rows),
         n=n,
     )
 
 
-def _accuracy_conventions(protocol: Protocol, train: tuple[str, ...], test: str, n: int) -> tuple[str, ...]:
+def _test_images(runs: dict[str, list[Run]]) -> str:
+    """Say on how many images the figures rest."""
+    facts = [run.record.training for of_model in runs.values() for run in of_model]
+    counts = sorted({fact.test_images for fact in facts if fact is not None})
+    return f"Test images: {' or '.join(map(str, counts))}." if counts else "No test images."
+
+
+def _accuracy_conventions(
+    protocol: Protocol, train: tuple[str, ...], test: str, n: int, test_images: str
+) -> tuple[str, ...]:
     spread = {0: "No run has finished.", 1: "Percent, n = 1 repeat, so no std."}.get(
         n, f"Percent, mean ± std over n = {n} repeats (std with ddof = 1)."
     )
@@ -86,6 +95,7 @@ def _accuracy_conventions(protocol: Protocol, train: tuple[str, ...], test: str,
     return (
         spread,
         f"Reduction: {REDUCTIONS[protocol.report.reduction]}.",
+        test_images,
         f"Protocol: {protocol.name}.",
         "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark.",
         *(f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}." for name in standins),

@@ -25,6 +25,7 @@ SMALL = (
     "training.steps=4",
     "training.validate_every=2",
     "training.norm_reestimation_batches=2",
+    "training.mixed_precision=off",
 )
 
 

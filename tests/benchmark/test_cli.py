@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from benchmark import cli, protocol
+from benchmark.study import Hardware
 from tests.benchmark.conftest import SMALL, TINY
 
 ROOT = Path(__file__).parents[2]
@@ -260,6 +261,30 @@ def test_profile_measures_without_training(call: Call) -> None:
     code, _, err = call("profile", "--models", "letnet", "--sizes", "40", "--devices", "cpu")
     assert code == 2
     assert "letnet takes multiples of 16" in err
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_used_without_being_asked_for(call: Call) -> None:
+    arguments = tiny_run()
+    arguments[arguments.index("cpu")] = "auto"
+    code, out, err = call(*arguments)
+    assert code == 0, err
+    assert "runs on cuda:0" in out
+    record = json.loads(Path("results/quick/runs/omc-syn/tinynet/0/record.json").read_text())
+    assert record["environment"]["device"] == "cuda:0"
+    assert Path("results/quick/efficiency/tinynet.32x32.cuda.float32.json").is_file()
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_hidden_gpus_are_not_looked_for(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert cli._hardware("auto", 3) == Hardware("cpu", 3)
+
+
+def test_small_inputs_on_a_cpu_share_the_cores_between_runs() -> None:
+    assert cli._workers(Hardware("cpu", 2), 96) == 2
+    assert cli._workers(Hardware("cpu", 2), 512) == 1
+    assert cli._workers(Hardware("cuda:0", 16), 96) == 1
 
 
 def test_list_names_everything(call: Call) -> None:

@@ -52,7 +52,7 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
         "quick": {
             "repeats": 3, "split.unit": "group", "split.counts": (48, 8, 8), "input.size": 96, "input.tile": 192,
             "training.optimizer": "adam", "training.lr": 2e-3, "training.batch": 4, "training.steps": 60,
-            "training.validate_every": 30, "training.augmentation": "none", "training.mixed_precision": "off",
+            "training.validate_every": 30, "training.augmentation": "none", "training.mixed_precision": "bfloat16",
             "evaluation.border_px": 8, "evaluation.min_area_px": 16, "data.standin_images": 64,
         },
     }.items(),
@@ -193,7 +193,7 @@ CHANGES = {
     "training.weight_decay": 0.5, "training.schedule": "cosine", "training.batch": 2, "training.micro_batch": 1,
     "training.micro_batch_by_dataset": "{omc=1}", "training.epochs": 7, "training.steps": 7,
     "training.validate_every": 7, "training.patience": 7, "training.min_delta": 0.5,
-    "training.augmentation": "flips_turns", "training.mixed_precision": "bfloat16",
+    "training.augmentation": "flips_turns", "training.mixed_precision": "off",
     "training.norm_reestimation_batches": 7, "training.encoder_weights": "imagenet", "loss.bce": 0.7, "loss.dice": 0.7,
     "loss.epsilon": 0.7, "evaluation.batch": 3, "evaluation.threshold": 0.7, "evaluation.border_px": 7,
     "evaluation.min_area_px": 7, "data.hy5syn_target": "via", "data.standin_images": 7,

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark import metrics, registry, run, scoring
+from benchmark import metrics, registry, run, scoring, training
+from benchmark import protocol as protocols
 from benchmark.data.packs import Pack
 from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
@@ -19,7 +20,7 @@ from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.store import WEIGHTS, Store
-from tests.benchmark.conftest import TINY
+from tests.benchmark.conftest import SMALL, TINY
 
 MakeJob = Callable[..., TrainJob]
 
@@ -69,9 +70,10 @@ def test_two_studies_get_the_same_bytes(small: Protocol, make_job: MakeJob) -> N
 
 
 @pytest.mark.parametrize("model", ["esnet", "letnet", "manet"])
-def test_networks_with_dropout_attention_or_pooling_get_the_same_bytes(
-    small: Protocol, make_job: MakeJob, model: str
+def test_networks_with_dropout_attention_or_pooling_get_the_same_bytes_in_bfloat16_too(
+    make_job: MakeJob, model: str
 ) -> None:
+    small = protocols.load("quick", [*SMALL, "training.mixed_precision=bfloat16"])
     entry = registry.models()[model]
     (one, first), (two, second) = (execute(replace(make_job(small, name=name), entry=entry)) for name in ("a", "b"))
     assert one.metrics == two.metrics
@@ -91,7 +93,14 @@ def test_the_stored_weights_give_the_stored_metrics(small: Protocol, make_job: M
     record, folder = execute(job)
     network = job.entry.build()
     network.load_state_dict(load_file(folder / WEIGHTS))
-    rows = evaluate(network, pack, pack.divide(small).test, job.source.target, small, torch.device("cpu"))
+    rows = evaluate(
+        training.place(network, torch.device("cpu")),
+        pack,
+        pack.divide(small).test,
+        job.source.target,
+        small,
+        torch.device("cpu"),
+    )
     assert scoring.summarise(rows) == record.metrics["omc-syn"]
     assert scoring.to_csv(rows) == (folder / "images.omc-syn.csv").read_bytes()
 

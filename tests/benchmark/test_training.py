@@ -162,6 +162,28 @@ def test_repeats_with_the_same_seeds_are_identical(pack: Pack) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
 
 
+def test_norm_statistics_are_those_of_the_network_as_it_is_tested_without_dropout(pack: Pack) -> None:
+    protocol = with_settings("training.norm_reestimation_batches=1")
+    network, source = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm2d(1)), batches(pack, protocol)
+    training.reestimate_norms(network, source, protocol, 0)
+    images = next(source.epoch(0, purpose="norms 0")).images
+    torch.testing.assert_close(network[1].running_mean, images.mean().reshape(1))
+    assert network[1].momentum == 0.1
+    assert not network[0].training
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_computes_in_bfloat16_only_where_asked_for_and_native(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(training.environment, "cpu_has_bfloat16", lambda: native)
+    image = next(batches(pack, with_settings()).epoch(0)).images
+    with training.autocast(CPU, with_settings("training.mixed_precision=bfloat16")):
+        assert tiny()(image).dtype == expected
+    with training.autocast(CPU, with_settings("training.mixed_precision=off")):
+        assert tiny()(image).dtype == torch.float32
+
+
 @pytest.mark.gpu
 def test_mixed_precision_trains_on_a_gpu(pack: Pack) -> None:
     protocol = with_settings("training.mixed_precision=bfloat16")

@@ -365,8 +365,8 @@ def _smooth(rng: Generator, rows: int, columns: int, scale: int) -> NDArray[np.f
 
 def _blocks(rng: Generator, height: int, width: int, *, vias_everywhere: bool) -> Layout:
     """Cut the canvas into boxes with bus channels between them and fill each with one material."""
-    pitch = float(rng.uniform(17, 26))
-    layout = Layout((height, width), corner_px=float(rng.uniform(2, 3.5)))
+    pitch = float(rng.uniform(28, 42))
+    layout = Layout((height, width), corner_px=float(rng.uniform(2, 5)))
     wiring = Wiring(
         pitch=pitch, width=float(rng.uniform(0.46, 0.58)) * pitch, width_sd=0.03 * pitch, length=5 * pitch,
         length_sigma=1.1, gap=1.5, fill=0.9, unevenness=0.35, jog=0.4, branch=0.15, via_pair=0, via_single=0.35,
@@ -382,7 +382,7 @@ def _blocks(rng: Generator, height: int, width: int, *, vias_everywhere: bool) -
             counts[material.__name__.strip("_")] += 1
         material(layout, rng, box, wiring)
     layout.lower = _lower_layer(rng, height, width, wiring, vertical=bool(rng.random() < 0.5))
-    layout.decoration = _decoration(rng, height, width, pitch)
+    layout.decoration = _decoration(rng, height, width)
     layout.facts = {"pitch_px": pitch, **{f"blocks_{name}": float(count) for name, count in counts.items()}}
     return layout
 
@@ -516,15 +516,19 @@ def _dummy_fill(layout: Layout, rng: Generator, box: Box, wiring: Wiring) -> Non
             layout.bars.append(Bar(layout.new_net(), (x, y), (x, y), side, side / 2))
 
 
-def _decoration(rng: Generator, height: int, width: int, pitch: float) -> list[Bar]:
-    """Isolated shapes at any angle, three in 200x200 px: diffusion, markers and remains below the tracks."""
+def _decoration(rng: Generator, height: int, width: int) -> list[Bar]:
+    """Isolated shapes at any angle, in clumps: diffusion, markers and remains below the tracks.
+
+    There is a clump in 240x240 px, so that a frame always has some and a small window often has none.
+    """
     shapes = []
-    for _ in range(round(0.75e-4 * height * width)):
-        x, y = float(rng.uniform(0, width)), float(rng.uniform(0, height))
-        angle, length = float(rng.uniform(0, np.pi)), float(rng.uniform(0, 4)) * pitch
-        broad = float(rng.uniform(0.6, 1.8)) * pitch
-        end = (x + length * np.cos(angle), y + length * np.sin(angle))
-        shapes.append(Bar(1, (x, y), end, broad, broad / 2))
+    for _ in range(max(1, round(height * width / 240**2))):
+        centre = rng.uniform(0, width), rng.uniform(0, height)
+        for _ in range(int(rng.integers(4, 10))):
+            x, y = (float(at + rng.normal(0, 45)) for at in centre)
+            angle, length, broad = float(rng.uniform(0, np.pi)), float(rng.uniform(0, 90)), float(rng.uniform(14, 40))
+            end = (x + length * np.cos(angle), y + length * np.sin(angle))
+            shapes.append(Bar(1, (x, y), end, broad, broad / 2))
     return shapes
 
 

@@ -39,7 +39,7 @@ class OpticalStyle:
     via: tuple[float, float]
 
 
-OMC = OpticalStyle(substrate=(0.29, 0.32), contrast=(0.25, 0.29), via=(0.15, 0.45))
+OMC = OpticalStyle(substrate=(0.29, 0.32), contrast=(0.28, 0.32), via=(0.15, 0.45))
 
 # Colours are chosen as display values and turned into light with the usual display gamma.
 DISPLAY_GAMMA = 2.2
@@ -112,7 +112,7 @@ def rims(scene: Scene, rng: Generator) -> Strengths:
 
 def film(scene: Scene, rng: Generator) -> Strengths:
     """Interference in the oxide: its thickness, and with it the hue, drifts by 5-20 % over the field."""
-    thickness, change, depth = rng.uniform(300, 900), rng.uniform(0.05, 0.20), rng.uniform(0.03, 0.10)
+    thickness, change, depth = rng.uniform(300, 900), rng.uniform(0.05, 0.20), rng.uniform(0.01, 0.05)
     height, width = scene.track.shape
     nm = np.float32(thickness) * (1 + np.float32(change / 2) * np.clip(smooth_field(rng, height, width, 120), -2, 2))
     for channel, ratio in enumerate(WAVELENGTH_RATIO):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -232,6 +233,8 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path) -> 
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # A shell that starts this suite in the background hands down an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         finished = tmp_path / "results/quick/runs/omc-syn/tinynet/0/record.json"
         deadline = time.monotonic() + 120
@@ -240,7 +243,11 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path) -> 
         time.sleep(1)  # the second run has begun
         os.killpg(process.pid, signal.SIGINT)
         # Ends only when every process that holds the pipe has ended: no worker is left behind.
-        out, _ = process.communicate(timeout=60)
+        try:
+            out, _ = process.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, out
     assert "the same command goes on from here" in out
     assert "Traceback" not in out

@@ -25,7 +25,7 @@ from benchmark.store import Store, run_key
 ASSUMED_MACS_PER_S = {"cpu": 2e10, "cuda": 3e12}
 # A backward costs about two forwards: one for the inputs' gradients, one for the weights'.
 TRAINING_FACTOR = 3
-UNKNOWN_GMACS = 20.0  # assumed for a user's own network
+UNKNOWN_GMACS = 20.0  # assumed at 512x512 for a user's own network
 THROUGHPUT_S = 1.0  # for all batch sizes together; `profile` takes its time
 EFFICIENCY_S = 6.0  # per network and size: mostly the three seconds of the latency protocol
 
@@ -290,7 +290,7 @@ class Study:
             if per_image is None:
                 measured = False
                 size = self.protocol.input.size_for(job.source.name)
-                macs = 1e9 * (job.entry.gmacs(size, size) or UNKNOWN_GMACS)
+                macs = 1e9 * (job.entry.gmacs(size, size) or UNKNOWN_GMACS * (size / 512) ** 2)
                 per_image = TRAINING_FACTOR * macs / ASSUMED_MACS_PER_S[self.hardware.kind]
             seconds += per_image * self._images(job.source) / self.hardware.workers
         return seconds, measured

@@ -20,7 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import BNPReLU, ConvBNPReLU, DownsampleConcat, Upsampler, check_input, resize_to
+from models.blocks import (
+    BNPReLU,
+    ConvBNPReLU,
+    DownsampleConcat,
+    Upsampler,
+    check_input,
+    depthwise_pair,
+    resize_to,
+)
 
 # Twelve bottlenecks at 1/8 and again at 1/16.
 DILATIONS = (1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32)
@@ -65,17 +73,9 @@ class LDB(nn.Module):
             ConvBNPReLU(half, half, (3, 1)),
             ConvBNPReLU(half, half, (1, 3)),
         )
-        self.local = self._branch(half, 1)
-        self.dilated = self._branch(half, dilation)
+        self.local = nn.Sequential(*depthwise_pair(half, 1), EfficientChannelAttention())
+        self.dilated = nn.Sequential(*depthwise_pair(half, dilation), EfficientChannelAttention())
         self.expand = nn.Sequential(BNPReLU(half), nn.Conv2d(half, channels, 1, bias=False))
-
-    @staticmethod
-    def _branch(channels: int, dilation: int) -> nn.Sequential:
-        return nn.Sequential(
-            ConvBNPReLU(channels, channels, (3, 1), dilation=(dilation, 1), groups=channels),
-            ConvBNPReLU(channels, channels, (1, 3), dilation=(1, dilation), groups=channels),
-            EfficientChannelAttention(),
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, channels, H, W)`` to the same shape."""

@@ -72,6 +72,14 @@ def same_padding(kernel_size: Size, dilation: Size = 1) -> tuple[int, int]:
     return spread[0] * (kernel[0] - 1) // 2, spread[1] * (kernel[1] - 1) // 2
 
 
+def depthwise_pair(channels: int, dilation: int) -> tuple[ConvBNPReLU, ConvBNPReLU]:
+    """Return a depthwise 3x3 convolution in two halves, 3x1 and 1x3, each dilated along its long axis."""
+    return (
+        ConvBNPReLU(channels, channels, (3, 1), dilation=(dilation, 1), groups=channels),
+        ConvBNPReLU(channels, channels, (1, 3), dilation=(1, dilation), groups=channels),
+    )
+
+
 class DownsampleConcat(nn.Module):
     """Halve a map by a 3x3 convolution of stride 2 beside a 2x2 max pooling, concatenated (ENet's initial block).
 

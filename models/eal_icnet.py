@@ -17,7 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import PositionAttention, TokenStatisticsAttention
-from models.blocks import BNPReLU, ConvBNPReLU, DownsampleConcat, check_input, image_pyramid, resize_to
+from models.blocks import (
+    BNPReLU,
+    ConvBNPReLU,
+    DownsampleConcat,
+    check_input,
+    depthwise_pair,
+    image_pyramid,
+    resize_to,
+)
 
 
 class DAB(nn.Module):
@@ -32,16 +40,9 @@ class DAB(nn.Module):
         super().__init__()
         half = channels // 2
         self.bottleneck = nn.Sequential(BNPReLU(channels), ConvBNPReLU(channels, half, 3))
-        self.local = self._branch(half, 1)
-        self.dilated = self._branch(half, dilation)
+        self.local = nn.Sequential(*depthwise_pair(half, 1))
+        self.dilated = nn.Sequential(*depthwise_pair(half, dilation))
         self.expand = nn.Sequential(BNPReLU(half), nn.Conv2d(half, channels, 1, bias=False))
-
-    @staticmethod
-    def _branch(channels: int, dilation: int) -> nn.Sequential:
-        return nn.Sequential(
-            ConvBNPReLU(channels, channels, (3, 1), dilation=(dilation, 1), groups=channels),
-            ConvBNPReLU(channels, channels, (1, 3), dilation=(1, dilation), groups=channels),
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, channels, H, W)`` to the same shape."""

@@ -222,7 +222,11 @@ def _x_title(axis: Axis, measured: Sequence[Measurement]) -> str:
 def _footnote(block: Block, points: Sequence[_Point], missing: Sequence[str]) -> str:
     own = [f"{point.row.label}: n = {point.cell.n}" for point in points if point.cell.n != block.n]
     spread = f"Mean ± std over n = {block.n} repeats (ddof = 1)" if block.n > 1 else "n = 1 repeat, so no error bars"
-    sentences = [f"{spread}{'; ' * bool(own)}{', '.join(own)}", f"Protocol: {block.facts['protocol']}"]
+    sentences = [
+        f"{spread}{'; ' * bool(own)}{', '.join(own)}",
+        f"{block.facts['test_images']} test images",
+        f"Protocol: {block.facts['protocol']}",
+    ]
     if missing:
         sentences.append(f"Not measured: {', '.join(missing)}")
     return ". ".join(sentences) + "."

@@ -60,7 +60,7 @@ def _accuracy_block(study: Study, protocol: Protocol, train: tuple[str, ...], te
         )
         for method in sorted(methods, key=lambda method: _place(method, REFERENCES))
     ]
-    trained = "+".join(train)
+    trained, tested = "+".join(train), _test_images(runs)
     return Block(
         key=test if train == (test,) else f"{trained}-on-{test}",
         title=f"Accuracy on {test}" + ("" if train == (test,) else f" after training on {trained}"),
@@ -70,8 +70,9 @@ def _accuracy_block(study: Study, protocol: Protocol, train: tuple[str, ...], te
             "protocol": protocol.name,
             "reduction": protocol.report.reduction,
             "ddof": 1,
+            "test_images": tested,
         },
-        conventions=_accuracy_conventions(protocol, train, test, n, _test_images(runs)),
+        conventions=_accuracy_conventions(protocol, train, test, n, tested),
         columns=columns,
         rows=tuple(rows),
         n=n,
@@ -79,10 +80,10 @@ def _accuracy_block(study: Study, protocol: Protocol, train: tuple[str, ...], te
 
 
 def _test_images(runs: dict[str, list[Run]]) -> str:
-    """Say on how many images the figures rest."""
+    """Say on how many images the figures rest: a number, several numbers joined by "or", or "no"."""
     facts = [run.record.training for of_model in runs.values() for run in of_model]
     counts = sorted({fact.test_images for fact in facts if fact is not None})
-    return f"Test images: {' or '.join(map(str, counts))}." if counts else "No test images."
+    return " or ".join(map(str, counts)) or "no"
 
 
 def _accuracy_conventions(
@@ -95,7 +96,7 @@ def _accuracy_conventions(
     return (
         spread,
         f"Reduction: {REDUCTIONS[protocol.report.reduction]}.",
-        test_images,
+        f"Test images: {test_images}.",
         f"Protocol: {protocol.name}.",
         "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark.",
         *(f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}." for name in standins),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class Scene:
         track: ``(H, W)`` float32 in [0, 1], how far a pixel is covered as the microscope sees it, roughness included.
         style: what differs between the data sets of one appearance.
         contrast: tracks above background, gray levels (SEM).
+        oxide: linear RGB light of bare oxide (optical).
+        metal: linear RGB light of a plain track (optical).
         gamma: exponent of the camera's response (optical); 2.2 is that of displays.
     """
 
@@ -38,6 +40,8 @@ class Scene:
     track: Float
     style: Any  # SemStyle or OpticalStyle: each appearance reads its own
     contrast: float = 0.0
+    oxide: Float = field(default_factory=lambda: np.zeros(3, np.float32))
+    metal: Float = field(default_factory=lambda: np.ones(3, np.float32))
     gamma: float = 2.2
 
 
@@ -46,7 +50,7 @@ Effect = Callable[[Scene, Generator], Strengths]
 
 
 # The stages that are no switch: painting background, tracks and vias, and turning light into gray levels.
-FIXED = frozenset({"levels", "encode"})
+FIXED = frozenset({"levels", "vias", "encode"})
 
 
 def render(
@@ -126,13 +130,6 @@ def shift_rows(image: Float, dx: Float) -> Float:
     return moved
 
 
-def jpeg(image: Float, quality: int) -> Float:
-    """Encode and decode gray levels as JPEG."""
-    with io.BytesIO() as buffer:
-        Image.fromarray(to_uint8(image)).save(buffer, "jpeg", quality=quality)
-        return np.asarray(Image.open(buffer), np.float32)
-
-
 def add_spot(image: Float, centre: tuple[float, float], profile: Callable[[Float], Float], reach: float) -> None:
     """Add ``profile(distance in px)`` to the pixels within ``reach`` of (x, y); ``(H, W)`` or ``(H, W, C)``."""
     height, width = image.shape[:2]
@@ -173,3 +170,12 @@ def seams(scene: Scene, rng: Generator, low: float, high: float) -> Strengths:
     scene.image[:, int(column * width) :] *= np.float32(1 + sign[0] * gain)
     scene.image[int(row * height) :] *= np.float32(1 + sign[1] * gain)
     return {"gain": float(gain)}
+
+
+def jpeg(scene: Scene, rng: Generator, worst: int) -> Strengths:
+    """JPEG artefacts, quality from the worst to 95."""
+    quality = int(rng.integers(worst, 96))
+    with io.BytesIO() as buffer:
+        Image.fromarray(to_uint8(scene.image)).save(buffer, "jpeg", quality=quality)
+        scene.image = np.asarray(Image.open(buffer), np.float32)
+    return {"quality": float(quality)}

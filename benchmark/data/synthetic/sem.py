@@ -245,13 +245,6 @@ def read(scene: Scene, rng: Generator) -> Strengths:
     return {"sigma_gray": float(sigma), "row_share": float(row_share)}
 
 
-def compression(scene: Scene, rng: Generator) -> Strengths:
-    """JPEG artefacts, quality 70-95."""
-    quality = int(rng.integers(70, 96))
-    scene.image = jpeg(scene.image, quality)
-    return {"quality": float(quality)}
-
-
 # In the order of application: sample, beam, scan, stitching, detector, file.
 EFFECTS: Mapping[str, Effect] = MappingProxyType(
     {
@@ -271,6 +264,6 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
         "seams": partial(seams, low=0.01, high=0.05),
         "shot": shot,
         "read": read,
-        "jpeg": compression,
+        "jpeg": partial(jpeg, worst=70),
     }
 )

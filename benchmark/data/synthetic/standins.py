@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.data.synthetic import layout, optical, sem
+from benchmark.data.synthetic import blocks, optical, routing, sem
 from benchmark.data.synthetic.effects import FIXED, Effect, render
+from benchmark.data.synthetic.layout import Layout
 from benchmark.data.synthetic.raster import Placement, Raster, rasterise
 from benchmark.errors import UserError, did_you_mean
 
 # Raised by hand whenever the same seed gives other bytes than before.
-VERSION = 1
+VERSION = 2
 
 # Layout beyond each side of the window, so that nets are cut by the window's border and not planned around it.
 MARGIN_PX = 160
@@ -58,7 +59,7 @@ class StandIn:
         max_turn_deg: how far the sample may lie askew.
     """
 
-    layout: Callable[[np.random.Generator, int, int], layout.Layout]
+    layout: Callable[[np.random.Generator, int, int], Layout]
     effects: Mapping[str, Effect]
     style: object
     channels: int
@@ -76,10 +77,10 @@ class StandIn:
 STANDINS: Mapping[str, StandIn] = MappingProxyType(
     {
         # A frame of HY5SYN; the loader cuts it into 1024x1024 crops.
-        "hy5syn": StandIn(layout.hy5syn, sem.EFFECTS, sem.HY5SYN, 1, 3536, 4096, 40, "metal", 0.3),
-        "miic": StandIn(layout.miic, sem.EFFECTS, sem.MIIC, 1, 512, 512, 400, "track", 0.5),
-        "omc": StandIn(layout.omc, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "track", 1.5),
-        "omv": StandIn(layout.omv, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "via", 1.5),
+        "hy5syn": StandIn(routing.hy5syn, sem.EFFECTS, sem.HY5SYN, 1, 3536, 4096, 40, "metal", 0.3),
+        "miic": StandIn(routing.miic, sem.EFFECTS, sem.MIIC, 1, 512, 512, 400, "track", 0.5),
+        "omc": StandIn(blocks.omc, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "track", 1.5),
+        "omv": StandIn(blocks.omv, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "via", 1.5),
     }
 )
 

@@ -16,7 +16,6 @@ from skimage.measure import label
 from benchmark.data.statistics import layout_statistics
 from benchmark.data.synthetic import STANDINS, VERSION, Sample, generate, write
 from benchmark.data.synthetic.effects import FIXED
-from benchmark.data.synthetic.layout import FAMILIES
 from benchmark.data.synthetic.raster import Placement, rasterise
 from benchmark.errors import UserError
 
@@ -67,7 +66,7 @@ def test_no_two_nets_touch(dataset: str) -> None:
     for index in range(100):
         rng = np.random.default_rng([7, index])
         angle = float(rng.uniform(-0.03, 0.03))
-        raster = rasterise(FAMILIES[dataset](rng, 384, 384), Placement(64, 64, angle), 256, 256)
+        raster = rasterise(STANDINS[dataset].layout(rng, 384, 384), Placement(64, 64, angle), 256, 256)
         assert label(raster.track, connectivity=2).max() == raster.nets.max(), f"layout {index} has a short"
         assert len(np.unique(raster.nets)) == raster.nets.max() + (not raster.track.all())
 
@@ -76,7 +75,7 @@ def test_no_two_nets_touch(dataset: str) -> None:
 def test_nets_keep_five_pixels_apart(dataset: str) -> None:
     for index in range(40):
         rng = np.random.default_rng([8, index])
-        layout = FAMILIES[dataset](rng, 320, 320)
+        layout = STANDINS[dataset].layout(rng, 320, 320)
         nets = rasterise(layout, Placement(0, 0, 0.01), 320, 320).nets
         # Two nets with fewer than five free pixels between them share a window of six pixels.
         highest = ndimage.maximum_filter(nets, 6)
@@ -161,7 +160,7 @@ def test_hy5syn_matches_the_real_labels() -> None:
     }  # fmt: skip
     rows = []
     for index in range(6):
-        drawn = FAMILIES["hy5syn"](np.random.default_rng([3, index]), 2448, 2448)
+        drawn = STANDINS["hy5syn"].layout(np.random.default_rng([3, index]), 2448, 2448)
         raster = rasterise(drawn, Placement(200, 200, 0.0), 2048, 2048)
         rows.append(astuple(layout_statistics(raster.track, raster.via)))
     names = layout_statistics(raster.track).__dataclass_fields__

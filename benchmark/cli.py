@@ -10,8 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark import __version__
+from benchmark import __version__, cli_data
 from benchmark.errors import UserError
+from benchmark.flags import (
+    DATA_ROOT,
+    Cache,
+    DataRoot,
+    Datasets,
+    Device,
+    Models,
+    Overrides,
+    ProtocolName,
+    Repeats,
+    Results,
+    StudyName,
+    check_data_root,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,10 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Make and look at datasets.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data")
+app.add_typer(cli_data.app, name="data")
 
-DATA_ROOT = Path("data")
 SMALL_INPUT = 128  # pixels; above it one run with all threads is about as fast
 WORKER_BYTES = 3 << 30  # the largest network's training on small inputs takes half of this
 PROFILE_THROUGHPUT_S = 5.0  # for all batch sizes together
@@ -51,25 +63,6 @@ class Topic(StrEnum):
     datasets = "datasets"
     protocols = "protocols"
     metrics = "metrics"
-
-
-Models = Annotated[
-    str, typer.Option(help="Comma list of names, groups (all, lightweight, ic), wildcards, or path/to/file.py:Class.")
-]
-Datasets = Annotated[
-    str, typer.Option(help="Comma list of omc, miic, hy5syn, omv, NAME-syn for a stand-in, or folders of --data-root.")
-]
-ProtocolName = Annotated[str, typer.Option(help="paper, strict, quick, or a TOML file.")]
-Repeats = Annotated[int | None, typer.Option(help="Random repeats per model and dataset; default: the protocol's.")]
-StudyName = Annotated[str | None, typer.Option(help="Name of the study; default: the protocol's name.")]
-Results = Annotated[Path, typer.Option(help="Folder of studies.")]
-DataRoot = Annotated[Path, typer.Option(help="Folder of datasets, one folder each; may be read-only.")]
-Cache = Annotated[Path | None, typer.Option(help="Folder for decoded datasets; default: DATA_ROOT/.cache.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change one setting of the protocol; repeatable."),
-]
 
 
 @app.command()
@@ -155,15 +148,15 @@ def _study(
     real_only: bool,
 ) -> Study:
     from benchmark import registry
-    from benchmark.data.datasets import resolve
+    from benchmark.data import specs
+    from benchmark.data.datasets import choose, resolve
     from benchmark.data.folders import HashCache
     from benchmark.study import Study
 
-    if data_root != DATA_ROOT and not data_root.is_dir():
-        # Without this, a mistyped path would quietly train on stand-ins.
-        raise UserError(f"--data-root {data_root}: no such folder; create it or correct the path")
+    check_data_root(data_root)
     cache = cache or data_root / ".cache"
     entries = registry.select(models)
+    protocol = specs.fit(protocol, list(choose(datasets, data_root).values()))
     sources = resolve(datasets, data_root, protocol, HashCache(cache / "hashes.json"), real_only=real_only)
     largest = max(protocol.input.size_for(source.name) for source in sources)
     hardware = replace(hardware, workers=workers or _workers(hardware, largest))
@@ -299,24 +292,14 @@ def list_(
     _console().print(listing.table(topic.value, verbose=verbose))
 
 
-@data_app.command()
-def synthesize(
-    dataset: Annotated[str, typer.Option(help="omc, miic, hy5syn or omv.")],
-    count: Annotated[int, typer.Option(min=1, help="Images (frames for hy5syn).")] = 64,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    off: Annotated[str, typer.Option(help="Comma list of effects to leave out.")] = "",
-    height: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's.")] = None,
-    width: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's.")] = None,
-    data_root: DataRoot = DATA_ROOT,
-    out: Annotated[Path | None, typer.Option(help="Target folder; default: DATA_ROOT/<dataset>-syn.")] = None,
+@app.command()
+def explain(
+    metric: Annotated[str, typer.Argument(help="Name of a metric, such as aji; `list metrics` has all.")],
 ) -> None:
-    """Write a synthetic stand-in as files: image/, label/ and a manifest of every sampled effect."""
-    from benchmark.data import synthetic
+    """Say what a metric means: its formula, its conventions and how it is taken over images."""
+    from benchmark import listing
 
-    target = out or data_root / f"{dataset}-syn"
-    switched_off = frozenset(name.strip() for name in off.split(",") if name.strip())
-    synthetic.write(dataset, target, count=count, seed=seed, height=height, width=width, off=switched_off)
-    typer.echo(f"{target}: {count} images")
+    typer.echo(listing.explain(metric))
 
 
 @app.callback(invoke_without_command=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import nn
 
 from benchmark.data.batches import evaluation_batches
-from benchmark.data.datasets import Target
 from benchmark.data.packs import Pack
+from benchmark.data.specs import Target
+from benchmark.data.splits import Tile
 from benchmark.protocol import Protocol
-from benchmark.scoring import Row, count
+from benchmark.scoring import Row, count, tested_side
 from benchmark.training import autocast
 
 
@@ -27,24 +28,24 @@ def evaluate(
         pack: the dataset.
         indices: the images, scored in this order.
         target: decides between net and via counts.
-        protocol: input size, threshold, border, minimum area.
+        protocol: window, threshold, border, minimum area.
         device: where the network is.
 
     Returns:
         One row per image: ``image``, ``group``, then the integer terms of every metric.
     """
     network.eval()
-    size = protocol.input.size_for(pack.dataset)
-    rows = []
+    side = tested_side(pack, protocol)
+    rows: list[tuple[Tile, Future[dict[str, int]]]] = []
     with ThreadPoolExecutor(1) as scorer:
-        position = 0
-        for batch in evaluation_batches(pack, indices, size, protocol.evaluation.batch, device):
+        for batch in evaluation_batches(pack, indices, side, protocol.evaluation.batch, device):
             with autocast(device, protocol):
                 logits = network(batch.images)
             predicted = (logits.float().sigmoid() >= protocol.evaluation.threshold)[:, 0].cpu().numpy()
-            truth = (batch.masks > 0)[:, 0].cpu().numpy()
-            for prediction, label in zip(predicted, truth, strict=True):
-                tile = pack.tiles[indices[position]]
-                rows.append((tile, scorer.submit(count, label, prediction, target, protocol.evaluation)))
-                position += 1
+            for prediction in predicted:
+                index = indices[len(rows)]
+                _, masks = pack.centre([index], side)
+                rows.append(
+                    (pack.tiles[index], scorer.submit(count, masks[0], prediction, target, protocol.evaluation))
+                )
         return [{"image": tile.name, "group": tile.group, **counts.result()} for tile, counts in rows]

@@ -114,7 +114,8 @@ class EfficiencyJob:
             threads=self.threads,
             settings=settings.model_copy(update={"throughput_seconds": self.throughput_s}),
         )
-        write_atomically(Store(self.study).efficiency_file(self.entry.name, self.size, self.device), record.to_json())
+        file = Store(self.study).efficiency_file(self.entry.name, self.size, self.device, channels=self.channels)
+        write_atomically(file, record.to_json())
 
 
 Job = TrainJob | EfficiencyJob

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from benchmark.protocol import Loss
 
 
-def segmentation_loss(logits: Tensor, mask: Tensor, settings: Loss) -> Tensor:
+def segmentation_loss(logits: Tensor, mask: Tensor, settings: Loss, counted: Tensor | None = None) -> Tensor:
     """Return ``bce * BCE + dice * (1 - Dice)``, a scalar in float32.
 
     ``Dice = (2 * sum(p * g) + eps) / (sum(p) + sum(g) + eps)`` with p = sigmoid(logits), summed over the whole batch
@@ -18,10 +18,17 @@ def segmentation_loss(logits: Tensor, mask: Tensor, settings: Loss) -> Tensor:
         logits: ``(N, 1, H, W)``, any floating type.
         mask: the same shape, 0 or 1.
         settings: weights and epsilon.
+        counted: the same shape, 0 on pixels that count nowhere, else 1: means and sums run over the others. A batch
+            with nothing to count has the loss 0 in its cross-entropy.
     """
     logits, mask = logits.float(), mask.float()
-    bce = F.binary_cross_entropy_with_logits(logits, mask)
     probability = logits.sigmoid()
+    if counted is None:
+        bce = F.binary_cross_entropy_with_logits(logits, mask)
+    else:
+        total = F.binary_cross_entropy_with_logits(logits, mask, weight=counted, reduction="sum")
+        bce = total / counted.sum().clamp(min=1)
+        probability, mask = probability * counted, mask * counted
     overlap = (probability * mask).sum()
     dice = (2 * overlap + settings.epsilon) / (probability.sum() + mask.sum() + settings.epsilon)
     return settings.bce * bce + settings.dice * (1 - dice)

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from benchmark.errors import UserError, did_you_mean
 
-PRESETS = ("paper", "strict", "quick")
+PRESETS = ("paper", "strict", "quick", "standins")
 
 Number = TypeVar("Number", bound=int)
 
@@ -46,7 +46,12 @@ class Settings(BaseModel):
 class Split(Settings):
     """How a dataset's images are divided; a dataset that ships train/val/test folders keeps its own division."""
 
-    unit: Literal["image", "group"] = Field(description="what is drawn: single images, or all images of a source frame")
+    unit: Literal["image", "group", "block"] = Field(
+        description="what is drawn: single images, all images of a source frame, or stripes of each frame with gaps"
+    )
+    near_duplicates: Literal["apart", "together"] = Field(
+        "apart", description="together: images that look alike never end on both sides of the split"
+    )
     validation: Share = Field(0.1, description="share of the units for validation")
     test: Share = Field(0.1, description="share of the units for the test")
     counts: Annotated[tuple[int, int, int], Field(strict=False)] | None = Field(  # TOML has lists only
@@ -69,14 +74,23 @@ class Input(Settings):
 
     size: Side = Field(512, description="height and width of a network's input, pixels")
     size_by_dataset: ByDataset[Side] = Field({}, description="exceptions to `size`, by dataset")
+    own_sizes: bool = Field(True, description="whether the size that a dataset is registered with replaces `size`")
     tile: Side | None = Field(
         None, description="side of the tiles that packs hold; larger than the input, each step takes a random crop"
     )
+    partial_tiles: bool = Field(
+        False, description="keep what is left at the right and below, moved inwards to full size"
+    )
     channels: Literal[1, 3] = Field(1, description="1: gray (RGB by luma); 3: RGB")
+    channels_by_dataset: ByDataset[Literal[1, 3]] = Field({}, description="exceptions to `channels`, by dataset")
 
     def size_for(self, dataset: str) -> int:
         """Return the input's side for a dataset; a stand-in follows the dataset it stands in for."""
         return self.size_by_dataset.get(dataset.removesuffix("-syn"), self.size)
+
+    def channels_for(self, dataset: str) -> Literal[1, 3]:
+        """Return the number of the input's channels for a dataset."""
+        return self.channels_by_dataset.get(dataset.removesuffix("-syn"), self.channels)
 
     def tile_for(self, dataset: str) -> int:
         """Return the side of the tiles that a dataset's images are cut into."""
@@ -133,6 +147,9 @@ class Evaluation(Settings):
     """How test predictions become counts."""
 
     batch: int = Field(1, ge=1)
+    window: Literal["input", "tile"] = Field(
+        "input", description="what the test predicts: the centred window of the input's size, or the whole tile"
+    )
     threshold: float = Field(0.5, gt=0, lt=1, description="of the foreground's probability")
     border_px: int = Field(35, ge=0, description="band in which the electrical metrics forgive")
     min_area_px: int = Field(35, ge=1, description="smaller predicted components are not conductors")
@@ -174,6 +191,15 @@ class Protocol(Settings):
     evaluation: Evaluation = Evaluation()
     data: Data = Data()
     report: Report = Report()
+
+    @model_validator(mode="after")
+    def _gaps_stay_whole(self) -> Self:
+        if self.split.unit == "block" and self.input.partial_tiles:
+            raise ValueError(
+                "split.unit = block needs whole tiles, or the gap between its parts would shrink; "
+                "leave input.partial_tiles at false"
+            )
+        return self
 
     def digest(self) -> str:
         """Return a hash of every setting that can change a run's numbers."""

@@ -77,7 +77,7 @@ def build(entry: ModelEntry, protocol: Protocol, dataset: str, repeat: int) -> n
     torch.manual_seed(seeds.derive(protocol.seed, "init", dataset, repeat))
     encoder: dict[str, Any] = {"encoder_weights": "imagenet"} if protocol.training.encoder_weights else {}
     try:
-        return entry.build(in_channels=protocol.input.channels, **encoder)
+        return entry.build(in_channels=protocol.input.channels_for(dataset), **encoder)
     except TypeError as error:
         if encoder and "encoder_weights" in str(error):
             raise UserError(

@@ -9,29 +9,43 @@ from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.cluster.vq import kmeans2
 from skimage.filters import threshold_otsu
 
 from benchmark import metrics
-from benchmark.data.datasets import Target
 from benchmark.data.images import UInt8Array, to_channels
-from benchmark.data.packs import Pack
+from benchmark.data.packs import IGNORED, Pack
+from benchmark.data.specs import Target
 from benchmark.protocol import Evaluation, Protocol
 
 Row = Mapping[str, str | int]
 
+# k-means sees a pixel's gray value and that of its surroundings, blurred by this much: a third of a narrow track.
+KMEANS_BLUR_PX = 3.0
+# Two clusters of gray values stand still after about ten rounds.
+KMEANS_ROUNDS = 20
 
-def count(
-    truth: NDArray[np.bool_], prediction: NDArray[np.bool_], target: Target, settings: Evaluation
-) -> dict[str, int]:
-    """Return the integer terms of one image; via targets have via counts in place of opens and shorts."""
+
+def count(mask: UInt8Array, prediction: NDArray[np.bool_], target: Target, settings: Evaluation) -> dict[str, int]:
+    """Return the integer terms of one image; via targets have via counts in place of opens and shorts.
+
+    Args:
+        mask: ``(H, W)`` as in a pack: 0 background, 1 foreground, :data:`~benchmark.data.packs.IGNORED`.
+        prediction: ``(H, W)``.
+        target: what is foreground.
+        settings: border and least area of the electrical counts.
+    """
+    truth, ignore = mask == 1, mask == IGNORED
     counts = metrics.count_image(
         truth,
         prediction,
+        ignore=ignore,
         border_px=settings.border_px,
         min_area_px=settings.min_area_px,
         electrical=target != "via",
     )
-    return counts | metrics.via_counts_from_masks(truth, prediction) if target == "via" else counts
+    return counts | metrics.via_counts_from_masks(truth, prediction, ignore=ignore) if target == "via" else counts
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, NDArray[np.int64]]:
@@ -67,20 +81,46 @@ def otsu(image: UInt8Array) -> NDArray[np.bool_]:
     return gray > float(threshold_otsu(gray)) if gray.min() < gray.max() else np.zeros(gray.shape, dtype=bool)
 
 
+def kmeans(image: UInt8Array) -> NDArray[np.bool_]:
+    """Call the brighter of two clusters of pixels foreground (k-means, Lloyd, IEEE T-IT 1982).
+
+    A pixel's features are its gray value and the blurred one: on gray values alone, two clusters are Otsu's threshold.
+    The clusters start at the darkest and the brightest place, so that no chance is involved.
+    """
+    gray = to_channels(image, 1)[..., 0].astype(np.float32)
+    blurred = ndimage.gaussian_filter(gray, KMEANS_BLUR_PX)
+    if blurred.min() == blurred.max():
+        return np.zeros(gray.shape, dtype=bool)
+    features = np.stack([gray.ravel(), blurred.ravel()], axis=1)
+    start = features[[blurred.argmin(), blurred.argmax()]]
+    centres, nearest = kmeans2(features, start, iter=KMEANS_ROUNDS, minit="matrix")
+    brighter: NDArray[np.bool_] = (nearest == centres[:, 1].argmax()).reshape(gray.shape)
+    return brighter
+
+
 def background(image: UInt8Array) -> NDArray[np.bool_]:
     """Call nothing foreground: what a method must beat to have learned anything."""
     return np.zeros(image.shape[:2], dtype=bool)
 
 
-REFERENCES: Mapping[str, Callable[[UInt8Array], NDArray[np.bool_]]] = {"otsu": otsu, "background": background}
+REFERENCES: Mapping[str, Callable[[UInt8Array], NDArray[np.bool_]]] = {
+    "otsu": otsu,
+    "kmeans": kmeans,
+    "background": background,
+}
+
+
+def tested_side(pack: Pack, protocol: Protocol) -> int:
+    """Return the side of the windows that are tested, pixels: the network's input, or the pack's whole tiles."""
+    return pack.images.shape[1] if protocol.evaluation.window == "tile" else protocol.input.size_for(pack.dataset)
 
 
 def score_reference(name: str, pack: Pack, indices: Sequence[int], target: Target, protocol: Protocol) -> list[Row]:
     """Score a method without training on the windows that the networks are tested on."""
     rows: list[Row] = []
     for index in indices:
-        images, masks = pack.centre([index], protocol.input.size_for(pack.dataset))
+        images, masks = pack.centre([index], tested_side(pack, protocol))
         tile = pack.tiles[index]
-        counts = count(masks[0] > 0, REFERENCES[name](images[0]), target, protocol.evaluation)
+        counts = count(masks[0], REFERENCES[name](images[0]), target, protocol.evaluation)
         rows.append({"image": tile.name, "group": tile.group, **counts})
     return rows

@@ -42,9 +42,14 @@ class Store:
         """Return the folder of a run."""
         return self.folder / "runs" / "+".join(train) / model / str(repeat)
 
-    def efficiency_file(self, model: str, size: int, device: str, dtype: str = "float32") -> Path:
+    def efficiency_file(self, model: str, size: int, device: str, dtype: str = "float32", *, channels: int = 1) -> Path:
         """Return where a network's efficiency figures lie; ``cuda:1`` is a kind of ``cuda``."""
-        return self.folder / "efficiency" / f"{model}.{size}x{size}.{device.partition(':')[0]}.{dtype}.json"
+        shape = f"{size}x{size}" if channels == 1 else f"{size}x{size}x{channels}"
+        return self.folder / "efficiency" / f"{model}.{shape}.{device.partition(':')[0]}.{dtype}.json"
+
+    def split_file(self, dataset: str) -> Path:
+        """Return where the lists of training, validation and test images lie."""
+        return self.folder / "splits" / f"{dataset}.json"
 
     def reference_file(self, dataset: str, name: str) -> Path:
         """Return where the per-image counts of a method without training lie."""

@@ -8,18 +8,24 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark import BEHAVIOUR, environment, registry
 from benchmark import protocol as protocols
 from benchmark.data.datasets import Source
+from benchmark.data.images import read_size
 from benchmark.errors import UserError
-from benchmark.executors import Event, Executor, Finished, Packing, Started
+from benchmark.executors import Event, Executor, Finished, Note, Packing, Started
 from benchmark.files import write_atomically
 from benchmark.jobs import EfficiencyJob, KeepWeights, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
 from benchmark.store import Store, run_key
+
+if TYPE_CHECKING:
+    from benchmark.data.packs import Pack
+    from benchmark.data.splits import Division
 
 # Rough multiply-accumulates per second of a mid-range device in float32, for networks whose time is not yet known.
 ASSUMED_MACS_PER_S = {"cpu": 2e10, "cuda": 3e12}
@@ -202,10 +208,23 @@ class Study:
             if not missing and source.name not in needed:
                 continue
             pack = open_pack(source, self.protocol, self.cache, functools.partial(_report_packing, emit, source.name))
-            test = pack.divide(self.protocol).test
-            for name in missing if test else []:
-                rows = scoring.score_reference(name, pack, test, source.target, self.protocol)
+            for note in pack.notes:
+                emit(Note(source.name, note))
+            division = pack.divide(self.protocol)
+            self._write_split(source, pack, division)
+            for name in missing if division.test else []:
+                rows = scoring.score_reference(name, pack, division.test, source.target, self.protocol)
                 write_atomically(self.store.reference_file(source.name, name), scoring.to_csv(rows))
+
+    def _write_split(self, source: Source, pack: Pack, division: Division) -> None:
+        names = [tile.name for tile in pack.tiles]
+        content = {
+            "dataset": source.name,
+            "fingerprint": source.fingerprint,
+            "digest": division.digest(names),
+            **division.lists(names),
+        }
+        write_atomically(self.store.split_file(source.name), (json.dumps(content, indent=1) + "\n").encode())
 
     def _job(self, entry: ModelEntry, source: Source, repeat: int) -> TrainJob:
         parts = KeyParts(
@@ -215,7 +234,7 @@ class Study:
             behaviour=BEHAVIOUR,
             repeat=repeat,
         )
-        size = self.protocol.input.size_for(source.name)
+        size, channels = self.protocol.input.size_for(source.name), self.protocol.input.channels_for(source.name)
         return TrainJob(
             study=self.folder,
             entry=entry,
@@ -223,7 +242,7 @@ class Study:
             repeat=repeat,
             protocol=self.protocol,
             key_parts=parts,
-            efficiency=(self.store.efficiency_file(entry.name, size, self.hardware.device).name,),
+            efficiency=(self.store.efficiency_file(entry.name, size, self.hardware.device, channels=channels).name,),
             cache=self.cache,
             device=self.hardware.device,
             threads=max(self.hardware.threads // self.hardware.workers, 1),
@@ -232,13 +251,15 @@ class Study:
 
     def _measurements(self) -> list[EfficiencyJob]:
         """Return one job per network and input size that has no figures on this kind of device yet."""
-        channels, hardware = self.protocol.input.channels, self.hardware
-        sizes = sorted({self.protocol.input.size_for(source.name) for source in self.sources})
+        settings, hardware = self.protocol.input, self.hardware
+        inputs = sorted(
+            {(settings.size_for(source.name), settings.channels_for(source.name)) for source in self.sources}
+        )
         return [
             EfficiencyJob(self.folder, entry, size, channels, hardware.device, hardware.threads, THROUGHPUT_S)
-            for size in sizes
+            for size, channels in inputs
             for entry in self.models
-            if not self.store.efficiency_file(entry.name, size, self.hardware.device).is_file()
+            if not self.store.efficiency_file(entry.name, size, hardware.device, channels=channels).is_file()
         ]
 
     def _other_settings(self, record: Record) -> bool:
@@ -274,11 +295,9 @@ class Study:
             return settings.steps * settings.batch
         split = self.protocol.split
         tile = self.protocol.input.tile_for(source.name)
-        whole = (
-            source.count * (source.shape[0] // tile) * (source.shape[1] // tile)
-            if source.synthetic
-            else len(source.pairs)
-        )
+        # Images of one dataset are mostly of one size: the first one's header stands for all.
+        height, width = source.shape if source.synthetic else read_size(source.pairs[0].image)
+        whole = (source.count or len(source.pairs)) * max(height // tile, 1) * max(width // tile, 1)
         train = split.counts[0] if split.counts else round(whole * (1 - split.validation - split.test))
         return settings.epochs * max(train, 1)
 

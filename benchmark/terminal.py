@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.executors import Event, Finished, Packing, Started, Step
+from benchmark.executors import Event, Finished, Note, Packing, Started, Step
 from benchmark.jobs import Job, TrainJob
 from benchmark.records import Failure, Record
 from benchmark.study import Plan, Study
@@ -133,6 +133,8 @@ class Display:
         """Show one event."""
         if isinstance(event, Packing):
             self._packing(event)
+        elif isinstance(event, Note):
+            self.console.print(f"{event.dataset}: {event.text}", markup=False, highlight=False)
         elif isinstance(event, Started):
             self._row(event.job.label, None)
             if isinstance(event.job, TrainJob) and self.training_since is None:
@@ -206,7 +208,7 @@ def print_summary(console: Console, folder: Path) -> None:
     from benchmark.report.collect import read_study
 
     study = read_study(folder)
-    for block in tables.accuracy(study).blocks:
+    for block in tables.scores(study, tables.ACCURACY).blocks:
         console.print(_rich_table(block, ("miou", "dice", "aji", "fg_iou")))
         console.print(" ".join(block.conventions[:2]), style="dim", highlight=False)
     if not study.runs:

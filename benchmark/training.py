@@ -128,10 +128,11 @@ def _step(
     size = len(batch.images)
     loss_sum = torch.zeros((), device=batches.device)
     micro = protocol.training.micro_batch_for(batches.pack.dataset)
-    for images, masks in zip(torch.split(batch.images, micro), torch.split(batch.masks, micro), strict=True):
+    for start in range(0, size, micro):
+        part = batch.part(start, start + micro)
         with autocast(batches.device, protocol):
-            logits = network(images)
-        loss = segmentation_loss(logits, masks, protocol.loss) * (len(images) / size)
+            logits = network(part.images)
+        loss = segmentation_loss(logits, part.masks, protocol.loss, part.counted) * (len(part.images) / size)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
         loss_sum += loss.detach()
     optimizer.step()
@@ -202,7 +203,7 @@ def _validate(network: nn.Module, batches: Iterable[Batch], protocol: Protocol, 
     for batch in batches:
         with autocast(batch.images.device, protocol):
             logits = network(batch.images)
-        losses.append(segmentation_loss(logits, batch.masks, protocol.loss) * len(batch.images))
+        losses.append(segmentation_loss(logits, batch.masks, protocol.loss, batch.counted) * len(batch.images))
         count += len(batch.images)
     if not losses:
         return None

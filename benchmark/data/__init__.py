@@ -1,1 +1,9 @@
-"""Datasets: folders and stand-ins, masks, splits and packs."""
+"""Datasets: from what their owners ship to batches of pixels, and synthetic stand-ins for what is private.
+
+| to bring in  | ``archives`` ``downloads`` ``prepare``: a folder, zip or tar becomes a dataset's folder |
+| to find      | ``specs`` (what a dataset is), ``scan`` ``folders`` (its files), ``datasets`` (names to sources) |
+| to read      | ``images`` ``masks`` ``svg``: one file, or one clear refusal |
+| to use       | ``duplicates`` ``splits`` (what is trained and tested on), ``packs`` (decoded once), ``batches`` |
+| to check     | ``look`` ``survey`` ``verify`` ``verification`` (a table), ``show`` (a contact sheet), ``statistics`` |
+| to stand in  | ``synthetic/``: layouts, masks and appearances from a seed |
+"""

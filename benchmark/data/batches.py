@@ -10,16 +10,28 @@ import torch
 from torch import Tensor
 
 from benchmark import seeds
-from benchmark.data.packs import Pack
+from benchmark.data.packs import IGNORED, Pack
 from benchmark.protocol import Protocol
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images ``(N, C, S, S)`` float32 in [0, 1] and masks ``(N, 1, S, S)`` float32 in {0, 1}, on the device."""
+    """Images and masks of one size, on the device.
+
+    Attributes:
+        images: ``(N, C, S, S)`` float32 in [0, 1].
+        masks: ``(N, 1, S, S)`` float32 in {0, 1}.
+        counted: ``(N, 1, S, S)`` float32, 0 on pixels that count nowhere and 1 elsewhere; ``None`` for all 1.
+    """
 
     images: Tensor
     masks: Tensor
+    counted: Tensor | None = None
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Return some of the images, from one position up to another."""
+        chosen = slice(start, stop)
+        return Batch(self.images[chosen], self.masks[chosen], None if self.counted is None else self.counted[chosen])
 
 
 class TrainingBatches:
@@ -62,7 +74,7 @@ class TrainingBatches:
                 if mirrored:
                     image, mask = image[:, ::-1], mask[:, ::-1]
             images[slot], masks[slot] = image, mask
-        return to_device(images, masks, self.device)
+        return to_device(images, masks, self.device, ignored=self.pack.has_ignored)
 
 
 def evaluation_batches(
@@ -70,12 +82,15 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Yield images in the given order, each cut to its centred ``size x size`` window."""
     for start in range(0, len(indices), batch):
-        yield to_device(*pack.centre(indices[start : start + batch], size), device)
+        yield to_device(*pack.centre(indices[start : start + batch], size), device, ignored=pack.has_ignored)
 
 
-def to_device(images: np.ndarray, masks: np.ndarray, device: torch.device) -> Batch:
+def to_device(images: np.ndarray, masks: np.ndarray, device: torch.device, *, ignored: bool) -> Batch:
     """Move uint8 pixels to the device, where they become float32: a quarter of the bytes travel."""
-    pixels, truth = torch.from_numpy(images), torch.from_numpy(masks)
+    pixels, truth = torch.from_numpy(images), torch.from_numpy(masks).unsqueeze(1)
     if device.type == "cuda":
         pixels, truth = (t.pin_memory().to(device, non_blocking=True) for t in (pixels, truth))
-    return Batch(pixels.permute(0, 3, 1, 2).float().div_(255), truth.unsqueeze(1).float())
+    scaled = pixels.permute(0, 3, 1, 2).float().div_(255)
+    if not ignored:
+        return Batch(scaled, truth.float())
+    return Batch(scaled, (truth == 1).float(), (truth != IGNORED).float())

@@ -9,39 +9,17 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from benchmark import seeds
-from benchmark.data.folders import HashCache, Pair, find_pairs, fingerprint
-from benchmark.data.synthetic import VERSION as SYNTHETIC_VERSION
+from benchmark.data import specs
+from benchmark.data.folders import HashCache, find_pairs, fingerprint
+from benchmark.data.scan import Pair
+from benchmark.data.specs import KNOWN, SUFFIX, DatasetSpec, Target
+from benchmark.data.synthetic import STANDINS
 from benchmark.errors import UserError, did_you_mean
 from benchmark.protocol import Protocol
 
-SUFFIX = "-syn"
 FRAME = (3536, 4096)  # height and width of a HY5SYN frame (Rothaug et al., ASHES 2023)
-
-Target = Literal["metal", "track", "via"]
-
-
-@dataclass(frozen=True)
-class DatasetEntry:
-    """A dataset that the harness knows by name."""
-
-    name: str
-    display: str
-    target: Target
-    about: str
-
-
-DATASETS = {
-    entry.name: entry
-    for entry in (
-        DatasetEntry("omc", "OMC", "track", "optical microscope, circuit tracks; private"),
-        DatasetEntry("miic", "MIIC", "track", "SEM, metal layer; doi:10.21979/N9/WBLTFI, track masks not published"),
-        DatasetEntry("hy5syn", "HY5SYN", "metal", "SEM, metal 1 and 2 at 128 nm; doi:10.17617/3.HY5SYN, CC BY 4.0"),
-        DatasetEntry("omv", "OMV", "via", "optical microscope, vias; private, taken from OMC"),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -53,6 +31,7 @@ class Source:
         target: what counts as foreground.
         fingerprint: hash of the content (folder) or of everything the generator depends on (stand-in).
         pairs: the user's files; empty for a stand-in.
+        levels: values of 16-bit images that become 0 and 255; ``None`` for percentiles of the dataset.
         count: images that a stand-in has (frames for a tiled one).
         shape: height and width of a stand-in's images before they are cut into tiles.
         seed: the generator's.
@@ -62,6 +41,7 @@ class Source:
     target: Target
     fingerprint: str
     pairs: tuple[Pair, ...] = ()
+    levels: tuple[float, float] | None = None
     count: int = 0
     shape: tuple[int, int] = (0, 0)
     seed: int = 0
@@ -82,80 +62,116 @@ def resolve(
 ) -> list[Source]:
     """Find the source of every dataset that ``--datasets`` names.
 
-    ``data_root/<name>/`` is used where it exists, and is an error where it is broken; a known dataset that is absent is
+    A dataset whose folder exists is used, and is an error where it is broken; a known dataset that is absent is
     replaced by its stand-in, called ``<name>-syn``, unless ``real_only``.
 
     Args:
-        names: comma-separated names, ``all``, wildcards; ``omc-syn`` asks for a stand-in where real data exist; any
-            other folder of ``data_root`` is a dataset of the user's.
+        names: as for :func:`choose`.
         data_root: the folder of datasets.
-        protocol: gives targets, sizes and the stand-ins' extent.
+        protocol: gives targets, sizes and the stand-ins' extent; see :func:`specs.fit` for what datasets bring.
         hashes: remembers the content of files.
         real_only: refuse stand-ins.
 
     Raises:
         UserError: unknown or broken dataset.
     """
-    wanted = names.split(",") if isinstance(names, str) else list(names)
-    wanted = [name.strip() for name in wanted if name.strip()]
-    own = _own(data_root)
-    known = [*DATASETS, *(name + SUFFIX for name in DATASETS), *(name for name in own if name not in DATASETS)]
-    if not wanted:
-        raise UserError(f"--datasets is empty; expected names out of {', '.join(known)}")
-    chosen: dict[str, None] = {}
-    for pattern in wanted:
-        matches = (
-            list(DATASETS) if pattern == "all" else [pattern] if pattern in known else fnmatch.filter(known, pattern)
-        )
-        if not matches:
-            raise UserError(
-                f"unknown dataset {pattern!r}{did_you_mean(pattern, known)} (known: {', '.join(known)}); "
-                f"own data: a folder {data_root / pattern} with image/ and label/"
-            )
-        chosen |= dict.fromkeys(matches)
-    sources = {
-        source.name: source for source in (_resolve(name, data_root, protocol, hashes, real_only) for name in chosen)
-    }
+    sources = {}
+    for name, spec in choose(names, data_root).items():
+        source = _resolve(name, spec, data_root, protocol, hashes, real_only)
+        sources[source.name] = source
     return list(sources.values())
 
 
-def _own(data_root: Path) -> list[str]:
-    """Return the names of the folders of a data root, which need not exist."""
+def choose(names: str | Iterable[str], data_root: Path) -> dict[str, DatasetSpec]:
+    """Return what each dataset is that ``--datasets`` names, without looking into it.
+
+    Args:
+        names: comma-separated names, ``all`` (the four known ones), wildcards, or paths of TOML files. ``omc-syn`` asks
+            for a stand-in where real data exist. Names are those of the known datasets, of ``data_root/<name>.toml``,
+            of installed packages' entry points, and of the folders of ``data_root``, in this order of precedence:
+            a TOML file, an entry point, a known dataset, a folder.
+        data_root: the folder of datasets; need not exist.
+
+    Raises:
+        UserError: unknown name, or a broken TOML file or entry point.
+    """
+    wanted = names.split(",") if isinstance(names, str) else list(names)
+    wanted = [name.strip() for name in wanted if name.strip()]
+    files, folders = _own(data_root)
+    points = specs.from_entry_points()
+    known = list(dict.fromkeys([*KNOWN, *(name + SUFFIX for name in KNOWN), *points, *files, *folders]))
+    if not wanted:
+        raise UserError(f"--datasets is empty; expected names out of {', '.join(known)}")
+    chosen: dict[str, DatasetSpec] = {}
+    for pattern in wanted:
+        if pattern.endswith(".toml"):
+            spec = specs.load(Path(pattern))
+            chosen[spec.name] = spec
+            continue
+        matches = list(KNOWN) if pattern == "all" else [pattern] if pattern in known else fnmatch.filter(known, pattern)
+        if not matches:
+            raise UserError(
+                f"unknown dataset {pattern!r}{did_you_mean(pattern, known)} (known: {', '.join(known)}); own data: "
+                f"a folder {data_root / pattern} with image/ and label/, or a TOML file"
+            )
+        for name in matches:
+            base = name.removesuffix(SUFFIX) if name.removesuffix(SUFFIX) in KNOWN else name
+            if base in files:
+                chosen[name] = specs.load(files[base])
+            elif base in points:
+                chosen[name] = specs.load_entry_point(points[base])
+            else:
+                chosen[name] = KNOWN.get(base) or specs.of_folder(base)
+    return chosen
+
+
+def _own(data_root: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the TOML files (by stem) and the folders of a data root, which need not exist."""
     try:
-        return sorted(path.name for path in data_root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        entries = sorted(path for path in data_root.iterdir() if not path.name.startswith("."))
+        files = {path.stem: path for path in entries if path.suffix == ".toml"}
+        return files, [path.name for path in entries if path.is_dir()]
     except FileNotFoundError:
-        return []
+        return {}, []
     except OSError as error:
         raise UserError(
             f"--data-root {data_root}: cannot be listed ({error.strerror}); name a readable folder"
         ) from error
 
 
-def _resolve(name: str, data_root: Path, protocol: Protocol, hashes: HashCache, real_only: bool) -> Source:
-    entry = DATASETS.get(name.removesuffix(SUFFIX))
-    target: Target = entry.target if entry else "track"
-    if entry and entry.name == "hy5syn":
-        target = protocol.data.hy5syn_target
-    # A link whose target is not mounted is broken data, not absent data.
-    if os.path.lexists(data_root / name):
-        pairs = find_pairs(data_root / name)
-        return Source(name, target, fingerprint(pairs, hashes), pairs=tuple(pairs))
+def _resolve(
+    name: str, spec: DatasetSpec, data_root: Path, protocol: Protocol, hashes: HashCache, real_only: bool
+) -> Source:
+    (root, group), target = locate(name, spec, data_root), target_of(spec, protocol)
+    # A link whose target is not mounted is broken data, not absent data; so is the folder that a TOML file names.
+    if os.path.lexists(root) or (name == spec.name and spec.root is not None):
+        pairs = find_pairs(root, layout=spec.layout, group=group, unlabelled=spec.unlabelled)
+        return Source(name, target, fingerprint(pairs, hashes), pairs=tuple(pairs), levels=spec.levels)
     if real_only:
-        raise UserError(
-            f"--real-only: no folder {data_root / name}; add the data, choose --data-root, or drop the flag"
-        )
-    assert entry is not None  # unknown names exist only as folders
-    return standin(entry, target, protocol)
+        raise UserError(f"--real-only: no folder {root}; add the data, choose --data-root, or drop the flag")
+    return standin(KNOWN[spec.name], target, protocol)
 
 
-def standin(entry: DatasetEntry, target: Target, protocol: Protocol) -> Source:
+def locate(name: str, spec: DatasetSpec, data_root: Path) -> tuple[Path, str | None]:
+    """Return the folder of a dataset, which may not exist, and the pattern of its frames."""
+    if name == spec.name:
+        return spec.root or data_root / name, spec.group
+    return data_root / name, None  # a stand-in, which `data synthesize` may have written as files
+
+
+def target_of(spec: DatasetSpec, protocol: Protocol) -> Target:
+    """Return what counts as foreground of a dataset under a protocol."""
+    return protocol.data.hy5syn_target if spec.name == "hy5syn" else spec.target
+
+
+def standin(entry: DatasetSpec, target: Target, protocol: Protocol) -> Source:
     """Return the synthetic source that replaces a dataset under a protocol."""
     tile = protocol.input.tile_for(entry.name)
     # At the authors' tile size HY5SYN comes in frames, so that tiles of one frame can leak as they do in reality.
     shape = FRAME if entry.name == "hy5syn" and tile == 1024 else (tile, tile)
     count = protocol.data.standin_count(entry.name)
     seed = seeds.derive(protocol.seed, "standin", entry.name)
-    identity = json.dumps([SYNTHETIC_VERSION, entry.name, target, count, shape, seed])
+    identity = json.dumps([STANDINS[entry.name].version, entry.name, target, count, shape, seed])
     return Source(
         entry.name + SUFFIX,
         target,

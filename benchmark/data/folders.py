@@ -1,4 +1,4 @@
-"""Folders of images and labels as users bring them: ``image/ label/``, with or without ``train/ val/ test/``."""
+"""Folders of images and labels as owners ship them: ``image/ label/`` with or without a division, or HY5SYN's."""
 
 from __future__ import annotations
 
@@ -6,93 +6,69 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from benchmark.data.images import IMAGE_SUFFIXES
-from benchmark.data.splits import PARTS
+from benchmark.data.scan import Pair, scan
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One image with its label.
-
-    Attributes:
-        name: the image's stem, with its split folder where there is one.
-        split: ``train``, ``val``, ``test``, or ``None`` where the owner gives no division.
-    """
-
-    name: str
-    image: Path
-    label: Path
-    split: str | None
-
-
-def find_pairs(root: Path) -> list[Pair]:
+def find_pairs(
+    root: Path,
+    *,
+    layout: str | None = None,
+    group: str | None = None,
+    unlabelled: Literal["refuse", "skip"] = "refuse",
+) -> list[Pair]:
     """List the image/label pairs below a dataset's folder, sorted by name.
 
+    A label has its image's stem, perhaps followed by ``_mask`` or ``_``; in the hy5syn layout ``sem0001`` goes with
+    ``label0001``. A folder ``ignore/`` beside may hold masks of the images' stems.
+
+    Args:
+        root: holds ``image/ label/``, those inside each of ``train/ val/ test/``, or ``sems/ labels/``.
+        layout: ``folders`` or ``hy5syn``; by default what the folder looks like.
+        group: pattern on an image's stem whose first group names the source frame.
+        unlabelled: whether an image without a label is an error or left out.
+
     Raises:
-        UserError: no such layout, no images, an image without a label, a label without an image, duplicate stems,
-            only some of train/val/test, or images beside them; names the files.
+        UserError: no such layout, no pairs, an orphan, duplicate stems, only some of train/val/test, images beside
+            them, or a stem that the group's pattern does not match; names the files.
     """
-    found = {path.name for path in _entries(root)}
-    given = [part for part in PARTS if part in found]
-    if given and len(given) < len(PARTS):
-        missing = ", ".join(f"{part}/" for part in PARTS if part not in given)
+    found = scan(root, layout=layout, group=group)
+    for fault in found.faults:
+        raise UserError(fault)
+    for path in found.misnamed:
+        raise UserError(f"{path}: expected a name such as sem0001.png beside label0001.svg: rename or remove it")
+    for path in found.doubled:
+        raise UserError(f"{path}: another file has the stem {path.stem!r}; keep one of them")
+    _refuse_orphans(found.unpaired, "label", "image")
+    _refuse_orphans(found.unpaired_ignores, "ignore mask", "image")
+    if unlabelled == "refuse":
+        _refuse_orphans(found.unlabelled, "image", "label")
+    if not found.pairs:
         raise UserError(
-            f"{root}: found {', '.join(f'{s}/' for s in given)} but not {missing}; "
-            "expected all of train/ val/ test/, or none"
+            f"{root}: no labels for {found.images} images; expected a mask for each image that is to be used: add them"
         )
-    if given and "image" in found:
-        raise UserError(f"{root}: both image/ and train/ val/ test/; expected one of the two: move the other elsewhere")
-    places = [(root / part, part) for part in PARTS] if given else [(root, None)]
-    pairs = [pair for folder, split in places for pair in _pairs_in(folder, split)]
-    return sorted(pairs, key=lambda pair: pair.name)
-
-
-def _pairs_in(folder: Path, split: str | None) -> list[Pair]:
-    images, labels = _by_stem(folder / "image"), _by_stem(folder / "label")
-    if not images:
+    for path in found.ungrouped:
         raise UserError(
-            f"{folder / 'image'}: no images; expected image/<name>.png beside label/<name>.png (or .jpg, .bmp, .tif)"
+            f"{path}: the name does not match the dataset's group pattern {group!r}; "
+            "expected every image to name its frame: rename the file or correct `group`"
         )
-    for mine, others, what, missing in ((images, labels, "image", "label"), (labels, images, "label", "image")):
-        orphans = sorted(mine.keys() - others.keys())
-        if orphans:
-            more = f" (and {len(orphans) - 1} more such)" if len(orphans) > 1 else ""
-            raise UserError(
-                f"{mine[orphans[0]]}: {what} without {missing}{more}; "
-                f"expected a file of the same stem in {folder / missing}: add it or remove the {what}"
-            )
-    prefix = f"{split}/" if split else ""
-    return [Pair(prefix + stem, images[stem], labels[stem], split) for stem in images]
+    return found.pairs
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in _entries(folder):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        other = found.setdefault(path.stem, path)
-        if other != path:
-            raise UserError(f"{folder}: {other.name} and {path.name} share the stem {path.stem!r}; keep one of them")
-    return found
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError) as error:
+def _refuse_orphans(orphans: Sequence[Path], what: str, missing: str) -> None:
+    if orphans:
+        more = f" (and {len(orphans) - 1} more such)" if len(orphans) > 1 else ""
         raise UserError(
-            f"{folder}: no such folder; expected image/ and label/, alone or inside each of train/ val/ test/"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
+            f"{orphans[0]}: {what} without {missing}{more}; "
+            f"expected a file of the same stem in the folder of {missing}s: add it or remove the {what}"
+        )
 
 
 class HashCache:
@@ -135,12 +111,11 @@ class HashCache:
 
 
 def fingerprint(pairs: Iterable[Pair], hashes: HashCache) -> str:
-    """Return a hash of names, given split and contents; independent of dates, order and the folder's place."""
+    """Return a hash of names, given split, groups and contents; independent of dates, order and the folder's place."""
     total = hashlib.sha256()
     for pair in sorted(pairs, key=lambda pair: pair.name):
-        total.update(
-            "\0".join((pair.name, str(pair.split), hashes.digest(pair.image), hashes.digest(pair.label))).encode()
-            + b"\n"
-        )
+        files = [pair.image, pair.label, *([pair.ignore] if pair.ignore else [])]
+        parts = (pair.name, str(pair.split), pair.group, *map(hashes.digest, files))
+        total.update("\0".join(parts).encode() + b"\n")
     hashes.save()
     return total.hexdigest()[:16]

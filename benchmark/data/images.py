@@ -1,71 +1,152 @@
-"""Reading one image or one mask from a file, or refusing it by name."""
+"""Reading the pixels of one image file, or refusing it by name."""
 
 from __future__ import annotations
 
-import re
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from benchmark.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what PIL's "L" uses
-# How Pillow's raw modes say 16 bits per channel, with the byte order ("RGB;16B"); "BGR;16" is a packed 5-6-5 bitmap.
-SIXTEEN_BIT = re.compile(";16[BLN]")
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # Pillow knows forty more, some of which start other programs
+MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"})
+TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})  # the latter two are BigTIFF's
+TIFF_BITS = frozenset({1, 2, 4, 8, 16})
+# Samples per pixel, with and without alpha, by what a TIFF says of its colours.
+TIFF_SAMPLES = {"MINISWHITE": (1, 2), "MINISBLACK": (1, 2), "PALETTE": (1,), "RGB": (3, 4), "YCBCR": (3,)}
+
+# A header costs nothing and may promise anything. Below the first limit a picture decodes into 256 MB at most, whatever
+# the file. Above it, the file must be large enough to hold it: DEFLATE cannot give more than 1032 bytes for one (zlib's
+# technical details), which is 8256 pixels of 1 bit; the limit is twice that. Only fax and Zstandard code a blank page
+# more tightly. Above the last limit a picture takes 4 to 16 GB and is no single frame any more.
+SMALL_PIXELS = 2**26
+PIXELS_PER_BYTE = 2**14
+MOST_PIXELS = 2**32
+
+PERCENTILES = (0.001, 0.999)  # a thousandth of the pixels each may be dust or specular
+LEVEL_FILES = 64  # enough for a histogram of a dataset that was imaged under one setting
 
 UInt8Array = NDArray[np.uint8]
+Pixels = NDArray[np.bool_ | np.uint8 | np.uint16]
+Depth = Literal[8, 16]
 
-
-# Stitched microscope frames exceed what Pillow takes for an attack (179 million pixels); the files are the user's own.
+# Stitched microscope frames exceed what Pillow takes for an attack (179 million pixels); these limits stand instead.
 Image.MAX_IMAGE_PIXELS = None
+# Both libraries comment on odd metadata, which is nobody's concern as long as the pixels can be read.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
-def _decode(path: Path) -> Image.Image:
-    """Return the loaded picture of a file with one 8-bit or 1-bit frame."""
-    try:
-        with Image.open(path) as file:
-            if file.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
-                raise UserError(
-                    f"{path}: pixel format {file.mode!r}; expected 8-bit gray, palette or RGB(A): convert it to 8 bit"
-                )
-            # Pillow decodes 16-bit colour as 8-bit "RGB" by dropping the low byte, which turns 12-bit data black.
-            if any(SIXTEEN_BIT.search(str(tile[3])) for tile in file.tile):
-                raise UserError(f"{path}: 16 bits per channel; expected 8: convert it to 8 bit")
-            frames = getattr(file, "n_frames", 1)
-            if frames > 1:
-                raise UserError(f"{path}: {frames} frames; expected one image per file: save them one by one")
-            file.load()
-            return file
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise _unreadable(path, error) from error
+@dataclass(frozen=True)
+class Levels:
+    """The gray values of a 16-bit dataset that become 0 and 255.
+
+    Raises:
+        ValueError: not two finite ascending values.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no value could be mapped by."""
+        if not -np.inf < self.low < self.high < np.inf:
+            raise ValueError(f"expected two finite values, the lower first, found {self.low} and {self.high}")
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A file's pixels as stored, without alpha.
+
+    Attributes:
+        pixels: ``(H, W)`` bool, uint8 or uint16, or ``(H, W, 3)`` uint8 or uint16.
+        palette: ``(256, 3)`` colours uint8 that ``pixels`` are indices of.
+        lossy: whether it was a JPEG.
+        white_is_zero: a TIFF that stores white as 0; ``pixels`` already are the right way round.
+    """
+
+    pixels: Pixels
+    palette: UInt8Array | None = None
+    lossy: bool = False
+    white_is_zero: bool = False
+
+
+@dataclass(frozen=True)
+class _Header:
+    height: int
+    width: int
+    depth: Depth
+    reader: Literal["pillow", "pillow by bytes", "tifffile"] = "pillow"
+    white_is_zero: bool = False
 
 
 def read_size(path: Path) -> tuple[int, int]:
     """Read an image's height and width from its header, without decoding a pixel.
 
     Raises:
-        UserError: no image, or it cannot be read.
+        UserError: no image, it cannot be read, or of a kind that :func:`decode` refuses by its header.
     """
-    try:
-        with Image.open(path) as file:
-            return file.height, file.width
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    header = _header(path)
+    return header.height, header.width
 
 
-def read_image(path: Path, channels: int) -> UInt8Array:
-    """Read an image as ``(H, W, channels)`` uint8; RGB becomes gray by BT.601 luma, alpha is dropped.
+def read_depth(path: Path) -> Depth:
+    """Read from an image's header whether it has 16 bits per channel; 1 to 8 bits are decoded to 8.
 
     Raises:
-        UserError: unreadable file, several frames, or pixels other than 8-bit gray, palette or RGB(A).
+        UserError: as :func:`read_size`.
     """
-    picture = _decode(path)
-    # A palette is read through RGBA, since its transparency may be given in a form that RGB cannot take.
-    target = {"1": "L", "LA": "L", "P": "RGBA"}.get(picture.mode, picture.mode)
-    return to_channels(np.asarray(picture.convert(target)), channels)
+    return _header(path).depth
+
+
+def read_image(path: Path, channels: int, levels: Levels | None = None) -> UInt8Array:
+    """Read an image as ``(H, W, channels)`` uint8; RGB becomes gray by BT.601 luma, alpha is dropped.
+
+    Args:
+        path: PNG, JPEG, BMP, TIFF or BigTIFF of 8 or 16 bits per channel.
+        channels: 1 or 3.
+        levels: map 16-bit values to 8 bit, before the luma; without effect on 8-bit files.
+
+    Raises:
+        UserError: a file that :func:`decode` refuses, or one of 16 bit without levels.
+    """
+    return to_channels(_to_8_bit(path, decode(path), levels), channels)
+
+
+def percentile_levels(paths: Sequence[Path]) -> Levels:
+    """Return the 0.1 % and 99.9 % percentiles of a dataset's 16-bit values, all channels together.
+
+    Args:
+        paths: at least one image; of more than 64, so many are read, evenly chosen in sorted order.
+
+    Raises:
+        UserError: a file that :func:`decode` refuses, or one of 8 bit.
+    """
+    chosen = np.linspace(0, len(paths) - 1, min(len(paths), LEVEL_FILES)).round().astype(int)
+    in_order = sorted(paths)
+    counts = np.zeros(2**16, np.int64)
+    for path in (in_order[index] for index in chosen):
+        pixels = decode(path).pixels
+        if pixels.dtype != np.uint16:
+            raise UserError(f"{path}: 8 bits per channel beside files of 16; convert the ones or the others")
+        counts += np.bincount(pixels.reshape(-1), minlength=2**16)
+    below = np.cumsum(counts)
+    low, high = np.searchsorted(below, np.ceil(np.array(PERCENTILES) * below[-1])).tolist()
+    if low == high:  # nearly every pixel is alike: what differs lies outside the percentiles
+        low, high = np.flatnonzero(counts)[[0, -1]].tolist()
+    return Levels(low, max(high, low + 1))
 
 
 def to_channels(pixels: UInt8Array, channels: int) -> UInt8Array:
@@ -81,38 +162,198 @@ def to_channels(pixels: UInt8Array, channels: int) -> UInt8Array:
     return np.repeat(pixels, channels, axis=-1)
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Read a binary mask ``(H, W)``: 1-bit, or one channel, gray RGB(A) or a palette with values {0, 1} or {0, 255}.
+def _to_8_bit(path: Path, picture: Picture, levels: Levels | None) -> UInt8Array:
+    if picture.palette is not None:
+        return picture.palette[picture.pixels]
+    if picture.pixels.dtype == np.uint16:
+        if levels is None:
+            raise UserError(
+                f"{path}: 16 bits per channel; expected 8, or levels that say which values become black and white: "
+                "add levels = [LOW, HIGH] to the dataset's TOML file, or convert the image to 8 bit"
+            )
+        share = (np.arange(2**16) - levels.low) / (levels.high - levels.low)
+        table: UInt8Array = np.rint(share.clip(0, 1) * 255).astype(np.uint8)
+        return table[picture.pixels]
+    pixels = picture.pixels.astype(np.uint8, copy=False)
+    return pixels * np.uint8(255) if picture.pixels.dtype == np.bool_ else pixels
 
-    A palette counts by its colours where they are such grays (a black entry is background wherever it stands in the
-    palette), otherwise by its indices, which is how annotation tools number their classes.
+
+def decode(path: Path) -> Picture:
+    """Read a file's pixels as they are stored.
 
     Raises:
-        UserError: unreadable file or any other set of values; names them.
+        UserError: unreadable file, several frames, pixels other than gray, palette or RGB(A) of 8 or 16 unsigned bits,
+            an EXIF orientation, or a size that such a file cannot hold.
     """
-    picture = _decode(path)
-    colours = to_channels(np.asarray(picture.convert("RGBA")), 3)
-    gray = bool((colours == colours[..., :1]).all())
-    if picture.mode == "P" and not (gray and _binary(_values(colours[..., 0]))):
-        pixels = np.asarray(picture)
-    elif gray:
-        pixels = colours[..., 0]
-    else:
-        raise UserError(f"{path}: a coloured mask; expected one channel with values {{0, 1}} or {{0, 255}}")
-    values = _values(pixels)
-    if not _binary(values):
-        shown = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-        raise UserError(f"{path}: mask values {{{shown}}}; expected {{0, 1}} or {{0, 255}}: threshold the mask first")
-    return pixels > 0
+    header = _header(path)
+    with _refusing(path):
+        if header.reader == "tifffile":
+            return _decode_tiff(path)
+        try:
+            file = Image.open(path, formats=FORMATS)
+        except UnidentifiedImageError:
+            if header.reader == "pillow" and _is_tiff(path):
+                return _decode_tiff(path)
+            raise
+        with file:
+            raw_mode = str(file.tile[0][3])  # gone after loading
+            file.load()
+            _refuse_turned(path, file.getexif().get(ExifTags.Base.Orientation, 1))
+            if header.reader == "pillow by bytes":
+                return Picture(_with_low_bytes(path, np.asarray(file), raw_mode))
+            palette = None
+            if file.mode == "P":
+                palette = np.zeros((256, 3), np.uint8)
+                colours = np.array(file.getpalette("RGB"), np.uint8).reshape(-1, 3)
+                palette[: len(colours)] = colours
+            pixels = np.asarray(file)
+        if header.depth == 16:
+            pixels = pixels.astype(np.uint16)  # big-endian, or 32 bits wide in older versions of Pillow
+        return Picture(_without_alpha(pixels), palette, file.format == "JPEG", header.white_is_zero)
 
 
-def _values(pixels: UInt8Array) -> list[int]:
-    return np.flatnonzero(np.bincount(pixels.reshape(-1), minlength=256)).tolist()
+def _header(path: Path) -> _Header:
+    with _refusing(path):
+        if not path.is_file():
+            what = "a folder or device" if path.exists() else "no such file"
+            raise UserError(f"{path}: {what}; expected an image file: correct the path or remove it from the folder")
+        return _tiff_header(path) if _is_tiff(path) else _pillow_header(path)
 
 
-def _binary(values: list[int]) -> bool:
-    return set(values) <= {0, 1} or set(values) <= {0, 255}
+def _pillow_header(path: Path) -> _Header:
+    with Image.open(path, formats=FORMATS) as file:
+        _refuse_frames(path, getattr(file, "n_frames", 1))
+        # Pillow decodes 16-bit colour as 8-bit "RGB" by dropping the low byte, which turns 12-bit data black; only its
+        # raw mode still tells. A gray PNG is "I" in versions before 11.
+        deep = any(str(tile[3]).endswith(";16B") for tile in file.tile)
+        if file.mode not in MODES and not (deep and file.mode == "I"):
+            raise UserError(
+                f"{path}: pixel format {file.mode!r}; expected gray, palette or RGB(A) of 8 or 16 bit: convert it"
+            )
+        _refuse_bomb(path, file.height, file.width)
+        colour = deep and not file.mode.startswith("I")
+        return _Header(file.height, file.width, 16 if deep else 8, "pillow by bytes" if colour else "pillow")
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: not a readable image ({error}); replace the file or remove it from the folder")
+def _tiff_header(path: Path) -> _Header:
+    """Read what Pillow does not tell of a TIFF: signs, planes, depth and the colours' meaning."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        _refuse_frames(path, max(len(file.pages), page.imagedepth))
+        photometric = _name(page.photometric)
+        unsigned = page.dtype is not None and page.dtype.kind in "bu" and page.bitspersample in TIFF_BITS
+        if not unsigned or page.samplesperpixel not in TIFF_SAMPLES.get(photometric, ()):
+            raise UserError(
+                f"{path}: {page.samplesperpixel} channels of {page.dtype}, {page.bitspersample} bits each, colours "
+                f"{photometric}; expected gray, palette or RGB(A) of 8 or 16 unsigned bits: convert it"
+            )
+        _refuse_turned(path, page.tags.valueof(274, 1))
+        height, width = page.imagelength, page.imagewidth
+        # A small image may be stored in one huge tile, which is decoded whole.
+        _refuse_bomb(path, max(height, page.tilelength), max(width, page.tilewidth))
+        if page.bitspersample != 16:
+            return _Header(height, width, 8, white_is_zero=photometric == "MINISWHITE")
+        # Pillow misreads all 16-bit TIFF but these.
+        plain = photometric == "MINISBLACK" and page.samplesperpixel == 1
+        return _Header(height, width, 16, "pillow" if plain else "tifffile")
+
+
+def _decode_tiff(path: Path) -> Picture:
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        # tifffile fills what is missing with zeros.
+        whole = all(
+            min(offset, count) > 0 and offset + count <= file.filehandle.size
+            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+        )
+        if not whole or not page.dataoffsets:
+            raise OSError("image file is truncated")
+        try:
+            pixels = page.asarray(maxworkers=1)
+        except (ValueError, ImportError) as error:
+            if isinstance(error, ImportError) or "imagecodecs" in str(error):
+                raise UserError(
+                    f"{path}: {_name(page.compression)} compression of this pixel format; expected none or deflate, "
+                    "which can be decoded here: save it so, or pip install imagecodecs"
+                ) from error
+            raise
+        if pixels.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+            pixels = np.moveaxis(pixels, 0, -1)
+        if page.bitspersample not in (8, 16) or pixels.shape[:2] != (page.imagelength, page.imagewidth):
+            raise OSError(f"decoded to {pixels.shape} of {page.bitspersample} bits")
+        white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        pixels = _without_alpha(pixels)
+        return Picture(np.iinfo(pixels.dtype).max - pixels if white_is_zero else pixels, white_is_zero=white_is_zero)
+
+
+def _with_low_bytes(path: Path, high: UInt8Array, raw_mode: str) -> NDArray[np.uint16]:
+    """Complete a PNG of 16-bit colour, of which Pillow decodes the high bytes only.
+
+    Its decoder takes one byte of each value, and the raw mode says which. Asked for the other byte order, it takes the
+    low one; gray with alpha is asked for as the four bytes of a pixel that it is.
+    """
+    with Image.open(path, formats=FORMATS) as file:
+        gray = raw_mode == "LA;16B"
+        file.tile = [(*file.tile[0][:3], "RGBA" if gray else raw_mode.removesuffix("B") + "L")]  # type: ignore[list-item]
+        low: UInt8Array = np.asarray(file)
+    high, low = (high[..., 0], low[..., 1]) if gray else (high[..., :3], low[..., :3])
+    return high * np.uint16(256) + low
+
+
+def _without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return ``(H, W)`` or ``(H, W, 3)`` of what may have a channel more."""
+    if pixels.ndim == 3:
+        return pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3]
+    return pixels
+
+
+def _name(code: int) -> str:
+    """Return what a TIFF's tag calls a value, or an unknown value itself."""
+    return str(getattr(code, "name", code))
+
+
+def _is_tiff(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in TIFF_MAGIC
+
+
+def _refuse_frames(path: Path, frames: int) -> None:
+    if frames > 1:
+        raise UserError(f"{path}: {frames} frames; expected one image per file: save them one by one")
+
+
+def _refuse_turned(path: Path, orientation: object) -> None:
+    if orientation in range(2, 9):
+        raise UserError(
+            f"{path}: EXIF orientation {orientation}, so that viewers turn what is stored; expected pixels stored "
+            "upright like their mask's: save the image turned and without the tag"
+        )
+
+
+def _refuse_bomb(path: Path, height: int, width: int) -> None:
+    size = path.stat().st_size
+    if height * width > MOST_PIXELS or height * width > max(SMALL_PIXELS, PIXELS_PER_BYTE * size):
+        raise UserError(
+            f"{path}: the header promises {height}x{width} pixels in {size:,} bytes; expected at most {MOST_PIXELS:,} "
+            f"pixels, and above {SMALL_PIXELS:,} at most {PIXELS_PER_BYTE:,} per byte: replace the file, "
+            "cut it into frames, or save it as PNG"
+        )
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn whatever decoders run into on a broken file into the user's error."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{path}: not a readable image ({_cause(error)}); replace the file or remove it from the folder"
+        ) from error
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "neither PNG, JPEG, BMP nor TIFF"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

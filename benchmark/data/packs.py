@@ -7,43 +7,37 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmark import seeds
-from benchmark.data import synthetic
+from benchmark.data import duplicates, synthetic
 from benchmark.data.datasets import Source
-from benchmark.data.folders import Pair
-from benchmark.data.images import UInt8Array, read_image, read_mask, read_size, to_channels
-from benchmark.data.splits import Division, divide
+from benchmark.data.images import Levels, UInt8Array, percentile_levels, read_depth, read_image, read_size, to_channels
+from benchmark.data.masks import read_ignore, read_label
+from benchmark.data.scan import Pair
+from benchmark.data.splits import Division, Tile, divide
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 from benchmark.protocol import Protocol
 
-FORMAT = 1  # raised when the layout of a pack changes, so that old ones are built again
+FORMAT = 2  # raised when the layout of a pack changes, so that old ones are built again
+IGNORED = 2  # in a pack's masks, beside 0 (background) and 1 (foreground)
 # Two results wait per reader, 43 MB each for an RGB frame of 4096x3536: about 1.4 GB at most.
 MOST_READERS = 16
+ABANDONED_S = 24 * 3600.0  # a half-written pack this old belongs to a process that was killed
 
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One image of a pack: its unique name, the frame it was cut from, and the owner's split part."""
-
-    name: str
-    group: str
-    given: str | None
 
 
 @dataclass(frozen=True)
@@ -54,8 +48,10 @@ class Pack:
         dataset: its name, ``-syn`` included.
         fingerprint: the source's.
         images: ``(n, T, T, C)`` uint8, memory-mapped.
-        masks: ``(n, T, T)`` uint8 in {0, 1}, memory-mapped.
+        masks: ``(n, T, T)`` uint8, memory-mapped: 0 background, 1 foreground, :data:`IGNORED`.
         tiles: a description of every image, in the arrays' order.
+        has_ignored: whether any mask holds ignored pixels.
+        notes: what a user should know about how the files were read.
     """
 
     dataset: str
@@ -63,36 +59,30 @@ class Pack:
     images: UInt8Array
     masks: UInt8Array
     tiles: tuple[Tile, ...]
+    has_ignored: bool = False
+    notes: tuple[str, ...] = ()
 
     def centre(self, indices: Sequence[int], size: int) -> tuple[UInt8Array, UInt8Array]:
-        """Copy images ``(n, size, size, C)`` and masks ``(n, size, size)``, each cut to its centred window."""
+        """Copy images ``(n, size, size, C)`` and masks ``(n, size, size)``, each cut to its centred window.
+
+        Masks are as in ``masks``.
+        """
         margin = (self.images.shape[1] - size) // 2
         window = np.s_[margin : margin + size, margin : margin + size]
         return np.stack([self.images[i][window] for i in indices]), np.stack([self.masks[i][window] for i in indices])
 
     def divide(self, protocol: Protocol) -> Division:
         """Return the split, the same for every model and repeat."""
-        return divide(
-            self.dataset,
-            [tile.name for tile in self.tiles],
-            [tile.group for tile in self.tiles],
-            [tile.given for tile in self.tiles],
-            protocol.split,
-            seeds.derive(protocol.seed, "split", self.dataset),
-        )
+        return divide(self.dataset, self.tiles, protocol.split, seeds.derive(protocol.seed, "split", self.dataset))
 
 
 def pack_path(source: Source, protocol: Protocol, cache: Path) -> Path:
     """Return the folder that a source's pack has under a protocol."""
-    base = source.name
+    settings = protocol.input
     identity = json.dumps(
         [
-            FORMAT,
-            source.fingerprint,
-            source.target,
-            protocol.input.tile_for(base),
-            protocol.input.size_for(base),
-            protocol.input.channels,
+            *(FORMAT, source.fingerprint, source.target, source.levels, settings.partial_tiles),
+            *(settings.tile_for(source.name), settings.size_for(source.name), settings.channels_for(source.name)),
         ]
     )
     return cache / "packs" / f"{source.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
@@ -121,13 +111,17 @@ def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progres
         images, masks = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: a damaged pack ({error}); remove the folder, and it is built again") from error
-    return Pack(source.name, source.fingerprint, images, masks, tuple(Tile(**tile) for tile in manifest["tiles"]))
+    tiles = tuple(Tile(**tile) for tile in manifest["tiles"])
+    return Pack(
+        source.name, source.fingerprint, images, masks, tiles, manifest["has_ignored"], tuple(manifest["notes"])
+    )
 
 
 def _build(source: Source, protocol: Protocol, path: Path, progress: Progress) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.mkdir(parents=True)
+        _remove_abandoned(path)
         _fill(source, protocol, temporary, progress)
         try:
             os.replace(temporary, path)
@@ -142,16 +136,107 @@ def _build(source: Source, protocol: Protocol, path: Path, progress: Progress) -
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _remove_abandoned(path: Path) -> None:
+    """Delete what killed processes left of the same pack; younger folders may be another process's work."""
+    for folder in path.parent.glob(f".{path.name}.*.tmp"):
+        with contextlib.suppress(OSError):  # another process may remove it at the same time
+            if time.time() - folder.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One source image, decoded."""
+
+    name: str
+    group: str
+    given: str | None
+    image: UInt8Array
+    mask: UInt8Array
+    note: str | None = None
+    drawn: dict[str, object] | None = None
+
+
 def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) -> None:
-    """Write a pack's files; pixels right of and below the last whole tile of an image are left out."""
-    size, tile = protocol.input.size_for(source.name), protocol.input.tile_for(source.name)
-    channels = protocol.input.channels
+    """Write a pack's files."""
+    settings = protocol.input
+    channels = settings.channels_for(source.name)
     if source.synthetic:
         shapes = [source.shape] * source.count
         items: Sequence[Pair | int] = range(source.count)
+        levels = None
     else:
         items = source.pairs
         shapes = [read_size(pair.image) for pair in source.pairs]
+        levels = levels_of(source)
+    tile = _fitting_tile(source, protocol, shapes)
+    windows = [windows_of(shape, tile, partial=settings.partial_tiles) for shape in shapes]
+    total = sum(map(len, windows))
+
+    def read(item: Pair | int) -> _Item:
+        return (
+            _generate(source, item, tile, channels) if isinstance(item, int) else _read(source, item, channels, levels)
+        )
+
+    tiles: list[Tile] = []
+    thumbnails: list[UInt8Array] = []
+    drawn: list[dict[str, object] | None] = []
+    notes: Counter[str] = Counter()
+    has_ignored = False
+    with (
+        _array_file(folder / "images.npy", (total, tile, tile, channels)) as images,
+        _array_file(folder / "masks.npy", (total, tile, tile)) as masks,
+        contextlib.closing(in_order(read, items)) as results,
+    ):
+        for done, (item, places) in enumerate(zip(results, windows, strict=True), start=1):
+            for row, column, top, left in places:
+                window = np.s_[top : top + tile, left : left + tile]
+                images.write(item.image[window].tobytes())
+                masks.write(item.mask[window].tobytes())
+                name = item.name if len(places) == 1 else f"{item.name}_r{row}_c{column}"
+                tiles.append(Tile(name, item.group, item.given, "", row, column))
+                if not source.synthetic:
+                    thumbnails.append(duplicates.thumbnail(item.image[window]))
+            has_ignored |= bool((item.mask == IGNORED).any())
+            drawn.append(item.drawn)
+            # What follows the semicolon is of one file, such as how many of its pixels were doubtful.
+            notes.update([item.note.partition(";")[0]] if item.note else [])
+            progress(done, len(items))
+    if thumbnails:
+        tiles = clustered(tiles, thumbnails)
+    manifest = {
+        "format": FORMAT,
+        "dataset": source.name,
+        "fingerprint": source.fingerprint,
+        "target": source.target,
+        "tile": tile,
+        "has_ignored": has_ignored,
+        "levels": asdict(levels) if levels else None,
+        "notes": [f"{times} of {len(items)} labels: {note}" for note, times in sorted(notes.items())],
+        "tiles": [asdict(entry) for entry in tiles],
+    }
+    if source.synthetic:
+        manifest["generated"] = drawn
+    write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
+
+
+def levels_of(source: Source) -> Levels | None:
+    """Return how a dataset's 16-bit values become 8 bit: as declared, or by percentiles; ``None`` for 8 bit."""
+    depths = {pair.image: read_depth(pair.image) for pair in source.pairs}
+    if set(depths.values()) == {8}:
+        return None
+    if len(set(depths.values())) > 1:
+        first = {depth: path for path, depth in reversed(depths.items())}
+        raise UserError(
+            f"{first[16]}: 16 bits per channel, but {first[8].name} has 8; one dataset needs one depth, "
+            "or the same gray would mean two things: convert the ones or the others"
+        )
+    return Levels(*source.levels) if source.levels else percentile_levels([pair.image for pair in source.pairs])
+
+
+def _fitting_tile(source: Source, protocol: Protocol, shapes: Sequence[tuple[int, int]]) -> int:
+    """Return the side of a pack's tiles: what the protocol asks for, or the smallest image's side."""
+    size = protocol.input.size_for(source.name)
     smallest = min(range(len(shapes)), key=lambda index: min(shapes[index]))
     if min(shapes[smallest]) < size:
         height, width = shapes[smallest]
@@ -160,48 +245,48 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
             f"{where}: {height}x{width} pixels, smaller than the input {size}x{size}; "
             + _smaller_input(source, protocol, min(height, width))
         )
-    tile = min(tile, min(shapes[smallest]))
-    total = sum((height // tile) * (width // tile) for height, width in shapes)
+    return min(protocol.input.tile_for(source.name), min(shapes[smallest]))
 
-    tiles: list[Tile] = []
 
-    def read(item: Pair | int) -> tuple[str, str | None, UInt8Array, NDArray[np.bool_], dict[str, object] | None]:
-        if isinstance(item, int):
-            height, width = source.shape
-            sample = synthetic.generate(source.base, item, height=height, width=width, seed=source.seed)
-            name = f"{'frame' if source.shape[0] > tile else 'image'}{item:04d}"
-            return name, None, to_channels(sample.image, channels), sample.mask(source.target), sample.manifest
-        pixels = read_image(item.image, channels)
-        return item.name, item.split, pixels, _read_label(item, pixels.shape[:2]), None
+def windows_of(shape: tuple[int, int], tile: int, *, partial: bool) -> list[tuple[int, int, int, int]]:
+    """Return (row, column, top, left) of an image's tiles in row order.
 
-    drawn = []
-    with (
-        _array_file(folder / "images.npy", (total, tile, tile, channels)) as images,
-        _array_file(folder / "masks.npy", (total, tile, tile)) as masks,
-        contextlib.closing(_in_order(read, items)) as results,
-    ):
-        for done, (name, given, image, mask, strengths) in enumerate(results, start=1):
-            rows, columns = mask.shape[0] // tile, mask.shape[1] // tile
-            for row in range(rows):
-                for column in range(columns):
-                    window = np.s_[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile]
-                    images.write(image[window].tobytes())
-                    masks.write(mask[window].tobytes())
-                    whole = rows * columns == 1
-                    tiles.append(Tile(name if whole else f"{name}_r{row}_c{column}", name, given))
-            drawn.append(strengths)
-            progress(done, len(items))
-    manifest = {
-        "format": FORMAT,
-        "dataset": source.name,
-        "fingerprint": source.fingerprint,
-        "target": source.target,
-        "tile": tile,
-        "tiles": [asdict(entry) for entry in tiles],
-    }
-    if source.synthetic:
-        manifest["generated"] = drawn
-    write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
+    What does not fill a tile at the right and below is left out or, with ``partial``, shown by a last tile that is
+    moved inwards and overlaps its neighbour.
+    """
+    starts = []
+    for side in shape:
+        whole = list(range(0, side - tile + 1, tile))
+        starts.append([*whole, side - tile] if partial and side % tile else whole)
+    return [(row, column, top, left) for row, top in enumerate(starts[0]) for column, left in enumerate(starts[1])]
+
+
+def _generate(source: Source, index: int, tile: int, channels: int) -> _Item:
+    height, width = source.shape
+    sample = synthetic.generate(source.base, index, height=height, width=width, seed=source.seed)
+    name = f"{'frame' if height > tile else 'image'}{index:04d}"
+    mask = sample.mask(source.target).astype(np.uint8)
+    return _Item(name, name, None, to_channels(sample.image, channels), mask, drawn=sample.manifest)
+
+
+def _read(source: Source, pair: Pair, channels: int, levels: Levels | None) -> _Item:
+    image = read_image(pair.image, channels, levels)
+    shape = image.shape[:2]
+    label = read_label(pair.label, source.target, shape)
+    mask = label.mask.astype(np.uint8)
+    if pair.ignore is not None:
+        mask[read_ignore(pair.ignore, shape)] = IGNORED
+    return _Item(pair.name, pair.group, pair.split, image, mask, label.note)
+
+
+def clustered(tiles: Sequence[Tile], thumbnails: Sequence[UInt8Array]) -> list[Tile]:
+    """Name each cluster of tiles that look alike after its first tile."""
+    firsts = duplicates.clusters(np.stack(thumbnails))
+    sizes = Counter(firsts)
+    return [
+        replace(tile, cluster=tiles[first].name if sizes[first] > 1 else "")
+        for tile, first in zip(tiles, firsts, strict=True)
+    ]
 
 
 @contextlib.contextmanager
@@ -227,7 +312,7 @@ def _smaller_input(source: Source, protocol: Protocol, side: int) -> str:
     return f"use --set input.size{f'_by_dataset.{source.base}' if own else ''}={fitting}"
 
 
-def _in_order(read: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+def in_order(read: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
     """Map in parallel and yield in order, holding a few results at a time: a dataset need not fit in memory."""
     workers = min(os.cpu_count() or 1, MOST_READERS)
     waiting: deque[Future[Result]] = deque()
@@ -242,13 +327,3 @@ def _in_order(read: Callable[[Item], Result], items: Iterable[Item]) -> Generato
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _read_label(pair: Pair, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    mask = read_mask(pair.label)
-    if mask.shape != shape:
-        raise UserError(
-            f"{pair.label}: {mask.shape[0]}x{mask.shape[1]} pixels, but {pair.image.name} has {shape[0]}x{shape[1]}; "
-            "expected the same size"
-        )
-    return mask

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.errors import UserError
@@ -15,82 +15,182 @@ PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
+class Tile:
+    """One image of a dataset, as far as a division looks at it.
+
+    Attributes:
+        name: unique in the dataset.
+        group: the source frame.
+        given: the owner's part (``train``, ``val``, ``test``), ``None`` where the owner gives no division.
+        cluster: what images that look alike share; empty where it looks like no other.
+        row: place in the frame's grid, from 0 at the top.
+        column: place in the frame's grid, from 0 at the left.
+    """
+
+    name: str
+    group: str
+    given: str | None
+    cluster: str = ""
+    row: int = 0
+    column: int = 0
+
+
+@dataclass(frozen=True)
 class Division:
-    """Indices into a dataset's images, ascending."""
+    """Indices into a dataset's images, ascending; images between blocks or beyond the counts are in no part."""
 
     train: tuple[int, ...]
     val: tuple[int, ...]
     test: tuple[int, ...]
 
+    def lists(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Return the sorted names of each part."""
+        return {part: sorted(names[index] for index in getattr(self, part)) for part in PARTS}
+
     def digest(self, names: Sequence[str]) -> str:
         """Return a hash of which image is in which part, independent of the images' order."""
-        lists = {part: sorted(names[index] for index in getattr(self, part)) for part in PARTS}
-        return hashlib.sha256(json.dumps(lists, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.lists(names), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def divide(
-    dataset: str, names: Sequence[str], groups: Sequence[str], given: Sequence[str | None], settings: Split, seed: int
-) -> Division:
-    """Divide images as their owner did, or else at random by image or by group.
+@dataclass(frozen=True)
+class Leakage:
+    """How many validation and test images a network has in part seen in training.
 
-    An owner's division is kept whole; counts then thin each of its parts. The draw sorts units by a hash of (seed,
-    unit's name): adding, reordering or moving files leaves the order of all other units as it was.
+    Attributes:
+        val_groups: validation images of a frame that is also trained on.
+        test_groups: the same of the test.
+        val_clusters: validation images that look like, or equal, one that is trained on.
+        test_clusters: the same of the test.
+        val_neighbours: validation images that touch, also by a corner, one that is trained on.
+        test_neighbours: the same of the test.
+    """
+
+    val_groups: int
+    test_groups: int
+    val_clusters: int
+    test_clusters: int
+    val_neighbours: int
+    test_neighbours: int
+
+
+def divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> Division:
+    """Divide images as their owner did, or else at random by image, by group, or by blocks of each frame.
+
+    An owner's division is kept whole, look-alikes included; counts then thin each of its parts. The draw sorts units
+    by a hash of (seed, unit's name): adding, reordering or moving files leaves the order of all other units as it was.
+    Near-duplicates that are to stay together make one unit of theirs, called by the smallest of their names. Blocks
+    are whole stripes of a frame with gaps between them, so there a look-alike of a validation or test image is left
+    out of the parts before it (test, validation, train) instead.
 
     Args:
         dataset: named in errors.
-        names: unique names of the images.
-        groups: the source frame of each image.
-        given: the owner's part of each image (``train``, ``val``, ``test``), all ``None`` where there is none.
-        settings: unit, shares or counts.
+        tiles: the images, by unique name; for blocks each with its place in the frame.
+        settings: unit, shares or counts, near-duplicates.
         seed: depends on the base seed and the dataset alone.
 
     Raises:
-        UserError: too few images or groups for the parts that are asked for.
+        UserError: too few images, groups or stripes for the parts that are asked for.
     """
-    units: dict[str, list[int]] = defaultdict(list)
-    for index, (name, group) in enumerate(zip(names, groups, strict=True)):
-        units[group if settings.unit == "group" else name].append(index)
-    order = sorted(units, key=lambda unit: hashlib.sha256(f"{seed}\0{unit}".encode()).digest())
+    bases = [tile.group if settings.unit == "group" else tile.name for tile in tiles]
+    given = [tile.given for tile in tiles]
     if all(part is not None for part in given):
-        division = _collect(given)
-        if settings.counts is None:
-            return division
-        rank = {index: place for place, unit in enumerate(order) for index in units[unit]}
-        return _thin(dataset, division, rank, settings.counts)
+        return _thin(dataset, "{}/ holds", _collect(given), bases, settings.counts, seed)
+    if settings.unit == "block":
+        parts = _by_blocks(dataset, tiles, settings, seed)
+        return _thin(dataset, "the {} stripes hold", _collect(parts), bases, settings.counts, seed)
+    units: dict[str, list[int]] = defaultdict(list)
+    for index, unit in enumerate(_joined(tiles, bases) if settings.near_duplicates == "together" else bases):
+        units[unit].append(index)
+    order = sorted(units, key=lambda unit: _draw(seed, unit))
+    drawn = [units[unit] for unit in order]
     if settings.counts is not None:
-        return _by_counts(dataset, [units[unit] for unit in order], settings.unit, settings.counts)
+        return _by_counts(dataset, tiles, drawn, len(set(bases)), settings, settings.counts)
     wanted = {"test": settings.test, "val": settings.validation}
     # At least one unit wherever a share is asked for: 8:1:1 of nine frames still has a test.
-    sizes = {part: max(round(share * len(order)), 1) if share else 0 for part, share in wanted.items()}
-    if sum(sizes.values()) >= len(order):
-        remedy = ", or use --set split.unit=image where tiles of one frame may part" if settings.unit == "group" else ""
-        raise UserError(
-            f"{dataset}: {len(order)} {settings.unit}(s) cannot be split into train, validation and test; "
-            f"bring more{remedy}"
-        )
-    parts: list[str | None] = [None] * len(names)
-    for position, unit in enumerate(order):
+    sizes = {part: max(round(share * len(drawn)), 1) if share else 0 for part, share in wanted.items()}
+    if sum(sizes.values()) >= len(drawn):
+        subject, remedies = _shortage(tiles, settings, len(drawn), len(set(bases)))
+        raise UserError(f"{dataset}: {subject} cannot be split into train, validation and test; bring more{remedies}")
+    parts = [None] * len(tiles)
+    for position, unit_indices in enumerate(drawn):
         part = "test" if position < sizes["test"] else "val" if position < sizes["test"] + sizes["val"] else "train"
-        for index in units[unit]:
+        for index in unit_indices:
             parts[index] = part
     return _collect(parts)
 
 
-def _thin(dataset: str, division: Division, rank: dict[int, int], counts: tuple[int, int, int]) -> Division:
-    """Keep of each of the owner's parts the images that come first in the draw."""
-    kept = {}
-    for part, count in zip(PARTS, counts, strict=True):
-        indices: tuple[int, ...] = getattr(division, part)
-        if len(indices) < count:
-            raise UserError(
-                f"{dataset}: {part}/ holds {len(indices)} images, but split.counts {counts} asks for {count}; "
-                "lower it by --set split.counts=[a,b,c]"
-            )
-        kept[part] = tuple(sorted(sorted(indices, key=lambda index: (rank[index], index))[:count]))
-    return Division(**kept)
+def leakage(tiles: Sequence[Tile], division: Division) -> Leakage:
+    """Count the validation and test images that share a frame, a look or an edge with a training image.
+
+    Edges are looked for in frames whose places in the grid are unique; elsewhere several files share a group, and how
+    they lie to each other is unknown.
+    """
+    positions = Counter((tile.group, tile.row, tile.column) for tile in tiles)
+    scattered = {group for (group, _, _), count in positions.items() if count > 1}
+    train = [tiles[index] for index in division.train]
+    groups = {tile.group for tile in train}
+    clusters = {tile.cluster for tile in train} - {""}
+    around = {
+        (tile.group, tile.row + down, tile.column + right)
+        for tile in train
+        if tile.group not in scattered
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+    }
+    val, test = ([tiles[index] for index in part] for part in (division.val, division.test))
+    return Leakage(
+        *(sum(tile.group in groups for tile in part) for part in (val, test)),
+        *(sum(tile.cluster in clusters for tile in part) for part in (val, test)),
+        *(sum((tile.group, tile.row, tile.column) in around for tile in part) for part in (val, test)),
+    )
 
 
-def _by_counts(dataset: str, units: list[list[int]], unit_name: str, counts: tuple[int, int, int]) -> Division:
+def _draw(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+
+
+def _joined(tiles: Sequence[Tile], bases: Sequence[str]) -> list[str]:
+    """Return each image's unit where clusters join: the smallest name that any chain of look-alikes leads to."""
+    above = {base: base for base in bases}
+
+    def smallest(name: str) -> str:
+        while above[name] != name:
+            above[name] = name = above[above[name]]
+        return name
+
+    first: dict[str, str] = {}
+    for tile, base in zip(tiles, bases, strict=True):
+        if tile.cluster:
+            ends = smallest(first.setdefault(tile.cluster, base)), smallest(base)
+            above[max(ends)] = min(ends)
+    return [smallest(base) for base in bases]
+
+
+def _shortage(tiles: Sequence[Tile], settings: Split, units: int, bases: int) -> tuple[str, str]:
+    """Say of too few units how many there are, and what makes more of them."""
+    subject = f"{units} {settings.unit}(s)"
+    remedies = ""
+    if units < bases:
+        subject = f"{units} unit(s), left of {bases} {settings.unit}(s) after near-duplicates were joined,"
+        remedies = ", or use --set split.near_duplicates=apart where look-alikes may part"
+    if bases < len(tiles):  # frames of several tiles
+        needed = _stripes_needed(settings)
+        if all(len(_stripes(tiles, frame)) >= needed for frame in _frames(tiles).values()):
+            remedies += ", or use --set split.unit=block, which cuts stripes with gaps between them from each frame"
+        remedies += ", or use --set split.unit=image where tiles of one frame may part"
+    elif units < bases:
+        remedies += f" (split.unit={settings.unit} draws single images already)"
+    return subject, remedies
+
+
+def _by_counts(
+    dataset: str,
+    tiles: Sequence[Tile],
+    units: list[list[int]],
+    bases: int,
+    settings: Split,
+    counts: tuple[int, int, int],
+) -> Division:
     """Fill the test, then validation, then training with whole units, cutting the last unit of a part to its count."""
     train, val, test = counts
     filled: list[tuple[int, ...]] = []
@@ -100,15 +200,124 @@ def _by_counts(dataset: str, units: list[list[int]], unit_name: str, counts: tup
         while len(part) < count:
             unit = next(remaining, None)
             if unit is None:
+                subject, remedies = _shortage(tiles, settings, len(units), bases)
                 raise UserError(
-                    f"{dataset}: {sum(map(len, units))} images in {len(units)} {unit_name}(s) "
-                    f"cannot fill split.counts {counts}; "
-                    "lower it by --set split.counts=[a,b,c]"
-                    + (", or use --set split.unit=image" if unit_name == "group" else "")
+                    f"{dataset}: {len(tiles)} images in {subject} cannot fill split.counts {counts}; "
+                    f"lower it by --set split.counts=[a,b,c]{remedies}"
                 )
             part += unit
         filled.append(tuple(sorted(part[:count])))
     return Division(train=filled[2], val=filled[1], test=filled[0])
+
+
+def _shares(settings: Split) -> dict[str, float]:
+    """Return the shares of test and validation, in the order in which blocks lie."""
+    if settings.counts is None:
+        return {"test": settings.test, "val": settings.validation}
+    return {part: settings.counts[PARTS.index(part)] / sum(settings.counts) for part in ("test", "val")}
+
+
+def _stripes_needed(settings: Split) -> int:
+    """Return the least number of stripes: one to train on, and one with a gap for each other part."""
+    return 1 + 2 * sum(share > 0 for share in _shares(settings).values())
+
+
+def _frames(tiles: Sequence[Tile]) -> dict[str, list[int]]:
+    frames: dict[str, list[int]] = defaultdict(list)
+    for index, tile in enumerate(tiles):
+        frames[tile.group].append(index)
+    return frames
+
+
+def _stripes(tiles: Sequence[Tile], frame: Sequence[int]) -> list[list[int]]:
+    """Return a frame's columns where it has more columns than rows, else its rows; none where places repeat."""
+    places = [(tiles[index].row, tiles[index].column) for index in frame]
+    if len(set(places)) < len(places):
+        return []
+    rows, columns = (len({place[axis] for place in places}) for axis in (0, 1))
+    stripes: dict[int, list[int]] = defaultdict(list)
+    for index, place in zip(frame, places, strict=True):
+        stripes[place[1 if columns > rows else 0]].append(index)
+    return [stripes[place] for place in sorted(stripes)]
+
+
+def _by_blocks(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> list[str | None]:
+    """Cut every frame into test | gap | validation | gap | train, from an end that is drawn per frame."""
+    shares, needed = _shares(settings), _stripes_needed(settings)
+    frames = _frames(tiles)
+    stripes = {name: _stripes(tiles, frame) for name, frame in frames.items()}
+    short = sorted(name for name in stripes if len(stripes[name]) < needed)
+    if short:
+        found = f"has {len(stripes[short[0]])}" if stripes[short[0]] else "consists of several files, which have none"
+        more = f" (and {len(short) - 1} more such)" if len(short) > 1 else ""
+        unit = "group" if len(frames) > needed // 2 else "image"
+        raise UserError(
+            f"{dataset}: split.unit=block needs {needed} stripes of tiles in each frame, gaps included; "
+            f"frame {short[0]!r} {found}{more}: cut smaller tiles by --set input.size=N (and input.tile), "
+            f"or use --set split.unit={unit}"
+        )
+    parts: list[str | None] = [None] * len(tiles)
+    for name, ordered in stripes.items():
+        backwards = _draw(seed, f"block\0{name}")[0] % 2
+        for stripe, part in zip(ordered[::-1] if backwards else ordered, _blocks(len(ordered), shares), strict=True):
+            for index in stripe:
+                parts[index] = part
+    if settings.near_duplicates == "together":
+        _leave_out_look_alikes(dataset, tiles, parts)
+    return parts
+
+
+def _blocks(count: int, shares: Mapping[str, float]) -> list[str | None]:
+    """Return the part of each of a frame's stripes, ``None`` for gaps; shares are of the stripes that are no gap."""
+    asked = [part for part, share in shares.items() if share]
+    left = usable = count - len(asked)
+    parts: list[str | None] = []
+    for later, part in zip(range(len(asked), 0, -1), asked, strict=True):
+        # At least one stripe here, and one left for each part to come.
+        size = min(max(round(shares[part] * usable), 1), left - later)
+        left -= size
+        parts += [part] * size + [None]
+    return parts + ["train"] * left
+
+
+def _leave_out_look_alikes(dataset: str, tiles: Sequence[Tile], parts: list[str | None]) -> None:
+    """Take out of validation what looks like a test image, and out of training what looks like either."""
+    kept: set[str] = set()
+    for part in ("test", "val", "train"):
+        indices = [index for index, found in enumerate(parts) if found == part]
+        look_alikes = [index for index in indices if tiles[index].cluster in kept]
+        if indices and len(look_alikes) == len(indices):
+            raise UserError(
+                f"{dataset}: all {len(indices)} {part} images look like images of another part, and "
+                "split.near_duplicates=together leaves them out; use --set split.near_duplicates=apart "
+                "where look-alikes may part, or another split.unit"
+            )
+        for index in look_alikes:
+            parts[index] = None
+        kept |= {tiles[index].cluster for index in indices} - {""}
+
+
+def _thin(
+    dataset: str,
+    holds: str,
+    division: Division,
+    bases: Sequence[str],
+    counts: tuple[int, int, int] | None,
+    seed: int,
+) -> Division:
+    """Keep of each part the images that come first in the draw; all of them without counts."""
+    if counts is None:
+        return division
+    kept = {}
+    for part, count in zip(PARTS, counts, strict=True):
+        indices: tuple[int, ...] = getattr(division, part)
+        if len(indices) < count:
+            raise UserError(
+                f"{dataset}: {holds.format(part)} {len(indices)} images, but split.counts {counts} asks for {count}; "
+                "lower it by --set split.counts=[a,b,c]"
+            )
+        kept[part] = tuple(sorted(sorted(indices, key=lambda index: (_draw(seed, bases[index]), index))[:count]))
+    return Division(**kept)
 
 
 def _collect(parts: Sequence[str | None]) -> Division:

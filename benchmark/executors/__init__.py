@@ -44,7 +44,15 @@ class Packing:
     total: int
 
 
-Event = Packing | Started | Step | Finished
+@dataclass(frozen=True)
+class Note:
+    """Something about a dataset that a user should know, such as masks that had to be thresholded."""
+
+    dataset: str
+    text: str
+
+
+Event = Packing | Note | Started | Step | Finished
 
 
 class Executor(Protocol):

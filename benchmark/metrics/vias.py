@@ -37,7 +37,7 @@ def via_counts(truth_centres: Points, predicted_centres: Points, truth_radii: Po
         )
     if not (truth_radii > 0).all():
         raise ValueError(f"expected positive radii, got {truth_radii.min()}")
-    centres, radii = _merge(truth_centres, truth_radii)
+    centres, radii = merge_discs(truth_centres, truth_radii)
     within = cdist(centres, predicted_centres) <= radii[:, None]
     matched = within[linear_sum_assignment(within, maximize=True)].sum()
     return {"via_true": len(centres), "via_predicted": len(predicted_centres), "via_matched": int(matched)}
@@ -54,7 +54,7 @@ def via_counts_from_masks(truth: Mask, prediction: Mask, *, ignore: Mask | None 
     return via_counts(true.centroids(), predicted.centroids(), np.sqrt(true.area_px / np.pi))
 
 
-def _merge(centres: Points, radii: Points) -> tuple[Points, Points]:
+def merge_discs(centres: Points, radii: Points) -> tuple[Points, Points]:
     """Merge discs whose centres lie closer than the larger radius: mean centre by area, and the largest radius."""
     if len(centres) == 0:
         return centres, radii

@@ -27,8 +27,8 @@ def build(study: Path) -> list[Path]:
         UserError: no study there, nothing in it to report, or a broken file in it.
     """
     found = read_study(study)
-    accuracy = tables.accuracy(found)
-    filled = [table for table in (accuracy, tables.efficiency(found)) if table.blocks]
+    accuracy, electrical = (tables.scores(found, kind) for kind in (tables.ACCURACY, tables.ELECTRICAL))
+    filled = [table for table in (accuracy, electrical, tables.efficiency(found)) if table.blocks]
     if not filled:
         raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
     files = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -19,11 +20,24 @@ from benchmark.store import Store
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What the integer counts of a test become.
+
+    Attributes:
+        sums: column -> sum over the images.
+        reduced: reduction -> metric -> value.
+    """
+
+    sums: Mapping[str, int]
+    reduced: Mapping[metrics.Reduction, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
 class Run:
-    """A record and what its integer counts reduce to: test dataset -> metric -> value."""
+    """A record and what its test datasets' counts become."""
 
     record: Record
-    figures: Mapping[str, Mapping[str, float]]
+    scores: Mapping[str, Scores]
 
 
 @dataclass(frozen=True, order=True)
@@ -106,14 +120,13 @@ class Study:
     """Everything that a report is made of.
 
     Attributes:
-        protocol: the resolved protocol, whose ``report.reduction`` all figures were formed with; ``None`` for a study
-            that only measured efficiency.
-        references: test dataset -> method without training -> metric -> value.
+        protocol: the resolved protocol; ``None`` for a study that only measured efficiency.
+        references: test dataset -> method without training -> its scores.
     """
 
     protocol: Protocol | None
     runs: tuple[Run, ...]
-    references: Mapping[str, Mapping[str, Mapping[str, float]]]
+    references: Mapping[str, Mapping[str, Scores]]
     efficiency: tuple[Measurement, ...]
 
 
@@ -133,11 +146,11 @@ def read_study(folder: Path) -> Study:
         if not efficiency:
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
         return Study(None, (), {}, efficiency)
-    runs = tuple(_run(path, record, protocol) for path, record in store.records())
-    references: dict[str, dict[str, Mapping[str, float]]] = {}
+    runs = tuple(_run(path, record) for path, record in store.records())
+    references: dict[str, dict[str, Scores]] = {}
     for file in sorted((folder / "references").glob("[!.]*.csv")):
         dataset, _, method = file.stem.rpartition(".")
-        references.setdefault(dataset, {})[method] = reduced(file, protocol.report.reduction)
+        references.setdefault(dataset, {})[method] = read_scores(file)
     return Study(protocol, runs, references, efficiency)
 
 
@@ -148,13 +161,13 @@ def _measurement(file: Path) -> Measurement:
         raise UserError(f"{file}: not valid efficiency figures ({error}); delete it and measure again") from error
 
 
-def _run(folder: Path, record: Record, protocol: Protocol) -> Run:
+def _run(folder: Path, record: Record) -> Run:
     # A finished run has figures for a dataset unless the dataset has no test images.
     tested = [test for test in record.test if test in record.metrics] if record.status == "ok" else []
-    return Run(record, {test: reduced(folder / f"images.{test}.csv", protocol.report.reduction) for test in tested})
+    return Run(record, {test: read_scores(folder / f"images.{test}.csv") for test in tested})
 
 
-def reduced(file: Path, reduction: metrics.Reduction) -> dict[str, float]:
+def read_scores(file: Path) -> Scores:
     """Reduce the integer columns of an ``images.<test>.csv``; its ratio columns are for readers and are not used.
 
     Raises:
@@ -171,4 +184,8 @@ def reduced(file: Path, reduction: metrics.Reduction) -> dict[str, float]:
     if counts.empty or wrong:
         found = f"columns {', '.join(map(str, wrong))} with other values" if wrong else "no counts"
         raise UserError(f"{file}: expected integer counts per image, found {found}; {remedy}")
-    return metrics.reduce({str(name): counts[name].to_numpy(np.int64) for name in counts}, reduction)
+    columns = {str(name): counts[name].to_numpy(np.int64) for name in counts}
+    return Scores(
+        sums={name: int(column.sum()) for name, column in columns.items()},
+        reduced={reduction: metrics.reduce(columns, reduction) for reduction in get_args(metrics.Reduction)},
+    )

@@ -112,9 +112,9 @@ def figures(study: Study, blocks: Sequence[Block]) -> Iterator[tuple[str, Figure
     """
     if study.protocol is None:
         return
-    channels = study.protocol.input.channels
     for block in blocks:
-        size = study.protocol.input.size_for(str(block.facts["dataset"]))
+        dataset = str(block.facts["dataset"])
+        size, channels = study.protocol.input.size_for(dataset), study.protocol.input.channels_for(dataset)
         settings = [(found, found.setting) for found in study.efficiency]
         measured = [found for found, s in settings if (s.height, s.width, s.channels) == (size, size, channels)]
         for axis in AXES:

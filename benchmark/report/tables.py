@@ -1,19 +1,17 @@
-"""The tables of a study: accuracy per dataset, efficiency per device."""
+"""The tables of a study: accuracy and electrical errors per dataset, efficiency per device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 
 from benchmark import metrics, registry
-from benchmark.data.datasets import DATASETS, SUFFIX
+from benchmark.data.specs import KNOWN, SUFFIX
 from benchmark.protocol import Protocol
-from benchmark.report.collect import Measurement, Run, Setting, Study
+from benchmark.report.collect import Measurement, Run, Scores, Setting, Study
 from benchmark.report.render import Block, Cell, Column, Row, Table
 
-ACCURACY = ("miou", "mpa", "dice", "aji", "aji_plus", "fg_iou")
-
-REFERENCES = {"otsu": "Otsu threshold", "background": "All background"}
+REFERENCES = {"otsu": "Otsu threshold", "kmeans": "k-means", "background": "All background"}
 
 REDUCTIONS = {
     "image": "image (mean of per-image values)",
@@ -21,15 +19,46 @@ REDUCTIONS = {
 }
 
 
-def accuracy(study: Study) -> Table:
+@dataclass(frozen=True)
+class Kind:
+    """A table of scores: which metrics it shows, formed how.
+
+    Attributes:
+        name: of the table's files.
+        title: of the table and its blocks.
+        columns: metrics in their order; those that no method has on a dataset are left out there.
+        reduction: ``None`` for the protocol's.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    reduction: metrics.Reduction | None
+
+
+ACCURACY = Kind("accuracy", "Accuracy", ("miou", "mpa", "dice", "aji", "aji_plus", "fg_iou"), None)
+# Counts are summed over images before a rate is formed: a net error rate of an image with two nets means little.
+ELECTRICAL = Kind(
+    "electrical",
+    "Electrical errors",
+    (
+        *("opens", "shorts", "missed", "false", "net_error_rate", "net_f1"),
+        *("via_precision", "via_recall", "via_f1", "via_missed", "via_false"),
+    ),
+    "pooled",
+)
+
+
+def scores(study: Study, kind: Kind) -> Table:
     """Return one block per (training datasets, test dataset), models in the registry's order, references last."""
     if study.protocol is None:
-        return Table("accuracy", "Accuracy")
+        return Table(kind.name, kind.title)
     protocol = study.protocol
     pairs = dict.fromkeys((run.record.train, test) for run in study.runs for test in run.record.test)
     # The data sets' own order; tests on the training's own data come before tests on foreign data.
-    ordered = sorted(pairs, key=lambda pair: (pair[0] != (pair[1],), _place(pair[1], DATASETS), pair))
-    return Table("accuracy", "Accuracy", tuple(_accuracy_block(study, protocol, *pair) for pair in ordered))
+    ordered = sorted(pairs, key=lambda pair: (pair[0] != (pair[1],), _place(pair[1], KNOWN), pair))
+    blocks = (_score_block(study, protocol, kind, *pair) for pair in ordered)
+    return Table(kind.name, kind.title, tuple(block for block in blocks if block.columns))
 
 
 def _place(name: str, known: Iterable[str]) -> tuple[int, str]:
@@ -38,45 +67,49 @@ def _place(name: str, known: Iterable[str]) -> tuple[int, str]:
     return order.get(name.removesuffix(SUFFIX), len(order)), name
 
 
-def _accuracy_block(study: Study, protocol: Protocol, train: tuple[str, ...], test: str) -> Block:
+def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str, ...], test: str) -> Block:
+    reduction = kind.reduction or protocol.report.reduction
     runs: dict[str, list[Run]] = {}
     for run in study.runs:
         if run.record.train == train and test in run.record.test:
             runs.setdefault(run.record.model, []).append(run)
-    columns = tuple(
-        Column(name, metrics.METRICS[name].display, metrics.METRICS[name].higher_is_better, scale=100, digits=2)
-        for name in ACCURACY
-    )
-    rows = [_model_row(name, runs[name], test) for name in in_order(runs)]
+    rows = [_model_row(name, runs[name], test, kind, reduction) for name in in_order(runs)]
     n = max((cell.n for row in rows for cell in row.cells.values()), default=0)
     methods = study.references.get(test, {})
-    rows += [
-        Row(
-            method,
-            REFERENCES.get(method, method),
-            "reference",
-            {name: Cell(methods[method][name]) for name in ACCURACY if name in methods[method]},
-            ranked=False,
-        )
-        for method in sorted(methods, key=lambda method: _place(method, REFERENCES))
-    ]
+    for method in sorted(methods, key=lambda method: _place(method, REFERENCES)):
+        values = methods[method].reduced[reduction]
+        cells = {name: Cell(values[name]) for name in kind.columns if name in values}
+        rows.append(Row(method, REFERENCES.get(method, method), "reference", cells, ranked=False))
     trained, tested = "+".join(train), _test_images(runs)
+    shown = {name for row in rows for name in row.cells}
+    # Accuracy keeps its columns where no run has finished: an empty table would not say what is missing.
+    names = [name for name in kind.columns if name in shown or kind is ACCURACY]
+    everything = [run.scores[test] for of_model in runs.values() for run in of_model if test in run.scores]
     return Block(
         key=test if train == (test,) else f"{trained}-on-{test}",
-        title=f"Accuracy on {test}" + ("" if train == (test,) else f" after training on {trained}"),
+        title=f"{kind.title} on {test}" + ("" if train == (test,) else f" after training on {trained}"),
         facts={
             "dataset": test,
             "train": trained,
             "protocol": protocol.name,
-            "reduction": protocol.report.reduction,
+            "reduction": reduction,
             "ddof": 1,
             "test_images": tested,
         },
-        conventions=_accuracy_conventions(protocol, train, test, n, tested),
-        columns=columns,
+        conventions=(
+            *_conventions(protocol, reduction, train, test, n, tested),
+            *(_electrical_conventions(protocol, everything) if kind is ELECTRICAL else ()),
+        ),
+        columns=tuple(_column(metrics.METRICS[name]) for name in names),
         rows=tuple(rows),
         n=n,
     )
+
+
+def _column(metric: metrics.Metric) -> Column:
+    counted = metric.unit == "count"
+    scale, digits = (1.0, 1) if counted else (100.0, 2)
+    return Column(metric.name, metric.display, metric.higher_is_better, scale, digits, "" if counted else "%")
 
 
 def _test_images(runs: dict[str, list[Run]]) -> str:
@@ -86,29 +119,39 @@ def _test_images(runs: dict[str, list[Run]]) -> str:
     return " or ".join(map(str, counts)) or "no"
 
 
-def _accuracy_conventions(
-    protocol: Protocol, train: tuple[str, ...], test: str, n: int, test_images: str
-) -> tuple[str, ...]:
-    spread = {0: "No run has finished.", 1: "Percent, n = 1 repeat, so no std."}.get(
-        n, f"Percent, mean ± std over n = {n} repeats (std with ddof = 1)."
+def _conventions(
+    protocol: Protocol, reduction: metrics.Reduction, train: tuple[str, ...], test: str, n: int, test_images: str
+) -> Iterator[str]:
+    yield {0: "No run has finished.", 1: "n = 1 repeat, so no std."}.get(
+        n, f"Mean ± std over n = {n} repeats (std with ddof = 1)."
     )
-    standins = [name for name in dict.fromkeys((test, *train)) if name.endswith(SUFFIX)]
-    return (
-        spread,
-        f"Reduction: {REDUCTIONS[protocol.report.reduction]}.",
-        f"Test images: {test_images}.",
-        f"Protocol: {protocol.name}.",
-        "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark.",
-        *(f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}." for name in standins),
-    )
+    yield f"Reduction: {REDUCTIONS[reduction]}."
+    yield f"Test images: {test_images}."
+    yield f"Protocol: {protocol.name}."
+    yield "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark."
+    for name in dict.fromkeys((test, *train)):
+        if name.endswith(SUFFIX):
+            yield f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}."
 
 
-def _model_row(name: str, runs: list[Run], test: str) -> Row:
-    figures = [run.figures[test] for run in runs if test in run.figures]
-    cells = {key: Cell.over(values[key] for values in figures if key in values) for key in ACCURACY}
+def _electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:
+    settings = protocol.evaluation
+    yield (
+        f"Nets that lie only in the outer {settings.border_px} px of an image, and predicted components below "
+        f"{settings.min_area_px} px², do not count."
+    )
+    for column, what in (("nets", "Interior nets"), ("via_true", "True vias")):
+        found = sorted({score.sums[column] for score in scores if column in score.sums})
+        if found:
+            yield f"{what} in all test images: {' or '.join(map(str, found))}."
+
+
+def _model_row(name: str, runs: list[Run], test: str, kind: Kind, reduction: metrics.Reduction) -> Row:
+    figures = [run.scores[test].reduced[reduction] for run in runs if test in run.scores]
+    cells = {key: Cell.over(values[key] for values in figures if key in values) for key in kind.columns}
     missing: dict[str, list[int]] = {}
     for run in runs:
-        if test not in run.figures:
+        if test not in run.scores:
             missing.setdefault(_why_missing(run, test), []).append(run.record.repeat)
     return Row(
         name,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from benchmark import cli, registry
 from benchmark import protocol as protocols
-from benchmark import registry
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.packs import Pack, open_pack
@@ -65,3 +66,34 @@ def make_job(make_study: Callable[..., Study]) -> Callable[..., TrainJob]:
         return next(job for job in make_study(protocol, name=name).plan().todo if job.repeat == repeat)
 
     return make
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """Run a command line in this process, in an empty folder; return exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def settings(*more: str) -> list[str]:
+    return [word for setting in (*SMALL, *more) for word in ("--set", setting)]
+
+
+def tiny_run(*more: str, repeats: int = 1) -> list[str]:
+    return [
+        *("run", "--models", f"{TINY}:TinyNet", "--datasets", "omc-syn", "--protocol", "quick", "--device", "cpu"),
+        *("--threads", "1", "--repeats", str(repeats), *settings(), *more),
+    ]

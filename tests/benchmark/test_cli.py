@@ -19,40 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import cli, protocol
+from benchmark import cli, metrics, protocol
 from benchmark.study import Hardware
-from tests.benchmark.conftest import SMALL, TINY
+from tests.benchmark.conftest import TINY, Call, tiny_run
 
 ROOT = Path(__file__).parents[2]
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """Run a command line in this process, in an empty folder; return exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
-
-
-def settings(*more: str) -> list[str]:
-    return [word for setting in (*SMALL, *more) for word in ("--set", setting)]
-
-
-def tiny_run(*more: str, repeats: int = 1) -> list[str]:
-    return [
-        *("run", "--models", f"{TINY}:TinyNet", "--datasets", "omc-syn", "--protocol", "quick", "--device", "cpu"),
-        *("--threads", "1", "--repeats", str(repeats), *settings(), *more),
-    ]
 
 
 def modules_after(*arguments: str, cwd: Path) -> set[str]:
@@ -303,6 +274,20 @@ def test_list_names_everything(call: Call) -> None:
         code, out, _ = call("list", topic)
         assert code == 0
         assert word in out
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_every_metric_is_explained(call: Call, name: str) -> None:
+    code, out, err = call("explain", name)
+    assert code == 0, err
+    assert metrics.METRICS[name].formula in out
+    assert "Reduction:" in out
+
+
+def test_an_unknown_metric_suggests_the_nearest(call: Call) -> None:
+    code, _, err = call("explain", "ajj")
+    assert code == 2
+    assert "no metric 'ajj'; did you mean 'aji'?" in err
 
 
 def test_a_synthesized_folder_can_be_trained_on(call: Call) -> None:

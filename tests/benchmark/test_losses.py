@@ -81,3 +81,22 @@ def test_the_gradient_is_the_numerical_one() -> None:
     values = logits.numpy()
     slope = (plain(values + step, mask.numpy(), Loss()) - plain(values - step, mask.numpy(), Loss())) / 2e-5
     assert leaf.grad[0, 0, 1, 2].item() == pytest.approx(slope, rel=1e-3)
+
+
+@pytest.mark.parametrize("settings", [Loss(), Loss(bce=1, dice=0), Loss(bce=0, dice=1)])
+def test_pixels_that_do_not_count_might_as_well_not_exist(settings: Loss) -> None:
+    logits, mask = case(5)
+    counted = torch.from_numpy((np.random.default_rng(6).random(logits.shape) < 0.7).astype(np.float32))
+    kept = counted.numpy() > 0
+    found = segmentation_loss(logits, mask, settings, counted)
+    assert found.item() == pytest.approx(plain(logits.numpy()[kept], mask.numpy()[kept], settings), rel=1e-5)
+    everything = segmentation_loss(logits, mask, settings, torch.ones_like(counted))
+    assert everything.item() == pytest.approx(segmentation_loss(logits, mask, settings).item(), rel=1e-6)
+
+
+def test_a_batch_with_nothing_to_count_has_a_finite_loss_without_gradient() -> None:
+    logits, mask = case(7)
+    logits.requires_grad_()
+    segmentation_loss(logits, mask, Loss(), torch.zeros(logits.shape)).backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert float(logits.grad.abs().max()) == 0

@@ -31,7 +31,8 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
     ("preset", "expected"),
     {
         "paper": {
-            "repeats": 3, "split.unit": "image", "split.validation": 0.1, "split.test": 0.1, "split.counts": None,
+            "repeats": 3, "split.unit": "image", "split.near_duplicates": "apart", "split.validation": 0.1,
+            "split.test": 0.1, "split.counts": None,
             "input.size": 512, "input.channels": 1, "training.optimizer": "adam", "training.lr": 1e-3,
             "training.weight_decay": 0.0, "training.schedule": "constant", "training.batch": 1, "training.epochs": 30,
             "training.steps": None, "training.patience": 5, "training.min_delta": 1e-7,
@@ -41,7 +42,8 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
             "evaluation.threshold": 0.5, "evaluation.border_px": 35, "evaluation.min_area_px": 35,
         },
         "strict": {
-            "repeats": 6, "split.unit": "group", "split.validation": 0.1, "split.test": 0.1, "input.size": 512,
+            "repeats": 6, "split.unit": "group", "split.near_duplicates": "together",
+            "split.validation": 0.1, "split.test": 0.1, "input.size": 512,
             "training.optimizer": "adamw", "training.lr": 1e-3, "training.weight_decay": 1e-2,
             "training.schedule": "cosine", "training.batch": 8, "training.epochs": 60, "training.patience": None,
             "training.augmentation": "flips_turns", "training.mixed_precision": "bfloat16",
@@ -49,8 +51,13 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
             "loss.bce": 0.5, "loss.dice": 0.5, "loss.epsilon": 1e-6,
             "evaluation.border_px": 35, "evaluation.min_area_px": 35,
         },
+        "standins": {
+            "repeats": 1, "input.size": 256, "input.tile": 512, "training.batch": 8, "training.steps": 600,
+            "evaluation.window": "tile", "evaluation.border_px": 35, "data.standin_images": 128,
+        },
         "quick": {
-            "repeats": 3, "split.unit": "group", "split.counts": (48, 8, 8), "input.size": 96, "input.tile": 192,
+            "repeats": 3, "split.unit": "group", "split.near_duplicates": "together",
+            "split.counts": (48, 8, 8), "input.size": 96, "input.tile": 192,
             "training.optimizer": "adam", "training.lr": 2e-3, "training.batch": 4, "training.steps": 60,
             "training.validate_every": 30, "training.augmentation": "none", "training.mixed_precision": "bfloat16",
             "evaluation.border_px": 8, "evaluation.min_area_px": 16, "data.standin_images": 64,
@@ -174,7 +181,7 @@ def test_an_override_of_a_files_wrong_shape_is_the_users_error(tmp_path: Path) -
 
 def test_an_unknown_protocol_suggests_the_nearest() -> None:
     with pytest.raises(
-        UserError, match=r"unknown protocol 'papers'; did you mean 'paper'\? \(known: paper, strict, quick"
+        UserError, match=r"unknown protocol 'papers'; did you mean 'paper'\? \(known: paper, strict, quick, standins"
     ):
         load("papers")
 
@@ -188,8 +195,11 @@ def test_protocols_cannot_be_changed() -> None:
 # Another valid value for every setting that is not among the presets' own differences.
 CHANGES = {
     "name": "other", "seed": 1, "repeats": 9, "deterministic": "true", "split.unit": "image", "split.validation": 0.2,
-    "split.test": 0.2, "split.counts": [9, 9, 9], "input.size": 64, "input.size_by_dataset": "{omc=64}",
-    "input.tile": 128, "input.channels": 3, "training.optimizer": "adamw", "training.lr": 0.5,
+    "split.near_duplicates": "apart", "split.test": 0.2, "split.counts": [9, 9, 9], "input.size": 64,
+    "input.size_by_dataset": "{omc=64}",
+    "input.tile": 128, "input.channels": 3,
+    "input.own_sizes": "true", "input.partial_tiles": "true", "input.channels_by_dataset": "{omc=3}",
+    "evaluation.window": "tile", "training.optimizer": "adamw", "training.lr": 0.5,
     "training.weight_decay": 0.5, "training.schedule": "cosine", "training.batch": 2, "training.micro_batch": 1,
     "training.micro_batch_by_dataset": "{omc=1}", "training.epochs": 7, "training.steps": 7,
     "training.validate_every": 7, "training.patience": 7, "training.min_delta": 0.5,

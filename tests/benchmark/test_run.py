@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark import metrics, registry, run, scoring, training
 from benchmark import protocol as protocols
+from benchmark import registry, run, scoring, training
+from benchmark.data.batches import Batch, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
@@ -105,6 +107,22 @@ def test_the_stored_weights_give_the_stored_metrics(small: Protocol, make_job: M
     assert scoring.to_csv(rows) == (folder / "images.omc-syn.csv").read_bytes()
 
 
+def test_whole_tiles_are_tested_and_windows_of_the_inputs_size_validated(
+    small: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = []
+
+    def spy(pack: Pack, indices: Sequence[int], size: int, *rest: Any) -> Iterator[Batch]:
+        sides.append(size)
+        return evaluation_batches(pack, indices, size, *rest)
+
+    monkeypatch.setattr(run, "evaluation_batches", spy)
+    _, folder = execute(make_job(protocols.load("quick", [*SMALL, "evaluation.window=tile"])))
+    assert set(sides) == {32}
+    with (folder / "images.omc-syn.csv").open() as file:
+        assert all(sum(int(row[n]) for n in ("tp", "fp", "fn", "tn")) == 64 * 64 for row in csv.DictReader(file))
+
+
 def test_only_the_weights_of_the_best_repeat_are_kept(small: Protocol, make_job: MakeJob) -> None:
     done = [execute(make_job(small, repeat=repeat)) for repeat in range(3)]
     losses = [record.training.best_validation_loss for record, _ in done if record.training is not None]
@@ -117,52 +135,6 @@ def test_keeping_all_or_no_weights(small: Protocol, make_job: MakeJob, keep: str
     for repeat in (0, 1):
         _, folder = execute(replace(make_job(small, repeat=repeat), keep_weights=keep))
         assert (folder / WEIGHTS).is_file() is expected
-
-
-def test_evaluation_counts_what_the_network_predicts(small: Protocol, pack: Pack) -> None:
-    class Bright(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x - 0.5
-
-    indices = pack.divide(small).test
-    rows = evaluate(Bright(), pack, indices, "track", small, torch.device("cpu"))
-    images, masks = pack.centre(indices, 32)
-    for row, image, mask in zip(rows, images[..., 0], masks, strict=True):
-        prediction = image / 255 >= 0.5  # sigmoid(x - 0.5) >= 0.5
-        assert row["tp"] == (prediction & (mask > 0)).sum()
-        assert row["fp"] == (prediction & (mask == 0)).sum()
-    assert [row["image"] for row in rows] == [pack.tiles[index].name for index in indices]
-
-
-def test_a_threshold_other_than_half_is_applied_to_probabilities(small: Protocol, pack: Pack) -> None:
-    class Constant(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.full_like(x, torch.logit(torch.tensor(0.6)).item())
-
-    indices = pack.divide(small).test
-    for threshold, foreground in ((0.5, True), (0.7, False)):
-        settings = small.model_copy(update={"evaluation": small.evaluation.model_copy(update={"threshold": threshold})})
-        rows = evaluate(Constant(), pack, indices, "track", settings, torch.device("cpu"))
-        assert all((int(row["fn"]) + int(row["tn"]) == 0) is foreground for row in rows)
-
-
-def test_via_targets_have_via_counts_and_no_opens(small: Protocol, pack: Pack) -> None:
-    rows = scoring.score_reference("otsu", pack, pack.divide(small).test, "via", small)
-    assert {"via_true", "via_predicted", "via_matched"} <= rows[0].keys()
-    assert not {"opens", "shorts"} & rows[0].keys()
-    assert "opens" not in scoring.summarise(rows)["pooled"]
-
-
-def test_otsu_and_background_are_scored_like_networks(small: Protocol, pack: Pack) -> None:
-    test = pack.divide(small).test
-    background = scoring.score_reference("background", pack, test, "track", small)
-    assert all(row["tp"] == row["fp"] == 0 for row in background)
-    images, masks = pack.centre(test, 32)
-    otsu = scoring.score_reference("otsu", pack, test, "track", small)
-    for row, image, mask in zip(otsu, images, masks, strict=True):
-        assert row["tp"] == (scoring.otsu(image) & (mask > 0)).sum()
-    assert not scoring.otsu(images[0] * 0 + 7).any()
-    assert set(metrics.ratios(scoring.columns_of(otsu))) >= {"miou", "aji"}
 
 
 def test_a_pretrained_encoder_where_there_is_none_is_refused(small: Protocol) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,8 +64,18 @@ def test_a_new_study_has_everything_to_do_and_a_finished_one_nothing(small: Prot
     assert (len(again.todo), len(again.done), again.seconds) == (0, 3, pytest.approx(6.0))
     assert {path.name for path in (study.folder / "references").iterdir()} == {
         "omc-syn.otsu.csv",
+        "omc-syn.kmeans.csv",
         "omc-syn.background.csv",
     }
+
+
+def test_the_lists_of_images_of_each_part_are_written(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    do(study)
+    lists = json.loads(study.store.split_file("omc-syn").read_text("utf-8"))
+    assert [len(lists[part]) for part in ("train", "val", "test")] == [6, 2, 2]
+    assert len({name for part in ("train", "val", "test") for name in lists[part]}) == 10
+    assert lists["fingerprint"] == study.sources[0].fingerprint
 
 
 def test_planning_changes_nothing(small: Protocol, make_study: MakeStudy) -> None:

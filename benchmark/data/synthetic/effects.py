@@ -74,10 +74,12 @@ def render(
     Returns:
         The image, uint8 of shape ``(H, W)`` or ``(H, W, 3)``, and each applied effect's strengths.
     """
-    shape = raster.track.shape if channels == 1 else (*raster.track.shape, channels)
+    # One plane per channel in memory: arithmetic with an (H, W) array then runs along rows, three times as fast.
+    planes = np.zeros((channels, *raster.track.shape), np.float32)
+    image = planes[0] if channels == 1 else np.moveaxis(planes, 0, -1)
     # A pixel of an edge is covered in part: 0.6 px is the blur of a square pixel and its neighbours.
     track = blur(raster.track.astype(np.float32), 0.6)
-    scene = Scene(raster, np.zeros(shape, np.float32), track, style)
+    scene = Scene(raster, image, track, style)
     strengths = {name: effect(scene, stream(name)) for name, effect in effects.items() if name not in off}
     return to_uint8(scene.image), strengths
 

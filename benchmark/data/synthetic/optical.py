@@ -56,7 +56,7 @@ def levels(scene: Scene, rng: Generator) -> Strengths:
     oxide, metal = _colour(rng, substrate, 0.10), _colour(rng, substrate + contrast, 0.06)
     scene.oxide, scene.metal = oxide, metal
     scene.image[:] = oxide
-    scene.image += (metal - oxide) * scene.track[..., None]
+    _add(scene.image, metal - oxide, scene.track)
     return {
         "substrate": float(substrate), "contrast": float(contrast),
         **{f"oxide_{c}": float(v) for c, v in zip("rgb", oxide, strict=True)},
@@ -78,7 +78,7 @@ def reflectance(scene: Scene, rng: Generator) -> Strengths:
     bright = order[reached < share * area[1:].sum()]
     extra = np.zeros(area.size, np.float32)
     extra[bright] = rng.uniform(2.0, 3.0, bright.size)
-    scene.image += (scene.metal - scene.oxide) * blur(extra[scene.raster.nets], 0.6)[..., None]
+    _add(scene.image, scene.metal - scene.oxide, blur(extra[scene.raster.nets], 0.6))
     return {"share": float(share), "nets": float(bright.size)}
 
 
@@ -95,6 +95,12 @@ def _colour(rng: Generator, value: float, spread: float) -> NDArray[np.float32]:
     """Return linear RGB light of a display value, its channels off by up to a share of it."""
     display = np.clip(value * (1 + rng.uniform(-spread, spread, 3)), 0.02, 0.95)
     return (display**DISPLAY_GAMMA).astype(np.float32)
+
+
+def _add(image: Float, colour: Float, weight: Float) -> None:
+    """Add linear RGB light to an image, weighted by ``(H, W)``; one plane at a time runs along rows."""
+    for channel, value in enumerate(colour):
+        image[..., channel] += value * weight
 
 
 def lower(scene: Scene, rng: Generator) -> Strengths:
@@ -217,7 +223,8 @@ def gamma(scene: Scene, rng: Generator) -> Strengths:
 
 def encode(scene: Scene, rng: Generator) -> Strengths:
     """Turn light into gray levels; never switched off."""
-    scene.image = 255 * np.clip(scene.image, 0, 1) ** np.float32(1 / scene.gamma)
+    # From here on as a camera sends it and a file holds it: the channels of a pixel side by side.
+    scene.image = np.ascontiguousarray(255 * np.clip(scene.image, 0, 1) ** np.float32(1 / scene.gamma))
     return {}
 
 

@@ -72,9 +72,9 @@ def hy5syn(rng: Generator, height: int, width: int) -> Layout:
     frames, 4-14 % of the straight length lies across the preferred direction, and a 1024x1024 window holds 28-41 nets.
     """
     layout = Layout((height, width), corner_px=float(rng.uniform(7, 8)))
-    fill = float(rng.uniform(0.5, 1.0))
+    fill = float(rng.uniform(0.6, 1.0))
     wiring = Wiring(
-        pitch=45.3, width=20, width_sd=3.5, length=120, length_sigma=1.75, gap=2.6, fill=fill, unevenness=0.55,
+        pitch=45.3, width=21, width_sd=3.5, length=120, length_sigma=1.75, gap=2.6, fill=fill, unevenness=0.55,
         jog=0.22, branch=0.12, via_pair=0.46, via_single=0.1, via_radius=11.5, via_every=0, pad=35,
     )  # fmt: skip
     route(layout, rng, Box(0, 0, width, height), wiring, vertical=False)

@@ -34,18 +34,21 @@ class SemStyle:
         background: the dielectric.
         contrast: tracks above background.
         via: the bright part of vias.
+        via_glow: Gaussian over which vias fade, pixels.
         annulus: vias are bright rings with a dark core; otherwise bright discs in a dark ring.
     """
 
     background: tuple[float, float]
     contrast: tuple[float, float]
     via: tuple[float, float]
+    via_glow: tuple[float, float]
     annulus: bool
 
 
 # Measured on frames of HY5SYN; for MIIC around the published means of 59 and 146.
-HY5SYN = SemStyle(background=(35, 65), contrast=(8, 40), via=(160, 255), annulus=False)
-MIIC = SemStyle(background=(52, 66), contrast=(77, 97), via=(185, 245), annulus=True)
+# The vias of a printed HY5SYN window are overexposed and fall from nine to one tenth over about 12 px.
+HY5SYN = SemStyle(background=(35, 65), contrast=(8, 40), via=(170, 330), via_glow=(3.5, 5.0), annulus=False)
+MIIC = SemStyle(background=(52, 66), contrast=(77, 97), via=(185, 245), via_glow=(1.5, 3.0), annulus=True)
 
 # Roughness moves an edge where a blur has made it a ramp, so by up to about three times this blur.
 EDGE_SIGMA_PX = 1.5
@@ -84,8 +87,7 @@ def levels(scene: Scene, rng: Generator) -> Strengths:
     """Paint background, tracks and vias; never switched off."""
     style: SemStyle = scene.style
     background, contrast, via = rng.uniform(*style.background), rng.uniform(*style.contrast), rng.uniform(*style.via)
-    # The printed window of a HY5SYN frame shows vias that fade over 4-8 px and overexpose their surroundings.
-    glow, ring = rng.uniform(1.5, 3.0), rng.uniform(0.2, 0.6)
+    glow, ring = rng.uniform(*style.via_glow), rng.uniform(0.2, 0.6)
     scene.contrast = float(contrast)
     scene.image[:] = np.float32(background) + np.float32(contrast) * scene.track
     if scene.raster.via.any():

@@ -24,9 +24,6 @@ from benchmark.data.synthetic.layout import Layout
 from benchmark.data.synthetic.raster import Placement, Raster, rasterise
 from benchmark.errors import UserError, did_you_mean
 
-# Raised by hand whenever the same seed gives other bytes than before.
-VERSION = 2
-
 # Layout beyond each side of the window, so that nets are cut by the window's border and not planned around it.
 MARGIN_PX = 160
 # In windows below this side each quarter and the middle show target and background: a 96x96 crop of a 192x192 image
@@ -57,6 +54,7 @@ class StandIn:
         count: images of a full set.
         target: which mask is the label; ``metal`` is track or via.
         max_turn_deg: how far the sample may lie askew.
+        version: raised by hand whenever the same seed gives other bytes than before.
     """
 
     layout: Callable[[np.random.Generator, int, int], Layout]
@@ -68,6 +66,7 @@ class StandIn:
     count: int
     target: Target
     max_turn_deg: float
+    version: int
 
     def switches(self) -> tuple[str, ...]:
         """Return the names of the effects that can be turned off."""
@@ -77,10 +76,10 @@ class StandIn:
 STANDINS: Mapping[str, StandIn] = MappingProxyType(
     {
         # A frame of HY5SYN; the loader cuts it into 1024x1024 crops.
-        "hy5syn": StandIn(routing.hy5syn, sem.EFFECTS, sem.HY5SYN, 1, 3536, 4096, 40, "metal", 0.3),
-        "miic": StandIn(routing.miic, sem.EFFECTS, sem.MIIC, 1, 512, 512, 400, "track", 0.5),
-        "omc": StandIn(blocks.omc, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "track", 1.5),
-        "omv": StandIn(blocks.omv, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "via", 1.5),
+        "hy5syn": StandIn(routing.hy5syn, sem.EFFECTS, sem.HY5SYN, 1, 3536, 4096, 40, "metal", 0.3, version=3),
+        "miic": StandIn(routing.miic, sem.EFFECTS, sem.MIIC, 1, 512, 512, 400, "track", 0.5, version=2),
+        "omc": StandIn(blocks.omc, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "track", 1.5, version=2),
+        "omv": StandIn(blocks.omv, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "via", 1.5, version=2),
     }
 )
 
@@ -138,7 +137,7 @@ def generate(
     image, strengths = render(standin.effects, raster, standin.style, stream, off, standin.channels)
     manifest: Json = {
         "dataset": f"{dataset}-syn",
-        "version": VERSION,
+        "version": standin.version,
         "seed": seed,
         "index": index,
         "height": height,
@@ -160,6 +159,7 @@ def write(
     seed: int = 0,
     off: frozenset[str] = frozenset(),
     executor: Executor | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a stand-in as ``image/<name>.png``, ``label/<name>.png`` (0 and 255) and ``manifest.json``.
 
@@ -175,6 +175,7 @@ def write(
         seed: of the whole set.
         off: effects to leave out.
         executor: makes the images, in processes beside each other; by default they are made here, one after another.
+        progress: called with (images done, images in all).
 
     Returns:
         ``directory``.
@@ -203,10 +204,14 @@ def write(
         seed=seed,
         off=off,
     )
-    images = list((executor.map if executor else map)(one, range(count)))
+    images = []
+    for made in (executor.map if executor else map)(one, range(count)):
+        images.append(made)
+        if progress:
+            progress(len(images), count)
     manifest = {
         "dataset": f"{dataset}-syn",
-        "version": VERSION,
+        "version": standin.version,
         "seed": seed,
         "target": standin.target,
         "images": images,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from benchmark import protocol as protocols
 from benchmark.data import datasets
 from benchmark.data.datasets import FRAME, Source, resolve
 from benchmark.data.folders import HashCache
+from benchmark.data.synthetic import STANDINS
 from benchmark.errors import UserError
 from tests.benchmark.data.folder_makers import make_folder
 
@@ -120,6 +122,7 @@ def test_a_standins_fingerprint_follows_what_changes_its_images(
     before = fingerprint()
     assert fingerprint("training.lr=0.1", "input.size=64", "name=other") == before
     changed = {fingerprint("seed=1"), fingerprint("input.tile=256"), fingerprint("data.standin_images=65")}
-    monkeypatch.setattr(datasets, "SYNTHETIC_VERSION", datasets.SYNTHETIC_VERSION + 1)
+    newer = replace(STANDINS["omc"], version=STANDINS["omc"].version + 1)
+    monkeypatch.setattr(datasets, "STANDINS", {**STANDINS, "omc": newer})
     changed.add(fingerprint())
     assert len(changed | {before}) == 5

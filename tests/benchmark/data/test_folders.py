@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data.folders import HashCache, Pair, find_pairs, fingerprint
+from benchmark.data.folders import HashCache, find_pairs, fingerprint
+from benchmark.data.scan import Pair
 from benchmark.errors import UserError
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
 
@@ -18,7 +19,7 @@ def identity(root: Path) -> str:
 def test_a_flat_folder_gives_its_pairs_by_name(tmp_path: Path) -> None:
     make_folder(tmp_path, ["b", "a"])
     assert find_pairs(tmp_path) == [
-        Pair(stem, tmp_path / "image" / f"{stem}.png", tmp_path / "label" / f"{stem}.png", None) for stem in "ab"
+        Pair(stem, tmp_path / "image" / f"{stem}.png", tmp_path / "label" / f"{stem}.png", None, stem) for stem in "ab"
     ]
 
 
@@ -66,7 +67,7 @@ def test_the_number_of_further_orphans_is_told(tmp_path: Path) -> None:
 def test_two_files_of_one_stem_are_refused(tmp_path: Path) -> None:
     make_folder(tmp_path, ["a"])
     save(tmp_path / "image" / "a.tif", picture(0))
-    with pytest.raises(UserError, match=r"a\.png and a\.tif share the stem 'a'"):
+    with pytest.raises(UserError, match=r"a\.tif: another file has the stem 'a'; keep one of them"):
         find_pairs(tmp_path)
 
 
@@ -140,7 +141,7 @@ def test_the_fingerprint_follows_names_and_parts_but_not_the_place_or_order(tmp_
     pairs = find_pairs(root)
     hashes = HashCache(tmp_path / "hashes.json")
     assert fingerprint(pairs[::-1], hashes) == before
-    assert fingerprint([Pair(p.name, p.image, p.label, "train") for p in pairs], hashes) != before
+    assert fingerprint([Pair(p.name, p.image, p.label, "train", p.group) for p in pairs], hashes) != before
     add_pair(root, "c", picture(7))
     assert identity(root) != before
 
@@ -181,3 +182,72 @@ def test_a_file_that_vanished_is_refused_by_name(tmp_path: Path) -> None:
     pairs[0].label.unlink()
     with pytest.raises(UserError, match=r"a\.png: cannot be read \(No such file"):
         fingerprint(pairs, HashCache(tmp_path / "hashes.json"))
+
+
+@pytest.mark.parametrize("ending", ["_mask", "_"])
+def test_a_labels_ending_is_looked_through(tmp_path: Path, ending: str) -> None:
+    make_folder(tmp_path, ["a", "b"])
+    (tmp_path / "label" / "a.png").rename(tmp_path / "label" / f"a{ending}.png")
+    assert [(pair.name, pair.label.stem) for pair in find_pairs(tmp_path)] == [("a", f"a{ending}"), ("b", "b")]
+
+
+def test_an_image_whose_own_name_has_the_ending_keeps_its_label(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["a", "a_"])
+    assert [(pair.name, pair.label.stem) for pair in find_pairs(tmp_path)] == [("a", "a"), ("a_", "a_")]
+
+
+def frames(root: Path, images: str = "01", labels: str = "01") -> Path:
+    for number in images:
+        save(root / "sems" / f"sem000{number}.png", picture(0))
+    (root / "labels").mkdir(parents=True, exist_ok=True)
+    for number in labels:
+        (root / "labels" / f"label000{number}.svg").write_text("<svg/>", "utf-8")
+    return root
+
+
+def test_hy5syns_folders_pair_by_number(tmp_path: Path) -> None:
+    found = find_pairs(frames(tmp_path))
+    assert [(pair.name, pair.label.name, pair.group) for pair in found] == [
+        ("sem0000", "label0000.svg", "sem0000"),
+        ("sem0001", "label0001.svg", "sem0001"),
+    ]
+
+
+def test_images_without_label_are_left_out_where_the_owner_ships_some(tmp_path: Path) -> None:
+    frames(tmp_path, images="012", labels="02")
+    assert [pair.name for pair in find_pairs(tmp_path, unlabelled="skip")] == ["sem0000", "sem0002"]
+    with pytest.raises(UserError, match=r"sem0001\.png: image without label"):
+        find_pairs(tmp_path)
+
+
+def test_labels_without_image_and_no_labels_at_all_are_refused_everywhere(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"label0001\.svg: label without image"):
+        find_pairs(frames(tmp_path / "a", images="0"), unlabelled="skip")
+    with pytest.raises(UserError, match=r"b: no labels for 2 images"):
+        find_pairs(frames(tmp_path / "b", labels=""), unlabelled="skip")
+
+
+def test_a_strange_name_in_hy5syns_folders_is_refused(tmp_path: Path) -> None:
+    frames(tmp_path)
+    save(tmp_path / "sems" / "overview.png", picture(0))
+    with pytest.raises(UserError, match=r"overview\.png: expected a name such as sem0001\.png"):
+        find_pairs(tmp_path)
+
+
+def test_ignore_masks_belong_to_images(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["a", "b"])
+    save(tmp_path / "ignore" / "b.png", picture(0) * 0)
+    assert [pair.ignore and pair.ignore.name for pair in find_pairs(tmp_path)] == [None, "b.png"]
+    before = identity(tmp_path)
+    save(tmp_path / "ignore" / "b.png", picture(0) * 0 + 1)
+    assert identity(tmp_path) != before
+    save(tmp_path / "ignore" / "c.png", picture(0) * 0)
+    with pytest.raises(UserError, match=r"c\.png: ignore mask without image"):
+        find_pairs(tmp_path)
+
+
+def test_groups_come_from_the_name_and_are_part_of_the_fingerprint(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["f1_a", "f1_b", "f2_a"])
+    found = find_pairs(tmp_path, group=r"(f\d)_")
+    assert [pair.group for pair in found] == ["f1", "f1", "f2"]
+    assert fingerprint(found, HashCache(tmp_path.parent / "hashes.json")) != identity(tmp_path)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.data.images import read_image, read_mask, read_size, to_channels
+from benchmark.data import images
+from benchmark.data.images import Levels, percentile_levels, read_depth, read_image, read_size, to_channels
 from benchmark.errors import UserError
 from tests.benchmark.data.folder_makers import picture, save
 
@@ -19,15 +21,25 @@ TRACK = np.zeros((6, 8), dtype=bool)
 TRACK[2:4, 1:7] = True
 
 
-def png_of_16_bit_rgb(path: Path, pixels: NDArray[np.uint16]) -> Path:
-    """Pillow cannot write this format, only read it."""
+def png_of_16_bits(path: Path, pixels: NDArray[np.uint16]) -> Path:
+    """Pillow writes only gray ones."""
+    height, width, channels = pixels.shape
+    colour = {2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    return png(path, header, b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels))
+
+
+def interlaced_png_of_16_bits(path: Path, pixels: NDArray[np.uint16]) -> Path:
+    """Adam7: seven passes, each a smaller image."""
     height, width, _ = pixels.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows)),
-        (b"IEND", b""),
-    )
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    parts = [pixels[top::down, left::right] for top, left, down, right in passes]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for part in parts for row in part)
+    return png(path, struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 1), rows)
+
+
+def png(path: Path, header: bytes, rows: bytes) -> Path:
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     body = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
     return path
@@ -92,35 +104,12 @@ def test_size_comes_from_the_header_as_height_and_width(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
 @pytest.mark.parametrize("share", [0, 0.01, 0.5])
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's own words on a TIFF, before it refuses
 def test_a_truncated_file_is_refused_by_name(tmp_path: Path, suffix: str, share: float) -> None:
     path = save(tmp_path / f"broken{suffix}", picture(0, 64))
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    for reader in (lambda: read_image(path, 1), lambda: read_mask(path)):
-        with pytest.raises(UserError, match=rf"broken\{suffix}: not a readable image .*; replace the file"):
-            reader()
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_deeper_gray_is_refused(tmp_path: Path, dtype: type[np.generic]) -> None:
-    path = save(tmp_path / "deep.tif", picture(0, 6).astype(dtype))
-    with pytest.raises(UserError, match=r"deep\.tif: pixel format .*expected 8-bit .*convert it to 8 bit"):
+    with pytest.raises(UserError, match=rf"broken\{suffix}: not a readable image .*; replace the file"):
         read_image(path, 1)
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_16_bit_colour_is_refused_although_pillow_shows_it_as_8_bit(tmp_path: Path, suffix: str) -> None:
-    pixels = picture(0, 6, 8, 3).astype(np.uint16)
-    path = tmp_path / f"deep{suffix}"
-    if suffix == ".png":
-        png_of_16_bit_rgb(path, pixels)
-    else:
-        tifffile.imwrite(path, pixels, photometric="rgb")
-    with Image.open(path) as file:
-        assert file.mode == "RGB"
-    with pytest.raises(UserError, match="16 bits per channel; expected 8"):
-        read_image(path, 3)
 
 
 def test_a_stack_of_frames_is_refused(tmp_path: Path) -> None:
@@ -138,62 +127,226 @@ def test_a_file_without_permission_is_refused_by_name(tmp_path: Path) -> None:
         read_image(path, 1)
 
 
-@pytest.mark.parametrize("foreground", [1, 255])
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
-def test_two_valued_masks_are_accepted_in_gray_and_gray_rgb(tmp_path: Path, foreground: int, mode: str) -> None:
-    Image.fromarray(TRACK.astype(np.uint8) * np.uint8(foreground)).convert(mode).save(tmp_path / "m.png")
-    found = read_mask(tmp_path / "m.png")
-    assert found.dtype == np.bool_
-    np.testing.assert_array_equal(found, TRACK)
+# --- 16 bit
+
+LEVELS = Levels(100, 3000)
+GRAY = np.random.default_rng(0).integers(0, 4096, (48, 40), dtype=np.uint16)  # 12 bits, as cameras give
+RGB = np.random.default_rng(1).integers(0, 4096, (48, 40, 3), dtype=np.uint16)
+RGBA = np.dstack([RGB, GRAY])
+ALPHA = {"extrasamples": ["unassalpha"]}
 
 
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
-def test_one_bit_masks_are_accepted(tmp_path: Path, suffix: str) -> None:
-    np.testing.assert_array_equal(read_mask(save(tmp_path / f"m{suffix}", TRACK)), TRACK)
+def tiff(pixels: NDArray[np.generic], **how: object) -> Callable[[Path], None]:
+    return lambda path: tifffile.imwrite(path, pixels, **how)
 
 
-@pytest.mark.parametrize("level", [0, 1, 255])
-def test_masks_of_one_value_are_empty_or_full(tmp_path: Path, level: int) -> None:
-    path = save(tmp_path / "m.png", np.full((4, 4), level, dtype=np.uint8))
-    assert read_mask(path).mean() == float(level > 0)
+DEEP: dict[str, tuple[NDArray[np.uint16], Callable[[Path], object]]] = {
+    "gray.png": (GRAY, lambda path: save(path, GRAY)),
+    "gray-alpha.png": (GRAY, lambda path: png_of_16_bits(path, np.dstack([GRAY, GRAY[::-1]]))),
+    "rgb.png": (RGB, lambda path: png_of_16_bits(path, RGB)),
+    "rgb-interlaced.png": (RGB, lambda path: interlaced_png_of_16_bits(path, RGB)),
+    "rgba.png": (RGB, lambda path: png_of_16_bits(path, RGBA)),
+    "gray.tif": (GRAY, lambda path: save(path, GRAY)),
+    "gray-big-endian.tif": (GRAY, tiff(GRAY, byteorder=">")),
+    "gray-bigtiff-tiled.tif": (GRAY, tiff(GRAY, bigtiff=True, tile=(16, 16))),
+    "gray-deflate-predictor.tif": (GRAY, tiff(GRAY, compression="zlib", predictor=True)),
+    "gray-lzw.tif": (GRAY, lambda path: Image.fromarray(GRAY).save(path, compression="tiff_lzw")),
+    "gray-alpha.tif": (GRAY, tiff(np.dstack([GRAY, GRAY[::-1]]), planarconfig="contig", photometric=1, **ALPHA)),
+    "gray-white-is-zero.tif": (GRAY, tiff(65535 - GRAY, photometric="miniswhite")),
+    "rgb.tif": (RGB, tiff(RGB, photometric="rgb")),
+    "rgb-big-endian.tif": (RGB, tiff(RGB, photometric="rgb", byteorder=">")),
+    "rgb-bigtiff-tiled-deflate.tif": (RGB, tiff(RGB, photometric="rgb", bigtiff=True, tile=(16, 16), compression=8)),
+    "rgb-planes.tif": (RGB, tiff(np.moveaxis(RGB, -1, 0), photometric="rgb", planarconfig="separate")),
+    "rgba.tif": (RGB, tiff(RGBA, photometric="rgb", **ALPHA)),
+}
 
 
-@pytest.mark.parametrize(
-    ("background", "track"),
-    [((0, 0, 0), (128, 0, 0)), ((0, 0, 0), (1, 1, 1)), ((0, 0, 0), (255, 255, 255)), ((40, 40, 40), (90, 90, 90))],
-)
-def test_palette_masks_are_read_by_index(
-    tmp_path: Path, background: tuple[int, int, int], track: tuple[int, int, int]
+def mapped(values: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    return np.array([round(min(max((v - 100) / 2900, 0), 1) * 255) for v in values.ravel().tolist()]).reshape(
+        values.shape
+    )
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_16_bits_keep_their_low_byte_and_are_mapped_by_levels(tmp_path: Path, name: str) -> None:
+    pixels, write = DEEP[name]
+    path = tmp_path / name
+    write(path)
+    assert (read_size(path), read_depth(path)) == ((48, 40), 16)
+    colours = mapped(pixels if pixels.ndim == 3 else np.dstack([pixels] * 3))
+    np.testing.assert_array_equal(read_image(path, 3, LEVELS), colours)
+    np.testing.assert_array_equal(read_image(path, 1, LEVELS), to_channels(colours.astype(np.uint8), 1))
+
+
+@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("lost", [0.1, 0.5, 0.9])
+def test_a_truncated_16_bit_file_is_refused_by_name(tmp_path: Path, name: str, lost: float) -> None:
+    path = tmp_path / name
+    DEEP[name][1](path)
+    content = path.read_bytes()
+    path.write_bytes(content[: -int(lost * len(content))])
+    with pytest.raises(UserError, match=rf"{name}: not a readable image .*; replace the file"):
+        read_image(path, 1, LEVELS)
+
+
+def test_16_bits_without_levels_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    path = save(tmp_path / "deep.png", GRAY)
+    with pytest.raises(UserError, match=r"deep\.png: 16 bits .*; expected 8, or levels .*: add levels = \[LOW, HIGH\]"):
+        read_image(path, 1)
+
+
+def test_levels_do_not_touch_8_bits(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", picture(0, 6))
+    assert read_depth(path) == 8
+    np.testing.assert_array_equal(read_image(path, 1, LEVELS), read_image(path, 1))
+
+
+@pytest.mark.parametrize("levels", [(1, 1), (2, 1), (float("nan"), 1), (0, float("inf"))])
+def test_levels_that_map_nothing_are_refused(levels: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="two finite values"):
+        Levels(*levels)
+
+
+def test_a_compression_that_nothing_here_decodes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deep.tif"
+    tifffile.imwrite(path, RGB, photometric="rgb", compression="zlib")
+
+    def without_codec(page: object, **how: object) -> None:
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", without_codec)
+    with pytest.raises(
+        UserError, match=r"deep\.tif: ADOBE_DEFLATE compression .*: save it so, or pip install imagecodecs"
+    ):
+        read_image(path, 1, LEVELS)
+
+
+def test_percentiles_leave_out_a_thousandth_on_either_side(tmp_path: Path) -> None:
+    values = np.full((100, 100), 2000, np.uint16)
+    values.flat[:10], values.flat[10:20] = 5, 100  # 10 of 10,000 are dead pixels
+    values.flat[-10:], values.flat[-20:-10] = 60000, 3000
+    assert percentile_levels([save(tmp_path / "a.png", values)]) == Levels(5, 3000)
+    values.flat[0] = 7  # now 9 dead ones: the 10th of 10,000 is the next value
+    assert percentile_levels([save(tmp_path / "a.png", values)]) == Levels(7, 3000)
+
+
+def test_percentiles_of_a_nearly_constant_dataset_span_its_values(tmp_path: Path) -> None:
+    values = np.full((100, 100), 7, np.uint16)
+    path = save(tmp_path / "a.png", values)
+    assert percentile_levels([path]) == Levels(7, 8)
+    values[0, :2] = 3, 9
+    save(path, values)
+    assert percentile_levels([path]) == Levels(3, 9)
+
+
+def test_percentiles_come_from_at_most_64_files_in_sorted_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_palette(TRACK.astype(np.uint8), background, track).save(tmp_path / "m.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), TRACK)
+    paths = [save(tmp_path / f"{i:03d}.png", np.full((2, 2), i, np.uint16)) for i in range(127)]
+    read: list[str] = []
+    decode = images.decode
+    monkeypatch.setattr(images, "decode", lambda path: (read.append(path.stem), decode(path))[1])
+    assert percentile_levels(paths[::-1]) == Levels(0, 126)
+    assert read == [f"{i:03d}" for i in range(0, 127, 2)]
 
 
-def test_a_palette_that_begins_with_white_is_not_inverted(tmp_path: Path) -> None:
-    with_palette((~TRACK).astype(np.uint8), (255, 255, 255), (0, 0, 0)).save(tmp_path / "m.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), TRACK)
+def test_percentiles_of_8_bit_files_are_refused(tmp_path: Path) -> None:
+    paths = [save(tmp_path / "a.png", GRAY), save(tmp_path / "b.png", picture(0, 6))]
+    with pytest.raises(UserError, match=r"b\.png: 8 bits per channel beside files of 16"):
+        percentile_levels(paths)
 
 
-def test_three_classes_in_a_palette_are_refused(tmp_path: Path) -> None:
-    indices = np.array([[0, 1, 2]], dtype=np.uint8)
-    with_palette(indices, (0, 0, 0), (255, 0, 0), (0, 255, 0)).save(tmp_path / "m.png")
-    with pytest.raises(UserError, match=r"mask values \{0, 1, 2\}"):
-        read_mask(tmp_path / "m.png")
+# --- what is refused
 
 
-def test_other_values_are_refused_and_named(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.png", np.array([[0, 127, 255]], dtype=np.uint8))
-    with pytest.raises(UserError, match=r"m\.png: mask values \{0, 127, 255\}; expected \{0, 1\} or \{0, 255\}"):
-        read_mask(path)
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.uint32, np.float16, np.float32, np.float64])
+def test_other_numbers_than_8_or_16_unsigned_bits_are_refused(tmp_path: Path, dtype: type[np.generic]) -> None:
+    path = tmp_path / "odd.tif"
+    tifffile.imwrite(path, picture(0, 6).astype(dtype))
+    with pytest.raises(UserError, match=rf"odd\.tif: 1 channels of {np.dtype(dtype)}, .*expected .*: convert it"):
+        read_image(path, 1)
 
 
-def test_many_other_values_are_shortened(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.png", np.arange(256, dtype=np.uint8)[None])
-    with pytest.raises(UserError, match=r"\{0, 1, 2, 3, 4, 5, 6, 7, \.\.\.\}"):
-        read_mask(path)
+@pytest.mark.parametrize("suffix", [".tif", ".jpg"])
+def test_cmyk_is_refused(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(picture(0, 6, 8, 4), "CMYK").save(tmp_path / f"print{suffix}")
+    with pytest.raises(UserError, match=rf"print\{suffix}: .*(CMYK|SEPARATED).*expected gray, palette or RGB"):
+        read_image(tmp_path / f"print{suffix}", 1)
 
 
-def test_a_coloured_mask_is_refused(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.png", np.array([[[0, 0, 0], [255, 0, 0]]], dtype=np.uint8))
-    with pytest.raises(UserError, match=r"m\.png: a coloured mask; expected one channel"):
-        read_mask(path)
+def test_five_channels_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "many.tif", picture(0, 6, 8, 5), photometric="minisblack", planarconfig="contig")
+    with pytest.raises(UserError, match=r"many\.tif: 5 channels of uint8"):
+        read_image(tmp_path / "many.tif", 1)
+
+
+def test_a_volume_is_refused_although_pillow_reads_its_first_slice(tmp_path: Path) -> None:
+    path = tmp_path / "volume.tif"
+    tifffile.imwrite(path, np.stack([picture(0, 32)] * 16), volumetric=True, tile=(16, 16, 16))
+    with Image.open(path) as file:
+        assert file.n_frames == 1
+    with pytest.raises(UserError, match=r"volume\.tif: 16 frames"):
+        read_image(path, 1)
+
+
+def test_an_animation_is_refused(tmp_path: Path) -> None:
+    first, second = (Image.fromarray(picture(seed, 6)) for seed in (0, 1))
+    first.save(tmp_path / "moving.png", save_all=True, append_images=[second])
+    with pytest.raises(UserError, match=r"moving\.png: 2 frames"):
+        read_size(tmp_path / "moving.png")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_a_picture_that_viewers_turn_is_refused(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    for orientation in (1, 6):
+        exif[0x0112] = orientation
+        Image.fromarray(picture(0, 6, 8)).save(tmp_path / f"{orientation}{suffix}", exif=exif)
+    assert read_image(tmp_path / f"1{suffix}", 1).shape == (6, 8, 1)
+    with pytest.raises(UserError, match=rf"6\{suffix}: EXIF orientation 6.*expected pixels stored upright .*: save"):
+        read_image(tmp_path / f"6{suffix}", 1)
+
+
+def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    for name, what in (("folder.png", "a folder or device"), ("missing.png", "no such file")):
+        for reader in (read_size, read_depth, lambda path: read_image(path, 1)):
+            with pytest.raises(UserError, match=rf"{name}: {what}; expected an image file"):
+                reader(tmp_path / name)
+
+
+def test_a_format_of_another_name_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(picture(0, 6)).save(tmp_path / "a.png", format="GIF")
+    with pytest.raises(UserError, match=r"a\.png: not a readable image \(neither PNG, JPEG, BMP nor TIFF\)"):
+        read_image(tmp_path / "a.png", 1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(2**16 + 1, 2**16), (9000, 9000)])
+def test_a_header_that_promises_what_the_file_cannot_hold_is_refused(
+    tmp_path: Path, height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path = png(tmp_path / "bomb.png", header, bytes(100))
+    monkeypatch.delattr(Image.Image, "im", raising=False)  # no memory is taken for pixels
+    for reader in (read_size, lambda path: read_image(path, 1)):
+        with pytest.raises(UserError, match=rf"bomb\.png: the header promises {height}x{width} pixels in \d+ bytes"):
+            reader(path)
+
+
+def test_a_small_tiff_in_a_huge_tile_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.tif"
+    tifffile.imwrite(path, GRAY, tile=(16, 16))
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for tag in ("TileWidth", "TileLength"):
+            file.pages.first.tags[tag].overwrite(60000)
+    with pytest.raises(UserError, match=r"bomb\.tif: the header promises 60000x60000 pixels"):
+        read_image(path, 1, LEVELS)
+
+
+def test_a_huge_blank_png_is_honest(tmp_path: Path) -> None:
+    side = 2**14
+    path = png(
+        tmp_path / "blank.png", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0), bytes((side // 8 + 1) * side)
+    )
+    assert side**2 > images.SMALL_PIXELS
+    assert read_size(path) == (side, side)

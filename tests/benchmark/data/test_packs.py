@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +18,9 @@ from benchmark import protocol as protocols
 from benchmark.data import packs
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
-from benchmark.data.packs import Pack, Tile, open_pack, pack_path
+from benchmark.data.masks import Label
+from benchmark.data.packs import Pack, open_pack, pack_path
+from benchmark.data.splits import Tile
 from benchmark.errors import UserError
 from benchmark.protocol import Protocol
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
@@ -65,7 +69,7 @@ def test_larger_images_are_cut_in_row_order_and_share_their_group(tmp_path: Path
     make_folder(tmp_path / "data" / "omc", ["a"], 150, 200)  # the last 22 rows and 8 columns fill no tile
     image = pixels_of(tmp_path / "data" / "omc" / "image" / "a.png")
     pack = build(tmp_path)
-    assert pack.tiles == tuple(Tile(f"a_r{r}_c{c}", "a", None) for r in range(2) for c in range(3))
+    assert pack.tiles == tuple(Tile(f"a_r{r}_c{c}", "a", None, "", r, c) for r in range(2) for c in range(3))
     for index, tile in enumerate(pack.tiles):
         row, column = index // 3, index % 3
         window = image[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64]
@@ -118,7 +122,7 @@ def test_an_image_below_every_input_is_refused(tmp_path: Path) -> None:
 def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a"], 64, 80)
     save(root / "label" / "a.png", np.zeros((80, 64), np.uint8))
-    with pytest.raises(UserError, match=r"label.a\.png: 80x64 pixels, but a\.png has 64x80; expected the same size"):
+    with pytest.raises(UserError, match=r"label.a\.png: 80x64 pixels, but its image has 64x80; expected the same size"):
         build(tmp_path)
     assert leftovers(tmp_path) == []
 
@@ -178,7 +182,7 @@ def test_a_pack_is_reopened_without_decoding(tmp_path: Path, monkeypatch: pytest
     def forbidden(*args: object) -> None:
         raise AssertionError("an image was decoded")
 
-    for reader in ("read_image", "read_mask", "read_size"):
+    for reader in ("read_image", "read_label", "read_size"):
         monkeypatch.setattr(packs, reader, forbidden)
     again = build(tmp_path)
     assert again.tiles == first.tiles
@@ -202,10 +206,10 @@ def failing_after_one(error: BaseException) -> object:
     """A mask reader that fails at the second mask."""
     calls: Iterator[int] = iter(range(10))
 
-    def reader(path: Path) -> np.ndarray:
+    def reader(path: Path, target: str, shape: tuple[int, int]) -> Label:
         if next(calls):
             raise error
-        return np.zeros((64, 64), bool)
+        return Label(np.zeros(shape, bool), None)
 
     return reader
 
@@ -223,7 +227,7 @@ def test_a_half_written_pack_leaves_nothing_behind(
 ) -> None:
     make_folder(tmp_path / "data" / "omc", ["a", "b", "c"])
     with monkeypatch.context() as patched:
-        patched.setattr(packs, "read_mask", failing_after_one(error))
+        patched.setattr(packs, "read_label", failing_after_one(error))
         with pytest.raises(raised):
             build(tmp_path)
     assert leftovers(tmp_path) == []
@@ -303,3 +307,92 @@ def test_processes_that_build_the_same_pack_all_get_it(tmp_path: Path) -> None:
         found = list(pool.map(names_of, [tmp_path] * 2))
     assert found == [["a", "b"]] * 2
     assert len(leftovers(tmp_path)) == 1
+
+
+def test_partial_tiles_are_moved_inwards(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a"], 64, 150)
+    image = pixels_of(tmp_path / "data" / "omc" / "image" / "a.png")
+    assert len(build(tmp_path).tiles) == 2
+    pack = build(tmp_path, "input.partial_tiles=true")
+    assert [(tile.name, tile.column) for tile in pack.tiles] == [("a_r0_c0", 0), ("a_r0_c1", 1), ("a_r0_c2", 2)]
+    np.testing.assert_array_equal(pack.images[2, ..., 0], image[:, 150 - 64 :])
+
+
+def test_sides_that_divide_have_no_partial_tile(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a"], 64, 128)
+    assert len(build(tmp_path, "input.partial_tiles=true").tiles) == 2
+
+
+def test_ignored_pixels_have_a_value_of_their_own(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["a", "b"])
+    assert not build(tmp_path).has_ignored
+    ignored = np.zeros((64, 64), np.uint8)
+    ignored[:10] = 255
+    save(root / "ignore" / "b.png", ignored)
+    pack = build(tmp_path)
+    assert pack.has_ignored
+    assert (pack.masks[1][:10] == packs.IGNORED).all()
+    assert set(np.unique(pack.masks[1][10:])) == {0, 1}
+    assert set(np.unique(pack.masks[0])) == {0, 1}
+
+
+def test_sixteen_bit_images_are_scaled_by_the_datasets_percentiles(tmp_path: Path) -> None:
+    root = tmp_path / "data" / "omc"
+    rng = np.random.default_rng(0)
+    for stem, offset in (("a", 500), ("b", 700)):  # 12-bit values: divided by 257 they would all be below 16
+        pixels = (offset + rng.integers(0, 2000, (64, 64))).astype(np.uint16)
+        save(root / "image" / f"{stem}.png", pixels)
+        save(root / "label" / f"{stem}.png", np.where(pixels > 1500, 255, 0).astype(np.uint8))
+    pack = build(tmp_path)
+    assert pack.images.min() == 0
+    assert pack.images.max() == 255
+    # One mapping for the whole dataset: the brighter image stays brighter, by 200 of the 2,200 values.
+    assert float(pack.images[1].mean()) - float(pack.images[0].mean()) == pytest.approx(255 * 200 / 2200, abs=4)
+
+
+def test_declared_levels_are_used_and_are_part_of_the_pack(tmp_path: Path) -> None:
+    root = tmp_path / "data" / "omc"
+    save(root / "image" / "a.png", np.full((64, 64), 3000, np.uint16))
+    save(root / "label" / "a.png", np.zeros((64, 64), np.uint8))
+    found = []
+    for high in (4000, 6000):
+        (tmp_path / "data" / "omc.toml").write_text(f"levels = [0, {high}]", "utf-8")
+        found.append(int(build(tmp_path).images[0, 0, 0, 0]))
+    assert found == [191, 128]
+
+
+def test_two_depths_in_one_dataset_are_refused(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["a", "b"])
+    save(root / "image" / "b.png", np.full((64, 64), 3000, np.uint16))
+    with pytest.raises(UserError, match=r"b\.png: 16 bits per channel, but a\.png has 8; one dataset needs one depth"):
+        build(tmp_path)
+
+
+def test_what_was_odd_about_the_labels_is_noted(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["a", "b"])
+    label = pixels_of(root / "label" / "a.png")
+    (root / "label" / "a.png").unlink()
+    Image.fromarray(label).save(root / "label" / "a.jpg", quality=95)
+    (note,) = build(tmp_path).notes
+    assert note.startswith("1 of 2 labels: JPEG")
+
+
+def test_images_that_look_alike_share_a_cluster(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["a", "b", "c"])
+    soft = pixels_of(root / "image" / "a.png").astype(float) * 0.97
+    save(root / "image" / "c.png", soft.astype(np.uint8))
+    assert [tile.cluster for tile in build(tmp_path).tiles] == ["a", "", "a"]
+
+
+def test_a_killed_builds_remains_are_removed_after_a_day(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a"])
+    protocol = settings()
+    path = pack_path(find(tmp_path, protocol), protocol, tmp_path / "cache")
+    old, young = (path.with_name(f".{path.name}.{mark}.tmp") for mark in ("old", "young"))
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    long_ago = time.time() - packs.ABANDONED_S - 60
+    os.utime(old, (long_ago, long_ago))
+    build(tmp_path)
+    assert not old.exists()
+    assert young.exists()  # may be another process's work

@@ -1,21 +1,35 @@
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.data.splits import Division, divide
+from benchmark.data.splits import Division, Leakage, Tile, divide, leakage
 from benchmark.errors import UserError
 from benchmark.protocol import Split
 
 IMAGE = Split(unit="image")
 GROUP = Split(unit="group")
+BLOCK = Split(unit="block")
+
+
+def images(
+    names: Sequence[str], groups: Sequence[str] | None = None, owner: Sequence[str | None] | None = None
+) -> list[Tile]:
+    return [
+        Tile(name, group, part)
+        for name, group, part in zip(names, groups or names, owner or [None] * len(names), strict=True)
+    ]
 
 
 def split(names: Sequence[str], how: Split, groups: Sequence[str] | None = None, seed: int = 0) -> Division:
-    return divide("omc", names, groups or names, [None] * len(names), how, seed)
+    return divide("omc", images(names, groups), how, seed)
 
 
 def parts(division: Division, names: Sequence[str]) -> dict[str, str]:
@@ -25,6 +39,14 @@ def parts(division: Division, names: Sequence[str]) -> dict[str, str]:
 def frames(count: int, tiles: int) -> tuple[list[str], list[str]]:
     names = [f"frame{f}_r0_c{t}" for f in range(count) for t in range(tiles)]
     return names, [name.partition("_")[0] for name in names]
+
+
+def grid(frame: str, rows: int, columns: int) -> list[Tile]:
+    return [Tile(f"{frame}_r{r}_c{c}", frame, None, "", r, c) for r in range(rows) for c in range(columns)]
+
+
+def shuffled(tiles: Sequence[Tile], seed: int) -> list[Tile]:
+    return random.Random(seed).sample(tiles, len(tiles))
 
 
 NAMES = [f"image{i:03d}" for i in range(100)]
@@ -122,23 +144,281 @@ def test_too_few_images_are_refused_without_a_remedy_that_changes_nothing() -> N
 
 def test_the_owners_division_is_kept_whole() -> None:
     owner = ["test", "val", "train", "train"]
-    for how in (IMAGE, GROUP):
-        assert divide("omc", list("abcd"), list("abcd"), owner, how, 0) == Division((2, 3), (1,), (0,))
+    for how in (IMAGE, GROUP, BLOCK):
+        assert divide("omc", images("abcd", owner=owner), how, 0) == Division((2, 3), (1,), (0,))
 
 
 def test_counts_thin_the_owners_parts_alike_whatever_the_order() -> None:
     owner = ["train"] * 60 + ["val"] * 20 + ["test"] * 20
     how = Split(unit="image", counts=(10, 3, 4))
-    found = divide("omc", NAMES, NAMES, owner, how, 0)
+    found = divide("omc", images(NAMES, owner=owner), how, 0)
     assert [len(found.train), len(found.val), len(found.test)] == [10, 3, 4]
     assert set(found.train) <= set(range(60))
     assert set(found.val) <= set(range(60, 80))
     assert set(found.test) <= set(range(80, 100))
     assert found.train != tuple(range(10))  # drawn, not the first ones
-    turned = divide("omc", NAMES[::-1], NAMES[::-1], owner[::-1], how, 0)
+    turned = divide("omc", images(NAMES[::-1], owner=owner[::-1]), how, 0)
     assert turned.digest(NAMES[::-1]) == found.digest(NAMES)
 
 
 def test_counts_beyond_the_owners_parts_are_refused() -> None:
     with pytest.raises(UserError, match=r"omc: val/ holds 1 images, but split\.counts \(1, 2, 1\) asks for 2"):
-        divide("omc", list("abc"), list("abc"), ["train", "val", "test"], Split(unit="image", counts=(1, 2, 1)), 0)
+        divide("omc", images("abc", owner=["train", "val", "test"]), Split(unit="image", counts=(1, 2, 1)), 0)
+
+
+def test_the_draw_is_the_one_of_earlier_studies() -> None:
+    # Made before tiles and blocks: a study that is under way keeps its test.
+    names, groups = frames(12, 3)
+    assert split(names, GROUP, groups, 5).digest(names) == "6cb24df7b0ffdbfd"
+    assert split(names, IMAGE, groups, 5).digest(names) == "53764f12f7100b9f"
+    counted = split(names, Split(unit="group", counts=(7, 4, 2)), groups, 5)
+    assert counted.digest(names) == "75056df88bd0004f"
+
+
+def test_lists_are_the_sorted_names_of_each_part() -> None:
+    assert Division((0, 3), (1,), ()).lists(["d", "c", "b", "a"]) == {"train": ["a", "d"], "val": ["c"], "test": []}
+
+
+# Near-duplicates.
+
+TOGETHER = {unit: Split(unit=unit, near_duplicates="together") for unit in ("image", "group", "block")}
+
+
+def alike(tiles: Sequence[Tile], *clusters: Sequence[str]) -> list[Tile]:
+    cluster_of = {name: members[0] for members in clusters for name in members}
+    return [replace(tile, cluster=cluster_of.get(tile.name, "")) for tile in tiles]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    # Three clusters of three images leave at least four of ten frames.
+    chosen=st.permutations(range(30)).map(lambda order: [order[:3], order[3:6], order[6:9]]),
+    unit=st.sampled_from(["image", "group"]),
+    seed=st.integers(0, 1000),
+)
+def test_look_alikes_never_end_on_two_sides(chosen: list[list[int]], unit: str, seed: int) -> None:
+    names, groups = frames(10, 3)
+    tiles = alike(images(names, groups), *([names[index] for index in members] for members in chosen))
+    found = divide("omc", tiles, TOGETHER[unit], seed)
+    part = parts(found, [tile.name for tile in tiles])
+    assert len(part) == len(tiles)
+    by_cluster = {(tile.cluster, part[tile.name]) for tile in tiles if tile.cluster}
+    assert len(by_cluster) == len({cluster for cluster, _ in by_cluster})
+    if unit == "group":
+        by_group = {(tile.group, part[tile.name]) for tile in tiles}
+        assert len(by_group) == len({group for group, _ in by_group})
+    mixed = shuffled(tiles, seed)
+    assert parts(divide("omc", mixed, TOGETHER[unit], seed), [tile.name for tile in mixed]) == part
+
+
+def test_chains_of_frames_and_look_alikes_are_one_unit() -> None:
+    # a0~b1, b0~c1, c0~d1: frames a to d hang together although a and d share nothing.
+    tiles = images([f"{f}{t}" for f in "abcdefghij" for t in range(2)], [f for f in "abcdefghij" for _ in range(2)])
+    tiles = alike(tiles, ["a0", "b1"], ["b0", "c1"], ["c0", "d1"])
+    for seed in range(20):
+        part = parts(divide("omc", tiles, TOGETHER["group"], seed), [tile.name for tile in tiles])
+        assert len({part[f"{f}{t}"] for f in "abcd" for t in range(2)}) == 1
+        assert Counter(part.values())["train"] < 20
+
+
+def test_a_unit_is_drawn_by_its_smallest_name() -> None:
+    tiles = alike(images(NAMES), ["image090", "image007", "image050"])
+    alone = [name for name in NAMES if name not in ("image050", "image090")]
+    for seed in range(10):
+        expected = parts(split(alone, IMAGE, seed=seed), alone)
+        expected |= dict.fromkeys(("image050", "image090"), expected["image007"])
+        assert parts(divide("omc", tiles, TOGETHER["image"], seed), NAMES) == expected
+
+
+def test_without_look_alikes_joining_changes_nothing() -> None:
+    names, groups = frames(12, 3)
+    for unit in ("image", "group"):
+        assert divide("omc", images(names, groups), TOGETHER[unit], 0) == split(names, Split(unit=unit), groups)
+
+
+def test_look_alikes_may_part_where_they_are_not_joined() -> None:
+    tiles = [replace(tile, cluster="all") for tile in images(NAMES)]
+    assert divide("omc", tiles, IMAGE, 0) == split(NAMES, IMAGE)
+
+
+def test_the_owners_division_is_not_mended() -> None:
+    tiles = [replace(tile, cluster="all") for tile in images("abcd", owner=["test", "val", "train", "train"])]
+    for how in TOGETHER.values():
+        assert divide("omc", tiles, how, 0) == Division((2, 3), (1,), (0,))
+    for unit in ("image", "group"):
+        counted = [Split(unit=unit, counts=(1, 1, 1), near_duplicates=near) for near in ("apart", "together")]
+        assert divide("omc", tiles, counted[0], 3) == divide("omc", tiles, counted[1], 3)
+
+
+def test_too_few_units_after_joining_are_refused_with_both_settings() -> None:
+    names, groups = frames(8, 3)
+    tiles = alike(images(names, groups), [name for name in names if name.endswith("c0")][:-1])
+    with pytest.raises(UserError, match=r"2 unit\(s\), left of 8 group\(s\) after near-duplicates were joined") as told:
+        divide("omc", tiles, TOGETHER["group"], 0)
+    assert "--set split.near_duplicates=apart" in str(told.value)
+    assert "--set split.unit=image" in str(told.value)
+    how = Split(unit="group", near_duplicates="together", counts=(4, 4, 4))
+    with pytest.raises(UserError, match=r"24 images in 2 unit\(s\), left of 8 .* cannot fill split\.counts") as told:
+        divide("omc", tiles, how, 0)
+    assert "--set split.near_duplicates=apart" in str(told.value)
+
+
+def test_joined_images_are_refused_without_a_finer_unit() -> None:
+    tiles = [replace(tile, cluster="all") for tile in images(NAMES)]
+    with pytest.raises(UserError, match=r"1 unit\(s\), left of 100 image\(s\) after near-duplicates") as told:
+        divide("omc", tiles, TOGETHER["image"], 0)
+    assert "--set split.near_duplicates=apart" in str(told.value)
+    assert "split.unit=image draws single images already" in str(told.value)
+
+
+# Blocks.
+
+
+def stripe_string(tiles: Sequence[Tile], division: Division, frame: str, axis: str) -> str:
+    """Return one letter per stripe of a frame: t(rain), v(al), T(est) or - for a gap; fails where a stripe is mixed."""
+    part = parts(division, [tile.name for tile in tiles])
+    letters = {"train": "t", "val": "v", "test": "T", None: "-"}
+    stripes: dict[int, set[str]] = {}
+    for tile in tiles:
+        if tile.group == frame:
+            stripes.setdefault(getattr(tile, axis), set()).add(letters[part.get(tile.name)])
+    assert all(len(found) == 1 for found in stripes.values())
+    return "".join(min(stripes[place]) for place in sorted(stripes))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    sides=st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=4),
+    shares=st.sampled_from([(0.1, 0.1), (0.0, 0.1), (0.1, 0.0), (0.0, 0.0), (0.45, 0.45), (0.9, 0.05), (0.3, 0.2)]),
+    seed=st.integers(0, 1000),
+)
+def test_blocks_are_runs_of_stripes_with_gaps_of_one(
+    sides: list[tuple[int, int]], shares: tuple[float, float], seed: int
+) -> None:
+    how = Split(unit="block", validation=shares[0], test=shares[1])
+    expected = [part for part, share in zip("Tv", shares[::-1], strict=True) if share]
+    needed = 1 + 2 * len(expected)
+    tiles = [tile for number, side in enumerate(sides) for tile in grid(f"f{number}", *side)]
+    if min(max(side) for side in sides) < needed:
+        with pytest.raises(UserError, match=rf"split\.unit=block needs {needed} stripes"):
+            divide("omc", tiles, how, seed)
+        return
+    found = divide("omc", tiles, how, seed)
+    for number, (rows, columns) in enumerate(sides):
+        across = stripe_string(tiles, found, f"f{number}", "column" if columns > rows else "row")
+        runs = "".join(letter for letter, _ in groupby(across))
+        assert "-".join([*expected, "t"]) in (runs, runs[::-1])
+        assert across.count("-") == len(expected)
+        usable = len(across) - len(expected)
+        for part, share in zip("vT", shares, strict=True):
+            if share and sum(shares) < 0.5:
+                assert across.count(part) == min(max(round(share * usable), 1), usable - len(expected))
+    assert leakage(tiles, found).test_neighbours == leakage(tiles, found).val_neighbours == 0
+    mixed = shuffled(tiles, seed)
+    names, others = [tile.name for tile in tiles], [tile.name for tile in mixed]
+    assert divide("omc", mixed, how, seed).digest(others) == found.digest(names)
+
+
+def test_the_known_cut_of_a_frame() -> None:
+    tiles = grid("f", 2, 12)
+    seen = {stripe_string(tiles, divide("hy5syn", tiles, BLOCK, seed), "f", "column") for seed in range(20)}
+    assert seen == {"T-v-tttttttt", "tttttttt-v-T"}
+
+
+def test_frames_are_turned_one_by_one() -> None:
+    tiles = [tile for number in range(12) for tile in grid(f"f{number}", 6, 6)]
+    found = divide("hy5syn", tiles, BLOCK, 0)
+    assert len({stripe_string(tiles, found, f"f{number}", "row") for number in range(12)}) == 2
+
+
+def test_counts_thin_blocks() -> None:
+    tiles = grid("f", 8, 16)
+    counts = (20, 5, 7)
+    found = divide("hy5syn", tiles, Split(unit="block", counts=counts), 0)
+    assert [len(found.train), len(found.val), len(found.test)] == list(counts)
+    assert leakage(tiles, found).test_neighbours == 0
+    mixed = shuffled(tiles, 1)
+    again = divide("hy5syn", mixed, Split(unit="block", counts=counts), 0)
+    assert again.digest([t.name for t in mixed]) == found.digest([t.name for t in tiles])
+    with pytest.raises(
+        UserError, match=r"hy5syn: the train stripes hold \d+ images, but split\.counts .* asks for 100"
+    ):
+        divide("hy5syn", tiles, Split(unit="block", counts=(100, 5, 7)), 0)
+
+
+def test_too_few_stripes_are_refused_with_frames_found_and_needed() -> None:
+    tiles = grid("a", 8, 8) + grid("b", 4, 3) + grid("c", 2, 4)
+    with pytest.raises(
+        UserError, match=r"split\.unit=block needs 5 stripes .* frame 'b' has 4 \(and 1 more such\)"
+    ) as told:
+        divide("hy5syn", tiles, BLOCK, 0)
+    assert "--set split.unit=group" in str(told.value)
+    with pytest.raises(UserError, match=r"--set split\.unit=image"):
+        divide("hy5syn", grid("b", 4, 3), BLOCK, 0)
+
+
+def test_files_that_share_a_frame_have_no_stripes() -> None:
+    tiles = grid("a", 8, 8) + [replace(tile, name=f"other {tile.name}") for tile in grid("a", 8, 8)]
+    with pytest.raises(UserError, match=r"frame 'a' consists of several files"):
+        divide("hy5syn", tiles, BLOCK, 0)
+
+
+def test_look_alikes_of_a_blocks_test_are_not_trained_on() -> None:
+    tiles = alike(grid("f", 2, 12), ["f_r0_c0", "f_r1_c5", "f_r0_c11"])
+    names = [tile.name for tile in tiles]
+    for seed in range(4):
+        before = parts(divide("hy5syn", tiles, BLOCK, seed), names)
+        after = parts(divide("hy5syn", tiles, TOGETHER["block"], seed), names)
+        end = "f_r0_c0" if before["f_r0_c0"] == "test" else "f_r0_c11"
+        assert before.keys() - after.keys() == {"f_r0_c0", "f_r1_c5", "f_r0_c11"} - {end}
+        assert after == {name: part for name, part in before.items() if name in after}
+
+
+def test_a_block_of_look_alikes_only_is_refused() -> None:
+    tiles = [replace(tile, cluster="all") for tile in grid("f", 2, 12)]
+    with pytest.raises(UserError, match=r"all 2 val images look like .*--set split\.near_duplicates=apart"):
+        divide("hy5syn", tiles, TOGETHER["block"], 0)
+
+
+def test_one_large_frame_is_sent_to_blocks() -> None:
+    with pytest.raises(UserError, match=r"1 group\(s\) cannot be split .*--set split\.unit=block"):
+        divide("hy5syn", grid("f", 4, 6), GROUP, 0)
+    with pytest.raises(UserError, match=r"--set split\.unit=image") as told:
+        divide("hy5syn", grid("f", 4, 4), GROUP, 0)
+    assert "split.unit=block" not in str(told.value)  # four stripes are too few
+
+
+def test_single_images_are_not_sent_to_another_unit() -> None:
+    with pytest.raises(UserError, match=r"2 group\(s\) cannot be split") as told:
+        split(NAMES[:2], GROUP)
+    assert "--set split.unit" not in str(told.value)
+
+
+# Leakage.
+
+
+def test_leakage_counts_shared_frames_looks_and_edges() -> None:
+    tiles = alike(grid("a", 1, 4) + grid("b", 1, 2) + grid("c", 1, 1), ["a_r0_c0", "b_r0_c0", "c_r0_c0"])
+    #         train: a0 a2, val: a1 b0, test: a3 b1 c0
+    division = Division(train=(0, 2), val=(1, 4), test=(3, 5, 6))
+    assert leakage(tiles, division) == Leakage(
+        val_groups=1, test_groups=1, val_clusters=1, test_clusters=1, val_neighbours=1, test_neighbours=1
+    )
+
+
+def test_a_clean_division_leaks_nothing() -> None:
+    tiles = alike(grid("a", 2, 2) + grid("b", 2, 2) + grid("c", 2, 2), ["a_r0_c0", "a_r0_c1"], ["c_r0_c0", "b_r0_c0"])
+    division = Division(train=(0, 1, 2, 3), val=(4, 5, 6, 7), test=(8, 9, 10, 11))
+    assert leakage(tiles, division) == Leakage(0, 0, 0, 0, 0, 0)
+
+
+def test_corners_touch_and_gaps_do_not() -> None:
+    tiles = grid("f", 3, 3)
+    assert leakage(tiles, Division(train=(4,), val=(0,), test=(8,))).val_neighbours == 1
+    assert leakage(tiles, Division(train=(0, 3, 6), val=(), test=(2, 5, 8))).test_neighbours == 0
+
+
+def test_places_tell_nothing_where_several_files_share_a_frame() -> None:
+    tiles = images(["x", "y"], ["frame", "frame"])
+    found = leakage(tiles, Division(train=(0,), val=(), test=(1,)))
+    assert (found.test_groups, found.test_neighbours) == (1, 0)

@@ -37,6 +37,8 @@ def counts(quality: float, rng: np.random.Generator, images: int = 8) -> list[di
                 "ignored": 0, "tp": tp, "fp": fp, "fn": fn, "tn": PIXELS - union,
                 "aji_num": tp - lost, "aji_den": union + lost,
                 "ajip_num": tp - 2 * lost, "ajip_den": union + 2 * lost,
+                "nets": 9, "components": 9, "opens": int(rng.integers(3)), "shorts": int(rng.integers(2)),
+                "missed": 1, "false": 1, "correct": int(rng.integers(4, 7)),
             }
         )  # fmt: skip
     return rows

@@ -31,7 +31,7 @@ def test_the_written_files_are_those_returned(study: Path, built: list[Path]) ->
     written = {path for path in (study / "report").rglob("*") if path.is_file()}
     assert written == set(built)
     assert {path.name for path in built if path.parent.name == "tables"} == {
-        f"{table}.{kind}" for table in ("accuracy", "efficiency") for kind in ("csv", "md", "tex")
+        f"{table}.{kind}" for table in ("accuracy", "electrical", "efficiency") for kind in ("csv", "md", "tex")
     }
 
 

@@ -19,7 +19,8 @@ from tests.benchmark.report import fake
 def figures(folder: Path) -> dict[str, Figure]:
     study = read_study(folder)
     return {
-        name.replace("miou_vs_", ""): figure for name, figure in plots.figures(study, tables.accuracy(study).blocks)
+        name.replace("miou_vs_", ""): figure
+        for name, figure in plots.figures(study, tables.scores(study, tables.ACCURACY).blocks)
     }
 
 
@@ -97,7 +98,7 @@ def test_titles_name_units_and_conventions(drawn: dict[str, Figure]) -> None:
 
 
 def test_points_lie_at_the_tables_figures_with_their_deviation_as_bars(study: Path, drawn: dict[str, Figure]) -> None:
-    block = tables.accuracy(read_study(study)).blocks[0]
+    block = tables.scores(read_study(study), tables.ACCURACY).blocks[0]
     cell = next(row for row in block.rows if row.key == "fcn").cells["miou"]
 
     containers = drawn["omc-syn.params"].axes[0].containers

@@ -3,6 +3,7 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmark.errors import UserError
@@ -14,7 +15,7 @@ from tests.benchmark.report import fake
 
 
 def only(folder: Path) -> Block:
-    (block,) = tables.accuracy(read_study(folder)).blocks
+    (block,) = tables.scores(read_study(folder), tables.ACCURACY).blocks
     return block
 
 
@@ -62,7 +63,7 @@ def test_the_protocol_chooses_the_reduction_and_the_header_names_it(tmp_path: Pa
 
 
 def test_rows_follow_the_registry_and_references_come_last(study: Path) -> None:
-    omc, miic = tables.accuracy(read_study(study)).blocks
+    omc, miic = tables.scores(read_study(study), tables.ACCURACY).blocks
 
     assert (omc.key, miic.key) == ("omc-syn", "miic-syn")
     names = [row.key for row in omc.rows]
@@ -73,10 +74,10 @@ def test_rows_follow_the_registry_and_references_come_last(study: Path) -> None:
 
 
 def test_a_failed_repeat_shows_in_the_cell_and_below_the_table(study: Path) -> None:
-    omc, _ = tables.accuracy(read_study(study)).blocks
+    omc, _ = tables.scores(read_study(study), tables.ACCURACY).blocks
 
     assert row(omc, "unet").cells["miou"].n == 2
-    text = to_markdown(tables.accuracy(read_study(study)))
+    text = to_markdown(tables.scores(read_study(study), tables.ACCURACY))
     assert "- UNet: repeat 1 failed (nan\\_loss): the training loss became NaN in step 37" in text
     assert "- HRNet-W48: repeats 0, 1, 2 failed (out\\_of\\_memory): needs 12 GiB, has 8 GiB" in text
     assert "| HRNet-W48 | – | – | – | – | – | – |" in text
@@ -108,8 +109,8 @@ def test_one_repeat_has_no_deviation(tmp_path: Path) -> None:
     block = only(tmp_path)
 
     assert row(block, "unet").cells["miou"].std is None
-    assert block.conventions[0] == "Percent, n = 1 repeat, so no std."
-    assert "±" not in to_markdown(tables.accuracy(read_study(tmp_path)))
+    assert block.conventions[0] == "n = 1 repeat, so no std."
+    assert "±" not in to_markdown(tables.scores(read_study(tmp_path), tables.ACCURACY))
 
 
 def test_a_model_that_the_registry_does_not_know_keeps_its_name_in_a_family_of_its_own(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_real_and_stand_in_data_and_foreign_training_have_columns_of_their_own(t
     fake.write_run(tmp_path, "unet", ["omc-syn"], 0, rows)
     fake.write_run(tmp_path, "unet", ["omc", "miic"], 0, rows, test=["omc", "miic"])
 
-    blocks = tables.accuracy(read_study(tmp_path)).blocks
+    blocks = tables.scores(read_study(tmp_path), tables.ACCURACY).blocks
 
     assert [block.key for block in blocks] == ["omc", "omc-syn", "omc+miic-on-omc", "omc+miic-on-miic"]
     assert any("stand-in for omc" in sentence for sentence in blocks[1].conventions)
@@ -216,3 +217,37 @@ def test_broken_efficiency_figures_are_an_error_that_names_the_file(tmp_path: Pa
 
     with pytest.raises(UserError, match=file.name):
         read_study(tmp_path)
+
+
+def test_electrical_errors_are_summed_over_images_whatever_the_protocols_reduction(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path)
+    repeats = [fake.counts(0.9, np.random.default_rng(seed), images=5) for seed in range(2)]
+    for repeat, rows in enumerate(repeats):
+        fake.write_run(tmp_path, "unet", ["omc"], repeat, rows)
+    (block,) = tables.scores(read_study(tmp_path), tables.ELECTRICAL).blocks
+    names = ["opens", "shorts", "missed", "false", "net_error_rate", "net_f1"]
+    assert (block.facts["reduction"], [column.key for column in block.columns]) == ("pooled", names)
+    cells = block.rows[0].cells
+    opens = [sum(image["opens"] for image in rows) for rows in repeats]
+    assert cells["opens"].mean == statistics.fmean(opens)
+    assert cells["opens"].std == pytest.approx(statistics.stdev(opens))
+    wrong = [1 - sum(image["correct"] for image in rows) / 45 for rows in repeats]
+    assert cells["net_error_rate"].mean == pytest.approx(statistics.fmean(wrong))
+    assert "Interior nets in all test images: 45." in block.conventions
+
+
+def test_via_targets_have_via_figures_and_no_nets(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path)
+    vias = {"via_true": 10, "via_predicted": 8, "via_matched": 6}
+    fake.write_run(tmp_path, "unet", ["omv"], 0, [image(10, 10, 0, 80) | vias] * 2)
+    (block,) = tables.scores(read_study(tmp_path), tables.ELECTRICAL).blocks
+    names = ["via_precision", "via_recall", "via_f1", "via_missed", "via_false"]
+    assert [column.key for column in block.columns] == names
+    assert block.rows[0].cells["via_recall"].mean == pytest.approx(12 / 20)
+    assert "True vias in all test images: 20." in block.conventions
+
+
+def test_counts_without_nets_or_vias_make_no_electrical_table(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path)
+    fake.write_run(tmp_path, "unet", ["omc"], 0, [image(10, 10, 0, 80)])
+    assert tables.scores(read_study(tmp_path), tables.ELECTRICAL).blocks == ()

@@ -1,0 +1,175 @@
+"""The verbs of ``benchmark data``: make, bring in, check and look at datasets."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.errors import UserError
+from benchmark.flags import DATA_ROOT, Cache, DataRoot, Overrides, ProtocolName, check_data_root
+
+if TYPE_CHECKING:
+    from benchmark.data.verify import Subject
+    from benchmark.protocol import Protocol
+
+app = typer.Typer(help="Make, bring in, check and look at datasets.", no_args_is_help=True, rich_markup_mode=None)
+
+Name = Annotated[str, typer.Argument(help="omc, miic, hy5syn, omv, NAME-syn, or a dataset of your own.")]
+
+
+@app.command()
+def synthesize(
+    dataset: Annotated[str, typer.Option(help="omc, miic, hy5syn or omv.")],
+    count: Annotated[int, typer.Option(min=1, help="Images (frames for hy5syn).")] = 64,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    off: Annotated[str, typer.Option(help="Comma list of effects to leave out.")] = "",
+    height: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's.")] = None,
+    width: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's.")] = None,
+    data_root: DataRoot = DATA_ROOT,
+    out: Annotated[Path | None, typer.Option(help="Target folder; default: DATA_ROOT/<dataset>-syn.")] = None,
+) -> None:
+    """Write a synthetic stand-in as files: image/, label/ and a manifest of every sampled effect."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    from benchmark.data import synthetic
+
+    target = out or data_root / f"{dataset}-syn"
+    switched_off = frozenset(name.strip() for name in off.split(",") if name.strip())
+    size = {"height": height, "width": width}
+    with (
+        ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool,
+        _bar("generating") as progress,
+    ):
+        synthetic.write(dataset, target, count, **size, seed=seed, off=switched_off, executor=pool, progress=progress)
+    typer.echo(f"{target}: {count} images")
+
+
+@app.command()
+def prepare(
+    name: Name,
+    source: Annotated[Path, typer.Argument(help="What you downloaded: a folder, a zip or a tar.")],
+    data_root: DataRoot = DATA_ROOT,
+) -> None:
+    """Bring a download into DATA_ROOT/NAME in a layout that can be read; may be interrupted and called again."""
+    from benchmark.data import prepare as preparing
+
+    with _bar("copying") as progress:
+        made = preparing.prepare(name, source, data_root, progress)
+    for note in made.notes:
+        typer.echo(note)
+    typer.echo(
+        f"{made.folder}: {made.images} images, {made.labels} labels; "
+        f"{made.copied} files copied, {made.skipped} there already"
+    )
+    typer.echo(f"next: python -m benchmark data verify {name}")
+
+
+@app.command()
+def verify(
+    name: Name,
+    against: Annotated[
+        str | None, typer.Option(help="Another dataset whose images may be the same, such as omv against omc.")
+    ] = None,
+    protocol: ProtocolName = "paper",
+    data_root: DataRoot = DATA_ROOT,
+    cache: Cache = None,
+    set_: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the table as files; default: CACHE/verify.")] = None,
+) -> None:
+    """Read everything of a dataset and print what was found; exit code 1 where a study's numbers would be wrong."""
+    from rich.console import Console
+
+    from benchmark.data import verify as verifying
+
+    chosen = _fitted(protocol, set_, [name, *([against] if against else [])], data_root)
+    subject, other = _subject(name, data_root, chosen), _subject(against, data_root, chosen) if against else None
+    with _bar("reading") as progress:
+        found = verifying.verify(subject, chosen, against=other, progress=progress)
+    console = Console()
+    # A file or a pipe has no width of its own; eighty columns would break every line.
+    Console(width=None if console.is_terminal else 160).print(found.to_table())
+    for path in verifying.write(found, out or (cache or data_root / ".cache") / "verify"):
+        typer.echo(path)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command()
+def show(
+    name: Name,
+    count: Annotated[int, typer.Option(min=1, help="Images on the sheet.")] = 12,
+    protocol: ProtocolName = "paper",
+    data_root: DataRoot = DATA_ROOT,
+    cache: Cache = None,
+    set_: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="PNG file; default: NAME.png here.")] = None,
+) -> None:
+    """Draw a contact sheet: images with the outlines of their masks, as a PNG."""
+    import io
+
+    from benchmark.data import show as showing
+    from benchmark.data.datasets import resolve
+    from benchmark.data.folders import HashCache
+    from benchmark.files import write_atomically
+
+    chosen = _fitted(protocol, set_, [name], data_root)
+    hashes = HashCache((cache or data_root / ".cache") / "hashes.json")
+    for source in resolve([name], data_root, chosen, hashes):
+        sheet = showing.contact_sheet(
+            source.name, showing.read_samples(source, count), total=source.count or len(source.pairs)
+        )
+        file, content = out or Path(f"{source.name}.png"), io.BytesIO()
+        sheet.save(content, "png")
+        write_atomically(file, content.getvalue())
+        typer.echo(file)
+
+
+def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_root: Path) -> Protocol:
+    """Return the protocol under which a study of these datasets would run."""
+    from benchmark import protocol as protocols
+    from benchmark.data import specs
+    from benchmark.data.datasets import choose
+
+    check_data_root(data_root)
+    return specs.fit(protocols.load(protocol, overrides or []), list(choose(names, data_root).values()))
+
+
+def _subject(name: str, data_root: Path, protocol: Protocol) -> Subject:
+    from benchmark.data.datasets import choose, locate, target_of
+    from benchmark.data.verify import Subject
+
+    chosen = choose(name, data_root)
+    if len(chosen) != 1:
+        raise UserError(f"{name!r} names {len(chosen)} datasets ({', '.join(chosen)}); expected one")
+    ((found, spec),) = chosen.items()
+    root, group = locate(found, spec, data_root)
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: no such folder; bring the data there (`benchmark data prepare {found} DOWNLOAD`), "
+            "or name another --data-root"
+        )
+    return Subject(
+        found,
+        root,
+        target_of(spec, protocol),
+        layout=spec.layout,
+        group=group,
+        skip_unlabelled=spec.unlabelled == "skip",
+        levels=spec.levels,
+    )
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on a terminal, nothing elsewhere, and give the function that moves it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

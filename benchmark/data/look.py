@@ -1,0 +1,224 @@
+"""Looking at one image and its label: sizes, values, shares and a fingerprint, or why a file cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmark.data import duplicates, packs
+from benchmark.data.images import FORMATS, Levels, UInt8Array, decode, read_depth, read_image, read_size, to_channels
+from benchmark.data.masks import read_ignore, read_label
+from benchmark.data.scan import LABEL_SUFFIX, Pair
+from benchmark.data.specs import Target
+from benchmark.data.svg import read_svg
+from benchmark.errors import UserError
+
+BoolMask = NDArray[np.bool_]
+
+MOST_VALUES = 8  # of a mask, named one by one
+# A picture with no more gray values than a one-hot mask has, with one to spare, is taken for a mask.
+MASK_VALUES = 4
+# So is one with nearly all its pixels near the ends of a wide range, such as a mask that JPEG has blurred.
+NEAR_END, WIDE, NEARLY_ALL = 16, 128, 0.95
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of an image tell.
+
+    Attributes:
+        shape: height and width; ``None`` where it cannot be read.
+        depth: bits per channel.
+        form: format and mode, such as ``PNG L``.
+        error: why it cannot be read.
+    """
+
+    shape: tuple[int, int] | None = None
+    depth: int = 8
+    form: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a pair of files holds, in a few numbers.
+
+    Attributes:
+        header: of the image.
+        faults: what is wrong, as (kind, reader's message); kinds are ``image``, ``label``, ``size``, ``values`` and
+            ``ignore``.
+        digest: hash of the pixels as a network gets them.
+        thumbnails: one ``(32, 32)`` uint8 per tile, in row order.
+        image_is_mask: whether the image holds as few values as a mask.
+        label_is_image: whether the label holds as many values as an image.
+        label_form: format and mode of the label.
+        values: the label's set of values, as shown to a person.
+        note: the label reader's warning.
+        counted: number of pixels that are not ignored; 0 where the label cannot be read.
+        foreground: how many of them are foreground.
+        ignored: number of pixels that are.
+        foreground_gray: mean gray of the foreground, NaN without any.
+        background_gray: the same of the background.
+    """
+
+    header: Header
+    faults: tuple[tuple[str, str], ...] = ()
+    digest: bytes = b""
+    thumbnails: tuple[UInt8Array, ...] = field(default=(), repr=False)
+    image_is_mask: bool = False
+    label_is_image: bool = False
+    label_form: str = ""
+    values: str = ""
+    note: str = ""
+    counted: int = 0
+    foreground: int = 0
+    ignored: int = 0
+    foreground_gray: float = float("nan")
+    background_gray: float = float("nan")
+
+    @property
+    def share(self) -> float:
+        """Foreground over counted pixels, NaN where there are none."""
+        return self.foreground / self.counted if self.counted else float("nan")
+
+    @property
+    def contrast(self) -> float:
+        """How much brighter the foreground is than the background, NaN where one of them is missing."""
+        return self.foreground_gray - self.background_gray
+
+
+def read_header(path: Path) -> Header:
+    """Read an image's header; what is wrong with it is part of the answer."""
+    try:
+        return Header(read_size(path), read_depth(path), _form(path))
+    except UserError as error:
+        return Header(error=str(error))
+
+
+def look(
+    pair: Pair, header: Header, target: Target, channels: int, levels: Levels | None, tile: int, *, partial: bool
+) -> Look:
+    """Read a pair; what is wrong with it is part of the answer.
+
+    Args:
+        pair: the files.
+        header: of the image.
+        target: what counts as foreground.
+        channels: that a network gets, 1 or 3.
+        levels: how 16 bits become 8.
+        tile: side of the tiles that the image is cut into; a smaller image has none.
+        partial: whether what fills no tile gets one of its own.
+    """
+    found, gray = Look(header), None
+    if header.shape is None:
+        found = _with_fault(found, "image", header.error)
+    else:
+        try:
+            image = read_image(pair.image, channels, levels)
+            gray = to_channels(image, 1)[..., 0]
+            digest = hashlib.sha256(repr(image.shape).encode())
+            digest.update(image.data)
+            places = packs.windows_of(header.shape, tile, partial=partial) if min(header.shape) >= tile else []
+            found = replace(
+                found,
+                digest=digest.digest(),
+                image_is_mask=_holds_few_values(gray),
+                thumbnails=tuple(
+                    duplicates.thumbnail(image[top : top + tile, left : left + tile]) for _, _, top, left in places
+                ),
+            )
+        except UserError as error:
+            found = _with_fault(found, "image", str(error))
+    return _with_label(found, pair, target, gray)
+
+
+def _with_fault(found: Look, kind: str, message: str) -> Look:
+    return replace(found, faults=(*found.faults, (kind, message)))
+
+
+def _with_label(found: Look, pair: Pair, target: Target, gray: UInt8Array | None) -> Look:
+    """Add what the label holds; it is read at its own size, so that a wrong size hides nothing else."""
+    is_svg = pair.label.suffix.lower() == LABEL_SUFFIX
+    try:
+        shape = read_svg(pair.label).size if is_svg else read_size(pair.label)
+    except UserError as error:
+        return _with_fault(found, "label", str(error))
+    expected = found.header.shape
+    if expected not in (None, shape):
+        found = _with_fault(
+            found,
+            "size",
+            f"{pair.label}: {shape[0]}x{shape[1]} pixels, its image {expected[0]}x{expected[1]}",
+        )
+    found = replace(found, label_form="SVG", values="shapes") if is_svg else _with_values(found, pair.label)
+    try:
+        label = read_label(pair.label, target, shape)
+    except UserError as error:
+        return _with_fault(found, "values" if found.values else "label", str(error))
+    counted = np.ones(shape, np.bool_)
+    if pair.ignore is not None:
+        try:
+            counted = ~read_ignore(pair.ignore, shape)
+        except UserError as error:
+            found = _with_fault(found, "ignore", str(error))
+    foreground = label.mask & counted
+    grays = (float("nan"), float("nan"))
+    if gray is not None and gray.shape == shape:
+        grays = _mean(gray, foreground), _mean(gray, counted & ~label.mask)
+    total = int(np.count_nonzero(counted))
+    return replace(
+        found,
+        note=label.note or "",
+        counted=total,
+        foreground=int(np.count_nonzero(foreground)),
+        ignored=counted.size - total,
+        foreground_gray=grays[0],
+        background_gray=grays[1],
+    )
+
+
+def _with_values(found: Look, path: Path) -> Look:
+    """Add a mask's format and values as they are stored, also of a mask that the reader refuses."""
+    found = replace(found, label_form=_form(path))
+    try:
+        pixels = decode(path).pixels
+    except UserError:  # the label's reader says the same
+        return found
+    if pixels.ndim == 3 and bool((pixels == pixels[..., :1]).all()):
+        pixels = pixels[..., 0]
+    if pixels.ndim == 3:
+        # Three channels of 16 bits, perhaps, in one integer, since unique rows are slow to find.
+        codes = pixels.astype(np.uint64) @ np.array([1 << 32, 1 << 16, 1], np.uint64)
+        count = len(np.unique(codes))
+        shown = str(count) if count <= MOST_VALUES else f"more than {MOST_VALUES}"
+        return replace(found, values=f"{shown} colours", label_is_image=count > MASK_VALUES)
+    values = np.unique(pixels)
+    few = len(values) <= MOST_VALUES
+    shown = f"{{{', '.join(str(int(value)) for value in values)}}}" if few else f"more than {MOST_VALUES} values"
+    scaled = (pixels.astype(np.float32) * (255 / max(float(values[-1]), 1))).clip(0, 255).astype(np.uint8)
+    return replace(found, values=shown, label_is_image=not _holds_few_values(scaled))
+
+
+def _holds_few_values(gray: UInt8Array) -> bool:
+    histogram = np.bincount(gray.reshape(-1), minlength=256)
+    present = np.flatnonzero(histogram)
+    low, high = int(present[0]), int(present[-1])
+    at_ends = int(histogram[low : low + NEAR_END].sum() + histogram[max(high - NEAR_END + 1, 0) :].sum())
+    return len(present) <= MASK_VALUES or (high - low >= WIDE and at_ends >= NEARLY_ALL * gray.size)
+
+
+def _mean(gray: UInt8Array, where: BoolMask) -> float:
+    return float(gray[where].mean()) if where.any() else float("nan")
+
+
+def _form(path: Path) -> str:
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            return f"{file.format} {file.mode}"
+    except Exception:  # Pillow raises errors of many kinds; some of these files tifffile can read
+        return path.suffix.lstrip(".").upper()

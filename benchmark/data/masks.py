@@ -1,0 +1,186 @@
+"""Reading a label or an ignore mask in any of its forms as a binary mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.data.images import Picture, Pixels, decode, read_size, to_channels
+from benchmark.data.specs import Target
+from benchmark.data.svg import Layers, Mask, rasterise, read_svg
+from benchmark.errors import UserError
+
+THRESHOLD = 128  # of JPEG masks: half of 255, rounded up
+UNCLEAR = (32, 224)  # JPEG leaves black and white areas well outside these; edges lie within
+GRAY_TOLERANCE = 8  # levels between a gray JPEG's channels, after conversion to YCbCr and back
+EXPECTED = "{0, 1} or {0, 255}"
+SHOWN = 8  # values that a message lists
+
+INVERTED = (
+    "TIFF that stores white as 0, read as viewers show it; some programs write a mask's foreground 1 that way, "
+    "which then is inverted: look at the masks"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """A label as ``(H, W)`` bool, and what a user should know about how it was read."""
+
+    mask: Mask
+    note: str | None = None
+
+
+def read_label(path: Path, target: Target, shape: tuple[int, int]) -> Label:
+    """Read a label.
+
+    Accepted are {0, 1}, {0, 255} and, of 16 bit, {0, 65535}, as gray, gray RGB(A), 1 bit or palette; one-hot RGB (red
+    background, green track, blue via); gray JPEG, which is thresholded; HY5SYN's SVG. A palette counts by its colours
+    where these are such grays (a black entry is background wherever it stands) or one-hot, otherwise by its indices,
+    which is how annotation tools number their classes.
+
+    Args:
+        path: the file; one that ends in ``.svg`` is an SVG.
+        target: the layer that counts as foreground in a one-hot or SVG label; a binary one is what the target is.
+        shape: the image's height and width.
+
+    Raises:
+        UserError: unreadable file, another size than the image's, or any other values; names them.
+    """
+    if path.suffix.lower() == ".svg":
+        svg = read_svg(path)
+        _check_size(path, svg.size, shape)
+        return Label(rasterise(svg).of(target))
+    picture = _decode(path, shape)
+    if picture.lossy:
+        return _thresholded(path, picture)
+    mask = _binary(picture)
+    if mask is None and (layers := _one_hot(picture)):
+        mask = layers.of(target)
+    if mask is None:
+        mask = _by_index(picture)
+    if mask is None:
+        raise _refused(path, picture, f"{EXPECTED}, or one-hot RGB (red background, green track, blue via)")
+    return Label(mask, INVERTED if picture.white_is_zero else None)
+
+
+def read_ignore(path: Path, shape: tuple[int, int]) -> Mask:
+    """Read the pixels ``(H, W)`` that count nowhere: the foreground of a mask that is binary as in :func:`read_label`.
+
+    Raises:
+        UserError: unreadable file, another size than the image's, or not binary; names the values.
+    """
+    picture = _decode(path, shape)
+    if picture.lossy:
+        raise UserError(f"{path}: a JPEG; expected an ignore mask without loss: save it as PNG")
+    mask = _binary(picture)
+    if mask is None:
+        mask = _by_index(picture)
+    if mask is None:
+        raise _refused(path, picture, EXPECTED)
+    return mask
+
+
+def _decode(path: Path, shape: tuple[int, int]) -> Picture:
+    _check_size(path, read_size(path), shape)
+    return decode(path)
+
+
+def _check_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
+    if found != expected:
+        raise UserError(
+            f"{path}: {found[0]}x{found[1]} pixels, but its image has {expected[0]}x{expected[1]}; "
+            "expected the same size: export the mask at the image's size"
+        )
+
+
+def _binary(picture: Picture) -> Mask | None:
+    """Return the foreground of a mask whose colours are black and one white, or ``None``."""
+    if picture.palette is not None:
+        colours = picture.palette[_values(picture.pixels)]
+        binary = _is_colourless(colours) and _is_binary(set(colours[:, 0].tolist()))
+        foreground: Mask = picture.palette[:, 0] > 0
+        return foreground[picture.pixels] if binary else None
+    gray = _gray(picture.pixels)
+    return gray > 0 if gray is not None and _is_binary(set(_values(gray))) else None
+
+
+def _one_hot(picture: Picture) -> Layers | None:
+    """Return the layers of a picture whose pixels are pure red, green or blue, or ``None``."""
+    if picture.palette is not None:
+        # Unused entries below the highest used one count too: a black one tells that colours are only decoration.
+        on = _channel_on(picture.palette[: int(picture.pixels.max()) + 1])
+        return None if on is None else Layers(on[:, 1][picture.pixels], on[:, 2][picture.pixels])
+    on = _channel_on(picture.pixels) if picture.pixels.ndim == 3 else None
+    return None if on is None else Layers(on[..., 1], on[..., 2])
+
+
+def _channel_on(colours: NDArray[Any]) -> Mask | None:
+    """Return which of the channels ``(..., 3)`` is on, or ``None`` where it is not exactly one everywhere."""
+    on: Mask = colours == colours.max()
+    pure = _is_binary({0, int(colours.max())}) and (on | (colours == 0)).all() and (on.sum(-1, np.uint8) == 1).all()
+    return on if pure else None
+
+
+def _by_index(picture: Picture) -> Mask | None:
+    indexed = picture.palette is not None and _is_binary(set(_values(picture.pixels)))
+    return picture.pixels > 0 if indexed else None
+
+
+def _thresholded(path: Path, picture: Picture) -> Label:
+    """Read a mask that was saved with loss."""
+    pixels = picture.pixels.astype(np.uint8, copy=False)
+    if pixels.ndim == 3 and (pixels.max(-1) - pixels.min(-1)).max() > GRAY_TOLERANCE:
+        raise UserError(f"{path}: a coloured JPEG; expected gray, since loss blurs colours: save the mask as PNG")
+    gray = to_channels(pixels, 1)[..., 0]
+    if 0 < gray.max() < THRESHOLD:
+        raise UserError(
+            f"{path}: a JPEG with values from {gray.min()} to {gray.max()}; expected black and white, 0 and 255: "
+            "save the mask as PNG"
+        )
+    unclear = int(((gray > UNCLEAR[0]) & (gray < UNCLEAR[1])).sum())
+    if 2 * unclear > gray.size:
+        raise UserError(
+            f"{path}: a JPEG of which {unclear:,} of {gray.size:,} pixels lie between {UNCLEAR[0]} and {UNCLEAR[1]}; "
+            "expected a mask, nearly all black or white: was an image put among the labels?"
+        )
+    note = f"JPEG mask, thresholded at {THRESHOLD}; {unclear:,} pixels lay between {UNCLEAR[0]} and {UNCLEAR[1]}"
+    return Label(gray >= THRESHOLD, note)
+
+
+def _refused(path: Path, picture: Picture, expected: str) -> UserError:
+    gray = _gray(picture.pixels)
+    if gray is None:
+        what, found = "colours", [str(tuple(colour)) for colour in _colours(picture.pixels).tolist()]
+    else:
+        what, found = "values", list(map(str, _values(gray)))
+    shown = ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+    return UserError(f"{path}: mask {what} {{{shown}}}; expected {expected}: threshold or recolour the mask first")
+
+
+def _colours(pixels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the first colours in ascending order, one more than a message lists."""
+    codes = np.unique(pixels.astype(np.int64) @ np.array([2**32, 2**16, 1]))[: SHOWN + 1]
+    return np.stack([codes >> 32, codes >> 16 & 0xFFFF, codes & 0xFFFF], axis=1)
+
+
+def _gray(pixels: Pixels) -> Pixels | None:
+    """Return the one channel ``(H, W)`` of pixels that are gray, if as RGB, or ``None``."""
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., 0] if _is_colourless(pixels) else None
+
+
+def _is_colourless(colours: NDArray[Any]) -> bool:
+    return bool((colours == colours[..., :1]).all())
+
+
+def _values(pixels: NDArray[Any]) -> list[int]:
+    return np.flatnonzero(np.bincount(pixels.reshape(-1))).tolist()
+
+
+def _is_binary(values: set[int]) -> bool:
+    return values <= {0, 1} or values <= {0, 255} or values <= {0, 2**16 - 1}

@@ -1,0 +1,174 @@
+"""Listing a dataset's folder without refusing anything: the pairs that are there, and all that stands in the way."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmark.data.images import IMAGE_SUFFIXES
+from benchmark.data.splits import PARTS
+
+LABEL_SUFFIX = ".svg"  # of labels only
+# Annotation tools mark a label's file this way.
+LABEL_ENDINGS = ("_mask", "_")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image with its label.
+
+    Attributes:
+        name: the image's stem, with its split folder where there is one.
+        split: ``train``, ``val``, ``test``, or ``None`` where the owner gives no division.
+        group: the source frame; the name itself where nothing tells frames apart.
+        ignore: mask of pixels that count nowhere.
+    """
+
+    name: str
+    image: Path
+    label: Path
+    split: str | None
+    group: str
+    ignore: Path | None = None
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a layout calls its folders, and how a file's stem becomes the key that pairs image and label."""
+
+    image: str
+    label: str
+    image_key: re.Pattern[str]
+    label_key: re.Pattern[str]
+
+
+ANY = re.compile("(.*)", re.DOTALL)
+LAYOUTS: Mapping[str, Names] = {
+    "folders": Names("image", "label", ANY, ANY),
+    "hy5syn": Names("sems", "labels", re.compile("sem(.+)"), re.compile("label(.+)")),
+}
+
+
+@dataclass
+class Scan:
+    """What lies in a dataset's folder; :func:`benchmark.data.folders.find_pairs` refuses the first fault instead.
+
+    Attributes:
+        pairs: images with their labels, sorted by name.
+        images: number of image files.
+        labels: number of label files.
+        ignores: number of masks of ignored pixels.
+        others: number of files that are neither.
+        unlabelled: images without a label.
+        unpaired: labels without an image.
+        unpaired_ignores: masks of ignored pixels without an image.
+        doubled: files whose stem another file before them has.
+        misnamed: files whose name does not follow the layout.
+        ungrouped: images whose name the group's pattern does not match; each is a frame of its own here.
+        faults: what is wrong with the folders themselves: where, what was found, what was expected and the remedy.
+    """
+
+    pairs: list[Pair] = field(default_factory=list)
+    images: int = 0
+    labels: int = 0
+    ignores: int = 0
+    others: int = 0
+    unlabelled: list[Path] = field(default_factory=list)
+    unpaired: list[Path] = field(default_factory=list)
+    unpaired_ignores: list[Path] = field(default_factory=list)
+    doubled: list[Path] = field(default_factory=list)
+    misnamed: list[Path] = field(default_factory=list)
+    ungrouped: list[Path] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def scan(root: Path, *, layout: str | None = None, group: str | None = None) -> Scan:
+    """List a dataset's folder, faults included. Arguments are those of :func:`benchmark.data.folders.find_pairs`."""
+    result = Scan()
+    found = {path.name for path in _entries(root, result)}
+    unlisted = bool(result.faults)
+    names = LAYOUTS[layout or ("hy5syn" if "sems" in found and "image" not in found else "folders")]
+    given = [part for part in PARTS if part in found]
+    if given and len(given) < len(PARTS):
+        missing = ", ".join(f"{part}/" for part in PARTS if part not in given)
+        result.faults.append(
+            f"{root}: found {', '.join(f'{part}/' for part in given)} but not {missing}; "
+            "expected all of train/ val/ test/, or none"
+        )
+    if given and names.image in found:
+        result.faults.append(
+            f"{root}: both {names.image}/ and train/ val/ test/; expected one of the two: move the other elsewhere"
+        )
+    places: list[tuple[Path, str | None]] = [(root / part, part) for part in given]
+    if not unlisted and (not given or names.image in found):
+        places.append((root, None))
+    for folder, part in places:
+        _scan_part(folder, part, names, group, result)
+    result.pairs.sort(key=lambda pair: pair.name)
+    return result
+
+
+def _scan_part(folder: Path, part: str | None, names: Names, group: str | None, result: Scan) -> None:
+    """Add the pairs and faults of one folder that holds images and labels side by side."""
+    faults = len(result.faults)
+    images = _by_key(folder / names.image, names.image_key, IMAGE_SUFFIXES, result)
+    if not images and len(result.faults) == faults:
+        result.faults.append(
+            f"{folder / names.image}: no images; expected {names.image}/<name>.png beside {names.label}/<name>.png "
+            "(or .jpg, .bmp, .tif)"
+        )
+    labels = _by_key(folder / names.label, names.label_key, IMAGE_SUFFIXES | {LABEL_SUFFIX}, result)
+    ignores: dict[str, Path] = {}
+    if os.path.lexists(folder / "ignore"):  # a broken link too: its masks would silently be missing
+        ignores = _by_key(folder / "ignore", names.image_key, IMAGE_SUFFIXES, result)
+    result.images += len(images)
+    result.labels += len(labels)
+    result.ignores += len(ignores)
+    for key in [key for key in labels if key not in images]:
+        plain = next((key.removesuffix(end) for end in LABEL_ENDINGS if key.endswith(end)), key)
+        if plain in images and plain not in labels:
+            labels[plain] = labels.pop(key)
+    result.unlabelled += [images[key] for key in sorted(images.keys() - labels.keys())]
+    result.unpaired += [labels[key] for key in sorted(labels.keys() - images.keys())]
+    result.unpaired_ignores += [ignores[key] for key in sorted(ignores.keys() - images.keys())]
+    for key in sorted(images.keys() & labels.keys()):
+        name = f"{part}/{images[key].stem}" if part else images[key].stem
+        frame = re.search(group, images[key].stem) if group else None
+        if group and (frame is None or not frame.group(1)):
+            result.ungrouped.append(images[key])
+            frame = None
+        result.pairs.append(
+            Pair(name, images[key], labels[key], part, frame.group(1) if frame else name, ignores.get(key))
+        )
+
+
+def _by_key(folder: Path, pattern: re.Pattern[str], suffixes: Collection[str], result: Scan) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in _entries(folder, result):
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() not in suffixes:
+            result.others += 1
+            continue
+        match = pattern.fullmatch(path.stem)
+        if match is None:
+            result.misnamed.append(path)
+        elif found.setdefault(match.group(1), path) != path:
+            result.doubled.append(path)
+    return found
+
+
+def _entries(folder: Path, result: Scan) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        result.faults.append(
+            f"{folder}: no such folder; expected image/ and label/, alone or inside each of train/ val/ test/, "
+            "or sems/ and labels/"
+        )
+    except OSError as error:  # also a loop of links
+        result.faults.append(f"{folder}: cannot be listed ({error.strerror}); check its permissions")
+    return []

@@ -1,0 +1,178 @@
+"""What a dataset is, as a user registers one: a few lines of TOML, or an entry point of an installed package."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from benchmark.errors import UserError, did_you_mean
+from benchmark.protocol import Protocol
+
+Target = Literal["metal", "track", "via"]
+ENTRY_POINTS = "eal_icnet_benchmark.datasets"
+SUFFIX = "-syn"
+
+
+class DatasetSpec(BaseModel):
+    """Where a dataset lies and how it is read. Everything but the name has a default.
+
+    A TOML file holds these fields at its top level; ``root`` is relative to the file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="what --datasets and every artefact call it")
+    display: str = Field("", description="what tables call it; the name by default")
+    about: str = Field("", description="one line for `list datasets -v`")
+    root: Path | None = Field(None, description="folder of the images; DATA_ROOT/<name> by default")
+    layout: Literal["folders", "hy5syn"] | None = Field(
+        None, description="folders: image/ label/; hy5syn: sems/ labels/; by default what the folder looks like"
+    )
+    target: Target = Field("track", description="what counts as foreground where a mask tells tracks from vias")
+    size: Annotated[int, Field(ge=8)] | None = Field(None, description="side of the network's input, pixels")
+    channels: Literal[1, 3] | None = Field(None, description="1: gray, 3: RGB")
+    group: str | None = Field(
+        None, description="pattern on an image's stem; what its first (...) matches names the source frame"
+    )
+    unlabelled: Literal["refuse", "skip"] = Field("refuse", description="what happens to an image without a label")
+    levels: tuple[float, float] | None = Field(
+        None, description="16 bit only: values that become 0 and 255; by default percentiles of the dataset"
+    )
+
+    @field_validator("group")
+    @classmethod
+    def _has_a_group(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                groups = re.compile(pattern).groups
+            except re.error as error:
+                raise ValueError(f"no regular expression ({error})") from error
+            if groups != 1:
+                raise ValueError("expected a pattern with one group in parentheses, such as '(frame\\d+)_'")
+        return pattern
+
+    @model_validator(mode="after")
+    def _levels_ascend(self) -> Self:
+        if self.levels is not None and not self.levels[0] < self.levels[1]:
+            raise ValueError(f"levels: expected the lower value first, found {list(self.levels)}")
+        return self
+
+    @property
+    def shown(self) -> str:
+        """What tables call it."""
+        return self.display or self.name
+
+
+KNOWN = {
+    spec.name: spec
+    for spec in (
+        DatasetSpec(name="omc", display="OMC", target="track", about="optical microscope, circuit tracks; private"),
+        DatasetSpec(
+            name="miic",
+            display="MIIC",
+            target="track",
+            unlabelled="skip",  # 25,276 images, of which the authors of EAL-ICNet annotated 3,446
+            about="SEM, metal layer; doi:10.21979/N9/WBLTFI, track masks not published",
+        ),
+        DatasetSpec(
+            name="hy5syn",
+            display="HY5SYN",
+            target="metal",
+            unlabelled="skip",  # the release holds 648 frames, of which 312 have a label
+            about="SEM, metal 1 and 2 at 128 nm; doi:10.17617/3.HY5SYN, CC BY 4.0",
+        ),
+        DatasetSpec(name="omv", display="OMV", target="via", about="optical microscope, vias; private, taken from OMC"),
+    )
+}
+
+
+def load(file: Path) -> DatasetSpec:
+    """Read a dataset's TOML file.
+
+    Args:
+        file: names the dataset by its stem unless it has a field ``name``. For a known dataset, what the file leaves
+            out stays as it is known.
+
+    Raises:
+        UserError: unreadable file, no TOML, an unknown or ill-typed field.
+    """
+    try:
+        fields = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); expected a TOML text file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file}: not valid TOML ({error})") from error
+    name = fields.get("name", file.stem)
+    known = KNOWN[name].model_dump(exclude_unset=True) if name in KNOWN else {"name": name}
+    spec = _validated(known | fields, str(file))
+    return spec.model_copy(update={"root": file.parent / (spec.root or spec.name)})
+
+
+def of_folder(name: str) -> DatasetSpec:
+    """Return what a folder of the data root is that nothing else describes.
+
+    Raises:
+        UserError: a folder's name that no artefact could carry.
+    """
+    return _validated({"name": name}, f"folder {name!r} of --data-root")
+
+
+def from_entry_points() -> dict[str, metadata.EntryPoint]:
+    """Return what installed packages register under ``eal_icnet_benchmark.datasets``, by name, unloaded."""
+    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def load_entry_point(point: metadata.EntryPoint) -> DatasetSpec:
+    """Load a package's dataset: the path of a TOML file, a mapping of fields, or a :class:`DatasetSpec`.
+
+    Raises:
+        UserError: the package's object cannot be imported or is none of these.
+    """
+    where = f"entry point {point.name!r} = {point.value!r}"
+    try:
+        found: Any = point.load()
+    except Exception as error:
+        raise UserError(f"{where}: cannot be imported ({type(error).__name__}: {error})") from error
+    if isinstance(found, str | Path):
+        found = load(Path(found))
+    elif isinstance(found, dict):
+        found = _validated({"name": point.name, **found}, where)
+    if not isinstance(found, DatasetSpec):
+        raise UserError(
+            f"{where}: found {type(found).__name__}; expected a path of a TOML file, a dict or a DatasetSpec"
+        )
+    if found.name != point.name:
+        raise UserError(f"{where}: the dataset calls itself {found.name!r}; expected the entry point's name")
+    return found
+
+
+def fit(protocol: Protocol, specs: list[DatasetSpec]) -> Protocol:
+    """Write the input sizes and channels that datasets bring into a protocol, where it does not set them itself."""
+    size, channels = dict(protocol.input.size_by_dataset), dict(protocol.input.channels_by_dataset)
+    for spec in specs:
+        if spec.size is not None and protocol.input.own_sizes:
+            size.setdefault(spec.name, spec.size)
+        if spec.channels is not None:
+            channels.setdefault(spec.name, spec.channels)
+    update = {"size_by_dataset": size, "channels_by_dataset": channels}
+    return protocol.model_copy(update={"input": protocol.input.model_copy(update=update)})
+
+
+def _validated(fields: dict[str, Any], where: str) -> DatasetSpec:
+    try:
+        return DatasetSpec.model_validate(fields)
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors(include_url=False):
+            field = ".".join(map(str, problem["loc"]))
+            if problem["type"] == "extra_forbidden":
+                known = list(DatasetSpec.model_fields)
+                problems.append(f"no field {field!r}{did_you_mean(field, known)} (known: {', '.join(known)})")
+            else:
+                problems.append(f"{field or 'dataset'}: {problem['msg'].removeprefix('Value error, ')}")
+        raise UserError(f"{where}: {'; '.join(problems)}") from error

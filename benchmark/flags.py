@@ -1,0 +1,36 @@
+"""Flags that several verbs share: the same name, the same meaning, everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.errors import UserError
+
+DATA_ROOT = Path("data")
+
+Models = Annotated[
+    str, typer.Option(help="Comma list of names, groups (all, lightweight, ic), wildcards, or path/to/file.py:Class.")
+]
+Datasets = Annotated[
+    str, typer.Option(help="Comma list of omc, miic, hy5syn, omv, NAME-syn for a stand-in, or folders of --data-root.")
+]
+ProtocolName = Annotated[str, typer.Option(help="paper, strict, quick, standins, or a TOML file.")]
+Repeats = Annotated[int | None, typer.Option(help="Random repeats per model and dataset; default: the protocol's.")]
+StudyName = Annotated[str | None, typer.Option(help="Name of the study; default: the protocol's name.")]
+Results = Annotated[Path, typer.Option(help="Folder of studies.")]
+DataRoot = Annotated[Path, typer.Option(help="Folder of datasets, one folder each; may be read-only.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder for decoded datasets; default: DATA_ROOT/.cache.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change one setting of the protocol; repeatable."),
+]
+
+
+def check_data_root(data_root: Path) -> None:
+    """Refuse a mistyped path, which would otherwise quietly train on stand-ins."""
+    if data_root != DATA_ROOT and not data_root.is_dir():
+        raise UserError(f"--data-root {data_root}: no such folder; create it or correct the path")

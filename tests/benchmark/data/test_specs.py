@@ -1,0 +1,134 @@
+"""Datasets that a user registers: TOML files, entry points, and what they change."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from benchmark import protocol as protocols
+from benchmark.data import specs
+from benchmark.data.datasets import Source, choose, resolve
+from benchmark.data.folders import HashCache
+from benchmark.data.specs import DatasetSpec
+from benchmark.errors import UserError
+from tests.benchmark.data.folder_makers import add_pair, make_folder, picture
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines), "utf-8")
+    return path
+
+
+def find(name: str, root: Path) -> Source:
+    (found,) = resolve(name, root, protocols.load("quick"), HashCache(root.parent / "hashes.json"))
+    return found
+
+
+def register(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    point = metadata.EntryPoint(name, value, specs.ENTRY_POINTS)
+    monkeypatch.setattr(specs.metadata, "entry_points", lambda group: [point] if group == specs.ENTRY_POINTS else [])
+
+
+def test_a_toml_file_in_the_data_root_registers_a_dataset(tmp_path: Path) -> None:
+    make_folder(tmp_path / "scans" / "run7", ["f1_a", "f1_b", "f2_a"])
+    write(tmp_path / "data" / "mychip.toml", 'root = "../scans/run7"', "target = 'via'", "group = '(f\\d+)_'")
+    found = find("mychip", tmp_path / "data")
+    assert (found.name, found.target) == ("mychip", "via")
+    assert [pair.group for pair in found.pairs] == ["f1", "f1", "f2"]
+
+
+def test_a_toml_file_can_be_named_by_its_path_and_lies_beside_its_folder_by_default(tmp_path: Path) -> None:
+    make_folder(tmp_path / "elsewhere" / "chip2", ["a"])
+    file = write(tmp_path / "elsewhere" / "chip2.toml", "channels = 3")
+    found = find(str(file), tmp_path / "data")
+    assert (found.name, [pair.name for pair in found.pairs]) == ("chip2", ["a"])
+
+
+def test_a_toml_file_of_a_known_dataset_leaves_what_it_does_not_mention(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omv", ["a"])
+    write(tmp_path / "data" / "omv.toml", "group = '(.)'")
+    (spec,) = choose("omv", tmp_path / "data").values()
+    assert (spec.target, spec.shown, spec.group) == ("via", "OMV", "(.)")
+
+
+def test_a_registered_dataset_without_its_folder_is_an_error_and_never_a_standin(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "omc.toml", "channels = 3")
+    with pytest.raises(UserError, match=r"omc: no such folder"):
+        find("omc", tmp_path / "data")
+    assert find("omc-syn", tmp_path / "data").synthetic
+
+
+def test_size_and_channels_reach_the_protocol_unless_it_says_otherwise(tmp_path: Path) -> None:
+    wanted = [DatasetSpec(name="mychip", size=256, channels=3)]
+    fitted = specs.fit(protocols.load("paper"), wanted).input
+    assert (fitted.size_for("mychip"), fitted.channels_for("mychip")) == (256, 3)
+    assert (fitted.size_for("omc"), fitted.channels_for("omc")) == (512, 1)
+    told = protocols.load("paper", ["input.size_by_dataset.mychip=128", "input.channels_by_dataset.mychip=1"])
+    assert (specs.fit(told, wanted).input.size_for("mychip"), specs.fit(told, wanted).input.channels_for("mychip")) == (
+        128,
+        1,
+    )
+    assert specs.fit(protocols.load("quick"), wanted).input.size_for("mychip") == 96  # minutes stay minutes
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("chanels = 3", r"mychip\.toml: no field 'chanels'; did you mean 'channels'\?"),
+        ("channels = 2", r"mychip\.toml: channels: "),
+        ("target = 'wire'", r"mychip\.toml: target: "),
+        ("size = 4", r"mychip\.toml: size: "),
+        ("group = '('", r"mychip\.toml: group: no regular expression"),
+        ("group = 'frame'", r"mychip\.toml: group: expected a pattern with one group in parentheses"),
+        ("levels = [9, 3]", r"mychip\.toml: dataset: levels: expected the lower value first"),
+        ("levels = [0, inf]", r"mychip\.toml: levels\.1: "),
+        ("name = '../x'", r"mychip\.toml: name: "),
+        ("size =", r"mychip\.toml: not valid TOML"),
+    ],
+)
+def test_what_is_wrong_in_a_toml_file_is_named(tmp_path: Path, line: str, message: str) -> None:
+    file = write(tmp_path / "mychip.toml", line)
+    with pytest.raises(UserError, match=message):
+        specs.load(file)
+
+
+def test_files_that_are_no_text_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    for name in ("binary.toml", "absent.toml"):
+        with pytest.raises(UserError, match=rf"{name}: cannot be read"):
+            specs.load(tmp_path / name)
+
+
+FIELDS = {"target": "via", "about": "from a package"}
+
+
+def test_an_installed_package_registers_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, "labchip", f"{__name__}:FIELDS")
+    make_folder(tmp_path / "labchip", ["a"])
+    assert find("labchip", tmp_path).target == "via"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (f"{__name__}:absent", "'labchip' = .*cannot be imported"),
+        (f"{__name__}:find", "found function; expected a path of a TOML file"),
+        ("no.such.package:SPEC", "cannot be imported"),
+    ],
+)
+def test_a_broken_entry_point_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, message: str
+) -> None:
+    register(monkeypatch, "labchip", value)
+    with pytest.raises(UserError, match=message):
+        choose("labchip", tmp_path)
+
+
+def test_an_image_that_names_no_frame_is_refused(tmp_path: Path) -> None:
+    add_pair(tmp_path / "data" / "mychip", "stray", picture(0))
+    write(tmp_path / "data" / "mychip.toml", "group = '(f\\d+)_'")
+    with pytest.raises(UserError, match=r"stray\.png: the name does not match the dataset's group pattern"):
+        find("mychip", tmp_path / "data")

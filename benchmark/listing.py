@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rich.table import Table
 
 from benchmark import metrics, protocol, registry
-from benchmark.data.datasets import DATASETS, SUFFIX
+from benchmark.data.specs import KNOWN, SUFFIX
+from benchmark.errors import UserError, did_you_mean
 
 
 def table(topic: str, *, verbose: bool) -> Table:
@@ -54,11 +57,9 @@ def _models(verbose: bool) -> Table:
 
 def _datasets(verbose: bool) -> Table:
     made = _table("name", "shown as", "foreground", *(["what"] if verbose else []))
-    for entry in DATASETS.values():
-        made.add_row(entry.name, entry.display, entry.target, *([entry.about] if verbose else []))
-        made.add_row(
-            entry.name + SUFFIX, f"{entry.display} stand-in", entry.target, *(["synthetic"] if verbose else [])
-        )
+    for entry in KNOWN.values():
+        made.add_row(entry.name, entry.shown, entry.target, *([entry.about] if verbose else []))
+        made.add_row(entry.name + SUFFIX, f"{entry.shown} stand-in", entry.target, *(["synthetic"] if verbose else []))
     return made
 
 
@@ -80,3 +81,32 @@ def _metrics(verbose: bool) -> Table:
         better = "higher" if metric.higher_is_better else "lower"
         made.add_row(name, metric.display, better, *([metric.definition] if verbose else []))
     return made
+
+
+REDUCTIONS = {"image": "the mean over images of per-image values", "pooled": "formed from counts summed over images"}
+
+
+def explain(name: str) -> str:
+    """Return a metric's definition, formula and conventions as plain text.
+
+    Raises:
+        UserError: no such metric.
+    """
+    if name not in metrics.METRICS:
+        raise UserError(
+            f"no metric {name!r}{did_you_mean(name, metrics.METRICS)} (known: {', '.join(metrics.METRICS)})"
+        )
+    metric = metrics.METRICS[name]
+    better = "higher" if metric.higher_is_better else "lower"
+    unit = "a count" if metric.unit == "count" else "a fraction in [0, 1], printed in percent"
+    lines = [
+        f"{metric.display} ({metric.name}): {unit}; {better} is better",
+        "",
+        *textwrap.wrap(metric.definition, 100),
+        "",
+        f"Formula:    {metric.formula}",
+        *([f"Empty:      {metric.empty}"] if metric.empty else []),
+        f"Counts:     {', '.join(metric.columns)} in images.<dataset>.csv",
+        *(f"Reduction:  {reduction}: {REDUCTIONS[reduction]}" for reduction in metric.reductions),
+    ]
+    return "\n".join(lines)

@@ -114,7 +114,7 @@ class Training(Settings):
     min_delta: float = Field(1e-7, ge=0, description="the least fall of the validation loss that counts")
     augmentation: Literal["none", "flips_turns"] = "none"
     mixed_precision: Literal["off", "bfloat16"] = Field(
-        "off", description="of convolutions and products, on a GPU or a CPU with bfloat16 instructions"
+        "off", description="of convolutions and products, on a GPU, or on small inputs on a CPU that has bfloat16"
     )
     norm_reestimation_batches: int = Field(
         0, ge=0, description="training batches that BatchNorm statistics are averaged over before each validation"

@@ -104,7 +104,12 @@ class Study:
         self._times = RunTimes(self.cache)
         for entry in self.models:
             for source in self.sources:
-                size = self.protocol.input.size_for(source.name)
+                size, tile = self.protocol.input.size_for(source.name), self.protocol.input.tile_for(source.name)
+                if self.protocol.evaluation.window == "tile" and tile % entry.multiple:
+                    raise UserError(
+                        f"{entry.name}: takes sizes that are multiples of {entry.multiple}, but {source.name} is "
+                        f"tested on tiles of {tile}x{tile}; change input.tile or use --set evaluation.window=input"
+                    )
                 if size % entry.multiple:
                     fitting = max(round(size / entry.multiple), 1) * entry.multiple
                     raise UserError(

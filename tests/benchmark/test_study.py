@@ -187,6 +187,18 @@ def test_a_size_that_a_network_cannot_take_is_refused_with_one_that_fits(source:
         Study(tmp_path, protocol, registry.select("letnet"), [source], Hardware("cpu", 1), tmp_path)
 
 
+def test_a_tile_that_a_network_cannot_take_is_refused_where_whole_tiles_are_tested(
+    source: Source, tmp_path: Path
+) -> None:
+    def plan(*overrides: str) -> Study:
+        protocol = protocols.load("quick", [*SMALL, "input.tile=72", *overrides])
+        return Study(tmp_path, protocol, registry.select("letnet"), [source], Hardware("cpu", 1), tmp_path)
+
+    plan()
+    with pytest.raises(UserError, match=r"letnet: takes .* multiples of 16, but omc-syn is tested on tiles of 72x72"):
+        plan("evaluation.window=tile")
+
+
 def test_the_estimate_is_a_guess_until_a_run_was_timed_here(
     small: Protocol, make_study: MakeStudy, tmp_path: Path
 ) -> None:

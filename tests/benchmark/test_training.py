@@ -197,3 +197,22 @@ def test_mixed_precision_trains_on_a_gpu(pack: Pack) -> None:
     assert trained.history[-1].steps == 4
     with training.autocast(device, protocol):
         assert network(next(source.epoch(0)).images).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("protocol", "device", "native", "expected"),
+    [
+        (["quick"], "cpu", True, "bfloat16"),
+        (["quick"], "cpu", False, "float32"),
+        (["quick", "input.size=128"], "cpu", True, "float32"),
+        (["quick", "input.size_by_dataset={omc=128}"], "cpu", True, "float32"),
+        (["strict"], "cpu", True, "float32"),
+        (["strict"], "cuda", False, "bfloat16"),
+        (["paper"], "cuda", True, "float32"),
+    ],
+)
+def test_bfloat16_is_used_where_it_is_asked_for_native_and_right(
+    monkeypatch: pytest.MonkeyPatch, protocol: list[str], device: str, native: bool, expected: str
+) -> None:
+    monkeypatch.setattr(training.environment, "cpu_has_bfloat16", lambda: native)
+    assert training.compute_dtype(torch.device(device), protocols.load(protocol[0], protocol[1:])) == expected

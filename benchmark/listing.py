@@ -83,9 +83,6 @@ def _metrics(verbose: bool) -> Table:
     return made
 
 
-REDUCTIONS = {"image": "the mean over images of per-image values", "pooled": "formed from counts summed over images"}
-
-
 def explain(name: str) -> str:
     """Return a metric's definition, formula and conventions as plain text.
 
@@ -107,6 +104,6 @@ def explain(name: str) -> str:
         f"Formula:    {metric.formula}",
         *([f"Empty:      {metric.empty}"] if metric.empty else []),
         f"Counts:     {', '.join(metric.columns)} in images.<dataset>.csv",
-        *(f"Reduction:  {reduction}: {REDUCTIONS[reduction]}" for reduction in metric.reductions),
+        *(f"Reduction:  {reduction} ({metrics.REDUCTIONS[reduction]})" for reduction in metric.reductions),
     ]
     return "\n".join(lines)

@@ -156,7 +156,7 @@ def compute_dtype(device: torch.device, protocol: Protocol) -> str:
     A CPU without bfloat16 instructions would emulate them, slower than float32; on larger inputs its kernels are wrong
     (see :data:`CPU_BFLOAT16_PX`).
     """
-    largest = max(protocol.input.size, *protocol.input.size_by_dataset.values(), 0)
+    largest = max([protocol.input.size, *protocol.input.size_by_dataset.values()])
     usable = device.type == "cuda" or (environment.cpu_has_bfloat16() and largest <= CPU_BFLOAT16_PX)
     return "bfloat16" if usable and protocol.training.mixed_precision == "bfloat16" else "float32"
 

@@ -189,12 +189,11 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
         contextlib.closing(in_order(read, items)) as results,
     ):
         for done, (item, places) in enumerate(zip(results, windows, strict=True), start=1):
-            for row, column, top, left in places:
+            tiles += tiles_of(item.name, item.group, item.given, places)
+            for _, _, top, left in places:
                 window = np.s_[top : top + tile, left : left + tile]
                 images.write(item.image[window].tobytes())
                 masks.write(item.mask[window].tobytes())
-                name = item.name if len(places) == 1 else f"{item.name}_r{row}_c{column}"
-                tiles.append(Tile(name, item.group, item.given, "", row, column))
                 if not source.synthetic:
                     thumbnails.append(duplicates.thumbnail(item.image[window]))
             has_ignored |= bool((item.mask == IGNORED).any())
@@ -259,6 +258,14 @@ def windows_of(shape: tuple[int, int], tile: int, *, partial: bool) -> list[tupl
         whole = list(range(0, side - tile + 1, tile))
         starts.append([*whole, side - tile] if partial and side % tile else whole)
     return [(row, column, top, left) for row, top in enumerate(starts[0]) for column, left in enumerate(starts[1])]
+
+
+def tiles_of(name: str, group: str, given: str | None, places: Sequence[tuple[int, int, int, int]]) -> list[Tile]:
+    """Describe an image's tiles; an image that is one tile keeps its name."""
+    return [
+        Tile(name if len(places) == 1 else f"{name}_r{row}_c{column}", group, given, "", row, column)
+        for row, column, _, _ in places
+    ]
 
 
 def _generate(source: Source, index: int, tile: int, channels: int) -> _Item:

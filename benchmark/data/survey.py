@@ -113,10 +113,8 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
         looks.append(seen)
         if seen.thumbnails and seen.header.shape:
             pair, places = found.pairs[index], packs.windows_of(seen.header.shape, tile, partial=settings.partial_tiles)
-            for row, column, _, _ in places:
-                title = pair.name if len(places) == 1 else f"{pair.name}_r{row}_c{column}"
-                tiles.append(Tile(title, pair.group, pair.split, "", row, column))
-                owners.append(index)
+            tiles += packs.tiles_of(pair.name, pair.group, pair.split, places)
+            owners += [index] * len(places)
         if progress is not None:
             progress(index + 1, len(headers))
     small = [thumbnail for seen in looks for thumbnail in seen.thumbnails]

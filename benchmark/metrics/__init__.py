@@ -2,13 +2,14 @@
 
 from benchmark.metrics.counting import COUNT_COLUMNS, count_image
 from benchmark.metrics.electrical import FAULTS, fault_map
-from benchmark.metrics.table import METRICS, Metric, Reduction, ratios, reduce
+from benchmark.metrics.table import METRICS, REDUCTIONS, Metric, Reduction, ratios, reduce
 from benchmark.metrics.vias import via_counts, via_counts_from_masks
 
 __all__ = [
     "COUNT_COLUMNS",
     "FAULTS",
     "METRICS",
+    "REDUCTIONS",
     "Metric",
     "Reduction",
     "count_image",

@@ -11,6 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 Reduction = Literal["image", "pooled"]
+#: What each reduction does with the images of a test set.
+REDUCTIONS: Mapping[Reduction, str] = MappingProxyType(
+    {"image": "mean of per-image values", "pooled": "counts summed over images before the ratio"}
+)
 Counts = Mapping[str, npt.NDArray[np.integer]]
 Values = npt.NDArray[np.float64]
 

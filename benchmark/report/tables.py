@@ -13,11 +13,6 @@ from benchmark.report.render import Block, Cell, Column, Row, Table
 
 REFERENCES = {"otsu": "Otsu threshold", "kmeans": "k-means", "background": "All background"}
 
-REDUCTIONS = {
-    "image": "image (mean of per-image values)",
-    "pooled": "pooled (counts summed over images before the ratio)",
-}
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -125,7 +120,7 @@ def _conventions(
     yield {0: "No run has finished.", 1: "n = 1 repeat, so no std."}.get(
         n, f"Mean ± std over n = {n} repeats (std with ddof = 1)."
     )
-    yield f"Reduction: {REDUCTIONS[reduction]}."
+    yield f"Reduction: {reduction} ({metrics.REDUCTIONS[reduction]})."
     yield f"Test images: {test_images}."
     yield f"Protocol: {protocol.name}."
     yield "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark."

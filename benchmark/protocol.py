@@ -78,6 +78,7 @@ class Input(Settings):
     tile: Side | None = Field(
         None, description="side of the tiles that packs hold; larger than the input, each step takes a random crop"
     )
+    tile_by_dataset: ByDataset[Side] = Field({}, description="exceptions to `tile`, by dataset")
     partial_tiles: bool = Field(
         False, description="keep what is left at the right and below, moved inwards to full size"
     )
@@ -94,7 +95,7 @@ class Input(Settings):
 
     def tile_for(self, dataset: str) -> int:
         """Return the side of the tiles that a dataset's images are cut into."""
-        return max(self.tile or 0, self.size_for(dataset))
+        return max(self.tile_by_dataset.get(dataset.removesuffix("-syn"), self.tile or 0), self.size_for(dataset))
 
 
 class Training(Settings):
@@ -202,8 +203,12 @@ class Protocol(Settings):
         return self
 
     def digest(self) -> str:
-        """Return a hash of every setting that can change a run's numbers."""
-        fields = self.model_dump(mode="json", exclude={"name", "repeats", "report"})
+        """Return a hash of every setting that can change a run's numbers.
+
+        Settings at their default are left out, so that a release with one more setting leaves finished runs valid; one
+        that changes a default raises :data:`benchmark.BEHAVIOUR`.
+        """
+        fields = self.model_dump(mode="json", exclude={"name", "repeats", "report"}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:

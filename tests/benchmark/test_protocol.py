@@ -52,7 +52,9 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
             "evaluation.border_px": 35, "evaluation.min_area_px": 35,
         },
         "standins": {
-            "repeats": 1, "input.size": 256, "input.tile": 512, "training.batch": 8, "training.steps": 600,
+            "repeats": 1, "split.unit": "group", "split.counts": (96, 16, 16), "input.size": 256, "input.tile": 512,
+            "input.tile_by_dataset": {"hy5syn": 1024}, "data.standin_images_by_dataset": {"hy5syn": 12},
+            "training.batch": 8, "training.steps": 600,
             "evaluation.window": "tile", "evaluation.border_px": 35, "data.standin_images": 128,
         },
         "quick": {
@@ -77,6 +79,7 @@ def test_sizes_follow_the_dataset_and_its_standin() -> None:
         192,
         512,
     ]
+    assert [load("standins").input.tile_for(name) for name in ("hy5syn-syn", "hy5syn", "miic")] == [1024, 1024, 512]
     assert [paper.data.standin_count(name) for name in ("hy5syn-syn", "omc")] == [40, 400]
     strict = load("strict").training
     assert [strict.micro_batch_for(name) for name in ("omc", "hy5syn", "hy5syn-syn")] == [2, 1, 1]

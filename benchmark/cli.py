@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,6 +69,13 @@ class Topic(StrEnum):
 def run(
     models: Models = "all",
     datasets: Datasets = "all",
+    train: Annotated[
+        str | None, typer.Option(help="Datasets that are one training set together, in place of --datasets.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="Datasets to test on; default: those trained on.")] = None,
+    leave_one_out: Annotated[
+        bool, typer.Option("--leave-one-out", help="Train on all datasets but one and test on that one, each in turn.")
+    ] = False,
     protocol: ProtocolName = "paper",
     repeats: Repeats = None,
     study: StudyName = None,
@@ -98,7 +105,8 @@ def run(
     place = _study_folder(results, study or chosen.name)
     console = _console()
     hardware = _hardware(device, threads)
-    made = _study(models, datasets, chosen, place, data_root, cache, hardware, workers, keep_weights, real_only)
+    wanted = Wanted(datasets, train, test, leave_one_out)
+    made = _study(models, wanted, chosen, place, data_root, cache, hardware, workers, keep_weights, real_only)
     plan = made.plan(retry_failed=retry_failed, replace_stale=replace_stale)
 
     from benchmark import terminal
@@ -135,9 +143,24 @@ def _work(console: Console, study: Study, plan: object) -> int:
     return 1 if display.failures or plan.failed else 0
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The datasets that ``run`` was told to train and test on."""
+
+    datasets: str
+    train: str | None
+    test: str | None
+    leave_one_out: bool
+
+    @property
+    def names(self) -> str:
+        """All of them, as one list."""
+        return ",".join(filter(None, (self.train or self.datasets, self.test)))
+
+
 def _study(
     models: str,
-    datasets: str,
+    wanted: Wanted,
     protocol: Protocol,
     folder: Path,
     data_root: Path,
@@ -151,16 +174,24 @@ def _study(
     from benchmark.data import specs
     from benchmark.data.datasets import choose, resolve
     from benchmark.data.folders import HashCache
+    from benchmark.data.tasks import arrange
     from benchmark.study import Study
 
     check_data_root(data_root)
     cache = cache or data_root / ".cache"
     entries = registry.select(models)
-    protocol = specs.fit(protocol, list(choose(datasets, data_root).values()))
-    sources = resolve(datasets, data_root, protocol, HashCache(cache / "hashes.json"), real_only=real_only)
-    largest = max(protocol.input.size_for(source.name) for source in sources)
+    protocol = specs.fit(protocol, list(choose(wanted.names, data_root).values()))
+    hashes = HashCache(cache / "hashes.json")
+    tasks = arrange(
+        lambda names: resolve(names, data_root, protocol, hashes, real_only=real_only),
+        datasets=wanted.datasets,
+        train=wanted.train,
+        test=wanted.test,
+        leave_one_out=wanted.leave_one_out,
+    )
+    largest = max(protocol.input.size_for(source.name) for task in tasks for source in task.sources)
     hardware = replace(hardware, workers=workers or _workers(hardware, largest))
-    return Study(folder, protocol, entries, sources, hardware, cache, keep_weights.value)
+    return Study(folder, protocol, entries, tasks, hardware, cache, keep_weights.value)
 
 
 def _workers(hardware: Hardware, size: int) -> int:

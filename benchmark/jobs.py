@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from benchmark import seeds
-from benchmark.data.datasets import Source
+from benchmark.data.tasks import Task
 from benchmark.protocol import Protocol
 from benchmark.records import KeyParts, Record
 from benchmark.registry import ModelEntry
@@ -20,12 +20,12 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TrainJob:
-    """One run: one network trained on one dataset for one repeat, then tested.
+    """One run: one network trained on a dataset, or several, for one repeat, then tested.
 
     Attributes:
         study: the study's folder.
         entry: the network.
-        source: the dataset to train and test on.
+        task: the datasets to train and to test on.
         repeat: which of the random repeats.
         protocol: all settings.
         key_parts: what the record's key is made of.
@@ -38,7 +38,7 @@ class TrainJob:
 
     study: Path
     entry: ModelEntry
-    source: Source
+    task: Task
     repeat: int
     protocol: Protocol
     key_parts: KeyParts
@@ -53,7 +53,7 @@ class TrainJob:
     @property
     def label(self) -> str:
         """How terminal lines call the run."""
-        return f"{self.source.name} {self.entry.name} repeat {self.repeat}"
+        return f"{self.task.name} {self.entry.name} repeat {self.repeat}"
 
     def record(self, **fields: object) -> Record:
         """Return a record of this run with the given outcome."""
@@ -63,10 +63,10 @@ class TrainJob:
                 "key": run_key(self.key_parts),
                 "key_parts": self.key_parts,
                 "model": self.entry.name,
-                "train": (self.source.name,),
-                "test": (self.source.name,),
+                "train": self.task.train_names,
+                "test": self.task.test_names,
                 "repeat": self.repeat,
-                "seed": seeds.derive(self.protocol.seed, "run", self.source.name, self.repeat),
+                "seed": seeds.derive(self.protocol.seed, "run", self.task.name, self.repeat),
                 "efficiency": self.efficiency,
                 **fields,
             }

@@ -25,7 +25,7 @@ class KeyParts(_Frozen):
     """What a run's numbers depend on; its key is the hash of these."""
 
     protocol: str = Field(description="digest of every setting that can change a number")
-    data: str = Field(description="fingerprint of the dataset")
+    data: str = Field(description="fingerprint of the datasets: of the training's, and of the test's where they differ")
     model: str = Field(description="registered name, hand-raised version and, for a user's file, its content hash")
     behaviour: int = Field(description="the harness's own hand-raised number")
     repeat: int
@@ -42,8 +42,8 @@ class TrainingFacts(_Frozen):
     images_per_second: float
     train_images: int
     validation_images: int
-    test_images: int
-    split: str = Field(description="hash of which image is in which part")
+    test_images: int = Field(description="of all test datasets together")
+    split: str = Field(description="hash of which image is in which part, of each training dataset")
 
 
 class Record(_Frozen):

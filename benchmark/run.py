@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +13,8 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from benchmark import environment, scoring, seeds
-from benchmark.data.batches import TrainingBatches, evaluation_batches
+from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
+from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.splits import Division
 from benchmark.errors import UserError
@@ -19,7 +22,6 @@ from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, FailureKind, Record, TrainingFacts
-from benchmark.registry import ModelEntry
 from benchmark.store import WEIGHTS, Store
 from benchmark.training import NonFiniteLossError, Trained, compute_dtype, place, train
 
@@ -38,50 +40,69 @@ def execute(job: TrainJob, on_step: OnStep) -> Record:
     torch.set_num_threads(job.threads)
     torch.use_deterministic_algorithms(job.protocol.deterministic)
     device = torch.device(job.device)
-    pack = open_pack(job.source, job.protocol, job.cache)
-    division = pack.divide(job.protocol)
-    network = place(build(job.entry, job.protocol, pack.dataset, job.repeat), device)
+    parts = {source.name: _open(source, job) for source in job.task.sources}
+    taught = [parts[name] for name in job.task.train_names]
+    network = place(build(job), device)
 
     started = time.perf_counter()
-    batches = TrainingBatches(pack, division.train, job.protocol, job.repeat, device)
-    size = job.protocol.input.size_for(pack.dataset)
-    torch.manual_seed(seeds.derive(job.protocol.seed, "dropout", pack.dataset, job.repeat))
-    trained = train(
-        network,
-        batches,
-        lambda: evaluation_batches(pack, division.val, size, job.protocol.evaluation.batch, device),
-        job.protocol,
-        on_step,
-    )
+    size = job.task.input_size(job.protocol)
+    training_images = [(part.pack, part.division.train) for part in taught]
+    batches = TrainingBatches(training_images, size, job.protocol, job.repeat, device)
+    torch.manual_seed(seeds.derive(job.protocol.seed, "dropout", job.task.name, job.repeat))
+    trained = train(network, batches, lambda: _validation(taught, size, job.protocol, device), job.protocol, on_step)
     seconds = time.perf_counter() - started
-    rows = evaluate(network, pack, division.test, job.source.target, job.protocol, device) if division.test else []
+    rows = {
+        name: evaluate(network, part.pack, part.division.test, part.source.target, job.protocol, device)
+        for name in job.task.test_names
+        if (part := parts[name]).division.test
+    }
     record = job.record(
         status="ok",
-        metrics={pack.dataset: scoring.summarise(rows)} if rows else {},
-        training=_facts(trained, seconds, pack, division),
+        metrics={name: scoring.summarise(tested) for name, tested in rows.items()},
+        training=_facts(trained, seconds, taught, sum(map(len, rows.values()))),
         environment={
             **environment.describe(job.device, job.threads),
             "compute_dtype": compute_dtype(device, job.protocol),
         },
     )
     weights = _weights(network) if _worth_keeping(job, record) else None
-    images = {pack.dataset: scoring.to_csv(rows)} if rows else {}
+    images = {name: scoring.to_csv(tested) for name, tested in rows.items()}
     Store(job.study).write_run(record, images, trained.history, weights)
     del network, trained
     gc.collect()
     return record
 
 
-def build(entry: ModelEntry, protocol: Protocol, dataset: str, repeat: int) -> nn.Module:
-    """Construct a network from the seed of (base, dataset, repeat), on the CPU so that every device starts alike."""
-    torch.manual_seed(seeds.derive(protocol.seed, "init", dataset, repeat))
+@dataclass(frozen=True)
+class _Part:
+    """One dataset of a run, opened."""
+
+    source: Source
+    pack: Pack
+    division: Division
+
+
+def _open(source: Source, job: TrainJob) -> _Part:
+    pack = open_pack(source, job.protocol, job.cache)
+    return _Part(source, pack, pack.divide(job.protocol))
+
+
+def _validation(parts: Sequence[_Part], size: int, protocol: Protocol, device: torch.device) -> Iterator[Batch]:
+    for part in parts:
+        yield from evaluation_batches(part.pack, part.division.val, size, protocol.evaluation.batch, device)
+
+
+def build(job: TrainJob) -> nn.Module:
+    """Construct a network from the seed of (base, datasets, repeat), on the CPU so that every device starts alike."""
+    protocol = job.protocol
+    torch.manual_seed(seeds.derive(protocol.seed, "init", job.task.name, job.repeat))
     encoder: dict[str, Any] = {"encoder_weights": "imagenet"} if protocol.training.encoder_weights else {}
     try:
-        return entry.build(in_channels=protocol.input.channels_for(dataset), **encoder)
+        return job.entry.build(in_channels=job.task.channels(protocol), **encoder)
     except TypeError as error:
         if encoder and "encoder_weights" in str(error):
             raise UserError(
-                f"{entry.name}: has no pretrained encoder; use --set training.encoder_weights=none"
+                f"{job.entry.name}: has no pretrained encoder; use --set training.encoder_weights=none"
             ) from error
         raise
 
@@ -105,7 +126,7 @@ def failure(error: BaseException, log: str) -> Failure:
     )
 
 
-def _facts(trained: Trained, seconds: float, pack: Pack, division: Division) -> TrainingFacts:
+def _facts(trained: Trained, seconds: float, taught: Sequence[_Part], tested: int) -> TrainingFacts:
     images = sum(row.images_per_second * row.seconds for row in trained.history)
     return TrainingFacts(
         epochs=len(trained.history),
@@ -114,10 +135,10 @@ def _facts(trained: Trained, seconds: float, pack: Pack, division: Division) -> 
         best_validation_loss=trained.best.validation_loss,
         seconds=seconds,
         images_per_second=images / sum(row.seconds for row in trained.history),
-        train_images=len(division.train),
-        validation_images=len(division.val),
-        test_images=len(division.test),
-        split=division.digest([tile.name for tile in pack.tiles]),
+        train_images=sum(len(part.division.train) for part in taught),
+        validation_images=sum(len(part.division.val) for part in taught),
+        test_images=tested,
+        split="+".join(part.division.digest([tile.name for tile in part.pack.tiles]) for part in taught),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from benchmark import BEHAVIOUR, environment, registry
 from benchmark import protocol as protocols
 from benchmark.data.datasets import Source
 from benchmark.data.images import read_size
+from benchmark.data.tasks import Task
 from benchmark.errors import UserError
 from benchmark.executors import Event, Executor, Finished, Note, Packing, Started
 from benchmark.files import write_atomically
@@ -91,7 +92,7 @@ class Study:
     folder: Path
     protocol: Protocol
     models: Sequence[ModelEntry]
-    sources: Sequence[Source]
+    tasks: Sequence[Task]
     hardware: Hardware
     cache: Path
     keep_weights: KeepWeights = "best-repeat"
@@ -102,6 +103,8 @@ class Study:
         """Check what can be checked before any work."""
         self.store = Store(self.folder)
         self._times = RunTimes(self.cache)
+        for task in self.tasks:
+            task.check(self.protocol)
         for entry in self.models:
             for source in self.sources:
                 size, tile = self.protocol.input.size_for(source.name), self.protocol.input.tile_for(source.name)
@@ -118,6 +121,16 @@ class Study:
                         f"use --set input.size={fitting} or leave the network out"
                     )
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All datasets of the study, each once."""
+        return _distinct(source for task in self.tasks for source in task.sources)
+
+    @property
+    def tested(self) -> tuple[Source, ...]:
+        """The datasets that networks are tested on, each once."""
+        return _distinct(source for task in self.tasks for source in task.test)
+
     def plan(self, *, retry_failed: bool = False, replace_stale: bool = False) -> Plan:
         """Compare what is asked for with what the folder holds, without changing anything.
 
@@ -130,8 +143,8 @@ class Study:
         """
         records = {(record.train, record.model, record.repeat): record for _, record in self.store.records()}
         jobs = [
-            self._job(entry, source, repeat)
-            for source in self.sources
+            self._job(entry, task, repeat)
+            for task in self.tasks
             for repeat in range(self.protocol.repeats)
             for entry in self.models
         ]
@@ -174,7 +187,7 @@ class Study:
         self.store.write_protocol(self.protocol)
         for record in plan.stale:
             self.store.set_aside(record.train, record.model, record.repeat)
-        self._prepare(emit, {job.source.name for job in plan.todo}, renew=bool(plan.stale))
+        self._prepare(emit, {source.name for job in plan.todo for source in job.task.sources}, renew=bool(plan.stale))
         running: dict[str, TrainJob] = {}
         try:
             # Closed before anything is written about what was running: no worker may write at the same time.
@@ -187,7 +200,7 @@ class Study:
                         if isinstance(event.outcome, Failure):
                             self._write(event.job, status="failed", failure=event.outcome)
                         else:
-                            self._times.remember(event.job, event.seconds, self._images(event.job.source))
+                            self._times.remember(event.job, event.seconds, self._images(event.job.task))
                     emit(event)
         finally:
             for job in running.values():
@@ -202,12 +215,16 @@ class Study:
     def _prepare(self, emit: Callable[[Event], None], needed: set[str], *, renew: bool) -> None:
         """Build the packs that are missing and score the methods without training, once per dataset."""
         from benchmark import scoring
+        from benchmark.data import tasks
         from benchmark.data.packs import open_pack
 
+        tested = {source.name for source in self.tested}
+        packs: dict[str, Pack] = {}
         for source in self.sources:
             missing = [
                 name
                 for name in scoring.REFERENCES
+                if source.name in tested
                 if renew or not self.store.reference_file(source.name, name).is_file()
             ]
             if not missing and source.name not in needed:
@@ -215,11 +232,15 @@ class Study:
             pack = open_pack(source, self.protocol, self.cache, functools.partial(_report_packing, emit, source.name))
             for note in pack.notes:
                 emit(Note(source.name, note))
+            packs[source.name] = pack
             division = pack.divide(self.protocol)
             self._write_split(source, pack, division)
             for name in missing if division.test else []:
                 rows = scoring.score_reference(name, pack, division.test, source.target, self.protocol)
                 write_atomically(self.store.reference_file(source.name, name), scoring.to_csv(rows))
+        for task in self.tasks:
+            if packs.keys() >= {source.name for source in task.sources}:
+                tasks.refuse_overlap(task, packs, self.protocol)
 
     def _write_split(self, source: Source, pack: Pack, division: Division) -> None:
         names = [tile.name for tile in pack.tiles]
@@ -231,23 +252,27 @@ class Study:
         }
         write_atomically(self.store.split_file(source.name), (json.dumps(content, indent=1) + "\n").encode())
 
-    def _job(self, entry: ModelEntry, source: Source, repeat: int) -> TrainJob:
+    def _job(self, entry: ModelEntry, task: Task, repeat: int) -> TrainJob:
         parts = KeyParts(
             protocol=self.protocol.digest(),
-            data=source.fingerprint,
+            data=task.fingerprint,
             model="-".join(filter(None, (entry.name, f"v{entry.version}", registry.source_hash(entry)))),
             behaviour=BEHAVIOUR,
             repeat=repeat,
         )
-        size, channels = self.protocol.input.size_for(source.name), self.protocol.input.channels_for(source.name)
+        channels = task.channels(self.protocol)
+        sizes = dict.fromkeys(self.protocol.input.size_for(name) for name in task.test_names)
         return TrainJob(
             study=self.folder,
             entry=entry,
-            source=source,
+            task=task,
             repeat=repeat,
             protocol=self.protocol,
             key_parts=parts,
-            efficiency=(self.store.efficiency_file(entry.name, size, self.hardware.device, channels=channels).name,),
+            efficiency=tuple(
+                self.store.efficiency_file(entry.name, size, self.hardware.device, channels=channels).name
+                for size in sizes
+            ),
             cache=self.cache,
             device=self.hardware.device,
             threads=max(self.hardware.threads // self.hardware.workers, 1),
@@ -258,7 +283,7 @@ class Study:
         """Return one job per network and input size that has no figures on this kind of device yet."""
         settings, hardware = self.protocol.input, self.hardware
         inputs = sorted(
-            {(settings.size_for(source.name), settings.channels_for(source.name)) for source in self.sources}
+            {(settings.size_for(source.name), settings.channels_for(source.name)) for source in self.tested}
         )
         return [
             EfficiencyJob(self.folder, entry, size, channels, hardware.device, hardware.threads, THROUGHPUT_S)
@@ -278,33 +303,34 @@ class Study:
             reasons += protocols.differences(old, self.protocol) if old else ["the protocol"]
             if any(record.key_parts.behaviour != BEHAVIOUR for record in stale):
                 reasons.append(f"the harness's behaviour number: {stale[0].key_parts.behaviour} -> {BEHAVIOUR}")
-        now = {source.name: source.fingerprint for source in self.sources}
-        reasons += sorted(
-            {
-                f"the content of {name}"
-                for r in stale
-                for name in r.train
-                if now.get(name, r.key_parts.data) != r.key_parts.data
-            }
-        )
+        now = {task.train_names: task for task in self.tasks}
+        for record in stale:
+            task = now.get(record.train)
+            if task is not None and task.test_names != record.test:
+                reasons.append(f"tested on {', '.join(record.test)}, now on {', '.join(task.test_names)}")
+            elif task is not None and task.fingerprint != record.key_parts.data:
+                reasons.append(f"the content of {', '.join(source.name for source in task.sources)}")
+        reasons = list(dict.fromkeys(reasons))
         reasons += sorted({f"the code of {record.model}" for record in stale if not reasons})
         return (
             f"{self.folder}: holds {len(stale)} run(s) made under something else: {'; '.join(reasons)}. "
             "Choose another study (--study NAME), or set those runs aside and run them again (--replace-stale)"
         )
 
-    def _images(self, source: Source) -> int:
+    def _images(self, task: Task) -> int:
         """Return how many images a run trains on at most, counting repetitions."""
         settings = self.protocol.training
         if settings.steps:
             return settings.steps * settings.batch
+        return settings.epochs * sum(map(self._training_images, task.train))
+
+    def _training_images(self, source: Source) -> int:
         split = self.protocol.split
         tile = self.protocol.input.tile_for(source.name)
         # Images of one dataset are mostly of one size: the first one's header stands for all.
         height, width = source.shape if source.synthetic else read_size(source.pairs[0].image)
         whole = (source.count or len(source.pairs)) * max(height // tile, 1) * max(width // tile, 1)
-        train = split.counts[0] if split.counts else round(whole * (1 - split.validation - split.test))
-        return settings.epochs * max(train, 1)
+        return max(split.counts[0] if split.counts else round(whole * (1 - split.validation - split.test)), 1)
 
     def _estimate(self, todo: Sequence[TrainJob], measurements: Sequence[EfficiencyJob]) -> tuple[float, bool]:
         """Return seconds for a plan's jobs and whether every run's time was measured here before."""
@@ -313,16 +339,20 @@ class Study:
             per_image = self._times.seconds_per_image(job)
             if per_image is None:
                 measured = False
-                size = self.protocol.input.size_for(job.source.name)
+                size = job.task.input_size(self.protocol)
                 macs = 1e9 * (job.entry.gmacs(size, size) or UNKNOWN_GMACS * (size / 512) ** 2)
                 per_image = TRAINING_FACTOR * macs / ASSUMED_MACS_PER_S[self.hardware.kind]
-            seconds += per_image * self._images(job.source) / self.hardware.workers
+            seconds += per_image * self._images(job.task) / self.hardware.workers
         return seconds, measured
 
 
 def _run_of(job: TrainJob) -> tuple[tuple[str, ...], str, int]:
     """Return (training datasets, model, repeat): what a run is called on disk."""
-    return (job.source.name,), job.entry.name, job.repeat
+    return job.task.train_names, job.entry.name, job.repeat
+
+
+def _distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
+    return tuple({source.name: source for source in sources}.values())
 
 
 def _report_packing(emit: Callable[[Event], None], dataset: str, done: int, total: int) -> None:
@@ -351,5 +381,5 @@ class RunTimes:
     @staticmethod
     def _key(job: TrainJob) -> str:
         training = job.protocol.training
-        facts = (job.entry.name, job.protocol.input.size_for(job.source.name), training.batch, training.mixed_precision)
+        facts = (job.entry.name, job.task.input_size(job.protocol), training.batch, training.mixed_precision)
         return "|".join(map(str, (*facts, job.device.partition(":")[0], job.threads, environment.cpu_name())))

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.data.datasets import Source
 from benchmark.executors import Event, Finished, Note, Packing, Started, Step
 from benchmark.jobs import Job, TrainJob
 from benchmark.records import Failure, Record
@@ -41,30 +42,29 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
     protocol, hardware = study.protocol, study.hardware
     console.print(
         f"[bold]Study {study.folder.name}[/]: protocol {protocol.name}, {len(study.models)} model(s) x "
-        f"{len(study.sources)} dataset(s) x {protocol.repeats} repeat(s) = {plan.runs} runs on {hardware.device}"
+        f"{len(study.tasks)} training set(s) x {protocol.repeats} repeat(s) = {plan.runs} runs on {hardware.device}"
         + (f" with {hardware.threads} thread(s)" if hardware.kind == "cpu" else "")
         + (f", {hardware.workers} at a time" if hardware.workers > 1 else "")
     )
     table = Table(box=None, pad_edge=False, show_edge=False)
-    table.add_column("dataset")
-    table.add_column("source")
-    table.add_column("input", justify="right")
-    for state in ("done", "to do", "failed"):
-        table.add_column(state, justify="right")
-    for source in study.sources:
-        size = protocol.input.size_for(source.name)
+    crossed = any(task.train_names != task.test_names for task in study.tasks)
+    for heading in ("trained on", "tested on", "source") if crossed else ("dataset", "source"):
+        table.add_column(heading)
+    for heading in ("input", "done", "to do", "failed"):
+        table.add_column(heading, justify="right")
+    for task in study.tasks:
+        size = task.input_size(protocol)
         table.add_row(
-            source.name,
-            f"synthetic stand-in, {source.count} images"
-            if source.synthetic
-            else f"{len(source.pairs)} image/label pairs",
+            task.name,
+            *([", ".join(task.test_names)] if crossed else []),
+            "; ".join(map(_described, task.train)),
             f"{size}x{size}",
             *(
-                str(sum(name == source.name for name in names))
-                for names in (
-                    [record.train[0] for record in plan.done],
-                    [job.source.name for job in plan.todo],
-                    [record.train[0] for record in plan.failed],
+                str(sum(names == task.train_names for names in of_runs))
+                for of_runs in (
+                    [record.train for record in plan.done],
+                    [job.task.train_names for job in plan.todo],
+                    [record.train for record in plan.failed],
                 )
             ),
         )
@@ -72,7 +72,7 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
     for record in plan.failed:
         assert record.failure is not None
         console.print(
-            f"failed earlier: {record.train[0]} {record.model} repeat {record.repeat} "
+            f"failed earlier: {'+'.join(record.train)} {record.model} repeat {record.repeat} "
             f"({record.failure.kind}: {record.failure.message}); run again with --retry-failed",
             markup=False,
         )
@@ -91,6 +91,12 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
             else "a guess from MACs: not yet measured on this machine"
         )
         console.print(f"Estimated time: at most {duration(plan.seconds)} ({basis})")
+
+
+def _described(source: Source) -> str:
+    if source.synthetic:
+        return f"synthetic stand-in, {source.count} images"
+    return f"{len(source.pairs)} image/label pairs"
 
 
 class Display:

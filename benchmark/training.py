@@ -132,7 +132,7 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     size = len(batch.images)
     loss_sum = torch.zeros((), device=batches.device)
-    micro = protocol.training.micro_batch_for(batches.pack.dataset)
+    micro = batches.micro_batch
     for start in range(0, size, micro):
         part = batch.part(start, start + micro)
         with autocast(batches.device, protocol):
@@ -176,13 +176,12 @@ def reestimate_norms(network: nn.Module, batches: TrainingBatches, protocol: Pro
     count = protocol.training.norm_reestimation_batches
     if count == 0:
         return
-    micro = protocol.training.micro_batch_for(batches.pack.dataset)
 
     def crops() -> Iterator[Tensor]:
         left, number = count, 0
         while True:
             for batch in batches.epoch(number, purpose=f"norms {draw}"):
-                yield from torch.split(batch.images, micro)
+                yield from torch.split(batch.images, batches.micro_batch)
                 left -= 1
                 if left == 0:
                     return

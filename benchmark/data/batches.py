@@ -35,46 +35,55 @@ class Batch:
 
 
 class TrainingBatches:
-    """The training images of a run, in an order that depends on (base seed, dataset, repeat) and never on the model.
+    """The training images of a run, in an order that depends on (base seed, datasets, repeat) and never on the model.
 
+    Several datasets are one set: each image comes once per epoch, whichever it is from, cropped to the smallest input.
     Every epoch draws from a generator of its own, so an epoch can be repeated without the ones before it.
     """
 
     def __init__(
-        self, pack: Pack, indices: Sequence[int], protocol: Protocol, repeat: int, device: torch.device
+        self,
+        parts: Sequence[tuple[Pack, Sequence[int]]],
+        size: int,
+        protocol: Protocol,
+        repeat: int,
+        device: torch.device,
     ) -> None:
-        self.pack, self.protocol, self.device = pack, protocol, device
-        self.indices = np.asarray(indices)
-        self.size = protocol.input.size_for(pack.dataset)
+        self.protocol, self.size, self.device = protocol, size, device
+        self.images = [(pack, index) for pack, indices in parts for index in indices]
         self.batch = protocol.training.batch
-        self.seed = seeds.derive(protocol.seed, "order", pack.dataset, repeat)
+        names = [pack.dataset for pack, _ in parts]
+        self.micro_batch = min(map(protocol.training.micro_batch_for, names))
+        self.has_ignored = any(pack.has_ignored for pack, _ in parts)
+        self.seed = seeds.derive(protocol.seed, "order", "+".join(names), repeat)
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch; the last one may be smaller."""
-        return -(-len(self.indices) // self.batch)
+        return -(-len(self.images) // self.batch)
 
     def epoch(self, number: int, purpose: str = "train") -> Iterator[Batch]:
         """Yield the batches of an epoch, counted from 0; another purpose has an independent order and other crops."""
         rng = np.random.default_rng(seeds.derive(self.seed, purpose, number))
-        order = rng.permutation(self.indices)
+        order = rng.permutation(len(self.images))
         for start in range(0, len(order), self.batch):
-            yield self._gather(order[start : start + self.batch], rng)
+            yield self._gather([self.images[position] for position in order[start : start + self.batch]], rng)
 
-    def _gather(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
-        side, size = self.pack.images.shape[1], self.size
-        images = np.empty((len(chosen), size, size, self.pack.images.shape[-1]), np.uint8)
+    def _gather(self, chosen: Sequence[tuple[Pack, int]], rng: np.random.Generator) -> Batch:
+        size, channels = self.size, chosen[0][0].images.shape[-1]
+        images = np.empty((len(chosen), size, size, channels), np.uint8)
         masks = np.empty((len(chosen), size, size), np.uint8)
-        for slot, index in enumerate(chosen):
+        for slot, (pack, index) in enumerate(chosen):
+            side = pack.images.shape[1]
             top, left = rng.integers(0, side - size, size=2, endpoint=True)
             window = np.s_[top : top + size, left : left + size]
-            image, mask = self.pack.images[index][window], self.pack.masks[index][window]
+            image, mask = pack.images[index][window], pack.masks[index][window]
             if self.protocol.training.augmentation == "flips_turns":
                 turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
                 image, mask = np.rot90(image, turns), np.rot90(mask, turns)
                 if mirrored:
                     image, mask = image[:, ::-1], mask[:, ::-1]
             images[slot], masks[slot] = image, mask
-        return to_device(images, masks, self.device, ignored=self.pack.has_ignored)
+        return to_device(images, masks, self.device, ignored=self.has_ignored)
 
 
 def evaluation_batches(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
-from benchmark.report import plots, render, tables
+from benchmark.report import plots, render, tables, transfer
 from benchmark.report.collect import read_study
 
 RENDERERS = {"csv": render.to_csv, "md": render.to_markdown, "tex": render.to_latex}
@@ -28,7 +28,8 @@ def build(study: Path) -> list[Path]:
     """
     found = read_study(study)
     accuracy, electrical = (tables.scores(found, kind) for kind in (tables.ACCURACY, tables.ELECTRICAL))
-    filled = [table for table in (accuracy, electrical, tables.efficiency(found)) if table.blocks]
+    made = (accuracy, electrical, transfer.table(found), tables.efficiency(found))
+    filled = [table for table in made if table.blocks]
     if not filled:
         raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
     files = {
@@ -37,7 +38,7 @@ def build(study: Path) -> list[Path]:
         for kind, to_text in RENDERERS.items()
     }
     files["tables.tex"] = render.latex_document(table.name for table in filled).encode()
-    for stem, figure in plots.figures(found, accuracy.blocks):
+    for stem, figure in (*plots.figures(found, accuracy.blocks), *transfer.figures(found)):
         files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
     for name, content in files.items():
         write_atomically(study / "report" / name, content)

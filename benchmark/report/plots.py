@@ -158,7 +158,7 @@ def _figure(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Figure
 
 
 def _wrapped(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(_drawable(text), width))
+    return "\n".join(textwrap.wrap(drawable(text), width))
 
 
 def _inside(x_title: str, footnote: str) -> tuple[float, float, float, float]:
@@ -236,7 +236,7 @@ def _write_frame(figure: Figure, block: Block, points: Sequence[_Point], stairs:
     """Write title and legend above the axes and the footnote below, where no label can be."""
     width, height = SIZE_INCHES
     left = LEFT_INCHES / width
-    figure.text(left, 1 - 0.1 / height, _drawable(block.title), fontsize=10.5, fontweight="bold", va="top")
+    figure.text(left, 1 - 0.1 / height, drawable(block.title), fontsize=10.5, fontweight="bold", va="top")
     handles = [
         Line2D(
             [], [], linestyle="", marker=marker, color=colour, markeredgecolor="white", markersize=size,
@@ -259,7 +259,7 @@ def _label(figure: Figure, axes: Axes, points: Sequence[_Point], stairs: Line2D)
     centres = [(float(x), float(y)) for x, y in to_px([(point.x, point.y) for point in points])]
     texts = [
         axes.text(
-            0, 0, _drawable(point.row.label), transform=inches, fontsize=8.5, ha="center", va="center", zorder=5,
+            0, 0, drawable(point.row.label), transform=inches, fontsize=8.5, ha="center", va="center", zorder=5,
             fontweight="bold" if point.row.family == "ours" else "normal",
             bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
         )
@@ -298,7 +298,7 @@ def _covered(axes: Axes, point: _Point, centre: tuple[float, float]) -> list[Box
     return [Box(x - half, y - half, x + half, y + half), Box(x - cap, low, x + cap, high)]
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """Replace what the font has no glyph for, so that a name in another script is a visible gap and no warning."""
     known = get_font(findfont(FontProperties(family=FONT))).get_charmap()
     return "".join(character if ord(character) in known else "□" for character in " ".join(text.split()))

@@ -51,12 +51,12 @@ def scores(study: Study, kind: Kind) -> Table:
     protocol = study.protocol
     pairs = dict.fromkeys((run.record.train, test) for run in study.runs for test in run.record.test)
     # The data sets' own order; tests on the training's own data come before tests on foreign data.
-    ordered = sorted(pairs, key=lambda pair: (pair[0] != (pair[1],), _place(pair[1], KNOWN), pair))
+    ordered = sorted(pairs, key=lambda pair: (pair[0] != (pair[1],), place(pair[1], KNOWN), pair))
     blocks = (_score_block(study, protocol, kind, *pair) for pair in ordered)
     return Table(kind.name, kind.title, tuple(block for block in blocks if block.columns))
 
 
-def _place(name: str, known: Iterable[str]) -> tuple[int, str]:
+def place(name: str, known: Iterable[str]) -> tuple[int, str]:
     """Return a sort key: known names in their order, each followed by its stand-in, then the others by name."""
     order = {other: index for index, other in enumerate(known)}
     return order.get(name.removesuffix(SUFFIX), len(order)), name
@@ -71,7 +71,7 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
     rows = [_model_row(name, runs[name], test, kind, reduction) for name in in_order(runs)]
     n = max((cell.n for row in rows for cell in row.cells.values()), default=0)
     methods = study.references.get(test, {})
-    for method in sorted(methods, key=lambda method: _place(method, REFERENCES)):
+    for method in sorted(methods, key=lambda method: place(method, REFERENCES)):
         values = methods[method].reduced[reduction]
         cells = {name: Cell(values[name]) for name in kind.columns if name in values}
         rows.append(Row(method, REFERENCES.get(method, method), "reference", cells, ranked=False))
@@ -95,13 +95,14 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
             *_conventions(protocol, reduction, train, test, n, tested),
             *(_electrical_conventions(protocol, everything) if kind is ELECTRICAL else ()),
         ),
-        columns=tuple(_column(metrics.METRICS[name]) for name in names),
+        columns=tuple(metric_column(metrics.METRICS[name]) for name in names),
         rows=tuple(rows),
         n=n,
     )
 
 
-def _column(metric: metrics.Metric) -> Column:
+def metric_column(metric: metrics.Metric) -> Column:
+    """Return how a metric is printed: fractions in percent."""
     counted = metric.unit == "count"
     scale, digits = (1.0, 1) if counted else (100.0, 2)
     return Column(metric.name, metric.display, metric.higher_is_better, scale, digits, "" if counted else "%")
@@ -177,7 +178,7 @@ def display(model: str) -> tuple[str, str]:
 def in_order(models: Iterable[str]) -> list[str]:
     """Sort model names as the registry does; unknown ones follow by name."""
     known = registry.models()
-    return sorted(models, key=lambda name: _place(name, known))
+    return sorted(models, key=lambda name: place(name, known))
 
 
 EFFICIENCY = (

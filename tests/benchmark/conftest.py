@@ -13,6 +13,7 @@ from benchmark import protocol as protocols
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.packs import Pack, open_pack
+from benchmark.data.tasks import Task
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.study import Hardware, Study
@@ -55,7 +56,7 @@ def pack(source: Source, small: Protocol, cache: Path) -> Pack:
 def make_study(tmp_path: Path, source: Source, cache: Path) -> Callable[..., Study]:
     def make(protocol: Protocol, *classes: str, name: str = "small") -> Study:
         entries = registry.select([f"{TINY}:{name}" for name in classes or ("TinyNet",)])
-        return Study(tmp_path / name, protocol, entries, [source], Hardware("cpu", 1), cache)
+        return Study(tmp_path / name, protocol, entries, [Task((source,), (source,))], Hardware("cpu", 1), cache)
 
     return make
 

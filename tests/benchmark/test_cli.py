@@ -54,6 +54,47 @@ def test_a_dry_run_of_everything_imports_no_torch_and_writes_nothing(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def transfer_run(*flags: str) -> list[str]:
+    words = tiny_run()
+    at = words.index("--datasets")
+    return [*words[:at], *flags, *words[at + 2 :]]
+
+
+def test_networks_trained_on_two_datasets_are_tested_on_a_third(call: Call, tmp_path: Path) -> None:
+    flags = ("--train", "omc-syn,miic-syn", "--test", "hy5syn-syn,omc-syn")
+    code, out, err = call(*transfer_run(*flags))
+    assert code == 0, err
+    assert "omc-syn+miic-syn" in out
+    folder = tmp_path / "results/quick/runs/omc-syn+miic-syn/tinynet/0"
+    record = json.loads((folder / "record.json").read_text())
+    assert (record["train"], record["test"]) == (["omc-syn", "miic-syn"], ["hy5syn-syn", "omc-syn"])
+    assert record["metrics"].keys() == {"hy5syn-syn", "omc-syn"}
+    assert (record["training"]["train_images"], record["training"]["test_images"]) == (12, 4)
+    assert {path.name for path in folder.glob("images.*.csv")} == {"images.hy5syn-syn.csv", "images.omc-syn.csv"}
+    # Without a training of its own, a dataset still has its rows without training; one that is not tested has none.
+    references = {path.name.partition(".")[0] for path in (tmp_path / "results/quick/references").iterdir()}
+    assert references == {"hy5syn-syn", "omc-syn"}
+    assert (tmp_path / "results/quick/report/tables/transfer.csv").is_file()
+    code, out, _ = call(*transfer_run(*flags), "--dry-run")
+    assert code == 0
+    assert re.search(r"omc-syn\+miic-syn +hy5syn-syn, omc-syn +.* 32x32 +1 +0 +0", out)
+    code, _, err = call(*transfer_run("--train", "omc-syn,miic-syn", "--test", "hy5syn-syn"))
+    assert code == 2
+    assert "tested on hy5syn-syn, omc-syn, now on hy5syn-syn" in err
+
+
+def test_leaving_each_dataset_out_in_turn_is_one_call(call: Call) -> None:
+    flags = ("--datasets", "omc-syn,miic-syn,hy5syn-syn", "--leave-one-out", "--dry-run")
+    code, out, err = call(*transfer_run(*flags))
+    assert code == 0, err
+    for train, test in (("miic-syn+hy5syn-syn", "omc-syn"), ("omc-syn+hy5syn-syn", "miic-syn")):
+        assert re.search(rf"{re.escape(train)} +{test} ", out)
+    code, _, err = call(*transfer_run("--datasets", "omc-syn", "--train", "miic-syn"))
+    assert (code, "--train and --datasets" in err) == (2, True)
+    code, _, err = call(*transfer_run("--train", "omc-syn", "--test", "omv-syn"))
+    assert (code, "omc-syn marks track and omv-syn via" in err) == (2, True)
+
+
 def test_a_report_imports_no_torch(call: Call, tmp_path: Path) -> None:
     assert call(*tiny_run())[0] == 0
     assert "torch" not in modules_after("report", "quick", cwd=tmp_path)

@@ -22,7 +22,7 @@ from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.store import WEIGHTS, Store
-from tests.benchmark.conftest import SMALL, TINY
+from tests.benchmark.conftest import SMALL
 
 MakeJob = Callable[..., TrainJob]
 
@@ -99,7 +99,7 @@ def test_the_stored_weights_give_the_stored_metrics(small: Protocol, make_job: M
         training.place(network, torch.device("cpu")),
         pack,
         pack.divide(small).test,
-        job.source.target,
+        job.task.test[0].target,
         small,
         torch.device("cpu"),
     )
@@ -137,11 +137,10 @@ def test_keeping_all_or_no_weights(small: Protocol, make_job: MakeJob, keep: str
         assert (folder / WEIGHTS).is_file() is expected
 
 
-def test_a_pretrained_encoder_where_there_is_none_is_refused(small: Protocol) -> None:
+def test_a_pretrained_encoder_where_there_is_none_is_refused(small: Protocol, make_job: MakeJob) -> None:
     protocol = small.model_copy(update={"training": small.training.model_copy(update={"encoder_weights": "imagenet"})})
-    (entry,) = registry.select(f"{TINY}:TinyNet")
     with pytest.raises(UserError, match="tinynet: has no pretrained encoder"):
-        run.build(entry, protocol, "omc-syn", 0)
+        run.build(make_job(protocol))
 
 
 @pytest.mark.parametrize(

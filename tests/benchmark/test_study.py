@@ -12,6 +12,7 @@ import pytest
 from benchmark import protocol as protocols
 from benchmark import registry
 from benchmark.data.datasets import Source
+from benchmark.data.tasks import Task
 from benchmark.errors import UserError
 from benchmark.executors import Event, Finished, Packing, Started
 from benchmark.jobs import Job, TrainJob
@@ -45,6 +46,10 @@ class Pretend:
                     outcome = job.record(status="ok")
                     Store(job.study).write_run(outcome, {}, [], None)
             yield Finished(job, outcome, 1.0)
+
+
+def alone(source: Source) -> Task:
+    return Task((source,), (source,))
 
 
 def do(study: Study, executor: Pretend | None = None, **flags: bool) -> tuple[Plan, list[Event]]:
@@ -124,7 +129,7 @@ def test_runs_of_other_models_under_other_settings_are_stale_too(small: Protocol
 def test_changed_data_is_named(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     do(study)
-    study.sources = [replace(study.sources[0], fingerprint="something else")]
+    study.tasks = [alone(replace(study.sources[0], fingerprint="something else"))]
     with pytest.raises(UserError, match="the content of omc-syn"):
         study.plan()
 
@@ -161,10 +166,10 @@ def test_an_interrupted_run_goes_on_with_the_next_call(small: Protocol, make_stu
 def test_efficiency_is_measured_once_per_model_and_size(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     executor = Pretend()
-    study.sources = [study.sources[0], replace(study.sources[0], name="miic-syn")]
+    study.tasks = [*study.tasks, alone(replace(study.sources[0], name="miic-syn"))]
     plan = study.plan()
     assert (len(plan.todo), len(plan.measurements)) == (6, 1)
-    study.sources = study.sources[:1]
+    study.tasks = study.tasks[:1]
     do(study, executor)
     file = study.store.efficiency_file("tinynet", 32, "cpu")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +189,7 @@ def test_a_broken_record_is_named(small: Protocol, make_study: MakeStudy) -> Non
 def test_a_size_that_a_network_cannot_take_is_refused_with_one_that_fits(source: Source, tmp_path: Path) -> None:
     protocol = protocols.load("quick", [*SMALL, "input.size=40"])
     with pytest.raises(UserError, match=r"letnet: takes .* multiples of 16, .* 40x40; use --set input\.size=32"):
-        Study(tmp_path, protocol, registry.select("letnet"), [source], Hardware("cpu", 1), tmp_path)
+        Study(tmp_path, protocol, registry.select("letnet"), [alone(source)], Hardware("cpu", 1), tmp_path)
 
 
 def test_a_tile_that_a_network_cannot_take_is_refused_where_whole_tiles_are_tested(
@@ -192,7 +197,7 @@ def test_a_tile_that_a_network_cannot_take_is_refused_where_whole_tiles_are_test
 ) -> None:
     def plan(*overrides: str) -> Study:
         protocol = protocols.load("quick", [*SMALL, "input.tile=72", *overrides])
-        return Study(tmp_path, protocol, registry.select("letnet"), [source], Hardware("cpu", 1), tmp_path)
+        return Study(tmp_path, protocol, registry.select("letnet"), [alone(source)], Hardware("cpu", 1), tmp_path)
 
     plan()
     with pytest.raises(UserError, match=r"letnet: takes .* multiples of 16, but omc-syn is tested on tiles of 72x72"):

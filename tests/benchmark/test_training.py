@@ -25,7 +25,7 @@ def with_settings(*overrides: str) -> Protocol:
 
 
 def batches(pack: Pack, protocol: Protocol, repeat: int = 0) -> TrainingBatches:
-    return TrainingBatches(pack, pack.divide(protocol).train, protocol, repeat, CPU)
+    return TrainingBatches([(pack, pack.divide(protocol).train)], 32, protocol, repeat, CPU)
 
 
 def tiny(seed: int = 0) -> TinyNet:
@@ -189,7 +189,7 @@ def test_mixed_precision_trains_on_a_gpu(pack: Pack) -> None:
     protocol = with_settings("training.mixed_precision=bfloat16")
     device = torch.device("cuda")
     division = pack.divide(protocol)
-    source = TrainingBatches(pack, division.train, protocol, 0, device)
+    source = TrainingBatches([(pack, division.train)], 32, protocol, 0, device)
     network = tiny().to(device)
     trained = training.train(
         network, source, lambda: evaluation_batches(pack, division.val, 32, 2, device), protocol, lambda *_: None

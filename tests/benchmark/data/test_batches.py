@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def epoch(
     pack: Pack, chosen: Protocol, repeat: int = 0, number: int = 0, indices: Sequence[int] | None = None
 ) -> list[Batch]:
     indices = range(len(pack.tiles)) if indices is None else indices
-    return list(TrainingBatches(pack, indices, chosen, repeat, CPU).epoch(number))
+    return list(TrainingBatches([(pack, indices)], chosen.input.size, chosen, repeat, CPU).epoch(number))
 
 
 def pixels(batches: list[Batch]) -> torch.Tensor:
@@ -53,7 +54,7 @@ def windows(image: np.ndarray) -> dict[bytes, tuple[int, int]]:
 def test_batches_have_the_promised_shapes_and_ranges(channels: int) -> None:
     chosen = protocol("training.batch=4")
     found = epoch(make_pack(channels=channels), chosen)
-    assert len(found) == len(TrainingBatches(make_pack(), range(10), chosen, 0, CPU)) == 3
+    assert len(found) == len(TrainingBatches([(make_pack(), range(10))], chosen.input.size, chosen, 0, CPU)) == 3
     assert [tuple(b.images.shape) for b in found] == [(n, channels, SIZE, SIZE) for n in (4, 4, 2)]
     assert [tuple(b.masks.shape) for b in found] == [(n, 1, SIZE, SIZE) for n in (4, 4, 2)]
     for batch in found:
@@ -139,7 +140,7 @@ def test_order_and_crops_do_not_depend_on_what_a_step_holds() -> None:
 
 def test_repeats_epochs_seeds_datasets_and_purposes_differ() -> None:
     chosen, pack = protocol(), make_pack()
-    batches = TrainingBatches(pack, range(10), chosen, 0, CPU)
+    batches = TrainingBatches([(pack, range(10))], chosen.input.size, chosen, 0, CPU)
     found = [
         pixels(epoch(pack, chosen)),
         pixels(epoch(pack, chosen, repeat=1)),
@@ -155,7 +156,7 @@ def test_repeats_epochs_seeds_datasets_and_purposes_differ() -> None:
 
 def test_an_epoch_can_be_repeated_without_the_ones_before() -> None:
     pack, chosen = make_pack(), protocol()
-    batches = TrainingBatches(pack, range(10), chosen, 0, CPU)
+    batches = TrainingBatches([(pack, range(10))], chosen.input.size, chosen, 0, CPU)
     in_turn = [pixels(list(batches.epoch(number))) for number in range(3)]
     assert torch.equal(in_turn[2], pixels(epoch(pack, chosen, number=2)))
 
@@ -166,6 +167,31 @@ def test_only_the_given_images_are_used() -> None:
     crops = [crop for batch in epoch(pack, protocol(), indices=[2, 5, 7]) for crop in as_bytes(batch)]
     assert len(crops) == 3
     assert {crop.tobytes() for crop in crops} <= allowed
+
+
+def test_several_datasets_are_one_set_of_crops_of_one_size() -> None:
+    chosen = protocol("training.batch=4", "training.micro_batch_by_dataset={miic=2}")
+    packs = make_pack(6, seed=1), make_pack(5, dataset="miic-syn", seed=2)
+    larger = (
+        np.kron(packs[1].images, np.ones((1, 2, 2, 1), np.uint8)),
+        np.kron(packs[1].masks, np.ones((2, 2), np.uint8)),
+    )
+    packs = packs[0], replace(packs[1], images=larger[0], masks=larger[1])
+    batches = TrainingBatches([(packs[0], [0, 2, 5]), (packs[1], range(5))], SIZE, chosen, 0, CPU)
+    assert (len(batches), batches.micro_batch) == (2, 2)
+    found = [image for batch in batches.epoch(0) for image in as_bytes(batch)]
+    wanted = [(packs[0], index) for index in (0, 2, 5)] + [(packs[1], index) for index in range(5)]
+    origins = [
+        [number for number, (pack, index) in enumerate(wanted) if holds(pack.images[index], image)] for image in found
+    ]
+    assert sorted(origins) == [[number] for number in range(8)]
+    orders = [pixels(list(batches.epoch(number))).sum().item() for number in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def holds(tile: np.ndarray, window: np.ndarray) -> bool:
+    places = range(len(tile) - SIZE + 1)
+    return any(np.array_equal(tile[t : t + SIZE, x : x + SIZE], window) for t in places for x in places)
 
 
 def test_evaluation_windows_are_centred_and_in_order() -> None:
@@ -186,6 +212,6 @@ def test_nothing_to_evaluate_gives_no_batch() -> None:
 @pytest.mark.gpu
 def test_a_gpu_gets_the_same_numbers() -> None:
     pack, chosen = make_pack(), protocol("training.augmentation=flips_turns")
-    on_gpu = list(TrainingBatches(pack, range(10), chosen, 0, torch.device("cuda")).epoch(0))
+    on_gpu = list(TrainingBatches([(pack, range(10))], chosen.input.size, chosen, 0, torch.device("cuda")).epoch(0))
     assert all(batch.images.is_cuda and batch.masks.is_cuda for batch in on_gpu)
     assert torch.equal(torch.cat([batch.images.cpu() for batch in on_gpu]), pixels(epoch(pack, chosen)))

@@ -1,0 +1,149 @@
+"""Tasks: which datasets a network is trained on, and which it is then tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from benchmark.data.datasets import Source
+from benchmark.errors import UserError
+from benchmark.protocol import Protocol
+
+if TYPE_CHECKING:
+    from benchmark.data.images import UInt8Array
+    from benchmark.data.packs import Pack
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network is trained on, several datasets being one training set, and what it is then tested on.
+
+    A dataset that is trained on is tested on its own test part; so is one that is not, so that figures on a dataset
+    rest on the same images whatever the training was.
+    """
+
+    train: tuple[Source, ...]
+    test: tuple[Source, ...]
+
+    @property
+    def name(self) -> str:
+        """The training datasets joined by ``+``: what a run's folder is called."""
+        return "+".join(self.train_names)
+
+    @property
+    def train_names(self) -> tuple[str, ...]:
+        """The training datasets."""
+        return tuple(source.name for source in self.train)
+
+    @property
+    def test_names(self) -> tuple[str, ...]:
+        """The test datasets."""
+        return tuple(source.name for source in self.test)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All datasets, each once, those of the training first."""
+        return tuple({source.name: source for source in (*self.train, *self.test)}.values())
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content of all datasets, each in its place; that of the one dataset where there is one."""
+        train, test = ("+".join(source.fingerprint for source in part) for part in (self.train, self.test))
+        return train if self.train == self.test else f"{train}>{test}"
+
+    def input_size(self, protocol: Protocol) -> int:
+        """Return the side of the training's inputs: the smallest of its datasets', which cuts crops of the others."""
+        return min(protocol.input.size_for(name) for name in self.train_names)
+
+    def channels(self, protocol: Protocol) -> Literal[1, 3]:
+        """Return the channels that all datasets have."""
+        return protocol.input.channels_for(self.train_names[0])
+
+    def check(self, protocol: Protocol) -> None:
+        """Refuse datasets that do not go together.
+
+        Raises:
+            UserError: one has vias as foreground and another tracks, or gray images and colour ones meet.
+        """
+        first, *others = self.sources
+        for other in others:
+            if (first.target == "via") != (other.target == "via"):
+                raise UserError(
+                    f"{first.name} marks {first.target} and {other.name} {other.target}: a network trained on one is "
+                    "wrong on the other by definition; train and test on datasets with one kind of foreground"
+                )
+            ours, theirs = (protocol.input.channels_for(source.name) for source in (first, other))
+            if ours != theirs:
+                raise UserError(
+                    f"{first.name} has {ours} input channel(s) and {other.name} {theirs}; "
+                    f"use --set input.channels_by_dataset.{other.base}={ours} or leave one out"
+                )
+
+
+def arrange(
+    find: Callable[[str], Iterable[Source]], *, datasets: str, train: str | None, test: str | None, leave_one_out: bool
+) -> list[Task]:
+    """Return what the flags of ``run`` ask for.
+
+    Args:
+        find: turns a list of names, as ``--datasets`` takes it, into datasets.
+        datasets: each is trained on by itself.
+        train: these are one training set, in place of ``datasets``.
+        test: all are tested on; by default those that were trained on.
+        leave_one_out: train on all but one together and test on that one, each in turn.
+
+    Raises:
+        UserError: flags that exclude each other, or too few datasets to leave one out.
+    """
+    if train is not None and datasets != "all":
+        raise UserError("--train and --datasets: give one; --datasets trains on each dataset by itself")
+    if leave_one_out and test is not None:
+        raise UserError("--leave-one-out and --test: give one; the dataset left out is what is tested on")
+    found = tuple(find(train or datasets))
+    if leave_one_out:
+        if len(found) < 2:
+            raise UserError(f"--leave-one-out: found {len(found)} dataset(s), expected at least 2")
+        return [Task(tuple(other for other in found if other != left), (left,)) for left in found]
+    tests = tuple(find(test)) if test is not None else ()
+    if train is not None:
+        return [Task(found, tests or found)]
+    return [Task((source,), tests or (source,)) for source in found]
+
+
+def refuse_overlap(task: Task, packs: Mapping[str, Pack], protocol: Protocol) -> None:
+    """Refuse a test on images that another dataset trains with: OMV's images, for one, are taken from OMC.
+
+    Stand-ins are drawn from seeds of their own and are not looked at.
+
+    Args:
+        task: what is trained and tested on.
+        packs: by dataset.
+        protocol: decides who trains and who tests.
+
+    Raises:
+        UserError: names how many and one pair.
+    """
+    import numpy as np
+
+    from benchmark.data import duplicates  # scipy takes its time to import, and a plan does not need it
+
+    def part(source: Source, name: Literal["train", "test"]) -> tuple[list[str], UInt8Array]:
+        pack = packs[source.name]
+        indices = getattr(pack.divide(protocol), name)
+        thumbnails = [duplicates.thumbnail(pack.images[index]) for index in indices]
+        side = duplicates.SIDE
+        return [pack.tiles[index].name for index in indices], np.array(thumbnails, np.uint8).reshape(-1, side, side)
+
+    for test in task.test:
+        for train in task.train:
+            if test.name == train.name or test.synthetic or train.synthetic:
+                continue
+            (tested, ours), (taught, theirs) = part(test, "test"), part(train, "train")
+            if pairs := duplicates.overlap(ours, theirs):
+                image, other = pairs[0]
+                raise UserError(
+                    f"{len({i for i, _ in pairs})} test image(s) of {test.name} look like training images of "
+                    f"{train.name}, first {tested[image]} like {taught[other]}: the test would see what was trained "
+                    f"on; `data verify {test.name} --against {train.name}` counts them; take them out of one dataset"
+                )

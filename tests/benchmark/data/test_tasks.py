@@ -1,0 +1,104 @@
+"""What a network is trained on and tested on, as the flags say it; and what does not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark import protocol as protocols
+from benchmark.data.datasets import Source
+from benchmark.data.packs import Pack
+from benchmark.data.scan import Pair
+from benchmark.data.splits import Tile
+from benchmark.data.tasks import Task, arrange, refuse_overlap
+from benchmark.errors import UserError
+
+
+def source(name: str, target: str = "track") -> Source:
+    return Source(name, target, f"<{name}>")  # type: ignore[arg-type]
+
+
+def find(names: str) -> Iterable[Source]:
+    return [source(name) for name in names.split(",")]
+
+
+def arranged(
+    datasets: str = "all", train: str | None = None, test: str | None = None, *, leave_one_out: bool = False
+) -> list[tuple[str, tuple[str, ...]]]:
+    tasks = arrange(find, datasets=datasets, train=train, test=test, leave_one_out=leave_one_out)
+    return [(task.name, task.test_names) for task in tasks]
+
+
+def test_datasets_are_trained_on_one_by_one_and_training_sets_together() -> None:
+    assert arranged("a,b") == [("a", ("a",)), ("b", ("b",))]
+    assert arranged("a,b", test="b,c") == [("a", ("b", "c")), ("b", ("b", "c"))]
+    assert arranged(train="a,b") == [("a+b", ("a", "b"))]
+    assert arranged(train="a,b", test="c") == [("a+b", ("c",))]
+    assert arranged("a,b,c", leave_one_out=True) == [("b+c", ("a",)), ("a+c", ("b",)), ("a+b", ("c",))]
+    assert arranged(train="a,b", leave_one_out=True) == [("b", ("a",)), ("a", ("b",))]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"datasets": "a", "train": "b"}, "--train and --datasets: give one"),
+        ({"datasets": "a,b", "test": "c", "leave_one_out": True}, "--leave-one-out and --test: give one"),
+        ({"datasets": "a", "leave_one_out": True}, r"--leave-one-out: found 1 dataset\(s\), expected at least 2"),
+    ],
+)
+def test_flags_that_exclude_each_other_are_refused(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        arranged(**flags)  # type: ignore[arg-type]
+
+
+def test_a_training_alone_keeps_its_fingerprint_and_any_other_dataset_changes_it() -> None:
+    a, b = source("a"), source("b")
+    tasks = [Task((a,), (a,)), Task((a,), (b,)), Task((a, b), (a, b)), Task((a, b), (b,)), Task((a,), (a, b))]
+    assert tasks[0].fingerprint == a.fingerprint
+    assert len({task.fingerprint for task in tasks}) == len(tasks)
+
+
+def test_the_smallest_input_of_the_training_sets_is_what_is_trained_on() -> None:
+    paper = protocols.load("paper")
+    assert Task((source("hy5syn-syn"),), (source("omc"),)).input_size(paper) == 1024
+    assert Task((source("hy5syn-syn"), source("omc")), (source("omc"),)).input_size(paper) == 512
+
+
+def test_vias_and_tracks_or_gray_and_colour_do_not_go_together() -> None:
+    paper = protocols.load("paper", ["input.channels_by_dataset={omc=3}"])
+    Task((source("hy5syn", "metal"),), (source("miic"),)).check(paper)
+    with pytest.raises(UserError, match="omv marks via and miic track"):
+        Task((source("omv", "via"),), (source("miic"),)).check(paper)
+    with pytest.raises(UserError, match=r"miic has 1 .* and omc-syn 3; use --set input\.channels_by_dataset\.omc=1"):
+        Task((source("miic"),), (source("omc-syn"),)).check(paper)
+
+
+def real(name: str) -> Source:
+    return replace(source(name), pairs=(Pair(name, Path("image"), Path("label"), None, name),))
+
+
+def pack(name: str, images: np.ndarray) -> Pack:
+    tiles = tuple(Tile(f"{name}{index}", f"{name}{index}", None) for index in range(len(images)))
+    return Pack(name, "", images, images[..., 0], tiles)
+
+
+def test_a_test_image_that_another_dataset_trains_with_is_refused_by_name() -> None:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    images = np.kron(coarse, np.ones((1, 8, 8, 1), np.uint8))
+    protocol = protocols.load("paper")
+    ours, theirs = real("ours"), real("theirs")
+    task = Task((ours,), (theirs,))
+    packs = {"ours": pack("ours", images[:10]), "theirs": pack("theirs", images[10:])}
+    refuse_overlap(task, packs, protocol)
+    shared = images[10:].copy()
+    tested, taught = packs["theirs"].divide(protocol).test[0], packs["ours"].divide(protocol).train[0]
+    shared[tested] = images[:10][taught]
+    packs["theirs"] = pack("theirs", shared)
+    with pytest.raises(UserError, match=rf"1 test image.* theirs look.* ours, first theirs{tested} like ours{taught}"):
+        refuse_overlap(task, packs, protocol)
+    refuse_overlap(Task((ours,), (ours,)), packs, protocol)  # a dataset's own split is the split's affair

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from benchmark import environment, scoring, seeds
+from benchmark.checkpoints import Checkpoint
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
@@ -22,7 +22,7 @@ from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, FailureKind, Record, TrainingFacts
-from benchmark.store import WEIGHTS, Store
+from benchmark.store import CHECKPOINT, WEIGHTS, Store, run_key
 from benchmark.training import NonFiniteLossError, Trained, compute_dtype, place, train
 
 
@@ -44,13 +44,15 @@ def execute(job: TrainJob, on_step: OnStep) -> Record:
     taught = [parts[name] for name in job.task.train_names]
     network = place(build(job), device)
 
-    started = time.perf_counter()
     size = job.task.input_size(job.protocol)
     training_images = [(part.pack, part.division.train) for part in taught]
     batches = TrainingBatches(training_images, size, job.protocol, job.repeat, device)
     torch.manual_seed(seeds.derive(job.protocol.seed, "dropout", job.task.name, job.repeat))
-    trained = train(network, batches, lambda: _validation(taught, size, job.protocol, device), job.protocol, on_step)
-    seconds = time.perf_counter() - started
+    store, record_of = Store(job.study), (job.task.train_names, job.entry.name, job.repeat)
+    checkpoint = Checkpoint(store.run_folder(*record_of) / CHECKPOINT, run_key(job.key_parts))
+    trained = train(
+        network, batches, lambda: _validation(taught, size, job.protocol, device), job.protocol, on_step, checkpoint
+    )
     rows = {
         name: evaluate(network, part.pack, part.division.test, part.source.target, job.protocol, device)
         for name in job.task.test_names
@@ -59,7 +61,7 @@ def execute(job: TrainJob, on_step: OnStep) -> Record:
     record = job.record(
         status="ok",
         metrics={name: scoring.summarise(tested) for name, tested in rows.items()},
-        training=_facts(trained, seconds, taught, sum(map(len, rows.values()))),
+        training=_facts(trained, taught, sum(map(len, rows.values()))),
         environment={
             **environment.describe(job.device, job.threads),
             "compute_dtype": compute_dtype(device, job.protocol),
@@ -67,7 +69,7 @@ def execute(job: TrainJob, on_step: OnStep) -> Record:
     )
     weights = _weights(network) if _worth_keeping(job, record) else None
     images = {name: scoring.to_csv(tested) for name, tested in rows.items()}
-    Store(job.study).write_run(record, images, trained.history, weights)
+    store.write_run(record, images, trained.history, weights)
     del network, trained
     gc.collect()
     return record
@@ -126,14 +128,14 @@ def failure(error: BaseException, log: str) -> Failure:
     )
 
 
-def _facts(trained: Trained, seconds: float, taught: Sequence[_Part], tested: int) -> TrainingFacts:
+def _facts(trained: Trained, taught: Sequence[_Part], tested: int) -> TrainingFacts:
     images = sum(row.images_per_second * row.seconds for row in trained.history)
     return TrainingFacts(
         epochs=len(trained.history),
         steps=trained.history[-1].steps,
         best_epoch=trained.best.epoch,
         best_validation_loss=trained.best.validation_loss,
-        seconds=seconds,
+        seconds=trained.seconds,
         images_per_second=images / sum(row.seconds for row in trained.history),
         train_images=sum(len(part.division.train) for part in taught),
         validation_images=sum(len(part.division.val) for part in taught),

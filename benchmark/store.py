@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RECORD = "record.json"
 WEIGHTS = "best.safetensors"
+CHECKPOINT = "last.pt"
 
 
 class Store:
@@ -90,6 +91,8 @@ class Store:
         if weights is not None:
             write_atomically(folder / WEIGHTS, weights)
         write_atomically(folder / RECORD, record.to_json())
+        if record.status == "ok":
+            (folder / CHECKPOINT).unlink(missing_ok=True)  # an interrupted or failed run goes on from it
         return folder
 
     def set_aside(self, train: Sequence[str], model: str, repeat: int) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from benchmark import environment
+from benchmark.checkpoints import Checkpoint
 from benchmark.data.batches import Batch, TrainingBatches
 from benchmark.losses import segmentation_loss
 from benchmark.protocol import Protocol, Training
@@ -42,10 +45,25 @@ class Round:
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of a training; the network holds the best weights."""
+    """The outcome of a training; the network holds the best weights.
+
+    ``seconds`` counts all sessions of an interrupted training.
+    """
 
     history: list[Round]
     best: Round
+    seconds: float
+
+
+@dataclass
+class _Progress:
+    """Where a training stands between two rounds, beside the states of network, optimiser and schedule."""
+
+    steps: int
+    history: list[Round]
+    best: Round | None
+    best_state: dict[str, Tensor]
+    seconds: float
 
 
 def train(
@@ -54,6 +72,7 @@ def train(
     validation: Callable[[], Iterable[Batch]],
     protocol: Protocol,
     on_step: OnStep,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train a network in place and leave the weights of the lowest validation loss in it.
 
@@ -63,6 +82,8 @@ def train(
         validation: opens the validation batches anew; without any, the last weights are kept.
         protocol: all settings.
         on_step: called with (steps done, steps at most) after every optimiser step.
+        checkpoint: where an earlier session of this training may have left off, and where this one leaves its state
+            after its rounds.
 
     Raises:
         NonFiniteLossError: NaN or infinite training or validation loss.
@@ -71,15 +92,15 @@ def train(
     total = settings.steps or settings.epochs * len(batches)
     interval = settings.validate_every or (total if settings.steps else len(batches))
     optimizer = _optimizer(network, settings)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.5 * (1 + np.cos(np.pi * step / total)) if settings.schedule == "cosine" else 1.0
+    schedule = LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / total)) if settings.schedule == "cosine" else 1.0
     )
-    stream = _endless(batches)
-    history: list[Round] = []
-    best: Round | None = None
-    best_state: dict[str, Tensor] = {}
-    steps = 0
-    while steps < total:
+    session = time.perf_counter()
+    at = _resume(checkpoint, network, optimizer, schedule)
+    earlier = at.seconds
+    stream = _endless(batches, at.steps)
+    history, steps = at.history, at.steps
+    while steps < total and not _patience_is_over(at, settings):
         started, images = time.perf_counter(), 0
         length = min(interval, total - steps)
         loss_sum = torch.zeros((), device=batches.device)
@@ -97,14 +118,68 @@ def train(
         reestimate_norms(network, batches, protocol, len(history))
         validation_loss = _validate(network, validation(), protocol, steps)
         history.append(Round(len(history) + 1, steps, train_loss, validation_loss, lr, seconds, images / seconds))
-        if best is None or validation_loss is None or _improves(validation_loss, best, settings):
-            best = history[-1]
-            best_state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        elif settings.patience and history[-1].epoch - best.epoch >= settings.patience:
-            break
-    assert best is not None  # total is at least 1
-    network.load_state_dict(best_state)
-    return Trained(history, best)
+        if at.best is None or validation_loss is None or _improves(validation_loss, at.best, settings):
+            at.best = history[-1]
+            at.best_state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        at.steps, at.seconds = steps, earlier + time.perf_counter() - session
+        if steps < total:
+            _save(checkpoint, at, network, optimizer, schedule)
+    assert at.best is not None  # total is at least 1
+    network.load_state_dict(at.best_state)
+    return Trained(history, at.best, earlier + time.perf_counter() - session)
+
+
+def _patience_is_over(at: _Progress, settings: Training) -> bool:
+    return bool(settings.patience and at.best and at.history[-1].epoch - at.best.epoch >= settings.patience)
+
+
+def _resume(
+    checkpoint: Checkpoint | None, network: nn.Module, optimizer: torch.optim.Optimizer, schedule: LambdaLR
+) -> _Progress:
+    """Put everything into the state of the last checkpoint; without one, return the beginning."""
+    state = checkpoint.load() if checkpoint else None
+    if state is None:
+        return _Progress(0, [], None, {}, 0.0)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    torch.set_rng_state(state["random"])
+    if state["random_cuda"] is not None:
+        torch.cuda.set_rng_state(state["random_cuda"], next(network.parameters()).device)
+    history = [Round(**row) for row in state["history"]]
+    return _Progress(state["steps"], history, Round(**state["best"]), state["best_state"], state["seconds"])
+
+
+def _save(
+    checkpoint: Checkpoint | None,
+    at: _Progress,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: LambdaLR,
+) -> None:
+    """Write all that a training depends on, where that is worth its time: weights, moments, and Torch's random states.
+
+    Order, crops and flips are drawn anew from the number of steps; there is no loss scaling, since bfloat16 needs none.
+    """
+    device = next(network.parameters()).device
+    weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    if checkpoint is None or not checkpoint.due(4 * weights):  # with Adam's two moments and the best weights
+        return
+    assert at.best is not None
+    checkpoint.save(
+        {
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "steps": at.steps,
+            "history": [asdict(row) for row in at.history],
+            "best": asdict(at.best),
+            "best_state": at.best_state,
+            "seconds": at.seconds,
+        }
+    )
 
 
 def _improves(loss: float, best: Round, settings: Training) -> bool:
@@ -118,11 +193,13 @@ def _optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimizer:
     return kind(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
-def _endless(batches: TrainingBatches) -> Iterator[Batch]:
-    epoch = 0
+def _endless(batches: TrainingBatches, taken: int = 0) -> Iterator[Batch]:
+    """Yield epoch after epoch, going on behind the batches that an earlier session took."""
+    epoch, within = divmod(taken, len(batches))
+    yield from itertools.islice(batches.epoch(epoch), within, None)
     while True:
-        yield from batches.epoch(epoch)
         epoch += 1
+        yield from batches.epoch(epoch)
 
 
 def _step(
@@ -218,7 +295,7 @@ def _validate(network: nn.Module, batches: Iterable[Batch], protocol: Protocol, 
 
 def _finite(loss: Tensor, which: str, steps: int) -> float:
     value = float(loss)
-    if not np.isfinite(value):
+    if not math.isfinite(value):
         raise NonFiniteLossError(
             f"{which} loss is {value} within the first {steps} steps; try a lower --set training.lr"
         )

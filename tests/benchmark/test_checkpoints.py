@@ -1,0 +1,155 @@
+"""Going on after an interruption: the same weights to the bit, and no trust in the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark import protocol as protocols
+from benchmark import training
+from benchmark.checkpoints import Checkpoint
+from benchmark.data.batches import TrainingBatches, evaluation_batches
+from benchmark.data.packs import Pack
+from benchmark.protocol import Protocol
+from tests.benchmark.conftest import SMALL
+from tests.benchmark.tiny import TinyNet
+
+CPU = torch.device("cpu")
+RECIPES = {
+    "steps in the middle of epochs, norms re-estimated": ["training.steps=11", "training.validate_every=3"],
+    "epochs, cosine, AdamW, flips": [
+        *("training.steps=none", "training.epochs=5", "training.validate_every=none", "training.schedule=cosine"),
+        *("training.optimizer=adamw", "training.weight_decay=0.01", "training.augmentation=flips_turns"),
+        "training.norm_reestimation_batches=0",
+    ],
+    "early stop": ["training.steps=30", "training.validate_every=2", "training.patience=2", "training.lr=0.9"],
+}
+
+
+class Interrupted(Exception):
+    """What a kill is to the training."""
+
+
+class DropNet(TinyNet):
+    """Draws random numbers in every step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.dropout(x, 0.2, self.training))
+
+
+class Always(Checkpoint):
+    """Writes after every round, however short."""
+
+    def due(self, state_bytes: int) -> bool:
+        return True
+
+
+def session(
+    pack: Pack, protocol: Protocol, checkpoint: Checkpoint | None, stop_at: int | None = None
+) -> tuple[nn.Module, training.Trained, list[int]]:
+    """Train a network from its seed, as a process of its own would, perhaps up to an interruption."""
+    torch.manual_seed(5)
+    network = DropNet()
+    division = pack.divide(protocol)
+    batches = TrainingBatches([(pack, division.train)], 32, protocol, 0, CPU)
+    steps: list[int] = []
+
+    def on_step(done: int, total: int) -> None:
+        if done == stop_at:
+            raise Interrupted
+        steps.append(done)
+
+    trained = training.train(
+        network, batches, lambda: evaluation_batches(pack, division.val, 32, 2, CPU), protocol, on_step, checkpoint
+    )
+    return network, trained, steps
+
+
+def without_clock(history: list[training.Round]) -> list[training.Round]:
+    return [dataclasses.replace(row, seconds=0.0, images_per_second=0.0) for row in history]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_training_that_was_interrupted_twice_ends_with_the_same_weights(
+    recipe: str, pack: Pack, tmp_path: Path
+) -> None:
+    protocol = protocols.load("quick", [*SMALL, *RECIPES[recipe]])
+    whole, expected, steps = session(pack, protocol, None)
+    checkpoint = Always(tmp_path / "last.pt", "k")
+    for stop_at in (steps[len(steps) // 2], steps[-1]):
+        with pytest.raises(Interrupted):
+            session(pack, protocol, checkpoint, stop_at)
+    network, trained, taken = session(pack, protocol, checkpoint)
+    assert taken == steps[-len(taken) :]
+    assert 0 < len(taken) < len(steps)  # it went on, and not from the beginning
+    assert without_clock(trained.history) == without_clock(expected.history)
+    assert trained.best.epoch == expected.best.epoch
+    for name, value in whole.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value), name
+
+
+def test_time_is_counted_over_all_sessions(pack: Pack, tmp_path: Path) -> None:
+    protocol = protocols.load("quick", [*SMALL, "training.steps=4", "training.validate_every=2"])
+    checkpoint = Always(tmp_path / "last.pt", "k")
+    with pytest.raises(Interrupted):
+        session(pack, protocol, checkpoint, 3)
+    state = checkpoint.load()
+    assert state is not None
+    checkpoint.save(state | {"seconds": 1000.0})
+    assert session(pack, protocol, checkpoint)[1].seconds > 1000.0
+
+
+def test_a_checkpoint_of_another_run_is_not_used(pack: Pack, tmp_path: Path) -> None:
+    protocol = protocols.load("quick", [*SMALL, "training.steps=4", "training.validate_every=2"])
+    with pytest.raises(Interrupted):
+        session(pack, protocol, Always(tmp_path / "last.pt", "one"), 3)
+    assert session(pack, protocol, Always(tmp_path / "last.pt", "other"))[2] == [1, 2, 3, 4]
+
+
+class Hostile:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.proof),)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "truncated", "other content", "empty"])
+def test_a_hostile_or_damaged_file_runs_nothing_and_the_run_starts_anew(kind: str, tmp_path: Path) -> None:
+    file, proof = tmp_path / "last.pt", tmp_path / "proof"
+    Checkpoint(file, "k").save({"steps": 1})
+    good = file.read_bytes()
+    if kind == "torch":
+        torch.save({"key": "k", "state": Hostile(proof)}, file)
+    else:
+        file.write_bytes(
+            {
+                "pickle": pickle.dumps({"key": "k", "state": Hostile(proof)}),
+                "truncated": good[: len(good) // 2],
+                "other content": b"not a checkpoint at all",
+                "empty": b"",
+            }[kind]
+        )
+    assert Checkpoint(file, "k").load() is None
+    assert not proof.exists()
+
+
+def test_writing_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("benchmark.checkpoints.time.perf_counter", lambda: now[0])
+    checkpoint = Checkpoint(tmp_path / "last.pt", "k")
+    heavy = 1_000_000_000  # bytes: five seconds at the assumed speed, worth a hundred seconds of training
+    now[0] += 99.0
+    assert not checkpoint.due(heavy)
+    now[0] += 2.0
+    assert checkpoint.due(heavy)
+    checkpoint.save({"steps": 1})  # takes no time on this clock
+    assert checkpoint.due(heavy)

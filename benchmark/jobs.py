@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from benchmark import seeds
@@ -16,6 +17,10 @@ from benchmark.store import run_key
 
 KeepWeights = Literal["best-repeat", "all", "none"]
 OnStep = Callable[[int, int], None]
+
+#: cuBLAS repeats itself only where it finds one of two values at its first product in a process (its documentation,
+#: "Results reproducibility"); without them torch refuses deterministic products.
+CUBLAS: Mapping[str, str] = MappingProxyType({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"})
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,11 @@ class TrainJob:
     keep_weights: KeepWeights
 
     exclusive: ClassVar[bool] = False
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What a worker's environment must hold from its start on."""
+        return CUBLAS if self.protocol.determinism == "deterministic" else {}
 
     @property
     def label(self) -> str:
@@ -92,6 +102,7 @@ class EfficiencyJob:
     throughput_s: float
 
     exclusive: ClassVar[bool] = True
+    variables: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @property
     def label(self) -> str:

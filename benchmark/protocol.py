@@ -33,6 +33,7 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Side = Annotated[int, Field(ge=8)]  # pixels; the least multiple that EAL-ICNet takes
 Count = Annotated[int, Field(ge=1)]
 Images = Annotated[int, Field(ge=3)]  # one image each for train, validation and test
+Determinism = Literal["seeded", "deterministic"]
 ByDataset = Annotated[dict[str, Number], AfterValidator(_no_standins)]
 
 
@@ -184,7 +185,9 @@ class Protocol(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(0, ge=0, description="the base seed that every random draw derives from")
     repeats: int = Field(3, ge=1)
-    deterministic: bool = Field(False, description="deterministic kernels on the GPU, at a cost; a CPU always is")
+    determinism: Determinism = Field(
+        "seeded", description="seeded: fixed seeds, fast kernels; deterministic: only kernels that repeat bit for bit"
+    )
     split: Split
     input: Input = Input()
     training: Training = Training()

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark import environment, scoring, seeds
+from benchmark import determinism, environment, scoring, seeds
 from benchmark.checkpoints import Checkpoint
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.datasets import Source
@@ -36,15 +36,21 @@ def execute(job: TrainJob, on_step: OnStep) -> Record:
     Raises:
         UserError: data or settings that do not fit.
         NonFiniteLossError: NaN or infinite loss.
+        NotDeterministicError: an operation without a deterministic kernel, where the protocol allows no other.
     """
+    with determinism.kernels(job.protocol.determinism):
+        return _execute(job, on_step)
+
+
+def _execute(job: TrainJob, on_step: OnStep) -> Record:
     torch.set_num_threads(job.threads)
-    torch.use_deterministic_algorithms(job.protocol.deterministic)
     device = torch.device(job.device)
     parts = {source.name: _open(source, job) for source in job.task.sources}
     taught = [parts[name] for name in job.task.train_names]
     network = place(build(job), device)
+    size, channels = job.task.input_size(job.protocol), job.task.channels(job.protocol)
+    operations = determinism.nondeterministic_operations(network, job.entry.multiple, size, channels, job.protocol)
 
-    size = job.task.input_size(job.protocol)
     training_images = [(part.pack, part.division.train) for part in taught]
     batches = TrainingBatches(training_images, size, job.protocol, job.repeat, device)
     torch.manual_seed(seeds.derive(job.protocol.seed, "dropout", job.task.name, job.repeat))
@@ -65,6 +71,8 @@ def execute(job: TrainJob, on_step: OnStep) -> Record:
         environment={
             **environment.describe(job.device, job.threads),
             "compute_dtype": compute_dtype(device, job.protocol),
+            "determinism": job.protocol.determinism,
+            "nondeterministic_operations": operations,
         },
     )
     weights = _weights(network) if _worth_keeping(job, record) else None
@@ -113,6 +121,8 @@ def classify(error: BaseException) -> FailureKind:
     """Return the kind of failure that an exception means."""
     if isinstance(error, NonFiniteLossError):
         return "nan_loss"
+    if isinstance(error, determinism.NotDeterministicError):
+        return "not_deterministic"
     # torch reports an exhausted host as a plain RuntimeError of its allocator.
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error):
         return "out_of_memory"

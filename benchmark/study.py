@@ -209,7 +209,7 @@ class Study:
                     self._write(job, status="interrupted")
 
     def _write(self, job: TrainJob, **outcome: object) -> None:
-        facts = environment.describe(job.device, job.threads)
+        facts = {**environment.describe(job.device, job.threads), "determinism": job.protocol.determinism}
         self.store.write_run(job.record(environment=facts, **outcome), {}, [], None)
 
     def _prepare(self, emit: Callable[[Event], None], needed: set[str], *, renew: bool) -> None:

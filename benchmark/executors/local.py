@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import time
 import traceback
@@ -48,10 +49,11 @@ class LocalExecutor:
         Exclusive jobs come first, each with nothing beside it: a latency measured next to a training is none.
         """
         queue = deque(sorted(jobs, key=lambda job: not job.exclusive))
+        variables = {name: value for job in jobs for name, value in job.variables.items()}
         slots: list[_Slot] = []
         try:
             while queue or any(slot.job for slot in slots):
-                yield from self._feed(slots, queue)
+                yield from self._feed(slots, queue, variables)
                 for pipe in wait([slot.pipe for slot in slots if slot.job]):
                     slot = next(slot for slot in slots if slot.pipe is pipe)
                     event = _receive(slot)
@@ -64,7 +66,7 @@ class LocalExecutor:
             for slot in slots:
                 _stop(slot)
 
-    def _feed(self, slots: list[_Slot], queue: deque[Job]) -> Iterator[Event]:
+    def _feed(self, slots: list[_Slot], queue: deque[Job], variables: dict[str, str]) -> Iterator[Event]:
         """Give jobs to idle slots, starting processes as they are needed."""
         while queue:
             busy = [slot.job for slot in slots if slot.job]
@@ -72,7 +74,7 @@ class LocalExecutor:
                 return
             slot = next((slot for slot in slots if slot.job is None), None)
             if slot is None:
-                slot = _start()
+                slot = _start(variables)
                 slots.append(slot)
             slot.job, slot.since = queue.popleft(), time.perf_counter()
             with contextlib.suppress(
@@ -82,10 +84,10 @@ class LocalExecutor:
             yield Started(slot.job)
 
 
-def _start() -> _Slot:
+def _start(variables: dict[str, str]) -> _Slot:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,))
+    process = context.Process(target=_serve, args=(theirs, variables))
     process.start()
     theirs.close()
     return _Slot(process, ours)
@@ -122,8 +124,10 @@ def _death(exit_code: int | None) -> Failure:
     return Failure(kind="worker_died", message=f"the worker process exited with code {exit_code}")
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, variables: dict[str, str]) -> None:
     """Do jobs until the parent closes the pipe or is gone."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
     # Ctrl-C reaches the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Note:
     exclusive: bool = False
     seconds: float = 0.0
     end_process: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def perform(self, on_step: Callable[[int, int], None]) -> None:
         started = time.time()
@@ -36,6 +38,7 @@ class Note:
         if self.end_process:
             os._exit(3)
         (self.folder / self.label).write_text(f"{os.getpid()} {started} {time.time()}")
+        (self.folder / f"{self.label}.json").write_text(json.dumps(dict(os.environ)))
 
     def written(self) -> tuple[int, float, float]:
         pid, started, ended = (self.folder / self.label).read_text().split()
@@ -53,6 +56,18 @@ def test_one_process_serves_many_jobs_in_order(tmp_path: Path) -> None:
     assert len({job.written()[0] for job in jobs}) == 1
     assert jobs[0].written()[0] != os.getpid()
     assert any(isinstance(event, Step) and (event.done, event.total) == (1, 2) for event in events)
+
+
+def test_what_a_job_needs_in_the_environment_is_there_from_the_first_job_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SET_BY_THE_USER", "7")
+    needed = {"NEEDED": "1", "SET_BY_THE_USER": "8"}
+    jobs: list[Any] = [Note("first", tmp_path, exclusive=True), Note("second", tmp_path, variables=needed)]
+    list(LocalExecutor().run(jobs))
+    found = json.loads((tmp_path / "first.json").read_text())
+    assert (found["NEEDED"], found["SET_BY_THE_USER"]) == ("1", "7")
+    assert "NEEDED" not in os.environ
 
 
 def test_exclusive_jobs_come_first_and_alone_and_others_run_beside_each_other(tmp_path: Path) -> None:

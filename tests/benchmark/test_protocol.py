@@ -98,7 +98,7 @@ def test_sizes_follow_the_dataset_and_its_standin() -> None:
         ("split.counts=none", "split.counts", None),
         ("training.steps=NULL", "training.steps", None),
         ("training.augmentation=none", "training.augmentation", "none"),
-        ("deterministic=true", "deterministic", True),
+        ("determinism=deterministic", "determinism", "deterministic"),
         (" seed = 7", "seed", 7),
         ("training.encoder_weights=imagenet", "training.encoder_weights", "imagenet"),
         ("input.size_by_dataset.omc=64", "input.size_by_dataset", {"omc": 64}),
@@ -167,6 +167,10 @@ def test_a_loss_of_nothing_is_refused() -> None:
         (b"name = ", r"not valid TOML"),
         (b"\xff", "cannot be read"),
         (b"split = 3", r"split: "),
+        (
+            b'name = "x"\ndeterministic = false\n[split]\nunit = "image"',
+            r"no field 'deterministic'; the nearest is 'determ",
+        ),
     ],
 )
 def test_broken_protocol_files_are_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
@@ -197,9 +201,9 @@ def test_protocols_cannot_be_changed() -> None:
 
 # Another valid value for every setting that is not among the presets' own differences.
 CHANGES = {
-    "name": "other", "seed": 1, "repeats": 9, "deterministic": "true", "split.unit": "image", "split.validation": 0.2,
-    "split.near_duplicates": "apart", "split.test": 0.2, "split.counts": [9, 9, 9], "input.size": 64,
-    "input.size_by_dataset": "{omc=64}", "input.tile_by_dataset": "{omc=256}",
+    "name": "other", "seed": 1, "repeats": 9, "determinism": "deterministic", "split.unit": "image",
+    "split.validation": 0.2, "split.near_duplicates": "apart", "split.test": 0.2, "split.counts": [9, 9, 9],
+    "input.size": 64, "input.size_by_dataset": "{omc=64}", "input.tile_by_dataset": "{omc=256}",
     "input.tile": 128, "input.channels": 3,
     "input.own_sizes": "true", "input.partial_tiles": "true", "input.channels_by_dataset": "{omc=3}",
     "evaluation.window": "tile", "training.optimizer": "adamw", "training.lr": 0.5,

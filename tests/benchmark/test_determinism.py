@@ -1,0 +1,187 @@
+"""Runs that repeat themselves: the two modes, what a record says of them, and equal bits for every network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark import determinism, registry, run, training
+from benchmark import protocol as protocols
+from benchmark.data.batches import TrainingBatches, evaluation_batches
+from benchmark.data.packs import Pack
+from benchmark.executors import Event, Finished, Started
+from benchmark.jobs import Job, TrainJob
+from benchmark.protocol import Protocol
+from benchmark.records import Failure, Record
+from benchmark.store import WEIGHTS, Store
+from benchmark.study import Study
+from tests.benchmark.conftest import SMALL, TINY
+from tests.benchmark.tiny import Puts, Raises, TinyNet
+
+CPU = torch.device("cpu")
+MakeJob = Callable[..., TrainJob]
+
+
+def execute(job: TrainJob) -> Record:
+    return run.execute(job, lambda *_: None)
+
+
+def of(job: TrainJob, name: str) -> TrainJob:
+    return replace(job, entry=registry.select(f"{TINY}:{name}" if name[0].isupper() else name)[0])
+
+
+def operations(network: nn.Module, protocol: Protocol) -> list[str] | None:
+    return determinism.nondeterministic_operations(network, 1, protocol.input.size, protocol.input.channels, protocol)
+
+
+def flags() -> tuple[bool, ...]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.is_warn_always_enabled(),
+        torch.backends.cudnn.benchmark,
+    )
+
+
+def test_a_probe_names_what_torch_flags_and_leaves_everything_as_it_was(small: Protocol) -> None:
+    network, plain = Puts(), TinyNet()
+    weights, state, before = copy.deepcopy(network.state_dict()), torch.get_rng_state(), flags()
+    for _ in range(2):  # a warning that shows once per process would be missed by the second
+        assert operations(network, small) == ["put_"]
+    assert operations(plain, small) == []
+    assert flags() == before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_probe_that_fails_tells_nothing_and_stops_nothing(small: Protocol) -> None:
+    before = flags()
+    assert operations(Raises(), small) is None
+    assert flags() == before
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("cumsum_cuda_kernel does not have a deterministic implementation, but you set", ["cumsum_cuda_kernel"]),
+        ("Memory Efficient attention defaults to a non-deterministic algorithm. To", ["Memory Efficient attention"]),
+        ("this operation is not deterministic because it uses CuBLAS and you have CUDA >= 10.2.", ["CuBLAS"]),
+        ("The given NumPy array is not writable", []),
+    ],
+)
+def test_torch_s_words_on_a_gpu_are_understood(message: str, expected: list[str]) -> None:
+    assert determinism._names([message, message]) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("TinyNet", []), ("Puts", ["put_"])])
+def test_a_record_lists_the_mode_and_the_operations(
+    small: Protocol, make_job: MakeJob, name: str, expected: list[str]
+) -> None:
+    environment = execute(of(make_job(small), name)).environment
+    assert environment["determinism"] == "seeded"
+    assert environment["nondeterministic_operations"] == expected
+
+
+def test_the_probe_changes_no_bit_of_the_trained_weights(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    # esnet draws dropout from torch's random state, and its BatchNorm averages, here never taken anew, remember every
+    # forward: a trace of the probe would show.
+    protocol = protocols.load("quick", [*SMALL, "training.norm_reestimation_batches=0"])
+    files = []
+    for name in ("with", "without"):
+        job = of(make_job(protocol, name=name), "esnet")
+        execute(job)
+        files.append(Store(job.study).run_folder(("omc-syn",), "esnet", 0) / WEIGHTS)
+        monkeypatch.setattr(determinism, "nondeterministic_operations", lambda *_: [])
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.fixture
+def deterministic() -> Protocol:
+    return protocols.load("quick", [*SMALL, "determinism=deterministic"])
+
+
+def test_the_deterministic_mode_holds_during_a_run_and_ends_with_it(
+    deterministic: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(run, "evaluate", lambda *_: seen.append(flags()) or [])
+    before = flags()
+    assert execute(make_job(deterministic)).environment["determinism"] == "deterministic"
+    assert seen == [(True, False, False, False)]
+    assert flags() == before
+
+
+def test_the_deterministic_mode_refuses_an_operation_by_name(deterministic: Protocol, make_job: MakeJob) -> None:
+    before = flags()
+    with pytest.raises(determinism.NotDeterministicError) as caught:
+        execute(of(make_job(deterministic), "Puts"))
+    assert flags() == before
+    failure = run.failure(caught.value, "")
+    assert failure.kind == "not_deterministic"
+    assert "put_ has no deterministic kernel" in failure.message
+    assert "--set determinism=seeded" in failure.message
+
+
+def test_another_error_stays_what_it_is(deterministic: Protocol, make_job: MakeJob) -> None:
+    with pytest.raises(RuntimeError, match="the sort of bug"):
+        execute(of(make_job(deterministic), "Raises"))
+
+
+def test_a_worker_s_environment_follows_the_mode(small: Protocol, deterministic: Protocol, make_job: MakeJob) -> None:
+    assert make_job(small).variables == {}
+    assert make_job(deterministic, name="other").variables == {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
+
+def test_a_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_study: Callable[..., Study]) -> None:
+    class Failing:
+        def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+            yield Started(jobs[-1])
+            yield Finished(jobs[-1], Failure(kind="error", message="no"), 0.0)
+
+    study = make_study(deterministic)
+    study.execute(study.plan(), Failing(), lambda _: None)
+    (record,) = (record for _, record in study.store.records())
+    assert record.environment["determinism"] == "deterministic"
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in registry.select("all")])
+def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, name: str) -> None:
+    protocol = protocols.load(
+        "quick", [*SMALL, "input.size=64", "training.batch=2", "training.steps=2", "training.validate_every=1"]
+    )
+    division = pack.divide(protocol)
+
+    def trained() -> dict[str, torch.Tensor]:
+        network = training.place(run.build(registry.models()[name], protocol, "omc-syn", 0), CPU)
+        torch.manual_seed(7)
+        batches = TrainingBatches(pack, division.train, protocol, 0, CPU)
+        training.train(
+            network, batches, lambda: evaluation_batches(pack, division.val, 64, 2, CPU), protocol, lambda *_: None
+        )
+        with torch.inference_mode():
+            (batch,) = evaluation_batches(pack, division.test, 64, 2, CPU)
+            return {**network.state_dict(), "logits": network.eval()(batch.images)}
+
+    first, second = trained(), trained()
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+@pytest.mark.gpu
+def test_a_gpu_repeats_itself_bit_for_bit_in_the_deterministic_mode(
+    deterministic: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    files: list[Path] = []
+    for name in ("a", "b"):
+        job = replace(of(make_job(deterministic, name=name), "eal_icnet"), device="cuda:0")
+        assert execute(job).environment["nondeterministic_operations"] is not None
+        files.append(Store(job.study).run_folder(("omc-syn",), "eal_icnet", 0) / WEIGHTS)
+    assert files[0].read_bytes() == files[1].read_bytes()

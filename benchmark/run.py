@@ -22,6 +22,7 @@ from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, FailureKind, Record, TrainingFacts
+from benchmark.scoring import Row
 from benchmark.store import CHECKPOINT, WEIGHTS, Store, run_key
 from benchmark.training import NonFiniteLossError, Trained, compute_dtype, place, train
 
@@ -59,11 +60,8 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
     trained = train(
         network, batches, lambda: _validation(taught, size, job.protocol, device), job.protocol, on_step, checkpoint
     )
-    rows = {
-        name: evaluate(network, part.pack, part.division.test, part.source.target, job.protocol, device)
-        for name in job.task.test_names
-        if (part := parts[name]).division.test
-    }
+    rows = {name: _test(network, parts[name], job.protocol, device) for name in job.task.test_names}
+    rows = {name: tested for name, tested in rows.items() if tested}  # a dataset may have no test images
     record = job.record(
         status="ok",
         metrics={name: scoring.summarise(tested) for name, tested in rows.items()},
@@ -100,6 +98,10 @@ def _open(source: Source, job: TrainJob) -> _Part:
 def _validation(parts: Sequence[_Part], size: int, protocol: Protocol, device: torch.device) -> Iterator[Batch]:
     for part in parts:
         yield from evaluation_batches(part.pack, part.division.val, size, protocol.evaluation.batch, device)
+
+
+def _test(network: nn.Module, part: _Part, protocol: Protocol, device: torch.device) -> list[Row]:
+    return evaluate(network, part.pack, part.division.test, part.source.target, protocol, device)
 
 
 def build(job: TrainJob) -> nn.Module:

@@ -152,16 +152,17 @@ def test_a_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in registry.select("all")])
-def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, name: str) -> None:
+def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: MakeJob, name: str) -> None:
     protocol = protocols.load(
         "quick", [*SMALL, "input.size=64", "training.batch=2", "training.steps=2", "training.validate_every=1"]
     )
     division = pack.divide(protocol)
+    job = replace(make_job(protocol), entry=registry.models()[name])
 
     def trained() -> dict[str, torch.Tensor]:
-        network = training.place(run.build(registry.models()[name], protocol, "omc-syn", 0), CPU)
+        network = training.place(run.build(job), CPU)
         torch.manual_seed(7)
-        batches = TrainingBatches(pack, division.train, protocol, 0, CPU)
+        batches = TrainingBatches([(pack, division.train)], 64, protocol, 0, CPU)
         training.train(
             network, batches, lambda: evaluation_batches(pack, division.val, 64, 2, CPU), protocol, lambda *_: None
         )

@@ -1,0 +1,170 @@
+"""Claims: how processes, also on other machines, agree on who does a run, by files alone.
+
+Locks are unreliable on network disks; creating a file exclusively is not. A claim is a file ``claim.<n>`` that its
+owner touches every few seconds. Whoever finds the owner dead creates ``claim.<n+1>``, which only one process can, so
+that two that see the same dead owner cannot both take over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmark.errors import UserError
+
+#: Between two signs of life.
+HEARTBEAT_S = 10.0
+#: An owner on another machine that has been silent for so long is dead.
+SILENCE_S = 120.0
+
+_NAME = re.compile(r"claim\.(\d+)")
+
+
+@functools.cache
+def machine() -> str:
+    """Return what tells this machine, since it was started, from others, without its name."""
+    facts = [f"{uuid.getnode():x}", f"{psutil.boot_time():.0f}"]
+    with contextlib.suppress(OSError):
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text("utf-8"))
+        facts.append(os.readlink("/proc/self/ns/pid"))  # containers of one machine number their processes apart
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process; ``started`` tells it from a later one of the same number."""
+
+    machine: str
+    pid: int
+    started: float
+
+    @classmethod
+    def this(cls) -> Owner:
+        """Return the owner that this process is."""
+        return cls(machine(), os.getpid(), psutil.Process().create_time())
+
+    def is_gone(self) -> bool:
+        """Tell whether it is a process of this machine that does not run any more."""
+        if self.machine != machine():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            return process.create_time() != self.started or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.AccessDenied:
+            return False
+
+
+class Claim:
+    """The right to write into a folder; a context manager that gives it back at its end."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        """Keep a claim that :func:`acquire` has made alive."""
+        self.folder, self.number = folder, number
+        self._end = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._heart.start()
+
+    def __enter__(self) -> Claim:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the claim back: older numbers first, so that no other number is ever seen as the last."""
+        self._end.set()
+        self._heart.join()
+        for number, file in sorted(_numbered(self.folder)):
+            if number <= self.number:
+                file.unlink(missing_ok=True)
+
+    def is_mine(self) -> bool:
+        """Tell whether nobody has taken over, as after a sleep of this machine longer than :data:`SILENCE_S`."""
+        return max(_numbered(self.folder), default=(0, self.folder))[0] == self.number
+
+    def _beat(self) -> None:
+        while not self._end.wait(HEARTBEAT_S):
+            with contextlib.suppress(OSError):  # a disk that is away for a moment
+                os.utime(self.folder / f"claim.{self.number}")
+
+
+def acquire(folder: Path) -> Claim | None:
+    """Claim a folder, or return ``None`` where a living process has it.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = max(_numbered(folder), default=None)
+        if held is not None and not _is_dead(held[1]):
+            return None
+        number = 1 if held is None else held[0] + 1
+        owner = json.dumps(asdict(Owner.this())).encode()
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(folder / f"claim.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            with open(descriptor, "wb") as file:
+                file.write(owner)
+            # One that had seen the folder before the last owner gave it back may have taken another number meanwhile:
+            # of two such at least one sees the other here.
+            if any(other > number or not _is_dead(file) for other, file in _numbered(folder) if other != number):
+                (folder / f"claim.{number}").unlink()
+                return None
+            return Claim(folder, number)
+        return None  # another process was faster
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be claimed ({error.strerror or error}); choose another --results") from error
+
+
+def holder(folder: Path) -> Owner | None:
+    """Return the living process that has a folder, ``None`` where nobody has."""
+    held = max(_numbered(folder), default=None)
+    return _owner(held[1]) if held is not None and not _is_dead(held[1]) else None
+
+
+def _numbered(folder: Path) -> Iterator[tuple[int, Path]]:
+    for file in folder.glob("claim.*"):
+        if match := _NAME.fullmatch(file.name):
+            yield int(match[1]), file
+
+
+def _is_dead(file: Path) -> bool:
+    """Tell whether a claim's owner is gone: at once where it ran here, after a silence where it ran elsewhere."""
+    owner = _owner(file)
+    if owner is not None and owner.machine == machine():
+        return owner.is_gone()
+    try:
+        return _now(file.parent) - file.stat().st_mtime > SILENCE_S
+    except FileNotFoundError:
+        return True  # given back meanwhile
+
+
+def _owner(file: Path) -> Owner | None:
+    try:
+        return Owner(**json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None  # being written at this moment, or damaged: its age decides
+
+
+def _now(folder: Path) -> float:
+    """Return the time by the clock that stamps the folder's files: machines that share a disk differ by minutes."""
+    probe = folder / f".clock.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        probe.unlink(missing_ok=True)

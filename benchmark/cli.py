@@ -30,8 +30,9 @@ from benchmark.flags import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.costs import Hardware
     from benchmark.protocol import Protocol
-    from benchmark.study import Hardware, Study
+    from benchmark.study import Study
 
 app = typer.Typer(
     name="benchmark",
@@ -87,10 +88,17 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time; default: one, or one per core on a CPU for small inputs.")
     ] = None,
+    per_gpu: Annotated[
+        int, typer.Option(min=1, help="Runs at a time on each GPU: light networks leave most of a large one idle.")
+    ] = 1,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, metavar="SECONDS", help="End a run that takes longer; it counts as failed.")
+    ] = None,
     set_: Overrides = None,
     keep_weights: Annotated[Keep, typer.Option(help="Whose trained weights stay on disk.")] = Keep.best_repeat,
     real_only: Annotated[bool, typer.Option("--real-only", help="Refuse synthetic stand-ins.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
     replace_stale: Annotated[
         bool, typer.Option("--replace-stale", help="Set aside runs made under other settings and run them again.")
     ] = False,
@@ -106,7 +114,9 @@ def run(
     console = _console()
     hardware = _hardware(device, threads)
     wanted = Wanted(datasets, train, test, leave_one_out)
-    made = _study(models, wanted, chosen, place, data_root, cache, hardware, workers, keep_weights, real_only)
+    at_a_time = per_gpu if hardware.kind == "cuda" else workers
+    made = _study(models, wanted, chosen, place, data_root, cache, hardware, at_a_time, keep_weights, real_only)
+    made.fail_fast = fail_fast
     plan = made.plan(retry_failed=retry_failed, replace_stale=replace_stale)
 
     from benchmark import terminal
@@ -119,10 +129,10 @@ def run(
             f"on this CPU the study would take about {terminal.duration(plan.seconds)}: use a GPU, start small with "
             "`--protocol quick`, or add --yes to start anyway"
         )
-    raise typer.Exit(_work(console, made, plan))
+    raise typer.Exit(_work(console, made, plan, timeout))
 
 
-def _work(console: Console, study: Study, plan: object) -> int:
+def _work(console: Console, study: Study, plan: object, timeout_s: float | None) -> int:
     """Execute a plan under a display, write the report, and return the exit code."""
     from benchmark import report, terminal
     from benchmark.executors.local import LocalExecutor
@@ -132,7 +142,7 @@ def _work(console: Console, study: Study, plan: object) -> int:
     display = terminal.Display(console, plan)
     try:
         with display:
-            study.execute(plan, LocalExecutor(study.hardware.workers), display.show)
+            study.execute(plan, LocalExecutor(study.hardware.slots, timeout_s=timeout_s), display.show)
     except KeyboardInterrupt:
         console.print("Interrupted. Finished runs are kept; the same command goes on from here.")
         return 130
@@ -213,7 +223,7 @@ def _hardware(device: str, threads: int | None) -> Hardware:
     """Resolve ``--device``; the CPU is recognised without importing torch where no NVIDIA driver is loaded."""
     import os
 
-    from benchmark.study import Hardware
+    from benchmark.costs import Hardware
 
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
@@ -228,7 +238,8 @@ def _hardware(device: str, threads: int | None) -> Hardware:
         if kind == "auto":
             return cpu
         raise UserError(f"--device {device!r}: torch sees {torch.cuda.device_count()} CUDA device(s); use --device cpu")
-    return Hardware(f"cuda:{index or 0}", threads or cores)
+    gpus = [int(index)] if index else range(torch.cuda.device_count())
+    return Hardware(f"cuda:{gpus[0]}", threads or cores, gpus=tuple(f"cuda:{number}" for number in gpus))
 
 
 def _may_have_gpu() -> bool:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from benchmark import seeds
+from benchmark import claims, seeds
 from benchmark.data.tasks import Task
 from benchmark.protocol import Protocol
-from benchmark.records import KeyParts, Record
+from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
-from benchmark.store import run_key
+from benchmark.store import Store, run_key
 
 KeepWeights = Literal["best-repeat", "all", "none"]
 OnStep = Callable[[int, int], None]
@@ -21,6 +21,17 @@ OnStep = Callable[[int, int], None]
 #: cuBLAS repeats itself only where it finds one of two values at its first product in a process (its documentation,
 #: "Results reproducibility"); without them torch refuses deterministic products.
 CUBLAS: Mapping[str, str] = MappingProxyType({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"})
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What becomes of a run that another process has claimed or done.
+
+    Attributes:
+        record: what that process left; ``None`` while it is at work.
+    """
+
+    record: Record | None
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ class TrainJob:
         device: ``cpu`` or ``cuda:N``.
         threads: compute threads on the CPU.
         keep_weights: ``best-repeat`` keeps those of the repeat with the lowest validation loss.
+        retry: whether a failure that is on record is no reason to leave the run alone.
     """
 
     study: Path
@@ -52,6 +64,7 @@ class TrainJob:
     device: str
     threads: int
     keep_weights: KeepWeights
+    retry: bool = False
 
     exclusive: ClassVar[bool] = False
 
@@ -70,7 +83,7 @@ class TrainJob:
         return Record.model_validate(
             {
                 "schema": 1,
-                "key": run_key(self.key_parts),
+                "key": self.key,
                 "key_parts": self.key_parts,
                 "model": self.entry.name,
                 "train": self.task.train_names,
@@ -82,11 +95,43 @@ class TrainJob:
             }
         )
 
-    def perform(self, on_step: OnStep) -> Record:
-        """Do the run in this process."""
-        from benchmark import run
+    @property
+    def key(self) -> str:
+        """The hash of what the run's numbers depend on."""
+        return run_key(self.key_parts)
 
-        return run.execute(self, on_step)
+    @property
+    def folder(self) -> Path:
+        """Where the run's files lie."""
+        return Store(self.study).run_folder(self.task.train_names, self.entry.name, self.repeat)
+
+    @property
+    def log(self) -> Path:
+        """What the run printed, and the stack of a crash."""
+        return self.folder / "log.txt"
+
+    def on(self, device: str) -> TrainJob:
+        """Return the same run on another device."""
+        return replace(self, device=device)
+
+    def settled(self) -> Record | None:
+        """Return the record on disk if it leaves nothing to do: a finished run, or one that failed by itself."""
+        found = Store(self.study).read_record(self.task.train_names, self.entry.name, self.repeat)
+        if found is None or found.key != self.key:
+            return None
+        return found if found.status == "ok" or (found.status == "failed" and not self.retry) else None
+
+    def perform(self, on_step: OnStep) -> Record | Failure | Elsewhere:
+        """Do the run in this process, unless another one does it or has done it since it was planned."""
+        claim = claims.acquire(self.folder)
+        if claim is None:
+            return Elsewhere(None)
+        with claim:
+            if (found := self.settled()) is not None:
+                return Elsewhere(found)
+            from benchmark import run
+
+            return run.attempt(self, on_step)
 
 
 @dataclass(frozen=True)
@@ -102,6 +147,7 @@ class EfficiencyJob:
     throughput_s: float
 
     exclusive: ClassVar[bool] = True
+    log: ClassVar[None] = None
     variables: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @property
@@ -113,7 +159,6 @@ class EfficiencyJob:
         """Measure in this process and write the study's efficiency file."""
         from benchmark import efficiency
         from benchmark.files import write_atomically
-        from benchmark.store import Store
 
         settings = efficiency.EfficiencySettings.for_device(self.device)
         record = efficiency.measure(

@@ -6,7 +6,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FailureKind = Literal["nan_loss", "out_of_memory", "bad_input", "not_deterministic", "error", "worker_died"]
+FailureKind = Literal[
+    "nan_loss",
+    "out_of_memory",
+    "cuda_error",
+    "disk_full",
+    "bad_input",
+    "not_deterministic",
+    "error",
+    "timeout",
+    "worker_died",
+]
 
 
 class _Frozen(BaseModel):

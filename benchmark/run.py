@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +14,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark import determinism, environment, scoring, seeds
+from benchmark import determinism, environment, logs, scoring, seeds
 from benchmark.checkpoints import Checkpoint
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.datasets import Source
@@ -23,8 +26,23 @@ from benchmark.jobs import OnStep, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, FailureKind, Record, TrainingFacts
 from benchmark.scoring import Row
-from benchmark.store import CHECKPOINT, WEIGHTS, Store, run_key
+from benchmark.store import CHECKPOINT, WEIGHTS, Store
 from benchmark.training import NonFiniteLossError, Trained, compute_dtype, place, train
+
+
+def attempt(job: TrainJob, on_step: OnStep) -> Record | Failure:
+    """Execute a run; where that fails, write down why and return it."""
+    try:
+        return execute(job, on_step)
+    except (BrokenPipeError, ConnectionResetError):
+        raise  # there is nobody left to report to
+    except Exception as error:  # a user's network may do anything
+        traceback.print_exc()  # into the run's log
+        found = failure(error)
+        facts = {**environment.describe(job.device, job.threads), "determinism": job.protocol.determinism}
+        with contextlib.suppress(UserError):  # a full disk takes no record either; the summary still says it
+            Store(job.study).write_run(job.record(status="failed", failure=found, environment=facts), {}, [], None)
+        return found
 
 
 def execute(job: TrainJob, on_step: OnStep) -> Record:
@@ -55,8 +73,7 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
     training_images = [(part.pack, part.division.train) for part in taught]
     batches = TrainingBatches(training_images, size, job.protocol, job.repeat, device)
     torch.manual_seed(seeds.derive(job.protocol.seed, "dropout", job.task.name, job.repeat))
-    store, record_of = Store(job.study), (job.task.train_names, job.entry.name, job.repeat)
-    checkpoint = Checkpoint(store.run_folder(*record_of) / CHECKPOINT, run_key(job.key_parts))
+    checkpoint = Checkpoint(job.folder / CHECKPOINT, job.key)
     trained = train(
         network, batches, lambda: _validation(taught, size, job.protocol, device), job.protocol, on_step, checkpoint
     )
@@ -75,7 +92,7 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
     )
     weights = _weights(network) if _worth_keeping(job, record) else None
     images = {name: scoring.to_csv(tested) for name, tested in rows.items()}
-    store.write_run(record, images, trained.history, weights)
+    Store(job.study).write_run(record, images, trained.history, weights)
     del network, trained
     gc.collect()
     return record
@@ -128,15 +145,22 @@ def classify(error: BaseException) -> FailureKind:
     # torch reports an exhausted host as a plain RuntimeError of its allocator.
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error):
         return "out_of_memory"
+    if "CUDA error" in str(error):
+        return "cuda_error"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "disk_full"
+        cause = cause.__cause__
     return "bad_input" if isinstance(error, UserError) else "error"
 
 
-def failure(error: BaseException, log: str) -> Failure:
+def failure(error: BaseException) -> Failure:
     """Describe an exception for a record."""
     return Failure(
         kind=classify(error),
         message=f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error),
-        log=log,
+        log=logs.quoted("".join(traceback.format_exception(error))),
     )
 
 

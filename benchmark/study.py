@@ -1,60 +1,35 @@
-"""A study: which runs it has, which are done, what is left will cost, and doing it."""
+"""A study: which runs it has, which are done, and doing what is left."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark import BEHAVIOUR, environment, registry
+from benchmark import BEHAVIOUR, claims, environment, registry
 from benchmark import protocol as protocols
+from benchmark.costs import THROUGHPUT_S, Costs, Hardware
 from benchmark.data.datasets import Source
-from benchmark.data.images import read_size
 from benchmark.data.tasks import Task
 from benchmark.errors import UserError
 from benchmark.executors import Event, Executor, Finished, Note, Packing, Started
 from benchmark.files import write_atomically
-from benchmark.jobs import EfficiencyJob, KeepWeights, TrainJob
+from benchmark.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
-from benchmark.store import Store, run_key
+from benchmark.store import Store
 
 if TYPE_CHECKING:
     from benchmark.data.packs import Pack
     from benchmark.data.splits import Division
 
-# Rough multiply-accumulates per second of a mid-range device in float32, for networks whose time is not yet known.
-ASSUMED_MACS_PER_S = {"cpu": 2e10, "cuda": 3e12}
-# A backward costs about two forwards: one for the inputs' gradients, one for the weights'.
-TRAINING_FACTOR = 3
-UNKNOWN_GMACS = 20.0  # assumed at 512x512 for a user's own network
-THROUGHPUT_S = 1.0  # for all batch sizes together; `profile` takes its time
-EFFICIENCY_S = 6.0  # per network and size: mostly the three seconds of the latency protocol
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where runs are computed.
-
-    Attributes:
-        device: ``cpu`` or ``cuda:N``.
-        threads: CPU threads of all workers together, and of a measurement, which has nothing beside it.
-        workers: runs at a time.
-    """
-
-    device: str
-    threads: int
-    workers: int = 1
-
-    @property
-    def kind(self) -> str:
-        """``cpu`` or ``cuda``."""
-        return self.device.partition(":")[0]
+POLL_S = 2.0  # between two looks at runs that another process is doing
 
 
 @dataclass(frozen=True)
@@ -96,13 +71,14 @@ class Study:
     hardware: Hardware
     cache: Path
     keep_weights: KeepWeights = "best-repeat"
+    fail_fast: bool = False
     store: Store = field(init=False)
-    _times: RunTimes = field(init=False)
+    costs: Costs = field(init=False)
 
     def __post_init__(self) -> None:
         """Check what can be checked before any work."""
         self.store = Store(self.folder)
-        self._times = RunTimes(self.cache)
+        self.costs = Costs(self.protocol, self.hardware, self.cache)
         for task in self.tasks:
             task.check(self.protocol)
         for entry in self.models:
@@ -148,7 +124,7 @@ class Study:
             for repeat in range(self.protocol.repeats)
             for entry in self.models
         ]
-        asked = {_run_of(job): run_key(job.key_parts) for job in jobs}
+        asked = {_run_of(job): job.key for job in jobs}
         stale = [
             record
             for run, record in records.items()
@@ -166,11 +142,11 @@ class Study:
             elif record.status == "ok":
                 done.append(record)
             elif retry_failed:
-                todo.append(job)
+                todo.append(replace(job, retry=True))
             else:
                 failed.append(record)
         measurements = self._measurements()
-        seconds, measured = self._estimate(todo, measurements)
+        seconds, measured = self.costs.estimate(todo, measurements)
         return Plan(done, todo, failed, stale, measurements, seconds, measured)
 
     def execute(self, plan: Plan, executor: Executor, emit: Callable[[Event], None]) -> None:
@@ -188,29 +164,72 @@ class Study:
         for record in plan.stale:
             self.store.set_aside(record.train, record.model, record.repeat)
         self._prepare(emit, {source.name for job in plan.todo for source in job.task.sources}, renew=bool(plan.stale))
+        jobs: list[Job] = [*plan.measurements, *plan.todo]
+        while jobs:
+            postponed = self._work(jobs, executor, emit)
+            jobs = self._wait(postponed, emit) if postponed else []
+
+    def _work(self, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> list[TrainJob]:
+        """Do jobs and return those that another process has claimed."""
         running: dict[str, TrainJob] = {}
+        postponed: list[TrainJob] = []
         try:
             # Closed before anything is written about what was running: no worker may write at the same time.
-            with contextlib.closing(executor.run([*plan.measurements, *plan.todo])) as events:
+            with contextlib.closing(executor.run(jobs)) as events:
                 for event in events:
                     if isinstance(event, Started) and isinstance(event.job, TrainJob):
                         running[event.job.label] = event.job
                     if isinstance(event, Finished) and isinstance(event.job, TrainJob):
                         del running[event.job.label]
+                        if isinstance(event.outcome, Elsewhere):
+                            if event.outcome.record is None:
+                                postponed.append(event.job)
+                            else:
+                                emit(_finished_elsewhere(event.job, event.outcome.record))
+                            continue
                         if isinstance(event.outcome, Failure):
                             self._write(event.job, status="failed", failure=event.outcome)
                         else:
-                            self._times.remember(event.job, event.seconds, self._images(event.job.task))
+                            self.costs.remember(event.job, event.seconds)
                     emit(event)
+                    if self.fail_fast and isinstance(event, Finished) and isinstance(event.outcome, Failure):
+                        return []
         finally:
             for job in running.values():
-                written = self.store.read_record(*_run_of(job))
-                if written is None or written.key != run_key(job.key_parts) or written.status != "ok":
-                    self._write(job, status="interrupted")
+                self._write(job, status="interrupted")
+        return postponed
+
+    def _wait(self, postponed: Sequence[TrainJob], emit: Callable[[Event], None]) -> list[Job]:
+        """Wait until the other processes are through with their runs; return those that are free again, to be done."""
+        emit(Note("", f"waiting for {len(postponed)} run(s) that another process is doing"))
+        waiting = list(postponed)
+        while waiting:
+            free: list[Job] = []
+            for job in list(waiting):
+                if (record := job.settled()) is not None:
+                    emit(_finished_elsewhere(job, record))
+                elif claims.holder(job.folder) is None:
+                    free.append(job)
+                else:
+                    continue
+                waiting.remove(job)
+            if free:
+                return [*free, *waiting]
+            if waiting:
+                time.sleep(POLL_S)
+        return []
 
     def _write(self, job: TrainJob, **outcome: object) -> None:
-        facts = {**environment.describe(job.device, job.threads), "determinism": job.protocol.determinism}
-        self.store.write_run(job.record(environment=facts, **outcome), {}, [], None)
+        """Write how a run ended that could not say so itself, unless it did or another process has taken it over."""
+        claim = claims.acquire(job.folder)
+        if claim is None:
+            return
+        with claim, contextlib.suppress(UserError):  # a full disk takes no record either; the summary still says it
+            written = self.store.read_record(*_run_of(job))
+            if written is not None and written.key == job.key and _says(written, outcome):
+                return
+            facts = {**environment.describe(job.device, job.threads), "determinism": job.protocol.determinism}
+            self.store.write_run(job.record(environment=facts, **outcome), {}, [], None)
 
     def _prepare(self, emit: Callable[[Event], None], needed: set[str], *, renew: bool) -> None:
         """Build the packs that are missing and score the methods without training, once per dataset."""
@@ -275,7 +294,7 @@ class Study:
             ),
             cache=self.cache,
             device=self.hardware.device,
-            threads=max(self.hardware.threads // self.hardware.workers, 1),
+            threads=self.hardware.threads_each,
             keep_weights=self.keep_weights,
         )
 
@@ -317,38 +336,19 @@ class Study:
             "Choose another study (--study NAME), or set those runs aside and run them again (--replace-stale)"
         )
 
-    def _images(self, task: Task) -> int:
-        """Return how many images a run trains on at most, counting repetitions."""
-        settings = self.protocol.training
-        if settings.steps:
-            return settings.steps * settings.batch
-        return settings.epochs * sum(map(self._training_images, task.train))
-
-    def _training_images(self, source: Source) -> int:
-        split = self.protocol.split
-        tile = self.protocol.input.tile_for(source.name)
-        # Images of one dataset are mostly of one size: the first one's header stands for all.
-        height, width = source.shape if source.synthetic else read_size(source.pairs[0].image)
-        whole = (source.count or len(source.pairs)) * max(height // tile, 1) * max(width // tile, 1)
-        return max(split.counts[0] if split.counts else round(whole * (1 - split.validation - split.test)), 1)
-
-    def _estimate(self, todo: Sequence[TrainJob], measurements: Sequence[EfficiencyJob]) -> tuple[float, bool]:
-        """Return seconds for a plan's jobs and whether every run's time was measured here before."""
-        seconds, measured = EFFICIENCY_S * len(measurements), True
-        for job in todo:
-            per_image = self._times.seconds_per_image(job)
-            if per_image is None:
-                measured = False
-                size = job.task.input_size(self.protocol)
-                macs = 1e9 * (job.entry.gmacs(size, size) or UNKNOWN_GMACS * (size / 512) ** 2)
-                per_image = TRAINING_FACTOR * macs / ASSUMED_MACS_PER_S[self.hardware.kind]
-            seconds += per_image * self._images(job.task) / self.hardware.workers
-        return seconds, measured
-
 
 def _run_of(job: TrainJob) -> tuple[tuple[str, ...], str, int]:
     """Return (training datasets, model, repeat): what a run is called on disk."""
     return job.task.train_names, job.entry.name, job.repeat
+
+
+def _says(record: Record, outcome: Mapping[str, object]) -> bool:
+    """Tell whether a record already holds an outcome, or a better one."""
+    return record.status == "ok" or (record.failure is not None and record.failure == outcome.get("failure"))
+
+
+def _finished_elsewhere(job: TrainJob, record: Record) -> Finished:
+    return Finished(job, record.failure if record.status == "failed" else record, 0.0)
 
 
 def _distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
@@ -357,29 +357,3 @@ def _distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
 
 def _report_packing(emit: Callable[[Event], None], dataset: str, done: int, total: int) -> None:
     emit(Packing(dataset, done, total))
-
-
-class RunTimes:
-    """Seconds per training image that earlier runs took on this machine, kept beside the packs."""
-
-    def __init__(self, cache: Path) -> None:
-        self.file = cache / "times.json"
-        try:
-            self.known: dict[str, float] = json.loads(self.file.read_text("utf-8"))
-        except (OSError, ValueError):
-            self.known = {}  # nothing measured yet; a broken cache is made again
-
-    def seconds_per_image(self, job: TrainJob) -> float | None:
-        """Return the time of the last such run, testing included, or ``None``."""
-        return self.known.get(self._key(job))
-
-    def remember(self, job: TrainJob, seconds: float, images: int) -> None:
-        """Note how long a run took."""
-        self.known[self._key(job)] = seconds / images
-        write_atomically(self.file, json.dumps(self.known, indent=0, sort_keys=True).encode())
-
-    @staticmethod
-    def _key(job: TrainJob) -> str:
-        training = job.protocol.training
-        facts = (job.entry.name, job.task.input_size(job.protocol), training.batch, training.mixed_precision)
-        return "|".join(map(str, (*facts, job.device.partition(":")[0], job.threads, environment.cpu_name())))

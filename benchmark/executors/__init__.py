@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmark.jobs import Job
+from benchmark.jobs import Elsewhere, Job
 from benchmark.records import Failure, Record
 
 
@@ -28,10 +28,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job has ended: a run with its record, a measurement with nothing, either with the reason of its failure."""
+    """A job has ended: a run with its record, a measurement with nothing, either with the reason of its failure.
+
+    A run may also turn out to be another process's.
+    """
 
     job: Job
-    outcome: Record | Failure | None
+    outcome: Record | Failure | Elsewhere | None
     seconds: float
 
 

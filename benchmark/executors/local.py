@@ -3,45 +3,60 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import signal
+import sys
 import time
-import traceback
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from benchmark import logs
 from benchmark.executors import Event, Finished, Started, Step
-from benchmark.jobs import Job
+from benchmark.jobs import Elsewhere, Job, TrainJob
 from benchmark.processes import end_with_parent
 from benchmark.records import Failure, Record
 
 STEP_INTERVAL_S = 0.2  # between two progress messages of a worker
-LOG_LINES = 20
+PATROL_S = 1.0  # between two looks at how long the running jobs take
+#: After these a process is not used again: a CUDA error leaves its context broken, an exhausted memory fragments.
+POISONOUS = ("cuda_error", "out_of_memory")
 
 
 @dataclass
 class _Slot:
-    """A worker process, the pipe to it, and what it is doing."""
+    """A place for one job at a time: a device, a worker process once one is needed, and what it is doing.
 
-    process: SpawnProcess
-    pipe: Connection
+    Attributes:
+        device: what its runs compute on; ``None`` for the device that the job names.
+    """
+
+    device: str | None
+    process: SpawnProcess | None = None
+    pipe: Connection | None = None
     job: Job | None = None
     since: float = 0.0
 
 
 class LocalExecutor:
-    """Runs jobs in ``workers`` spawned processes of this machine.
+    """Runs jobs in spawned processes of this machine, one in each slot.
 
     A process serves many jobs, because importing torch takes longer than a small run. One that dies (a signal, the
-    kernel's out-of-memory killer) is a typed failure of its job and is replaced.
+    kernel's out-of-memory killer) or hangs is a typed failure of its job and is replaced.
     """
 
-    def __init__(self, workers: int = 1) -> None:
-        self.workers = workers
+    def __init__(self, devices: Sequence[str | None] = (None,), *, timeout_s: float | None = None) -> None:
+        """Name the slots.
+
+        Args:
+            devices: one slot each; a GPU named twice runs two jobs at a time.
+            timeout_s: how long a run may take before its process is killed; measurements have no limit.
+        """
+        self.devices, self.timeout_s = devices, timeout_s
 
     def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
         """Yield events until every job has finished; closing the iterator ends the workers.
@@ -50,51 +65,63 @@ class LocalExecutor:
         """
         queue = deque(sorted(jobs, key=lambda job: not job.exclusive))
         variables = {name: value for job in jobs for name, value in job.variables.items()}
-        slots: list[_Slot] = []
+        slots = [_Slot(device) for device in self.devices]
         try:
             while queue or any(slot.job for slot in slots):
-                yield from self._feed(slots, queue, variables)
-                for pipe in wait([slot.pipe for slot in slots if slot.job]):
-                    slot = next(slot for slot in slots if slot.pipe is pipe)
-                    event = _receive(slot)
-                    if isinstance(event, Finished):
-                        slot.job = None
-                        if not slot.process.is_alive():
-                            slots.remove(slot)
-                    yield event
+                yield from _feed(slots, queue, variables)
+                busy = [(slot, slot.pipe) for slot in slots if slot.job and slot.pipe]
+                heard = wait([pipe for _, pipe in busy], timeout=PATROL_S if self.timeout_s else None)
+                for slot in [slot for slot, pipe in busy if pipe in heard]:
+                    yield _receive(slot)
+                for slot in slots:
+                    if self.timeout_s and slot.job and _seconds(slot) > self.timeout_s:
+                        yield from self._end_overdue(slot)
         finally:
             for slot in slots:
                 _stop(slot)
 
-    def _feed(self, slots: list[_Slot], queue: deque[Job], variables: dict[str, str]) -> Iterator[Event]:
-        """Give jobs to idle slots, starting processes as they are needed."""
-        while queue:
-            busy = [slot.job for slot in slots if slot.job]
-            if len(busy) == self.workers or (busy and (queue[0].exclusive or busy[0].exclusive)):
-                return
-            slot = next((slot for slot in slots if slot.job is None), None)
-            if slot is None:
-                slot = _start(variables)
-                slots.append(slot)
-            slot.job, slot.since = queue.popleft(), time.perf_counter()
-            with contextlib.suppress(
-                BrokenPipeError
-            ):  # a worker that died at its start is noticed when it is read from
-                slot.pipe.send(slot.job)
-            yield Started(slot.job)
+    def _end_overdue(self, slot: _Slot) -> Iterator[Event]:
+        job, seconds = slot.job, _seconds(slot)
+        if not isinstance(job, TrainJob):
+            return
+        assert slot.process is not None
+        slot.process.kill()  # a process that hangs in a kernel or on a disk does not heed anything gentler
+        slot.process.join()
+        _stop(slot)
+        message = f"took longer than --timeout, {self.timeout_s:.0f} s; it goes on from its last checkpoint"
+        yield Finished(job, Failure(kind="timeout", message=message, log=logs.tail(job.log)), seconds)
 
 
-def _start(variables: dict[str, str]) -> _Slot:
+def _feed(slots: list[_Slot], queue: deque[Job], variables: Mapping[str, str]) -> Iterator[Event]:
+    """Give jobs to idle slots, starting processes as they are needed."""
+    while queue:
+        busy = [slot.job for slot in slots if slot.job]
+        if len(busy) == len(slots) or (busy and (queue[0].exclusive or busy[0].exclusive)):
+            return
+        slot = next(slot for slot in slots if slot.job is None)
+        if slot.pipe is None:
+            _start(slot, variables)
+        assert slot.pipe is not None
+        job = queue.popleft()
+        slot.job = job.on(slot.device) if slot.device and isinstance(job, TrainJob) else job
+        slot.since = time.perf_counter()
+        with contextlib.suppress(BrokenPipeError):  # a worker that died at its start is noticed when it is read from
+            slot.pipe.send(slot.job)
+        yield Started(slot.job)
+
+
+def _start(slot: _Slot, variables: Mapping[str, str]) -> None:
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, variables))
-    process.start()
+    slot.pipe, theirs = context.Pipe()
+    slot.process = context.Process(target=_serve, args=(theirs, dict(variables)))
+    slot.process.start()
     theirs.close()
-    return _Slot(process, ours)
 
 
 def _stop(slot: _Slot) -> None:
     """End an idle worker by closing its pipe, a busy one by a signal."""
+    if slot.process is None or slot.pipe is None:
+        return
     slot.pipe.close()
     if slot.job is not None:
         slot.process.terminate()
@@ -102,26 +129,39 @@ def _stop(slot: _Slot) -> None:
     if slot.process.is_alive():
         slot.process.kill()
         slot.process.join()
+    slot.process = slot.pipe = slot.job = None
+
+
+def _seconds(slot: _Slot) -> float:
+    return time.perf_counter() - slot.since
 
 
 def _receive(slot: _Slot) -> Event:
     assert slot.job is not None
+    assert slot.pipe is not None
+    assert slot.process is not None
+    job = slot.job
     try:
-        message: tuple[int, int] | Record | Failure | None = slot.pipe.recv()
+        message: tuple[int, int] | Record | Failure | Elsewhere | None = slot.pipe.recv()
     except (EOFError, OSError):
         slot.process.join(timeout=10)
-        return Finished(slot.job, _death(slot.process.exitcode), time.perf_counter() - slot.since)
+        message = _death(slot.process.exitcode, logs.tail(job.log))
+        _stop(slot)
     if isinstance(message, tuple):
-        return Step(slot.job, *message)
-    return Finished(slot.job, message, time.perf_counter() - slot.since)
+        return Step(job, *message)
+    if isinstance(message, Failure) and message.kind in POISONOUS:
+        slot.job = None
+        _stop(slot)
+    slot.job = None
+    return Finished(job, message, _seconds(slot))
 
 
-def _death(exit_code: int | None) -> Failure:
+def _death(exit_code: int | None, log: str) -> Failure:
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
         hint = "; the kernel does this when memory runs out" if name == "SIGKILL" else ""
-        return Failure(kind="worker_died", message=f"the worker process was ended by {name}{hint}")
-    return Failure(kind="worker_died", message=f"the worker process exited with code {exit_code}")
+        return Failure(kind="worker_died", message=f"the worker process was ended by {name}{hint}", log=log)
+    return Failure(kind="worker_died", message=f"the worker process exited with code {exit_code}", log=log)
 
 
 def _serve(pipe: Connection, variables: dict[str, str]) -> None:
@@ -130,6 +170,8 @@ def _serve(pipe: Connection, variables: dict[str, str]) -> None:
         os.environ.setdefault(name, value)
     # Ctrl-C reaches the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.stderr is not None:
+        faulthandler.enable()  # a crash leaves the stack in the run's log
     end_with_parent()
     last = 0.0
 
@@ -144,22 +186,12 @@ def _serve(pipe: Connection, variables: dict[str, str]) -> None:
         while True:
             job: Job = pipe.recv()
             try:
-                result: Record | Failure | None = job.perform(on_step)
+                with logs.to_file(job.log):
+                    result: Record | Failure | Elsewhere | None = job.perform(on_step)
             except (BrokenPipeError, ConnectionResetError):
                 return
             except Exception as error:
                 from benchmark import run  # imports torch, which the job itself has done by now
 
-                log = "\n".join(traceback.format_exc().splitlines()[-LOG_LINES:])
-                result = run.failure(error, _without_paths(log))
+                result = run.failure(error)
             pipe.send(result)
-
-
-def _without_paths(log: str) -> str:
-    """Shorten the files of a traceback to their names: records hold no absolute path."""
-    lines = []
-    for line in log.splitlines():
-        head, quote, rest = line.partition('File "')
-        path, end, tail = rest.partition('"')
-        lines.append(f"{head}{quote}{path.replace(chr(92), '/').rsplit('/', 1)[-1]}{end}{tail}" if quote else line)
-    return "\n".join(lines)

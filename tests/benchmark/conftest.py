@@ -10,13 +10,14 @@ import pytest
 
 from benchmark import cli, registry
 from benchmark import protocol as protocols
+from benchmark.costs import Hardware
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
-from benchmark.study import Hardware, Study
+from benchmark.study import Study
 
 TINY = Path(__file__).with_name("tiny.py")
 SMALL = (

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from benchmark import cli, metrics, protocol
-from benchmark.study import Hardware
+from benchmark.costs import Hardware
 from tests.benchmark.conftest import TINY, Call, tiny_run
 
 ROOT = Path(__file__).parents[2]

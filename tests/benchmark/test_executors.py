@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmark import claims
 from benchmark import protocol as protocols
+from benchmark.costs import Hardware
 from benchmark.executors import Event, Finished, Started, Step
+from benchmark.executors import Note as NoteEvent
 from benchmark.executors.local import LocalExecutor
+from benchmark.jobs import TrainJob
+from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
-from benchmark.study import Study
+from benchmark.study import Plan, Study
 from tests.benchmark.conftest import SMALL
 
 
@@ -29,6 +35,7 @@ class Note:
     exclusive: bool = False
     seconds: float = 0.0
     end_process: bool = False
+    log: None = None
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def perform(self, on_step: Callable[[int, int], None]) -> None:
@@ -73,7 +80,7 @@ def test_what_a_job_needs_in_the_environment_is_there_from_the_first_job_on(
 def test_exclusive_jobs_come_first_and_alone_and_others_run_beside_each_other(tmp_path: Path) -> None:
     # Long enough to overlap even though the second process needs seconds to start.
     jobs: list[Any] = [Note("a", tmp_path, seconds=8), Note("b", tmp_path), Note("c", tmp_path, exclusive=True)]
-    list(LocalExecutor(workers=2).run(jobs))
+    list(LocalExecutor([None, None]).run(jobs))
     a, b, c = (job.written() for job in jobs)
     assert c[2] <= min(a[1], b[1])
     assert a[1] < b[2]
@@ -115,6 +122,94 @@ def test_networks_that_raise_diverge_or_kill_their_process_are_rows(make_study: 
     assert [job.entry.name for job in study.plan(retry_failed=True).todo] == ["raises", "notanumber", "dies"]
 
 
+def alone(plan: Plan) -> Plan:
+    """Leave the measurements out."""
+    return replace(plan, measurements=[])
+
+
+def test_a_run_that_hangs_is_ended_and_its_worker_replaced(make_study: Callable[..., Study]) -> None:
+    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Waits", "TinyNet")
+    events: list[Event] = []
+    # Long enough for a busy machine to start a process and do the other run.
+    study.execute(alone(study.plan()), LocalExecutor(timeout_s=25), events.append)
+    outcomes = finished(events)
+    assert outcomes["omc-syn waits repeat 0"].kind == "timeout"
+    assert "--timeout, 25 s" in outcomes["omc-syn waits repeat 0"].message
+    assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
+    assert [record.failure.kind for record in study.plan().failed if record.failure] == ["timeout"]
+
+
+def test_a_crash_leaves_its_stack_and_what_the_run_printed(make_study: Callable[..., Study]) -> None:
+    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Crashes", "TinyNet")
+    events: list[Event] = []
+    study.execute(alone(study.plan()), LocalExecutor(), events.append)
+    outcomes = finished(events)
+    failure = outcomes["omc-syn crashes repeat 0"]
+    assert (failure.kind, "SIGSEGV" in failure.message) == ("worker_died", True)
+    assert re.search(r'File "tiny.py", line \d+ in forward', failure.log)
+    assert str(Path(__file__).parents[1]) not in failure.log
+    job = next(job for job in study.plan(retry_failed=True).todo if job.entry.name == "crashes")
+    assert "about to crash" in job.log.read_text()
+    assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
+
+
+def test_the_first_failure_ends_the_study_where_that_is_asked_for(make_study: Callable[..., Study]) -> None:
+    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Raises", "TinyNet")
+    study.fail_fast = True
+    events: list[Event] = []
+    study.execute(alone(study.plan()), LocalExecutor(), events.append)
+    assert len(finished(events)) == 1
+    assert [job.entry.name for job in study.plan().todo] == ["tinynet"]
+
+
+def test_slots_give_runs_their_device(make_job: Callable[..., TrainJob], small: Protocol) -> None:
+    assert Hardware("cpu", 8, workers=4).slots == (None,) * 4
+    both = Hardware("cuda:0", 8, workers=2, gpus=("cuda:0", "cuda:1"))
+    assert (both.slots, both.threads_each) == (("cuda:0", "cuda:1") * 2, 2)
+    assert make_job(small).on("cuda:1").device == "cuda:1"
+
+
+def test_a_run_that_another_process_does_is_waited_for_and_not_done_again(
+    make_study: Callable[..., Study], small: Protocol
+) -> None:
+    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]))
+    plan = alone(study.plan())
+    (job,) = plan.todo
+    claim = claims.acquire(job.folder)
+    assert claim is not None
+
+    def other_process(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, NoteEvent) and "waiting for 1 run" in event.text:
+            with claim:
+                study.store.write_run(job.record(status="ok", training=None), {}, [], None)
+
+    events: list[Event] = []
+    study.execute(plan, LocalExecutor(), other_process)
+    (outcome,) = finished(events).values()
+    assert isinstance(outcome, Record)
+    assert outcome.training is None  # the other process's record, not one of a training here
+    assert not list(job.folder.glob("claim.*"))
+
+
+def test_a_run_whose_other_process_dies_is_taken_over(make_study: Callable[..., Study]) -> None:
+    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]))
+    plan = alone(study.plan())
+    claim = claims.acquire(plan.todo[0].folder)
+    assert claim is not None
+
+    def other_process(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, NoteEvent) and "waiting" in event.text:
+            claim.__exit__()
+
+    events: list[Event] = []
+    study.execute(plan, LocalExecutor(), other_process)
+    outcome = finished(events)["omc-syn tinynet repeat 0"]
+    assert isinstance(outcome, Record)
+    assert outcome.training is not None
+
+
 def test_closing_the_iterator_ends_busy_workers(tmp_path: Path) -> None:
     job: Any = Note("sleeps", tmp_path, seconds=600)
     events = LocalExecutor().run([job])
@@ -128,4 +223,4 @@ def test_closing_the_iterator_ends_busy_workers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_jobs_start_no_process(workers: int) -> None:
-    assert list(LocalExecutor(workers).run([])) == []
+    assert list(LocalExecutor([None] * workers).run([])) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,13 @@ def test_a_pretrained_encoder_where_there_is_none_is_refused(small: Protocol, ma
         run.build(make_job(protocol))
 
 
+def caused(cause: OSError) -> UserError:
+    """As writing a file fails."""
+    error = UserError("cannot be written")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
@@ -150,11 +158,14 @@ def test_a_pretrained_encoder_where_there_is_none_is_refused(small: Protocol, ma
         (torch.OutOfMemoryError(), "out_of_memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
         (UserError("x"), "bad_input"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "cuda_error"),
+        (caused(OSError(errno.ENOSPC, "No space left on device")), "disk_full"),
+        (caused(OSError(errno.EACCES, "Permission denied")), "bad_input"),
         (RuntimeError("x"), "error"),
     ],
 )
 def test_failures_are_typed(error: Exception, kind: str) -> None:
-    assert run.failure(error, "log").kind == kind
+    assert run.failure(error).kind == kind
 
 
 @pytest.mark.gpu

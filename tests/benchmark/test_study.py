@@ -11,6 +11,7 @@ import pytest
 
 from benchmark import protocol as protocols
 from benchmark import registry
+from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.errors import UserError
@@ -19,7 +20,7 @@ from benchmark.jobs import Job, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.store import Store
-from benchmark.study import Hardware, Plan, Study
+from benchmark.study import Plan, Study
 from tests.benchmark.conftest import SMALL
 
 MakeStudy = Callable[..., Study]
@@ -213,7 +214,7 @@ def test_the_estimate_is_a_guess_until_a_run_was_timed_here(
     guessed = study.plan()
     assert not guessed.measured
     assert guessed.seconds > 0
-    study._times.remember(guessed.todo[0], 8.0, 16)
+    study.costs.remember(guessed.todo[0], 8.0)  # four steps of four images
     known = make_study(small)
     known.cache = tmp_path / "cache"
     known.__post_init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 
@@ -51,6 +52,16 @@ class Dies(TinyNet):
     def forward(self, x: Tensor) -> Tensor:
         os.kill(os.getpid(), signal.SIGKILL)
         return x
+
+
+class Crashes(TinyNet):
+    """Reads where there is no memory, as a bug in a compiled extension does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) > 1:
+            print("about to crash", flush=True)
+            ctypes.string_at(0)
+        return super().forward(x)
 
 
 class Waits(TinyNet):

@@ -1,0 +1,68 @@
+"""A run's log: where a worker's output goes, and how its last lines are quoted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+#: Lines that a record quotes.
+LINES = 20
+#: Bytes that are read from a log's end for them.
+TAIL_BYTES = 16_384
+
+# From a slash (or drive) on: a path's folders. The first look-behind leaves web addresses and fractions alone.
+_FOLDERS = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?[/\\](?:[^\s/\\\"'<>|:]+[/\\])+")
+
+
+@contextlib.contextmanager
+def to_file(file: Path | None) -> Iterator[None]:
+    """Append what this process and its libraries print to a file; ``None`` leaves all as it is.
+
+    The descriptors themselves are redirected, so that messages of C libraries arrive too, and the stack that
+    ``faulthandler`` prints in a crash.
+    """
+    if file is None:
+        yield
+        return
+    kept: list[int] = []
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab") as log:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            kept = [os.dup(1), os.dup(2)]
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+    except OSError:
+        pass  # a disk that takes no log; the run itself will say so
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        for descriptor, copy in zip((1, 2), kept, strict=False):
+            os.dup2(copy, descriptor)
+            os.close(copy)
+
+
+def tail(file: Path | None) -> str:
+    """Return a log's last lines, without folders; nothing where there is no log."""
+    if file is None:
+        return ""
+    try:
+        with file.open("rb") as log:
+            log.seek(max(log.seek(0, os.SEEK_END) - TAIL_BYTES, 0))
+            text = log.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return quoted(text)
+
+
+def quoted(text: str) -> str:
+    """Return a text's last lines with paths cut to their files' names: records hold no absolute path."""
+    return _FOLDERS.sub("", "\n".join(text.splitlines()[-LINES:]))

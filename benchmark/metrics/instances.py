@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from benchmark.metrics.components import Integers, Labels, Overlap, openings
+from benchmark.metrics.components import Integers, Overlap, openings
 
 
 def instance_counts(overlap: Overlap) -> dict[str, int]:
@@ -46,7 +46,7 @@ def aji_plus_terms(overlap: Overlap) -> tuple[int, int]:
     return int(numerator), int(overlap.truth.area_px.sum() + overlap.prediction.area_px.sum() - numerator)
 
 
-def _best_of_each(group: Labels, intersection: Integers, union: Integers) -> Integers:
+def _best_of_each(group: Integers, intersection: Integers, union: Integers) -> Integers:
     """Return the pair of highest IoU of each group; ties: larger intersection, then the earlier pair.
 
     Float64 rounds equal IoUs alike, and tells different ones apart up to unions of 2**26 pixels: they differ by at

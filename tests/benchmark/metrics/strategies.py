@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from benchmark.metrics.components import Mask
 
-SPECIAL = ("empty", "full", "pixel", "checkerboard", "stripes", "frame", "corner")
+SPECIAL = ("empty", "full", "pixel", "checkerboard", "stripes", "frame", "corner", "comb", "rake", "rings", "net")
 
 
 def special(name: str, height: int, width: int) -> Mask:
@@ -22,6 +22,10 @@ def special(name: str, height: int, width: int) -> Mask:
         "stripes": x % 2 == 0,
         "frame": edge,
         "corner": (y == height - 1) & (x == width - 1),
+        "comb": (x % 2 == 0) | (y == height - 1),  # one component, known only in its last row
+        "rake": (x % 2 == 0) | (y == 0),
+        "rings": np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y)) % 2 == 0,
+        "net": (x % 2 == 0) | (y % 3 == 0),
     }
     return masks[name]
 

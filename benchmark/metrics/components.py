@@ -43,10 +43,13 @@ class Components:
         Raises:
             ValueError: the mask is not two-dimensional or not bool.
         """
-        edges = _edges(_framed(_checked(mask).view(np.uint8)))
+        return cls._of_edges(mask.shape, _edges(_framed(_checked(mask).view(np.uint8))))
+
+    @classmethod
+    def _of_edges(cls, shape: tuple[int, int], edges: Integers) -> Components:
         starts, ends = np.ascontiguousarray(edges[::2]), np.ascontiguousarray(edges[1::2])
-        count, labels = _label(starts, ends, mask.shape[1] + 1)
-        return cls(mask.shape, starts, ends, labels, count)
+        count, labels = _label(starts, ends, shape[1] + 1)
+        return cls(shape, starts, ends, labels, count)
 
     @cached_property
     def area_px(self) -> Integers:
@@ -83,7 +86,7 @@ class Components:
         height, width = self.shape
         framed = np.zeros(height * (width + 1), np.bool_)
         runs = chosen[self.labels]
-        _, pixels = _ranges(self.starts[runs], self.ends[runs])
+        pixels = _ranges(self.starts[runs], self.ends[runs])
         framed[pixels] = True
         return framed.reshape(height, width + 1)[:, :width]
 
@@ -123,7 +126,7 @@ class Overlap:
         turns = after.copy()
         turns[1:] ^= after[:-1]
         g_turns, p_turns = (turns & 1).view(np.bool_), (turns >> 1).view(np.bool_)
-        g, p = _pair(truth.shape, edges[np.flatnonzero(g_turns)], edges[np.flatnonzero(p_turns)])
+        g, p = (Components._of_edges(truth.shape, edges[np.flatnonzero(turned)]) for turned in (g_turns, p_turns))
 
         both = np.flatnonzero(after == 3)
         shared = edges[both + 1] - edges[both]
@@ -170,20 +173,6 @@ def _edges(framed: npt.NDArray[np.uint8]) -> Integers:
     return np.flatnonzero(framed[1:] != framed[:-1])
 
 
-def _pair(shape: tuple[int, int], *edges: Integers) -> list[Components]:
-    """Label two masks of one shape, given as their edges, in one call, much of whose time is spent on setting it up."""
-    height, width = shape
-    below = (height + 1) * (width + 1)  # the second mask lies below the first, an empty row between
-    starts, ends = (np.concatenate([edges[0][side::2], edges[1][side::2] + below]) for side in (0, 1))
-    _, labels = _label(starts, ends, width + 1)
-    found, first = [], 0
-    for mine, own in zip(edges, np.split(labels, [len(edges[0]) // 2]), strict=True):
-        count = int(own.max(initial=first - 1)) + 1 - first
-        found.append(Components(shape, mine[::2], mine[1::2], own - first, count))
-        first += count
-    return found
-
-
 def _label(starts: Integers, ends: Integers, stride: int) -> tuple[int, Integers]:
     """Return the number of components of runs, and which of them each run belongs to.
 
@@ -202,7 +191,7 @@ def _label(starts: Integers, ends: Integers, stride: int) -> tuple[int, Integers
     label = label[top]
     # Neighbours above one run belong together.
     joining = np.flatnonzero(last - first > 1)
-    _, left = _ranges(first[joining], last[joining] - 1)
+    left = _ranges(first[joining], last[joining] - 1)
     merged = _merge(len(roots), label[left], label[left + 1])
     return int(merged.max(initial=-1)) + 1, merged[label]
 
@@ -227,17 +216,8 @@ def _flat(parent: Integers) -> Integers:
     return parent
 
 
-def _overlapping_runs(
-    starts: Integers, ends: Integers, other_starts: Integers, other_ends: Integers
-) -> tuple[Integers, Integers]:
-    """Return, in CSR form, which of the other runs overlap each run; both lists ascend."""
-    first = np.searchsorted(other_ends, starts, side="right")
-    last = np.searchsorted(other_starts, ends, side="left")
-    return _ranges(first, last)
-
-
-def _ranges(first: Integers, last: Integers) -> tuple[Integers, Integers]:
-    """Return ``(indptr, values)`` of the concatenated ranges ``first[i]:last[i]``."""
-    indptr = np.zeros(len(first) + 1, np.int64)
-    np.cumsum(last - first, out=indptr[1:])
-    return indptr, np.arange(indptr[-1]) + np.repeat(first - indptr[:-1], last - first)
+def _ranges(first: Integers, last: Integers) -> Integers:
+    """Return the concatenated ranges ``first[i]:last[i]``."""
+    lengths = last - first
+    behind = np.cumsum(lengths)
+    return np.arange(lengths.sum()) + np.repeat(last - behind, lengths)

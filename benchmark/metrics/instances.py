@@ -84,9 +84,10 @@ def _blocks(overlap: Overlap, pairs: Integers) -> list[Integers]:
     g, p = overlap.truth_index[pairs], overlap.predicted_index[pairs]
     nodes = overlap.truth.count + overlap.prediction.count
     graph = coo_array((np.ones(len(pairs)), (g, overlap.truth.count + p)), shape=(nodes, nodes))
-    _, block = connected_components(graph, directed=False)
-    order = np.argsort(block[g], kind="stable")
-    return np.split(pairs[order], openings(block[g[order]])[1:])
+    _, node_block = connected_components(graph, directed=False)
+    block = node_block[g].astype(np.int64)
+    order = np.argsort(block, kind="stable")
+    return np.split(pairs[order], openings(block[order])[1:])
 
 
 def _hungarian(overlap: Overlap, pairs: Integers) -> Integers:

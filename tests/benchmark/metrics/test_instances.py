@@ -137,27 +137,29 @@ def test_near_ties_are_compared_as_integers() -> None:
     assert _best_of_each(group[:0], shared[:0], union[:0]).tolist() == []
 
 
-def fastest(function: Callable[[], object], times: int) -> float:
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+def seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("side", "rows", "columns", "speed_up"), [(512, 10, 6, 15), (1024, 20, 12, 35)])
 def test_much_faster_than_a_loop_over_components(side: int, rows: int, columns: int, speed_up: float) -> None:
-    """Labelling included."""
+    """Labelling included, in turns."""
     truth = tracks(side, rows, columns, margin=side // rows // 4)
     prediction = damaged(truth, rows * columns // 4, seed=0)
     assert len(masks_of(truth)) == rows * columns
     counts = instance_counts(Overlap.of(truth, prediction))
     assert tuple(counts.values()) == loop_terms(truth, prediction)
-    loop = fastest(lambda: loop_terms(truth, prediction), 3)
-    ours = fastest(lambda: instance_counts(Overlap.of(truth, prediction)), 10)
-    assert loop / ours >= speed_up
+    # In a fresh process glibc returns each large block to the system, which only the loop's many masks pay for. Once
+    # it has seen one of 30 MB freed, as in any long-lived process, it keeps them.
+    np.ones(30 * 2**20, np.uint8).sum()
+    loop, ours = [], []
+    for _ in range(15):
+        loop.append(seconds(lambda: loop_terms(truth, prediction)))
+        ours += [seconds(lambda: instance_counts(Overlap.of(truth, prediction))) for _ in range(3)]
+    assert np.median(loop) / np.median(ours) >= speed_up
 
 
 def test_noise_stays_affordable() -> None:
@@ -166,4 +168,4 @@ def test_noise_stays_affordable() -> None:
     noise = np.random.default_rng(0).random(truth.shape) < 0.2
     overlap = Overlap.of(truth, noise)
     assert overlap.prediction.count > 10_000
-    assert fastest(lambda: instance_counts(Overlap.of(truth, noise)), 3) < 1.0
+    assert min(seconds(lambda: instance_counts(Overlap.of(truth, noise))) for _ in range(3)) < 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -325,5 +326,5 @@ def reduce(counts: Counts, reduction: Reduction) -> dict[str, float]:
     for name, values in ratios(counts).items():
         present = values[~np.isnan(values)]
         if reduction in METRICS[name].reductions and len(present):
-            means[name] = float(present.mean())
+            means[name] = math.fsum(present) / len(present)  # exact, so that the order of images changes no digit
     return means

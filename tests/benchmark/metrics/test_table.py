@@ -80,6 +80,13 @@ def test_images_without_a_value_are_left_out_and_metrics_without_one_are_absent(
     assert reduce(nothing, "pooled") == {"net_f1": 1.0}
 
 
+def test_the_order_of_images_changes_no_digit() -> None:
+    counts = columns_of(40)
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(40)
+        assert reduce({name: column[order] for name, column in counts.items()}, "image") == reduce(counts, "image")
+
+
 def test_narrow_integers_do_not_overflow() -> None:
     counts = {name: np.array([100, 100], np.uint8) for name in ("tp", "fp", "fn", "tn")}
     assert ratios(counts)["dice"].tolist() == [0.5, 0.5]

@@ -9,6 +9,7 @@ from typing import get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from benchmark import metrics
@@ -21,13 +22,19 @@ from benchmark.store import Store
 
 @dataclass(frozen=True)
 class Scores:
-    """What the integer counts of a test become.
+    """The integer counts of a test, and what they become.
 
     Attributes:
+        images: the images' names.
+        groups: the source frame of each.
+        columns: column -> (images,) integers.
         sums: column -> sum over the images.
         reduced: reduction -> metric -> value.
     """
 
+    images: tuple[str, ...]
+    groups: tuple[str, ...]
+    columns: Mapping[str, NDArray[np.int64]]
     sums: Mapping[str, int]
     reduced: Mapping[metrics.Reduction, Mapping[str, float]]
 
@@ -168,14 +175,14 @@ def _run(folder: Path, record: Record) -> Run:
 
 
 def read_scores(file: Path) -> Scores:
-    """Reduce the integer columns of an ``images.<test>.csv``; its ratio columns are for readers and are not used.
+    """Read and reduce the integers of an ``images.<test>.csv``; its ratio columns are for readers and are not used.
 
     Raises:
-        UserError: the file is missing, empty or holds something else than integers.
+        UserError: the file is missing, empty, holds something else than integers or does not name its images.
     """
     remedy = "restore the file, or move its folder away and run the same command again"
     try:
-        table = pd.read_csv(file)
+        table = pd.read_csv(file, converters={"image": str, "group": str})  # a name like "NA" or "007" is kept
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: cannot be read ({error}); {remedy}") from error
     # A column that does not apply to a target (nets where vias are looked for) is absent or blank.
@@ -185,7 +192,12 @@ def read_scores(file: Path) -> Scores:
         found = f"columns {', '.join(map(str, wrong))} with other values" if wrong else "no counts"
         raise UserError(f"{file}: expected integer counts per image, found {found}; {remedy}")
     columns = {str(name): counts[name].to_numpy(np.int64) for name in counts}
+    if unnamed := [name for name in ("image", "group") if name not in table]:
+        raise UserError(f"{file}: expected a row per image with its name and group, found no {unnamed[0]!r}; {remedy}")
     return Scores(
+        images=tuple(table["image"]),
+        groups=tuple(table["group"]),
+        columns=columns,
         sums={name: int(column.sum()) for name, column in columns.items()},
         reduced={reduction: metrics.reduce(columns, reduction) for reduction in get_args(metrics.Reduction)},
     )

@@ -1,0 +1,312 @@
+"""What a difference can be trusted for: tests over repeats, over source frames, and intervals over both.
+
+Repeats say something about methods: another training is another draw. Frames say something about the networks at hand
+only, however many there are: they see the luck of one training as a difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, stats
+
+from benchmark.metrics.table import METRICS, Counts, Metric, Reduction
+
+Floats = npt.NDArray[np.float64]
+
+#: Level of every test; intervals cover 1 - ALPHA.
+ALPHA = 0.05
+#: All swaps are tried up to 16 clusters; beyond that, this many random ones are drawn.
+EXACT_LIMIT = 2**16
+SIGN_FLIPS = 9_999
+BOOTSTRAP_DRAWS = 2_000
+
+# Values are fractions near 1 or small counts: what differs by less than this differs by rounding alone.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class PairedT:
+    """A paired t-test; each array has the shape of the input without its last axis.
+
+    Attributes:
+        mean: mean difference.
+        low: lower end of its 1 - ALPHA interval; NaN without a test.
+        high: upper end.
+        p: two-sided; NaN without a test.
+    """
+
+    mean: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+
+
+def paired_t(values: npt.ArrayLike, reference: npt.ArrayLike) -> PairedT:
+    """Test whether values differ from the reference in the mean, as :func:`scipy.stats.ttest_rel` does.
+
+    There is no test of a single pair, and none where the difference is the same in every pair. There scipy has p = 0
+    (or NaN for no difference at all); but three equal differences are what small integer counts often give, and no
+    certainty.
+
+    Args:
+        values: (..., n) one value per repeat.
+        reference: (..., n) the reference's values of the same repeats.
+    """
+    a, b = np.broadcast_arrays(np.asarray(values, np.float64), np.asarray(reference, np.float64))
+    difference = a - b
+    mean = difference.mean(axis=-1)
+    none = np.full(mean.shape, np.nan)
+    if difference.shape[-1] < 2:
+        return PairedT(mean, none, none, none)
+    size = np.maximum(1.0, np.abs(a).max(axis=-1))
+    steady = np.ptp(difference, axis=-1) <= ROUNDING * size
+    result = stats.ttest_rel(np.where(steady[..., None], np.nan, a), b, axis=-1)
+    interval = result.confidence_interval(1 - ALPHA)
+    return PairedT(mean, *(np.asarray(found, np.float64) for found in (interval.low, interval.high, result.pvalue)))
+
+
+def holm(p: npt.ArrayLike) -> Floats:
+    """Correct p-values for their number (Holm, Scand. J. Statist. 6, 1979), along the last axis.
+
+    Args:
+        p: (..., m) the family; NaN, a hypothesis that could not be tested, counts as one more member and stays NaN.
+
+    Returns:
+        Adjusted p-values: those below alpha are significant while the chance of any false one stays below alpha.
+    """
+    raw = np.asarray(p, np.float64)
+    order = np.argsort(raw, axis=-1, kind="stable")  # NaN comes last
+    steps = raw.shape[-1] - np.arange(raw.shape[-1])
+    stepped = np.maximum.accumulate(steps * np.take_along_axis(raw, order, axis=-1), axis=-1)
+    adjusted = np.empty_like(raw)
+    np.put_along_axis(adjusted, order, np.minimum(stepped, 1.0), axis=-1)
+    return adjusted
+
+
+def effects_in_reach(n: int, family: int, power: float = 0.8) -> tuple[float, float]:
+    """Return what a paired t-test over n pairs can show, in standard deviations of the differences.
+
+    Args:
+        n: number of pairs, at least 2.
+        family: number of tests that Holm corrects over; figures are for the first, the strictest of them.
+        power: chance of finding it.
+
+    Returns:
+        The least observed mean difference that is significant, and the true one that is found with that chance.
+    """
+    threshold = float(stats.t.isf(ALPHA / family / 2, n - 1))
+    root = math.sqrt(n)
+
+    def lacking(effect: float) -> float:
+        return float(stats.nct.sf(threshold, n - 1, effect * root)) - power
+
+    return threshold / root, float(optimize.brentq(lacking, 0, 10 * threshold))
+
+
+def least_rank_p(n: int) -> float:
+    """Return the least two-sided p of a signed-rank or sign-flip test over n pairs: one of 2^n and its mirror."""
+    return min(1.0, math.ldexp(2.0, -n))
+
+
+def least_sign_flip_p(clusters: int) -> float:
+    """Return the least p that :func:`sign_flip` can give."""
+    return least_rank_p(clusters) if 2**clusters <= EXACT_LIMIT else 1 / (SIGN_FLIPS + 1)
+
+
+def clusters_needed(family: int) -> int:
+    """Return from how many clusters on a sign-flip test can fall below ALPHA after Holm over a family of tests."""
+    return math.floor(math.log2(2 * family / ALPHA)) + 1
+
+
+def alike(different: npt.NDArray[np.bool_]) -> list[tuple[int, ...]]:
+    """Return the largest groups without a significant difference inside (compact letter display).
+
+    Two items share a group exactly if they do not differ (Piepho, J. Comput. Graph. Stat. 13, 2004: insert and absorb).
+
+    Args:
+        different: (M, M) symmetric.
+    """
+    groups = [frozenset(range(len(different)))]
+    for i, j in zip(*np.nonzero(np.triu(different)), strict=True):
+        parts = {part for group in groups for part in ((group - {i}, group - {j}) if {i, j} <= group else (group,))}
+        groups = [part for part in parts if not any(part < other for other in parts)]
+    return sorted(tuple(sorted(int(item) for item in group)) for group in groups)
+
+
+@dataclass(frozen=True, eq=False)
+class Clustered:
+    """One metric of several networks on the same test images, as sums per source frame.
+
+    Either reduction is a ratio of sums: of values over their number, or of one count over another. So everything below
+    weighs clusters, sums, and forms the ratio anew.
+
+    Attributes:
+        groups: the clusters' names, sorted.
+        terms: (clusters, networks, terms).
+        metric: what is formed.
+        reduction: how.
+    """
+
+    groups: tuple[str, ...]
+    terms: Floats
+    metric: Metric
+    reduction: Reduction
+
+    @classmethod
+    def of(
+        cls, networks: Sequence[tuple[Counts, Sequence[str]]], metric: str, reduction: Reduction = "pooled"
+    ) -> Clustered:
+        """Sum up.
+
+        Args:
+            networks: for each the integer columns of its images and their source frames, in any order.
+            metric: a key of :data:`~benchmark.metrics.METRICS`.
+            reduction: how the metric is taken over images.
+
+        Raises:
+            ValueError: the networks were tested on different frames, or there is no network.
+        """
+        found = [_sums(METRICS[metric], reduction, counts, groups) for counts, groups in networks]
+        names = {names for names, _ in found}
+        if len(names) != 1:
+            raise ValueError(f"expected networks tested on the same source frames, found {len(names)} sets of frames")
+        return cls(names.pop(), np.stack([sums for _, sums in found], axis=1), METRICS[metric], reduction)
+
+    def form(self, sums: Floats) -> Floats:
+        """Return the metric, (...), of summed terms, (..., terms)."""
+        if self.reduction == "image":
+            total, present = sums[..., 0], sums[..., 1]
+            means: Floats = np.divide(total, present, out=np.full(total.shape, np.nan), where=present > 0)
+            return means
+        # Integers below 2^53 are exact in float64, whichever way the sums were formed.
+        whole = np.rint(sums).astype(np.int64)
+        return self.metric.compute({name: whole[..., index] for index, name in enumerate(self.metric.columns)})
+
+
+def _sums(
+    metric: Metric, reduction: Reduction, counts: Counts, groups: Sequence[str]
+) -> tuple[tuple[str, ...], Floats]:
+    """Return the cluster names and (clusters, terms), independent of the order of the images."""
+    names, member = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
+    columns = {name: np.asarray(counts[name], np.int64) for name in metric.columns}
+    if reduction == "image":
+        values = metric.compute(columns)
+        inside: list[list[float]] = [[] for _ in names]
+        for index, value in zip(member.tolist(), values.tolist(), strict=True):
+            if not math.isnan(value):
+                inside[index].append(value)
+        sums = np.array([[math.fsum(found), len(found)] for found in inside], np.float64)
+    else:
+        whole = np.zeros((len(names), len(columns)), np.int64)
+        np.add.at(whole, member, np.stack(list(columns.values()), axis=1))
+        sums = whole.astype(np.float64)
+    return tuple(names.tolist()), sums
+
+
+def _by_content(terms: Floats) -> Floats:
+    """Sort clusters by what they hold, so that no draw depends on their names or their order."""
+    return terms[np.lexsort(terms.reshape(len(terms), -1).T)]
+
+
+def _pairs(model: Clustered, reference: Clustered) -> tuple[Floats, Floats]:
+    """Return both sides' terms, cluster by cluster, in an order that depends on the content alone."""
+    if model.groups != reference.groups or model.terms.shape != reference.terms.shape:
+        raise ValueError("expected as many networks on both sides, tested on the same source frames")
+    both = _by_content(np.concatenate([model.terms, reference.terms], axis=1))
+    return both[:, : model.terms.shape[1]], both[:, model.terms.shape[1] :]
+
+
+def paired_interval(model: Clustered, reference: Clustered) -> tuple[float, float, float]:
+    """Return the difference of two sets of networks, averaged over each, with its 1 - ALPHA interval over clusters.
+
+    The interval is the jackknife's that leaves out one cluster, with Student's t on k - 1 degrees of freedom. For the
+    mean over clusters of one size it is the t interval of the cluster means; it needs no formula for ratios of sums,
+    and does not shrink with few clusters as a percentile bootstrap does (with k = 8 that is narrower by a fifth).
+
+    Returns:
+        Difference, low, high; an end is NaN with fewer than two clusters, or where leaving one out leaves no value.
+    """
+    ours, theirs = _pairs(model, reference)
+
+    def difference(ours: Floats, theirs: Floats) -> Floats:
+        found: Floats = model.form(ours).mean(axis=-1) - reference.form(theirs).mean(axis=-1)
+        return found
+
+    whole = float(difference(ours.sum(axis=0), theirs.sum(axis=0)))
+    clusters = len(ours)
+    if clusters < 2:
+        return whole, math.nan, math.nan
+    without = difference(ours.sum(axis=0) - ours, theirs.sum(axis=0) - theirs)
+    error = math.sqrt((clusters - 1) * float(np.var(without)))
+    reach = float(stats.t.isf(ALPHA / 2, clusters - 1)) * error
+    return whole, whole - reach, whole + reach
+
+
+def sign_flip(
+    model: Clustered, reference: Clustered, *, exact_limit: int = EXACT_LIMIT, draws: int = SIGN_FLIPS, seed: int = 0
+) -> float:
+    """Return the two-sided p of exchanging both sides' results within whole clusters.
+
+    For a mean over images this flips the signs of the cluster sums of the differences.
+
+    Args:
+        model: its networks.
+        reference: the other side.
+        exact_limit: all 2^k exchanges are tried up to this number; p is then a share of them.
+        draws: how many random ones otherwise; p is (1 + as extreme) / (1 + draws) (Phipson and Smyth 2010).
+        seed: of the draws.
+
+    Returns:
+        p; NaN where the difference has no value.
+    """
+    ours, theirs = _pairs(model, reference)
+    clusters = len(ours)
+    exact = clusters < 63 and 2**clusters <= exact_limit
+    if exact:
+        swaps = (np.arange(2**clusters)[:, None] >> np.arange(clusters)) & 1
+    else:
+        swaps = np.random.default_rng(seed).integers(0, 2, (draws, clusters), dtype=np.int8)
+    moved = np.tensordot(swaps.astype(np.float64), theirs - ours, axes=1)
+    left, right = ours.sum(axis=0), theirs.sum(axis=0)
+    found = np.abs((model.form(left + moved) - reference.form(right - moved)).mean(axis=-1))
+    observed = abs(float((model.form(left) - reference.form(right)).mean()))
+    if math.isnan(observed):
+        return math.nan
+    # An exchange that leaves no value speaks for no side: it counts as extreme.
+    extreme = int(np.sum(~(found < observed - ROUNDING * max(1.0, observed))))
+    return extreme / len(swaps) if exact else (1 + extreme) / (1 + draws)
+
+
+def two_level_bootstrap(
+    networks: Clustered, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0, level: float = 1 - ALPHA
+) -> tuple[float, float]:
+    """Return the percentile interval of the mean over networks: repeats are drawn anew, then frames.
+
+    All repeats are tested on the same frames, so one draw of frames serves every drawn repeat (the pigeonhole
+    bootstrap: Owen, Ann. Appl. Stat. 1, 2007). It is the percentile interval: the acceleration of BCa cannot be
+    estimated from three repeats. Nor can any bootstrap tell from three how far a fourth would lie: where frames matter
+    little, the interval is the range of the three and covers the method's mean in three cases out of four.
+
+    Args:
+        networks: one model's networks, one per repeat.
+        draws: of repeats and frames.
+        seed: of the draws.
+        level: share of the draws inside.
+    """
+    terms = _by_content(networks.terms)
+    clusters, repeats = terms.shape[:2]
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(repeats, np.full(repeats, 1 / repeats), size=draws) / repeats
+    frames = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=draws)
+    values = networks.form(np.tensordot(frames.astype(np.float64), terms, axes=1))
+    means = np.where(weights > 0, weights * values, 0.0).sum(axis=-1)
+    present = means[~np.isnan(means)]
+    if not len(present):
+        return math.nan, math.nan
+    low, high = np.quantile(present, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -42,6 +42,8 @@ class ModelEntry:
         multiple: what an input's height and width must divide by.
         kwargs: further constructor arguments, which is what makes a variant.
         version: raised by hand when a change alters the network's results, so that old records become stale.
+        cite: BibTeX keys of its papers, in ``report/references.bib``.
+        built_on: keys of papers whose network it modifies: in a paper's list of references, not beside its name.
     """
 
     name: str
@@ -55,6 +57,8 @@ class ModelEntry:
     gmacs_1024: float | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)  # a dict has no hash
     version: int = 1
+    cite: tuple[str, ...] = ()
+    built_on: tuple[str, ...] = ()
 
     def gmacs(self, height: int, width: int) -> float | None:
         """Estimate 1e9 MACs at a size from the expected figures; exact at 512x512 and 1024x1024 only."""
@@ -121,15 +125,16 @@ def _variants(
 
 _EAL = ModelEntry(
     "eal_icnet", "models.eal_icnet:EALICNet", "ours", "EAL-ICNet", "EAL-ICNet (the method under test)",
-    802_698, 7.680, 8, gmacs_1024=59.71,
+    802_698, 7.680, 8, gmacs_1024=59.71, built_on=("li2019dabnet",),
 )  # fmt: skip
 _HRNET = ModelEntry(
     "hrnet", "baselines.hrnet:HRNet", "ic", "HRNet-W48", "Wang et al., TPAMI 2021, arXiv:1908.07919",
-    65_845_249, 93.15, 32,
+    65_845_249, 93.15, 32, cite=("wang2021hrnet",),
 )  # fmt: skip
 _UNETPP = ModelEntry(
     "unetpp", "baselines.unetpp:UNetPlusPlus", "ic", "EUNet++",
     "Zhou et al., DLMIA 2018, arXiv:1807.10165; E-UNet++, doi:10.1002/cta.4485", 6_156_845, 22.03, 32,
+    cite=("zhou2018unetpp", "cheng2025eunetpp"),
 )  # fmt: skip
 
 # The order is that of tables: the method, the lightweight networks, the networks used on ICs.
@@ -151,31 +156,33 @@ BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
         ),
         ModelEntry(
             "irdpnet", "baselines.irdpnet:IRDPNet", "lightweight", "IRDPNet",
-            "IRDPNet, IEEE TAI 2023, doi:10.1109/TAI.2023.3341976", 1_063_149, 5.737, 4,
+            "Mazhar et al., IEEE TAI 2024, doi:10.1109/TAI.2023.3341976", 1_063_149, 5.737, 4,
+            cite=("mazhar2024irdpnet",), built_on=("li2019dabnet",),
         ),
         ModelEntry(
             "edanet", "baselines.edanet:EDANet", "lightweight", "EDANet",
-            "Lo et al., MMAsia 2019, arXiv:1809.06323", 681_171, 4.370, 4,
+            "Lo et al., MMAsia 2019, arXiv:1809.06323", 681_171, 4.370, 4, cite=("lo2019edanet",),
         ),
         ModelEntry(
             "contextnet", "baselines.contextnet:ContextNet", "lightweight", "ContextNet",
-            "Poudel et al., BMVC 2018, arXiv:1805.04554", 873_089, 0.791, 4,
+            "Poudel et al., BMVC 2018, arXiv:1805.04554", 873_089, 0.791, 4, cite=("poudel2018contextnet",),
         ),
         ModelEntry(
             "esnet", "baselines.esnet:ESNet", "lightweight", "ESNet",
-            "Wang et al., PRCV 2019, arXiv:1906.09826", 1_657_687, 11.94, 8,
+            "Wang et al., PRCV 2019, arXiv:1906.09826", 1_657_687, 11.94, 8, cite=("wang2019esnet",),
         ),
         ModelEntry(
             "letnet", "baselines.letnet:LETNet", "lightweight", "LETNet",
             "Xu et al., IEEE T-ITS 2023, arXiv:2302.10484", 949_808, 6.678, 16, gmacs_1024=27.62,
+            cite=("xu2023letnet",),
         ),
         ModelEntry(
             "fcn", "baselines.fcn:FCN", "ic", "FCN",
-            "Long et al., CVPR 2015, arXiv:1411.4038", 18_642_561, 85.3, 32,
+            "Long et al., CVPR 2015, arXiv:1411.4038", 18_642_561, 85.3, 32, cite=("long2015fcn",),
         ),
         ModelEntry(
             "unet", "baselines.unet:UNet", "ic", "UNet",
-            "Ronneberger et al., MICCAI 2015, arXiv:1505.04597", 13_394_177, 123.38, 16,
+            "Ronneberger et al., MICCAI 2015, arXiv:1505.04597", 13_394_177, 123.38, 16, cite=("ronneberger2015unet",),
         ),
         _HRNET,
         *_variants(
@@ -186,6 +193,7 @@ BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
         ModelEntry(
             "manet", "baselines.manet:MAnet", "ic", "MAnet",
             "Fan et al., IEEE Access 2020, doi:10.1109/ACCESS.2020.3025372", 8_679_621, 11.32, 32, gmacs_1024=45.57,
+            cite=("fan2020manet",),
         ),
         _UNETPP,
         *_variants(_UNETPP, b7=("EfficientNet-B7", 66_518_881, 74.47, None, {"encoder": "efficientnet-b7"})),
@@ -211,24 +219,27 @@ def models() -> dict[str, ModelEntry]:
     return table
 
 
-def select(patterns: str | Iterable[str]) -> list[ModelEntry]:
+def select(patterns: str | Iterable[str], also: Iterable[str] = ()) -> list[ModelEntry]:
     """Resolve what ``--models`` was given, in table order without repetitions.
 
     Args:
         patterns: comma-separated names, groups (``all``, ``lightweight``, ``ic``), wildcards (``unet*``,
             ``eal_icnet*``) or ``path/to/file.py:Class``.
+        also: names that count as registered, such as those of users' networks in a study's records.
 
     Raises:
         UserError: a pattern matches nothing; suggests the nearest name.
     """
     wanted = patterns.split(",") if isinstance(patterns, str) else list(patterns)
     wanted = [pattern.strip() for pattern in wanted if pattern.strip()]
-    table = models()
+    registered = models()
+    table = registered | {name: _user_entry(name, name) for name in also if name not in registered}
     if not wanted:
         raise UserError(f"--models is empty; expected names out of {', '.join(_names(table))} or a group")
     chosen: dict[str, ModelEntry] = {}
     for pattern in wanted:
-        for entry in _resolve(pattern, table):
+        named = ".py:" in pattern or pattern.endswith(".py")
+        for entry in [_from_file(pattern, registered)] if named else _resolve(pattern, table):
             other = chosen.setdefault(entry.name, entry)
             if other.target != entry.target:
                 raise UserError(
@@ -239,18 +250,20 @@ def select(patterns: str | Iterable[str]) -> list[ModelEntry]:
     return sorted(chosen.values(), key=lambda entry: order.get(entry.name, len(order)))
 
 
+def _from_file(pattern: str, taken: Mapping[str, ModelEntry]) -> ModelEntry:
+    path, _, class_name = pattern.partition(".py")
+    path, class_name = f"{path}.py", class_name.removeprefix(":")
+    if not class_name.isidentifier():
+        raise UserError(f"--models {pattern!r}: no class named; expected path/to/file.py:Class")
+    entry = _user_entry(class_name.lower(), pattern)
+    if entry.name in taken or entry.name in GROUPS:
+        raise UserError(f"--models {pattern!r}: the name {entry.name!r} is taken; rename the class")
+    if not Path(path).is_file():
+        raise UserError(f"--models {pattern!r}: no file {path!r}; expected path/to/file.py:Class")
+    return entry
+
+
 def _resolve(pattern: str, table: Mapping[str, ModelEntry]) -> list[ModelEntry]:
-    if ".py:" in pattern or pattern.endswith(".py"):
-        path, _, class_name = pattern.partition(".py")
-        path, class_name = f"{path}.py", class_name.removeprefix(":")
-        if not class_name.isidentifier():
-            raise UserError(f"--models {pattern!r}: no class named; expected path/to/file.py:Class")
-        entry = _user_entry(class_name.lower(), pattern)
-        if entry.name in table or entry.name in GROUPS:
-            raise UserError(f"--models {pattern!r}: the name {entry.name!r} is taken; rename the class")
-        if not Path(path).is_file():
-            raise UserError(f"--models {pattern!r}: no file {path!r}; expected path/to/file.py:Class")
-        return [entry]
     plain = {name: entry for name, entry in table.items() if "." not in name}
     if pattern == "all":
         return [entry for entry in plain.values() if entry.family != "user"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -135,6 +135,21 @@ class Study:
     runs: tuple[Run, ...]
     references: Mapping[str, Mapping[str, Scores]]
     efficiency: tuple[Measurement, ...]
+
+    def measured_for(self, dataset: str) -> list[Measurement]:
+        """Return the efficiency figures at a dataset's input size and channels."""
+        if self.protocol is None:
+            return []
+        size, channels = self.protocol.input.size_for(dataset), self.protocol.input.channels_for(dataset)
+        settings = [(found, found.setting) for found in self.efficiency]
+        return [found for found, s in settings if (s.height, s.width, s.channels) == (size, size, channels)]
+
+
+def comparable(measured: Sequence[Measurement], models: Set[str]) -> list[Measurement]:
+    """Keep the measurements of one setting, the one that covers most of the models."""
+    settings = sorted({measurement.setting for measurement in measured})
+    groups = [[found for found in measured if found.setting == setting] for setting in settings]
+    return max(groups, key=lambda group: len(models & {found.record.model for found in group}), default=[])
 
 
 def read_study(folder: Path) -> Study:

@@ -15,7 +15,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from benchmark.report.collect import Measurement, Study
+from benchmark.report.collect import Measurement, Study, comparable
 from benchmark.report.labels import Box, Line, place
 from benchmark.report.render import FAMILIES, Block, Cell, Row
 
@@ -110,25 +110,13 @@ def figures(study: Study, blocks: Sequence[Block]) -> Iterator[tuple[str, Figure
     Yields:
         The file name without its ending, and the figure.
     """
-    if study.protocol is None:
-        return
     for block in blocks:
-        dataset = str(block.facts["dataset"])
-        size, channels = study.protocol.input.size_for(dataset), study.protocol.input.channels_for(dataset)
-        settings = [(found, found.setting) for found in study.efficiency]
-        measured = [found for found, s in settings if (s.height, s.width, s.channels) == (size, size, channels)]
+        measured = study.measured_for(str(block.facts["dataset"]))
+        models = {row.key for row in block.rows}
         for axis in AXES:
-            figure = _figure(block, axis, _comparable(measured, block) if axis.name == "fps" else measured)
+            figure = _figure(block, axis, comparable(measured, models) if axis.name == "fps" else measured)
             if figure is not None:
                 yield f"{block.key}.miou_vs_{axis.name}", figure
-
-
-def _comparable(measured: Sequence[Measurement], block: Block) -> list[Measurement]:
-    """Keep the measurements of one setting, the one that covers most of the block's models."""
-    models = {row.key for row in block.rows}
-    settings = sorted({measurement.setting for measurement in measured})
-    groups = [[found for found in measured if found.setting == setting] for setting in settings]
-    return max(groups, key=lambda group: len(models & {found.record.model for found in group}), default=[])
 
 
 def _figure(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Figure | None:

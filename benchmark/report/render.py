@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import re
 import statistics
@@ -42,7 +43,11 @@ class Cell:
 class Column:
     """A figure and how it is printed: ``scale * value`` with ``digits`` decimals.
 
-    ``higher_is_better`` is ``None`` where a figure ranks nothing.
+    Attributes:
+        higher_is_better: ``None`` where a figure ranks nothing.
+        group: heading over neighbouring columns that share it.
+        signed: prints a plus sign too.
+        repeated: whether its cells rest on the block's repeats unless they say otherwise.
     """
 
     key: str
@@ -51,6 +56,9 @@ class Column:
     scale: float = 1.0
     digits: int = 2
     unit: str = ""
+    group: str = ""
+    signed: bool = False
+    repeated: bool = True
 
     @property
     def heading(self) -> str:
@@ -64,7 +72,7 @@ class Column:
 
     def text(self, value: float) -> str:
         """Return the value as printed, without its spread."""
-        return f"{self.scale * value:.{self.digits}f}"
+        return f"{self.scale * value:{'+' * self.signed}z.{self.digits}f}"
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,10 @@ class Row:
     Attributes:
         key: the model's name, for programs.
         label: the model's name, for readers.
-        family: ``ours``, ``lightweight``, ``ic``, ``user`` or ``reference``.
-        ranked: takes part in best and second; reference rows do not.
+        family: a key of ``FAMILIES``.
+        ranked: takes part in best and second; references and figures of other papers do not.
         remark: why a figure is missing or rests on fewer repeats; printed below the table.
+        cite: BibTeX keys that LaTeX cites beside the label.
     """
 
     key: str
@@ -85,6 +94,7 @@ class Row:
     cells: Mapping[str, Cell]
     ranked: bool = True
     remark: str = ""
+    cite: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,7 @@ FAMILIES: Mapping[str, str] = {
     "ic": "IC networks",
     "user": "User's networks",
     "reference": "No training",
+    "literature": "From the literature",
 }
 
 
@@ -169,7 +180,10 @@ def to_markdown(table: Table) -> str:
         marks = block.marks()
         lines = [
             "| Model | "
-            + " | ".join(_md(f"{column.heading} {column.bracketed_unit}") for column in block.columns)
+            + " | ".join(
+                _md(f"{column.group}{': ' * bool(column.group)}{column.heading} {column.bracketed_unit}")
+                for column in block.columns
+            )
             + " |",
             "|:--|" + "--:|" * len(block.columns),
         ]
@@ -190,28 +204,24 @@ def to_latex(table: Table) -> str:
     for block in table.blocks:
         marks = block.marks()
         # With a spread, mean and spread are two columns, so that means align even where a row has no spread.
-        spread = any(cell.std is not None for row in block.rows for cell in row.cells.values())
-        width = 2 if spread else 1
-        spec = ("r@{\\,}l" if spread else "r") * len(block.columns)
-        # Titles over units, where there are any: a wide table keeps to the page.
-        lines = [["Model", *(column.heading for column in block.columns)]]
-        if any(column.unit for column in block.columns):
-            lines.append(["", *(column.bracketed_unit for column in block.columns)])
-        headings = [
-            " & ".join([first, *(f"\\multicolumn{{{width}}}{{c}}{{{_tex(text)}}}" for text in rest)]) + " \\\\"
-            for first, *rest in lines
-        ]
+        widths = {
+            column.key: 1 + any(row.cells[column.key].std is not None for row in block.rows if column.key in row.cells)
+            for column in block.columns
+        }
+        spec = "".join("r@{\\,}l" if width == 2 else "r" for width in widths.values())
         body = []
         for family, rows in _sections(block):
             body += [
                 "\\midrule",
-                f"\\multicolumn{{{1 + width * len(block.columns)}}}{{@{{}}l}}{{\\emph{{{_tex(family)}}}}} \\\\",
+                f"\\multicolumn{{{1 + sum(widths.values())}}}{{@{{}}l}}{{\\emph{{{_tex(family)}}}}} \\\\",
             ]
             for row in rows:
                 cells = [
-                    _tex_cell(block, row, column, marks.get((row.key, column.key)), spread) for column in block.columns
+                    _tex_cell(block, row, column, marks.get((row.key, column.key)), widths[column.key] == 2)
+                    for column in block.columns
                 ]
-                body.append(" & ".join([_tex(row.label), *cells]) + " \\\\")
+                cite = f"~\\cite{{{','.join(row.cite)}}}" if row.cite else ""
+                body.append(" & ".join([_tex(row.label) + cite, *cells]) + " \\\\")
         notes = [
             f"\\begin{{minipage}}{{\\linewidth}}\\scriptsize\\raggedright {_tex(remark)}\\end{{minipage}}\\par"
             for remark in _remarks(block)
@@ -228,7 +238,7 @@ def to_latex(table: Table) -> str:
                     # A box of no more than the line's width centres a tabular that is wider than the line.
                     f"\\makebox[\\linewidth][c]{{\\begin{{tabular}}{{@{{}}l{spec}@{{}}}}",
                     "\\toprule",
-                    *headings,
+                    *_tex_headings(block, widths),
                     *body,
                     "\\bottomrule",
                     "\\end{tabular}}",
@@ -240,13 +250,42 @@ def to_latex(table: Table) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def latex_document(names: Iterable[str]) -> str:
-    """Return the smallest LaTeX document that prints the tables of these names."""
+def _tex_headings(block: Block, widths: Mapping[str, int]) -> list[str]:
+    """Return the lines above the rows: groups with rules under them, titles, units."""
+    lines, rules = [], []
+    if any(column.group for column in block.columns):
+        cells, place = [""], 2
+        for group, columns in itertools.groupby(block.columns, key=lambda column: column.group):
+            width = sum(widths[column.key] for column in columns)
+            cells.append(f"\\multicolumn{{{width}}}{{c}}{{{_tex(group)}}}")
+            rules += [f"\\cmidrule(lr){{{place}-{place + width - 1}}}"] if group else []
+            place += width
+        lines += [" & ".join(cells) + " \\\\", "".join(rules)]
+    # Titles over units, where there are any: a wide table keeps to the page.
+    titles = [["Model", *(column.heading for column in block.columns)]]
+    if any(column.unit for column in block.columns):
+        titles.append(["", *(column.bracketed_unit for column in block.columns)])
+    for first, *rest in titles:
+        texts = [
+            f"\\multicolumn{{{width}}}{{c}}{{{_tex(text)}}}" for width, text in zip(widths.values(), rest, strict=True)
+        ]
+        lines.append(" & ".join([first, *texts]) + " \\\\")
+    return lines
+
+
+def latex_document(names: Iterable[str], references: str = "") -> str:
+    """Return the smallest LaTeX document that prints the tables of these names.
+
+    Args:
+        names: of the files in ``tables/``.
+        references: a ``thebibliography`` with what the tables cite.
+    """
     inputs = "\n".join(f"\\input{{tables/{name}}}" for name in names)
     return (
-        "% All tables on paper: run pdflatex in this folder.\n\\documentclass[a4paper]{article}\n"
+        "% All tables on paper: run pdflatex in this folder" + ", twice" * bool(references) + ".\n"
+        "\\documentclass[a4paper]{article}\n"
         "\\usepackage[margin=2cm]{geometry}\n\\usepackage{booktabs}\n\\begin{document}\n"
-        f"{inputs}\n\\end{{document}}\n"
+        f"{inputs}\n{references}\\end{{document}}\n"
     )
 
 
@@ -260,9 +299,9 @@ def _remarks(block: Block) -> list[str]:
     return [f"{row.label}: {row.remark}" for row in block.rows if row.remark]
 
 
-def _own_n(block: Block, row: Row, cell: Cell) -> str:
+def _own_n(block: Block, row: Row, column: Column, cell: Cell) -> str:
     """Return ``n=2`` where a cell rests on another number of repeats than the block says."""
-    return f"n={cell.n}" if row.ranked and cell.n != block.n else ""
+    return f"n={cell.n}" if row.ranked and column.repeated and cell.n != block.n else ""
 
 
 def _md_cell(block: Block, row: Row, column: Column, mark: Mark | None) -> str:
@@ -270,10 +309,11 @@ def _md_cell(block: Block, row: Row, column: Column, mark: Mark | None) -> str:
     if cell is None:
         return "–"
     mean = column.text(cell.mean)
+    mean = mean.replace("-", "−")
     text = {"best": f"**{mean}**", "second": f"<u>{mean}</u>"}.get(mark or "", mean)
     if cell.std is not None:
         text += f" ± {column.text(cell.std)}"
-    own_n = _own_n(block, row, cell)
+    own_n = _own_n(block, row, column, cell)
     return f"{text} [{own_n}]" if own_n else text
 
 
@@ -281,12 +321,17 @@ def _tex_cell(block: Block, row: Row, column: Column, mark: Mark | None, spread:
     cell = row.cells.get(column.key)
     if cell is None:
         return "-- &" if spread else "--"
-    mean = column.text(cell.mean)
+    mean = latex_number(column.text(cell.mean))
     text = {"best": f"\\textbf{{{mean}}}", "second": f"\\underline{{{mean}}}"}.get(mark or "", mean)
     aside = "" if cell.std is None else f"{{\\scriptsize$\\pm$\\,{column.text(cell.std)}}}"
-    if own_n := _own_n(block, row, cell):
+    if own_n := _own_n(block, row, column, cell):
         aside += f"\\textsuperscript{{{own_n}}}"
     return f"{text} & {aside}" if spread else text + aside
+
+
+def latex_number(text: str) -> str:
+    """Return a printed number with a minus sign in place of the hyphen."""
+    return text.replace("-", "\\ensuremath{-}")
 
 
 def _md(text: str) -> str:
@@ -300,7 +345,7 @@ _TEX = {
     "^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "<": "\\textless{}", ">": "\\textgreater{}",
     "|": "\\textbar{}", "±": "$\\pm$", "×": "$\\times$", "·": "$\\cdot$", "↑": "$\\uparrow$",
     "↓": "$\\downarrow$", "→": "$\\rightarrow$", "≥": "$\\geq$", "≤": "$\\leq$", "²": "\\textsuperscript{2}",
-    "–": "--", "—": "---",
+    "–": "--", "—": "---", "†": "$\\dagger$", "Δ": "$\\Delta$", "−": "$-$",
 }  # fmt: skip
 
 

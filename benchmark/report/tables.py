@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 
 from benchmark import metrics, registry
@@ -92,17 +92,17 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
             "test_images": tested,
         },
         conventions=(
-            *_conventions(protocol, reduction, train, test, n, tested),
-            *(_electrical_conventions(protocol, everything) if kind is ELECTRICAL else ()),
+            *conventions(protocol, (reduction,), train, test, n, tested),
+            *(electrical_conventions(protocol, everything) if kind is ELECTRICAL else ()),
         ),
-        columns=tuple(metric_column(metrics.METRICS[name]) for name in names),
+        columns=tuple(column(metrics.METRICS[name]) for name in names),
         rows=tuple(rows),
         n=n,
     )
 
 
-def metric_column(metric: metrics.Metric) -> Column:
-    """Return how a metric is printed: fractions in percent."""
+def column(metric: metrics.Metric) -> Column:
+    """Return how tables print a metric."""
     counted = metric.unit == "count"
     scale, digits = (1.0, 1) if counted else (100.0, 2)
     return Column(metric.name, metric.display, metric.higher_is_better, scale, digits, "" if counted else "%")
@@ -115,13 +115,20 @@ def _test_images(runs: dict[str, list[Run]]) -> str:
     return " or ".join(map(str, counts)) or "no"
 
 
-def _conventions(
-    protocol: Protocol, reduction: metrics.Reduction, train: tuple[str, ...], test: str, n: int, test_images: str
+def conventions(
+    protocol: Protocol,
+    reductions: Sequence[metrics.Reduction],
+    train: Sequence[str],
+    test: str,
+    n: int,
+    test_images: str,
 ) -> Iterator[str]:
+    """Say how the scores of a block were formed."""
     yield {0: "No run has finished.", 1: "n = 1 repeat, so no std."}.get(
         n, f"Mean ± std over n = {n} repeats (std with ddof = 1)."
     )
-    yield f"Reduction: {reduction} ({metrics.REDUCTIONS[reduction]})."
+    if reductions:
+        yield f"Reduction: {', '.join(f'{name} ({metrics.REDUCTIONS[name]})' for name in reductions)}."
     yield f"Test images: {test_images}."
     yield f"Protocol: {protocol.name}."
     yield "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark."
@@ -130,7 +137,8 @@ def _conventions(
             yield f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}."
 
 
-def _electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:
+def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:
+    """Say what counts as a net or a via, and how many true ones there are."""
     settings = protocol.evaluation
     yield (
         f"Nets that lie only in the outer {settings.border_px} px of an image, and predicted components below "
@@ -211,7 +219,10 @@ def _efficiency_block(study: Study, setting: Setting) -> Block:
         key="-".join(str(value) for value in asdict(setting).values() if value),
         title=f"Efficiency at {setting.size} on {setting.describe()}",
         facts={**asdict(setting), "batch": 1},
-        conventions=tuple(_efficiency_conventions(list(found.values()), setting)),
+        conventions=(
+            *efficiency_conventions(list(found.values()), setting, shown),
+            "Bold: best, underlined: second, by the printed value; equal values share a mark.",
+        ),
         columns=tuple(column for column in EFFICIENCY if column.key in shown),
         rows=tuple(
             Row(
@@ -225,18 +236,22 @@ def _efficiency_block(study: Study, setting: Setting) -> Block:
     )
 
 
-def _efficiency_conventions(found: list[Measurement], setting: Setting) -> Iterator[str]:
-    yield "Params: trainable parameters that the forward pass reaches; Unused: those that it never does."
-    yield (
-        "MACs: multiply-accumulates of convolutions, linear layers, matrix products and attention for one image; "
-        "FLOPs = 2 × MACs."
-    )
-    yield "p50, p90, p99: percentiles of the latency at batch 1; FPS = 1000 / p50."
-    if any(measured.record.throughput for measured in found):
+def efficiency_conventions(found: Sequence[Measurement], setting: Setting, shown: Set[str]) -> Iterator[str]:
+    """Say what the shown efficiency figures are."""
+    if "params" in shown:
+        yield "Params: trainable parameters that the forward pass reaches; Unused: those that it never does."
+    if shown & {"macs", "flops"}:
+        yield (
+            "MACs: multiply-accumulates of convolutions, linear layers, matrix products and attention for one image; "
+            "FLOPs = 2 × MACs."
+        )
+    if shown & {"latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "fps"}:
+        yield "p50, p90, p99: percentiles of the latency at batch 1; FPS = 1000 / p50."
+    if "images_per_second" in shown:
         yield "Images/s: throughput at the best Batch."
-    for method in sorted({measured.record.memory.method for measured in found if measured.record.memory}):
-        yield f"Memory of one forward pass and of one training step at batch 1: {method}."
+    if shown & {"forward_peak_bytes", "train_step_peak_bytes"}:
+        for method in sorted({measured.record.memory.method for measured in found if measured.record.memory}):
+            yield f"Memory of one forward pass and of one training step at batch 1: {method}."
     if setting.precision:
         yield f"float32 kernels: {setting.precision}."
     yield f"Input channels: {setting.channels}; torch {setting.torch}."
-    yield "Bold: best, underlined: second, by the printed value; equal values share a mark."

@@ -17,7 +17,8 @@ from benchmark.data.specs import KNOWN, SUFFIX
 from benchmark.report.collect import Run, Study
 from benchmark.report.plots import DPI, INK, STYLE, drawable
 from benchmark.report.render import Block, Cell, Column, Row, Table
-from benchmark.report.tables import display, in_order, metric_column, place
+from benchmark.report.tables import column as metric_column
+from benchmark.report.tables import display, in_order, place
 
 Train = tuple[str, ...]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark import __version__, cli_data
+from benchmark import __version__, cli_data, cli_report
 from benchmark.errors import UserError
 from benchmark.flags import (
     DATA_ROOT,
@@ -25,6 +25,7 @@ from benchmark.flags import (
     Results,
     StudyName,
     check_data_root,
+    study_folder,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(cli_data.app, name="data")
+app.command()(cli_report.report)
 
 SMALL_INPUT = 128  # pixels; above it one run with all threads is about as fast
 WORKER_BYTES = 3 << 30  # the largest network's training on small inputs takes half of this
@@ -110,7 +112,7 @@ def run(
 
     overrides = [*(set_ or []), *([f"repeats={repeats}"] if repeats is not None else [])]
     chosen = protocols.load(protocol, overrides)
-    place = _study_folder(results, study or chosen.name)
+    place = study_folder(results, study or chosen.name)
     console = _console()
     hardware = _hardware(device, threads)
     wanted = Wanted(datasets, train, test, leave_one_out)
@@ -213,12 +215,6 @@ def _workers(hardware: Hardware, size: int) -> int:
     return max(min(hardware.threads, psutil.virtual_memory().available // WORKER_BYTES), 1)
 
 
-def _study_folder(results: Path, name: str) -> Path:
-    if not name or name in (".", "..") or any(mark in name for mark in "/\\:") or name.startswith("."):
-        raise UserError(f"--study {name!r}: expected a plain name without path separators or a leading dot")
-    return results / name
-
-
 def _hardware(device: str, threads: int | None) -> Hardware:
     """Resolve ``--device``; the CPU is recognised without importing torch where no NVIDIA driver is loaded."""
     import os
@@ -259,22 +255,6 @@ def _console() -> Console:
 
 
 @app.command()
-def report(
-    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names of studies below --results.")],
-    results: Results = Path("results"),
-) -> None:
-    """Build tables and plots again from the records of finished studies."""
-    from benchmark import report as reports
-
-    for name in studies:
-        folder = _study_folder(results, name)
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
-        for path in reports.build(folder):
-            typer.echo(path)
-
-
-@app.command()
 def profile(
     models: Models = "all",
     sizes: Annotated[str, typer.Option(help="Comma list of input sides, pixels.")] = "512",
@@ -289,7 +269,7 @@ def profile(
     from benchmark import report as reports
     from benchmark.jobs import EfficiencyJob
 
-    folder = _study_folder(results, study)
+    folder = study_folder(results, study)
     entries = registry.select(models)
     jobs = []
     for text in sizes.split(","):

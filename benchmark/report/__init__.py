@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
-from benchmark.report import plots, render, tables, transfer
-from benchmark.report.collect import read_study
+from benchmark.report import bibliography, numbers, paper, plots, render, tables, transfer, wide
+from benchmark.report.ablation import ablation
+from benchmark.report.collect import Study, read_study
+from benchmark.report.paper import Choice
+from benchmark.report.render import Table
+
+__all__ = ["Choice", "build", "check"]
 
 RENDERERS = {"csv": render.to_csv, "md": render.to_markdown, "tex": render.to_latex}
+CHOICE = f"{paper.NAME}.json"
 
 
-def build(study: Path) -> list[Path]:
-    """Write ``report/tables/*.{csv,md,tex}``, ``report/tables.tex`` and ``report/plots/*.{pdf,png}`` of a study.
+def build(study: Path, choice: Choice | None = None) -> list[Path]:
+    """Write ``report/tables/*``, ``report/tables.tex`` and ``report/plots/*.{pdf,png}`` of a study.
 
     The same records give the same bytes.
 
     Args:
         study: ``results/<study>``.
+        choice: what the table for a paper shows. It is kept, and ``None`` takes the kept one; without one there is no
+            such table.
 
     Returns:
         The written files.
@@ -27,19 +38,86 @@ def build(study: Path) -> list[Path]:
         UserError: no study there, nothing in it to report, or a broken file in it.
     """
     found = read_study(study)
-    accuracy, electrical = (tables.scores(found, kind) for kind in (tables.ACCURACY, tables.ELECTRICAL))
-    made = (accuracy, electrical, transfer.table(found), tables.efficiency(found))
-    filled = [table for table in made if table.blocks]
-    if not filled:
-        raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
-    files = {
-        f"tables/{table.name}.{kind}": to_text(table).encode()
-        for table in filled
-        for kind, to_text in RENDERERS.items()
-    }
-    files["tables.tex"] = render.latex_document(table.name for table in filled).encode()
-    for stem, figure in (*plots.figures(found, accuracy.blocks), *transfer.figures(found)):
+    files = _texts(study, found, choice)
+    drawn = plots.figures(found, tables.scores(found, tables.ACCURACY).blocks)
+    for stem, figure in (*drawn, *transfer.figures(found)):
         files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
     for name, content in files.items():
         write_atomically(study / "report" / name, content)
     return [study / "report" / name for name in files]
+
+
+def check(study: Path, choice: Choice | None = None) -> list[str]:
+    """Compare the tables on disk with what the records give; nothing is written.
+
+    Returns:
+        One sentence per file of ``report/tables`` and ``report/tables.tex`` that differs, lacks or should not be.
+
+    Raises:
+        UserError: as ``build``.
+    """
+    folder = study / "report"
+    files = _texts(study, read_study(study), choice)
+    wrong = []
+    for name, content in files.items():
+        path = folder / name
+        if not path.is_file():
+            wrong.append(f"{path}: missing")
+        elif path.read_bytes() != content:
+            wrong.append(f"{path}: differs from the records")
+    left = sorted(path for path in (folder / "tables").glob("[!.]*") if f"tables/{path.name}" not in files)
+    return wrong + [f"{path}: belongs to no table of this report" for path in left]
+
+
+def _texts(study: Path, found: Study, choice: Choice | None) -> dict[str, bytes]:
+    """Return everything but the plots, by path below ``report/``."""
+    standard = [tables.scores(found, tables.ACCURACY), tables.scores(found, tables.ELECTRICAL)]
+    standard += [transfer.table(found), tables.efficiency(found), ablation(found)]
+    filled = [table for table in standard if table.blocks]
+    if not filled:
+        raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
+    printed = {table.name: {kind: to_text(table) for kind, to_text in RENDERERS.items()} for table in filled}
+    counted = [*filled, *_costs(found)]
+    custom, chosen = _custom(study / "report" / CHOICE, found, choice)
+    if custom is not None and chosen is not None:
+        laid_out = wide.widen(custom) if chosen.layout == "wide" else custom
+        # The CSV file is for programs and stays one line per figure.
+        printed[custom.name] = {
+            kind: to_text(laid_out if kind != "csv" else custom) for kind, to_text in RENDERERS.items()
+        }
+        counted.append(custom)
+    files = {f"tables/{name}.{kind}": text.encode() for name, texts in printed.items() for kind, text in texts.items()}
+    reduction = found.protocol.report.reduction if found.protocol else ""
+    files["tables/numbers.tex"] = numbers.macros(counted, reduction).encode()
+    used = bibliography.keys(dict.fromkeys(row.key for table in filled for block in table.blocks for row in block.rows))
+    if used:
+        files["tables/references.bib"] = bibliography.bibtex(used).encode()
+    cited = bibliography.thebibliography(used) if used and chosen is not None and chosen.cite else ""
+    files["tables.tex"] = render.latex_document(printed, cited).encode()
+    if chosen is not None:
+        files[CHOICE] = (chosen.model_dump_json(indent=1) + "\n").encode()
+    return files
+
+
+def _costs(found: Study) -> Iterator[Table]:
+    """Yield each dataset's efficiency figures under the dataset's own name, for the numbers in a text."""
+    figures = paper.figures(list(paper.COSTS), "image")
+    for base in tables.scores(found, tables.ACCURACY).blocks:
+        block = paper.compose(found, base, figures, {row.key for row in base.rows})
+        yield Table("costs", "Efficiency", (block,))
+
+
+def _custom(file: Path, found: Study, choice: Choice | None) -> tuple[Table | None, Choice | None]:
+    """Return the table for a paper, from what is asked now or was kept, and what it was made from."""
+    if choice is not None:
+        return paper.table(found, choice), choice
+    try:
+        kept = Choice.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None, None
+    except (OSError, ValidationError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); delete it and choose the table's columns again") from error
+    try:
+        return paper.table(found, kept), kept
+    except UserError as error:
+        raise UserError(f"{file}: no longer fits the study ({error}); delete it or choose again") from error

@@ -74,6 +74,10 @@ class Column:
         """Return the value as printed, without its spread."""
         return f"{self.scale * value:{'+' * self.signed}z.{self.digits}f}"
 
+    def spread(self, std: float) -> str:
+        """Return a standard deviation as printed: never signed."""
+        return f"{self.scale * std:.{self.digits}f}"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -199,8 +203,12 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return one ``table`` float per block; needs the package booktabs and nothing else."""
-    parts = [f"% {table.title}: \\input this file; needs \\usepackage{{booktabs}}. In two columns, make it table*."]
+    """Return one ``table`` float per block; needs the package booktabs, and graphicx where columns have groups."""
+    grouped = any(column.group for block in table.blocks for column in block.columns)
+    packages = "booktabs,graphicx" if grouped else "booktabs"
+    parts = [f"% {table.title}: \\input this file; needs \\usepackage{{{packages}}}. In two columns, make it table*."]
+    # Datasets side by side are shrunk to the line where they are wider.
+    shrink = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{" if grouped else ""
     for block in table.blocks:
         marks = block.marks()
         # With a spread, mean and spread are two columns, so that means align even where a row has no spread.
@@ -236,12 +244,12 @@ def to_latex(table: Table) -> str:
                     f"\\caption[{{{title}}}]{{\\textbf{{{title}.}} {_tex(' '.join(block.conventions))}}}",
                     f"\\label{{tab:{label}}}\\smallskip",
                     # A box of no more than the line's width centres a tabular that is wider than the line.
-                    f"\\makebox[\\linewidth][c]{{\\begin{{tabular}}{{@{{}}l{spec}@{{}}}}",
+                    f"\\makebox[\\linewidth][c]{{{shrink}\\begin{{tabular}}{{@{{}}l{spec}@{{}}}}",
                     "\\toprule",
                     *_tex_headings(block, widths),
                     *body,
                     "\\bottomrule",
-                    "\\end{tabular}}",
+                    "\\end{tabular}}" + "}" * grouped,
                     *(["\\par\\smallskip", *notes] if notes else []),
                     "\\end{table}",
                 ]
@@ -284,7 +292,7 @@ def latex_document(names: Iterable[str], references: str = "") -> str:
     return (
         "% All tables on paper: run pdflatex in this folder" + ", twice" * bool(references) + ".\n"
         "\\documentclass[a4paper]{article}\n"
-        "\\usepackage[margin=2cm]{geometry}\n\\usepackage{booktabs}\n\\begin{document}\n"
+        "\\usepackage[margin=2cm]{geometry}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
         f"{inputs}\n{references}\\end{{document}}\n"
     )
 
@@ -312,7 +320,7 @@ def _md_cell(block: Block, row: Row, column: Column, mark: Mark | None) -> str:
     mean = mean.replace("-", "−")
     text = {"best": f"**{mean}**", "second": f"<u>{mean}</u>"}.get(mark or "", mean)
     if cell.std is not None:
-        text += f" ± {column.text(cell.std)}"
+        text += f" ± {column.spread(cell.std)}"
     own_n = _own_n(block, row, column, cell)
     return f"{text} [{own_n}]" if own_n else text
 
@@ -323,7 +331,7 @@ def _tex_cell(block: Block, row: Row, column: Column, mark: Mark | None, spread:
         return "-- &" if spread else "--"
     mean = latex_number(column.text(cell.mean))
     text = {"best": f"\\textbf{{{mean}}}", "second": f"\\underline{{{mean}}}"}.get(mark or "", mean)
-    aside = "" if cell.std is None else f"{{\\scriptsize$\\pm$\\,{column.text(cell.std)}}}"
+    aside = "" if cell.std is None else f"{{\\scriptsize$\\pm$\\,{column.spread(cell.std)}}}"
     if own_n := _own_n(block, row, column, cell):
         aside += f"\\textsuperscript{{{own_n}}}"
     return f"{text} & {aside}" if spread else text + aside

@@ -239,14 +239,18 @@ def _efficiency_block(study: Study, setting: Setting) -> Block:
 def efficiency_conventions(found: Sequence[Measurement], setting: Setting, shown: Set[str]) -> Iterator[str]:
     """Say what the shown efficiency figures are."""
     if "params" in shown:
-        yield "Params: trainable parameters that the forward pass reaches; Unused: those that it never does."
+        unused = "; Unused: those that it never does" if "unused_params" in shown else ""
+        yield f"Params: trainable parameters that the forward pass reaches{unused}."
     if shown & {"macs", "flops"}:
+        flops = "; FLOPs = 2 × MACs" if "flops" in shown else ""
         yield (
-            "MACs: multiply-accumulates of convolutions, linear layers, matrix products and attention for one image; "
-            "FLOPs = 2 × MACs."
+            "MACs: multiply-accumulates of convolutions, linear layers, matrix products and attention for one image"
+            f"{flops}."
         )
-    if shown & {"latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "fps"}:
+    if shown & {"latency_p50_ms", "latency_p90_ms", "latency_p99_ms"}:
         yield "p50, p90, p99: percentiles of the latency at batch 1; FPS = 1000 / p50."
+    elif "fps" in shown:
+        yield "FPS = 1000 / median latency in ms at batch 1."
     if "images_per_second" in shown:
         yield "Images/s: throughput at the best Batch."
     if shown & {"forward_peak_bytes", "train_step_peak_bytes"}:

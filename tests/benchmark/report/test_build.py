@@ -30,9 +30,8 @@ def test_the_written_files_are_those_returned(study: Path, built: list[Path]) ->
     assert all(path.is_file() for path in built)
     written = {path for path in (study / "report").rglob("*") if path.is_file()}
     assert written == set(built)
-    assert {path.name for path in built if path.parent.name == "tables"} == {
-        f"{table}.{kind}" for table in ("accuracy", "electrical", "efficiency") for kind in ("csv", "md", "tex")
-    }
+    tables = {f"{table}.{kind}" for table in ("accuracy", "electrical", "efficiency") for kind in ("csv", "md", "tex")}
+    assert {path.name for path in built if path.parent.name == "tables"} == {*tables, "numbers.tex", "references.bib"}
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
@@ -82,14 +81,15 @@ def test_efficiency_alone_makes_a_report_without_a_protocol(tmp_path: Path) -> N
 
     names = {path.name for path in report.build(tmp_path)}
 
-    assert names == {"efficiency.csv", "efficiency.md", "efficiency.tex", "tables.tex"}
+    tables = {"efficiency.csv", "efficiency.md", "efficiency.tex"}
+    assert names == {*tables, "numbers.tex", "references.bib", "tables.tex"}
 
 
 def test_all_failed_and_one_model_build(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     fake.write_run(tmp_path, "unet", ["omc"], 0, None, Failure(kind="error", message="RuntimeError: no"))
 
-    assert {path.suffix for path in report.build(tmp_path)} == {".csv", ".md", ".tex"}
+    assert {path.suffix for path in report.build(tmp_path)} == {".csv", ".md", ".tex", ".bib"}
 
 
 def test_a_folder_that_is_no_study_or_an_empty_one_is_an_error(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""The ``report`` verb: tables and plots again, one more table of one's choice, and whether all of it is up to date."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.errors import UserError
+from benchmark.flags import Results, study_folder
+
+
+class Layout(StrEnum):
+    """Where a table's datasets stand."""
+
+    long = "long"
+    wide = "wide"
+
+
+class Reduction(StrEnum):
+    """How a metric is taken over images."""
+
+    image = "image"
+    pooled = "pooled"
+
+
+def report(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names of studies below --results.")],
+    results: Results = Path("results"),
+    columns: Annotated[
+        str | None, typer.Option(help="Comma list of metrics (also miou.pooled) and costs (params, macs, fps, ...).")
+    ] = None,
+    models: Annotated[str | None, typer.Option(help="Rows: names, groups or wildcards; default: all.")] = None,
+    digits: Annotated[
+        int | None, typer.Option(min=0, max=6, help="Decimals of percentages and counts; default: 2 and 1.")
+    ] = None,
+    layout: Annotated[Layout | None, typer.Option(help="Datasets below each other or side by side.")] = None,
+    reduction: Annotated[Reduction | None, typer.Option(help="How metrics are taken over images.")] = None,
+    extra: Annotated[
+        Path | None, typer.Option(help="CSV of figures from other papers: model,dataset,metric,value,source[,std,n].")
+    ] = None,
+    cite: Annotated[bool, typer.Option("--cite", help="Cite each network's paper in the LaTeX rows.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if tables differ from what the records give.")
+    ] = False,
+) -> None:
+    """Build tables and plots again from the records of finished studies; options make one more table, for a paper."""
+    from benchmark import report as reports
+    from benchmark.report import literature
+
+    choice = None
+    if cite or any(given is not None for given in (columns, models, digits, layout, reduction, extra)):
+        choice = reports.Choice(
+            columns=None if columns is None else tuple(columns.split(",")),
+            models=models,
+            digits=digits,
+            layout=(layout or Layout.long).value,
+            reduction=reduction and reduction.value,
+            cite=cite,
+            printed=literature.read(extra) if extra else (),
+        )
+    wrong: list[str] = []
+    for name in studies:
+        folder = study_folder(results, name)
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
+        if check:
+            wrong += reports.check(folder, choice)
+        else:
+            for path in reports.build(folder, choice):
+                typer.echo(path)
+    for line in wrong:
+        typer.echo(line)
+    if check and not wrong:
+        typer.echo(f"{', '.join(studies)}: the tables are what the records give")
+    raise typer.Exit(1 if wrong else 0)

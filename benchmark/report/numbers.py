@@ -10,8 +10,9 @@ from benchmark.report.render import Table, latex_number
 HEAD = r"""% The numbers of all tables as text; \input this file before \begin{document}, from one study per article.
 %   \result{dataset}{model}{metric}     the mean (or the value), as its table prints it
 %   \resultstd{dataset}{model}{metric}  the standard deviation over repeats
-% Metrics have the names of the CSV files, methods without training and datasets too; the names of the efficiency
-% table's settings stand below. A name that does not exist prints ?? with a warning.
+% Datasets, models and metrics are called as in the CSV files: \result{omc-syn}{eal_icnet}{miou}. Costs stand under each
+% dataset (at its input size) and under each setting of the efficiency table, as named below. What does not exist prints
+% ?? with a warning.
 \newcommand{\noresult}[3]{\textbf{??}%
   \GenericWarning{}{LaTeX Warning: No result `#3' of #2 on #1, input line \the\inputlineno}}
 \newcommand{\storedresult}[4]{\ifcsname #1/#2/#3/#4\endcsname\csname #1/#2/#3/#4\endcsname\else\noresult{#2}{#3}{#4}\fi}

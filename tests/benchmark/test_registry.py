@@ -64,6 +64,18 @@ def test_the_order_and_repetitions_of_patterns_do_not_matter() -> None:
     assert names("unet,ic,eal_icnet,unet") == names([" eal_icnet ", "unet", "ic"]) == ["eal_icnet", *IC]
 
 
+def test_names_of_records_can_be_chosen_too_but_belong_to_no_group() -> None:
+    also = ["mynet", "unet", "tinynet"]
+    assert [entry.name for entry in select("my*,unet", also)] == ["unet", "mynet"]
+    assert [entry.name for entry in select("all", also)] == ["eal_icnet", *LIGHTWEIGHT, *IC]
+    with pytest.raises(UserError, match=r"unknown model 'mynett'; did you mean 'mynet'\?"):
+        select("mynett", also)
+
+
+def test_a_file_s_class_may_have_the_name_of_a_record(network_file: Path) -> None:
+    assert [entry.name for entry in select(f"{network_file}:MyNet", ["mynet"])] == ["mynet"]
+
+
 @pytest.mark.parametrize("group", registry.GROUPS)
 def test_variants_and_the_users_networks_are_in_no_group(group: str, install: Callable[..., None]) -> None:
     install(mynet="package.module:MyNet")

@@ -23,6 +23,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build reports without figures, which take most of the time, for tests that look at tables."""
+    monkeypatch.setattr(report.plots, "figures", lambda *_: iter(()))
+
+
 @pytest.fixture(scope="session")
 def built(study: Path) -> list[Path]:
     return report.build(study)

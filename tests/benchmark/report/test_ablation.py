@@ -60,7 +60,9 @@ def test_a_gain_has_a_plus_sign(tmp_path: Path) -> None:
     assert f"+{100 * (miou(10) - miou(20)):.2f}" in to_markdown(ablation(read_study(tmp_path)))
 
 
-def test_each_dataset_with_a_variant_has_a_block_and_costs_are_those_of_its_size(tmp_path: Path) -> None:
+def test_each_dataset_with_a_variant_has_a_block_and_costs_are_those_of_its_size(
+    tmp_path: Path, no_plots: None
+) -> None:
     fake.write_study(tmp_path, MODELS, ["omc-syn", "miic-syn"], repeats=2)
 
     blocks = ablation(read_study(tmp_path)).blocks

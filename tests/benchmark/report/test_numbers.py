@@ -42,7 +42,9 @@ def test_every_number_of_the_standard_tables_is_a_macro_that_prints_alike(study:
     assert sum(kind == "result" for kind, *_ in found) == cells + costs
 
 
-def test_the_paper_table_s_decimals_count_and_a_bare_name_means_the_protocol_s_reduction(tmp_path: Path) -> None:
+def test_the_paper_table_s_decimals_count_and_a_bare_name_means_the_protocol_s_reduction(
+    tmp_path: Path, no_plots: None
+) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=2)
     report.build(tmp_path, Choice(columns=("miou", "miou.pooled"), digits=1))
 
@@ -80,7 +82,7 @@ in math $<\result{omc-syn}{eal_icnet.no_tssa}{miou_difference}>$.
 
 
 @needs_latex
-def test_an_article_with_numbers_in_its_text_and_all_tables_compiles(tmp_path: Path) -> None:
+def test_an_article_with_numbers_in_its_text_and_all_tables_compiles(tmp_path: Path, no_plots: None) -> None:
     study = fake.write_study(tmp_path / "quick", ["eal_icnet", "eal_icnet.no_tssa", "unet"], repeats=2)
     report.build(study, Choice(cite=True, layout="wide"))
     folder = study / "report"
@@ -98,7 +100,7 @@ def test_an_article_with_numbers_in_its_text_and_all_tables_compiles(tmp_path: P
 
 
 @needs_latex
-def test_citations_resolve_in_two_runs_without_bibtex(tmp_path: Path) -> None:
+def test_citations_resolve_in_two_runs_without_bibtex(tmp_path: Path, no_plots: None) -> None:
     study = fake.write_study(tmp_path / "quick", ["eal_icnet", "unet", "unetpp"], repeats=2)
     report.build(study, Choice(cite=True))
     folder = shutil.copytree(study / "report", tmp_path / "report")

@@ -224,7 +224,7 @@ def test_efficiency_alone_makes_no_paper_table(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
+def small(tmp_path: Path, no_plots: None) -> Path:
     return fake.write_study(tmp_path / "quick", ["eal_icnet", "unet"], ["omc-syn", "miic-syn"], repeats=2)
 
 

@@ -1,0 +1,119 @@
+"""The report verb as a user meets it: a table for a paper, refusals, and tables that follow from records alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmark.conftest import Call, tiny_run
+from tests.benchmark.report import fake
+
+ROOT = Path(__file__).parents[2]
+TABLES = Path("results/quick/report/tables")
+
+
+def tables(study: str = "quick") -> dict[str, bytes]:
+    report = Path("results", study, "report")
+    return {path.name: path.read_bytes() for path in (*report.glob("tables/*"), report / "tables.tex")}
+
+
+def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line in a process in which importing torch fails."""
+    code = "import sys; sys.modules['torch'] = None; from benchmark.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # this checkout, whatever is installed
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=environment, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def test_tables_follow_from_records_alone_and_runs_repeat_byte_for_byte(call: Call) -> None:
+    assert call(*tiny_run(repeats=2))[0] == 0
+    written = tables()
+    assert {"accuracy.csv", "accuracy.tex", "electrical.md", "efficiency.csv", "numbers.tex", "tables.tex"} <= {
+        *written
+    }
+    for path in (*TABLES.iterdir(), TABLES.parent / "tables.tex"):
+        path.unlink()
+
+    done = without_torch("report", "quick")
+
+    assert done.returncode == 0, done.stderr
+    assert tables() == written
+    assert without_torch("report", "quick", "--check").returncode == 0
+    assert "torch" in without_torch("run", "--dry-run", "--device", "cuda").stderr  # it really was out of reach
+
+    assert call(*tiny_run("--study", "again", repeats=2))[0] == 0
+    again = tables("again")
+    same = [name for name in written if name.startswith(("accuracy", "electrical"))]
+    assert len(same) == 6
+    assert {name: again[name] for name in same} == {name: written[name] for name in same}
+
+
+@pytest.fixture
+def study(tmp_path: Path, call: Call) -> Path:
+    return fake.write_study(tmp_path / "results/quick", ["eal_icnet", "unet"], ["omc-syn"], repeats=2)
+
+
+def test_every_option_shapes_the_table_for_a_paper(study: Path, call: Call) -> None:
+    Path("lit.csv").write_text("model,dataset,metric,value,source\nSegNet,omc-syn,miou,91.2,Doe 2024\n")
+    code, out, err = call(
+        *("report", "quick", "--columns", "miou,opens,params", "--models", "eal_icnet,une*", "--digits", "0"),
+        *("--reduction", "pooled", "--layout", "wide", "--extra", "lit.csv", "--cite"),
+    )
+    assert code == 0, err
+    assert "report/tables/custom.tex" in out
+    text = (TABLES / "custom.md").read_text("utf-8")
+    assert "Reduction: pooled" in text
+    assert re.search(r"\| UNet \| \S*\d\d\S* ± \d \| \S*\d+\S* ± \d \| \S*13\.394\S* \|", text)
+    assert "| SegNet † | 91 | – | – |" in text
+    assert "Otsu" not in text
+    assert r"\cite{ronneberger2015unet}" in (TABLES / "custom.tex").read_text()
+    assert "@inproceedings{ronneberger2015unet," in (TABLES / "references.bib").read_text()
+    assert r"\bibitem{ronneberger2015unet}" in (TABLES.parent / "tables.tex").read_text()
+
+
+def test_no_decimals_are_a_choice_too(study: Path, call: Call) -> None:
+    assert call("report", "quick", "--digits", "0")[0] == 0
+    assert re.search(r"\| UNet \| \S*\d\d\S* ± \d \|", (TABLES / "custom.md").read_text("utf-8"))
+
+
+def test_check_exits_with_1_and_names_the_files(study: Path, call: Call) -> None:
+    assert call("report", "quick")[0] == 0
+    code, out, _ = call("report", "quick", "--check")
+    assert (code, out) == (0, "quick: the tables are what the records give\n")
+
+    (TABLES / "accuracy.tex").write_text("by hand")
+    before = tables()
+    code, out, _ = call("report", "quick", "--check")
+    assert (code, out) == (1, "results/quick/report/tables/accuracy.tex: differs from the records\n")
+    code, out, _ = call("report", "quick", "--check", "--columns", "miou")
+    assert code == 1
+    assert "custom.md: missing" in out
+    assert tables() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--columns", "miuo"], r"--columns 'miuo': no such column; did you mean 'miou'\?"),
+        (["--models", "unett"], r"unknown model 'unett'; did you mean 'unet'\?"),
+        (["--models", "fcn"], r"--models 'fcn': not in this study, which has eal_icnet, unet, otsu, background"),
+        (["--extra", "lit.csv"], r"--extra lit\.csv: cannot be read"),
+        (["--digits", "9"], r"--digits.*less than or equal to 6"),
+        (["--layout", "square"], r"(?s)--layout.*square"),
+    ],
+)
+def test_wrong_options_are_one_message_and_exit_code_2(
+    study: Path, call: Call, arguments: list[str], message: str
+) -> None:
+    code, _, err = call("report", "quick", *arguments)
+    assert code == 2
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+    assert not TABLES.exists()

@@ -293,3 +293,19 @@ def test_check_names_what_differs_is_missing_or_belongs_to_no_table_and_writes_n
         f"{folder / 'old.tex'}: belongs to no table of this report",
     ]
     assert {path: path.read_bytes() for path in small.rglob("*") if path.is_file()} == before
+
+
+def test_datasets_side_by_side_with_other_numbers_of_repeats_say_so(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path)
+    for dataset, repeats in (("omc", 3), ("miic", 2)):
+        for repeat in range(repeats):
+            fake.write_run(tmp_path, "unet", [dataset], repeat, fake.counts(0.9, np.random.default_rng(repeat)))
+
+    text = to_markdown(wide.widen(custom(tmp_path, "miou")))
+
+    assert "omc: Mean ± std over n = 3 repeats (std with ddof = 1)." in text
+    assert "miic: Mean ± std over n = 2 repeats (std with ddof = 1)." in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| UNet")]
+    omc, miic = line.split("|")[2:4]
+    assert "n=" not in omc
+    assert "[n=2]" in miic

@@ -48,7 +48,10 @@ app.command()(cli_report.report)
 
 SMALL_INPUT = 128  # pixels; above it one run with all threads is about as fast
 WORKER_BYTES = 3 << 30  # the largest network's training on small inputs takes half of this
-PROFILE_THROUGHPUT_S = 5.0  # for all batch sizes together
+
+
+class MissingDeviceError(UserError):
+    """A device that a flag names and this machine lacks."""
 
 
 class Keep(StrEnum):
@@ -233,7 +236,9 @@ def _hardware(device: str, threads: int | None) -> Hardware:
     if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
         if kind == "auto":
             return cpu
-        raise UserError(f"--device {device!r}: torch sees {torch.cuda.device_count()} CUDA device(s); use --device cpu")
+        raise MissingDeviceError(
+            f"--device {device!r}: torch sees {torch.cuda.device_count()} CUDA device(s); use --device cpu"
+        )
     gpus = [int(index)] if index else range(torch.cuda.device_count())
     return Hardware(f"cuda:{gpus[0]}", threads or cores, gpus=tuple(f"cuda:{number}" for number in gpus))
 
@@ -259,48 +264,55 @@ def profile(
     models: Models = "all",
     sizes: Annotated[str, typer.Option(help="Comma list of input sides, pixels.")] = "512",
     devices: Annotated[str, typer.Option(help="Comma list of auto, cpu, cuda, cuda:N.")] = "auto",
+    dtypes: Annotated[str, typer.Option(help="Comma list of float32, bfloat16, float16.")] = "float32",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Input channels.")] = 1,
     study: Annotated[str, typer.Option(help="Name of the study that keeps the figures.")] = "profile",
     results: Results = Path("results"),
 ) -> None:
-    """Measure parameters, MACs, latency and memory without training."""
-    from benchmark import registry, terminal
-    from benchmark import report as reports
-    from benchmark.jobs import EfficiencyJob
+    """Measure parameters, MACs, latency and memory without training.
 
-    folder = study_folder(results, study)
-    entries = registry.select(models)
-    jobs = []
-    for text in sizes.split(","):
-        if not text.strip().isdigit() or int(text) == 0:
-            raise UserError(f"--sizes {text.strip()!r}: expected whole numbers of pixels, such as 512,1024")
-        for entry in entries:
-            if int(text) % entry.multiple:
-                raise UserError(
-                    f"--sizes {text}: {entry.name} takes multiples of {entry.multiple}; leave it out or change the size"
-                )
-            jobs += [
-                EfficiencyJob(folder, entry, int(text), channels, h.device, h.threads, PROFILE_THROUGHPUT_S)
-                for h in (_hardware(d.strip(), threads) for d in devices.split(","))
-            ]
+    What is asked for is measured anew and replaces older figures of the same setting; the study's others stay.
+    """
+    from benchmark import profiling, registry, terminal
+    from benchmark import report as reports
     from benchmark.executors import Finished
     from benchmark.executors.local import LocalExecutor
     from benchmark.records import Failure
 
-    console, failed = _console(), False
+    console, folder = _console(), study_folder(results, study)
+    places = _devices(devices, threads, console)
+    jobs = profiling.jobs(folder, registry.select(models), sizes, dtypes, places, channels)
+    done: list[Finished] = []
     for event in LocalExecutor().run(jobs):
         if isinstance(event, Finished):
-            outcome = event.outcome.message if isinstance(event.outcome, Failure) else "measured"
-            failed |= isinstance(event.outcome, Failure)
-            console.print(
-                f"{event.job.label} on {event.job.device}: {outcome}",
-                markup=False,
-                highlight=False,
-            )
-    reports.build(folder)
-    terminal.print_summary(console, folder)
-    raise typer.Exit(1 if failed else 0)
+            done.append(event)
+            failure = event.outcome if isinstance(event.outcome, Failure) else None
+            outcome = f"{failure.kind}: {failure.message}" if failure else terminal.duration(event.seconds)
+            line = f"[{len(done)}/{len(jobs)}] {event.job.label} on {event.job.device}: {outcome}"
+            console.print(line, markup=False, highlight=False)
+    failures = [event.outcome for event in done if isinstance(event.outcome, Failure)]
+    if len(failures) < len(jobs):
+        reports.build(folder)
+        terminal.print_summary(console, folder)
+        console.print(f"Report: {folder / 'report'}")
+    # What a device cannot compute is a finding, not a failure.
+    raise typer.Exit(1 if any(failure.kind != "unsupported" for failure in failures) else 0)
+
+
+def _devices(devices: str, threads: int | None, console: Console) -> list[Hardware]:
+    """Resolve ``--devices``; one that is not there is left out with a line that says so, unless it is the only one."""
+    found, missing = [], []
+    for text in devices.split(","):
+        try:
+            found.append(_hardware(text.strip(), threads))
+        except MissingDeviceError as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    for reason in missing:
+        console.print(f"left out: {reason}", markup=False, highlight=False)
+    return found
 
 
 @app.command("list")

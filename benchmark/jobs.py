@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from benchmark import claims, seeds
 from benchmark.data.tasks import Task
+from benchmark.efficiency import DType
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
@@ -136,7 +137,7 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class EfficiencyJob:
-    """The efficiency figures of one network at one input size on one device, measured with nothing else running."""
+    """The efficiency figures of one network in one setting, measured with nothing else running."""
 
     study: Path
     entry: ModelEntry
@@ -145,6 +146,7 @@ class EfficiencyJob:
     device: str
     threads: int
     throughput_s: float
+    dtype: DType = "float32"
 
     exclusive: ClassVar[bool] = True
     log: ClassVar[None] = None
@@ -153,7 +155,7 @@ class EfficiencyJob:
     @property
     def label(self) -> str:
         """How terminal lines call the measurement."""
-        return f"{self.entry.name} {self.size}x{self.size} efficiency"
+        return f"{self.entry.name} {self.size}x{self.size} {self.dtype} efficiency"
 
     def perform(self, on_step: OnStep) -> None:
         """Measure in this process and write the study's efficiency file."""
@@ -167,10 +169,12 @@ class EfficiencyJob:
             self.size,
             in_channels=self.channels,
             device=self.device,
+            dtype=self.dtype,
             threads=self.threads,
             settings=settings.model_copy(update={"throughput_seconds": self.throughput_s}),
         )
-        file = Store(self.study).efficiency_file(self.entry.name, self.size, self.device, channels=self.channels)
+        store = Store(self.study)
+        file = store.efficiency_file(self.entry.name, self.size, self.device, self.dtype, channels=self.channels)
         write_atomically(file, record.to_json())
 
 

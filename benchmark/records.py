@@ -13,6 +13,7 @@ FailureKind = Literal[
     "disk_full",
     "bad_input",
     "not_deterministic",
+    "unsupported",
     "error",
     "timeout",
     "worker_died",

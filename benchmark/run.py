@@ -142,6 +142,9 @@ def classify(error: BaseException) -> FailureKind:
         return "nan_loss"
     if isinstance(error, determinism.NotDeterministicError):
         return "not_deterministic"
+    # "... not implemented for 'Half'": the device has no kernel for a number format.
+    if isinstance(error, NotImplementedError) or " not implemented for '" in str(error):
+        return "unsupported"
     # torch reports an exhausted host as a plain RuntimeError of its allocator.
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error):
         return "out_of_memory"

@@ -210,7 +210,7 @@ def print_failures(console: Console, failures: Sequence[tuple[Job, Failure]]) ->
 
 def print_summary(console: Console, folder: Path) -> None:
     """Print the main columns of a study's tables."""
-    from benchmark.report import tables
+    from benchmark.report import profile, tables
     from benchmark.report.collect import read_study
 
     study = read_study(folder)
@@ -218,18 +218,21 @@ def print_summary(console: Console, folder: Path) -> None:
         console.print(_rich_table(block, ("miou", "dice", "aji", "fg_iou")))
         console.print(" ".join(block.conventions[:2]), style="dim", highlight=False)
     if not study.runs:
-        for block in tables.efficiency(study).blocks:
-            console.print(_rich_table(block, ("params", "macs", "latency_p50_ms", "fps", "forward_peak_bytes")))
+        overview = profile.overview(study).blocks
+        # Of several settings a terminal is wide enough for the latencies only.
+        keys = ("params", "latency_p50_ms", *(() if overview else ("macs", "fps", "forward_peak_bytes")))
+        for block in overview or tables.efficiency(study).blocks:
+            console.print(_rich_table(block, keys))
 
 
 def _rich_table(block: Block, keys: Sequence[str]) -> Table:
     """Return some columns of a report table for the terminal, best bold and second underlined."""
-    columns = [column for column in block.columns if column.key in keys]
+    columns = [column for column in block.columns if column.key.partition(".")[0] in keys]
     styles, marks = {"best": "bold", "second": "underline"}, block.marks()
     made = Table(title=block.title, title_justify="left", box=None, pad_edge=False)
     made.add_column("model")
     for column in columns:
-        made.add_column(f"{column.title} {column.bracketed_unit}".strip(), justify="right")
+        made.add_column(f"{column.group} {column.title} {column.bracketed_unit}".strip(), justify="right")
     for row in block.rows:
         texts = []
         for column in columns:

@@ -14,7 +14,7 @@ from benchmark.efficiency.macs import MacCountError, count_macs
 from benchmark.efficiency.memory import measure_memory
 from benchmark.efficiency.parameters import split_parameters
 from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Memory
-from benchmark.environment import cpu_name
+from benchmark.environment import cpu_has_bfloat16, cpu_name
 from benchmark.errors import UserError
 from benchmark.registry import ModelEntry
 
@@ -67,6 +67,8 @@ def measure(
             macs = count_macs(shadow, image_shape)
         except MacCountError as error:
             raise UserError(f"model {entry.name!r} at {height}x{width}: {error}") from error
+        if dtype == "bfloat16" and not _has_bfloat16(on_gpu):
+            notes.append("the device lists no instructions for bfloat16: it is emulated, and slower for that")
         layout = memory_format(settings)
         network = network.to(target, getattr(torch, dtype)).to(memory_format=layout)
         if settings.compile_mode is not None:
@@ -128,6 +130,10 @@ def _threads(count: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(previous)
+
+
+def _has_bfloat16(on_gpu: bool) -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else cpu_has_bfloat16()
 
 
 def _float32_precision() -> str:

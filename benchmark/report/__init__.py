@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
-from benchmark.report import bibliography, numbers, paper, plots, render, tables, transfer, wide
+from benchmark.report import bibliography, numbers, paper, plots, profile, render, tables, transfer, wide
 from benchmark.report.ablation import ablation
 from benchmark.report.collect import Study, read_study
 from benchmark.report.paper import Choice
@@ -40,7 +40,7 @@ def build(study: Path, choice: Choice | None = None) -> list[Path]:
     found = read_study(study)
     files = _texts(study, found, choice)
     drawn = plots.figures(found, tables.scores(found, tables.ACCURACY).blocks)
-    for stem, figure in (*drawn, *transfer.figures(found)):
+    for stem, figure in (*drawn, *transfer.figures(found), *profile.figures(found)):
         files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
     for name, content in files.items():
         write_atomically(study / "report" / name, content)
@@ -72,7 +72,7 @@ def check(study: Path, choice: Choice | None = None) -> list[str]:
 def _texts(study: Path, found: Study, choice: Choice | None) -> dict[str, bytes]:
     """Return everything but the plots, by path below ``report/``."""
     standard = [tables.scores(found, tables.ACCURACY), tables.scores(found, tables.ELECTRICAL)]
-    standard += [transfer.table(found), tables.efficiency(found), ablation(found)]
+    standard += [transfer.table(found), tables.efficiency(found), profile.overview(found), ablation(found)]
     filled = [table for table in standard if table.blocks]
     if not filled:
         raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")

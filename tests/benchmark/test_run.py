@@ -161,6 +161,7 @@ def caused(cause: OSError) -> UserError:
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "cuda_error"),
         (caused(OSError(errno.ENOSPC, "No space left on device")), "disk_full"),
         (caused(OSError(errno.EACCES, "Permission denied")), "bad_input"),
+        (RuntimeError("\"prelu_cpu\" not implemented for 'Half'"), "unsupported"),
         (RuntimeError("x"), "error"),
     ],
 )

@@ -39,6 +39,15 @@ class Puts(TinyNet):
         return logits.clone().put_(torch.tensor([0]), logits.flatten()[:1])
 
 
+class FloatOnly(TinyNet):
+    """Has an operation that its device lacks in half precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            raise NotImplementedError("\"sort\" not implemented for 'BFloat16'")
+        return super().forward(x)
+
+
 class Raises(TinyNet):
     """Has a bug."""
 

@@ -94,6 +94,13 @@ def test_other_number_formats(file: Path, dtype: str) -> None:
     assert quick(file, dtype=dtype).dtype == dtype
 
 
+@pytest.mark.parametrize(("native", "expected"), [(True, 0), (False, 1)])
+def test_emulated_bfloat16_is_said(file: Path, monkeypatch: pytest.MonkeyPatch, native: bool, expected: int) -> None:
+    monkeypatch.setattr("benchmark.efficiency.measuring.cpu_has_bfloat16", lambda: native)
+    warnings = quick(file, dtype="bfloat16").warnings + quick(file, dtype="float32").warnings
+    assert sum("emulated" in warning for warning in warnings) == expected
+
+
 def test_channels_last(file: Path) -> None:
     settings = SHORT.model_copy(update={"memory": False, "memory_format": "channels_last"})
     assert quick(file, settings=settings).settings.memory_format == "channels_last"

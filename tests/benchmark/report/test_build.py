@@ -81,8 +81,8 @@ def test_efficiency_alone_makes_a_report_without_a_protocol(tmp_path: Path) -> N
 
     names = {path.name for path in report.build(tmp_path)}
 
-    tables = {"efficiency.csv", "efficiency.md", "efficiency.tex"}
-    assert names == {*tables, "numbers.tex", "references.bib", "tables.tex"}
+    tables = {"efficiency.csv", "efficiency.md", "efficiency.tex", "numbers.tex", "references.bib", "tables.tex"}
+    assert names == tables | {"profile.pdf", "profile.png"}
 
 
 def test_all_failed_and_one_model_build(tmp_path: Path) -> None:

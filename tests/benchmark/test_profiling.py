@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark import profiling, registry
+from benchmark.costs import Hardware
+
+CPU, GPU = Hardware("cpu", 2), Hardware("cuda:0", 4)
+
+
+def test_every_setting_is_measured_once_for_all_networks_before_the_next() -> None:
+    entries = registry.select("unet,eal_icnet")
+    jobs = profiling.jobs(Path("x"), entries, " 64,32,64", "float32, bfloat16", [CPU, GPU, CPU], 3)
+    assert [(job.device, job.threads, job.size, job.dtype, job.entry.name) for job in jobs] == [
+        (place.device, place.threads, size, dtype, name)
+        for place in (CPU, GPU)
+        for size in (64, 32)
+        for dtype in ("float32", "bfloat16")
+        for name in ("eal_icnet", "unet")
+    ]
+    assert {job.channels for job in jobs} == {3}
+    assert len({job.label for job in jobs}) == 8

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
-from benchmark.report import bibliography, numbers, paper, plots, profile, render, tables, transfer, wide
+from benchmark.report import bibliography, numbers, paper, plots, profile, render, tables, training, transfer, wide
 from benchmark.report.ablation import ablation
 from benchmark.report.collect import Study, read_study
 from benchmark.report.paper import Choice
@@ -72,7 +72,8 @@ def check(study: Path, choice: Choice | None = None) -> list[str]:
 def _texts(study: Path, found: Study, choice: Choice | None) -> dict[str, bytes]:
     """Return everything but the plots, by path below ``report/``."""
     standard = [tables.scores(found, tables.ACCURACY), tables.scores(found, tables.ELECTRICAL)]
-    standard += [transfer.table(found), tables.efficiency(found), profile.overview(found), ablation(found)]
+    standard += [transfer.table(found), tables.efficiency(found), profile.overview(found)]
+    standard += [training.cost(found), ablation(found)]
     filled = [table for table in standard if table.blocks]
     if not filled:
         raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")

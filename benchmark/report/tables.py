@@ -51,12 +51,12 @@ def scores(study: Study, kind: Kind) -> Table:
     protocol = study.protocol
     pairs = dict.fromkeys((run.record.train, test) for run in study.runs for test in run.record.test)
     # The data sets' own order; tests on the training's own data come before tests on foreign data.
-    ordered = sorted(pairs, key=lambda pair: (pair[0] != (pair[1],), place(pair[1], KNOWN), pair))
+    ordered = sorted(pairs, key=lambda pair: (pair[0] != (pair[1],), known_first(pair[1], KNOWN), pair))
     blocks = (_score_block(study, protocol, kind, *pair) for pair in ordered)
     return Table(kind.name, kind.title, tuple(block for block in blocks if block.columns))
 
 
-def place(name: str, known: Iterable[str]) -> tuple[int, str]:
+def known_first(name: str, known: Iterable[str]) -> tuple[int, str]:
     """Return a sort key: known names in their order, each followed by its stand-in, then the others by name."""
     order = {other: index for index, other in enumerate(known)}
     return order.get(name.removesuffix(SUFFIX), len(order)), name
@@ -71,7 +71,7 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
     rows = [_model_row(name, runs[name], test, kind, reduction) for name in in_order(runs)]
     n = max((cell.n for row in rows for cell in row.cells.values()), default=0)
     methods = study.references.get(test, {})
-    for method in sorted(methods, key=lambda method: place(method, REFERENCES)):
+    for method in sorted(methods, key=lambda method: known_first(method, REFERENCES)):
         values = methods[method].reduced[reduction]
         cells = {name: Cell(values[name]) for name in kind.columns if name in values}
         rows.append(Row(method, REFERENCES.get(method, method), "reference", cells, ranked=False))
@@ -186,9 +186,10 @@ def display(model: str) -> tuple[str, str]:
 def in_order(models: Iterable[str]) -> list[str]:
     """Sort model names as the registry does; unknown ones follow by name."""
     known = registry.models()
-    return sorted(models, key=lambda name: place(name, known))
+    return sorted(models, key=lambda name: known_first(name, known))
 
 
+UNUSED_NAMES = 3  # of parameters, in a remark; the file of the measurement has all
 EFFICIENCY = (
     Column("params", "Params", higher_is_better=False, scale=1e-6, digits=3, unit="M"),
     Column("unused_params", "Unused", higher_is_better=None, scale=1e-6, digits=3, unit="M"),
@@ -229,11 +230,17 @@ def _efficiency_block(study: Study, setting: Setting) -> Block:
                 name,
                 *display(name),
                 {key: Cell(value) for key, value in found[name].figures.items()},
-                remark="; ".join(found[name].record.warnings),
+                remark="; ".join((*_unused(found[name]), *found[name].record.warnings)),
             )
             for name in in_order(found)
         ),
     )
+
+
+def _unused(measured: Measurement) -> Iterator[str]:
+    if names := list(measured.record.unused_params):
+        more = f" and {len(names) - UNUSED_NAMES} more" if len(names) > UNUSED_NAMES else ""
+        yield f"never take part in the forward pass: {', '.join(names[:UNUSED_NAMES])}{more}"
 
 
 def efficiency_conventions(found: Sequence[Measurement], setting: Setting, shown: Set[str]) -> Iterator[str]:

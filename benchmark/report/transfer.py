@@ -18,7 +18,7 @@ from benchmark.report.collect import Run, Study
 from benchmark.report.plots import DPI, INK, STYLE, drawable
 from benchmark.report.render import Block, Cell, Column, Row, Table
 from benchmark.report.tables import column as metric_column
-from benchmark.report.tables import display, in_order, place
+from benchmark.report.tables import display, in_order, known_first
 
 Train = tuple[str, ...]
 
@@ -50,10 +50,10 @@ def _axes_of(runs: Sequence[Run]) -> tuple[list[Train], list[str]]:
     """Return the training sets, single ones first, and the test datasets, both in the datasets' own order."""
 
     def order(names: Train) -> tuple[int, list[tuple[int, str]]]:
-        return len(names), [place(name, KNOWN) for name in names]
+        return len(names), [known_first(name, KNOWN) for name in names]
 
     trains = sorted({run.record.train for run in runs}, key=order)
-    tests = sorted({test for run in runs for test in run.record.test}, key=lambda name: place(name, KNOWN))
+    tests = sorted({test for run in runs for test in run.record.test}, key=lambda name: known_first(name, KNOWN))
     return trains, tests
 
 

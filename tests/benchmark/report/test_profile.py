@@ -99,7 +99,7 @@ def test_groups_head_their_columns_in_every_format(study: Study) -> None:
     rows = list(csv.DictReader(render.to_csv(table).splitlines()))
     assert {row["device"] for row in rows} == {fake.CPU, GPU}
     assert "fps.1024x1024.bfloat16" in {row["metric"] for row in rows}
-    assert "| 512×512 bfloat16 p50 ↓ (ms) |" in render.to_markdown(table)
+    assert "| 512×512 bfloat16: p50 ↓ (ms) |" in render.to_markdown(table)
     latex = render.to_latex(table)
     assert r" & \multicolumn{1}{c}{} & \multicolumn{3}{c}{512$\times$512 float32} & " in latex
     assert r"\cmidrule(lr){3-5}\cmidrule(lr){6-8}\cmidrule(lr){9-11}\cmidrule(lr){12-14}" in latex

@@ -170,7 +170,11 @@ def test_efficiency_remarks_carry_warnings_and_unused_parameters(tmp_path: Path)
     (block,) = tables.efficiency(read_study(tmp_path)).blocks
 
     assert row(block, "unet").cells["unused_params"].mean == 12
-    assert row(block, "unet").remark == "the machine was busy"
+    assert row(block, "unet").remark == "never take part in the forward pass: a, b; the machine was busy"
+
+    fake.write_efficiency(tmp_path, "unet", unused_params=dict.fromkeys("abcdefg", 1))
+    (block,) = tables.efficiency(read_study(tmp_path)).blocks
+    assert row(block, "unet").remark == "never take part in the forward pass: a, b, c and 4 more"
 
 
 def test_stale_runs_are_not_read(tmp_path: Path) -> None:

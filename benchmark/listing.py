@@ -27,7 +27,7 @@ def _table(*columns: str) -> Table:
         # A name must stay whole, so that it can be copied.
         made.add_column(
             column,
-            justify="right" if column in ("params", "GMAC 512²", "multiple of") else "left",
+            justify="right" if column in ("params", "GMAC 512²", "GMAC 1024²", "multiple of") else "left",
             overflow="fold",
             no_wrap=column in ("name", "setting"),
         )
@@ -35,24 +35,35 @@ def _table(*columns: str) -> Table:
 
 
 def _models(verbose: bool) -> Table:
-    columns = ["name", "shown as", "family", "params", "GMAC 512²", "multiple of"]
-    made = _table(*columns, *(["paper", "class"] if verbose else []))
+    figures = ("params", "GMAC 512²")
+    short, long = ("shown as", *figures, "family", "multiple of"), (*figures, "GMAC 1024²", "what")
+    made = _table("name", *(long if verbose else short))
     for entry in registry.models().values():
         if "." in entry.name and not verbose:
             continue
-        cells = [
-            entry.name,
-            entry.display,
-            entry.family,
-            f"{entry.params:,}" if entry.params is not None else "?",
-            f"{entry.gmacs_512:.4g}" if entry.gmacs_512 is not None else "?",
-            str(entry.multiple),
-        ]
-        made.add_row(*cells, *([entry.paper, entry.target] if verbose else []))
+        params = f"{entry.params:,}" if entry.params is not None else "?"
+        cells = (params, _gmacs(entry, 512))
+        if verbose:
+            made.add_row(entry.name, *cells, _gmacs(entry, 1024), _what(entry))
+        else:
+            made.add_row(entry.name, entry.display, *cells, entry.family, str(entry.multiple))
     made.caption = (
         "params at one input channel and one class; MACs of convolution, linear, matmul; groups: all, lightweight, ic"
     )
     return made
+
+
+def _gmacs(entry: registry.ModelEntry, side: int) -> str:
+    gmacs = entry.gmacs(side, side)
+    return "?" if gmacs is None else f"{gmacs:.4g}"
+
+
+def _what(entry: registry.ModelEntry) -> str:
+    """Return what is too long for a column of its own; a variant shares most of it with its parent."""
+    if "." in entry.name:
+        return f"{entry.display}: {', '.join(f'{name}={value}' for name, value in entry.kwargs.items())}"
+    first = f"{entry.display}; {entry.family}; sizes in multiples of {entry.multiple}; {entry.target}"
+    return "\n".join([first, entry.paper, *([entry.published.describe()] if entry.published else [])])
 
 
 def _datasets(verbose: bool) -> Table:

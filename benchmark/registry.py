@@ -18,6 +18,7 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError, did_you_mean
+from benchmark.published import PUBLISHED, Published
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,6 +60,11 @@ class ModelEntry:
     version: int = 1
     cite: tuple[str, ...] = ()
     built_on: tuple[str, ...] = ()
+
+    @property
+    def published(self) -> Published | None:
+        """What its paper publishes of it, where that can be compared."""
+        return PUBLISHED.get(self.name)
 
     def gmacs(self, height: int, width: int) -> float | None:
         """Estimate 1e9 MACs at a size from the expected figures; exact at 512x512 and 1024x1024 only."""

@@ -354,6 +354,7 @@ def test_list_names_everything(call: Call) -> None:
     assert code == 0
     assert "eal_icnet.no_tssa" in out
     assert "802,698" in out
+    assert "published: 0.95 M params, 13.6 G MACs, 120 FPS on one RTX 3090" in out
     for topic, word in (("datasets", "omv-syn"), ("protocols", "training.lr"), ("metrics", "aji_plus")):
         code, out, _ = call("list", topic)
         assert code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,21 @@ from pydantic import ValidationError
 
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
-from benchmark.report import bibliography, numbers, paper, plots, profile, render, tables, training, transfer, wide
+from benchmark.report import (
+    bibliography,
+    comparison,
+    faults,
+    numbers,
+    paper,
+    plots,
+    profile,
+    render,
+    significance,
+    tables,
+    training,
+    transfer,
+    wide,
+)
 from benchmark.report.ablation import ablation
 from benchmark.report.collect import Study, read_study
 from benchmark.report.paper import Choice
@@ -21,7 +36,7 @@ RENDERERS = {"csv": render.to_csv, "md": render.to_markdown, "tex": render.to_la
 CHOICE = f"{paper.NAME}.json"
 
 
-def build(study: Path, choice: Choice | None = None) -> list[Path]:
+def build(study: Path, choice: Choice | None = None, reference: str = significance.REFERENCE) -> list[Path]:
     """Write ``report/tables/*``, ``report/tables.tex`` and ``report/plots/*.{pdf,png}`` of a study.
 
     The same records give the same bytes.
@@ -30,6 +45,7 @@ def build(study: Path, choice: Choice | None = None) -> list[Path]:
         study: ``results/<study>``.
         choice: what the table for a paper shows. It is kept, and ``None`` takes the kept one; without one there is no
             such table.
+        reference: the model that the others are compared with.
 
     Returns:
         The written files.
@@ -38,9 +54,10 @@ def build(study: Path, choice: Choice | None = None) -> list[Path]:
         UserError: no study there, nothing in it to report, or a broken file in it.
     """
     found = read_study(study)
-    files = _texts(study, found, choice)
-    drawn = plots.figures(found, tables.scores(found, tables.ACCURACY).blocks)
-    for stem, figure in (*drawn, *transfer.figures(found), *profile.figures(found)):
+    files = _texts(study, found, choice, reference)
+    blocks = tables.scores(found, tables.ACCURACY).blocks
+    by_dataset = itertools.chain.from_iterable(module.figures(found, blocks) for module in (plots, comparison, faults))
+    for stem, figure in (*by_dataset, *transfer.figures(found), *profile.figures(found)):
         files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
     for name, content in files.items():
         write_atomically(study / "report" / name, content)
@@ -69,7 +86,9 @@ def check(study: Path, choice: Choice | None = None) -> list[str]:
     return wrong + [f"{path}: belongs to no table of this report" for path in left]
 
 
-def _texts(study: Path, found: Study, choice: Choice | None) -> dict[str, bytes]:
+def _texts(
+    study: Path, found: Study, choice: Choice | None, reference: str = significance.REFERENCE
+) -> dict[str, bytes]:
     """Return everything but the plots, by path below ``report/``."""
     standard = [tables.scores(found, tables.ACCURACY), tables.scores(found, tables.ELECTRICAL)]
     standard += [transfer.table(found), tables.efficiency(found), profile.overview(found)]
@@ -78,6 +97,9 @@ def _texts(study: Path, found: Study, choice: Choice | None) -> dict[str, bytes]
     if not filled:
         raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
     printed = {table.name: {kind: to_text(table) for kind, to_text in RENDERERS.items()} for table in filled}
+    for compared in significance.written(found, standard[0].blocks, reference):
+        shown = {kind: to_text(compared.table) for kind, to_text in RENDERERS.items()}
+        printed[compared.table.name] = shown | {"csv": compared.to_csv()}
     counted = [*filled, *_costs(found)]
     custom, chosen = _custom(study / "report" / CHOICE, found, choice)
     if custom is not None and chosen is not None:

@@ -197,7 +197,9 @@ def read_scores(file: Path) -> Scores:
     """
     remedy = "restore the file, or move its folder away and run the same command again"
     try:
-        table = pd.read_csv(file, converters={"image": str, "group": str})  # a name like "NA" or "007" is kept
+        # Names stay as they are written, were they "007" or "NA"; a count is blank where it does not apply.
+        blank = {name: [""] for name in metrics.COUNT_COLUMNS}
+        table = pd.read_csv(file, dtype={"image": str, "group": str}, keep_default_na=False, na_values=blank)
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: cannot be read ({error}); {remedy}") from error
     # A column that does not apply to a target (nets where vias are looked for) is absent or blank.

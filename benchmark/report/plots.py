@@ -130,8 +130,8 @@ def _figure(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Figure
     if not points:
         return None
     missing = [row.label for row in scored if row.key not in costs]
-    x_title = _wrapped(_x_title(axis, measured), X_TITLE_WIDTH)
-    footnote = _wrapped(_footnote(block, points, missing), FOOTNOTE_WIDTH)
+    x_title = wrapped(_x_title(axis, measured), X_TITLE_WIDTH)
+    footnote = wrapped(_footnote(block, points, missing), FOOTNOTE_WIDTH)
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(SIZE_INCHES, dpi=DPI)
         axes = figure.add_axes(_inside(x_title, footnote))
@@ -145,7 +145,8 @@ def _figure(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Figure
     return figure
 
 
-def _wrapped(text: str, width: int) -> str:
+def wrapped(text: str, width: int) -> str:
+    """Break text into lines of so many characters."""
     return "\n".join(textwrap.wrap(drawable(text), width))
 
 
@@ -225,19 +226,24 @@ def _write_frame(figure: Figure, block: Block, points: Sequence[_Point], stairs:
     width, height = SIZE_INCHES
     left = LEFT_INCHES / width
     figure.text(left, 1 - 0.1 / height, drawable(block.title), fontsize=10.5, fontweight="bold", va="top")
-    handles = [
+    figure.legend(
+        handles=[*family_handles([point.row for point in points]), stairs],
+        loc="upper left", bbox_to_anchor=(left, 1 - 0.3 / height), ncols=len(STYLES) + 1,
+        frameon=False, fontsize=7.8, borderaxespad=0, borderpad=0.2, columnspacing=0.9, handletextpad=0.3,
+    )  # fmt: skip
+    figure.text(left, 0.08 / height, footnote, fontsize=7.5, color=INK, va="bottom")
+
+
+def family_handles(rows: Sequence[Row]) -> list[Line2D]:
+    """Return legend entries of the families that rows have."""
+    return [
         Line2D(
             [], [], linestyle="", marker=marker, color=colour, markeredgecolor="white", markersize=size,
             label=FAMILIES[family],
         )
         for family, (marker, colour, size) in STYLES.items()
-        if any(point.row.family == family for point in points)
+        if any(row.family == family for row in rows)
     ]  # fmt: skip
-    figure.legend(
-        handles=[*handles, stairs], loc="upper left", bbox_to_anchor=(left, 1 - 0.3 / height), ncols=len(STYLES) + 1,
-        frameon=False, fontsize=7.8, borderaxespad=0, borderpad=0.2, columnspacing=0.9, handletextpad=0.3,
-    )  # fmt: skip
-    figure.text(left, 0.08 / height, footnote, fontsize=7.5, color=INK, va="bottom")
 
 
 def _label(figure: Figure, axes: Axes, points: Sequence[_Point], stairs: Line2D) -> None:

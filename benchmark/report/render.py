@@ -24,11 +24,13 @@ class Cell:
         mean: the mean, or the value itself where ``n`` is 1.
         std: the standard deviation with ddof = 1; ``None`` where ``n`` is 1.
         n: how many repeats it covers.
+        text: printed in place of the figure: an interval, a verdict.
     """
 
     mean: float
     std: float | None = None
     n: int = 1
+    text: str = ""
 
     @classmethod
     def over(cls, values: Iterable[float]) -> Cell | None:
@@ -196,7 +198,9 @@ def to_markdown(table: Table) -> str:
             for row in rows:
                 cells = [_md_cell(block, row, column, marks.get((row.key, column.key))) for column in block.columns]
                 lines.append(f"| {_md(row.label)} | " + " | ".join(cells) + " |")
-        parts += [f"## {_md(block.title)}", _md(" ".join(block.conventions)), "\n".join(lines)]
+        parts += [f"## {_md(block.title)}", _md(" ".join(block.conventions))]
+        if block.rows:
+            parts.append("\n".join(lines))
         if remarks := _remarks(block):
             parts.append("\n".join(f"- {_md(remark)}" for remark in remarks))
     return "\n\n".join(parts) + "\n"
@@ -235,6 +239,9 @@ def to_latex(table: Table) -> str:
             for remark in _remarks(block)
         ]
         title = _tex(block.title)
+        if not block.rows:
+            parts.append(f"\\paragraph{{{title}.}} {_tex(' '.join(block.conventions))}")
+            continue
         label = re.sub(r"[^a-z0-9]+", "-", f"{table.name}-{block.key}".lower()).strip("-")
         parts.append(
             "\n".join(
@@ -316,8 +323,7 @@ def _md_cell(block: Block, row: Row, column: Column, mark: Mark | None) -> str:
     cell = row.cells.get(column.key)
     if cell is None:
         return "–"
-    mean = column.text(cell.mean)
-    mean = mean.replace("-", "−")
+    mean = _md(cell.text) or column.text(cell.mean).replace("-", "−")
     text = {"best": f"**{mean}**", "second": f"<u>{mean}</u>"}.get(mark or "", mean)
     if cell.std is not None:
         text += f" ± {column.spread(cell.std)}"
@@ -329,7 +335,7 @@ def _tex_cell(block: Block, row: Row, column: Column, mark: Mark | None, spread:
     cell = row.cells.get(column.key)
     if cell is None:
         return "-- &" if spread else "--"
-    mean = latex_number(column.text(cell.mean))
+    mean = _tex(cell.text) or latex_number(column.text(cell.mean))
     text = {"best": f"\\textbf{{{mean}}}", "second": f"\\underline{{{mean}}}"}.get(mark or "", mean)
     aside = "" if cell.std is None else f"{{\\scriptsize$\\pm$\\,{column.spread(cell.std)}}}"
     if own_n := _own_n(block, row, column, cell):
@@ -353,7 +359,7 @@ _TEX = {
     "^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "<": "\\textless{}", ">": "\\textgreater{}",
     "|": "\\textbar{}", "±": "$\\pm$", "×": "$\\times$", "·": "$\\cdot$", "↑": "$\\uparrow$",
     "↓": "$\\downarrow$", "→": "$\\rightarrow$", "≥": "$\\geq$", "≤": "$\\leq$", "²": "\\textsuperscript{2}",
-    "–": "--", "—": "---", "†": "$\\dagger$", "Δ": "$\\Delta$", "−": "$-$",
+    "–": "--", "—": "---", "†": "$\\dagger$", "Δ": "$\\Delta$", "−": "$-$", "✓": "$\\surd$",
 }  # fmt: skip
 
 

@@ -132,6 +132,11 @@ def conventions(
     yield f"Test images: {test_images}."
     yield f"Protocol: {protocol.name}."
     yield "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark."
+    yield from stand_ins(test, train)
+
+
+def stand_ins(test: str, train: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for each dataset that stands in for another."""
     for name in dict.fromkeys((test, *train)):
         if name.endswith(SUFFIX):
             yield f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}."

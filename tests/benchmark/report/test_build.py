@@ -17,6 +17,9 @@ from tests.benchmark.report import fake
 needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex, which is not installed here")
 
 
+TABLES = ("accuracy", "electrical", "efficiency", "methods", "networks")
+
+
 def pdflatex(folder: Path, document: str) -> str:
     """Compile and return the log; the exit code is 0 only where LaTeX met no error."""
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", document]
@@ -30,7 +33,7 @@ def test_the_written_files_are_those_returned(study: Path, built: list[Path]) ->
     assert all(path.is_file() for path in built)
     written = {path for path in (study / "report").rglob("*") if path.is_file()}
     assert written == set(built)
-    tables = {f"{table}.{kind}" for table in ("accuracy", "electrical", "efficiency") for kind in ("csv", "md", "tex")}
+    tables = {f"{table}.{kind}" for table in TABLES for kind in ("csv", "md", "tex")}
     assert {path.name for path in built if path.parent.name == "tables"} == {*tables, "numbers.tex", "references.bib"}
 
 

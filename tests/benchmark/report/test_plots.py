@@ -51,12 +51,16 @@ def test_the_front_keeps_what_nothing_beats() -> None:
     assert plots.front([(1.0, 90.0), (2.0, 80.0), (1.5, 70.0)], lower_is_better=False) == [(1.0, 90.0), (2.0, 80.0)]
 
 
-def test_every_dataset_has_three_plots_in_both_formats(built: list[Path]) -> None:
+def test_every_dataset_has_five_plots_in_both_formats(built: list[Path]) -> None:
     names = {path.name for path in built if path.parent.name == "plots"}
 
     assert names == {
-        f"{dataset}.miou_vs_{axis}.{kind}"
-        for dataset, axis, kind in itertools.product(("omc-syn", "miic-syn"), ("params", "macs", "fps"), ("pdf", "png"))
+        f"{dataset}.{plot}.{kind}"
+        for dataset, plot, kind in itertools.product(
+            ("omc-syn", "miic-syn"),
+            ("miou_vs_params", "miou_vs_macs", "miou_vs_fps", "comparison", "electrical"),
+            ("pdf", "png"),
+        )
     }
 
 

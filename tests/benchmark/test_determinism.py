@@ -159,6 +159,9 @@ def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: M
     division = pack.divide(protocol)
     job = replace(make_job(protocol), entry=registry.models()[name])
 
+    network = run.build(job)
+    assert determinism.nondeterministic_operations(network, job.entry.multiple, 64, 1, protocol) == []
+
     def trained() -> dict[str, torch.Tensor]:
         network = training.place(run.build(job), CPU)
         torch.manual_seed(7)

@@ -32,6 +32,7 @@ from benchmark.training import NonFiniteLossError, Trained, compute_dtype, place
 
 def attempt(job: TrainJob, on_step: OnStep) -> Record | Failure:
     """Execute a run; where that fails, write down why and return it."""
+    print(f"{job.label}: on {job.device} with {job.threads} thread(s)", flush=True)  # into the run's log
     try:
         return execute(job, on_step)
     except (BrokenPipeError, ConnectionResetError):

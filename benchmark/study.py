@@ -348,7 +348,7 @@ def _says(record: Record, outcome: Mapping[str, object]) -> bool:
 
 
 def _finished_elsewhere(job: TrainJob, record: Record) -> Finished:
-    return Finished(job, record.failure if record.status == "failed" else record, 0.0)
+    return Finished(job, record.failure if record.status == "failed" else record, 0.0, elsewhere=True)
 
 
 def _distinct(sources: Iterable[Source]) -> tuple[Source, ...]:

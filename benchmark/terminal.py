@@ -140,7 +140,8 @@ class Display:
         if isinstance(event, Packing):
             self._packing(event)
         elif isinstance(event, Note):
-            self.console.print(f"{event.dataset}: {event.text}", markup=False, highlight=False)
+            about = f"{event.dataset}: " if event.dataset else ""
+            self.console.print(f"{about}{event.text}", markup=False, highlight=False)
         elif isinstance(event, Started):
             self._row(event.job.label, None)
             if isinstance(event.job, TrainJob) and self.training_since is None:
@@ -175,9 +176,10 @@ class Display:
             self.finished += 1
             place = f"[{self.finished:>{len(str(self.total))}}/{self.total}] "
             self.bars.update(self.study_row, completed=self.finished, note=self._left())
+        took = "by another process" if event.elsewhere else duration(event.seconds)
         left = f"; {self._left()}" if place and self._left() else ""
         self.console.print(
-            f"{place.replace('[', chr(92) + '[')}{event.job.label}: {text}, {duration(event.seconds)}{left}",
+            f"{place.replace('[', chr(92) + '[')}{event.job.label}: {text}, {took}{left}",
             highlight=False,
         )
         if isinstance(outcome, Failure):

@@ -30,12 +30,14 @@ class Step:
 class Finished:
     """A job has ended: a run with its record, a measurement with nothing, either with the reason of its failure.
 
-    A run may also turn out to be another process's.
+    A run may also turn out to be another process's: first as :class:`~benchmark.jobs.Elsewhere`, which stays between
+    executor and study, then, with ``elsewhere``, as what that process left.
     """
 
     job: Job
     outcome: Record | Failure | Elsewhere | None
     seconds: float
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Packing:
 
 @dataclass(frozen=True)
 class Note:
-    """Something about a dataset that a user should know, such as masks that had to be thresholded."""
+    """Something that a user should know, mostly about a dataset, such as masks that had to be thresholded."""
 
     dataset: str
     text: str

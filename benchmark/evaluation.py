@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -16,12 +17,17 @@ from benchmark.protocol import Protocol
 from benchmark.scoring import Row, count, tested_side
 from benchmark.training import autocast
 
+# Counting takes a millisecond per image; only skeletons and noise, at up to a second, keep more than one thread busy.
+SCORERS = min(4, os.cpu_count() or 1)
+# Images that may wait for a thread; each holds its mask and prediction.
+BACKLOG = 4 * SCORERS
+
 
 @torch.inference_mode()
 def evaluate(
     network: nn.Module, pack: Pack, indices: Sequence[int], target: Target, protocol: Protocol, device: torch.device
 ) -> list[Row]:
-    """Predict and score images; scoring runs in a thread beside the next forward.
+    """Predict and score images; scoring runs in threads beside the next forward.
 
     Args:
         network: on ``device``; switched to eval mode.
@@ -37,13 +43,15 @@ def evaluate(
     network.eval()
     side = tested_side(pack, protocol)
     rows: list[tuple[Tile, Future[dict[str, int]]]] = []
-    with ThreadPoolExecutor(1) as scorer:
+    with ThreadPoolExecutor(SCORERS) as scorer:
         for batch in evaluation_batches(pack, indices, side, protocol.evaluation.batch, device):
             with autocast(device, protocol):
                 logits = network(batch.images)
             predicted = (logits.float().sigmoid() >= protocol.evaluation.threshold)[:, 0].cpu().numpy()
             for prediction in predicted:
                 index = indices[len(rows)]
+                if len(rows) >= BACKLOG:
+                    rows[-BACKLOG][1].result()
                 _, masks = pack.centre([index], side)
                 rows.append(
                     (pack.tiles[index], scorer.submit(count, masks[0], prediction, target, protocol.evaluation))

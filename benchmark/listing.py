@@ -106,7 +106,7 @@ def explain(name: str) -> str:
         )
     metric = metrics.METRICS[name]
     better = "higher" if metric.higher_is_better else "lower"
-    unit = "a count" if metric.unit == "count" else "a fraction in [0, 1], printed in percent"
+    unit = {"count": "a count", "bits": "bits per pixel"}.get(metric.unit, "a fraction in [0, 1], printed in percent")
     lines = [
         f"{metric.display} ({metric.name}): {unit}; {better} is better",
         "",

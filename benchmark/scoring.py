@@ -44,6 +44,7 @@ def count(mask: UInt8Array, prediction: NDArray[np.bool_], target: Target, setti
         border_px=settings.border_px,
         min_area_px=settings.min_area_px,
         electrical=target != "via",
+        cldice=settings.cldice,
     )
     return counts | metrics.via_counts_from_masks(truth, prediction, ignore=ignore) if target == "via" else counts
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from benchmark.metrics.components import Mask, Overlap
 from benchmark.metrics.electrical import BORDER_PX, MIN_AREA_PX, electrical_counts
+from benchmark.metrics.information import information_counts
 from benchmark.metrics.instances import instance_counts
 from benchmark.metrics.pixel import pixel_counts
+from benchmark.metrics.skeletons import skeleton_counts
 
 #: Order of the integer columns in ``images.<test>.csv``; a column that does not apply to a target stays blank.
 COUNT_COLUMNS = (
     *("ignored", "tp", "fp", "fn", "tn"),
     *("aji_num", "aji_den", "ajip_num", "ajip_den"),
+    *("vi_split_nbit", "vi_merge_nbit"),
+    *("skeleton_true", "skeleton_true_hit", "skeleton_predicted", "skeleton_predicted_hit"),
     *("nets", "components", "opens", "shorts", "missed", "false", "correct"),
     *("via_true", "via_predicted", "via_matched"),
 )
@@ -24,6 +28,7 @@ def count_image(
     border_px: int = BORDER_PX,
     min_area_px: int = MIN_AREA_PX,
     electrical: bool = True,
+    cldice: bool = False,
 ) -> dict[str, int]:
     """Count one image; keys are :data:`COUNT_COLUMNS` without the via columns, in that order.
 
@@ -36,6 +41,7 @@ def count_image(
         min_area_px: least area of a predicted component in the electrical counts.
         electrical: off on via targets, where nets mean nothing: the electrical keys are then absent, and
             :func:`~benchmark.metrics.vias.via_counts_from_masks` has the figures to report.
+        cldice: on, the keys of the skeletons are there, which take a hundred times as long as all the others.
 
     Raises:
         ValueError: the arrays are not bool or differ in shape.
@@ -46,7 +52,9 @@ def count_image(
             raise ValueError(f"expected an ignore mask {truth.shape} of bool, got {ignore.shape} of {ignore.dtype}")
         truth, prediction, ignored = truth & ~ignore, prediction & ~ignore, int(ignore.sum())
     overlap = Overlap.of(truth, prediction)
-    counts = pixel_counts(overlap, ignored) | instance_counts(overlap)
+    counts = pixel_counts(overlap, ignored) | instance_counts(overlap) | information_counts(overlap, ignored)
+    if cldice:
+        counts |= skeleton_counts(truth, prediction)
     if electrical:
         counts |= electrical_counts(overlap, border_px=border_px, min_area_px=min_area_px)
     return counts

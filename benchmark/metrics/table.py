@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from benchmark.metrics.information import NBIT
 
 Reduction = Literal["image", "pooled"]
 #: What each reduction does with the images of a test set.
@@ -32,7 +34,7 @@ class Metric:
         columns: the integer columns it needs.
         compute: the formula, vectorised over images; NaN where the metric has no value.
         empty: the convention where the formula divides by nothing; blank for counts.
-        unit: ``fraction`` (in [0, 1]) or ``count``.
+        unit: ``fraction`` (in [0, 1]), ``count`` or ``bits`` (per pixel).
         higher_is_better: the direction in which tables and plots rank.
         reductions: how it may be taken over images. Electrical and via counts are summed before a rate is formed.
     """
@@ -44,7 +46,7 @@ class Metric:
     columns: tuple[str, ...]
     compute: Callable[[Counts], Values]
     empty: str = ""
-    unit: Literal["fraction", "count"] = "fraction"
+    unit: Literal["fraction", "count", "bits"] = "fraction"
     higher_is_better: bool = True
     reductions: tuple[Reduction, ...] = ("pooled",)
 
@@ -76,6 +78,20 @@ def _miou(c: Counts) -> Values:
 
 def _mpa(c: Counts) -> Values:
     return _mean_of_present(_fraction(c["tn"], c["tn"] + c["fp"]), _fraction(c["tp"], c["tp"] + c["fn"]))
+
+
+def _cldice(c: Counts) -> Values:
+    precision = c["skeleton_predicted_hit"] * c["skeleton_true"]
+    recall = c["skeleton_true_hit"] * c["skeleton_predicted"]
+    neither = c["skeleton_true"] + c["skeleton_predicted"] == 0
+    # Both over the common denominator: the harmonic mean without a division in between.
+    hits = 2 * c["skeleton_predicted_hit"] * c["skeleton_true_hit"]
+    return np.where(neither, 1.0, _fraction(hits, precision + recall, empty=0.0))
+
+
+def _bits_per_pixel(nanobits: npt.ArrayLike, c: Counts) -> Values:
+    pixels = c["tp"] + c["fp"] + c["fn"] + c["tn"]
+    return _fraction(nanobits, pixels) * NBIT
 
 
 BOTH: tuple[Reduction, ...] = ("image", "pooled")
@@ -145,6 +161,47 @@ _ALL = (
         empty="1 if G and P are both empty",
         columns=("tp", "fp", "fn"),
         compute=lambda c: _fraction(c["tp"], c["tp"] + c["fp"] + c["fn"], empty=1.0),
+        reductions=BOTH,
+    ),
+    Metric(
+        name="cldice",
+        display="clDice",
+        definition="Do the centre lines agree (Shit et al. 2021)? Topology precision is the share of the prediction's "
+        "skeleton that lies on G, topology sensitivity the share of G's skeleton that lies on P; clDice is their "
+        "harmonic mean. A track that is too narrow or too wide costs nothing, a gap or a bridge costs its length. "
+        "Skeletons are slow to make: runs count them with --set evaluation.cldice=true.",
+        formula="2 Tprec Tsens / (Tprec + Tsens), Tprec = skeleton_predicted_hit / skeleton_predicted, "
+        "Tsens = skeleton_true_hit / skeleton_true",
+        empty="1 if both skeletons are empty, 0 if one is",
+        columns=("skeleton_true", "skeleton_true_hit", "skeleton_predicted", "skeleton_predicted_hit"),
+        compute=_cldice,
+        reductions=BOTH,
+    ),
+    Metric(
+        name="vi_split",
+        display="VI split",
+        definition="Half of the variation of information (Meilă 2007): what the true segment of a pixel leaves open "
+        "about its predicted segment. Grows where the prediction cuts nets into pieces. A segment is an 8-connected "
+        "component, or the background as a whole.",
+        formula="H(P|G) = 1e-9 vi_split_nbit / (tp + fp + fn + tn)",
+        empty="no value without a counted pixel; an empty and a full mask, one segment each, agree",
+        columns=("vi_split_nbit", "tp", "fp", "fn", "tn"),
+        compute=lambda c: _bits_per_pixel(c["vi_split_nbit"], c),
+        unit="bits",
+        higher_is_better=False,
+        reductions=BOTH,
+    ),
+    Metric(
+        name="vi_merge",
+        display="VI merge",
+        definition="The other half: what the predicted segment of a pixel leaves open about its true one. Grows where "
+        "the prediction joins nets.",
+        formula="H(G|P) = 1e-9 vi_merge_nbit / (tp + fp + fn + tn)",
+        empty="no value without a counted pixel; an empty and a full mask, one segment each, agree",
+        columns=("vi_merge_nbit", "tp", "fp", "fn", "tn"),
+        compute=lambda c: _bits_per_pixel(c["vi_merge_nbit"], c),
+        unit="bits",
+        higher_is_better=False,
         reductions=BOTH,
     ),
     Metric(
@@ -297,7 +354,10 @@ def ratios(counts: Counts) -> dict[str, Values]:
     for name, column in counts.items():
         if column.dtype.kind not in "iu":
             raise ValueError(f"column {name!r} holds {column.dtype}; expected integers (leave blank columns out)")
-    wide = {name: column.astype(np.int64) for name, column in counts.items()}
+    return _formed({name: column.astype(np.int64) for name, column in counts.items()})
+
+
+def _formed(wide: Mapping[str, npt.NDArray[Any]]) -> dict[str, Values]:
     return {metric.name: metric.compute(wide) for metric in METRICS.values() if wide.keys() >= set(metric.columns)}
 
 
@@ -320,10 +380,12 @@ def reduce(counts: Counts, reduction: Reduction) -> dict[str, float]:
     lengths = {len(column) for column in counts.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"expected columns of one common positive length, got lengths {sorted(lengths)}")
+    formed = ratios(counts)
     if reduction == "pooled":
-        counts = {name: column.sum(keepdims=True) for name, column in counts.items()}
+        # Summed as Python integers, which do not overflow: the nanobits of ten billion pixels would not fit int64.
+        formed = _formed({name: np.array([float(sum(column.tolist()))]) for name, column in counts.items()})
     means: dict[str, float] = {}
-    for name, values in ratios(counts).items():
+    for name, values in formed.items():
         present = values[~np.isnan(values)]
         if reduction in METRICS[name].reductions and len(present):
             means[name] = math.fsum(present) / len(present)  # exact, so that the order of images changes no digit

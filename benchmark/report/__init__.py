@@ -90,7 +90,7 @@ def _texts(
     study: Path, found: Study, choice: Choice | None, reference: str = significance.REFERENCE
 ) -> dict[str, bytes]:
     """Return everything but the plots, by path below ``report/``."""
-    standard = [tables.scores(found, tables.ACCURACY), tables.scores(found, tables.ELECTRICAL)]
+    standard = [tables.scores(found, kind) for kind in (tables.ACCURACY, tables.TOPOLOGY, tables.ELECTRICAL)]
     standard += [transfer.table(found), tables.efficiency(found), profile.overview(found)]
     standard += [training.cost(found), ablation(found)]
     filled = [table for table in standard if table.blocks]

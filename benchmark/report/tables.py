@@ -32,6 +32,7 @@ class Kind:
 
 
 ACCURACY = Kind("accuracy", "Accuracy", ("miou", "mpa", "dice", "aji", "aji_plus", "fg_iou"), None)
+TOPOLOGY = Kind("topology", "Topology", ("cldice", "vi_split", "vi_merge"), None)
 # Counts are summed over images before a rate is formed: a net error rate of an image with two nets means little.
 ELECTRICAL = Kind(
     "electrical",
@@ -103,9 +104,8 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
 
 def column(metric: metrics.Metric) -> Column:
     """Return how tables print a metric."""
-    counted = metric.unit == "count"
-    scale, digits = (1.0, 1) if counted else (100.0, 2)
-    return Column(metric.name, metric.display, metric.higher_is_better, scale, digits, "" if counted else "%")
+    scale, digits, unit = {"fraction": (100.0, 2, "%"), "count": (1.0, 1, ""), "bits": (1.0, 4, "bits")}[metric.unit]
+    return Column(metric.name, metric.display, metric.higher_is_better, scale, digits, unit)
 
 
 def _test_images(runs: dict[str, list[Run]]) -> str:

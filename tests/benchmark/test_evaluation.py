@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmark.data.packs import IGNORED, Pack
+from benchmark import evaluation, registry
+from benchmark import protocol as protocols
+from benchmark.data.batches import evaluation_batches
+from benchmark.data.datasets import resolve
+from benchmark.data.folders import HashCache
+from benchmark.data.packs import IGNORED, Pack, open_pack
 from benchmark.evaluation import evaluate
 from benchmark.protocol import Protocol
+from benchmark.scoring import summarise
 
 CPU = torch.device("cpu")
 
@@ -73,3 +81,85 @@ def test_ignored_pixels_count_nowhere(small: Protocol, pack: Pack) -> None:
         bright = image / 255 >= 0.5
         assert row["ignored"] == 32 * 4
         assert (row["tp"], row["fp"]) == ((bright & (mask == 1)).sum(), (bright & (mask == 0)).sum())
+
+
+def test_predictions_do_not_pile_up_before_slow_scoring(
+    small: Protocol, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "BACKLOG", 2)
+    counted: list[int] = []
+
+    def slowly(mask: np.ndarray, *_: object) -> dict[str, int]:
+        time.sleep(0.02)
+        counted.append(0)
+        return {"tp": int(mask.sum())}
+
+    class Watching(Bright):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            waiting.append(len(waiting) - len(counted))
+            return super().forward(x)
+
+    waiting: list[int] = []
+    monkeypatch.setattr(evaluation, "count", slowly)
+    indices = range(len(pack.tiles))
+    rows = evaluate(Watching(), pack, indices, "track", with_evaluation(small, batch=1), CPU)
+    assert max(waiting) == 2
+    assert [row["image"] for row in rows] == [tile.name for tile in pack.tiles]
+
+
+def test_an_error_in_scoring_is_not_lost(small: Protocol, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> dict[str, int]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(evaluation, "count", failing)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(Bright(), pack, pack.divide(small).test, "track", small, CPU)
+
+
+@pytest.mark.parametrize("cldice", [False, True])
+def test_skeletons_are_counted_where_the_protocol_asks(small: Protocol, pack: Pack, cldice: bool) -> None:
+    indices = pack.divide(small).test
+    rows = evaluate(Bright(), pack, indices, "track", with_evaluation(small, cldice=cldice), CPU)
+    assert all(("skeleton_true" in row) is cldice for row in rows)
+    assert ("cldice" in summarise(rows)["pooled"]) is cldice
+
+
+@pytest.mark.slow
+def test_scoring_hardly_slows_the_test_of_the_lightest_network(cache: Path) -> None:
+    """Inference alone and inference with scoring in turns, on whole 512x512 images, one CPU thread for the network."""
+    protocol = protocols.load("paper", ["data.standin_images=24", "split.test=0.5"])
+    (source,) = resolve("omc-syn", cache / "no data", protocol, HashCache(cache / "hashes.json"))
+    pack = open_pack(source, protocol, cache)
+    indices = pack.divide(protocol).test
+
+    class Trained(torch.nn.Module):
+        """Takes the time of the network; answers like a trained one: the truth with a few hundred wrong pixels."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = registry.models()["contextnet"].build(in_channels=1)
+            self.answers = iter(())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.network(x) * 0 + next(self.answers)
+
+    _, masks = pack.centre(indices, 512)
+    noise = np.random.default_rng(0).random(masks.shape) < 1e-3
+    answers = torch.from_numpy(((masks == 1) ^ noise) - np.float32(0.5))[:, None, None]
+    network, alone, scored = Trained().eval(), [], []
+
+    @torch.inference_mode()
+    def infer() -> None:
+        for batch in evaluation_batches(pack, indices, 512, protocol.evaluation.batch, CPU):
+            (network(batch.images).sigmoid() >= 0.5)[:, 0].numpy()
+
+    for _ in range(7):
+        for call, seconds in (
+            (infer, alone),
+            (lambda: evaluate(network, pack, indices, "track", protocol, CPU), scored),
+        ):
+            network.answers = iter(answers)
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+    assert np.median(scored) / np.median(alone) < 1.15

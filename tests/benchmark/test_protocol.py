@@ -40,6 +40,7 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
             "training.norm_reestimation_batches": 0, "training.encoder_weights": None,
             "loss.bce": 0.5, "loss.dice": 0.5, "loss.epsilon": 1e-6,
             "evaluation.threshold": 0.5, "evaluation.border_px": 35, "evaluation.min_area_px": 35,
+            "evaluation.cldice": False,
         },
         "strict": {
             "repeats": 6, "split.unit": "group", "split.near_duplicates": "together",
@@ -49,7 +50,7 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
             "training.augmentation": "flips_turns", "training.mixed_precision": "bfloat16",
             "training.norm_reestimation_batches": 0, "training.encoder_weights": None,
             "loss.bce": 0.5, "loss.dice": 0.5, "loss.epsilon": 1e-6,
-            "evaluation.border_px": 35, "evaluation.min_area_px": 35,
+            "evaluation.border_px": 35, "evaluation.min_area_px": 35, "evaluation.cldice": True,
         },
         "standins": {
             "repeats": 1, "split.unit": "group", "split.counts": (96, 16, 16), "input.size": 256, "input.tile": 512,
@@ -62,7 +63,8 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
             "split.counts": (48, 8, 8), "input.size": 96, "input.tile": 192,
             "training.optimizer": "adam", "training.lr": 2e-3, "training.batch": 4, "training.steps": 60,
             "training.validate_every": 30, "training.augmentation": "none", "training.mixed_precision": "bfloat16",
-            "evaluation.border_px": 8, "evaluation.min_area_px": 16, "data.standin_images": 64,
+            "evaluation.border_px": 8, "evaluation.min_area_px": 16, "evaluation.cldice": False,
+            "data.standin_images": 64,
         },
     }.items(),
 )  # fmt: skip
@@ -213,7 +215,7 @@ CHANGES = {
     "training.augmentation": "flips_turns", "training.mixed_precision": "off",
     "training.norm_reestimation_batches": 7, "training.encoder_weights": "imagenet", "loss.bce": 0.7, "loss.dice": 0.7,
     "loss.epsilon": 0.7, "evaluation.batch": 3, "evaluation.threshold": 0.7, "evaluation.border_px": 7,
-    "evaluation.min_area_px": 7, "data.hy5syn_target": "via", "data.standin_images": 7,
+    "evaluation.min_area_px": 7, "evaluation.cldice": "true", "data.hy5syn_target": "via", "data.standin_images": 7,
     "data.standin_images_by_dataset": "{omc=7}", "report.reduction": "pooled",
 }  # fmt: skip
 

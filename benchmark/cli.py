@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark import __version__, cli_data, cli_report
+from benchmark import __version__, cli_data, cli_report, cli_score
 from benchmark.errors import UserError
 from benchmark.flags import (
     DATA_ROOT,
@@ -45,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_report.report)
+app.command()(cli_score.score)
 
 SMALL_INPUT = 128  # pixels; above it one run with all threads is about as fast
 WORKER_BYTES = 3 << 30  # the largest network's training on small inputs takes half of this

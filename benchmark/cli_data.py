@@ -43,7 +43,7 @@ def synthesize(
     size = {"height": height, "width": width}
     with (
         ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool,
-        _bar("generating") as progress,
+        bar("generating") as progress,
     ):
         synthetic.write(dataset, target, count, **size, seed=seed, off=switched_off, executor=pool, progress=progress)
     typer.echo(f"{target}: {count} images")
@@ -58,7 +58,7 @@ def prepare(
     """Bring a download into DATA_ROOT/NAME in a layout that can be read; may be interrupted and called again."""
     from benchmark.data import prepare as preparing
 
-    with _bar("copying") as progress:
+    with bar("copying") as progress:
         made = preparing.prepare(name, source, data_root, progress)
     for note in made.notes:
         typer.echo(note)
@@ -88,7 +88,7 @@ def verify(
 
     chosen = _fitted(protocol, set_, [name, *([against] if against else [])], data_root)
     subject, other = _subject(name, data_root, chosen), _subject(against, data_root, chosen) if against else None
-    with _bar("reading") as progress:
+    with bar("reading") as progress:
         found = verifying.verify(subject, chosen, against=other, progress=progress)
     console = Console()
     # A file or a pipe has no width of its own; eighty columns would break every line.
@@ -164,7 +164,7 @@ def _subject(name: str, data_root: Path, protocol: Protocol) -> Subject:
 
 
 @contextlib.contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on a terminal, nothing elsewhere, and give the function that moves it."""
     from rich.console import Console
     from rich.progress import Progress

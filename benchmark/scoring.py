@@ -62,16 +62,20 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:
-    """Write rows as ``images.<test>.csv``: names, integer terms, then per-image ratios for readers."""
+    """Write rows as ``images.<test>.csv``: names, integer terms, then per-image ratios for readers.
+
+    Integer columns that do not apply (nets where vias are looked for) stay blank.
+    """
     counts = columns_of(rows)
     # Counts stand among the integer terms already; only per-image fractions are added.
     ratios = {name: values for name, values in metrics.ratios(counts).items() if name not in counts}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "group", *counts, *ratios])
+    writer.writerow(["image", "group", *metrics.COUNT_COLUMNS, *ratios])
     for index, row in enumerate(rows):
-        cells = [values[index].item() for values in (*counts.values(), *ratios.values())]
-        writer.writerow([row["image"], row["group"], *("" if cell != cell else cell for cell in cells)])
+        cells = [values[index].item() for values in ratios.values()]
+        terms = (row.get(name, "") for name in metrics.COUNT_COLUMNS)
+        writer.writerow([row["image"], row["group"], *terms, *("" if cell != cell else cell for cell in cells)])
     return text.getvalue().encode()
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from benchmark.data.archives import ARCHIVE_SUFFIX, Member
 from benchmark.data.images import IMAGE_SUFFIXES
-from benchmark.data.scan import LABEL_ENDINGS, LABEL_SUFFIX, LAYOUTS
+from benchmark.data.scan import LABEL_SUFFIX, LAYOUTS, plain_stem
 from benchmark.data.splits import PARTS
 from benchmark.errors import UserError
 
@@ -279,7 +279,7 @@ def _labels(labels: Iterable[_File], images: Collection[str]) -> list[tuple[str,
     for file in found:
         stem = file.stem
         if stem not in images:
-            plain = next((stem.removesuffix(end) for end in LABEL_ENDINGS if stem.endswith(end)), stem)
+            plain = plain_stem(stem)
             if plain in images and plain not in stems:
                 stem = plain
         pairs.append((stem, file))

@@ -46,10 +46,10 @@ def find_pairs(
         raise UserError(f"{path}: expected a name such as sem0001.png beside label0001.svg: rename or remove it")
     for path in found.doubled:
         raise UserError(f"{path}: another file has the stem {path.stem!r}; keep one of them")
-    _refuse_orphans(found.unpaired, "label", "image")
-    _refuse_orphans(found.unpaired_ignores, "ignore mask", "image")
+    refuse_orphans(found.unpaired, "label", "image")
+    refuse_orphans(found.unpaired_ignores, "ignore mask", "image")
     if unlabelled == "refuse":
-        _refuse_orphans(found.unlabelled, "image", "label")
+        refuse_orphans(found.unlabelled, "image", "label")
     if not found.pairs:
         raise UserError(
             f"{root}: no labels for {found.images} images; expected a mask for each image that is to be used: add them"
@@ -62,7 +62,12 @@ def find_pairs(
     return found.pairs
 
 
-def _refuse_orphans(orphans: Sequence[Path], what: str, missing: str) -> None:
+def refuse_orphans(orphans: Sequence[Path], what: str, missing: str) -> None:
+    """Name the first file that has no partner, and how many more there are.
+
+    Raises:
+        UserError: there is one.
+    """
     if orphans:
         more = f" (and {len(orphans) - 1} more such)" if len(orphans) > 1 else ""
         raise UserError(

@@ -12,6 +12,7 @@ from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.data.splits import PARTS
 
 LABEL_SUFFIX = ".svg"  # of labels only
+MASK_SUFFIXES = IMAGE_SUFFIXES | {LABEL_SUFFIX}
 # Annotation tools mark a label's file this way.
 LABEL_ENDINGS = ("_mask", "_")
 
@@ -111,26 +112,63 @@ def scan(root: Path, *, layout: str | None = None, group: str | None = None) -> 
     return result
 
 
+def scan_masks(predictions: Path, truths: Path, ignores: Path | None = None, *, group: str | None = None) -> Scan:
+    """List the masks of two folders that belong together; predictions stand in the place of images.
+
+    Either may end in ``_mask`` or ``_`` where the other does not; HY5SYN's ``sem0001`` goes with ``label0001``.
+
+    Args:
+        predictions: folder of masks.
+        truths: folder of masks.
+        ignores: folder of masks of ignored pixels, named as the predictions.
+        group: as in :func:`scan`.
+    """
+    result, hy5syn = Scan(), LAYOUTS["hy5syn"]
+    keys = {predictions: hy5syn.image_key, truths: hy5syn.label_key}
+    fits = all(
+        key.fullmatch(path.stem)
+        for folder, key in keys.items()
+        for path in _entries(folder, Scan())
+        if path.suffix.lower() in MASK_SUFFIXES
+    )
+    names = LAYOUTS["hy5syn" if fits else "folders"]
+    _pair_up((predictions, truths, ignores), None, names, group, result, MASK_SUFFIXES)
+    result.pairs.sort(key=lambda pair: pair.name)
+    return result
+
+
 def _scan_part(folder: Path, part: str | None, names: Names, group: str | None, result: Scan) -> None:
     """Add the pairs and faults of one folder that holds images and labels side by side."""
+    # A broken link too: its masks would silently be missing.
+    ignores = folder / "ignore" if os.path.lexists(folder / "ignore") else None
+    _pair_up((folder / names.image, folder / names.label, ignores), part, names, group, result, IMAGE_SUFFIXES)
+
+
+def _pair_up(
+    folders: tuple[Path, Path, Path | None],
+    part: str | None,
+    names: Names,
+    group: str | None,
+    result: Scan,
+    image_suffixes: Collection[str],
+) -> None:
+    """Add the pairs and faults of folders of images, labels and ignore masks."""
     faults = len(result.faults)
-    images = _by_key(folder / names.image, names.image_key, IMAGE_SUFFIXES, result)
+    images = _by_key(folders[0], names.image_key, image_suffixes, result)
     if not images and len(result.faults) == faults:
         result.faults.append(
-            f"{folder / names.image}: no images; expected {names.image}/<name>.png beside {names.label}/<name>.png "
+            f"{folders[0]}: no images; expected {names.image}/<name>.png beside {names.label}/<name>.png "
             "(or .jpg, .bmp, .tif)"
         )
-    labels = _by_key(folder / names.label, names.label_key, IMAGE_SUFFIXES | {LABEL_SUFFIX}, result)
-    ignores: dict[str, Path] = {}
-    if os.path.lexists(folder / "ignore"):  # a broken link too: its masks would silently be missing
-        ignores = _by_key(folder / "ignore", names.image_key, IMAGE_SUFFIXES, result)
+    labels = _by_key(folders[1], names.label_key, MASK_SUFFIXES, result)
+    ignores = _by_key(folders[2], names.image_key, IMAGE_SUFFIXES, result) if folders[2] else {}
     result.images += len(images)
     result.labels += len(labels)
     result.ignores += len(ignores)
-    for key in [key for key in labels if key not in images]:
-        plain = next((key.removesuffix(end) for end in LABEL_ENDINGS if key.endswith(end)), key)
-        if plain in images and plain not in labels:
-            labels[plain] = labels.pop(key)
+    _drop_endings(labels, images)
+    if image_suffixes == MASK_SUFFIXES:
+        _drop_endings(images, labels)
+        _drop_endings(ignores, images)
     result.unlabelled += [images[key] for key in sorted(images.keys() - labels.keys())]
     result.unpaired += [labels[key] for key in sorted(labels.keys() - images.keys())]
     result.unpaired_ignores += [ignores[key] for key in sorted(ignores.keys() - images.keys())]
@@ -143,6 +181,19 @@ def _scan_part(folder: Path, part: str | None, names: Names, group: str | None, 
         result.pairs.append(
             Pair(name, images[key], labels[key], part, frame.group(1) if frame else name, ignores.get(key))
         )
+
+
+def plain_stem(stem: str) -> str:
+    """Return a stem without the ending that marks a mask's file."""
+    return next((stem.removesuffix(end) for end in LABEL_ENDINGS if stem.endswith(end)), stem)
+
+
+def _drop_endings(masks: dict[str, Path], others: Collection[str]) -> None:
+    """Call masks by the plain key that something has on the other side."""
+    for key in [key for key in masks if key not in others]:
+        plain = plain_stem(key)
+        if plain in others and plain not in masks:
+            masks[plain] = masks.pop(key)
 
 
 def _by_key(folder: Path, pattern: re.Pattern[str], suffixes: Collection[str], result: Scan) -> dict[str, Path]:

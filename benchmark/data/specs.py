@@ -18,6 +18,20 @@ ENTRY_POINTS = "eal_icnet_benchmark.datasets"
 SUFFIX = "-syn"
 
 
+def check_group(pattern: str) -> None:
+    """Refuse what cannot name a source frame.
+
+    Raises:
+        ValueError: no regular expression, or not one with a single group.
+    """
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"no regular expression ({error})") from error
+    if groups != 1:
+        raise ValueError("expected a pattern with one group in parentheses, such as '(frame\\d+)_'")
+
+
 class DatasetSpec(BaseModel):
     """Where a dataset lies and how it is read. Everything but the name has a default.
 
@@ -48,12 +62,7 @@ class DatasetSpec(BaseModel):
     @classmethod
     def _has_a_group(cls, pattern: str | None) -> str | None:
         if pattern is not None:
-            try:
-                groups = re.compile(pattern).groups
-            except re.error as error:
-                raise ValueError(f"no regular expression ({error})") from error
-            if groups != 1:
-                raise ValueError("expected a pattern with one group in parentheses, such as '(frame\\d+)_'")
+            check_group(pattern)
         return pattern
 
     @model_validator(mode="after")

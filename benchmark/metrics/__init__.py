@@ -3,7 +3,7 @@
 from benchmark.metrics.counting import COUNT_COLUMNS, count_image
 from benchmark.metrics.electrical import FAULTS, fault_map
 from benchmark.metrics.table import METRICS, REDUCTIONS, Metric, Reduction, ratios, reduce
-from benchmark.metrics.vias import via_counts, via_counts_from_masks
+from benchmark.metrics.vias import via_counts, via_counts_from_masks, via_fault_map
 
 __all__ = [
     "COUNT_COLUMNS",
@@ -18,4 +18,5 @@ __all__ = [
     "reduce",
     "via_counts",
     "via_counts_from_masks",
+    "via_fault_map",
 ]

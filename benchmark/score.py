@@ -1,0 +1,343 @@
+"""Scoring masks that any tool made against a ground truth: counts, figures and pictures of the faults."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.table import Table
+
+from benchmark import __version__, metrics, scoring
+from benchmark.data.folders import refuse_orphans
+from benchmark.data.images import (
+    IMAGE_SUFFIXES,
+    UInt8Array,
+    decode,
+    percentile_levels,
+    read_depth,
+    read_image,
+    read_size,
+)
+from benchmark.data.masks import read_ignore, read_label
+from benchmark.data.packs import IGNORED
+from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, scan_masks
+from benchmark.data.specs import Target, check_group
+from benchmark.data.svg import read_svg
+from benchmark.errors import UserError
+from benchmark.files import write_atomically
+from benchmark.protocol import Evaluation
+
+Mask = NDArray[np.bool_]
+
+#: Colours of an overlay.
+COLOURS = {"short": (220, 30, 30), "open": (40, 110, 255), "false": (0, 170, 70), "missed": (255, 210, 0)}
+PREDICTED, ONLY_TRUE, IGNORED_PIXELS = (205, 205, 205), (95, 95, 95), (60, 40, 90)
+# Over a real image, colours cover this much of it, so that what misled the tool stays visible.
+COVER, COVER_FAULT = 0.3, 0.6
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is scored and how.
+
+    Attributes:
+        truth: folder of masks, in any form that a dataset's labels may have.
+        prediction: folder of masks of the same forms, or of gray values where there is a threshold.
+        ignore: folder of masks of pixels that count nowhere.
+        images: folder of the images, for overlays only.
+        target: the layer that counts in masks that tell layers apart; vias are counted as such.
+        threshold: predictions are gray, and foreground from this share of the brightest possible value on.
+        group: pattern on a prediction's stem whose first group names the source frame.
+        evaluation: border, least area, whether skeletons are made.
+    """
+
+    truth: Path
+    prediction: Path
+    ignore: Path | None = None
+    images: Path | None = None
+    target: Target = "track"
+    threshold: float | None = None
+    group: str | None = None
+    evaluation: Evaluation = field(default_factory=lambda: Evaluation(cldice=True))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The result.
+
+    Attributes:
+        rows: one per image, by name.
+        notes: what a user should know about how masks were read.
+    """
+
+    rows: list[scoring.Row]
+    notes: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """What was read of one pair, each ``(H, W)``, and what a user should know about it."""
+
+    truth: Mask
+    prediction: Mask
+    ignore: Mask
+    notes: list[str]
+
+
+def find_pairs(settings: Settings) -> list[Pair]:
+    """Pair predictions with truths by their stems, which may end in ``_mask`` or ``_``.
+
+    Raises:
+        UserError: a folder that is missing or holds no masks, a mask without partner, two of one stem, a stem that the
+            group's pattern does not match; names the flag or the file.
+    """
+    for flag in ("truth", "prediction", "ignore", "images"):
+        folder = getattr(settings, flag)
+        if folder is not None and not folder.is_dir():
+            raise UserError(f"--{flag} {folder}: no such folder; expected one that holds them: correct the path")
+    if settings.group is not None:
+        try:
+            check_group(settings.group)
+        except ValueError as error:
+            raise UserError(f"--group {settings.group!r}: {error}") from error
+    found = scan_masks(settings.prediction, settings.truth, settings.ignore, group=settings.group)
+    for flag, count in (("prediction", found.images), ("truth", found.labels)):
+        if not count:
+            raise UserError(
+                f"--{flag} {getattr(settings, flag)}: no masks; expected files that end in "
+                f"{', '.join(sorted(MASK_SUFFIXES))}"
+            )
+    for fault in found.faults:
+        raise UserError(fault)
+    for path in found.doubled:
+        raise UserError(f"{path}: another file has the stem {path.stem!r}; keep one of them")
+    refuse_orphans(found.unlabelled, "prediction", "truth")
+    refuse_orphans(found.unpaired, "truth", "prediction")
+    refuse_orphans(found.unpaired_ignores, "ignore mask", "prediction")
+    for path in found.ungrouped:
+        raise UserError(f"{path}: the name does not match --group {settings.group!r}; correct the pattern")
+    return found.pairs
+
+
+def score(
+    settings: Settings, pairs: list[Pair], progress: Callable[[int, int], None] = lambda done, total: None
+) -> Scored:
+    """Read and count all pairs; nothing is written.
+
+    Args:
+        settings: how.
+        pairs: made by :func:`find_pairs`.
+        progress: called with (images done, all images).
+
+    Raises:
+        UserError: a mask that cannot be read, has other values than a mask's, or another size than its truth; an image
+            that is missing, cannot be read or has another size.
+    """
+    images = _images_of(pairs, settings.images)
+
+    def one(pair: Pair) -> tuple[scoring.Row, list[str]]:
+        masks = _read(pair, settings)
+        if images:  # read again for its picture, but a fault must be known before anything is written
+            pixels = decode(images[pair.name]).pixels
+            if pixels.shape[:2] != masks.truth.shape:
+                raise UserError(_sizes(images[pair.name], pixels.shape, f"its truth {pair.label}", masks.truth.shape))
+        packed = masks.truth.astype(np.uint8)
+        packed[masks.ignore] = IGNORED
+        counts = scoring.count(packed, masks.prediction, settings.target, settings.evaluation)
+        return {"image": pair.name, "group": pair.group, **counts}, masks.notes
+
+    rows: list[scoring.Row] = []
+    notes: list[str] = []
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        try:
+            for row, found in pool.map(one, pairs):
+                rows.append(row)
+                notes += found
+                progress(len(rows), len(pairs))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return Scored(rows, notes)
+
+
+def check_writable(flag: str, folder: Path, settings: Settings) -> None:
+    """Refuse a place before any work where nothing could be written, or where a picture would replace a mask.
+
+    Raises:
+        UserError: the place is a file, is read-only or is one of the input folders.
+    """
+    inputs = (settings.truth, settings.prediction, settings.ignore, settings.images)
+    if folder.resolve() in {place.resolve() for place in inputs if place is not None}:
+        raise UserError(f"--{flag} {folder}: one of the input folders; expected a folder of its own: name another")
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "cannot be written to" if there.is_dir() else "a file"
+        raise UserError(f"--{flag} {folder}: {there} is {what}; expected a folder: name another place")
+
+
+def write(settings: Settings, scored: Scored, out: Path) -> list[Path]:
+    """Write ``images.csv`` (as a run's ``images.<test>.csv``) and ``summary.json``; return their paths."""
+    evaluation = settings.evaluation
+    summary = {
+        "schema": 1,
+        "version": __version__,
+        "images": len(scored.rows),
+        "target": settings.target,
+        "border_px": evaluation.border_px,
+        "min_area_px": evaluation.min_area_px,
+        "threshold": settings.threshold,
+        "reductions": dict(metrics.REDUCTIONS),
+        "metrics": scoring.summarise(scored.rows),
+        "notes": scored.notes,
+    }
+    files = {
+        out / "images.csv": scoring.to_csv(scored.rows),
+        out / "summary.json": (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode(),
+    }
+    for path, content in files.items():
+        write_atomically(path, content)
+    return list(files)
+
+
+def table(settings: Settings, scored: Scored) -> Table:
+    """Return the figures as a terminal table with its conventions below."""
+    reduced = scoring.summarise(scored.rows)
+    made = Table(box=None, pad_edge=False)
+    made.add_column("metric")
+    for reduction in reduced:
+        made.add_column(reduction, justify="right")
+    made.add_column("better")
+    for name, metric in metrics.METRICS.items():
+        cells = [_figure(metric, values.get(name)) for values in reduced.values()]
+        if any(cells):
+            made.add_row(
+                metric.display, *(cell or "-" for cell in cells), "higher" if metric.higher_is_better else "lower"
+            )
+    limits, count = settings.evaluation, len(scored.rows)
+    lines = [f"{count} image{'s' * (count > 1)}; target {settings.target}; {__package__} {__version__}."]
+    lines += [f"{reduction}: {what}." for reduction, what in metrics.REDUCTIONS.items()]
+    if settings.target != "via":
+        lines.append(
+            f"Nets that lie only in the outer {limits.border_px} px, and predicted components below "
+            f"{limits.min_area_px} px², do not count."
+        )
+    made.caption, made.caption_justify = "\n".join(lines), "left"
+    return made
+
+
+def _figure(metric: metrics.Metric, value: float | None) -> str:
+    if value is None:
+        return ""
+    return {"fraction": f"{100 * value:.2f} %", "bits": f"{value:.4f} bits", "count": f"{value:.0f}"}[metric.unit]
+
+
+def write_overlays(
+    settings: Settings,
+    pairs: list[Pair],
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write one PNG per pair that :func:`score` has read, named as the prediction; see :func:`overlay`."""
+    images = _images_of(pairs, settings.images)
+    deep = [path for path in images.values() if read_depth(path) == 16]
+    levels = percentile_levels(deep) if deep else None
+    for done, pair in enumerate(pairs, start=1):
+        masks = _read(pair, settings)
+        image = read_image(images[pair.name], 1, levels)[..., 0] if images else None
+        content = io.BytesIO()
+        Image.fromarray(overlay(masks, settings, image)).save(content, "png")
+        write_atomically(folder / f"{pair.name}.png", content.getvalue())
+        progress(done, len(pairs))
+
+
+def overlay(masks: Masks, settings: Settings, image: UInt8Array | None = None) -> UInt8Array:
+    """Return a picture ``(H, W, 3)`` of what is right and wrong.
+
+    Light gray is predicted, dark gray true but not predicted; whole nets and components stand in the colour of their
+    fault: red joins nets (short), blue is cut (open), green is invented (false), yellow is missed. Ignored pixels are
+    dark violet. On via targets, only false and missed ones are to be had.
+
+    Args:
+        masks: of one image.
+        settings: target, border and least area.
+        image: ``(H, W)``, shows through the colours; black otherwise.
+    """
+    truth, prediction, limits = masks.truth & ~masks.ignore, masks.prediction & ~masks.ignore, settings.evaluation
+    if settings.target == "via":
+        faults = metrics.via_fault_map(truth, prediction)
+    else:
+        faults = metrics.fault_map(truth, prediction, border_px=limits.border_px, min_area_px=limits.min_area_px)
+    layers = [(masks.ignore, IGNORED_PIXELS, COVER), (truth, ONLY_TRUE, COVER), (prediction, PREDICTED, COVER)]
+    layers += [(faults == metrics.FAULTS.index(name), colour, COVER_FAULT) for name, colour in COLOURS.items()]
+    picture = np.zeros((*truth.shape, 3), np.float32)
+    if image is not None:
+        picture += image[..., None]
+    for where, colour, cover in layers:
+        under = 0.0 if image is None else (1 - cover) * image[where][:, None]
+        picture[where] = under + (1.0 if image is None else cover) * np.array(colour, np.float32)
+    return np.rint(picture).astype(np.uint8)
+
+
+def _read(pair: Pair, settings: Settings) -> Masks:
+    shape = _size(pair.label)
+    found = _size(pair.image)
+    if found != shape:
+        raise UserError(_sizes(pair.image, found, f"its truth {pair.label}", shape))
+    truth = read_label(pair.label, settings.target, shape)
+    notes = [f"{pair.label}: {truth.note}"] if truth.note else []
+    if settings.threshold is not None:
+        prediction = _thresholded(pair.image, settings.threshold)
+    else:
+        label = read_label(pair.image, settings.target, shape)
+        prediction = label.mask
+        notes += [f"{pair.image}: {label.note}"] if label.note else []
+    ignore = read_ignore(pair.ignore, shape) if pair.ignore else np.zeros(shape, np.bool_)
+    return Masks(truth.mask, prediction, ignore, notes)
+
+
+def _thresholded(path: Path, threshold: float) -> Mask:
+    """Read a map of probabilities: gray, 0 for none and the format's largest value for one."""
+    if path.suffix.lower() == LABEL_SUFFIX:
+        raise UserError(f"{path}: an SVG; expected gray values with --threshold: leave the flag out")
+    picture = decode(path)
+    pixels = picture.pixels
+    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
+    if pixels.ndim == 3 or picture.palette is not None:
+        raise UserError(f"{path}: colours; expected gray values with --threshold: leave the flag out or convert it")
+    most = {np.bool_: 1, np.uint8: 2**8 - 1, np.uint16: 2**16 - 1}[pixels.dtype.type]
+    foreground: Mask = pixels >= threshold * most
+    return foreground
+
+
+def _size(path: Path) -> tuple[int, int]:
+    return read_svg(path).size if path.suffix.lower() == LABEL_SUFFIX else read_size(path)
+
+
+def _sizes(path: Path, found: tuple[int, ...], what: str, expected: tuple[int, ...]) -> str:
+    return (
+        f"{path}: {found[0]}x{found[1]} pixels, but {what} has {expected[0]}x{expected[1]}; "
+        "expected the same size: export it at that size"
+    )
+
+
+def _images_of(pairs: Iterable[Pair], folder: Path | None) -> dict[str, Path]:
+    """Return the image of each pair by its name, without ``_mask`` where no image is called so."""
+    if folder is None:
+        return {}
+    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    images = {}
+    for pair in pairs:
+        path = found.get(pair.name, found.get(plain_stem(pair.name)))
+        if path is None:
+            raise UserError(f"--images {folder}: no image {pair.name!r}; expected one for each prediction: add it")
+        images[pair.name] = path
+    return images

@@ -3,4 +3,4 @@
 __version__ = "0.1.0"
 
 # Raised by hand when a change of the harness alters a run's numbers, so that older records become stale.
-BEHAVIOUR = 1
+BEHAVIOUR = 2

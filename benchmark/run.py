@@ -26,7 +26,7 @@ from benchmark.jobs import OnStep, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, FailureKind, Record, TrainingFacts
 from benchmark.scoring import Row
-from benchmark.store import CHECKPOINT, WEIGHTS, Store
+from benchmark.store import CHECKPOINT, Store
 from benchmark.training import NonFiniteLossError, Trained, compute_dtype, place, train
 
 
@@ -91,9 +91,12 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
             "nondeterministic_operations": operations,
         },
     )
-    weights = _weights(network) if _worth_keeping(job, record) else None
+    weights = None if job.keep_weights == "none" else _weights(network)
     images = {name: scoring.to_csv(tested) for name, tested in rows.items()}
-    Store(job.study).write_run(record, images, trained.history, weights)
+    store = Store(job.study)
+    store.write_run(record, images, trained.history, weights)
+    if job.keep_weights == "best-repeat":
+        store.keep_best_weights(record.train, record.model)
     del network, trained
     gc.collect()
     return record
@@ -186,24 +189,3 @@ def _facts(trained: Trained, taught: Sequence[_Part], tested: int) -> TrainingFa
 
 def _weights(network: nn.Module) -> bytes:
     return to_safetensors({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
-
-
-def _worth_keeping(job: TrainJob, record: Record) -> bool:
-    """Decide on a run's weights; under ``best-repeat`` a better run removes those of its worse siblings."""
-    if job.keep_weights != "best-repeat":
-        return job.keep_weights == "all"
-    store = Store(job.study)
-    assert record.training is not None
-    mine = record.training.best_validation_loss
-    worse = []
-    for repeat in range(job.protocol.repeats):
-        other = store.read_record(record.train, record.model, repeat) if repeat != job.repeat else None
-        if other is None or other.training is None:
-            continue
-        theirs = other.training.best_validation_loss
-        if mine is not None and theirs is not None and theirs <= mine:
-            return False
-        worse.append(store.run_folder(record.train, record.model, repeat) / WEIGHTS)
-    for file in worse:
-        file.unlink(missing_ok=True)
-    return True

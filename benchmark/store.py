@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
@@ -94,6 +95,22 @@ class Store:
         if record.status == "ok":
             (folder / CHECKPOINT).unlink(missing_ok=True)  # an interrupted or failed run goes on from it
         return folder
+
+    def keep_best_weights(self, train: Sequence[str], model: str) -> None:
+        """Remove the weights of all repeats but the one of the lowest validation loss, or the first without any.
+
+        Called after a run's record is written: of two repeats that end at the same moment, the later one sees both.
+        """
+        losses: dict[int, float] = {}
+        for file in self.run_folder(train, model, 0).parent.glob(f"*/{WEIGHTS}"):
+            if not file.parent.name.isdigit():
+                continue
+            record = self.read_record(train, model, int(file.parent.name))
+            if record is not None and record.training is not None:
+                loss = record.training.best_validation_loss
+                losses[record.repeat] = math.inf if loss is None else loss
+        for repeat in sorted(losses, key=lambda repeat: (losses[repeat], repeat))[1:]:
+            (self.run_folder(train, model, repeat) / WEIGHTS).unlink(missing_ok=True)
 
     def set_aside(self, train: Sequence[str], model: str, repeat: int) -> None:
         """Move a run that no longer matches its study to ``runs/.stale``, numbered where several collect."""

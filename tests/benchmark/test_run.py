@@ -133,10 +133,11 @@ def test_only_the_weights_of_the_best_repeat_are_kept(small: Protocol, make_job:
 
 def test_of_two_repeats_that_end_at_the_same_moment_one_keeps_its_weights(small: Protocol, make_job: MakeJob) -> None:
     # As if both had written their weights and records before either looked at the other.
-    done = [execute(replace(make_job(small, repeat=repeat), keep_weights="all")) for repeat in (0, 1)]
+    jobs = [replace(make_job(small, repeat=repeat), keep_weights="all") for repeat in (0, 1)]
+    done = [execute(job) for job in jobs]
     losses = [record.training.best_validation_loss or 0.0 for record, _ in done if record.training is not None]
-    for _ in done:
-        Store(make_job(small).study).keep_best_weights(("omc-syn",), "tinynet")
+    for job in jobs:
+        Store(job.study).keep_best_weights(("omc-syn",), "tinynet")
     assert [(folder / WEIGHTS).is_file() for _, folder in done] == [loss == min(losses) for loss in losses]
 
 

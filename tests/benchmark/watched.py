@@ -32,33 +32,19 @@ class Tiny(TinyNet):
         return super().forward(x)
 
 
-class WatchedContextNet(ContextNet):
-    """As registered."""
+def watched(parent: type[nn.Module]) -> type[nn.Module]:
+    """Return a registered network that leaves signs and is otherwise as it is."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        sign(self, x)
-        return super().forward(x)
+    class Watched(parent):  # type: ignore[misc, valid-type]
+        def forward(self, x: Tensor) -> Tensor:
+            sign(self, x)
+            logits: Tensor = super().forward(x)
+            return logits
 
-
-class WatchedEDANet(EDANet):
-    """As registered."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        sign(self, x)
-        return super().forward(x)
+    return Watched
 
 
-class WatchedESNet(ESNet):
-    """As registered."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        sign(self, x)
-        return super().forward(x)
-
-
-class WatchedEALICNet(EALICNet):
-    """As registered."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        sign(self, x)
-        return super().forward(x)
+WatchedContextNet = watched(ContextNet)
+WatchedEDANet = watched(EDANet)
+WatchedESNet = watched(ESNet)
+WatchedEALICNet = watched(EALICNet)

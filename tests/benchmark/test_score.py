@@ -181,6 +181,16 @@ def test_an_overlay_shows_each_fault_in_its_colour(call: Call, faulty: dict[str,
     assert tuple(picture[45, 40]) == (0, 0, 0)
 
 
+def test_colours_are_those_of_the_help_and_the_readme() -> None:
+    """Red, blue and green by their strongest channel; yellow is red and green; grays are told apart by brightness."""
+    strongest = {name: "rgb"[int(np.argmax(colour))] for name, colour in COLOURS.items() if name != "missed"}
+    assert strongest == {"short": "r", "open": "b", "false": "g"}
+    red, green, blue = COLOURS["missed"]
+    assert min(red, green) > 200 > 50 > blue
+    assert len(set(PREDICTED)) == len(set(ONLY_TRUE)) == 1
+    assert PREDICTED[0] > ONLY_TRUE[0] + 80
+
+
 def test_correct_predictions_are_light_gray(call: Call, save: Save, bars: np.ndarray, tmp_path: Path) -> None:
     save("truth/a.png", bars)
     save("prediction/a.png", bars)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -351,14 +351,18 @@ def ratios(counts: Counts) -> dict[str, Values]:
     Raises:
         ValueError: a column is not of integers.
     """
+    return _compute(counts, METRICS.values())
+
+
+def _compute(counts: Counts, wanted: Iterable[Metric]) -> dict[str, Values]:
     for name, column in counts.items():
         if column.dtype.kind not in "iu":
             raise ValueError(f"column {name!r} holds {column.dtype}; expected integers (leave blank columns out)")
-    return _formed({name: column.astype(np.int64) for name, column in counts.items()})
+    return _formed({name: column.astype(np.int64) for name, column in counts.items()}, wanted)
 
 
-def _formed(wide: Mapping[str, npt.NDArray[Any]]) -> dict[str, Values]:
-    return {metric.name: metric.compute(wide) for metric in METRICS.values() if wide.keys() >= set(metric.columns)}
+def _formed(wide: Mapping[str, npt.NDArray[Any]], wanted: Iterable[Metric]) -> dict[str, Values]:
+    return {metric.name: metric.compute(wide) for metric in wanted if wide.keys() >= set(metric.columns)}
 
 
 def reduce(counts: Counts, reduction: Reduction) -> dict[str, float]:
@@ -380,13 +384,14 @@ def reduce(counts: Counts, reduction: Reduction) -> dict[str, float]:
     lengths = {len(column) for column in counts.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"expected columns of one common positive length, got lengths {sorted(lengths)}")
-    formed = ratios(counts)
+    wanted = [metric for metric in METRICS.values() if reduction in metric.reductions]
+    formed = _compute(counts, wanted)
     if reduction == "pooled":
         # Summed as Python integers, which do not overflow: the nanobits of ten billion pixels would not fit int64.
-        formed = _formed({name: np.array([float(sum(column.tolist()))]) for name, column in counts.items()})
+        formed = _formed({name: np.array([float(sum(column.tolist()))]) for name, column in counts.items()}, wanted)
     means: dict[str, float] = {}
     for name, values in formed.items():
         present = values[~np.isnan(values)]
-        if reduction in METRICS[name].reductions and len(present):
+        if len(present):
             means[name] = math.fsum(present) / len(present)  # exact, so that the order of images changes no digit
     return means

@@ -4,7 +4,7 @@ import importlib.metadata
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,15 +37,17 @@ def network_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Make it look as if a package with these entry points were installed."""
 
     def installed(**points: str) -> None:
+        registry.installed.cache_clear()
         group = registry.ENTRY_POINT_GROUP
         found = [importlib.metadata.EntryPoint(name, value, group) for name, value in points.items()]
         monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: importlib.metadata.EntryPoints(found))
 
-    return installed
+    yield installed
+    registry.installed.cache_clear()
 
 
 def test_a_plan_imports_no_torch() -> None:

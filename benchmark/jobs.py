@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from benchmark import claims, seeds
+from benchmark import claims, environment, provenance, seeds
 from benchmark.data.tasks import Task
 from benchmark.efficiency import DType
 from benchmark.protocol import Protocol
@@ -95,6 +95,15 @@ class TrainJob:
                 **fields,
             }
         )
+
+    def environment(self, **facts: object) -> dict[str, object]:
+        """Return what the run is computed with and on, for its record; the study's folder gets the list of packages."""
+        return {
+            **environment.describe(self.device, self.threads),
+            "package_list": Store(self.study).write_packages(provenance.packages()),
+            "determinism": self.protocol.determinism,
+            **facts,
+        }
 
     @property
     def key(self) -> str:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchmark.efficiency import Conditions
+
 FailureKind = Literal[
     "nan_loss",
     "out_of_memory",
@@ -57,10 +59,32 @@ class TrainingFacts(_Frozen):
     split: str = Field(description="hash of which image is in which part, of each training dataset")
 
 
+class RunCost(_Frozen):
+    """What the session that finished a run took of its machine; runs beside it are not told apart everywhere."""
+
+    wall_seconds: float = Field(description="from opening the data to the last test image")
+    test_seconds: float = Field(description="of which the test took so much")
+    earlier_seconds: float = Field(description="training in sessions that were interrupted, in no other figure here")
+    device_seconds: float = Field(
+        description="CPU: processor time of all threads of the run's process; GPU: the time for which the run held it"
+    )
+    peak_host_bytes: int = Field(
+        description="largest resident set of the run's process, libraries included; "
+        "since the process began where the system cannot start its mark anew (it can on Linux)"
+    )
+    peak_gpu_bytes: int | None = Field(description="torch.cuda.max_memory_allocated; none on a CPU")
+    energy_joules: float | None = Field(description="of the whole GPU, runs beside it included; needs nvidia-ml-py")
+    before: Conditions = Field(description="clock and load at the start")
+    after: Conditions = Field(description="clock and load at the end")
+
+
 class Record(_Frozen):
     """One run: what it was, how it ended, what it measured.
 
     ``metrics[test dataset][reduction][metric]`` are fractions in [0, 1] or counts; none depends on the clock.
+    ``environment`` says with which code, packages and hardware, without any host, user or path. It names the packages
+    that compute; ``package_list`` is the hash of all of them, which lie in the study's folder, since a study's runs
+    share one list: ``environment/packages.<hash>.txt``, a file that pip can install from.
     """
 
     schema_: Literal[1] = Field(1, alias="schema")
@@ -74,6 +98,7 @@ class Record(_Frozen):
     seed: int
     metrics: dict[str, dict[Literal["image", "pooled"], dict[str, float]]] = {}
     training: TrainingFacts | None = None
+    cost: RunCost | None = None
     efficiency: tuple[str, ...] = Field((), description="names of the study's efficiency files of this model")
     environment: dict[str, Any] = {}
     failure: Failure | None = None

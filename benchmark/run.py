@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from benchmark.data.splits import Division
 from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, TrainJob
+from benchmark.metering import Meter
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, FailureKind, Record, TrainingFacts
 from benchmark.scoring import Row
@@ -40,8 +42,8 @@ def attempt(job: TrainJob, on_step: OnStep) -> Record | Failure:
     except Exception as error:  # a user's network may do anything
         traceback.print_exc()  # into the run's log
         found = failure(error)
-        facts = {**environment.describe(job.device, job.threads), "determinism": job.protocol.determinism}
         with contextlib.suppress(UserError):  # a full disk takes no record either; the summary still says it
+            facts = job.environment(**environment.computing(job.device))
             Store(job.study).write_run(job.record(status="failed", failure=found, environment=facts), {}, [], None)
         return found
 
@@ -65,6 +67,7 @@ def execute(job: TrainJob, on_step: OnStep) -> Record:
 def _execute(job: TrainJob, on_step: OnStep) -> Record:
     torch.set_num_threads(job.threads)
     device = torch.device(job.device)
+    meter = Meter(device)
     parts = {source.name: _open(source, job) for source in job.task.sources}
     taught = [parts[name] for name in job.task.train_names]
     network = place(build(job), device)
@@ -78,18 +81,20 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
     trained = train(
         network, batches, lambda: _validation(taught, size, job.protocol, device), job.protocol, on_step, checkpoint
     )
+    started = time.perf_counter()
     rows = {name: _test(network, parts[name], job.protocol, device) for name in job.task.test_names}
     rows = {name: tested for name, tested in rows.items() if tested}  # a dataset may have no test images
+    cost = meter.cost(test_seconds=time.perf_counter() - started, earlier_seconds=trained.earlier_seconds)
     record = job.record(
         status="ok",
         metrics={name: scoring.summarise(tested) for name, tested in rows.items()},
         training=_facts(trained, taught, sum(map(len, rows.values()))),
-        environment={
-            **environment.describe(job.device, job.threads),
-            "compute_dtype": compute_dtype(device, job.protocol),
-            "determinism": job.protocol.determinism,
-            "nondeterministic_operations": operations,
-        },
+        cost=cost,
+        environment=job.environment(
+            **environment.computing(job.device),
+            compute_dtype=compute_dtype(device, job.protocol),
+            nondeterministic_operations=operations,
+        ),
     )
     weights = None if job.keep_weights == "none" else _weights(network)
     images = {name: scoring.to_csv(tested) for name, tested in rows.items()}

@@ -57,6 +57,17 @@ class Store:
         """Return where the per-image counts of a method without training lie."""
         return self.folder / "references" / f"{dataset}.{name}.csv"
 
+    def packages_file(self, digest: str) -> Path:
+        """Return where the list of all packages of a record's ``environment["package_list"]`` lies."""
+        return self.folder / "environment" / f"packages.{digest}.txt"
+
+    def write_packages(self, packages: str) -> str:
+        """Keep a list of packages once per study, under the hash that is returned."""
+        digest = hashlib.sha256(packages.encode()).hexdigest()[:16]
+        if not self.packages_file(digest).is_file():
+            write_atomically(self.packages_file(digest), packages.encode())
+        return digest
+
     def read_protocol(self) -> Protocol | None:
         """Return the study's protocol, or ``None`` for a new study."""
         return protocols.load(self.protocol_file) if self.protocol_file.is_file() else None

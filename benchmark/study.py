@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark import BEHAVIOUR, claims, environment, registry
+from benchmark import BEHAVIOUR, claims, registry
 from benchmark import protocol as protocols
 from benchmark.costs import THROUGHPUT_S, Costs, Hardware
 from benchmark.data.datasets import Source
@@ -228,8 +228,7 @@ class Study:
             written = self.store.read_record(*_run_of(job))
             if written is not None and written.key == job.key and _says(written, outcome):
                 return
-            facts = {**environment.describe(job.device, job.threads), "determinism": job.protocol.determinism}
-            self.store.write_run(job.record(environment=facts, **outcome), {}, [], None)
+            self.store.write_run(job.record(environment=job.environment(), **outcome), {}, [], None)
 
     def _prepare(self, emit: Callable[[Event], None], needed: set[str], *, renew: bool) -> None:
         """Build the packs that are missing and score the methods without training, once per dataset."""

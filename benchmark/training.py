@@ -47,12 +47,13 @@ class Round:
 class Trained:
     """The outcome of a training; the network holds the best weights.
 
-    ``seconds`` counts all sessions of an interrupted training.
+    ``seconds`` counts all sessions of an interrupted training, ``earlier_seconds`` those before the last.
     """
 
     history: list[Round]
     best: Round
     seconds: float
+    earlier_seconds: float = 0.0
 
 
 @dataclass
@@ -126,7 +127,7 @@ def train(
             _save(checkpoint, at, network, optimizer, schedule)
     assert at.best is not None  # total is at least 1
     network.load_state_dict(at.best_state)
-    return Trained(history, at.best, earlier + time.perf_counter() - session)
+    return Trained(history, at.best, earlier + time.perf_counter() - session, earlier)
 
 
 def _patience_is_over(at: _Progress, settings: Training) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from statistics import median
 
-import psutil
 import torch
 
+from benchmark import environment, nvml
 from benchmark.efficiency.records import Conditions
 
 #: Relative. Clocks of a boosting processor jitter by a few percent; a tenth changes the ranking of close networks.
@@ -22,16 +21,8 @@ MINUTE = 60.0
 
 def read_conditions(device: torch.device) -> Conditions:
     """Read clock and load now; costs about a millisecond."""
-    clock = _gpu_clock_mhz(device) if device.type == "cuda" else _cpu_clock_mhz()
+    clock = _gpu_clock_mhz(device) if device.type == "cuda" else environment.cpu_clock_mhz("current")
     return Conditions(clock_mhz=clock, load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None)
-
-
-def _cpu_clock_mhz() -> float | None:
-    try:
-        clock = psutil.cpu_freq()
-    except (AttributeError, NotImplementedError, OSError):
-        return None  # psutil has it on some systems only, and a container may hide it
-    return float(clock.current) if clock and clock.current else None
 
 
 def _gpu_clock_mhz(device: torch.device) -> float | None:
@@ -48,17 +39,7 @@ def energy_joules(device: torch.device) -> float | None:
     """
     if device.type != "cuda":
         return None
-    try:
-        nvml = importlib.import_module("pynvml")
-    except ImportError:
-        return None
-    try:
-        nvml.nvmlInit()
-        # By UUID, since CUDA_VISIBLE_DEVICES renumbers torch's devices and not NVML's.
-        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
-    except nvml.NVMLError:
-        return None  # older than Volta, or a driver that forbids it
+    return nvml.ask(str(device), lambda library, gpu: float(library.nvmlDeviceGetTotalEnergyConsumption(gpu)) / 1000)
 
 
 def movement(before: Conditions, after: Conditions, raw_ms: Sequence[float], threads: int) -> list[str]:

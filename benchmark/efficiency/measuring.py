@@ -14,7 +14,7 @@ from benchmark.efficiency.macs import MacCountError, count_macs
 from benchmark.efficiency.memory import measure_memory
 from benchmark.efficiency.parameters import split_parameters
 from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Memory
-from benchmark.environment import cpu_has_bfloat16, cpu_name
+from benchmark.environment import cpu_has_bfloat16, cpu_name, float32_precision
 from benchmark.errors import UserError
 from benchmark.registry import ModelEntry
 
@@ -88,7 +88,7 @@ def measure(
         device="cuda" if on_gpu else "cpu",
         device_name=torch.cuda.get_device_name(target) if on_gpu else cpu_name(),
         dtype=dtype,
-        float32_precision=_float32_precision() if on_gpu else "ieee",
+        float32_precision=float32_precision() if on_gpu else "ieee",
         threads=used_threads,
         torch=torch.__version__,
         settings=settings,
@@ -134,8 +134,3 @@ def _threads(count: int | None) -> Iterator[int]:
 
 def _has_bfloat16(on_gpu: bool) -> bool:
     return torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else cpu_has_bfloat16()
-
-
-def _float32_precision() -> str:
-    convolution = "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
-    return f"convolution {convolution}, matmul {torch.get_float32_matmul_precision()}"

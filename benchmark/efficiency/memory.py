@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import multiprocessing
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Literal, get_args
 
-import psutil
 import torch
 from torch import Tensor, nn
 
 from benchmark.efficiency.records import DType, Memory
+from benchmark.efficiency.resident import high_water_mark, restart_high_water_mark, return_freed_memory
 from benchmark.losses import segmentation_loss
 from benchmark.processes import end_with_parent
 from benchmark.protocol import Loss
@@ -107,10 +104,10 @@ def resident_growth(
     device = torch.device("cpu")
     _load_kernels()
     network, image = _build(entry, image_shape, classes, device, dtype, step)
-    _return_freed_memory()
-    before = _restart_high_water_mark()
+    return_freed_memory()
+    before = restart_high_water_mark()
     _take(step, network, image, dtype)
-    return max(_high_water_mark() - before, 0)
+    return max(high_water_mark() - before, 0)
 
 
 def _build(
@@ -142,30 +139,3 @@ def _load_kernels() -> None:
     optimizer = torch.optim.Adam(layers.parameters())
     layers(torch.rand(2, 1, 8, 8)).sum().backward()
     optimizer.step()
-
-
-def _return_freed_memory() -> None:
-    """Hand what the C library keeps of freed blocks back to the system, so that reusing it shows as growth."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _restart_high_water_mark() -> int:
-    """Let the high-water mark start anew where the system can; return the resident bytes that growth counts from."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a container may forbid it: the mark then also covers the building
-            Path("/proc/self/clear_refs").write_text("5")  # 5 resets the peak resident set, see proc(5)
-    return int(psutil.Process().memory_info().rss)
-
-
-def _high_water_mark() -> int:
-    """Return this process's largest resident set in bytes."""
-    if sys.platform == "linux":
-        # Not getrusage: its mark is inherited from the parent at exec.
-        status = Path("/proc/self/status").read_text("utf-8")
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import csv
 import errno
+import getpass
+import os
+import re
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import benchmark
 from benchmark import protocol as protocols
 from benchmark import registry, run, scoring, training
 from benchmark.data.batches import Batch, evaluation_batches
@@ -23,6 +30,7 @@ from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.store import WEIGHTS, Store
+from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
 
 MakeJob = Callable[..., TrainJob]
@@ -60,9 +68,72 @@ def test_the_record_names_no_place_and_no_person(small: Protocol, make_job: Make
     job = make_job(small)
     _, folder = execute(job)
     text = (folder / "record.json").read_text()
-    assert str(job.study.parent) not in text
-    assert str(job.cache) not in text
-    assert str(Path.home()) not in text
+    (packages,) = (job.study / "environment").iterdir()
+    for place in (job.study.parent, job.cache, Path.home(), Path.cwd()):
+        assert str(place) not in text + packages.read_text()
+    for name in (socket.gethostname(), getpass.getuser()):
+        assert not re.search(rf"\b{re.escape(name)}\b", text)
+
+
+def test_a_record_says_with_what_it_was_made_and_what_that_took(small: Protocol, make_job: MakeJob) -> None:
+    job = make_job(small)
+    started = time.perf_counter(), time.process_time()
+    record, _ = execute(job)
+    wall, processor = time.perf_counter() - started[0], time.process_time() - started[1]
+    facts = record.environment
+    assert facts["code"]["version"] == benchmark.__version__
+    assert (facts["threads"], facts["torch_threads"], facts["determinism"]) == (1, 1, "seeded")
+    listed = Store(job.study).packages_file(facts["package_list"]).read_text().splitlines()
+    assert f"numpy=={np.__version__}" in listed
+    cost = record.cost
+    assert cost is not None
+    assert record.training is not None
+    assert record.training.seconds + cost.test_seconds < cost.wall_seconds < wall
+    assert 0 < cost.device_seconds < processor
+    assert cost.earlier_seconds == 0
+    assert (cost.peak_gpu_bytes, cost.energy_joules) == (None, None)
+
+
+def test_studies_share_a_list_of_packages_but_not_a_file(small: Protocol, make_job: MakeJob) -> None:
+    jobs = [make_job(small, repeat=repeat, name=name) for name in ("a", "b") for repeat in (0, 1)]
+    records = [execute(job)[0] for job in jobs]
+    assert len({record.environment["package_list"] for record in records}) == 1
+    assert [len(list((job.study / "environment").iterdir())) for job in jobs] == [1, 1, 1, 1]
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system never forgets a peak")
+def test_the_peak_of_memory_is_the_run_s_own(
+    small: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peak() -> int:
+        record, _ = execute(make_job(small, name=f"study{len(peaks)}"))
+        assert record.cost is not None
+        return record.cost.peak_host_bytes
+
+    peaks: list[int] = []
+    peaks.append(peak())
+    tested = run.evaluate
+
+    def hungry(*arguments: Any) -> Any:
+        torch.ones(256 * 2**18).sum()  # 256 MiB
+        return tested(*arguments)
+
+    monkeypatch.setattr(run, "evaluate", hungry)
+    peaks.append(peak())
+    monkeypatch.undo()
+    peaks.append(peak())
+    assert peaks[1] - peaks[0] > 200 * 2**20
+    assert peaks[1] - peaks[2] > 200 * 2**20
+
+
+def test_a_failed_run_says_with_what_it_was_made_too(small: Protocol, make_study: Callable[..., Study]) -> None:
+    (job, *_) = make_study(small, "Raises").plan().todo
+    run.attempt(job, lambda *_: None)
+    record = Store(job.study).read_record(("omc-syn",), "raises", 0)
+    assert record is not None
+    assert (record.status, record.cost) == ("failed", None)
+    assert record.environment["code"]["version"] == benchmark.__version__
+    assert Store(job.study).packages_file(record.environment["package_list"]).is_file()
 
 
 def test_two_studies_get_the_same_bytes(small: Protocol, make_job: MakeJob) -> None:
@@ -184,3 +255,7 @@ def test_a_run_on_a_gpu(small: Protocol, make_job: MakeJob) -> None:
     record, _ = execute(replace(make_job(small), device="cuda:0"))
     assert record.status == "ok"
     assert record.environment["gpu"]
+    assert record.environment["cudnn"]
+    assert record.cost is not None
+    assert record.cost.peak_gpu_bytes
+    assert record.cost.device_seconds == record.cost.wall_seconds

@@ -1,0 +1,49 @@
+"""What a run takes of its machine, from its first image to its last: time, memory, energy, clocks."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from benchmark.efficiency.conditions import energy_joules, read_conditions
+from benchmark.efficiency.resident import high_water_mark, restart_high_water_mark, return_freed_memory
+from benchmark.records import RunCost
+
+
+class Meter:
+    """Reads clocks and counters when it is made, and again for :meth:`cost`."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Start: what this process's earlier runs took does not count."""
+        self.device = device
+        return_freed_memory()
+        restart_high_water_mark()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        self._before, self._energy = read_conditions(device), energy_joules(device)
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    def cost(self, *, test_seconds: float, earlier_seconds: float) -> RunCost:
+        """Return what has been taken since the start; waits until the device is idle.
+
+        Args:
+            test_seconds: of which the test took so much.
+            earlier_seconds: training in sessions before this one.
+        """
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.synchronize(self.device)
+        wall, processor = time.perf_counter() - self._wall, time.process_time() - self._processor
+        energy = energy_joules(self.device)
+        return RunCost(
+            wall_seconds=wall,
+            test_seconds=test_seconds,
+            earlier_seconds=earlier_seconds,
+            device_seconds=wall if on_gpu else processor,
+            peak_host_bytes=high_water_mark(),
+            peak_gpu_bytes=torch.cuda.max_memory_allocated(self.device) if on_gpu else None,
+            energy_joules=None if energy is None or self._energy is None else energy - self._energy,
+            before=self._before,
+            after=read_conditions(self.device),
+        )

@@ -1,0 +1,31 @@
+"""Asking NVIDIA's management library about the GPU that torch means, where nvidia-ml-py and the driver allow it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
+
+
+def ask(device: str, question: Callable[[Any, Any], Answer]) -> Answer | None:
+    """Return the answer to a question about a GPU, or ``None`` where it cannot be had.
+
+    Args:
+        device: ``cuda`` or ``cuda:N``, as torch counts.
+        question: takes the module ``pynvml`` and the GPU's handle.
+    """
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return None
+    import torch
+
+    try:
+        nvml.nvmlInit()
+        # By UUID, since CUDA_VISIBLE_DEVICES renumbers torch's devices and not NVML's.
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return question(nvml, handle)
+    except nvml.NVMLError:
+        return None  # an older GPU, or a driver that forbids it

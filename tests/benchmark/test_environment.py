@@ -1,0 +1,83 @@
+"""What a record says of code, packages and hardware."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import benchmark
+from benchmark import environment
+
+
+def test_it_names_code_system_and_libraries() -> None:
+    found = environment.describe("cpu", 3)
+    assert found["code"].keys() == {"version", "commit", "dirty", "content"}
+    assert found["code"]["version"] == benchmark.__version__
+    assert found["python"] == sys.version.split()[0]
+    assert found["packages"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert (found["device"], found["threads"]) == ("cpu", 3)
+    assert not any(key.startswith(("gpu", "cuda", "driver")) for key in found)
+
+
+def test_variables_that_choose_kernels_are_kept_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in environment.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("SOME_TOKEN", "secret")
+    assert environment.describe("cpu", 1)["variables"] == {"OMP_NUM_THREADS": "7"}
+
+
+def test_threads_are_those_that_torch_has_in_this_process() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        found = environment.computing("cpu")
+    finally:
+        torch.set_num_threads(before)
+    assert found["torch_threads"] == 3
+    assert found["torch_interop_threads"] == torch.get_num_interop_threads()
+    assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+    assert "float32_precision" not in found
+    assert "matmul" in environment.computing("cuda:0")["float32_precision"]
+
+
+@pytest.mark.parametrize(
+    ("line", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023", "535.104.05"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (a@b)", "570.86.15"),
+        ("something else", None),
+    ],
+)
+def test_the_driver_s_version_is_read_from_the_kernel(
+    line: str, version: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_: line + "\nGCC version: gcc 12.3.0\n")
+    assert environment.driver_version() == version
+
+
+def test_a_gpu_s_facts_come_from_torch_and_the_management_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NVMLError(Exception):
+        pass
+
+    def refused(handle: str) -> int:
+        raise NVMLError
+
+    library = SimpleNamespace(
+        NVMLError=NVMLError, NVML_CLOCK_SM=1, nvmlInit=lambda: None, nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetMaxClockInfo=lambda gpu, kind: {("GPU-12", 1): 1980}[gpu, kind],
+        nvmlDeviceGetEnforcedPowerLimit=refused,
+    )  # fmt: skip
+    properties = SimpleNamespace(total_memory=8 << 30, major=9, minor=0, uuid="12")
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    found = environment.describe("cuda:0", 1)
+    assert (found["gpu"], found["gpu_capability"], found["gpu_clock_max_mhz"]) == ("NVIDIA H100", "9.0", 1980)
+    assert found["gpu_power_limit_w"] is None  # one question that is refused leaves the others their answers
+    assert found["gpu_memory_bytes"] == 8 << 30
+    assert {"cuda", "cudnn", "driver"} <= found.keys()

@@ -49,6 +49,7 @@ def report(
     """Build tables and plots again from the records of finished studies; options make one more table, for a paper."""
     from benchmark import report as reports
     from benchmark.report import literature
+    from benchmark.store import Store
 
     choice = None
     if cite or any(given is not None for given in (columns, models, digits, layout, reduction, extra)):
@@ -66,6 +67,8 @@ def report(
         folder = study_folder(results, name)
         if not folder.is_dir():
             raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
+        for broken in Store(folder).survey()[1]:
+            typer.echo(f"benchmark: {broken.reason}; left out of the report", err=True)
         if check:
             wrong += reports.check(folder, choice)
         else:

@@ -1,13 +1,18 @@
-"""Writing files so that a crash leaves the old content or the new, never a part."""
+"""Writing files so that a crash leaves the old content or the new, and reading files that others may have written."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import tomllib
 import uuid
 from pathlib import Path
+from typing import Any
 
 from benchmark.errors import UserError
+
+#: The most that a TOML file of settings may hold, bytes; real ones have about a thousand.
+TOML_BYTES = 1 << 20
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -31,3 +36,45 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):  # nothing is left where the rename was reached
             temporary.unlink()
+
+
+class TooLargeError(UserError):
+    """A file that holds more than one of its kind can."""
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """Return a file's content, but never read more than a limit: a file from elsewhere must not fill the memory.
+
+    Args:
+        path: the file.
+        limit: bytes.
+
+    Raises:
+        TooLargeError: there is more.
+        OSError: as opening and reading does.
+    """
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise TooLargeError(
+            f"{path}: larger than {limit >> 20} MiB, which no file of its kind is; look where it is from"
+        )
+    return content
+
+
+def read_toml(path: Path, where: str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Args:
+        path: the file.
+        where: what errors call it.
+
+    Raises:
+        UserError: unreadable, too large, or no TOML.
+    """
+    try:
+        return tomllib.loads(read_limited(path, TOML_BYTES).decode("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: cannot be read ({error}); expected a TOML text file") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{where}: not valid TOML ({error})") from error

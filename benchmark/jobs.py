@@ -12,7 +12,7 @@ from benchmark import claims, environment, provenance, seeds
 from benchmark.data.tasks import Task
 from benchmark.efficiency import DType
 from benchmark.protocol import Protocol
-from benchmark.records import Failure, KeyParts, Record
+from benchmark.records import SCHEMA, Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
 from benchmark.store import Store, run_key
 
@@ -83,7 +83,7 @@ class TrainJob:
         """Return a record of this run with the given outcome."""
         return Record.model_validate(
             {
-                "schema": 1,
+                "schema": SCHEMA,
                 "key": self.key,
                 "key_parts": self.key_parts,
                 "model": self.entry.name,

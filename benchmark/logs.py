@@ -31,7 +31,7 @@ def to_file(file: Path | None) -> Iterator[None]:
     kept: list[int] = []
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("ab") as log:
+        with open(file, "ab", opener=_unlinked) as log:
             sys.stdout.flush()
             sys.stderr.flush()
             kept = [os.dup(1), os.dup(2)]
@@ -55,7 +55,7 @@ def tail(file: Path | None) -> str:
     if file is None:
         return ""
     try:
-        with file.open("rb") as log:
+        with open(file, "rb", opener=_unlinked) as log:
             log.seek(max(log.seek(0, os.SEEK_END) - TAIL_BYTES, 0))
             text = log.read().decode("utf-8", "replace")
     except OSError:
@@ -66,3 +66,12 @@ def tail(file: Path | None) -> str:
 def quoted(text: str) -> str:
     """Return a text's last lines with paths cut to their files' names: records hold no absolute path."""
     return _FOLDERS.sub("", "\n".join(text.splitlines()[-LINES:]))
+
+
+def _unlinked(path: str, flags: int) -> int:
+    """Open a file that is no symbolic link: a study from elsewhere must not have this one write to, or quote, another.
+
+    Raises:
+        OSError: it is one (systems without ``O_NOFOLLOW`` cannot tell).
+    """
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -16,6 +16,7 @@ import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import UserError, did_you_mean
+from benchmark.files import read_toml
 
 PRESETS = ("paper", "strict", "quick", "standins")
 
@@ -232,24 +233,15 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Protocol:
     """
     name = str(source)
     if name in PRESETS:
-        text, where = (
-            resources.files("benchmark").joinpath(f"presets/{name}.toml").read_text("utf-8"),
-            f"preset {name!r}",
-        )
+        where = f"preset {name!r}"
+        fields = tomllib.loads(resources.files("benchmark").joinpath(f"presets/{name}.toml").read_text("utf-8"))
     elif Path(source).is_file():
         where = f"protocol {name!r}"
-        try:
-            text = Path(source).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{where}: cannot be read ({error}); expected a TOML text file") from error
+        fields = read_toml(Path(source), where)
     else:
         raise UserError(
             f"unknown protocol {name!r}{did_you_mean(name, PRESETS)} (known: {', '.join(PRESETS)}, or a .toml file)"
         )
-    try:
-        fields = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{where}: not valid TOML ({error})") from error
     for override in overrides:
         _apply(fields, override)
     try:

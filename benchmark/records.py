@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from benchmark.efficiency import Conditions
+from benchmark.names import PLAIN
+
+#: Raised when a record gets a field that older releases do not know; records of earlier numbers stay readable.
+SCHEMA: Final = 1
+
+# Escape sequences would repaint the terminal that a message is printed on.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 FailureKind = Literal[
     "nan_loss",
@@ -22,6 +30,11 @@ FailureKind = Literal[
 ]
 
 
+#: A name that a folder is called by.
+Name = Annotated[str, Field(pattern=PLAIN)]
+Text = Annotated[str, AfterValidator(lambda text: _CONTROL.sub("", text))]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -30,8 +43,8 @@ class Failure(_Frozen):
     """Why a run has no numbers."""
 
     kind: FailureKind
-    message: str
-    log: str = Field("", description="the last lines before the failure")
+    message: Text
+    log: Text = Field("", description="the last lines before the failure")
 
 
 class KeyParts(_Frozen):
@@ -87,19 +100,19 @@ class Record(_Frozen):
     share one list: ``environment/packages.<hash>.txt``, a file that pip can install from.
     """
 
-    schema_: Literal[1] = Field(1, alias="schema")
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
     key: str
     key_parts: KeyParts
     status: Literal["ok", "failed", "interrupted"]
-    model: str
-    train: tuple[str, ...]
-    test: tuple[str, ...]
-    repeat: int
+    model: Name
+    train: tuple[Name, ...] = Field(min_length=1)
+    test: tuple[Name, ...]
+    repeat: int = Field(ge=0)
     seed: int
     metrics: dict[str, dict[Literal["image", "pooled"], dict[str, float]]] = {}
     training: TrainingFacts | None = None
     cost: RunCost | None = None
-    efficiency: tuple[str, ...] = Field((), description="names of the study's efficiency files of this model")
+    efficiency: tuple[Name, ...] = Field((), description="names of the study's efficiency files of this model")
     environment: dict[str, Any] = {}
     failure: Failure | None = None
 

@@ -19,6 +19,7 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError, did_you_mean
+from benchmark.names import is_plain
 from benchmark.published import PUBLISHED, Published
 
 if TYPE_CHECKING:
@@ -218,6 +219,11 @@ def models() -> dict[str, ModelEntry]:
     """
     table = dict(BUILTIN)
     for point in installed():
+        if not is_plain(point.name):
+            raise UserError(
+                f"entry point {point.name!r} = {point.value!r}: expected a name of letters, digits, '_', '.' and '-', "
+                "since folders are called by it; rename it in that package's metadata"
+            )
         if point.name in table or point.name in GROUPS:
             raise UserError(
                 f"entry point {point.name!r} = {point.value!r}: the name is taken; rename it in that package's metadata"
@@ -266,7 +272,7 @@ def select(patterns: str | Iterable[str], also: Iterable[str] = ()) -> list[Mode
 def _from_file(pattern: str, taken: Mapping[str, ModelEntry]) -> ModelEntry:
     path, _, class_name = pattern.partition(".py")
     path, class_name = f"{path}.py", class_name.removeprefix(":")
-    if not class_name.isidentifier():
+    if not (class_name.isidentifier() and is_plain(class_name.lower())):
         raise UserError(f"--models {pattern!r}: no class named; expected path/to/file.py:Class")
     entry = _user_entry(class_name.lower(), pattern)
     if entry.name in taken or entry.name in GROUPS:

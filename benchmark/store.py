@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -9,7 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,16 +18,40 @@ from pydantic import ValidationError
 
 from benchmark import protocol as protocols
 from benchmark.errors import UserError
-from benchmark.files import write_atomically
+from benchmark.files import TooLargeError, read_limited, write_atomically
 from benchmark.protocol import Protocol
-from benchmark.records import KeyParts, Record
+from benchmark.records import SCHEMA, KeyParts, Record
 
 if TYPE_CHECKING:
     from benchmark.training import Round
 
 RECORD = "record.json"
+#: The most that a record may hold, bytes; one of many test datasets has a hundred thousand.
+RECORD_BYTES = 16 << 20
 WEIGHTS = "best.safetensors"
 CHECKPOINT = "last.pt"
+
+
+class BrokenRecordError(UserError):
+    """A record that is none of this or an earlier release's: broken JSON, unknown fields, another run's."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A run whose record cannot be read.
+
+    Attributes:
+        folder: the run's.
+        reason: names the file and what is wrong with it.
+    """
+
+    folder: Path
+    reason: str
+
+    @property
+    def run(self) -> str:
+        """What the run is called, by its place in the study."""
+        return "/".join(self.folder.parts[-3:])
 
 
 class Store:
@@ -80,16 +105,51 @@ class Store:
         """Return a run's record, or ``None`` where there is none.
 
         Raises:
-            UserError: a record that is not valid; names the file and the fields.
+            BrokenRecordError: a record that is not valid; names the file and the fields.
+            UserError: it cannot be read, or is of a newer release.
         """
-        return read_record(self.run_folder(train, model, repeat) / RECORD)
+        return self._read(self.run_folder(train, model, repeat) / RECORD)
 
     def records(self) -> Iterator[tuple[Path, Record]]:
-        """Yield the folder and record of every run, in the order of their paths."""
-        for file in sorted((self.folder / "runs").glob(f"[!.]*/*/*/{RECORD}")):
-            record = read_record(file)
+        """Yield the folder and record of every run, in the order of their paths.
+
+        Raises:
+            BrokenRecordError: a record that is not valid; :meth:`survey` goes on behind it.
+            UserError: one cannot be read, or is of a newer release.
+        """
+        for file in self._record_files():
+            record = self._read(file)
             if record is not None:
                 yield file.parent, record
+
+    def survey(self) -> tuple[list[tuple[Path, Record]], list[Broken]]:
+        """Return what :meth:`records` yields, and apart from it the runs whose records are broken.
+
+        Raises:
+            UserError: a record cannot be read, or is of a newer release.
+        """
+        found: list[tuple[Path, Record]] = []
+        broken: list[Broken] = []
+        for file in self._record_files():
+            try:
+                record = self._read(file)
+            except BrokenRecordError as error:
+                broken.append(Broken(file.parent, str(error)))
+                continue
+            if record is not None:
+                found.append((file.parent, record))
+        return found, broken
+
+    def _record_files(self) -> list[Path]:
+        return sorted((self.folder / "runs").glob(f"[!.]*/*/*/{RECORD}"))
+
+    def _read(self, file: Path) -> Record | None:
+        """Read a record that must be of the run that its folder is called after."""
+        record = read_record(file)
+        if record is not None and file.parent != self.run_folder(record.train, record.model, record.repeat):
+            says = f"{'+'.join(record.train)}/{record.model}/{record.repeat}"
+            raise BrokenRecordError(f"{file}: is the record of another run, {says}")
+        return record
 
     def write_run(
         self, record: Record, images: dict[str, bytes], history: Sequence[Round], weights: bytes | None
@@ -116,7 +176,9 @@ class Store:
         for file in self.run_folder(train, model, 0).parent.glob(f"*/{WEIGHTS}"):
             if not file.parent.name.isdigit():
                 continue
-            record = self.read_record(train, model, int(file.parent.name))
+            record = None
+            with contextlib.suppress(BrokenRecordError):  # it is set aside when its turn comes
+                record = self.read_record(train, model, int(file.parent.name))
             if record is not None and record.training is not None:
                 loss = record.training.best_validation_loss
                 losses[record.repeat] = math.inf if loss is None else loss
@@ -137,21 +199,39 @@ def read_record(file: Path) -> Record | None:
     """Read one record file; ``None`` where there is none.
 
     Raises:
-        UserError: broken JSON, or fields that the schema does not have.
+        BrokenRecordError: broken JSON, or fields that the schema does not have.
+        UserError: it cannot be read, or is of a newer release.
     """
     try:
-        return Record.model_validate_json(file.read_bytes())
+        content = read_limited(file, RECORD_BYTES)
     except FileNotFoundError:
         return None
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "content"
-        raise UserError(
-            f"{file}: not a valid record ({where}: {problem['msg']}); "
-            "move its folder away and run the same command again"
-        ) from error
+    except TooLargeError as error:
+        raise BrokenRecordError(str(error)) from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+    try:
+        return Record.model_validate_json(content)
+    except ValidationError as error:
+        schema = _schema_of(content)
+        if schema > SCHEMA:
+            raise UserError(
+                f"{file}: a record of schema {schema}, made by a newer release; this one reads up to {SCHEMA}: "
+                "update it, or use another --study"
+            ) from error
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])[:100] or "content"
+        where = "".join(character if character.isprintable() else "?" for character in where)
+        raise BrokenRecordError(f"{file}: not a valid record ({where}: {problem['msg']})") from error
+
+
+def _schema_of(content: bytes) -> int:
+    """Return the number of the schema that a record names; 0 where it names none."""
+    try:
+        named = json.loads(content)["schema"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return named if isinstance(named, int) else 0
 
 
 def run_key(parts: KeyParts) -> str:

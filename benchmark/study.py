@@ -23,7 +23,7 @@ from benchmark.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
-from benchmark.store import Store
+from benchmark.store import Broken, BrokenRecordError, Store
 
 if TYPE_CHECKING:
     from benchmark.data.packs import Pack
@@ -41,6 +41,7 @@ class Plan:
         todo: runs to do, in order.
         failed: runs that failed earlier and are left alone without ``--retry-failed``.
         stale: runs to set aside first.
+        broken: runs whose records cannot be read; those that are asked for are in ``todo`` and set aside first.
         measurements: efficiency figures to take.
         seconds: estimate for ``todo``; training at most, since early stopping cannot be foreseen.
         measured: whether all of the estimate rests on times measured on this machine.
@@ -53,6 +54,7 @@ class Plan:
     measurements: list[EfficiencyJob]
     seconds: float
     measured: bool
+    broken: list[Broken] = field(default_factory=list)
 
     @property
     def runs(self) -> int:
@@ -115,9 +117,10 @@ class Study:
             replace_stale: plan to set aside runs made under other settings, data or code, and run them again.
 
         Raises:
-            UserError: the folder holds runs made under other settings (names the fields), or broken records.
+            UserError: the folder holds runs made under other settings (names the fields), or of a newer release.
         """
-        records = {(record.train, record.model, record.repeat): record for _, record in self.store.records()}
+        found, broken = self.store.survey()
+        records = {(record.train, record.model, record.repeat): record for _, record in found}
         jobs = [
             self._job(entry, task, repeat)
             for task in self.tasks
@@ -147,7 +150,7 @@ class Study:
                 failed.append(record)
         measurements = self._measurements()
         seconds, measured = self.costs.estimate(todo, measurements)
-        return Plan(done, todo, failed, stale, measurements, seconds, measured)
+        return Plan(done, todo, failed, stale, measurements, seconds, measured, broken)
 
     def execute(self, plan: Plan, executor: Executor, emit: Callable[[Event], None]) -> None:
         """Do what a plan says.
@@ -163,11 +166,22 @@ class Study:
         self.store.write_protocol(self.protocol)
         for record in plan.stale:
             self.store.set_aside(record.train, record.model, record.repeat)
+        self._set_broken_aside(plan)
         self._prepare(emit, {source.name for job in plan.todo for source in job.task.sources}, renew=bool(plan.stale))
         jobs: list[Job] = [*plan.measurements, *plan.todo]
         while jobs:
             postponed = self._work(jobs, executor, emit)
             jobs = self._wait(postponed, emit) if postponed else []
+
+    def _set_broken_aside(self, plan: Plan) -> None:
+        """Make room for runs whose records are broken, unless another process has done so since the plan was made."""
+        folders = {broken.folder for broken in plan.broken}
+        for job in plan.todo:
+            if job.folder in folders:
+                try:
+                    self.store.read_record(*_run_of(job))
+                except BrokenRecordError:
+                    self.store.set_aside(*_run_of(job))
 
     def _work(self, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> list[TrainJob]:
         """Do jobs and return those that another process has claimed."""

@@ -80,6 +80,10 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         console.print(
             f"{len(plan.stale)} run(s) made under other settings are set aside in {study.folder / 'runs' / '.stale'}"
         )
+    for broken in plan.broken:
+        again = any(job.folder == broken.folder for job in plan.todo)
+        what = f"set aside in {study.folder / 'runs' / '.stale'} and done again" if again else "left as it is"
+        console.print(f"broken record: {broken.reason}; the run is {what}", markup=False, highlight=False)
     standins = [source for source in study.sources if source.synthetic]
     if standins:
         names = ", ".join(f"{source.name} (no {source.base} folder)" for source in standins)

@@ -109,9 +109,9 @@ def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progres
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
         images, masks = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
-    except (OSError, ValueError) as error:
+        tiles = tuple(Tile(**tile) for tile in manifest["tiles"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: a damaged pack ({error}); remove the folder, and it is built again") from error
-    tiles = tuple(Tile(**tile) for tile in manifest["tiles"])
     return Pack(
         source.name, source.fingerprint, images, masks, tiles, manifest["has_ignored"], tuple(manifest["notes"])
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmark.errors import UserError, did_you_mean
+from benchmark.files import read_toml
 from benchmark.protocol import Protocol
 
 Target = Literal["metal", "track", "via"]
@@ -110,12 +110,7 @@ def load(file: Path) -> DatasetSpec:
     Raises:
         UserError: unreadable file, no TOML, an unknown or ill-typed field.
     """
-    try:
-        fields = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); expected a TOML text file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{file}: not valid TOML ({error})") from error
+    fields = read_toml(file, str(file))
     name = fields.get("name", file.stem)
     known = KNOWN[name].model_dump(exclude_unset=True) if name in KNOWN else {"name": name}
     spec = _validated(known | fields, str(file))

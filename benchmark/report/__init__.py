@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from benchmark.errors import UserError
-from benchmark.files import write_atomically
+from benchmark.files import read_limited, write_atomically
 from benchmark.report import (
     bibliography,
     comparison,
@@ -29,6 +29,7 @@ from benchmark.report.ablation import ablation
 from benchmark.report.collect import Study, read_study
 from benchmark.report.paper import Choice
 from benchmark.report.render import Table
+from benchmark.store import RECORD_BYTES
 
 __all__ = ["Choice", "build", "check"]
 
@@ -94,6 +95,8 @@ def _texts(
     standard += [transfer.table(found), tables.efficiency(found), profile.overview(found)]
     standard += [training.cost(found), ablation(found)]
     filled = [table for table in standard if table.blocks]
+    if not filled and found.broken:
+        raise UserError(f"{study}: nothing to report, since every record is broken; {found.broken[0].reason}")
     if not filled:
         raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
     printed = {table.name: {kind: to_text(table) for kind, to_text in RENDERERS.items()} for table in filled}
@@ -135,7 +138,7 @@ def _custom(file: Path, found: Study, choice: Choice | None) -> tuple[Table | No
     if choice is not None:
         return paper.table(found, choice), choice
     try:
-        kept = Choice.model_validate_json(file.read_bytes())
+        kept = Choice.model_validate_json(read_limited(file, RECORD_BYTES))
     except FileNotFoundError:
         return None, None
     except (OSError, ValidationError) as error:

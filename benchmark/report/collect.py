@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,13 @@ from pydantic import ValidationError
 from benchmark import metrics
 from benchmark.efficiency import EfficiencyRecord
 from benchmark.errors import UserError
+from benchmark.files import read_limited
 from benchmark.protocol import Protocol
 from benchmark.records import Record
-from benchmark.store import Store
+from benchmark.store import RECORD_BYTES, Broken, Store
+
+#: The most that a file of counts may hold, bytes; a million images have less.
+COUNT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -129,12 +134,14 @@ class Study:
     Attributes:
         protocol: the resolved protocol; ``None`` for a study that only measured efficiency.
         references: test dataset -> method without training -> its scores.
+        broken: runs left out, since their records cannot be read.
     """
 
     protocol: Protocol | None
     runs: tuple[Run, ...]
     references: Mapping[str, Mapping[str, Scores]]
     efficiency: tuple[Measurement, ...]
+    broken: tuple[Broken, ...] = ()
 
     def measured_for(self, dataset: str) -> list[Measurement]:
         """Return the efficiency figures at a dataset's input size and channels."""
@@ -159,7 +166,7 @@ def read_study(folder: Path) -> Study:
         folder: ``results/<study>``.
 
     Raises:
-        UserError: no study there, or a file in it that is broken or missing; names the file.
+        UserError: no study there, or a file in it, other than a record, that is broken or missing; names the file.
     """
     store = Store(folder)
     protocol = store.read_protocol()
@@ -168,17 +175,18 @@ def read_study(folder: Path) -> Study:
         if not efficiency:
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
         return Study(None, (), {}, efficiency)
-    runs = tuple(_run(path, record) for path, record in store.records())
+    found, broken = store.survey()
+    runs = tuple(_run(path, record) for path, record in found)
     references: dict[str, dict[str, Scores]] = {}
     for file in sorted((folder / "references").glob("[!.]*.csv")):
         dataset, _, method = file.stem.rpartition(".")
         references.setdefault(dataset, {})[method] = read_scores(file)
-    return Study(protocol, runs, references, efficiency)
+    return Study(protocol, runs, references, efficiency, tuple(broken))
 
 
 def _measurement(file: Path) -> Measurement:
     try:
-        return Measurement.of(EfficiencyRecord.from_json(file.read_bytes()))
+        return Measurement.of(EfficiencyRecord.from_json(read_limited(file, RECORD_BYTES)))
     except (OSError, ValidationError) as error:
         raise UserError(f"{file}: not valid efficiency figures ({error}); delete it and measure again") from error
 
@@ -197,8 +205,8 @@ def read_scores(file: Path) -> Scores:
     """
     remedy = "restore the file, or move its folder away and run the same command again"
     try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            header, *rows = csv.reader(stream)
+        text = read_limited(file, COUNT_BYTES).decode("utf-8")
+        header, *rows = csv.reader(io.StringIO(text, newline=""))
         # Not pandas: it takes milliseconds to begin with a file, and a large study has ten thousand small ones.
         table = dict(zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True))
     except (OSError, ValueError, csv.Error) as error:

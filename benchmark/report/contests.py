@@ -69,7 +69,8 @@ def contest(study: Study, block: Block, metric: str, reduction: metrics.Reductio
             scores[record.model][record.repeat] = run.scores[test]
     images = sorted({len(found.images) for of_model in scores.values() for found in of_model.values()})
     facts = {name: block.facts[name] for name in ("dataset", "train", "protocol")}
-    facts |= {"test_images": " or ".join(map(str, images)) or "no", "metric": metric, "reduction": reduction}
+    tested = " or ".join(map(str, images)) or block.facts["test_images"]
+    facts |= {"test_images": tested, "metric": metric, "reduction": reduction}
     return Contest(
         key=block.key,
         where=block.title.removeprefix(tables.ACCURACY.title).strip(),

@@ -11,9 +11,10 @@ import statistics
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 Mark = Literal["best", "second"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,18 @@ def to_csv(table: Table) -> str:
                 cell = row.cells.get(column.key)
                 # repr() of a float is its shortest exact form; csv writes None as an empty field.
                 figures = (cell.mean, cell.std, cell.n) if cell else (None, None, 0)
-                writer.writerow([*shared, row.key, row.label, row.family, column.key, *figures, row.remark])
+                cells = [*shared, row.key, row.label, row.family, column.key, *figures, row.remark]
+                writer.writerow(map(csv_cell, cells))
     return lines.getvalue()
+
+
+def csv_cell(value: T) -> T | str:
+    """Return a cell for a CSV file; text that a spreadsheet would take for a formula gets an apostrophe in front.
+
+    The files of a run (``images.<test>.csv``) keep names as they are, since programs find images by them.
+    """
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if formula else value
 
 
 def to_markdown(table: Table) -> str:

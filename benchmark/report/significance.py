@@ -14,7 +14,7 @@ from benchmark.report import tables
 from benchmark.report.against import Comparison, Comparisons, over_frames, over_repeats
 from benchmark.report.collect import Study
 from benchmark.report.contests import Contest, contests
-from benchmark.report.render import Block, Cell, Column, Row, Table
+from benchmark.report.render import Block, Cell, Column, Row, Table, csv_cell
 
 REFERENCE = "eal_icnet"
 
@@ -38,7 +38,9 @@ class Written:
         writer = csv.DictWriter(text, self.fields, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for line in self.lines:
-            writer.writerow({key: f"{cell:.9g}" if isinstance(cell, float) else cell for key, cell in line.items()})
+            writer.writerow(
+                {key: f"{cell:.9g}" if isinstance(cell, float) else csv_cell(cell) for key, cell in line.items()}
+            )
         return text.getvalue()
 
 

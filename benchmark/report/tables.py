@@ -76,7 +76,7 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
         values = methods[method].reduced[reduction]
         cells = {name: Cell(values[name]) for name in kind.columns if name in values}
         rows.append(Row(method, REFERENCES.get(method, method), "reference", cells, ranked=False))
-    trained, tested = "+".join(train), _test_images(runs)
+    trained, tested = "+".join(train), _test_images(runs, test)
     shown = {name for row in rows for name in row.cells}
     # Accuracy keeps its columns where no run has finished: an empty table would not say what is missing.
     names = [name for name in kind.columns if name in shown or kind is ACCURACY]
@@ -94,6 +94,7 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
         },
         conventions=(
             *conventions(protocol, (reduction,), train, test, n, tested),
+            *left_out(study),
             *(electrical_conventions(protocol, everything) if kind is ELECTRICAL else ()),
         ),
         columns=tuple(column(metrics.METRICS[name]) for name in names),
@@ -108,11 +109,11 @@ def column(metric: metrics.Metric) -> Column:
     return Column(metric.name, metric.display, metric.higher_is_better, scale, digits, unit)
 
 
-def _test_images(runs: dict[str, list[Run]]) -> str:
-    """Say on how many images the figures rest: a number, several numbers joined by "or", or "no"."""
-    facts = [run.record.training for of_model in runs.values() for run in of_model]
-    counts = sorted({fact.test_images for fact in facts if fact is not None})
-    return " or ".join(map(str, counts)) or "no"
+def _test_images(runs: dict[str, list[Run]], test: str) -> str:
+    """Say on how many images the figures rest: a number, several joined by "or", or "no" where no run has finished."""
+    finished = [run for of_model in runs.values() for run in of_model if run.record.status == "ok"]
+    counts = {len(run.scores[test].images) if test in run.scores else 0 for run in finished}
+    return " or ".join(map(str, sorted(counts))) or "no"
 
 
 def conventions(
@@ -124,9 +125,8 @@ def conventions(
     test_images: str,
 ) -> Iterator[str]:
     """Say how the scores of a block were formed."""
-    yield {0: "No run has finished.", 1: "n = 1 repeat, so no std."}.get(
-        n, f"Mean ± std over n = {n} repeats (std with ddof = 1)."
-    )
+    nothing = "No test images: trained, not tested." if test_images == "0" else "No run has finished."
+    yield {0: nothing, 1: "n = 1 repeat, so no std."}.get(n, f"Mean ± std over n = {n} repeats (std with ddof = 1).")
     if reductions:
         yield f"Reduction: {', '.join(f'{name} ({metrics.REDUCTIONS[name]})' for name in reductions)}."
     yield f"Test images: {test_images}."
@@ -140,6 +140,12 @@ def stand_ins(test: str, train: Iterable[str]) -> Iterator[str]:
     for name in dict.fromkeys((test, *train)):
         if name.endswith(SUFFIX):
             yield f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}."
+
+
+def left_out(study: Study) -> Iterator[str]:
+    """Name the runs that are missing because their records cannot be read."""
+    if study.broken:
+        yield f"Left out, since their records are broken: {', '.join(broken.run for broken in study.broken)}."
 
 
 def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:

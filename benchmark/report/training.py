@@ -37,7 +37,13 @@ class Place:
         """Read where a run was trained; records of older releases lack the number format."""
         facts = record.environment
         device = str(facts.get("gpu") or facts.get("cpu", "unknown device"))
-        return cls("+".join(record.train), device, str(facts.get("compute_dtype", "")), int(facts.get("threads", 0)))
+        threads = facts.get("threads")
+        return cls(
+            "+".join(record.train),
+            device,
+            str(facts.get("compute_dtype", "")),
+            threads if isinstance(threads, int) else 0,
+        )
 
 
 def cost(study: Study) -> Table:

@@ -117,3 +117,29 @@ def test_wrong_options_are_one_message_and_exit_code_2(
     assert re.search(message, err), err
     assert "Traceback" not in err
     assert not TABLES.exists()
+
+
+def test_a_broken_record_is_named_on_stderr_and_in_the_tables_and_the_rest_is_reported(study: Path, call: Call) -> None:
+    file = study / "runs/omc-syn/unet/1/record.json"
+    file.write_text('{"schema": 1, "status": "ok"')
+    before = file.read_bytes()
+
+    code, _, err = call("report", "quick")
+
+    assert code == 0
+    assert re.search(r"unet/1/record\.json: not a valid record .*; left out of the report", err)
+    for table in ("accuracy.md", "accuracy.csv", "accuracy.tex", "electrical.md"):
+        text = (TABLES / table).read_text()
+        assert "eal_icnet" in text or "EAL-ICNet" in text
+        assert table.endswith("csv") or "records are broken: omc-syn/unet/1." in text
+    assert file.read_bytes() == before
+    assert call("report", "quick", "--check")[0] == 0
+
+
+def test_a_study_of_broken_records_alone_says_so(tmp_path: Path, call: Call) -> None:
+    folder = tmp_path / "results/quick"
+    fake.write_protocol(folder)
+    (fake.write_run(folder, "unet", ["omc"], 0, None) / "record.json").write_text("{}")
+    code, _, err = call("report", "quick")
+    assert code == 2
+    assert "nothing to report, since every record is broken" in err

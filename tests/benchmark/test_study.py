@@ -178,13 +178,65 @@ def test_efficiency_is_measured_once_per_model_and_size(small: Protocol, make_st
     assert study.plan().measurements == []
 
 
-def test_a_broken_record_is_named(small: Protocol, make_study: MakeStudy) -> None:
+def spoil(study: Study, repeat: int) -> Path:
+    file = study.store.run_folder(("omc-syn",), "tinynet", repeat) / "record.json"
+    file.write_text(file.read_text().replace('"status": "ok"', '"status": "perhaps"'))
+    return file
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_with_a_broken_record_is_planned_without_a_change_and_then_set_aside_and_done_again(
+    small: Protocol, make_study: MakeStudy
+) -> None:
+    study = make_study(small)
+    do(study)
+    broken = spoil(study, 1).read_bytes()
+    before = contents(study.folder)
+    plan = study.plan()
+    assert contents(study.folder) == before
+    assert ([job.repeat for job in plan.todo], [record.repeat for record in plan.done]) == ([1], [0, 2])
+    (found,) = plan.broken
+    assert "record.json: not a valid record (status: " in found.reason
+    do(study)
+    again = study.plan()
+    assert (len(again.done), again.broken) == (3, [])
+    assert (study.folder / "runs/.stale/omc-syn.tinynet.1.0/record.json").read_bytes() == broken
+
+
+def test_a_broken_record_that_nobody_asks_for_is_left_as_it_is(small: Protocol, make_study: MakeStudy) -> None:
+    do(make_study(small))
+    file = spoil(make_study(small), 2)
+    fewer = make_study(protocols.load("quick", [*SMALL, "repeats=2"]))
+    plan, _ = do(fewer)
+    assert (len(plan.done), plan.todo, len(plan.broken)) == (2, [], 1)
+    assert file.is_file()
+
+
+def test_a_run_that_another_process_has_repaired_meanwhile_is_not_set_aside(
+    small: Protocol, make_study: MakeStudy
+) -> None:
     study = make_study(small)
     do(study)
     file = study.store.run_folder(("omc-syn",), "tinynet", 0) / "record.json"
-    file.write_text(file.read_text().replace('"status": "ok"', '"status": "perhaps"'))
-    with pytest.raises(UserError, match=r"0.record\.json: not a valid record \(status: "):
-        study.plan()
+    good = file.read_bytes()
+    spoil(study, 0)
+    plan = study.plan()
+    file.write_bytes(good)
+    study.execute(plan, Pretend(), lambda _: None)
+    assert not (study.folder / "runs/.stale").exists()
+
+
+def test_a_record_of_a_newer_release_is_refused_and_stays(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    do(study)
+    file = study.store.run_folder(("omc-syn",), "tinynet", 0) / "record.json"
+    file.write_text(file.read_text().replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(UserError, match=r"schema 2, made by a newer release"):
+        study.plan(replace_stale=True)
+    assert file.is_file()
 
 
 def test_a_size_that_a_network_cannot_take_is_refused_with_one_that_fits(source: Source, tmp_path: Path) -> None:

@@ -33,15 +33,23 @@ class Checkpoint:
         self._last = time.perf_counter()
         self._cost: float | None = None
 
-    def load(self) -> dict[str, Any] | None:
+    def steps(self) -> int | None:
+        """Return after how many optimiser steps the state was saved, without reading its tensors."""
+        state = self.load(mapped=True)
+        return None if state is None else int(state["steps"])
+
+    def load(self, *, mapped: bool = False) -> dict[str, Any] | None:
         """Return the state that was saved last, or ``None`` where there is none of this run.
 
         Only tensors and plain data are read, so a hostile file cannot run code.
+
+        Args:
+            mapped: leave tensors on the disk until they are used, which must be before the file is replaced.
         """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns of pickles that are not its own before it refuses them
-                found = torch.load(self.file, map_location="cpu", weights_only=True)
+                found = torch.load(self.file, map_location="cpu", weights_only=True, mmap=mapped)
         except FileNotFoundError:
             return None
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from benchmark.costs import Hardware
     from benchmark.protocol import Protocol
-    from benchmark.study import Study
+    from benchmark.study import Plan, Study
 
 app = typer.Typer(
     name="benchmark",
@@ -47,6 +48,7 @@ app.add_typer(cli_data.app, name="data")
 app.command()(cli_report.report)
 app.command()(cli_score.score)
 
+PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
 SMALL_INPUT = 128  # pixels; above it one run with all threads is about as fast
 WORKER_BYTES = 3 << 30  # the largest network's training on small inputs takes half of this
 
@@ -108,7 +110,9 @@ def run(
     replace_stale: Annotated[
         bool, typer.Option("--replace-stale", help="Set aside runs made under other settings and run them again.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and where every run stands, and stop.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Start also where a CPU would need more than 12 hours.")] = False,
 ) -> None:
     """Train and test models on datasets, as often as the protocol repeats, then write tables and plots."""
@@ -123,28 +127,49 @@ def run(
     at_a_time = per_gpu if hardware.kind == "cuda" else workers
     made = _study(models, wanted, chosen, place, data_root, cache, hardware, at_a_time, keep_weights, real_only)
     made.fail_fast = fail_fast
-    plan = made.plan(retry_failed=retry_failed, replace_stale=replace_stale)
-
-    from benchmark import terminal
-
-    terminal.print_plan(console, made, plan)
+    plan = made.plan(retry_failed=retry_failed, replace_stale=replace_stale, refuse=not dry_run)
+    _tell(console, made, plan, every_run=dry_run)
+    if made.hardware.kind == "cpu" and plan.seconds > PATIENCE_S and not yes:
+        too_long = _too_long(plan.seconds, models, wanted, data_root)
+        if not dry_run:
+            raise UserError(too_long)
+        console.print(too_long, markup=False, highlight=False)
     if dry_run:
         return
-    if made.hardware.kind == "cpu" and plan.seconds > 12 * 3600 and not yes:
-        raise UserError(
-            f"on this CPU the study would take about {terminal.duration(plan.seconds)}: use a GPU, start small with "
-            "`--protocol quick`, or add --yes to start anyway"
-        )
     raise typer.Exit(_work(console, made, plan, timeout))
 
 
-def _work(console: Console, study: Study, plan: object, timeout_s: float | None) -> int:
+def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> None:
+    """Print a plan; refuse one that cannot be done."""
+    from benchmark import needs, states, terminal, terminal_plan
+
+    terminal.print_plan(console, study, plan)
+    needed = needs.needs(study, plan)
+    terminal_plan.print_needs(console, needed, study.hardware)
+    if every_run:
+        terminal_plan.print_states(console, states.states(study, plan))
+    if plan.refusal:
+        raise UserError(plan.refusal)
+    needed.refuse_full_disk()
+
+
+def _too_long(seconds: float, models: str, wanted: Wanted, data_root: Path) -> str:
+    """Say that a CPU would take days or weeks, and how to see results in minutes."""
+    from benchmark.terminal import duration
+
+    words = ["python", "-m", "benchmark", "run", "--models", models, *wanted.flags, "--protocol", "quick"]
+    words += ["--data-root", str(data_root)] if data_root != DATA_ROOT else []
+    return (
+        f"on this CPU the study would take about {duration(seconds)}. Use a GPU; or see results in minutes with "
+        f"`{shlex.join(words)}`; or add --yes to start anyway (Ctrl-C is safe: the same command goes on)"
+    )
+
+
+def _work(console: Console, study: Study, plan: Plan, timeout_s: float | None) -> int:
     """Execute a plan under a display, write the report, and return the exit code."""
     from benchmark import report, terminal
     from benchmark.executors.local import LocalExecutor
-    from benchmark.study import Plan
 
-    assert isinstance(plan, Plan)
     display = terminal.Display(console, plan)
     try:
         with display:
@@ -172,6 +197,13 @@ class Wanted:
     def names(self) -> str:
         """All of them, as one list."""
         return ",".join(filter(None, (self.train or self.datasets, self.test)))
+
+    @property
+    def flags(self) -> list[str]:
+        """What was given, to be given again."""
+        given = ["--train", self.train] if self.train is not None else ["--datasets", self.datasets]
+        given += ["--test", self.test] if self.test is not None else []
+        return given + ["--leave-one-out"] * self.leave_one_out
 
 
 def _study(

@@ -1,4 +1,4 @@
-"""What a study will cost: seconds, from times measured on this machine where there are any, and otherwise from MACs."""
+"""What a study will cost in time: from earlier runs on this machine, else from latencies, else from MACs alone."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from benchmark import environment
 from benchmark.data.datasets import Source
 from benchmark.data.images import read_size
 from benchmark.data.tasks import Task
 from benchmark.errors import UserError
+from benchmark.figures import Figures
 from benchmark.files import write_atomically
 from benchmark.jobs import EfficiencyJob, TrainJob
 from benchmark.protocol import Protocol
@@ -23,6 +25,10 @@ TRAINING_FACTOR = 3
 UNKNOWN_GMACS = 20.0  # assumed at 512x512 for a user's own network
 THROUGHPUT_S = 1.0  # for all batch sizes together; `profile` takes its time
 EFFICIENCY_S = 6.0  # per network and size: mostly the three seconds of the latency protocol
+
+#: What an estimate rests on, the firmest first: times of runs, latencies of forwards, or expected MACs alone.
+Basis = Literal["runs", "latencies", "macs"]
+BASES: tuple[Basis, ...] = ("runs", "latencies", "macs")
 
 
 @dataclass(frozen=True)
@@ -60,27 +66,46 @@ class Hardware:
 class Costs:
     """Seconds per training image that earlier runs took on this machine, kept beside the packs, and what follows."""
 
-    def __init__(self, protocol: Protocol, hardware: Hardware, cache: Path) -> None:
-        """Read what is known."""
-        self.protocol, self.hardware = protocol, hardware
+    def __init__(self, protocol: Protocol, hardware: Hardware, cache: Path, figures: Figures) -> None:
+        """Read what is known.
+
+        Args:
+            protocol: says how many images a run trains on.
+            hardware: where it does.
+            cache: the folder that keeps the times.
+            figures: latencies for networks that no run has been timed of.
+        """
+        self.protocol, self.hardware, self.figures = protocol, hardware, figures
         self.file = cache / "times.json"
         try:
             self.known: dict[str, float] = json.loads(self.file.read_text("utf-8"))
         except (OSError, ValueError):
             self.known = {}  # nothing measured yet; a broken cache is made again
 
-    def estimate(self, todo: Sequence[TrainJob], measurements: Sequence[EfficiencyJob]) -> tuple[float, bool]:
-        """Return seconds for a plan's jobs and whether every run's time was measured here before."""
-        seconds, measured = EFFICIENCY_S * len(measurements), True
-        for job in todo:
-            per_image = self.known.get(self._key(job))
-            if per_image is None:
-                measured = False
-                size = job.task.input_size(self.protocol)
-                macs = 1e9 * (job.entry.gmacs(size, size) or UNKNOWN_GMACS * (size / 512) ** 2)
-                per_image = TRAINING_FACTOR * macs / ASSUMED_MACS_PER_S[self.hardware.kind]
-            seconds += per_image * self._images(job.task) / len(self.hardware.slots)
-        return seconds, measured
+    def estimate(self, todo: Sequence[TrainJob], measurements: Sequence[EfficiencyJob]) -> tuple[float, Basis]:
+        """Return seconds for a plan's jobs, and what the least firm of them rests on."""
+        # Repeats of a network on the same data cost the same.
+        kinds = {(job.entry.name, job.task.name): job for job in todo}
+        runs = {kind: self._run(job) for kind, job in kinds.items()}
+        seconds = [runs[job.entry.name, job.task.name][0] for job in todo]
+        basis = max((basis for _, basis in runs.values()), key=BASES.index, default=BASES[0])
+        # Runs side by side end no sooner than the longest of them.
+        training = max(sum(seconds) / len(self.hardware.slots), max(seconds, default=0.0))
+        return EFFICIENCY_S * len(measurements) + training, basis
+
+    def _run(self, job: TrainJob) -> tuple[float, Basis]:
+        """Return a run's seconds at most and what they rest on."""
+        images = self._images(job.task)
+        if (known := self.known.get(self._key(job))) is not None:
+            return known * images, "runs"
+        size = job.task.input_size(self.protocol)
+        if (found := self.figures.of(job.entry, size)) is not None:
+            # A run with fewer threads than were measured with is taken to be slower in proportion.
+            slower = max(found.threads / job.threads, 1.0) if self.hardware.kind == "cpu" else 1.0
+            forward = found.latency.p50_ms / 1000 * size**2 / (found.height * found.width)
+            return TRAINING_FACTOR * forward * slower * images, "latencies"
+        macs = 1e9 * (job.entry.gmacs(size, size) or UNKNOWN_GMACS * (size / 512) ** 2)
+        return TRAINING_FACTOR * macs / ASSUMED_MACS_PER_S[self.hardware.kind] * images, "macs"
 
     def remember(self, job: TrainJob, seconds: float) -> None:
         """Note how long a run took, testing included."""
@@ -99,10 +124,7 @@ class Costs:
 
     def _training_images(self, source: Source) -> int:
         split = self.protocol.split
-        tile = self.protocol.input.tile_for(source.name)
-        # Images of one dataset are mostly of one size: the first one's header stands for all.
-        height, width = source.shape if source.synthetic else read_size(source.pairs[0].image)
-        whole = (source.count or len(source.pairs)) * max(height // tile, 1) * max(width // tile, 1)
+        whole = tiles(source, self.protocol)[0]
         return max(split.counts[0] if split.counts else round(whole * (1 - split.validation - split.test)), 1)
 
     @staticmethod
@@ -110,3 +132,12 @@ class Costs:
         training = job.protocol.training
         facts = (job.entry.name, job.task.input_size(job.protocol), training.batch, training.mixed_precision)
         return "|".join(map(str, (*facts, job.device.partition(":")[0], job.threads, environment.cpu_name())))
+
+
+def tiles(source: Source, protocol: Protocol) -> tuple[int, int]:
+    """Return how many tiles a dataset has and their side, if all its images are as large as the first."""
+    height, width = source.shape if source.synthetic else read_size(source.pairs[0].image)
+    side = min(protocol.input.tile_for(source.name), height, width)
+    partial = protocol.input.partial_tiles
+    rows, columns = (length // side + bool(partial and length % side) for length in (height, width))
+    return (source.count or len(source.pairs)) * rows * columns, side

@@ -23,6 +23,7 @@ VARIABLES = (
 )
 
 
+@functools.cache
 def cpu_name() -> str:
     """Return the processor's model name as the system tells it."""
     try:

@@ -124,10 +124,15 @@ class TrainJob:
         """Return the same run on another device."""
         return replace(self, device=device)
 
+    def recorded(self) -> Record | None:
+        """Return the record on disk, unless it was made under something else."""
+        found = Store(self.study).read_record(self.task.train_names, self.entry.name, self.repeat)
+        return found if found is not None and found.key == self.key else None
+
     def settled(self) -> Record | None:
         """Return the record on disk if it leaves nothing to do: a finished run, or one that failed by itself."""
-        found = Store(self.study).read_record(self.task.train_names, self.entry.name, self.repeat)
-        if found is None or found.key != self.key:
+        found = self.recorded()
+        if found is None:
             return None
         return found if found.status == "ok" or (found.status == "failed" and not self.retry) else None
 

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark import BEHAVIOUR, claims, registry
-from benchmark import protocol as protocols
-from benchmark.costs import THROUGHPUT_S, Costs, Hardware
+from benchmark.costs import THROUGHPUT_S, Basis, Costs, Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.errors import UserError
 from benchmark.executors import Event, Executor, Finished, Note, Packing, Started
+from benchmark.figures import Figures
 from benchmark.files import write_atomically
 from benchmark.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
+from benchmark.stale import Staleness
 from benchmark.store import Broken, BrokenRecordError, Store
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Plan:
         broken: runs whose records cannot be read; those that are asked for are in ``todo`` and set aside first.
         measurements: efficiency figures to take.
         seconds: estimate for ``todo``; training at most, since early stopping cannot be foreseen.
-        measured: whether all of the estimate rests on times measured on this machine.
+        basis: what the estimate rests on.
+        refusal: why none of it may be done; blank where it may.
     """
 
     done: list[Record]
@@ -53,7 +55,8 @@ class Plan:
     stale: list[Record]
     measurements: list[EfficiencyJob]
     seconds: float
-    measured: bool
+    basis: Basis
+    refusal: str = ""
     broken: list[Broken] = field(default_factory=list)
 
     @property
@@ -75,12 +78,14 @@ class Study:
     keep_weights: KeepWeights = "best-repeat"
     fail_fast: bool = False
     store: Store = field(init=False)
+    figures: Figures = field(init=False)
     costs: Costs = field(init=False)
 
     def __post_init__(self) -> None:
         """Check what can be checked before any work."""
         self.store = Store(self.folder)
-        self.costs = Costs(self.protocol, self.hardware, self.cache)
+        self.figures = Figures(self.folder, self.hardware.device)
+        self.costs = Costs(self.protocol, self.hardware, self.cache, self.figures)
         for task in self.tasks:
             task.check(self.protocol)
         for entry in self.models:
@@ -109,38 +114,37 @@ class Study:
         """The datasets that networks are tested on, each once."""
         return _distinct(source for task in self.tasks for source in task.test)
 
-    def plan(self, *, retry_failed: bool = False, replace_stale: bool = False) -> Plan:
+    def plan(self, *, retry_failed: bool = False, replace_stale: bool = False, refuse: bool = True) -> Plan:
         """Compare what is asked for with what the folder holds, without changing anything.
 
         Args:
             retry_failed: run failed runs again.
             replace_stale: plan to set aside runs made under other settings, data or code, and run them again.
+            refuse: raise where stale runs forbid the plan, and do not only say so in it.
 
         Raises:
             UserError: the folder holds runs made under other settings (names the fields), or of a newer release.
         """
         found, broken = self.store.survey()
-        records = {(record.train, record.model, record.repeat): record for _, record in found}
-        jobs = [
-            self._job(entry, task, repeat)
-            for task in self.tasks
-            for repeat in range(self.protocol.repeats)
-            for entry in self.models
-        ]
+        records = {_run_of(record): record for _, record in found}
+        jobs = self._jobs()
+        staleness = Staleness(self.store, self.protocol, self.tasks)
         asked = {_run_of(job): job.key for job in jobs}
-        stale = [
-            record
+        stale = {
+            run: record
             for run, record in records.items()
-            if record.key != asked.get(run, record.key) or self._other_settings(record)
-        ]
-        if stale and not replace_stale:
-            raise UserError(self._explain(stale))
+            if record.key != asked.get(run, record.key) or staleness.has_other_settings(record)
+        }
+        refusal = staleness.explain(list(stale.values())) if stale and not replace_stale else ""
+        if refusal and refuse:
+            raise UserError(refusal)
         done: list[Record] = []
         todo: list[TrainJob] = []
         failed: list[Record] = []
         for job in jobs:
-            record = records.get(_run_of(job))
-            if record is None or record in stale or record.status == "interrupted":
+            run = _run_of(job)
+            record = records.get(run)
+            if record is None or run in stale or record.status == "interrupted":
                 todo.append(job)
             elif record.status == "ok":
                 done.append(record)
@@ -149,8 +153,8 @@ class Study:
             else:
                 failed.append(record)
         measurements = self._measurements()
-        seconds, measured = self.costs.estimate(todo, measurements)
-        return Plan(done, todo, failed, stale, measurements, seconds, measured, broken)
+        seconds, basis = self.costs.estimate(todo, measurements)
+        return Plan(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken)
 
     def execute(self, plan: Plan, executor: Executor, emit: Callable[[Event], None]) -> None:
         """Do what a plan says.
@@ -284,13 +288,22 @@ class Study:
         }
         write_atomically(self.store.split_file(source.name), (json.dumps(content, indent=1) + "\n").encode())
 
-    def _job(self, entry: ModelEntry, task: Task, repeat: int) -> TrainJob:
+    def _jobs(self) -> list[TrainJob]:
+        """Return a job for every run: all networks have a first repeat before one has a second."""
+        digest = self.protocol.digest()
+        jobs: list[TrainJob] = []
+        for task in self.tasks:
+            first = [self._job(entry, task, digest) for entry in self.models]
+            jobs += (_repeat(job, repeat) for repeat in range(self.protocol.repeats) for job in first)
+        return jobs
+
+    def _job(self, entry: ModelEntry, task: Task, digest: str) -> TrainJob:
         parts = KeyParts(
-            protocol=self.protocol.digest(),
+            protocol=digest,
             data=task.fingerprint,
             model="-".join(filter(None, (entry.name, f"v{entry.version}", registry.source_hash(entry)))),
             behaviour=BEHAVIOUR,
-            repeat=repeat,
+            repeat=0,
         )
         channels = task.channels(self.protocol)
         sizes = dict.fromkeys(self.protocol.input.size_for(name) for name in task.test_names)
@@ -298,7 +311,7 @@ class Study:
             study=self.folder,
             entry=entry,
             task=task,
-            repeat=repeat,
+            repeat=0,
             protocol=self.protocol,
             key_parts=parts,
             efficiency=tuple(
@@ -312,7 +325,7 @@ class Study:
         )
 
     def _measurements(self) -> list[EfficiencyJob]:
-        """Return one job per network and input size that has no figures on this kind of device yet."""
+        """Return one job per network and input size without figures on this kind of device, with as many threads."""
         settings, hardware = self.protocol.input, self.hardware
         inputs = sorted(
             {(settings.size_for(source.name), settings.channels_for(source.name)) for source in self.tested}
@@ -321,38 +334,19 @@ class Study:
             EfficiencyJob(self.folder, entry, size, channels, hardware.device, hardware.threads, THROUGHPUT_S)
             for size, channels in inputs
             for entry in self.models
-            if not self.store.efficiency_file(entry.name, size, hardware.device, channels=channels).is_file()
+            if self.figures.own(entry, size, channels, hardware.threads) is None
         ]
 
-    def _other_settings(self, record: Record) -> bool:
-        return (record.key_parts.protocol, record.key_parts.behaviour) != (self.protocol.digest(), BEHAVIOUR)
 
-    def _explain(self, stale: Sequence[Record]) -> str:
-        """Say how a study's runs differ from what is asked for, and what to do."""
-        reasons = []
-        if any(self._other_settings(record) for record in stale):
-            old = self.store.read_protocol()
-            reasons += protocols.differences(old, self.protocol) if old else ["the protocol"]
-            if any(record.key_parts.behaviour != BEHAVIOUR for record in stale):
-                reasons.append(f"the harness's behaviour number: {stale[0].key_parts.behaviour} -> {BEHAVIOUR}")
-        now = {task.train_names: task for task in self.tasks}
-        for record in stale:
-            task = now.get(record.train)
-            if task is not None and task.test_names != record.test:
-                reasons.append(f"tested on {', '.join(record.test)}, now on {', '.join(task.test_names)}")
-            elif task is not None and task.fingerprint != record.key_parts.data:
-                reasons.append(f"the content of {', '.join(source.name for source in task.sources)}")
-        reasons = list(dict.fromkeys(reasons))
-        reasons += sorted({f"the code of {record.model}" for record in stale if not reasons})
-        return (
-            f"{self.folder}: holds {len(stale)} run(s) made under something else: {'; '.join(reasons)}. "
-            "Choose another study (--study NAME), or set those runs aside and run them again (--replace-stale)"
-        )
-
-
-def _run_of(job: TrainJob) -> tuple[tuple[str, ...], str, int]:
+def _run_of(run: TrainJob | Record) -> tuple[tuple[str, ...], str, int]:
     """Return (training datasets, model, repeat): what a run is called on disk."""
-    return job.task.train_names, job.entry.name, job.repeat
+    if isinstance(run, Record):
+        return run.train, run.model, run.repeat
+    return run.task.train_names, run.entry.name, run.repeat
+
+
+def _repeat(job: TrainJob, repeat: int) -> TrainJob:
+    return replace(job, repeat=repeat, key_parts=job.key_parts.model_copy(update={"repeat": repeat}))
 
 
 def _says(record: Record, outcome: Mapping[str, object]) -> bool:

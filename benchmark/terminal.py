@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.costs import Basis
 from benchmark.data.datasets import Source
 from benchmark.executors import Event, Finished, Note, Packing, Started, Step
 from benchmark.jobs import Job, TrainJob
@@ -22,11 +23,16 @@ from benchmark.study import Plan, Study
 if TYPE_CHECKING:
     from benchmark.report.render import Block
 
+BASES: dict[Basis, str] = {
+    "runs": "from times of earlier runs on this machine",
+    "latencies": "from latencies measured on this machine",
+    "macs": "a guess from MACs: not yet measured on this machine",
+}
 PACKING_LINE_S = 10.0  # between two plain lines about a dataset that is being built
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people say them: ``45 s``, ``12 min``, ``3 h 20 min``, ``5 days``."""
+    """Return seconds as people say them: ``45 s``, ``12 min``, ``3 h 20 min``, ``5 days``, ``3 weeks``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -34,7 +40,8 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes / 1440:.0f} days"
+    days = minutes / 1440
+    return f"{days:.0f} days" if days < 14 else f"{days / 7:.0f} weeks"
 
 
 def print_plan(console: Console, study: Study, plan: Plan) -> None:
@@ -76,7 +83,7 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
             f"({record.failure.kind}: {record.failure.message}); run again with --retry-failed",
             markup=False,
         )
-    if plan.stale:
+    if plan.stale and not plan.refusal:
         console.print(
             f"{len(plan.stale)} run(s) made under other settings are set aside in {study.folder / 'runs' / '.stale'}"
         )
@@ -89,12 +96,7 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         names = ", ".join(f"{source.name} (no {source.base} folder)" for source in standins)
         console.print(f"Synthetic, not real data: {names}. Bring real data as <data-root>/<name>/image and label.")
     if plan.todo or plan.measurements:
-        basis = (
-            "from times measured on this machine"
-            if plan.measured
-            else "a guess from MACs: not yet measured on this machine"
-        )
-        console.print(f"Estimated time: at most {duration(plan.seconds)} ({basis})")
+        console.print(f"Estimated time: at most {duration(plan.seconds)} ({BASES[plan.basis]})")
 
 
 def _described(source: Source) -> str:

@@ -24,6 +24,7 @@ ALPHA = 0.05
 EXACT_LIMIT = 2**16
 SIGN_FLIPS = 9_999
 BOOTSTRAP_DRAWS = 2_000
+VALUES_AT_ONCE = 2**23
 
 # Values are fractions near 1 or small counts: what differs by less than this differs by rounding alone.
 ROUNDING = 1e-12
@@ -271,9 +272,16 @@ def sign_flip(
         swaps = (np.arange(2**clusters)[:, None] >> np.arange(clusters)) & 1
     else:
         swaps = np.random.default_rng(seed).integers(0, 2, (draws, clusters), dtype=np.int8)
-    moved = np.tensordot(swaps.astype(np.float64), theirs - ours, axes=1)
     left, right = ours.sum(axis=0), theirs.sum(axis=0)
-    found = np.abs((model.form(left + moved) - reference.form(right - moved)).mean(axis=-1))
+
+    def differences(swaps: npt.NDArray[np.integer]) -> Floats:
+        moved = np.tensordot(swaps.astype(np.float64), theirs - ours, axes=1)
+        sizes: Floats = np.abs((model.form(left + moved) - reference.form(right - moved)).mean(axis=-1))
+        return sizes
+
+    # In parts, or hundreds of networks would take gigabytes.
+    parts = math.ceil(swaps.size / clusters * max(clusters, left.size) / VALUES_AT_ONCE)
+    found = np.concatenate([differences(part) for part in np.array_split(swaps, parts)])
     observed = abs(float((model.form(left) - reference.form(right)).mean()))
     if math.isnan(observed):
         return math.nan

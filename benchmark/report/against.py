@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -127,12 +128,14 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
     if frames < 2:
         return Comparisons(contest, why_not="No test: all test images come from one source frame.")
     made = []
+    # Most models share the same repeats with the reference.
+    of_reference = functools.cache(lambda repeats: contest.networks(reference, repeats))
     for row in _others(contest, reference):
-        repeats = contest.common(row.key, reference)
+        repeats = tuple(contest.common(row.key, reference))
         if not repeats:
             made.append(Comparison(row, 0, remark=_joined(row.remark, _few(0))))
             continue
-        ours, theirs = contest.networks(row.key, repeats), contest.networks(reference, repeats)
+        ours, theirs = contest.networks(row.key, repeats), of_reference(repeats)
         difference, low, high = tests.paired_interval(ours, theirs)
         p = tests.sign_flip(ours, theirs)
         made.append(

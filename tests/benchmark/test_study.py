@@ -22,6 +22,7 @@ from benchmark.records import Failure, Record
 from benchmark.store import Store
 from benchmark.study import Plan, Study
 from tests.benchmark.conftest import SMALL
+from tests.benchmark.report import fake
 
 MakeStudy = Callable[..., Study]
 
@@ -166,15 +167,29 @@ def test_an_interrupted_run_goes_on_with_the_next_call(small: Protocol, make_stu
 
 def test_efficiency_is_measured_once_per_model_and_size(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
-    executor = Pretend()
     study.tasks = [*study.tasks, alone(replace(study.sources[0], name="miic-syn"))]
     plan = study.plan()
     assert (len(plan.todo), len(plan.measurements)) == (6, 1)
-    study.tasks = study.tasks[:1]
-    do(study, executor)
-    file = study.store.efficiency_file("tinynet", 32, "cpu")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("{}")
+    fake.write_efficiency(study.folder, "tinynet", 32, threads=1)
+    assert study.plan().measurements == []
+
+
+@pytest.mark.parametrize("differs", [{"threads": 2}, {"model_version": 2}, None])
+def test_figures_of_other_threads_or_another_version_and_broken_ones_are_measured_anew(
+    small: Protocol, make_study: MakeStudy, differs: dict[str, int] | None
+) -> None:
+    study = make_study(small)
+    fake.write_efficiency(study.folder, "tinynet", 32, **({"threads": 1} | (differs or {})))
+    if differs is None:
+        study.store.efficiency_file("tinynet", 32, "cpu").write_text("{}")
+    assert [job.threads for job in study.plan().measurements] == [1]
+
+
+def test_a_gpu_s_figures_do_not_depend_on_the_processor_s_threads(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    study.hardware = Hardware("cuda:0", 3)
+    study.__post_init__()
+    fake.write_efficiency(study.folder, "tinynet", 32, device="cuda", threads=1)
     assert study.plan().measurements == []
 
 
@@ -255,25 +270,6 @@ def test_a_tile_that_a_network_cannot_take_is_refused_where_whole_tiles_are_test
     plan()
     with pytest.raises(UserError, match=r"letnet: takes .* multiples of 16, but omc-syn is tested on tiles of 72x72"):
         plan("evaluation.window=tile")
-
-
-def test_the_estimate_is_a_guess_until_a_run_was_timed_here(
-    small: Protocol, make_study: MakeStudy, tmp_path: Path
-) -> None:
-    study = make_study(small)
-    study.cache = tmp_path / "cache"
-    study.__post_init__()
-    guessed = study.plan()
-    assert not guessed.measured
-    assert guessed.seconds > 0
-    study.costs.remember(guessed.todo[0], 8.0)  # four steps of four images
-    known = make_study(small)
-    known.cache = tmp_path / "cache"
-    known.__post_init__()
-    plan = known.plan()
-    assert plan.measured
-    # three runs of four steps of four images at half a second per image, and one efficiency measurement
-    assert plan.seconds == pytest.approx(3 * 16 * 0.5 + 6.0)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(small: Protocol, make_study: MakeStudy) -> None:

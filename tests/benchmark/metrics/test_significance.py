@@ -189,6 +189,13 @@ def test_sign_flip_keeps_clusters_and_the_repeats_of_a_frame_together() -> None:
     assert significance.sign_flip(ours, theirs) == pytest.approx(expected)
 
 
+def test_sign_flips_tried_in_parts_are_those_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = sides(1, "miou", "pooled", images=12, repeats=3)
+    whole = significance.sign_flip(ours, theirs)
+    monkeypatch.setattr(significance, "VALUES_AT_ONCE", 50)
+    assert significance.sign_flip(ours, theirs) == whole
+
+
 def test_random_sign_flips_agree_with_all_of_them_and_never_give_zero() -> None:
     ours, theirs = sides(1, "miou", "pooled", images=12)
 

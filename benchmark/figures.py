@@ -1,0 +1,67 @@
+"""Efficiency figures that measurements left beside a study: its own, those of ``profile`` and of other studies."""
+
+from __future__ import annotations
+
+import functools
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from benchmark import environment
+from benchmark.efficiency import EfficiencyRecord
+from benchmark.registry import ModelEntry
+from benchmark.store import Store
+
+
+class Figures:
+    """What has been measured on the kind of device that a study uses; broken files count as none."""
+
+    def __init__(self, study: Path, device: str) -> None:
+        """Name the place.
+
+        Args:
+            study: ``results/<study>``, whose neighbours count too.
+            device: ``cpu`` or ``cuda:N``.
+        """
+        self.study, self.device = study, device
+
+    def own(self, entry: ModelEntry, size: int, channels: int, threads: int) -> EfficiencyRecord | None:
+        """Return the study's figures of a network, unless they are of another version or, on a CPU, thread count."""
+        found = _read(Store(self.study).efficiency_file(entry.name, size, self.device, channels=channels))
+        if found is None or found.model_version != entry.version:
+            return None
+        return found if found.device == "cuda" or found.threads == threads else None
+
+    def of(self, entry: ModelEntry, size: int) -> EfficiencyRecord | None:
+        """Return figures of a network taken on this machine's device, at a size or else at the nearest area."""
+        found = [record for record in self._of(entry) if record.device_name == self._device_name]
+        return min(found, key=lambda record: abs(record.height * record.width - size**2), default=None)
+
+    def _of(self, entry: ModelEntry) -> Iterator[EfficiencyRecord]:
+        """Yield figures of a network as it is now, the study's own first."""
+        name = f"{glob.escape(entry.name)}.*.{self.device.partition(':')[0]}.float32.json"
+        for file in sorted(self.study.parent.glob(f"[!.]*/efficiency/{name}"), key=self._elsewhere):
+            record = _read(file)
+            # A variant's name begins with its parent's.
+            if record is not None and (record.model, record.model_version) == (entry.name, entry.version):
+                yield record
+
+    def _elsewhere(self, file: Path) -> tuple[bool, Path]:
+        return file.parents[1] != self.study, file
+
+    @functools.cached_property
+    def _device_name(self) -> str:
+        if self.device == "cpu":
+            return environment.cpu_name()
+        import torch  # loaded already, where a GPU was found
+
+        return torch.cuda.get_device_name(self.device) if torch.cuda.is_available() else ""
+
+
+def _read(file: Path) -> EfficiencyRecord | None:
+    try:
+        return EfficiencyRecord.from_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None

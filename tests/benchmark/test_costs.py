@@ -1,0 +1,138 @@
+"""How long a plan takes: what the estimate rests on, and how runs at a time share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmark import environment, registry, terminal
+from benchmark import protocol as protocols
+from benchmark.costs import Hardware, tiles
+from benchmark.data.datasets import Source
+from benchmark.protocol import Protocol
+from benchmark.store import Store
+from benchmark.study import Study
+from tests.benchmark.conftest import SMALL
+from tests.benchmark.report import fake
+
+MakeStudy = Callable[..., Study]
+# Four steps of four images, three repeats; and one measurement.
+IMAGES, REPEATS, MEASURING_S = 16, 3, 6.0
+ONE = Hardware("cpu", 1)
+
+
+@pytest.fixture
+def make(make_study: MakeStudy, small: Protocol, tmp_path: Path) -> MakeStudy:
+    """A study with a cache of its own, on the given hardware."""
+
+    def study(hardware: Hardware = ONE, *classes: str) -> Study:
+        made = make_study(small, *classes)
+        made.hardware, made.cache = hardware, tmp_path / "times"
+        made.__post_init__()
+        return made
+
+    return study
+
+
+def figures(study: Study, folder: str, size: int = 32, **changes: object) -> float:
+    """Write figures of the small network into a study; return seconds of a forward."""
+    place = study.folder.parent / folder
+    fake.write_efficiency(place, "tinynet", size, name=environment.cpu_name(), **({"threads": 1} | changes))
+    found = study.figures.of(study.models[0], size)
+    return found.latency.p50_ms / 1000 if found else 0.0
+
+
+def test_the_estimate_is_a_guess_until_a_run_was_timed_here(make: MakeStudy) -> None:
+    study = make()
+    guessed = study.plan()
+    assert (guessed.basis, guessed.seconds > MEASURING_S) == ("macs", True)
+    study.costs.remember(guessed.todo[0], 8.0)
+    plan = make().plan()
+    assert plan.basis == "runs"
+    assert plan.seconds == pytest.approx(REPEATS * 8.0 + MEASURING_S)
+
+
+@pytest.mark.parametrize("folder", ["small", "profile"])
+def test_latencies_of_the_study_or_of_profile_stand_in_for_runs(make: MakeStudy, folder: str) -> None:
+    study = make()
+    forward = figures(study, folder)
+    plan = study.plan()
+    measuring = MEASURING_S * (folder == "profile")  # the study still needs figures of its own
+    assert plan.basis == "latencies"
+    assert plan.seconds == pytest.approx(REPEATS * IMAGES * 3 * forward + measuring)
+    study.costs.remember(plan.todo[0], 8.0)
+    assert study.plan().basis == "runs"
+
+
+def test_latencies_at_another_size_are_scaled_with_the_area(make: MakeStudy) -> None:
+    study = make()
+    forward = figures(study, "profile", size=64)
+    assert study.plan().seconds == pytest.approx(REPEATS * IMAGES * 3 * forward / 4 + MEASURING_S)
+    nearer = figures(study, "profile", size=32)
+    assert study.plan().seconds == pytest.approx(REPEATS * IMAGES * 3 * nearer + MEASURING_S)
+
+
+def test_a_run_with_fewer_threads_than_were_measured_with_is_slower_in_proportion(make: MakeStudy) -> None:
+    study = make()
+    forward = figures(study, "profile", threads=4)
+    assert study.plan().seconds == pytest.approx(REPEATS * IMAGES * 3 * 4 * forward + MEASURING_S)
+
+
+def test_figures_of_another_machine_or_version_are_no_measure_of_this_one(make: MakeStudy) -> None:
+    study = make()
+    fake.write_efficiency(study.folder.parent / "profile", "tinynet", 32, name="another processor", threads=1)
+    assert study.plan().basis == "macs"
+    figures(study, "profile")
+    assert study.plan().basis == "latencies"
+    study.models = [replace(study.models[0], version=2)]
+    assert study.plan().basis == "macs"
+
+
+def test_figures_of_a_variant_are_not_its_parents(tmp_path: Path, source: Source) -> None:
+    study = Study(tmp_path / "one", protocols.load("quick", SMALL), [], [], Hardware("cpu", 1), tmp_path)
+    parent, variant = registry.select(["eal_icnet", "eal_icnet.no_tssa"])
+    fake.write_efficiency(tmp_path / "profile", variant.name, 32, name=environment.cpu_name())
+    assert study.figures.of(parent, 32) is None
+    found = study.figures.of(variant, 32)
+    assert found is not None
+    assert found.model == "eal_icnet.no_tssa"
+
+
+def test_one_network_without_figures_makes_the_whole_estimate_a_guess(make: MakeStudy) -> None:
+    study = make(ONE, "TinyNet", "Raises")
+    study.costs.remember(study.plan().todo[0], 8.0)
+    assert study.plan().basis == "macs"
+
+
+def test_runs_at_a_time_share_the_seconds_but_none_ends_before_the_longest(make: MakeStudy) -> None:
+    def seconds(workers: int) -> float:
+        study = make(Hardware("cpu", workers, workers))  # one thread each, whatever their number
+        study.costs.remember(study.plan().todo[0], 8.0)
+        return study.plan().seconds - MEASURING_S
+
+    assert seconds(2) == pytest.approx(REPEATS * 8.0 / 2)
+    assert seconds(8) == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize(("partial", "expected"), [("false", 2 * 3), ("true", 3 * 4)])
+def test_tiles_are_counted_as_packs_cut_them(source: Source, partial: str, expected: int) -> None:
+    protocol = protocols.load("quick", [*SMALL, f"input.partial_tiles={partial}"])
+    assert tiles(replace(source, count=5, shape=(150, 200)), protocol) == (5 * expected, 64)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(45, "45 s"), (720, "12 min"), (12000, "3 h 20 min"), (5 * 86400, "5 days"), (21 * 86400, "3 weeks")],
+)
+def test_durations_are_said_as_people_do(seconds: float, text: str) -> None:
+    assert terminal.duration(seconds) == text
+
+
+def test_broken_figures_count_as_none(make: MakeStudy) -> None:
+    study = make()
+    figures(study, "profile")
+    Store(study.folder.parent / "profile").efficiency_file("tinynet", 32, "cpu").write_text("{")
+    assert study.plan().basis == "macs"

@@ -1,0 +1,191 @@
+"""Memory and disk that a study needs: against what training measures and writes, and the refusal of a full disk."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from rich.console import Console
+
+from benchmark import environment, needs, registry, terminal_plan
+from benchmark import protocol as protocols
+from benchmark.costs import Hardware
+from benchmark.data.datasets import Source
+from benchmark.data.packs import open_pack, pack_path
+from benchmark.data.tasks import Task
+from benchmark.errors import UserError
+from benchmark.executors.local import LocalExecutor
+from benchmark.jobs import KeepWeights
+from benchmark.needs import Needs
+from benchmark.protocol import Protocol
+from benchmark.study import Study
+from tests.benchmark.conftest import SMALL
+from tests.benchmark.report import fake
+
+PARAMS = {"eal_icnet": 802_698, "unet": 13_394_177}
+Make = Callable[..., Study]
+
+
+@pytest.fixture
+def make(tmp_path: Path, source: Source) -> Make:
+    def study(
+        *overrides: str, workers: int = 1, keep: KeepWeights = "best-repeat", models: str = "eal_icnet,unet"
+    ) -> Study:
+        protocol = protocols.load("quick", [*SMALL, *overrides])
+        task, hardware = Task((source,), (source,)), Hardware("cpu", 2, workers)
+        entries = registry.select(models)
+        return Study(tmp_path / "results/small", protocol, entries, [task], hardware, tmp_path / "cache", keep)
+
+    return study
+
+
+def assess(study: Study) -> Needs:
+    return needs.needs(study, study.plan())
+
+
+def test_a_pack_is_as_large_as_it_will_be(make: Make, source: Source) -> None:
+    study = make()
+    (estimate,) = assess(study).cache.parts.values()
+    open_pack(source, study.protocol, study.cache)
+    files = pack_path(source, study.protocol, study.cache).glob("*.npy")
+    assert estimate == pytest.approx(sum(file.stat().st_size for file in files), abs=300)  # two headers
+    assert assess(study).cache.parts == {}
+
+
+@pytest.mark.parametrize(
+    ("keep", "weights"), [("none", None), ("best-repeat", sum(PARAMS.values())), ("all", 3 * sum(PARAMS.values()))]
+)
+def test_kept_weights_are_counted(make: Make, keep: KeepWeights, weights: int | None) -> None:
+    assert assess(make(keep=keep)).results.parts.get("weights") == (weights and 4 * weights)
+
+
+def test_weights_that_better_ones_replace_need_no_more_disk(make: Make) -> None:
+    study = make()
+    file = study.store.run_folder(("omc-syn",), "unet", 2) / "best.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert assess(study).results.parts["weights"] == 4 * PARAMS["eal_icnet"]
+
+
+@pytest.mark.parametrize(("workers", "networks"), [(1, ["unet"]), (2, ["unet", "unet"])])
+def test_checkpoints_are_those_of_the_largest_runs_at_a_time(make: Make, workers: int, networks: list[str]) -> None:
+    # Weights, Adam's two moments and the best weights, in the old file and in the new one.
+    expected = 2 * 4 * 4 * sum(PARAMS[name] for name in networks)
+    assert assess(make(workers=workers)).results.parts["checkpoints"] == expected
+
+
+def test_files_of_a_real_run_take_no_more_than_was_foreseen(make_study: Make, small: Protocol) -> None:
+    study = make_study(small)
+    study.keep_weights = "all"
+    parts = assess(study).results.parts
+    plan = study.plan()
+    plan.todo[1:] = []
+    study.execute(plan, LocalExecutor(), lambda event: None)
+    files = list(study.store.run_folder(("omc-syn",), "tinynet", 0).iterdir())
+    taken = sum(file.stat().st_size for file in files if file.suffix != ".safetensors")
+    assert taken <= parts["records"] / 3
+    assert "weights" in parts
+
+
+def test_memory_follows_from_a_measured_training_step(make: Make) -> None:
+    study = make("training.batch=8", "training.micro_batch=2")
+    weights, peak = 4 * PARAMS["unet"], 300_000_000
+    figures = fake.Memory(forward_peak_bytes=1, train_step_peak_bytes=peak, method="growth")
+    for name in PARAMS:
+        machine = environment.cpu_name()
+        fake.write_efficiency(study.folder.parent / "profile", name, 64, name=machine, memory=figures)
+    found = assess(study).memory
+    assert found is not None
+    # The step had gradients and two moments beside its activations; two images of a quarter of the area.
+    activations = (peak - 3 * weights) * 2 / 4
+    assert found.bytes == pytest.approx(needs.PROCESS_BYTES + 5 * weights + activations)
+    assert (found.largest, found.measured, found.runs) == ("unet", True, 1)
+
+
+def test_memory_of_runs_at_a_time_adds_up_and_a_guess_is_called_one(make: Make) -> None:
+    one, two = (assess(make(workers=workers)).memory for workers in (1, 2))
+    assert one is not None
+    assert two is not None
+    assert (two.bytes, two.runs, two.measured) == (2 * one.bytes, 2, False)
+
+
+def test_a_network_of_unknown_size_is_taken_for_a_middling_one_until_it_is_measured(make: Make) -> None:
+    study = make(models="eal_icnet", keep="all")
+    study.models = [replace(study.models[0], params=None)]
+    assert assess(study).results.parts["weights"] == 3 * 4 * needs.UNKNOWN_PARAMS
+    fake.write_efficiency(study.folder, "eal_icnet", 32, name=environment.cpu_name(), params=1234)
+    assert assess(study).results.parts["weights"] == 3 * 4 * 1234
+
+
+def free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=count))
+
+
+def test_a_disk_that_is_too_full_is_refused_with_figures_and_remedies(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = assess(make())
+    # Cache and results lie on one disk: either alone would fit.
+    free(monkeypatch, found.cache.bytes + found.results.bytes - 1)
+    with pytest.raises(
+        UserError, match=r"about 486 MB, 82 kB in .*cache \(pack of omc-syn.*--keep-weights none"
+    ) as error:
+        assess(make()).refuse_full_disk()
+    for word in ("486 MB in", "--cache", "--results", "weights 57 MB", "486 MB are free"):
+        assert word in str(error.value)
+    free(monkeypatch, found.cache.bytes + found.results.bytes)
+    assess(make()).refuse_full_disk()
+
+
+def test_two_disks_are_looked_at_one_by_one(make: Make) -> None:
+    found = assess(make())
+    cache = replace(found.cache, disk=-1, free=found.cache.bytes)
+    replace(found, cache=cache, results=replace(found.results, free=found.results.bytes)).refuse_full_disk()
+    with pytest.raises(UserError, match="not enough disk"):
+        replace(found, cache=replace(cache, free=found.cache.bytes - 1)).refuse_full_disk()
+
+
+def told(found: Needs, hardware: Hardware) -> str:
+    text = io.StringIO()
+    terminal_plan.print_needs(Console(file=text, width=400), found, hardware)
+    return text.getvalue()
+
+
+def test_the_plan_has_a_line_for_memory_and_one_for_each_disk(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make(workers=2)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=50_000_000_000))
+    lines = told(assess(study), study.hardware).splitlines()
+    assert len(lines) == 3
+    assert "for 2 run(s) at a time, most for unet (a rough rule" in lines[0]
+    assert lines[0].endswith("50.0 GB free")
+    assert "pack of omc-syn 82 kB" in lines[1]
+    assert "weights 57 MB" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("hardware", "flag"), [(Hardware("cpu", 2, 2), "--workers"), (Hardware("cuda:0", 2, 2), "--per-gpu")]
+)
+def test_too_little_memory_is_a_warning_that_names_the_flags(make: Make, hardware: Hardware, flag: str) -> None:
+    found = assess(make(workers=2))
+    assert found.memory is not None
+    text = told(replace(found, memory=replace(found.memory, free=1)), hardware)
+    assert (
+        f"Warning: that is more than there is; runs may fail as out_of_memory. Try fewer runs at a time ({flag})"
+        in text
+    )
+    assert "--set training.micro_batch" in text
+
+
+def test_a_finished_study_needs_nothing(make: Make) -> None:
+    study = make()
+    for job in study.plan().todo:
+        study.store.write_run(job.record(status="ok"), {}, [], None)
+    found = assess(study)
+    assert (found.memory, found.cache.bytes, found.results.bytes) == (None, 0, 0)
+    assert told(found, study.hardware) == ""

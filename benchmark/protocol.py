@@ -54,8 +54,8 @@ class Split(Settings):
     near_duplicates: Literal["apart", "together"] = Field(
         "apart", description="together: images that look alike never end on both sides of the split"
     )
-    validation: Share = Field(0.1, description="share of the units for validation")
-    test: Share = Field(0.1, description="share of the units for the test")
+    validation: Share = Field(0.1, description="share of the units for validation; with 0 the last weights are kept")
+    test: Share = Field(0.1, description="share of the units for the test; with 0 nothing is tested")
     counts: Annotated[tuple[int, int, int], Field(strict=False)] | None = Field(  # TOML has lists only
         None, description="exact numbers of train, validation and test images instead of shares"
     )
@@ -242,12 +242,20 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Protocol:
         raise UserError(
             f"unknown protocol {name!r}{did_you_mean(name, PRESETS)} (known: {', '.join(PRESETS)}, or a .toml file)"
         )
+    overrides = list(overrides)
     for override in overrides:
         _apply(fields, override)
     try:
-        return Protocol.model_validate(fields)
+        protocol = Protocol.model_validate(fields)
     except ValidationError as error:
         raise UserError(f"{where}: {_explain(error)}") from error
+    unread = [text for text in overrides if text.partition("=")[0].strip() in ("split.test", "split.validation")]
+    if unread and protocol.split.counts is not None:
+        raise UserError(
+            f"--set {unread[0]!r}: would change nothing, since {where} counts images: split.counts is "
+            f"{list(protocol.split.counts)} (train, validation, test); change that, or add --set split.counts=none"
+        )
+    return protocol
 
 
 def differences(old: Protocol, new: Protocol) -> list[str]:

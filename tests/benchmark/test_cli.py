@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmark import cli, metrics, profiling, protocol
 from benchmark.costs import Hardware
-from tests.benchmark.conftest import TINY, Call, tiny_run
+from tests.benchmark.conftest import TINY, Call, settings, tiny_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -230,6 +230,35 @@ def test_a_failed_run_ends_the_study_with_exit_code_1_and_a_row(call: Call) -> N
     code, out, _ = call(*arguments)
     assert code == 1
     assert "failed earlier: omc-syn notanumber repeat 0" in out
+
+
+@pytest.mark.parametrize("validation", ["0.2", "0"])
+def test_training_on_everything_works_to_the_end_and_says_that_nothing_was_tested(call: Call, validation: str) -> None:
+    more = settings("split.counts=none", "split.test=0", f"split.validation={validation}")[-6:]
+    arguments = [*tiny_run(repeats=2), *more, "--test", "omc-syn,miic-syn"]
+    code, out, err = call(*arguments)
+    assert code == 0, err
+    assert "No test images: trained, not tested." in out
+    study = Path("results/quick")
+    facts = [json.loads(file.read_text())["training"] for file in study.rglob("record.json")]
+    found = [(fact["train_images"], fact["validation_images"], fact["test_images"]) for fact in facts]
+    assert found == [(8, 2, 0) if validation != "0" else (10, 0, 0)] * 2
+    kept = sorted(file.parent.name for file in study.rglob("best.safetensors"))
+    assert len(kept) == 1
+    if validation == "0":  # the last weights, and of repeats that nothing ranks those of the first
+        assert [(fact["best_epoch"], fact["best_validation_loss"]) for fact in facts] == [(2, None)] * 2
+        assert kept == ["0"]
+    accuracy = (study / "report/tables/accuracy.md").read_text()
+    assert accuracy.count("No test images: trained, not tested.") == 2
+    assert "repeats 0, 1 had no test images of miic-syn" in accuracy
+    assert not (study / "references").exists()
+    assert not list(study.glob("report/plots/*miou*"))
+    assert {file.stem for file in study.glob("report/tables/*.md")} == {
+        *("accuracy", "efficiency", "training", "methods", "networks"),
+    }
+    assert call(*arguments)[0] == 0
+    assert call("report", "quick", "--columns", "miou,params", "--layout", "wide")[0] == 0
+    assert "No test images: trained, not tested." in (study / "report/tables/custom.md").read_text()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")

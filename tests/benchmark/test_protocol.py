@@ -226,7 +226,8 @@ def test_every_setting_is_described_and_has_a_change_to_test() -> None:
 
 @pytest.mark.parametrize("path", CHANGES)
 def test_the_digest_follows_every_setting_that_changes_a_number(path: str) -> None:
-    before, after = load("quick"), load("quick", [f"{path}={CHANGES[path]}"])
+    shares = ["split.counts=none"] if path in ("split.test", "split.validation") else []  # counts would hide them
+    before, after = load("quick", shares), load("quick", [*shares, f"{path}={CHANGES[path]}"])
     assert before != after
     ignored = path in ("name", "repeats", "report.reduction")
     assert (before.digest() == after.digest()) is ignored
@@ -254,3 +255,11 @@ def test_descriptions_show_types_and_unset_values() -> None:
     )
     assert rows["training.optimizer"][1] == "adam|adamw"
     assert rows["input.size_by_dataset"] == ("{}", "dict[str, int] - exceptions to `size`, by dataset")
+
+
+@pytest.mark.parametrize("override", ["split.test=0", "split.validation=0.2"])
+def test_a_share_that_counts_would_hide_is_refused(override: str) -> None:
+    with pytest.raises(UserError, match=rf"{override}.*split\.counts is \[48, 8, 8\].*--set split\.counts=none"):
+        load("quick", [override])
+    assert load("quick", [override, "split.counts=none"]).split.counts is None
+    assert load("paper", [override]) != load("paper")

@@ -103,6 +103,18 @@ def test_interrupted_runs_and_runs_without_test_images_say_so(tmp_path: Path) ->
     assert row(only(tmp_path), "unet").remark == "repeat 0 interrupted; repeat 1 had no test images of omc"
 
 
+def test_images_are_counted_per_dataset_and_their_absence_is_not_a_failure(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path)
+    run = fake.write_run(tmp_path, "unet", ["omc"], 0, [image(10, 10, 0, 80)] * 3, test=["omc", "miic"])
+    fake.write_counts(run / "images.miic.csv", [image(10, 10, 0, 80)] * 5)
+    fake.write_run(tmp_path, "unet", ["omv"], 0, None)
+    said = {block.key: block.conventions for block in tables.scores(read_study(tmp_path), tables.ACCURACY).blocks}
+    assert "Test images: 3." in said["omc"]
+    assert "Test images: 5." in said["omc-on-miic"]
+    assert said["omv"][0] == "No test images: trained, not tested."
+    assert "Test images: 0." in said["omv"]
+
+
 def test_one_repeat_has_no_deviation(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=1)
 

@@ -8,7 +8,9 @@ from torch.nn import functional as F
 from benchmark.protocol import Loss
 
 
-def segmentation_loss(logits: Tensor, mask: Tensor, settings: Loss, counted: Tensor | None = None) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, mask: Tensor, settings: Loss, counted: Tensor | None = None, pixels: Tensor | None = None
+) -> Tensor:
     """Return ``bce * BCE + dice * (1 - Dice)``, a scalar in float32.
 
     ``Dice = (2 * sum(p * g) + eps) / (sum(p) + sum(g) + eps)`` with p = sigmoid(logits), summed over the whole batch
@@ -20,6 +22,8 @@ def segmentation_loss(logits: Tensor, mask: Tensor, settings: Loss, counted: Ten
         settings: weights and epsilon.
         counted: the same shape, 0 on pixels that count nowhere, else 1: means and sums run over the others. A batch
             with nothing to count has the loss 0 in its cross-entropy.
+        pixels: what the cross-entropy's sum is divided by instead of the number of pixels that count here: for a part
+            of a batch, its share of those of the whole batch.
     """
     logits, mask = logits.float(), mask.float()
     probability = logits.sigmoid()
@@ -27,7 +31,7 @@ def segmentation_loss(logits: Tensor, mask: Tensor, settings: Loss, counted: Ten
         bce = F.binary_cross_entropy_with_logits(logits, mask)
     else:
         total = F.binary_cross_entropy_with_logits(logits, mask, weight=counted, reduction="sum")
-        bce = total / counted.sum().clamp(min=1)
+        bce = total / (counted.sum().clamp(min=1) if pixels is None else pixels)
         probability, mask = probability * counted, mask * counted
     overlap = (probability * mask).sum()
     dice = (2 * overlap + settings.epsilon) / (probability.sum() + mask.sum() + settings.epsilon)

@@ -108,7 +108,9 @@ class Training(Settings):
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to 0 at the last step")
     batch: int = Field(1, ge=1, description="images per optimiser step")
-    micro_batch: int | None = Field(None, ge=1, description="images per forward; gradients accumulate up to `batch`")
+    micro_batch: int | None = Field(
+        None, ge=1, description="images per forward, and so of BatchNorm and Dice; gradients accumulate up to `batch`"
+    )
     micro_batch_by_dataset: ByDataset[Count] = Field({}, description="exceptions to `micro_batch`, by dataset")
     epochs: int = Field(30, ge=1, description="passes over the training images, at most")
     steps: int | None = Field(None, ge=1, description="exact number of optimiser steps instead of epochs")

@@ -206,7 +206,11 @@ def _endless(batches: TrainingBatches, taken: int = 0) -> Iterator[Batch]:
 def _step(
     network: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer, batches: TrainingBatches, protocol: Protocol
 ) -> Tensor:
-    """Take one optimiser step, in as many forwards as the micro-batch needs; return the loss without synchronising."""
+    """Take one optimiser step, in as many forwards as the micro-batch needs; return the loss without synchronising.
+
+    The gradient of the cross-entropy is that of the whole batch, however many pixels count in each part; Dice is formed
+    per forward, as BatchNorm's statistics are, and weighted by images.
+    """
     optimizer.zero_grad(set_to_none=True)
     size = len(batch.images)
     loss_sum = torch.zeros((), device=batches.device)
@@ -215,7 +219,9 @@ def _step(
         part = batch.part(start, start + micro)
         with autocast(batches.device, protocol):
             logits = network(part.images)
-        loss = segmentation_loss(logits, part.masks, protocol.loss, part.counted) * (len(part.images) / size)
+        share = len(part.images) / size
+        pixels = None if batch.counted is None else batch.counted.sum().clamp(min=1) * share
+        loss = segmentation_loss(logits, part.masks, protocol.loss, part.counted, pixels) * share
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
         loss_sum += loss.detach()
     optimizer.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from benchmark import protocol as protocols
 from benchmark import training
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.protocol import Protocol
+from benchmark.losses import segmentation_loss
+from benchmark.protocol import Loss, Protocol
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import NotANumber, TinyNet
 
@@ -111,20 +113,69 @@ def test_cosine_falls_from_lr_to_zero(pack: Pack) -> None:
     assert found == pytest.approx(expected, rel=1e-6)
 
 
-def test_micro_batches_accumulate_the_gradient_of_the_whole_batch(pack: Pack) -> None:
-    # Without BatchNorm and without Dice, which couple the images of a batch, both must agree.
-    found = []
-    for micro in ("none", "1", "3"):
-        protocol = with_settings("training.batch=4", f"training.micro_batch={micro}", "loss.dice=0")
-        torch.manual_seed(0)
-        network = nn.Conv2d(1, 1, 3, padding=1)
-        source = batches(pack, protocol)
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
-        training._step(network, next(source.epoch(0)), optimizer, source, protocol)
-        assert network.weight.grad is not None
-        found.append(network.weight.grad)
-    torch.testing.assert_close(found[1], found[0])
-    torch.testing.assert_close(found[2], found[0])
+def plain_network() -> nn.Module:
+    """Without BatchNorm, which couples the images of a batch."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 1, 1)).double()
+
+
+def gradients(pack: Pack, batch: Batch, micro: int, *overrides: str) -> tuple[float, list[torch.Tensor]]:
+    """Return the loss and the gradients of one optimiser step in float64."""
+    protocol = with_settings("training.batch=8", f"training.micro_batch={micro}", *overrides)
+    network = plain_network()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+    loss = training._step(network, batch, optimizer, batches(pack, protocol), protocol)
+    return float(loss), [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+
+
+def batch_of_eight(ignored: bool) -> Batch:
+    """In which every image has another number of pixels that count, one of them none."""
+    rng = torch.Generator().manual_seed(1)
+    images = torch.rand((8, 1, 16, 16), generator=rng, dtype=torch.float64)
+    masks = (torch.rand((8, 1, 16, 16), generator=rng) < 0.4).float()
+    shares = torch.tensor([0.0, 1.0, 0.3, 0.9, 0.1, 0.6, 1.0, 0.05])[:, None, None, None]
+    counted = (torch.rand((8, 1, 16, 16), generator=rng) < shares).float()
+    return Batch(images, masks, counted if ignored else None)
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_micro_batches_accumulate_the_gradient_of_the_whole_batch(pack: Pack, micro: int, ignored: bool) -> None:
+    batch = batch_of_eight(ignored)
+    loss, found = gradients(pack, batch, micro, "loss.dice=0")
+    expected_loss, expected = gradients(pack, batch, 8, "loss.dice=0")
+    assert loss == pytest.approx(expected_loss, abs=1e-6)
+    assert len(found) == len(expected) == 4
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+        assert float(other.abs().max()) > 1e-3
+
+
+def test_the_gradient_of_a_whole_batch_is_that_of_its_mean_over_pixels_that_count(pack: Pack) -> None:
+    batch, network = replace(batch_of_eight(ignored=True), counted=torch.zeros((8, 1, 16, 16))), plain_network()
+    assert batch.counted is not None
+    batch.counted[[1, 3], 0, 5, 7] = 1  # so few that parts of the batch have less than one pixel on average
+    kept = batch.counted.bool()
+    torch.nn.functional.binary_cross_entropy_with_logits(
+        network(batch.images)[kept], batch.masks.double()[kept]
+    ).backward()
+    _, found = gradients(pack, batch, 2, "loss.dice=0", "loss.bce=1")
+    for one, parameter in zip(found, network.parameters(), strict=True):
+        torch.testing.assert_close(one, parameter.grad, rtol=0, atol=1e-6)
+
+
+def test_dice_is_of_each_forward_weighted_by_images(pack: Pack) -> None:
+    batch = batch_of_eight(ignored=True)
+    loss, _ = gradients(pack, batch, 3, "loss.bce=0", "loss.dice=1")
+    settings, network = Loss(bce=0, dice=1), plain_network()
+    parts = [batch.part(0, 3), batch.part(3, 6), batch.part(6, 8)]
+    with torch.no_grad():
+        by_hand = [
+            float(segmentation_loss(network(part.images), part.masks, settings, part.counted)) * len(part.images)
+            for part in parts
+        ]
+    assert loss == pytest.approx(sum(by_hand) / 8, abs=1e-6)
+    assert loss != pytest.approx(gradients(pack, batch, 8, "loss.bce=0", "loss.dice=1")[0], abs=1e-3)
 
 
 def test_norm_statistics_become_the_mean_over_training_batches(pack: Pack) -> None:

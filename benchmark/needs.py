@@ -19,7 +19,7 @@ from benchmark.store import WEIGHTS
 from benchmark.study import Plan, Study
 
 FLOAT_BYTES = 4  # weights, gradients and moments are float32 whatever the arithmetic
-UNKNOWN_PARAMS = 10_000_000  # of a user's network that was never measured
+UNKNOWN_PARAMS = 10_000_000  # in memory, of a user's network that was never measured
 # Weights, gradients, Adam's two moments, and the best weights so far.
 COPIES_IN_TRAINING = 5
 # A checkpoint has all of these but the gradients, and the old one stays until the new one is whole.
@@ -75,11 +75,19 @@ class Space:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a plan needs; ``memory`` is ``None`` where there is nothing to train."""
+    """What a plan needs.
+
+    Attributes:
+        memory: ``None`` where there is nothing to train.
+        cache: disk for packs.
+        results: disk for everything else.
+        unknown: networks that were never measured: on disk they are left out, since no study is refused for a guess.
+    """
 
     memory: Memory | None
     cache: Space
     results: Space
+    unknown: tuple[str, ...] = ()
 
     def refuse_full_disk(self) -> None:
         """Refuse a study that would fill the disk.
@@ -112,14 +120,21 @@ def needs(study: Study, plan: Plan) -> Needs:
     """Estimate what is left of a study needs."""
     jobs = {(job.entry.name, job.task.name): job for job in plan.todo}
     parameters = {name: _parameters(study, job) for (name, _), job in jobs.items()}
-    return Needs(_memory(study, plan, jobs, parameters), _cache(study, plan), _results(study, plan, jobs, parameters))
+    guessed = {name: UNKNOWN_PARAMS if count is None else count for name, count in parameters.items()}
+    known = {name: count or 0 for name, count in parameters.items()}
+    return Needs(
+        _memory(study, plan, jobs, guessed),
+        _cache(study, plan),
+        _results(study, plan, jobs, known),
+        tuple(name for name, count in parameters.items() if count is None),
+    )
 
 
-def _parameters(study: Study, job: TrainJob) -> int:
+def _parameters(study: Study, job: TrainJob) -> int | None:
     if job.entry.params is not None:
         return job.entry.params
     found = study.figures.of(job.entry, job.task.input_size(study.protocol))
-    return found.params if found else UNKNOWN_PARAMS
+    return found.params if found else None
 
 
 def _memory(

@@ -68,6 +68,9 @@ def print_needs(console: Console, needs: Needs, hardware: Hardware) -> None:
     for space in (needs.cache, needs.results):
         if space.bytes:
             console.print(_disk(space), markup=False, highlight=False)
+    if needs.unknown:
+        names = ", ".join(needs.unknown)
+        console.print(f"Size not known before it is measured: {names}; left out on the disk", highlight=False)
 
 
 def _memory(memory: Memory, hardware: Hardware) -> list[str]:

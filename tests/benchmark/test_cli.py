@@ -7,11 +7,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -187,8 +189,49 @@ def test_results_that_cannot_be_written_are_refused(call: Call) -> None:
 def test_a_paper_study_on_a_cpu_is_stopped_with_its_estimate(call: Call) -> None:
     code, _, err = call("run", "--models", "unet", "--datasets", "omc", "--device", "cpu", "--threads", "1")
     assert code == 2
-    assert re.search(r"would take about \d+ (h|days).*--protocol quick.*--yes", err)
+    assert re.search(
+        r"would take about \d+ (h|days|weeks)\b.*--models unet --datasets omc --protocol quick.*--yes", err
+    )
     assert not Path("results").exists()
+
+
+def test_the_quick_study_that_a_slow_one_is_refused_for_can_be_copied(call: Call) -> None:
+    slow = ("run", "--models", "unet,eal_icnet*", "--train", "omc,miic", "--test", "hy5syn", "--device", "cpu")
+    code, out, _ = call(*slow, "--dry-run")
+    assert code == 0
+    (command,) = re.findall(r"would take about .*`python -m benchmark ([^`]*)`", out)
+    assert shlex.split(command)[1:-2] == list(slow[1:-2])
+    code, out, err = call(*shlex.split(command), "--device", "cpu", "--dry-run")
+    assert code == 0, err
+    assert "protocol quick" in out
+
+
+def test_a_dry_run_says_where_every_run_stands_and_then_what_run_would_say(call: Call) -> None:
+    assert call(*tiny_run(repeats=1))[0] == 0
+    code, out, _ = call(*tiny_run("--dry-run", repeats=2))
+    assert code == 0
+    states = [line for line in out.splitlines() if " tinynet repeat " in line]
+    assert states == ["omc-syn tinynet repeat 0: done", "omc-syn tinynet repeat 1: missing"]
+    assert re.search(r"Estimated time: at most \d+ s \(from times of earlier runs on this machine\)", out)
+    assert re.search(r"Estimated memory: \d+ MB for 1 run\(s\) at a time, most for tinynet \(from training steps", out)
+    assert re.search(r"Estimated disk: \d+ kB in results/quick \(checkpoints ", out)
+    other = ("--set", "training.lr=0.5")
+    code, out, told = call(*tiny_run(*other, "--dry-run", repeats=2))
+    assert code == 2
+    assert "omc-syn tinynet repeat 0: stale (training.lr: 0.002 -> 0.5)\nomc-syn tinynet repeat 1: missing" in out
+    code, out, refused = call(*tiny_run(*other, repeats=2))
+    assert (code, out, refused) == (2, "", told)
+
+
+def test_a_full_disk_is_refused_before_any_work_whatever_one_says(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    for flag in ("--yes", "--dry-run"):
+        code, out, err = call(*tiny_run(flag))
+        assert code == 2
+        assert "runs on cpu" in out
+        assert re.search(r"not enough disk: the study needs about \d+ kB.* but 1 kB are free", err)
+    assert not Path("results").exists()
+    assert not Path("data").exists()
 
 
 def test_a_whole_study_of_real_files_and_an_own_network(call: Call) -> None:

@@ -1,0 +1,127 @@
+"""Studies of thousands of runs: planning them, reading them and reporting on them costs in proportion."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+
+import pytest
+
+from benchmark import protocol as protocols
+from benchmark import report
+from benchmark.costs import Hardware
+from benchmark.data.datasets import Source
+from benchmark.data.tasks import Task
+from benchmark.needs import needs
+from benchmark.records import Record
+from benchmark.registry import ModelEntry
+from benchmark.report.collect import read_study
+from benchmark.states import states
+from benchmark.study import Study
+from tests.benchmark.conftest import SMALL
+from tests.benchmark.report import fake
+
+MODELS = 20
+#: Doubling a study may cost a bit more than twice as much, since machines stutter; quadratic work costs four times.
+GROWTH = 2.6
+FACTS = {
+    **{
+        "epochs": 2,
+        "steps": 4,
+        "best_epoch": 2,
+        "best_validation_loss": 0.3,
+        "seconds": 1.0,
+        "images_per_second": 16.0,
+    },
+    **{"train_images": 6, "validation_images": 2, "test_images": 8, "split": "s"},
+}
+Make = Callable[[int], Study]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory, source: Source) -> Make:
+    """A study of twenty networks that nobody builds, with so many repeats."""
+    results = tmp_path_factory.mktemp("results")
+
+    def study(repeats: int) -> Study:
+        names = ["eal_icnet", *(f"net{number}" for number in range(1, MODELS))]
+        models = [ModelEntry(name, "nowhere:Net", "user", name, "", 60, 0.001, 1) for name in names]
+        protocol = protocols.load("quick", [*SMALL, f"repeats={repeats}"])
+        task = Task((source,), (source,))
+        return Study(results / str(repeats), protocol, models, [task], Hardware("cpu", 2), results / "cache")
+
+    return study
+
+
+def finish(study: Study) -> Study:
+    """Write what the runs would have left behind."""
+    study.store.write_protocol(study.protocol)
+    for job in study.plan().todo:
+        rng = fake.random_of(job.entry.name, job.repeat)
+        fake.write_counts(job.folder / "images.omc-syn.csv", fake.counts(0.9 + rng.normal(0, 0.004), rng))
+        metrics = {"omc-syn": {"image": {"miou": 0.9}, "pooled": {}}}
+        (job.folder / "record.json").write_bytes(job.record(status="ok", training=FACTS, metrics=metrics).to_json())
+    return study
+
+
+def turn_stale(study: Study) -> Study:
+    """Raise the version of every network."""
+    for file in study.folder.glob("runs/*/*/*/record.json"):
+        record = Record.model_validate_json(file.read_bytes())
+        file.write_bytes(record.model_copy(update={"key": "f" * 16}).to_json())
+    return study
+
+
+def growth(small: Callable[[], object], large: Callable[[], object], times: int = 3) -> float:
+    """Return how much more processor time one takes than the other, as the median of interleaved timings."""
+    ratios = []
+    for _ in range(times):
+        marks = [time.process_time()]
+        for work in (small, large):
+            work()
+            marks.append(time.process_time())
+        ratios.append((marks[2] - marks[1]) / (marks[1] - marks[0]))
+    return statistics.median(ratios)
+
+
+def look(study: Study, **flags: bool) -> None:
+    plan = study.plan(**flags)
+    assert plan.runs == MODELS * study.protocol.repeats
+    needs(study, plan)
+    assert len(states(study, plan)) == plan.runs
+
+
+def test_planning_grows_in_proportion(make: Make) -> None:
+    small, large = make(30), make(60)
+    assert growth(lambda: look(small), lambda: look(large)) < GROWTH
+    for study in (small, large):
+        finish(study)
+    assert len(large.plan().done) == 1200
+    assert growth(lambda: look(small), lambda: look(large)) < GROWTH
+    assert growth(lambda: read_study(small.folder), lambda: read_study(large.folder)) < GROWTH
+    for study in (small, large):
+        turn_stale(study)
+    assert growth(lambda: look(small, refuse=False), lambda: look(large, refuse=False)) < GROWTH
+
+
+@pytest.mark.slow
+def test_ten_thousand_runs_are_planned_in_five_seconds_and_read_in_twenty(make: Make) -> None:
+    def seconds(work: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    study = make(500)
+    taken = {"plan": seconds(lambda: look(study))}
+    finish(study)
+    assert len(study.plan().done) == 10_000
+    taken["plan again"] = seconds(lambda: look(study))
+    taken["read"] = seconds(lambda: read_study(study.folder))
+    taken["report"] = seconds(lambda: report.build(study.folder))
+    print({what: round(value, 1) for what, value in taken.items()})
+    assert max(taken["plan"], taken["plan again"]) < 5
+    assert taken["read"] < 20
+    assert taken["report"] < 120
+    shutil.rmtree(study.folder)

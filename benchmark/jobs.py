@@ -120,6 +120,21 @@ class TrainJob:
         """What the run printed, and the stack of a crash."""
         return self.folder / "log.txt"
 
+    @property
+    def memory_advice(self) -> str:
+        """What a user can do where memory runs out; nothing of it is done unasked, since the batch changes numbers."""
+        training = self.protocol.training
+        dataset = min(self.task.train_names, key=training.micro_batch_for)
+        images, base = training.micro_batch_for(dataset), dataset.removesuffix("-syn")
+        fewer = "--per-gpu" if self.device.startswith("cuda") else "--workers"
+        if images == 1:
+            return f"do fewer runs at a time ({fewer}), or take a smaller --set input.size"
+        field = f"micro_batch_by_dataset.{base}" if base in training.micro_batch_by_dataset else "micro_batch"
+        return (
+            f"do fewer runs at a time ({fewer}), or fewer images per forward: --set training.{field}={images // 2} in "
+            f"place of {images}, for all networks that are compared (--study NAME or --replace-stale)"
+        )
+
     def on(self, device: str) -> TrainJob:
         """Return the same run on another device."""
         return replace(self, device=device)

@@ -41,7 +41,7 @@ def attempt(job: TrainJob, on_step: OnStep) -> Record | Failure:
         raise  # there is nobody left to report to
     except Exception as error:  # a user's network may do anything
         traceback.print_exc()  # into the run's log
-        found = failure(error)
+        found = failure(error, job.memory_advice)
         with contextlib.suppress(UserError):  # a full disk takes no record either; the summary still says it
             facts = job.environment(**environment.computing(job.device))
             Store(job.study).write_run(job.record(status="failed", failure=found, environment=facts), {}, [], None)
@@ -145,6 +145,15 @@ def build(job: TrainJob) -> nn.Module:
         raise
 
 
+# How libraries say it without an exception of its own: torch's allocator of the host, the CUDA runtime, its libraries.
+_EXHAUSTED = (
+    "DefaultCPUAllocator: ",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
 def classify(error: BaseException) -> FailureKind:
     """Return the kind of failure that an exception means."""
     if isinstance(error, NonFiniteLossError):
@@ -154,8 +163,7 @@ def classify(error: BaseException) -> FailureKind:
     # "... not implemented for 'Half'": the device has no kernel for a number format.
     if isinstance(error, NotImplementedError) or " not implemented for '" in str(error):
         return "unsupported"
-    # torch reports an exhausted host as a plain RuntimeError of its allocator.
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in _EXHAUSTED):
         return "out_of_memory"
     if "CUDA error" in str(error):
         return "cuda_error"
@@ -163,15 +171,26 @@ def classify(error: BaseException) -> FailureKind:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return "disk_full"
+        if isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
+            return "out_of_memory"
         cause = cause.__cause__
     return "bad_input" if isinstance(error, UserError) else "error"
 
 
-def failure(error: BaseException) -> Failure:
-    """Describe an exception for a record."""
+def failure(error: BaseException, memory_advice: str = "") -> Failure:
+    """Describe an exception for a record.
+
+    Args:
+        error: what was raised.
+        memory_advice: what is told where memory ran out.
+    """
+    kind = classify(error)
+    message = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
+    if kind == "out_of_memory" and memory_advice:
+        message = f"out of memory; {memory_advice} ({message})"
     return Failure(
-        kind=classify(error),
-        message=f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error),
+        kind=kind,
+        message=message,
         log=logs.quoted("".join(traceback.format_exception(error))),
     )
 

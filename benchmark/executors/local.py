@@ -145,7 +145,7 @@ def _receive(slot: _Slot) -> Event:
         message: tuple[int, int] | Record | Failure | Elsewhere | None = slot.pipe.recv()
     except (EOFError, OSError):
         slot.process.join(timeout=10)
-        message = _death(slot.process.exitcode, logs.tail(job.log))
+        message = _death(slot.process.exitcode, job)
         _stop(slot)
     if isinstance(message, tuple):
         return Step(job, *message)
@@ -156,12 +156,15 @@ def _receive(slot: _Slot) -> Event:
     return Finished(job, message, _seconds(slot))
 
 
-def _death(exit_code: int | None, log: str) -> Failure:
+def _death(exit_code: int | None, job: Job) -> Failure:
+    message = f"the worker process exited with code {exit_code}"
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
-        hint = "; the kernel does this when memory runs out" if name == "SIGKILL" else ""
-        return Failure(kind="worker_died", message=f"the worker process was ended by {name}{hint}", log=log)
-    return Failure(kind="worker_died", message=f"the worker process exited with code {exit_code}", log=log)
+        message = f"the worker process was ended by {name}"
+        if name == "SIGKILL":
+            message += "; the kernel does this when memory runs out"
+            message += f": {job.memory_advice}" if isinstance(job, TrainJob) else ""
+    return Failure(kind="worker_died", message=message, log=logs.tail(job.log))
 
 
 def _serve(pipe: Connection, variables: dict[str, str]) -> None:

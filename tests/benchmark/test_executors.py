@@ -116,6 +116,8 @@ def test_networks_that_raise_diverge_or_kill_their_process_are_rows(make_study: 
     assert str(Path(__file__).parent) not in stored["raises"].failure.log
     assert stored["dies"].failure is not None
     assert "SIGKILL" in stored["dies"].failure.message
+    assert "--workers" in stored["dies"].failure.message
+    assert "--set training.micro_batch=2 in place of 4" in stored["dies"].failure.message
     again = study.plan()
     assert [record.model for record in again.failed] == ["raises", "notanumber", "dies"]
     assert [record.model for record in again.done] == ["tinynet"]

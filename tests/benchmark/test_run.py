@@ -238,6 +238,10 @@ def caused(cause: OSError) -> UserError:
         (MemoryError(), "out_of_memory"),
         (torch.OutOfMemoryError(), "out_of_memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out_of_memory"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out_of_memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory"),
         (UserError("x"), "bad_input"),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "cuda_error"),
         (caused(OSError(errno.ENOSPC, "No space left on device")), "disk_full"),
@@ -248,6 +252,52 @@ def caused(cause: OSError) -> UserError:
 )
 def test_failures_are_typed(error: Exception, kind: str) -> None:
     assert run.failure(error).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("device", "settings", "told"),
+    [
+        ("cpu", [], r"\(--workers\).*--set training\.micro_batch=2 in place of 4"),
+        ("cuda:1", [], r"\(--per-gpu\).*--set training\.micro_batch=2 in place of 4"),
+        ("cpu", ["training.batch=8", "training.micro_batch=6"], r"--set training\.micro_batch=3 in place of 6"),
+        (
+            *("cpu", ["training.micro_batch_by_dataset.omc=3"]),
+            r"--set training\.micro_batch_by_dataset\.omc=1 in place of 3",
+        ),
+        ("cpu", ["training.micro_batch=1"], r"\(--workers\), or take a smaller --set input\.size$"),
+    ],
+)
+def test_what_helps_where_memory_runs_out_is_named_with_half_of_the_images(
+    make_job: MakeJob, device: str, settings: list[str], told: str
+) -> None:
+    advice = make_job(protocols.load("quick", [*SMALL, *settings])).on(device).memory_advice
+    assert re.search(told, advice)
+    if "--set training" in advice:  # it can be typed as it stands, and halves
+        change = advice.partition("--set ")[2].split()[0]
+        changed = protocols.load("quick", [*SMALL, *settings, change]).training
+        before = protocols.load("quick", [*SMALL, *settings]).training
+        assert changed.micro_batch_for("omc-syn") == before.micro_batch_for("omc-syn") // 2
+        assert changed.batch == before.batch
+
+
+def test_a_run_out_of_memory_is_a_row_that_says_what_helps_and_changes_no_batch(
+    small: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, tries = make_job(small), []
+
+    def exhausted(network: object, batches: training.TrainingBatches, *_: object) -> None:
+        tries.append((batches.batch, batches.micro_batch))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(run, "train", exhausted)
+    run.attempt(job, lambda *_: None)
+    assert tries == [(4, 4)]
+    record = Store(job.study).read_record(("omc-syn",), "tinynet", 0)
+    assert record is not None
+    assert record.failure is not None
+    assert record.failure.kind == "out_of_memory"
+    assert job.memory_advice in record.failure.message
+    assert "Tried to allocate 2.00 GiB" in record.failure.message
 
 
 @pytest.mark.gpu

@@ -43,7 +43,7 @@ def report(
     ] = None,
     cite: Annotated[bool, typer.Option("--cite", help="Cite each network's paper in the LaTeX rows.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if tables differ from what the records give.")
+        bool, typer.Option("--check", help="Write nothing; exit 1 if tables, records and counts per image disagree.")
     ] = False,
 ) -> None:
     """Build tables and plots again from the records of finished studies; options make one more table, for a paper."""
@@ -77,5 +77,5 @@ def report(
     for line in wrong:
         typer.echo(line)
     if check and not wrong:
-        typer.echo(f"{', '.join(studies)}: the tables are what the records give")
+        typer.echo(f"{', '.join(studies)}: tables are what the records give, and records what their counts give")
     raise typer.Exit(1 if wrong else 0)

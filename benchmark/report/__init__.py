@@ -26,7 +26,7 @@ from benchmark.report import (
     wide,
 )
 from benchmark.report.ablation import ablation
-from benchmark.report.collect import Study, read_study
+from benchmark.report.collect import Study, contradictions, read_study
 from benchmark.report.paper import Choice
 from benchmark.report.render import Table
 from benchmark.store import RECORD_BYTES
@@ -66,17 +66,19 @@ def build(study: Path, choice: Choice | None = None, reference: str = significan
 
 
 def check(study: Path, choice: Choice | None = None) -> list[str]:
-    """Compare the tables on disk with what the records give; nothing is written.
+    """Compare the tables on disk with what the records give, and the records with their counts; nothing is written.
 
     Returns:
-        One sentence per file of ``report/tables`` and ``report/tables.tex`` that differs, lacks or should not be.
+        One sentence per file of ``report/tables`` and ``report/tables.tex`` that differs, lacks or should not be, and
+        per record whose metrics are not those of its counts per image.
 
     Raises:
         UserError: as ``build``.
     """
     folder = study / "report"
-    files = _texts(study, read_study(study), choice)
-    wrong = []
+    found = read_study(study)
+    files = _texts(study, found, choice)
+    wrong = contradictions(study, found)
     for name, content in files.items():
         path = folder / name
         if not path.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,12 @@ from benchmark.errors import UserError
 from benchmark.files import read_limited
 from benchmark.protocol import Protocol
 from benchmark.records import Record
-from benchmark.store import RECORD_BYTES, Broken, Store
+from benchmark.store import RECORD, RECORD_BYTES, Broken, Store
 
 #: The most that a file of counts may hold, bytes; a million images have less.
 COUNT_BYTES = 256 << 20
+#: Relative. Rounding in sums over thousands of images stays below it, and every digit that is printed above.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,33 @@ def read_study(folder: Path) -> Study:
         dataset, _, method = file.stem.rpartition(".")
         references.setdefault(dataset, {})[method] = read_scores(file)
     return Study(protocol, runs, references, efficiency, tuple(broken))
+
+
+def contradictions(folder: Path, study: Study) -> list[str]:
+    """Return one sentence per run and test dataset whose record tells other metrics than its counts per image give.
+
+    Both were formed by :func:`benchmark.metrics.reduce`; of an older release's records the last bits may differ, since
+    sums were rounded on the way, and metrics may be missing.
+
+    Args:
+        folder: ``results/<study>``.
+        study: as read from there.
+    """
+    wrong = []
+    for run in study.runs:
+        record = run.record
+        for test, scores in run.scores.items():
+            told = ((reduction, *item) for reduction, values in record.metrics[test].items() for item in values.items())
+            counted = ((*figure, scores.reduced[figure[0]].get(figure[1], math.nan)) for figure in told)
+            found = next((figure for figure in counted if not math.isclose(*figure[2:], rel_tol=ROUNDING)), None)
+            if found is not None:
+                file = Store(folder).run_folder(record.train, record.model, record.repeat) / RECORD
+                reduction, name, recorded, real = found
+                wrong.append(
+                    f"{file}: does not agree with images.{test}.csv beside it: "
+                    f"{name} ({reduction}) is {recorded!r}, the counts give {real!r}"
+                )
+    return wrong
 
 
 def _measurement(file: Path) -> Measurement:

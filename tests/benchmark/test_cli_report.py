@@ -24,7 +24,15 @@ def tables(study: str = "quick") -> dict[str, bytes]:
 
 def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command line in a process in which importing torch fails."""
-    code = "import sys; sys.modules['torch'] = None; from benchmark.cli import main; main()"
+    # Not `sys.modules["torch"] = None`: scipy looks there for libraries whose arrays it might have been given.
+    code = (
+        "import sys\n"
+        "class NoTorch:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'torch': raise ImportError('no torch here')\n"
+        "sys.meta_path.insert(0, NoTorch)\n"
+        "from benchmark.cli import main; main()"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # this checkout, whatever is installed
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -33,7 +41,8 @@ def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_tables_follow_from_records_alone_and_runs_repeat_byte_for_byte(call: Call) -> None:
-    assert call(*tiny_run(repeats=2))[0] == 0
+    code, out, err = call(*tiny_run(repeats=2))
+    assert code == 0, out + err
     written = tables()
     assert {"accuracy.csv", "accuracy.tex", "electrical.md", "efficiency.csv", "numbers.tex", "tables.tex"} <= {
         *written
@@ -86,7 +95,7 @@ def test_no_decimals_are_a_choice_too(study: Path, call: Call) -> None:
 def test_check_exits_with_1_and_names_the_files(study: Path, call: Call) -> None:
     assert call("report", "quick")[0] == 0
     code, out, _ = call("report", "quick", "--check")
-    assert (code, out) == (0, "quick: the tables are what the records give\n")
+    assert (code, out) == (0, "quick: tables are what the records give, and records what their counts give\n")
 
     (TABLES / "accuracy.tex").write_text("by hand")
     before = tables()
@@ -96,6 +105,28 @@ def test_check_exits_with_1_and_names_the_files(study: Path, call: Call) -> None
     assert code == 1
     assert "custom.md: missing" in out
     assert tables() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "forged"),
+    [
+        ("record.json", r'("pooled": {\s*"miou": 0\.\d{4})\d', r"\g<1>"),  # one digit less
+        ("images.omc-syn.csv", r"(?m)^(3.png,g1,0,)(\d+)", r"\g<1>1\2"),
+    ],
+)
+def test_check_finds_a_record_that_its_counts_do_not_give(
+    study: Path, call: Call, name: str, pattern: str, forged: str
+) -> None:
+    assert call("report", "quick")[0] == 0
+    run = Path("results/quick/runs/omc-syn/unet/1")
+    text, changes = re.subn(pattern, forged, (run / name).read_text())
+    assert changes == 1
+    (run / name).write_text(text)
+    code, out, _ = call("report", "quick", "--check")
+    assert code == 1
+    assert out.count("does not agree") == 1
+    assert f"{run}/record.json: does not agree with images.omc-syn.csv beside it: " in out
+    assert re.search(r"miou \((image|pooled)\) is 0\.\d+, the counts give 0\.\d+\n", out)
 
 
 @pytest.mark.parametrize(

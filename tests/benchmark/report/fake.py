@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import protocol, registry
+from benchmark import protocol, registry, scoring
 from benchmark.efficiency import Conditions, EfficiencyRecord, EfficiencySettings, Latency, Memory, Throughput
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.store import RECORD, Store
@@ -73,7 +73,7 @@ def write_run(
         test=test,
         repeat=repeat,
         seed=1,
-        metrics={name: {"image": {}, "pooled": {}} for name in test} if rows else {},
+        metrics={name: scoring.summarise(rows) for name in test} if rows else {},
         failure=failure,
     )
     run = Store(folder).run_folder(train, model, repeat)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from benchmark.report import transfer
+from benchmark.report import tables, transfer
 from benchmark.report.collect import read_study
 from tests.benchmark.report import fake
 
@@ -71,3 +71,12 @@ def test_the_report_writes_them_and_a_study_without_a_crossing_has_none(crossed:
     assert {"transfer.csv", "transfer.md", "transfer.tex", "transfer.miou.pdf", "transfer.miou.png"} <= names
     assert not transfer.table(read_study(study)).blocks
     assert not list(transfer.figures(read_study(study)))
+
+
+def test_each_block_says_how_many_images_its_own_dataset_has(crossed: Path) -> None:
+    study = read_study(crossed)
+    blocks = tables.scores(study, tables.ACCURACY).blocks
+    assert len(blocks) == 12
+    for block in blocks:
+        (run, *_) = [run for run in study.runs if "+".join(run.record.train) == block.facts["train"]]
+        assert block.facts["test_images"] == str(len(run.scores[str(block.facts["dataset"])].images))

@@ -27,7 +27,7 @@ class Entry(BaseModel):
     Attributes:
         where: file and line that it came from, for messages.
         metric: a metric's name; ``miou.pooled`` where the source says how it is taken over images.
-        value: as stored: a fraction in [0, 1], or a count.
+        value: as stored: a fraction in [0, 1], a count, or bits.
         std: in the same unit.
         n: repeats that the source averages over.
     """
@@ -95,9 +95,11 @@ def _entry(where: str, fields: Mapping[str, str]) -> Entry:
     metric = metrics.METRICS[name]
     if reduction and reduction not in metric.reductions:
         raise UserError(f"{where}: metric {fields['metric']!r}: {name} is taken {' or '.join(metric.reductions)}")
-    counted = metric.unit == "count"
-    digits, most = (0, math.inf) if counted else (-2, 100.0)
-    expected = "a count of 0 or more" if counted else "percent between 0 and 100"
+    digits, most, expected = {
+        "fraction": (-2, 100.0, "percent between 0 and 100"),
+        "count": (0, math.inf, "a count of 0 or more"),
+        "bits": (0, math.inf, "bits of 0 or more"),
+    }[metric.unit]
     value = _number(where, "value", fields["value"], (0, most), expected)
     std = _number(where, "std", fields["std"], (0, most), expected) if fields.get("std") else None
     n = _number(where, "n", fields["n"], (1, math.inf), "a whole number of repeats") if fields.get("n") else None
@@ -128,7 +130,7 @@ def _number(where: str, name: str, text: str, between: tuple[float, float], expe
 def _is_high_rate(entry: Entry) -> bool:
     """Tell whether the figure of a useful network would be far above 1 percent."""
     metric = metrics.METRICS[entry.metric.partition(".")[0]]
-    return metric.unit != "count" and metric.higher_is_better
+    return metric.unit == "fraction" and metric.higher_is_better
 
 
 def check_datasets(entries: Sequence[Entry], known: Sequence[str]) -> None:

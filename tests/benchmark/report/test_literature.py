@@ -78,6 +78,7 @@ def test_figures_of_columns_that_are_not_shown_are_left_out(small: Path, tmp_pat
         ("SegNet,omc,miou,91,Doe,x,\n", r"line 2: std 'x'"),
         ("SegNet,omc,miou,91,Doe,,2.5\n", r"line 2: n '2\.5': expected a whole number"),
         ("SegNet,omc,opens,-3,Doe,,\n", r"line 2: value '-3': expected a count of 0 or more"),
+        ("SegNet,omc,vi_split,-3,Doe,,\n", r"line 2: value '-3': expected bits of 0 or more"),
         ("SegNet,omc,miuo,91,Doe,,\n", r"line 2: no metric 'miuo'; did you mean 'miou'\?"),
         ("SegNet,omc,fps,91,Doe,,\n", r"line 2: no metric 'fps'.*depend on size and device"),
         ("SegNet,omc,miou.mean,91,Doe,,\n", r"line 2: metric 'miou\.mean': miou is taken image or pooled"),
@@ -111,7 +112,8 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path) -> None:
         literature.read(tmp_path / "missing.csv")
 
 
-def test_a_count_is_no_percentage(tmp_path: Path) -> None:
-    (entry,) = read(tmp_path, "SegNet,omc,opens,120,Doe,2,3\n")
+@pytest.mark.parametrize("metric", ["opens", "vi_split"])
+def test_a_count_or_bits_are_no_percentage(tmp_path: Path, metric: str) -> None:
+    (entry,) = read(tmp_path, f"SegNet,omc,{metric},120,Doe,2,3\n")
 
     assert (entry.value, entry.std, entry.n) == (120.0, 2.0, 3)

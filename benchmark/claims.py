@@ -35,16 +35,18 @@ _NAME = re.compile(r"claim\.(\d+)")
 @functools.cache
 def machine() -> str:
     """Return what tells this machine, since it was started, from others, without its name."""
-    facts = [f"{uuid.getnode():x}", f"{psutil.boot_time():.0f}"]
+    facts = []
     with contextlib.suppress(OSError):
         facts.append(Path("/proc/sys/kernel/random/boot_id").read_text("utf-8"))
         facts.append(os.readlink("/proc/self/ns/pid"))  # containers of one machine number their processes apart
+    if not facts:  # not Linux, where a container without a network would draw another node in every process
+        facts = [f"{uuid.getnode():x}", f"{psutil.boot_time():.0f}"]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process; ``started`` tells it from a later one of the same number."""
+    """A process; ``started``, seconds after its machine, tells it from a later one of the same number."""
 
     machine: str
     pid: int
@@ -53,7 +55,7 @@ class Owner:
     @classmethod
     def this(cls) -> Owner:
         """Return the owner that this process is."""
-        return cls(machine(), os.getpid(), psutil.Process().create_time())
+        return cls(machine(), os.getpid(), _started(psutil.Process()))
 
     def is_gone(self) -> bool:
         """Tell whether it is a process of this machine that does not run any more."""
@@ -61,11 +63,18 @@ class Owner:
             return False
         try:
             process = psutil.Process(self.pid)
-            return process.create_time() != self.started or process.status() == psutil.STATUS_ZOMBIE
+            # A second for roundings: a number does not come round in so short a time.
+            return abs(_started(process) - self.started) > 1 or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
         except psutil.AccessDenied:
             return False
+
+
+def _started(process: psutil.Process) -> float:
+    """Return a process's age at its start; the time of day would change with every correction of the clock."""
+    booted = psutil.boot_time()
+    return process.create_time() - booted
 
 
 class Claim:
@@ -115,8 +124,12 @@ def acquire(folder: Path) -> Claim | None:
         owner = json.dumps(asdict(Owner.this())).encode()
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(folder / f"claim.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            with open(descriptor, "wb") as file:
-                file.write(owner)
+            try:
+                with open(descriptor, "wb") as file:
+                    file.write(owner)
+            except OSError:  # on a full disk; a claim without an owner would stand until it has been silent for long
+                (folder / f"claim.{number}").unlink()
+                raise
             # One that had seen the folder before the last owner gave it back may have taken another number meanwhile:
             # of two such at least one sees the other here.
             if any(other > number or not _is_dead(file) for other, file in _numbered(folder) if other != number):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmark import claims
@@ -69,6 +74,35 @@ def test_a_dead_process_of_this_machine_is_replaced_at_once(tmp_path: Path, dead
 def test_a_later_process_of_the_same_number_is_not_the_owner(tmp_path: Path) -> None:
     claim_of(tmp_path, 1, started=1.0)
     assert claims.acquire(tmp_path) is not None
+
+
+def test_a_corrected_clock_kills_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What systems report as times of day, they form from the clock of the moment."""
+    claim_of(tmp_path, 1)
+    boot_time, create_time = psutil.boot_time(), psutil.Process().create_time()
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot_time + 5)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: create_time + 5)
+    assert claims.acquire(tmp_path) is None
+
+
+@pytest.mark.skipif(not Path("/proc/sys/kernel/random/boot_id").exists(), reason="Linux has a name for each start")
+def test_a_machine_without_a_network_knows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uuid, "getnode", lambda: random.getrandbits(48))  # as Python does where no card has a number
+    claims.machine.cache_clear()
+    before = claims.machine()
+    claims.machine.cache_clear()
+    assert claims.machine() == before
+
+
+def test_a_full_disk_keeps_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, mode: str) -> io.IOBase:
+        os.close(descriptor)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(claims, "open", full, raising=False)
+    with pytest.raises(UserError, match="No space left on device"):
+        claims.acquire(tmp_path)
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"pid": 1}', "[]"])

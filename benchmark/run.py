@@ -101,7 +101,8 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
     store = Store(job.study)
     store.write_run(record, images, trained.history, weights)
     if job.keep_weights == "best-repeat":
-        store.keep_best_weights(record.train, record.model)
+        with contextlib.suppress(UserError, OSError):  # another repeat's broken record takes nothing from this run's
+            store.keep_best_weights(record.train, record.model)
     del network, trained
     gc.collect()
     return record

@@ -239,14 +239,15 @@ class Study:
 
     def _write(self, job: TrainJob, **outcome: object) -> None:
         """Write how a run ended that could not say so itself, unless it did or another process has taken it over."""
-        claim = claims.acquire(job.folder)
-        if claim is None:
-            return
-        with claim, contextlib.suppress(UserError):  # a full disk takes no record either; the summary still says it
-            written = self.store.read_record(*_run_of(job))
-            if written is not None and written.key == job.key and _says(written, outcome):
+        with contextlib.suppress(UserError):  # a full disk takes neither claim nor record; the summary still says it
+            claim = claims.acquire(job.folder)
+            if claim is None:
                 return
-            self.store.write_run(job.record(environment=job.environment(), **outcome), {}, [], None)
+            with claim:
+                written = self.store.read_record(*_run_of(job))
+                if written is not None and written.key == job.key and _says(written, outcome):
+                    return
+                self.store.write_run(job.record(environment=job.environment(), **outcome), {}, [], None)
 
     def _prepare(self, emit: Callable[[Event], None], needed: set[str], *, renew: bool) -> None:
         """Build the packs that are missing and score the methods without training, once per dataset."""

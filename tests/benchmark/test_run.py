@@ -29,7 +29,7 @@ from benchmark.evaluation import evaluate
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Record
-from benchmark.store import WEIGHTS, Store
+from benchmark.store import RECORD, WEIGHTS, Store
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
 
@@ -62,6 +62,16 @@ def test_a_run_leaves_its_record_its_counts_its_history_and_its_weights(small: P
     assert record.metrics["omc-syn"]["pooled"]["fg_iou"] == pytest.approx(pooled, rel=1e-12)
     mean = sum(float(row["miou"]) for row in rows) / 2
     assert record.metrics["omc-syn"]["image"]["miou"] == pytest.approx(mean, rel=1e-12)
+
+
+def test_a_broken_record_of_another_repeat_does_not_replace_a_finished_one(small: Protocol, make_job: MakeJob) -> None:
+    job, other = (make_job(small, repeat=repeat) for repeat in (0, 1))
+    other.folder.mkdir(parents=True)
+    for name in (RECORD, WEIGHTS):
+        (other.folder / name).write_bytes(b"{")
+    record = run.attempt(job, lambda *_: None)
+    assert isinstance(record, Record)
+    assert Store(job.study).read_record(("omc-syn",), "tinynet", 0) == record
 
 
 def test_the_record_names_no_place_and_no_person(small: Protocol, make_job: MakeJob) -> None:

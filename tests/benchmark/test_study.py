@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import claims, registry
 from benchmark import protocol as protocols
-from benchmark import registry
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
@@ -163,6 +163,18 @@ def test_an_interrupted_run_goes_on_with_the_next_call(small: Protocol, make_stu
     assert record is not None
     assert record.status == "interrupted"
     assert [job.repeat for job in study.plan().todo] == [1, 2]
+
+
+def test_a_disk_that_takes_no_claim_of_a_failed_run_does_not_end_the_study(
+    small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path) -> None:
+        raise UserError(f"{folder}: cannot be claimed (No space left on device)")
+
+    monkeypatch.setattr(claims, "acquire", full)
+    _, events = do(make_study(small), Pretend(fail=["omc-syn tinynet repeat 0"]))
+    ended = [event.outcome for event in events if isinstance(event, Finished) and isinstance(event.job, TrainJob)]
+    assert [type(outcome) for outcome in ended] == [Failure, Record, Record]
 
 
 def test_efficiency_is_measured_once_per_model_and_size(small: Protocol, make_study: MakeStudy) -> None:

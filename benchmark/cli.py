@@ -47,6 +47,7 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_report.report)
 app.command()(cli_score.score)
+app.command()(cli_report.diff)
 
 PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
 SMALL_INPUT = 128  # pixels; above it one run with all threads is about as fast

@@ -1,4 +1,4 @@
-"""The ``report`` verb: tables and plots again, one more table of one's choice, and whether all of it is up to date."""
+"""The verbs ``report``, for tables and plots from records, and ``diff``, for what differs between two studies."""
 
 from __future__ import annotations
 
@@ -79,3 +79,21 @@ def report(
     if check and not wrong:
         typer.echo(f"{', '.join(studies)}: tables are what the records give, and records what their counts give")
     raise typer.Exit(1 if wrong else 0)
+
+
+def diff(
+    first: Annotated[str, typer.Argument(metavar="STUDY_A", help="Name of a study below --results.")],
+    second: Annotated[str, typer.Argument(metavar="STUDY_B", help="Name of another.")],
+    results: Results = Path("results"),
+) -> None:
+    """Show what differs between two studies: settings, data, code, environment, runs and numbers.
+
+    Exit code 0 if they have finished runs in common and all of these have the same metrics to the last bit; 1 if not; 2
+    if they cannot be compared.
+    """
+    from benchmark.report import difference
+
+    folders = study_folder(results, first), study_folder(results, second)
+    found = difference.compare(*folders)
+    typer.echo(difference.to_text(found, first, second))
+    raise typer.Exit(0 if found.identical else 1)

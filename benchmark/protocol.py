@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from importlib import resources
 from pathlib import Path
 from types import NoneType, UnionType
@@ -18,6 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from benchmark.errors import UserError, did_you_mean
 from benchmark.files import read_toml
 
+#: Settings that change no single run's numbers.
+HARMLESS = frozenset({"name", "repeats", "report"})
 PRESETS = ("paper", "strict", "quick", "standins")
 
 Number = TypeVar("Number", bound=int)
@@ -215,7 +217,7 @@ class Protocol(Settings):
         Settings at their default are left out, so that a release with one more setting leaves finished runs valid; one
         that changes a default raises :data:`benchmark.BEHAVIOUR`.
         """
-        fields = self.model_dump(mode="json", exclude={"name", "repeats", "report"}, exclude_defaults=True)
+        fields = self.model_dump(mode="json", exclude=set(HARMLESS), exclude_defaults=True)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
@@ -260,9 +262,9 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Protocol:
     return protocol
 
 
-def differences(old: Protocol, new: Protocol) -> list[str]:
-    """Return ``path: old -> new`` for every setting that differs and can change a run's numbers."""
-    left, right = (_flat(p.model_dump(mode="json", exclude={"name", "repeats", "report"})) for p in (old, new))
+def differences(old: Protocol, new: Protocol, ignored: Set[str] = HARMLESS) -> list[str]:
+    """Return ``path: old -> new`` for every setting that differs and can change a run's numbers, or is not ignored."""
+    left, right = (flatten(p.model_dump(mode="json", exclude=set(ignored))) for p in (old, new))
     return [
         f"{path}: {left.get(path)!r} -> {right.get(path)!r}"
         for path in sorted(left | right)
@@ -270,11 +272,12 @@ def differences(old: Protocol, new: Protocol) -> list[str]:
     ]
 
 
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested fields under dotted paths."""
     flat: dict[str, Any] = {}
     for key, value in fields.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

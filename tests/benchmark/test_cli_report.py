@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,19 @@ def test_check_finds_a_record_that_its_counts_do_not_give(
     assert out.count("does not agree") == 1
     assert f"{run}/record.json: does not agree with images.omc-syn.csv beside it: " in out
     assert re.search(r"miou \((image|pooled)\) is 0\.\d+, the counts give 0\.\d+\n", out)
+
+
+def test_diff_answers_like_diff_and_without_torch(study: Path, call: Call) -> None:
+    shutil.copytree(study, study.with_name("again"))
+    assert call("diff", "quick", "again")[0] == 0
+    fake.write_run(study.with_name("again"), "unet", ["omc-syn"], 1, fake.counts(0.5, fake.random_of("other")))
+    done = without_torch("diff", "quick", "again")
+    assert done.returncode == 1, done.stderr
+    assert "numbers: 3 of 4 tests that both have finished are identical to the last bit" in done.stdout
+    code, _, err = call("diff", "quick", "nowhere")
+    assert code == 2
+    assert "results/nowhere/protocol.toml: no such file" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

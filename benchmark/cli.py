@@ -104,6 +104,10 @@ def run(
         float | None, typer.Option(min=1, metavar="SECONDS", help="End a run that takes longer; it counts as failed.")
     ] = None,
     set_: Overrides = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(metavar="STUDY[:TRAINED_ON]", help="Start from another study's weights of the same models."),
+    ] = None,
     keep_weights: Annotated[Keep, typer.Option(help="Whose trained weights stay on disk.")] = Keep.best_repeat,
     real_only: Annotated[bool, typer.Option("--real-only", help="Refuse synthetic stand-ins.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
@@ -128,6 +132,11 @@ def run(
     at_a_time = per_gpu if hardware.kind == "cuda" else workers
     made = _study(models, wanted, chosen, place, data_root, cache, hardware, at_a_time, keep_weights, real_only)
     made.fail_fast = fail_fast
+    if init_from is not None:
+        from benchmark.initial import Start
+
+        name, _, trained_on = init_from.partition(":")
+        made.start = Start.of(study_folder(results, name, "--init-from"), trained_on, place)
     plan = made.plan(retry_failed=retry_failed, replace_stale=replace_stale, refuse=not dry_run)
     _tell(console, made, plan, every_run=dry_run)
     if made.hardware.kind == "cpu" and plan.seconds > PATIENCE_S and not yes:

@@ -36,12 +36,12 @@ def check_data_root(data_root: Path) -> None:
         raise UserError(f"--data-root {data_root}: no such folder; create it or correct the path")
 
 
-def study_folder(results: Path, name: str) -> Path:
+def study_folder(results: Path, name: str, flag: str = "--study") -> Path:
     """Return a study's folder.
 
     Raises:
         UserError: the name is no plain one.
     """
     if not name or name in (".", "..") or any(mark in name for mark in "/\\:") or name.startswith("."):
-        raise UserError(f"--study {name!r}: expected a plain name without path separators or a leading dot")
+        raise UserError(f"{flag} {name!r}: expected a plain name without path separators or a leading dot")
     return results / name

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from benchmark import claims, environment, provenance, seeds
 from benchmark.data.tasks import Task
 from benchmark.efficiency import DType
+from benchmark.initial import Weights
 from benchmark.protocol import Protocol
 from benchmark.records import SCHEMA, Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
@@ -52,6 +53,7 @@ class TrainJob:
         threads: compute threads on the CPU.
         keep_weights: ``best-repeat`` keeps those of the repeat with the lowest validation loss.
         retry: whether a failure that is on record is no reason to leave the run alone.
+        init: weights to start from; ``None`` for random ones.
     """
 
     study: Path
@@ -66,6 +68,7 @@ class TrainJob:
     threads: int
     keep_weights: KeepWeights
     retry: bool = False
+    init: Weights | None = None
 
     exclusive: ClassVar[bool] = False
 
@@ -92,6 +95,7 @@ class TrainJob:
                 "repeat": self.repeat,
                 "seed": seeds.derive(self.protocol.seed, "run", self.task.name, self.repeat),
                 "efficiency": self.efficiency,
+                "init": self.init and self.init.facts,
                 **fields,
             }
         )

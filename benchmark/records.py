@@ -55,6 +55,19 @@ class KeyParts(_Frozen):
     model: str = Field(description="registered name, hand-raised version and, for a user's file, its content hash")
     behaviour: int = Field(description="the harness's own hand-raised number")
     repeat: int
+    init: str | None = Field(
+        None,
+        description="hash of the weights that the run started from; left out of the key where they were drawn",
+    )
+
+
+class Initial(_Frozen):
+    """The weights of another study that a run started from."""
+
+    study: Text
+    train: tuple[Name, ...] = Field(min_length=1, description="what they were trained on")
+    repeat: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the file")
 
 
 class TrainingFacts(_Frozen):
@@ -112,6 +125,7 @@ class Record(_Frozen):
     metrics: dict[str, dict[Literal["image", "pooled"], dict[str, float]]] = {}
     training: TrainingFacts | None = None
     cost: RunCost | None = None
+    init: Initial | None = None
     efficiency: tuple[Name, ...] = Field((), description="names of the study's efficiency files of this model")
     environment: dict[str, Any] = {}
     failure: Failure | None = None

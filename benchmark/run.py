@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark import determinism, environment, logs, scoring, seeds
+from benchmark import determinism, environment, initial, logs, scoring, seeds
 from benchmark.checkpoints import Checkpoint
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.datasets import Source
@@ -132,18 +132,24 @@ def _test(network: nn.Module, part: _Part, protocol: Protocol, device: torch.dev
 
 
 def build(job: TrainJob) -> nn.Module:
-    """Construct a network from the seed of (base, datasets, repeat), on the CPU so that every device starts alike."""
+    """Construct a network from the seed of (base, datasets, repeat), on the CPU so that every device starts alike.
+
+    Where the run is to start from other weights, they replace all that was drawn.
+    """
     protocol = job.protocol
     torch.manual_seed(seeds.derive(protocol.seed, "init", job.task.name, job.repeat))
     encoder: dict[str, Any] = {"encoder_weights": "imagenet"} if protocol.training.encoder_weights else {}
     try:
-        return job.entry.build(in_channels=job.task.channels(protocol), **encoder)
+        network = job.entry.build(in_channels=job.task.channels(protocol), **encoder)
     except TypeError as error:
         if encoder and "encoder_weights" in str(error):
             raise UserError(
                 f"{job.entry.name}: has no pretrained encoder; use --set training.encoder_weights=none"
             ) from error
         raise
+    if job.init is not None:
+        initial.load(network, job.init)
+    return network
 
 
 # How libraries say it without an exception of its own: torch's allocator of the host, the CUDA runtime, its libraries.

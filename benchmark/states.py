@@ -41,7 +41,7 @@ def states(study: Study, plan: Plan) -> list[RunState]:
 
     They come by training set, model and repeat, in the order in which they were asked for.
     """
-    staleness = Staleness(study.store, study.protocol, study.tasks)
+    staleness = study.staleness()
     found: dict[Run, RunState] = {}
     for state in (*_recorded(plan, staleness), *map(_unfinished, plan.todo)):
         found.setdefault((state.train, state.model, state.repeat), state)

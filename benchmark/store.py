@@ -235,8 +235,8 @@ def _schema_of(content: bytes) -> int:
 
 
 def run_key(parts: KeyParts) -> str:
-    """Hash what a run's numbers depend on."""
-    return hashlib.sha256(json.dumps(parts.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+    """Hash what a run's numbers depend on; parts that a run does not have change no key."""
+    return hashlib.sha256(json.dumps(parts.model_dump(exclude_none=True), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _history_csv(history: Sequence[Round]) -> bytes:

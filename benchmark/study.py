@@ -11,19 +11,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark import BEHAVIOUR, claims, registry
+from benchmark import BEHAVIOUR, claims, initial, registry
 from benchmark.costs import THROUGHPUT_S, Basis, Costs, Hardware
 from benchmark.data.datasets import Source
+from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
 from benchmark.errors import UserError
 from benchmark.executors import Event, Executor, Finished, Note, Packing, Started
 from benchmark.figures import Figures
 from benchmark.files import write_atomically
+from benchmark.initial import Start
 from benchmark.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
-from benchmark.stale import Staleness
+from benchmark.stale import RunName, Staleness
 from benchmark.store import Broken, BrokenRecordError, Store
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Plan:
 
 @dataclass
 class Study:
-    """A named set of runs under one protocol, in ``results/<study>/``."""
+    """A named set of runs under one protocol, in ``results/<study>/``; ``start`` names what they start from."""
 
     folder: Path
     protocol: Protocol
@@ -77,15 +79,18 @@ class Study:
     cache: Path
     keep_weights: KeepWeights = "best-repeat"
     fail_fast: bool = False
+    start: Start | None = None
     store: Store = field(init=False)
     figures: Figures = field(init=False)
     costs: Costs = field(init=False)
+    hashes: HashCache = field(init=False)
 
     def __post_init__(self) -> None:
         """Check what can be checked before any work."""
         self.store = Store(self.folder)
         self.figures = Figures(self.folder, self.hardware.device)
         self.costs = Costs(self.protocol, self.hardware, self.cache, self.figures)
+        self.hashes = HashCache(self.cache / "hashes.json")
         for task in self.tasks:
             task.check(self.protocol)
         for entry in self.models:
@@ -125,15 +130,17 @@ class Study:
         Raises:
             UserError: the folder holds runs made under other settings (names the fields), or of a newer release.
         """
+        if self.start and self.protocol.training.encoder_weights:
+            raise UserError(f"{self.start.flag} and training.encoder_weights: give one; the first replaces all weights")
         found, broken = self.store.survey()
         records = {_run_of(record): record for _, record in found}
         jobs = self._jobs()
-        staleness = Staleness(self.store, self.protocol, self.tasks)
-        asked = {_run_of(job): job.key for job in jobs}
+        asked = {_run_of(job): job for job in jobs}
+        staleness = self.staleness(asked)
         stale = {
             run: record
             for run, record in records.items()
-            if record.key != asked.get(run, record.key) or staleness.has_other_settings(record)
+            if (run in asked and record.key != asked[run].key) or staleness.has_other_settings(record)
         }
         refusal = staleness.explain(list(stale.values())) if stale and not replace_stale else ""
         if refusal and refuse:
@@ -167,15 +174,32 @@ class Study:
             executor: does the jobs.
             emit: called with everything that happens, in order.
         """
+        self._try_weights(plan)
         self.store.write_protocol(self.protocol)
         for record in plan.stale:
             self.store.set_aside(record.train, record.model, record.repeat)
         self._set_broken_aside(plan)
         self._prepare(emit, {source.name for job in plan.todo for source in job.task.sources}, renew=bool(plan.stale))
+        for job in _firsts(plan.todo):
+            assert job.init is not None
+            if note := initial.refuse_seen(job.task, job.init, self.store):
+                emit(Note(job.task.name, note))
         jobs: list[Job] = [*plan.measurements, *plan.todo]
         while jobs:
             postponed = self._work(jobs, executor, emit)
             jobs = self._wait(postponed, emit) if postponed else []
+
+    def _try_weights(self, plan: Plan) -> None:
+        """Refuse weights that do not fit their networks, before any work; a network that raises is its run's affair."""
+        for job in _firsts(plan.todo):
+            from benchmark import run  # imports torch
+
+            try:
+                run.build(job)
+            except UserError:
+                raise
+            except Exception:
+                continue
 
     def _set_broken_aside(self, plan: Plan) -> None:
         """Make room for runs whose records are broken, unless another process has done so since the plan was made."""
@@ -289,14 +313,24 @@ class Study:
         }
         write_atomically(self.store.split_file(source.name), (json.dumps(content, indent=1) + "\n").encode())
 
+    def staleness(self, asked: Mapping[RunName, TrainJob] | None = None) -> Staleness:
+        """Return what compares records with the runs that are asked for."""
+        asked = {_run_of(job): job for job in self._jobs()} if asked is None else asked
+        return Staleness(self.store, self.protocol, asked, self.tasks, fine_tuned=self.start is not None)
+
     def _jobs(self) -> list[TrainJob]:
         """Return a job for every run: all networks have a first repeat before one has a second."""
         digest = self.protocol.digest()
         jobs: list[TrainJob] = []
         for task in self.tasks:
             first = [self._job(entry, task, digest) for entry in self.models]
-            jobs += (_repeat(job, repeat) for repeat in range(self.protocol.repeats) for job in first)
+            jobs += (self._repeat(job, repeat) for repeat in range(self.protocol.repeats) for job in first)
         return jobs
+
+    def _repeat(self, job: TrainJob, repeat: int) -> TrainJob:
+        init = self.start.weights(job.entry.name, repeat, self.hashes) if self.start else None
+        changed = {"repeat": repeat, "init": init.facts.sha256[:16] if init else None}
+        return replace(job, repeat=repeat, init=init, key_parts=job.key_parts.model_copy(update=changed))
 
     def _job(self, entry: ModelEntry, task: Task, digest: str) -> TrainJob:
         parts = KeyParts(
@@ -339,15 +373,11 @@ class Study:
         ]
 
 
-def _run_of(run: TrainJob | Record) -> tuple[tuple[str, ...], str, int]:
+def _run_of(run: TrainJob | Record) -> RunName:
     """Return (training datasets, model, repeat): what a run is called on disk."""
     if isinstance(run, Record):
         return run.train, run.model, run.repeat
     return run.task.train_names, run.entry.name, run.repeat
-
-
-def _repeat(job: TrainJob, repeat: int) -> TrainJob:
-    return replace(job, repeat=repeat, key_parts=job.key_parts.model_copy(update={"repeat": repeat}))
 
 
 def _says(record: Record, outcome: Mapping[str, object]) -> bool:
@@ -357,6 +387,11 @@ def _says(record: Record, outcome: Mapping[str, object]) -> bool:
 
 def _finished_elsewhere(job: TrainJob, record: Record) -> Finished:
     return Finished(job, record.failure if record.status == "failed" else record, 0.0, elsewhere=True)
+
+
+def _firsts(jobs: Iterable[TrainJob]) -> list[TrainJob]:
+    """Return one of the fine-tuning jobs of each network and training set."""
+    return list({(job.entry.name, job.task.name): job for job in jobs if job.init}.values())
 
 
 def _distinct(sources: Iterable[Source]) -> tuple[Source, ...]:

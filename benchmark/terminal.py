@@ -87,6 +87,10 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         console.print(
             f"{len(plan.stale)} run(s) made under other settings are set aside in {study.folder / 'runs' / '.stale'}"
         )
+    if study.start:
+        sets = sorted({"+".join(job.init.facts.train) for job in plan.todo if job.init})
+        trained = f", trained on {' or '.join(sets)}" if sets else ""
+        console.print(f"Runs start from the weights of study {study.start.store.folder.name}{trained}", highlight=False)
     for broken in plan.broken:
         again = any(job.folder == broken.folder for job in plan.todo)
         what = f"set aside in {study.folder / 'runs' / '.stale'} and done again" if again else "left as it is"

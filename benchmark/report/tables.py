@@ -94,6 +94,7 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
         },
         conventions=(
             *conventions(protocol, (reduction,), train, test, n, tested),
+            *origins(run for of_model in runs.values() for run in of_model),
             *left_out(study),
             *(electrical_conventions(protocol, everything) if kind is ELECTRICAL else ()),
         ),
@@ -140,6 +141,13 @@ def stand_ins(test: str, train: Iterable[str]) -> Iterator[str]:
     for name in dict.fromkeys((test, *train)):
         if name.endswith(SUFFIX):
             yield f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}."
+
+
+def origins(runs: Iterable[Run]) -> Iterator[str]:
+    """Say which weights of other studies the runs started from."""
+    found = {(init.study, "+".join(init.train)) for run in runs if (init := run.record.init)}
+    for study, train in sorted(found):
+        yield f"Fine-tuned: training started from the weights of study {study}, trained on {train}."
 
 
 def left_out(study: Study) -> Iterator[str]:

@@ -225,12 +225,13 @@ class Protocol(Settings):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
-def load(source: str | Path, overrides: Iterable[str] = ()) -> Protocol:
+def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = False) -> Protocol:
     """Return a preset by name, or a protocol file by path, with ``path=value`` overrides applied.
 
     Args:
         source: ``paper``, ``strict``, ``quick`` or the path of a TOML file.
         overrides: what ``--set`` was given, such as ``training.lr=5e-4`` or ``split.counts=[40,4,4]``.
+        stored: a study's own file, which an earlier release may have written.
 
     Raises:
         UserError: unknown preset, unreadable file, unknown or ill-typed field (with the nearest valid one).
@@ -242,6 +243,8 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Protocol:
     elif Path(source).is_file():
         where = f"protocol {name!r}"
         fields = read_toml(Path(source), where)
+        if stored and isinstance(fields.get("deterministic"), bool):  # what the first studies called it
+            fields["determinism"] = "deterministic" if fields.pop("deterministic") else "seeded"
     else:
         raise UserError(
             f"unknown protocol {name!r}{did_you_mean(name, PRESETS)} (known: {', '.join(PRESETS)}, or a .toml file)"

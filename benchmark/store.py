@@ -95,7 +95,7 @@ class Store:
 
     def read_protocol(self) -> Protocol | None:
         """Return the study's protocol, or ``None`` for a new study."""
-        return protocols.load(self.protocol_file) if self.protocol_file.is_file() else None
+        return protocols.load(self.protocol_file, stored=True) if self.protocol_file.is_file() else None
 
     def write_protocol(self, protocol: Protocol) -> None:
         """Write the resolved protocol; also the first proof that the folder can be written."""

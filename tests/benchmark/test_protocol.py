@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from benchmark.errors import UserError
 from benchmark.protocol import PRESETS, Protocol, describe, differences, load
+from benchmark.store import Store
 
 
 def at(protocol: Protocol, path: str) -> Any:
@@ -263,3 +264,12 @@ def test_a_share_that_counts_would_hide_is_refused(override: str) -> None:
         load("quick", [override])
     assert load("quick", [override, "split.counts=none"]).split.counts is None
     assert load("paper", [override]) != load("paper")
+
+
+@pytest.mark.parametrize(("old", "new"), [("true", "deterministic"), ("false", "seeded")])
+def test_a_study_of_the_first_release_keeps_its_determinism(tmp_path: Path, old: str, new: str) -> None:
+    text = load("quick").to_toml().replace('determinism = "seeded"', f"deterministic = {old}")
+    (tmp_path / "protocol.toml").write_text(text)
+    found = Store(tmp_path).read_protocol()
+    assert found is not None
+    assert found.determinism == new

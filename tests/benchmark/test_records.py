@@ -1,0 +1,77 @@
+"""Records of earlier releases, kept as files: they load, report, and keep their keys, whatever the schema becomes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import report
+from benchmark.records import Failure, Initial, KeyParts, Record, TrainingFacts
+from benchmark.report.collect import read_study
+from benchmark.store import Store, run_key
+
+GENERATIONS = sorted((Path(__file__).parent / "records").glob("generation-*"))
+
+
+def test_there_are_two_generations_with_every_kind_of_end() -> None:
+    ends = {folder.name: [record.status for _, record in Store(folder).records()] for folder in GENERATIONS}
+    assert ends == {"generation-1": ["ok", "failed"], "generation-2": ["ok", "failed", "interrupted"]}
+
+
+@pytest.mark.parametrize("folder", GENERATIONS, ids=lambda folder: folder.name)
+def test_old_studies_load_keep_their_keys_and_are_written_again_as_they_were(folder: Path) -> None:
+    assert Store(folder).read_protocol() is not None
+    for place, record in Store(folder).records():
+        assert run_key(record.key_parts) == record.key
+        raw = json.loads((place / "record.json").read_bytes())
+        assert within(raw, json.loads(record.to_json())), place
+
+
+def within(old: Any, new: Any) -> bool:
+    """Tell whether everything that a record said is still said, in the same words, beside what may have been added."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(name in new and within(value, new[name]) for name, value in old.items())
+    return bool(old == new)
+
+
+def test_no_field_of_an_old_record_has_left_the_schema() -> None:
+    parts = {"": Record, "key_parts": KeyParts, "training": TrainingFacts, "init": Initial, "failure": Failure}
+    seen = set()
+    for file in (file for folder in GENERATIONS for file in folder.rglob("record.json")):
+        raw = json.loads(file.read_bytes())
+        for part, model in parts.items():
+            if found := raw.get(part) if part else raw:
+                seen.add(part)
+                assert set(found) <= set(model.model_json_schema()["properties"]), (file, part)
+    assert seen == set(parts)
+
+
+@pytest.mark.parametrize("folder", GENERATIONS, ids=lambda folder: folder.name)
+def test_old_studies_report_the_figures_that_their_records_hold(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (report.plots, report.comparison, report.faults):
+        monkeypatch.setattr(module, "figures", lambda *_: iter(()))
+    study = shutil.copytree(folder, tmp_path / folder.name)
+
+    report.build(study)
+
+    runs = read_study(study).runs
+    with (study / "report/tables/accuracy.csv").open() as file:
+        printed = {(line["dataset"], line["metric"]): line for line in csv.DictReader(file)}
+    (finished,) = (run.record for run in runs if run.record.status == "ok")
+    assert len(finished.metrics) == len(finished.test)
+    for dataset, metrics in finished.metrics.items():
+        for name in ("miou", "aji", "fg_iou"):
+            assert float(printed[dataset, name]["mean"]) == pytest.approx(metrics["image"][name], rel=1e-12)
+    (failed,) = (run.record for run in runs if run.record.status == "failed")
+    assert failed.failure is not None
+    assert failed.failure.message in printed[finished.test[0], "miou"]["remark"]
+    assert finished.training is not None
+    cost = (study / "report/tables/training.csv").read_text()
+    assert "AMD EPYC" in cost

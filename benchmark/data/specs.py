@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,6 +17,12 @@ from benchmark.protocol import Protocol
 Target = Literal["metal", "track", "via"]
 ENTRY_POINTS = "eal_icnet_benchmark.datasets"
 SUFFIX = "-syn"
+
+
+def known_first(name: str, known: Iterable[str]) -> tuple[int, str]:
+    """Return a sort key: known names in their order, each followed by its stand-in, then the others by name."""
+    order = {other: index for index, other in enumerate(known)}
+    return order.get(name.removesuffix(SUFFIX), len(order)), name
 
 
 def check_group(pattern: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from benchmark.data.datasets import Source
+from benchmark.data.specs import KNOWN, known_first
 from benchmark.errors import UserError
 from benchmark.protocol import Protocol
 
@@ -89,13 +90,16 @@ def arrange(
     Args:
         find: turns a list of names, as ``--datasets`` takes it, into datasets.
         datasets: each is trained on by itself.
-        train: these are one training set, in place of ``datasets``.
+        train: these are one training set, in place of ``datasets``; in whichever order, it is the same one.
         test: all are tested on; by default those that were trained on.
         leave_one_out: train on all but one together and test on that one, each in turn.
 
     Raises:
-        UserError: flags that exclude each other, or too few datasets to leave one out.
+        UserError: flags that exclude each other or name nothing, or too few datasets to leave one out.
     """
+    for flag, names in (("--train", train), ("--test", test)):
+        if names is not None and not names.strip(" ,"):
+            raise UserError(f"{flag} is empty; expected names of datasets: name some or leave the flag out")
     if train is not None and datasets != "all":
         raise UserError("--train and --datasets: give one; --datasets trains on each dataset by itself")
     if leave_one_out and test is not None:
@@ -104,11 +108,15 @@ def arrange(
     if leave_one_out:
         if len(found) < 2:
             raise UserError(f"--leave-one-out: found {len(found)} dataset(s), expected at least 2")
-        return [Task(tuple(other for other in found if other != left), (left,)) for left in found]
-    tests = tuple(find(test)) if test is not None else ()
+        return [Task(_ordered(other for other in found if other != left), (left,)) for left in found]
+    tests = _ordered(find(test)) if test is not None else ()
     if train is not None:
-        return [Task(found, tests or found)]
+        return [Task(_ordered(found), tests or _ordered(found))]
     return [Task((source,), tests or (source,)) for source in found]
+
+
+def _ordered(sources: Iterable[Source]) -> tuple[Source, ...]:
+    return tuple(sorted(sources, key=lambda source: known_first(source.name, KNOWN)))
 
 
 def refuse_overlap(task: Task, packs: Mapping[str, Pack], protocol: Protocol) -> None:

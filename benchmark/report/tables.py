@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 
 from benchmark import metrics, registry
-from benchmark.data.specs import KNOWN, SUFFIX
+from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.protocol import Protocol
 from benchmark.report.collect import Measurement, Run, Scores, Setting, Study
 from benchmark.report.render import Block, Cell, Column, Row, Table
@@ -55,12 +55,6 @@ def scores(study: Study, kind: Kind) -> Table:
     ordered = sorted(pairs, key=lambda pair: (pair[0] != (pair[1],), known_first(pair[1], KNOWN), pair))
     blocks = (_score_block(study, protocol, kind, *pair) for pair in ordered)
     return Table(kind.name, kind.title, tuple(block for block in blocks if block.columns))
-
-
-def known_first(name: str, known: Iterable[str]) -> tuple[int, str]:
-    """Return a sort key: known names in their order, each followed by its stand-in, then the others by name."""
-    order = {other: index for index, other in enumerate(known)}
-    return order.get(name.removesuffix(SUFFIX), len(order)), name
 
 
 def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str, ...], test: str) -> Block:

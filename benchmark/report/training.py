@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 
-from benchmark.data.specs import KNOWN
+from benchmark.data.specs import KNOWN, known_first
 from benchmark.protocol import Protocol
 from benchmark.records import Record, TrainingFacts
 from benchmark.report.collect import Study
 from benchmark.report.render import Block, Cell, Column, Row, Table
-from benchmark.report.tables import display, in_order, known_first
+from benchmark.report.tables import display, in_order
 
 COLUMNS = (
     Column("epochs", "Epochs", higher_is_better=None, digits=1),

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from benchmark import metrics
-from benchmark.data.specs import KNOWN, SUFFIX
+from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.report.collect import Run, Study
 from benchmark.report.plots import DPI, INK, STYLE, drawable
 from benchmark.report.render import Block, Cell, Column, Row, Table
 from benchmark.report.tables import column as metric_column
-from benchmark.report.tables import display, in_order, known_first
+from benchmark.report.tables import display, in_order
 
 Train = tuple[str, ...]
 

@@ -42,9 +42,21 @@ def test_datasets_are_trained_on_one_by_one_and_training_sets_together() -> None
     assert arranged(train="a,b", leave_one_out=True) == [("b", ("a",)), ("a", ("b",))]
 
 
+def test_the_order_of_names_makes_no_other_training_and_no_other_test() -> None:
+    assert arranged(train="z,miic-syn,omc-syn,a", test="hy5syn,omc") == [("omc-syn+miic-syn+a+z", ("omc", "hy5syn"))]
+    assert arranged(train="miic,omc") == arranged(train="omc,miic")
+    assert arranged("hy5syn,miic,omc", leave_one_out=True) == [
+        ("omc+miic", ("hy5syn",)),
+        ("omc+hy5syn", ("miic",)),
+        ("miic+hy5syn", ("omc",)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        ({"train": ""}, "--train is empty"),
+        ({"train": "a", "test": " ,"}, "--test is empty"),
         ({"datasets": "a", "train": "b"}, "--train and --datasets: give one"),
         ({"datasets": "a,b", "test": "c", "leave_one_out": True}, "--leave-one-out and --test: give one"),
         ({"datasets": "a", "leave_one_out": True}, r"--leave-one-out: found 1 dataset\(s\), expected at least 2"),

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -268,8 +268,7 @@ class Study:
             if claim is None:
                 return
             with claim:
-                written = self.store.read_record(*_run_of(job))
-                if written is not None and written.key == job.key and _says(written, outcome):
+                if job.settled() is not None:
                     return
                 self.store.write_run(job.record(environment=job.environment(), **outcome), {}, [], None)
 
@@ -378,11 +377,6 @@ def _run_of(run: TrainJob | Record) -> RunName:
     if isinstance(run, Record):
         return run.train, run.model, run.repeat
     return run.task.train_names, run.entry.name, run.repeat
-
-
-def _says(record: Record, outcome: Mapping[str, object]) -> bool:
-    """Tell whether a record already holds an outcome, or a better one."""
-    return record.status == "ok" or (record.failure is not None and record.failure == outcome.get("failure"))
 
 
 def _finished_elsewhere(job: TrainJob, record: Record) -> Finished:

@@ -177,6 +177,25 @@ def test_a_disk_that_takes_no_claim_of_a_failed_run_does_not_end_the_study(
     assert [type(outcome) for outcome in ended] == [Failure, Record, Record]
 
 
+def test_a_failure_that_a_worker_wrote_down_is_not_replaced_by_an_interruption(
+    small: Protocol, make_study: MakeStudy
+) -> None:
+    class Fails:
+        """Ctrl-C comes between the record and the message that tells of it."""
+
+        def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+            job = next(job for job in jobs if isinstance(job, TrainJob))
+            yield Started(job)
+            failed = job.record(status="failed", failure=Failure(kind="nan_loss", message="pretended"))
+            Store(job.study).write_run(failed, {}, [], None)
+            raise KeyboardInterrupt
+
+    study = make_study(small)
+    with pytest.raises(KeyboardInterrupt):
+        study.execute(study.plan(), Fails(), lambda event: None)
+    assert [record.failure and record.failure.kind for record in study.plan().failed] == ["nan_loss"]
+
+
 def test_efficiency_is_measured_once_per_model_and_size(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     study.tasks = [*study.tasks, alone(replace(study.sources[0], name="miic-syn"))]

@@ -50,7 +50,9 @@ def fault_means(found: Contest) -> dict[str, dict[str, float]]:
         repeats = [scores.reduced["pooled"] for scores in found.scores[row.key].values()]
         kinds = [kind for kind in LOOKS if any(kind in values for values in repeats)]
         if kinds:
-            means[row.key] = {kind: statistics.fmean(values[kind] for values in repeats) for kind in kinds}
+            means[row.key] = {
+                kind: statistics.fmean(values[kind] for values in repeats if kind in values) for kind in kinds
+            }
     return means
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from benchmark.errors import UserError
 from benchmark.files import write_atomically
 
 #: The share of the training's time that writing checkpoints may take. A light network's is written after every round;
@@ -65,17 +66,17 @@ class Checkpoint:
         return cost <= SHARE * (time.perf_counter() - self._last)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the file.
+        """Replace the file; where the disk is full, the training goes on without.
 
         Args:
             state: tensors and plain data: dicts, lists, numbers, strings, ``None``.
-
-        Raises:
-            UserError: the place cannot be written.
         """
         started = time.perf_counter()
         content = io.BytesIO()
         torch.save({"key": self.key, "state": state}, content)
-        write_atomically(self.file, content.getvalue())
+        try:
+            write_atomically(self.file, content.getvalue())
+        except UserError as error:
+            print(f"no checkpoint this time: {error}", flush=True)  # into the run's log
         self._last = time.perf_counter()
         self._cost = self._last - started

@@ -26,7 +26,8 @@ from benchmark.errors import UserError
 
 #: Between two signs of life.
 HEARTBEAT_S = 10.0
-#: An owner on another machine that has been silent for so long is dead.
+#: An owner on another machine that has been silent for so long is dead. One that only slept does its run beside the one
+#: that took over; both write whole files of the same run.
 SILENCE_S = 120.0
 
 _NAME = re.compile(r"claim\.(\d+)")
@@ -98,10 +99,6 @@ class Claim:
         for number, file in sorted(_numbered(self.folder)):
             if number <= self.number:
                 file.unlink(missing_ok=True)
-
-    def is_mine(self) -> bool:
-        """Tell whether nobody has taken over, as after a sleep of this machine longer than :data:`SILENCE_S`."""
-        return max(_numbered(self.folder), default=(0, self.folder))[0] == self.number
 
     def _beat(self) -> None:
         while not self._end.wait(HEARTBEAT_S):

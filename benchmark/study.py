@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from benchmark.protocol import Protocol
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
 from benchmark.stale import RunName, Staleness
-from benchmark.store import Broken, BrokenRecordError, Store
+from benchmark.store import CHECKPOINT, Broken, BrokenRecordError, Store
 
 if TYPE_CHECKING:
     from benchmark.data.packs import Pack
@@ -177,7 +177,12 @@ class Study:
         self._try_weights(plan)
         self.store.write_protocol(self.protocol)
         for record in plan.stale:
-            self.store.set_aside(record.train, record.model, record.repeat)
+            if claims.holder(self.store.run_folder(*_run_of(record))) is not None:
+                raise UserError(
+                    f"--replace-stale: another process is doing {'+'.join(record.train)} {record.model} repeat "
+                    f"{record.repeat} under the earlier settings; wait for it or stop it"
+                )
+            self.store.set_aside(*_run_of(record))
         self._set_broken_aside(plan)
         self._prepare(emit, {source.name for job in plan.todo for source in job.task.sources}, renew=bool(plan.stale))
         for job in _firsts(plan.todo):
@@ -185,9 +190,10 @@ class Study:
             if note := initial.refuse_seen(job.task, job.init, self.store):
                 emit(Note(job.task.name, note))
         jobs: list[Job] = [*plan.measurements, *plan.todo]
+        waiting: list[TrainJob] = []
         while jobs:
-            postponed = self._work(jobs, executor, emit)
-            jobs = self._wait(postponed, emit) if postponed else []
+            waiting += self._work(jobs, executor, emit)
+            jobs = self._freed(waiting, emit)
 
     def _try_weights(self, plan: Plan) -> None:
         """Refuse weights that do not fit their networks, before any work; a network that raises is its run's affair."""
@@ -214,6 +220,7 @@ class Study:
     def _work(self, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> list[TrainJob]:
         """Do jobs and return those that another process has claimed."""
         running: dict[str, TrainJob] = {}
+        resumed: set[str] = set()  # their time is a part of what such a run takes
         postponed: list[TrainJob] = []
         try:
             # Closed before anything is written about what was running: no worker may write at the same time.
@@ -221,6 +228,8 @@ class Study:
                 for event in events:
                     if isinstance(event, Started) and isinstance(event.job, TrainJob):
                         running[event.job.label] = event.job
+                        if (event.job.folder / CHECKPOINT).exists():
+                            resumed.add(event.job.label)
                     if isinstance(event, Finished) and isinstance(event.job, TrainJob):
                         del running[event.job.label]
                         if isinstance(event.outcome, Elsewhere):
@@ -231,7 +240,7 @@ class Study:
                             continue
                         if isinstance(event.outcome, Failure):
                             self._write(event.job, status="failed", failure=event.outcome)
-                        else:
+                        elif event.job.label not in resumed:
                             self.costs.remember(event.job, event.seconds)
                     emit(event)
                     if self.fail_fast and isinstance(event, Finished) and isinstance(event.outcome, Failure):
@@ -241,10 +250,13 @@ class Study:
                 self._write(job, status="interrupted")
         return postponed
 
-    def _wait(self, postponed: Sequence[TrainJob], emit: Callable[[Event], None]) -> list[Job]:
-        """Wait until the other processes are through with their runs; return those that are free again, to be done."""
-        emit(Note("", f"waiting for {len(postponed)} run(s) that another process is doing"))
-        waiting = list(postponed)
+    def _freed(self, waiting: list[TrainJob], emit: Callable[[Event], None]) -> list[Job]:
+        """Wait until other processes are through with runs; take those out of the list, and return what is free again.
+
+        Nothing is returned once nothing is waited for.
+        """
+        if waiting:
+            emit(Note("", f"waiting for {len(waiting)} run(s) that another process is doing"))
         while waiting:
             free: list[Job] = []
             for job in list(waiting):
@@ -256,7 +268,7 @@ class Study:
                     continue
                 waiting.remove(job)
             if free:
-                return [*free, *waiting]
+                return free
             if waiting:
                 time.sleep(POLL_S)
         return []

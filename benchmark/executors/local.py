@@ -74,7 +74,9 @@ class LocalExecutor:
                 for slot in [slot for slot, pipe in busy if pipe in heard]:
                     yield _receive(slot)
                 for slot in slots:
-                    if self.timeout_s and slot.job and _seconds(slot) > self.timeout_s:
+                    # What has just been said comes first: the run may have ended in time.
+                    overdue = self.timeout_s and slot.job and _seconds(slot) > self.timeout_s
+                    if overdue and slot.pipe and not slot.pipe.poll():
                         yield from self._end_overdue(slot)
         finally:
             for slot in slots:
@@ -159,7 +161,8 @@ def _receive(slot: _Slot) -> Event:
 def _death(exit_code: int | None, job: Job) -> Failure:
     message = f"the worker process exited with code {exit_code}"
     if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
+        known = {number.value: number.name for number in signal.Signals}
+        name = known.get(-exit_code, f"signal {-exit_code}")  # real-time signals have no name
         message = f"the worker process was ended by {name}"
         if name == "SIGKILL":
             message += "; the kernel does this when memory runs out"

@@ -121,7 +121,7 @@ def test_the_owner_gives_signs_of_life_and_leaves_a_successor_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "HEARTBEAT_S", 0.05)
-    with claims.acquire(tmp_path) as claim:  # type: ignore[union-attr]
+    with claims.acquire(tmp_path):  # type: ignore[union-attr]
         file = tmp_path / "claim.1"
         os.utime(file, (1.0, 1.0))
         end = time.time() + 10

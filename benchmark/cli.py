@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark import __version__, cli_data, cli_report, cli_score
+from benchmark import __version__, cli_data, cli_report, cli_reproduce, cli_score
 from benchmark.errors import UserError
 from benchmark.flags import (
     DATA_ROOT,
@@ -77,6 +77,7 @@ class Topic(StrEnum):
 
 @app.command()
 def run(
+    context: typer.Context,
     models: Models = "all",
     datasets: Datasets = "all",
     train: Annotated[
@@ -119,8 +120,16 @@ def run(
         bool, typer.Option("--dry-run", help="Print the plan and where every run stands, and stop.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Start also where a CPU would need more than 12 hours.")] = False,
+    reproduce: Annotated[
+        Path | None,
+        typer.Option(metavar="RECORD.json", help="Only repeat this one run and compare; exit 1 if a number differs."),
+    ] = None,
 ) -> None:
     """Train and test models on datasets, as often as the protocol repeats, then write tables and plots."""
+    if reproduce is not None:
+        flags = cli_reproduce.given(context)
+        raise typer.Exit(cli_reproduce.reproduce(reproduce, flags, _console(), _hardware))
+
     from benchmark import protocol as protocols
 
     overrides = [*(set_ or []), *([f"repeats={repeats}"] if repeats is not None else [])]

@@ -1,0 +1,113 @@
+"""``run --reproduce``: do one run again and say whether the same numbers come out."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from benchmark.errors import UserError
+from benchmark.flags import DATA_ROOT, check_data_root, study_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.costs import Hardware
+    from benchmark.reproduction import Original, Outcome
+
+#: Flags of ``run`` that say where things are and what to compute on; all others are part of what the record says.
+ALLOWED = {"models", "datasets", "protocol", "study", "results", "data_root", "cache", "device", "threads", "timeout"}
+
+
+def given(context: typer.Context) -> dict[str, Any]:
+    """Return the flags that stand on the command line, by the name of their parameter."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+def reproduce(
+    file: Path, flags: Mapping[str, Any], console: Console, find_hardware: Callable[[str, int | None], Hardware]
+) -> int:
+    """Repeat the run of a record and print how it compares.
+
+    Args:
+        file: the record.
+        flags: of ``run``, those that were given.
+        console: where to print.
+        find_hardware: resolves device and threads.
+
+    Returns:
+        0 if the numbers are identical, 1 if not.
+
+    Raises:
+        UserError: the run cannot be repeated, or flags that would make it another one.
+    """
+    from benchmark import reproduction, terminal
+    from benchmark.executors.local import LocalExecutor
+
+    if other := sorted(f"--{name.strip('_').replace('_', '-')}" for name in flags.keys() - ALLOWED - {"reproduce"}):
+        raise UserError(f"{', '.join(other)}: does not go with --reproduce, which repeats what the record says")
+    original = reproduction.Original.read(file)
+    data_root = flags.get("data_root", DATA_ROOT)
+    check_data_root(data_root)
+    hardware = find_hardware(flags.get("device", original.device), flags.get("threads", original.threads))
+    with contextlib.ExitStack() as stack:
+        if "study" in flags:
+            folder = study_folder(flags.get("results", Path("results")), flags["study"])
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reproduce-"))) / "study"
+        study = reproduction.build(
+            original,
+            folder,
+            data_root,
+            flags.get("cache") or data_root / ".cache",
+            hardware,
+            models=flags.get("models"),
+            datasets=flags.get("datasets"),
+            protocol=flags.get("protocol"),
+        )
+        plan = reproduction.plan(original, study)
+        display = terminal.Display(console, plan)
+        with display:
+            study.execute(plan, LocalExecutor(hardware.slots[:1], timeout_s=flags.get("timeout")), display.show)
+        if display.failures:
+            return 1
+        outcome = reproduction.compare(original, folder)
+    typer.echo(to_text(original, outcome))
+    return 0 if outcome.identical else 1
+
+
+def to_text(original: Original, outcome: Outcome) -> str:
+    """Write a comparison for a terminal."""
+    import pandas as pd
+
+    name = f"{'+'.join(original.record.train)} {original.record.model} repeat {original.record.repeat}"
+    lines = [f"{name}: {'identical' if outcome.identical else 'different'}"]
+    for test, images in outcome.images.items():
+        counts = "no counts beside the record" if images is None else f"{images} of {outcome.tested[test]} images"
+        lines.append(f"  {test}: {counts}{' with other counts' if images is not None else ''}")
+    total = sum(len(values) for by in original.record.metrics.values() for values in by.values())
+    rounding = " by rounding alone" if outcome.figures and all(figure.rounding for figure in outcome.figures) else ""
+    lines.append(f"  {len(outcome.figures)} of {total} metrics differ{rounding}")
+    if outcome.figures:
+        table = pd.DataFrame(
+            {
+                "tested on": figure.test,
+                "reduction": figure.reduction,
+                "metric": figure.name,
+                "recorded": "-" if figure.recorded is None else repr(figure.recorded),
+                "now": "-" if figure.now is None else repr(figure.now),
+                "difference": "-"
+                if figure.recorded is None or figure.now is None
+                else f"{figure.now - figure.recorded:+.3g}",
+            }
+            for figure in outcome.figures
+        )
+        lines += [f"  {line}" for line in table.to_string(index=False).splitlines()]
+    if outcome.notes:
+        lines += ["what else differs (recorded | now)", *(f"  {note}" for note in outcome.notes)]
+    return "\n".join(lines)

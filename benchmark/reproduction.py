@@ -1,0 +1,293 @@
+"""Repeating one run from its record: what must be the same for that to mean something, and how close it came."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmark import metrics, registry
+from benchmark import protocol as protocols
+from benchmark.costs import Hardware
+from benchmark.data.datasets import Source, resolve
+from benchmark.data.folders import HashCache
+from benchmark.data.tasks import Task
+from benchmark.errors import UserError
+from benchmark.protocol import Protocol
+from benchmark.records import Record
+from benchmark.registry import ModelEntry
+from benchmark.report import difference
+from benchmark.report.collect import ROUNDING, read_scores
+from benchmark.store import Store, read_record
+from benchmark.study import Plan, Study
+
+#: What the parts of a run's key are, in words.
+WORDS = {
+    "data": "the content of its datasets",
+    "model": "the version of its network",
+    "behaviour": "the behaviour number of the harness",
+    "protocol": "its settings",
+}
+
+
+@dataclass(frozen=True)
+class Original:
+    """A finished run on record.
+
+    Attributes:
+        file: its record.
+        record: what that says.
+        study: the folder of its study, if the record lies in one.
+    """
+
+    file: Path
+    record: Record
+    study: Path
+
+    @classmethod
+    def read(cls, file: Path) -> Original:
+        """Read a record.
+
+        Raises:
+            UserError: no valid record, or one of a run that did not finish.
+        """
+        record = read_record(file)
+        if record is None:
+            raise UserError(f"--reproduce {file}: no such file; expected the record.json of a run")
+        if record.status != "ok":
+            kind = f", {record.failure.kind}" if record.failure else ""
+            raise UserError(f"--reproduce {file}: the run has no numbers ({record.status}{kind}); name a finished one")
+        # results/<study>/runs/<train>/<model>/<repeat>/record.json
+        parents = file.resolve().parents
+        return cls(file, record, parents[4] if len(parents) > 4 else parents[0])
+
+    @property
+    def device(self) -> str:
+        """The device to repeat it on if nobody names one: a CPU for a CPU's run, else whatever is there."""
+        return "cpu" if self.record.environment.get("device") == "cpu" else "auto"
+
+    @property
+    def threads(self) -> int | None:
+        """The run's CPU threads, on which the order of sums depends."""
+        return self.record.environment.get("threads")
+
+    def protocol(self, given: str | None) -> Protocol:
+        """Return the settings of the run: its study's, or those of a file or preset that the user names.
+
+        Raises:
+            UserError: there are none, or they are others than the run's.
+        """
+        stored = Store(self.study).protocol_file
+        if given is None and not stored.is_file():
+            raise UserError(f"--reproduce {self.file}: no {stored.name} in its study's folder; name it with --protocol")
+        found = protocols.load(given if given is not None else stored)
+        if found.digest() != self.record.key_parts.protocol:
+            raise UserError(
+                f"--reproduce {self.file}: the run was made under other settings than those of {given or stored}; "
+                "name its own with --protocol FILE"
+            )
+        return found
+
+    def network(self, given: str | None) -> ModelEntry:
+        """Return the network.
+
+        Raises:
+            UserError: it is none that is installed here, or the user names another one.
+        """
+        name = self.record.model
+        if given is None and name not in registry.models():
+            raise UserError(
+                f"--reproduce {self.file}: {name!r} is a user's own network, of which a record knows no place; "
+                "name it with --models path/to/file.py:Class"
+            )
+        (entry, *others) = registry.select(name if given is None else given)
+        if others or entry.name != name:
+            raise UserError(f"--models {given!r}: expected the one network of the record, {name!r}")
+        return entry
+
+    def task(self, given: str | None, data_root: Path, protocol: Protocol, cache: Path) -> Task:
+        """Return the datasets that the run was trained and tested on.
+
+        Raises:
+            UserError: one is not there.
+        """
+        names = dict.fromkeys((*self.record.train, *self.record.test))
+        hashes = HashCache(cache / "hashes.json")
+        found = {source.name: source for source in resolve(given or list(names), data_root, protocol, hashes)}
+        if missing := [name for name in names if name not in found]:
+            raise UserError(
+                f"--reproduce {self.file}: the run needs {', '.join(missing)}, found {', '.join(found)}; "
+                "name the folder of datasets with --data-root, or files that describe them with --datasets"
+            )
+
+        def part(wanted: Sequence[str]) -> tuple[Source, ...]:
+            return tuple(found[name] for name in wanted)
+
+        return Task(part(self.record.train), part(self.record.test))
+
+
+def plan(original: Original, study: Study) -> Plan:
+    """Return a plan of nothing but the run.
+
+    Raises:
+        UserError: the run would not be the same one, or the study's folder holds it already.
+    """
+    if study.folder.resolve() == original.study:
+        raise UserError(f"--study {study.folder.name!r}: holds the original, which stays as it is; choose another name")
+    whole = study.plan()
+    todo = [job for job in whole.todo if job.repeat == original.record.repeat]
+    if not todo:
+        raise UserError(f"{study.folder}: holds that run already; choose another name for --study")
+    recorded, now = original.record.key_parts.model_dump(), todo[0].key_parts.model_dump()
+    other = [name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name)]
+    if "model" in other and _version(recorded["model"], original) == _version(now["model"], original):
+        other.remove("model")  # a user's file that was edited may well compute the same
+    if other:
+        code = original.record.environment.get("code", {})
+        made = f"; the run was made by version {code.get('version')}, commit {code.get('commit')}" if code else ""
+        reasons = (f"{WORDS.get(name, name)} (recorded {recorded.get(name)}, now {now.get(name)})" for name in other)
+        raise UserError(f"--reproduce {original.file}: another run by now, in {'; '.join(sorted(reasons))}{made}")
+    return replace(whole, done=[], failed=[], stale=[], todo=todo, measurements=[])
+
+
+def _version(model: str, original: Original) -> str:
+    """Return ``v1`` of ``name-v1-<hash of a user's file>``."""
+    return model.removeprefix(f"{original.record.model}-").partition("-")[0]
+
+
+def build(
+    original: Original,
+    folder: Path,
+    data_root: Path,
+    cache: Path,
+    hardware: Hardware,
+    *,
+    models: str | None,
+    datasets: str | None,
+    protocol: str | None,
+) -> Study:
+    """Return a study that the run is part of.
+
+    Args:
+        original: the run.
+        folder: where the repeated run is to lie.
+        data_root: the folder of datasets.
+        cache: where packs live.
+        hardware: to compute on.
+        models: ``--models`` if it was given.
+        datasets: ``--datasets`` if it was given.
+        protocol: ``--protocol`` if it was given.
+
+    Raises:
+        UserError: settings, network or data of the run are not to be had.
+    """
+    settings = original.protocol(protocol)
+    settings = settings.model_copy(update={"repeats": max(settings.repeats, original.record.repeat + 1)})
+    task = original.task(datasets, data_root, settings, cache)
+    # One run has the device to itself; its threads are not divided among several GPUs.
+    hardware = replace(hardware, workers=1, gpus=hardware.gpus[:1])
+    return Study(folder, settings, [original.network(models)], [task], hardware, cache, "none")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric that is not what the record says; ``None`` where one side lacks it."""
+
+    test: str
+    reduction: metrics.Reduction
+    name: str
+    recorded: float | None
+    now: float | None
+
+    @property
+    def rounding(self) -> bool:
+        """Whether only the last bits differ."""
+        if self.recorded is None or self.now is None:
+            return False
+        return math.isclose(self.recorded, self.now, rel_tol=ROUNDING)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a repeated run compares with its record.
+
+    Attributes:
+        figures: metrics that differ.
+        images: test dataset -> images with other counts; ``None`` where there are no counts beside the record.
+        tested: test dataset -> all images.
+        notes: what else differs, ``recorded | now``.
+    """
+
+    figures: Sequence[Figure]
+    images: dict[str, int | None]
+    tested: dict[str, int]
+    notes: Sequence[str]
+
+    @property
+    def identical(self) -> bool:
+        """Whether every metric is equal to the last bit.
+
+        Where they agree but for rounding, equal counts of every image stand in for them: an older release may have
+        summed these in another order.
+        """
+        counted = set(self.images.values()) == {0}
+        agree = not self.figures or (counted and all(figure.rounding for figure in self.figures))
+        return agree and not any(self.images.values())
+
+
+def compare(original: Original, folder: Path) -> Outcome:
+    """Compare the run in a study's folder with its record.
+
+    Raises:
+        UserError: it did not finish there, or counts cannot be read.
+    """
+    recorded, store = original.record, Store(folder)
+    place = store.run_folder(recorded.train, recorded.model, recorded.repeat)
+    now = store.read_record(recorded.train, recorded.model, recorded.repeat)
+    if now is None or now.status != "ok":
+        raise UserError(f"{place}: the repeated run did not finish")
+    images: dict[str, int | None] = {}
+    tested: dict[str, int] = {}
+    for test in now.metrics:
+        name = f"images.{test}.csv"
+        counted = read_scores(place / name)
+        tested[test] = len(counted.images)
+        images[test] = None
+        if (file := original.file.with_name(name)).is_file():
+            before = read_scores(file)
+            shared = [column for column in before.columns if column in counted.columns]
+            if before.images == counted.images:
+                changed = [before.columns[column] != counted.columns[column] for column in shared]
+                images[test] = int(np.any(changed, axis=0).sum())
+            else:
+                images[test] = len(set(before.images) ^ set(counted.images)) or tested[test]
+    return Outcome(_figures(recorded, now), images, tested, _notes(original, now, folder))
+
+
+def _figures(recorded: Record, now: Record) -> list[Figure]:
+    found: list[Figure] = []
+    for test in recorded.metrics.keys() | now.metrics.keys():
+        for reduction in metrics.REDUCTIONS:
+            before, after = (side.metrics.get(test, {}).get(reduction, {}) for side in (recorded, now))
+            pairs = {name: (before.get(name), after.get(name)) for name in (*before, *after)}
+            found += [Figure(test, reduction, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
+    return sorted(found, key=lambda figure: (figure.test, figure.reduction))
+
+
+def _notes(original: Original, now: Record, folder: Path) -> list[str]:
+    before, after = original.record.training, now.training
+    notes = []
+    if original.record.key_parts.model != now.key_parts.model:
+        notes.append(f"the network's file: {original.record.key_parts.model} | {now.key_parts.model}")
+    if before is not None and after is not None:
+        pairs = {
+            "split of the training datasets": (before.split, after.split),
+            "optimiser steps": (before.steps, after.steps),
+            "best validation loss": (before.best_validation_loss, after.best_validation_loss),
+        }
+        notes += [f"{name}: {one} | {other}" for name, (one, other) in pairs.items() if one != other]
+    sides = difference.environment(original.study, original.record), difference.environment(folder, now)
+    return notes + difference.environment_differences(*sides)

@@ -175,13 +175,14 @@ class Study:
             emit: called with everything that happens, in order.
         """
         self._try_weights(plan)
-        self.store.write_protocol(self.protocol)
         for record in plan.stale:
             if claims.holder(self.store.run_folder(*_run_of(record))) is not None:
                 raise UserError(
                     f"--replace-stale: another process is doing {'+'.join(record.train)} {record.model} repeat "
                     f"{record.repeat} under the earlier settings; wait for it or stop it"
                 )
+        self.store.write_protocol(self.protocol)
+        for record in plan.stale:
             self.store.set_aside(*_run_of(record))
         self._set_broken_aside(plan)
         self._prepare(emit, {source.name for job in plan.todo for source in job.task.sources}, renew=bool(plan.stale))
@@ -192,7 +193,10 @@ class Study:
         jobs: list[Job] = [*plan.measurements, *plan.todo]
         waiting: list[TrainJob] = []
         while jobs:
-            waiting += self._work(jobs, executor, emit)
+            postponed = self._work(jobs, executor, emit)
+            if postponed is None:
+                return
+            waiting += postponed
             jobs = self._freed(waiting, emit)
 
     def _try_weights(self, plan: Plan) -> None:
@@ -217,8 +221,8 @@ class Study:
                 except BrokenRecordError:
                     self.store.set_aside(*_run_of(job))
 
-    def _work(self, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> list[TrainJob]:
-        """Do jobs and return those that another process has claimed."""
+    def _work(self, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> list[TrainJob] | None:
+        """Do jobs and return those that another process has claimed; ``None`` where a failure was to end the study."""
         running: dict[str, TrainJob] = {}
         resumed: set[str] = set()  # their time is a part of what such a run takes
         postponed: list[TrainJob] = []
@@ -244,7 +248,7 @@ class Study:
                             self.costs.remember(event.job, event.seconds)
                     emit(event)
                     if self.fail_fast and isinstance(event, Finished) and isinstance(event.outcome, Failure):
-                        return []
+                        return None
         finally:
             for job in running.values():
                 self._write(job, status="interrupted")

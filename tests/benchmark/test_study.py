@@ -122,6 +122,17 @@ def test_replaced_runs_are_set_aside_and_never_deleted(small: Protocol, make_stu
     assert other.store.read_protocol() == other.protocol
 
 
+def test_a_run_that_another_process_is_doing_is_not_moved_away(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    do(study)
+    other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
+    refusal = pytest.raises(UserError, match=r"--replace-stale: another process is doing omc-syn tinynet repeat 1")
+    with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 1)), refusal:  # type: ignore[union-attr]
+        do(other, replace_stale=True)
+    assert study.store.read_protocol() == study.protocol
+    assert len(study.plan().done) == 3
+
+
 def test_runs_of_other_models_under_other_settings_are_stale_too(small: Protocol, make_study: MakeStudy) -> None:
     do(make_study(small, "Raises"))
     with pytest.raises(UserError, match=r"training\.lr"):

@@ -366,7 +366,7 @@ def test_profile_measures_every_setting_without_training_and_leaves_out_what_can
         "floatonly.32x32.cpu.float32.json",
     }
     assert not (study / "runs").exists()
-    assert "32×32 bfloat16 p50" in (study / "report/tables/profile.md").read_text("utf-8")
+    assert "32×32 bfloat16: p50" in (study / "report/tables/profile.md").read_text("utf-8")
     assert {path.name for path in (study / "report/plots").iterdir()} == {"profile.pdf", "profile.png"}
     assert "Latency and memory on" in out
 

@@ -255,4 +255,4 @@ def _origin(contest: Contest) -> Iterator[str]:
     yield f"Reduction: {contest.reduction} ({metrics.REDUCTIONS[contest.reduction]})."
     yield f"Test images: {contest.facts['test_images']}."
     yield f"Protocol: {contest.facts['protocol']}."
-    yield from tables.stand_ins(str(contest.facts["dataset"]), str(contest.facts["train"]).split("+"))
+    yield from tables.stand_ins((str(contest.facts["dataset"]), *str(contest.facts["train"]).split("+")))

@@ -111,6 +111,10 @@ def _test_images(runs: dict[str, list[Run]], test: str) -> str:
     return " or ".join(map(str, sorted(counts))) or "no"
 
 
+#: How cells are marked.
+MARKS = "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark."
+
+
 def conventions(
     protocol: Protocol,
     reductions: Sequence[metrics.Reduction],
@@ -121,18 +125,23 @@ def conventions(
 ) -> Iterator[str]:
     """Say how the scores of a block were formed."""
     nothing = "No test images: trained, not tested." if test_images == "0" else "No run has finished."
-    yield {0: nothing, 1: "n = 1 repeat, so no std."}.get(n, f"Mean ± std over n = {n} repeats (std with ddof = 1).")
+    yield nothing if n == 0 else over_repeats(n)
     if reductions:
         yield f"Reduction: {', '.join(f'{name} ({metrics.REDUCTIONS[name]})' for name in reductions)}."
     yield f"Test images: {test_images}."
     yield f"Protocol: {protocol.name}."
-    yield "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark."
-    yield from stand_ins(test, train)
+    yield MARKS
+    yield from stand_ins((test, *train))
 
 
-def stand_ins(test: str, train: Iterable[str]) -> Iterator[str]:
+def over_repeats(n: int) -> str:
+    """Say what a mean over so many repeats stands beside."""
+    return f"Mean ± std over n = {n} repeats (std with ddof = 1)." if n > 1 else "n = 1 repeat, so no std."
+
+
+def stand_ins(datasets: Iterable[str]) -> Iterator[str]:
     """Yield a sentence for each dataset that stands in for another."""
-    for name in dict.fromkeys((test, *train)):
+    for name in dict.fromkeys(datasets):
         if name.endswith(SUFFIX):
             yield f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}."
 

@@ -10,7 +10,7 @@ from benchmark.protocol import Protocol
 from benchmark.records import Record, TrainingFacts
 from benchmark.report.collect import Study
 from benchmark.report.render import Block, Cell, Column, Row, Table
-from benchmark.report.tables import display, in_order
+from benchmark.report.tables import display, in_order, over_repeats
 
 COLUMNS = (
     Column("epochs", "Epochs", higher_is_better=None, digits=1),
@@ -106,7 +106,7 @@ def _row(name: str, runs: Sequence[TrainingFacts], protocol: Protocol) -> Row:
 
 def _conventions(protocol: Protocol, place: Place, models: dict[str, list[TrainingFacts]]) -> Iterator[str]:
     n = max(map(len, models.values()))
-    yield f"Mean ± std over n = {n} repeats (std with ddof = 1)." if n > 1 else "n = 1 repeat, so no std."
+    yield over_repeats(n)
     yield "Epochs: passes over the training images; Best: after which the kept weights were reached."
     yield (
         "Images/s: while training; Per epoch and Per run: with validation, without the test; All runs: the sum over "

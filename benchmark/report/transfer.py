@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from benchmark import metrics
-from benchmark.data.specs import KNOWN, SUFFIX, known_first
+from benchmark.data.specs import KNOWN, known_first
 from benchmark.report.collect import Run, Study
 from benchmark.report.plots import DPI, INK, STYLE, drawable
 from benchmark.report.render import Block, Cell, Column, Row, Table
+from benchmark.report.tables import MARKS, display, in_order, over_repeats, stand_ins
 from benchmark.report.tables import column as metric_column
-from benchmark.report.tables import display, in_order
 
 Train = tuple[str, ...]
 
@@ -129,12 +129,11 @@ def _conventions(
         yield f"{', '.join(own)}: trained on too; the test part is never trained on."
     if len(train) > 1:
         yield "The training datasets are one set; each image comes once per epoch."
-    yield "n = 1 repeat, so no std." if n == 1 else f"Mean ± std over n = {n} repeats (std with ddof = 1)."
+    yield over_repeats(n)
     yield f"Reduction: {reduction} ({metrics.REDUCTIONS[reduction]})."
     yield f"Protocol: {study.protocol.name}."
-    for name in dict.fromkeys((*train, *tests)):
-        if name.endswith(SUFFIX):
-            yield f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}."
+    yield MARKS
+    yield from stand_ins((*train, *tests))
 
 
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:

@@ -15,7 +15,7 @@ def test_tables_of_the_reference_study_follow_from_its_records(tmp_path: Path) -
     study = shutil.copytree(REFERENCE, tmp_path / "study", ignore=shutil.ignore_patterns("report"))
     report.build(study)
     expected = sorted(path.relative_to(REFERENCE) for path in REFERENCE.glob("report/tables/*"))
-    assert len(expected) == 20
+    assert len(expected) == 23
     for path in expected:
         assert (study / path).read_bytes() == (REFERENCE / path).read_bytes(), path
     assert report.check(REFERENCE) == []

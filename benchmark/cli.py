@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.costs import Hardware
+    from benchmark.executors import Executor
     from benchmark.protocol import Protocol
     from benchmark.study import Plan, Study
 
@@ -64,6 +65,14 @@ class Keep(StrEnum):
     best_repeat = "best-repeat"
     all = "all"
     none = "none"
+
+
+class Engine(StrEnum):
+    """What does a study's runs."""
+
+    local = "local"
+    ray = "ray"
+    slurm = "slurm"
 
 
 class Topic(StrEnum):
@@ -101,6 +110,16 @@ def run(
     per_gpu: Annotated[
         int, typer.Option(min=1, help="Runs at a time on each GPU: light networks leave most of a large one idle.")
     ] = 1,
+    executor: Annotated[Engine, typer.Option(help="What does the runs: this machine, Ray or Slurm.")] = Engine.local,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A Ray cluster: auto or HOST:PORT; default: RAY_ADDRESS, or a Ray of its own.")
+    ] = None,
+    slurm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=VALUE,...", help="partition, account, qos, constraint, gres, time, mem, array, cache."
+        ),
+    ] = None,
     timeout: Annotated[
         float | None, typer.Option(min=1, metavar="SECONDS", help="End a run that takes longer; it counts as failed.")
     ] = None,
@@ -131,14 +150,18 @@ def run(
         raise typer.Exit(cli_reproduce.reproduce(reproduce, flags, _console(), _hardware))
 
     from benchmark import protocol as protocols
+    from benchmark.executors import options
 
+    engine = options.choose(
+        executor.value, slurm=slurm, address=ray_address, workers=workers, per_gpu=per_gpu, timeout_s=timeout
+    )
     overrides = [*(set_ or []), *([f"repeats={repeats}"] if repeats is not None else [])]
     chosen = protocols.load(protocol, overrides)
     place = study_folder(results, study or chosen.name)
     console = _console()
-    hardware = _hardware(device, threads)
+    hardware = engine.hardware(device, threads) if engine.remote else _hardware(device, threads)
     wanted = Wanted(datasets, train, test, leave_one_out)
-    at_a_time = per_gpu if hardware.kind == "cuda" else workers
+    at_a_time = 1 if engine.remote else per_gpu if hardware.kind == "cuda" else workers
     made = _study(models, wanted, chosen, place, data_root, cache, hardware, at_a_time, keep_weights, real_only)
     made.fail_fast = fail_fast
     if init_from is not None:
@@ -148,14 +171,16 @@ def run(
         made.start = Start.of(study_folder(results, name, "--init-from"), trained_on, place)
     plan = made.plan(retry_failed=retry_failed, replace_stale=replace_stale, refuse=not dry_run)
     _tell(console, made, plan, every_run=dry_run)
-    if made.hardware.kind == "cpu" and plan.seconds > PATIENCE_S and not yes:
+    if engine.line:
+        console.print(engine.line, markup=False, highlight=False)
+    if made.hardware.kind == "cpu" and not engine.remote and plan.seconds > PATIENCE_S and not yes:
         too_long = _too_long(plan.seconds, models, wanted, data_root)
         if not dry_run:
             raise UserError(too_long)
         console.print(too_long, markup=False, highlight=False)
     if dry_run:
         return
-    raise typer.Exit(_work(console, made, plan, timeout))
+    raise typer.Exit(_work(console, made, plan, engine.executor(made.hardware, place)))
 
 
 def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> None:
@@ -184,15 +209,14 @@ def _too_long(seconds: float, models: str, wanted: Wanted, data_root: Path) -> s
     )
 
 
-def _work(console: Console, study: Study, plan: Plan, timeout_s: float | None) -> int:
+def _work(console: Console, study: Study, plan: Plan, executor: Executor) -> int:
     """Execute a plan under a display, write the report, and return the exit code."""
     from benchmark import report, terminal
-    from benchmark.executors.local import LocalExecutor
 
     display = terminal.Display(console, plan)
     try:
         with display:
-            study.execute(plan, LocalExecutor(study.hardware.slots, timeout_s=timeout_s), display.show)
+            study.execute(plan, executor, display.show)
     except KeyboardInterrupt:
         console.print("Interrupted. Finished runs are kept; the same command goes on from here.")
         return 130

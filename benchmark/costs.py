@@ -40,12 +40,14 @@ class Hardware:
         threads: CPU threads of all workers together, and of a measurement, which has nothing beside it.
         workers: runs at a time, on each GPU where there are any.
         gpus: all GPUs that runs are spread over.
+        remote: whether runs are computed on other machines; the other fields are then what one run gets there.
     """
 
     device: str
     threads: int
     workers: int = 1
     gpus: tuple[str, ...] = ()
+    remote: bool = False
 
     @property
     def kind(self) -> str:
@@ -127,11 +129,10 @@ class Costs:
         whole = tiles(source, self.protocol)[0]
         return max(split.counts[0] if split.counts else round(whole * (1 - split.validation - split.test)), 1)
 
-    @staticmethod
-    def _key(job: TrainJob) -> str:
-        training = job.protocol.training
+    def _key(self, job: TrainJob) -> str:
+        training, place = job.protocol.training, "cluster" if self.hardware.remote else environment.cpu_name()
         facts = (job.entry.name, job.task.input_size(job.protocol), training.batch, training.mixed_precision)
-        return "|".join(map(str, (*facts, job.device.partition(":")[0], job.threads, environment.cpu_name())))
+        return "|".join(map(str, (*facts, job.device.partition(":")[0], job.threads, place)))
 
 
 def tiles(source: Source, protocol: Protocol) -> tuple[int, int]:

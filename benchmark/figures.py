@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,8 @@ class Figures:
     def _device_name(self) -> str:
         if self.device == "cpu":
             return environment.cpu_name()
+        if "torch" not in sys.modules:
+            return ""  # the GPU is another machine's
         import torch  # loaded already, where a GPU was found
 
         return torch.cuda.get_device_name(self.device) if torch.cuda.is_available() else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import ClassVar, Literal
 from benchmark import claims, environment, provenance, seeds
 from benchmark.data.tasks import Task
 from benchmark.efficiency import DType
+from benchmark.errors import UserError
 from benchmark.initial import Weights
 from benchmark.protocol import Protocol
 from benchmark.records import SCHEMA, Failure, KeyParts, Record
@@ -166,6 +168,24 @@ class TrainJob:
             from benchmark import run
 
             return run.attempt(self, on_step)
+
+    def leave(self, *, here: bool, **outcome: object) -> None:
+        """Write how the run ended that could not say so itself, unless it did or another process has taken it over.
+
+        Args:
+            here: whether it was computed on this machine; the record describes no other one.
+            outcome: what the record says.
+        """
+        with contextlib.suppress(UserError):  # a full disk takes neither claim nor record; the summary still says it
+            claim = claims.acquire(self.folder)
+            if claim is None:
+                return
+            with claim:
+                if self.settled() is not None:
+                    return
+                facts = {"device": self.device, "threads": self.threads, "determinism": self.protocol.determinism}
+                facts = self.environment() if here else facts
+                Store(self.study).write_run(self.record(environment=facts, **outcome), {}, [], None)
 
 
 @dataclass(frozen=True)

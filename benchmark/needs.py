@@ -172,6 +172,8 @@ def _of_run(study: Study, job: TrainJob, parameters: int) -> tuple[int, bool]:
 def _free_memory(hardware: Hardware) -> int | None:
     if hardware.kind == "cpu":
         return int(psutil.virtual_memory().available)
+    if hardware.remote:
+        return None  # the GPUs are other machines'
     import torch  # loaded already, where a GPU was found
 
     if not torch.cuda.is_available():

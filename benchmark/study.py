@@ -243,7 +243,7 @@ class Study:
                                 emit(_finished_elsewhere(event.job, event.outcome.record))
                             continue
                         if isinstance(event.outcome, Failure):
-                            self._write(event.job, status="failed", failure=event.outcome)
+                            event.job.leave(here=not self.hardware.remote, status="failed", failure=event.outcome)
                         elif event.job.label not in resumed:
                             self.costs.remember(event.job, event.seconds)
                     emit(event)
@@ -251,7 +251,7 @@ class Study:
                         return None
         finally:
             for job in running.values():
-                self._write(job, status="interrupted")
+                job.leave(here=not self.hardware.remote, status="interrupted")
         return postponed
 
     def _freed(self, waiting: list[TrainJob], emit: Callable[[Event], None]) -> list[Job]:
@@ -276,17 +276,6 @@ class Study:
             if waiting:
                 time.sleep(POLL_S)
         return []
-
-    def _write(self, job: TrainJob, **outcome: object) -> None:
-        """Write how a run ended that could not say so itself, unless it did or another process has taken it over."""
-        with contextlib.suppress(UserError):  # a full disk takes neither claim nor record; the summary still says it
-            claim = claims.acquire(job.folder)
-            if claim is None:
-                return
-            with claim:
-                if job.settled() is not None:
-                    return
-                self.store.write_run(job.record(environment=job.environment(), **outcome), {}, [], None)
 
     def _prepare(self, emit: Callable[[Event], None], needed: set[str], *, renew: bool) -> None:
         """Build the packs that are missing and score the methods without training, once per dataset."""

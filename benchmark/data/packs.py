@@ -105,7 +105,7 @@ def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progres
     """
     path = pack_path(source, protocol, cache)
     if not (path / "manifest.json").is_file():
-        _build(source, protocol, path, progress or (lambda done, total: None))
+        _make(path, lambda folder: _fill(source, protocol, folder, progress or (lambda done, total: None)))
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
         images, masks = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
@@ -117,12 +117,23 @@ def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progres
     )
 
 
-def _build(source: Source, protocol: Protocol, path: Path, progress: Progress) -> None:
+def bring_near(source: Source, protocol: Protocol, cache: Path, near: Path) -> None:
+    """Copy a source's pack into another cache, such as one on a node's own disk; one not built yet is left to be.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    shared, path = (pack_path(source, protocol, folder) for folder in (cache, near))
+    if (shared / "manifest.json").is_file() and not (path / "manifest.json").is_file():
+        _make(path, lambda folder: shutil.copytree(shared, folder, dirs_exist_ok=True))
+
+
+def _make(path: Path, fill: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.mkdir(parents=True)
         _remove_abandoned(path)
-        _fill(source, protocol, temporary, progress)
+        fill(temporary)
         try:
             os.replace(temporary, path)
         except OSError:

@@ -9,6 +9,8 @@ from typing import Protocol
 from benchmark.jobs import Elsewhere, Job
 from benchmark.records import Failure, Record
 
+Outcome = Record | Failure | Elsewhere | None
+
 
 @dataclass(frozen=True)
 class Started:
@@ -35,7 +37,7 @@ class Finished:
     """
 
     job: Job
-    outcome: Record | Failure | Elsewhere | None
+    outcome: Outcome
     seconds: float
     elsewhere: bool = False
 

@@ -16,13 +16,13 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from benchmark import logs
-from benchmark.executors import Event, Finished, Started, Step
-from benchmark.jobs import Elsewhere, Job, TrainJob
+from benchmark.executors import Event, Finished, Outcome, Started, Step
+from benchmark.jobs import Job, TrainJob
 from benchmark.processes import end_with_parent
-from benchmark.records import Failure, Record
+from benchmark.records import Failure
 
 STEP_INTERVAL_S = 0.2  # between two progress messages of a worker
-PATROL_S = 1.0  # between two looks at how long the running jobs take
+PATROL_S = 1.0  # between two looks at how long the running jobs take, and at whether the engine above wants an end
 #: After these a process is not used again: a CUDA error leaves its context broken, an exhausted memory fragments.
 POISONOUS = ("cuda_error", "out_of_memory")
 
@@ -70,7 +70,7 @@ class LocalExecutor:
             while queue or any(slot.job for slot in slots):
                 yield from _feed(slots, queue, variables)
                 busy = [(slot, slot.pipe) for slot in slots if slot.job and slot.pipe]
-                heard = wait([pipe for _, pipe in busy], timeout=PATROL_S if self.timeout_s else None)
+                heard = wait([pipe for _, pipe in busy], timeout=PATROL_S)
                 for slot in [slot for slot, pipe in busy if pipe in heard]:
                     yield _receive(slot)
                 for slot in slots:
@@ -126,7 +126,7 @@ def _stop(slot: _Slot) -> None:
         return
     slot.pipe.close()
     if slot.job is not None:
-        slot.process.terminate()
+        slot.process.kill()
     slot.process.join(timeout=10)
     if slot.process.is_alive():
         slot.process.kill()
@@ -144,7 +144,7 @@ def _receive(slot: _Slot) -> Event:
     assert slot.process is not None
     job = slot.job
     try:
-        message: tuple[int, int] | Record | Failure | Elsewhere | None = slot.pipe.recv()
+        message: tuple[int, int] | Outcome = slot.pipe.recv()
     except (EOFError, OSError):
         slot.process.join(timeout=10)
         message = _death(slot.process.exitcode, job)
@@ -174,8 +174,10 @@ def _serve(pipe: Connection, variables: dict[str, str]) -> None:
     """Do jobs until the parent closes the pipe or is gone."""
     for name, value in variables.items():
         os.environ.setdefault(name, value)
-    # Ctrl-C reaches the whole process group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches the whole process group, as do a cluster's warnings; the parent decides what they mean.
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if sys.stderr is not None:
         faulthandler.enable()  # a crash leaves the stack in the run's log
     end_with_parent()
@@ -193,7 +195,7 @@ def _serve(pipe: Connection, variables: dict[str, str]) -> None:
             job: Job = pipe.recv()
             try:
                 with logs.to_file(job.log):
-                    result: Record | Failure | Elsewhere | None = job.perform(on_step)
+                    result: Outcome = job.perform(on_step)
             except (BrokenPipeError, ConnectionResetError):
                 return
             except Exception as error:

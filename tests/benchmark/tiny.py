@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 
 import torch
 from torch import Tensor, nn
@@ -79,4 +80,17 @@ class Waits(TinyNet):
     def forward(self, x: Tensor) -> Tensor:
         if self.training and len(x) > 1:
             signal.pause()
+        return super().forward(x)
+
+
+class Slow(TinyNet):
+    """Trains like the plain one, long enough for its node to die meanwhile; its log says how often it was begun."""
+
+    def __init__(self, in_channels: int = 1, classes: int = 1) -> None:
+        super().__init__(in_channels, classes)
+        print("begun", flush=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) > 1:
+            time.sleep(0.25)
         return super().forward(x)

@@ -1,0 +1,170 @@
+"""Which engine a command line chooses and what it says about it, checked before anything is done."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from benchmark.costs import Hardware
+from benchmark.errors import UserError, did_you_mean
+from benchmark.executors import Executor
+
+THREADS = 4  # of a run on a cluster; all cores of this machine say nothing there
+
+_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)")  # as Slurm writes times: [days-]hours:minutes:seconds
+
+
+def _minutes(text: object) -> object:
+    match = _CLOCK.fullmatch(str(text))
+    if match is None:
+        return text
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return math.ceil((days * 24 + hours) * 60 + minutes + seconds / 60)
+
+
+class SlurmOptions(BaseModel):
+    """What ``--slurm`` may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gres: str | None = Field(None, description="in place of one GPU of any kind")
+    time: Annotated[int, BeforeValidator(_minutes)] = Field(
+        1440, ge=5, description="limit of one job, in minutes or [days-]HH:MM:SS; a longer run is queued again"
+    )
+    mem: float | None = Field(None, gt=0, description="gigabytes of one job")
+    array: int = Field(64, ge=1, description="runs at a time")
+    cache: str | None = Field(None, description="folder on a node's own disk that packs are copied to")
+
+    @classmethod
+    def parse(cls, text: str) -> SlurmOptions:
+        """Read ``key=value,key=value``; a comma that no key follows belongs to the value, as in two partitions.
+
+        Raises:
+            UserError: an unknown key or a value of a wrong kind.
+        """
+        pairs = [piece.partition("=")[::2] for piece in re.split(r",(?=\w+=)", text) if piece]
+        for key, value in pairs:
+            if key not in cls.model_fields:
+                raise UserError(f"--slurm: no option {key!r}{did_you_mean(key, cls.model_fields)} (known: {_known()})")
+            if not value:
+                raise UserError(f"--slurm {key}: expected {key}=VALUE")
+        try:
+            return cls.model_validate(dict(pairs))
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            raise UserError(f"--slurm {problem['loc'][0]}={problem['input']}: {problem['msg']}") from error
+
+
+def _known() -> str:
+    return ", ".join(SlurmOptions.model_fields)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine and its settings.
+
+    Attributes:
+        engine: what does the runs.
+        slurm: what to ask Slurm for.
+        address: of a Ray cluster; ``None`` for a Ray on this machine.
+        per_gpu: runs that share a GPU.
+        timeout_s: after which a run is ended.
+    """
+
+    engine: Literal["local", "ray", "slurm"] = "local"
+    slurm: SlurmOptions = field(default_factory=SlurmOptions)
+    address: str | None = None
+    per_gpu: int = 1
+    timeout_s: float | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether runs are computed on machines of which this one knows nothing."""
+        return self.engine == "slurm" or (self.engine == "ray" and self.address is not None)
+
+    @property
+    def line(self) -> str:
+        """What a plan says of the engine; nothing of this machine's own slots."""
+        if self.engine == "slurm":
+            asked = {name: value for name, value in self.slurm if value is not None}
+            return "Engine: Slurm, " + ", ".join(f"{name}={value}" for name, value in asked.items())
+        if self.engine == "ray":
+            return f"Engine: {f'the Ray cluster at {self.address}' if self.address else 'a Ray of this machine'}"
+        return ""
+
+    def hardware(self, device: str, threads: int | None) -> Hardware:
+        """Return what one run gets on a cluster's node.
+
+        Raises:
+            UserError: a device that only a look at the node could find.
+        """
+        if device not in ("cpu", "cuda"):
+            raise UserError(
+                f"--device {device}: with --executor {self.engine} say --device cuda or --device cpu; "
+                "what this machine has tells nothing about the nodes"
+            )
+        name, gpus = ("cuda:0", ("cuda:0",)) if device == "cuda" else ("cpu", ())
+        return Hardware(name, threads or THREADS, gpus=gpus, remote=True)
+
+    def executor(self, hardware: Hardware, folder: Path) -> Executor:
+        """Return what does the jobs of the study in a folder."""
+        if self.engine == "ray":
+            from benchmark.executors.ray import RayExecutor
+
+            return RayExecutor(hardware, address=self.address, per_gpu=self.per_gpu, timeout_s=self.timeout_s)
+        if self.engine == "slurm":
+            from benchmark.executors.slurm import SlurmExecutor
+
+            return SlurmExecutor(
+                folder / "slurm",
+                self.slurm,
+                threads=hardware.threads_each,
+                gpu=hardware.kind == "cuda",
+                timeout_s=self.timeout_s,
+            )
+        from benchmark.executors.local import LocalExecutor
+
+        return LocalExecutor(hardware.slots, timeout_s=self.timeout_s)
+
+
+def choose(
+    engine: Literal["local", "ray", "slurm"],
+    *,
+    slurm: str | None,
+    address: str | None,
+    workers: int | None,
+    per_gpu: int,
+    timeout_s: float | None,
+) -> Choice:
+    """Check flags against each other.
+
+    Raises:
+        UserError: a flag that the engine has no use for.
+    """
+    if slurm is not None and engine != "slurm":
+        raise UserError("--slurm: only with --executor slurm")
+    if address is not None and engine != "ray":
+        raise UserError("--ray-address: only with --executor ray")
+    chosen = Choice(
+        engine,
+        SlurmOptions.parse(slurm or ""),
+        (address or os.environ.get("RAY_ADDRESS") or None) if engine == "ray" else None,
+        per_gpu,
+        timeout_s,
+    )
+    if chosen.remote and workers is not None:
+        remedy = "--slurm array=N" if engine == "slurm" else "the cluster's CPUs and GPUs"
+        raise UserError(f"--workers: counts runs on this machine; on a cluster {remedy} decides")
+    if engine == "slurm" and per_gpu > 1:
+        raise UserError("--per-gpu: Slurm gives each job GPUs of its own; use --executor ray to share them")
+    return chosen

@@ -1,0 +1,180 @@
+"""Slurm: runs as one job array, which Slurm preempts and requeues as it likes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark import logs
+from benchmark.errors import UserError
+from benchmark.executors import Event, Note, Started
+from benchmark.executors.options import SlurmOptions
+from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package, require
+from benchmark.jobs import Job
+from benchmark.records import Failure
+
+POLL_S = 2.0  # between two looks at the folder of answers
+ASK_S = 60.0  # between two questions to Slurm about jobs that have not answered
+REQUEUES = 10  # after a time limit; a run that needs longer than that many limits is ended. Preemptions do not count.
+WARNING_S = 90  # before a time limit, for the run to leave
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a Slurm job calls; Slurm's warning, before a time limit or a preemption, queues it again as it is."""
+
+    parcel: Parcel
+
+    def __call__(self) -> Answers:
+        """Do the parcel; a run goes on from its last checkpoint."""
+        return self.parcel.perform(lambda done, total: None)
+
+    def checkpoint(self) -> Any:
+        """Return what to do after the interruption; submitit's name for the hook."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class SlurmExecutor:
+    """Runs jobs as tasks of a Slurm array, and measurements in one job that has a node to itself."""
+
+    def __init__(
+        self,
+        folder: Path,
+        options: SlurmOptions,
+        *,
+        threads: int,
+        gpu: bool,
+        timeout_s: float | None = None,
+        cluster: str = "slurm",
+    ) -> None:
+        """Say what to ask Slurm for.
+
+        Args:
+            folder: where submissions, answers and output go; on a disk that all nodes share.
+            options: partition and the like.
+            threads: CPUs of a job.
+            gpu: whether a job needs one.
+            timeout_s: how long a run may take before its process is killed; measurements have no limit.
+            cluster: submitit's name of what runs jobs; ``local`` starts all of them at once as processes.
+
+        Raises:
+            UserError: submitit is not installed.
+        """
+        require("submitit", extra="slurm")
+        self.folder, self.options, self.timeout_s, self.cluster = folder, options, timeout_s, cluster
+        self.threads, self.gpu = threads, gpu
+
+    def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+        """Yield events until every job has finished; closing the iterator cancels what Slurm still has."""
+        if not jobs:
+            return
+        waiting: dict[Any, Parcel] = {}
+        try:
+            for exclusive in (True, False):
+                group = [
+                    parcel
+                    for parcel in parcels(jobs, self.timeout_s, self.options.cache)
+                    if parcel.exclusive == exclusive
+                ]
+                if group:
+                    submitted = self._submit(group, exclusive=exclusive)
+                    waiting |= submitted
+                    what = f"{len(group[0].jobs)} measurement(s)" if exclusive else f"{len(group)} run(s)"
+                    number = next(iter(submitted)).job_id.partition("_")[0]
+                    yield Note("slurm", f"job {number}, {what}; its output goes to {self.folder}")
+            yield from self._watch(waiting)
+        finally:
+            for job in waiting:
+                with contextlib.suppress(OSError):
+                    job.cancel(check=False)
+
+    def _submit(self, group: Sequence[Parcel], *, exclusive: bool) -> dict[Any, Parcel]:
+        """Hand parcels to Slurm as one array.
+
+        Raises:
+            UserError: this machine knows no Slurm, or Slurm refuses.
+        """
+        import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        try:
+            executor = submitit.AutoExecutor(self.folder, cluster=self.cluster, slurm_max_num_timeout=REQUEUES)
+            executor.update_parameters(**self._parameters(exclusive=exclusive))
+            with executor.batch():
+                submitted = [executor.submit(Submission(parcel)) for parcel in group]
+        except (FailedJobError, FailedSubmissionError) as error:
+            said = [line for line in str(error).splitlines() if "error" in line] or str(error).splitlines()
+            raise UserError(f"--slurm: sbatch refuses ({said[0].strip()})") from error
+        except RuntimeError as error:
+            raise UserError(f"--executor slurm: no srun on this machine; start on a login node ({error})") from error
+        return dict(zip(submitted, group, strict=True))
+
+    def _parameters(self, *, exclusive: bool) -> dict[str, Any]:
+        options = self.options
+        return {
+            "name": "benchmark",
+            "timeout_min": options.time,
+            "mem_gb": options.mem,
+            "cpus_per_task": self.threads,
+            "gpus_per_node": 1 if self.gpu and not options.gres else None,
+            "slurm_gres": options.gres,
+            "slurm_partition": options.partition,
+            "slurm_account": options.account,
+            "slurm_qos": options.qos,
+            "slurm_constraint": options.constraint,
+            "slurm_exclusive": True if exclusive else None,
+            "slurm_array_parallelism": options.array,
+            "slurm_signal_delay_s": WARNING_S,
+            "slurm_additional_parameters": {"requeue": True},  # also after the death of a node
+        }
+
+    def _watch(self, waiting: dict[Any, Parcel]) -> Iterator[Event]:
+        started: dict[Any, float] = {}
+        asked = time.perf_counter()
+        while waiting:
+            if time.perf_counter() - asked > ASK_S:
+                asked = time.perf_counter()
+                next(iter(waiting)).get_info()  # one question is about all
+            for job, parcel in list(waiting.items()):
+                done = job.done()
+                if job not in started and (done or job.paths.stdout.exists()):
+                    started[job] = time.perf_counter()
+                    yield from map(Started, parcel.jobs)
+                seconds = time.perf_counter() - started.get(job, time.perf_counter())
+                if done:
+                    del waiting[job]
+                    yield from _outcome(job, parcel, seconds)
+            if waiting:
+                time.sleep(POLL_S)
+
+
+def _outcome(job: Any, parcel: Parcel, seconds: float) -> Iterator[Event]:
+    from submitit.core.utils import FailedJobError, UncompletedJobError
+
+    try:
+        yield from ended(parcel.jobs, job.result())
+    except FailedJobError as error:
+        refuse_missing_package(error)
+        failure = Failure(kind="error", message=f"Slurm job {job.job_id} failed", log=logs.quoted(str(error)))
+        yield from lost(parcel.jobs, failure, seconds)
+    except UncompletedJobError:
+        yield from lost(parcel.jobs, _death(job, parcel.jobs[0]), seconds)
+
+
+def _death(job: Any, first: Job) -> Failure:
+    """Describe a Slurm job that ended without an answer."""
+    state = str(job.state).upper()
+    kinds = {"OUT_OF_ME": "out_of_memory", "TIMEOUT": "timeout"}
+    return Failure.model_validate(
+        {
+            "kind": next((kind for start, kind in kinds.items() if state.startswith(start)), "worker_died"),
+            "message": f"Slurm job {job.job_id} ended without an answer, state {state}; see {job.paths.stderr.name}",
+            "log": logs.tail(first.log) or logs.tail(job.paths.stderr),
+        }
+    )

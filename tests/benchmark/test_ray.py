@@ -1,0 +1,215 @@
+"""Ray: what a killed node did is done elsewhere, once; every task ends in a record or a typed failure."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from benchmark import claims
+from benchmark import protocol as protocols
+from benchmark.costs import Hardware
+from benchmark.errors import UserError
+from benchmark.executors import Event, Finished, Started, Step
+from benchmark.executors.local import LocalExecutor
+from benchmark.executors.ray import ENVIRONMENT, OBJECT_STORE, RayExecutor, _outcome, _visible
+from benchmark.executors.remote import parcels
+from benchmark.jobs import TrainJob
+from benchmark.records import Failure, Record
+from benchmark.study import Study
+from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run
+from tests.benchmark.test_executors import alone, finished
+
+os.environ.update(ENVIRONMENT)  # read when Ray is imported
+ray = pytest.importorskip("ray", reason="needs Ray: pip install -e '.[ray]'")
+
+NODE = Hardware("cpu", 1, remote=True)
+# Seconds until a silent node counts as dead: 3 x 1 in place of 5 x 3.
+QUICK = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE, "include_dashboard": False, "_system_config": QUICK}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        made.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    yield made
+    made.shutdown()
+
+
+def quick(**more: object) -> protocols.Protocol:
+    return protocols.load("quick", [*SMALL, *(f"{name.replace('__', '.')}={value}" for name, value in more.items())])
+
+
+def test_what_a_killed_node_was_training_goes_on_elsewhere_and_every_run_is_done_once(
+    make_study: Callable[..., Study], cluster: Any
+) -> None:
+    study = make_study(quick(repeats=3, training__steps=32), "Slow", name="ray")
+    study.hardware = NODE
+    steps: dict[str, int] = {}
+    events: list[Event] = []
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Step):
+            steps[event.job.label] = event.done
+        if isinstance(event, Finished):
+            del steps[event.job.label]
+        # Two runs have left a checkpoint behind, one on each node.
+        if len(cluster.worker_nodes) == 2 and sum(done >= 4 for done in steps.values()) == 2:
+            here = ray.get_runtime_context().get_node_id()
+            others = [node for node in cluster.worker_nodes if node.node_id != here]
+            cluster.remove_node(others[0], allow_graceful=False)
+
+    study.execute(alone(study.plan()), RayExecutor(NODE, address=cluster.address), emit)
+    killed = len(cluster.worker_nodes) == 1
+    cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    assert killed
+    assert not ray.is_initialized()
+    outcomes = finished(events)
+    assert [type(outcome) for outcome in outcomes.values()] == [Record] * 3
+    assert sum(isinstance(event, Finished) for event in events) == 3
+    assert sum(isinstance(event, Started) for event in events) in (3, 4)
+    logs = [(study.store.run_folder(("omc-syn",), "slow", repeat) / "log.txt").read_text() for repeat in range(3)]
+    assert sorted(log.count("begun") for log in logs) == [1, 1, 2]
+
+    here = make_study(study.protocol, "TinyNet", name="local")
+    here.execute(alone(here.plan()), LocalExecutor(), lambda event: None)
+    assert [record.metrics for _, record in study.store.records()] == [
+        record.metrics for _, record in here.store.records()
+    ]
+    assert not list(study.folder.rglob("claim.*"))
+    assert not list(study.folder.rglob("last.pt"))
+
+
+def test_failures_are_rows_and_a_crashing_network_takes_no_other_along(
+    make_study: Callable[..., Study], cluster: Any
+) -> None:
+    study = make_study(quick(repeats=1), "Dies", "TinyNet")
+    study.hardware = NODE
+    events: list[Event] = []
+    study.execute(alone(study.plan()), RayExecutor(NODE, address=cluster.address), events.append)
+    outcomes = finished(events)
+    assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
+    assert outcomes["omc-syn dies repeat 0"].kind == "worker_died"
+    assert "SIGKILL" in outcomes["omc-syn dies repeat 0"].message
+    assert [record.status for _, record in study.store.records()] == ["failed", "ok"]
+    (died,) = (record for _, record in study.store.records() if record.model == "dies")
+    assert died.environment["cpu"]  # written where it ran
+
+
+def test_closing_the_iterator_ends_what_the_cluster_is_doing(make_study: Callable[..., Study], cluster: Any) -> None:
+    study = make_study(quick(repeats=1), "Waits")
+    plan = alone(study.plan())
+    study.store.write_protocol(study.protocol)
+    events = RayExecutor(NODE, address=cluster.address).run(plan.todo)
+    folder = plan.todo[0].folder
+    for event in events:
+        deadline = time.monotonic() + 60
+        while isinstance(event, Started) and claims.holder(folder) is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        break
+    assert claims.holder(folder) is not None
+    events.close()
+    deadline = time.monotonic() + 20
+    while claims.holder(folder) is not None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert claims.holder(folder) is None
+    assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_a_run_that_hangs_is_ended(make_study: Callable[..., Study], cluster: Any) -> None:
+    study = make_study(quick(repeats=1), "Waits", "TinyNet")
+    study.hardware = NODE
+    events: list[Event] = []
+    study.execute(alone(study.plan()), RayExecutor(NODE, address=cluster.address, timeout_s=40), events.append)
+    outcomes = finished(events)
+    assert outcomes["omc-syn waits repeat 0"].kind == "timeout"
+    assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
+
+
+def test_a_worker_without_the_package_is_told_so(
+    make_job: Callable[..., TrainJob], cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = types.ModuleType("benchmark_of_the_sender")
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    exec("def perform(): return []", package.__dict__)
+    ray.init(cluster.address, log_to_driver=False)
+    try:
+        with pytest.raises(UserError, match=r"^benchmark_of_the_sender: cannot be imported on a node; install"):
+            list(_outcome(ray, ray.remote(package.perform).remote(), [make_job(quick())], 0.0))
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.slow
+def test_an_exhausted_node_is_a_typed_failure(
+    make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # any machine uses more than a hundredth of its memory
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    study = make_study(quick(repeats=1), "Waits")
+    events: list[Event] = []
+    study.execute(alone(study.plan()), RayExecutor(Hardware("cpu", 1)), events.append)
+    (outcome,) = finished(events).values()
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == "out_of_memory"
+
+
+@pytest.mark.slow
+def test_a_ray_of_this_machine_does_a_whole_study_and_ends(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TINY.parents[2]), prepend=os.pathsep)  # workers start in an empty folder
+    code, out, err = call(*tiny_run("--executor", "ray"))
+    assert code == 0, err
+    assert "Engine: a Ray of this machine" in out
+    assert "[1/1] omc-syn tinynet repeat 0: ok" in out
+    assert not ray.is_initialized()
+
+
+def test_a_cluster_that_is_not_there_is_refused(make_job: Callable[..., TrainJob]) -> None:
+    with pytest.raises(UserError, match=r"^--ray-address 127.0.0.1:9: Ray cannot be reached or started"):
+        list(RayExecutor(NODE, address="127.0.0.1:9").run([make_job(quick())]))
+
+
+class OfThree:
+    """What ``ray.nodes`` says of a cluster."""
+
+    @staticmethod
+    def nodes() -> list[dict[str, Any]]:
+        found = [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 8.0}, {"CPU": 8.0, "GPU": 2.0}]
+        return [{"Alive": True, "Resources": node} for node in found] + [{"Alive": False, "Resources": {}}]
+
+
+def test_runs_ask_for_a_share_of_a_gpu_and_measurements_for_a_whole_node(make_study: Callable[..., Study]) -> None:
+    plan = make_study(quick(repeats=1)).plan()
+    measurements, run = parcels([*plan.todo, *plan.measurements])
+    cuda = RayExecutor(Hardware("cuda:0", 4, gpus=("cuda:0",), remote=True), per_gpu=4)
+    assert cuda._needs(OfThree, run) == {"num_cpus": 4, "num_gpus": 0.25}
+    assert cuda._needs(OfThree, measurements) == {"num_cpus": 16, "num_gpus": 1}
+    cpu = RayExecutor(Hardware("cpu", 4, remote=True))
+    assert cpu._needs(OfThree, run) == {"num_cpus": 4, "num_gpus": 0}
+    assert cpu._needs(OfThree, measurements) == {"num_cpus": 64, "num_gpus": 0}
+    large = RayExecutor(replace(cpu.hardware, threads=128))
+    assert large._needs(OfThree, measurements) == {"num_cpus": 128, "num_gpus": 0}
+
+
+@pytest.mark.parametrize(("before", "inside"), [(None, "1,2"), ("4,5,6", "5,6")])
+def test_ray_sees_the_gpus_that_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, inside: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    with _visible(("cuda:1", "cuda:2")):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == inside
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before

@@ -1,0 +1,183 @@
+"""What another machine needs before it does a job, and what the flags of engines may say."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import protocol as protocols
+from benchmark.costs import Hardware
+from benchmark.data.packs import pack_path
+from benchmark.errors import UserError
+from benchmark.executors.options import SlurmOptions, choose
+from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
+from benchmark.jobs import TrainJob
+from benchmark.protocol import Protocol
+from benchmark.records import Failure
+from benchmark.store import Store
+from benchmark.study import Study
+from tests.benchmark.conftest import Call, tiny_run
+
+MakeJob = Callable[..., TrainJob]
+
+
+def silent(done: int, total: int) -> None: ...
+
+
+def test_measurements_are_of_one_machine_and_each_run_goes_alone(
+    make_study: Callable[..., Study], small: Protocol
+) -> None:
+    plan = make_study(small, "TinyNet", "Raises").plan()
+    first, *others = parcels([*plan.todo, *plan.measurements], near="/scratch")
+    assert (first.jobs, first.exclusive) == (tuple(plan.measurements), True)
+    assert [parcel.jobs for parcel in others] == [(job,) for job in plan.todo]
+    assert {parcel.folder for parcel in others} == {Path.cwd()}
+
+
+def test_a_machine_with_another_version_is_refused(make_job: MakeJob, small: Protocol) -> None:
+    (parcel,) = parcels([make_job(small)])
+    answer = replace(parcel, version="9.9, behaviour 9").perform(silent)
+    assert isinstance(answer, UserError)
+    assert re.search(r"a node has version .* expected 9\.9, behaviour 9; install the same", str(answer))
+
+
+def test_a_machine_without_the_command_s_folder_or_the_study_is_refused(
+    make_job: MakeJob, small: Protocol, tmp_path: Path
+) -> None:
+    (parcel,) = parcels([make_job(small)])
+    answer = replace(parcel, folder=tmp_path / "nowhere").perform(silent)
+    assert re.search(r"nowhere: not there on a node .*folder that all share", str(answer))
+    assert re.search(r"small: empty on a node; --results must lie on a disk", str(parcel.perform(silent)))
+
+
+def test_the_machine_that_saw_a_run_fail_writes_it_down(make_study: Callable[..., Study], small: Protocol) -> None:
+    study = make_study(small, "Dies")
+    study.store.write_protocol(study.protocol)
+    job = study.plan().todo[0]
+    ((failure, seconds),) = Parcel((job,), Path.cwd()).perform(silent)
+    assert isinstance(failure, Failure)
+    assert seconds > 0
+    record = Store(job.study).read_record(("omc-syn",), "dies", 0)
+    assert record is not None
+    assert record.failure == failure
+    assert record.environment["cpu_cores"]
+    assert not list(job.folder.glob("claim.*"))
+
+
+def test_packs_are_read_from_a_node_s_own_disk(
+    make_job: MakeJob, small: Protocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(small)
+    (source,) = job.task.sources
+    from benchmark.data.packs import open_pack
+
+    shared = open_pack(source, small, job.cache)
+    monkeypatch.setenv("SCRATCH", str(tmp_path))
+    near = _near(job, "$SCRATCH/packs of mine")
+    assert isinstance(near, TrainJob)
+    assert near.cache == tmp_path / "packs of mine"
+    copied = pack_path(source, small, near.cache)
+    assert {file.name for file in copied.iterdir()} == {"images.npy", "masks.npy", "manifest.json"}
+    assert (open_pack(source, small, near.cache).images == shared.images).all()
+    assert [path.name for path in copied.parent.iterdir()] == [copied.name]  # nothing half-written
+
+    before = (copied / "manifest.json").stat().st_mtime_ns
+    assert _near(job, "$SCRATCH/packs of mine") == near
+    assert (copied / "manifest.json").stat().st_mtime_ns == before
+
+    monkeypatch.setenv("SLURM_TMPDIR", str(tmp_path / "slurm"))
+    assert _near(job, None) == replace(job, cache=tmp_path / "slurm")
+
+
+def test_a_node_s_disk_that_takes_nothing_is_no_reason_to_fail(
+    make_job: MakeJob, small: Protocol, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(small)
+    from benchmark.data.packs import open_pack
+
+    open_pack(job.task.sources[0], small, job.cache)
+    (tmp_path / "full").write_text("not a folder")
+    assert _near(job, str(tmp_path / "full")) == job
+    assert "cannot be written" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"cache=\$NOWHERE_SET/x: a node's environment does not have that variable"):
+        _near(job, "$NOWHERE_SET/x")
+
+
+def test_a_missing_package_is_told_and_other_errors_are_not() -> None:
+    with pytest.raises(UserError, match=r"^benchmark: cannot be imported on a node; install the benchmark"):
+        refuse_missing_package(RuntimeError("failed:\nModuleNotFoundError: No module named 'benchmark'\nmore"))
+    refuse_missing_package(RuntimeError("anything else"))
+
+
+def test_options_of_slurm_are_read() -> None:
+    options = SlurmOptions.parse("partition=gpu,gpu2,time=1-02:03:30,array=16,mem=8.5,cache=$SLURM_TMPDIR/packs")
+    assert options.partition == "gpu,gpu2"
+    assert options.time == 24 * 60 + 2 * 60 + 4
+    assert (options.array, options.mem, options.cache) == (16, 8.5, "$SLURM_TMPDIR/packs")
+    assert SlurmOptions.parse("time=600").time == 600
+    assert SlurmOptions.parse("") == SlurmOptions()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--executor", "slurm", "--slurm", "partion=gpu"], r"--slurm: no option 'partion'; did you mean 'partition'"),
+        (["--executor", "slurm", "--slurm", "time=soon"], r"--slurm time=soon: .*integer"),
+        (["--executor", "slurm", "--slurm", "time=2"], r"--slurm time=2: .*greater than or equal to 5"),
+        (["--executor", "slurm", "--slurm", "account="], r"--slurm account: expected account=VALUE"),
+        (["--slurm", "array=3"], r"--slurm: only with --executor slurm"),
+        (["--ray-address", "auto"], r"--ray-address: only with --executor ray"),
+        (["--executor", "slurm", "--workers", "3"], r"--workers: .*--slurm array=N decides"),
+        (["--executor", "ray", "--ray-address", "auto", "--workers", "3"], r"--workers: .*cluster's CPUs and GPUs"),
+        (["--executor", "slurm", "--per-gpu", "3"], r"--per-gpu: Slurm gives each job GPUs of its own"),
+        (["--executor", "slurm", "--device", "auto"], r"--device auto: .*say --device cuda or --device cpu"),
+        (["--executor", "slurm", "--device", "cuda:1"], r"--device cuda:1: .*say --device cuda or --device cpu"),
+    ],
+)
+def test_flags_that_an_engine_has_no_use_for_are_refused(call: Call, arguments: list[str], message: str) -> None:
+    code, out, err = call(*tiny_run(*arguments))
+    assert code == 2, out
+    assert re.search(message, err), err
+    assert len(err.strip().splitlines()) == 1
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_engine_that_is_not_installed_is_refused_before_any_work(
+    call: Call, monkeypatch: pytest.MonkeyPatch, engine: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, err = call(*tiny_run("--executor", engine))
+    assert code == 2
+    assert f"--executor {engine}: {package} is not installed; pip install -e '.[{engine}]'" in err
+    assert not Path("results").exists()
+
+
+def test_a_run_on_a_cluster_gets_what_is_asked_for_and_nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    none: dict[str, Any] = {"slurm": None, "address": None, "workers": None, "per_gpu": 1, "timeout_s": None}
+    slurm = choose("slurm", **none)
+    assert slurm.hardware("cuda", None) == Hardware("cuda:0", 4, gpus=("cuda:0",), remote=True)
+    assert slurm.hardware("cpu", 12) == Hardware("cpu", 12, remote=True)
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    ray = choose("ray", **none)
+    assert (ray.address, ray.remote) == ("head:6379", True)
+    assert "cluster at head:6379" in ray.line
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert not choose("ray", **none).remote
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert choose("local", **none).line == ""
+
+
+def test_times_of_a_cluster_are_kept_apart_from_this_machine_s(make_study: Callable[..., Study]) -> None:
+    study = make_study(protocols.load("quick"))
+    job = study.plan().todo[0]
+    here = study.costs._key(job)
+    study.costs.hardware = Hardware("cpu", 1, remote=True)
+    assert study.costs._key(job) != here
+    assert study.costs._key(job).endswith("|cluster")

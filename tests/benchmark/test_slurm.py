@@ -1,0 +1,224 @@
+"""Slurm: arrays on submitit's local executor and on stand-ins of Slurm's commands; preempted runs go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from benchmark import protocol as protocols
+from benchmark.costs import Hardware
+from benchmark.executors import Event, Started
+from benchmark.executors.local import LocalExecutor
+from benchmark.executors.options import SlurmOptions
+from benchmark.executors.slurm import SlurmExecutor
+from benchmark.jobs import TrainJob
+from benchmark.records import Record
+from benchmark.study import Study
+from tests.benchmark import fake_slurm
+from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run
+from tests.benchmark.test_executors import alone, finished
+
+pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[slurm]'")
+
+
+class Watched(SlurmExecutor):
+    """Keeps what it submitted."""
+
+    def _submit(self, group: Any, *, exclusive: bool) -> Any:
+        self.submitted = super()._submit(group, exclusive=exclusive)
+        return self.submitted
+
+
+def watched(study: Study, cluster: str = "local") -> Watched:
+    return Watched(study.folder / "slurm", SlurmOptions(), threads=1, gpu=False, cluster=cluster)
+
+
+@pytest.fixture
+def slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("slurm")
+    fake_slurm.install(folder)
+    monkeypatch.setenv("FAKE_SLURM", str(folder))
+    monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
+    return folder
+
+
+def test_an_array_does_what_local_slots_do(make_study: Callable[..., Study]) -> None:
+    protocol = protocols.load("quick", [*SMALL, "repeats=1"])
+    study = make_study(protocol, "TinyNet", "Dies", name="array")
+    study.hardware = Hardware("cpu", 1, remote=True)
+    events: list[Event] = []
+    study.execute(alone(study.plan()), watched(study), events.append)
+    outcomes = finished(events)
+    assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
+    assert "SIGKILL" in outcomes["omc-syn dies repeat 0"].message
+    assert [record.model for record in study.plan().failed] == ["dies"]
+
+    here = make_study(protocol, "TinyNet", name="here")
+    here.execute(alone(here.plan()), LocalExecutor(), lambda event: None)
+    (expected,) = (record for _, record in here.store.records())
+    assert outcomes["omc-syn tinynet repeat 0"].metrics == expected.metrics
+
+
+def signal_all(process: psutil.Process, number: int) -> None:
+    """Send a signal to a process and all below it, as Slurm does."""
+    for one in [process, *process.children(recursive=True)]:
+        one.send_signal(number)
+
+
+def test_a_preempted_run_goes_on_from_its_checkpoint(make_study: Callable[..., Study]) -> None:
+    protocol = protocols.load("quick", [*SMALL, "repeats=1", "training.steps=24"])
+    study = make_study(protocol, "Slow", name="array")
+    plan = alone(study.plan())
+    executor = watched(study)
+
+    def preempt(event: Event) -> None:
+        events.append(event)
+        if not isinstance(event, Started):
+            return
+        checkpoint, deadline = plan.todo[0].folder / "last.pt", time.monotonic() + 120
+        while not checkpoint.is_file() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        ((job, _),) = executor.submitted.items()
+        (task,) = psutil.Process(int(job.job_id)).children()
+        signal_all(task, signal.SIGUSR2)
+        task.wait(30)
+        # Another machine would have to wait until a claim is old.
+        left.extend(plan.todo[0].folder.glob("claim.*"))
+
+    events: list[Event] = []
+    left: list[Path] = []
+    study.execute(plan, executor, preempt)
+    assert left == []
+    (outcome,) = finished(events).values()
+    assert isinstance(outcome, Record)
+    assert plan.todo[0].log.read_text().count("begun") == 2
+    assert any("Requeued job" in file.read_text() for file in executor.folder.glob("*_log.out"))
+    here = make_study(protocol, "TinyNet", name="here")
+    here.execute(alone(here.plan()), LocalExecutor(), lambda event: None)
+    assert [record.metrics for _, record in here.store.records()] == [outcome.metrics]
+
+
+def test_a_job_that_is_killed_is_a_typed_failure(make_study: Callable[..., Study]) -> None:
+    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Waits", name="array")
+    study.hardware = Hardware("cpu", 1, remote=True)
+    executor = watched(study)
+
+    def kill(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Started):
+            ((job, _),) = executor.submitted.items()
+            (task,) = psutil.Process(int(job.job_id)).children()
+            task.kill()
+
+    events: list[Event] = []
+    study.execute(alone(study.plan()), executor, kill)
+    (failure,) = finished(events).values()
+    assert failure.kind == "worker_died"
+    assert "ended without an answer" in failure.message
+    (record,) = (record for _, record in study.store.records())
+    assert record.environment.keys() == {"device", "threads", "determinism"}  # nothing of this machine
+
+
+def test_closing_the_iterator_cancels_jobs(make_study: Callable[..., Study], slurm: Path) -> None:
+    study = make_study(protocols.load("quick", [*SMALL, "repeats=2"]), "Waits", name="array")
+    study.store.write_protocol(study.protocol)
+    events = watched(study, "slurm").run(alone(study.plan()).todo)
+    next(event for event in events if isinstance(event, Started))
+    events.close()
+    deadline = time.monotonic() + 20
+    states: set[str] = set()
+    while states != {"FAILED"} and time.monotonic() < deadline:
+        time.sleep(0.2)
+        states = {file.read_text() for file in slurm.glob("*.state")}
+    assert states == {"FAILED"}
+    assert (slurm / "4711_1.state").is_file()
+
+
+def test_a_whole_study_on_slurm_s_commands(call: Call, slurm: Path) -> None:
+    flags = "partition=gpu,cpu,account=chips,time=02:30:00,array=2,mem=8,cache=near"
+    arguments = tiny_run("--executor", "slurm", "--slurm", flags, repeats=2)
+    code, out, err = call(*arguments)
+    assert code == 0, err + out
+    assert "Engine: Slurm, partition=gpu,cpu, account=chips, time=150, mem=8.0, array=2, cache=near" in out
+    assert "slurm: job 4711, 1 measurement(s)" in out
+    assert "slurm: job 4712, 2 run(s)" in out
+    assert "[2/2] omc-syn tinynet repeat" in out
+    measurements, runs = ((slurm / f"{number}.sbatch").read_text().splitlines() for number in (4711, 4712))
+    common = {"--partition=gpu,cpu", "--account=chips", "--time=150", "--mem=8GB", "--cpus-per-task=1", "--requeue"}
+    for lines in (measurements, runs):
+        assert {f"#SBATCH {flag}" for flag in (*common, "--signal=USR2@90", "--job-name=benchmark")} <= set(lines)
+    assert "#SBATCH --exclusive" in measurements
+    assert "#SBATCH --exclusive" not in runs
+    assert "#SBATCH --array=0-1%2" in runs
+    assert not any("--gpus" in line for line in runs)
+    assert len(list(Path("near/packs").iterdir())) == 1
+    code, out, err = call(*arguments)
+    assert code == 0
+    assert not (slurm / "4713.sbatch").exists()
+
+
+def test_what_sbatch_refuses_is_one_message(call: Call, slurm: Path) -> None:
+    code, _, err = call(*tiny_run("--executor", "slurm", "--slurm", "partition=nowhere"))
+    assert code == 2
+    assert "--slurm: sbatch refuses (sbatch: error: invalid partition specified: nowhere)" in err
+    assert "Traceback" not in err
+
+
+def test_a_machine_without_slurm_is_refused(call: Call) -> None:
+    code, _, err = call(*tiny_run("--executor", "slurm"))
+    assert code == 2
+    assert "--executor slurm: no srun on this machine" in err
+
+
+def test_gpus_and_whole_nodes_are_asked_for(tmp_path: Path) -> None:
+    def asked(options: str = "", *, exclusive: bool = False) -> dict[str, Any]:
+        executor = SlurmExecutor(tmp_path, SlurmOptions.parse(options), threads=8, gpu=True)
+        return {name: value for name, value in executor._parameters(exclusive=exclusive).items() if value is not None}
+
+    assert (asked()["gpus_per_node"], asked()["cpus_per_task"], asked()["timeout_min"]) == (1, 8, 1440)
+    assert "slurm_exclusive" not in asked()
+    assert asked(exclusive=True)["slurm_exclusive"] is True
+    assert asked("gres=gpu:a100:1")["slurm_gres"] == "gpu:a100:1"
+    assert "gpus_per_node" not in asked("gres=gpu:a100:1")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Slurm is for Linux")
+def test_the_hook_of_a_submission_is_itself(make_job: Callable[..., TrainJob], small: protocols.Protocol) -> None:
+    from benchmark.executors.remote import parcels
+    from benchmark.executors.slurm import Submission
+
+    submission = Submission(*parcels([make_job(small)]))
+    assert submission.checkpoint().function == submission
+
+
+def test_a_plan_for_nodes_with_gpus_needs_no_torch_here(tmp_path: Path) -> None:
+    code = (
+        "import sys; from benchmark.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert not {'torch', 'submitit'} & set(sys.modules)"
+    )
+    arguments = ["run", "--models", "all", "--datasets", "omc", "--executor", "slurm", "--device", "cuda", "--dry-run"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TINY.parents[2]), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "runs on cuda:0" in done.stdout
+    assert "Engine: Slurm" in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -9,11 +9,19 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 
+MOST_PROCESSES = 8  # each takes up to a gigabyte
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     """Two OpenMP threads beside another busy process slow a small network a hundredfold."""
     torch.set_num_threads(1)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the whole suite out over the cores; chosen or slow tests, which also compare times, run in this process."""
+    chosen = config.getoption("-m") or config.getoption("-k") or config.args_source is not config.ArgsSource.TESTPATHS
+    return 0 if chosen else min(os.cpu_count() or 1, MOST_PROCESSES)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

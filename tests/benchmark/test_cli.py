@@ -459,9 +459,16 @@ def test_a_synthesized_folder_can_be_trained_on(call: Call) -> None:
     assert "omx" in err
 
 
+READMES = [
+    ROOT / "README.md",
+    *(file for part in ("benchmark", "models", "baselines") for file in (ROOT / part).rglob("README.md")),
+    ROOT / "results" / "README.md",
+]
+
+
 def readme_commands() -> list[list[str]]:
-    """Return the words after ``python -m benchmark`` wherever the README shows it."""
-    texts = [(ROOT / name).read_text("utf-8") for name in ("README.md", "results/README.md")]
+    """Return the words after ``python -m benchmark`` wherever a README shows it."""
+    texts = [file.read_text("utf-8") for file in READMES]
     found = [line for text in texts for line in re.findall(r"python -m benchmark ([^`\n&]*)", text)]
     return [shlex.split(line) for line in found]
 
@@ -474,6 +481,20 @@ def test_the_readme_s_two_lines_are_what_ci_runs() -> None:
     ):
         assert line in readme
         assert line in ci
+
+
+def test_every_link_between_the_readmes_leads_somewhere() -> None:
+    for file in (*READMES, ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)]+)\)", file.read_text("utf-8")):
+            path, _, anchor = target.partition("#")
+            if path.startswith("http"):
+                continue
+            found = file.parent / path if path else file
+            assert found.exists(), f"{file}: {target}"
+            if anchor:
+                titles = re.findall(r"(?m)^#+ (.*)$", found.read_text("utf-8"))
+                anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+                assert anchor in anchors, f"{file}: {target}"
 
 
 def test_every_flag_that_the_readme_shows_exists() -> None:

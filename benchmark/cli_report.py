@@ -72,13 +72,17 @@ def report(
         if check:
             wrong += reports.check(folder, choice)
         else:
-            for path in reports.build(folder, choice):
+            for path in reports.build(folder, choice, tell=_tell):
                 typer.echo(path)
     for line in wrong:
         typer.echo(line)
     if check and not wrong:
         typer.echo(f"{', '.join(studies)}: tables are what the records give, and records what their counts give")
     raise typer.Exit(1 if wrong else 0)
+
+
+def _tell(sentence: str) -> None:
+    typer.echo(f"benchmark: {sentence}", err=True)
 
 
 def diff(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from benchmark.data.batches import evaluation_batches
@@ -25,7 +27,13 @@ BACKLOG = 4 * SCORERS
 
 @torch.inference_mode()
 def evaluate(
-    network: nn.Module, pack: Pack, indices: Sequence[int], target: Target, protocol: Protocol, device: torch.device
+    network: nn.Module,
+    pack: Pack,
+    indices: Sequence[int],
+    target: Target,
+    protocol: Protocol,
+    device: torch.device,
+    watch: Callable[[int, NDArray[np.bool_]], None] = lambda index, prediction: None,
 ) -> list[Row]:
     """Predict and score images; scoring runs in threads beside the next forward.
 
@@ -36,6 +44,7 @@ def evaluate(
         target: decides between net and via counts.
         protocol: window, threshold, border, minimum area.
         device: where the network is.
+        watch: called with the index and the ``(H, W)`` prediction of every image, in this order.
 
     Returns:
         One row per image: ``image``, ``group``, then the integer terms of every metric.
@@ -52,6 +61,7 @@ def evaluate(
                 index = indices[len(rows)]
                 if len(rows) >= BACKLOG:
                     rows[-BACKLOG][1].result()
+                watch(index, prediction)
                 _, masks = pack.centre([index], side)
                 rows.append(
                     (pack.tiles[index], scorer.submit(count, masks[0], prediction, target, protocol.evaluation))

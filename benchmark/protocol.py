@@ -176,9 +176,16 @@ class Data(Settings):
 
 
 class Report(Settings):
-    """How records become tables; changes no record."""
+    """How records become tables and pictures; changes no record."""
 
     reduction: Literal["image", "pooled"] = Field("image", description="mean of per-image values, or ratio of sums")
+    panels: int = Field(
+        12,
+        ge=0,
+        le=64,
+        description="test images of each dataset that a study keeps, with every run's predictions, to show the hardest "
+        "and easiest of them; 0 keeps none",
+    )
 
 
 class Protocol(Settings):

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark import determinism, environment, initial, logs, scoring, seeds
+from benchmark import determinism, environment, initial, logs, panels, scoring, seeds
 from benchmark.checkpoints import Checkpoint
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.datasets import Source
@@ -82,7 +82,10 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
         network, batches, lambda: _validation(taught, size, job.protocol, device), job.protocol, on_step, checkpoint
     )
     started = time.perf_counter()
-    rows = {name: _test(network, parts[name], job.protocol, device) for name in job.task.test_names}
+    keepers = {
+        name: panels.Keeper(parts[name].pack, parts[name].division.test, job.protocol) for name in job.task.test_names
+    }
+    rows = {name: _test(network, parts[name], job.protocol, device, keeper) for name, keeper in keepers.items()}
     rows = {name: tested for name, tested in rows.items() if tested}  # a dataset may have no test images
     cost = meter.cost(test_seconds=time.perf_counter() - started, earlier_seconds=trained.earlier_seconds)
     record = job.record(
@@ -99,7 +102,8 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
     weights = None if job.keep_weights == "none" else _weights(network)
     images = {name: scoring.to_csv(tested) for name, tested in rows.items()}
     store = Store(job.study)
-    store.write_run(record, images, trained.history, weights)
+    shown = {name: content for name, keeper in keepers.items() if (content := keeper.content()) is not None}
+    store.write_run(record, images, trained.history, weights, shown)
     if job.keep_weights == "best-repeat":
         with contextlib.suppress(UserError, OSError):  # another repeat's broken record takes nothing from this run's
             store.keep_best_weights(record.train, record.model)
@@ -127,8 +131,10 @@ def _validation(parts: Sequence[_Part], size: int, protocol: Protocol, device: t
         yield from evaluation_batches(part.pack, part.division.val, size, protocol.evaluation.batch, device)
 
 
-def _test(network: nn.Module, part: _Part, protocol: Protocol, device: torch.device) -> list[Row]:
-    return evaluate(network, part.pack, part.division.test, part.source.target, protocol, device)
+def _test(
+    network: nn.Module, part: _Part, protocol: Protocol, device: torch.device, keeper: panels.Keeper
+) -> list[Row]:
+    return evaluate(network, part.pack, part.division.test, part.source.target, protocol, device, keeper)
 
 
 def build(job: TrainJob) -> nn.Module:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from rich.table import Table
 
@@ -19,7 +18,6 @@ from benchmark import __version__, metrics, scoring
 from benchmark.data.folders import refuse_orphans
 from benchmark.data.images import (
     IMAGE_SUFFIXES,
-    UInt8Array,
     decode,
     percentile_levels,
     read_depth,
@@ -33,15 +31,8 @@ from benchmark.data.specs import Target, check_group
 from benchmark.data.svg import read_svg
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
+from benchmark.overlays import Mask, overlay
 from benchmark.protocol import Evaluation
-
-Mask = NDArray[np.bool_]
-
-#: Colours of an overlay.
-COLOURS = {"short": (220, 30, 30), "open": (40, 110, 255), "false": (0, 170, 70), "missed": (255, 210, 0)}
-PREDICTED, ONLY_TRUE, IGNORED_PIXELS = (205, 205, 205), (95, 95, 95), (60, 40, 90)
-# Over a real image, colours cover this much of it, so that what misled the tool stays visible.
-COVER, COVER_FAULT = 0.3, 0.6
 
 
 @dataclass(frozen=True)
@@ -245,7 +236,7 @@ def write_overlays(
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write one PNG per pair that :func:`score` has read, named as the prediction; see :func:`overlay`."""
+    """Write one PNG per pair that :func:`score` has read, named as the prediction; see :mod:`benchmark.overlays`."""
     images = _images_of(pairs, settings.images)
     deep = [path for path in images.values() if read_depth(path) == 16]
     levels = percentile_levels(deep) if deep else None
@@ -253,37 +244,10 @@ def write_overlays(
         masks = _read(pair, settings)
         image = read_image(images[pair.name], 1, levels)[..., 0] if images else None
         content = io.BytesIO()
-        Image.fromarray(overlay(masks, settings, image)).save(content, "png")
+        picture = overlay(masks.truth, masks.prediction, masks.ignore, settings.target, settings.evaluation, image)
+        Image.fromarray(picture).save(content, "png")
         write_atomically(folder / f"{pair.name}.png", content.getvalue())
         progress(done, len(pairs))
-
-
-def overlay(masks: Masks, settings: Settings, image: UInt8Array | None = None) -> UInt8Array:
-    """Return a picture ``(H, W, 3)`` of what is right and wrong.
-
-    Light gray is predicted, dark gray true but not predicted; whole nets and components stand in the colour of their
-    fault: red joins nets (short), blue is cut (open), green is invented (false), yellow is missed. Ignored pixels are
-    dark violet. On via targets, only false and missed ones are to be had.
-
-    Args:
-        masks: of one image.
-        settings: target, border and least area.
-        image: ``(H, W)``, shows through the colours; black otherwise.
-    """
-    truth, prediction, limits = masks.truth & ~masks.ignore, masks.prediction & ~masks.ignore, settings.evaluation
-    if settings.target == "via":
-        faults = metrics.via_fault_map(truth, prediction)
-    else:
-        faults = metrics.fault_map(truth, prediction, border_px=limits.border_px, min_area_px=limits.min_area_px)
-    layers = [(masks.ignore, IGNORED_PIXELS, COVER), (truth, ONLY_TRUE, COVER), (prediction, PREDICTED, COVER)]
-    layers += [(faults == metrics.FAULTS.index(name), colour, COVER_FAULT) for name, colour in COLOURS.items()]
-    picture = np.zeros((*truth.shape, 3), np.float32)
-    if image is not None:
-        picture += image[..., None]
-    for where, colour, cover in layers:
-        under = 0.0 if image is None else (1 - cover) * image[where][:, None]
-        picture[where] = under + (1.0 if image is None else cover) * np.array(colour, np.float32)
-    return np.rint(picture).astype(np.uint8)
 
 
 def _read(pair: Pair, settings: Settings) -> Masks:

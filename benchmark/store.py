@@ -9,7 +9,7 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +82,14 @@ class Store:
         """Return where the per-image counts of a method without training lie."""
         return self.folder / "references" / f"{dataset}.{name}.csv"
 
+    def images_file(self, dataset: str) -> Path:
+        """Return where the test images lie that a report shows."""
+        return self.folder / "panels" / f"{dataset}.npz"
+
+    def predictions_file(self, train: Sequence[str], model: str, repeat: int, dataset: str) -> Path:
+        """Return where a run's predictions of these images lie."""
+        return self.run_folder(train, model, repeat) / f"panels.{dataset}.npz"
+
     def packages_file(self, digest: str) -> Path:
         """Return where the list of all packages of a record's ``environment["package_list"]`` lies."""
         return self.folder / "environment" / f"packages.{digest}.txt"
@@ -152,12 +160,19 @@ class Store:
         return record
 
     def write_run(
-        self, record: Record, images: dict[str, bytes], history: Sequence[Round], weights: bytes | None
+        self,
+        record: Record,
+        images: dict[str, bytes],
+        history: Sequence[Round],
+        weights: bytes | None,
+        panels: Mapping[str, bytes] = {},
     ) -> Path:
         """Write a run's files, the record last: a folder without one was never finished."""
         folder = self.run_folder(record.train, record.model, record.repeat)
         for dataset, content in images.items():
             write_atomically(folder / f"images.{dataset}.csv", content)
+        for dataset, content in panels.items():
+            write_atomically(self.predictions_file(record.train, record.model, record.repeat, dataset), content)
         if history:
             write_atomically(folder / "history.csv", _history_csv(history))
         if weights is not None:

@@ -278,8 +278,8 @@ class Study:
         return []
 
     def _prepare(self, emit: Callable[[Event], None], needed: set[str], *, renew: bool) -> None:
-        """Build the packs that are missing and score the methods without training, once per dataset."""
-        from benchmark import scoring
+        """Build the packs that are missing; per dataset, score the methods without training and keep a few images."""
+        from benchmark import panels, scoring
         from benchmark.data import tasks
         from benchmark.data.packs import open_pack
 
@@ -303,6 +303,8 @@ class Study:
             for name in missing if division.test else []:
                 rows = scoring.score_reference(name, pack, division.test, source.target, self.protocol)
                 write_atomically(self.store.reference_file(source.name, name), scoring.to_csv(rows))
+            if source.name in tested and (shown := panels.pack_images(pack, division.test, self.protocol)) is not None:
+                write_atomically(self.store.images_file(source.name), shown)
         for task in self.tasks:
             if packs.keys() >= {source.name for source in task.sources}:
                 tasks.refuse_overlap(task, packs, self.protocol)

@@ -158,7 +158,7 @@ def _share(mask: BoolMask, ignore: BoolMask | None) -> float:
 
 def _cell(image: UInt8Array, mask: BoolMask, ignore: BoolMask | None, cell_px: int) -> Image.Image:
     """Fit an image into a square and draw its mask and its ignored pixels onto it."""
-    pixels = np.asarray(_fit(Image.fromarray(to_channels(image, 3)), cell_px)).copy()
+    pixels = np.asarray(fit(Image.fromarray(to_channels(image, 3)), cell_px)).copy()
     inside = _fit_mask(mask, cell_px)
     if ignore is not None:
         hidden = _fit_mask(ignore, cell_px)
@@ -174,12 +174,12 @@ def _cell(image: UInt8Array, mask: BoolMask, ignore: BoolMask | None, cell_px: i
 
 
 def _fit_mask(mask: BoolMask, cell_px: int) -> BoolMask:
-    shrunk = np.asarray(_fit(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)), cell_px))
+    shrunk = np.asarray(fit(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)), cell_px))
     fitted: BoolMask = shrunk >= 128
     return fitted
 
 
-def _fit(picture: Image.Image, cell_px: int) -> Image.Image:
+def fit(picture: Image.Image, cell_px: int) -> Image.Image:
     """Shrink by area average, or enlarge by repeating pixels, so that the longer side fits the cell."""
     scale = cell_px / max(picture.size)
     if scale >= 1:

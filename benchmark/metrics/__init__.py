@@ -1,7 +1,7 @@
 """Metrics on numpy arrays: integer counts per image first, ratios and reductions from them later."""
 
 from benchmark.metrics.counting import COUNT_COLUMNS, count_image
-from benchmark.metrics.electrical import FAULTS, fault_map
+from benchmark.metrics.electrical import FAULTS, fault_map, fault_places
 from benchmark.metrics.table import METRICS, REDUCTIONS, Metric, Reduction, ratios, reduce
 from benchmark.metrics.vias import via_counts, via_counts_from_masks, via_fault_map
 
@@ -14,6 +14,7 @@ __all__ = [
     "Reduction",
     "count_image",
     "fault_map",
+    "fault_places",
     "ratios",
     "reduce",
     "via_counts",

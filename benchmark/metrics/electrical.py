@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from benchmark.metrics.components import Mask, Overlap
 
@@ -115,3 +116,41 @@ def fault_map(
     for name, layer in layers.items():
         faults[layer] = FAULTS.index(name)
     return faults
+
+
+def fault_places(truth: Mask, prediction: Mask, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX) -> Mask:
+    """Return the pixels, ``(H, W)`` bool, at which a look at each fault of an image shows why it is one.
+
+    Missed nets and false components are there whole; of an open net, which may cross the image, where one predicted
+    piece of it ends being the nearest and another begins, and of a joining component the same between the nets.
+    """
+    overlap = Overlap.of(truth, prediction)
+    verdict = judge(overlap, border_px=border_px, min_area_px=min_area_px)
+    nets, components = overlap.truth, overlap.prediction
+    large = components.paint(components.area_px >= min_area_px)
+    cuts = _seams(nets.paint(verdict.open), large)
+    bridges = _seams(components.paint(verdict.extra_nets > 0), nets.paint(verdict.interior))
+    return nets.paint(verdict.missed) | components.paint(verdict.false) | cuts | bridges
+
+
+def _seams(whole: Mask, pieces: Mask) -> Mask:
+    """Return the pixels of ``whole`` beside one whose nearest of the ``pieces`` within ``whole`` is another."""
+    labels, count = ndimage.label(pieces, np.ones((3, 3)))
+    labels[~whole] = 0
+    seams = np.zeros(whole.shape, np.bool_)
+    if count == 0 or not labels.any():
+        return seams
+    rows, columns = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
+    nearest = labels[rows, columns]
+    left, right, most = slice(None, -1), slice(1, None), slice(None)
+    # Each pixel's neighbour to the right, below, and below on either side: nets are connected by corners too.
+    for here, there in (
+        ((most, left), (most, right)),
+        ((left, most), (right, most)),
+        ((left, left), (right, right)),
+        ((left, right), (right, left)),
+    ):
+        apart = whole[here] & whole[there] & (nearest[here] != nearest[there])
+        seams[here] |= apart
+        seams[there] |= apart
+    return seams

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from benchmark.report import (
     comparison,
     faults,
     numbers,
+    panels,
     paper,
     plots,
     profile,
@@ -37,8 +38,15 @@ RENDERERS = {"csv": render.to_csv, "md": render.to_markdown, "tex": render.to_la
 CHOICE = f"{paper.NAME}.json"
 
 
-def build(study: Path, choice: Choice | None = None, reference: str = significance.REFERENCE) -> list[Path]:
-    """Write ``report/tables/*``, ``report/tables.tex`` and ``report/plots/*.{pdf,png}`` of a study.
+def build(
+    study: Path,
+    choice: Choice | None = None,
+    reference: str = significance.REFERENCE,
+    *,
+    with_panels: bool = True,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> list[Path]:
+    """Write ``report/tables/*``, ``report/tables.tex``, ``report/{plots,panels}/*.{pdf,png}`` of a study.
 
     The same records give the same bytes.
 
@@ -47,6 +55,8 @@ def build(study: Path, choice: Choice | None = None, reference: str = significan
         choice: what the table for a paper shows. It is kept, and ``None`` takes the kept one; without one there is no
             such table.
         reference: the model that the others are compared with.
+        with_panels: whether images are shown; without, earlier ones are removed from ``report/panels``.
+        tell: called with a sentence for each thing that is left out.
 
     Returns:
         The written files.
@@ -60,6 +70,11 @@ def build(study: Path, choice: Choice | None = None, reference: str = significan
     by_dataset = itertools.chain.from_iterable(module.figures(found, blocks) for module in (plots, comparison, faults))
     for stem, figure in (*by_dataset, *transfer.figures(found), *profile.figures(found)):
         files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
+    if with_panels:
+        files |= panels.build(study, found, blocks, tell)
+    for left in (study / "report/panels").glob("[!.]*"):
+        if panels.is_panel(left.name) and f"panels/{left.name}" not in files:
+            left.unlink()  # of an image that may no longer be shown
     for name, content in files.items():
         write_atomically(study / "report" / name, content)
     return [study / "report" / name for name in files]

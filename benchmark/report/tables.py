@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from benchmark import metrics, registry
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
-from benchmark.protocol import Protocol
+from benchmark.protocol import Evaluation, Protocol
 from benchmark.report.collect import Measurement, Run, Scores, Setting, Study
 from benchmark.report.render import Block, Cell, Column, Row, Table
 
@@ -161,15 +161,19 @@ def left_out(study: Study) -> Iterator[str]:
 
 def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:
     """Say what counts as a net or a via, and how many true ones there are."""
-    settings = protocol.evaluation
-    yield (
-        f"Nets that lie only in the outer {settings.border_px} px of an image, and predicted components below "
-        f"{settings.min_area_px} px², do not count."
-    )
+    yield limits_of_nets(protocol.evaluation)
     for column, what in (("nets", "Interior nets"), ("via_true", "True vias")):
         found = sorted({score.sums[column] for score in scores if column in score.sums})
         if found:
             yield f"{what} in all test images: {' or '.join(map(str, found))}."
+
+
+def limits_of_nets(settings: Evaluation) -> str:
+    """Say which nets and components do not count."""
+    return (
+        f"Nets that lie only in the outer {settings.border_px} px of an image, and predicted components below "
+        f"{settings.min_area_px} px², do not count."
+    )
 
 
 def _model_row(name: str, runs: list[Run], test: str, kind: Kind, reduction: metrics.Reduction) -> Row:

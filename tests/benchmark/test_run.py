@@ -47,6 +47,7 @@ def test_a_run_leaves_its_record_its_counts_its_history_and_its_weights(small: P
     assert {path.name for path in folder.iterdir()} == {
         "record.json",
         "images.omc-syn.csv",
+        "panels.omc-syn.npz",
         "history.csv",
         "best.safetensors",
     }
@@ -149,7 +150,7 @@ def test_a_failed_run_says_with_what_it_was_made_too(small: Protocol, make_study
 def test_two_studies_get_the_same_bytes(small: Protocol, make_job: MakeJob) -> None:
     (one, first), (two, second) = (execute(make_job(small, name=name)) for name in ("a", "b"))
     assert one.metrics == two.metrics
-    for name in ("images.omc-syn.csv", WEIGHTS):
+    for name in ("images.omc-syn.csv", "panels.omc-syn.npz", WEIGHTS):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 

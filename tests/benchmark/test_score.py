@@ -17,8 +17,8 @@ from benchmark import metrics, scoring
 from benchmark.data.masks import read_label
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.evaluation import evaluate
+from benchmark.overlays import COLOURS, IGNORED_PIXELS, ONLY_TRUE, PREDICTED
 from benchmark.protocol import Protocol
-from benchmark.score import COLOURS, IGNORED_PIXELS, ONLY_TRUE, PREDICTED
 from tests.benchmark.conftest import Call
 
 Save = Callable[[str, np.ndarray], Path]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from scipy import ndimage
 
 from benchmark.data import synthetic
-from benchmark.metrics import FAULTS, count_image, fault_map, ratios, reduce
+from benchmark.metrics import FAULTS, count_image, fault_map, fault_places, ratios, reduce
 from benchmark.metrics.components import Mask
 from tests.benchmark.metrics.layouts import window, with_bridge, with_cut
 from tests.benchmark.metrics.reference import EIGHT, masks_of
@@ -190,6 +190,35 @@ def test_faults_are_painted_where_they_are(bars: Mask) -> None:
     np.testing.assert_array_equal(missed == FAULTS.index("missed"), bars)
 
 
+def test_the_place_of_a_cut_and_of_a_bridge_is_the_gap_and_not_the_whole_net(bars: Mask) -> None:
+    bars[30:, :] = False
+    prediction = ndimage.binary_erosion(bars, EIGHT)  # wrong at every edge, which is no fault
+    prediction[8:12, 40:46] = False
+    prediction[18:22, 20:60] = False
+    prediction[10:20, 22:25] = True
+    places = fault_places(bars, prediction, border_px=5, min_area_px=4)
+    found = np.argwhere(places)
+    cut = (found[:, 0] < 12) & (abs(found[:, 1] - 42.5) < 4)
+    across = (found[:, 0] < 22) & (found[:, 0] > 10) & (abs(found[:, 1] - 23) < 4)
+    other = (found[:, 0] > 16) & (abs(found[:, 1] - 40) < 22)  # the second bar is open too
+    assert cut.any()
+    assert across.any()
+    assert (cut | across | other).all()
+    assert fault_map(bars, prediction, border_px=5, min_area_px=4).astype(bool).sum() > 5 * places.sum()
+
+
+@settings(max_examples=200, deadline=None)
+@given(mask_pairs(max_side=14))
+def test_every_fault_has_a_place_within_what_is_painted(pair: tuple[Mask, Mask]) -> None:
+    limits = {"border_px": 2, "min_area_px": 3}
+    painted, places = fault_map(*pair, **limits), fault_places(*pair, **limits)
+    assert places.any() == any(faults(*pair, **limits).values())
+    assert painted[places].all()
+    for net in masks_of(pair[0]):
+        if (painted[net] == FAULTS.index("missed")).all():
+            assert places[net].all()
+
+
 FEW, MANY = range(3), range(3, 30)
 
 
@@ -211,6 +240,11 @@ def truth(request: pytest.FixtureRequest) -> Mask:
     return mask
 
 
+def far(places: Mask, wrong: Mask) -> float:
+    """Return how far the farthest place is from the wrong pixels."""
+    return float(ndimage.distance_transform_edt(~wrong)[places].max())
+
+
 class TestWindowsOfAChip:
     """What the figures mean: 1024x1024 windows with tracks about 22 px wide and gaps of at least 5 px."""
 
@@ -222,11 +256,13 @@ class TestWindowsOfAChip:
         bridged = with_bridge(truth)
         assert miou(truth, bridged) > 0.999
         assert faults(truth, bridged, border_px=35, min_area_px=35) == CLEAN | {"shorts": 1}
+        assert far(fault_places(truth, bridged), bridged & ~truth) <= 2
 
     def test_a_cut(self, truth: Mask) -> None:
         cut = with_cut(truth)
         assert miou(truth, cut) > 0.999
         assert faults(truth, cut, border_px=35, min_area_px=35) == CLEAN | {"opens": 1}
+        assert far(fault_places(truth, cut), truth & ~cut) <= 2
 
     def test_one_pixel_more_everywhere(self, truth: Mask) -> None:
         wider = ndimage.binary_dilation(truth, EIGHT)

@@ -1,0 +1,57 @@
+"""Pictures of what is right and wrong in a mask, each kind of fault in its colour."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark import metrics
+from benchmark.data.images import UInt8Array
+from benchmark.data.specs import Target
+from benchmark.protocol import Evaluation
+
+Mask = NDArray[np.bool_]
+
+#: Colours of an overlay.
+COLOURS = {"short": (220, 30, 30), "open": (40, 110, 255), "false": (0, 170, 70), "missed": (255, 210, 0)}
+PREDICTED, ONLY_TRUE, IGNORED_PIXELS = (205, 205, 205), (95, 95, 95), (60, 40, 90)
+# Over a real image, colours cover this much of it, so that what misled the tool stays visible.
+COVER, COVER_FAULT = 0.3, 0.6
+
+
+def overlay(
+    truth: Mask,
+    prediction: Mask,
+    ignore: Mask,
+    target: Target,
+    limits: Evaluation,
+    image: UInt8Array | None = None,
+) -> UInt8Array:
+    """Return a picture ``(H, W, 3)`` of what is right and wrong.
+
+    Light gray is predicted, dark gray true but not predicted; whole nets and components stand in the colour of their
+    fault: red joins nets (short), blue is cut (open), green is invented (false), yellow is missed. Ignored pixels are
+    dark violet. On via targets, only false and missed ones are to be had.
+
+    Args:
+        truth: ``(H, W)``.
+        prediction: ``(H, W)``.
+        ignore: ``(H, W)``, pixels that count nowhere.
+        target: what is foreground.
+        limits: border and least area.
+        image: ``(H, W)``, shows through the colours; black otherwise.
+    """
+    truth, prediction = truth & ~ignore, prediction & ~ignore
+    if target == "via":
+        faults = metrics.via_fault_map(truth, prediction)
+    else:
+        faults = metrics.fault_map(truth, prediction, border_px=limits.border_px, min_area_px=limits.min_area_px)
+    layers = [(ignore, IGNORED_PIXELS, COVER), (truth, ONLY_TRUE, COVER), (prediction, PREDICTED, COVER)]
+    layers += [(faults == metrics.FAULTS.index(name), colour, COVER_FAULT) for name, colour in COLOURS.items()]
+    picture = np.zeros((*truth.shape, 3), np.float32)
+    if image is not None:
+        picture += image[..., None]
+    for where, colour, cover in layers:
+        under = 0.0 if image is None else (1 - cover) * image[where][:, None]
+        picture[where] = under + (1.0 if image is None else cover) * np.array(colour, np.float32)
+    return np.rint(picture).astype(np.uint8)

@@ -1,0 +1,209 @@
+"""The few test images that a report shows: which they are, and the files that keep them and what networks made of them.
+
+A report has neither the data nor a network, so a study keeps these images once (``panels/<test>.npz``) and each run its
+predictions of them, one bit per pixel (``panels.<test>.npz``).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark import seeds
+from benchmark.data.images import UInt8Array
+from benchmark.data.packs import IGNORED, Pack
+from benchmark.errors import UserError
+from benchmark.files import read_limited
+from benchmark.protocol import Protocol
+from benchmark.scoring import tested_side
+
+Mask = npt.NDArray[np.bool_]
+
+#: The most pixels that the images of one dataset may have together: 64 of 1024x1024, or 4 of 4096x4096.
+MOST_PIXELS = 1 << 26
+#: The most bytes of an array: an RGB image has three per pixel. Files are compressed, but images hardly get smaller.
+MOST_BYTES = 3 * MOST_PIXELS
+MOST_NAME_BYTES = 1 << 20
+HEADER_BYTES = 1 << 10  # more than numpy writes for three axes
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The images of one test dataset that panels may show.
+
+    Attributes:
+        names: of the images, in the order in which they were drawn.
+        images: ``(n, H, W, 1|3)`` uint8.
+        masks: ``(n, H, W)`` uint8, as in a pack: 0 background, 1 foreground, :data:`~benchmark.data.packs.IGNORED`.
+    """
+
+    names: tuple[str, ...]
+    images: UInt8Array
+    masks: UInt8Array
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What one run made of them.
+
+    Attributes:
+        names: of the images.
+        bits: ``(n, H, ceil(W / 8))`` uint8, eight pixels of a row each.
+        width: ``W``.
+    """
+
+    names: tuple[str, ...]
+    bits: UInt8Array
+    width: int
+
+    def of(self, name: str) -> Mask:
+        """Return the prediction of an image, ``(H, W)``."""
+        return np.unpackbits(self.bits[self.names.index(name)], axis=-1, count=self.width).astype(np.bool_)
+
+
+def candidates(pack: Pack, indices: Sequence[int], protocol: Protocol) -> tuple[int, ...]:
+    """Choose the test images that panels may show: by a hash of their names, so that no network has a say in it.
+
+    Args:
+        pack: the dataset.
+        indices: the test images.
+        protocol: how many at most, and the seed.
+
+    Returns:
+        Indices in the order of the draw; with a smaller number of panels, the first ones are the same.
+    """
+    count = min(protocol.report.panels, MOST_PIXELS // tested_side(pack, protocol) ** 2)
+    seed = seeds.derive(protocol.seed, "panels", pack.dataset)
+    return tuple(sorted(indices, key=lambda index: seeds.derive(seed, pack.tiles[index].name))[:count])
+
+
+def pack_images(pack: Pack, indices: Sequence[int], protocol: Protocol) -> bytes | None:
+    """Return a study's file of the candidates among the test images; ``None`` where there are none."""
+    chosen = candidates(pack, indices, protocol)
+    if not chosen:
+        return None
+    images, masks = pack.centre(chosen, tested_side(pack, protocol))
+    return _npz(names=_names(pack, chosen), images=images, masks=masks)
+
+
+class Keeper:
+    """Keeps a network's predictions of the candidates, packed, while those of all test images pass by."""
+
+    def __init__(self, pack: Pack, indices: Sequence[int], protocol: Protocol) -> None:
+        self._pack, self._width = pack, tested_side(pack, protocol)
+        self._bits: dict[int, UInt8Array | None] = dict.fromkeys(candidates(pack, indices, protocol))
+
+    def __call__(self, index: int, prediction: Mask) -> None:
+        """Look at the ``(H, W)`` prediction of an image of the pack."""
+        if index in self._bits:
+            self._bits[index] = np.packbits(prediction, axis=-1)
+
+    def content(self) -> bytes | None:
+        """Return a run's file; ``None`` where there are no candidates."""
+        bits = [kept for kept in self._bits.values() if kept is not None]
+        if not bits:
+            return None
+        assert len(bits) == len(self._bits), "not all test images have passed by"
+        return _npz(names=_names(self._pack, tuple(self._bits)), bits=np.stack(bits), width=np.array([self._width]))
+
+
+def read_images(file: Path) -> Images:
+    """Read a study's file.
+
+    Raises:
+        UserError: it cannot be read or is none; names it.
+    """
+    found = _read(file, {"names": ("U", 1), "images": ("u", 4), "masks": ("u", 3)})
+    names, images, masks = found["names"], found["images"], found["masks"]
+    if images.shape[:3] != masks.shape or len(names) != len(masks) or images.shape[3] not in (1, 3):
+        raise _broken(file, f"{len(names)} names, images {images.shape} and masks {masks.shape} do not go together")
+    if masks.size > MOST_PIXELS:
+        raise _broken(file, f"masks {masks.shape} have more than {MOST_PIXELS} pixels")
+    if masks.max() > IGNORED:
+        raise _broken(file, f"a mask with the value {masks.max()}")
+    return Images(_unique(file, names), images, masks)
+
+
+def read_predictions(file: Path) -> Predictions:
+    """Read a run's file.
+
+    Raises:
+        UserError: it cannot be read or is none; names it.
+    """
+    found = _read(file, {"names": ("U", 1), "bits": ("u", 3), "width": ("i", 1)})
+    names, bits, width = found["names"], found["bits"], found["width"].tolist()
+    if len(names) != len(bits) or len(width) != 1 or not 0 < width[0] <= 8 * bits.shape[2] < width[0] + 8:
+        raise _broken(file, f"{len(names)} names, bits {bits.shape} and the width {width} do not go together")
+    if bits.shape[0] * bits.shape[1] * width[0] > MOST_PIXELS:
+        raise _broken(file, f"bits {bits.shape} of more than {MOST_PIXELS} pixels")
+    return Predictions(_unique(file, names), bits, width[0])
+
+
+def _names(pack: Pack, chosen: Sequence[int]) -> npt.NDArray[np.str_]:
+    return np.array([pack.tiles[index].name for index in chosen], np.str_)
+
+
+def _npz(**arrays: npt.NDArray[Any]) -> bytes:
+    """Compress arrays; numpy dates all members 1980, so that the same arrays give the same bytes."""
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    return content.getvalue()
+
+
+def _read(file: Path, forms: Mapping[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
+    """Read arrays of known kinds and numbers of axes, and never more of them than a file of ours holds.
+
+    Not by ``np.load``: it would believe the sizes that a file from elsewhere claims.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(read_limited(file, 2 * MOST_BYTES))) as archive:
+            return {name: _array(archive, name, *form) for name, form in forms.items()}
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise _broken(file, str(error)) from error
+
+
+def _array(archive: zipfile.ZipFile, name: str, kind: str, axes: int) -> npt.NDArray[Any]:
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name}: compressed by method {member.compress_type}")
+    most = (MOST_NAME_BYTES if kind == "U" else MOST_BYTES) + HEADER_BYTES
+    with archive.open(member) as stream:
+        content = io.BytesIO(stream.read(most + 1))
+    if content.getbuffer().nbytes > most:
+        raise ValueError(f"{name}: more than {most} bytes")
+    if np.lib.format.read_magic(content) != (1, 0):
+        raise ValueError(f"{name}: another version of the format")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(content)
+    if dtype.kind != kind or (kind == "u" and dtype.itemsize != 1) or len(shape) != axes:
+        raise ValueError(f"{name}: an array of {dtype} with {len(shape)} axes")
+    left = content.getbuffer()[content.tell() :]
+    if len(left) != math.prod(shape) * dtype.itemsize or min(shape) < 1:
+        raise ValueError(f"{name}: {len(left)} bytes for the shape {shape}")
+    array: npt.NDArray[Any] = np.frombuffer(left, dtype).reshape(shape)
+    return array
+
+
+def _unique(file: Path, names: npt.NDArray[np.str_]) -> tuple[str, ...]:
+    # Python has no text of what is no code point, and numpy says so by a SystemError.
+    if names.dtype.itemsize == 0 or names.view(f"{names.dtype.byteorder}u4").max() > sys.maxunicode:
+        raise _broken(file, "names that are no text")
+    found = tuple(names.tolist())
+    if len(set(found)) < len(found):
+        raise _broken(file, "an image comes twice")
+    return found
+
+
+def _broken(file: Path, reason: str) -> UserError:
+    return UserError(
+        f"{file}: cannot be read ({reason}); restore it, or move its folder away and run the same command again"
+    )

@@ -1,0 +1,156 @@
+"""The sheet of a panel: pictures of one image side by side, each with an enlarged part below it, on a page's width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from PIL import Image, ImageFont
+
+from benchmark.data.images import UInt8Array
+from benchmark.data.show import FONT, fit, shorten
+from benchmark.report.plots import DPI, INK, STYLE, drawable, wrapped
+
+# Lengths in pixels of the PNG. Seven cells are as wide as A4 is long at 200 dpi, and two rows of them as high as it is
+# wide: eleven networks beside the image, the truth and a method without training.
+CELL, GAP, MARGIN = 316, 14, 14
+MOST_COLUMNS, LEAST_COLUMNS = 7, 5  # with fewer, title and legend would not fit
+HEAD, LINE, AFTER = 78, 23, 5  # title and legend; a line of text above a cell; between a picture and its enlarged part
+FOOT_LINE, FOOT_CHARACTER = 21, 9.9  # a caption's line; the mean advance of its letters
+SMALL, TINY = 7.2, 6.6  # points
+LEAST_ZOOM, MOST_SHARE = 2, 2.5  # an enlarged part shows at most 1 / 2.5 of a small image's side
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One cell.
+
+    Attributes:
+        title: whose it is.
+        figure: stands at the right of the title.
+        lines: stand below it.
+        pixels: ``(H, W, 3)`` uint8, of the same size in all cells of a sheet.
+        bold: whether the title is.
+    """
+
+    title: str
+    figure: str
+    lines: tuple[str, ...]
+    pixels: UInt8Array
+    bold: bool = False
+
+
+def zoom_of(shape: tuple[int, ...]) -> int:
+    """Return how many times the enlarged part of an image ``(H, W)`` is larger than that image's own pixels."""
+    return max(LEAST_ZOOM, int(CELL * MOST_SHARE / min(shape[:2])))
+
+
+def part_side(shape: tuple[int, ...]) -> int:
+    """Return the side of the enlarged part of an image ``(H, W)``, its own pixels."""
+    return max(min(CELL // zoom_of(shape), *shape[:2]), 1)
+
+
+def draw(
+    title: str,
+    pictures: Sequence[Picture],
+    place: tuple[int, int],
+    legend: Sequence[tuple[str, tuple[int, int, int]]],
+    caption: str,
+) -> Figure:
+    """Draw a sheet.
+
+    Args:
+        title: above all.
+        pictures: in rows, from the left.
+        place: top and left of the enlarged part in the pictures, which is ``part_side`` wide and high.
+        legend: what the colours mean.
+        caption: below all, wrapped here.
+    """
+    rows = -(-len(pictures) // MOST_COLUMNS)
+    columns = -(-len(pictures) // rows)
+    lines = 1 + max(len(picture.lines) for picture in pictures)
+    width = 2 * MARGIN + max(columns, LEAST_COLUMNS) * (CELL + GAP) - GAP
+    step = lines * LINE + 2 * CELL + AFTER + GAP
+    foot = wrapped(caption, int((width - 2 * MARGIN) / FOOT_CHARACTER))
+    height = HEAD + rows * step + (foot.count("\n") + 1) * FOOT_LINE + MARGIN
+    with matplotlib.style.context(STYLE | {"image.composite_image": False}, after_reset=True):
+        figure = Figure((width / DPI, height / DPI), dpi=DPI)
+        canvas = _Canvas(figure, width, height)
+        canvas.write(MARGIN, MARGIN, _fitting(title, 10.5, width - 2 * MARGIN, bold=True), 10.5, bold=True)
+        handles: list[Artist] = [
+            Patch(facecolor="#" + bytes(colour).hex(), edgecolor=INK, linewidth=0.4, label=label)
+            for label, colour in legend
+        ]
+        figure.legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(MARGIN / width, 1 - 44 / height), ncols=len(legend),
+            frameon=False, fontsize=SMALL, borderaxespad=0, borderpad=0, columnspacing=1.4, handletextpad=0.5,
+            handlelength=1.2,
+        )  # fmt: skip
+        for number, picture in enumerate(pictures):
+            left, top = MARGIN + number % columns * (CELL + GAP), HEAD + number // columns * step
+            _draw_cell(canvas, picture, place, left, top, lines)
+        canvas.write(MARGIN, HEAD + rows * step, foot, TINY, colour=INK)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """A figure whose places are pixels from the left and from the top."""
+
+    figure: Figure
+    width: int
+    height: int
+
+    def write(
+        self, left: float, top: float, text: str, size: float, *, bold: bool = False, right: bool = False,
+        colour: str = "black",
+    ) -> None:  # fmt: skip
+        self.figure.text(
+            left / self.width, 1 - top / self.height, text, fontsize=size, va="top", ha="right" if right else "left",
+            fontweight="bold" if bold else "normal", color=colour, linespacing=1.15,
+        )  # fmt: skip
+
+    def show(self, left: int, top: int, pixels: UInt8Array, frame: tuple[float, float, float, float] | None) -> None:
+        """Put pixels on pixels, and a white frame, as left, top, width and height, onto them."""
+        height, width = pixels.shape[:2]
+        across, down = width / self.width, height / self.height
+        axes = self.figure.add_axes((left / self.width, 1 - top / self.height - down, across, down))
+        axes.set_axis_off()
+        axes.imshow(pixels, interpolation="none", extent=(0, width, height, 0), aspect="auto")
+        if frame is not None:
+            for colour, line in (("black", 1.8), ("white", 0.9)):
+                axes.add_patch(
+                    Rectangle(frame[:2], *frame[2:], fill=False, edgecolor=colour, linewidth=line, clip_on=False)
+                )
+
+
+def _draw_cell(canvas: _Canvas, picture: Picture, place: tuple[int, int], left: int, top: int, lines: int) -> None:
+    gap = GAP if picture.figure else 0
+    room = CELL - _font(SMALL, bold=False).getlength(picture.figure) - gap
+    canvas.write(left, top, _fitting(picture.title, SMALL, room, bold=picture.bold), SMALL, bold=picture.bold)
+    canvas.write(left + CELL, top, picture.figure, SMALL, right=True)
+    for number, line in enumerate(picture.lines, start=1):
+        canvas.write(left, top + number * LINE, _fitting(line, TINY, CELL, bold=False), TINY, colour=INK)
+    height, width = picture.pixels.shape[:2]
+    side, zoom = part_side((height, width)), zoom_of((height, width))
+    whole = np.asarray(fit(Image.fromarray(picture.pixels), CELL))
+    scale = whole.shape[1] / width
+    top += lines * LINE
+    canvas.show(left, top, whole, (place[1] * scale, place[0] * scale, side * scale, side * scale))
+    part = picture.pixels[place[0] : place[0] + side, place[1] : place[1] + side]
+    canvas.show(left, top + CELL + AFTER, part.repeat(zoom, axis=0).repeat(zoom, axis=1), None)
+
+
+def _fitting(text: str, points: float, room: float, *, bold: bool) -> str:
+    return shorten(drawable(text), _font(points, bold=bold), room)
+
+
+def _font(points: float, *, bold: bool) -> ImageFont.FreeTypeFont:
+    """Return the font that matplotlib will draw with, to measure a text before."""
+    return ImageFont.truetype(Path(FONT).with_stem("DejaVuSans-Bold") if bold else FONT, points * DPI / 72)

@@ -1,0 +1,207 @@
+"""The files that panels are drawn from: which images are in them, that they hold what was predicted, hostile ones."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import panels
+from benchmark import protocol as protocols
+from benchmark.data.packs import Pack
+from benchmark.errors import UserError
+from benchmark.evaluation import evaluate
+from benchmark.executors.local import LocalExecutor
+from benchmark.protocol import Protocol
+from benchmark.study import Study
+from tests.benchmark.conftest import SMALL
+
+CPU = torch.device("cpu")
+
+
+class Bright(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - 0.5
+
+
+def with_panels(count: int, *more: str) -> Protocol:
+    return protocols.load("quick", [*SMALL, f"report.panels={count}", *more])
+
+
+def names(pack: Pack, indices: tuple[int, ...]) -> list[str]:
+    return [pack.tiles[index].name for index in indices]
+
+
+def test_candidates_depend_on_names_and_seed_alone_and_fewer_are_the_first_of_more(pack: Pack) -> None:
+    everything = range(len(pack.tiles))
+    drawn = names(pack, panels.candidates(pack, everything, with_panels(64)))
+    assert sorted(drawn) == sorted(tile.name for tile in pack.tiles)
+    assert drawn != [tile.name for tile in pack.tiles]
+    assert names(pack, panels.candidates(pack, everything, with_panels(3))) == drawn[:3]
+    turned = replace(pack, tiles=pack.tiles[::-1])
+    assert names(turned, panels.candidates(turned, everything, with_panels(3))) == drawn[:3]
+    rest = [index for index in everything if pack.tiles[index].name != drawn[0]]
+    assert names(pack, panels.candidates(pack, rest, with_panels(2))) == drawn[1:3]
+    assert names(pack, panels.candidates(pack, everything, with_panels(64, "seed=1"))) != drawn
+    assert panels.candidates(pack, everything, with_panels(0)) == ()
+
+
+def test_large_images_are_fewer(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "MOST_PIXELS", 5 * 32 * 32)
+    assert len(panels.candidates(pack, range(10), with_panels(12))) == 5
+
+
+def test_what_is_kept_is_what_was_tested(pack: Pack, tmp_path: Path) -> None:
+    protocol = with_panels(3, "evaluation.batch=2")
+    indices = range(7)
+    chosen = panels.candidates(pack, indices, protocol)
+    keeper = panels.Keeper(pack, indices, protocol)
+    evaluate(Bright(), pack, indices, "track", protocol, CPU, keeper)
+    for name, content in (("run", keeper.content()), ("study", panels.pack_images(pack, indices, protocol))):
+        assert content is not None
+        (tmp_path / name).write_bytes(content)
+        assert content == (
+            keeper.content() if name == "run" else panels.pack_images(pack, indices, protocol)
+        )  # no clock in it
+    images, predictions = panels.read_images(tmp_path / "study"), panels.read_predictions(tmp_path / "run")
+    assert list(images.names) == list(predictions.names) == names(pack, chosen)
+    pixels, masks = pack.centre(chosen, 32)
+    np.testing.assert_array_equal(images.images, pixels)
+    np.testing.assert_array_equal(images.masks, masks)
+    for name, image in zip(images.names, pixels, strict=True):
+        np.testing.assert_array_equal(predictions.of(name), image[..., 0] / 255 >= 0.5)
+
+
+def test_a_width_that_is_no_multiple_of_eight_comes_back(pack: Pack, tmp_path: Path) -> None:
+    protocol = with_panels(1, "input.size=20")
+    (index,) = panels.candidates(pack, [4], protocol)
+    keeper = panels.Keeper(pack, [4], protocol)
+    prediction = np.random.default_rng(0).random((20, 20)) < 0.5
+    keeper(index, prediction)
+    keeper(0, ~prediction)  # no candidate
+    (tmp_path / "run").write_bytes(keeper.content() or b"")
+    np.testing.assert_array_equal(panels.read_predictions(tmp_path / "run").of(pack.tiles[4].name), prediction)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 1), (0, None)])
+def test_a_study_keeps_images_once_and_predictions_per_run_or_none(
+    make_study: Callable[..., Study], count: int, kept: int | None
+) -> None:
+    study = make_study(with_panels(count, "repeats=1"))
+    study.execute(study.plan(), LocalExecutor(["cpu"]), lambda event: None)
+    found = sorted(str(path.relative_to(study.folder)) for path in study.folder.rglob("*.npz"))
+    if kept is None:
+        assert found == []
+        return
+    assert found == ["panels/omc-syn.npz", "runs/omc-syn/tinynet/0/panels.omc-syn.npz"]
+    images = panels.read_images(study.folder / found[0])
+    assert len(images.names) == kept
+    assert panels.read_predictions(study.folder / found[1]).names == images.names
+
+
+def written(file: Path, **arrays: np.ndarray) -> Path:
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    file.write_bytes(content.getvalue())
+    return file
+
+
+GOOD = {
+    "names": np.array(["a", "b"]),
+    "images": np.zeros((2, 8, 8, 1), np.uint8),
+    "masks": np.zeros((2, 8, 8), np.uint8),
+}
+KEPT = {"names": np.array(["a", "b"]), "bits": np.zeros((2, 8, 1), np.uint8), "width": np.array([8])}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"names": np.array(["a", "a"])}, "an image comes twice"),
+        ({"names": np.array(["a"])}, "do not go together"),
+        ({"names": np.array([1, 2])}, "names: an array of int64"),
+        ({"images": np.zeros((2, 8, 8, 2), np.uint8)}, "do not go together"),
+        ({"images": np.zeros((2, 8, 8), np.uint8)}, "images: an array of uint8 with 3 axes"),
+        ({"images": np.zeros((2, 8, 8, 1), np.uint16)}, "images: an array of uint16"),
+        ({"images": np.zeros((2, 9, 8, 1), np.uint8)}, "do not go together"),
+        ({"masks": np.full((2, 8, 8), 3, np.uint8)}, "a mask with the value 3"),
+        ({"masks": np.zeros((2, 0, 8), np.uint8)}, "for the shape"),
+        ({"names": np.array([object(), object()])}, "names: an array of object"),
+        ({"names": np.frombuffer(b"\xff" * 8, "<U1")}, "names that are no text"),
+        ({"names": np.array(["", ""])}, "an image comes twice"),
+    ],
+)
+def test_a_broken_file_of_images_is_named(tmp_path: Path, changes: dict[str, np.ndarray], told: str) -> None:
+    assert panels.read_images(written(tmp_path / "good.npz", **GOOD)).names == ("a", "b")
+    with pytest.raises(UserError, match=rf"bad\.npz: cannot be read .*{told}"):
+        panels.read_images(written(tmp_path / "bad.npz", **GOOD | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"width": np.array([16])}, {"width": np.array([0])}, {"width": np.array([8, 8])}, {"bits": KEPT["bits"][:1]}],
+)
+def test_a_broken_file_of_predictions_is_named(tmp_path: Path, changes: dict[str, np.ndarray]) -> None:
+    assert panels.read_predictions(written(tmp_path / "good.npz", **KEPT)).of("a").shape == (8, 8)
+    with pytest.raises(UserError, match=r"bad\.npz: cannot be read .*do not go together"):
+        panels.read_predictions(written(tmp_path / "bad.npz", **KEPT | changes))
+
+
+def claiming(shape: tuple[int, ...], content: bytes) -> bytes:
+    """An ``.npy`` file whose header claims a shape."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return header.getvalue() + content
+
+
+@pytest.mark.parametrize(
+    ("bits", "told"),
+    [
+        (claiming((2, 2**40, 2**20), b"\0" * 64), "64 bytes for the shape"),
+        (claiming((2, 8, 2**21), b"\0" * 2**25), "more than"),  # 32 MiB in 32 KiB
+        (pickle.dumps("no"), "magic string"),
+        (b"", "EOF"),
+    ],
+)
+def test_a_file_that_would_fill_the_memory_or_is_no_array_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: bytes, told: str
+) -> None:
+    monkeypatch.setattr(panels, "MOST_BYTES", 2**24)
+    with zipfile.ZipFile(written(tmp_path / "bad.npz", names=KEPT["names"], width=KEPT["width"]), "a") as archive:
+        archive.writestr("bits.npy", bits, zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match=rf"bad\.npz: cannot be read .*{told}"):
+        panels.read_predictions(tmp_path / "bad.npz")
+
+
+def test_more_pixels_than_a_study_keeps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "MOST_PIXELS", 100)
+    for read, arrays in ((panels.read_images, GOOD), (panels.read_predictions, KEPT)):
+        with pytest.raises(UserError, match="more than 100 pixels"):
+            read(written(tmp_path / "large.npz", **arrays))
+
+
+def test_a_damaged_file_is_a_user_error_or_still_whole_never_anything_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    file = written(tmp_path / "x.npz", **KEPT)
+    whole = file.read_bytes()
+    refused = 0
+    for _ in range(2000):
+        content = bytearray(whole)
+        for place in rng.integers(len(content), size=rng.integers(1, 4)):
+            content[place] = rng.integers(256)
+        file.write_bytes(content[: rng.integers(1, len(content) + 1)] if rng.random() < 0.2 else content)
+        try:
+            found = panels.read_predictions(file)
+        except UserError as error:
+            refused += str(file) in str(error)
+        else:
+            assert found.names == ("a", "b")
+            assert not found.of("a").any()
+    assert refused > 500

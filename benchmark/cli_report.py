@@ -42,11 +42,18 @@ def report(
         Path | None, typer.Option(help="CSV of figures from other papers: model,dataset,metric,value,source[,std,n].")
     ] = None,
     cite: Annotated[bool, typer.Option("--cite", help="Cite each network's paper in the LaTeX rows.")] = False,
+    redact: Annotated[
+        bool,
+        typer.Option(
+            "--redact", help="Write a report that may leave the house: no pictures, image names, messages or paths."
+        ),
+    ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if tables, records and counts per image disagree.")
+        bool,
+        typer.Option("--check", help="Write nothing; exit 1 if page, tables, records and counts per image disagree."),
     ] = False,
 ) -> None:
-    """Build tables and plots again from the records of finished studies; options make one more table, for a paper."""
+    """Build page, tables and plots again from records of finished studies; options make one more table, for a paper."""
     from benchmark import report as reports
     from benchmark.report import literature
     from benchmark.store import Store
@@ -70,14 +77,16 @@ def report(
         for broken in Store(folder).survey()[1]:
             typer.echo(f"benchmark: {broken.reason}; left out of the report", err=True)
         if check:
-            wrong += reports.check(folder, choice)
+            wrong += reports.check(folder, choice, redact=redact)
         else:
-            for path in reports.build(folder, choice, tell=_tell):
+            for path in reports.build(folder, choice, redact=redact, tell=_tell):
                 typer.echo(path)
     for line in wrong:
         typer.echo(line)
     if check and not wrong:
-        typer.echo(f"{', '.join(studies)}: tables are what the records give, and records what their counts give")
+        typer.echo(
+            f"{', '.join(studies)}: page and tables are what the records give, and records what their counts give"
+        )
     raise typer.Exit(1 if wrong else 0)
 
 

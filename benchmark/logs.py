@@ -14,8 +14,16 @@ LINES = 20
 #: Bytes that are read from a log's end for them.
 TAIL_BYTES = 16_384
 
-# From a slash (or drive) on: a path's folders. The first look-behind leaves web addresses and fractions alone.
-_FOLDERS = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?[/\\](?:[^\s/\\\"'<>|:]+[/\\])+")
+_HOMES = r"(?:[A-Za-z]:)?[/\\](?:home|Users)[/\\]"
+#: What absolute paths become, in this order: a quoted one may have spaces, and a home folder is called after its user.
+_PATHS = (
+    (re.compile(r"\bfile:/+(?=/)|\bfile:(?=/)"), ""),
+    (re.compile(rf"""(?<=['"]){_HOMES}[^/\\"'\n]+(?=['"])"""), "~"),
+    (re.compile(r"""(?<=['"])(?:[A-Za-z]:)?[/\\](?:[^/\\"'\n]+[/\\])+"""), ""),
+    (re.compile(rf"""(?<![\w:/.]){_HOMES}[^\s/\\"'<>|:]+(?![^\s"'<>|:])"""), "~"),
+    # From a slash (or drive) on: a path's folders. The first look-behind leaves web addresses and fractions alone.
+    (re.compile(r"""(?<![\w:/.])(?:[A-Za-z]:)?[/\\](?:[^\s/\\"'<>|:]+[/\\])+"""), ""),
+)
 
 
 @contextlib.contextmanager
@@ -65,7 +73,14 @@ def tail(file: Path | None) -> str:
 
 def quoted(text: str) -> str:
     """Return a text's last lines with paths cut to their files' names: records hold no absolute path."""
-    return _FOLDERS.sub("", "\n".join(text.splitlines()[-LINES:]))
+    return without_folders("\n".join(text.splitlines()[-LINES:]))
+
+
+def without_folders(text: str) -> str:
+    """Cut absolute paths to their files' names, which leaves nothing of users and their folders."""
+    for pattern, instead in _PATHS:
+        text = pattern.sub(instead, text)
+    return text
 
 
 def _unlinked(path: str, flags: int) -> int:

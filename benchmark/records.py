@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from benchmark import logs
 from benchmark.efficiency import Conditions
 from benchmark.names import PLAIN
 
@@ -33,6 +34,8 @@ FailureKind = Literal[
 #: A name that a folder is called by.
 Name = Annotated[str, Field(pattern=PLAIN)]
 Text = Annotated[str, AfterValidator(lambda text: _CONTROL.sub("", text))]
+#: What a program said, which may name files: no record, and nothing that is made of one, holds an absolute path.
+Quoted = Annotated[Text, AfterValidator(logs.without_folders)]
 
 
 class _Frozen(BaseModel):
@@ -43,8 +46,8 @@ class Failure(_Frozen):
     """Why a run has no numbers."""
 
     kind: FailureKind
-    message: Text
-    log: Text = Field("", description="the last lines before the failure")
+    message: Quoted
+    log: Quoted = Field("", description="the last lines before the failure")
 
 
 class KeyParts(_Frozen):

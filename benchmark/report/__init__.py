@@ -1,9 +1,9 @@
-"""Reports: tables and plots from a study's files alone, without a model, a GPU or the data."""
+"""Reports: tables, plots and a page from a study's files alone, without a model, a GPU or the data."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,10 +15,12 @@ from benchmark.report import (
     comparison,
     faults,
     numbers,
+    page,
     panels,
     paper,
     plots,
     profile,
+    redaction,
     render,
     significance,
     tables,
@@ -36,6 +38,10 @@ __all__ = ["Choice", "build", "check"]
 
 RENDERERS = {"csv": render.to_csv, "md": render.to_markdown, "tex": render.to_latex}
 CHOICE = f"{paper.NAME}.json"
+PAGE = "index.html"
+#: Where reports go, below the study's folder. What may leave the house has a folder to itself, since what lies in the
+#: other one, from whichever report, may not.
+FOLDER, REDACTED = "report", "report-redacted"
 
 
 def build(
@@ -43,10 +49,10 @@ def build(
     choice: Choice | None = None,
     reference: str = significance.REFERENCE,
     *,
-    with_panels: bool = True,
+    redact: bool = False,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> list[Path]:
-    """Write ``report/tables/*``, ``report/tables.tex``, ``report/{plots,panels}/*.{pdf,png}`` of a study.
+    """Write ``report/index.html``, ``tables/*``, ``tables.tex`` and ``{plots,panels}/*.{pdf,png}`` of a study.
 
     The same records give the same bytes.
 
@@ -55,7 +61,7 @@ def build(
         choice: what the table for a paper shows. It is kept, and ``None`` takes the kept one; without one there is no
             such table.
         reference: the model that the others are compared with.
-        with_panels: whether images are shown; without, earlier ones are removed from ``report/panels``.
+        redact: write a report that may leave the house into ``report-redacted/`` instead: see :mod:`.redaction`.
         tell: called with a sentence for each thing that is left out.
 
     Returns:
@@ -64,35 +70,51 @@ def build(
     Raises:
         UserError: no study there, nothing in it to report, or a broken file in it.
     """
-    found = read_study(study)
-    files = _texts(study, found, choice, reference)
+    folder = study / (REDACTED if redact else FOLDER)
+    found = _read(study, redact)
+    files, shown = _texts(study, found, choice, reference)
+    if redact:
+        files.pop(CHOICE, None)
     blocks = tables.scores(found, tables.ACCURACY).blocks
-    by_dataset = itertools.chain.from_iterable(module.figures(found, blocks) for module in (plots, comparison, faults))
-    for stem, figure in (*by_dataset, *transfer.figures(found), *profile.figures(found)):
+    compared = comparison.standings(found, blocks)
+    drawn = (plots.figures(found, blocks), comparison.figures(compared), faults.figures(found, blocks))
+    for stem, figure in (*itertools.chain(*drawn), *transfer.figures(found), *profile.figures(found)):
         files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
-    if with_panels:
+    if not redact:
         files |= panels.build(study, found, blocks, tell)
-    for left in (study / "report/panels").glob("[!.]*"):
+    for left in (folder / "panels").glob("[!.]*"):
         if panels.is_panel(left.name) and f"panels/{left.name}" not in files:
             left.unlink()  # of an image that may no longer be shown
     for name, content in files.items():
-        write_atomically(study / "report" / name, content)
-    return [study / "report" / name for name in files]
+        write_atomically(folder / name, content)
+    # Last, since it shows the panels that lie there.
+    content = _page(study, found, shown, compared, files, reference, redact)
+    write_atomically(folder / PAGE, content)
+    return [folder / name for name in (*files, PAGE)]
 
 
-def check(study: Path, choice: Choice | None = None) -> list[str]:
-    """Compare the tables on disk with what the records give, and the records with their counts; nothing is written.
+def check(study: Path, choice: Choice | None = None, *, redact: bool = False) -> list[str]:
+    """Compare page and tables on disk with what the records give, and these with their counts; nothing is written.
+
+    Args:
+        study: ``results/<study>``.
+        choice: as for ``build``.
+        redact: look at the report that may leave the house.
 
     Returns:
-        One sentence per file of ``report/tables`` and ``report/tables.tex`` that differs, lacks or should not be, and
-        per record whose metrics are not those of its counts per image.
+        One sentence per file, other than plots, that differs, lacks or should not be, and per record whose metrics are
+        not those of its counts per image.
 
     Raises:
         UserError: as ``build``.
     """
-    folder = study / "report"
-    found = read_study(study)
-    files = _texts(study, found, choice)
+    folder = study / (REDACTED if redact else FOLDER)
+    found = _read(study, redact)
+    files, shown = _texts(study, found, choice)
+    if redact:
+        files.pop(CHOICE, None)
+    compared = comparison.standings(found, tables.scores(found, tables.ACCURACY).blocks)
+    files[PAGE] = _page(study, found, shown, compared, files, significance.REFERENCE, redact)
     wrong = contradictions(study, found)
     for name, content in files.items():
         path = folder / name
@@ -104,10 +126,31 @@ def check(study: Path, choice: Choice | None = None) -> list[str]:
     return wrong + [f"{path}: belongs to no table of this report" for path in left]
 
 
+def _read(study: Path, redact: bool) -> Study:
+    found = read_study(study)
+    return redaction.redact(found) if redact else found
+
+
+def _page(
+    study: Path,
+    found: Study,
+    shown: list[Table],
+    compared: list[comparison.Standing],
+    files: Iterable[str],
+    reference: str,
+    redact: bool,
+) -> bytes:
+    """Return the page; pictures of images are those in ``panels/``, and none where it may leave the house."""
+    pictures = (
+        {} if redact else {file.name: file.read_bytes() for file in (study / FOLDER / "panels").glob("[!.]*.png")}
+    )
+    return page.to_html(study.resolve().name, found, shown, compared, files, pictures, reference, redacted=redact)
+
+
 def _texts(
     study: Path, found: Study, choice: Choice | None, reference: str = significance.REFERENCE
-) -> dict[str, bytes]:
-    """Return everything but the plots, by path below ``report/``."""
+) -> tuple[dict[str, bytes], list[Table]]:
+    """Return everything but plots and page, by path below ``report/``, and the tables that were printed."""
     standard = [tables.scores(found, kind) for kind in (tables.ACCURACY, tables.TOPOLOGY, tables.ELECTRICAL)]
     standard += [transfer.table(found), tables.efficiency(found), profile.overview(found)]
     standard += [training.cost(found), ablation(found)]
@@ -117,11 +160,12 @@ def _texts(
     if not filled:
         raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
     printed = {table.name: {kind: to_text(table) for kind, to_text in RENDERERS.items()} for table in filled}
-    for compared in significance.written(found, standard[0].blocks, reference):
+    tested = significance.written(found, standard[0].blocks, reference)
+    for compared in tested:
         shown = {kind: to_text(compared.table) for kind, to_text in RENDERERS.items()}
         printed[compared.table.name] = shown | {"csv": compared.to_csv()}
     counted = [*filled, *_costs(found)]
-    custom, chosen = _custom(study / "report" / CHOICE, found, choice)
+    custom, chosen = _custom(study / FOLDER / CHOICE, found, choice)
     if custom is not None and chosen is not None:
         laid_out = wide.widen(custom) if chosen.layout == "wide" else custom
         # The CSV file is for programs and stays one line per figure.
@@ -139,7 +183,7 @@ def _texts(
     files["tables.tex"] = render.latex_document(printed, cited).encode()
     if chosen is not None:
         files[CHOICE] = (chosen.model_dump_json(indent=1) + "\n").encode()
-    return files
+    return files, [*filled, *(compared.table for compared in tested), *([laid_out] if custom is not None else [])]
 
 
 def _costs(found: Study) -> Iterator[Table]:

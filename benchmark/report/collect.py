@@ -49,10 +49,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Run:
-    """A record and what its test datasets' counts become."""
+    """A record and what its test datasets' counts become; ``folder`` is where both were read from."""
 
     record: Record
     scores: Mapping[str, Scores]
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, order=True)
@@ -224,7 +225,7 @@ def _measurement(file: Path) -> Measurement:
 def _run(folder: Path, record: Record) -> Run:
     # A finished run has figures for a dataset unless the dataset has no test images.
     tested = [test for test in record.test if test in record.metrics] if record.status == "ok" else []
-    return Run(record, {test: read_scores(folder / f"images.{test}.csv") for test in tested})
+    return Run(record, {test: read_scores(folder / f"images.{test}.csv") for test in tested}, folder)
 
 
 def read_scores(file: Path) -> Scores:

@@ -55,22 +55,85 @@ class _Reference:
     place: float | None
 
 
-def figures(study: Study, blocks: Sequence[Block]) -> Iterator[tuple[str, Figure]]:
-    """Draw one figure per block of the accuracy table in which a run has finished.
+@dataclass(frozen=True)
+class Standing:
+    """How the models of a block of the accuracy table stand.
 
-    Yields:
-        The file name without its ending, and the figure.
+    Attributes:
+        found: what is compared.
+        ranked: the models that have a value, from the highest mean.
+        alike: which of them cannot be told apart.
+        intervals: model -> 95 % interval of the mean, as fractions; not a number where its repeats saw other images.
+        references: label of a method without training -> its value.
     """
+
+    found: Contest
+    ranked: tuple[Row, ...]
+    alike: Groups
+    intervals: Mapping[str, tuple[float, float]]
+    references: Mapping[str, float]
+
+    @property
+    def title(self) -> str:
+        """Of the plot."""
+        return f"{self.found.metric.display} {self.found.where}"
+
+    @property
+    def x_title(self) -> str:
+        """Of the axis."""
+        return f"{self.found.metric.display} (%), {self.found.reduction} reduction"
+
+    @property
+    def joined(self) -> tuple[tuple[int, ...], ...]:
+        """The groups that are drawn: none where nothing was tested."""
+        return self.alike.members if self.alike.tested else ()
+
+    @property
+    def footnote(self) -> str:
+        """What intervals and groups rest on."""
+        return _footnote(self.found, self.ranked, self.alike, self.intervals)
+
+    def percent(self, model: str) -> list[float]:
+        """Return a model's repeats in percent."""
+        return [100 * value for value in self.found.values(model).values()]
+
+    def limits(self) -> tuple[float, float]:
+        """Return the ends of the axis: it reaches for a method without training, but not far."""
+        points = [value for row in self.ranked for value in self.percent(row.key)]
+        points += [100 * end for interval in self.intervals.values() for end in interval if not math.isnan(end)]
+        low, high = min(points), max(points)
+        reach = max(0.5 * (high - low), 0.5)
+        near = [100 * value for value in self.references.values() if low - reach <= 100 * value <= high + reach]
+        low, high = min([low, *near]), max([high, *near])
+        edge = max(EDGE * (high - low), 0.1)
+        return low - edge, high + edge
+
+
+def standings(study: Study, blocks: Sequence[Block]) -> list[Standing]:
+    """Compare the models of each block of the accuracy table in which a run has finished."""
     if study.protocol is None:
-        return
+        return []
+    made = []
     for block in blocks:
         found = contest(study, block, "miou", study.protocol.report.reduction)
-        ranked = in_order(found)
+        ranked = tuple(in_order(found))
         if ranked:
             references = {
                 row.label: row.cells["miou"].mean for row in block.rows if "miou" in row.cells and not row.ranked
             }
-            yield f"{block.key}.comparison", _figure(found, ranked, references)
+            intervals = {row.key: _interval(found, row.key) for row in ranked}
+            made.append(Standing(found, ranked, groups(found, ranked), intervals, references))
+    return made
+
+
+def figures(compared: Sequence[Standing]) -> Iterator[tuple[str, Figure]]:
+    """Draw one figure per standing.
+
+    Yields:
+        The file name without its ending, and the figure.
+    """
+    for standing in compared:
+        yield f"{standing.found.key}.comparison", _figure(standing)
 
 
 def in_order(found: Contest) -> list[Row]:
@@ -95,28 +158,25 @@ def groups(found: Contest, ranked: Sequence[Row]) -> Groups:
     return Groups(alike, len(pairs), sum(not math.isnan(one) for one in p))
 
 
-def _figure(found: Contest, ranked: Sequence[Row], references: Mapping[str, float]) -> Figure:
-    alike = groups(found, ranked)
-    shown = alike.members if alike.tested else ()
-    intervals = {row.key: _interval(found, row.key) for row in ranked}
-    points = [100 * value for row in ranked for value in (*found.values(row.key).values(), *intervals[row.key])]
-    left, right = _range([point for point in points if not math.isnan(point)], [100 * v for v in references.values()])
+def _figure(standing: Standing) -> Figure:
+    ranked, shown = standing.ranked, standing.joined
+    left, right = standing.limits()
     with matplotlib.style.context(STYLE, after_reset=True):
-        lines = _references(references, left, right)
+        lines = _references(standing.references, left, right)
         figure, axes = layout.frame(
-            f"{found.metric.display} {found.where}",
+            standing.title,
             ranked,
             _legend(ranked, [line.handle for line in lines], bool(shown)),
-            _footnote(found, ranked, alike, intervals),
+            standing.footnote,
             right_inches=0.2 + _bar_inches(shown) * (len(shown) + bool(shown)),
         )
         for row, place in zip(ranked, itertools.count()):
-            _draw_row(axes, place, row, [100 * value for value in found.values(row.key).values()], intervals[row.key])
+            _draw_row(axes, place, row, standing.percent(row.key), standing.intervals[row.key])
         for line in lines:
             if line.place is not None:
                 axes.axvline(line.place, color=INK, linewidth=1.0, linestyle=line.style, zorder=1)
         axes.set_xlim(left, right)
-        axes.set_xlabel(f"{found.metric.display} (%), {found.reduction} reduction")
+        axes.set_xlabel(standing.x_title)
         _draw_groups(axes, shown)
     return figure
 
@@ -126,16 +186,6 @@ def _interval(found: Contest, model: str) -> tuple[float, float]:
     if not found.same_images([model]):
         return math.nan, math.nan
     return significance.two_level_bootstrap(found.networks(model, repeats))
-
-
-def _range(points: Sequence[float], references: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of the axis: it reaches for a method without training, but not far."""
-    low, high = min(points), max(points)
-    reach = max(0.5 * (high - low), 0.5)
-    near = [value for value in references if low - reach <= value <= high + reach]
-    low, high = min([low, *near]), max([high, *near])
-    edge = max(EDGE * (high - low), 0.1)
-    return low - edge, high + edge
 
 
 def _draw_row(axes: Axes, place: int, row: Row, values: Sequence[float], interval: tuple[float, float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import matplotlib.style
 from matplotlib.artist import Artist
@@ -30,17 +31,70 @@ EDGE_COLOUR = "#262626"
 TOTAL_SPACE = 1.12  # the axis beyond the longest bar, where its total stands
 
 
+@dataclass(frozen=True)
+class Faults:
+    """The electrical errors of the models of a block of the accuracy table.
+
+    Attributes:
+        found: whose errors.
+        means: model -> kind of fault -> mean over repeats of its count in all test images.
+        ranked: the models that have counts, from the fewest errors.
+        kinds: the kinds of faults that were counted.
+    """
+
+    found: Contest
+    means: Mapping[str, Mapping[str, float]]
+    ranked: tuple[Row, ...]
+    kinds: tuple[str, ...]
+
+    @property
+    def what(self) -> str:
+        """What is counted."""
+        return "Via errors" if self.kinds[0].startswith("via") else "Electrical errors"
+
+    @property
+    def title(self) -> str:
+        """Of the plot."""
+        return f"{self.what} {self.found.where}"
+
+    @property
+    def x_title(self) -> str:
+        """Of the axis."""
+        return f"{self.what}, mean over repeats"
+
+    @property
+    def footnote(self) -> str:
+        """What the counts rest on."""
+        return _footnote(self.found, self.ranked)
+
+    @property
+    def longest(self) -> float:
+        """The end of the axis: the longest bar, and beyond it where its total stands."""
+        return TOTAL_SPACE * max(*(sum(faults.values()) for faults in self.means.values()), 1.0)
+
+
+def of_blocks(study: Study, blocks: Sequence[Block]) -> list[Faults]:
+    """Collect the errors of each block of the accuracy table that has counts of nets or of vias."""
+    made = []
+    for block in blocks:
+        found = contest(study, block, "miou", "pooled")
+        means = fault_means(found)
+        if means:
+            totals = {model: sum(faults.values()) for model, faults in means.items()}
+            ranked = sorted((row for row in found.rows if row.key in means), key=lambda row: totals[row.key])
+            kinds = tuple(kind for kind in LOOKS if any(kind in faults for faults in means.values()))
+            made.append(Faults(found, means, tuple(ranked), kinds))
+    return made
+
+
 def figures(study: Study, blocks: Sequence[Block]) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per block of the accuracy table that has counts of nets or of vias.
 
     Yields:
         The file name without its ending, and the figure.
     """
-    for block in blocks:
-        found = contest(study, block, "miou", "pooled")
-        means = fault_means(found)
-        if means:
-            yield f"{block.key}.electrical", _figure(found, means)
+    for made in of_blocks(study, blocks):
+        yield f"{made.found.key}.electrical", _figure(made)
 
 
 def fault_means(found: Contest) -> dict[str, dict[str, float]]:
@@ -56,11 +110,8 @@ def fault_means(found: Contest) -> dict[str, dict[str, float]]:
     return means
 
 
-def _figure(found: Contest, means: Mapping[str, Mapping[str, float]]) -> Figure:
-    totals = {model: sum(faults.values()) for model, faults in means.items()}
-    ranked = sorted((row for row in found.rows if row.key in means), key=lambda row: totals[row.key])
-    kinds = [kind for kind in LOOKS if any(kind in faults for faults in means.values())]
-    what = "Via errors" if kinds[0].startswith("via") else "Electrical errors"
+def _figure(made: Faults) -> Figure:
+    ranked, kinds, means = made.ranked, made.kinds, made.means
     with matplotlib.style.context(STYLE | {"hatch.linewidth": 0.5}, after_reset=True):
         handles: list[Artist] = [
             Patch(
@@ -69,9 +120,7 @@ def _figure(found: Contest, means: Mapping[str, Mapping[str, float]]) -> Figure:
             )
             for kind in kinds
         ]  # fmt: skip
-        figure, axes = layout.frame(
-            f"{what} {found.where}", ranked, [handles], _footnote(found, ranked), right_inches=0.25
-        )
+        figure, axes = layout.frame(made.title, ranked, [handles], made.footnote, right_inches=0.25)
         for place, row in enumerate(ranked):
             start = 0.0
             for kind in kinds:
@@ -92,8 +141,8 @@ def _figure(found: Contest, means: Mapping[str, Mapping[str, float]]) -> Figure:
                 va="center_baseline",
                 zorder=4,
             )
-        axes.set_xlim(0, TOTAL_SPACE * max(*totals.values(), 1.0))
-        axes.set_xlabel(f"{what}, mean over repeats")
+        axes.set_xlim(0, made.longest)
+        axes.set_xlabel(made.x_title)
     return figure
 
 

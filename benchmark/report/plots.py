@@ -72,18 +72,86 @@ AXES = (
 
 
 @dataclass(frozen=True)
-class _Point:
+class Point:
+    """A model with its cost, as printed, and its mIoU."""
+
     row: Row
     x: float
     cell: Cell
 
     @property
     def y(self) -> float:
+        """The mIoU in percent."""
         return 100 * self.cell.mean
 
     @property
     def spread(self) -> float:
+        """Half the height of the error bar, in percent; 0 for one repeat."""
         return 100 * (self.cell.std or 0.0)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What one plot shows.
+
+    Attributes:
+        block: of the accuracy table.
+        axis: the cost.
+        points: the models that have both.
+        missing: labels of models that were not measured.
+        x_title: of the cost, with its unit and setting.
+    """
+
+    block: Block
+    axis: Axis
+    points: tuple[Point, ...]
+    missing: tuple[str, ...]
+    x_title: str
+
+    @property
+    def name(self) -> str:
+        """Of the plot's files."""
+        return f"{self.block.key}.miou_vs_{self.axis.name}"
+
+    @property
+    def y_title(self) -> str:
+        """Of the accuracy."""
+        return f"mIoU (%), {self.block.facts['reduction']} reduction"
+
+    @property
+    def footnote(self) -> str:
+        """What the points rest on."""
+        block = self.block
+        own = [f"{point.row.label}: n = {point.cell.n}" for point in self.points if point.cell.n != block.n]
+        spread = (
+            f"Mean ± std over n = {block.n} repeats (ddof = 1)" if block.n > 1 else "n = 1 repeat, so no error bars"
+        )
+        sentences = [
+            f"{spread}{'; ' * bool(own)}{', '.join(own)}",
+            f"{block.facts['test_images']} test images",
+            f"Protocol: {block.facts['protocol']}",
+        ]
+        if self.missing:
+            sentences.append(f"Not measured: {', '.join(self.missing)}")
+        return ". ".join(sentences) + "."
+
+    def stairs(self) -> list[tuple[float, float]]:
+        """Return the corners of the Pareto front: the accuracy that is reached at each cost."""
+        best = front([(point.x, point.y) for point in self.points], self.axis.lower_is_better)
+        # At a cost between two front points one has the cheaper one's accuracy: the step is at the dearer point.
+        corners = [best[0]]
+        for (x0, y0), (x1, y1) in itertools.pairwise(best):
+            corners += [(x1, y0) if self.axis.lower_is_better else (x0, y1), (x1, y1)]
+        return corners
+
+    def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return the ends of both axes, with room around the points for labels."""
+        low, high = min(point.x for point in self.points), max(point.x for point in self.points)
+        left, right = low / max((high / low) ** 0.1, 1.25), high * max((high / low) ** 0.2, 1.6)  # names go right
+        floor = min(point.y - point.spread for point in self.points)
+        ceiling = max(point.y + point.spread for point in self.points)
+        padding = max(0.1 * (ceiling - floor), 0.5)
+        return (left, right), (floor - padding, ceiling + padding)
 
 
 def front(points: Sequence[tuple[float, float]], lower_is_better: bool) -> list[tuple[float, float]]:
@@ -100,47 +168,59 @@ def front(points: Sequence[tuple[float, float]], lower_is_better: bool) -> list[
     return sorted(kept)
 
 
-def figures(study: Study, blocks: Sequence[Block]) -> Iterator[tuple[str, Figure]]:
-    """Draw one figure per block and cost; a cost that was measured for none of a block's models has none.
+def charts(study: Study, blocks: Sequence[Block]) -> Iterator[Chart]:
+    """Collect one chart per block and cost; a cost that was measured for none of a block's models has none.
 
     Args:
         study: where the costs come from; those at each dataset's input size are taken.
         blocks: the accuracy table's blocks.
-
-    Yields:
-        The file name without its ending, and the figure.
     """
     for block in blocks:
         measured = study.measured_for(str(block.facts["dataset"]))
         models = {row.key for row in block.rows}
         for axis in AXES:
-            figure = _figure(block, axis, comparable(measured, models) if axis.name == "fps" else measured)
-            if figure is not None:
-                yield f"{block.key}.miou_vs_{axis.name}", figure
+            chart = _chart(block, axis, comparable(measured, models) if axis.name == "fps" else measured)
+            if chart is not None:
+                yield chart
 
 
-def _figure(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Figure | None:
+def _chart(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Chart | None:
     costs = {
         found.record.model: axis.scale * found.figures[axis.figure]
         for found in measured
         if axis.figure in found.figures
     }
     scored = [row for row in block.rows if row.ranked and "miou" in row.cells]
-    points = [_Point(row, costs[row.key], row.cells["miou"]) for row in scored if costs.get(row.key, 0) > 0]
+    points = tuple(Point(row, costs[row.key], row.cells["miou"]) for row in scored if costs.get(row.key, 0) > 0)
     if not points:
         return None
-    missing = [row.label for row in scored if row.key not in costs]
-    x_title = wrapped(_x_title(axis, measured), X_TITLE_WIDTH)
-    footnote = wrapped(_footnote(block, points, missing), FOOTNOTE_WIDTH)
+    missing = tuple(row.label for row in scored if row.key not in costs)
+    return Chart(block, axis, points, missing, _x_title(axis, measured))
+
+
+def figures(study: Study, blocks: Sequence[Block]) -> Iterator[tuple[str, Figure]]:
+    """Draw one figure per chart.
+
+    Yields:
+        The file name without its ending, and the figure.
+    """
+    for chart in charts(study, blocks):
+        yield chart.name, _figure(chart)
+
+
+def _figure(chart: Chart) -> Figure:
+    points = chart.points
+    x_title = wrapped(chart.x_title, X_TITLE_WIDTH)
+    footnote = wrapped(chart.footnote, FOOTNOTE_WIDTH)
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(SIZE_INCHES, dpi=DPI)
         axes = figure.add_axes(_inside(x_title, footnote))
         _draw_points(axes, points)
-        stairs = _draw_front(axes, points, axis.lower_is_better)
-        _scale(axes, points)
+        stairs = _draw_front(axes, chart)
+        _scale(axes, chart)
         axes.set_xlabel(x_title)
-        axes.set_ylabel(f"mIoU (%), {block.facts['reduction']} reduction")
-        _write_frame(figure, block, points, stairs, footnote)
+        axes.set_ylabel(chart.y_title)
+        _write_frame(figure, chart, stairs, footnote)
         _label(figure, axes, points, stairs)
     return figure
 
@@ -157,7 +237,7 @@ def _inside(x_title: str, footnote: str) -> tuple[float, float, float, float]:
     return LEFT_INCHES / width, bottom / height, 1 - (LEFT_INCHES + 0.2) / width, 1 - (bottom + TOP_INCHES) / height
 
 
-def _draw_points(axes: Axes, points: Sequence[_Point]) -> None:
+def _draw_points(axes: Axes, points: Sequence[Point]) -> None:
     for point in points:
         marker, colour, size = STYLES[point.row.family]
         axes.errorbar(
@@ -167,34 +247,25 @@ def _draw_points(axes: Axes, points: Sequence[_Point]) -> None:
         )  # fmt: skip
 
 
-def _draw_front(axes: Axes, points: Sequence[_Point], lower_is_better: bool) -> Line2D:
-    """Draw the accuracy that is reached at each cost."""
-    best = front([(point.x, point.y) for point in points], lower_is_better)
-    # At a cost between two front points one has the cheaper one's accuracy: the step is at the dearer point.
-    corners = [best[0]]
-    for (x0, y0), (x1, y1) in itertools.pairwise(best):
-        corners += [(x1, y0) if lower_is_better else (x0, y1), (x1, y1)]
-    across, up = zip(*corners, strict=True)
+def _draw_front(axes: Axes, chart: Chart) -> Line2D:
+    across, up = zip(*chart.stairs(), strict=True)
     (stairs,) = axes.plot(
         across, up, color=INK, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1, label="Pareto front"
     )  # fmt: skip
     return stairs
 
 
-def _scale(axes: Axes, points: Sequence[_Point]) -> None:
-    """Leave room around the points for labels, and put round numbers on the logarithmic axis."""
+def _scale(axes: Axes, chart: Chart) -> None:
+    """Put round numbers on the logarithmic axis."""
+    (left, right), height = chart.limits()
     axes.set_xscale("log")
-    low, high = min(point.x for point in points), max(point.x for point in points)
-    left, right = low / max((high / low) ** 0.1, 1.25), high * max((high / low) ** 0.2, 1.6)  # names go to the right
     axes.set_xlim(left, right)
     steps = (1.0, 2.0, 5.0) if right / left < 1e3 else (1.0,)
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=20))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    floor, ceiling = min(point.y - point.spread for point in points), max(point.y + point.spread for point in points)
-    padding = max(0.1 * (ceiling - floor), 0.5)
-    axes.set_ylim(floor - padding, ceiling + padding)
+    axes.set_ylim(*height)
     axes.grid(color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -208,26 +279,13 @@ def _x_title(axis: Axis, measured: Sequence[Measurement]) -> str:
     }[axis.name]
 
 
-def _footnote(block: Block, points: Sequence[_Point], missing: Sequence[str]) -> str:
-    own = [f"{point.row.label}: n = {point.cell.n}" for point in points if point.cell.n != block.n]
-    spread = f"Mean ± std over n = {block.n} repeats (ddof = 1)" if block.n > 1 else "n = 1 repeat, so no error bars"
-    sentences = [
-        f"{spread}{'; ' * bool(own)}{', '.join(own)}",
-        f"{block.facts['test_images']} test images",
-        f"Protocol: {block.facts['protocol']}",
-    ]
-    if missing:
-        sentences.append(f"Not measured: {', '.join(missing)}")
-    return ". ".join(sentences) + "."
-
-
-def _write_frame(figure: Figure, block: Block, points: Sequence[_Point], stairs: Line2D, footnote: str) -> None:
+def _write_frame(figure: Figure, chart: Chart, stairs: Line2D, footnote: str) -> None:
     """Write title and legend above the axes and the footnote below, where no label can be."""
     width, height = SIZE_INCHES
     left = LEFT_INCHES / width
-    figure.text(left, 1 - 0.1 / height, drawable(block.title), fontsize=10.5, fontweight="bold", va="top")
+    figure.text(left, 1 - 0.1 / height, drawable(chart.block.title), fontsize=10.5, fontweight="bold", va="top")
     figure.legend(
-        handles=[*family_handles([point.row for point in points]), stairs],
+        handles=[*family_handles([point.row for point in chart.points]), stairs],
         loc="upper left", bbox_to_anchor=(left, 1 - 0.3 / height), ncols=len(STYLES) + 1,
         frameon=False, fontsize=7.8, borderaxespad=0, borderpad=0.2, columnspacing=0.9, handletextpad=0.3,
     )  # fmt: skip
@@ -246,7 +304,7 @@ def family_handles(rows: Sequence[Row]) -> list[Line2D]:
     ]  # fmt: skip
 
 
-def _label(figure: Figure, axes: Axes, points: Sequence[_Point], stairs: Line2D) -> None:
+def _label(figure: Figure, axes: Axes, points: Sequence[Point], stairs: Line2D) -> None:
     """Write each model's name beside its point, with a leader line where it had to move."""
     to_px = axes.transData.transform
     inches = figure.dpi_scale_trans  # unlike pixels, the same in a PDF and a PNG
@@ -280,7 +338,7 @@ def _label(figure: Figure, axes: Axes, points: Sequence[_Point], stairs: Line2D)
             axes.add_artist(line)
 
 
-def _covered(axes: Axes, point: _Point, centre: tuple[float, float]) -> list[Box]:
+def _covered(axes: Axes, point: Point, centre: tuple[float, float]) -> list[Box]:
     """Return the pixels that a point's marker and error bar take."""
     x, y = centre
     half = STYLES[point.row.family][2] / 2 * POINT_PX

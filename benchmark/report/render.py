@@ -204,7 +204,7 @@ def to_markdown(table: Table) -> str:
             + " |",
             "|:--|" + "--:|" * len(block.columns),
         ]
-        for family, rows in _sections(block):
+        for family, rows in sections_of(block):
             lines.append(f"| *{_md(family)}* |" + " |" * len(block.columns))
             for row in rows:
                 cells = [_md_cell(block, row, column, marks.get((row.key, column.key))) for column in block.columns]
@@ -212,7 +212,7 @@ def to_markdown(table: Table) -> str:
         parts += [f"## {_md(block.title)}", _md(" ".join(block.conventions))]
         if block.rows:
             parts.append("\n".join(lines))
-        if remarks := _remarks(block):
+        if remarks := remarks_of(block):
             parts.append("\n".join(f"- {_md(remark)}" for remark in remarks))
     return "\n\n".join(parts) + "\n"
 
@@ -233,7 +233,7 @@ def to_latex(table: Table) -> str:
         }
         spec = "".join("r@{\\,}l" if width == 2 else "r" for width in widths.values())
         body = []
-        for family, rows in _sections(block):
+        for family, rows in sections_of(block):
             body += [
                 "\\midrule",
                 f"\\multicolumn{{{1 + sum(widths.values())}}}{{@{{}}l}}{{\\emph{{{_tex(family)}}}}} \\\\",
@@ -247,7 +247,7 @@ def to_latex(table: Table) -> str:
                 body.append(" & ".join([_tex(row.label) + cite, *cells]) + " \\\\")
         notes = [
             f"\\begin{{minipage}}{{\\linewidth}}\\scriptsize\\raggedright {_tex(remark)}\\end{{minipage}}\\par"
-            for remark in _remarks(block)
+            for remark in remarks_of(block)
         ]
         title = _tex(block.title)
         if not block.rows:
@@ -315,17 +315,18 @@ def latex_document(names: Iterable[str], references: str = "") -> str:
     )
 
 
-def _sections(block: Block) -> list[tuple[str, list[Row]]]:
+def sections_of(block: Block) -> list[tuple[str, list[Row]]]:
     """Group rows by family in the order of ``FAMILIES``; within a family they keep their order."""
     grouped = [(title, [row for row in block.rows if row.family == family]) for family, title in FAMILIES.items()]
     return [(title, rows) for title, rows in grouped if rows]
 
 
-def _remarks(block: Block) -> list[str]:
+def remarks_of(block: Block) -> list[str]:
+    """Return why figures are missing, row by row."""
     return [f"{row.label}: {row.remark}" for row in block.rows if row.remark]
 
 
-def _own_n(block: Block, row: Row, column: Column, cell: Cell) -> str:
+def own_n_of(block: Block, row: Row, column: Column, cell: Cell) -> str:
     """Return ``n=2`` where a cell rests on another number of repeats than the block says."""
     return f"n={cell.n}" if row.ranked and column.repeated and cell.n != block.n else ""
 
@@ -338,7 +339,7 @@ def _md_cell(block: Block, row: Row, column: Column, mark: Mark | None) -> str:
     text = {"best": f"**{mean}**", "second": f"<u>{mean}</u>"}.get(mark or "", mean)
     if cell.std is not None:
         text += f" ± {column.spread(cell.std)}"
-    own_n = _own_n(block, row, column, cell)
+    own_n = own_n_of(block, row, column, cell)
     return f"{text} [{own_n}]" if own_n else text
 
 
@@ -349,7 +350,7 @@ def _tex_cell(block: Block, row: Row, column: Column, mark: Mark | None, spread:
     mean = _tex(cell.text) or latex_number(column.text(cell.mean))
     text = {"best": f"\\textbf{{{mean}}}", "second": f"\\underline{{{mean}}}"}.get(mark or "", mean)
     aside = "" if cell.std is None else f"{{\\scriptsize$\\pm$\\,{column.spread(cell.std)}}}"
-    if own_n := _own_n(block, row, column, cell):
+    if own_n := own_n_of(block, row, column, cell):
         aside += f"\\textsuperscript{{{own_n}}}"
     return f"{text} & {aside}" if spread else text + aside
 

@@ -96,7 +96,7 @@ def test_no_decimals_are_a_choice_too(study: Path, call: Call) -> None:
 def test_check_exits_with_1_and_names_the_files(study: Path, call: Call) -> None:
     assert call("report", "quick")[0] == 0
     code, out, _ = call("report", "quick", "--check")
-    assert (code, out) == (0, "quick: tables are what the records give, and records what their counts give\n")
+    assert (code, out) == (0, "quick: page and tables are what the records give, and records what their counts give\n")
 
     (TABLES / "accuracy.tex").write_text("by hand")
     before = tables()

@@ -85,14 +85,14 @@ def test_efficiency_alone_makes_a_report_without_a_protocol(tmp_path: Path) -> N
     names = {path.name for path in report.build(tmp_path)}
 
     tables = {"efficiency.csv", "efficiency.md", "efficiency.tex", "numbers.tex", "references.bib", "tables.tex"}
-    assert names == tables | {"profile.pdf", "profile.png"}
+    assert names == tables | {"profile.pdf", "profile.png", "index.html"}
 
 
 def test_all_failed_and_one_model_build(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     fake.write_run(tmp_path, "unet", ["omc"], 0, None, Failure(kind="error", message="RuntimeError: no"))
 
-    assert {path.suffix for path in report.build(tmp_path)} == {".csv", ".md", ".tex", ".bib"}
+    assert {path.suffix for path in report.build(tmp_path)} == {".csv", ".md", ".tex", ".bib", ".html"}
 
 
 def test_a_folder_that_is_no_study_or_an_empty_one_is_an_error(tmp_path: Path) -> None:

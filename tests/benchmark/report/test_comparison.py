@@ -24,7 +24,7 @@ from tests.benchmark.report.test_significance import image, write_models
 def figures(folder: Path) -> dict[str, Figure]:
     study = read_study(folder)
     blocks = tables.scores(study, tables.ACCURACY).blocks
-    return {**dict(comparison.figures(study, blocks)), **dict(faults.figures(study, blocks))}
+    return {**dict(comparison.figures(comparison.standings(study, blocks))), **dict(faults.figures(study, blocks))}
 
 
 @pytest.fixture(scope="module")

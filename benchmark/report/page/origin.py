@@ -1,0 +1,196 @@
+"""Where the page's numbers come from: environments, runs without numbers, and how to do and cite the study again."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmark import logs, registry
+from benchmark import protocol as protocols
+from benchmark.data.specs import KNOWN, known_first
+from benchmark.environment import PACKAGES
+from benchmark.protocol import PRESETS, Protocol
+from benchmark.records import Record
+from benchmark.report.collect import Study
+from benchmark.report.tables import in_order
+
+#: Values of one fact, and runs without numbers, that the page lists.
+VALUES, FAILURES = 6, 200
+VALUE_CHARACTERS = 200
+
+#: What is shown of an environment, and how it is called; nothing else that a record may hold is.
+FACTS: Mapping[str, str] = {
+    "code.version": "Version of this benchmark",
+    "code.commit": "Commit",
+    "code.dirty": "Changed since the commit",
+    "code.content": "Hash of its sources",
+    "gpu": "GPU",
+    "gpu_memory_bytes": "GPU memory",
+    "driver": "NVIDIA driver",
+    "cuda": "CUDA",
+    "cudnn": "cuDNN",
+    "float32_precision": "float32 kernels of the GPU",
+    "cpu": "CPU",
+    "cpu_capability": "CPU kernels",
+    "cpu_cores": "CPU cores",
+    "memory_bytes": "Memory",
+    "device": "Device of a run",
+    "threads": "Threads of a run",
+    "compute_dtype": "Number format",
+    "determinism": "Determinism",
+    "nondeterministic_operations": "Operations that may not repeat",
+    "os": "System",
+    "python": "Python",
+    **{f"packages.{name}": name for name in PACKAGES},
+    "package_list": "Hash of all packages",
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One property of the environments.
+
+    Attributes:
+        values: (value, runs that have it), the most frequent first.
+        more: values that are not listed.
+    """
+
+    name: str
+    values: tuple[tuple[str, int], ...]
+    more: int
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A run without numbers."""
+
+    run: str
+    kind: str
+    message: str
+    log: str
+
+
+def run_name(record: Record) -> str:
+    """Return what a run is called by its place in the study."""
+    return f"{'+'.join(record.train)}/{record.model}/{record.repeat}"
+
+
+def facts(study: Study) -> list[Fact]:
+    """Collect what the runs were computed with."""
+    found: dict[str, Counter[str]] = {key: Counter() for key in FACTS}
+    for run in study.runs:
+        for key, value in protocols.flatten(run.record.environment).items():
+            if key in found and value not in (None, [], ""):
+                found[key][_readable(key, value)] += 1
+    made = []
+    for key, counts in found.items():
+        values = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        if values:
+            made.append(Fact(FACTS[key], tuple(values[:VALUES]), max(len(values) - VALUES, 0)))
+    return made
+
+
+def _readable(key: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key.endswith("_bytes") and isinstance(value, int):
+        return f"{value / 2**30:.1f} GiB"
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return logs.without_folders(text)[:VALUE_CHARACTERS]
+
+
+def lost(study: Study) -> tuple[list[Lost], int]:
+    """Return the runs that failed or were interrupted, and how many more there are than are listed."""
+    found = [run.record for run in study.runs if run.record.status != "ok"]
+    listed = []
+    for record in found[:FAILURES]:
+        failure = record.failure
+        listed.append(
+            Lost(run_name(record), failure.kind, failure.message, failure.log)
+            if failure
+            else Lost(run_name(record), record.status, "goes on from its last checkpoint with the same command", "")
+        )
+    return listed, len(found) - len(listed)
+
+
+def settings(protocol: Protocol) -> list[str]:
+    """Say in which settings a protocol differs from the preset that it is called after."""
+    if protocol.name not in PRESETS:
+        return []
+    return protocols.differences(protocols.load(protocol.name), protocol, ignored=frozenset({"report"}))
+
+
+def commands(study: Study, name: str) -> list[str]:
+    """Return command lines that do the whole study again beside itself, compare both, and repeat one run exactly.
+
+    Args:
+        study: with runs.
+        name: of its folder below ``results``.
+    """
+    if study.protocol is None or not study.runs:
+        return []
+    again = f"{name}-again"
+    # A preset by its name; what differs from one is told by the study's own file.
+    preset = study.protocol.name in PRESETS and not settings(study.protocol)
+    protocol = study.protocol.name if preset else f"results/{name}/protocol.toml"
+    records = sorted((run.record for run in study.runs), key=_place)
+    found = [
+        ["run", "--models", _models(records), *data, "--protocol", protocol, "--study", again, *_initial(records)]
+        for data in _datasets(records)
+    ]
+    found.append(["diff", name, again])
+    finished = next((record for record in records if record.status == "ok"), None)
+    if finished is not None:
+        found.append(["run", "--reproduce", f"results/{name}/runs/{run_name(finished)}/record.json"])
+    return [shlex.join(["python", "-m", "benchmark", *words]) for words in found]
+
+
+def _place(record: Record) -> tuple[list[tuple[int, str]], tuple[int, str], int]:
+    """Return where a run stands in the order of datasets, models and repeats."""
+    datasets = [known_first(name, KNOWN) for name in record.train]
+    return datasets, known_first(record.model, registry.BUILTIN), record.repeat
+
+
+def _models(records: Sequence[Record]) -> str:
+    names = in_order({record.model for record in records})
+    everything = [entry.name for entry in registry.select("all")]
+    if names == everything:
+        return "all"
+    known = registry.models()
+    return ",".join(name if name in known else f"path/to/file.py:{name}" for name in names)
+
+
+def _datasets(records: Sequence[Record]) -> Iterator[list[str]]:
+    """Yield the flags that name training and test datasets, for one call each."""
+    tests = {record.train: record.test for record in records}
+    calls: dict[tuple[str, ...] | None, list[str]] = {}
+    for train, test in tests.items():
+        if len(train) == 1:
+            calls.setdefault(None if train == test else test, []).append(train[0])
+    for tested, names in calls.items():
+        yield ["--datasets", ",".join(names), *(["--test", ",".join(tested)] if tested else [])]
+    for train, test in tests.items():
+        if len(train) > 1:
+            yield ["--train", ",".join(train), "--test", ",".join(test)]
+
+
+def _initial(records: Sequence[Record]) -> list[str]:
+    starts = sorted({f"{record.init.study}:{'+'.join(record.init.train)}" for record in records if record.init})
+    return ["--init-from", starts[0]] if len(starts) == 1 else []
+
+
+def software(study: Study) -> str:
+    """Return a BibTeX entry of this benchmark with the versions that the runs were made by."""
+    codes = [run.record.environment.get("code") for run in study.runs]
+    known = [code for code in codes if isinstance(code, Mapping)]
+    versions = sorted({str(code["version"]) for code in known if code.get("version")})
+    commits = sorted({str(code["commit"])[:12] for code in known if code.get("commit")})
+    fields = {
+        "title": "{EAL-ICNet} benchmark: segmentation of integrated-circuit images under one protocol",
+        "version": ", ".join(versions),
+        "note": f"Commit {', '.join(commits)}" if commits else "",
+    }
+    lines = ",\n".join(f"  {key} = {{{value}}}" for key, value in fields.items() if value)
+    return f"@software{{ealicnetbenchmark,\n{lines}\n}}\n"

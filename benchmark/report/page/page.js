@@ -1,0 +1,130 @@
+"use strict";
+(() => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // Numbers as numbers, text as text, and what is missing last in either direction.
+  const number = cell => {
+    if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
+    const text = cell.textContent.trim().replace(/−/g, "-").match(/^\[?([+-]?\d+(?:\.\d+)?)/);
+    return text ? Number(text[1]) : NaN;
+  };
+  const text = cell => cell.textContent.trim();
+  const missing = cell => cell.classList.contains("none");
+
+  const sorters = all("table:not(.plain)").map(table => {
+    const body = table.tBodies[0];
+    const original = [...body.rows];
+    const lines = original.filter(row => !row.classList.contains("fam"));
+    const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+    heads.forEach((head, column) => {
+      const present = lines.map(row => row.cells[column]).filter(cell => !missing(cell));
+      const numeric = head.dataset.sort !== "text" && present.length > 0 && present.every(cell => !isNaN(number(cell)));
+      if (!numeric && column > 0) [head, ...lines.map(row => row.cells[column])].forEach(cell => cell.classList.add("t"));
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(head.firstChild);
+      button.title = "Sort; a third press restores the order";
+      head.prepend(button);
+      head.setAttribute("aria-sort", "none");
+      const first = head.dataset.best === "high" ? "descending" : "ascending";
+      const second = first === "ascending" ? "descending" : "ascending";
+      button.addEventListener("click", () => {
+        const before = head.getAttribute("aria-sort");
+        const order = before === "none" ? first : before === first ? second : "none";
+        heads.forEach(other => other.setAttribute("aria-sort", "none"));
+        head.setAttribute("aria-sort", order);
+        table.dataset.sorted = order === "none" ? "" : order;
+        const sign = order === "descending" ? -1 : 1;
+        const compare = (a, b) => {
+          const [x, y] = [a.cells[column], b.cells[column]];
+          if (missing(x) || missing(y)) return missing(x) - missing(y);
+          return sign * (numeric ? number(x) - number(y) : text(x).localeCompare(text(y), "en", { numeric: true }));
+        };
+        body.append(...(order === "none" ? original : [...original.filter(row => !lines.includes(row)), ...[...lines].sort(compare)]));
+        apply();
+      });
+    });
+    return { table, lines, families: original.filter(row => row.classList.contains("fam")) };
+  });
+
+  const models = document.getElementById("models");
+  const dataset = document.getElementById("dataset");
+  const wanted = (...names) => {
+    const words = models.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    return words.length === 0 || words.some(word => names.some(name => name.toLowerCase().includes(word)));
+  };
+  const families = new Map();
+  sorters.forEach(({ lines }) => lines.forEach(row => families.set(row.dataset.m, [row.dataset.m, row.dataset.f, row.cells[0].textContent])));
+
+  function apply() {
+    let shown = 0, total = 0;
+    sorters.forEach(({ table, lines, families: headings }) => {
+      lines.forEach(row => {
+        row.hidden = !wanted(row.dataset.m, row.dataset.f, row.cells[0].textContent);
+        total += 1;
+        shown += !row.hidden;
+      });
+      headings.forEach(heading => {
+        const name = heading.textContent.trim();
+        heading.hidden = Boolean(table.dataset.sorted) || !lines.some(row => !row.hidden && row.dataset.f === name);
+      });
+    });
+    all(".pt, .small").forEach(shape => {
+      const off = !wanted(...(families.get(shape.dataset.m) || [shape.dataset.m]));
+      if (shape.classList.contains("small")) shape.hidden = off;
+      else shape.classList.toggle("off", off);
+    });
+    const chosen = dataset ? dataset.value : "";
+    all("[data-dataset]").forEach(part => {
+      part.hidden = Boolean(chosen && part.dataset.dataset && !part.dataset.dataset.split("+").includes(chosen) && part.dataset.dataset !== chosen);
+    });
+    document.getElementById("count").textContent = models.value.trim() ? `${shown} of ${total} rows` : "";
+  }
+  models.addEventListener("input", apply);
+  if (dataset) dataset.addEventListener("change", apply);
+  const tools = document.getElementById("tools");
+  tools.addEventListener("submit", event => event.preventDefault());
+  tools.hidden = false;
+
+  // One stop of the Tab key per plot; arrows go from point to point.
+  const tip = document.getElementById("tip");
+  const show = point => {
+    const box = point.getBoundingClientRect();
+    tip.textContent = point.getAttribute("aria-label");
+    tip.hidden = false;
+    const left = Math.min(box.left + box.width / 2 + 10, document.documentElement.clientWidth - tip.offsetWidth - 8);
+    const below = box.bottom + 6 + tip.offsetHeight <= window.innerHeight;
+    tip.style.left = `${Math.max(left, 8)}px`;
+    tip.style.top = `${below ? box.bottom + 6 : Math.max(box.top - tip.offsetHeight - 6, 4)}px`;
+    all(".pt").forEach(other => other.classList.toggle("on", other.dataset.m === point.dataset.m));
+    all("figure svg").forEach(plot => plot.classList.toggle("lit", !plot.closest(".small") && plot.querySelector(".pt.on") !== null));
+  };
+  const hide = () => {
+    tip.hidden = true;
+    all(".lit").forEach(plot => plot.classList.remove("lit"));
+  };
+  all("figure.plot > svg, figure.curves").forEach(plot => {
+    const points = all(".pt", plot);
+    points.forEach((point, index) => {
+      const title = point.querySelector("title");
+      point.setAttribute("aria-label", title.textContent);
+      point.setAttribute("role", "img");
+      point.setAttribute("tabindex", index === 0 ? "0" : "-1");
+      title.remove();
+      point.addEventListener("pointerenter", () => show(point));
+      point.addEventListener("pointerleave", hide);
+      point.addEventListener("focus", () => show(point));
+      point.addEventListener("blur", hide);
+      point.addEventListener("keydown", event => {
+        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+        if (event.key === "Escape") hide();
+        if (!step) return;
+        event.preventDefault();
+        const next = points[(index + step + points.length) % points.length];
+        point.setAttribute("tabindex", "-1");
+        next.setAttribute("tabindex", "0");
+        next.focus();
+      });
+    });
+  });
+})();

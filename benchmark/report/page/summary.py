@@ -1,0 +1,200 @@
+"""What the page says first: what was trained on what, how, how far it got, who came out best, and what to beware of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmark.data.specs import KNOWN, SUFFIX, known_first
+from benchmark.protocol import Protocol
+from benchmark.report.collect import Study
+from benchmark.report.page import origin
+from benchmark.report.page.grids import printed
+from benchmark.report.render import Block, Column, Row, Table
+from benchmark.report.tables import display, in_order, left_out, origins, stand_ins
+
+#: Lines of the overview, and names in a sentence.
+LINES, NAMES = 24, 30
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model's mIoU on a dataset, as the accuracy table prints it."""
+
+    label: str
+    text: str
+    aside: str
+
+
+@dataclass(frozen=True)
+class Leader:
+    """Who came out best on a dataset, and where the reference model did.
+
+    Attributes:
+        where: the test dataset, and the training's if it is another.
+        own: the reference model's place; ``None`` where it has no value.
+        rank: its rank; equal printed means share one.
+        models: how many have a value.
+    """
+
+    where: str
+    best: Place
+    own: Place | None
+    rank: int
+    models: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All of it.
+
+    Attributes:
+        warnings: what a reader must know before a number.
+        facts: (name, text).
+        leaders: best and reference model by dataset.
+        more: datasets that are left out there.
+        conventions: of the mIoU in it.
+        reference: label of the reference model.
+    """
+
+    warnings: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    leaders: tuple[Leader, ...]
+    more: int
+    conventions: str
+    reference: str
+
+
+def summarise(study: Study, accuracy: Table, reference: str) -> Summary:
+    """Collect what the page says first.
+
+    Args:
+        study: the study.
+        accuracy: its table; mIoU is read from it.
+        reference: name of the model that the others are compared with.
+    """
+    label = display(reference)[0]
+    found = [leader for block in accuracy.blocks if (leader := _leader(block, reference)) is not None]
+    conventions = ""
+    if accuracy.blocks:
+        facts = accuracy.blocks[0].facts
+        conventions = f"mIoU in percent, {facts['reduction']} reduction, mean ± std over repeats (ddof = 1)"
+    return Summary(
+        tuple(_warnings(study)),
+        tuple(_facts(study)),
+        tuple(found[:LINES]),
+        max(len(found) - LINES, 0),
+        conventions,
+        label,
+    )
+
+
+def _leader(block: Block, reference: str) -> Leader | None:
+    column = next((column for column in block.columns if column.key == "miou"), None)
+    rows = [row for row in block.rows if row.ranked and column is not None and "miou" in row.cells]
+    if column is None or not rows:
+        return None
+    values = {row.key: float(column.text(row.cells["miou"].mean)) for row in rows}
+    best = max(rows, key=lambda row: row.cells["miou"].mean)
+    own = next((row for row in rows if row.key == reference), None)
+    train, test = str(block.facts["train"]), str(block.facts["dataset"])
+    return Leader(
+        where=test if train == test else f"{test}, trained on {train}",
+        best=_place(best, column),
+        own=_place(own, column) if own else None,
+        rank=1 + sum(value > values[reference] for value in values.values()) if own else 0,
+        models=len(rows),
+    )
+
+
+def _place(row: Row, column: Column) -> Place:
+    cell = row.cells["miou"]
+    return Place(row.label, printed(column, cell), f"± {column.spread(cell.std)}" if cell.std is not None else "n = 1")
+
+
+def _warnings(study: Study) -> Iterator[str]:
+    names = _datasets(study)
+    if any(name.endswith(SUFFIX) for name in names):
+        yield (
+            f"{' '.join(stand_ins(names))} Its images are generated: a ranking on it is none on real chips."
+            if sum(name.endswith(SUFFIX) for name in names) == 1
+            else f"{' '.join(stand_ins(names))} Their images are generated: a ranking on them is none on real chips."
+        )
+    if study.protocol is not None and study.protocol.name == "quick":
+        yield (
+            "Protocol quick: short trainings on small images and few test images. It shows that everything runs, and "
+            "ranks nothing."
+        )
+    lost = sum(run.record.status != "ok" for run in study.runs)
+    if lost:
+        yield f"No numbers came from {lost} of {len(study.runs)} runs; see Runs without numbers."
+    yield from left_out(study)
+    codes = {
+        str(code.get("content")) for run in study.runs if isinstance(code := run.record.environment.get("code"), dict)
+    }
+    if len(codes) > 1:
+        yield f"The runs were made by {len(codes)} states of the code; see Environment."
+    dirty = sum(
+        isinstance(code := run.record.environment.get("code"), dict) and code.get("dirty") is True for run in study.runs
+    )
+    if dirty:
+        yield f"{dirty} of {len(study.runs)} runs were made by code with changes that are in no commit."
+
+
+def _datasets(study: Study) -> list[str]:
+    return _ordered(name for run in study.runs for name in (*run.record.train, *run.record.test))
+
+
+def _ordered(datasets: Iterable[str]) -> list[str]:
+    return sorted(set(datasets), key=lambda name: known_first(name, KNOWN))
+
+
+def _facts(study: Study) -> Iterator[tuple[str, str]]:
+    if study.protocol is None or not study.runs:
+        models = in_order({found.record.model for found in study.efficiency})
+        yield "Models", _listed([display(name)[0] for name in models])
+        yield "Measured", f"efficiency alone, in {len({found.setting for found in study.efficiency})} settings"
+        return
+    records = [run.record for run in study.runs]
+    yield "Models", _listed([display(name)[0] for name in in_order({record.model for record in records})])
+    yield "Trained on", _listed(_ordered("+".join(record.train) for record in records))
+    if any(set(record.test) - set(record.train) for record in records):
+        yield "Tested on", _listed(_ordered(name for record in records for name in record.test))
+    done = sum(record.status == "ok" for record in records)
+    yield "Runs", f"{done} of {len(records)} finished"
+    yield (
+        "Repeats",
+        f"n = {len({record.repeat for record in records})} trainings from different seeds per model and dataset",
+    )
+    yield "Protocol", " ".join(_protocol(study.protocol))
+    images = sorted(
+        {
+            (run.record.training.train_images, run.record.training.validation_images)
+            for run in study.runs
+            if run.record.training
+        }
+    )
+    if images:
+        yield (
+            "Images",
+            "; ".join(f"{train} for training, {validation} for validation" for train, validation in images[:6]),
+        )
+    if started := list(origins(study.runs)):
+        yield "Weights", " ".join(started)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+    return f"{', '.join(names[:NAMES])}{more}" + (f" ({len(names)})" if len(names) > 2 else "")
+
+
+def _protocol(protocol: Protocol) -> Iterator[str]:
+    training = protocol.training
+    length = f"{training.steps} steps" if training.steps else f"at most {training.epochs} epochs"
+    patience = f", stopped after {training.patience} validations without improvement" if training.patience else ""
+    yield f"{protocol.name}: {training.optimizer} at {training.lr:g}, batch {training.batch}, {length}{patience};"
+    sizes = {"": protocol.input.size} | dict(protocol.input.size_by_dataset)
+    inputs = ", ".join(f"{size}×{size}{f' for {name}' * bool(name)}" for name, size in sizes.items())
+    yield f"input {inputs}; split by {protocol.split.unit}."
+    if changed := origin.settings(protocol):
+        yield f"Other than the preset of that name: {'; '.join(changed)}."

@@ -27,8 +27,14 @@ class Reduction(StrEnum):
 
 
 def report(
-    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names of studies below --results.")],
+    studies: Annotated[
+        list[str],
+        typer.Argument(metavar="STUDY...", help="Names of studies below --results; several become one report."),
+    ],
     results: Results = Path("results"),
+    study: Annotated[
+        str | None, typer.Option(help="Name of the folder for the report of several studies; default: A+B.")
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Comma list of metrics (also miou.pooled) and costs (params, macs, fps, ...).")
     ] = None,
@@ -53,13 +59,30 @@ def report(
         typer.Option("--check", help="Write nothing; exit 1 if page, tables, records and counts per image disagree."),
     ] = False,
 ) -> None:
-    """Build page, tables and plots again from records of finished studies; options make one more table, for a paper."""
+    """Build page, tables and plots again from records of finished studies; options make one more table, for a paper.
+
+    Several studies are reported as one, in a folder of its own, if their settings, data and code agree: other models,
+    other repeats (also of another base seed), or measurements of other machines. The studies themselves are left alone.
+    """
     from benchmark import report as reports
     from benchmark.report import literature
     from benchmark.store import Store
 
+    options = {
+        **{"--columns": columns, "--models": models, "--digits": digits, "--layout": layout, "--reduction": reduction},
+        **{"--extra": extra, "--cite": cite or None},
+    }
+    given = [flag for flag, value in options.items() if value is not None]
+    if check and given:
+        raise UserError(
+            f"--check with {', '.join(given)}: compares a report with what it was made from, the kept choice of a "
+            "table for a paper included, and takes no other; leave out one or the other"
+        )
+    names = list(dict.fromkeys(studies))
+    if study is not None and len(names) == 1:
+        raise UserError(f"--study {study}: names the folder for a report of several studies, found only {names[0]}")
     choice = None
-    if cite or any(given is not None for given in (columns, models, digits, layout, reduction, extra)):
+    if given:
         choice = reports.Choice(
             columns=None if columns is None else tuple(columns.split(",")),
             models=models,
@@ -69,25 +92,32 @@ def report(
             cite=cite,
             printed=literature.read(extra) if extra else (),
         )
-    wrong: list[str] = []
-    for name in studies:
-        folder = study_folder(results, name)
+    folders = [study_folder(results, name, "STUDY") for name in names]
+    for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
         for broken in Store(folder).survey()[1]:
             typer.echo(f"benchmark: {broken.reason}; left out of the report", err=True)
-        if check:
-            wrong += reports.check(folder, choice, redact=redact)
-        else:
-            for path in reports.build(folder, choice, redact=redact, tell=_tell):
-                typer.echo(path)
+    merged = folders if len(folders) > 1 else []
+    place = _place_of_merged(results, names, study) if merged else folders[0]
+    if not check:
+        for path in reports.build(place, choice, merged=merged, redact=redact, tell=_tell):
+            typer.echo(path)
+        return
+    wrong = reports.check(place, merged, redact=redact)
     for line in wrong:
         typer.echo(line)
-    if check and not wrong:
-        typer.echo(
-            f"{', '.join(studies)}: page and tables are what the records give, and records what their counts give"
-        )
+    if not wrong:
+        typer.echo(f"{', '.join(names)}: page and tables are what the records give, and records what their counts give")
     raise typer.Exit(1 if wrong else 0)
+
+
+def _place_of_merged(results: Path, names: list[str], study: str | None) -> Path:
+    """Return the folder of a report of several studies, which must not be a study itself."""
+    place = study_folder(results, study or "+".join(sorted(names)))
+    if any((place / own).exists() for own in ("protocol.toml", "runs", "efficiency")):
+        raise UserError(f"{place}: is a study itself; choose another --study NAME for the report of {', '.join(names)}")
+    return place
 
 
 def _tell(sentence: str) -> None:

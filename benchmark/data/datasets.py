@@ -164,14 +164,14 @@ def target_of(spec: DatasetSpec, protocol: Protocol) -> Target:
     return protocol.data.hy5syn_target if spec.name == "hy5syn" else spec.target
 
 
-def standin(entry: DatasetSpec, target: Target, protocol: Protocol) -> Source:
-    """Return the synthetic source that replaces a dataset under a protocol."""
+def standin(entry: DatasetSpec, target: Target, protocol: Protocol, version: int | None = None) -> Source:
+    """Return the synthetic source that replaces a dataset under a protocol; by an earlier version, what it was."""
     tile = protocol.input.tile_for(entry.name)
     # At the authors' tile size HY5SYN comes in frames, so that tiles of one frame can leak as they do in reality.
     shape = FRAME if entry.name == "hy5syn" and tile == 1024 else (tile, tile)
     count = protocol.data.standin_count(entry.name)
     seed = seeds.derive(protocol.seed, "standin", entry.name)
-    identity = json.dumps([STANDINS[entry.name].version, entry.name, target, count, shape, seed])
+    identity = json.dumps([version or STANDINS[entry.name].version, entry.name, target, count, shape, seed])
     return Source(
         entry.name + SUFFIX,
         target,
@@ -180,3 +180,16 @@ def standin(entry: DatasetSpec, target: Target, protocol: Protocol) -> Source:
         shape=shape,
         seed=seed,
     )
+
+
+def standin_version(name: str, fingerprint: str, protocol: Protocol) -> int | None:
+    """Return the version of the generator that made images of this fingerprint under a protocol.
+
+    ``None`` where they were not generated (files may be called ``omc-syn`` too), or by a newer release.
+    """
+    entry = KNOWN.get(name.removesuffix(SUFFIX)) if name.endswith(SUFFIX) else None
+    if entry is None:
+        return None
+    target, newest = target_of(entry, protocol), STANDINS[entry.name].version
+    made = ((number, standin(entry, target, protocol, number)) for number in range(1, newest + 1))
+    return next((number for number, source in made if source.fingerprint == fingerprint), None)

@@ -9,10 +9,8 @@ from statistics import median
 import torch
 
 from benchmark import environment, nvml
-from benchmark.efficiency.records import Conditions
+from benchmark.efficiency.records import TOLERANCE, Conditions
 
-#: Relative. Clocks of a boosting processor jitter by a few percent; a tenth changes the ranking of close networks.
-TOLERANCE = 0.1
 #: In cores: one more than the harness itself explains.
 LOAD_TOLERANCE = 1.0
 #: Time constant of the shortest load average that systems keep, seconds.

@@ -13,6 +13,9 @@ SCHEMA: Final = 1
 #: A 99th percentile of fewer timings rests on fewer than three values, so it is left out.
 P99_SAMPLES = 300
 
+#: Relative. Clocks of a boosting processor jitter by a few percent; a tenth changes the ranking of close networks.
+TOLERANCE = 0.1
+
 DType = Literal["float32", "float16", "bfloat16"]
 
 

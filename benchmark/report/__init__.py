@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from benchmark.report import (
     bibliography,
     comparison,
     faults,
+    merging,
     numbers,
     page,
     panels,
@@ -49,6 +51,7 @@ def build(
     choice: Choice | None = None,
     reference: str = significance.REFERENCE,
     *,
+    merged: Sequence[Path] = (),
     redact: bool = False,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> list[Path]:
@@ -61,6 +64,7 @@ def build(
         choice: what the table for a paper shows. It is kept, and ``None`` takes the kept one; without one there is no
             such table.
         reference: the model that the others are compared with.
+        merged: studies that are reported as one; ``study`` is then the folder that gets the report.
         redact: write a report that may leave the house into ``report-redacted/`` instead: see :mod:`.redaction`.
         tell: called with a sentence for each thing that is left out.
 
@@ -68,19 +72,20 @@ def build(
         The written files.
 
     Raises:
-        UserError: no study there, nothing in it to report, or a broken file in it.
+        UserError: no study there, nothing in it to report, a broken file in it, or studies that must not be merged.
     """
     folder = study / (REDACTED if redact else FOLDER)
-    found = _read(study, redact)
+    found = _read(study, merged, redact)
     files, shown = _texts(study, found, choice, reference)
     if redact:
         files.pop(CHOICE, None)
-    blocks = tables.scores(found, tables.ACCURACY).blocks
-    compared = comparison.standings(found, blocks)
-    drawn = (plots.figures(found, blocks), comparison.figures(compared), faults.figures(found, blocks))
-    for stem, figure in (*itertools.chain(*drawn), *transfer.figures(found), *profile.figures(found)):
+    told = merging.for_figures(found)
+    blocks = tables.scores(told, tables.ACCURACY).blocks
+    compared = comparison.standings(told, blocks)
+    drawn = (plots.figures(told, blocks), comparison.figures(compared), faults.figures(told, blocks))
+    for stem, figure in (*itertools.chain(*drawn), *transfer.figures(told), *profile.figures(told)):
         files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
-    if not redact:
+    if not redact and not merged:
         files |= panels.build(study, found, blocks, tell)
     for left in (folder / "panels").glob("[!.]*"):
         if panels.is_panel(left.name) and f"panels/{left.name}" not in files:
@@ -93,12 +98,14 @@ def build(
     return [folder / name for name in (*files, PAGE)]
 
 
-def check(study: Path, choice: Choice | None = None, *, redact: bool = False) -> list[str]:
+def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> list[str]:
     """Compare page and tables on disk with what the records give, and these with their counts; nothing is written.
 
+    The table for a paper is the one that was chosen when the report was written.
+
     Args:
-        study: ``results/<study>``.
-        choice: as for ``build``.
+        study: as for ``build``.
+        merged: as for ``build``.
         redact: look at the report that may leave the house.
 
     Returns:
@@ -109,13 +116,15 @@ def check(study: Path, choice: Choice | None = None, *, redact: bool = False) ->
         UserError: as ``build``.
     """
     folder = study / (REDACTED if redact else FOLDER)
-    found = _read(study, redact)
-    files, shown = _texts(study, found, choice)
+    found = _read(study, merged, redact)
+    files, shown = _texts(study, found, None)
     if redact:
         files.pop(CHOICE, None)
-    compared = comparison.standings(found, tables.scores(found, tables.ACCURACY).blocks)
+    told = merging.for_figures(found)
+    compared = comparison.standings(told, tables.scores(told, tables.ACCURACY).blocks)
     files[PAGE] = _page(study, found, shown, compared, files, significance.REFERENCE, redact)
-    wrong = contradictions(study, found)
+    sources = [(source, read_study(source)) for source in merged] or [(study, found)]
+    wrong = [line for source in sources for line in contradictions(*source)]
     for name, content in files.items():
         path = folder / name
         if not path.is_file():
@@ -126,8 +135,8 @@ def check(study: Path, choice: Choice | None = None, *, redact: bool = False) ->
     return wrong + [f"{path}: belongs to no table of this report" for path in left]
 
 
-def _read(study: Path, redact: bool) -> Study:
-    found = read_study(study)
+def _read(study: Path, merged: Sequence[Path], redact: bool) -> Study:
+    found = merging.merge(merged) if merged else read_study(study)
     return redaction.redact(found) if redact else found
 
 
@@ -154,19 +163,23 @@ def _texts(
     standard = [tables.scores(found, kind) for kind in (tables.ACCURACY, tables.TOPOLOGY, tables.ELECTRICAL)]
     standard += [transfer.table(found), tables.efficiency(found), profile.overview(found)]
     standard += [training.cost(found), ablation(found)]
-    filled = [table for table in standard if table.blocks]
+    filled = [merging.told(table, found) for table in standard if table.blocks]
     if not filled and found.broken:
         raise UserError(f"{study}: nothing to report, since every record is broken; {found.broken[0].reason}")
     if not filled:
         raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
     printed = {table.name: {kind: to_text(table) for kind, to_text in RENDERERS.items()} for table in filled}
-    tested = significance.written(found, standard[0].blocks, reference)
+    tested = [
+        replace(compared, table=merging.told(compared.table, found))
+        for compared in significance.written(found, standard[0].blocks, reference)
+    ]
     for compared in tested:
         shown = {kind: to_text(compared.table) for kind, to_text in RENDERERS.items()}
         printed[compared.table.name] = shown | {"csv": compared.to_csv()}
     counted = [*filled, *_costs(found)]
     custom, chosen = _custom(study / FOLDER / CHOICE, found, choice)
     if custom is not None and chosen is not None:
+        custom = merging.told(custom, found)
         laid_out = wide.widen(custom) if chosen.layout == "wide" else custom
         # The CSV file is for programs and stays one line per figure.
         printed[custom.name] = {

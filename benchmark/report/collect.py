@@ -137,15 +137,18 @@ class Study:
 
     Attributes:
         protocol: the resolved protocol; ``None`` for a study that only measured efficiency.
-        references: test dataset -> method without training -> its scores.
+        references: test dataset -> method without training -> its scores, once per division of the images: there are
+            several only where studies of several seeds were merged.
         broken: runs left out, since their records cannot be read.
+        origin: sentences that say which studies it was merged from; none for a single one.
     """
 
     protocol: Protocol | None
     runs: tuple[Run, ...]
-    references: Mapping[str, Mapping[str, Scores]]
+    references: Mapping[str, Mapping[str, tuple[Scores, ...]]]
     efficiency: tuple[Measurement, ...]
     broken: tuple[Broken, ...] = ()
+    origin: tuple[str, ...] = ()
 
     def measured_for(self, dataset: str) -> list[Measurement]:
         """Return the efficiency figures at a dataset's input size and channels."""
@@ -181,10 +184,10 @@ def read_study(folder: Path) -> Study:
         return Study(None, (), {}, efficiency)
     found, broken = store.survey()
     runs = tuple(_run(path, record) for path, record in found)
-    references: dict[str, dict[str, Scores]] = {}
+    references: dict[str, dict[str, tuple[Scores, ...]]] = {}
     for file in sorted((folder / "references").glob("[!.]*.csv")):
         dataset, _, method = file.stem.rpartition(".")
-        references.setdefault(dataset, {})[method] = read_scores(file)
+        references.setdefault(dataset, {})[method] = (read_scores(file),)
     return Study(protocol, runs, references, efficiency, tuple(broken))
 
 

@@ -23,6 +23,9 @@ POOLED = ("net_error_rate", "net_f1", "via_f1")
 PACKAGE = "packages."
 MISSING = "-"
 
+TESTED, NETWORK, BEHAVIOUR = "{} is tested on", "network {}", "behaviour number of the {}"
+CONTENT, SPLIT = "content of {}", "split of {}"
+
 Values = Mapping[str, set[str]]
 Reduced = Mapping[metrics.Reduction, Mapping[str, float]]
 Runs = Mapping[tuple[tuple[str, ...], str, int], Record]
@@ -82,7 +85,10 @@ def compare(first: Path, second: Path) -> Difference:
     a, b = _runs(first), _runs(second)
     common = [run for run in a if run in b]
     both = [run for run in common if (a[run].status, b[run].status) == ("ok", "ok")]
-    inputs = _inputs(a.values()), _inputs(b.values())
+    inputs = [
+        {template.format(name): values for (template, name), values in made_from(records.values()).items()}
+        for records in (a, b)
+    ]
     sections = {
         "settings": protocols.differences(ours, theirs, ignored=frozenset()),
         "data and code": _differing(inputs[0], inputs[1], inputs[0].keys() & inputs[1].keys()),
@@ -114,19 +120,23 @@ def _ending(record: Record) -> str:
     return f"{record.status} ({record.failure.kind})" if record.failure else record.status
 
 
-def _inputs(records: Iterable[Record]) -> dict[str, set[str]]:
-    """Return what runs were made from, apart from settings: data, division, networks, the harness's behaviour."""
-    found: dict[str, set[str]] = {}
+def made_from(records: Iterable[Record]) -> dict[tuple[str, str], set[str]]:
+    """Return what runs were made from, apart from settings: data, division, networks, the harness's behaviour.
+
+    Returns:
+        (sentence with a gap, what stands in it) -> the values that there are.
+    """
+    found: dict[tuple[str, str], set[str]] = {}
     for record in records:
         train, parts = "+".join(record.train), record.key_parts
         facts = {
-            f"{train} is tested on": ", ".join(record.test),
-            f"content of {train}": parts.data,
-            f"network {record.model}": parts.model,
-            "behaviour number of the harness": str(parts.behaviour),
+            (TESTED, train): ", ".join(record.test),
+            (NETWORK, record.model): parts.model,
+            (BEHAVIOUR, "harness"): str(parts.behaviour),
+            **{(CONTENT, name): fingerprint for name, fingerprint in contents(record).items()},
         }
         if record.training is not None:
-            facts[f"split of {train}"] = record.training.split
+            facts[SPLIT, train] = record.training.split
         for key, value in facts.items():
             found.setdefault(key, set()).add(value)
     return found
@@ -141,6 +151,13 @@ def environment(study: Path, record: Record) -> dict[str, str]:
         found |= {f"{PACKAGE}{name}": version for name, _, version in listed}
         found["package_list"] = digest
     return found
+
+
+def contents(record: Record) -> dict[str, str]:
+    """Return the fingerprint of each dataset of a run, as :attr:`benchmark.data.tasks.Task.fingerprint` joined them."""
+    train, _, test = record.key_parts.data.partition(">")  # the second part is missing where both are the same
+    parts = ((record.train, train), (record.test, test or train))
+    return {name: found for names, joined in parts for name, found in zip(names, joined.split("+"), strict=False)}
 
 
 def _environments(study: Path, records: Iterable[Record]) -> dict[str, set[str]]:

@@ -152,7 +152,7 @@ def compose(
     test, train = str(base.facts["dataset"]), str(base.facts["train"])
     kept = [row for row in base.rows if row.key in models]
     scores: dict[str, list[Scores]] = {
-        row.key: [study.references[test][row.key]] if row.family == "reference" else [] for row in kept
+        row.key: [*study.references[test][row.key]] if row.family == "reference" else [] for row in kept
     }
     for run in study.runs:
         if run.record.model in scores and "+".join(run.record.train) == train and test in run.scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 
 from benchmark import metrics, registry
@@ -67,8 +67,7 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
     n = max((cell.n for row in rows for cell in row.cells.values()), default=0)
     methods = study.references.get(test, {})
     for method in sorted(methods, key=lambda method: known_first(method, REFERENCES)):
-        values = methods[method].reduced[reduction]
-        cells = {name: Cell(values[name]) for name in kind.columns if name in values}
+        cells = _cells([found.reduced[reduction] for found in methods[method]], kind.columns)
         rows.append(Row(method, REFERENCES.get(method, method), "reference", cells, ranked=False))
     trained, tested = "+".join(train), _test_images(runs, test)
     shown = {name for row in rows for name in row.cells}
@@ -177,8 +176,7 @@ def limits_of_nets(settings: Evaluation) -> str:
 
 
 def _model_row(name: str, runs: list[Run], test: str, kind: Kind, reduction: metrics.Reduction) -> Row:
-    figures = [run.scores[test].reduced[reduction] for run in runs if test in run.scores]
-    cells = {key: Cell.over(values[key] for values in figures if key in values) for key in kind.columns}
+    cells = _cells([run.scores[test].reduced[reduction] for run in runs if test in run.scores], kind.columns)
     missing: dict[str, list[int]] = {}
     for run in runs:
         if test not in run.scores:
@@ -186,12 +184,17 @@ def _model_row(name: str, runs: list[Run], test: str, kind: Kind, reduction: met
     return Row(
         name,
         *display(name),
-        {key: cell for key, cell in cells.items() if cell is not None},
+        cells,
         remark="; ".join(
             f"repeat{'s' * (len(repeats) > 1)} {', '.join(map(str, sorted(repeats)))} {why}"
             for why, repeats in missing.items()
         ),
     )
+
+
+def _cells(figures: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, Cell]:
+    cells = {name: Cell.over(values[name] for values in figures if name in values) for name in names}
+    return {name: cell for name, cell in cells.items() if cell is not None}
 
 
 def _why_missing(run: Run, test: str) -> str:

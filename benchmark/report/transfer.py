@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from benchmark import metrics
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.report.collect import Run, Study
-from benchmark.report.plots import DPI, INK, STYLE, drawable
+from benchmark.report.plots import DPI, INK, LINE_INCHES, STYLE, drawable, wrapped
 from benchmark.report.render import Block, Cell, Column, Row, Table
 from benchmark.report.tables import MARKS, display, in_order, over_repeats, stand_ins
 from benchmark.report.tables import column as metric_column
@@ -23,7 +23,8 @@ from benchmark.report.tables import column as metric_column
 Train = tuple[str, ...]
 
 ACROSS = 4  # panels beside each other
-CELL_INCHES, PANEL_TITLE_INCHES, TITLE_INCHES, BELOW_INCHES = 0.62, 0.32, 0.35, 1.0
+CELL_INCHES, PANEL_TITLE_INCHES, TITLE_INCHES, LABELS_INCHES = 0.62, 0.32, 0.35, 0.7
+NOTE_PER_INCH = 17  # characters beside each other in the note below
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,15 @@ def _heat_maps(study: Study, matrices: Sequence[_Matrix]) -> Figure:
     left = 0.25 + 0.075 * max(map(len, names))
     panel = CELL_INCHES * len(tests) + 0.18, CELL_INCHES * len(trains) + PANEL_TITLE_INCHES
     width = max(left + across * panel[0] + 0.9, 5.2)
-    height = TITLE_INCHES + down * panel[1] + BELOW_INCHES
+    repeats = sorted({cell.n for matrix in matrices for cell in matrix.cells.values()})
+    reduction = study.protocol.report.reduction
+    note = wrapped(
+        f"Mean over n = {' or '.join(map(str, repeats))} repeat(s), {reduction} reduction. Framed: tested on the test "
+        f"part of a dataset that was trained on. Protocol: {study.protocol.name}.",
+        int(NOTE_PER_INCH * width),
+    )
+    below = LABELS_INCHES + LINE_INCHES * (note.count("\n") + 1)
+    height = TITLE_INCHES + down * panel[1] + below
     values = [100 * cell.mean for matrix in matrices for cell in matrix.cells.values()]
     scale = matplotlib.colors.Normalize(min(values), max(max(values), min(values) + 1))
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -173,16 +182,10 @@ def _heat_maps(study: Study, matrices: Sequence[_Matrix]) -> Figure:
             last = number + across >= len(matrices)
             axes.set_xticks(range(len(tests)), [drawable(t) for t in tests] if last else [], rotation=35, ha="right")
             axes.set_yticks(range(len(trains)), names if column == 0 else [])
-        bar = figure.add_axes((1 - 0.62 / width, (BELOW_INCHES + 0.1) / height, 0.13 / width, down * panel[1] / height))
+        bar = figure.add_axes((1 - 0.62 / width, (below + 0.1) / height, 0.13 / width, down * panel[1] / height))
         figure.colorbar(matplotlib.cm.ScalarMappable(scale, "cividis"), cax=bar)
-        reduction = study.protocol.report.reduction
         figure.text(0.1 / width, 1 - 0.1 / height, "mIoU (%) by training set (rows) and test dataset (columns)",
                     fontsize=10.5, fontweight="bold", va="top")  # fmt: skip
-        repeats = sorted({cell.n for matrix in matrices for cell in matrix.cells.values()})
-        note = (
-            f"Mean over n = {' or '.join(map(str, repeats))} repeat(s), {reduction} reduction. Framed: tested on the "
-            f"test part of\na dataset that was trained on. Protocol: {study.protocol.name}."
-        )
         figure.text(0.1 / width, 0.08 / height, note, fontsize=7.5, color=INK, va="bottom")
     return figure
 

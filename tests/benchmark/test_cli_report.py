@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.store import Store
 from tests.benchmark.conftest import Call, tiny_run
 from tests.benchmark.report import fake
 
@@ -102,9 +103,6 @@ def test_check_exits_with_1_and_names_the_files(study: Path, call: Call) -> None
     before = tables()
     code, out, _ = call("report", "quick", "--check")
     assert (code, out) == (1, "results/quick/report/tables/accuracy.tex: differs from the records\n")
-    code, out, _ = call("report", "quick", "--check", "--columns", "miou")
-    assert code == 1
-    assert "custom.md: missing" in out
     assert tables() == before
 
 
@@ -188,3 +186,69 @@ def test_a_study_of_broken_records_alone_says_so(tmp_path: Path, call: Call) -> 
     code, _, err = call("report", "quick")
     assert code == 2
     assert "nothing to report, since every record is broken" in err
+
+
+def test_several_studies_become_one_report_beside_them_which_is_checked_in_any_order(study: Path, call: Call) -> None:
+    first = settled(study)
+    second = settled(fake.write_study(study.with_name("other"), ["hrnet"], ["omc-syn"], repeats=2))
+    before = {path: path.read_bytes() for folder in (first, second) for path in folder.rglob("*") if path.is_file()}
+
+    code, out, err = call("report", "quick", "other", "--columns", "miou")
+
+    assert (code, err) == (0, "")
+    assert "results/other+quick/report/tables/accuracy.md" in out
+    assert tables("other+quick").keys() >= {"accuracy.md", "custom.csv"}
+    assert b"Merged from the studies other, quick." in tables("other+quick")["accuracy.md"]
+    assert call("report", "other", "quick", "--check")[0] == 0
+    (Path("results/other+quick/report") / "tables/methods.tex").unlink()
+    code, out, _ = call("report", "quick", "other", "--check")
+    assert (code, out) == (1, "results/other+quick/report/tables/methods.tex: missing\n")
+    assert call("report", "other", "quick", "quick", "--study", "all")[0] == 0
+    assert tables("all")["accuracy.csv"] == tables("other+quick")["accuracy.csv"]
+    assert {
+        path: path.read_bytes() for folder in (first, second) for path in folder.rglob("*") if path.is_file()
+    } == before
+
+
+def settled(folder: Path) -> Path:
+    """Let a study's records be of the settings that its protocol has."""
+    store = Store(folder)
+    protocol = store.read_protocol()
+    assert protocol is not None
+    for run, record in store.records():
+        parts = record.key_parts.model_copy(update={"protocol": protocol.digest()})
+        (run / "record.json").write_bytes(record.model_copy(update={"key_parts": parts}).to_json())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["quick", "other"], r"other and quick: made under different settings.*training\.lr: 0\.5 -> 0\.002"),
+        (["quick", "nowhere"], r"results/nowhere: no study there"),
+        (
+            ["quick", "--study", "all"],
+            r"--study all: names the folder for a report of several studies, found only quick",
+        ),
+        (["quick", "other", "--study", "third"], r"results/third: is a study itself; choose another --study NAME"),
+        (["quick", "other", "--study", "a/b"], r"--study 'a/b': expected a plain name"),
+        (
+            ["quick", "--check", "--columns", "miou", "--cite"],
+            r"--check with --columns, --cite: .*leave out one or the",
+        ),
+    ],
+)
+def test_reports_that_cannot_be_are_one_message_and_exit_code_2(
+    study: Path, call: Call, arguments: list[str], message: str
+) -> None:
+    settled(study)
+    for name in ("other", "third"):
+        other = study.with_name(name)
+        fake.write_protocol(other, "training.lr=0.5")
+        fake.write_run(other, "hrnet", ["omc-syn"], 0, fake.counts(0.9, fake.random_of("hrnet")))
+        settled(other)
+    code, _, err = call("report", *arguments)
+    assert code == 2
+    assert re.search(message, err), err
+    assert len(err.strip().splitlines()) == 1
+    assert not list(study.parent.glob("*/report"))

@@ -1,0 +1,145 @@
+"""What studies must agree in before their runs may share a table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from benchmark import protocol as protocols
+from benchmark.errors import UserError
+from benchmark.protocol import Protocol
+from benchmark.report import difference
+from benchmark.report.collect import Scores, Study
+
+#: What two protocols may differ in; another seed makes other repeats.
+FREE = protocols.HARMLESS - {"report"} | {"seed"}
+IMAGES, START, ORIGIN = "test images of {}", "weights that {} start from", "weights that runs on {} start from"
+
+#: What must be one -> study -> the values that it has.
+Facts = dict[tuple[str, str], dict[str, set[str]]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the studies that are to be merged."""
+
+    name: str
+    study: Study
+
+    @property
+    def protocol(self) -> Protocol:
+        """The settings of a study that has runs."""
+        assert self.study.protocol is not None
+        return self.study.protocol
+
+
+def refuse_strangers(parts: Sequence[Part]) -> None:
+    """Refuse studies whose runs must not share a table.
+
+    Args:
+        parts: those that have a protocol; others have no runs.
+
+    Raises:
+        UserError: names what differs, the values, and a remedy.
+    """
+    for part in parts:
+        _refuse_stale(part)
+    for part in parts[1:]:
+        _refuse_other_settings(parts[0], part)
+    _refuse_other_inputs(parts)
+
+
+def _refuse_stale(part: Part) -> None:
+    digest = part.protocol.digest()
+    stale = [run.record for run in part.study.runs if run.record.key_parts.protocol != digest]
+    if stale:
+        first = f"{'+'.join(stale[0].train)} {stale[0].model} repeat {stale[0].repeat}"
+        raise UserError(
+            f"{part.name}: holds {len(stale)} run(s) made under other settings than its protocol.toml has, such as "
+            f"{first}; expected runs of one protocol: run them again (`run --study {part.name} --replace-stale`)"
+        )
+
+
+def _refuse_other_settings(first: Part, other: Part) -> None:
+    found = protocols.differences(first.protocol, other.protocol, ignored=FREE)
+    if not found:
+        return
+    only_reports = all(line.startswith("report.") for line in found)
+    remedy = (
+        "it changes no record: write the same into both protocol.toml files"
+        if only_reports
+        else "report them one by one, or run one again under the other's settings"
+    )
+    raise UserError(
+        f"{first.name} and {other.name}: made under different settings, which must not share a table: "
+        f"{'; '.join(found)} ({first.name} -> {other.name}); {remedy}"
+    )
+
+
+def _refuse_other_inputs(parts: Sequence[Part]) -> None:
+    facts: Facts = {}
+    for part in parts:
+        for (template, name), values in _made_from(part):
+            facts.setdefault((template, name), {}).setdefault(part.name, set()).update(values)
+    lines, names = [], set[str]()
+    for (template, name), by_study in sorted(facts.items()):
+        if len(set().union(*by_study.values())) > 1:
+            lines.append(f"{template.format(name)}: {_listed(by_study)}")
+            names |= by_study.keys()
+    if lines:
+        compared = f"`diff {' '.join(sorted(names))}` shows all" if len(names) == 2 else "`diff` shows all of two"
+        raise UserError(
+            f"{' and '.join(sorted(names))}: made from different things, which must not share a table: "
+            f"{'; '.join(lines)}. Report them one by one, or run what differs again on the same data with one release "
+            f"(`run --replace-stale`); {compared}"
+        )
+
+
+def _listed(by_study: Mapping[str, Set[str]]) -> str:
+    """Return ``value (studies) | value (studies)``."""
+    studies: dict[str, list[str]] = {}
+    for name, values in by_study.items():
+        studies.setdefault(", ".join(sorted(values)), []).append(name)
+    return " | ".join(f"{value} ({', '.join(names)})" for value, names in studies.items())
+
+
+def _made_from(part: Part) -> Iterator[tuple[tuple[str, str], set[str]]]:
+    """Yield what must be one for all studies; what another seed draws anew, only for those of the same seed."""
+    seed = f" (seed {part.protocol.seed})"
+    records = [run.record for run in part.study.runs]
+    for (template, name), values in difference.made_from(records).items():
+        if template == difference.CONTENT:
+            yield (template, name), {_content(name, value, part.protocol) for value in values}
+        else:
+            yield (template, name + seed * (template == difference.SPLIT)), values
+    for record in records:
+        drawn = record.key_parts.init is None
+        yield (START, "runs"), {"random ones" if drawn else "those of another study"}
+        if record.init is not None:
+            place = f"{record.init.study}, trained on {'+'.join(record.init.train)}"
+            yield (ORIGIN, "+".join(record.train) + seed), {place}
+    for test, scores in _tested(part.study):
+        yield (IMAGES, test + seed), {_images(scores)}
+
+
+def _content(name: str, fingerprint: str, protocol: Protocol) -> str:
+    """Return what tells one dataset's content from another's: of a stand-in the generator, since seeds draw it."""
+    if name.endswith("-syn"):
+        from benchmark.data.datasets import standin_version
+
+        if (version := standin_version(name, fingerprint, protocol)) is not None:
+            return f"stand-in, version {version}"
+    return fingerprint
+
+
+def _tested(study: Study) -> Iterator[tuple[str, Scores]]:
+    for run in study.runs:
+        yield from run.scores.items()
+    for test, methods in study.references.items():
+        yield from ((test, scores) for found in methods.values() for scores in found)
+
+
+def _images(scores: Scores) -> str:
+    names: Iterable[tuple[str, str]] = sorted(zip(scores.images, scores.groups, strict=True))
+    return f"{len(scores.images)} ({hashlib.sha256(repr(names).encode()).hexdigest()[:8]})"

@@ -48,6 +48,7 @@ def refuse_strangers(parts: Sequence[Part]) -> None:
     for part in parts[1:]:
         _refuse_other_settings(parts[0], part)
     _refuse_other_inputs(parts)
+    _refuse_other_repeats(parts)
 
 
 def _refuse_stale(part: Part) -> None:
@@ -94,6 +95,40 @@ def _refuse_other_inputs(parts: Sequence[Part]) -> None:
             f"{'; '.join(lines)}. Report them one by one, or run what differs again on the same data with one release "
             f"(`run --replace-stale`); {compared}"
         )
+
+
+def _refuse_other_repeats(parts: Sequence[Part]) -> None:
+    """Refuse networks that do not share all seeds: each has test images of its own, perhaps harder for all."""
+    if len({part.protocol.seed for part in parts}) < 2:
+        return
+    held: dict[str, dict[str, set[str]]] = {}
+    finished: dict[str, dict[str, set[str]]] = {}
+    for part in parts:
+        for run in part.study.runs:
+            record, seed = run.record, part.protocol.seed
+            for test in record.test:
+                name = record.model if record.train == (test,) else f"{record.model} after {'+'.join(record.train)}"
+                held.setdefault(test, {}).setdefault(name, set()).add(f"repeat {record.repeat} of seed {seed}")
+                if test in run.scores:
+                    finished.setdefault(test, {}).setdefault(name, set()).add(f"a finished run of seed {seed}")
+    lines = list(_lacking(held)) or list(_lacking(finished))
+    if lines:
+        raise UserError(
+            f"{' and '.join(part.name for part in parts)}: have different seeds, so other test images, but not the "
+            f"same repeats of all networks, whose means could not be compared: {'; '.join(lines)}. Run what is missing "
+            "in the study of that seed (`run --study NAME`), or report them one by one"
+        )
+
+
+def _lacking(held: Mapping[str, Mapping[str, Set[str]]]) -> Iterator[str]:
+    """Yield for each test dataset who lacks what another has."""
+    for test, by_name in held.items():
+        everything = set[str]().union(*by_name.values())
+        lacking: dict[str, list[str]] = {}
+        for name, found in sorted(by_name.items()):
+            if missing := sorted(everything - found):
+                lacking.setdefault(", ".join(missing), []).append(name)
+        yield from (f"on {test}, {', '.join(names)} without {missing}" for missing, names in lacking.items())
 
 
 def _listed(by_study: Mapping[str, Set[str]]) -> str:

@@ -161,12 +161,13 @@ def groups(found: Contest, ranked: Sequence[Row]) -> Groups:
 def _figure(standing: Standing) -> Figure:
     ranked, shown = standing.ranked, standing.joined
     left, right = standing.limits()
+    drawn = not all(math.isnan(low) for low, _ in standing.intervals.values())
     with matplotlib.style.context(STYLE, after_reset=True):
         lines = _references(standing.references, left, right)
         figure, axes = layout.frame(
             standing.title,
             ranked,
-            _legend(ranked, [line.handle for line in lines], bool(shown)),
+            _legend(ranked, [line.handle for line in lines], intervals=drawn, grouped=bool(shown)),
             standing.footnote,
             right_inches=0.2 + _bar_inches(shown) * (len(shown) + bool(shown)),
         )
@@ -239,12 +240,15 @@ def _references(values: Mapping[str, float], left: float, right: float) -> list[
     return found
 
 
-def _legend(ranked: Sequence[Row], references: Sequence[Line2D], grouped: bool) -> list[list[Artist]]:
+def _legend(
+    ranked: Sequence[Row], references: Sequence[Line2D], *, intervals: bool, grouped: bool
+) -> list[list[Artist]]:
     families = list[Artist](family_handles(ranked))
     marks: list[Artist] = [
-        Line2D([], [], color=INK, linewidth=1.4, marker="|", label="95 % interval"),
         Line2D([], [], color=INK, linestyle="", marker="o", alpha=0.45, markersize=3.2, label="Single repeat"),
     ]
+    if intervals:
+        marks.insert(0, Line2D([], [], color=INK, linewidth=1.4, marker="|", label="95 % interval"))
     if grouped:
         marks.append(
             Line2D([], [], color=INK, linewidth=1.6, marker="o", markersize=3.6, label="Joined: no difference shown")
@@ -267,7 +271,11 @@ def _footnote(
         sentences.append(
             f"It knows no training but the {n} at hand and is too narrow" if n > 1 else "It knows one training"
         )
-    if without := [row.label for row in ranked if math.isnan(intervals[row.key][0])]:
+    without = [row.label for row in ranked if math.isnan(intervals[row.key][0])]
+    if len(without) == len(ranked):
+        repeats = f"n = {n} repeats{'; ' * bool(own)}{', '.join(own)}"
+        sentences = [f"Means over {repeats}. No intervals, since repeats saw different images"]
+    elif without:
         sentences.append(f"No interval, since its repeats saw different images: {', '.join(without)}")
     if alike.tested:
         pairs = f"all {alike.pairs} pairs" if alike.pairs > 1 else "the one pair"

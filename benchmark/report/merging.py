@@ -95,7 +95,8 @@ def _about_seeds(lengths: Mapping[int, int]) -> Iterator[str]:
     yield f"Repeats {', '.join(f'{span} are of seed {seed}' for seed, span in spans)}, where they count from 0 again."
     yield (
         "Each seed divides the images anew, and draws its own stand-ins: the spread over repeats holds that of the "
-        "division, and methods without training are means over the seeds."
+        "division, a mean that lacks a failed repeat weighs the seeds otherwise, methods without training are means "
+        "over the seeds."
     )
     yield (
         "Repeats pair up within a seed. Those of one seed share their division: what is tested over repeats is about "

@@ -22,7 +22,7 @@ from benchmark.metrics import significance
 from benchmark.records import Failure, Initial, Record, TrainingFacts
 from benchmark.report import contests, tables
 from benchmark.report.collect import read_study
-from benchmark.report.merging import merge
+from benchmark.report.merging import for_figures, merge
 from benchmark.store import RECORD, Store, read_record
 from tests.benchmark.report import fake
 
@@ -264,6 +264,7 @@ def test_networks_that_were_tuned_from_different_studies_are_refused(two: tuple[
 
 def test_another_seed_gives_further_repeats_that_pair_within_the_seed(tmp_path: Path) -> None:
     first, second = of_seed(tmp_path / "one", 3, MODELS[:2]), of_seed(tmp_path / "two", 8, MODELS[:2], repeats=3)
+    merge([first, second])
     fake.write_run(second, "unet", ["omc-syn"], 1, None, LOST)
     settled(second)
     protocol = Store(second).read_protocol()
@@ -318,6 +319,39 @@ def test_real_images_are_the_same_for_every_seed_and_must_be(tmp_path: Path) -> 
     change(folders[1], lambda record: parts(record, data="a"))
     with pytest.raises(UserError, match=r"content of omc-syn: f \(one\) \| a \(two\)"):
         merge(folders)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("miss", r"on omc-syn, eal_icnet without repeat 1 of seed 1\. Run what is missing"),
+        ("fail", r"on omc-syn, eal_icnet without a finished run of seed 1\."),
+    ],
+)
+def test_networks_that_do_not_share_all_seeds_have_no_means_to_compare(
+    tmp_path: Path, spoil: str, message: str
+) -> None:
+    folders = [of_seed(tmp_path / name, seed, MODELS[:2]) for name, seed in (("one", 0), ("two", 1))]
+    if spoil == "miss":
+        shutil.rmtree(folders[1] / "runs/omc-syn/eal_icnet/1")
+    else:
+        change(folders[1], lambda record: {"status": "failed", "failure": LOST}, "omc-syn/eal_icnet/*")
+    with pytest.raises(UserError, match=rf"one and two: have different seeds.*{message}"):
+        merge(folders)
+    change(folders[0], lambda record: {"status": "failed", "failure": LOST}, "omc-syn/eal_icnet/*")
+    if spoil == "fail":
+        merge(folders)  # a network that finished nowhere has no mean
+
+
+def test_plots_say_what_they_were_merged_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [of_seed(tmp_path / name, seed, MODELS[:2]) for name, seed in (("one", 0), ("two", 1))]
+    monkeypatch.undo()
+    study = for_figures(merge(folders))
+    blocks = tables.scores(study, tables.ACCURACY).blocks
+    ((_, figure),) = report.comparison.figures(study, blocks)
+    text = " ".join(found.get_text().replace("\n", " ") for found in figure.texts)
+    assert "Means over n = 4 repeats. No intervals, since repeats saw different images." in text
+    assert "Protocol: quick. Merged from the studies one (seed 0), two (seed 1)." in text
 
 
 def test_seeds_of_two_versions_of_a_stand_in_are_refused(tmp_path: Path) -> None:

@@ -294,15 +294,15 @@ def _workers(hardware: Hardware, size: int) -> int:
     return max(min(hardware.threads, psutil.virtual_memory().available // WORKER_BYTES), 1)
 
 
-def _hardware(device: str, threads: int | None) -> Hardware:
-    """Resolve ``--device``; the CPU is recognised without importing torch where no NVIDIA driver is loaded."""
+def _hardware(device: str, threads: int | None, flag: str = "--device") -> Hardware:
+    """Resolve a device that a flag names; importing torch is spared where no NVIDIA driver is loaded."""
     import os
 
     from benchmark.costs import Hardware
 
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
-        raise UserError(f"--device {device!r}: expected auto, cpu, cuda or cuda:N")
+        raise UserError(f"{flag} {device!r}: expected auto, cpu, cuda or cuda:N")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cpu = Hardware("cpu", threads or cores)
     if kind == "cpu" or (kind == "auto" and not _may_have_gpu()):
@@ -313,7 +313,7 @@ def _hardware(device: str, threads: int | None) -> Hardware:
         if kind == "auto":
             return cpu
         raise MissingDeviceError(
-            f"--device {device!r}: torch sees {torch.cuda.device_count()} CUDA device(s); use --device cpu"
+            f"{flag} {device!r}: torch sees {torch.cuda.device_count()} CUDA device(s); use {flag} cpu"
         )
     gpus = [int(index)] if index else range(torch.cuda.device_count())
     return Hardware(f"cuda:{gpus[0]}", threads or cores, gpus=tuple(f"cuda:{number}" for number in gpus))
@@ -354,6 +354,7 @@ def profile(
     from benchmark import report as reports
     from benchmark.executors import Finished
     from benchmark.executors.local import LocalExecutor
+    from benchmark.jobs import Elsewhere
     from benchmark.records import Failure
 
     console, folder = _console(), study_folder(results, study)
@@ -364,7 +365,9 @@ def profile(
         if isinstance(event, Finished):
             done.append(event)
             failure = event.outcome if isinstance(event.outcome, Failure) else None
-            outcome = f"{failure.kind}: {failure.message}" if failure else terminal.duration(event.seconds)
+            took = terminal.duration(event.seconds)
+            took = "by another process" if isinstance(event.outcome, Elsewhere) else took
+            outcome = f"{failure.kind}: {failure.message}" if failure else took
             line = f"[{len(done)}/{len(jobs)}] {event.job.label} on {event.job.device}: {outcome}"
             console.print(line, markup=False, highlight=False)
     failures = [event.outcome for event in done if isinstance(event.outcome, Failure)]
@@ -381,7 +384,7 @@ def _devices(devices: str, threads: int | None, console: Console) -> list[Hardwa
     found, missing = [], []
     for text in devices.split(","):
         try:
-            found.append(_hardware(text.strip(), threads))
+            found.append(_hardware(text.strip(), threads, "--devices"))
         except MissingDeviceError as error:
             missing.append(error)
     if not found:

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from benchmark import environment
 from benchmark.efficiency import EfficiencyRecord
 from benchmark.registry import ModelEntry
-from benchmark.store import Store
 
 
 class Figures:
@@ -28,13 +27,6 @@ class Figures:
         """
         self.study, self.device = study, device
 
-    def own(self, entry: ModelEntry, size: int, channels: int, threads: int) -> EfficiencyRecord | None:
-        """Return the study's figures of a network, unless they are of another version or, on a CPU, thread count."""
-        found = _read(Store(self.study).efficiency_file(entry.name, size, self.device, channels=channels))
-        if found is None or found.model_version != entry.version:
-            return None
-        return found if found.device == "cuda" or found.threads == threads else None
-
     def of(self, entry: ModelEntry, size: int) -> EfficiencyRecord | None:
         """Return figures of a network taken on this machine's device, at a size or else at the nearest area."""
         found = [record for record in self._of(entry) if record.device_name == self._device_name]
@@ -44,7 +36,7 @@ class Figures:
         """Yield figures of a network as it is now, the study's own first."""
         name = f"{glob.escape(entry.name)}.*.{self.device.partition(':')[0]}.float32.json"
         for file in sorted(self.study.parent.glob(f"[!.]*/efficiency/{name}"), key=self._elsewhere):
-            record = _read(file)
+            record = read(file)
             # A variant's name begins with its parent's.
             if record is not None and (record.model, record.model_version) == (entry.name, entry.version):
                 yield record
@@ -63,7 +55,8 @@ class Figures:
         return torch.cuda.get_device_name(self.device) if torch.cuda.is_available() else ""
 
 
-def _read(file: Path) -> EfficiencyRecord | None:
+def read(file: Path) -> EfficiencyRecord | None:
+    """Return the figures in a file, ``None`` where there is none or a broken one."""
     try:
         return EfficiencyRecord.from_json(file.read_bytes())
     except (OSError, ValidationError):

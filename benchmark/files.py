@@ -38,6 +38,14 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
+def modified_ns(path: Path) -> int:
+    """Return when a file was last written, in nanoseconds by its disk's clock; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 class TooLargeError(UserError):
     """A file that holds more than one of its kind can."""
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from benchmark import claims, environment, provenance, seeds
+from benchmark import claims, environment, figures, logs, provenance, seeds
 from benchmark.data.tasks import Task
-from benchmark.efficiency import DType
+from benchmark.efficiency import DType, EfficiencyRecord
 from benchmark.errors import UserError
+from benchmark.files import modified_ns, write_atomically
 from benchmark.initial import Weights
 from benchmark.protocol import Protocol
 from benchmark.records import SCHEMA, Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
-from benchmark.store import Store, run_key
+from benchmark.store import RECORD, Store, run_key
 
 KeepWeights = Literal["best-repeat", "all", "none"]
 OnStep = Callable[[int, int], None]
+POLL_S = 2.0  # between two looks at what another process is doing
 
 #: cuBLAS repeats itself only where it finds one of two values at its first product in a process (its documentation,
 #: "Results reproducibility"); without them torch refuses deterministic products.
@@ -29,13 +32,13 @@ CUBLAS: Mapping[str, str] = MappingProxyType({"CUBLAS_WORKSPACE_CONFIG": ":4096:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What becomes of a run that another process has claimed or done.
+    """What becomes of a run or measurement that another process has claimed or done.
 
     Attributes:
         record: what that process left; ``None`` while it is at work.
     """
 
-    record: Record | None
+    record: Record | EfficiencyRecord | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class TrainJob:
         device: ``cpu`` or ``cuda:N``.
         threads: compute threads on the CPU.
         keep_weights: ``best-repeat`` keeps those of the repeat with the lowest validation loss.
-        retry: whether a failure that is on record is no reason to leave the run alone.
+        retry: when the failure was written that is no reason to leave the run alone, as
+            :func:`~benchmark.files.modified_ns` has it; a later one was left by a process that tried again meanwhile.
         init: weights to start from; ``None`` for random ones.
     """
 
@@ -69,7 +73,7 @@ class TrainJob:
     device: str
     threads: int
     keep_weights: KeepWeights
-    retry: bool = False
+    retry: int = 0
     init: Weights | None = None
 
     exclusive: ClassVar[bool] = False
@@ -155,7 +159,8 @@ class TrainJob:
         found = self.recorded()
         if found is None:
             return None
-        return found if found.status == "ok" or (found.status == "failed" and not self.retry) else None
+        failed = found.status == "failed" and modified_ns(self.folder / RECORD) > self.retry
+        return found if found.status == "ok" or failed else None
 
     def perform(self, on_step: OnStep) -> Record | Failure | Elsewhere:
         """Do the run in this process, unless another one does it or has done it since it was planned."""
@@ -167,7 +172,8 @@ class TrainJob:
                 return Elsewhere(found)
             from benchmark import run
 
-            return run.attempt(self, on_step)
+            with logs.to_file(self.log):  # not before the run is this process's: its owner writes there
+                return run.attempt(self, on_step)
 
     def leave(self, *, here: bool, **outcome: object) -> None:
         """Write how the run ended that could not say so itself, unless it did or another process has taken it over.
@@ -190,7 +196,24 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class EfficiencyJob:
-    """The efficiency figures of one network in one setting, measured with nothing else running."""
+    """The efficiency figures of one network in one setting, measured with nothing else running.
+
+    A study's measurements are taken one at a time, whichever processes take them: each waits for the claim of the
+    folder that figures lie in. Trainings of another call are not waited for, since they may take days: that there were
+    some on this machine becomes a warning in the figures, as does the load of all else that it does.
+
+    Attributes:
+        study: the study's folder.
+        entry: the network.
+        size: side of the input, pixels.
+        channels: of the input.
+        device: ``cpu`` or ``cuda:N``.
+        threads: compute threads on the CPU.
+        throughput_s: seconds for all batch sizes together.
+        dtype: number format of weights and input.
+        seen: when the figures were written that this job replaces, as :func:`~benchmark.files.modified_ns` has it;
+            later ones were left by a process that measured meanwhile.
+    """
 
     study: Path
     entry: ModelEntry
@@ -200,6 +223,7 @@ class EfficiencyJob:
     threads: int
     throughput_s: float
     dtype: DType = "float32"
+    seen: int = 0
 
     exclusive: ClassVar[bool] = True
     log: ClassVar[None] = None
@@ -210,12 +234,47 @@ class EfficiencyJob:
         """How terminal lines call the measurement."""
         return f"{self.entry.name} {self.size}x{self.size} {self.dtype} efficiency"
 
-    def perform(self, on_step: OnStep) -> None:
-        """Measure in this process and write the study's efficiency file."""
+    @property
+    def folder(self) -> Path:
+        """Where the figures lie, and what is claimed while they are taken."""
+        return self.file.parent
+
+    @property
+    def file(self) -> Path:
+        """Where the figures go."""
+        store = Store(self.study)
+        return store.efficiency_file(self.entry.name, self.size, self.device, self.dtype, channels=self.channels)
+
+    def planned(self) -> EfficiencyJob:
+        """Return the same job, to be left alone if other figures than those on disk now are found at its turn."""
+        return replace(self, seen=modified_ns(self.file))
+
+    def found(self) -> EfficiencyRecord | None:
+        """Return the figures on disk, unless they are of another version or, on a CPU, thread count, or broken."""
+        found = figures.read(self.file)
+        if found is None or found.model_version != self.entry.version:
+            return None
+        return found if found.device == "cuda" or found.threads == self.threads else None
+
+    def settled(self) -> EfficiencyRecord | None:
+        """Return the figures that another process has taken since this job was planned."""
+        return self.found() if modified_ns(self.file) > self.seen else None
+
+    def perform(self, on_step: OnStep) -> Elsewhere | None:
+        """Measure in this process and write the study's efficiency file, unless another process has meanwhile."""
+        while (claim := claims.acquire(self.folder)) is None:
+            time.sleep(POLL_S)  # training beside another process's measurement would spoil it, so nothing else is done
+        with claim:
+            if (found := self.settled()) is not None:
+                return Elsewhere(found)
+            self._measure()
+        return None
+
+    def _measure(self) -> None:
         from benchmark import efficiency
-        from benchmark.files import write_atomically
 
         settings = efficiency.EfficiencySettings.for_device(self.device)
+        beside = self._trainings_here()
         record = efficiency.measure(
             self.entry,
             self.size,
@@ -226,9 +285,16 @@ class EfficiencyJob:
             threads=self.threads,
             settings=settings.model_copy(update={"throughput_seconds": self.throughput_s}),
         )
-        store = Store(self.study)
-        file = store.efficiency_file(self.entry.name, self.size, self.device, self.dtype, channels=self.channels)
-        write_atomically(file, record.to_json())
+        if beside := max(beside, self._trainings_here()):
+            warning = f"another process was doing {beside} run(s) of this study on the machine meanwhile"
+            record = record.model_copy(update={"warnings": (*record.warnings, warning)})
+        write_atomically(self.file, record.to_json())
+
+    def _trainings_here(self) -> int:
+        """Count the study's runs that are being done on this machine; none is this call's, which does one or other."""
+        claimed = {file.parent for file in (self.study / "runs").glob("[!.]*/*/*/claim.*")}
+        owners = (claims.holder(folder) for folder in claimed)
+        return sum(owner is not None and owner.machine == claims.machine() for owner in owners)
 
 
 Job = TrainJob | EfficiencyJob

@@ -41,7 +41,7 @@ def jobs(
     formats = dict.fromkeys(_dtype(text) for text in dtypes.split(","))
     sides = dict.fromkeys(_side(text, entries) for text in sizes.split(","))
     return [
-        EfficiencyJob(folder, entry, side, channels, place.device, place.threads, THROUGHPUT_S, dtype)
+        EfficiencyJob(folder, entry, side, channels, place.device, place.threads, THROUGHPUT_S, dtype).planned()
         for place, side, dtype in itertools.product(dict.fromkeys(devices), sides, formats)
         for entry in entries
     ]

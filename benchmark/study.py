@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,23 +15,22 @@ from benchmark.costs import THROUGHPUT_S, Basis, Costs, Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
+from benchmark.efficiency import EfficiencyRecord
 from benchmark.errors import UserError
 from benchmark.executors import Event, Executor, Finished, Note, Packing, Started
 from benchmark.figures import Figures
-from benchmark.files import write_atomically
+from benchmark.files import modified_ns, write_atomically
 from benchmark.initial import Start
-from benchmark.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, TrainJob
+from benchmark.jobs import POLL_S, EfficiencyJob, Elsewhere, Job, KeepWeights, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
 from benchmark.stale import RunName, Staleness
-from benchmark.store import CHECKPOINT, Broken, BrokenRecordError, Store
+from benchmark.store import CHECKPOINT, RECORD, Broken, BrokenRecordError, Store
 
 if TYPE_CHECKING:
     from benchmark.data.packs import Pack
     from benchmark.data.splits import Division
-
-POLL_S = 2.0  # between two looks at runs that another process is doing
 
 
 @dataclass(frozen=True)
@@ -132,9 +130,11 @@ class Study:
         """
         if self.start and self.protocol.training.encoder_weights:
             raise UserError(f"{self.start.flag} and training.encoder_weights: give one; the first replaces all weights")
+        jobs = self._jobs()
+        # Before the records are read: one that is replaced in between counts as tried again.
+        written = {_run_of(job): modified_ns(job.folder / RECORD) for job in jobs} if retry_failed else {}
         found, broken = self.store.survey()
         records = {_run_of(record): record for _, record in found}
-        jobs = self._jobs()
         asked = {_run_of(job): job for job in jobs}
         staleness = self.staleness(asked)
         stale = {
@@ -156,7 +156,7 @@ class Study:
             elif record.status == "ok":
                 done.append(record)
             elif retry_failed:
-                todo.append(replace(job, retry=True))
+                todo.append(replace(job, retry=written[run]))
             else:
                 failed.append(record)
         measurements = self._measurements()
@@ -234,14 +234,15 @@ class Study:
                         running[event.job.label] = event.job
                         if (event.job.folder / CHECKPOINT).exists():
                             resumed.add(event.job.label)
+                    if isinstance(event, Finished) and isinstance(event.outcome, Elsewhere):
+                        running.pop(event.job.label, None)
+                        if event.outcome.record is not None:
+                            emit(_finished_elsewhere(event.job, event.outcome.record))
+                        elif isinstance(event.job, TrainJob):
+                            postponed.append(event.job)
+                        continue
                     if isinstance(event, Finished) and isinstance(event.job, TrainJob):
                         del running[event.job.label]
-                        if isinstance(event.outcome, Elsewhere):
-                            if event.outcome.record is None:
-                                postponed.append(event.job)
-                            else:
-                                emit(_finished_elsewhere(event.job, event.outcome.record))
-                            continue
                         if isinstance(event.outcome, Failure):
                             event.job.leave(here=not self.hardware.remote, status="failed", failure=event.outcome)
                         elif event.job.label not in resumed:
@@ -294,7 +295,7 @@ class Study:
             ]
             if not missing and source.name not in needed:
                 continue
-            pack = open_pack(source, self.protocol, self.cache, functools.partial(_report_packing, emit, source.name))
+            pack = open_pack(source, self.protocol, self.cache, lambda *of, name=source.name: emit(Packing(name, *of)))
             for note in pack.notes:
                 emit(Note(source.name, note))
             packs[source.name] = pack
@@ -371,12 +372,12 @@ class Study:
         inputs = sorted(
             {(settings.size_for(source.name), settings.channels_for(source.name)) for source in self.tested}
         )
-        return [
-            EfficiencyJob(self.folder, entry, size, channels, hardware.device, hardware.threads, THROUGHPUT_S)
+        jobs = (
+            EfficiencyJob(self.folder, entry, size, channels, hardware.device, hardware.threads, THROUGHPUT_S).planned()
             for size, channels in inputs
             for entry in self.models
-            if self.figures.own(entry, size, channels, hardware.threads) is None
-        ]
+        )
+        return [job for job in jobs if job.found() is None]
 
 
 def _run_of(run: TrainJob | Record) -> RunName:
@@ -386,8 +387,9 @@ def _run_of(run: TrainJob | Record) -> RunName:
     return run.task.train_names, run.entry.name, run.repeat
 
 
-def _finished_elsewhere(job: TrainJob, record: Record) -> Finished:
-    return Finished(job, record.failure if record.status == "failed" else record, 0.0, elsewhere=True)
+def _finished_elsewhere(job: Job, record: Record | EfficiencyRecord) -> Finished:
+    outcome = None if isinstance(record, EfficiencyRecord) else record.failure or record
+    return Finished(job, outcome, 0.0, elsewhere=True)
 
 
 def _firsts(jobs: Iterable[TrainJob]) -> list[TrainJob]:
@@ -397,7 +399,3 @@ def _firsts(jobs: Iterable[TrainJob]) -> list[TrainJob]:
 
 def _distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
     return tuple({source.name: source for source in sources}.values())
-
-
-def _report_packing(emit: Callable[[Event], None], dataset: str, done: int, total: int) -> None:
-    emit(Packing(dataset, done, total))

@@ -32,7 +32,7 @@ class Step:
 class Finished:
     """A job has ended: a run with its record, a measurement with nothing, either with the reason of its failure.
 
-    A run may also turn out to be another process's: first as :class:`~benchmark.jobs.Elsewhere`, which stays between
+    Either may also turn out to be another process's: first as :class:`~benchmark.jobs.Elsewhere`, which stays between
     executor and study, then, with ``elsewhere``, as what that process left.
     """
 

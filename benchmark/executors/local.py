@@ -194,8 +194,7 @@ def _serve(pipe: Connection, variables: dict[str, str]) -> None:
         while True:
             job: Job = pipe.recv()
             try:
-                with logs.to_file(job.log):
-                    result: Outcome = job.perform(on_step)
+                result: Outcome = job.perform(on_step)
             except (BrokenPipeError, ConnectionResetError):
                 return
             except Exception as error:

@@ -133,8 +133,8 @@ def refuse_missing_package(error: BaseException) -> None:
 
 
 def _release(job: Job) -> None:
-    """Give back the claim of a run whose process was ended on this machine: other machines would wait for it."""
-    if isinstance(job, TrainJob) and (claim := claims.acquire(job.folder)) is not None:
+    """Give back the claim of a job whose process was ended on this machine: other machines would wait for it."""
+    if (claim := claims.acquire(job.folder)) is not None:
         with claim:
             pass
 

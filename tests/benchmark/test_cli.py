@@ -356,7 +356,7 @@ def test_profile_measures_every_setting_without_training_and_leaves_out_what_can
         *("--devices", "cpu,cuda", "--dtypes", "float32,bfloat16"),
     )
     assert code == 0, err
-    assert "left out: --device 'cuda': torch sees 0 CUDA device(s)" in out
+    assert "left out: --devices 'cuda': torch sees 0 CUDA device(s)" in out
     assert re.search(r"\[\d/4\] tinynet 32x32 bfloat16 efficiency on cpu: \d+ s", out)
     assert "floatonly 32x32 bfloat16 efficiency on cpu: unsupported: NotImplementedError" in out
     study = Path("results/profile")
@@ -386,8 +386,8 @@ def test_a_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call
         (["--models", "letnet", "--sizes", "40"], "--sizes 40: letnet takes multiples of 16"),
         (["--sizes", "512,large"], "--sizes 'large': expected whole numbers of pixels"),
         (["--dtypes", "float32,bfloat61"], "--dtypes 'bfloat61': expected .*; did you mean 'bfloat16'?"),
-        (["--devices", "cuda"], "--device 'cuda': torch sees 0 CUDA"),
-        (["--devices", "cpu,tpu"], "--device 'tpu': expected auto, cpu"),
+        (["--devices", "cuda"], "--devices 'cuda': torch sees 0 CUDA device(s); use --devices cpu"),
+        (["--devices", "cpu,tpu"], "--devices 'tpu': expected auto, cpu"),
     ],
 )
 def test_wrong_flags_of_profile_are_refused(call: Call, arguments: list[str], message: str) -> None:

@@ -1,0 +1,156 @@
+"""Jobs that several processes have planned: each is done by one of them, and nothing of the owner's is touched."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmark import claims, efficiency, jobs, profiling, run
+from benchmark import protocol as protocols
+from benchmark.costs import Hardware
+from benchmark.efficiency import EfficiencyRecord
+from benchmark.executors import Event, Finished
+from benchmark.executors.local import LocalExecutor
+from benchmark.jobs import EfficiencyJob, Elsewhere, TrainJob
+from benchmark.protocol import Protocol
+from benchmark.records import Failure, Record
+from benchmark.store import RECORD
+from benchmark.study import Study
+from tests.benchmark.conftest import SMALL
+from tests.benchmark.report import fake
+
+MakeStudy = Callable[..., Study]
+
+
+def silent(done: int, total: int) -> None: ...
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Measure in no time; return the names of what was measured."""
+    found: list[str] = []
+
+    def measure(entry: object, height: int, width: int, **settings: object) -> EfficiencyRecord:
+        name = entry.name  # type: ignore[attr-defined]
+        fake.write_efficiency(tmp_path / "made", name, height, threads=settings["threads"])
+        found.append(name)
+        file = tmp_path / f"made/efficiency/{name}.{height}x{height}.cpu.float32.json"
+        return EfficiencyRecord.from_json(file.read_bytes())
+
+    monkeypatch.setattr(efficiency, "measure", measure)
+    monkeypatch.setattr(jobs, "POLL_S", 0.02)
+    return found
+
+
+def later(file: Path) -> None:
+    """Let a file look as if written a second later: disks count time in steps."""
+    moment = file.stat().st_mtime_ns + 10**9
+    os.utime(file, ns=(moment, moment))
+
+
+def test_two_calls_that_planned_the_same_measurement_take_it_once(
+    make_study: MakeStudy, small: Protocol, measured: list[str]
+) -> None:
+    (first,), (second,) = (make_study(small).plan().measurements for _ in range(2))
+    assert first.perform(silent) is None
+    outcome = second.perform(silent)
+    assert isinstance(outcome, Elsewhere)
+    assert outcome.record == EfficiencyRecord.from_json(first.file.read_bytes())
+    assert measured == ["tinynet"]
+    assert not list(first.folder.glob("claim.*"))
+    assert make_study(small).plan().measurements == []
+
+
+def test_profile_measures_anew_what_was_there_but_not_what_another_process_takes_meanwhile(
+    make_study: MakeStudy, small: Protocol, measured: list[str], tmp_path: Path
+) -> None:
+    def plan() -> EfficiencyJob:
+        study = make_study(small)
+        (job,) = profiling.jobs(study.folder, study.models, "32", "float32", [Hardware("cpu", 1)], 1)
+        return job
+
+    assert plan().perform(silent) is None
+    first, second = plan(), plan()
+    assert first.perform(silent) is None
+    later(first.file)
+    assert isinstance(second.perform(silent), Elsewhere)
+    assert len(measured) == 2
+
+
+def test_a_measurement_waits_for_another_process_s_and_for_nothing_once_that_is_dead(
+    make_study: MakeStudy, small: Protocol, measured: list[str]
+) -> None:
+    job, other = (make_study(small, name).plan().measurements[0] for name in ("TinyNet", "Raises"))
+    claim = claims.acquire(other.folder)
+    assert claim is not None
+    thread = threading.Thread(target=job.perform, args=(silent,))
+    thread.start()
+    time.sleep(0.3)
+    assert measured == []  # two at once would slow each other
+    claim.__exit__()
+    thread.join(timeout=20)
+    assert measured == ["tinynet"]
+
+
+def test_trainings_of_another_call_on_this_machine_are_a_warning_in_the_figures(
+    make_study: MakeStudy, small: Protocol, measured: list[str]
+) -> None:
+    plan = make_study(small).plan()
+    (job,) = plan.measurements
+    claim = claims.acquire(plan.todo[0].folder)
+    assert claim is not None
+    with claim:
+        job.perform(silent)
+    warning = "another process was doing 1 run(s) of this study on the machine meanwhile"
+    assert EfficiencyRecord.from_json(job.file.read_bytes()).warnings == (warning,)
+    job.file.unlink()
+    job.perform(silent)
+    assert EfficiencyRecord.from_json(job.file.read_bytes()).warnings == ()
+
+
+def test_a_study_tells_of_measurements_that_another_process_took(make_study: MakeStudy, small: Protocol) -> None:
+    study = make_study(small)
+    plan = study.plan()
+    fake.write_efficiency(study.folder, "tinynet", 32, threads=1)
+    events: list[Event] = []
+    study.execute(plan.__class__(**{**vars(plan), "todo": []}), LocalExecutor(), events.append)
+    (found,) = (event for event in events if isinstance(event, Finished))
+    assert (found.outcome, found.elsewhere) == (None, True)
+
+
+def test_two_calls_that_retry_a_failure_do_it_once(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts, attempt = [], run.attempt
+    monkeypatch.setattr(run, "attempt", lambda job, on_step: attempts.append(job.label) or attempt(job, on_step))
+    protocol = protocols.load("quick", [*SMALL, "repeats=1"])
+    study = make_study(protocol, "Raises")
+    assert isinstance(study.plan().todo[0].perform(silent), Failure)
+    (first,), (second,) = (make_study(protocol, "Raises").plan(retry_failed=True).todo for _ in range(2))
+    assert isinstance(first.perform(silent), Failure)
+    later(first.folder / RECORD)
+    outcome = second.perform(silent)
+    assert isinstance(outcome, Elsewhere)
+    assert isinstance(outcome.record, Record)
+    assert outcome.record.status == "failed"
+    assert len(attempts) == 2  # the failure and one retry
+    (third,) = make_study(protocol, "Raises").plan(retry_failed=True).todo
+    assert isinstance(third.perform(silent), Failure)
+
+
+def outcomes(job: TrainJob) -> list[object]:
+    return [event.outcome for event in LocalExecutor().run([job]) if isinstance(event, Finished)]
+
+
+def test_who_loses_a_run_leaves_its_log_alone(make_study: MakeStudy, small: Protocol) -> None:
+    job = make_study(small).plan().todo[0]
+    claim = claims.acquire(job.folder)
+    assert claim is not None
+    with claim:
+        assert outcomes(job) == [Elsewhere(None)]
+        assert not job.log.exists()
+    assert [type(outcome) for outcome in outcomes(job)] == [Record]
+    assert "on cpu with 1 thread(s)" in job.log.read_text()

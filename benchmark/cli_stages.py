@@ -1,0 +1,165 @@
+"""The ``stages`` verb: what every stage of trained encoders makes of one image, side by side."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.errors import UserError
+from benchmark.flags import Models, Results, study_folder
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from benchmark.data.images import UInt8Array
+    from benchmark.feature_maps import Box, Encoder
+
+MOST_SIDE = 1024  # pixels; the largest input that a preset trains on, so what the machine has room for
+
+
+class Channel(StrEnum):
+    """What stands for the channels of a stage."""
+
+    principal = "principal"
+    variance = "variance"
+
+
+def stages(
+    models: Models,
+    study: Annotated[str, typer.Option(help="Name of the study that has the weights.")],
+    image: Annotated[Path, typer.Option(help="Image that the networks see.")],
+    results: Results = Path("results"),
+    dataset: Annotated[
+        str | None, typer.Option(help="Training set of the weights, such as omc or omc+miic; default: the only one.")
+    ] = None,
+    repeat: Annotated[
+        int | None, typer.Option(min=0, help="Repeat of the weights; default: the lowest validation loss.")
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="X,Y,SIDE", help="Square that the networks see; default: the whole image.")
+    ] = None,
+    patch: Annotated[
+        str | None, typer.Option(metavar="X,Y,SIDE", help="Square to enlarge; default: the most gradient energy.")
+    ] = None,
+    channel: Annotated[
+        Channel, typer.Option(help="Shown of a stage: its first principal component, or its most varying channel.")
+    ] = Channel.principal,
+    at: Annotated[
+        str, typer.Option(help="Comma list of modules, such as down_2,block_2 or encoder[3]; default: the stages.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for PDF and PNG; default: stages/ in the study.")] = None,
+) -> None:
+    """Draw the maps of every encoder stage of trained networks side by side, with a patch enlarged."""
+    from rich.console import Console
+
+    from benchmark import feature_maps, registry, weights
+    from benchmark import stages as taking
+    from benchmark.data.images import read_depth
+    from benchmark.files import write_atomically
+    from benchmark.report import plots
+    from benchmark.report import stages as drawing
+
+    folder = study_folder(results, study)
+    found = weights.find(folder, registry.select(models), dataset, repeat)
+    area = _area(image, window, min(one.input_size for one in found))
+    views = {channels: _read(image, channels, area) for channels in sorted({one.channels for one in found})}
+    pixels = views[max(views)]
+    enlarged = _patch(pixels, area, patch)
+    encoders = [taking.encoder(one, views[one.channels], channel.value, at) for one in found]
+    notes = (
+        taking.NAMED if at else taking.RULE,
+        f"Shown: {feature_maps.CHANNELS[channel.value]}",
+        f"Patch (x,y,side): {'as asked for' if patch else feature_maps.BUSIEST}",
+        *([f"16 bits: {feature_maps.DEPTH}"] if read_depth(image) == 16 else []),
+        "Networks compute in float32",
+    )
+    trained_on = "_".join(dict.fromkeys("+".join(one.record.train) for one in found))
+    title = f"Encoder stages, study {study}: {image.name}"
+    figure = drawing.draw(drawing.Seen(title, pixels, (area[0], area[1]), enlarged, notes), encoders)
+    console = Console(soft_wrap=True)
+    console.print(_table(encoders))
+    for kind in ("pdf", "png"):
+        path = (out or folder / "stages") / f"{trained_on}.{image.stem}.{channel.value}.{kind}"
+        write_atomically(path, plots.save(figure, kind))
+        typer.echo(path)
+
+
+def _area(image: Path, window: str | None, input_size: int) -> tuple[int, int, int, int]:
+    """Return x, y, width and height of what the networks see.
+
+    Raises:
+        UserError: the image cannot be read, the window is none or leaves it, or there is more than fits in memory.
+    """
+    from benchmark.data.images import read_size
+
+    height, width = read_size(image)
+    box = _box("--window", window)
+    if box is not None and not box.fits(height, width):
+        raise UserError(
+            f"--window {window}: leaves {image}, {width} pixels wide and {height} high; expected a square inside"
+        )
+    area = (box.x, box.y, box.side, box.side) if box else (0, 0, width, height)
+    if max(area[2:]) > MOST_SIDE:
+        side = min(input_size, width, height)
+        centre = f"{(width - side) // 2},{(height - side) // 2},{side}"
+        raise UserError(
+            f"{f'--image {image}' if box is None else f'--window {window}'}: {area[2]} pixels wide and {area[3]} high; "
+            f"expected at most {MOST_SIDE} on a side: name a part, such as the centre of the training's size with "
+            f"--window {centre}"
+        )
+    return area
+
+
+def _read(image: Path, channels: int, area: tuple[int, int, int, int]) -> UInt8Array:
+    """Read part of an image as ``(H, W, channels)``; 16 bits are mapped by the whole image's own percentiles."""
+    from benchmark.data.images import percentile_levels, read_depth, read_image
+
+    levels = percentile_levels([image]) if read_depth(image) == 16 else None
+    x, y, width, height = area
+    return read_image(image, channels, levels)[y : y + height, x : x + width]
+
+
+def _patch(pixels: UInt8Array, area: tuple[int, int, int, int], patch: str | None) -> Box:
+    """Return what is enlarged, in the image's coordinates."""
+    from benchmark.feature_maps import Box, busiest
+
+    x, y, width, height = area
+    box = _box("--patch", patch)
+    if box is None:
+        chosen = busiest(pixels)
+        return Box(chosen.x + x, chosen.y + y, chosen.side)
+    if not Box(box.x - x, box.y - y, box.side).fits(height, width):
+        raise UserError(
+            f"--patch {patch}: leaves what the networks see, {width} pixels wide and {height} high from {x},{y} on; "
+            "expected a square inside, in the image's coordinates"
+        )
+    return box
+
+
+def _box(flag: str, text: str | None) -> Box | None:
+    from benchmark.feature_maps import Box
+
+    if text is None:
+        return None
+    numbers = [part.strip() for part in text.split(",")]
+    if len(numbers) != 3 or not all(part.isdecimal() for part in numbers) or not int(numbers[2]):
+        raise UserError(
+            f"{flag} {text!r}: expected X,Y,SIDE, pixels: a square's left and upper edge and its side, such as 64,32,96"
+        )
+    return Box(*map(int, numbers))
+
+
+def _table(encoders: list[Encoder]) -> Table:
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False)
+    for name in ("network", "trained as", "stage", "scale · channels · size", "shown"):
+        made.add_column(name, no_wrap=True)
+    for encoder in encoders:
+        for number, stage in enumerate(encoder.stages):
+            owner = (encoder.display, encoder.label) if number == 0 else ("", "")
+            made.add_row(*owner, stage.name.replace("[", r"\["), stage.facts, stage.what)
+    return made

@@ -105,8 +105,8 @@ def test_a_folder_that_is_no_study_or_an_empty_one_is_an_error(tmp_path: Path) -
 
 def test_a_report_needs_no_torch_no_model_and_no_pyplot() -> None:
     code = (
-        "import sys, benchmark.report; print([name for name in ('torch', 'models', 'baselines', 'matplotlib.pyplot') "
-        "if name in sys.modules])"
+        "import sys, benchmark.report, benchmark.report.stages; "
+        "print([name for name in ('torch', 'models', 'baselines', 'matplotlib.pyplot') if name in sys.modules])"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

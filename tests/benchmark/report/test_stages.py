@@ -86,9 +86,10 @@ def test_colours_are_the_common_scales_and_the_patch_is_cut_where_the_box_is() -
         return found
 
     # The patch covers the map's rows 2 and 3, columns 4 and 5.
-    assert np.abs(np.subtract(at(enlarged, 0.75, 0.25), colour(2))).max() <= 2
-    assert np.abs(np.subtract(at(enlarged, 0.25, 0.75), colour(-2))).max() <= 2
-    assert np.abs(np.subtract(at(enlarged, 0.25, 0.25), colour(0))).max() <= 2
+    for near in (0.05, 0.45):
+        assert np.abs(np.subtract(at(enlarged, 1 - near, near), colour(2))).max() <= 2
+        assert np.abs(np.subtract(at(enlarged, near, 1 - near), colour(-2))).max() <= 2
+        assert np.abs(np.subtract(at(enlarged, near, near), colour(0))).max() <= 2
     assert at(whole, 2 / 36, 2 / 36) == at(enlarged, 0.75, 0.25), "beyond the scale, its end"
     assert np.abs(np.subtract(at(whole, 34 / 36, 34 / 36), colour(0))).max() <= 2
 

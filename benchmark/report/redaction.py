@@ -37,7 +37,7 @@ def redact(study: Study) -> Study:
         study,
         runs=tuple(silent(run) for run in study.runs),
         references={
-            dataset: {method: plain(scores) for method, scores in methods.items()}
+            dataset: {method: tuple(map(plain, divisions)) for method, divisions in methods.items()}
             for dataset, methods in study.references.items()
         },
         broken=tuple(Broken(Path(broken.run), f"{broken.run}: its record cannot be read") for broken in study.broken),
@@ -47,7 +47,7 @@ def redact(study: Study) -> Study:
 def _names(study: Study) -> tuple[list[str], list[str]]:
     """Return all names of images and of frames, in order."""
     found = [scores for run in study.runs for scores in run.scores.values()]
-    found += [scores for methods in study.references.values() for scores in methods.values()]
+    found += [one for methods in study.references.values() for divisions in methods.values() for one in divisions]
     return sorted({name for one in found for name in one.images}), sorted(
         {name for one in found for name in one.groups}
     )

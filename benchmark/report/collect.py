@@ -141,6 +141,7 @@ class Study:
             several only where studies of several seeds were merged.
         broken: runs left out, since their records cannot be read.
         origin: sentences that say which studies it was merged from; none for a single one.
+        sources: names of these studies.
     """
 
     protocol: Protocol | None
@@ -149,6 +150,7 @@ class Study:
     efficiency: tuple[Measurement, ...]
     broken: tuple[Broken, ...] = ()
     origin: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def measured_for(self, dataset: str) -> list[Measurement]:
         """Return the efficiency figures at a dataset's input size and channels."""

@@ -66,6 +66,7 @@ def merge(folders: Sequence[Path]) -> Study:
         _references(ran, drawn_anew),
         tuple(_measurements(parts)),
         origin=tuple(origin),
+        sources=tuple(part.name for part in parts),
     )
 
 

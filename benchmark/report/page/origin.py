@@ -125,12 +125,16 @@ def settings(protocol: Protocol) -> list[str]:
 def commands(study: Study, name: str) -> list[str]:
     """Return command lines that do the whole study again beside itself, compare both, and repeat one run exactly.
 
+    Several studies that are reported as one are merged again.
+
     Args:
         study: with runs.
         name: of its folder below ``results``.
     """
     if study.protocol is None or not study.runs:
         return []
+    if study.sources:  # their own pages say how each was run
+        return [shlex.join(["python", "-m", "benchmark", "report", *study.sources])]
     again = f"{name}-again"
     # A preset by its name; what differs from one is told by the study's own file.
     preset = study.protocol.name in PRESETS and not settings(study.protocol)

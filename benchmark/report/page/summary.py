@@ -179,6 +179,8 @@ def _facts(study: Study) -> Iterator[tuple[str, str]]:
             "Images",
             "; ".join(f"{train} for training, {validation} for validation" for train, validation in images[:6]),
         )
+    if study.origin:
+        yield "Origin", " ".join(study.origin)
     if started := list(origins(study.runs)):
         yield "Weights", " ".join(started)
 

@@ -96,8 +96,9 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def written(place: Path, *merged: Path) -> dict[str, str]:
-    """Build a report and return its tables."""
-    return {path.name: path.read_text("utf-8") for path in report.build(place, merged=merged)}
+    """Build a report and return its tables; the page, which names its folder, is looked at apart."""
+    built = report.build(place, merged=merged)
+    return {path.name: path.read_text("utf-8") for path in built if path.name != "index.html"}
 
 
 def csv_rows(text: str) -> list[dict[str, str]]:
@@ -135,6 +136,13 @@ def test_the_order_of_studies_changes_nothing(tmp_path: Path, two: tuple[Path, P
     orders = [(two[0], two[1], third), (third, two[1], two[0])]
     first, second = (written(tmp_path / str(number), *order) for number, order in enumerate(orders))
     assert first == second
+    pages = [tmp_path / name / "merged" for name in ("one way", "the other")]
+    for page, order in zip(pages, orders, strict=True):
+        report.build(page, merged=order)
+    one, other = ((page / "report/index.html").read_text("utf-8") for page in pages)
+    assert one == other
+    assert "Merged from the studies one, three, two; 4 run(s)" in one
+    assert "python -m benchmark report one three two" in one
     assert "one, three, two" in first["accuracy.md"]
 
 
@@ -348,7 +356,7 @@ def test_plots_say_what_they_were_merged_from(tmp_path: Path, monkeypatch: pytes
     monkeypatch.undo()
     study = for_figures(merge(folders))
     blocks = tables.scores(study, tables.ACCURACY).blocks
-    ((_, figure),) = report.comparison.figures(study, blocks)
+    ((_, figure),) = report.comparison.figures(report.comparison.standings(study, blocks))
     text = " ".join(found.get_text().replace("\n", " ") for found in figure.texts)
     assert "Means over n = 4 repeats. No intervals, since repeats saw different images." in text
     assert "Protocol: quick. Merged from the studies one (seed 0), two (seed 1)." in text

@@ -236,7 +236,7 @@ def test_the_choice_is_kept_and_the_standard_tables_stay_as_they_were(small: Pat
     tex = small / "report/tables/custom.tex"
     first = tex.read_bytes()
     different = {path.name for path, content in before.items() if path.read_bytes() != content}
-    assert different == {"numbers.tex"}
+    assert different == {"numbers.tex", "index.html"}
 
     fake.write_run(small, "unet", ["omc-syn"], 2, fake.counts(0.5, np.random.default_rng(1)))
     assert f"{tex}: differs from the records" in report.check(small)

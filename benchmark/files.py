@@ -6,6 +6,7 @@ import contextlib
 import os
 import tomllib
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from benchmark.errors import UserError
 TOML_BYTES = 1 << 20
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by write-temp, fsync and rename: a reader sees the old content or the new, never a part.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the name of a file to write, and put that file in place of ``path`` when it is complete (fsync and rename).
+
+    A reader sees the old content or the new, never a part; nothing is left of a file that was not completed.
 
     Raises:
         UserError: the place cannot be written.
@@ -24,9 +28,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
@@ -36,6 +39,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):  # nothing is left where the rename was reached
             temporary.unlink()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file as :func:`replacing` does.
+
+    Raises:
+        UserError: the place cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def modified_ns(path: Path) -> int:

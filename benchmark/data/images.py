@@ -122,7 +122,7 @@ def read_image(path: Path, channels: int, levels: Levels | None = None) -> UInt8
     Raises:
         UserError: a file that :func:`decode` refuses, or one of 16 bit without levels.
     """
-    return to_channels(_to_8_bit(path, decode(path), levels), channels)
+    return to_channels(to_8_bit(path, decode(path), levels), channels)
 
 
 def percentile_levels(paths: Sequence[Path]) -> Levels:
@@ -142,6 +142,11 @@ def percentile_levels(paths: Sequence[Path]) -> Levels:
         if pixels.dtype != np.uint16:
             raise UserError(f"{path}: 8 bits per channel beside files of 16; convert the ones or the others")
         counts += np.bincount(pixels.reshape(-1), minlength=2**16)
+    return levels_of_counts(counts)
+
+
+def levels_of_counts(counts: NDArray[np.int64]) -> Levels:
+    """Return the 0.1 % and 99.9 % percentiles of values of which ``counts``, (65536,), says how often each occurs."""
     below = np.cumsum(counts)
     low, high = np.searchsorted(below, np.ceil(np.array(PERCENTILES) * below[-1])).tolist()
     if low == high:  # nearly every pixel is alike: what differs lies outside the percentiles
@@ -162,7 +167,12 @@ def to_channels(pixels: UInt8Array, channels: int) -> UInt8Array:
     return np.repeat(pixels, channels, axis=-1)
 
 
-def _to_8_bit(path: Path, picture: Picture, levels: Levels | None) -> UInt8Array:
+def to_8_bit(path: Path, picture: Picture, levels: Levels | None) -> UInt8Array:
+    """Return the pixels ``(H, W)`` or ``(H, W, 3)`` as uint8: colours of a palette, levels of 16 bits.
+
+    Raises:
+        UserError: 16 bits without levels.
+    """
     if picture.palette is not None:
         return picture.palette[picture.pixels]
     if picture.pixels.dtype == np.uint16:
@@ -186,13 +196,13 @@ def decode(path: Path) -> Picture:
             an EXIF orientation, or a size that such a file cannot hold.
     """
     header = _header(path)
-    with _refusing(path):
+    with refusing(path):
         if header.reader == "tifffile":
             return _decode_tiff(path)
         try:
             file = Image.open(path, formats=FORMATS)
         except UnidentifiedImageError:
-            if header.reader == "pillow" and _is_tiff(path):
+            if header.reader == "pillow" and is_tiff(path):
                 return _decode_tiff(path)
             raise
         with file:
@@ -213,11 +223,11 @@ def decode(path: Path) -> Picture:
 
 
 def _header(path: Path) -> _Header:
-    with _refusing(path):
+    with refusing(path):
         if not path.is_file():
             what = "a folder or device" if path.exists() else "no such file"
             raise UserError(f"{path}: {what}; expected an image file: correct the path or remove it from the folder")
-        return _tiff_header(path) if _is_tiff(path) else _pillow_header(path)
+        return _tiff_header(path) if is_tiff(path) else _pillow_header(path)
 
 
 def _pillow_header(path: Path) -> _Header:
@@ -261,13 +271,7 @@ def _tiff_header(path: Path) -> _Header:
 def _decode_tiff(path: Path) -> Picture:
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
-        # tifffile fills what is missing with zeros.
-        whole = all(
-            min(offset, count) > 0 and offset + count <= file.filehandle.size
-            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-        )
-        if not whole or not page.dataoffsets:
-            raise OSError("image file is truncated")
+        refuse_truncated(page)
         try:
             pixels = page.asarray(maxworkers=1)
         except (ValueError, ImportError) as error:
@@ -284,6 +288,16 @@ def _decode_tiff(path: Path) -> Picture:
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         pixels = _without_alpha(pixels)
         return Picture(np.iinfo(pixels.dtype).max - pixels if white_is_zero else pixels, white_is_zero=white_is_zero)
+
+
+def refuse_truncated(page: tifffile.TiffPage) -> None:
+    """Raise OSError where a part of a TIFF's pixels is not in the file, which tifffile fills with zeros."""
+    whole = all(
+        min(offset, count) > 0 and offset + count <= page.parent.filehandle.size
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+    )
+    if not whole or not page.dataoffsets:
+        raise OSError("image file is truncated")
 
 
 def _with_low_bytes(path: Path, high: UInt8Array, raw_mode: str) -> NDArray[np.uint16]:
@@ -312,7 +326,12 @@ def _name(code: int) -> str:
     return str(getattr(code, "name", code))
 
 
-def _is_tiff(path: Path) -> bool:
+def is_tiff(path: Path) -> bool:
+    """Tell whether a file begins as TIFF and BigTIFF do.
+
+    Raises:
+        OSError: as opening and reading does.
+    """
     with path.open("rb") as file:
         return file.read(4) in TIFF_MAGIC
 
@@ -341,7 +360,7 @@ def _refuse_bomb(path: Path, height: int, width: int) -> None:
 
 
 @contextlib.contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def refusing(path: Path) -> Iterator[None]:
     """Turn whatever decoders run into on a broken file into the user's error."""
     try:
         yield

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark import __version__, cli_data, cli_report, cli_reproduce, cli_score, cli_stages
+from benchmark import __version__, cli_data, cli_predict, cli_report, cli_reproduce, cli_score, cli_stages
 from benchmark.errors import UserError
 from benchmark.flags import (
     DATA_ROOT,
@@ -47,8 +47,9 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_report.report)
-app.command()(cli_score.score)
 app.command()(cli_report.diff)
+app.command()(cli_score.score)
+app.command()(cli_predict.predict)
 app.command()(cli_stages.stages)
 
 PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant

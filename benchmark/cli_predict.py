@@ -1,0 +1,249 @@
+"""The ``predict`` verb: masks, polygons and vias of images of any size, by a trained network of a study."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.errors import UserError
+from benchmark.flags import Device, Results, study_folder
+
+if TYPE_CHECKING:
+    import torch
+    from rich.console import Console
+
+    from benchmark.predict.batch import Done
+    from benchmark.predict.settings import Settings
+    from benchmark.weights import TrainedNetwork
+
+OVERLAP = 4  # by default tiles share one part in so many
+LINE_S = 60.0  # between lines that tell how far an image is, where nothing can be redrawn
+
+
+def predict(
+    images: Annotated[list[str], typer.Argument(help="Files, folders or wildcards: PNG, JPEG, BMP, TIFF, BigTIFF.")],
+    study: Annotated[str, typer.Option(help="Name of the study that trained the network.")],
+    models: Annotated[str, typer.Option(help="Name of the network; one, unless with --overlap-study.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results, with one subfolder per kind.")],
+    results: Results = Path("results"),
+    dataset: Annotated[
+        str | None, typer.Option(help="What the network was trained on, such as omc-syn or omc+miic.")
+    ] = None,
+    repeat: Annotated[
+        int | None, typer.Option(min=0, help="Which repeat; default: the kept one of the lowest validation loss.")
+    ] = None,
+    tile: Annotated[int | None, typer.Option(min=1, help="Side of the tiles, pixels; default: as in training.")] = None,
+    overlap: Annotated[
+        int | None, typer.Option(min=0, help="That neighbouring tiles share at least, pixels; default: tile / 4.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Foreground from this probability on; default: the study's.")
+    ] = None,
+    levels: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="16-bit values that become black and white; default: percentiles."),
+    ] = None,
+    vias: Annotated[
+        bool | None,
+        typer.Option("--vias/--no-vias", help="List components as x, y, r; default: if trained for vias."),
+    ] = None,
+    polygons: Annotated[bool, typer.Option(help="Write an SVG as HY5SYN's labels are.")] = True,
+    overlay: Annotated[bool, typer.Option(help="Write a PNG of the image with the prediction on it.")] = True,
+    probability: Annotated[
+        bool, typer.Option("--probability", help="Write probabilities, 0 to 255 for 0 to 1.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Tiles per forward.")] = 4,
+    device: Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    overlap_study: Annotated[
+        bool,
+        typer.Option(
+            "--overlap-study", help="Instead: measure on one image how much the overlap matters, and plot it."
+        ),
+    ] = False,
+) -> None:
+    """Predict images of any size with a trained network: tiles overlap and are blended; an interrupted call goes on."""
+    import hashlib
+
+    from benchmark import registry, weights
+    from benchmark.predict import inputs, manifest
+    from benchmark.predict.settings import Settings, finds_vias
+    from benchmark.predict.tiles import Axis
+
+    if threshold is not None and not 0 < threshold < 1:
+        raise UserError(f"--threshold {threshold}: expected a probability between 0 and 1, such as 0.5")
+    entries = registry.select(models)
+    if len(entries) > 1 and not overlap_study:
+        raise UserError(
+            f"--models {models}: {len(entries)} networks ({', '.join(entry.name for entry in entries)}); expected one, "
+            "since results would have the same names: call predict once for each, with an --out of its own"
+        )
+    trained = weights.find(study_folder(results, study), entries, dataset, repeat)
+    found = inputs.expand(images)
+    if overlap_study:
+        _study_overlaps(trained, found, tile, threshold, _levels(levels), batch, _device(device, threads), out)
+        return
+    network = trained[0]
+    side = tile or network.input_size
+    settings = Settings(
+        network=network.label,
+        weights=hashlib.sha256(weights.read(network.file)).hexdigest(),
+        channels=network.channels,
+        tile=side,
+        overlap=side // OVERLAP if overlap is None else overlap,
+        threshold=network.protocol.evaluation.threshold if threshold is None else threshold,
+        levels=_levels(levels),
+        vias=finds_vias(network) if vias is None else vias,
+        probability=probability,
+        polygons=polygons,
+        overlay=overlay,
+    )
+    Axis(
+        settings.tile, settings.tile, settings.overlap, network.entry.multiple
+    )  # refuses what no image could be cut to
+    manifest.check(out, settings)
+    raise typer.Exit(_predict(network, settings, found, out, batch, _device(device, threads)))
+
+
+def _predict(
+    trained: TrainedNetwork, settings: Settings, images: list[Path], out: Path, batch: int, device: torch.device
+) -> int:
+    """Predict images under a display; return the exit code."""
+    from rich.console import Console
+
+    from benchmark.predict.batch import Job
+    from benchmark.predict.tiles import Axis
+
+    console = Console(soft_wrap=True)
+    job = Job(trained.build(device), settings, trained.entry.multiple, device, batch, out)
+    console.print(
+        f"{trained.label}: {len(images)} image{'s' * (len(images) > 1)}, tiles of {settings.tile} px that share "
+        f"{Axis(settings.tile, settings.tile, settings.overlap, trained.entry.multiple).shared}, on {device}",
+        markup=False,
+        highlight=False,
+    )
+    with _display(console, len(images)) as (progress, done):
+        try:
+            outcomes = job.run(images, progress, done)
+        except KeyboardInterrupt:
+            console.print("Interrupted. Finished images are kept; the same command goes on from here.")
+            return 130
+    broken = [outcome for outcome in outcomes if outcome.status == "broken"]
+    finished = sum(outcome.status == "finished" for outcome in outcomes)
+    counts = [f"{len(outcomes) - len(broken) - finished} predicted"]
+    counts += [f"{finished} finished before"] if finished else []
+    counts += [f"{len(broken)} broken"] if broken else []
+    console.print(f"{out}: {', '.join(counts)}", markup=False, highlight=False)
+    for outcome in broken:
+        console.print(f"broken: {outcome.notes[0]}", markup=False, highlight=False)
+    return 1 if broken else 0
+
+
+def _study_overlaps(
+    trained: list[TrainedNetwork],
+    images: list[Path],
+    tile: int | None,
+    threshold: float | None,
+    levels: tuple[float, float] | None,
+    batch: int,
+    device: torch.device,
+    out: Path,
+) -> None:
+    """Measure how much the overlap matters to each network on one image, and plot it."""
+    from benchmark import cli_data
+    from benchmark.data.images import Levels
+    from benchmark.predict import overlaps
+    from benchmark.predict.sources import open_source
+
+    if len(images) != 1:
+        raise UserError(f"--overlap-study: {len(images)} images; expected one: name a typical frame")
+    differences = []
+    with open_source(images[0], Levels(*levels) if levels else None) as source:
+        for one in trained:
+            subject = overlaps.Subject(
+                one.entry.display,
+                one.build(device),
+                one.channels,
+                tile or one.input_size,
+                one.entry.multiple,
+                one.protocol.evaluation.threshold if threshold is None else threshold,
+            )
+            with cli_data.bar(one.label) as progress:
+                found = overlaps.measure(subject, source, batch, device, progress)
+            differences += found
+            for line in found:
+                typer.echo(
+                    f"{one.label}: {line.overlap_px} px shared, {line.tiles} tiles: probability differs by "
+                    f"{line.max_difference:.2g} at most, {line.mean_difference:.2g} on average; "
+                    f"{line.changed_px:,} of {line.image_px:,} mask pixels differ"
+                )
+    for path in overlaps.write(out, images[0].name, differences):
+        typer.echo(path)
+
+
+@contextlib.contextmanager
+def _display(
+    console: Console, images: int
+) -> Iterator[tuple[Callable[[Path, int, int], None], Callable[[Done], None]]]:
+    """Show bars on a terminal, and a line per image and minute elsewhere; give the functions that move them."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from benchmark.terminal import duration
+
+    count = 0
+    told = time.monotonic()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bars:
+        overall, one = bars.add_task("images", total=images), bars.add_task("tiles", total=None)
+
+        def progress(image: Path, tiles: int, total: int) -> None:
+            nonlocal told
+            bars.update(one, description=image.name, completed=tiles, total=total)
+            if bars.disable and tiles < total and time.monotonic() - told >= LINE_S:
+                told = time.monotonic()
+                console.print(f"{image.name}: {100 * tiles // total} % of {total} tiles", markup=False, highlight=False)
+
+        def done(outcome: Done) -> None:
+            nonlocal count, told
+            count, told = count + 1, time.monotonic()
+            bars.update(overall, completed=count)
+            what = {"finished": "finished before", "broken": "broken"}.get(outcome.status) or (
+                f"{outcome.shape[0]}x{outcome.shape[1]}, {outcome.tiles} tiles, {duration(outcome.seconds)}"
+            )
+            notes = "".join(f"; {note}" for note in outcome.notes) if outcome.status == "predicted" else ""
+            console.print(f"[{count}/{images}] {outcome.image.name}: {what}{notes}", markup=False, highlight=False)
+
+        yield progress, done
+
+
+def _device(name: str, threads: int | None) -> torch.device:
+    import torch
+
+    from benchmark.cli import _hardware
+
+    hardware = _hardware(name, threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.device(hardware.device)
+
+
+def _levels(text: str | None) -> tuple[float, float] | None:
+    """Read ``--levels``.
+
+    Raises:
+        UserError: not two ascending numbers.
+    """
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not low < high < float("inf"):
+        raise UserError(f"--levels {text}: expected two numbers, the lower first, such as 1200,48000")
+    return low, high

@@ -1,0 +1,137 @@
+"""Image after image: what is finished is left out, what is broken is told at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmark import __version__
+from benchmark.data.images import Levels
+from benchmark.predict import manifest, outputs
+from benchmark.predict.predictor import probabilities
+from benchmark.predict.settings import Settings
+from benchmark.predict.sources import BrokenImageError, open_source
+from benchmark.predict.tiles import Grid
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of an image.
+
+    Attributes:
+        image: the file.
+        status: ``predicted``, ``finished`` (by an earlier call) or ``broken``.
+        notes: what a user should know; why it is broken.
+        shape: height and width.
+        tiles: number of tiles.
+        seconds: that it took.
+    """
+
+    image: Path
+    status: str
+    notes: tuple[str, ...] = ()
+    shape: tuple[int, int] = (0, 0)
+    tiles: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A call: which network, how, and where the results go.
+
+    Attributes:
+        network: in eval mode, on ``device``.
+        settings: what decides the results.
+        multiple: what the network's input must divide by.
+        device: where the network is.
+        batch: tiles per forward.
+        out: folder of the results.
+    """
+
+    network: nn.Module
+    settings: Settings
+    multiple: int
+    device: torch.device
+    batch: int
+    out: Path
+
+    def run(
+        self,
+        images: Sequence[Path],
+        progress: Callable[[Path, int, int], None] = lambda image, done, total: None,
+        done: Callable[[Done], None] = lambda done: None,
+    ) -> list[Done]:
+        """Predict images.
+
+        Args:
+            images: of different stems.
+            progress: called with an image, its finished tiles and all its tiles.
+            done: called with every image's outcome.
+
+        Raises:
+            UserError: whatever would fail with every other image too: a place that cannot be written, memory.
+        """
+        outcomes = []
+        for image in images:
+            began = time.perf_counter()
+            try:
+                outcome = self._one(image, progress, began)
+            except BrokenImageError as error:
+                outcome = Done(image, "broken", (str(error),))
+            outcomes.append(outcome)
+            done(outcome)
+        return outcomes
+
+    def _one(self, image: Path, progress: Callable[[Path, int, int], None], began: float) -> Done:
+        try:
+            content = manifest.digest(image)
+        except OSError as error:
+            raise BrokenImageError(f"{image}: cannot be read ({error.strerror or error}); correct the path") from error
+        if manifest.is_finished(self.out, image.stem, content):
+            return Done(image, "finished")
+        settings = self.settings
+        with open_source(image, Levels(*settings.levels) if settings.levels else None) as source:
+            grid = Grid.of(source.shape, settings.tile, settings.overlap, self.multiple)
+            finished = 0
+
+            def advance(tiles: int) -> None:
+                nonlocal finished
+                finished += tiles
+                progress(image, finished, len(grid))
+
+            progress(image, 0, len(grid))
+            rows = probabilities(
+                self.network,
+                source,
+                grid,
+                channels=settings.channels,
+                batch=self.batch,
+                device=self.device,
+                progress=advance,
+            )
+            written = outputs.write(self.out, image.stem, source.shape, rows, settings)
+            facts = {
+                "version": __version__,
+                "image": {
+                    "file": image.name,
+                    "sha256": content,
+                    "height": source.shape[0],
+                    "width": source.shape[1],
+                    "bits": source.depth,
+                    "levels": list(asdict(source.levels).values()) if source.levels else None,
+                    "read": "in parts" if source.streamed else "whole",
+                },
+                "tiles": len(grid),
+                "overlap": grid.rows.shared,
+                "device": self.device.type,
+                "foreground_px": written.foreground_px,
+                "components": written.components,
+                "notes": written.notes,
+            }
+        manifest.write(self.out, image.stem, settings, facts, written.files)
+        return Done(image, "predicted", tuple(written.notes), source.shape, len(grid), time.perf_counter() - began)

@@ -1,0 +1,130 @@
+"""The files that a predicted image leaves."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmark.data import svg
+from benchmark.data.images import UInt8Array
+from benchmark.files import write_atomically
+from benchmark.metrics.components import Components
+from benchmark.predict.outlines import Mask, trace
+from benchmark.predict.overlay import Overlay
+from benchmark.predict.polygons import to_svg
+from benchmark.predict.predictor import Probabilities
+from benchmark.predict.rasters import Scratch, write_map
+from benchmark.predict.settings import Settings
+
+MOST_TRACED_PIXELS = 2**29  # components are found in the whole mask, which takes two to four times half a gigabyte
+
+
+@dataclass
+class Written:
+    """What was written.
+
+    Attributes:
+        files: all of them.
+        notes: what a user should know.
+        foreground_px: number of predicted pixels.
+        components: number of predicted components; ``None`` where they were not looked for.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    foreground_px: int = 0
+    components: int | None = None
+
+
+def write(
+    out: Path,
+    stem: str,
+    shape: tuple[int, int],
+    rows: Iterable[tuple[UInt8Array, Probabilities]],
+    settings: Settings,
+) -> Written:
+    """Write all files of an image but its manifest; each kind has a subfolder.
+
+    Args:
+        out: the folder.
+        stem: of all files.
+        shape: height and width of the image.
+        rows: made by :func:`benchmark.predict.predictor.probabilities`.
+        settings: what is written.
+
+    Raises:
+        UserError: the place cannot be written, and whatever ``rows`` raises.
+    """
+    written = Written()
+    overlay = Overlay(shape, settings.channels) if settings.overlay else None
+    with Scratch(out, shape) as mask, Scratch(out, shape) as probability:
+        top = 0
+        for image, found in rows:
+            inside = found >= settings.threshold
+            written.foreground_px += int(np.count_nonzero(inside))
+            mask.append(inside.view(np.uint8))
+            if settings.probability:
+                probability.append(np.rint(found * 255).clip(0, 255).astype(np.uint8))
+            if overlay is not None:
+                overlay.add(top, image, inside)
+            top += len(found)
+        written.files.append(write_map(out / "mask" / stem, mask, 255))
+        if settings.probability:
+            written.files.append(write_map(out / "probability" / stem, probability))
+        if overlay is not None:
+            content = io.BytesIO()
+            Image.fromarray(overlay.picture()).save(content, "png")
+            _keep(written, out / "overlay" / f"{stem}.png", content.getvalue())
+            if overlay.factor > 1:
+                written.notes.append(f"overlay shrunk to 1/{overlay.factor}")
+        if not (settings.polygons or settings.vias):
+            return written
+        if shape[0] * shape[1] > MOST_TRACED_PIXELS:
+            written.notes.append(f"above {MOST_TRACED_PIXELS:,} pixels, no polygons and vias: cut the image for them")
+        else:
+            _write_shapes(out, stem, mask.rows().view(np.bool_), settings, written)
+    return written
+
+
+def _write_shapes(out: Path, stem: str, mask: Mask, settings: Settings, written: Written) -> None:
+    """Write components as discs or polygons."""
+    if settings.vias:
+        discs = discs_of(mask)
+        written.components = len(discs)
+        lines = ["x,y,r", *(f"{x:.2f},{y:.2f},{r:.2f}" for x, y, r in discs), ""]
+        _keep(written, out / "vias" / f"{stem}.csv", "\n".join(lines).encode())
+        drawn = to_svg(mask.shape, discs=discs)
+    else:
+        polygons = trace(mask)
+        written.components = len(polygons)
+        drawn = to_svg(mask.shape, polygons)
+    if not settings.polygons:
+        return
+    if not written.components:  # HY5SYN has no empty labels, and none is read
+        written.notes.append("nothing predicted, so no polygons")
+        return
+    _keep(written, out / "polygons" / f"{stem}.svg", drawn.encode())
+    if max(mask.shape) > svg.MOST_SIDE or len(drawn) > svg.MOST_BYTES or 2 * drawn.count(",") > svg.MOST_NUMBERS:
+        written.notes.append("polygons of more points or a larger frame than are read back as a label")
+
+
+def _keep(written: Written, path: Path, content: bytes) -> None:
+    write_atomically(path, content)
+    written.files.append(path)
+
+
+def discs_of(mask: Mask) -> NDArray[np.float64]:
+    """Return the components ``(n, 3)`` of a ``(H, W)`` mask as x and y of their centroid and radius of equal area.
+
+    As vias are in the via metric; pixels, the first pixel's centre being 0; in raster order of their first pixels.
+    """
+    found = Components.of(mask)
+    if found.count == 0:
+        return np.zeros((0, 3))
+    return np.column_stack([found.centroids()[:, ::-1], np.sqrt(found.area_px / np.pi)])

@@ -1,0 +1,114 @@
+"""Maps of one value per pixel: collected on the disk row by row, then written as PNG, or as tiled TIFF where large."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from benchmark.data.images import UInt8Array
+from benchmark.errors import UserError
+from benchmark.files import replacing, write_atomically
+
+MOST_PNG_PIXELS = 2**26  # larger maps are TIFFs of tiles, of which viewers can open a part
+TIFF_TILE = 512
+CLASSIC_TIFF_BYTES = 2**32 - 2**25  # a classic TIFF's offsets have 32 bits; 32 MB are for what is not pixels
+
+
+class Scratch:
+    """A map ``(H, W)`` uint8 in a file without a name, which is gone with the process however that ends.
+
+    Args:
+        folder: on a disk with a byte per pixel to spare; made where it is missing.
+        shape: height and width.
+
+    Raises:
+        UserError: the folder cannot be written, here and in ``append``.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
+        self.folder, self.shape = folder, shape
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # lives as long as this object
+
+    def __enter__(self) -> Scratch:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the file."""
+        with contextlib.suppress(OSError):  # of a full disk, when what is buffered cannot be written any more
+            self._file.close()
+
+    def append(self, rows: UInt8Array) -> None:
+        """Add rows ``(n, W)`` below those there are."""
+        with self._writing():
+            self._file.seek(0, io.SEEK_END)
+            self._file.write(np.ascontiguousarray(rows).data)
+            self._file.flush()
+
+    def rows(self, top: int = 0, bottom: int | None = None) -> UInt8Array:
+        """Return rows ``(n, W)``, all by default."""
+        height, width = self.shape
+        bottom = height if bottom is None else min(bottom, height)
+        self._file.seek(top * width)
+        return np.frombuffer(self._file.read((bottom - top) * width), np.uint8).reshape(-1, width)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: cannot be written ({error.strerror or error}); choose another place or free the disk"
+            ) from error
+
+
+def write_map(path: Path, found: Scratch, factor: int = 1) -> Path:
+    """Write a map as ``path.png``, or above 2**26 pixels as ``path.tif`` of deflated tiles; return the file.
+
+    Args:
+        path: without ending.
+        found: the map.
+        factor: of the values: 255 for a mask of {0, 1}.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    height, width = found.shape
+    png, tiff = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.tif")
+    if height * width <= MOST_PNG_PIXELS:
+        content = io.BytesIO()
+        Image.fromarray(found.rows() * np.uint8(factor)).save(content, "png")
+        write_atomically(png, content.getvalue())
+        return png
+    with replacing(tiff) as temporary:
+        tifffile.imwrite(
+            temporary,
+            _tiles(found, factor),
+            shape=found.shape,
+            dtype=np.uint8,
+            tile=(TIFF_TILE, TIFF_TILE),
+            compression="zlib",
+            photometric="minisblack",
+            bigtiff=height * width > CLASSIC_TIFF_BYTES,
+            metadata=None,
+        )
+    return tiff
+
+
+def _tiles(found: Scratch, factor: int) -> Iterator[UInt8Array]:
+    height, width = found.shape
+    for top in range(0, height, TIFF_TILE):
+        rows = found.rows(top, top + TIFF_TILE) * np.uint8(factor)
+        missing = (TIFF_TILE - len(rows), -width % TIFF_TILE)
+        padded = np.pad(rows, ((0, missing[0]), (0, missing[1])))
+        for left in range(0, width, TIFF_TILE):
+            yield np.ascontiguousarray(padded[:, left : left + TIFF_TILE])

@@ -1,0 +1,205 @@
+"""Reading an image some rows at a time, so that one larger than the memory can be predicted.
+
+TIFF of gray or RGB, 8 or 16 bit, uncompressed or in compressed strips or tiles that tifffile decodes, is read part by
+part. Everything else (PNG, JPEG, BMP, palettes, alpha) is decoded whole, since its decoders know no other way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from benchmark.data.images import (
+    Depth,
+    Levels,
+    Picture,
+    UInt8Array,
+    decode,
+    is_tiff,
+    levels_of_counts,
+    read_depth,
+    read_size,
+    refuse_truncated,
+    refusing,
+    to_8_bit,
+    to_channels,
+)
+from benchmark.errors import UserError
+
+STREAMED_COLOURS = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
+LEVEL_ROWS = 256  # that are counted at a time
+
+
+class BrokenImageError(UserError):
+    """An image that cannot be read, which is no reason to leave out the others."""
+
+
+class _Rows(Protocol):
+    def read(self, top: int, bottom: int) -> Picture: ...
+
+
+@dataclass(eq=False)
+class Source:
+    """An open image.
+
+    Attributes:
+        path: the file.
+        shape: height and width.
+        depth: bits per channel, 8 or 16.
+        streamed: whether it is read part by part.
+        levels: how 16 bits become 8; ``None`` for 8 bit.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    depth: Depth
+    streamed: bool
+    _rows: _Rows
+    levels: Levels | None = None
+
+    def read(self, top: int, bottom: int, channels: int) -> UInt8Array:
+        """Return rows ``(bottom - top, W, channels)`` uint8, as :func:`benchmark.data.images.read_image` would.
+
+        Args:
+            top: first row.
+            bottom: the row behind the last one.
+            channels: 1 or 3.
+
+        Raises:
+            BrokenImageError: the pixels cannot be decoded.
+        """
+        with _broken(self.path), refusing(self.path):
+            return to_channels(to_8_bit(self.path, self._rows.read(top, bottom), self.levels), channels)
+
+    def percentiles(self) -> Levels:
+        """Return the 0.1 % and 99.9 % percentiles of a 16-bit image, all channels together; reads it once.
+
+        Raises:
+            BrokenImageError: the pixels cannot be decoded.
+        """
+        counts = np.zeros(2**16, np.int64)
+        with _broken(self.path), refusing(self.path):
+            for top in range(0, self.shape[0], LEVEL_ROWS):
+                pixels = self._rows.read(top, min(top + LEVEL_ROWS, self.shape[0])).pixels
+                counts += np.bincount(pixels.reshape(-1), minlength=2**16)
+        return levels_of_counts(counts)
+
+
+@contextlib.contextmanager
+def open_source(path: Path, levels: Levels | None = None) -> Iterator[Source]:
+    """Open an image.
+
+    Args:
+        path: PNG, JPEG, BMP, TIFF or BigTIFF.
+        levels: how 16 bits become 8; by default the image's own percentiles.
+
+    Raises:
+        BrokenImageError: a file that :func:`benchmark.data.images.decode` refuses.
+    """
+    with contextlib.ExitStack() as stack:
+        with _broken(path):
+            shape, depth = read_size(path), read_depth(path)
+            parts = _parts(path, stack)
+            source = Source(path, shape, depth, parts is not None, parts or _Whole(decode(path)))
+        if depth == 16:
+            source.levels = levels or source.percentiles()
+        yield source
+
+
+@contextlib.contextmanager
+def _broken(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise BrokenImageError(
+            f"{path}: does not fit into memory when decoded whole; save it as TIFF with tiles or strips"
+        ) from error
+    except UserError as error:
+        raise BrokenImageError(str(error)) from error
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    picture: Picture
+
+    def read(self, top: int, bottom: int) -> Picture:
+        return Picture(self.picture.pixels[top:bottom], self.picture.palette)
+
+
+def _parts(path: Path, stack: contextlib.ExitStack) -> _Parts | None:
+    """Open a TIFF that can be read part by part, and see whether it can by decoding its first part."""
+    if not is_tiff(path):
+        return None
+    with refusing(path):
+        file = tifffile.TiffFile(path)
+        stack.callback(file.close)
+        page = file.pages.first
+        plain = page.planarconfig == tifffile.PLANARCONFIG.CONTIG or page.samplesperpixel == 1
+        if not (plain and page.bitspersample in (8, 16) and page.samplesperpixel in (1, 3)):
+            return None
+        if page.photometric not in STREAMED_COLOURS:
+            return None
+        refuse_truncated(page)
+        parts = _Parts(page)
+        try:
+            parts.read(0, 1)
+        except (ValueError, ImportError, NotImplementedError):  # a compression that only Pillow knows, or neither
+            return None
+    return parts
+
+
+class _Parts:
+    """The strips or tiles of a TIFF; those of the last rows that were asked for are kept decoded."""
+
+    def __init__(self, page: tifffile.TiffPage) -> None:
+        self.page = page
+        self.height, self.width = page.imagelength, page.imagewidth
+        self.across = -(-self.width // page.tilewidth) if page.is_tiled else 1
+        self.rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.height)
+        self.inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        self.kept: dict[int, NDArray[Any]] = {}
+
+    def read(self, top: int, bottom: int) -> Picture:
+        if self.page.is_contiguous:
+            pixels = self._stored(top, bottom)
+        else:
+            first, last = top // self.rows, (bottom - 1) // self.rows
+            self.kept = {row: part for row, part in self.kept.items() if first <= row <= last}
+            for row in range(first, last + 1):
+                if row not in self.kept:
+                    self.kept[row] = self._decoded(row)
+            joined = np.concatenate([self.kept[row] for row in range(first, last + 1)])
+            pixels = joined[top - first * self.rows : bottom - first * self.rows]
+        return Picture(np.iinfo(pixels.dtype).max - pixels if self.inverted else pixels)
+
+    def _stored(self, top: int, bottom: int) -> NDArray[Any]:
+        """Read rows that lie in the file as they are; mapping it would count every page read as the process's own."""
+        dtype = np.dtype(f"{self.page.parent.byteorder}u{self.page.bitspersample // 8}")
+        shape = (bottom - top, self.width, self.page.samplesperpixel)
+        row_bytes = self.width * self.page.samplesperpixel * dtype.itemsize
+        handle = self.page.parent.filehandle
+        handle.seek(self.page.dataoffsets[0] + top * row_bytes)
+        pixels = np.frombuffer(handle.read((bottom - top) * row_bytes), dtype).reshape(shape)
+        return _squeezed(pixels.astype(dtype.newbyteorder("="), copy=False))
+
+    def _decoded(self, row: int) -> NDArray[Any]:
+        parts = []
+        for index in range(row * self.across, (row + 1) * self.across):
+            handle = self.page.parent.filehandle
+            handle.seek(self.page.dataoffsets[index])
+            segment, _, shape = self.page.decode(handle.read(self.page.databytecounts[index]), index)
+            if segment is None:
+                raise OSError("image file is truncated")
+            parts.append(_squeezed(segment[0, : shape[1], : shape[2]]))
+        return np.concatenate(parts, axis=1)[: self.height - row * self.rows, : self.width]
+
+
+def _squeezed(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels

@@ -1,0 +1,69 @@
+"""A study whose network is known by heart: a pixel is foreground where it is brighter than half."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from benchmark import protocol as protocols
+from benchmark import registry, run
+from benchmark.costs import Hardware
+from benchmark.data.datasets import resolve
+from benchmark.data.folders import HashCache
+from benchmark.data.tasks import Task
+from benchmark.store import WEIGHTS
+from benchmark.study import Study
+from tests.benchmark.conftest import SMALL, TINY
+from tests.benchmark.tiny import TinyNet
+
+TINYNET = f"{TINY}:TinyNet"
+
+
+def brightness(in_channels: int = 1) -> TinyNet:
+    """A network that gives sigmoid(20 x - 10) for a pixel x in [0, 1], whatever is around it."""
+    network = TinyNet(in_channels).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.features.weight[0, :, 1, 1] = 1 / in_channels
+        network.norm.weight.fill_(1)
+        network.norm.running_var.fill_(1 - network.norm.eps)
+        network.norm.running_mean.zero_()
+        network.head.weight[0, 0] = 20
+        network.head.bias.fill_(-10)
+    return network
+
+
+def busy(network: nn.Module, images: torch.Tensor) -> nn.Module:
+    """Scale a network's random head so that its probabilities spread out and a difference would show."""
+    network.eval()
+    last = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)][-1]
+    with torch.inference_mode():
+        found = network(images)
+    with torch.no_grad():
+        bias = torch.zeros_like(last.bias) if last.bias is None else last.bias
+        shift = found.mean() - bias.mean()
+        last.weight.mul_(2 / found.std())
+        last.bias.fill_(float(-2 * shift / found.std()))
+    return network
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A folder of studies with ``known``, trained on omc-syn and on omv-syn, whose weights are those of above."""
+    folder = tmp_path_factory.mktemp("results")
+    protocol = protocols.load("quick", [*SMALL, "repeats=1"])
+    sources = resolve("omc-syn,omv-syn", cache / "no data", protocol, HashCache(cache / "hashes.json"))
+    tasks = [Task((source,), (source,)) for source in sources]
+    study = Study(folder / "known", protocol, registry.select(TINYNET), tasks, Hardware("cpu", 1), cache)
+    for job in study.plan().todo:
+        run.execute(replace(job, keep_weights="all"), lambda *_: None)
+    for file in folder.rglob(WEIGHTS):
+        save_file(brightness().state_dict(), file)
+    study.store.write_protocol(protocol)
+    return folder

@@ -1,0 +1,316 @@
+"""The verb from end to end: what it writes, what it does not do twice, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from scipy import ndimage
+
+from benchmark import registry, weights
+from benchmark.data.svg import rasterise, read_svg
+from benchmark.predict import outputs, predictor
+from benchmark.predict.outputs import discs_of
+from benchmark.predict.settings import finds_vias
+from tests.benchmark.conftest import Call
+from tests.benchmark.data.folder_makers import picture, save
+from tests.benchmark.predict.conftest import TINYNET
+
+Predict = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def predict(call: Call, results: Path) -> Predict:
+    def run(*arguments: str | Path, models: str = TINYNET, dataset: str = "omc-syn") -> tuple[int, str, str]:
+        study = ("--results", results, "--study", "known", "--models", models, "--dataset", dataset)
+        return call("predict", *study, "--device", "cpu", "--out", "out", *arguments)
+
+    return run
+
+
+@pytest.fixture
+def frame() -> np.ndarray:
+    """Bright tracks, one with a hole, on a dark ground with noise; 90x130."""
+    image = np.random.default_rng(0).integers(0, 100, (90, 130)).astype(np.uint8)
+    image[10:20, 5:120] += 150
+    image[40:70, 30:80] += 150
+    image[50:60, 45:60] = 20
+    image[80:, 100:] += 150
+    return image
+
+
+def pixels_of(path: str | Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_an_image_leaves_a_mask_polygons_and_an_overlay(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+    save(tmp_path / "images/a.png", frame)
+    code, out, err = predict("images/a.png", "--probability")
+    assert code == 0, err
+    assert "tinynet/0: 1 image, tiles of 32 px that share 8, on cpu" in out
+    assert "[1/1] a.png: 90x130, 24 tiles" in out
+    assert sorted(contents(tmp_path / "out")) == [
+        *("manifest/a.json", "mask/a.png", "overlay/a.png", "polygons/a.svg", "probability/a.png"),
+    ]
+    mask = frame >= 128
+    np.testing.assert_array_equal(pixels_of("out/mask/a.png"), mask * np.uint8(255))
+    expected = 1 / (1 + np.exp(10 - 20 * (frame / 255)))
+    np.testing.assert_allclose(pixels_of("out/probability/a.png") / 255, expected, atol=0.5 / 255 + 1e-4)
+    np.testing.assert_array_equal(rasterise(read_svg(tmp_path / "out/polygons/a.svg")).track, mask)
+    assert pixels_of("out/overlay/a.png").shape == (90, 130, 3)
+    manifest = json.loads((tmp_path / "out/manifest/a.json").read_text())
+    assert manifest["image"] == manifest["image"] | {"file": "a.png", "height": 90, "width": 130, "read": "whole"}
+    assert (manifest["foreground_px"], manifest["components"]) == (mask.sum(), ndimage.label(mask, np.ones((3, 3)))[1])
+    assert (manifest["settings"]["tile"], manifest["settings"]["overlap"], manifest["overlap"]) == (32, 8, 8)
+    assert str(tmp_path) not in json.dumps(manifest)
+
+
+def test_what_is_not_wanted_is_not_written(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+    save(tmp_path / "a.png", frame)
+    assert predict("a.png", "--no-polygons", "--no-overlay")[0] == 0
+    assert sorted(contents(tmp_path / "out")) == ["manifest/a.json", "mask/a.png"]
+
+
+def test_masks_can_be_scored(predict: Predict, call: Call, frame: np.ndarray, tmp_path: Path) -> None:
+    save(tmp_path / "images/a.png", frame)
+    save(tmp_path / "truth/a.png", (frame >= 128) * np.uint8(255))
+    assert predict("images")[0] == 0
+    assert call("score", "--truth", "truth", "--prediction", "out/mask", "--out", "scores")[0] == 0
+    with (tmp_path / "scores/images.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["fg_iou"] == "1.0"
+
+
+def test_the_same_call_skips_what_is_finished_and_writes_the_same_bytes(
+    predict: Predict, tmp_path: Path, frame: np.ndarray
+) -> None:
+    for name in ("a.png", "b.tif", "c.png"):
+        save(tmp_path / "images" / name, np.roll(frame, ord(name[0]), axis=1))
+    assert predict("images")[0] == 0
+    first = contents(tmp_path / "out")
+    times = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in first}
+    code, out, _ = predict("images")
+    assert code == 0
+    assert out.count("finished before\n") == 4
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in first} == times
+    assert predict("images", "--out", "again")[0] == 0
+    assert contents(tmp_path / "again") == first
+
+
+def test_an_interrupted_call_leaves_no_half_file_and_goes_on(
+    predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        save(tmp_path / f"{name}.png", frame)
+    forward, count = predictor._forward, 0
+
+    def interrupted(*arguments: object) -> object:
+        nonlocal count
+        count += 1
+        if count == 12:  # in the second of three images
+            raise KeyboardInterrupt
+        return forward(*arguments)
+
+    monkeypatch.setattr(predictor, "_forward", interrupted)
+    code, out, _ = predict("a.png", "b.png", "c.png")
+    assert code == 130
+    assert "Interrupted. Finished images are kept; the same command goes on from here." in out
+    assert sorted(contents(tmp_path / "out")) == ["manifest/a.json", "mask/a.png", "overlay/a.png", "polygons/a.svg"]
+    code, out, _ = predict("a.png", "b.png", "c.png")
+    assert code == 0
+    assert "out: 2 predicted, 1 finished before" in out
+
+
+def test_an_image_that_changed_or_lost_a_file_is_predicted_again(
+    predict: Predict, frame: np.ndarray, tmp_path: Path
+) -> None:
+    for name in "abc":
+        save(tmp_path / f"{name}.png", frame)
+    assert predict("a.png", "b.png", "c.png")[0] == 0
+    save(tmp_path / "a.png", frame.T)
+    (tmp_path / "out/polygons/b.svg").unlink()
+    assert "out: 2 predicted, 1 finished before" in predict("a.png", "b.png", "c.png")[1]
+    assert pixels_of("out/mask/a.png").shape == (130, 90)
+    assert (tmp_path / "out/polygons/b.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--threshold", "0.7"), "threshold 0.5 there, 0.7 now"),
+        (("--tile", "64"), "tile 32 there, 64 now; overlap 8 there, 16 now"),
+        (("--probability",), "probability False there, True now"),
+        (("--dataset", "omv-syn"), "network 'omc-syn/tinynet/0' there, 'omv-syn/tinynet/0' now"),
+    ],
+)
+def test_changed_arguments_are_noticed(
+    predict: Predict, frame: np.ndarray, tmp_path: Path, change: tuple[str, ...], message: str
+) -> None:
+    save(tmp_path / "a.png", frame)
+    save(tmp_path / "b.png", frame)
+    assert predict("a.png")[0] == 0
+    before = contents(tmp_path / "out")
+    code, _, err = predict("b.png", *change)
+    assert code == 2
+    assert "--out out: holds predictions that were made otherwise" in err
+    assert message in err
+    assert contents(tmp_path / "out") == before
+    assert predict("b.png", "--batch", "1")[0] == 0  # changes no result that anyone could see
+
+
+def test_a_broken_file_loses_no_other(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+    save(tmp_path / "images/a.png", frame)
+    save(tmp_path / "images/c.png", frame)
+    (tmp_path / "images/b.png").write_bytes((tmp_path / "images/a.png").read_bytes()[:900])
+    code, out, _ = predict("images")
+    assert code == 1
+    assert "[2/3] b.png: broken" in out
+    assert "out: 2 predicted, 1 broken" in out
+    assert "broken: images/b.png: not a readable image" in out.splitlines()[-1]
+    assert {path.stem for path in (tmp_path / "out/mask").iterdir()} == {"a", "c"}
+    assert predict("images")[0] == 1
+
+
+def test_a_tiff_that_breaks_in_the_middle_leaves_nothing(predict: Predict, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", picture(0, 200, 150), tile=(32, 32), compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        offset = file.pages.first.dataoffsets[-1]
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[offset : offset + 9] = b"\xff" * 9
+    (tmp_path / "a.tif").write_bytes(content)
+    assert predict("a.tif")[0] == 1
+    assert contents(tmp_path / "out") == {}
+
+
+def test_sixteen_bits_colours_and_small_images(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+    save(tmp_path / "deep.png", frame.astype(np.uint16) * 100 + 5000)
+    save(tmp_path / "rgb.png", np.stack([frame, frame, frame], axis=-1))
+    save(tmp_path / "small.png", frame[38:50, 28:50])
+    assert predict("deep.png", "rgb.png", "small.png", "--levels", "5000,30500")[0] == 0
+    expected = (frame >= 128) * np.uint8(255)
+    np.testing.assert_array_equal(pixels_of("out/mask/deep.png"), expected)
+    np.testing.assert_array_equal(pixels_of("out/mask/rgb.png"), expected)
+    np.testing.assert_array_equal(pixels_of("out/mask/small.png"), expected[38:50, 28:50])
+    assert json.loads((tmp_path / "out/manifest/deep.json").read_text())["image"]["levels"] == [5000, 30500]
+    assert predict("deep.png", "--out", "own")[0] == 0
+    low, high = json.loads((tmp_path / "own/manifest/deep.json").read_text())["image"]["levels"]
+    np.testing.assert_array_equal(
+        pixels_of("own/mask/deep.png"),
+        (np.rint((frame * 100.0 + 5000 - low).clip(0) / (high - low) * 255) >= 128) * np.uint8(255),
+    )
+
+
+def test_files_folders_and_wildcards_are_images(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+    for name in ("one/a.png", "one/b.TIF", "two/c.png", "two/d.png", "e.jpg"):
+        save(tmp_path / name, frame)
+    (tmp_path / "one/notes.txt").touch()
+    assert predict("one", "two/*", "e.jpg", "one/a.png", "--no-overlay")[0] == 0
+    assert {path.stem for path in (tmp_path / "out/mask").iterdir()} == set("abcde")
+
+
+def test_vias_are_listed_and_drawn_as_discs(predict: Predict, tmp_path: Path) -> None:
+    y, x = np.mgrid[:90, :130]
+    image = np.zeros((90, 130), np.uint8)
+    for centre_x, centre_y, radius in ((20, 15, 5), (100, 40, 8), (60, 70, 3)):
+        image[(x - centre_x) ** 2 + (y - centre_y) ** 2 <= radius**2] = 255
+    save(tmp_path / "a.png", image)
+    assert predict("a.png", dataset="omv-syn")[0] == 0
+    with (tmp_path / "out/vias/a.csv").open() as file:
+        rows = [tuple(float(row[name]) for name in "xyr") for row in csv.DictReader(file)]
+    np.testing.assert_allclose(rows, [(20, 15, 5), (100, 40, 8), (60, 70, 3)], atol=0.2)
+    assert read_svg(tmp_path / "out/polygons/a.svg").vias.tolist() == [[20, 15, 5], [100, 40, 8], [60, 70, 3]]
+    assert predict("a.png", "--vias", "--no-polygons", "--out", "asked")[0] == 0
+    assert (tmp_path / "asked/vias/a.csv").read_bytes() == (tmp_path / "out/vias/a.csv").read_bytes()
+    assert predict("a.png", "--no-vias", "--out", "tracks", dataset="omv-syn")[0] == 0
+    assert not (tmp_path / "tracks/vias").exists()
+
+
+def test_what_a_network_was_trained_for_is_known_without_a_test_too(results: Path) -> None:
+    for name, expected in (("omc-syn", False), ("omv-syn", True)):
+        (found,) = weights.find(results / "known", registry.select(TINYNET), name)
+        assert finds_vias(found) is expected
+        assert finds_vias(replace(found, record=found.record.model_copy(update={"metrics": {}}))) is expected
+
+
+def test_discs_of_nothing_are_none() -> None:
+    assert discs_of(np.zeros((4, 4), np.bool_)).shape == (0, 3)
+
+
+def test_nothing_found_and_images_too_large_for_polygons_are_told(
+    predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "empty.png", np.zeros((40, 40), np.uint8))
+    save(tmp_path / "large.png", frame)
+    monkeypatch.setattr(outputs, "MOST_TRACED_PIXELS", 5000)
+    code, out, _ = predict("empty.png", "large.png")
+    assert code == 0
+    assert "nothing predicted, so no polygons" in out
+    assert "above 5,000 pixels, no polygons and vias: cut the image for them" in out
+    assert not (tmp_path / "out/polygons").exists()
+
+
+def test_the_overlap_study_is_zero_where_nothing_is_around_a_pixel(
+    predict: Predict, frame: np.ndarray, tmp_path: Path
+) -> None:
+    save(tmp_path / "a.png", frame)
+    code, out, err = predict("a.png", "--overlap-study")
+    assert code == 0, err
+    assert "0 px shared, 15 tiles: probability differs by" in out
+    with (tmp_path / "out/overlap.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["overlap_px"]) for row in rows] == [0, 4, 8, 12, 16, 20, 24]
+    assert all(float(row["max_difference"]) < 1e-6 and row["changed_px"] == "0" for row in rows)
+    assert sorted(contents(tmp_path / "out")) == ["overlap.csv", "overlap.pdf", "overlap.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "models", "message"),
+    [
+        (("a.png",), f"{TINYNET},unet", "expected one, since results would have the same names"),
+        (("none.png",), TINYNET, "none.png: no image; expected a file, a folder or a wildcard"),
+        (("no*.png",), TINYNET, "no*.png: no image"),
+        (("empty",), TINYNET, "empty: no image"),
+        (("a.png", "b/a.tif"), TINYNET, "b/a.tif: a.png has the same stem"),
+        (("a.png", "--threshold", "1.5"), TINYNET, "--threshold 1.5: expected a probability between 0 and 1"),
+        (("a.png", "--levels", "5"), TINYNET, "--levels 5: expected two numbers, the lower first"),
+        (("a.png", "--levels", "9,nan"), TINYNET, "--levels 9,nan: expected two numbers"),
+        (("a.png", "--overlap", "40"), TINYNET, "--overlap 40: expected 0 to 31 pixels with tiles of 32"),
+        (("a.png", "--dataset", "miic"), TINYNET, "trained on omc-syn, omv-syn, not on miic"),
+        (("a.png", "--out", "file"), TINYNET, "file: cannot be written"),
+        (("a.png", "b", "--overlap-study"), TINYNET, "2 images; expected one"),
+        (("a.png", "--overlap-study", "--tile", "200"), TINYNET, "a.png: no larger than a tile of 200"),
+    ],
+)
+def test_mistakes_are_named(
+    predict: Predict, frame: np.ndarray, tmp_path: Path, arguments: tuple[str, ...], models: str, message: str
+) -> None:
+    save(tmp_path / "a.png", frame)
+    save(tmp_path / ("b/a.tif" if "b/a.tif" in arguments else "b/c.png"), frame)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    code, _, err = predict(*arguments, models=models)
+    assert code == 2
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_that_cannot_be_read_is_named(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+    save(tmp_path / "a.png", frame)
+    assert predict("a.png")[0] == 0
+    for content in ("{", "[]"):
+        (tmp_path / "out/manifest/a.json").write_text(content)
+        code, _, err = predict("a.png")
+        assert code == 2
+        assert "out/manifest/a.json" in err
+        assert "remove it, and its image is predicted again" in err

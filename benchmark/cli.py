@@ -222,7 +222,7 @@ def _work(console: Console, study: Study, plan: Plan, executor: Executor) -> int
     except KeyboardInterrupt:
         console.print("Interrupted. Finished runs are kept; the same command goes on from here.")
         return 130
-    report.build(study.folder)
+    report.build(study.folder, tell=lambda line: console.print(line, markup=False, highlight=False))
     terminal.print_summary(console, study.folder)
     terminal.print_failures(console, display.failures)
     console.print(f"Report: {study.folder / 'report'}")

@@ -17,6 +17,8 @@ COLOURS = {"short": (220, 30, 30), "open": (40, 110, 255), "false": (0, 170, 70)
 PREDICTED, ONLY_TRUE, IGNORED_PIXELS = (205, 205, 205), (95, 95, 95), (60, 40, 90)
 # Over a real image, colours cover this much of it, so that what misled the tool stays visible.
 COVER, COVER_FAULT = 0.3, 0.6
+WHOLE = ("short", "open")  # faults of which most pixels may be right
+DARKENED = 0.5
 
 
 def overlay(
@@ -26,6 +28,8 @@ def overlay(
     target: Target,
     limits: Evaluation,
     image: UInt8Array | None = None,
+    *,
+    darken_wrong: bool = False,
 ) -> UInt8Array:
     """Return a picture ``(H, W, 3)`` of what is right and wrong.
 
@@ -40,6 +44,7 @@ def overlay(
         target: what is foreground.
         limits: border and least area.
         image: ``(H, W)``, shows through the colours; black otherwise.
+        darken_wrong: darken the wrong pixels of shorts and opens, so that the bridge and the gap are seen.
     """
     truth, prediction = truth & ~ignore, prediction & ~ignore
     if target == "via":
@@ -54,4 +59,6 @@ def overlay(
     for where, colour, cover in layers:
         under = 0.0 if image is None else (1 - cover) * image[where][:, None]
         picture[where] = under + (1.0 if image is None else cover) * np.array(colour, np.float32)
+    if darken_wrong:
+        picture[np.isin(faults, [metrics.FAULTS.index(name) for name in WHOLE]) & (truth ^ prediction)] *= DARKENED
     return np.rint(picture).astype(np.uint8)

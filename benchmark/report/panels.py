@@ -180,11 +180,16 @@ def _figure(
     target: Target = "via" if "via_true" in counts[0] else "track"
 
     def picture(title: str, figure: str, lines: tuple[str, ...], prediction: Mask, bold: bool = False) -> Picture:
-        return Picture(title, figure, lines, overlay(image.truth, prediction, image.ignore, target, limits), bold)
+        pixels = overlay(image.truth, prediction, image.ignore, target, limits, darken_wrong=True)
+        return Picture(title, figure, lines, pixels, bold)
 
-    def judged(title: str, terms: Mapping[str, int], prediction: Mask, bold: bool = False) -> Picture:
+    def judged(title: str, terms: Mapping[str, int], prediction: Mask, result: _Result | None = None) -> Picture:
         figures = {name: values[0] for name, values in metrics.ratios(_one(terms)).items()}
-        return picture(title, f"{100 * figures['miou']:.2f} %", _faults(figures), prediction, bold)
+        *lines, last = _faults(figures)
+        if result and result.repeat:
+            last += f"; repeat {result.repeat}"
+        ours = result is not None and result.row.family == "ours"
+        return picture(title, f"{100 * figures['miou']:.2f} %", (*lines, last), prediction, ours)
 
     height, width = image.truth.shape
     nets = f"{counts[0]['via_true']} vias" if target == "via" else f"{counts[0]['nets']} interior nets"
@@ -194,7 +199,7 @@ def _figure(
         Picture("Image", "", (f"{width} × {height} px",), to_channels(image.pixels, 3)),
         picture("Truth", "", (nets,), image.truth),
         *(
-            judged(_title(result), terms, prediction, result.row.family == "ours")
+            judged(result.row.label, terms, prediction, result)
             for result, terms, prediction in zip(results, counts, predictions, strict=True)
         ),
         judged(tables.REFERENCES["otsu"], scoring.count(packed, otsu, target, limits), otsu),
@@ -218,14 +223,10 @@ def _one(terms: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
     return {column: np.array([value]) for column, value in terms.items()}
 
 
-def _title(result: _Result) -> str:
-    return result.row.label + f" (repeat {result.repeat})" * (result.repeat > 0)
-
-
 def _faults(figures: Mapping[str, float]) -> tuple[str, ...]:
     """Say how many faults of each kind an image has; vias are neither shorted nor open."""
     if "via_missed" in figures:
-        return f"{figures['via_false']:.0f} false, {figures['via_missed']:.0f} missed", ""
+        return (f"{figures['via_false']:.0f} false, {figures['via_missed']:.0f} missed",)
     shorts, opens = (int(figures[name]) for name in ("shorts", "opens"))
     return (
         f"{shorts} short{'s' * (shorts != 1)}, {opens} open{'s' * (opens != 1)}",
@@ -240,24 +241,25 @@ def _marks(truth: Mask, prediction: Mask, target: Target, limits: Evaluation) ->
 
 
 def place_of(marks: Sequence[Mask], side: int) -> tuple[int, int]:
-    """Return top and left of the square that most networks have an error in, the same for all of them.
+    """Return top and left of the square that is looked at more closely, the same for all networks.
 
-    Of such squares the one with the most marks, and of these the first in raster order; it is then moved so that its
-    marks are in its middle. Without any mark, it is the middle of the image.
+    In its middle is the square of half its side that most networks have an error in; of such ones the one with the most
+    marks, and of these the first in raster order. Without any mark, it is the middle of the image.
 
     Args:
         marks: ``(H, W)`` of each network, true at its errors.
         side: of the square, at most ``min(H, W)``.
     """
     height, width = marks[0].shape
-    sums = [_window_sums(mark, side) for mark in marks]
+    inner = max(side // 2, 1)
+    sums = [_window_sums(mark, inner) for mark in marks]
     amount = np.sum(sums, axis=0)
     if not amount.any():
         return (height - side) // 2, (width - side) // 2
     networks = np.sum([found > 0 for found in sums], axis=0)
     best = np.argmax(networks * (int(amount.max()) + 1) + amount)
     corner = np.array(np.unravel_index(best, amount.shape))
-    within = np.argwhere(np.any([mark[corner[0] :, corner[1] :][:side, :side] for mark in marks], axis=0))
+    within = np.argwhere(np.any([mark[corner[0] :, corner[1] :][:inner, :inner] for mark in marks], axis=0))
     middle = corner + (within.min(axis=0) + within.max(axis=0) + 1) // 2
     top, left = np.clip(middle - side // 2, 0, (height - side, width - side)).tolist()
     return top, left
@@ -305,11 +307,12 @@ def _caption(
     mark = f"have {kind}" if electrical else "have wrong pixels, since none has " + kind
     yield (
         f"Lower pictures, {sheet.zoom_of(shape)}:1: the framed square of {sheet.part_side(shape)} px, in all the same, "
-        f"where most networks {mark}."
+        f"in whose middle most networks {mark}."
     )
     if target == "via":
         yield "A via is found where the predicted centre is at most its radius away from its own."
     else:
+        yield "Dark red and dark blue: the wrong pixels of shorts and of open nets."
         yield tables.limits_of_nets(limits)
     shown = {result.row.key for result in results}
     if missing := [row.label for row in found.rows if row.key not in shown]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import matplotlib.style
 import numpy as np
@@ -21,8 +22,9 @@ from benchmark.report.plots import DPI, INK, STYLE, drawable, wrapped
 # wide: eleven networks beside the image, the truth and a method without training.
 CELL, GAP, MARGIN = 316, 14, 14
 MOST_COLUMNS, LEAST_COLUMNS = 7, 5  # with fewer, title and legend would not fit
-HEAD, LINE, AFTER = 78, 23, 5  # title and legend; a line of text above a cell; between a picture and its enlarged part
-FOOT_LINE, FOOT_CHARACTER = 21, 9.9  # a caption's line; the mean advance of its letters
+HEAD, LINE, AFTER = 100, 23, 6  # title and legend; a line of text above a cell; between a picture and its enlarged part
+DESCENT = 7  # from a text's baseline to what is below it
+FOOT_LINE, FOOT_CHARACTER = 21, 9.4  # a caption's line; the mean advance of its letters
 SMALL, TINY = 7.2, 6.6  # points
 LEAST_ZOOM, MOST_SHARE = 2, 2.5  # an enlarged part shows at most 1 / 2.5 of a small image's side
 
@@ -76,75 +78,76 @@ def draw(
     columns = -(-len(pictures) // rows)
     lines = 1 + max(len(picture.lines) for picture in pictures)
     width = 2 * MARGIN + max(columns, LEAST_COLUMNS) * (CELL + GAP) - GAP
-    step = lines * LINE + 2 * CELL + AFTER + GAP
+    shown = fit(Image.fromarray(pictures[0].pixels), CELL).height
+    step = lines * LINE + shown + AFTER + part_side(pictures[0].pixels.shape) * zoom_of(pictures[0].pixels.shape) + GAP
     foot = wrapped(caption, int((width - 2 * MARGIN) / FOOT_CHARACTER))
     height = HEAD + rows * step + (foot.count("\n") + 1) * FOOT_LINE + MARGIN
     with matplotlib.style.context(STYLE | {"image.composite_image": False}, after_reset=True):
         figure = Figure((width / DPI, height / DPI), dpi=DPI)
         canvas = _Canvas(figure, width, height)
-        canvas.write(MARGIN, MARGIN, _fitting(title, 10.5, width - 2 * MARGIN, bold=True), 10.5, bold=True)
+        canvas.write(MARGIN, 40, _fitting(title, 10.5, width - 2 * MARGIN, bold=True), 10.5, bold=True)
         handles: list[Artist] = [
             Patch(facecolor="#" + bytes(colour).hex(), edgecolor=INK, linewidth=0.4, label=label)
             for label, colour in legend
         ]
         figure.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(MARGIN / width, 1 - 44 / height), ncols=len(legend),
+            handles=handles, loc="upper left", bbox_to_anchor=(MARGIN / width, 1 - 56 / height), ncols=len(legend),
             frameon=False, fontsize=SMALL, borderaxespad=0, borderpad=0, columnspacing=1.4, handletextpad=0.5,
             handlelength=1.2,
         )  # fmt: skip
         for number, picture in enumerate(pictures):
             left, top = MARGIN + number % columns * (CELL + GAP), HEAD + number // columns * step
             _draw_cell(canvas, picture, place, left, top, lines)
-        canvas.write(MARGIN, HEAD + rows * step, foot, TINY, colour=INK)
+        canvas.write(MARGIN, HEAD + rows * step, foot, TINY, colour=INK, va="top")
     return figure
 
 
-@dataclass(frozen=True)
 class _Canvas:
-    """A figure whose places are pixels from the left and from the top."""
+    """One system of axes over a whole figure, in pixels from its left and from its top."""
 
-    figure: Figure
-    width: int
-    height: int
+    def __init__(self, figure: Figure, width: int, height: int) -> None:
+        self._axes = figure.add_axes((0, 0, 1, 1))
+        self._axes.set_axis_off()
+        self._axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
 
     def write(
         self, left: float, top: float, text: str, size: float, *, bold: bool = False, right: bool = False,
-        colour: str = "black",
+        colour: str = "black", va: Literal["baseline", "top"] = "baseline",
     ) -> None:  # fmt: skip
-        self.figure.text(
-            left / self.width, 1 - top / self.height, text, fontsize=size, va="top", ha="right" if right else "left",
+        self._axes.text(
+            left, top, text, fontsize=size, va=va, ha="right" if right else "left",
             fontweight="bold" if bold else "normal", color=colour, linespacing=1.15,
         )  # fmt: skip
 
-    def show(self, left: int, top: int, pixels: UInt8Array, frame: tuple[float, float, float, float] | None) -> None:
-        """Put pixels on pixels, and a white frame, as left, top, width and height, onto them."""
+    def show(self, left: int, top: int, pixels: UInt8Array) -> None:
+        """Put pixels on pixels."""
         height, width = pixels.shape[:2]
-        across, down = width / self.width, height / self.height
-        axes = self.figure.add_axes((left / self.width, 1 - top / self.height - down, across, down))
-        axes.set_axis_off()
-        axes.imshow(pixels, interpolation="none", extent=(0, width, height, 0), aspect="auto")
-        if frame is not None:
-            for colour, line in (("black", 1.8), ("white", 0.9)):
-                axes.add_patch(
-                    Rectangle(frame[:2], *frame[2:], fill=False, edgecolor=colour, linewidth=line, clip_on=False)
-                )
+        extent = (left, left + width, top + height, top)
+        self._axes.imshow(pixels, interpolation="none", extent=extent, aspect="auto")
+
+    def frame(self, left: float, top: float, side: float) -> None:
+        """Draw a square that is seen on dark and on bright ground."""
+        for colour, line in (("black", 1.8), ("white", 0.9)):
+            self._axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=colour, linewidth=line))
 
 
 def _draw_cell(canvas: _Canvas, picture: Picture, place: tuple[int, int], left: int, top: int, lines: int) -> None:
     gap = GAP if picture.figure else 0
     room = CELL - _font(SMALL, bold=False).getlength(picture.figure) - gap
-    canvas.write(left, top, _fitting(picture.title, SMALL, room, bold=picture.bold), SMALL, bold=picture.bold)
-    canvas.write(left + CELL, top, picture.figure, SMALL, right=True)
+    text = top + LINE - DESCENT
+    canvas.write(left, text, _fitting(picture.title, SMALL, room, bold=picture.bold), SMALL, bold=picture.bold)
+    canvas.write(left + CELL, text, picture.figure, SMALL, right=True)
     for number, line in enumerate(picture.lines, start=1):
-        canvas.write(left, top + number * LINE, _fitting(line, TINY, CELL, bold=False), TINY, colour=INK)
+        canvas.write(left, text + number * LINE, _fitting(line, TINY, CELL, bold=False), TINY, colour=INK)
     height, width = picture.pixels.shape[:2]
     side, zoom = part_side((height, width)), zoom_of((height, width))
     whole = np.asarray(fit(Image.fromarray(picture.pixels), CELL))
     scale = whole.shape[1] / width
     top += lines * LINE
-    canvas.show(left, top, whole, (place[1] * scale, place[0] * scale, side * scale, side * scale))
+    canvas.show(left, top, whole)
+    canvas.frame(left + place[1] * scale, top + place[0] * scale, side * scale)
     part = picture.pixels[place[0] : place[0] + side, place[1] : place[1] + side]
-    canvas.show(left, top + CELL + AFTER, part.repeat(zoom, axis=0).repeat(zoom, axis=1), None)
+    canvas.show(left, top + whole.shape[0] + AFTER, part.repeat(zoom, axis=0).repeat(zoom, axis=1))
 
 
 def _fitting(text: str, points: float, room: float, *, bold: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +13,27 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import panels
+from benchmark import panels, run
 from benchmark import protocol as protocols
 from benchmark.data.packs import Pack
 from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
-from benchmark.executors.local import LocalExecutor
+from benchmark.executors import Event, Finished, Started
+from benchmark.jobs import Job, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
 
 CPU = torch.device("cpu")
+
+
+class Here:
+    """An executor that trains in this process and measures nothing."""
+
+    def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+        for job in jobs:
+            yield Started(job)
+            yield Finished(job, run.attempt(job, lambda *_: None) if isinstance(job, TrainJob) else None, 1.0)
 
 
 class Bright(torch.nn.Module):
@@ -67,9 +77,8 @@ def test_what_is_kept_is_what_was_tested(pack: Pack, tmp_path: Path) -> None:
     for name, content in (("run", keeper.content()), ("study", panels.pack_images(pack, indices, protocol))):
         assert content is not None
         (tmp_path / name).write_bytes(content)
-        assert content == (
-            keeper.content() if name == "run" else panels.pack_images(pack, indices, protocol)
-        )  # no clock in it
+        again = keeper.content() if name == "run" else panels.pack_images(pack, indices, protocol)
+        assert content == again
     images, predictions = panels.read_images(tmp_path / "study"), panels.read_predictions(tmp_path / "run")
     assert list(images.names) == list(predictions.names) == names(pack, chosen)
     pixels, masks = pack.centre(chosen, 32)
@@ -95,7 +104,7 @@ def test_a_study_keeps_images_once_and_predictions_per_run_or_none(
     make_study: Callable[..., Study], count: int, kept: int | None
 ) -> None:
     study = make_study(with_panels(count, "repeats=1"))
-    study.execute(study.plan(), LocalExecutor(["cpu"]), lambda event: None)
+    study.execute(study.plan(), Here(), lambda event: None)
     found = sorted(str(path.relative_to(study.folder)) for path in study.folder.rglob("*.npz"))
     if kept is None:
         assert found == []
@@ -192,7 +201,7 @@ def test_a_damaged_file_is_a_user_error_or_still_whole_never_anything_else(tmp_p
     file = written(tmp_path / "x.npz", **KEPT)
     whole = file.read_bytes()
     refused = 0
-    for _ in range(2000):
+    for _ in range(600):
         content = bytearray(whole)
         for place in rng.integers(len(content), size=rng.integers(1, 4)):
             content[place] = rng.integers(256)
@@ -204,4 +213,4 @@ def test_a_damaged_file_is_a_user_error_or_still_whole_never_anything_else(tmp_p
         else:
             assert found.names == ("a", "b")
             assert not found.of("a").any()
-    assert refused > 500
+    assert refused > 200

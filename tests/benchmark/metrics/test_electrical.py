@@ -190,21 +190,26 @@ def test_faults_are_painted_where_they_are(bars: Mask) -> None:
     np.testing.assert_array_equal(missed == FAULTS.index("missed"), bars)
 
 
+def far(places: Mask, wrong: Mask) -> float:
+    """Return how far the farthest place is from the wrong pixels."""
+    return float(ndimage.distance_transform_edt(~wrong)[places].max())
+
+
 def test_the_place_of_a_cut_and_of_a_bridge_is_the_gap_and_not_the_whole_net(bars: Mask) -> None:
-    bars[30:, :] = False
+    bars[28:] = False
+    staged = np.zeros_like(bars)
+    staged[8:12, 40:46] = True
+    staged[12:18, 22:25] = True
     prediction = ndimage.binary_erosion(bars, EIGHT)  # wrong at every edge, which is no fault
     prediction[8:12, 40:46] = False
-    prediction[18:22, 20:60] = False
     prediction[10:20, 22:25] = True
-    places = fault_places(bars, prediction, border_px=5, min_area_px=4)
-    found = np.argwhere(places)
-    cut = (found[:, 0] < 12) & (abs(found[:, 1] - 42.5) < 4)
-    across = (found[:, 0] < 22) & (found[:, 0] > 10) & (abs(found[:, 1] - 23) < 4)
-    other = (found[:, 0] > 16) & (abs(found[:, 1] - 40) < 22)  # the second bar is open too
-    assert cut.any()
-    assert across.any()
-    assert (cut | across | other).all()
-    assert fault_map(bars, prediction, border_px=5, min_area_px=4).astype(bool).sum() > 5 * places.sum()
+    limits = {"border_px": 5, "min_area_px": 4}
+    assert faults(bars, prediction, **limits) == CLEAN | {"opens": 1, "shorts": 1}
+    places = fault_places(bars, prediction, **limits)
+    assert far(places, staged) <= 1
+    for half in (np.s_[:, :32], np.s_[:, 32:]):
+        assert places[half].any()
+    assert fault_map(bars, prediction, **limits).astype(bool).sum() > 5 * places.sum()
 
 
 @settings(max_examples=200, deadline=None)
@@ -238,11 +243,6 @@ def truth(request: pytest.FixtureRequest) -> Mask:
         mask = synthetic.generate("hy5syn", seed, height=1024, width=1024, seed=1).mask("metal")
     assert 0.09 < mask.mean() < 0.35  # HY5SYN's windows hold 0.09 to 0.30
     return mask
-
-
-def far(places: Mask, wrong: Mask) -> float:
-    """Return how far the farthest place is from the wrong pixels."""
-    return float(ndimage.distance_transform_edt(~wrong)[places].max())
 
 
 class TestWindowsOfAChip:

@@ -212,6 +212,23 @@ def test_the_place_of_a_cut_and_of_a_bridge_is_the_gap_and_not_the_whole_net(bar
     assert fault_map(bars, prediction, **limits).astype(bool).sum() > 5 * places.sum()
 
 
+def test_the_place_of_a_wide_gap_is_its_middle_whatever_else_is_near(bars: Mask) -> None:
+    cut = bars.copy()
+    cut[18:22, 30:50] = False  # the other bars are nearer to its middle than its own ends
+    rows, columns = np.nonzero(fault_places(bars, cut, border_px=5, min_area_px=4))
+    assert set(rows.tolist()) == set(range(18, 22))
+    assert set(columns.tolist()) == {39, 40}
+
+
+@pytest.mark.parametrize("falling", [True, False])
+def test_a_bridge_of_corners_has_a_place(bars: Mask, falling: bool) -> None:
+    bridge = np.zeros_like(bars)
+    bridge[np.arange(12, 18), np.arange(40, 46) if falling else np.arange(45, 39, -1)] = True
+    places = fault_places(bars, bars | bridge, border_px=5, min_area_px=4)
+    assert places.sum() == 2
+    assert bridge[places].all()
+
+
 @settings(max_examples=200, deadline=None)
 @given(mask_pairs(max_side=14))
 def test_every_fault_has_a_place_within_what_is_painted(pair: tuple[Mask, Mask]) -> None:

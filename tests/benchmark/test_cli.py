@@ -386,7 +386,7 @@ def test_a_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call
         (["--models", "letnet", "--sizes", "40"], "--sizes 40: letnet takes multiples of 16"),
         (["--sizes", "512,large"], "--sizes 'large': expected whole numbers of pixels"),
         (["--dtypes", "float32,bfloat61"], "--dtypes 'bfloat61': expected .*; did you mean 'bfloat16'?"),
-        (["--devices", "cuda"], "--devices 'cuda': torch sees 0 CUDA device(s); use --devices cpu"),
+        (["--devices", "cuda"], r"--devices 'cuda': torch sees 0 CUDA device\(s\); use --devices cpu"),
         (["--devices", "cpu,tpu"], "--devices 'tpu': expected auto, cpu"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -17,3 +18,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, or ``""`` where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def require(*packages: str, flag: str, extra: str) -> None:
+    """Refuse a flag whose packages are not installed.
+
+    Raises:
+        UserError: names what is missing and the extra that installs it.
+    """
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        are = "are" if len(missing) > 1 else "is"
+        raise UserError(f"{flag}: {', '.join(missing)} {are} not installed; pip install -e '.[{extra}]'")

@@ -14,10 +14,10 @@ from typing import Any
 
 from benchmark import logs
 from benchmark.costs import Hardware
-from benchmark.errors import UserError
+from benchmark.errors import UserError, require
 from benchmark.executors import Event, Note, Started, Step
 from benchmark.executors.local import PATROL_S
-from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package, require
+from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
 from benchmark.jobs import Job
 from benchmark.records import Failure
 
@@ -54,7 +54,7 @@ class RayExecutor:
         Raises:
             UserError: Ray is not installed.
         """
-        require("ray", extra="ray")
+        require("ray", flag="--executor ray", extra="ray")
         self.hardware, self.address, self.timeout_s = hardware, address, timeout_s
         self.gpus = 1 / per_gpu if hardware.kind == "cuda" else 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -110,16 +109,6 @@ def lost(jobs: Sequence[Job], failure: Failure, seconds: float) -> Iterator[Even
     """Tell that a parcel did not come back; what it measured before is on disk and need not be measured again."""
     for job in jobs:
         yield Finished(job, failure, seconds)
-
-
-def require(package: str, *, extra: str) -> None:
-    """Refuse an engine whose package is not installed.
-
-    Raises:
-        UserError: names the extra that installs it.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise UserError(f"--executor {extra}: {package} is not installed; pip install -e '.[{extra}]'")
 
 
 def refuse_missing_package(error: BaseException) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import logs
-from benchmark.errors import UserError
+from benchmark.errors import UserError, require
 from benchmark.executors import Event, Note, Started
 from benchmark.executors.options import SlurmOptions
-from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package, require
+from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
 from benchmark.jobs import Job
 from benchmark.records import Failure
 
@@ -66,7 +66,7 @@ class SlurmExecutor:
         Raises:
             UserError: submitit is not installed.
         """
-        require("submitit", extra="slurm")
+        require("submitit", flag="--executor slurm", extra="slurm")
         self.folder, self.options, self.timeout_s, self.cluster = folder, options, timeout_s, cluster
         self.threads, self.gpu = threads, gpu
 

@@ -59,6 +59,18 @@ def modified_ns(path: Path) -> int:
         return 0
 
 
+def check_folder(flag: str, folder: Path) -> None:
+    """Refuse a folder before any work where nothing could be written; it need not exist.
+
+    Raises:
+        UserError: the place is a file or is read-only.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "cannot be written to" if there.is_dir() else "a file"
+        raise UserError(f"{flag} {folder}: {there} is {what}; expected a folder: name another place")
+
+
 class TooLargeError(UserError):
     """A file that holds more than one of its kind can."""
 

@@ -30,7 +30,7 @@ from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, s
 from benchmark.data.specs import Target, check_group
 from benchmark.data.svg import read_svg
 from benchmark.errors import UserError
-from benchmark.files import write_atomically
+from benchmark.files import check_folder, write_atomically
 from benchmark.overlays import Mask, overlay
 from benchmark.protocol import Evaluation
 
@@ -168,10 +168,7 @@ def check_writable(flag: str, folder: Path, settings: Settings) -> None:
     inputs = (settings.truth, settings.prediction, settings.ignore, settings.images)
     if folder.resolve() in {place.resolve() for place in inputs if place is not None}:
         raise UserError(f"--{flag} {folder}: one of the input folders; expected a folder of its own: name another")
-    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "cannot be written to" if there.is_dir() else "a file"
-        raise UserError(f"--{flag} {folder}: {there} is {what}; expected a folder: name another place")
+    check_folder(f"--{flag}", folder)
 
 
 def write(settings: Settings, scored: Scored, out: Path) -> list[Path]:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark import __version__, cli_data, cli_predict, cli_report, cli_reproduce, cli_score, cli_stages
+from benchmark import (
+    __version__,
+    cli_data,
+    cli_export,
+    cli_predict,
+    cli_report,
+    cli_reproduce,
+    cli_score,
+    cli_stages,
+)
 from benchmark.errors import UserError
 from benchmark.flags import (
     DATA_ROOT,
@@ -51,6 +60,7 @@ app.command()(cli_report.diff)
 app.command()(cli_score.score)
 app.command()(cli_predict.predict)
 app.command()(cli_stages.stages)
+app.command()(cli_export.export)
 
 PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
 SMALL_INPUT = 128  # pixels; above it one run with all threads is about as fast

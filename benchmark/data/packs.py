@@ -279,10 +279,36 @@ def tiles_of(name: str, group: str, given: str | None, places: Sequence[tuple[in
     ]
 
 
+def draw_tile(source: Source, protocol: Protocol, name: str) -> UInt8Array:
+    """Draw one tile ``(T, T, C)`` of a stand-in again, as its pack holds it.
+
+    Args:
+        source: the stand-in.
+        protocol: tile size and channels.
+        name: the tile's.
+
+    Raises:
+        ValueError: there is no such tile.
+    """
+    side = _fitting_tile(source, protocol, [source.shape])
+    places = windows_of(source.shape, side, partial=protocol.input.partial_tiles)
+    for index in range(source.count):
+        frame = _drawn_name(source, index, side)
+        for tile, (_, _, top, left) in zip(tiles_of(frame, frame, None, places), places, strict=True):
+            if tile.name == name:
+                image = _generate(source, index, side, protocol.input.channels_for(source.name)).image
+                return image[top : top + side, left : left + side]
+    raise ValueError(f"{source.name} has no image {name!r}")
+
+
+def _drawn_name(source: Source, index: int, tile: int) -> str:
+    return f"{'frame' if source.shape[0] > tile else 'image'}{index:04d}"
+
+
 def _generate(source: Source, index: int, tile: int, channels: int) -> _Item:
     height, width = source.shape
     sample = synthetic.generate(source.base, index, height=height, width=width, seed=source.seed)
-    name = f"{'frame' if height > tile else 'image'}{index:04d}"
+    name = _drawn_name(source, index, tile)
     mask = sample.mask(source.target).astype(np.uint8)
     return _Item(name, name, None, to_channels(sample.image, channels), mask, drawn=sample.manifest)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psutil
 import torch
@@ -44,6 +44,35 @@ def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySetti
     energy_after, after = energy_joules(device), read_conditions(device)
     used = None if energy_before is None or energy_after is None else (energy_after - energy_before) / len(raw_ms)
     return Latency.from_raw(raw_ms, before, after), used
+
+
+def measure_in_turn(steps: Mapping[str, Step], settings: EfficiencySettings) -> dict[str, Latency]:
+    """Time several ways to do one thing on the CPU, in turn, so that what moves meanwhile moves all of them alike.
+
+    Before each timed step comes one of the same kind that is not timed: threads of the other's, which wait busily for
+    more work for a while, have gone to sleep by then.
+
+    Args:
+        steps: by name.
+        settings: warm-up, timings of each at least, seconds of timings of all together at least.
+    """
+    device = torch.device("cpu")
+    for step in steps.values():
+        for _ in range(settings.warm_up):
+            step()
+    before = read_conditions(device)
+    raw_ms: dict[str, list[float]] = {name: [] for name in steps}
+    spent = 0.0
+    while len(next(iter(raw_ms.values()))) < settings.min_iterations or spent < settings.min_seconds:
+        for name, step in steps.items():
+            step()
+            start = time.perf_counter()
+            step()
+            seconds = time.perf_counter() - start
+            raw_ms[name].append(seconds * 1e3)
+            spent += seconds
+    after = read_conditions(device)
+    return {name: Latency.from_raw(values, before, after) for name, values in raw_ms.items()}
 
 
 def _time_by_clock(step: Step, settings: EfficiencySettings) -> list[float]:

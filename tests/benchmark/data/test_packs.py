@@ -19,7 +19,7 @@ from benchmark.data import packs
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.masks import Label
-from benchmark.data.packs import Pack, open_pack, pack_path
+from benchmark.data.packs import Pack, draw_tile, open_pack, pack_path
 from benchmark.data.splits import Tile
 from benchmark.errors import UserError
 from benchmark.protocol import Protocol
@@ -173,6 +173,10 @@ def test_tiles_of_a_generated_frame_are_named_and_grouped_by_it(tmp_path: Path) 
     assert [(tile.name, tile.group) for tile in pack.tiles] == [
         (f"image000{i}_r0_c{c}", f"image000{i}") for i in range(2) for c in range(2)
     ]
+    for tile, image in zip(pack.tiles, pack.images, strict=True):
+        np.testing.assert_array_equal(draw_tile(frames, protocol, tile.name), image)
+    with pytest.raises(ValueError, match="hy5syn-syn has no image 'image0002_r0_c0'"):
+        draw_tile(frames, protocol, "image0002_r0_c0")
 
 
 def test_a_pack_is_reopened_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.efficiency import latency
-from benchmark.efficiency.latency import measure_latency, measure_throughput
+from benchmark.efficiency.latency import measure_in_turn, measure_latency, measure_throughput
 from benchmark.efficiency.records import Conditions, EfficiencySettings, Latency
 
 STEADY = Conditions(clock_mhz=2000.0, load_average=0.5)
@@ -71,6 +72,24 @@ def test_timings_go_on_until_the_seconds_are_over(monkeypatch: pytest.MonkeyPatc
     assert set(found.raw_ms) == {125.0}
     # The end lies 32 readings of the clock away: the first 5 forwards take 2 each, the others 3.
     assert len(found.raw_ms) == 5 + 7
+
+
+def test_steps_in_turn_are_timed_after_one_of_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    def clock() -> float:
+        log.append("clock")
+        return len(log) / 4
+
+    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=clock))
+    steps = {name: functools.partial(log.append, name) for name in "ab"}
+    found = measure_in_turn(steps, SHORT.model_copy(update={"min_iterations": 3}))
+    timed = [*("a", "clock", "a", "clock"), *("b", "clock", "b", "clock")]
+    assert log == ["a", "a", "b", "b", *(timed * 3)]
+    assert {name: one.raw_ms for name, one in found.items()} == {"a": (500.0,) * 3, "b": (500.0,) * 3}
+    # Two halves of a second a turn: 4 turns until 3.5 seconds are over.
+    found = measure_in_turn(steps, SHORT.model_copy(update={"min_iterations": 3, "min_seconds": 3.5}))
+    assert [len(one.raw_ms) for one in found.values()] == [4, 4]
 
 
 def test_a_gpu_is_timed_by_events_and_synchronised_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,166 @@
+"""The ``export`` verb: trained networks of a study as ONNX files or saved programs, compared with torch."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.errors import UserError, require
+from benchmark.files import check_folder
+from benchmark.flags import Models, Results, study_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from benchmark.export.records import Check, ExportRecord
+
+
+class ExportFormat(StrEnum):
+    """What ``export`` writes."""
+
+    onnx = "onnx"
+    torch = "torch"
+
+
+def export(
+    study: Annotated[str, typer.Option(help="Name of the study that trained the networks.")],
+    models: Models,
+    format_: Annotated[
+        ExportFormat, typer.Option("--format", help="onnx, or torch: a program saved by torch.export (.pt2).")
+    ] = ExportFormat.onnx,
+    results: Results = Path("results"),
+    dataset: Annotated[
+        str | None, typer.Option(help="What they were trained on; default: the only training set of the study.")
+    ] = None,
+    repeat: Annotated[
+        int | None, typer.Option(min=0, help="Which repeat; default: the kept one of the lowest validation loss.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the files; default: RESULTS/STUDY/export.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Image to compare on; default: a stand-in's first test image, drawn again.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+) -> None:
+    """Write trained networks as files that run without this project, and compare and time them beside torch."""
+    packages = ("onnx", "onnxscript", "onnxruntime") if format_ == ExportFormat.onnx else ()
+    require(*packages, flag=f"--format {format_.value}", extra="export")
+
+    from rich.console import Console
+
+    from benchmark import export as exporting
+    from benchmark import registry, weights
+    from benchmark.export.pictures import picture
+
+    folder = study_folder(results, study)
+    target = out or folder / "export"
+    check_folder("--out", target)
+    networks = weights.find(folder, registry.select(models), dataset, repeat)
+    sets = {trained.record.train: trained for trained in networks}
+    pictures = {train: picture(folder, trained, image) for train, trained in sets.items()}
+    console = Console(soft_wrap=True)
+    done: list[ExportRecord] = []
+    for number, trained in enumerate(networks, start=1):
+        seen = pictures[trained.record.train]
+        request = exporting.Request(study, format_.value, target, seen, threads or _cores(), exporting.TIMING)
+        try:
+            file, record = exporting.export(trained, request)
+        except (exporting.ExportError, UserError) as error:
+            outcome = f"failed: {error}"
+        else:
+            done.append(record)
+            outcome = f"{dynamic(record)} -> {file}"
+        console.print(f"[{number}/{len(networks)}] {trained.label}: {outcome}", markup=False, highlight=False)
+    if done:
+        for shown in (parity(done), cost(done)):
+            console.print(shown)
+        notes = [note for record in done for note in record.notes]
+        notes += [f"{record.metadata['model']}: {text}" for record in done for text in record.timing.warnings]
+        for note in dict.fromkeys(notes):
+            console.print(f"note: {note}", markup=False, highlight=False)
+    raise typer.Exit(1 if len(done) < len(networks) else 0)
+
+
+def dynamic(record: ExportRecord) -> str:
+    """Say which axes of the images vary."""
+    why = f": {record.narrowed_because}" if record.narrowed_because else ""
+    only = " only" if record.dynamic == ("batch",) else ""
+    return f"dynamic: {', '.join(record.dynamic)}{only} ({record.metadata['size']}{why})"
+
+
+def parity(records: Sequence[ExportRecord]) -> Table:
+    """Return a terminal table of how far each file is from torch, with its conventions below."""
+    from benchmark.export.records import RANDOM
+
+    first = records[0]
+    rows = [
+        (
+            record.metadata["model"],
+            *_parity([check for check in record.checks if check.input == RANDOM]),
+            *_parity([check for check in record.checks if check.input != RANDOM]),
+        )
+        for record in records
+    ]
+    names = dict.fromkeys(check.input for record in records for check in record.checks if check.input != RANDOM)
+    opset = f", opset {first.opset}" if first.opset is not None else ""
+    lines = [
+        f"Format {first.format}{opset}: `image`, float32 in [0, 1], to `logits`; probability = sigmoid(logits).",
+        f"difference: the largest of two logits, file against torch. Passed: {first.tolerance}.",
+        f"masks alike: share of the pixels, at a probability of {first.metadata['threshold'].split()[0]}.",
+        "random: all sizes and batches that <file>.json lists, together."
+        + (f" image: {', '.join(names)}, its centre, of the training's size." if names else ""),
+    ]
+    return _table(("random: difference", "masks alike", "image: difference", "masks alike"), rows, lines)
+
+
+def cost(records: Sequence[ExportRecord]) -> Table:
+    """Return a terminal table of size and latency of each file, torch's beside them, with its conventions below."""
+    rows = [
+        (
+            record.metadata["model"],
+            *(f"{size / 1e6:.2f}" for size in (record.size_bytes, record.weights_bytes)),
+            *(f"{latency.p50_ms:.2f}" for latency in (record.timing.exported, record.timing.torch)),
+            f"{record.timing.ratio:.2f}",
+        )
+        for record in records
+    ]
+    sides = dict.fromkeys(f"{record.timing.height}x{record.timing.width}" for record in records)
+    count = min(len(record.timing.exported.raw_ms) for record in records)
+    lines = [
+        "MB: 10^6 bytes; torch's are its weights alone.",
+        f"ms: median of at least {count} forwards of one image of {', '.join(sides)} on the CPU, file and torch in "
+        f"turn, {records[0].timing.threads} thread(s) each. ratio: file / torch.",
+    ]
+    return _table(("file MB", "torch MB", "file ms", "torch ms", "ratio"), rows, lines)
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]], lines: Sequence[str]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False)
+    made.add_column("model", no_wrap=True)
+    for column in columns:
+        made.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    made.caption, made.caption_justify = Text("\n".join(lines)), "left"
+    return made
+
+
+def _parity(checks: Sequence[Check]) -> tuple[str, str]:
+    """Return the largest difference, and the share of pixels that are alike in the masks of all checks together."""
+    if not checks:
+        return "-", "-"
+    alike = 1 - sum(check.differing_pixels for check in checks) / sum(check.pixels for check in checks)
+    return f"{max(check.max_difference for check in checks):.1e}", f"{100 * alike:.4f} %"
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,42 @@
+"""From a network to a captured program whose inputs may vary in number and, where asked for, in size."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+from models.attention import plain_attention
+
+#: Side of the example that a program of any size is captured with, pixels, rounded up to what the network takes.
+EXAMPLE_SIDE = 96
+
+
+def capture(network: nn.Module, channels: int, side: int, step: int | None) -> ExportedProgram:
+    """Capture a network in eval mode; its weights stay as they are.
+
+    Position attention takes its plain form: it is the one that matrix products and a softmax can write down, and it
+    holds the n x n matrix that the harness avoids (64 MiB an image of 512x512, 1 GiB of 1024x1024).
+
+    Args:
+        network: on the CPU.
+        channels: of its images.
+        side: height and width of a program of fixed size.
+        step: what any height and width must divide by; ``None`` for a program of fixed size.
+
+    Returns:
+        The program. What varies is checked by nobody yet: the capture may have settled what it should not.
+
+    Raises:
+        Exception: of torch's many kinds, where the network cannot be captured so.
+    """
+    sizes: dict[int, object] = {0: Dim("batch", min=1)}
+    height = width = side
+    if step is not None:
+        height = -(-EXAMPLE_SIDE // step) * step
+        width = height + step  # no square: what happens to hold for both sides alike must not be taken for a rule
+        sizes |= {axis: Dim(name) if step == 1 else step * Dim(name) for axis, name in ((2, "rows"), (3, "columns"))}
+    # Two images, since torch.export takes a single one for a rule.
+    example = torch.zeros(2, channels, height, width)
+    with plain_attention(network), torch.no_grad():
+        return torch.export.export(network, (example,), dynamic_shapes=(sizes,), strict=False)

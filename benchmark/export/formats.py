@@ -1,0 +1,148 @@
+"""The two formats of an exported network: how one is written, and how what was written is run again."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.export import ExportedProgram
+
+#: The oldest set of operators that torch's exporter writes without converting, so the one that most runtimes know.
+OPSET = 18
+INPUT, OUTPUT = "image", "logits"
+AXES = ("batch", "channels", "height", "width")
+#: What torch notes of where an operation came from: lines of this machine's files, which are nobody's concern.
+ORIGINS = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
+
+Array = NDArray[np.float32]
+#: From images ``(N, C, H, W)`` in [0, 1] to logits ``(N, K, H, W)``.
+Forward = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        suffix: of its files.
+        write: makes a file's content of a program and of what is to be known of it.
+        read: makes a function of a file's content that computes with so many threads.
+        packages: what it needs beside torch.
+        opset: version of the operators, where the format has one.
+    """
+
+    suffix: str
+    write: Callable[[ExportedProgram, Mapping[str, str]], bytes]
+    read: Callable[[bytes, int], Forward]
+    packages: tuple[str, ...] = ()
+    opset: int | None = None
+
+
+def write_onnx(program: ExportedProgram, facts: Mapping[str, str]) -> bytes:
+    """Return an ONNX model with the facts as its metadata; equal programs give equal bytes.
+
+    Raises:
+        Exception: an operation that ONNX lacks, or a model that onnx's checker refuses.
+    """
+    import onnx
+
+    try:
+        model = _converted(program, optimize=True)
+    except Exception:  # onnxscript's folding of constants gives up on a split into pieces of a size that varies
+        model = _converted(program, optimize=False)
+    for nodes in (model.graph.node, *(function.node for function in model.functions)):
+        _forget_origins(nodes)
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]  # sizes of what lies between, by names of the exporter's; runtimes infer them
+    onnx.helper.set_model_props(model, dict(facts))
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, name in zip(value.type.tensor_type.shape.dim, AXES, strict=True):
+            if axis.HasField("dim_param"):
+                axis.dim_param = name
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _converted(program: ExportedProgram, *, optimize: bool) -> Any:
+    made = torch.onnx.export(
+        program,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        optimize=optimize,
+        verbose=False,
+    )
+    assert made is not None  # only the older exporter, which writes a file itself, returns nothing
+    return made.model_proto
+
+
+def _forget_origins(nodes: Iterable[Any]) -> None:
+    """Take out which lines of which files operations came from."""
+    for node in nodes:
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                _forget_origins(graph.node)
+
+
+def read_onnx(content: bytes, threads: int) -> Forward:
+    """Open an ONNX model in onnxruntime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def forward(image: Array) -> Array:
+        logits: Array = session.run([OUTPUT], {INPUT: image})[0]
+        return logits
+
+    return forward
+
+
+def write_torch(program: ExportedProgram, facts: Mapping[str, str]) -> bytes:
+    """Return a program saved by ``torch.export.save``, the facts as ``metadata.json`` in it."""
+    for node in program.graph.nodes:
+        for origin in ORIGINS:
+            node.meta.pop(origin, None)
+    file = io.BytesIO()
+    torch.export.save(program, file, extra_files={"metadata.json": json.dumps(facts, indent=1)})
+    return file.getvalue()
+
+
+def read_torch(content: bytes, threads: int) -> Forward:
+    """Open what this process wrote by :func:`write_torch`; a foreign file could run code while it is opened."""
+    module = torch.export.load(io.BytesIO(content)).module()
+    torch.set_num_threads(threads)
+    return of_module(module)
+
+
+def of_module(module: Callable[[torch.Tensor], torch.Tensor]) -> Forward:
+    """Return a torch module as a function of arrays, without gradients."""
+
+    def forward(image: Array) -> Array:
+        with torch.inference_mode():
+            logits: Array = module(torch.from_numpy(image)).numpy()
+        return logits
+
+    return forward
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        "onnx": Format(".onnx", write_onnx, read_onnx, ("onnx", "onnxscript", "onnxruntime"), OPSET),
+        "torch": Format(".pt2", write_torch, read_torch),
+    }
+)

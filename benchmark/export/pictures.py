@@ -1,0 +1,67 @@
+"""The image that an exported file is tried on: the user's, or a test image of a stand-in, drawn again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data.datasets import standin, target_of
+from benchmark.data.images import UInt8Array, percentile_levels, read_depth, read_image
+from benchmark.data.packs import draw_tile
+from benchmark.data.specs import KNOWN, SUFFIX
+from benchmark.errors import UserError
+from benchmark.export.formats import Array
+from benchmark.store import Store
+from benchmark.weights import TrainedNetwork
+
+
+def picture(study: Path, trained: TrainedNetwork, file: Path | None) -> tuple[str, Array] | None:
+    """Return an image as the network was tested: its centre, of the training's size.
+
+    Args:
+        study: the folder.
+        trained: gives size and channels, and the training set.
+        file: the user's; else the first test image where a training set is a stand-in, which can be drawn again.
+
+    Returns:
+        What to call it and ``(1, C, H, W)`` in [0, 1]; ``None`` where there is none.
+
+    Raises:
+        UserError: the file cannot be read or is smaller than the training's inputs.
+    """
+    side = trained.input_size
+    if file is not None:
+        levels = percentile_levels([file]) if read_depth(file) == 16 else None
+        pixels = read_image(file, trained.channels, levels)
+        if min(pixels.shape[:2]) < side:
+            raise UserError(
+                f"--image {file}: {pixels.shape[0]}x{pixels.shape[1]} pixels; expected at least {side}x{side}, what "
+                f"{trained.label} was trained at: name a larger one"
+            )
+        return file.name, _centre(pixels, side)
+    for name in trained.record.train:
+        entry = KNOWN.get(name.removesuffix(SUFFIX))
+        if name.endswith(SUFFIX) and entry is not None:
+            protocol = trained.protocol
+            source = standin(entry, target_of(entry, protocol), protocol)
+            called = _first_test_image(study, name, source.fingerprint)
+            if called is not None:
+                return f"{name} {called}", _centre(draw_tile(source, protocol, called), side)
+    return None
+
+
+def _first_test_image(study: Path, dataset: str, fingerprint: str) -> str | None:
+    """Return its name; ``None`` where none is known, or the images were not those that the generator draws now."""
+    try:
+        split = json.loads(Store(study).split_file(dataset).read_bytes())
+        return str(split["test"][0]) if split["fingerprint"] == fingerprint else None
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _centre(pixels: UInt8Array, side: int) -> Array:
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    window = pixels[top : top + side, left : left + side]
+    return np.ascontiguousarray(window.transpose(2, 0, 1)[None], np.float32) / np.float32(255)

@@ -1,0 +1,77 @@
+"""What is known of an exported file, as a validated schema that needs no torch to be read."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchmark.efficiency.records import Latency
+
+SCHEMA: Final = 1
+RANDOM: Final = "random"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Check(_Frozen):
+    """One input that the file and torch were both given."""
+
+    input: str = Field(description="`random` (uniform in [0, 1]), or which image")
+    batch: int
+    height: int
+    width: int
+    max_difference: float = Field(description="largest |difference| of two logits")
+    max_logit: float = Field(description="largest |logit| of torch's")
+    rounding: float | None = Field(
+        description="largest |difference| of torch's float32 and float64, where the first figure alone did not tell"
+    )
+    pixels: int = Field(description="of all masks together")
+    differing_pixels: int = Field(description="in the one mask and not in the other, at the study's threshold")
+
+
+class Timing(_Frozen):
+    """Time of a forward of one image on the CPU, the file and torch in turn."""
+
+    height: int
+    width: int
+    threads: int = Field(description="of each of the two")
+    exported: Latency
+    torch: Latency = Field(description="the network as the benchmark runs it, eagerly")
+    ratio: float = Field(description="median of the file over median of torch")
+    warnings: tuple[str, ...] = Field(description="what moved meanwhile")
+
+
+class ExportRecord(_Frozen):
+    """One exported file."""
+
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    file: str
+    format: Literal["onnx", "torch"]
+    opset: int | None
+    sha256: str
+    size_bytes: int
+    weights_bytes: int = Field(description="size of torch's weights, which hold no program")
+    metadata: dict[str, str] = Field(description="as in the file")
+    dynamic: tuple[Literal["batch", "height", "width"], ...]
+    narrowed_because: str | None = Field(description="why it does not take every size that the network takes")
+    tolerance: str = Field(description="which difference a check may find")
+    checks: tuple[Check, ...]
+    timing: Timing
+    environment: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> bytes:
+        """Return the record as readable JSON."""
+        return (self.model_dump_json(by_alias=True, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: broken JSON, or fields that the schema does not have.
+        """
+        return cls.model_validate_json(content)

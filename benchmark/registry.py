@@ -313,6 +313,11 @@ def source_hash(entry: ModelEntry) -> str | None:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path.endswith(".py") else None
 
 
+def identity(entry: ModelEntry) -> str:
+    """Return what a run's key says of a network: its name, version and, where it is a user's file, that file's hash."""
+    return "-".join(filter(None, (entry.name, f"v{entry.version}", source_hash(entry))))
+
+
 def _load_file(path: Path) -> ModuleType:
     name = f"_benchmark_user_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     if name in sys.modules:

@@ -343,7 +343,7 @@ class Study:
         parts = KeyParts(
             protocol=digest,
             data=task.fingerprint,
-            model="-".join(filter(None, (entry.name, f"v{entry.version}", registry.source_hash(entry)))),
+            model=registry.identity(entry),
             behaviour=BEHAVIOUR,
             repeat=0,
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from benchmark.errors import UserError
 from benchmark.protocol import Protocol
 from benchmark.records import Record
-from benchmark.registry import ModelEntry
+from benchmark.registry import ModelEntry, identity
 from benchmark.store import WEIGHTS, BrokenRecordError, Store
 
 if TYPE_CHECKING:
@@ -99,6 +99,11 @@ def _find(store: Store, protocol: Protocol, entry: ModelEntry, train: str | None
     record = store.read_record(chosen.split("+"), entry.name, number)
     if record is None or record.status != "ok":
         raise UserError(f"{files[number].parent}: weights of a run that did not finish; run the study again")
+    if (trained := record.key_parts.model) != (now := identity(entry)):
+        raise UserError(
+            f"{files[number]}: trained as {trained}, but {entry.name} is {now} now, which may compute something else "
+            "with these weights; use the code that trained them, or train again with `run --replace-stale`"
+        )
     return TrainedNetwork(entry, files[number], record, protocol)
 
 

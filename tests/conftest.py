@@ -6,8 +6,12 @@ import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("no-clock", deadline=None)  # what else the machine does is no failure
+hypothesis.settings.load_profile("no-clock")
 
 MOST_PROCESSES = 8  # each takes up to a gigabyte
 

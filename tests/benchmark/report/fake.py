@@ -19,6 +19,11 @@ PIXELS = 96 * 96
 CPU = "AMD EPYC 9B14 96-Core Processor"
 
 
+def _identity(model: str) -> str:
+    known = registry.BUILTIN.get(model)
+    return registry.identity(known) if known else model
+
+
 def random_of(*names: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:8], "little"))
 
@@ -66,7 +71,7 @@ def write_run(
     train, test = tuple(train), tuple(test or train)
     record = Record(
         key="0" * 16,
-        key_parts=KeyParts(protocol="p", data="d", model=model, behaviour=1, repeat=repeat),
+        key_parts=KeyParts(protocol="p", data="d", model=_identity(model), behaviour=1, repeat=repeat),
         status=status or ("failed" if failure else "ok"),
         model=model,
         train=train,

@@ -7,7 +7,6 @@ import io
 import math
 import re
 import shlex
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -202,14 +201,30 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_full_study_with_panels_stays_below_five_megabytes(full: Path, no_plots: None) -> None:
+@pytest.fixture
+def panels(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """What a report is given as panels."""
+    made: dict[str, bytes] = {}
+    monkeypatch.setattr(
+        report.panels, "build", lambda *_: {f"panels/{name}": content for name, content in made.items()}
+    )
+    return made
+
+
+def png(pixels: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "png")
+    return content.getvalue()
+
+
+def test_a_full_study_with_panels_stays_below_five_megabytes(
+    full: Path, no_plots: None, panels: dict[str, bytes]
+) -> None:
     rng = np.random.default_rng(0)
-    (full / "report/panels").mkdir(parents=True)
     names = [f"{dataset}.{rank}.png" for dataset in ("omc", "hy5syn") for rank in ("hardest", "median", "easiest")]
     for name in names:  # noise, which does not compress: 3 MB each
-        picture = Image.fromarray(rng.integers(0, 256, (800, 1300, 3), np.uint8))
-        picture.save(full / "report/panels" / name)
-    (full / "report/panels/omv.hardest.png").write_bytes(b"no picture")
+        panels[name] = png(rng.integers(0, 256, (800, 1300, 3), np.uint8))
+    panels["omv.hardest.png"] = b"no picture"
     report.build(full)
     page = page_of(full)
     assert len(page.encode()) < PAGE_BYTES
@@ -217,13 +232,11 @@ def test_a_full_study_with_panels_stays_below_five_megabytes(full: Path, no_plot
     assert page.index("omc: hardest image") < page.index("omc: easiest image") < page.index("hy5syn: hardest image")
     assert 'Left out to keep this page small: <a href="panels/omv.hardest.png">' in page
     assert len(re.findall('<div class="small"', page)) == 44
-    shutil.rmtree(full / "report/panels")
 
 
-def test_small_panels_are_embedded_as_they_are(tmp_path: Path, no_plots: None) -> None:
+def test_small_panels_are_embedded_as_they_are(tmp_path: Path, no_plots: None, panels: dict[str, bytes]) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
-    (folder / "report/panels").mkdir(parents=True)
-    Image.new("RGB", (8, 8), "red").save(folder / "report/panels/omc-syn.median.png")
+    panels["omc-syn.median.png"] = png(np.full((8, 8, 3), 255, np.uint8))
     report.build(folder)
     assert page_of(folder).count('<img src="data:image/png;base64,') == 1
     assert "Left out" not in page_of(folder)

@@ -69,8 +69,8 @@ def test_every_number_is_the_same(study: Path, no_plots: None) -> None:
 
 def test_images_become_numbers_that_stay_apart_and_in_order(study: Path) -> None:
     found = read_study(study)
-    plain = next(iter(found.references["omc-syn"].values()))
-    hidden = next(iter(redact(found).references["omc-syn"].values()))
+    (plain,) = next(iter(found.references["omc-syn"].values()))
+    (hidden,) = next(iter(redact(found).references["omc-syn"].values()))
     assert hidden.images == tuple("12345678")
     assert hidden.groups == tuple("11223344")
     assert sorted(range(8), key=hidden.images.__getitem__) == sorted(range(8), key=plain.images.__getitem__)

@@ -1,0 +1,69 @@
+"""Which trained network a study gives, and when it gives none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmark import registry, weights
+from benchmark.errors import UserError
+from benchmark.registry import ModelEntry
+from benchmark.store import WEIGHTS
+from tests.benchmark.report import fake
+
+(CONTEXTNET,) = registry.select("contextnet")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results") / "quick"
+    fake.write_protocol(folder)
+    for train, repeat in (("omc-syn", 0), ("omc-syn", 1), ("miic-syn", 0)):
+        run = fake.write_run(folder, "contextnet", [train], repeat, fake.counts(0.9, fake.random_of(train, repeat)))
+        torch.manual_seed(repeat)
+        save_file(CONTEXTNET.build().state_dict(), run / WEIGHTS)
+    return folder
+
+
+def found(
+    study: Path, train: str | None, repeat: int | None = None, entry: ModelEntry = CONTEXTNET
+) -> weights.TrainedNetwork:
+    (one,) = weights.find(study, [entry], train, repeat)
+    return one
+
+
+def test_the_network_has_the_weights_of_the_repeat_and_is_ready_to_predict(study: Path) -> None:
+    trained = found(study, "omc-syn", 1)
+    network = trained.build()
+    torch.manual_seed(1)
+    expected = CONTEXTNET.build().state_dict()
+    assert not network.training
+    assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
+    assert (trained.label, trained.input_size, trained.channels) == ("omc-syn/contextnet/1", 96, 1)
+
+
+@pytest.mark.parametrize(
+    ("train", "repeat", "message"),
+    [
+        (None, None, r"has contextnet trained on miic-syn, omc-syn; name one, as in --dataset miic-syn$"),
+        ("omc", None, r"trained on miic-syn, omc-syn, not on omc$"),
+        ("omc-syn", 2, r"^--repeat 2: --study quick keeps weights of contextnet on omc-syn from repeat 0, 1;"),
+    ],
+)
+def test_what_is_not_there_is_refused(study: Path, train: str | None, repeat: int | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        found(study, train, repeat)
+
+
+def test_weights_of_another_version_of_the_network_are_refused(study: Path) -> None:
+    with pytest.raises(UserError, match=r"trained as contextnet-v1, but contextnet is contextnet-v2 now"):
+        found(study, "omc-syn", 0, replace(CONTEXTNET, version=2))
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--study nothing: no study in"):
+        found(tmp_path / "nothing", None)

@@ -294,7 +294,8 @@ def _resolve(pattern: str, table: Mapping[str, ModelEntry]) -> list[ModelEntry]:
     if not matches:
         raise UserError(
             f"unknown model {pattern!r}{did_you_mean(pattern, [*table, *GROUPS])} "
-            f"(known: {', '.join(_names(table))}; groups: {', '.join(GROUPS)}); see `benchmark list models`"
+            f"(known: {', '.join(_names(table))}; groups: {', '.join(GROUPS)}); see `benchmark list models`. "
+            "Your own network is named by its file: path/to/file.py:Class"
         )
     return matches
 

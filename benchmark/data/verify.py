@@ -102,11 +102,19 @@ def _image_rows(seen: Survey) -> list[Row]:
         Row(name="image formats", value=_kinds(look.header.form for look in seen.looks if look.header.form)),
         Row(
             name=f"tiles of {seen.tile}x{seen.tile}",
-            value=f"{len(seen.tiles)}; "
-            + ", ".join(
-                f"{count} each from {images} images" for count, images in sorted(Counter(places.values()).items())
-            )
-            + (f"; {1 - used / sum(areas):.1%} of all pixels left out" if any(areas) else ""),
+            value="; ".join(
+                filter(
+                    None,
+                    [
+                        str(len(seen.tiles)),
+                        ", ".join(
+                            f"{count} each from {images} images"
+                            for count, images in sorted(Counter(places.values()).items())
+                        ),
+                        f"{1 - used / sum(areas):.1%} of all pixels left out" if any(areas) else "",
+                    ],
+                )
+            ),
         ),
     ]
 

@@ -105,7 +105,7 @@ def export(trained: TrainedNetwork, request: Request) -> tuple[Path, ExportRecor
         timing=_time(trained, network, agreed.forward, request),
         environment=environment.describe("cpu", request.threads)
         | {"exporter": {package: importlib.metadata.version(package) for package in kind.packages}},
-        notes=() if request.picture else ("compared on random images alone, as no test image was named by --image",),
+        notes=() if request.picture else ("compared on random images alone; name one of yours by --image FILE",),
     )
     write_atomically(request.out / name, agreed.content)
     write_atomically(request.out / f"{name}.json", record.to_json())

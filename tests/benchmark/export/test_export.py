@@ -115,7 +115,7 @@ def test_the_record_says_what_is_in_the_file(of_tiny: Callable[[str], Exported],
     assert record.metadata["size"].startswith("multiples of 1, at least ")
     assert any(check.height == int(record.metadata["size"].rpartition(" ")[2]) for check in record.checks)
     assert record.timing.ratio == record.timing.exported.p50_ms / record.timing.torch.p50_ms
-    assert record.notes == ("compared on random images alone, as no test image was named by --image",)
+    assert record.notes == ("compared on random images alone; name one of yours by --image FILE",)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -80,6 +80,9 @@ def _read(path: Path) -> dict[str, Any]:
         found = json.loads(read_limited(path, BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove it, and its image is predicted again") from error
-    if not isinstance(found, dict):
+    expected = {"settings": dict, "image": dict, "files": list}
+    if not isinstance(found, dict) or any(
+        name in found and not isinstance(found[name], expected[name]) for name in expected
+    ):
         raise UserError(f"{path}: no manifest; remove it, and its image is predicted again")
     return found

@@ -308,7 +308,7 @@ def test_mistakes_are_named(
 def test_a_manifest_that_cannot_be_read_is_named(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
     save(tmp_path / "a.png", frame)
     assert predict("a.png")[0] == 0
-    for content in ("{", "[]"):
+    for content in ("{", "[]", '{"settings": []}', '{"image": []}', '{"files": {}}'):
         (tmp_path / "out/manifest/a.json").write_text(content)
         code, _, err = predict("a.png")
         assert code == 2

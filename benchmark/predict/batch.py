@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -74,8 +76,13 @@ class Job:
             done: called with every image's outcome.
 
         Raises:
-            UserError: whatever would fail with every other image too: a place that cannot be written, memory.
+            UserError: whatever would fail with every other image too: a place that cannot be written, memory; and
+                before any work, an image whose results there are of another.
         """
+        for image in images:
+            with contextlib.suppress(BrokenImageError):  # told below, in its place
+                if manifest.is_known(self.out, image.stem):
+                    manifest.is_finished(self.out, image, _digest(image))
         outcomes = []
         for image in images:
             began = time.perf_counter()
@@ -88,11 +95,8 @@ class Job:
         return outcomes
 
     def _one(self, image: Path, progress: Callable[[Path, int, int], None], began: float) -> Done:
-        try:
-            content = manifest.digest(image)
-        except OSError as error:
-            raise BrokenImageError(f"{image}: cannot be read ({error.strerror or error}); correct the path") from error
-        if manifest.is_finished(self.out, image.stem, content):
+        content = _digest(image)
+        if manifest.is_finished(self.out, image, content):
             return Done(image, "finished")
         settings = self.settings
         with open_source(image, Levels(*settings.levels) if settings.levels else None) as source:
@@ -114,7 +118,8 @@ class Job:
                 device=self.device,
                 progress=advance,
             )
-            written = outputs.write(self.out, image.stem, source.shape, rows, settings)
+            begin = functools.partial(manifest.begin, self.out, image, content, settings)
+            written = outputs.write(self.out, image.stem, source.shape, rows, settings, begin)
             facts = {
                 "version": __version__,
                 "image": {
@@ -135,3 +140,10 @@ class Job:
             }
         manifest.write(self.out, image.stem, settings, facts, written.files)
         return Done(image, "predicted", tuple(written.notes), source.shape, len(grid), time.perf_counter() - began)
+
+
+def _digest(image: Path) -> str:
+    try:
+        return manifest.digest(image)
+    except OSError as error:
+        raise BrokenImageError(f"{image}: cannot be read ({error.strerror or error}); correct the path") from error

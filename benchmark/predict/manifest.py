@@ -1,4 +1,8 @@
-"""What is finished in a folder of predictions: one small JSON file per image, written after its other files."""
+"""What is finished in a folder of predictions: one small JSON file per image, completed after its other files.
+
+Before any of these, it is written without their list: so a folder tells which images it is of even where a call was
+interrupted, and no other image's results are taken for its own or replaced.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,14 @@ from benchmark.files import read_limited, write_atomically
 from benchmark.predict.settings import Settings
 
 FOLDER = "manifest"
+#: Every file that an image can leave beside its manifest: folders and endings.
+KINDS = {
+    "mask": (".png", ".tif"),
+    "probability": (".png", ".tif"),
+    "overlay": (".png",),
+    "polygons": (".svg",),
+    "vias": (".csv",),
+}
 BYTES = 1 << 20  # of a manifest, which has about a thousand
 
 
@@ -52,14 +64,55 @@ def digest(image: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def is_finished(out: Path, stem: str, content: str) -> bool:
-    """Tell whether an image of this content has all its files."""
-    path = path_of(out, stem)
+def outputs_of(out: Path, stem: str) -> list[Path]:
+    """Return the files there are for an image, beside its manifest."""
+    possible = (out / kind / f"{stem}{suffix}" for kind, suffixes in KINDS.items() for suffix in suffixes)
+    return [path for path in possible if path.is_file()]
+
+
+def is_known(out: Path, stem: str) -> bool:
+    """Tell whether there is anything for an image."""
+    return path_of(out, stem).is_file() or bool(outputs_of(out, stem))
+
+
+def is_finished(out: Path, image: Path, content: str) -> bool:
+    """Tell whether an image has all its files.
+
+    Args:
+        out: folder of the results.
+        image: the file.
+        content: its :func:`digest`.
+
+    Raises:
+        UserError: the files there are those of another image, or of nobody knows what.
+    """
+    path, there = path_of(out, image.stem), outputs_of(out, image.stem)
+    remedy = f"name another --out for it, or remove what is of that name there ({out / '*' / image.stem}.*)"
     if not path.is_file():
+        if there:
+            raise UserError(f"{image}: --out {out} has {there[0]}, and no {path} that tells what it is of; {remedy}")
         return False
     found = _read(path)
-    files = found.get("files", [])
-    return found.get("image", {}).get("sha256") == content and all((out / str(file)).is_file() for file in files)
+    if found.get("image", {}).get("sha256") != content:
+        raise UserError(
+            f"{image}: --out {out} has results of another image of that name, or of this one before it changed "
+            f"({path}); {remedy}"
+        )
+    return "files" in found and all((out / str(file)).is_file() for file in found["files"])
+
+
+def begin(out: Path, image: Path, content: str, settings: Settings) -> None:
+    """Declare an image unfinished, and remove the files that an earlier call left of it.
+
+    Raises:
+        UserError: they cannot be written or removed.
+    """
+    _write(out, image.stem, {"image": {"file": image.name, "sha256": content}, "settings": settings.to_json()})
+    for path in outputs_of(out, image.stem):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be removed ({error.strerror or error}); name another --out") from error
 
 
 def write(out: Path, stem: str, settings: Settings, facts: dict[str, Any], files: Iterable[Path]) -> None:
@@ -68,10 +121,11 @@ def write(out: Path, stem: str, settings: Settings, facts: dict[str, Any], files
     Raises:
         UserError: it cannot be written.
     """
-    content = facts | {
-        "settings": settings.to_json(),
-        "files": [file.relative_to(out).as_posix() for file in files],
-    }
+    listed = [file.relative_to(out).as_posix() for file in files]
+    _write(out, stem, facts | {"settings": settings.to_json(), "files": listed})
+
+
+def _write(out: Path, stem: str, content: dict[str, Any]) -> None:
     write_atomically(path_of(out, stem), (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +48,7 @@ def write(
     shape: tuple[int, int],
     rows: Iterable[tuple[UInt8Array, Probabilities]],
     settings: Settings,
+    begin: Callable[[], None] = lambda: None,
 ) -> Written:
     """Write all files of an image but its manifest; each kind has a subfolder.
 
@@ -57,6 +58,7 @@ def write(
         shape: height and width of the image.
         rows: made by :func:`benchmark.predict.predictor.probabilities`.
         settings: what is written.
+        begin: called when all rows are there, before the first file is written.
 
     Raises:
         UserError: the place cannot be written, and whatever ``rows`` raises.
@@ -74,6 +76,7 @@ def write(
             if overlay is not None:
                 overlay.add(top, image, inside)
             top += len(found)
+        begin()
         written.files.append(write_map(out / "mask" / stem, mask, 255))
         if settings.probability:
             written.files.append(write_map(out / "probability" / stem, probability))

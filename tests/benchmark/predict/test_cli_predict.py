@@ -132,17 +132,66 @@ def test_an_interrupted_call_leaves_no_half_file_and_goes_on(
     assert "out: 2 predicted, 1 finished before" in out
 
 
-def test_an_image_that_changed_or_lost_a_file_is_predicted_again(
+def test_an_image_that_lost_a_file_is_predicted_again(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+    for name in "ab":
+        save(tmp_path / f"{name}.png", frame)
+    assert predict("a.png", "b.png")[0] == 0
+    (tmp_path / "out/polygons/b.svg").unlink()
+    assert "out: 1 predicted, 1 finished before" in predict("a.png", "b.png")[1]
+    assert (tmp_path / "out/polygons/b.svg").is_file()
+
+
+def test_results_of_another_image_of_the_same_name_are_not_replaced(
     predict: Predict, frame: np.ndarray, tmp_path: Path
 ) -> None:
     for name in "abc":
-        save(tmp_path / f"{name}.png", frame)
-    assert predict("a.png", "b.png", "c.png")[0] == 0
-    save(tmp_path / "a.png", frame.T)
-    (tmp_path / "out/polygons/b.svg").unlink()
-    assert "out: 2 predicted, 1 finished before" in predict("a.png", "b.png", "c.png")[1]
-    assert pixels_of("out/mask/a.png").shape == (130, 90)
-    assert (tmp_path / "out/polygons/b.svg").is_file()
+        save(tmp_path / f"one/{name}.png", frame)
+    save(tmp_path / "two/a.png", frame[::-1])
+    save(tmp_path / "two/0.png", frame)
+    assert predict("one")[0] == 0
+    before = contents(tmp_path / "out")
+    code, _, err = predict("two")
+    assert code == 2
+    assert "two/a.png: --out out has results of another image of that name, or of this one before it changed" in err
+    assert "name another --out for it, or remove what is of that name there (out/*/a.*)" in err
+    assert contents(tmp_path / "out") == before  # and 0.png was not begun
+    for path in (tmp_path / "out").glob("*/a.*"):
+        path.unlink()
+    assert predict("two")[0] == 0
+    np.testing.assert_array_equal(pixels_of("out/mask/a.png"), (frame[::-1] >= 128) * np.uint8(255))
+
+
+def test_a_file_without_a_manifest_is_not_replaced(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+    save(tmp_path / "a.png", frame)
+    save(tmp_path / "out/mask/a.png", frame)
+    before = contents(tmp_path / "out")
+    code, _, err = predict("a.png")
+    assert code == 2
+    assert "a.png: --out out has out/mask/a.png, and no out/manifest/a.json that tells what it is of" in err
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_call_killed_between_two_files_goes_on_without_those_there_were(
+    predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "a.png", frame)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "_write_shapes", killed)
+        assert predict("a.png")[0] == 130
+    assert "files" not in json.loads((tmp_path / "out/manifest/a.json").read_text())
+    for stale in ("mask/a.tif", "vias/a.csv"):  # as a version with other limits may have left them
+        (tmp_path / "out" / stale).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / stale).touch()
+    code, out, err = predict("a.png")
+    assert code == 0, err
+    assert "out: 1 predicted" in out
+    assert sorted(contents(tmp_path / "out")) == ["manifest/a.json", "mask/a.png", "overlay/a.png", "polygons/a.svg"]
+    assert predict("a.png", "--out", "fresh")[0] == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ class Job:
             UserError: whatever would fail with every other image too: a place that cannot be written, memory; and
                 before any work, an image whose results there are of another.
         """
+        checked: set[Path] = set()
+        manifest.check(self.out, self.settings, checked)
         for image in images:
             with contextlib.suppress(BrokenImageError):  # told below, in its place
                 if manifest.is_known(self.out, image.stem):
@@ -87,14 +89,14 @@ class Job:
         for image in images:
             began = time.perf_counter()
             try:
-                outcome = self._one(image, progress, began)
+                outcome = self._one(image, progress, began, checked)
             except BrokenImageError as error:
                 outcome = Done(image, "broken", (str(error),))
             outcomes.append(outcome)
             done(outcome)
         return outcomes
 
-    def _one(self, image: Path, progress: Callable[[Path, int, int], None], began: float) -> Done:
+    def _one(self, image: Path, progress: Callable[[Path, int, int], None], began: float, checked: set[Path]) -> Done:
         content = _digest(image)
         if manifest.is_finished(self.out, image, content):
             return Done(image, "finished")
@@ -118,7 +120,7 @@ class Job:
                 device=self.device,
                 progress=advance,
             )
-            begin = functools.partial(manifest.begin, self.out, image, content, settings)
+            begin = functools.partial(manifest.begin, self.out, image, content, settings, checked)
             written = outputs.write(self.out, image.stem, source.shape, rows, settings, begin)
             facts = {
                 "version": __version__,

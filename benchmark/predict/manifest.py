@@ -33,14 +33,20 @@ def path_of(out: Path, stem: str) -> Path:
     return out / FOLDER / f"{stem}.json"
 
 
-def check(out: Path, settings: Settings) -> None:
+def check(out: Path, settings: Settings, checked: set[Path]) -> None:
     """Refuse a folder that holds predictions made otherwise, since nobody could tell them apart later.
+
+    Args:
+        out: folder of the results.
+        settings: of this call.
+        checked: manifests that need not be read again; the others are added.
 
     Raises:
         UserError: names the settings that differ.
     """
     wanted = settings.to_json()
-    for path in sorted((out / FOLDER).glob("*.json")):
+    for path in sorted(set((out / FOLDER).glob("*.json")) - checked):
+        checked.add(path)
         found = _read(path).get("settings", {})
         differing = [
             f"{name} {found.get(name)!r} there, {wanted.get(name)!r} now"
@@ -101,13 +107,28 @@ def is_finished(out: Path, image: Path, content: str) -> bool:
     return "files" in found and all((out / str(file)).is_file() for file in found["files"])
 
 
-def begin(out: Path, image: Path, content: str, settings: Settings) -> None:
+def begin(out: Path, image: Path, content: str, settings: Settings, checked: set[Path]) -> None:
     """Declare an image unfinished, and remove the files that an earlier call left of it.
 
+    Args:
+        out: folder of the results.
+        image: the file.
+        content: its :func:`digest`.
+        settings: of this call.
+        checked: see :func:`check`, which is asked once more.
+
     Raises:
-        UserError: they cannot be written or removed.
+        UserError: another process has begun with other settings, or with another image of that name; files cannot be
+            written or removed.
     """
+    is_finished(out, image, content)  # refuses
+    path = path_of(out, image.stem)
     _write(out, image.stem, {"image": {"file": image.name, "sha256": content}, "settings": settings.to_json()})
+    try:  # only now: of two processes that begin at once, the later one to write sees the other
+        check(out, settings, checked)
+    except UserError:
+        path.unlink(missing_ok=True)
+        raise
     for path in outputs_of(out, image.stem):
         try:
             path.unlink(missing_ok=True)

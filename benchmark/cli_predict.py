@@ -77,6 +77,19 @@ def predict(
 
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"--threshold {threshold}: expected a probability between 0 and 1, such as 0.5")
+    if overlap_study:
+        asked = {
+            "--overlap": overlap is not None,
+            "--vias" if vias else "--no-vias": vias is not None,
+            "--no-polygons": not polygons,
+            "--no-overlay": not overlay,
+            "--probability": probability,
+        }
+        if idle := [flag for flag, given in asked.items() if given]:
+            raise UserError(
+                f"{', '.join(idle)}: --overlap-study tries overlaps from none to 7/8 of a tile and writes a table and "
+                "a figure only; leave out one or the other"
+            )
     entries = registry.select(models)
     if len(entries) > 1 and not overlap_study:
         raise UserError(
@@ -106,7 +119,7 @@ def predict(
     Axis(
         settings.tile, settings.tile, settings.overlap, network.entry.multiple
     )  # refuses what no image could be cut to
-    manifest.check(out, settings)
+    manifest.check(out, settings, set())  # before the network is built
     raise typer.Exit(_predict(network, settings, found, out, batch, _device(device, threads)))
 
 

@@ -90,7 +90,7 @@ def measure(
         One difference per overlap, by rising overlap, without the largest, which the others are compared with.
 
     Raises:
-        UserError: an image too large, or one that a single tile covers.
+        UserError: an image too large, or one that a single tile covers; tiles that can overlap in one way only.
     """
     if np.prod(source.shape) > MOST_PIXELS:
         raise UserError(f"{source.path}: above {MOST_PIXELS:,} pixels; expected a frame: cut one out for this study")
@@ -98,6 +98,11 @@ def measure(
         raise UserError(f"{source.path}: no larger than a tile of {subject.tile}; expected an image of several tiles")
     wanted = [min(subject.tile * part // PARTS, subject.tile - subject.multiple) for part in range(MOST + 1)]
     shared = sorted({Axis(subject.tile, subject.tile, overlap, subject.multiple).shared for overlap in wanted})
+    if len(shared) == 1:
+        raise UserError(
+            f"--tile {subject.tile}: {subject.name} takes sides that divide by {subject.multiple}, so such tiles "
+            f"cannot overlap and there is nothing to compare; use --tile {subject.multiple * PARTS} or more"
+        )
     grids = [Grid.of(source.shape, subject.tile, overlap, subject.multiple) for overlap in shared]
     done, total = 0, sum(map(len, grids))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -218,6 +219,25 @@ def test_changed_arguments_are_noticed(
     assert predict("b.png", "--batch", "1")[0] == 0  # changes no result that anyone could see
 
 
+def test_two_processes_with_different_settings_do_not_mix(
+    predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "a.png", frame)
+    save(tmp_path / "b.png", frame)
+    assert predict("b.png", "--threshold", "0.7", "--out", "other")[0] == 0
+    forward = predictor._forward
+
+    def meanwhile(*arguments: object) -> object:  # the other process finishes while this one predicts
+        shutil.copytree("other", "out", dirs_exist_ok=True)
+        return forward(*arguments)
+
+    monkeypatch.setattr(predictor, "_forward", meanwhile)
+    code, _, err = predict("a.png")
+    assert code == 2
+    assert "threshold 0.7 there, 0.5 now" in err
+    assert contents(tmp_path / "out") == contents(tmp_path / "other")
+
+
 def test_a_broken_file_loses_no_other(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
     save(tmp_path / "images/a.png", frame)
     save(tmp_path / "images/c.png", frame)
@@ -339,6 +359,13 @@ def test_the_overlap_study_is_zero_where_nothing_is_around_a_pixel(
         (("a.png", "--out", "file"), TINYNET, "file: cannot be written"),
         (("a.png", "b", "--overlap-study"), TINYNET, "2 images; expected one"),
         (("a.png", "--overlap-study", "--tile", "200"), TINYNET, "a.png: no larger than a tile of 200"),
+        (("a.png", "--overlap-study", "--overlap", "0"), TINYNET, "--overlap: --overlap-study tries overlaps"),
+        (
+            ("a.png", "--overlap-study", "--no-vias", "--no-polygons", "--no-overlay", "--probability"),
+            TINYNET,
+            "--no-vias, --no-polygons, --no-overlay, --probability: --overlap-study tries",
+        ),
+        (("a.png", "--overlap-study", "--tile", "1"), TINYNET, "--tile 1: "),
     ],
 )
 def test_mistakes_are_named(

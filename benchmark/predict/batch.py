@@ -27,7 +27,7 @@ class Done:
 
     Attributes:
         image: the file.
-        status: ``predicted``, ``finished`` (by an earlier call) or ``broken``.
+        status: ``predicted``, ``finished`` (by an earlier call) or ``broken``; too large for the memory is too.
         notes: what a user should know; why it is broken.
         shape: height and width.
         tiles: number of tiles.
@@ -92,6 +92,10 @@ class Job:
                 outcome = self._one(image, progress, began, checked)
             except BrokenImageError as error:
                 outcome = Done(image, "broken", (str(error),))
+            except MemoryError:
+                outcome = Done(
+                    image, "broken", (f"{image}: not enough memory; cut it, or leave out what takes it: --no-polygons",)
+                )
             outcomes.append(outcome)
             done(outcome)
         return outcomes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,13 +69,23 @@ class _Edges:
     directions: Integers
 
 
-def _corners(mask: Mask) -> tuple[Integers, Mask]:
-    """Return the corners' flat positions in raster order and whether the pixel below right is foreground.
+def count_corners(mask: Mask) -> int:
+    """Return how many corners the outlines of a ``(H, W)`` bool mask have, in little more than the mask's memory."""
+    return sum(int(times.sum()) for _, times, _ in _turns(mask))
 
-    A corner where two pixels touch diagonally is listed twice, since two outlines turn there, or one turns twice.
+
+def _corners(mask: Mask) -> tuple[Integers, Mask]:
+    """Return the corners' flat positions in raster order and whether the pixel below right is foreground."""
+    found = [(np.repeat(position, times), np.repeat(below, times)) for position, times, below in _turns(mask)]
+    return np.concatenate([position for position, _ in found]), np.concatenate([below for _, below in found])
+
+
+def _turns(mask: Mask) -> Iterator[tuple[Integers, Integers, Mask]]:
+    """Give, for some rows at a time, where corners are, how many, and whether the pixel below right is foreground.
+
+    Where two pixels touch diagonally there are two, since two outlines turn there, or one turns twice.
     """
     height, width = mask.shape
-    found, below = [], []
     for top in range(0, height + 1, BAND):
         bottom = min(top + BAND, height + 1)
         framed = np.zeros((bottom - top + 1, width + 2), np.bool_)
@@ -85,10 +96,8 @@ def _corners(mask: Mask) -> tuple[Integers, Mask]:
         across, down = nw != ne, nw != sw
         turns = (across | (sw != se)) & (down | (ne != se))
         position = np.flatnonzero(turns)
-        times = 1 + (across & down & (nw == se)).ravel()[position]
-        found.append(np.repeat(position + top * (width + 1), times))
-        below.append(np.repeat(se.ravel()[position], times))
-    return np.concatenate(found), np.concatenate(below)
+        times = 1 + (across & down & (nw == se)).ravel()[position].astype(np.int64)
+        yield position + top * (width + 1), times, se.ravel()[position]
 
 
 def _edges(corners: Integers, below: Mask, stride: int) -> _Edges:

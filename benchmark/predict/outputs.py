@@ -15,7 +15,7 @@ from benchmark.data import svg
 from benchmark.data.images import UInt8Array
 from benchmark.files import write_atomically
 from benchmark.metrics.components import Components
-from benchmark.predict.outlines import Mask, trace
+from benchmark.predict.outlines import Mask, count_corners, trace
 from benchmark.predict.overlay import Overlay
 from benchmark.predict.polygons import to_svg
 from benchmark.predict.predictor import Probabilities
@@ -23,6 +23,7 @@ from benchmark.predict.rasters import Scratch, write_map
 from benchmark.predict.settings import Settings
 
 MOST_TRACED_PIXELS = 2**29  # components are found in the whole mask, which takes two to four times half a gigabyte
+MOST_CORNERS = 2**24  # each takes about 300 bytes while it is traced, so 5 GB; a layout of 2**29 pixels has half of it
 
 
 @dataclass
@@ -90,8 +91,15 @@ def write(
             return written
         if shape[0] * shape[1] > MOST_TRACED_PIXELS:
             written.notes.append(f"above {MOST_TRACED_PIXELS:,} pixels, no polygons and vias: cut the image for them")
-        else:
-            _write_shapes(out, stem, mask.rows().view(np.bool_), settings, written)
+            return written
+        whole = mask.rows().view(np.bool_)
+        if (corners := count_corners(whole)) > MOST_CORNERS:
+            written.notes.append(
+                f"{corners:,} corners, above {MOST_CORNERS:,}, whose outlines would take gigabytes: no polygons and "
+                "vias; a mask so noisy may need another --threshold, or cut the image"
+            )
+            return written
+        _write_shapes(out, stem, whole, settings, written)
     return written
 
 

@@ -55,6 +55,7 @@ def path_of(polygon: Polygon) -> Integers:
                 end = ends[hole - 1 : hole]
                 parts += [paths[ring][behind : 2 * edge + 1], end, paths[hole], paths[hole][:1], end]
                 behind = 2 * edge + 1
+                paths[hole] = end  # it is cut in once; kept, holes behind holes would take memory by their square
             paths[ring] = np.concatenate([*parts, paths[ring][behind:]])
     return _simplified(paths[0])
 

@@ -18,6 +18,7 @@ from scipy import ndimage
 from benchmark import registry, weights
 from benchmark.data.svg import rasterise, read_svg
 from benchmark.predict import outputs, predictor
+from benchmark.predict.outlines import trace
 from benchmark.predict.outputs import discs_of
 from benchmark.predict.settings import finds_vias
 from tests.benchmark.conftest import Call
@@ -327,6 +328,48 @@ def test_nothing_found_and_images_too_large_for_polygons_are_told(
     assert "nothing predicted, so no polygons" in out
     assert "above 5,000 pixels, no polygons and vias: cut the image for them" in out
     assert not (tmp_path / "out/polygons").exists()
+
+
+@pytest.mark.parametrize("kind", ["--vias", "--no-vias"])
+def test_a_mask_of_too_many_corners_is_told(
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50)).astype(np.uint8)
+    save(tmp_path / "a.png", noise)
+    corners = sum(len(ring) for one in trace(noise >= 128) for ring in (one.outer, *one.holes))
+    monkeypatch.setattr(outputs, "MOST_CORNERS", corners)
+    code, out, _ = predict("a.png", kind)
+    assert code == 0
+    assert "no polygons" not in out
+    monkeypatch.setattr(outputs, "MOST_CORNERS", corners - 1)
+    code, out, _ = predict("a.png", kind, "--out", "less")
+    assert code == 0
+    assert "a.png: 40x50, 4 tiles" in out
+    note = f"{corners:,} corners, above {corners - 1:,}, whose outlines would take gigabytes: no polygons and vias"
+    assert note in out
+    assert sorted(contents(tmp_path / "less")) == ["manifest/a.json", "mask/a.png", "overlay/a.png"]
+    assert note in json.loads((tmp_path / "less/manifest/a.json").read_text())["notes"][0]
+
+
+def test_an_image_too_large_for_the_memory_loses_no_other(
+    predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "a.png", np.vstack([frame, frame]))
+    save(tmp_path / "b.png", frame)
+    original = outputs.trace
+
+    def limited(mask: np.ndarray) -> object:
+        if mask.size > frame.size:
+            raise MemoryError
+        return original(mask)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "trace", limited)
+        code, out, _ = predict("a.png", "b.png")
+    assert code == 1
+    assert "out: 1 predicted, 1 broken" in out
+    assert "broken: a.png: not enough memory" in out.splitlines()[-1]
+    assert predict("a.png", "b.png")[0] == 0
 
 
 def test_the_overlap_study_is_zero_where_nothing_is_around_a_pixel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,17 @@ def test_cuts_leave_a_border_in_the_order_in_which_it_is_followed() -> None:
     path = path_of(polygon).tolist()
     assert path[:4] == [[0, 0], [4, 0], [4, 8], [0, 8]]
     assert [y for x, y in path if x == 0] == [0, 8, 6, 6, 2, 2]  # upwards, without going back
+
+
+def test_cuts_into_holes_behind_holes_take_no_memory_of_their_own() -> None:
+    polygons = trace(np.random.default_rng(0).random((350, 350)) < 0.6)
+    largest = max(polygons, key=lambda polygon: len(polygon.holes))
+    corners = len(largest.outer) + sum(map(len, largest.holes))
+    assert len(largest.holes) > 500
+    tracemalloc.start()
+    try:
+        path_of(largest)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 400 * corners

@@ -54,6 +54,7 @@ def export(
 
     from benchmark import export as exporting
     from benchmark import registry, weights
+    from benchmark.data.images import OWN_LEVELS, read_depth
     from benchmark.export.pictures import picture
 
     folder = study_folder(results, study)
@@ -78,7 +79,8 @@ def export(
     if done:
         for shown in (parity(done), cost(done)):
             console.print(shown)
-        notes = [note for record in done for note in record.notes]
+        notes = [OWN_LEVELS] if image is not None and read_depth(image) == 16 else []
+        notes += [note for record in done for note in record.notes]
         notes += [f"{record.metadata['model']}: {text}" for record in done for text in record.timing.warnings]
         for note in dict.fromkeys(notes):
             console.print(f"note: {note}", markup=False, highlight=False)

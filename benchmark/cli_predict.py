@@ -1,4 +1,4 @@
-"""The ``predict`` verb: masks, polygons and vias of images of any size, by a trained network of a study."""
+"""The ``predict`` verb: masks, polygons and vias of images of up to 2^32 pixels, by a trained network of a study."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def predict(
         ),
     ] = False,
 ) -> None:
-    """Predict images of any size with a trained network: tiles overlap and are blended; an interrupted call goes on."""
+    """Predict images of up to 2^32 pixels with a trained network in blended tiles; an interrupted call goes on."""
     import hashlib
 
     from benchmark import registry, weights
@@ -129,6 +129,7 @@ def _predict(
     """Predict images under a display; return the exit code."""
     from rich.console import Console
 
+    from benchmark.data.images import OWN_LEVELS
     from benchmark.predict.batch import Job
     from benchmark.predict.tiles import Axis
 
@@ -152,6 +153,8 @@ def _predict(
     counts += [f"{finished} finished before"] if finished else []
     counts += [f"{len(broken)} broken"] if broken else []
     console.print(f"{out}: {', '.join(counts)}", markup=False, highlight=False)
+    if any(outcome.own_levels for outcome in outcomes):
+        console.print(f"note: {OWN_LEVELS}: --levels sets the same for all", markup=False, highlight=False)
     for outcome in broken:
         console.print(f"broken: {outcome.notes[0]}", markup=False, highlight=False)
     return 1 if broken else 0

@@ -57,7 +57,7 @@ def stages(
 
     from benchmark import feature_maps, registry, weights
     from benchmark import stages as taking
-    from benchmark.data.images import read_depth
+    from benchmark.data.images import OWN_LEVELS, read_depth
     from benchmark.files import write_atomically
     from benchmark.report import plots
     from benchmark.report import stages as drawing
@@ -81,6 +81,8 @@ def stages(
     figure = drawing.draw(drawing.Seen(title, pixels, (area[0], area[1]), enlarged, notes), encoders)
     console = Console(soft_wrap=True)
     console.print(_table(encoders))
+    if read_depth(image) == 16:
+        console.print(f"note: {OWN_LEVELS}", markup=False, highlight=False)
     for kind in ("pdf", "png"):
         path = (out or folder / "stages") / f"{trained_on}.{image.stem}.{channel.value}.{kind}"
         write_atomically(path, plots.save(figure, kind))

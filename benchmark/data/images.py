@@ -36,6 +36,10 @@ PIXELS_PER_BYTE = 2**14
 MOST_PIXELS = 2**32
 
 PERCENTILES = (0.001, 0.999)  # a thousandth of the pixels each may be dust or specular
+#: What a verb tells that maps one 16-bit image alone.
+OWN_LEVELS = (
+    "16 bits mapped between the image's own 0.1 % and 99.9 % percentiles; training maps a whole dataset at once"
+)
 LEVEL_FILES = 64  # enough for a histogram of a dataset that was imaged under one setting
 
 UInt8Array = NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""Predicting images of any size with a trained network, tile by tile.
+"""Predicting images of up to 2^32 pixels with a trained network, tile by tile.
 
 | what comes in | ``inputs`` (files, folders, wildcards), ``sources`` (an image, some rows at a time) |
 | the work      | ``tiles`` (where they lie, what they count), ``predictor`` (forwards and blending) |

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmark import __version__
+from benchmark import __version__, environment
 from benchmark.data.images import Levels
 from benchmark.predict import manifest, outputs
 from benchmark.predict.predictor import probabilities
@@ -32,6 +32,7 @@ class Done:
         shape: height and width.
         tiles: number of tiles.
         seconds: that it took.
+        own_levels: whether its 16 bits were mapped between its own percentiles.
     """
 
     image: Path
@@ -40,6 +41,7 @@ class Done:
     shape: tuple[int, int] = (0, 0)
     tiles: int = 0
     seconds: float = 0.0
+    own_levels: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,13 +141,26 @@ class Job:
                 },
                 "tiles": len(grid),
                 "overlap": grid.rows.shared,
-                "device": self.device.type,
+                **_computing(self.device),
                 "foreground_px": written.foreground_px,
                 "components": written.components,
                 "notes": written.notes,
             }
         manifest.write(self.out, image.stem, settings, facts, written.files)
-        return Done(image, "predicted", tuple(written.notes), source.shape, len(grid), time.perf_counter() - began)
+        return Done(
+            image,
+            "predicted",
+            tuple(written.notes),
+            source.shape,
+            len(grid),
+            time.perf_counter() - began,
+            own_levels=source.depth == 16 and settings.levels is None,
+        )
+
+
+def _computing(device: torch.device) -> dict[str, str]:
+    precision = {"float32_precision": environment.float32_precision()} if device.type == "cuda" else {}
+    return {"device": device.type} | precision
 
 
 def _digest(image: Path) -> str:

@@ -29,7 +29,8 @@ def probabilities(
 ) -> Iterator[tuple[UInt8Array, Probabilities]]:
     """Predict an image from top to bottom.
 
-    Memory is that of two rows of tiles as wide as the image, whatever its height. Computed in float32.
+    Memory is that of two rows of tiles as wide as the image, whatever its height. Computed in float32, of which a
+    GPU's convolutions may keep TF32's ten bits (:func:`benchmark.environment.float32_precision`).
 
     Args:
         network: in eval mode, on ``device``.

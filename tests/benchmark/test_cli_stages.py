@@ -87,6 +87,7 @@ def test_a_part_of_a_16_bit_colour_image_in_the_images_coordinates(call: Call, t
     code, out, err = call(*arguments(trained, deep, "--window", "734,534,32", "--patch", "740,540,16", "--out", "out"))
     assert (code, err) == (0, "")
     assert "1/1 · 4 ch · 32×32" in out
+    assert out.count("note: 16 bits mapped between the image's own") == 1
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 from scipy import ndimage
 
 from benchmark import registry, weights
+from benchmark.data.images import OWN_LEVELS
 from benchmark.data.svg import rasterise, read_svg
-from benchmark.predict import outputs, predictor
+from benchmark.environment import float32_precision
+from benchmark.predict import batch, outputs, predictor
 from benchmark.predict.outlines import trace
 from benchmark.predict.outputs import discs_of
 from benchmark.predict.settings import finds_vias
@@ -267,18 +270,25 @@ def test_sixteen_bits_colours_and_small_images(predict: Predict, frame: np.ndarr
     save(tmp_path / "deep.png", frame.astype(np.uint16) * 100 + 5000)
     save(tmp_path / "rgb.png", np.stack([frame, frame, frame], axis=-1))
     save(tmp_path / "small.png", frame[38:50, 28:50])
-    assert predict("deep.png", "rgb.png", "small.png", "--levels", "5000,30500")[0] == 0
+    code, out, _ = predict("deep.png", "rgb.png", "small.png", "--levels", "5000,30500")
+    assert (code, out.count(OWN_LEVELS)) == (0, 0)
     expected = (frame >= 128) * np.uint8(255)
     np.testing.assert_array_equal(pixels_of("out/mask/deep.png"), expected)
     np.testing.assert_array_equal(pixels_of("out/mask/rgb.png"), expected)
     np.testing.assert_array_equal(pixels_of("out/mask/small.png"), expected[38:50, 28:50])
     assert json.loads((tmp_path / "out/manifest/deep.json").read_text())["image"]["levels"] == [5000, 30500]
-    assert predict("deep.png", "--out", "own")[0] == 0
+    code, out, _ = predict("deep.png", "--out", "own")
+    assert (code, out.count(f"note: {OWN_LEVELS}: --levels sets")) == (0, 1)
     low, high = json.loads((tmp_path / "own/manifest/deep.json").read_text())["image"]["levels"]
     np.testing.assert_array_equal(
         pixels_of("own/mask/deep.png"),
         (np.rint((frame * 100.0 + 5000 - low).clip(0) / (high - low) * 255) >= 128) * np.uint8(255),
     )
+
+
+def test_a_manifest_tells_what_a_gpu_may_round_to() -> None:
+    assert batch._computing(torch.device("cpu")) == {"device": "cpu"}
+    assert batch._computing(torch.device("cuda", 1)) == {"device": "cuda", "float32_precision": float32_precision()}
 
 
 def test_files_folders_and_wildcards_are_images(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:

@@ -30,9 +30,10 @@ def flags(models: str, *more: str, form: str = "torch") -> list[str]:
 
 def test_files_and_what_is_known_of_them(call: Call, tmp_path: Path) -> None:
     studies.make(tmp_path / "results/small", TINYNET)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)).save(tmp_path / "chip.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (100, 120), np.uint16)).save(tmp_path / "chip.png")
     code, out, err = call(*flags(TINYNET, "--image", "chip.png"))
     assert (code, err) == (0, "")
+    assert out.count("note: 16 bits mapped between the image's own") == 1
     file = Path("results/small/export/omc-syn.tinynet.0.pt2")
     record = ExportRecord.from_json(file.with_name(f"{file.name}.json").read_bytes())
     assert sorted(path.name for path in file.parent.iterdir()) == [file.name, f"{file.name}.json"]

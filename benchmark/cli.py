@@ -16,11 +16,13 @@ from benchmark import (
     cli_data,
     cli_export,
     cli_predict,
+    cli_profile,
     cli_report,
     cli_reproduce,
     cli_score,
     cli_stages,
 )
+from benchmark.devices import hardware_of
 from benchmark.errors import UserError
 from benchmark.flags import (
     DATA_ROOT,
@@ -57,6 +59,7 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_report.report)
 app.command()(cli_report.diff)
+app.command()(cli_profile.profile)
 app.command()(cli_score.score)
 app.command()(cli_predict.predict)
 app.command()(cli_stages.stages)
@@ -65,10 +68,6 @@ app.command()(cli_export.export)
 PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
 SMALL_INPUT = 128  # pixels; above it one run with all threads is about as fast
 WORKER_BYTES = 3 << 30  # the largest network's training on small inputs takes half of this
-
-
-class MissingDeviceError(UserError):
-    """A device that a flag names and this machine lacks."""
 
 
 class Keep(StrEnum):
@@ -159,7 +158,7 @@ def run(
     """Train and test models on datasets, as often as the protocol repeats, then write tables and plots."""
     if reproduce is not None:
         flags = cli_reproduce.given(context)
-        raise typer.Exit(cli_reproduce.reproduce(reproduce, flags, _console(), _hardware))
+        raise typer.Exit(cli_reproduce.reproduce(reproduce, flags, _console(), hardware_of))
 
     from benchmark import protocol as protocols
     from benchmark.executors import options
@@ -171,7 +170,7 @@ def run(
     chosen = protocols.load(protocol, overrides)
     place = study_folder(results, study or chosen.name)
     console = _console()
-    hardware = engine.hardware(device, threads) if engine.remote else _hardware(device, threads)
+    hardware = engine.hardware(device, threads) if engine.remote else hardware_of(device, threads)
     wanted = Wanted(datasets, train, test, leave_one_out)
     at_a_time = 1 if engine.remote else per_gpu if hardware.kind == "cuda" else workers
     made = _study(models, wanted, chosen, place, data_root, cache, hardware, at_a_time, keep_weights, real_only)
@@ -306,104 +305,10 @@ def _workers(hardware: Hardware, size: int) -> int:
     return max(min(hardware.threads, psutil.virtual_memory().available // WORKER_BYTES), 1)
 
 
-def _hardware(device: str, threads: int | None, flag: str = "--device") -> Hardware:
-    """Resolve a device that a flag names; importing torch is spared where no NVIDIA driver is loaded."""
-    import os
-
-    from benchmark.costs import Hardware
-
-    kind, _, index = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
-        raise UserError(f"{flag} {device!r}: expected auto, cpu, cuda or cuda:N")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cpu = Hardware("cpu", threads or cores)
-    if kind == "cpu" or (kind == "auto" and not _may_have_gpu()):
-        return cpu
-    import torch
-
-    if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
-        if kind == "auto":
-            return cpu
-        raise MissingDeviceError(
-            f"{flag} {device!r}: torch sees {torch.cuda.device_count()} CUDA device(s); use {flag} cpu"
-        )
-    gpus = [int(index)] if index else range(torch.cuda.device_count())
-    return Hardware(f"cuda:{gpus[0]}", threads or cores, gpus=tuple(f"cuda:{number}" for number in gpus))
-
-
-def _may_have_gpu() -> bool:
-    """Tell whether an NVIDIA driver is there and not hidden; importing torch only to hear no takes seconds."""
-    import os
-    import shutil
-
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
-        return False
-    return any(Path("/proc/driver/nvidia").glob("version")) or shutil.which("nvidia-smi") is not None
-
-
 def _console() -> Console:
     from rich.console import Console
 
     return Console(soft_wrap=True)
-
-
-@app.command()
-def profile(
-    models: Models = "all",
-    sizes: Annotated[str, typer.Option(help="Comma list of input sides, pixels.")] = "512",
-    devices: Annotated[str, typer.Option(help="Comma list of auto, cpu, cuda, cuda:N.")] = "auto",
-    dtypes: Annotated[str, typer.Option(help="Comma list of float32, bfloat16, float16.")] = "float32",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
-    channels: Annotated[int, typer.Option(min=1, help="Input channels.")] = 1,
-    study: Annotated[str, typer.Option(help="Name of the study that keeps the figures.")] = "profile",
-    results: Results = Path("results"),
-) -> None:
-    """Measure parameters, MACs, latency and memory without training.
-
-    What is asked for is measured anew and replaces older figures of the same setting; the study's others stay.
-    """
-    from benchmark import profiling, registry, terminal
-    from benchmark import report as reports
-    from benchmark.executors import Finished
-    from benchmark.executors.local import LocalExecutor
-    from benchmark.jobs import Elsewhere
-    from benchmark.records import Failure
-
-    console, folder = _console(), study_folder(results, study)
-    places = _devices(devices, threads, console)
-    jobs = profiling.jobs(folder, registry.select(models), sizes, dtypes, places, channels)
-    done: list[Finished] = []
-    for event in LocalExecutor().run(jobs):
-        if isinstance(event, Finished):
-            done.append(event)
-            failure = event.outcome if isinstance(event.outcome, Failure) else None
-            took = terminal.duration(event.seconds)
-            took = "by another process" if isinstance(event.outcome, Elsewhere) else took
-            outcome = f"{failure.kind}: {failure.message}" if failure else took
-            line = f"[{len(done)}/{len(jobs)}] {event.job.label} on {event.job.device}: {outcome}"
-            console.print(line, markup=False, highlight=False)
-    failures = [event.outcome for event in done if isinstance(event.outcome, Failure)]
-    if len(failures) < len(jobs):
-        reports.build(folder)
-        terminal.print_summary(console, folder)
-        console.print(f"Report: {folder / 'report'}")
-    # What a device cannot compute is a finding, not a failure.
-    raise typer.Exit(1 if any(failure.kind != "unsupported" for failure in failures) else 0)
-
-
-def _devices(devices: str, threads: int | None, console: Console) -> list[Hardware]:
-    """Resolve ``--devices``; one that is not there is left out with a line that says so, unless it is the only one."""
-    found, missing = [], []
-    for text in devices.split(","):
-        try:
-            found.append(_hardware(text.strip(), threads, "--devices"))
-        except MissingDeviceError as error:
-            missing.append(error)
-    if not found:
-        raise missing[0]
-    for reason in missing:
-        console.print(f"left out: {reason}", markup=False, highlight=False)
-    return found
 
 
 @app.command("list")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmark.devices import cores
 from benchmark.errors import UserError, require
 from benchmark.files import check_folder
 from benchmark.flags import Models, Results, study_folder
@@ -67,7 +68,7 @@ def export(
     done: list[ExportRecord] = []
     for number, trained in enumerate(networks, start=1):
         seen = pictures[trained.record.train]
-        request = exporting.Request(study, format_.value, target, seen, threads or _cores(), exporting.TIMING)
+        request = exporting.Request(study, format_.value, target, seen, threads or cores(), exporting.TIMING)
         try:
             file, record = exporting.export(trained, request)
         except (exporting.ExportError, UserError) as error:
@@ -111,7 +112,8 @@ def parity(records: Sequence[ExportRecord]) -> Table:
     opset = f", opset {first.opset}" if first.opset is not None else ""
     lines = [
         f"Format {first.format}{opset}: `image`, float32 in [0, 1], to `logits`; probability = sigmoid(logits).",
-        f"difference: the largest of two logits, file against torch. Passed: {first.tolerance}.",
+        f"difference: the largest of two logits, file against torch, of the largest |logit| there. "
+        f"Passed: {first.tolerance}.",
         f"masks alike: share of the pixels, at a probability of {first.metadata['threshold'].split()[0]}.",
         "random: all sizes and batches that <file>.json lists, together."
         + (f" image: {', '.join(names)}, its centre, of the training's size." if names else ""),
@@ -155,14 +157,9 @@ def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]], lines: Seque
 
 
 def _parity(checks: Sequence[Check]) -> tuple[str, str]:
-    """Return the largest difference, and the share of pixels that are alike in the masks of all checks together."""
+    """Return the largest difference with that input's largest logit, and the share of alike pixels in all masks."""
     if not checks:
         return "-", "-"
+    worst = max(checks, key=lambda check: check.max_difference)
     alike = 1 - sum(check.differing_pixels for check in checks) / sum(check.pixels for check in checks)
-    return f"{max(check.max_difference for check in checks):.1e}", f"{100 * alike:.4f} %"
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{worst.max_difference:.1e} of {worst.max_logit:.3g}", f"{100 * alike:.4f} %"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmark.devices import hardware_of
 from benchmark.errors import UserError
 from benchmark.flags import Device, Results, study_folder
 
@@ -240,9 +241,7 @@ def _display(
 def _device(name: str, threads: int | None) -> torch.device:
     import torch
 
-    from benchmark.cli import _hardware
-
-    hardware = _hardware(name, threads)
+    hardware = hardware_of(name, threads)
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.device(hardware.device)

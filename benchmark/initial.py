@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark import weights
 from benchmark.data.folders import HashCache
-from benchmark.data.splits import PARTS
 from benchmark.data.tasks import Task
 from benchmark.errors import UserError
-from benchmark.files import TooLargeError, read_limited
 from benchmark.records import Initial
-from benchmark.store import RECORD_BYTES, Store
+from benchmark.store import Store
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,8 +116,8 @@ def refuse_seen(task: Task, start: Weights, study: Store) -> str:
     for source in task.test:
         if source.name not in start.facts.train:
             continue
-        theirs = _split(Store(start.file.parents[4]).split_file(source.name))
-        ours = _split(study.split_file(source.name))
+        theirs = Store(start.file.parents[4]).read_split(source.name)
+        ours = study.read_split(source.name)
         if not theirs or not ours:
             return f"whether the weights have seen test images is unknown: {start.facts.study} keeps no list of them"
         # Files keep their names; stand-ins of other settings are other images of the same names.
@@ -133,12 +130,3 @@ def refuse_seen(task: Task, start: Weights, study: Store) -> str:
                 "protocol, seed and split of that study, or test on another dataset"
             )
     return ""
-
-
-def _split(file: Path) -> dict[str, list[str]]:
-    """Return the images of each part of a study's dataset, and its fingerprint; empty where there is no such list."""
-    try:
-        found = json.loads(read_limited(file, RECORD_BYTES))
-        return {part: list(map(str, found[part])) for part in PARTS} | {"fingerprint": [str(found["fingerprint"])]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, TooLargeError):
-        return {}

@@ -133,6 +133,11 @@ class Record(_Frozen):
     environment: dict[str, Any] = {}
     failure: Failure | None = None
 
+    @property
+    def label(self) -> str:
+        """What the run is called by its place in the study: ``omc-syn/unet/0``."""
+        return f"{'+'.join(self.train)}/{self.model}/{self.repeat}"
+
     def to_json(self) -> bytes:
         """Return the record as readable JSON."""
         return (self.model_dump_json(by_alias=True, indent=1) + "\n").encode()

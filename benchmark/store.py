@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from benchmark import protocol as protocols
+from benchmark.data.splits import PARTS
 from benchmark.errors import UserError
 from benchmark.files import TooLargeError, read_limited, write_atomically
 from benchmark.protocol import Protocol
@@ -77,6 +78,14 @@ class Store:
     def split_file(self, dataset: str) -> Path:
         """Return where the lists of training, validation and test images lie."""
         return self.folder / "splits" / f"{dataset}.json"
+
+    def read_split(self, dataset: str) -> dict[str, list[str]]:
+        """Return the images of each part, and the dataset's ``fingerprint``; empty where no such list can be read."""
+        try:
+            found = json.loads(read_limited(self.split_file(dataset), RECORD_BYTES))
+            return {part: list(map(str, found[part])) for part in PARTS} | {"fingerprint": [str(found["fingerprint"])]}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, TooLargeError):
+            return {}
 
     def reference_file(self, dataset: str, name: str) -> Path:
         """Return where the per-image counts of a method without training lie."""
@@ -155,8 +164,7 @@ class Store:
         """Read a record that must be of the run that its folder is called after."""
         record = read_record(file)
         if record is not None and file.parent != self.run_folder(record.train, record.model, record.repeat):
-            says = f"{'+'.join(record.train)}/{record.model}/{record.repeat}"
-            raise BrokenRecordError(f"{file}: is the record of another run, {says}")
+            raise BrokenRecordError(f"{file}: is the record of another run, {record.label}")
         return record
 
     def write_run(

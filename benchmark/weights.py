@@ -40,7 +40,7 @@ class TrainedNetwork:
     @property
     def label(self) -> str:
         """What the run is called: ``omc-syn/unet/0``."""
-        return f"{'+'.join(self.record.train)}/{self.record.model}/{self.record.repeat}"
+        return self.record.label
 
     @property
     def input_size(self) -> int:

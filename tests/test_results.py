@@ -8,14 +8,20 @@ from pathlib import Path
 from benchmark import report
 from benchmark.store import Store
 
-REFERENCE = Path(__file__).parents[1] / "results" / "reference-quick"
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "results" / "reference-quick"
 
 
 def test_tables_of_the_reference_study_follow_from_its_records(tmp_path: Path) -> None:
-    study = shutil.copytree(REFERENCE, tmp_path / "study", ignore=shutil.ignore_patterns("report"))
+    study = shutil.copytree(REFERENCE, tmp_path / REFERENCE.name, ignore=shutil.ignore_patterns("report"))
+    (study / "report").mkdir()
+    shutil.copy(REFERENCE / "report/custom.json", study / "report")  # the choice of README's table
     report.build(study)
     expected = sorted(path.relative_to(REFERENCE) for path in REFERENCE.glob("report/tables/*"))
-    assert len(expected) == 23
+    assert len(expected) == 26
+    expected += sorted(path.relative_to(REFERENCE) for path in REFERENCE.glob("report/panels/*.png"))
+    expected.append(Path("report/index.html"))
+    assert len(expected) == 26 + 1 + 6
     for path in expected:
         assert (study / path).read_bytes() == (REFERENCE / path).read_bytes(), path
     assert report.check(REFERENCE) == []
@@ -25,3 +31,16 @@ def test_the_reference_study_is_complete() -> None:
     records = [record for _, record in Store(REFERENCE).records()]
     assert len(records) == 66
     assert {record.status for record in records} == {"ok"}
+
+
+def test_the_readme_shows_the_table_of_the_reference_study() -> None:
+    table = (REFERENCE / "report/tables/custom.md").read_text("utf-8")
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(rows) == 20
+    assert "\n".join(rows) in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_reference_studies_are_small() -> None:
+    files = [path for path in (ROOT / "results").glob("reference-*/**/*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 15_000_000
+    assert not [path for path in files if path.suffix in (".safetensors", ".pt")]

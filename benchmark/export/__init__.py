@@ -131,10 +131,9 @@ def _first_that_agrees(trained: TrainedNetwork, network: nn.Module, request: Req
             content = kind.write(program, facts)
             forward = kind.read(content, request.threads)
             checks = parity.check(yardstick, forward, inputs, threshold)
-        except parity.ParityError as error:
-            refusals.append(str(error))
         except Exception as error:  # capturing, converting and opening run into errors of every kind
-            refusals.append(f"{type(error).__name__}: {parity.words(error)}")
+            what = "" if isinstance(error, parity.ParityError) else f"{type(error).__name__}: "
+            refusals.append(f"{'' if step is None else f'not every multiple of {step}: '}{what}{parity.words(error)}")
         else:
             return _Agreed(content, taken, forward, facts, checks, tuple(refusals))
     raise ExportError(refusals[-1])

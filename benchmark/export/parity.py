@@ -50,6 +50,8 @@ class ParityError(Exception):
 def words(error: Exception) -> str:
     """Return an error's first line that says something; exporters and runtimes put a page around it."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if line.startswith("Guard failed"):  # what follows is a formula over sizes of the exporter's naming
+        return "captured programs take no such size (a guard of torch.export)"
     return line if len(line) <= MOST_WORDS else f"{line[:MOST_WORDS]}…"
 
 

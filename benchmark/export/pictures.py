@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +53,8 @@ def picture(study: Path, trained: TrainedNetwork, file: Path | None) -> tuple[st
 
 def _first_test_image(study: Path, dataset: str, fingerprint: str) -> str | None:
     """Return its name; ``None`` where none is known, or the images were not those that the generator draws now."""
-    try:
-        split = json.loads(Store(study).split_file(dataset).read_bytes())
-        return str(split["test"][0]) if split["fingerprint"] == fingerprint else None
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return None
+    split = Store(study).read_split(dataset)
+    return split["test"][0] if split and split["test"] and split["fingerprint"] == [fingerprint] else None
 
 
 def _centre(pixels: UInt8Array, side: int) -> Array:

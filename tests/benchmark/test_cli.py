@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark import cli, metrics, profiling, protocol
+from benchmark import cli, devices, metrics, profiling, protocol
 from benchmark.costs import Hardware
 from tests.benchmark.conftest import TINY, Call, settings, tiny_run
 
@@ -412,7 +412,7 @@ def test_a_gpu_is_used_without_being_asked_for(call: Call) -> None:
 @pytest.mark.parametrize("hidden", ["", "-1"])
 def test_hidden_gpus_are_not_looked_for(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert cli._hardware("auto", 3) == Hardware("cpu", 3)
+    assert devices.hardware_of("auto", 3) == Hardware("cpu", 3)
 
 
 def test_small_inputs_on_a_cpu_share_the_cores_between_runs() -> None:

@@ -42,9 +42,12 @@ def test_files_and_what_is_known_of_them(call: Call, tmp_path: Path) -> None:
     *_, shown = record.checks
     assert (shown.input, shown.height, shown.width) == ("chip.png", 96, 96)
     rows = [line.split() for line in out.splitlines() if line.startswith("tinynet")]
-    assert [len(row) for row in rows] == [7, 6]  # "%" stands apart
-    worst = max(check.max_difference for check in record.checks[:-1])
-    assert rows[0][1:] == [f"{worst:.1e}", "100.0000", "%", f"{shown.max_difference:.1e}", "100.0000", "%"]
+    assert [len(row) for row in rows] == [11, 6]  # "of" and "%" stand apart
+    worst = max(record.checks[:-1], key=lambda check: check.max_difference)
+    assert rows[0][1:] == [
+        *(f"{worst.max_difference:.1e}", "of", f"{worst.max_logit:.3g}", "100.0000", "%"),
+        *(f"{shown.max_difference:.1e}", "of", f"{shown.max_logit:.3g}", "100.0000", "%"),
+    ]
     timing = record.timing
     assert (len(timing.exported.raw_ms), len(timing.torch.raw_ms), timing.threads) == (3, 3, 1)
     assert rows[1][3:] == [f"{timing.exported.p50_ms:.2f}", f"{timing.torch.p50_ms:.2f}", f"{timing.ratio:.2f}"]

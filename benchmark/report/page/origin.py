@@ -72,11 +72,6 @@ class Lost:
     log: str
 
 
-def run_name(record: Record) -> str:
-    """Return what a run is called by its place in the study."""
-    return f"{'+'.join(record.train)}/{record.model}/{record.repeat}"
-
-
 def facts(study: Study) -> list[Fact]:
     """Collect what the runs were computed with."""
     found: dict[str, Counter[str]] = {key: Counter() for key in FACTS}
@@ -108,9 +103,9 @@ def lost(study: Study) -> tuple[list[Lost], int]:
     for record in found[:FAILURES]:
         failure = record.failure
         listed.append(
-            Lost(run_name(record), failure.kind, failure.message, failure.log)
+            Lost(record.label, failure.kind, failure.message, failure.log)
             if failure
-            else Lost(run_name(record), record.status, "goes on from its last checkpoint with the same command", "")
+            else Lost(record.label, record.status, "goes on from its last checkpoint with the same command", "")
         )
     return listed, len(found) - len(listed)
 
@@ -147,7 +142,7 @@ def commands(study: Study, name: str) -> list[str]:
     found.append(["diff", name, again])
     finished = next((record for record in records if record.status == "ok"), None)
     if finished is not None:
-        found.append(["run", "--reproduce", f"results/{name}/runs/{run_name(finished)}/record.json"])
+        found.append(["run", "--reproduce", f"results/{name}/runs/{finished.label}/record.json"])
     return [shlex.join(["python", "-m", "benchmark", *words]) for words in found]
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from benchmark.data.specs import KNOWN, known_first
+from benchmark.report.panels import RANKS
 
-RANKS = ("hardest", "median", "easiest")
 #: Pixels across, tried in this order where pictures must shrink; below the last, nothing could be told.
 WIDTHS = (1800, 1400, 1100, 850, 650)
 QUALITY = 80  # of WebP, above which masks' edges gain nothing that shows

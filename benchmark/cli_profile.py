@@ -1,0 +1,76 @@
+"""The ``profile`` verb: efficiency figures without training, in every combination that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.devices import MissingDeviceError, hardware_of
+from benchmark.flags import Models, Results, study_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.costs import Hardware
+
+
+def profile(
+    models: Models = "all",
+    sizes: Annotated[str, typer.Option(help="Comma list of input sides, pixels.")] = "512",
+    devices: Annotated[str, typer.Option(help="Comma list of auto, cpu, cuda, cuda:N.")] = "auto",
+    dtypes: Annotated[str, typer.Option(help="Comma list of float32, bfloat16, float16.")] = "float32",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    channels: Annotated[int, typer.Option(min=1, help="Input channels.")] = 1,
+    study: Annotated[str, typer.Option(help="Name of the study that keeps the figures.")] = "profile",
+    results: Results = Path("results"),
+) -> None:
+    """Measure parameters, MACs, latency and memory without training.
+
+    What is asked for is measured anew and replaces older figures of the same setting; the study's others stay.
+    """
+    from rich.console import Console
+
+    from benchmark import profiling, registry, terminal
+    from benchmark import report as reports
+    from benchmark.executors import Finished
+    from benchmark.executors.local import LocalExecutor
+    from benchmark.jobs import Elsewhere
+    from benchmark.records import Failure
+
+    console, folder = Console(soft_wrap=True), study_folder(results, study)
+    places = _devices(devices, threads, console)
+    jobs = profiling.jobs(folder, registry.select(models), sizes, dtypes, places, channels)
+    done: list[Finished] = []
+    for event in LocalExecutor().run(jobs):
+        if isinstance(event, Finished):
+            done.append(event)
+            failure = event.outcome if isinstance(event.outcome, Failure) else None
+            took = terminal.duration(event.seconds)
+            took = "by another process" if isinstance(event.outcome, Elsewhere) else took
+            outcome = f"{failure.kind}: {failure.message}" if failure else took
+            line = f"[{len(done)}/{len(jobs)}] {event.job.label} on {event.job.device}: {outcome}"
+            console.print(line, markup=False, highlight=False)
+    failures = [event.outcome for event in done if isinstance(event.outcome, Failure)]
+    if len(failures) < len(jobs):
+        reports.build(folder)
+        terminal.print_summary(console, folder)
+        console.print(f"Report: {folder / 'report'}")
+    # What a device cannot compute is a finding, not a failure.
+    raise typer.Exit(1 if any(failure.kind != "unsupported" for failure in failures) else 0)
+
+
+def _devices(devices: str, threads: int | None, console: Console) -> list[Hardware]:
+    """Resolve ``--devices``; one that is not there is left out with a line that says so, unless it is the only one."""
+    found, missing = [], []
+    for text in devices.split(","):
+        try:
+            found.append(hardware_of(text.strip(), threads, "--devices"))
+        except MissingDeviceError as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    for reason in missing:
+        console.print(f"left out: {reason}", markup=False, highlight=False)
+    return found

@@ -275,7 +275,7 @@ def test_a_failed_run_ends_the_study_with_exit_code_1_and_a_row(call: Call) -> N
     assert "failed earlier: omc-syn notanumber repeat 0" in out
 
 
-@pytest.mark.parametrize("validation", ["0.2", "0"])
+@pytest.mark.parametrize("validation", [pytest.param("0.2", marks=pytest.mark.slow), "0"])
 def test_training_on_everything_works_to_the_end_and_says_that_nothing_was_tested(call: Call, validation: str) -> None:
     more = settings("split.counts=none", "split.test=0", f"split.validation={validation}")[-6:]
     arguments = [*tiny_run(repeats=2), *more, "--test", "omc-syn,miic-syn"]

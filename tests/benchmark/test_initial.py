@@ -269,6 +269,7 @@ def test_tables_say_that_runs_were_fine_tuned(tmp_path: Path) -> None:
     assert "Fine-tuned: training started from the weights of study base_1, trained on omc+miic." in block.conventions
 
 
+@pytest.mark.slow
 def test_a_new_chip_from_the_command_line(call: Call, trained: Path) -> None:
     shutil.copytree(trained, "results/base")
     again = [*tiny_run("--study", "chip", "--init-from", "base:omc-syn"), *settings("seed=1")[-2:]]

@@ -206,6 +206,7 @@ def test_one_run_is_not_divided_among_gpus(file: Path, cache: Path, tmp_path: Pa
     assert study.models == select(NAMED)
 
 
+@pytest.mark.slow
 def test_a_joint_training_is_repeated_from_the_command_line(call: Call, tmp_path: Path) -> None:
     words = tiny_run()
     at = words.index("--datasets")

@@ -23,7 +23,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results") / "quick"
     fake.write_protocol(folder)
     for train, repeat in (("omc-syn", 0), ("omc-syn", 1), ("miic-syn", 0)):
-        run = fake.write_run(folder, "contextnet", [train], repeat, fake.counts(0.9, fake.random_of(train, repeat)))
+        counts = fake.counts(0.9, fake.random_of(train, repeat))
+        run = fake.write_run(folder, "contextnet", [train], repeat, counts, identity=registry.identity(CONTEXTNET))
         torch.manual_seed(repeat)
         save_file(CONTEXTNET.build().state_dict(), run / WEIGHTS)
     return folder

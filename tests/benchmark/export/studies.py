@@ -22,7 +22,8 @@ def make(folder: Path, *models: str, train: str = "omc-syn", settings: tuple[str
     fake.write_protocol(folder, *settings)
     entries = registry.select(models)
     for entry in entries:
-        run = fake.write_run(folder, entry.name, train.split("+"), 0, fake.counts(0.9, fake.random_of(entry.name)))
+        counts = fake.counts(0.9, fake.random_of(entry.name))
+        run = fake.write_run(folder, entry.name, train.split("+"), 0, counts, identity=registry.identity(entry))
         channels = 3 if "input.channels=3" in settings else 1
         save_file(_settled(entry.build(in_channels=channels), channels).state_dict(), run / WEIGHTS)
     return weights.find(folder, entries, train)

@@ -81,9 +81,7 @@ def of_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exporte
     return get
 
 
-@pytest.mark.parametrize(
-    ("name", "form"), [("eal_icnet", "onnx"), ("eal_icnet", "torch"), ("contextnet", "onnx"), ("edanet", "torch")]
-)
+@pytest.mark.parametrize(("name", "form"), [("eal_icnet", "onnx"), ("contextnet", "onnx"), ("contextnet", "torch")])
 def test_light_networks_take_any_size_and_number(tmp_path: Path, name: str, form: str) -> None:
     (trained,) = studies.make(tmp_path / "small", name)
     _, file, record = export(trained, tmp_path / "out", form)

@@ -19,11 +19,6 @@ PIXELS = 96 * 96
 CPU = "AMD EPYC 9B14 96-Core Processor"
 
 
-def _identity(model: str) -> str:
-    known = registry.BUILTIN.get(model)
-    return registry.identity(known) if known else model
-
-
 def random_of(*names: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:8], "little"))
 
@@ -67,11 +62,12 @@ def write_run(
     failure: Failure | None = None,
     test: Iterable[str] | None = None,
     status: str | None = None,
+    identity: str | None = None,
 ) -> Path:
     train, test = tuple(train), tuple(test or train)
     record = Record(
         key="0" * 16,
-        key_parts=KeyParts(protocol="p", data="d", model=_identity(model), behaviour=1, repeat=repeat),
+        key_parts=KeyParts(protocol="p", data="d", model=identity or model, behaviour=1, repeat=repeat),
         status=status or ("failed" if failure else "ok"),
         model=model,
         train=train,

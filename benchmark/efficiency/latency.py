@@ -49,8 +49,8 @@ def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySetti
 def measure_in_turn(steps: Mapping[str, Step], settings: EfficiencySettings) -> dict[str, Latency]:
     """Time several ways to do one thing on the CPU, in turn, so that what moves meanwhile moves all of them alike.
 
-    Before each timed step comes one of the same kind that is not timed: threads of the other's, which wait busily for
-    more work for a while, have gone to sleep by then.
+    Before each timed step comes one of the same kind that is not timed: what the other one left behind, in caches and
+    in threads that wait busily for more work for a while, is gone by then.
 
     Args:
         steps: by name.

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import expit
 from torch import nn
 
+from benchmark import logs
 from benchmark.export.formats import Array, Forward, of_module
 from benchmark.export.records import RANDOM, Check
 
@@ -48,10 +49,11 @@ class ParityError(Exception):
 
 
 def words(error: Exception) -> str:
-    """Return an error's first line that says something; exporters and runtimes put a page around it."""
+    """Return an error's first line that says something, without folders; exporters put a page around it."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if line.startswith("Guard failed"):  # what follows is a formula over sizes of the exporter's naming
         return "captured programs take no such size (a guard of torch.export)"
+    line = logs.without_folders(line)
     return line if len(line) <= MOST_WORDS else f"{line[:MOST_WORDS]}…"
 
 

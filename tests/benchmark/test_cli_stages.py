@@ -137,6 +137,4 @@ def test_what_a_users_network_cannot_take_is_named_with_a_size_that_it_can(
     assert "tinynet: cannot take 50x40 pixels (ValueError: sides of 32 only)" in err
     assert "--window X,Y,32" in err
 
-    assert (
-        call(*arguments(trained, picture, "--models", f"{odd}:TinyNet", "--window", "0,0,32", "--out", "out"))[0] == 0
-    )
+    assert call(*arguments(study, picture, "--models", f"{odd}:TinyNet", "--window", "0,0,32", "--out", "out"))[0] == 0

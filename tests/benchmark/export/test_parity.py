@@ -110,3 +110,5 @@ def test_of_an_error_only_its_first_line_is_told() -> None:
     assert parity.words(ValueError("\n  what happened\nand a page more")) == "what happened"
     assert parity.words(ValueError()) == "ValueError"
     assert len(parity.words(ValueError("x" * 1000))) == parity.MOST_WORDS + 1
+    told = parity.words(RuntimeError("height/width at /home/someone/src/split.cpp:7 and C:\\Users\\me\\net.py"))
+    assert told == "height/width at split.cpp:7 and net.py"

@@ -31,7 +31,8 @@ def trained(tmp_path: Path) -> TrainedNetwork:
 def write_split(folder: Path, pack: Pack, test: list[str], fingerprint: str | None = None) -> None:
     file = Store(folder).split_file(pack.dataset)
     file.parent.mkdir()
-    file.write_text(json.dumps({"fingerprint": fingerprint or pack.fingerprint, "test": test}))
+    parts = {"train": [], "val": [], "test": test}
+    file.write_text(json.dumps({"fingerprint": fingerprint or pack.fingerprint, **parts}))
 
 
 def test_a_stand_in_s_first_test_image_is_what_the_test_saw(

@@ -112,8 +112,8 @@ def parity(records: Sequence[ExportRecord]) -> Table:
     opset = f", opset {first.opset}" if first.opset is not None else ""
     lines = [
         f"Format {first.format}{opset}: `image`, float32 in [0, 1], to `logits`; probability = sigmoid(logits).",
-        f"difference: the largest of two logits, file against torch, of the largest |logit| there. "
-        f"Passed: {first.tolerance}.",
+        "difference: the largest of two logits, file against torch, of the largest |logit| there.",
+        f"Files are written that pass: {first.tolerance}.",
         f"masks alike: share of the pixels, at a probability of {first.metadata['threshold'].split()[0]}.",
         "random: all sizes and batches that <file>.json lists, together."
         + (f" image: {', '.join(names)}, its centre, of the training's size." if names else ""),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from benchmark import logs
 from benchmark.efficiency import Conditions
 from benchmark.names import PLAIN
+from benchmark.schema import Filed, Frozen
 
 #: Raised when a record gets a field that older releases do not know; records of earlier numbers stay readable.
 SCHEMA: Final = 1
@@ -38,11 +39,7 @@ Text = Annotated[str, AfterValidator(lambda text: _CONTROL.sub("", text))]
 Quoted = Annotated[Text, AfterValidator(logs.without_folders)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Failure(_Frozen):
+class Failure(Frozen):
     """Why a run has no numbers."""
 
     kind: FailureKind
@@ -50,7 +47,7 @@ class Failure(_Frozen):
     log: Quoted = Field("", description="the last lines before the failure")
 
 
-class KeyParts(_Frozen):
+class KeyParts(Frozen):
     """What a run's numbers depend on; its key is the hash of these."""
 
     protocol: str = Field(description="digest of every setting that can change a number")
@@ -64,7 +61,7 @@ class KeyParts(_Frozen):
     )
 
 
-class Initial(_Frozen):
+class Initial(Frozen):
     """The weights of another study that a run started from."""
 
     study: Text
@@ -73,7 +70,7 @@ class Initial(_Frozen):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the file")
 
 
-class TrainingFacts(_Frozen):
+class TrainingFacts(Frozen):
     """How the training went; holds the clock, so it is kept apart from the metrics."""
 
     epochs: int = Field(description="validation rounds that were run")
@@ -88,7 +85,7 @@ class TrainingFacts(_Frozen):
     split: str = Field(description="hash of which image is in which part, of each training dataset")
 
 
-class RunCost(_Frozen):
+class RunCost(Frozen):
     """What the session that finished a run took of its machine; runs beside it are not told apart everywhere."""
 
     wall_seconds: float = Field(description="from opening the data to the last test image")
@@ -107,7 +104,7 @@ class RunCost(_Frozen):
     after: Conditions = Field(description="clock and load at the end")
 
 
-class Record(_Frozen):
+class Record(Filed):
     """One run: what it was, how it ended, what it measured.
 
     ``metrics[test dataset][reduction][metric]`` are fractions in [0, 1] or counts; none depends on the clock.
@@ -125,19 +122,15 @@ class Record(_Frozen):
     test: tuple[Name, ...]
     repeat: int = Field(ge=0)
     seed: int
-    metrics: dict[str, dict[Literal["image", "pooled"], dict[str, float]]] = {}
+    metrics: dict[str, dict[Literal["image", "pooled"], dict[str, float]]] = Field(default_factory=dict)
     training: TrainingFacts | None = None
     cost: RunCost | None = None
     init: Initial | None = None
     efficiency: tuple[Name, ...] = Field((), description="names of the study's efficiency files of this model")
-    environment: dict[str, Any] = {}
+    environment: dict[str, Any] = Field(default_factory=dict)
     failure: Failure | None = None
 
     @property
     def label(self) -> str:
         """What the run is called by its place in the study: ``omc-syn/unet/0``."""
         return f"{'+'.join(self.train)}/{self.model}/{self.repeat}"
-
-    def to_json(self) -> bytes:
-        """Return the record as readable JSON."""
-        return (self.model_dump_json(by_alias=True, indent=1) + "\n").encode()

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Final, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from benchmark.schema import Filed, Frozen
 
 SCHEMA: Final = 1
 
@@ -19,11 +21,7 @@ TOLERANCE = 0.1
 DType = Literal["float32", "float16", "bfloat16"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class EfficiencySettings(_Frozen):
+class EfficiencySettings(Frozen):
     """How long and in which form a network is measured."""
 
     warm_up: int = Field(10, ge=0, description="forwards before the first timing")
@@ -43,14 +41,14 @@ class EfficiencySettings(_Frozen):
         return cls(min_seconds=10.0 if device.startswith("cuda") else 3.0)
 
 
-class Conditions(_Frozen):
+class Conditions(Frozen):
     """What the device was doing at one moment; ``None`` where the system does not tell."""
 
     clock_mhz: float | None = Field(description="the CPU's mean core clock, or the GPU's SM clock")
     load_average: float | None = Field(description="the system's load average over one minute")
 
 
-class Latency(_Frozen):
+class Latency(Frozen):
     """Time of a forward at batch 1; percentiles interpolate linearly between the raw timings."""
 
     raw_ms: tuple[float, ...] = Field(min_length=1, description="every timed forward, in order")
@@ -77,14 +75,14 @@ class Latency(_Frozen):
         )
 
 
-class BatchThroughput(_Frozen):
+class BatchThroughput(Frozen):
     """Images per second at one batch size."""
 
     batch: int
     images_per_second: float
 
 
-class Throughput(_Frozen):
+class Throughput(Frozen):
     """The best of several batch sizes."""
 
     batch: int
@@ -93,7 +91,7 @@ class Throughput(_Frozen):
     stopped: str | None = Field(description="why larger batch sizes were not tried")
 
 
-class Memory(_Frozen):
+class Memory(Frozen):
     """Peak memory at batch 1; a figure that could not be taken is ``None`` and the record's warnings say why."""
 
     forward_peak_bytes: int | None
@@ -101,7 +99,7 @@ class Memory(_Frozen):
     method: str = Field(description="what the two figures count and how they were taken")
 
 
-class EfficiencyRecord(_Frozen):
+class EfficiencyRecord(Filed):
     """One network at one input size on one device, in one number format, with one number of threads."""
 
     schema_: Literal[1] = Field(SCHEMA, alias="schema")
@@ -130,16 +128,3 @@ class EfficiencyRecord(_Frozen):
     memory: Memory | None
     energy_j_per_image: float | None = Field(description="of the whole GPU over the timed forwards; needs nvidia-ml-py")
     warnings: tuple[str, ...]
-
-    def to_json(self) -> bytes:
-        """Return the record as readable JSON."""
-        return (self.model_dump_json(by_alias=True, indent=1) + "\n").encode()
-
-    @classmethod
-    def from_json(cls, content: bytes) -> Self:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            pydantic.ValidationError: broken JSON, or fields that the schema does not have.
-        """
-        return cls.model_validate_json(content)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from benchmark.efficiency.records import Latency
+from benchmark.schema import Filed, Frozen
 
 SCHEMA: Final = 1
 RANDOM: Final = "random"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Check(_Frozen):
+class Check(Frozen):
     """One input that the file and torch were both given."""
 
     input: str = Field(description="`random` (uniform in [0, 1]), or which image")
@@ -32,7 +29,7 @@ class Check(_Frozen):
     differing_pixels: int = Field(description="in the one mask and not in the other, at the study's threshold")
 
 
-class Timing(_Frozen):
+class Timing(Frozen):
     """Time of a forward of one image on the CPU, the file and torch in turn."""
 
     height: int
@@ -44,7 +41,7 @@ class Timing(_Frozen):
     warnings: tuple[str, ...] = Field(description="what moved meanwhile")
 
 
-class ExportRecord(_Frozen):
+class ExportRecord(Filed):
     """One exported file."""
 
     schema_: Literal[1] = Field(SCHEMA, alias="schema")
@@ -62,16 +59,3 @@ class ExportRecord(_Frozen):
     timing: Timing
     environment: dict[str, Any]
     notes: tuple[str, ...] = ()
-
-    def to_json(self) -> bytes:
-        """Return the record as readable JSON."""
-        return (self.model_dump_json(by_alias=True, indent=1) + "\n").encode()
-
-    @classmethod
-    def from_json(cls, content: bytes) -> Self:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            pydantic.ValidationError: broken JSON, or fields that the schema does not have.
-        """
-        return cls.model_validate_json(content)

@@ -19,10 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from benchmark import cli, devices, metrics, profiling, protocol
+from benchmark import cli, devices, metrics, protocol
 from benchmark.costs import Hardware
 from tests.benchmark.conftest import TINY, Call, settings, tiny_run
 
@@ -342,61 +341,6 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path) -> 
     assert not list((tmp_path / "results").rglob("*.tmp"))
 
 
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(profiling, "THROUGHPUT_S", 0.1)
-
-
-@pytest.mark.usefixtures("no_gpu")
-def test_profile_measures_every_setting_without_training_and_leaves_out_what_cannot_be(call: Call) -> None:
-    code, out, err = call(
-        *("profile", "--models", f"{TINY}:TinyNet,{TINY}:FloatOnly", "--sizes", "32", "--threads", "1"),
-        *("--devices", "cpu,cuda", "--dtypes", "float32,bfloat16"),
-    )
-    assert code == 0, err
-    assert "left out: --devices 'cuda': torch sees 0 CUDA device(s)" in out
-    assert re.search(r"\[\d/4\] tinynet 32x32 bfloat16 efficiency on cpu: \d+ s", out)
-    assert "floatonly 32x32 bfloat16 efficiency on cpu: unsupported: NotImplementedError" in out
-    study = Path("results/profile")
-    assert {path.name for path in (study / "efficiency").iterdir()} == {
-        "tinynet.32x32.cpu.float32.json",
-        "tinynet.32x32.cpu.bfloat16.json",
-        "floatonly.32x32.cpu.float32.json",
-    }
-    assert not (study / "runs").exists()
-    assert "32×32 bfloat16: p50" in (study / "report/tables/profile.md").read_text("utf-8")
-    assert {path.name for path in (study / "report/plots").iterdir()} == {"profile.pdf", "profile.png"}
-    assert "Latency and memory on" in out
-
-
-@pytest.mark.usefixtures("no_gpu")
-def test_a_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call) -> None:
-    code, out, err = call("profile", "--models", f"{TINY}:Raises", "--sizes", "32", "--devices", "cpu")
-    assert code == 1, err
-    assert "raises 32x32 float32 efficiency on cpu: error: RuntimeError: the sort of bug" in out
-    assert not Path("results/profile/report").exists()
-
-
-@pytest.mark.usefixtures("no_gpu")
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--models", "letnet", "--sizes", "40"], "--sizes 40: letnet takes multiples of 16"),
-        (["--sizes", "512,large"], "--sizes 'large': expected whole numbers of pixels"),
-        (["--dtypes", "float32,bfloat61"], "--dtypes 'bfloat61': expected .*; did you mean 'bfloat16'?"),
-        (["--devices", "cuda"], r"--devices 'cuda': torch sees 0 CUDA device\(s\); use --devices cpu"),
-        (["--devices", "cpu,tpu"], "--devices 'tpu': expected auto, cpu"),
-    ],
-)
-def test_wrong_flags_of_profile_are_refused(call: Call, arguments: list[str], message: str) -> None:
-    code, _, err = call("profile", "--devices", "cpu", *arguments)
-    assert code == 2
-    assert re.search(message, err), err
-    assert not Path("results").exists()
-
-
 @pytest.mark.gpu
 def test_a_gpu_is_used_without_being_asked_for(call: Call) -> None:
     arguments = tiny_run()
@@ -457,56 +401,3 @@ def test_a_synthesized_folder_can_be_trained_on(call: Call) -> None:
     code, _, err = call("data", "synthesize", "--dataset", "omx")
     assert code == 2
     assert "omx" in err
-
-
-READMES = [
-    ROOT / "README.md",
-    *(file for part in ("benchmark", "models", "baselines") for file in (ROOT / part).rglob("README.md")),
-    ROOT / "results" / "README.md",
-]
-
-
-def readme_commands() -> list[list[str]]:
-    """Return the words after ``python -m benchmark`` wherever a README shows it."""
-    texts = [file.read_text("utf-8") for file in READMES]
-    found = [line for text in texts for line in re.findall(r"python -m benchmark ([^`\n&]*)", text)]
-    return [shlex.split(line) for line in found]
-
-
-def test_the_readme_s_two_lines_are_what_ci_runs() -> None:
-    readme, ci = (ROOT / "README.md").read_text("utf-8"), (ROOT / ".ci/run").read_text("utf-8").splitlines()
-    for line in (
-        "pip install -e . && python -m benchmark run --models all --datasets omc,miic --protocol quick",
-        "pip install -e '.[test]' && pytest",
-    ):
-        assert line in readme
-        assert line in ci
-
-
-def test_every_link_between_the_readmes_leads_somewhere() -> None:
-    for file in (*READMES, ROOT / "CONTRIBUTING.md"):
-        for target in re.findall(r"\]\(([^)]+)\)", file.read_text("utf-8")):
-            path, _, anchor = target.partition("#")
-            if path.startswith("http"):
-                continue
-            found = file.parent / path if path else file
-            assert found.exists(), f"{file}: {target}"
-            if anchor:
-                titles = re.findall(r"(?m)^#+ (.*)$", found.read_text("utf-8"))
-                anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-                assert anchor in anchors, f"{file}: {target}"
-
-
-def test_every_flag_that_the_readme_shows_exists() -> None:
-    import typer.main
-
-    root = typer.main.get_command(cli.app)
-    commands = readme_commands()
-    assert len(commands) >= 5
-    for words in commands:
-        command, rest = root, words
-        while rest and rest[0] in getattr(command, "commands", {}):
-            command, rest = command.commands[rest[0]], rest[1:]  # type: ignore[attr-defined]
-        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-        used = {word.partition("=")[0] for word in rest if word.startswith("-")}
-        assert used <= known, f"{words}: {used - known}"

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from benchmark import metrics
 from benchmark.report import plots
@@ -212,7 +213,6 @@ def ladder(standing: Standing) -> Rows:
     joined = [tuple(place for place in group if place < ROWS) for group in standing.joined]
     gap = min(12.0, 150.0 / (len(joined) + 1))
     right = WIDTH - ROW_RIGHT - gap * len(joined)
-    floor = TOP + ROW * len(ranked)
     x = Axis.over(standing.limits(), (ROW_LEFT, right))
     bars = []
     for index, row in enumerate(ranked):
@@ -234,16 +234,10 @@ def ladder(standing: Standing) -> Rows:
                 repeats=tuple(number(x.place(value)) for value in values[:100]),
             )
         )
-    return Rows(
-        key=standing.found.key,
-        dataset=str(standing.found.facts["dataset"]),
-        title=standing.title,
-        x_title=standing.x_title,
-        footnote=standing.footnote,
-        right=number(right),
-        floor=number(floor),
-        height=number(floor + ROW_BOTTOM),
-        ticks=_ticks(x),
+    return _rows(
+        standing,
+        x,
+        len(ranked),
         bars=tuple(bars),
         groups=tuple(
             (number(right + gap * (index + 1)), tuple(number(_middle(place)) for place in group))
@@ -252,7 +246,24 @@ def ladder(standing: Standing) -> Rows:
         ),
         lines=tuple(_references(standing, x)),
         families=families([row.family for row in ranked]),
-        left_out=len(standing.ranked) - len(ranked),
+    )
+
+
+def _rows(made: Standing | Faults, x: Axis, drawn: int, **content: Any) -> Rows:
+    """Return a plot of rows: what is the same for all of them, and its content."""
+    floor = TOP + ROW * drawn
+    return Rows(
+        key=made.found.key,
+        dataset=str(made.found.facts["dataset"]),
+        title=made.title,
+        x_title=made.x_title,
+        footnote=made.footnote,
+        right=number(x.places[1]),
+        floor=number(floor),
+        height=number(floor + ROW_BOTTOM),
+        ticks=_ticks(x),
+        left_out=len(made.ranked) - drawn,
+        **content,
     )
 
 
@@ -271,7 +282,6 @@ def bars(made: Faults) -> Rows:
     """Place stacked errors."""
     ranked = made.ranked[:ROWS]
     right = WIDTH - ROW_RIGHT
-    floor = TOP + ROW * len(ranked)
     x = Axis.over((0.0, made.longest), (ROW_LEFT, right))
     names = {kind: metrics.METRICS[kind].display for kind in made.kinds}
     drawn = []
@@ -296,17 +306,4 @@ def bars(made: Faults) -> Rows:
                 total=(number(x.place(start) + 5), f"{start:.1f}"),
             )
         )
-    return Rows(
-        key=made.found.key,
-        dataset=str(made.found.facts["dataset"]),
-        title=made.title,
-        x_title=made.x_title,
-        footnote=made.footnote,
-        right=number(right),
-        floor=number(floor),
-        height=number(floor + ROW_BOTTOM),
-        ticks=_ticks(x),
-        bars=tuple(drawn),
-        kinds=tuple(names.items()),
-        left_out=len(made.ranked) - len(ranked),
-    )
+    return _rows(made, x, len(ranked), bars=tuple(drawn), kinds=tuple(names.items()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from benchmark import protocol, registry, scoring
 from benchmark.efficiency import Conditions, EfficiencyRecord, EfficiencySettings, Latency, Memory, Throughput
 from benchmark.records import Failure, KeyParts, Record
-from benchmark.store import RECORD, Store
+from benchmark.store import RECORD, Store, read_record
 
 MODELS = [entry.name for entry in registry.select("all")]
 PIXELS = 96 * 96
@@ -142,3 +142,13 @@ def write_study(
     for model in models:
         write_efficiency(folder, model)
     return folder
+
+
+def change(folder: Path, changes: Callable[[Record], dict[str, object]], run: str = "*/*/*") -> None:
+    """Rewrite the records of a study's runs."""
+    files = list((folder / "runs").glob(f"{run}/{RECORD}"))
+    assert files
+    for file in files:
+        record = read_record(file)
+        assert record is not None
+        file.write_bytes(record.model_copy(update=changes(record)).to_json())

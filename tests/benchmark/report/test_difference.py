@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,22 +21,13 @@ ENVIRONMENT = {"threads": 1, "packages": {"torch": "2.14.1"}, "code": {"commit":
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = fake.write_study(tmp_path_factory.mktemp("results") / "first", MODELS, ["omc-syn"], repeats=2)
-    change(folder, lambda record: {"environment": ENVIRONMENT})
+    fake.change(folder, lambda record: {"environment": ENVIRONMENT})
     return folder
 
 
 @pytest.fixture
 def copy(original: Path, tmp_path: Path) -> Path:
     return shutil.copytree(original, tmp_path / "second")
-
-
-def change(folder: Path, changes: Callable[[Record], dict[str, object]], run: str = "*/*/*") -> None:
-    files = list((folder / "runs").glob(f"{run}/{RECORD}"))
-    assert files
-    for file in files:
-        record = read_record(file)
-        assert record is not None
-        file.write_bytes(record.model_copy(update=changes(record)).to_json())
 
 
 def text(first: Path, second: Path) -> str:
@@ -58,7 +48,7 @@ def test_the_last_bit_of_one_metric_of_one_run_is_a_difference(original: Path, c
         metrics["omc-syn"]["image"]["dice"] *= 1 + 2**-52
         return {"metrics": metrics}
 
-    change(copy, by_a_bit, "omc-syn/unet/1")
+    fake.change(copy, by_a_bit, "omc-syn/unet/1")
     found = difference.compare(original, copy)
     assert not found.identical
     assert [(row.model, row.repeats, row.identical) for row in found.numbers] == [("eal_icnet", 2, 2), ("unet", 2, 1)]
@@ -70,7 +60,7 @@ def test_the_last_bit_of_one_metric_of_one_run_is_a_difference(original: Path, c
 
 def test_means_are_over_the_repeats_that_both_have_finished(original: Path, copy: Path) -> None:
     shutil.rmtree(copy / "runs/omc-syn/unet/0")
-    change(copy, lambda record: {"metrics": {"omc-syn": {"image": {"miou": 0.5}, "pooled": {}}}}, "omc-syn/unet/1")
+    fake.change(copy, lambda record: {"metrics": {"omc-syn": {"image": {"miou": 0.5}, "pooled": {}}}}, "omc-syn/unet/1")
     found = difference.compare(original, copy)
     record = read_record(original / "runs/omc-syn/unet/1" / RECORD)
     assert record is not None
@@ -104,7 +94,7 @@ def test_all_settings_are_compared_also_those_that_change_no_run(original: Path,
 
 def test_environments_are_compared_as_sets_of_values(original: Path, copy: Path) -> None:
     other = {"threads": 2, "packages": {"torch": "2.13.0"}, "code": {"commit": "abc"}, "gpu": "H100"}
-    change(copy, lambda record: {"environment": other}, "omc-syn/unet/1")
+    fake.change(copy, lambda record: {"environment": other}, "omc-syn/unet/1")
     assert difference.compare(original, copy).sections["environment"] == [
         "gpu: - | H100", "packages.torch: 2.14.1 | 2.13.0, 2.14.1", "threads: 1 | 1, 2",
     ]  # fmt: skip
@@ -113,7 +103,7 @@ def test_environments_are_compared_as_sets_of_values(original: Path, copy: Path)
 def test_all_packages_are_compared_where_both_studies_have_their_lists(original: Path, copy: Path) -> None:
     def listed(folder: Path, packages: str) -> None:
         digest = Store(folder).write_packages(packages)
-        change(folder, lambda record: {"environment": ENVIRONMENT | {"package_list": digest}})
+        fake.change(folder, lambda record: {"environment": ENVIRONMENT | {"package_list": digest}})
 
     listed(copy, "pillow==13.0\ntorch==2.14.1\n")
     assert difference.compare(original, copy).sections["environment"] == []  # the first study's records have no list
@@ -129,7 +119,7 @@ def test_other_data_other_code_and_other_behaviour_are_told(original: Path, copy
         model = f"{record.model}-v2"
         return {"key_parts": record.key_parts.model_copy(update={"data": "e", "model": model, "behaviour": 9})}
 
-    change(copy, other, "omc-syn/unet/*")
+    fake.change(copy, other, "omc-syn/unet/*")
     shutil.rmtree(copy / "runs/omc-syn/eal_icnet")
     assert difference.compare(original, copy).sections["data and code"] == [
         "behaviour number of the harness: 1 | 9", "content of omc-syn: d | e", "network unet: unet | unet-v2",

@@ -23,7 +23,7 @@ from benchmark.records import Failure, Initial, Record, TrainingFacts
 from benchmark.report import contests, tables
 from benchmark.report.collect import read_study
 from benchmark.report.merging import for_figures, merge
-from benchmark.store import RECORD, Store, read_record
+from benchmark.store import Store
 from tests.benchmark.report import fake
 
 MODELS = ["eal_icnet", "unet", "fcn"]
@@ -36,15 +36,6 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw nothing, which takes most of the time; what a plot says is in a test of its own."""
     for module in (report.plots, report.comparison, report.faults, report.profile, report.transfer):
         monkeypatch.setattr(module, "figures", lambda *_: iter(()))
-
-
-def change(folder: Path, changes: Callable[[Record], dict[str, object]], run: str = "*/*/*") -> None:
-    files = list((folder / "runs").glob(f"{run}/{RECORD}"))
-    assert files
-    for file in files:
-        record = read_record(file)
-        assert record is not None
-        file.write_bytes(record.model_copy(update=changes(record)).to_json())
 
 
 def parts(record: Record, **changes: object) -> dict[str, object]:
@@ -64,7 +55,7 @@ def settled(folder: Path) -> Path:
         )  # fmt: skip
         return parts(record, protocol=protocol.digest()) | ({"training": training} if record.status == "ok" else {})
 
-    change(folder, facts)
+    fake.change(folder, facts)
     return folder
 
 
@@ -85,7 +76,7 @@ def of_seed(folder: Path, seed: int, models: list[str], repeats: int = 2) -> Pat
     fake.write_counts(folder / "references/omc-syn.otsu.csv", fake.counts(0.6 + 0.1 * seed, fake.random_of(seed)))
     settled(folder)
     data = standin(KNOWN["omc"], "track", protocol).fingerprint
-    change(folder, lambda record: parts(record, data=data))
+    fake.change(folder, lambda record: parts(record, data=data))
     return folder
 
 
@@ -193,19 +184,22 @@ def test_broken_records_are_named_with_their_study_unless_another_has_the_run(
             r"repeat 0;.*`run --study two --replace-stale`",
         ),
         (
-            lambda folder: change(folder, lambda record: parts(record, behaviour=9)),
+            lambda folder: fake.change(folder, lambda record: parts(record, behaviour=9)),
             r"behaviour number of the harness: 1 \(one\) \| 9 \(two\)\. Report.*`diff one two` shows all",
         ),
         (
-            lambda folder: (study(folder, ["eal_icnet"]), change(folder, lambda r: parts(r, model="eal_icnet-v2"))),
+            lambda folder: (
+                study(folder, ["eal_icnet"]),
+                fake.change(folder, lambda r: parts(r, model="eal_icnet-v2")),
+            ),
             r"network eal_icnet: eal_icnet \(one\) \| eal_icnet-v2 \(two\)\.",
         ),
         (
-            lambda folder: change(folder, lambda record: parts(record, data="e"), "omc-syn/*/*"),
+            lambda folder: fake.change(folder, lambda record: parts(record, data="e"), "omc-syn/*/*"),
             r"content of omc-syn: d \(one\) \| e \(two\)\.",
         ),
         (
-            lambda folder: change(
+            lambda folder: fake.change(
                 folder,
                 lambda record: {"training": record.training and record.training.model_copy(update={"split": "t"})},
                 "omc-syn/unet/1",
@@ -213,11 +207,11 @@ def test_broken_records_are_named_with_their_study_unless_another_has_the_run(
             r"split of omc-syn \(seed 0\): s \(one\) \| s, t \(two\)\.",
         ),
         (
-            lambda folder: change(folder, lambda record: {"test": ("omc-syn", "omv-syn")}, "omc-syn/*/*"),
+            lambda folder: fake.change(folder, lambda record: {"test": ("omc-syn", "omv-syn")}, "omc-syn/*/*"),
             r"omc-syn is tested on: omc-syn \(one\) \| omc-syn, omv-syn \(two\)\.",
         ),
         (
-            lambda folder: change(folder, lambda record: parts(record, init="0" * 16)),
+            lambda folder: fake.change(folder, lambda record: parts(record, init="0" * 16)),
             r"weights that runs start from: random ones \(one\) \| those of another study \(two\)\.",
         ),
         (
@@ -263,7 +257,7 @@ def test_the_same_run_with_other_numbers_is_refused(tmp_path: Path, two: tuple[P
 def test_networks_that_were_tuned_from_different_studies_are_refused(two: tuple[Path, Path]) -> None:
     for folder, origin in zip(two, ("lab", "fab"), strict=True):
         init = Initial(study=origin, train=("omc",), repeat=0, sha256="0" * 64)
-        change(folder, lambda record, init=init: parts(record, init="0" * 16) | {"init": init}, "*/*/*")
+        fake.change(folder, lambda record, init=init: parts(record, init="0" * 16) | {"init": init}, "*/*/*")
     with pytest.raises(
         UserError, match=r"on omc-syn \(seed 0\) start from: lab, trained on omc \(one\) \| fab, trained"
     ):
@@ -278,7 +272,7 @@ def test_another_seed_gives_further_repeats_that_pair_within_the_seed(tmp_path: 
     protocol = Store(second).read_protocol()
     assert protocol is not None
     data = standin(KNOWN["omc"], "track", protocol).fingerprint
-    change(second, lambda record: parts(record, data=data))
+    fake.change(second, lambda record: parts(record, data=data))
 
     texts = written(tmp_path / "merged", second, first)
 
@@ -321,10 +315,10 @@ def test_a_stand_in_of_another_seed_has_other_images_though_they_are_called_alik
 def test_real_images_are_the_same_for_every_seed_and_must_be(tmp_path: Path) -> None:
     folders = [of_seed(tmp_path / name, seed, MODELS[:2]) for name, seed in (("one", 0), ("two", 1))]
     for folder in folders:
-        change(folder, lambda record: parts(record, data="f"))
+        fake.change(folder, lambda record: parts(record, data="f"))
     (block,) = tables.scores(merge(folders), tables.ACCURACY).blocks
     assert contests.contest(merge(folders), block, "miou", "image").same_images(["unet", "eal_icnet"])
-    change(folders[1], lambda record: parts(record, data="a"))
+    fake.change(folders[1], lambda record: parts(record, data="a"))
     with pytest.raises(UserError, match=r"content of omc-syn: f \(one\) \| a \(two\)"):
         merge(folders)
 
@@ -343,10 +337,10 @@ def test_networks_that_do_not_share_all_seeds_have_no_means_to_compare(
     if spoil == "miss":
         shutil.rmtree(folders[1] / "runs/omc-syn/eal_icnet/1")
     else:
-        change(folders[1], lambda record: {"status": "failed", "failure": LOST}, "omc-syn/eal_icnet/*")
+        fake.change(folders[1], lambda record: {"status": "failed", "failure": LOST}, "omc-syn/eal_icnet/*")
     with pytest.raises(UserError, match=rf"one and two: have different seeds.*{message}"):
         merge(folders)
-    change(folders[0], lambda record: {"status": "failed", "failure": LOST}, "omc-syn/eal_icnet/*")
+    fake.change(folders[0], lambda record: {"status": "failed", "failure": LOST}, "omc-syn/eal_icnet/*")
     if spoil == "fail":
         merge(folders)  # a network that finished nowhere has no mean
 
@@ -367,7 +361,7 @@ def test_seeds_of_two_versions_of_a_stand_in_are_refused(tmp_path: Path) -> None
     protocol = Store(folders[1]).read_protocol()
     assert protocol is not None
     earlier = standin(KNOWN["omc"], "track", protocol, 1).fingerprint
-    change(folders[1], lambda record: parts(record, data=earlier))
+    fake.change(folders[1], lambda record: parts(record, data=earlier))
     with pytest.raises(
         UserError, match=r"content of omc-syn: stand-in, version 2 \(one\) \| stand-in, version 1 \(two\)"
     ):

@@ -1,0 +1,30 @@
+"""What all stored facts share: frozen, no unknown fields, no NaN, readable JSON."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Frozen(BaseModel):
+    """Validated facts that nobody changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Filed(Frozen):
+    """Facts that are a file of their own."""
+
+    def to_json(self) -> bytes:
+        """Return readable JSON."""
+        return (self.model_dump_json(by_alias=True, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: broken JSON, or fields that the schema does not have.
+        """
+        return cls.model_validate_json(content)

@@ -1,0 +1,67 @@
+"""``benchmark profile``: every setting measured without training, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark import profiling
+from tests.benchmark.conftest import TINY, Call
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(profiling, "THROUGHPUT_S", 0.1)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_profile_measures_every_setting_without_training_and_leaves_out_what_cannot_be(call: Call) -> None:
+    code, out, err = call(
+        *("profile", "--models", f"{TINY}:TinyNet,{TINY}:FloatOnly", "--sizes", "32", "--threads", "1"),
+        *("--devices", "cpu,cuda", "--dtypes", "float32,bfloat16"),
+    )
+    assert code == 0, err
+    assert "left out: --devices 'cuda': torch sees 0 CUDA device(s)" in out
+    assert re.search(r"\[\d/4\] tinynet 32x32 bfloat16 efficiency on cpu: \d+ s", out)
+    assert "floatonly 32x32 bfloat16 efficiency on cpu: unsupported: NotImplementedError" in out
+    study = Path("results/profile")
+    assert {path.name for path in (study / "efficiency").iterdir()} == {
+        "tinynet.32x32.cpu.float32.json",
+        "tinynet.32x32.cpu.bfloat16.json",
+        "floatonly.32x32.cpu.float32.json",
+    }
+    assert not (study / "runs").exists()
+    assert "32×32 bfloat16: p50" in (study / "report/tables/profile.md").read_text("utf-8")
+    assert {path.name for path in (study / "report/plots").iterdir()} == {"profile.pdf", "profile.png"}
+    assert "Latency and memory on" in out
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call) -> None:
+    code, out, err = call("profile", "--models", f"{TINY}:Raises", "--sizes", "32", "--devices", "cpu")
+    assert code == 1, err
+    assert "raises 32x32 float32 efficiency on cpu: error: RuntimeError: the sort of bug" in out
+    assert not Path("results/profile/report").exists()
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "letnet", "--sizes", "40"], "--sizes 40: letnet takes multiples of 16"),
+        (["--sizes", "512,large"], "--sizes 'large': expected whole numbers of pixels"),
+        (["--dtypes", "float32,bfloat61"], "--dtypes 'bfloat61': expected .*; did you mean 'bfloat16'?"),
+        (["--devices", "cuda"], r"--devices 'cuda': torch sees 0 CUDA device\(s\); use --devices cpu"),
+        (["--devices", "cpu,tpu"], "--devices 'tpu': expected auto, cpu"),
+    ],
+)
+def test_wrong_flags_of_profile_are_refused(call: Call, arguments: list[str], message: str) -> None:
+    code, _, err = call("profile", "--devices", "cpu", *arguments)
+    assert code == 2
+    assert re.search(message, err), err
+    assert not Path("results").exists()

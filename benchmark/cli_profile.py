@@ -24,6 +24,9 @@ def profile(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Input channels.")] = 1,
     study: Annotated[str, typer.Option(help="Name of the study that keeps the figures.")] = "profile",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave what the study holds already, as after an interrupted call.")
+    ] = False,
     results: Results = Path("results"),
 ) -> None:
     """Measure parameters, MACs, latency and memory without training.
@@ -42,6 +45,9 @@ def profile(
     console, folder = Console(soft_wrap=True), study_folder(results, study)
     places = _devices(devices, threads, console)
     jobs = profiling.jobs(folder, registry.select(models), sizes, dtypes, places, channels)
+    if resume:
+        asked, jobs = len(jobs), [job for job in jobs if job.found() is None]
+        console.print(f"--resume: {asked - len(jobs)} of {asked} settings are in {folder}", highlight=False)
     done: list[Finished] = []
     for event in LocalExecutor().run(jobs):
         if isinstance(event, Finished):
@@ -53,7 +59,7 @@ def profile(
             line = f"[{len(done)}/{len(jobs)}] {event.job.label} on {event.job.device}: {outcome}"
             console.print(line, markup=False, highlight=False)
     failures = [event.outcome for event in done if isinstance(event.outcome, Failure)]
-    if len(failures) < len(jobs):
+    if len(failures) < len(jobs) or not jobs:
         reports.build(folder)
         terminal.print_summary(console, folder)
         console.print(f"Report: {folder / 'report'}")

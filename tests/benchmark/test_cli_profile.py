@@ -50,6 +50,24 @@ def test_a_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call
 
 
 @pytest.mark.usefixtures("no_gpu")
+def test_resume_measures_only_what_is_missing(call: Call) -> None:
+    arguments = ("profile", "--models", f"{TINY}:TinyNet", "--devices", "cpu", "--threads", "1", "--sizes")
+    kept, added = (Path(f"results/profile/efficiency/tinynet.{side}x{side}.cpu.float32.json") for side in (32, 64))
+    assert call(*arguments, "32")[0] == 0
+    before = kept.read_bytes()
+    code, out, err = call(*arguments, "32,64", "--resume")
+    assert code == 0, err
+    assert "--resume: 1 of 2 settings are in results/profile" in out
+    assert "[1/1] tinynet 64x64" in out
+    assert kept.read_bytes() == before
+    assert added.exists()
+    code, out, err = call(*arguments, "32,64", "--resume")
+    assert code == 0, err
+    assert "2 of 2" in out
+    assert "Latency and memory on" in out
+
+
+@pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

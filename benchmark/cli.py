@@ -13,6 +13,7 @@ import typer
 
 from benchmark import (
     __version__,
+    cli_bench,
     cli_data,
     cli_export,
     cli_predict,
@@ -60,6 +61,7 @@ app.add_typer(cli_data.app, name="data")
 app.command()(cli_report.report)
 app.command()(cli_report.diff)
 app.command()(cli_profile.profile)
+app.command()(cli_bench.bench)
 app.command()(cli_score.score)
 app.command()(cli_predict.predict)
 app.command()(cli_stages.stages)

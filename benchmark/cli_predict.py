@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from benchmark.predict.batch import Done
     from benchmark.predict.settings import Settings
     from benchmark.weights import TrainedNetwork
+
+
+class Precision(StrEnum):
+    """What convolutions and matrix products compute in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
 
 OVERLAP = 4  # by default tiles share one part in so many
 LINE_S = 60.0  # between lines that tell how far an image is, where nothing can be redrawn
@@ -59,6 +68,9 @@ def predict(
         bool, typer.Option("--probability", help="Write probabilities, 0 to 255 for 0 to 1.")
     ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per forward.")] = 4,
+    dtype: Annotated[
+        Precision, typer.Option(help="What convolutions compute in; bfloat16 is faster and changes few pixels.")
+    ] = Precision.float32,
     device: Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
     overlap_study: Annotated[
@@ -72,6 +84,7 @@ def predict(
     import hashlib
 
     from benchmark import registry, weights
+    from benchmark.efficiency.measuring import computes_bfloat16
     from benchmark.predict import inputs, manifest
     from benchmark.predict.settings import Settings, finds_vias
     from benchmark.predict.tiles import Axis
@@ -85,6 +98,7 @@ def predict(
             "--no-polygons": not polygons,
             "--no-overlay": not overlay,
             "--probability": probability,
+            "--dtype": dtype != Precision.float32,
         }
         if idle := [flag for flag, given in asked.items() if given]:
             raise UserError(
@@ -110,6 +124,7 @@ def predict(
         channels=network.channels,
         tile=side,
         overlap=side // OVERLAP if overlap is None else overlap,
+        dtype=dtype.value,
         threshold=network.protocol.evaluation.threshold if threshold is None else threshold,
         levels=_levels(levels),
         vias=finds_vias(network) if vias is None else vias,
@@ -121,7 +136,12 @@ def predict(
         settings.tile, settings.tile, settings.overlap, network.entry.multiple
     )  # refuses what no image could be cut to
     manifest.check(out, settings, set())  # before the network is built
-    raise typer.Exit(_predict(network, settings, found, out, batch, _device(device, threads)))
+    place = _device(device, threads)
+    if dtype == Precision.bfloat16 and not computes_bfloat16(place):
+        raise UserError(
+            f"--dtype bfloat16: {place} has no instructions for it and would emulate it, slower; use float32"
+        )
+    raise typer.Exit(_predict(network, settings, found, out, batch, place))
 
 
 def _predict(
@@ -130,12 +150,13 @@ def _predict(
     """Predict images under a display; return the exit code."""
     from rich.console import Console
 
+    from benchmark import inference
     from benchmark.data.images import OWN_LEVELS
     from benchmark.predict.batch import Job
     from benchmark.predict.tiles import Axis
 
     console = Console(soft_wrap=True)
-    job = Job(trained.build(device), settings, trained.entry.multiple, device, batch, out)
+    job = Job(inference.of_study(trained, device, settings.dtype), settings, trained.entry.multiple, device, batch, out)
     console.print(
         f"{trained.label}: {len(images)} image{'s' * (len(images) > 1)}, tiles of {settings.tile} px that share "
         f"{Axis(settings.tile, settings.tile, settings.overlap, trained.entry.multiple).shared}, on {device}",
@@ -172,7 +193,7 @@ def _study_overlaps(
     out: Path,
 ) -> None:
     """Measure how much the overlap matters to each network on one image, and plot it."""
-    from benchmark import cli_data
+    from benchmark import cli_data, inference
     from benchmark.data.images import Levels
     from benchmark.predict import overlaps
     from benchmark.predict.sources import open_source
@@ -184,7 +205,7 @@ def _study_overlaps(
         for one in trained:
             subject = overlaps.Subject(
                 one.entry.display,
-                one.build(device),
+                inference.of_study(one, device),
                 one.channels,
                 tile or one.input_size,
                 one.entry.multiple,

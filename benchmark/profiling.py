@@ -39,7 +39,7 @@ def jobs(
     """
     # Named twice, a setting is measured once.
     formats = dict.fromkeys(_dtype(text) for text in dtypes.split(","))
-    sides = dict.fromkeys(_side(text, entries) for text in sizes.split(","))
+    sides = dict.fromkeys(side(text, entries) for text in sizes.split(","))
     return [
         EfficiencyJob(folder, entry, side, channels, place.device, place.threads, THROUGHPUT_S, dtype).planned()
         for place, side, dtype in itertools.product(dict.fromkeys(devices), sides, formats)
@@ -54,7 +54,12 @@ def _dtype(text: str) -> DType:
     return known[name]
 
 
-def _side(text: str, entries: Iterable[ModelEntry]) -> int:
+def side(text: str, entries: Iterable[ModelEntry]) -> int:
+    """Read one number of ``--sizes`` that all networks take.
+
+    Raises:
+        UserError: it is none, or a network does not take it.
+    """
     if not text.strip().isdigit() or int(text) == 0:
         raise UserError(f"--sizes {text.strip()!r}: expected whole numbers of pixels, such as 512,1024")
     for entry in entries:

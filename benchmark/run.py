@@ -31,6 +31,9 @@ from benchmark.scoring import Row
 from benchmark.store import CHECKPOINT, Store
 from benchmark.training import NonFiniteLossError, Trained, compute_dtype, place, train
 
+#: What a run's log says when the first training step is done.
+FIRST_STEP = "first training step done"
+
 
 def attempt(job: TrainJob, on_step: OnStep) -> Record | Failure:
     """Execute a run; where that fails, write down why and return it."""
@@ -78,8 +81,15 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
     batches = TrainingBatches(training_images, size, job.protocol, job.repeat, device)
     torch.manual_seed(seeds.derive(job.protocol.seed, "dropout", job.task.name, job.repeat))
     checkpoint = Checkpoint(job.folder / CHECKPOINT, job.key)
+    started = time.perf_counter()
+
+    def stepped(done: int, total: int) -> None:
+        if done == 1:
+            print(f"{FIRST_STEP} after {time.perf_counter() - started:.1f} s", flush=True)
+        on_step(done, total)
+
     trained = train(
-        network, batches, lambda: _validation(taught, size, job.protocol, device), job.protocol, on_step, checkpoint
+        network, batches, lambda: _validation(taught, size, job.protocol, device), job.protocol, stepped, checkpoint
     )
     started = time.perf_counter()
     keepers = {

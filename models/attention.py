@@ -24,6 +24,10 @@ from torch.nn import functional as F
 #: equally fast within a tenth at 4096 and 16,384 tokens.
 ROW_BLOCK = 128
 
+#: From so many tokens on, inference in bfloat16 also sums values in it (in float32 within a product): on AMD Zen 4 that
+#: product then takes a third of its time, which at fewer tokens is nothing.
+HALF_TOKENS = 1024
+
 
 def position_attention_plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Compute ``softmax(q·kᵀ)·v`` by its formula, holding the n x n matrix: the yardstick, and what MACs count.
@@ -45,8 +49,12 @@ def position_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return _fused(q, k, v)
     # In float32 at least: scores that no 1/√d holds down lose too much in bfloat16, and the backward sums over blocks.
     dtype = torch.promote_types(q.dtype, torch.float32)
-    out: Tensor = _RowBlocks.apply(q.to(dtype), k.to(dtype), v.to(dtype))
-    return out.to(q.dtype)
+    if v.dtype == torch.bfloat16 and v.shape[1] >= HALF_TOKENS and not torch.is_grad_enabled():
+        out = torch.empty_like(v)
+        _forward(q.to(dtype), k.to(dtype), v, out)
+        return out
+    summed: Tensor = _RowBlocks.apply(q.to(dtype), k.to(dtype), v.to(dtype))
+    return summed.to(q.dtype)
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -66,13 +74,7 @@ class _RowBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = torch.empty_like(v)
-        scores, weights = _buffers(k)
-        for q_i, k_i, v_i, out_i in zip(q, k, v, out, strict=True):
-            for q_rows, out_rows in zip(q_i.split(ROW_BLOCK), out_i.split(ROW_BLOCK), strict=True):
-                s, p = scores[: len(q_rows)], weights[: len(q_rows)]
-                torch.mm(q_rows, k_i.mT, out=s)
-                torch.softmax(s, dim=-1, out=p)
-                torch.mm(p, v_i, out=out_rows)
+        _forward(q, k, v, out)
         ctx.save_for_backward(q, k, v, out)
         return out
 
@@ -98,6 +100,17 @@ class _RowBlocks(torch.autograd.Function):
                 torch.mm(s, k_i, out=dq_rows)
                 dk_i.mT.addmm_(q_rows.mT, s)
         return grad_q, grad_k, grad_v
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
+    """Write ``softmax(q·kᵀ)·v`` into ``out``, with weights rounded to the number format of ``v``."""
+    scores, weights = _buffers(k)
+    for q_i, k_i, v_i, out_i in zip(q, k, v, out, strict=True):
+        for q_rows, out_rows in zip(q_i.split(ROW_BLOCK), out_i.split(ROW_BLOCK), strict=True):
+            s, p = scores[: len(q_rows)], weights[: len(q_rows)]
+            torch.mm(q_rows, k_i.mT, out=s)
+            torch.softmax(s, dim=-1, out=p)
+            torch.mm(p.to(v.dtype), v_i, out=out_rows)
 
 
 def _buffers(k: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import registry
+from benchmark.inference import ready
 from benchmark.registry import ModelEntry
 
 
@@ -18,6 +19,8 @@ class NetworkTester:
     name: str
     #: Smallest side that the tests use, in multiples of the network's size rule.
     least_multiple = 2
+    #: Share of the norms that no convolution stands before: those behind a concatenation or a sum.
+    norms_left = 0.0
 
     @property
     def entry(self) -> ModelEntry:
@@ -47,6 +50,17 @@ class NetworkTester:
 
     def test_the_size_rule_is_the_registry_s(self) -> None:
         assert self.entry.load().size_multiple == self.entry.multiple  # type: ignore[attr-defined]
+
+    def test_the_form_for_inference_computes_the_same(self) -> None:
+        network, image = self.build(), self.image()
+        with torch.no_grad():
+            network(image)  # moves the norms' statistics
+        fast = ready(network, image[:1].shape)
+        with torch.inference_mode():
+            expected, found = network.eval()(image), fast(image)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max().clamp(min=1)))
+        norms, left = (sum(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()) for net in (network, fast))
+        assert left <= self.norms_left * norms
 
     @pytest.mark.parametrize(("in_channels", "classes"), [(1, 1), (3, 2)])
     def test_logits_have_the_input_s_size(self, in_channels: int, classes: int) -> None:

@@ -55,7 +55,7 @@ def measure(
     _check(entry, height, width, device)
     image_shape = (1, in_channels, height, width)
     on_gpu = target.type == "cuda"
-    with _random_state_kept(target), _threads(threads) as used_threads:
+    with _random_state_kept(target), using_threads(threads) as used_threads:
         memory: Memory | None = None
         notes: list[str] = []
         if settings.memory:
@@ -67,7 +67,7 @@ def measure(
             macs = count_macs(shadow, image_shape)
         except MacCountError as error:
             raise UserError(f"model {entry.name!r} at {height}x{width}: {error}") from error
-        if dtype == "bfloat16" and not _has_bfloat16(on_gpu):
+        if dtype == "bfloat16" and not computes_bfloat16(target):
             notes.append("the device lists no instructions for bfloat16: it is emulated, and slower for that")
         layout = memory_format(settings)
         network = network.to(target, getattr(torch, dtype)).to(memory_format=layout)
@@ -123,7 +123,8 @@ def _random_state_kept(target: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[int]:
+def using_threads(count: int | None) -> Iterator[int]:
+    """Compute with a number of threads for a while; ``None`` keeps the process's own. Yields the number."""
     previous = torch.get_num_threads()
     torch.set_num_threads(count or previous)
     try:
@@ -132,5 +133,6 @@ def _threads(count: int | None) -> Iterator[int]:
         torch.set_num_threads(previous)
 
 
-def _has_bfloat16(on_gpu: bool) -> bool:
-    return torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else cpu_has_bfloat16()
+def computes_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device multiplies bfloat16 by itself."""
+    return torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else cpu_has_bfloat16()

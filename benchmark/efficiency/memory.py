@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Literal, get_args
+from typing import Literal, ParamSpec, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from benchmark.protocol import Loss
 from benchmark.registry import ModelEntry
 
 StepName = Literal["forward", "train_step"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 GPU_METHOD = (
     "torch.cuda.max_memory_allocated: weights, activations and workspace; a training step adds gradients and Adam"
@@ -55,7 +57,9 @@ def measure_memory(
             if device.type == "cuda":
                 peaks[step] = _allocated_peak(entry, image_shape, classes, device, dtype, step)
             else:
-                peaks[step] = _in_fresh_process(entry, image_shape, classes, dtype, threads, step)
+                peaks[step] = in_fresh_process(
+                    resident_growth, entry, tuple(image_shape), classes, dtype, threads, step
+                )
         except (BrokenProcessPool, MemoryError, RuntimeError) as error:
             peaks[step] = None
             problems.append(f"no peak memory of the {step.replace('_', ' ')}: {_reason(error)}")
@@ -82,9 +86,13 @@ def _allocated_peak(
     return torch.cuda.max_memory_allocated(device)
 
 
-def _in_fresh_process(
-    entry: ModelEntry, image_shape: Sequence[int], classes: int, dtype: DType, threads: int, step: StepName
-) -> int:
+def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Call a function in a process of its own that has imported torch and nothing else has happened in.
+
+    Raises:
+        BrokenProcessPool: the process died.
+        Exception: whatever the function raises.
+    """
     if sys.platform == "linux":
         # Forked from a server that has imported torch once, a fresh process costs 50 ms instead of seconds. Elsewhere a
         # fork after such imports is not safe.
@@ -93,20 +101,24 @@ def _in_fresh_process(
     else:
         context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent) as pool:
-        return pool.submit(resident_growth, entry, tuple(image_shape), classes, dtype, threads, step).result()
+        return pool.submit(function, *arguments, **named).result()
 
 
 def resident_growth(
     entry: ModelEntry, image_shape: Sequence[int], classes: int, dtype: DType, threads: int, step: StepName
 ) -> int:
     """Return by how many bytes this process's resident set grows at most during a step; for a fresh process only."""
+    network, image = _build(entry, image_shape, classes, torch.device("cpu"), dtype, step)
+    return peak_growth(lambda: _take(step, network, image, dtype), threads)
+
+
+def peak_growth(step: Callable[[], object], threads: int) -> int:
+    """Return by how many bytes this process's resident set grows at most while a step runs; in a fresh process."""
     torch.set_num_threads(threads)
-    device = torch.device("cpu")
     _load_kernels()
-    network, image = _build(entry, image_shape, classes, device, dtype, step)
     return_freed_memory()
     before = restart_high_water_mark()
-    _take(step, network, image, dtype)
+    step()
     return max(high_water_mark() - before, 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,21 +41,25 @@ def picture(study: Path, trained: TrainedNetwork, file: Path | None) -> tuple[st
                 f"{trained.label} was trained at: name a larger one"
             )
         return file.name, _centre(pixels, side)
+    return next(_drawn_again(study, trained), None)
+
+
+def test_pictures(study: Path, trained: TrainedNetwork) -> list[Array]:
+    """Return all test images of the stand-ins that a network was trained on, as :func:`picture` does."""
+    return [pixels for _, pixels in _drawn_again(study, trained)]
+
+
+def _drawn_again(study: Path, trained: TrainedNetwork) -> Iterator[tuple[str, Array]]:
+    """Yield test images of training sets that are stand-ins, unless they were not those that are drawn now."""
+    protocol = trained.protocol
     for name in trained.record.train:
         entry = KNOWN.get(name.removesuffix(SUFFIX))
-        if name.endswith(SUFFIX) and entry is not None:
-            protocol = trained.protocol
+        split = Store(study).read_split(name)
+        if name.endswith(SUFFIX) and entry is not None and split is not None:
             source = standin(entry, target_of(entry, protocol), protocol)
-            called = _first_test_image(study, name, source.fingerprint)
-            if called is not None:
-                return f"{name} {called}", _centre(draw_tile(source, protocol, called), side)
-    return None
-
-
-def _first_test_image(study: Path, dataset: str, fingerprint: str) -> str | None:
-    """Return its name; ``None`` where none is known, or the images were not those that the generator draws now."""
-    split = Store(study).read_split(dataset)
-    return split["test"][0] if split and split["test"] and split["fingerprint"] == [fingerprint] else None
+            if split.get("fingerprint") == [source.fingerprint]:
+                for called in split["test"]:
+                    yield f"{name} {called}", _centre(draw_tile(source, protocol, called), trained.input_size)
 
 
 def _centre(pixels: UInt8Array, side: int) -> Array:

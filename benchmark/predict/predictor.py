@@ -29,7 +29,7 @@ def probabilities(
 ) -> Iterator[tuple[UInt8Array, Probabilities]]:
     """Predict an image from top to bottom.
 
-    Memory is that of two rows of tiles as wide as the image, whatever its height. Computed in float32, of which a
+    Memory is that of two rows of tiles as wide as the image, whatever its height. Of a network's float32 a
     GPU's convolutions may keep TF32's ten bits (:func:`benchmark.environment.float32_precision`).
 
     Args:

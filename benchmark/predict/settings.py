@@ -22,6 +22,7 @@ class Settings:
         channels: that it takes.
         tile: side of the tiles.
         overlap: that neighbours share at least.
+        dtype: in which convolutions and matrix products compute.
         threshold: from which probability on a pixel is foreground.
         levels: the values of 16-bit images that become black and white; ``None`` for each image's own percentiles.
         vias: whether components are listed, and drawn, as discs.
@@ -37,6 +38,7 @@ class Settings:
     tile: int
     overlap: int
     threshold: float
+    dtype: Literal["float32", "bfloat16"] = "float32"
     levels: tuple[float, float] | None = None
     vias: bool = False
     probability: bool = False

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from benchmark.errors import UserError
 from benchmark.files import read_limited, write_atomically
 from benchmark.report import (
+    bench,
     bibliography,
     comparison,
     faults,
@@ -83,7 +84,12 @@ def build(
     blocks = tables.scores(told, tables.ACCURACY).blocks
     compared = comparison.standings(told, blocks)
     drawn = (plots.figures(told, blocks), comparison.figures(compared), faults.figures(told, blocks))
-    for stem, figure in (*itertools.chain(*drawn), *transfer.figures(told), *profile.figures(told)):
+    for stem, figure in (
+        *itertools.chain(*drawn),
+        *transfer.figures(told),
+        *profile.figures(told),
+        *bench.figures(told),
+    ):
         files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
     if not redact and not merged:
         files |= panels.build(study, found, blocks, tell)
@@ -164,7 +170,7 @@ def _texts(
     """Return everything but plots and page, by path below ``report/``, and the tables that were printed."""
     standard = [tables.scores(found, kind) for kind in (tables.ACCURACY, tables.TOPOLOGY, tables.ELECTRICAL)]
     standard += [transfer.table(found), tables.efficiency(found), profile.overview(found)]
-    standard += [training.cost(found), ablation(found)]
+    standard += [training.cost(found), ablation(found), bench.table(found)]
     filled = [merging.told(table, found) for table in standard if table.blocks]
     if not filled and found.broken:
         raise UserError(f"{study}: nothing to report, since every record is broken; {found.broken[0].reason}")

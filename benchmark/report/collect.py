@@ -8,19 +8,23 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from benchmark import metrics
+from benchmark.bench.records import Comparison
 from benchmark.efficiency import EfficiencyRecord
 from benchmark.errors import UserError
 from benchmark.files import read_limited
 from benchmark.protocol import Protocol
 from benchmark.records import Record
+from benchmark.schema import Filed
 from benchmark.store import RECORD, RECORD_BYTES, Broken, Store
+
+F = TypeVar("F", bound=Filed)
 
 #: The most that a file of counts may hold, bytes; a million images have less.
 COUNT_BYTES = 256 << 20
@@ -140,6 +144,7 @@ class Study:
         references: test dataset -> method without training -> its scores, once per division of the images: there are
             several only where studies of several seeds were merged.
         broken: runs left out, since their records cannot be read.
+        comparisons: of the plain way with the harness's, made by ``bench``.
         origin: sentences that say which studies it was merged from; none for a single one.
         sources: names of these studies.
     """
@@ -149,6 +154,7 @@ class Study:
     references: Mapping[str, Mapping[str, tuple[Scores, ...]]]
     efficiency: tuple[Measurement, ...]
     broken: tuple[Broken, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
     origin: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 
@@ -179,18 +185,21 @@ def read_study(folder: Path) -> Study:
     """
     store = Store(folder)
     protocol = store.read_protocol()
-    efficiency = tuple(_measurement(file) for file in sorted((folder / "efficiency").glob("[!.]*.json")))
+    efficiency = tuple(
+        Measurement.of(_filed(EfficiencyRecord, file)) for file in sorted((folder / "efficiency").glob("[!.]*.json"))
+    )
+    comparisons = tuple(_filed(Comparison, file) for file in sorted((folder / "bench").glob("[!.]*.json")))
     if protocol is None:
-        if not efficiency:
+        if not efficiency and not comparisons:
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
-        return Study(None, (), {}, efficiency)
+        return Study(None, (), {}, efficiency, comparisons=comparisons)
     found, broken = store.survey()
     runs = tuple(_run(path, record) for path, record in found)
     references: dict[str, dict[str, tuple[Scores, ...]]] = {}
     for file in sorted((folder / "references").glob("[!.]*.csv")):
         dataset, _, method = file.stem.rpartition(".")
         references.setdefault(dataset, {})[method] = (read_scores(file),)
-    return Study(protocol, runs, references, efficiency, tuple(broken))
+    return Study(protocol, runs, references, efficiency, tuple(broken), comparisons)
 
 
 def contradictions(folder: Path, study: Study) -> list[str]:
@@ -220,11 +229,11 @@ def contradictions(folder: Path, study: Study) -> list[str]:
     return wrong
 
 
-def _measurement(file: Path) -> Measurement:
+def _filed(kind: type[F], file: Path) -> F:
     try:
-        return Measurement.of(EfficiencyRecord.from_json(read_limited(file, RECORD_BYTES)))
+        return kind.from_json(read_limited(file, RECORD_BYTES))
     except (OSError, ValidationError) as error:
-        raise UserError(f"{file}: not valid efficiency figures ({error}); delete it and measure again") from error
+        raise UserError(f"{file}: not valid figures of a measurement ({error}); delete it and measure again") from error
 
 
 def _run(folder: Path, record: Record) -> Run:

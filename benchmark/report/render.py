@@ -160,6 +160,7 @@ FAMILIES: Mapping[str, str] = {
     "user": "User's networks",
     "reference": "No training",
     "literature": "From the literature",
+    "harness": "The harness",
 }
 
 

@@ -13,6 +13,7 @@ from tests.network_tester import NetworkTester
 
 class TestLETNet(NetworkTester):
     name = "letnet"
+    norms_left = 0.27
 
 
 def random(*shape: int) -> Tensor:

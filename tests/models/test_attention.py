@@ -249,3 +249,20 @@ def test_token_statistics_start() -> None:
     ]
     assert torch.equal(layer.temperature, torch.ones(8, 1))
     assert sum(p.numel() for p in layer.parameters()) == 32_904
+
+
+def test_inference_in_bfloat16_sums_values_in_it_from_many_tokens_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "HALF_TOKENS", 300)
+    q, k, v = (t.detach().bfloat16() for t in tokens(2, 3 * ROW_BLOCK, d=16, c=32, channels_first=False))
+    exact = position_attention_plain(q.double(), k.double(), v.double())
+    with torch.inference_mode():
+        found = position_attention(q, k, v)
+        monkeypatch.setattr(attention, "HALF_TOKENS", 10_000)
+        in_float32 = position_attention(q, k, v)
+    assert found.dtype == in_float32.dtype == torch.bfloat16
+    # Weights and result are rounded to 8 bits each: 2^-8 of the values that are averaged.
+    assert (found - exact).abs().max() < 2**-7 * v.abs().max()
+    assert not torch.equal(found, in_float32)
+    # Where gradients are asked for, values stay in float32 whatever their number.
+    monkeypatch.setattr(attention, "HALF_TOKENS", 300)
+    assert torch.equal(position_attention(q.requires_grad_(), k, v), in_float32)

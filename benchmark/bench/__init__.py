@@ -1,0 +1,96 @@
+"""How fast the harness is against the plain way, side by side, row by row; ``report.bench`` makes the table."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.bench.records import Comparison, What
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from benchmark.bench.place import Place
+    from benchmark.data.datasets import Source
+    from benchmark.data.packs import Pack
+    from benchmark.protocol import Protocol
+    from benchmark.registry import ModelEntry
+
+__all__ = ["Comparison", "Subject", "What", "measurements"]
+
+#: Images of the loop's epoch, and of those as many as feeding and whole epochs of both ways take.
+IMAGES, FED = 200, 32
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured.
+
+    Attributes:
+        method: the network with attention, measured at every size.
+        others: the networks that are measured at the first size only.
+        lightest: the network whose loop leaves least to hide bookkeeping behind.
+        sizes: of the inputs, pixels.
+        source: of the images, as many as :data:`IMAGES`.
+        protocol: how is trained.
+        data_root: where datasets are looked for.
+        cache: of packs.
+        trained: the method with weights of a study and that study's test images; ``None`` where there are none.
+    """
+
+    method: ModelEntry
+    others: Sequence[ModelEntry]
+    lightest: ModelEntry
+    sizes: Sequence[int]
+    source: Source
+    protocol: Protocol
+    data_root: Path
+    cache: Path
+    trained: tuple[nn.Module, Sequence[Tensor]] | None
+
+
+def measurements(
+    subject: Subject, only: Sequence[What], place: Place
+) -> Iterator[tuple[str, Callable[[], Comparison]]]:
+    """Yield what is to be measured, with its name; each is measured when it is called."""
+    from benchmark.bench import feeding, forwards, loop, steps
+    from benchmark.data.packs import open_pack
+    from benchmark.environment import cpu_has_bfloat16
+
+    method, sizes, protocol = subject.method, subject.sizes, subject.protocol
+    if "start_up" in only:
+        yield "start-up", partial(loop.start_up, subject.data_root, subject.cache, place)
+    if {"feeding", "training", "loop"} & set(only):
+        pack: Pack = open_pack(subject.source, protocol, subject.cache)
+        with tempfile.TemporaryDirectory() as folder:
+            pictures = feeding.write(pack, FED, Path(folder))
+            if "feeding" in only:
+                yield "feeding", partial(feeding.feeding, pictures, protocol, place)
+            if "training" in only:
+                for entry in (method, subject.lightest):
+                    yield f"training {entry.name}", partial(steps.epochs, entry, pictures, protocol, place)
+        if "loop" in only:
+            for entry in (method, subject.lightest):
+                yield f"loop {entry.name}", partial(loop.loop, entry, pack, subject.source.target, protocol, place)
+    if "forward" in only:
+        for entry, size in [*((method, size) for size in sizes), *((other, sizes[0]) for other in subject.others)]:
+            yield f"forward {entry.name} {size}", partial(forwards.forward, entry, size, place)
+        if place.kind == "cuda" or cpu_has_bfloat16():
+            network, images = subject.trained or (None, ())
+            for size in sizes:
+                name = f"forward {method.name} {size} bfloat16"
+                yield name, partial(forwards.half_forward, method, size, place, network, images)
+    if place.kind == "cpu":  # a GPU's memory is what torch's allocator says, and is in `profile`
+        if "forward_memory" in only:
+            yield f"memory {method.name} {sizes[-1]}", partial(forwards.forward_memory, method, sizes[-1], place)
+        if "train_step_memory" in only:
+            for size in sizes:
+                name = f"training memory {method.name} {size}"
+                yield name, partial(steps.train_step_memory, method, size, protocol, place)
+    if "train_step" in only:
+        for size in sizes:
+            yield f"training step {method.name} {size}", partial(steps.train_step, method, size, protocol, place)

@@ -1,0 +1,80 @@
+"""Feeding: decoding and converting files for every batch against gathering pixels from a pack."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from benchmark.bench import plain
+from benchmark.bench.place import Place
+from benchmark.bench.records import Comparison
+from benchmark.data.batches import TrainingBatches
+from benchmark.data.packs import Pack
+from benchmark.efficiency.measuring import using_threads
+from benchmark.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The same images as a pack and as PNG files."""
+
+    pack: Pack
+    files: Sequence[tuple[Path, Path]]
+
+    @property
+    def size(self) -> int:
+        """Side of the images, pixels."""
+        return int(self.pack.images.shape[1])
+
+    @property
+    def parts(self) -> list[tuple[Pack, Sequence[int]]]:
+        """What :class:`~benchmark.data.batches.TrainingBatches` takes."""
+        return [(self.pack, range(len(self.files)))]
+
+
+def write(pack: Pack, count: int, folder: Path) -> Pictures:
+    """Write a pack's first images and masks as PNG files, as datasets are shipped."""
+    files = []
+    for index in range(count):
+        pair = (folder / f"image{index}.png", folder / f"mask{index}.png")
+        Image.fromarray(pack.images[index].squeeze(-1)).save(pair[0])
+        Image.fromarray(pack.masks[index] * 255).save(pair[1])
+        files.append(pair)
+    return Pictures(pack, files)
+
+
+def feeding(pictures: Pictures, protocol: Protocol, place: Place) -> Comparison:
+    """Compare images per second that reach the network, one image per batch."""
+    ours = TrainingBatches(pictures.parts, pictures.size, protocol, 0, place.device)
+    loader = DataLoader(plain.PlainImages(pictures.files), batch_size=1, shuffle=True)
+
+    def decode() -> None:
+        for batch in loader:
+            for tensor in batch:
+                tensor.to(place.device)
+
+    def gather() -> None:
+        for _ in ours.epoch(0):
+            pass
+
+    speeds: dict[str, list[float]] = {"plain": [], "ours": []}
+    with using_threads(place.threads):
+        for _, (way, feed) in itertools.product(range(place.rounds), (("plain", decode), ("ours", gather))):
+            started = time.perf_counter()
+            feed()
+            place.wait()
+            speeds[way].append(len(pictures.files) / (time.perf_counter() - started))
+    return place.comparison(
+        what="feeding",
+        size=pictures.size,
+        unit="images/s",
+        **speeds,
+        plain_form=plain.FEEDING,
+        our_form="pixels gathered from a memory-mapped pack of uint8, converted on the device",
+    )

@@ -1,0 +1,133 @@
+"""Forwards: the plain form of a network against the one that ``predict`` uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.bench import plain
+from benchmark.bench.networks import build
+from benchmark.bench.place import Place
+from benchmark.bench.records import Comparison
+from benchmark.efficiency.latency import measure_in_turn
+from benchmark.efficiency.measuring import using_threads
+from benchmark.efficiency.memory import in_fresh_process, peak_growth
+from benchmark.inference import SIDE, Dtype, ready
+from benchmark.registry import ModelEntry
+
+Way = Literal["plain", "ours"]
+READY = "norms folded, channels last, attention without its matrix"
+
+
+def forward(entry: ModelEntry, size: int, place: Place) -> Comparison:
+    """Compare float32 forwards of one image: time, and the logits."""
+    image = random_image(size).to(place.device)
+    slow, fast = (of(way, entry, size, place) for way in get_args(Way))
+    with torch.inference_mode():
+        expected, found = slow(image), fast(image)
+    return place.comparison(
+        what="forward",
+        model=entry.name,
+        size=size,
+        unit="ms",
+        **_in_turn(slow, fast, image, place),
+        plain_form=plain.FORWARD,
+        our_form=f"float32, {READY}",
+        max_difference=float((expected - found).abs().max()),
+        max_logit=float(expected.abs().max()),
+    )
+
+
+def half_forward(
+    entry: ModelEntry, size: int, place: Place, trained: nn.Module | None, images: Sequence[Tensor]
+) -> Comparison:
+    """Compare a float32 forward of the plain form with a bfloat16 one: time, and the masks of trained weights.
+
+    Args:
+        entry: the network.
+        size: of the timed image, pixels.
+        place: where to measure.
+        trained: the network with weights of a study; ``None`` leaves masks out.
+        images: test images of that study, each ``(1, C, H, W)``.
+    """
+    image = random_image(size).to(place.device)
+    slow, fast = of("plain", entry, size, place), of("ours", entry, size, place, "bfloat16")
+    pixels = differing = 0
+    if trained is not None:
+        shown = ready(trained, images[0].shape, "bfloat16")
+        trained = plain.plain_form(trained)
+        for one in images:
+            with torch.inference_mode():
+                masks = [network(one) >= 0 for network in (trained, shown)]
+            pixels += masks[0].numel()
+            differing += int((masks[0] != masks[1]).sum())
+    return place.comparison(
+        what="forward",
+        model=entry.name,
+        size=size,
+        dtype="bfloat16",
+        unit="ms",
+        **_in_turn(slow, fast, image, place),
+        plain_form=plain.FORWARD,
+        our_form=f"bfloat16 autocast, {READY}",
+        pixels=pixels or None,
+        differing_pixels=differing if pixels else None,
+    )
+
+
+def forward_memory(entry: ModelEntry, size: int, place: Place) -> Comparison:
+    """Compare by how much a process grows at most while it predicts one image."""
+    slow, fast = (in_fresh_process(_growth, way, entry, size, place) for way in get_args(Way))
+    return place.comparison(
+        what="forward_memory",
+        model=entry.name,
+        size=size,
+        unit="bytes",
+        plain=(slow,),
+        ours=(fast,),
+        plain_form=plain.FORWARD,
+        our_form=f"float32, {READY}",
+    )
+
+
+def of(way: Way, entry: ModelEntry, size: int, place: Place, dtype: Dtype = "float32") -> nn.Module:
+    """Return a network as most repositories run it, or as ``predict`` does."""
+    network = build(entry).to(place.device)
+    side = min(size, -(-SIDE // entry.multiple) * entry.multiple)
+    return ready(network, (1, 1, side, side), dtype) if way == "ours" else plain.plain_form(network).eval()
+
+
+def _growth(way: Way, entry: ModelEntry, size: int, place: Place) -> int:
+    network, image = of(way, entry, size, place), random_image(size)
+
+    def step() -> None:
+        with torch.inference_mode():
+            network(image)
+
+    return peak_growth(step, place.threads)
+
+
+def random_image(size: int) -> Tensor:
+    """Return an image ``(1, 1, size, size)``, uniform in [0, 1], the same at every call."""
+    return torch.rand((1, 1, size, size), generator=torch.Generator().manual_seed(0))
+
+
+def _in_turn(
+    slow: Callable[[Tensor], Tensor], fast: Callable[[Tensor], Tensor], image: Tensor, place: Place
+) -> dict[str, tuple[float, ...]]:
+    """Time both ways in turn."""
+
+    def step(way: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+        def once() -> None:
+            with torch.inference_mode():
+                way(image)
+            place.wait()
+
+        return once
+
+    with using_threads(place.threads):
+        found = measure_in_turn({"plain": step(slow), "ours": step(fast)}, place.timing)
+    return {name: latency.raw_ms for name, latency in found.items()}

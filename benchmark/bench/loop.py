@@ -1,0 +1,146 @@
+"""The share of a run's loop that is not the network: feeding, loss, bookkeeping, scoring; and a run's start-up."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from benchmark.bench.networks import build
+from benchmark.bench.place import Place
+from benchmark.bench.records import Comparison
+from benchmark.data.batches import TrainingBatches, evaluation_batches
+from benchmark.data.packs import Pack
+from benchmark.data.specs import Target
+from benchmark.efficiency.measuring import using_threads
+from benchmark.errors import UserError
+from benchmark.evaluation import evaluate
+from benchmark.protocol import Protocol
+from benchmark.registry import ModelEntry
+from benchmark.run import FIRST_STEP
+from benchmark.training import place as placed
+from benchmark.training import train
+
+POLL_S, PATIENCE_S = 0.005, 120.0
+
+
+class _Clock:
+    """Adds up the seconds of a network's forwards, of backward passes and of optimiser steps."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.inside, self._since = place, 0.0, 0.0
+
+    def start(self, *_: object) -> None:
+        self.place.wait()
+        self._since = time.perf_counter()
+
+    def stop(self, *_: object) -> None:
+        self.place.wait()
+        self.inside += time.perf_counter() - self._since
+
+    @contextlib.contextmanager
+    def on(self, network: nn.Module) -> Iterator[None]:
+        backward = Tensor.backward
+
+        def timed(loss: Tensor, *arguments: Any, **named: Any) -> None:
+            self.start()
+            backward(loss, *arguments, **named)  # type: ignore[no-untyped-call]
+            self.stop()
+
+        hooks = [network.register_forward_pre_hook(self.start), network.register_forward_hook(self.stop)]
+        hooks += [register_optimizer_step_pre_hook(self.start), register_optimizer_step_post_hook(self.stop)]
+        try:
+            Tensor.backward = timed  # type: ignore[method-assign, assignment]  # torch has no hook around a whole backward pass
+            yield
+        finally:
+            Tensor.backward = backward  # type: ignore[method-assign]
+            for hook in hooks:
+                hook.remove()
+
+
+def loop(entry: ModelEntry, pack: Pack, target: Target, protocol: Protocol, place: Place) -> Comparison:
+    """Train, validate and test for one epoch as ``run`` does; measure the share outside the network.
+
+    Args:
+        entry: the network.
+        pack: the images.
+        target: what they show.
+        protocol: gives the split.
+        place: where to measure.
+    """
+    division, size = pack.divide(protocol), pack.images.shape[1]
+    epoch = protocol.model_copy(update={"training": protocol.training.model_copy(update={"epochs": 1})})
+    batches = TrainingBatches([(pack, division.train)], size, protocol, 0, place.device)
+    network, clock = placed(build(entry), place.device), _Clock(place)
+    with using_threads(place.threads), clock.on(network):
+        started = time.perf_counter()
+        train(
+            network,
+            batches,
+            lambda: evaluation_batches(pack, division.val, size, protocol.evaluation.batch, place.device),
+            epoch,
+            lambda done, total: None,
+        )
+        evaluate(network, pack, division.test, target, protocol, place.device)
+        place.wait()
+        whole = time.perf_counter() - started
+    count = sum(map(len, (division.train, division.val, division.test)))
+    return place.comparison(
+        what="loop",
+        model=entry.name,
+        size=size,
+        unit="share",
+        ours=(1 - clock.inside / whole,),
+        plain_form="",
+        our_form=f"one epoch over {count} images with validation and test, protocol {protocol.name}: share of the time "
+        "outside forward, backward and optimiser",
+    )
+
+
+def start_up(data_root: Path, cache: Path, place: Place) -> Comparison:
+    """Measure from typing ``run`` to the end of the first training step: imports, plan, worker, opening the pack.
+
+    Args:
+        data_root: where datasets are looked for.
+        cache: of packs; the images are packed before.
+        place: where to measure.
+    """
+    with tempfile.TemporaryDirectory() as results:
+        command = [sys.executable, "-m", "benchmark", "run", "--models", "edanet", "--datasets", "omc-syn"]
+        command += ["--protocol", "quick", "--study", "start", "--device", place.kind, "--threads", str(place.threads)]
+        command += ["--data-root", str(data_root), "--cache", str(cache), "--results", results, "--repeats"]
+        log = Path(results, "start", "runs", "omc-syn", "edanet")
+        # The first call, not timed, builds the pack and measures efficiency; every later one has one repeat to do.
+        subprocess.run([*command, "1"], check=True, capture_output=True)
+        seconds = [
+            _until_first_step([*command, str(number + 1)], log / str(number) / "log.txt")
+            for number in range(1, place.rounds + 1)
+        ]
+    return place.comparison(
+        what="start_up",
+        model="edanet",
+        unit="s",
+        ours=tuple(seconds),
+        plain_form="",
+        our_form="from the command to the end of the first training step, images packed before",
+    )
+
+
+def _until_first_step(command: list[str], log: Path) -> float:
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and time.perf_counter() - started < PATIENCE_S:
+            if log.is_file() and FIRST_STEP in log.read_text("utf-8", "replace"):
+                took = time.perf_counter() - started
+                process.wait(PATIENCE_S)
+                return took
+            time.sleep(POLL_S)
+        raise UserError(f"bench: no first training step within {PATIENCE_S:g} s of {' '.join(command)}")

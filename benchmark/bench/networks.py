@@ -1,0 +1,29 @@
+"""The networks that are measured, in a state in which no branch is the identity and every norm has seen images."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from benchmark.registry import ModelEntry
+from models.attention import PositionAttention, TokenStatisticsAttention
+
+#: EAL-ICNet's attention starts as the identity; a fast path that drops it would pass every comparison.
+GAMMA, TEMPERATURE = 0.7, 400.0
+#: For the norms' statistics; every registered network takes multiples of 32.
+SEEN_BATCHES, SEEN_IMAGES, SEEN_PX = 3, 2, 128
+
+
+def build(entry: ModelEntry) -> nn.Module:
+    """Return a network of one channel and one class on the CPU, in train mode, the same at every call."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        network = entry.build()
+        for layer in network.modules():
+            if isinstance(layer, PositionAttention):
+                layer.gamma.fill_(GAMMA)
+            elif isinstance(layer, TokenStatisticsAttention):
+                layer.temperature.fill_(TEMPERATURE)
+        for _ in range(SEEN_BATCHES):
+            network(torch.rand(SEEN_IMAGES, 1, SEEN_PX, SEEN_PX))
+    return network

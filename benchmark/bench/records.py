@@ -1,0 +1,46 @@
+"""One comparison of the plain way with the harness's, as a file that needs no torch to be read."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import Field
+
+from benchmark.efficiency import DType
+from benchmark.schema import Filed
+
+SCHEMA: Final = 1
+
+What = Literal[
+    "forward", "forward_memory", "train_step", "train_step_memory", "training", "feeding", "loop", "start_up"
+]
+
+
+class Comparison(Filed):
+    """The same work done in two ways, in turn, in one process; ratios are formed where they are read."""
+
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    what: What
+    model: str | None = Field(description="the network; none where none is involved")
+    size: int | None = Field(description="side of the input, pixels")
+    device: Literal["cpu", "cuda"]
+    device_name: str
+    dtype: DType = Field(description="number format of the harness's way; the plain way is always float32")
+    threads: int
+    torch: str = Field(description="version")
+    unit: Literal["ms", "bytes", "images/s", "s", "share"]
+    plain: tuple[float, ...] = Field(description="every value of the plain way, in order; empty where there is none")
+    ours: tuple[float, ...] = Field(min_length=1, description="every value of the harness's way, in order")
+    plain_form: str = Field(description="what the plain way is, in words")
+    our_form: str = Field(description="what the harness's way is, in words")
+    max_difference: float | None = Field(None, description="largest difference of two logits on a random image")
+    max_logit: float | None = Field(None, description="largest absolute logit of the plain way on that image")
+    pixels: int | None = Field(None, description="of the test images that masks were compared on")
+    differing_pixels: int | None = Field(None, description="of these, with another mask")
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def file_name(self) -> str:
+        """What the comparison's file is called within ``results/<study>/bench/``."""
+        parts = (self.what, self.model, self.size and f"{self.size}x{self.size}", self.device, self.dtype)
+        return ".".join(str(part) for part in parts if part) + ".json"

@@ -1,0 +1,135 @@
+"""Training: a step's time and memory, and images per second of the whole loop, in the plain way and in ``run``'s."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from benchmark.bench import plain
+from benchmark.bench.feeding import Pictures
+from benchmark.bench.forwards import Way, random_image
+from benchmark.bench.networks import build
+from benchmark.bench.place import Place
+from benchmark.bench.records import Comparison
+from benchmark.data.batches import TrainingBatches
+from benchmark.data.packs import Pack
+from benchmark.efficiency.measuring import using_threads
+from benchmark.efficiency.memory import in_fresh_process, peak_growth
+from benchmark.protocol import Protocol
+from benchmark.registry import ModelEntry
+from benchmark.training import place as placed
+from benchmark.training import train
+
+OURS = "float32, channels last, attention without its matrix, fused Adam, no wait between steps"
+STEPS = 3  # per round; the time of the first is left out, since it also sets up the optimiser's state
+
+
+def train_step(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> Comparison:
+    """Compare training steps at batch 1 on an image that already lies in memory."""
+    networks = {way: _network(way, entry, place) for way in get_args(Way)}
+    times: dict[Way, list[float]] = {way: [] for way in networks}
+    with using_threads(place.threads):
+        for _, (way, network) in itertools.product(range(place.rounds), networks.items()):
+            times[way] += _step_times(way, network, size, protocol, place)
+    return place.comparison(
+        what="train_step",
+        model=entry.name,
+        size=size,
+        unit="ms",
+        **times,
+        plain_form=plain.STEP,
+        our_form=OURS,
+    )
+
+
+def train_step_memory(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> Comparison:
+    """Compare by how much a process grows at most in its first training step at batch 1."""
+    slow, fast = (in_fresh_process(_growth, way, entry, size, protocol, place) for way in get_args(Way))
+    return place.comparison(
+        what="train_step_memory",
+        model=entry.name,
+        size=size,
+        unit="bytes",
+        plain=(slow,),
+        ours=(fast,),
+        plain_form=plain.STEP,
+        our_form=OURS,
+    )
+
+
+def epochs(entry: ModelEntry, pictures: Pictures, protocol: Protocol, place: Place) -> Comparison:
+    """Compare images per second of whole epochs at batch 1, decoding or gathering included."""
+    networks = {way: _network(way, entry, place) for way in get_args(Way)}
+    speeds: dict[Way, list[float]] = {way: [] for way in networks}
+    ours = TrainingBatches(pictures.parts, pictures.size, protocol, 0, place.device)
+    epoch = protocol.model_copy(update={"training": protocol.training.model_copy(update={"epochs": 1})})
+    with using_threads(place.threads):
+        for _, (way, network) in itertools.product(range(place.rounds), networks.items()):
+            started = time.perf_counter()
+            if way == "ours":
+                train(network, ours, lambda: [], epoch, lambda done, total: None)
+            else:
+                loader = DataLoader(plain.PlainImages(pictures.files), batch_size=1, shuffle=True)
+                plain.train(network, loader, protocol, lambda loss: None)
+            place.wait()
+            speeds[way].append(len(pictures.files) / (time.perf_counter() - started))
+    return place.comparison(
+        what="training",
+        model=entry.name,
+        size=pictures.size,
+        unit="images/s",
+        **speeds,
+        plain_form=f"{plain.STEP}; {plain.FEEDING}",
+        our_form=f"{OURS}; pixels gathered from a pack",
+    )
+
+
+def _network(way: Way, entry: ModelEntry, place: Place) -> nn.Module:
+    network = build(entry).train()
+    return placed(network, place.device) if way == "ours" else plain.plain_form(network).to(place.device)
+
+
+def _step_times(way: Way, network: nn.Module, size: int, protocol: Protocol, place: Place) -> list[float]:
+    """Return the milliseconds of all steps of a round but the first."""
+    ends: list[float] = []
+
+    def ended(*_: object) -> None:
+        place.wait()
+        ends.append(time.perf_counter())
+
+    _take(way, network, size, STEPS, protocol, place, ended)
+    return [1e3 * (end - start) for start, end in itertools.pairwise(ends)]
+
+
+def _take(
+    way: Way,
+    network: nn.Module,
+    size: int,
+    steps: int,
+    protocol: Protocol,
+    place: Place,
+    on_step: Callable[..., None] = lambda *_: None,
+) -> None:
+    """Train on one random image, which ``run`` gathers anew for every step and the plain way holds as a tensor."""
+    pixels = (random_image(size) * 255).to(torch.uint8)
+    if way == "plain":
+        example = (pixels.float() / 255, (pixels > 127).float())
+        plain.train(network, itertools.repeat(example, steps), protocol, on_step)
+        return
+    images = pixels.permute(0, 2, 3, 1).numpy()
+    pack = Pack("bench", "", images, (images[..., 0] > 127).astype(np.uint8), ())
+    changed = {"training": protocol.training.model_copy(update={"epochs": steps})}
+    batches = TrainingBatches([(pack, [0])], size, protocol, 0, place.device)
+    train(network, batches, lambda: [], protocol.model_copy(update=changed), on_step)
+
+
+def _growth(way: Way, entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> int:
+    network = _network(way, entry, place)
+    return peak_growth(lambda: _take(way, network, size, 1, protocol, place), place.threads)

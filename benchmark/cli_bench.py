@@ -1,0 +1,107 @@
+"""The ``bench`` verb: the harness against the plain way of feeding, training and running networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from benchmark.devices import hardware_of
+from benchmark.errors import UserError, did_you_mean
+from benchmark.flags import DATA_ROOT, Cache, DataRoot, Device, Models, Results, check_data_root, study_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from benchmark.bench import What
+    from benchmark.registry import ModelEntry
+
+METHOD, LIGHTEST = "eal_icnet", "contextnet"
+TIMINGS, ROUNDS, SECONDS = 7, 5, 3.0
+EACH = "forward, forward_memory, train_step, train_step_memory, training, feeding, loop, start_up"
+
+
+def bench(
+    models: Models = "all",
+    sizes: Annotated[
+        str, typer.Option(help="Comma list of input sides, pixels; networks without attention at the first.")
+    ] = "512,1024",
+    only: Annotated[str, typer.Option(help=f"Comma list of what to measure: {EACH}; default: all.")] = "",
+    weights: Annotated[
+        str, typer.Option(help="Study whose trained EAL-ICNet shows whether bfloat16 changes masks.")
+    ] = "quick",
+    device: Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    study: Annotated[str, typer.Option(help="Name of the study that keeps the figures.")] = "bench",
+    results: Results = Path("results"),
+    data_root: DataRoot = DATA_ROOT,
+    cache: Cache = None,
+) -> None:
+    """Measure how much faster the harness is than the plain way, side by side; nothing else should run meanwhile."""
+    from rich.console import Console
+
+    from benchmark import registry, report
+    from benchmark.bench import IMAGES, Subject, measurements
+    from benchmark.bench.place import Place
+    from benchmark.data.datasets import resolve
+    from benchmark.data.folders import HashCache
+    from benchmark.efficiency.records import EfficiencySettings
+    from benchmark.files import write_atomically
+    from benchmark.profiling import side
+    from benchmark.protocol import load
+
+    console, folder = Console(soft_wrap=True), study_folder(results, study)
+    check_data_root(data_root)
+    wanted, hardware = _wanted(only), hardware_of(device, threads)
+    method, lightest = (registry.models()[name] for name in (METHOD, LIGHTEST))
+    others = [entry for entry in registry.select(models) if entry.name != METHOD]
+    sides = list(dict.fromkeys(side(text, [method, lightest, *others]) for text in sizes.split(",")))
+    protocol = load("paper", [f"input.size={sides[0]}", f"data.standin_images={IMAGES}"])
+    cache = cache or data_root / ".cache"
+    (source,) = resolve("omc-syn", data_root, protocol, HashCache(cache / "hashes.json"))
+    timing = EfficiencySettings(warm_up=1, min_iterations=TIMINGS, min_seconds=SECONDS)
+    place = Place(hardware.kind, hardware.threads, timing, ROUNDS)
+    trained = _trained(study_folder(results, weights, "--weights"), method) if "forward" in wanted else None
+    if trained is None and "forward" in wanted:
+        console.print(f"--weights {weights}: no trained {METHOD} of a stand-in there; masks are not compared")
+    subject = Subject(method, others, lightest, sides, source, protocol, data_root, cache, trained)
+    for name, measure in measurements(subject, wanted, place):
+        console.print(name, highlight=False)
+        found = measure()
+        write_atomically(folder / "bench" / found.file_name, found.to_json())
+    report.build(folder)
+    console.print((folder / "report/tables/bench.md").read_text("utf-8"), markup=False, highlight=False)
+    console.print(f"Report: {folder / 'report'}")
+
+
+def _wanted(only: str) -> tuple[What, ...]:
+    from benchmark.bench import What
+
+    known: dict[str, What] = {name: name for name in get_args(What)}
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise UserError(f"--only {name!r}: expected {', '.join(known)}{did_you_mean(name, known)}")
+    return tuple(known[name] for name in names) or tuple(known.values())
+
+
+def _trained(study: Path, entry: ModelEntry) -> tuple[nn.Module, Sequence[Tensor]] | None:
+    """Return a study's trained network and the test images of the stand-in that it was trained on."""
+    import torch
+
+    from benchmark import weights
+    from benchmark.export.pictures import test_pictures
+    from benchmark.store import Store
+
+    trained_on = sorted(path.parent.name for path in (study / "runs").glob(f"*-syn/{entry.name}"))
+    if not trained_on or Store(study).read_protocol() is None:
+        return None
+    try:
+        (found,) = weights.find(study, [entry], trained_on[0])
+    except UserError:
+        return None
+    images = [torch.from_numpy(image) for image in test_pictures(study, found)]
+    return (found.build(), images) if images else None

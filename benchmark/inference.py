@@ -1,0 +1,187 @@
+"""Networks made ready for inference: batch norms folded into the convolutions before them, channels last."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from models.attention import plain_attention
+
+if TYPE_CHECKING:
+    from benchmark.weights import TrainedNetwork
+
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+#: Activations that can write into the map they are given.
+IN_PLACE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU)
+
+#: Of the largest logit, or of 1 where that is larger: what sums in another order may differ by.
+TOLERANCE = 1e-4
+SIDE = 128  # pixels, about, of the image that shows how layers follow each other
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One use of a layer."""
+
+    name: str
+    given: Tensor
+    made: Tensor
+
+
+class _Uses(TorchFunctionMode):
+    """Counts how often each tensor is handed to a function of torch, asking for its shape and the like aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: Counter[int] = Counter()
+        self._held: list[Tensor] = []  # or else a later tensor gets a dead one's identity
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if result is None or any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
+            given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            self._held += given
+            self.of.update(map(id, given))
+        return result
+
+
+class Ready(nn.Module):
+    """A network that computes the same with fewer passes over memory; it cannot be trained.
+
+    Args:
+        network: in eval mode, on its device.
+        dtype: in which convolutions and matrix products compute.
+    """
+
+    def __init__(self, network: nn.Module, dtype: Dtype = "float32") -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.dtype = getattr(torch, dtype)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images ``(N, C, H, W)`` to logits ``(N, K, H, W)``."""
+        with torch.autocast(images.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            logits: Tensor = self.network(channels_last(images))
+        return logits
+
+
+def of_study(trained: TrainedNetwork, device: torch.device, dtype: Dtype = "float32") -> Ready:
+    """Return a trained network of a study, made ready."""
+    multiple = trained.entry.multiple
+    side = min(trained.input_size, -(-SIDE // multiple) * multiple)
+    return ready(trained.build(device), (1, trained.channels, side, side), dtype)
+
+
+def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float32") -> Ready:
+    """Make a copy of a network ready for inference.
+
+    A batch norm that only ever sees what a convolution made, where nobody else sees it, becomes part of that
+    convolution (``torch.nn.utils.fusion``). Which layers follow each other is seen in one forward on torch's meta
+    device, which computes nothing. Activations between such layers write in place. A network that cannot run on the
+    meta device, or gives other logits for a random image then (a convolution that does something of its own with its
+    weights), keeps its norms.
+
+    Args:
+        network: stays as it is.
+        image_shape: ``(1, C, H, W)`` of an input that the network takes, better a small one.
+        dtype: in which convolutions and matrix products compute.
+    """
+    plain = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+    fast = copy.deepcopy(plain)
+    try:
+        calls, uses = _follow(fast, image_shape)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        return Ready(plain, dtype)
+    layers = dict(fast.named_modules())
+    _fold(fast, layers, calls, uses)
+    _write_in_place(layers, calls, uses)
+    return Ready(fast if _agree(plain, fast, image_shape) else plain, dtype)
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Return images ``(N, C, H, W)`` whose strides say channels last, where one channel fits either layout.
+
+    A network that joins the image with its maps would else fall back to the other layout from there on.
+    """
+    n, c, h, w = images.shape
+    if c == 1 and images.is_contiguous():
+        return images.as_strided((n, 1, h, w), (h * w, 1, w, 1))
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _agree(plain: nn.Module, fast: nn.Module, image_shape: Sequence[int]) -> bool:
+    image = torch.rand(*image_shape, generator=torch.Generator().manual_seed(0))
+    image = image.to(next((weight.device for weight in plain.parameters()), image.device))
+    with torch.inference_mode():
+        expected, found = plain(image), fast(image)
+    return bool((expected - found).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1))
+
+
+def _follow(network: nn.Module, image_shape: Sequence[int]) -> tuple[list[_Call], Counter[int]]:
+    """Run a shadow of the network without computing; return the uses of its layers, and of tensors by identity."""
+    calls: list[_Call] = []
+    shadow = copy.deepcopy(network).to("meta")
+
+    def noted(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda layer, given, made: calls.append(_Call(name, given[0], made))
+
+    for name, layer in shadow.named_modules():
+        if isinstance(layer, (*CONVOLUTIONS, nn.BatchNorm2d, *IN_PLACE)):
+            layer.register_forward_hook(noted(name))
+    with torch.inference_mode(), plain_attention(shadow), _Uses() as uses:
+        shadow(torch.empty(*image_shape, device="meta"))
+    return calls, uses.of
+
+
+def _fold(network: nn.Module, layers: Mapping[str, nn.Module], calls: Sequence[_Call], uses: Counter[int]) -> None:
+    times = Counter(call.name for call in calls)
+    # A convolution that is used twice would need two sets of weights.
+    makers = {
+        id(call.made): call.name
+        for call in calls
+        if isinstance(layers[call.name], CONVOLUTIONS) and times[call.name] == 1 and _foldable(layers[call.name])
+    }
+    for name in {call.name for call in calls if _is_fixed(layers[call.name])}:
+        inputs = [id(call.given) for call in calls if call.name == name]
+        # All uses or none: several branches may share a norm.
+        if all(found in makers and uses[found] == 1 for found in inputs):
+            for found in inputs:
+                convolution = network.get_submodule(makers[found])
+                norm = layers[name]
+                assert isinstance(convolution, CONVOLUTIONS)
+                assert isinstance(norm, nn.BatchNorm2d)
+                fused = fuse_conv_bn_eval(convolution, norm, isinstance(convolution, nn.ConvTranspose2d))
+                network.set_submodule(makers[found], fused)
+            network.set_submodule(name, nn.Identity())
+
+
+def _write_in_place(layers: Mapping[str, nn.Module], calls: Sequence[_Call], uses: Counter[int]) -> None:
+    """Let an activation write over what a convolution or norm made, where nobody else reads that."""
+    fresh = {id(call.made) for call in calls if isinstance(layers[call.name], (*CONVOLUTIONS, nn.BatchNorm2d))}
+    for name in {call.name for call in calls if isinstance(layers[call.name], IN_PLACE)}:
+        inputs = [id(call.given) for call in calls if call.name == name]
+        if all(found in fresh and uses[found] == 1 for found in inputs):
+            setattr(layers[name], "inplace", True)  # noqa: B010  # nn.Module takes tensors and modules only
+
+
+def _is_fixed(layer: nn.Module) -> bool:
+    """Tell whether a layer is a batch norm that, in eval mode, is the same scale and shift for every image."""
+    return type(layer) is nn.BatchNorm2d and layer.running_mean is not None
+
+
+def _foldable(layer: nn.Module) -> bool:
+    # torch's own fusion scales a transposed convolution's outputs as if it had one group.
+    return not isinstance(layer, nn.ConvTranspose2d) or layer.groups == 1

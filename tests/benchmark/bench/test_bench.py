@@ -1,0 +1,210 @@
+"""The harness against the plain way: same results, honest ratios, and the verb from end to end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmark import cli_bench, protocol, registry, report
+from benchmark.bench import feeding, forwards, loop, plain, steps
+from benchmark.bench.networks import GAMMA, TEMPERATURE, build
+from benchmark.bench.place import Place
+from benchmark.bench.records import Comparison
+from benchmark.data.batches import TrainingBatches
+from benchmark.data.packs import Pack
+from benchmark.data.splits import Tile
+from benchmark.efficiency.records import EfficiencySettings
+from benchmark.report import bench as reported
+from benchmark.report import render
+from benchmark.report.collect import Study
+from benchmark.training import place as placed
+from benchmark.training import train
+from models.attention import PositionAttention, TokenStatisticsAttention
+from tests.benchmark.conftest import Call
+
+PLACE = Place("cpu", 1, EfficiencySettings(warm_up=1, min_iterations=2, min_seconds=0), 2)
+PAPER = protocol.load("paper", ["input.size=64"])
+EAL = registry.models()["eal_icnet"]
+
+
+@pytest.fixture(scope="module")
+def pack() -> Pack:
+    """Ten noisy images of bars, whose masks are the bars."""
+    rng = np.random.default_rng(0)
+    masks = np.zeros((10, 64, 64), np.uint8)
+    for index, mask in enumerate(masks):
+        mask[:, 4 * index : 4 * index + 20] = 1
+    images = (masks * 120 + rng.integers(0, 100, masks.shape)).astype(np.uint8)[..., None]
+    tiles = tuple(Tile(f"{index}", f"{index}", None) for index in range(10))
+    return Pack("bars", "", images, masks, tiles)
+
+
+def comparison(**facts: object) -> Comparison:
+    usual = {"what": "forward", "model": "unet", "size": 64, "unit": "ms", "plain_form": "slow", "our_form": "fast"}
+    return PLACE.comparison(**usual | facts)
+
+
+def test_no_branch_of_a_measured_network_is_the_identity_and_its_norms_have_seen_images() -> None:
+    network = build(EAL)
+    layers = list(network.modules())
+    assert [float(layer.gamma.detach()) for layer in layers if isinstance(layer, PositionAttention)] == [
+        pytest.approx(GAMMA)
+    ]
+    temperatures = [layer.temperature for layer in layers if isinstance(layer, TokenStatisticsAttention)]
+    assert all(bool((temperature == TEMPERATURE).all()) for temperature in temperatures)
+    assert all(layer.running_mean.abs().max() > 0 for layer in layers if isinstance(layer, torch.nn.BatchNorm2d))
+    for mine, theirs in zip(network.parameters(), build(EAL).parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_training_curves_of_the_plain_way_and_the_harness_agree(pack: Pack) -> None:
+    """The same weights, images and order: losses differ by rounding, and by what ten steps make of it."""
+    batches = TrainingBatches([(pack, range(10))], 64, PAPER, 0, torch.device("cpu"))
+    fed = [(batch.images.contiguous(), batch.masks) for batch in batches.epoch(0)]
+    slow: list[float] = []
+    plain.train(plain.plain_form(build(EAL)).train(), fed, PAPER, slow.append)
+    changed = {"training": PAPER.training.model_copy(update={"epochs": 1, "validate_every": 1, "steps": 10})}
+    fast = train(
+        placed(build(EAL).train(), torch.device("cpu")),
+        batches,
+        lambda: [],
+        PAPER.model_copy(update=changed),
+        lambda done, total: None,
+    )
+    assert len(slow) == 10
+    assert slow[-1] < slow[0]
+    found = [row.train_loss for row in fast.history]
+    np.testing.assert_allclose(found[:4], slow[:4], rtol=5e-5)
+    np.testing.assert_allclose(found, slow, rtol=2e-2)  # Adam divides by small gradients, so rounding grows
+
+
+def test_both_ways_feed_the_same_pixels(pack: Pack, tmp_path: Path) -> None:
+    pictures = feeding.write(pack, 10, tmp_path)
+    files = plain.PlainImages(pictures.files)
+
+    def by_content(pairs: list[tuple[Tensor, Tensor]]) -> list[bytes]:
+        return sorted(image.numpy().tobytes() + mask.numpy().tobytes() for image, mask in pairs)
+
+    ours = TrainingBatches(pictures.parts, 64, PAPER, 0, torch.device("cpu"))
+    gathered = [(batch.images[0], batch.masks[0]) for batch in ours.epoch(0)]
+    assert by_content([files[index] for index in range(10)]) == by_content(gathered)
+    found = feeding.feeding(pictures, PAPER, PLACE)
+    assert (len(found.plain), len(found.ours), found.unit) == (2, 2, "images/s")
+    assert min(*found.plain, *found.ours) > 0
+
+
+def test_forwards_agree_and_both_are_timed() -> None:
+    found = forwards.forward(EAL, 64, PLACE)
+    assert found.max_difference is not None
+    assert found.max_logit is not None
+    assert found.max_difference < 1e-5
+    assert found.max_logit > 1e-2
+    assert len(found.plain) == len(found.ours) >= 2
+    images = [torch.rand(1, 1, 64, 64)] * 2
+    half = forwards.half_forward(EAL, 64, PLACE, build(EAL).eval(), images)
+    assert (half.dtype, half.pixels) == ("bfloat16", 2 * 64 * 64)
+    assert half.differing_pixels is not None
+    assert half.differing_pixels < 0.05 * 2 * 64 * 64
+
+
+def test_memory_and_time_of_training_steps_are_those_of_both_ways() -> None:
+    time, memory = (take(EAL, 64, PAPER, PLACE) for take in (steps.train_step, steps.train_step_memory))
+    assert len(time.plain) == len(time.ours) == PLACE.rounds * (steps.STEPS - 1)
+    assert min(*memory.plain, *memory.ours) > 1 << 20
+    forward = forwards.forward_memory(EAL, 512, PLACE)
+    # A float32 matrix of 4096 x 4096 scores and its softmax are in the plain way only.
+    assert forward.plain[0] - forward.ours[0] > 100 << 20
+
+
+def test_the_loop_s_share_is_what_is_left_of_forward_backward_and_optimiser(pack: Pack) -> None:
+    settings = protocol.load("paper", ["input.size=64", "split.validation=0.2", "split.test=0.2"])
+    found = loop.loop(registry.models()["contextnet"], pack, "track", settings, PLACE)
+    assert 0 < found.ours[0] < 1
+    assert "10 images" in found.our_form
+    assert torch.Tensor.backward.__qualname__ == "Tensor.backward"
+
+
+def test_ratios_are_plain_over_ours_for_costs_and_ours_over_plain_for_speeds() -> None:
+    assert reported.ratio(comparison(plain=(30, 40, 80), ours=(10, 20, 30))) == 2
+    assert reported.ratio(comparison(what="feeding", model=None, unit="images/s", plain=(10,), ours=(50,))) == 5
+    assert reported.ratio(comparison(what="loop", unit="share", ours=(0.03,))) is None
+
+
+def test_the_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
+    made = [
+        comparison(model="eal_icnet", plain=(40.0,), ours=(10.0,)),
+        comparison(model="unet", plain=(10.0, 20.0, 40.0), ours=(10.0, 10.0, 10.0), max_difference=2e-6, max_logit=2.0),
+        comparison(model="fcn", plain=(30.0, 30.0), ours=(10.0, 11.0)),
+        comparison(dtype="bfloat16", plain=(8.0,), ours=(4.0,), pixels=1000, differing_pixels=1),
+        comparison(what="start_up", model=None, size=None, unit="s", ours=(5.0, 6.0)),
+    ]
+    table = reported.table(Study(None, (), {}, (), comparisons=tuple(made)))
+    assert [block.title.partition(",")[0] for block in table.blocks] == [
+        *["Forward of one image at 64×64"] * 2,
+        "Start-up to the first training step",
+    ]
+    first, half, start = table.blocks
+    assert [row.key for row in first.rows] == ["eal_icnet", "fcn", "unet"]
+    unet = first.rows[2].cells
+    assert (unet["plain"].mean, unet["ours"].mean, unet["ratio"].mean) == (20, 10, 2)
+    assert unet["spread"].mean == pytest.approx(0.75)
+    assert unet["difference"].mean == pytest.approx(1e-6)
+    mean = statistics.geometric_mean((30 / 10.5, 2))
+    assert any(f"other than EAL-ICNet: {mean:.2f}" in line for line in first.conventions)
+    assert half.rows[0].cells["agreement"].mean == pytest.approx(0.999)
+    assert start.rows[0].cells.keys() == {"ours", "spread"}
+    assert "2.00" in render.to_markdown(table)
+
+
+def test_comparisons_alone_make_a_report_that_is_rebuilt_from_their_files(tmp_path: Path) -> None:
+    study = tmp_path / "bench"
+    for one in (comparison(plain=(30.0, 40.0), ours=(10.0, 10.0)), comparison(what="loop", unit="share", ours=(0.03,))):
+        (study / "bench").mkdir(parents=True, exist_ok=True)
+        (study / "bench" / one.file_name).write_bytes(one.to_json())
+    report.build(study)
+    rows = list(csv.DictReader(io.StringIO((study / "report/tables/bench.csv").read_text("utf-8"))))
+    assert {row["metric"]: row["mean"] for row in rows if row["what"] == "forward"}["ratio"] == "3.5"
+    assert {path.name for path in (study / "report/plots").iterdir()} == {"bench.pdf", "bench.png"}
+    assert report.check(study) == []
+    (study / "report/tables/bench.md").write_text("faster")
+    assert len(report.check(study)) == 1
+
+
+@pytest.mark.slow  # five minutes: generates 200 images, and starts `run` four times
+def test_the_verb_measures_every_kind_of_work(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_bench, "ROUNDS", 1)
+    monkeypatch.setattr(cli_bench, "TIMINGS", 2)
+    monkeypatch.setattr(cli_bench, "SECONDS", 0.0)
+    code, out, err = call("bench", "--models", "edanet", "--sizes", "64,96", "--device", "cpu", "--threads", "1")
+    assert code == 0, err
+    kinds = {path.name.partition(".")[0] for path in Path("results/bench/bench").iterdir()}
+    assert kinds == set(cli_bench.EACH.split(", "))
+    assert "masks are not compared" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--only", "forwards"), "--only 'forwards': expected forward, .*; did you mean 'forward'"),
+        (("--sizes", "60"), "--sizes 60: eal_icnet takes multiples of 8"),
+        (("--weights", "../x"), "--weights '../x': expected a plain name"),
+    ],
+)
+def test_wrong_flags_of_bench_are_refused(call: Call, arguments: tuple[str, ...], message: str) -> None:
+    code, _, err = call("bench", "--device", "cpu", *arguments)
+    assert code == 2
+    assert err.startswith("benchmark: ")
+    assert re.search(message, err), err
+    assert not Path("results").exists()
+
+
+def test_what_the_verb_knows_is_what_files_may_hold() -> None:
+    assert set(cli_bench.EACH.split(", ")) == set(reported.TITLES)

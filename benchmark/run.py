@@ -21,6 +21,7 @@ from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.splits import Division
+from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, TrainJob
@@ -63,7 +64,7 @@ def execute(job: TrainJob, on_step: OnStep) -> Record:
         NonFiniteLossError: NaN or infinite loss.
         NotDeterministicError: an operation without a deterministic kernel, where the protocol allows no other.
     """
-    with determinism.kernels(job.protocol.determinism):
+    with determinism.kernels(job.protocol.determinism), keeping_freed_memory():
         return _execute(job, on_step)
 
 

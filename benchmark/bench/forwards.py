@@ -15,11 +15,12 @@ from benchmark.bench.records import Comparison
 from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
+from benchmark.efficiency.resident import free_as_usual, keep_freed_memory
 from benchmark.inference import SIDE, Dtype, ready
 from benchmark.registry import ModelEntry
 
 Way = Literal["plain", "ours"]
-READY = "norms folded, channels last, attention without its matrix"
+READY = "norms folded, channels last, attention without its matrix, freed memory kept"
 
 
 def forward(entry: ModelEntry, size: int, place: Place) -> Comparison:
@@ -104,10 +105,19 @@ def _growth(way: Way, entry: ModelEntry, size: int, place: Place) -> int:
     network, image = of(way, entry, size, place), random_image(size)
 
     def step() -> None:
+        set_allocator(way)
         with torch.inference_mode():
             network(image)
 
     return peak_growth(step, place.threads)
+
+
+def set_allocator(way: str) -> None:
+    """Let memory be allocated as in a way from now on: ``run`` and ``predict`` keep what they free."""
+    if way == "ours":
+        keep_freed_memory()
+    else:
+        free_as_usual()
 
 
 def random_image(size: int) -> Tensor:
@@ -120,14 +130,15 @@ def _in_turn(
 ) -> dict[str, tuple[float, ...]]:
     """Time both ways in turn."""
 
-    def step(way: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    def step(network: Callable[[Tensor], Tensor]) -> Callable[[], None]:
         def once() -> None:
             with torch.inference_mode():
-                way(image)
+                network(image)
             place.wait()
 
         return once
 
     with using_threads(place.threads):
-        found = measure_in_turn({"plain": step(slow), "ours": step(fast)}, place.timing)
+        found = measure_in_turn({"plain": step(slow), "ours": step(fast)}, place.timing, set_allocator)
+    free_as_usual()
     return {name: latency.raw_ms for name, latency in found.items()}

@@ -21,6 +21,7 @@ from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.data.specs import Target
 from benchmark.efficiency.measuring import using_threads
+from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
 from benchmark.protocol import Protocol
@@ -80,7 +81,7 @@ def loop(entry: ModelEntry, pack: Pack, target: Target, protocol: Protocol, plac
     epoch = protocol.model_copy(update={"training": protocol.training.model_copy(update={"epochs": 1})})
     batches = TrainingBatches([(pack, division.train)], size, protocol, 0, place.device)
     network, clock = placed(build(entry), place.device), _Clock(place)
-    with using_threads(place.threads), clock.on(network):
+    with using_threads(place.threads), keeping_freed_memory(), clock.on(network):
         started = time.perf_counter()
         train(
             network,

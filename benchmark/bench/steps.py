@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from benchmark.bench import plain
 from benchmark.bench.feeding import Pictures
-from benchmark.bench.forwards import Way, random_image
+from benchmark.bench.forwards import Way, random_image, set_allocator
 from benchmark.bench.networks import build
 from benchmark.bench.place import Place
 from benchmark.bench.records import Comparison
@@ -22,12 +22,13 @@ from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
+from benchmark.efficiency.resident import free_as_usual
 from benchmark.protocol import Protocol
 from benchmark.registry import ModelEntry
 from benchmark.training import place as placed
 from benchmark.training import train
 
-OURS = "float32, channels last, attention without its matrix, fused Adam, no wait between steps"
+OURS = "float32, channels last, attention without its matrix, fused Adam, no wait between steps, freed memory kept"
 STEPS = 3  # per round; the time of the first is left out, since it also sets up the optimiser's state
 
 
@@ -38,6 +39,7 @@ def train_step(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -
     with using_threads(place.threads):
         for _, (way, network) in itertools.product(range(place.rounds), networks.items()):
             times[way] += _step_times(way, network, size, protocol, place)
+    free_as_usual()
     return place.comparison(
         what="train_step",
         model=entry.name,
@@ -72,6 +74,7 @@ def epochs(entry: ModelEntry, pictures: Pictures, protocol: Protocol, place: Pla
     epoch = protocol.model_copy(update={"training": protocol.training.model_copy(update={"epochs": 1})})
     with using_threads(place.threads):
         for _, (way, network) in itertools.product(range(place.rounds), networks.items()):
+            set_allocator(way)
             started = time.perf_counter()
             if way == "ours":
                 train(network, ours, lambda: [], epoch, lambda done, total: None)
@@ -80,6 +83,7 @@ def epochs(entry: ModelEntry, pictures: Pictures, protocol: Protocol, place: Pla
                 plain.train(network, loader, protocol, lambda loss: None)
             place.wait()
             speeds[way].append(len(pictures.files) / (time.perf_counter() - started))
+    free_as_usual()
     return place.comparison(
         what="training",
         model=entry.name,
@@ -118,6 +122,7 @@ def _take(
     on_step: Callable[..., None] = lambda *_: None,
 ) -> None:
     """Train on one random image, which ``run`` gathers anew for every step and the plain way holds as a tensor."""
+    set_allocator(way)
     pixels = (random_image(size) * 255).to(torch.uint8)
     if way == "plain":
         example = (pixels.float() / 255, (pixels > 127).float())

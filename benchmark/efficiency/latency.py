@@ -46,7 +46,9 @@ def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySetti
     return Latency.from_raw(raw_ms, before, after), used
 
 
-def measure_in_turn(steps: Mapping[str, Step], settings: EfficiencySettings) -> dict[str, Latency]:
+def measure_in_turn(
+    steps: Mapping[str, Step], settings: EfficiencySettings, prepare: Callable[[str], None] = lambda name: None
+) -> dict[str, Latency]:
     """Time several ways to do one thing on the CPU, in turn, so that what moves meanwhile moves all of them alike.
 
     Before each timed step comes one of the same kind that is not timed: what the other one left behind, in caches and
@@ -55,9 +57,11 @@ def measure_in_turn(steps: Mapping[str, Step], settings: EfficiencySettings) -> 
     Args:
         steps: by name.
         settings: warm-up, timings of each at least, seconds of timings of all together at least.
+        prepare: called with a name before the untimed step of that kind.
     """
     device = torch.device("cpu")
-    for step in steps.values():
+    for name, step in steps.items():
+        prepare(name)
         for _ in range(settings.warm_up):
             step()
     before = read_conditions(device)
@@ -65,6 +69,7 @@ def measure_in_turn(steps: Mapping[str, Step], settings: EfficiencySettings) -> 
     spent = 0.0
     while len(next(iter(raw_ms.values()))) < settings.min_iterations or spent < settings.min_seconds:
         for name, step in steps.items():
+            prepare(name)
             step()
             start = time.perf_counter()
             step()

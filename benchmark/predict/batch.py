@@ -14,6 +14,7 @@ from torch import nn
 
 from benchmark import __version__, environment
 from benchmark.data.images import Levels
+from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.predict import manifest, outputs
 from benchmark.predict.predictor import probabilities
 from benchmark.predict.settings import Settings
@@ -91,7 +92,8 @@ class Job:
         for image in images:
             began = time.perf_counter()
             try:
-                outcome = self._one(image, progress, began, checked)
+                with keeping_freed_memory():
+                    outcome = self._one(image, progress, began, checked)
             except BrokenImageError as error:
                 outcome = Done(image, "broken", (str(error),))
             except MemoryError:

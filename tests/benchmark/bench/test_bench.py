@@ -121,7 +121,7 @@ def test_memory_and_time_of_training_steps_are_those_of_both_ways() -> None:
     assert min(*memory.plain, *memory.ours) > 1 << 20
     forward = forwards.forward_memory(EAL, 512, PLACE)
     # A float32 matrix of 4096 x 4096 scores and its softmax are in the plain way only.
-    assert forward.plain[0] - forward.ours[0] > 100 << 20
+    assert forward.plain[0] - forward.ours[0] > 64 << 20
 
 
 def test_the_loop_s_share_is_what_is_left_of_forward_backward_and_optimiser(pack: Pack) -> None:

@@ -1,0 +1,41 @@
+"""What the process does with memory that was freed, seen by the pages that the kernel had to give."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from benchmark.efficiency.memory import in_fresh_process
+from benchmark.efficiency.resident import keeping_freed_memory
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+
+BLOCK, TIMES = 64 << 20, 8
+
+
+def new_pages() -> int:
+    """Fill a large block again and again; return how many pages were new."""
+    import resource
+
+    torch.zeros(BLOCK, dtype=torch.uint8).add_(1)  # the first one is new in any case
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(TIMES):
+        torch.empty(BLOCK, dtype=torch.uint8).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def usual_kept_usual() -> tuple[int, int, int]:
+    before = new_pages()
+    with keeping_freed_memory():
+        kept = new_pages()
+    return before, kept, new_pages()
+
+
+def test_freed_memory_is_kept_for_the_next_use_within_the_context_only() -> None:
+    before, kept, after = in_fresh_process(usual_kept_usual)
+    whole = TIMES * BLOCK // (2 << 20)  # as few as this where the kernel gives huge pages
+    assert before >= whole
+    assert after >= whole
+    assert kept < whole / 4

@@ -23,6 +23,10 @@ def profile(
     dtypes: Annotated[str, typer.Option(help="Comma list of float32, bfloat16, float16.")] = "float32",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Input channels.")] = 1,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds for a network's timings in one setting; fewer timings are then said."),
+    ] = None,
     study: Annotated[str, typer.Option(help="Name of the study that keeps the figures.")] = "profile",
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave what the study holds already, as after an interrupted call.")
@@ -44,7 +48,7 @@ def profile(
 
     console, folder = Console(soft_wrap=True), study_folder(results, study)
     places = _devices(devices, threads, console)
-    jobs = profiling.jobs(folder, registry.select(models), sizes, dtypes, places, channels)
+    jobs = profiling.jobs(folder, registry.select(models), sizes, dtypes, places, channels, budget)
     if resume:
         asked, jobs = len(jobs), [job for job in jobs if job.found() is None]
         console.print(f"--resume: {asked - len(jobs)} of {asked} settings are in {folder}", highlight=False)

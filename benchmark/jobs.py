@@ -211,6 +211,7 @@ class EfficiencyJob:
         threads: compute threads on the CPU.
         throughput_s: seconds for all batch sizes together.
         dtype: number format of weights and input.
+        budget_s: seconds for warm-up, timings and throughput together, at most; ``None`` for the full protocol.
         seen: when the figures were written that this job replaces, as :func:`~benchmark.files.modified_ns` has it;
             later ones were left by a process that measured meanwhile.
     """
@@ -223,6 +224,7 @@ class EfficiencyJob:
     threads: int
     throughput_s: float
     dtype: DType = "float32"
+    budget_s: float | None = None
     seen: int = 0
 
     exclusive: ClassVar[bool] = True
@@ -283,7 +285,9 @@ class EfficiencyJob:
             device=self.device,
             dtype=self.dtype,
             threads=self.threads,
-            settings=settings.model_copy(update={"throughput_seconds": self.throughput_s}),
+            settings=settings.model_copy(
+                update={"throughput_seconds": self.throughput_s, "budget_seconds": self.budget_s}
+            ),
         )
         if beside := max(beside, self._trainings_here()):
             warning = f"another process was doing {beside} run(s) of this study on the machine meanwhile"

@@ -23,6 +23,7 @@ def jobs(
     dtypes: str,
     devices: Iterable[Hardware],
     channels: int,
+    budget_s: float | None = None,
 ) -> list[EfficiencyJob]:
     """Return one measurement per network, size, number format and device, each setting complete before the next.
 
@@ -33,6 +34,7 @@ def jobs(
         dtypes: what ``--dtypes`` was given.
         devices: where to measure.
         channels: of the input.
+        budget_s: seconds for warm-up, timings and throughput of each; ``None`` for the full protocol.
 
     Raises:
         UserError: a size that is none or that a network does not take, or an unknown number format.
@@ -41,7 +43,9 @@ def jobs(
     formats = dict.fromkeys(_dtype(text) for text in dtypes.split(","))
     sides = dict.fromkeys(side(text, entries) for text in sizes.split(","))
     return [
-        EfficiencyJob(folder, entry, side, channels, place.device, place.threads, THROUGHPUT_S, dtype).planned()
+        EfficiencyJob(
+            folder, entry, side, channels, place.device, place.threads, THROUGHPUT_S, dtype, budget_s
+        ).planned()
         for place, side, dtype in itertools.product(dict.fromkeys(devices), sides, formats)
         for entry in entries
     ]

@@ -12,8 +12,8 @@ without ever holding that matrix, forward and backward:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ ROW_BLOCK = 128
 #: From so many tokens on, inference in bfloat16 also sums values in it (in float32 within a product): on AMD Zen 4 that
 #: product then takes a third of its time, which at fewer tokens is nothing.
 HALF_TOKENS = 1024
+#: Queries, keys and values to what every position gets.
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def position_attention_plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -130,12 +132,12 @@ class PositionAttention(nn.Module):
         reduction: how many times narrower queries and keys are.
 
     Attributes:
-        plain: compute by :func:`position_attention_plain`; set by :func:`plain_attention`.
+        attend: what computes the attention; set by :func:`attention_by`.
     """
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
         super().__init__()
-        self.plain = False
+        self.attend: Attend = position_attention
         self.gamma = nn.Parameter(torch.zeros(1))
         self.query = nn.Conv2d(channels, channels // reduction, 1)
         self.key = nn.Conv2d(channels, channels // reduction, 1)
@@ -143,23 +145,27 @@ class PositionAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, channels, h, w)`` to the same shape."""
-        attend = position_attention_plain if self.plain else position_attention
-        out = attend(*(layer(x).flatten(2).mT for layer in (self.query, self.key, self.value)))
+        out = self.attend(*(layer(x).flatten(2).mT for layer in (self.query, self.key, self.value)))
         return self.gamma * out.mT.reshape(x.shape) + x
 
 
 @contextmanager
-def plain_attention(network: nn.Module) -> Iterator[None]:
-    """Let every :class:`PositionAttention` within ``network`` run its plain form, for counting MACs and comparing."""
+def attention_by(network: nn.Module, attend: Attend) -> Iterator[None]:
+    """Let every :class:`PositionAttention` within ``network`` compute by a function of the same result."""
     layers = [layer for layer in network.modules() if isinstance(layer, PositionAttention)]
-    before = [layer.plain for layer in layers]
+    before = [layer.attend for layer in layers]
     try:
         for layer in layers:
-            layer.plain = True
+            layer.attend = attend
         yield
     finally:
-        for layer, plain in zip(layers, before, strict=True):
-            layer.plain = plain
+        for layer, kept in zip(layers, before, strict=True):
+            layer.attend = kept
+
+
+def plain_attention(network: nn.Module) -> AbstractContextManager[None]:
+    """Let every :class:`PositionAttention` run its plain form, for counting MACs and comparing."""
+    return attention_by(network, position_attention_plain)
 
 
 class TokenStatisticsAttention(nn.Module):

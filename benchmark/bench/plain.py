@@ -18,7 +18,7 @@ from torchvision.transforms.functional import to_tensor
 
 from benchmark.losses import segmentation_loss
 from benchmark.protocol import Protocol
-from models.attention import PositionAttention
+from models.attention import PositionAttention, position_attention_plain
 
 FORWARD = "float32, NCHW, attention by its formula, inference mode"
 STEP = "float32, NCHW, attention by its formula, Adam, loss.item()"
@@ -45,7 +45,7 @@ def plain_form(network: nn.Module) -> nn.Module:
     """Let a network hold its attention matrices from now on, and return it."""
     for layer in network.modules():
         if isinstance(layer, PositionAttention):
-            layer.plain = True
+            layer.attend = position_attention_plain
     return network
 
 

@@ -1,4 +1,4 @@
-"""Efficiency of a network: parameters, multiply-accumulates, latency, throughput, peak memory and energy."""
+"""Efficiency of a network: parameters, multiply-accumulates, traffic, latency, throughput, peak memory and energy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from benchmark.efficiency.records import (
     EfficiencyRecord,
     EfficiencySettings,
     Latency,
+    Limits,
     Memory,
     Throughput,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "EfficiencyRecord",
     "EfficiencySettings",
     "Latency",
+    "Limits",
     "Memory",
     "Throughput",
     "measure",

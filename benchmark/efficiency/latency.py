@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 
-import psutil
 import torch
 from torch import Tensor, nn
 
 from benchmark.efficiency.conditions import energy_joules, read_conditions
 from benchmark.efficiency.records import BatchThroughput, EfficiencySettings, Latency, Throughput
+from benchmark.efficiency.resident import fits_into_memory
 
 Step = Callable[[], object]
 
-#: Share of the free memory that a batch may be expected to need before it is not tried on a CPU, where the system
-#: would end the whole process; a GPU merely refuses the allocation.
-MEMORY_SHARE = 0.5
+#: Taken whatever the budget: a median of fewer timings is none.
+MIN_WARM_UPS, MIN_TIMINGS = 1, 3
+#: Of the budget, at most; the timings get the rest.
+WARM_UP_SHARE = 0.25
 
 
 @torch.inference_mode()
 def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySettings) -> tuple[Latency, float | None]:
-    """Time forwards of one image that already lies on the device.
+    """Time forwards of one image that already lies on the device, for no longer than the settings' budget.
 
     Args:
         network: in eval mode, on the image's device.
@@ -36,14 +38,43 @@ def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySetti
     def step() -> object:
         return network(image)
 
-    for _ in range(settings.warm_up):
-        step()
-    _synchronize(device)
+    started = time.perf_counter()
+    warm_ups = _warm_up(step, settings, device)
     before, energy_before = read_conditions(device), energy_joules(device)
-    raw_ms = _time_by_events(step, settings, device) if device.type == "cuda" else _time_by_clock(step, settings)
+    until = None if settings.budget_seconds is None else started + settings.budget_seconds
+    raw_ms = time_steps(step, settings, device, until)
     energy_after, after = energy_joules(device), read_conditions(device)
     used = None if energy_before is None or energy_after is None else (energy_after - energy_before) / len(raw_ms)
-    return Latency.from_raw(raw_ms, before, after), used
+    return Latency.from_raw(raw_ms, before, after, warm_ups), used
+
+
+def _warm_up(step: Step, settings: EfficiencySettings, device: torch.device) -> int:
+    """Return how many forwards there was time for."""
+    until = time.perf_counter() + WARM_UP_SHARE * (settings.budget_seconds or math.inf)
+    done = 0
+    while done < settings.warm_up and (done < MIN_WARM_UPS or time.perf_counter() < until):
+        step()
+        done += 1
+        if settings.budget_seconds is not None:
+            _synchronize(device)  # otherwise a GPU's forwards would only be queued by now
+    _synchronize(device)
+    return done
+
+
+def time_steps(
+    step: Step, settings: EfficiencySettings, device: torch.device, until: float | None = None
+) -> list[float]:
+    """Time a step in ms again and again, a GPU by its own clock.
+
+    Args:
+        step: what is timed, warmed up.
+        settings: how many timings and for how long, at least.
+        device: where it computes.
+        until: reading of ``time.perf_counter`` from which on there are :data:`MIN_TIMINGS` at most.
+    """
+    if device.type == "cuda":
+        return _time_by_events(step, settings, device, until)
+    return _time_by_clock(step, settings, until)
 
 
 def measure_in_turn(
@@ -80,22 +111,30 @@ def measure_in_turn(
     return {name: Latency.from_raw(values, before, after) for name, values in raw_ms.items()}
 
 
-def _time_by_clock(step: Step, settings: EfficiencySettings) -> list[float]:
+def _time_by_clock(step: Step, settings: EfficiencySettings, until: float | None) -> list[float]:
     raw_ms: list[float] = []
     end = time.perf_counter() + settings.min_seconds
-    while len(raw_ms) < settings.min_iterations or time.perf_counter() < end:
+    while _goes_on(len(raw_ms), settings, end, until):
         start = time.perf_counter()
         step()
         raw_ms.append((time.perf_counter() - start) * 1e3)
     return raw_ms
 
 
-def _time_by_events(step: Step, settings: EfficiencySettings, device: torch.device) -> list[float]:
+def _goes_on(timings: int, settings: EfficiencySettings, end: float, until: float | None) -> bool:
+    if until is not None and timings >= MIN_TIMINGS and time.perf_counter() >= until:
+        return False
+    return timings < settings.min_iterations or time.perf_counter() < end
+
+
+def _time_by_events(
+    step: Step, settings: EfficiencySettings, device: torch.device, until: float | None = None
+) -> list[float]:
     """Time on the GPU's own clock, synchronising once: a launch queue is short, so the host cannot run far ahead."""
     events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
     with torch.cuda.device(device):
         end = time.perf_counter() + settings.min_seconds
-        while len(events) < settings.min_iterations or time.perf_counter() < end:
+        while _goes_on(len(events), settings, end, until):
             start, stop = _timing_event(), _timing_event()
             start.record()
             step()
@@ -135,11 +174,7 @@ def measure_throughput(
         if tried and 2 * batch / tried[-1].images_per_second > left:
             stopped = f"batch {batch} would outlast the {settings.throughput_seconds:g} s for throughput"
             break
-        if (
-            image.device.type == "cpu"
-            and bytes_per_image is not None
-            and batch * bytes_per_image > MEMORY_SHARE * psutil.virtual_memory().available
-        ):
+        if image.device.type == "cpu" and bytes_per_image is not None and not fits_into_memory(batch * bytes_per_image):
             stopped = f"batch {batch} would need more than half of the free memory"
             break
         share = settings.throughput_seconds / len(settings.throughput_batches)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import time
 from collections.abc import Iterator
 
 import torch
 
 from benchmark.efficiency.conditions import movement
 from benchmark.efficiency.latency import measure_latency, measure_throughput, memory_format
+from benchmark.efficiency.limits import measure_limits
 from benchmark.efficiency.macs import MacCountError, count_macs
-from benchmark.efficiency.memory import measure_memory
+from benchmark.efficiency.memory import STATES, measure_memory, reason
 from benchmark.efficiency.parameters import split_parameters
-from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Memory
+from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Latency, Limits, Memory
+from benchmark.efficiency.traffic import count_traffic
 from benchmark.environment import cpu_has_bfloat16, cpu_name, float32_precision
 from benchmark.errors import UserError
 from benchmark.registry import ModelEntry
@@ -56,10 +59,6 @@ def measure(
     image_shape = (1, in_channels, height, width)
     on_gpu = target.type == "cuda"
     with _random_state_kept(target), using_threads(threads) as used_threads:
-        memory: Memory | None = None
-        notes: list[str] = []
-        if settings.memory:
-            memory, notes = measure_memory(entry, image_shape, classes, target, dtype, used_threads)
         network = entry.build(in_channels=in_channels, classes=classes).eval()
         shadow = copy.deepcopy(network).to("meta")
         params, unused = split_parameters(shadow, image_shape)
@@ -67,6 +66,12 @@ def measure(
             macs = count_macs(shadow, image_shape)
         except MacCountError as error:
             raise UserError(f"model {entry.name!r} at {height}x{width}: {error}") from error
+        read, written = count_traffic(shadow.to(getattr(torch, dtype)), image_shape)
+        memory: Memory | None = None
+        notes: list[str] = []
+        if settings.memory:
+            kept = written + STATES * sum(parameter.nbytes for parameter in network.parameters())
+            memory, notes = measure_memory(entry, image_shape, classes, target, dtype, used_threads, kept)
         if dtype == "bfloat16" and not computes_bfloat16(target):
             notes.append("the device lists no instructions for bfloat16: it is emulated, and slower for that")
         layout = memory_format(settings)
@@ -74,8 +79,17 @@ def measure(
         if settings.compile_mode is not None:
             network.compile(mode=settings.compile_mode)
         image = torch.rand(image_shape).to(target, getattr(torch, dtype)).contiguous(memory_format=layout)
+        limits = _limits(target, dtype, notes)
+        started = time.perf_counter()
         latency, energy = measure_latency(network, image, settings)
-        throughput = measure_throughput(network, image, settings, memory.forward_peak_bytes if memory else None)
+        left = _left_for_throughput(settings, latency, time.perf_counter() - started)
+        throughput = measure_throughput(
+            network,
+            image,
+            settings.model_copy(update={"throughput_seconds": left}),
+            memory.forward_peak_bytes if memory else None,
+        )
+        notes += _cut_short(settings, latency, left)
     total = sum(macs.values())
     return EfficiencyRecord(
         schema=1,
@@ -97,6 +111,8 @@ def measure(
         macs=total,
         flops=2 * total,
         macs_by_operator=macs,
+        bytes_moved=read + written,
+        limits=limits,
         latency=latency,
         throughput=throughput,
         memory=memory,
@@ -113,6 +129,34 @@ def _check(entry: ModelEntry, height: int, width: int, device: str) -> None:
             f"model {entry.name!r} takes heights and widths that are multiples of {entry.multiple}, "
             f"found {height}x{width}; choose another --sizes"
         )
+
+
+def _limits(device: torch.device, dtype: DType, notes: list[str]) -> Limits | None:
+    try:
+        return measure_limits(device, dtype)
+    except (MemoryError, RuntimeError) as error:
+        notes.append(f"no limits of the device: {reason(error)}")
+        return None
+
+
+def _left_for_throughput(settings: EfficiencySettings, latency: Latency, spent: float) -> float:
+    """Return the seconds for throughput; none where the budget has no room for a warm-up and a timing of one image."""
+    if settings.budget_seconds is None:
+        return settings.throughput_seconds
+    left = min(settings.throughput_seconds, settings.budget_seconds - spent)
+    return left if left >= 2 * latency.p50_ms / 1e3 else 0.0
+
+
+def _cut_short(settings: EfficiencySettings, latency: Latency, left: float) -> list[str]:
+    """Say what the budget left out."""
+    found = []
+    if latency.warm_ups is not None and latency.warm_ups < settings.warm_up:
+        found.append(f"{latency.warm_ups} warm-up(s)")
+    if len(latency.raw_ms) < settings.min_iterations:
+        found.append(f"latency from n = {len(latency.raw_ms)} timings")
+    if settings.throughput_seconds and not left:
+        found.append("no throughput")
+    return [f"cut short by the budget of {settings.budget_seconds:g} s: {', '.join(found)}"] if found else []
 
 
 @contextlib.contextmanager

@@ -29,6 +29,12 @@ class EfficiencySettings(Frozen):
     min_seconds: float = Field(3.0, ge=0, description="time spent on timed forwards, at least; 10 is right for a GPU")
     throughput_batches: tuple[int, ...] = Field((1, 2, 4, 8, 16, 32), description="batch sizes to try, ascending")
     throughput_seconds: float = Field(5.0, ge=0, description="for all batch sizes together; 0 leaves throughput out")
+    budget_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="for warm-up, timings and throughput together, which end early where it is used up; none: all that "
+        "the other settings ask for",
+    )
     memory: bool = Field(True, description="measure peak memory of a forward and of a training step")
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] | None = Field(
@@ -58,9 +64,12 @@ class Latency(Frozen):
     fps: float = Field(description="1000 / p50_ms")
     before: Conditions = Field(description="after the warm-up, before the first timing")
     after: Conditions = Field(description="after the last timing")
+    warm_ups: int | None = Field(None, description="forwards before the first timing; none: as many as were asked for")
 
     @classmethod
-    def from_raw(cls, raw_ms: Sequence[float], before: Conditions, after: Conditions) -> Self:
+    def from_raw(
+        cls, raw_ms: Sequence[float], before: Conditions, after: Conditions, warm_ups: int | None = None
+    ) -> Self:
         """Summarise raw timings in milliseconds, kept to 0.1 µs: finer digits are noise and double the file."""
         raw_ms = [round(ms, 4) for ms in raw_ms]
         p50, p90, p99 = (float(value) for value in np.percentile(raw_ms, (50, 90, 99)))
@@ -72,6 +81,7 @@ class Latency(Frozen):
             fps=1000 / p50,
             before=before,
             after=after,
+            warm_ups=warm_ups,
         )
 
 
@@ -99,6 +109,15 @@ class Memory(Frozen):
     method: str = Field(description="what the two figures count and how they were taken")
 
 
+class Limits(Frozen):
+    """What the device reached just before the latency was taken: same process, threads and number format."""
+
+    macs_per_second: float = Field(gt=0, description="of a product of two square matrices")
+    bytes_per_second: float = Field(gt=0, description="read and written while an array is copied")
+    product_side: int = Field(description="rows and columns of the matrices")
+    copied_bytes: int = Field(description="size of the array")
+
+
 class EfficiencyRecord(Filed):
     """One network at one input size on one device, in one number format, with one number of threads."""
 
@@ -123,6 +142,11 @@ class EfficiencyRecord(Filed):
     macs: int = Field(description="multiply-accumulates of one image")
     flops: int = Field(description="2 * macs")
     macs_by_operator: dict[str, int]
+    bytes_moved: int | None = Field(
+        None,
+        description="of one image: inputs, weights and outputs of every operator once, attention without its matrix",
+    )
+    limits: Limits | None = Field(None, description="none in older files, and where they could not be taken")
     latency: Latency
     throughput: Throughput | None
     memory: Memory | None

@@ -1,4 +1,4 @@
-"""How much memory this process holds at most: its resident set and that set's high-water mark."""
+"""How much memory this process holds at most (its resident set and that set's high-water mark), and may hold."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ import psutil
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _USUAL = ((_M_MMAP_MAX, 1 << 16), (_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 64 << 20))
 _KEEPING = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, (1 << 31) - 1))
+
+#: Share of the free memory that something may be expected to need before it is not tried on a CPU, where the system
+#: would end the whole process; a GPU merely refuses the allocation.
+MEMORY_SHARE = 0.5
+
+
+def fits_into_memory(needed: int) -> bool:
+    """Tell whether so many bytes are at most half of what the system has free."""
+    return needed <= MEMORY_SHARE * psutil.virtual_memory().available
 
 
 def return_freed_memory() -> None:

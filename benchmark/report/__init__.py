@@ -16,6 +16,7 @@ from benchmark.report import (
     bibliography,
     comparison,
     faults,
+    growth,
     merging,
     numbers,
     page,
@@ -25,6 +26,7 @@ from benchmark.report import (
     profile,
     redaction,
     render,
+    roofline,
     significance,
     tables,
     training,
@@ -84,12 +86,8 @@ def build(
     blocks = tables.scores(told, tables.ACCURACY).blocks
     compared = comparison.standings(told, blocks)
     drawn = (plots.figures(told, blocks), comparison.figures(compared), faults.figures(told, blocks))
-    for stem, figure in (
-        *itertools.chain(*drawn),
-        *transfer.figures(told),
-        *profile.figures(told),
-        *bench.figures(told),
-    ):
+    measured = (module.figures(told) for module in (transfer, profile, roofline, growth, bench))
+    for stem, figure in itertools.chain(*drawn, *measured):
         files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
     if not redact and not merged:
         files |= panels.build(study, found, blocks, tell)
@@ -169,7 +167,13 @@ def _texts(
 ) -> tuple[dict[str, bytes], list[Table]]:
     """Return everything but plots and page, by path below ``report/``, and the tables that were printed."""
     standard = [tables.scores(found, kind) for kind in (tables.ACCURACY, tables.TOPOLOGY, tables.ELECTRICAL)]
-    standard += [transfer.table(found), tables.efficiency(found), profile.overview(found)]
+    standard += [
+        transfer.table(found),
+        tables.efficiency(found),
+        profile.overview(found),
+        roofline.table(found),
+        growth.table(found),
+    ]
     standard += [training.cost(found), ablation(found), bench.table(found)]
     filled = [merging.told(table, found) for table in standard if table.blocks]
     if not filled and found.broken:

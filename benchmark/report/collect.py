@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -97,6 +97,21 @@ class Setting:
         """The input's height and width."""
         return f"{self.height}×{self.width}"
 
+    @property
+    def key(self) -> str:
+        """Names a block of figures in this setting."""
+        return "-".join(str(value) for value in asdict(self).values() if value)
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What such figures depend on, by name."""
+        return {**asdict(self), "batch": 1}
+
+    @property
+    def pixels(self) -> int:
+        """The input's area."""
+        return self.height * self.width
+
     def describe(self) -> str:
         """Return the device and how it computed, in words."""
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
@@ -122,6 +137,7 @@ class Measurement:
             "unused_params": sum(record.unused_params.values()),
             "macs": record.macs,
             "flops": record.flops,
+            "bytes_moved": record.bytes_moved,
             "latency_p50_ms": record.latency.p50_ms,
             "latency_p90_ms": record.latency.p90_ms,
             "latency_p99_ms": record.latency.p99_ms,

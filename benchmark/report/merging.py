@@ -16,7 +16,7 @@ from benchmark.report.difference import contents
 from benchmark.report.render import Table
 
 #: Tables without repeats: of what is said of a merged study, only the first sentence concerns them.
-WITHOUT_REPEATS = ("efficiency", "profile")
+WITHOUT_REPEATS = ("efficiency", "profile", "roofline", "growth")
 
 
 def merge(folders: Sequence[Path]) -> Study:

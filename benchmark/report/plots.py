@@ -7,9 +7,11 @@ import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import matplotlib.style
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
@@ -69,6 +71,26 @@ AXES = (
     Axis("macs", "macs", 1e-9, lower_is_better=True),
     Axis("fps", "fps", 1.0, lower_is_better=False),
 )
+
+
+class Spot(Protocol):
+    """A model at a place of a plot."""
+
+    @property
+    def row(self) -> Row:
+        """The model."""
+
+    @property
+    def x(self) -> float:
+        """Across."""
+
+    @property
+    def y(self) -> float:
+        """Up."""
+
+    @property
+    def spread(self) -> float:
+        """Half the height of the error bar; 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -214,14 +236,14 @@ def _figure(chart: Chart) -> Figure:
     footnote = wrapped(chart.footnote, FOOTNOTE_WIDTH)
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(SIZE_INCHES, dpi=DPI)
-        axes = figure.add_axes(_inside(x_title, footnote))
-        _draw_points(axes, points)
+        axes = figure.add_axes(inside(x_title, footnote))
+        draw_spots(axes, points)
         stairs = _draw_front(axes, chart)
         _scale(axes, chart)
         axes.set_xlabel(x_title)
         axes.set_ylabel(chart.y_title)
-        _write_frame(figure, chart, stairs, footnote)
-        _label(figure, axes, points, stairs)
+        write_frame(figure, chart.block.title, points, stairs, footnote)
+        label_spots(figure, axes, points, stairs)
     return figure
 
 
@@ -230,14 +252,15 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(drawable(text), width))
 
 
-def _inside(x_title: str, footnote: str) -> tuple[float, float, float, float]:
+def inside(x_title: str, footnote: str) -> tuple[float, float, float, float]:
     """Return where the axes go, as fractions of the figure: the more lines below them, the higher their floor."""
     width, height = SIZE_INCHES
     bottom = 0.42 + LINE_INCHES * (x_title.count("\n") + footnote.count("\n") + 2)
     return LEFT_INCHES / width, bottom / height, 1 - (LEFT_INCHES + 0.2) / width, 1 - (bottom + TOP_INCHES) / height
 
 
-def _draw_points(axes: Axes, points: Sequence[Point]) -> None:
+def draw_spots(axes: Axes, points: Sequence[Spot]) -> None:
+    """Draw each model's mark in its family's look, with its error bar."""
     for point in points:
         marker, colour, size = STYLES[point.row.family]
         axes.errorbar(
@@ -260,14 +283,18 @@ def _scale(axes: Axes, chart: Chart) -> None:
     (left, right), height = chart.limits()
     axes.set_xscale("log")
     axes.set_xlim(left, right)
-    steps = (1.0, 2.0, 5.0) if right / left < 1e3 else (1.0,)
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=20))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    round_ticks(axes.xaxis, fine=right / left < 1e3)
     axes.set_ylim(*height)
     axes.grid(color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def round_ticks(axis: XAxis | YAxis, *, fine: bool) -> None:
+    """Put 1, 2 and 5 of every decade on a logarithmic axis, or 1 alone, written out."""
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if fine else (1.0,), numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _x_title(axis: Axis, measured: Sequence[Measurement]) -> str:
@@ -279,13 +306,13 @@ def _x_title(axis: Axis, measured: Sequence[Measurement]) -> str:
     }[axis.name]
 
 
-def _write_frame(figure: Figure, chart: Chart, stairs: Line2D, footnote: str) -> None:
+def write_frame(figure: Figure, title: str, points: Sequence[Spot], line: Line2D, footnote: str) -> None:
     """Write title and legend above the axes and the footnote below, where no label can be."""
     width, height = SIZE_INCHES
     left = LEFT_INCHES / width
-    figure.text(left, 1 - 0.1 / height, drawable(chart.block.title), fontsize=10.5, fontweight="bold", va="top")
+    figure.text(left, 1 - 0.1 / height, drawable(title), fontsize=10.5, fontweight="bold", va="top")
     figure.legend(
-        handles=[*family_handles([point.row for point in chart.points]), stairs],
+        handles=[*family_handles([point.row for point in points]), line],
         loc="upper left", bbox_to_anchor=(left, 1 - 0.3 / height), ncols=len(STYLES) + 1,
         frameon=False, fontsize=7.8, borderaxespad=0, borderpad=0.2, columnspacing=0.9, handletextpad=0.3,
     )  # fmt: skip
@@ -304,8 +331,8 @@ def family_handles(rows: Sequence[Row]) -> list[Line2D]:
     ]  # fmt: skip
 
 
-def _label(figure: Figure, axes: Axes, points: Sequence[Point], stairs: Line2D) -> None:
-    """Write each model's name beside its point, with a leader line where it had to move."""
+def label_spots(figure: Figure, axes: Axes, points: Sequence[Spot], line: Line2D) -> None:
+    """Write each model's name beside its mark, with a leader line where it had to move, best not on the drawn line."""
     to_px = axes.transData.transform
     inches = figure.dpi_scale_trans  # unlike pixels, the same in a PDF and a PNG
     centres = [(float(x), float(y)) for x, y in to_px([(point.x, point.y) for point in points])]
@@ -319,7 +346,7 @@ def _label(figure: Figure, axes: Axes, points: Sequence[Point], stairs: Line2D) 
     ]  # fmt: skip
     extents = [text.get_window_extent() for text in texts]
     frame = axes.get_window_extent()
-    corners = [(float(x), float(y)) for x, y in to_px(stairs.get_xydata())]
+    corners = [(float(x), float(y)) for x, y in to_px(line.get_xydata())]
     lines: list[Line] = list(itertools.pairwise(corners))
     placed = place(
         centres,
@@ -334,11 +361,11 @@ def _label(figure: Figure, axes: Axes, points: Sequence[Point], stairs: Line2D) 
         text.set_position(((box.left + box.right) / 2 / DPI, (box.bottom + box.top) / 2 / DPI))
         if label.leader is not None:
             (x0, y0), (x1, y1) = label.leader
-            line = Line2D([x0 / DPI, x1 / DPI], [y0 / DPI, y1 / DPI], transform=inches, color=INK, linewidth=0.6)
-            axes.add_artist(line)
+            leader = Line2D([x0 / DPI, x1 / DPI], [y0 / DPI, y1 / DPI], transform=inches, color=INK, linewidth=0.6)
+            axes.add_artist(leader)
 
 
-def _covered(axes: Axes, point: Point, centre: tuple[float, float]) -> list[Box]:
+def _covered(axes: Axes, point: Spot, centre: tuple[float, float]) -> list[Box]:
     """Return the pixels that a point's marker and error bar take."""
     x, y = centre
     half = STYLES[point.row.family][2] / 2 * POINT_PX

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import get_args
 
@@ -11,11 +13,10 @@ import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmark.efficiency import DType
 from benchmark.report.collect import Measurement, Setting, Study
-from benchmark.report.plots import DPI, INK, STYLE, drawable
+from benchmark.report.plots import DPI, INK, STYLE, drawable, round_ticks
 from benchmark.report.render import Block, Cell, Row, Table
 from benchmark.report.tables import EFFICIENCY, display, in_order
 
@@ -38,20 +39,45 @@ Measured = Mapping[str, Measurement]  # by model
 
 
 def _by_machine(study: Study) -> dict[Setting, dict[Setting, Measured]]:
-    """Group figures by what their columns must share, then by size and number format, both in order."""
+    return grouped(study, lambda setting: replace(setting, height=0, width=0, dtype="", precision=""))
+
+
+def grouped(study: Study, shared: Callable[[Setting], Setting]) -> dict[Setting, dict[Setting, Measured]]:
+    """Group figures by what they share, then by size and number format, both in order.
+
+    Args:
+        study: whose figures.
+        shared: blanks what may differ within a group.
+    """
     dtypes = get_args(DType)
-    machines: dict[Setting, dict[Setting, dict[str, Measurement]]] = {}
-    for found in sorted(study.efficiency, key=lambda found: (found.setting.height, dtypes.index(found.setting.dtype))):
-        machine = replace(found.setting, height=0, width=0, dtype="", precision="")
-        machines.setdefault(machine, {}).setdefault(found.setting, {})[found.record.model] = found
-    return {machine: dict(machines[machine]) for machine in sorted(machines)}
+    groups: dict[Setting, dict[Setting, dict[str, Measurement]]] = {}
+    for found in sorted(study.efficiency, key=lambda found: (found.setting.pixels, dtypes.index(found.setting.dtype))):
+        group = groups.setdefault(shared(found.setting), {})
+        group.setdefault(found.setting, {})[found.record.model] = found
+    return {group: dict(groups[group]) for group in sorted(groups)}
+
+
+def stem(name: str, parts: Sequence[str], taken: set[str]) -> str:
+    """Return a name for a plot's files, made of what a reader looks for and a number where that is not enough."""
+    plain = [re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in parts]
+    base = ".".join(filter(None, (name, *plain)))
+    names = itertools.chain([base], (f"{base}.{number}" for number in itertools.count(2)))
+    found = next(name for name in names if name not in taken)
+    taken.add(found)
+    return found
+
+
+def pointer(names: Sequence[str]) -> str:
+    """Return the remark of a row whose measurements at these settings carry warnings."""
+    return f"warnings, told in the efficiency table, at {', '.join(names)}" if names else ""
 
 
 def _name(setting: Setting) -> str:
     return f"{setting.size} {setting.dtype}"
 
 
-def _key(setting: Setting, figure: str) -> str:
+def key_of(setting: Setting, figure: str) -> str:
+    """Return the key of a setting's column."""
     return f"{figure}.{setting.height}x{setting.width}.{setting.dtype}"
 
 
@@ -74,7 +100,7 @@ def _block(machine: Setting, columns: Mapping[Setting, Measured]) -> Block:
         conventions=tuple(_conventions(machine, columns)),
         columns=(
             printed["params"],
-            *(replace(column, key=_key(setting, column.key), group=_name(setting)) for setting, column in shown),
+            *(replace(column, key=key_of(setting, column.key), group=_name(setting)) for setting, column in shown),
         ),
         rows=tuple(_row(model, columns) for model in models),
     )
@@ -87,23 +113,26 @@ def _row(model: str, columns: Mapping[Setting, Measured]) -> Row:
             found = measured[model]
             cells["params"] = Cell(found.figures["params"])
             shown = [figure for figure in FIGURES if figure in found.figures]
-            cells |= {_key(setting, figure): Cell(found.figures[figure]) for figure in shown}
+            cells |= {key_of(setting, figure): Cell(found.figures[figure]) for figure in shown}
             warned += [_name(setting)] * bool(found.record.warnings)
-    remark = f"warnings, told in the efficiency table, at {', '.join(warned)}" if warned else ""
-    return Row(model, *display(model), cells, remark=remark)
+    return Row(model, *display(model), cells, remark=pointer(warned))
 
 
 def _conventions(machine: Setting, columns: Mapping[Setting, Measured]) -> Iterator[str]:
     yield "p50: median latency at batch 1; FPS = 1000 / p50."
-    memories = (found.record.memory for measured in columns.values() for found in measured.values())
-    for method in sorted({memory.method for memory in memories if memory}):
-        # The second half tells of training steps, which are not shown here.
-        yield f"Forward: peak memory of one forward pass at batch 1: {method.partition(';')[0]}."
+    yield from about_forward(found for measured in columns.values() for found in measured.values())
     for precision in sorted({setting.precision for setting in columns if setting.precision}):
         yield f"float32 kernels: {precision}."
     yield "Weights and input are in the number format of the column."
     yield f"Input channels: {machine.channels}; torch {machine.torch}."
     yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
+
+
+def about_forward(found: Iterable[Measurement]) -> Iterator[str]:
+    """Say what the peak memory of a forward is, once per way of taking it."""
+    for method in sorted({measured.record.memory.method for measured in found if measured.record.memory}):
+        # The second half tells of training steps, which are not shown here.
+        yield f"Forward: peak memory of one forward pass at batch 1: {method.partition(';')[0]}."
 
 
 # Okabe and Ito's palette again, one colour per number format; sizes are told apart by shape, small to large.
@@ -168,11 +197,7 @@ def _panel(
     axes.set_yticks(range(len(models)), [drawable(display(model)[0]) for model in models] if named else [])
     axes.tick_params(axis="y", length=0)
     low, high = axes.get_xlim()
-    steps = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)  # more would touch each other
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=20))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    round_ticks(axes.xaxis, fine=high / low < 300)  # more would touch each other
     axes.grid(axis="x", color="#E6E6E6", linewidth=0.6)
     for row in range(0, len(models), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#F5F5F5", linewidth=0, zorder=0)

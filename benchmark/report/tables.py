@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from benchmark import metrics, registry
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
@@ -246,9 +246,9 @@ def _efficiency_block(study: Study, setting: Setting) -> Block:
     found = {measured.record.model: measured for measured in study.efficiency if measured.setting == setting}
     shown = {key for measured in found.values() for key in measured.figures}
     return Block(
-        key="-".join(str(value) for value in asdict(setting).values() if value),
+        key=setting.key,
         title=f"Efficiency at {setting.size} on {setting.describe()}",
-        facts={**asdict(setting), "batch": 1},
+        facts=setting.facts,
         conventions=(
             *efficiency_conventions(list(found.values()), setting, shown),
             "Bold: best, underlined: second, by the printed value; equal values share a mark.",

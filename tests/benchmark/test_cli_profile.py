@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmark import profiling
+from benchmark.efficiency import EfficiencyRecord
 from tests.benchmark.conftest import TINY, Call
 
 
@@ -37,8 +38,32 @@ def test_profile_measures_every_setting_without_training_and_leaves_out_what_can
     }
     assert not (study / "runs").exists()
     assert "32×32 bfloat16: p50" in (study / "report/tables/profile.md").read_text("utf-8")
-    assert {path.name for path in (study / "report/plots").iterdir()} == {"profile.pdf", "profile.png"}
+    plots = {path.name for path in (study / "report/plots").iterdir()}
+    assert {"profile.pdf", "profile.png"} < plots
+    rooflines = {name for name in plots if name.startswith("roofline.32x32.")}
+    assert {name.split(".", 3)[-1] for name in rooflines} == {
+        f"{dtype}.{kind}" for dtype in ("float32", "bfloat16") for kind in ("pdf", "png")
+    }
+    assert plots == {"profile.pdf", "profile.png"} | rooflines
+    assert "Peak: " in (study / "report/tables/roofline.md").read_text("utf-8")
     assert "Latency and memory on" in out
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_budget_is_kept_and_three_sizes_show_growth(call: Call) -> None:
+    code, _, err = call(
+        *("profile", "--models", f"{TINY}:TinyNet", "--sizes", "32,64,128", "--threads", "1", "--devices", "cpu"),
+        *("--budget", "1"),
+    )
+    assert code == 0, err
+    files = sorted(Path("results/profile/efficiency").glob("*.json"))
+    records = [EfficiencyRecord.from_json(file.read_bytes()) for file in files]
+    assert len(records) == 3
+    for record in records:
+        assert record.settings.budget_seconds == 1.0
+        assert sum(record.latency.raw_ms) < 2000  # 3000 without a budget
+    assert "Exponent" in Path("results/profile/report/tables/growth.md").read_text("utf-8")
+    assert {path.suffix for path in Path("results/profile/report/plots").glob("growth.*")} == {".pdf", ".png"}
 
 
 @pytest.mark.usefixtures("no_gpu")

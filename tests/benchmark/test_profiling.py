@@ -18,5 +18,10 @@ def test_every_setting_is_measured_once_for_all_networks_before_the_next() -> No
         for dtype in ("float32", "bfloat16")
         for name in ("eal_icnet", "unet")
     ]
-    assert {job.channels for job in jobs} == {3}
+    assert {(job.channels, job.budget_s) for job in jobs} == {(3, None)}
     assert len({job.label for job in jobs}) == 8
+
+
+def test_a_budget_is_every_measurement_s() -> None:
+    jobs = profiling.jobs(Path("x"), registry.select("unet,eal_icnet"), "64,32", "float32", [CPU], 1, budget_s=20.0)
+    assert [job.budget_s for job in jobs] == [20.0] * 4

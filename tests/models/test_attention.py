@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,14 +14,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import attention
 from models.attention import (
     ROW_BLOCK,
+    Attend,
     PositionAttention,
     TokenStatisticsAttention,
     plain_attention,
     position_attention,
     position_attention_plain,
 )
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class LargestTensor(TorchDispatchMode):
@@ -174,19 +172,19 @@ def test_plain_attention_holds_within_its_block_only() -> None:
     with plain_attention(network), LargestTensor() as largest:
         plain = network(x)
     assert largest.numel == 1024**2
-    assert not layer.plain
+    assert layer.attend is position_attention
     torch.testing.assert_close(network(x), plain, atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match="expected"), plain_attention(network):
         raise ValueError("expected")
-    assert not layer.plain
+    assert layer.attend is position_attention
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_both_forms_count_the_same_macs_on_the_meta_device(plain: bool) -> None:
+@pytest.mark.parametrize("attend", [position_attention, position_attention_plain])
+def test_both_forms_count_the_same_macs_on_the_meta_device(attend: Attend) -> None:
     n, channels = 40 * 50, 32
     with torch.device("meta"):
         layer, x = PositionAttention(channels), torch.empty(2, channels, 40, 50)
-    layer.plain = plain
+    layer.attend = attend
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         layer(x)
     projections = n * channels * (4 + 4 + channels)

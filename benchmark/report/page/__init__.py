@@ -32,7 +32,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("transfer", "Transfer", ("transfer",)),
     ("ablation", "Ablation", ("ablation",)),
     ("significance", "Significance", ("methods", "networks")),
-    ("efficiency", "Efficiency", ("efficiency", "profile")),
+    ("efficiency", "Efficiency", ("efficiency", "profile", "roofline", "growth")),
     ("training", "Training", ("training",)),
 )
 

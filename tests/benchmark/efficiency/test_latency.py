@@ -5,6 +5,7 @@ import functools
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,43 @@ def test_timings_go_on_until_the_seconds_are_over(monkeypatch: pytest.MonkeyPatc
     assert len(found.raw_ms) == 5 + 7
 
 
+class Clock:
+    """Stands still but for forwards, which take a second each."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.forwards = 0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def network(self, image: Tensor) -> Tensor:
+        self.now += 1
+        self.forwards += 1
+        return image
+
+
+@pytest.mark.parametrize(
+    ("budget", "warm_ups", "timings"),
+    [
+        (None, 10, 30),
+        (1000.0, 10, 30),  # no more than the protocol
+        (20.0, 5, 15),  # a quarter for the warm-up
+        (4.0, 1, 3),
+        (0.5, 1, 3),  # at least
+    ],
+)
+def test_a_budget_ends_warm_up_and_timings(
+    monkeypatch: pytest.MonkeyPatch, budget: float | None, warm_ups: int, timings: int
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(latency, "time", clock)
+    settings = EfficiencySettings(budget_seconds=budget)
+    found, _ = measure_latency(clock.network, torch.rand(1, 1, 8, 8), settings)  # type: ignore[arg-type]
+    assert (found.warm_ups, len(found.raw_ms)) == (warm_ups, timings)
+    assert clock.forwards == warm_ups + timings
+
+
 def test_steps_in_turn_are_timed_after_one_of_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
 
@@ -133,7 +171,7 @@ def test_throughput_stops_before_a_batch_that_would_take_too_long(monkeypatch: p
 def test_throughput_stops_before_a_batch_that_would_not_fit_into_memory() -> None:
     found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, bytes_per_image=2**60)
     assert found is None
-    available = latency.psutil.virtual_memory().available
+    available = psutil.virtual_memory().available
     found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, bytes_per_image=int(0.2 * available))
     assert found is not None
     assert [row.batch for row in found.tried] == [1, 2]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -57,6 +59,10 @@ def test_every_figure_of_a_user_s_network(file: Path) -> None:
     assert record.macs == 16 * 24 * (3 * 4 * 9 + 4 * 2)
     assert record.macs_by_operator == {"conv": record.macs}
     assert record.flops == 2 * record.macs
+    # Image, weights and bias in, map out, of both convolutions; the activation between them reads and writes its map.
+    image, inner, out = 3 * 16 * 24, 4 * 16 * 24, 2 * 16 * 24
+    assert record.bytes_moved == 4 * ((image + 3 * 4 * 9 + 4 + inner) + 2 * inner + (inner + 4 * 2 + 2 + out))
+    assert record.limits is not None
     assert len(record.latency.raw_ms) == 3
     assert record.latency.fps == 1000 / record.latency.p50_ms
     assert record.throughput is not None
@@ -123,6 +129,66 @@ def test_a_failed_memory_measurement_is_a_warning(file: Path, monkeypatch: pytes
     assert record.memory is not None
     assert record.memory.forward_peak_bytes is None
     assert record.warnings[0] == "no peak memory of the forward: MemoryError: none left"
+
+
+def test_figures_of_an_earlier_release_load(file: Path) -> None:
+    old = json.loads(quick(file).to_json())
+    for name in ("bytes_moved", "limits"):
+        del old[name]
+    del old["settings"]["budget_seconds"], old["latency"]["warm_ups"]
+    record = EfficiencyRecord.from_json(json.dumps(old).encode())
+    assert (record.bytes_moved, record.limits, record.settings.budget_seconds) == (None, None, None)
+
+
+def test_half_precision_moves_half_the_bytes(file: Path) -> None:
+    full, half = (quick(file, dtype=dtype).bytes_moved for dtype in ("float32", "bfloat16"))
+    assert full is not None
+    assert half == full / 2
+
+
+def test_a_device_whose_limits_cannot_be_taken_still_has_figures(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> object:
+        raise RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Half'\nmore")
+
+    monkeypatch.setattr("benchmark.efficiency.measuring.measure_limits", refused)
+    record = quick(file)
+    assert record.limits is None
+    assert record.warnings[0] == (
+        "no limits of the device: RuntimeError: \"addmm_impl_cpu_\" not implemented for 'Half'"
+    )
+
+
+def test_a_budget_that_cuts_something_short_says_what(file: Path) -> None:
+    settings = EfficiencySettings(budget_seconds=1e-6, memory=False)
+    record = efficiency.measure(entry(file), 16, 16, settings=settings)
+    assert (record.latency.warm_ups, len(record.latency.raw_ms), record.throughput) == (1, 3, None)
+    assert record.warnings[0] == (
+        "cut short by the budget of 1e-06 s: 1 warm-up(s), latency from n = 3 timings, no throughput"
+    )
+
+
+def test_a_budget_with_room_for_everything_changes_nothing(file: Path) -> None:
+    settings = SHORT.model_copy(update={"memory": False, "budget_seconds": 600.0})
+    record = efficiency.measure(entry(file), 16, 16, settings=settings)
+    assert record.throughput is not None
+    assert not [warning for warning in record.warnings if "budget" in warning]
+
+
+def test_a_training_step_that_would_fill_the_memory_is_not_tried(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = SimpleNamespace(available=100_000)
+    monkeypatch.setattr("benchmark.efficiency.resident.psutil.virtual_memory", lambda: free)
+    record = efficiency.measure(entry(file), 64, 64, settings=SHORT)
+    assert record.memory is not None
+    assert record.memory.forward_peak_bytes is not None
+    assert record.memory.train_step_peak_bytes is None
+    # Two maps of four channels and one of logits are written, 147 kB; half of what is free is 50 kB.
+    assert record.warnings[0] == (
+        "no peak memory of the train step: it would take about 0.0 GiB, more than half of the free memory"
+    )
+    free.available = 10**12
+    record = efficiency.measure(entry(file), 64, 64, settings=SHORT)
+    assert record.memory is not None
+    assert record.memory.train_step_peak_bytes is not None
 
 
 def test_an_operator_without_a_rule_names_the_model(file: Path) -> None:

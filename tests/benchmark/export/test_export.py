@@ -28,7 +28,7 @@ from benchmark.export import ExportError, Request, formats
 from benchmark.export.capture import capture
 from benchmark.export.records import ExportRecord
 from benchmark.weights import TrainedNetwork
-from models.attention import PositionAttention, plain_attention
+from models.attention import PositionAttention, plain_attention, position_attention
 from tests.benchmark.conftest import TINY
 from tests.benchmark.export import studies
 
@@ -191,7 +191,8 @@ def test_position_attention_is_captured_in_its_plain_form_and_stays_as_it_was(tm
     operations = {str(node.target) for node in program.graph.nodes}
     assert "aten.softmax.int" in operations
     assert not any("scaled_dot_product" in name for name in operations)
-    assert not any(layer.plain for layer in network.modules() if isinstance(layer, PositionAttention))
+    layers = [layer for layer in network.modules() if isinstance(layer, PositionAttention)]
+    assert [layer.attend for layer in layers] == [position_attention]
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     # What makes the comparison tell: without the attention the logits are others.
     image = torch.rand(1, 1, 96, 96)

@@ -1,0 +1,88 @@
+"""What a device reaches at most: multiply-accumulates per second, and bytes per second from and to its memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from statistics import median
+
+import torch
+
+from benchmark.efficiency.latency import time_steps
+from benchmark.efficiency.records import DType, EfficiencySettings, Limits
+from benchmark.efficiency.resident import fits_into_memory
+
+#: A few timings of each limit; their median is told.
+TIMINGS = EfficiencySettings(min_iterations=5, min_seconds=0.1)
+PROBE = EfficiencySettings(min_iterations=1, min_seconds=0)
+#: Products are enlarged until one takes so long, ms: what is not arithmetic (starting threads, packing) is then small.
+LONG_MS = 10.0
+SMALLEST_SIDE, LARGEST_SIDE = 256, 8192
+#: Copied from one array to another; several times what caches of processors and GPUs hold, bar a few servers' CPUs.
+COPIED_BYTES = 256 << 20
+
+
+@torch.inference_mode()
+def measure_limits(device: torch.device, dtype: DType) -> Limits:
+    """Measure both limits in this process, with its threads; takes about half a second.
+
+    The first is the rate of a product of two square matrices, the second that of a copy, bytes read and bytes written.
+    On a GPU a float32 product may use TF32 where the networks' convolutions may.
+
+    Args:
+        device: where.
+        dtype: number format of the matrices and of what is copied.
+
+    Raises:
+        RuntimeError: the device has no product in this number format, or not enough memory.
+    """
+    try:
+        with _precision_of_convolutions(device):
+            side, product_ms = _product(device, getattr(torch, dtype))
+        copied, copy_ms = _copy(device, getattr(torch, dtype))
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # what comes next may need it in other pieces
+    return Limits(
+        macs_per_second=side**3 / product_ms * 1e3,
+        bytes_per_second=2 * copied / copy_ms * 1e3,
+        product_side=side,
+        copied_bytes=copied,
+    )
+
+
+def _product(device: torch.device, dtype: torch.dtype) -> tuple[int, float]:
+    """Return the side of the matrices and the median time of their product in ms."""
+    side = SMALLEST_SIDE
+    while True:
+        # Not zeros: a GPU that multiplies them draws less power and keeps higher clocks.
+        a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
+        step = functools.partial(torch.mm, a, b, out=torch.empty_like(a))
+        step()
+        if side == LARGEST_SIDE or min(time_steps(step, PROBE, device)) >= LONG_MS:
+            return side, median(time_steps(step, TIMINGS, device))
+        side *= 2
+
+
+def _copy(device: torch.device, dtype: torch.dtype) -> tuple[int, float]:
+    """Return the bytes of an array and the median time of its copy in ms."""
+    copied = COPIED_BYTES
+    while device.type == "cpu" and not fits_into_memory(2 * copied):
+        copied //= 2
+    source, target = (torch.ones(copied // dtype.itemsize, dtype=dtype, device=device) for _ in range(2))
+    step = functools.partial(target.copy_, source)
+    step()
+    return copied, median(time_steps(step, TIMINGS, device))
+
+
+@contextlib.contextmanager
+def _precision_of_convolutions(device: torch.device) -> Iterator[None]:
+    """Let float32 products on a GPU round as convolutions do: torch has TF32 on for these and off for those."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if torch.backends.cudnn.allow_tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,126 @@
+"""Counting the bytes that a network's operators must read and write, without computing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from models.attention import attention_by
+
+#: Operators that overwrite the tensor that they are given, by their name without its overload.
+OVERWRITING = frozenset({"copy_", "fill_", "zero_"})
+
+
+def count_traffic(network: nn.Module, image_shape: Sequence[int]) -> tuple[int, int]:
+    """Count the bytes that the operators of one forward read and write.
+
+    Each operator reads its inputs and weights once and writes its outputs once: nothing is fused, nothing stays in a
+    cache from one operator to the next. Views, reshapes that need no copy and memory that is merely allocated are free.
+    Attention is one operator that reads queries, keys and values and writes what they become; its matrix never leaves
+    the processor, as in the kernels that are measured.
+
+    Args:
+        network: on the meta device, in eval mode, in the number format that is counted.
+        image_shape: ``(N, C, H, W)`` of the input.
+
+    Returns:
+        Bytes read, bytes written.
+    """
+    dtype = next((parameter.dtype for parameter in network.parameters()), None)
+    image = torch.empty(image_shape, device="meta", dtype=dtype)
+    operators = _Operators()
+    # Inference mode would show composite operators whole, views and all.
+    with torch.device("meta"), torch.no_grad(), attention_by(network, _attend), operators, _WholeAttention(operators):
+        network(image)
+    return operators.read, operators.written
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+
+
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hook unannotated
+    """Adds up what every operator reads and writes, also of those that others are composed of."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.read = self.written = 0
+        self.paused = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # the signature is torch's
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not self.paused:
+            self._add(func, args, kwargs, out)
+        return out
+
+    def _add(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        given, made = _tensors((args, kwargs)), _tensors(out)
+        places = {_place(tensor) for tensor in given}
+        if not func._schema.is_mutable and all(_place(tensor) in places for tensor in made):
+            return  # a view
+        name = func.overloadpacket.__name__
+        if "empty" in name:
+            return
+        if name in OVERWRITING:
+            given = _tensors((args[1:], kwargs))
+        elif name.startswith("new_") or name.endswith("_like"):
+            given = []  # looked at for the shape alone
+        else:
+            targets = {argument.name for argument in func._schema.arguments if argument.is_out}
+            given = _tensors((args, [value for key, value in kwargs.items() if key not in targets]))
+        self.add(given, made)
+
+    def add(self, given: Iterable[Tensor], made: Iterable[Tensor]) -> None:
+        """Count an operator that reads and writes these."""
+        self.read += sum(map(_bytes, given))
+        self.written += sum(map(_bytes, made))
+
+
+class _WholeAttention(TorchFunctionMode):
+    """Count attention as one operator, whichever of its forms the meta device takes."""
+
+    def __init__(self, operators: _Operators) -> None:
+        super().__init__()
+        self.operators = operators
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # the signature is torch's
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        self.operators.paused = True
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self.operators.paused = False
+        self.operators.add(_tensors((args, kwargs)), [out])
+        return out
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """Return the tensors among nested values, each object once."""
+    return list({id(leaf): leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)}.values())
+
+
+def _place(tensor: Tensor) -> int:
+    place: int = tensor.untyped_storage()._cdata
+    return place
+
+
+def _bytes(tensor: Tensor) -> int:
+    """Return the bytes of a tensor's elements, those that stand for several counted once."""
+    distinct = 1
+    for extent, step in zip(tensor.shape, tensor.stride(), strict=True):
+        distinct *= extent if step or not extent else 1
+    return min(distinct * tensor.element_size(), tensor.untyped_storage().nbytes())

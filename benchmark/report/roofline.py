@@ -1,0 +1,225 @@
+"""Measured latency against what the device allows: one table, and a roofline plot for every setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmark.report.collect import Measurement, Setting, Study
+from benchmark.report.plots import (
+    DPI,
+    FOOTNOTE_WIDTH,
+    INK,
+    SIZE_INCHES,
+    STYLE,
+    draw_spots,
+    inside,
+    label_spots,
+    round_ticks,
+    wrapped,
+    write_frame,
+)
+from benchmark.report.profile import stem
+from benchmark.report.render import Block, Cell, Column, Row, Table
+from benchmark.report.tables import EFFICIENCY, display, in_order
+
+X_TITLE = "MACs per byte moved"
+COLUMNS = (
+    *(column for column in EFFICIENCY if column.key == "macs"),
+    Column("bytes_moved", "Bytes", higher_is_better=False, scale=1e-6, digits=1, unit="MB"),
+    Column("macs_per_byte", "MACs/byte", higher_is_better=None, digits=1),
+    *(column for column in EFFICIENCY if column.key == "latency_p50_ms"),
+    Column("limit_ms", "Limit", higher_is_better=None, digits=2, unit="ms"),
+    Column("ridge_ratio", "Binds", higher_is_better=None),
+    Column("limit_share", "Share", higher_is_better=None, scale=100.0, digits=1, unit="%"),
+)
+
+
+@dataclass(frozen=True)
+class Roof:
+    """What the device reached in one setting: medians over its measurements.
+
+    Attributes:
+        macs_per_second: of matrix products.
+        bytes_per_second: of copies.
+    """
+
+    macs_per_second: float
+    bytes_per_second: float
+
+    @property
+    def ridge(self) -> float:
+        """MACs per byte from which on arithmetic takes longer than memory."""
+        return self.macs_per_second / self.bytes_per_second
+
+    def limit_ms(self, macs: int, moved: int) -> float:
+        """Return the shortest time of so many MACs and bytes (Williams et al., CACM 2009).
+
+        It is formed from a network's totals, as the plot is. The sum of each operator's own limit would be larger, but
+        holds only where operators run one after another; this one holds whatever runs at the same time.
+        """
+        return 1e3 * max(macs / self.macs_per_second, moved / self.bytes_per_second)
+
+    def attained_at(self, macs_per_byte: float) -> float:
+        """Return the most MACs per second at an intensity: the roof's height."""
+        return min(self.macs_per_second, macs_per_byte * self.bytes_per_second)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A network under the roof.
+
+    Attributes:
+        row: the network.
+        x: MACs per byte.
+        y: billions of MACs per second.
+        spread: none.
+    """
+
+    row: Row
+    x: float
+    y: float
+    spread: float = 0.0
+
+
+def table(study: Study) -> Table:
+    """Return one block per setting that has limits."""
+    return Table("roofline", "Roofline", tuple(_block(setting, found) for setting, found in _settings(study)))
+
+
+def _settings(study: Study) -> Iterator[tuple[Setting, dict[str, Measurement]]]:
+    """Yield settings with those measurements, by model, that have bytes and limits; older ones have none."""
+    told = [found for found in study.efficiency if found.record.bytes_moved and found.record.limits]
+    for setting in sorted({found.setting for found in told}):
+        yield setting, {found.record.model: found for found in told if found.setting == setting}
+
+
+def roof_of(measured: Sequence[Measurement]) -> Roof:
+    """Return the roof over measurements of one setting, each of which has limits."""
+    limits = [found.record.limits for found in measured if found.record.limits]
+    return Roof(median(found.macs_per_second for found in limits), median(found.bytes_per_second for found in limits))
+
+
+def _block(setting: Setting, found: dict[str, Measurement]) -> Block:
+    roof = roof_of(list(found.values()))
+    return Block(
+        key=setting.key,
+        title=f"Roofline at {setting.size} on {setting.describe()}",
+        facts=setting.facts,
+        conventions=tuple(_conventions(setting, list(found.values()), roof)),
+        columns=COLUMNS,
+        rows=tuple(_row(name, found[name], roof) for name in in_order(found)),
+    )
+
+
+def _row(name: str, measured: Measurement, roof: Roof) -> Row:
+    record = measured.record
+    moved = record.bytes_moved or 0
+    limit_ms = roof.limit_ms(record.macs, moved)
+    ratio = record.macs / moved / roof.ridge
+    cells = {
+        "macs": Cell(record.macs),
+        "bytes_moved": Cell(moved),
+        "macs_per_byte": Cell(record.macs / moved),
+        "latency_p50_ms": Cell(record.latency.p50_ms),
+        "limit_ms": Cell(limit_ms),
+        "ridge_ratio": Cell(ratio, text="compute" if ratio >= 1 else "memory"),
+        "limit_share": Cell(limit_ms / record.latency.p50_ms),
+    }
+    remark = "warnings, told in the efficiency table" if record.warnings else ""
+    return Row(name, *display(name), cells, remark=remark)
+
+
+def _conventions(setting: Setting, found: Sequence[Measurement], roof: Roof) -> Iterator[str]:
+    yield "Limit: the larger of MACs / peak and Bytes / bandwidth. Share: Limit / p50; p50: median latency at batch 1."
+    yield _limits(found, roof)
+    yield (
+        f"Bytes: every operator reads its inputs and weights and writes its outputs once, in {setting.dtype}; "
+        "operators are not fused, views are free, attention never writes its matrix."
+    )
+    yield "Caches that keep what one operator hands to the next can beat the memory's limit: a Share above 100 %."
+    yield f"Binds: compute from {roof.ridge:.1f} MACs/byte on, memory below."
+    if setting.precision:
+        yield f"float32 kernels: {setting.precision}; the peak is that of the convolutions' precision."
+    yield f"Input channels: {setting.channels}; torch {setting.torch}."
+    yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
+
+
+def _limits(found: Sequence[Measurement], roof: Roof) -> str:
+    limits = [one.record.limits for one in found if one.record.limits]
+    peak = _range([one.macs_per_second / 1e9 for one in limits])
+    bandwidth = _range([one.bytes_per_second / 1e9 for one in limits])
+    several = f"medians of {len(limits)} measurements" if len(limits) > 1 else "one measurement"
+    return (
+        f"Peak: {roof.macs_per_second / 1e9:.1f} GMAC/s{peak}, a product of square matrices; bandwidth: "
+        f"{roof.bytes_per_second / 1e9:.1f} GB/s{bandwidth}, a copy, read + written; {several} just before the "
+        "latencies, with the same threads and number format."
+    )
+
+
+def _range(values: Sequence[float]) -> str:
+    return f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+
+
+def figures(study: Study) -> Iterator[tuple[str, Figure]]:
+    """Draw one roofline per setting that has limits.
+
+    Yields:
+        The file name without its ending, and the figure.
+    """
+    taken: set[str] = set()
+    for setting, found in _settings(study):
+        name = stem("roofline", (f"{setting.height}x{setting.width}", setting.device, setting.dtype), taken)
+        yield name, _figure(setting, found)
+
+
+def _figure(setting: Setting, found: dict[str, Measurement]) -> Figure:
+    roof = roof_of(list(found.values()))
+    rows = {name: _row(name, found[name], roof) for name in in_order(found)}
+    spots = [
+        Spot(row, row.cells["macs_per_byte"].mean, row.cells["macs"].mean / row.cells["latency_p50_ms"].mean / 1e6)
+        for row in rows.values()
+        if row.cells["macs"].mean  # a network without MACs has no place on a logarithmic axis
+    ]
+    footnote = wrapped(
+        f"{setting.describe()}. Peak: a matrix product; bandwidth: a copy, read + written. Bytes: every operator's "
+        "inputs, weights and outputs once, unfused; caches can lift a network above the slope.",
+        FOOTNOTE_WIDTH,
+    )
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure = Figure(SIZE_INCHES, dpi=DPI)
+        axes = figure.add_axes(inside(X_TITLE, footnote))
+        draw_spots(axes, spots)
+        line = _draw_roof(axes, roof, spots)
+        axes.set_xlabel(X_TITLE)
+        axes.set_ylabel("GMAC/s attained (MACs / p50)")
+        write_frame(figure, f"Roofline at {setting.size}", spots, line, footnote)
+        label_spots(figure, axes, spots, line)
+    return figure
+
+
+def _draw_roof(axes: Axes, roof: Roof, spots: Sequence[Spot]) -> Line2D:
+    across = [roof.ridge, *(spot.x for spot in spots)]
+    up = [roof.macs_per_second / 1e9, *(spot.y for spot in spots)]
+    left, right, bottom, top = min(across) / 1.6, max(across) * 1.8, min(up) / 1.8, max(up) * 1.5
+    corners = [left, roof.ridge, right]
+    heights = [roof.attained_at(x) / 1e9 for x in corners]
+    (line,) = axes.plot(
+        corners, heights, color=INK, linewidth=1.4, zorder=1,
+        label=f"Limit: {roof.macs_per_second / 1e9:.3g} GMAC/s, {roof.bytes_per_second / 1e9:.3g} GB/s",
+    )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(left, right)
+    axes.set_ylim(min(bottom, heights[0]), top)
+    round_ticks(axes.xaxis, fine=right / left < 1e3)
+    round_ticks(axes.yaxis, fine=top / bottom < 1e3)
+    axes.grid(color="#E6E6E6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return line

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import functools
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.efficiency import limits
+from benchmark.efficiency.limits import measure_limits
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LARGEST_SIDE", 512)
+    monkeypatch.setattr(limits, "COPIED_BYTES", 16 << 20)
+
+
+@pytest.mark.usefixtures("small")
+def test_limits_are_rates_of_work_done_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step takes 2 ms by a clock that is told: the rates follow by hand."""
+    monkeypatch.setattr(limits, "time_steps", lambda step, settings, device: [9.0, 2.0, 1.0])
+    found = measure_limits(CPU, "float32")
+    assert (found.product_side, found.copied_bytes) == (512, 16 << 20)
+    assert found.macs_per_second == 512**3 / 2e-3
+    assert found.bytes_per_second == 2 * (16 << 20) / 2e-3
+
+
+def test_products_are_enlarged_until_one_takes_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "COPIED_BYTES", 1 << 20)
+
+    def timed(step: functools.partial[object], settings: object, device: object) -> list[float]:
+        side = len(step.keywords["out"]) if step.keywords else 0
+        return [float(side >= 1024) * limits.LONG_MS or 1.0]
+
+    monkeypatch.setattr(limits, "time_steps", timed)
+    assert measure_limits(CPU, "float32").product_side == 1024
+
+
+@pytest.mark.usefixtures("small")
+def test_limits_are_near_what_numpy_reaches() -> None:
+    """Numpy's product and copy, timed here, are of the same order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = measure_limits(CPU, "float32")
+    finally:
+        torch.set_num_threads(threads)
+    a = np.random.default_rng(0).random((512, 512), np.float32)
+    array = np.ones(4 << 20, np.float32)
+    target = np.empty_like(array)
+    product, copy = (fastest(step) for step in (lambda: a @ a, lambda: np.copyto(target, array)))
+    assert 0.1 < found.macs_per_second / (512**3 / product) < 10
+    assert 0.1 < found.bytes_per_second / (2 * array.nbytes / copy) < 10
+
+
+def fastest(step: object) -> float:
+    taken = []
+    for _ in range(5):
+        start = time.perf_counter()
+        step()  # type: ignore[operator]
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_limits_of_other_number_formats(dtype: str) -> None:
+    assert measure_limits(CPU, dtype).bytes_per_second > 0  # type: ignore[arg-type]
+
+
+def test_a_small_memory_is_given_a_small_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LARGEST_SIDE", 256)
+    monkeypatch.setattr(limits, "fits_into_memory", lambda needed: needed <= 10 << 20)
+    assert measure_limits(CPU, "float32").copied_bytes == 4 << 20
+
+
+def test_the_precision_of_products_stays_as_it_was() -> None:
+    before = torch.get_float32_matmul_precision()
+    with limits._precision_of_convolutions(torch.device("cuda")):
+        assert torch.get_float32_matmul_precision() == ("high" if torch.backends.cudnn.allow_tf32 else "highest")
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_gpu_s_limits(dtype: str) -> None:
+    found = measure_limits(torch.device("cuda"), dtype)  # type: ignore[arg-type]
+    assert found.macs_per_second > 1e11
+    assert found.bytes_per_second > 1e10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import matplotlib.style
 import numpy as np
@@ -130,9 +131,9 @@ def _conventions(
     yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
 
 
-PANEL_INCHES, HEIGHT_INCHES = 3.1, 3.9
-LEFT_INCHES, NAMES_INCHES, TOP_INCHES, BOTTOM_INCHES = 0.7, 1.05, 0.85, 0.95
-NAME_GAP_INCHES = 0.145
+PANEL_INCHES, HEIGHT_INCHES = 3.1, 4.4
+LEFT_INCHES, NAMES_INCHES, TOP_INCHES, BOTTOM_INCHES = 0.65, 1.05, 0.85, 0.95
+NAME_GAP_INCHES, NAME_OVER_INCHES = 0.14, 0.2  # between names, and of the first above the panel
 NOTE_WIDTH = 140  # characters that fit beside each other
 #: Within a family, whose colour they share, lines are told apart by their dashes.
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
@@ -188,9 +189,9 @@ def _panel(axes: Axes, growing: Growing, sizes: Mapping[Setting, Measured], rows
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(sides[0] / 1.08, sides[-1] * 1.04)
-    axes.set_xticks(sides, [setting.size for setting in sizes], rotation=30, ha="right", fontsize=8)
+    axes.set_xticks(sides, [str(s.height) if s.height == s.width else s.size for s in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("Image size (pixels)")
+    axes.set_xlabel("Side of the image (pixels)")
     axes.set_title(growing.name, fontsize=9, loc="left")
     if not values:
         axes.set_yticks([])
@@ -224,11 +225,11 @@ def _line(growing: Growing, sizes: Mapping[Setting, Measured], model: str) -> li
 
 
 def _draw_guides(axes: Axes, across: tuple[float, float], up: tuple[float, float]) -> None:
-    """Draw lines of exponent 1, so close that one is beside every line of a network."""
+    """Draw lines of exponent 1, one per decade."""
     left, right = across
     growth = (right / left) ** 2
     start, end = math.log10(up[0] / growth), math.log10(up[1])
-    for power in np.arange(math.floor(start), math.ceil(end), 0.5):
+    for power in range(math.floor(start), math.ceil(end)):
         value = 10.0**power
         axes.plot(across, (value, value * growth), color="#C9C9C9", linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
 
@@ -245,7 +246,7 @@ def _write_names(axes: Axes, ends: Sequence[tuple[Row, tuple[float, float]]]) ->
         return (frame.x0 + x * frame.width) / DPI, (frame.y0 + y * frame.height) / DPI
 
     found = sorted(((inches(end), row) for row, end in ends), key=lambda item: item[0][1])
-    heights = apart([y for (_, y), _ in found], NAME_GAP_INCHES, frame.y1 / DPI)
+    heights = apart([y for (_, y), _ in found], NAME_GAP_INCHES, frame.y1 / DPI + NAME_OVER_INCHES)
     start = frame.x1 / DPI + 0.15
     scale = axes.figure.dpi_scale_trans  # unlike pixels, the same in a PDF and a PNG
     for ((x, y), row), height in zip(found, heights, strict=True):
@@ -253,14 +254,21 @@ def _write_names(axes: Axes, ends: Sequence[tuple[Row, tuple[float, float]]]) ->
             start, height, drawable(row.label), transform=scale, fontsize=8, va="center", color=STYLES[row.family][1],
             fontweight="bold" if row.family == "ours" else "normal",
         )  # fmt: skip
-        leader = Line2D([x + 0.03, start - 0.03], [y, height], transform=scale, color=INK, linewidth=0.4, clip_on=False)
+        leader = Line2D(
+            [x + 0.03, start - 0.03], [y, height], transform=scale, color="#8C8C8C", linewidth=0.5, clip_on=False,
+            zorder=1,
+        )  # fmt: skip
         axes.add_artist(leader)
 
 
 def apart(wanted: Sequence[float], gap: float, top: float) -> list[float]:
-    """Move ascending places as far apart as ``gap`` and not above ``top``, each up first, then down where needed."""
-    placed: list[float] = []
-    for place in wanted:
-        placed.append(max(place, placed[-1] + gap) if placed else place)
-    highest = [top - gap * above for above in range(len(placed) - 1, -1, -1)]
-    return [min(place, limit) for place, limit in zip(placed, highest, strict=True)]
+    """Move ascending places apart until neighbours keep a distance of ``gap`` and none is above ``top``.
+
+    Places that would touch form a row whose middle is the mean of what they want.
+    """
+    rows: list[list[float]] = []  # of what each place wants of the row's lowest one
+    for index, place in enumerate(wanted):
+        rows.append([min(place, top - gap * (len(wanted) - 1 - index)) - gap * index])
+        while len(rows) > 1 and fmean(rows[-2]) > fmean(rows[-1]):
+            rows[-2:] = [rows[-2] + rows[-1]]
+    return [fmean(row) + gap * index for index, row in enumerate(row for row in rows for _ in row)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import matplotlib.style
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.efficiency import Limits
 from benchmark.report.collect import Measurement, Setting, Study
 from benchmark.report.plots import (
     DPI,
@@ -25,7 +26,7 @@ from benchmark.report.plots import (
     wrapped,
     write_frame,
 )
-from benchmark.report.profile import stem
+from benchmark.report.profile import Measured, grouped, stem
 from benchmark.report.render import Block, Cell, Column, Row, Table
 from benchmark.report.tables import EFFICIENCY, display, in_order
 
@@ -43,15 +44,25 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Roof:
-    """What the device reached in one setting: medians over its measurements.
+    """What a device reached at most in one number format, whatever the networks' input was.
+
+    What else a machine does lowers a measurement and never raises one, so that the best of several tells of the device.
 
     Attributes:
-        macs_per_second: of matrix products.
-        bytes_per_second: of copies.
+        taken: the measurements, each of which is a median already.
     """
 
-    macs_per_second: float
-    bytes_per_second: float
+    taken: tuple[Limits, ...]
+
+    @property
+    def macs_per_second(self) -> float:
+        """The best of the matrix products."""
+        return max(limits.macs_per_second for limits in self.taken)
+
+    @property
+    def bytes_per_second(self) -> float:
+        """The best of the copies."""
+        return max(limits.bytes_per_second for limits in self.taken)
 
     @property
     def ridge(self) -> float:
@@ -90,29 +101,24 @@ class Spot:
 
 def table(study: Study) -> Table:
     """Return one block per setting that has limits."""
-    return Table("roofline", "Roofline", tuple(_block(setting, found) for setting, found in _settings(study)))
+    return Table("roofline", "Roofline", tuple(_block(*setting) for setting in _settings(study)))
 
 
-def _settings(study: Study) -> Iterator[tuple[Setting, dict[str, Measurement]]]:
-    """Yield settings with those measurements, by model, that have bytes and limits; older ones have none."""
-    told = [found for found in study.efficiency if found.record.bytes_moved and found.record.limits]
-    for setting in sorted({found.setting for found in told}):
-        yield setting, {found.record.model: found for found in told if found.setting == setting}
+def _settings(study: Study) -> Iterator[tuple[Setting, Measured, Roof]]:
+    """Yield settings with those measurements that have bytes and limits (older ones have none), and the roof."""
+    told = replace(study, efficiency=tuple(found for found in study.efficiency if found.record.bytes_moved))
+    for settings in grouped(told, lambda setting: replace(setting, height=0, width=0, channels=0)).values():
+        everything = [found.record.limits for measured in settings.values() for found in measured.values()]
+        if taken := tuple(limits for limits in everything if limits):
+            yield from ((setting, measured, Roof(taken)) for setting, measured in settings.items())
 
 
-def roof_of(measured: Sequence[Measurement]) -> Roof:
-    """Return the roof over measurements of one setting, each of which has limits."""
-    limits = [found.record.limits for found in measured if found.record.limits]
-    return Roof(median(found.macs_per_second for found in limits), median(found.bytes_per_second for found in limits))
-
-
-def _block(setting: Setting, found: dict[str, Measurement]) -> Block:
-    roof = roof_of(list(found.values()))
+def _block(setting: Setting, found: Measured, roof: Roof) -> Block:
     return Block(
         key=setting.key,
         title=f"Roofline at {setting.size} on {setting.describe()}",
         facts=setting.facts,
-        conventions=tuple(_conventions(setting, list(found.values()), roof)),
+        conventions=tuple(_conventions(setting, roof)),
         columns=COLUMNS,
         rows=tuple(_row(name, found[name], roof) for name in in_order(found)),
     )
@@ -136,9 +142,9 @@ def _row(name: str, measured: Measurement, roof: Roof) -> Row:
     return Row(name, *display(name), cells, remark=remark)
 
 
-def _conventions(setting: Setting, found: Sequence[Measurement], roof: Roof) -> Iterator[str]:
+def _conventions(setting: Setting, roof: Roof) -> Iterator[str]:
     yield "Limit: the larger of MACs / peak and Bytes / bandwidth. Share: Limit / p50; p50: median latency at batch 1."
-    yield _limits(found, roof)
+    yield _limits(roof)
     yield (
         f"Bytes: every operator reads its inputs and weights and writes its outputs once, in {setting.dtype}; "
         "operators are not fused, views are free, attention never writes its matrix."
@@ -151,20 +157,16 @@ def _conventions(setting: Setting, found: Sequence[Measurement], roof: Roof) -> 
     yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
 
 
-def _limits(found: Sequence[Measurement], roof: Roof) -> str:
-    limits = [one.record.limits for one in found if one.record.limits]
-    peak = _range([one.macs_per_second / 1e9 for one in limits])
-    bandwidth = _range([one.bytes_per_second / 1e9 for one in limits])
-    several = f"medians of {len(limits)} measurements" if len(limits) > 1 else "one measurement"
+def _limits(roof: Roof) -> str:
+    products = median(limits.macs_per_second for limits in roof.taken) / 1e9
+    copies = median(limits.bytes_per_second for limits in roof.taken) / 1e9
+    several = len(roof.taken) > 1
     return (
-        f"Peak: {roof.macs_per_second / 1e9:.1f} GMAC/s{peak}, a product of square matrices; bandwidth: "
-        f"{roof.bytes_per_second / 1e9:.1f} GB/s{bandwidth}, a copy, read + written; {several} just before the "
-        "latencies, with the same threads and number format."
+        f"Peak: {roof.macs_per_second / 1e9:.1f} GMAC/s{f' (median {products:.1f})' * several}, a product of square "
+        f"matrices; bandwidth: {roof.bytes_per_second / 1e9:.1f} GB/s{f' (median {copies:.1f})' * several}, a copy, "
+        f"read + written; {'the best of ' * several}{len(roof.taken)} measurement{'s' * several}, "
+        f"{'each ' * several}just before a latency with the same threads and number format."
     )
-
-
-def _range(values: Sequence[float]) -> str:
-    return f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
 
 
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:
@@ -174,13 +176,12 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
         The file name without its ending, and the figure.
     """
     taken: set[str] = set()
-    for setting, found in _settings(study):
+    for setting, found, roof in _settings(study):
         name = stem("roofline", (f"{setting.height}x{setting.width}", setting.device, setting.dtype), taken)
-        yield name, _figure(setting, found)
+        yield name, _figure(setting, found, roof)
 
 
-def _figure(setting: Setting, found: dict[str, Measurement]) -> Figure:
-    roof = roof_of(list(found.values()))
+def _figure(setting: Setting, found: Measured, roof: Roof) -> Figure:
     rows = {name: _row(name, found[name], roof) for name in in_order(found)}
     spots = [
         Spot(row, row.cells["macs_per_byte"].mean, row.cells["macs"].mean / row.cells["latency_p50_ms"].mean / 1e6)
@@ -188,8 +189,9 @@ def _figure(setting: Setting, found: dict[str, Measurement]) -> Figure:
         if row.cells["macs"].mean  # a network without MACs has no place on a logarithmic axis
     ]
     footnote = wrapped(
-        f"{setting.describe()}. Peak: a matrix product; bandwidth: a copy, read + written. Bytes: every operator's "
-        "inputs, weights and outputs once, unfused; caches can lift a network above the slope.",
+        f"{setting.describe()}. Limits: {roof.macs_per_second / 1e9:.3g} GMAC/s, a matrix product; "
+        f"{roof.bytes_per_second / 1e9:.3g} GB/s, a copy, read + written. Bytes: every operator's inputs, weights and "
+        "outputs once, unfused; caches can lift a network above the slope.",
         FOOTNOTE_WIDTH,
     )
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -210,10 +212,7 @@ def _draw_roof(axes: Axes, roof: Roof, spots: Sequence[Spot]) -> Line2D:
     left, right, bottom, top = min(across) / 1.6, max(across) * 1.8, min(up) / 1.8, max(up) * 1.5
     corners = [left, roof.ridge, right]
     heights = [roof.attained_at(x) / 1e9 for x in corners]
-    (line,) = axes.plot(
-        corners, heights, color=INK, linewidth=1.4, zorder=1,
-        label=f"Limit: {roof.macs_per_second / 1e9:.3g} GMAC/s, {roof.bytes_per_second / 1e9:.3g} GB/s",
-    )  # fmt: skip
+    (line,) = axes.plot(corners, heights, color=INK, linewidth=1.4, zorder=1, label="Limit")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(left, right)

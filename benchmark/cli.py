@@ -88,6 +88,15 @@ class Engine(StrEnum):
     slurm = "slurm"
 
 
+class Execution(StrEnum):
+    """How a run's work is given to its device."""
+
+    auto = "auto"
+    eager = "eager"
+    graph = "graph"
+    compile = "compile"
+
+
 class Topic(StrEnum):
     """What ``list`` lists."""
 
@@ -133,6 +142,9 @@ def run(
             metavar="KEY=VALUE,...", help="partition, account, qos, constraint, gres, time, mem, array, cache."
         ),
     ] = None,
+    execution: Annotated[
+        Execution, typer.Option(help="CUDA graphs, torch.compile or neither; auto: graphs on a GPU, eager on a CPU.")
+    ] = Execution.auto,
     timeout: Annotated[
         float | None, typer.Option(min=1, metavar="SECONDS", help="End a run that takes longer; it counts as failed.")
     ] = None,
@@ -175,7 +187,9 @@ def run(
     hardware = engine.hardware(device, threads) if engine.remote else hardware_of(device, threads)
     wanted = Wanted(datasets, train, test, leave_one_out)
     at_a_time = 1 if engine.remote else per_gpu if hardware.kind == "cuda" else workers
-    made = _study(models, wanted, chosen, place, data_root, cache, hardware, at_a_time, keep_weights, real_only)
+    made = _study(
+        models, wanted, chosen, place, data_root, cache, hardware, at_a_time, keep_weights, real_only, execution
+    )
     made.fail_fast = fail_fast
     if init_from is not None:
         from benchmark.initial import Start
@@ -273,6 +287,7 @@ def _study(
     workers: int | None,
     keep_weights: Keep,
     real_only: bool,
+    execution: Execution,
 ) -> Study:
     from benchmark import registry
     from benchmark.data import specs
@@ -295,7 +310,7 @@ def _study(
     )
     largest = max(protocol.input.size_for(source.name) for task in tasks for source in task.sources)
     hardware = replace(hardware, workers=workers or _workers(hardware, largest))
-    return Study(folder, protocol, entries, tasks, hardware, cache, keep_weights.value)
+    return Study(folder, protocol, entries, tasks, hardware, cache, keep_weights.value, execution=execution.value)
 
 
 def _workers(hardware: Hardware, size: int) -> int:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from benchmark.reproduction import Original, Outcome
 
 #: Flags of ``run`` that say where things are and what to compute on; all others are part of what the record says.
-ALLOWED = {"models", "datasets", "protocol", "study", "results", "data_root", "cache", "device", "threads", "timeout"}
+ALLOWED = {"models", "datasets", "protocol", "study", "results", "data_root", "cache", "device", "threads"} | {
+    *("execution", "timeout"),
+}
 
 
 def given(context: typer.Context) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def reproduce(
             models=flags.get("models"),
             datasets=flags.get("datasets"),
             protocol=flags.get("protocol"),
+            execution=flags["execution"].value if "execution" in flags else None,
         )
         plan = reproduction.plan(original, study)
         display = terminal.Display(console, plan)

@@ -131,8 +131,9 @@ class Costs:
 
     def _key(self, job: TrainJob) -> str:
         training, place = job.protocol.training, "cluster" if self.hardware.remote else environment.cpu_name()
-        facts = (job.entry.name, job.task.input_size(job.protocol), training.batch, training.mixed_precision)
-        return "|".join(map(str, (*facts, job.device.partition(":")[0], job.threads, place)))
+        facts = [job.entry.name, job.task.input_size(job.protocol), training.batch, training.mixed_precision]
+        facts += [job.device.partition(":")[0], job.threads, place]
+        return "|".join(map(str, facts if job.execution == "auto" else [*facts, job.execution]))
 
 
 def tiles(source: Source, protocol: Protocol) -> tuple[int, int]:

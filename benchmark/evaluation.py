@@ -9,12 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from benchmark.data.batches import evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.data.specs import Target
 from benchmark.data.splits import Tile
+from benchmark.launching import Launch
 from benchmark.protocol import Protocol
 from benchmark.scoring import Row, count, tested_side
 from benchmark.training import autocast
@@ -34,6 +35,7 @@ def evaluate(
     protocol: Protocol,
     device: torch.device,
     watch: Callable[[int, NDArray[np.bool_]], None] = lambda index, prediction: None,
+    launch: Launch | None = None,
 ) -> list[Row]:
     """Predict and score images; scoring runs in threads beside the next forward.
 
@@ -45,6 +47,7 @@ def evaluate(
         protocol: window, threshold, border, minimum area.
         device: where the network is.
         watch: called with the index and the ``(H, W)`` prediction of every image, in this order.
+        launch: how forwards are given to the device; eagerly by default.
 
     Returns:
         One row per image: ``image``, ``group``, then the integer terms of every metric.
@@ -52,12 +55,16 @@ def evaluate(
     network.eval()
     side = tested_side(pack, protocol)
     rows: list[tuple[Tile, Future[dict[str, int]]]] = []
+
+    def foreground(images: Tensor) -> Tensor:
+        with autocast(device, protocol):
+            logits: Tensor = network(images)
+        return (logits.float().sigmoid() >= protocol.evaluation.threshold)[:, 0]
+
+    predict = (launch or Launch(network, device)).of(foreground)
     with ThreadPoolExecutor(SCORERS) as scorer:
         for batch in evaluation_batches(pack, indices, side, protocol.evaluation.batch, device):
-            with autocast(device, protocol):
-                logits = network(batch.images)
-            predicted = (logits.float().sigmoid() >= protocol.evaluation.threshold)[:, 0].cpu().numpy()
-            for prediction in predicted:
+            for prediction in predict(batch.images).cpu().numpy():
                 index = indices[len(rows)]
                 if len(rows) >= BACKLOG:
                     rows[-BACKLOG][1].result()

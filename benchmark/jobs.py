@@ -14,6 +14,7 @@ from benchmark import claims, environment, figures, logs, provenance, seeds
 from benchmark.data.tasks import Task
 from benchmark.efficiency import DType, EfficiencyRecord
 from benchmark.errors import UserError
+from benchmark.execution import Execution
 from benchmark.files import modified_ns, write_atomically
 from benchmark.initial import Weights
 from benchmark.protocol import Protocol
@@ -60,6 +61,7 @@ class TrainJob:
         retry: when the failure was written that is no reason to leave the run alone, as
             :func:`~benchmark.files.modified_ns` has it; a later one was left by a process that tried again meanwhile.
         init: weights to start from; ``None`` for random ones.
+        execution: how the work is given to the device.
     """
 
     study: Path
@@ -75,6 +77,7 @@ class TrainJob:
     keep_weights: KeepWeights
     retry: int = 0
     init: Weights | None = None
+    execution: Execution = "auto"
 
     exclusive: ClassVar[bool] = False
 

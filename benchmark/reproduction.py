@@ -16,6 +16,7 @@ from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
 from benchmark.errors import UserError
+from benchmark.execution import Execution
 from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.registry import ModelEntry
@@ -73,6 +74,18 @@ class Original:
     def threads(self) -> int | None:
         """The run's CPU threads, on which the order of sums depends."""
         return self.record.environment.get("threads")
+
+    def execution(self, kind: str) -> Execution:
+        """Return how its work was given to its device; on another kind of device, the one that is chosen there.
+
+        Args:
+            kind: of the device to repeat it on, ``cpu`` or ``cuda``.
+        """
+        facts = self.record.environment
+        if not str(facts.get("device")).startswith(kind):
+            return "auto"
+        made: dict[object, Execution] = {"graph": "graph", "compile": "compile"}
+        return made.get(facts.get("execution"), "eager")  # earlier releases had nothing else
 
     def protocol(self, given: str | None) -> Protocol:
         """Return the settings of the run: its study's, or those of a file or preset that the user names.
@@ -168,6 +181,7 @@ def build(
     models: str | None,
     datasets: str | None,
     protocol: str | None,
+    execution: Execution | None = None,
 ) -> Study:
     """Return a study that the run is part of.
 
@@ -180,6 +194,7 @@ def build(
         models: ``--models`` if it was given.
         datasets: ``--datasets`` if it was given.
         protocol: ``--protocol`` if it was given.
+        execution: ``--execution`` if it was given.
 
     Raises:
         UserError: settings, network or data of the run are not to be had.
@@ -189,7 +204,9 @@ def build(
     task = original.task(datasets, data_root, settings, cache)
     # One run has the device to itself; its threads are not divided among several GPUs.
     hardware = replace(hardware, workers=1, gpus=hardware.gpus[:1])
-    return Study(folder, settings, [original.network(models)], [task], hardware, cache, "none")
+    execution = execution or original.execution(hardware.kind)
+    network = original.network(models)
+    return Study(folder, settings, [network], [task], hardware, cache, "none", execution=execution)
 
 
 @dataclass(frozen=True)

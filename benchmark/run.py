@@ -25,6 +25,7 @@ from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, TrainJob
+from benchmark.launching import Launch
 from benchmark.metering import Meter
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, FailureKind, Record, TrainingFacts
@@ -82,21 +83,23 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
     batches = TrainingBatches(training_images, size, job.protocol, job.repeat, device)
     torch.manual_seed(seeds.derive(job.protocol.seed, "dropout", job.task.name, job.repeat))
     checkpoint = Checkpoint(job.folder / CHECKPOINT, job.key)
+    launch = Launch(network, device, job.execution)
     started = time.perf_counter()
+
+    def validation() -> Iterator[Batch]:
+        return _validation(taught, size, job.protocol, device)
 
     def stepped(done: int, total: int) -> None:
         if done == 1:
             print(f"{FIRST_STEP} after {time.perf_counter() - started:.1f} s", flush=True)
         on_step(done, total)
 
-    trained = train(
-        network, batches, lambda: _validation(taught, size, job.protocol, device), job.protocol, stepped, checkpoint
-    )
+    trained = train(network, batches, validation, job.protocol, stepped, checkpoint, launch)
     started = time.perf_counter()
     keepers = {
         name: panels.Keeper(parts[name].pack, parts[name].division.test, job.protocol) for name in job.task.test_names
     }
-    rows = {name: _test(network, parts[name], job.protocol, device, keeper) for name, keeper in keepers.items()}
+    rows = {name: _test(network, parts[name], job.protocol, device, keeper, launch) for name, keeper in keepers.items()}
     rows = {name: tested for name, tested in rows.items() if tested}  # a dataset may have no test images
     cost = meter.cost(test_seconds=time.perf_counter() - started, earlier_seconds=trained.earlier_seconds)
     record = job.record(
@@ -108,6 +111,7 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
             **environment.computing(job.device),
             compute_dtype=compute_dtype(device, job.protocol),
             nondeterministic_operations=operations,
+            **launch.facts(),
         ),
     )
     weights = None if job.keep_weights == "none" else _weights(network)
@@ -118,7 +122,7 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
     if job.keep_weights == "best-repeat":
         with contextlib.suppress(UserError, OSError):  # another repeat's broken record takes nothing from this run's
             store.keep_best_weights(record.train, record.model)
-    del network, trained
+    del network, trained, launch
     gc.collect()
     return record
 
@@ -143,9 +147,14 @@ def _validation(parts: Sequence[_Part], size: int, protocol: Protocol, device: t
 
 
 def _test(
-    network: nn.Module, part: _Part, protocol: Protocol, device: torch.device, keeper: panels.Keeper
+    network: nn.Module,
+    part: _Part,
+    protocol: Protocol,
+    device: torch.device,
+    keeper: panels.Keeper,
+    launch: Launch,
 ) -> list[Row]:
-    return evaluate(network, part.pack, part.division.test, part.source.target, protocol, device, keeper)
+    return evaluate(network, part.pack, part.division.test, part.source.target, protocol, device, keeper, launch)
 
 
 def build(job: TrainJob) -> nn.Module:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark import BEHAVIOUR, claims, initial, registry
+from benchmark import BEHAVIOUR, claims, execution, initial, registry
 from benchmark.costs import THROUGHPUT_S, Basis, Costs, Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
 from benchmark.efficiency import EfficiencyRecord
 from benchmark.errors import UserError
+from benchmark.execution import Execution
 from benchmark.executors import Event, Executor, Finished, Note, Packing, Started
 from benchmark.figures import Figures
 from benchmark.files import modified_ns, write_atomically
@@ -78,6 +79,7 @@ class Study:
     keep_weights: KeepWeights = "best-repeat"
     fail_fast: bool = False
     start: Start | None = None
+    execution: Execution = "auto"
     store: Store = field(init=False)
     figures: Figures = field(init=False)
     costs: Costs = field(init=False)
@@ -85,6 +87,7 @@ class Study:
 
     def __post_init__(self) -> None:
         """Check what can be checked before any work."""
+        execution.refuse(self.execution, self.hardware.kind, self.protocol.determinism)
         self.store = Store(self.folder)
         self.figures = Figures(self.folder, self.hardware.device)
         self.costs = Costs(self.protocol, self.hardware, self.cache, self.figures)
@@ -364,6 +367,7 @@ class Study:
             device=self.hardware.device,
             threads=self.hardware.threads_each,
             keep_weights=self.keep_weights,
+            execution=self.execution,
         )
 
     def _measurements(self) -> list[EfficiencyJob]:

@@ -15,6 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from benchmark import environment
 from benchmark.checkpoints import Checkpoint
 from benchmark.data.batches import Batch, TrainingBatches
+from benchmark.graphs import Function
+from benchmark.launching import Launch
 from benchmark.losses import segmentation_loss
 from benchmark.protocol import Protocol, Training
 
@@ -74,6 +76,7 @@ def train(
     protocol: Protocol,
     on_step: OnStep,
     checkpoint: Checkpoint | None = None,
+    launch: Launch | None = None,
 ) -> Trained:
     """Train a network in place and leave the weights of the lowest validation loss in it.
 
@@ -85,6 +88,7 @@ def train(
         on_step: called with (steps done, steps at most) after every optimiser step.
         checkpoint: where an earlier session of this training may have left off, and where this one leaves its state
             after its rounds.
+        launch: how steps and validations are given to the device; eagerly by default.
 
     Raises:
         NonFiniteLossError: NaN or infinite training or validation loss.
@@ -96,6 +100,15 @@ def train(
     schedule = LambdaLR(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / total)) if settings.schedule == "cosine" else 1.0
     )
+    launch = launch or Launch(network, batches.device)
+
+    def differentiate(images: Tensor, masks: Tensor, counted: Tensor | None) -> Tensor:
+        return _differentiate(network, Batch(images, masks, counted), batches.micro_batch, protocol)
+
+    def judge(images: Tensor, masks: Tensor, counted: Tensor | None) -> Tensor:
+        return _judge(network, Batch(images, masks, counted), protocol)
+
+    step, validate = launch.of(differentiate), launch.of(judge)
     session = time.perf_counter()
     at = _resume(checkpoint, network, optimizer, schedule)
     earlier = at.seconds
@@ -109,7 +122,8 @@ def train(
         network.train()
         for _ in range(length):
             batch = next(stream)
-            loss_sum += _step(network, batch, optimizer, batches, protocol)
+            loss_sum += step(batch.images, batch.masks, batch.counted)
+            optimizer.step()
             schedule.step()
             steps += 1
             images += len(batch.images)
@@ -117,7 +131,7 @@ def train(
         train_loss = _finite(loss_sum / length, "training", steps)
         seconds = time.perf_counter() - started
         reestimate_norms(network, batches, protocol, len(history))
-        validation_loss = _validate(network, validation(), protocol, steps)
+        validation_loss = _validate(network, validate, validation(), steps)
         history.append(Round(len(history) + 1, steps, train_loss, validation_loss, lr, seconds, images / seconds))
         if at.best is None or validation_loss is None or _improves(validation_loss, at.best, settings):
             at.best = history[-1]
@@ -126,6 +140,7 @@ def train(
         if steps < total:
             _save(checkpoint, at, network, optimizer, schedule)
     assert at.best is not None  # total is at least 1
+    network.zero_grad(set_to_none=True)  # a graph's gradients would keep the rest of its memory from others
     network.load_state_dict(at.best_state)
     return Trained(history, at.best, earlier + time.perf_counter() - session, earlier)
 
@@ -203,35 +218,39 @@ def _endless(batches: TrainingBatches, taken: int = 0) -> Iterator[Batch]:
         yield from batches.epoch(epoch)
 
 
-def _step(
-    network: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer, batches: TrainingBatches, protocol: Protocol
-) -> Tensor:
-    """Take one optimiser step, in as many forwards as the micro-batch needs; return the loss without synchronising.
+def _differentiate(network: nn.Module, batch: Batch, micro: int, protocol: Protocol) -> Tensor:
+    """Leave the gradient of a batch's loss in the parameters and return the loss, all without synchronising.
 
     The gradient of the cross-entropy is that of the whole batch, however many pixels count in each part; Dice is formed
     per forward, as BatchNorm's statistics are, and weighted by images.
+
+    Args:
+        network: in training mode.
+        batch: on the network's device.
+        micro: images of one forward; there are as many as the batch needs.
+        protocol: loss and number format.
     """
-    optimizer.zero_grad(set_to_none=True)
+    network.zero_grad(set_to_none=True)
     size = len(batch.images)
-    loss_sum = torch.zeros((), device=batches.device)
-    micro = batches.micro_batch
+    loss_sum = torch.zeros((), device=batch.images.device)
     for start in range(0, size, micro):
         part = batch.part(start, start + micro)
-        with autocast(batches.device, protocol):
+        with autocast(batch.images.device, protocol):
             logits = network(part.images)
         share = len(part.images) / size
         pixels = None if batch.counted is None else batch.counted.sum().clamp(min=1) * share
         loss = segmentation_loss(logits, part.masks, protocol.loss, part.counted, pixels) * share
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
         loss_sum += loss.detach()
-    optimizer.step()
     return loss_sum
 
 
 def autocast(device: torch.device, protocol: Protocol) -> torch.autocast:
     """Return the context in which a protocol's forwards run."""
     enabled = compute_dtype(device, protocol) == "bfloat16"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    # Weights that one replay has cast are stale in the next: what is captured casts them anew.
+    capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=not capturing)
 
 
 def compute_dtype(device: torch.device, protocol: Protocol) -> str:
@@ -285,15 +304,20 @@ def reestimate_norms(network: nn.Module, batches: TrainingBatches, protocol: Pro
         norm.momentum = momentum
 
 
+def _judge(network: nn.Module, batch: Batch, protocol: Protocol) -> Tensor:
+    """Return the sum of the losses of a batch's images, without synchronising."""
+    with autocast(batch.images.device, protocol):
+        logits = network(batch.images)
+    return segmentation_loss(logits, batch.masks, protocol.loss, batch.counted) * len(batch.images)
+
+
 @torch.inference_mode()
-def _validate(network: nn.Module, batches: Iterable[Batch], protocol: Protocol, steps: int) -> float | None:
+def _validate(network: nn.Module, judge: Function, batches: Iterable[Batch], steps: int) -> float | None:
     network.eval()
     count = 0
     losses: list[Tensor] = []
     for batch in batches:
-        with autocast(batch.images.device, protocol):
-            logits = network(batch.images)
-        losses.append(segmentation_loss(logits, batch.masks, protocol.loss, batch.counted) * len(batch.images))
+        losses.append(judge(batch.images, batch.masks, batch.counted).clone())  # a replay writes over it
         count += len(batch.images)
     if not losses:
         return None

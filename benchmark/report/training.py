@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 from benchmark.data.specs import KNOWN, known_first
+from benchmark.execution import WORDS
 from benchmark.protocol import Protocol
 from benchmark.records import Record, TrainingFacts
 from benchmark.report.collect import Study
@@ -31,10 +32,11 @@ class Place:
     device: str
     dtype: str
     threads: int
+    execution: str = ""
 
     @classmethod
     def of(cls, record: Record) -> Place:
-        """Read where a run was trained; records of older releases lack the number format."""
+        """Read where a run was trained; older releases name no number format, and are eager as most others are."""
         facts = record.environment
         device = str(facts.get("gpu") or facts.get("cpu", "unknown device"))
         threads = facts.get("threads")
@@ -43,6 +45,7 @@ class Place:
             device,
             str(facts.get("compute_dtype", "")),
             threads if isinstance(threads, int) else 0,
+            WORDS.get(str(facts.get("execution")), ""),
         )
 
 
@@ -85,10 +88,10 @@ def figures(facts: TrainingFacts, protocol: Protocol) -> dict[str, float]:
 def _block(protocol: Protocol, place: Place, models: dict[str, list[TrainingFacts]]) -> Block:
     return Block(
         key="-".join(str(value) for value in astuple(place) if value),
-        title=f"Training cost on {place.train}, {place.device}",
+        title=", ".join(filter(None, (f"Training cost on {place.train}", place.device, place.execution))),
         facts={
             "train": place.train, "protocol": protocol.name, "device": place.device, "dtype": place.dtype,
-            "threads": place.threads, "ddof": 1,
+            "threads": place.threads, **({"execution": place.execution} if place.execution else {}), "ddof": 1,
         },
         conventions=tuple(_conventions(protocol, place, models)),
         columns=COLUMNS,
@@ -113,5 +116,6 @@ def _conventions(protocol: Protocol, place: Place, models: dict[str, list[Traini
         "repeats, in seconds of the device."
     )
     threads = f"{place.threads} thread{'s' * (place.threads != 1)}"
-    yield f"Protocol: {protocol.name}; {', '.join(filter(None, (place.dtype, threads)))} per run; runs may share a CPU."
+    how = ", ".join(filter(None, (place.dtype, place.execution, threads)))
+    yield f"Protocol: {protocol.name}; {how} per run; runs may share a CPU."
     yield "Bold: best, underlined: second, by the printed mean; equal means share a mark."

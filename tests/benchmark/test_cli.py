@@ -152,6 +152,37 @@ def write_pairs(
         Image.fromarray(label(mask)).save(root / "label" / f"{index}.png")
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--execution", "graph"],
+            "--execution graph: replays CUDA graphs, and the device is a CPU; use --device cuda",
+        ),
+        (["--execution", "compile", "--set", "determinism=deterministic"], "--execution compile: on a GPU"),
+    ],
+)
+def test_an_execution_that_cannot_be_is_refused_before_any_work(call: Call, flags: list[str], message: str) -> None:
+    code, _, err = call(*tiny_run(*flags))
+    assert code == 2
+    assert message in err
+    assert not Path("results").exists()
+
+
+def test_the_execution_stands_in_the_record_and_in_what_differs_between_studies(call: Call) -> None:
+    code, out, err = call(*tiny_run("--execution", "eager", "--study", "asked"))
+    assert code == 0, out + err
+    record = Path("results/asked/runs/omc-syn/tinynet/0/record.json")
+    content = json.loads(record.read_text())
+    assert content["environment"]["execution"] == "eager"
+    other = shutil.copytree("results/asked", "results/other") / record.relative_to("results/asked")
+    content["environment"] |= {"execution": "graph"}
+    other.write_text(json.dumps(content))
+    _, out, _ = call("diff", "asked", "other")
+    assert "execution: eager | graph" in out
+    assert "Execution" in Path("results/asked/report/index.html").read_text("utf-8")
+
+
 def test_an_empty_data_folder_is_refused_and_not_replaced_by_a_stand_in(call: Call) -> None:
     Path("data/omc/image").mkdir(parents=True)
     Path("data/omc/label").mkdir()

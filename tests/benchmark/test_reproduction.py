@@ -198,6 +198,31 @@ def test_device_and_threads_are_the_record_s_unless_named(
     assert (original.device, original.threads) == (device, threads)
 
 
+@pytest.mark.parametrize(
+    ("environment", "kind", "expected"),
+    [
+        ({"device": "cuda:1", "execution": "graph"}, "cuda", "graph"),
+        ({"device": "cuda:0", "execution": "eager", "execution_reason": "it waits"}, "cuda", "eager"),
+        ({"device": "cpu", "execution": "compile"}, "cpu", "compile"),
+        ({"device": "cuda:0"}, "cuda", "eager"),  # of an earlier release
+        ({"device": "cuda:0", "execution": "graph"}, "cpu", "auto"),
+        ({}, "cuda", "auto"),
+    ],
+)
+def test_a_run_is_executed_as_it_was_where_the_device_is_of_its_kind(
+    file: Path, cache: Path, tmp_path: Path, environment: dict[str, object], kind: str, expected: str
+) -> None:
+    change(file, environment=environment)
+    hardware = Hardware("cpu" if kind == "cpu" else "cuda:0", 1)
+    given = {"models": NAMED, "datasets": None, "protocol": None}
+    original = Original.read(file)
+    assert original.execution(kind) == expected
+    study = build(original, tmp_path / "x", cache / "no data", cache, hardware, **given)
+    assert study.execution == expected
+    study = build(original, tmp_path / "x", cache / "no data", cache, hardware, **given, execution="eager")
+    assert study.execution == "eager"
+
+
 def test_one_run_is_not_divided_among_gpus(file: Path, cache: Path, tmp_path: Path) -> None:
     original = Original.read(file)
     gpus = Hardware("cuda:0", 16, gpus=("cuda:0", "cuda:1"))

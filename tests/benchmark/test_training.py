@@ -123,8 +123,7 @@ def gradients(pack: Pack, batch: Batch, micro: int, *overrides: str) -> tuple[fl
     """Return the loss and the gradients of one optimiser step in float64."""
     protocol = with_settings("training.batch=8", f"training.micro_batch={micro}", *overrides)
     network = plain_network()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
-    loss = training._step(network, batch, optimizer, batches(pack, protocol), protocol)
+    loss = training._differentiate(network, batch, batches(pack, protocol).micro_batch, protocol)
     return float(loss), [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
 
 

@@ -25,6 +25,14 @@ class TinyNet(nn.Module):
         return logits
 
 
+class Comparable(TinyNet):
+    """Without the bias before the norm: its gradient is rounding alone, which Adam makes as large as any other."""
+
+    def __init__(self, in_channels: int = 1, classes: int = 1) -> None:
+        super().__init__(in_channels, classes)
+        self.features = nn.Conv2d(in_channels, 4, 3, padding=1, bias=False)
+
+
 class NotANumber(TinyNet):
     """Diverges at once."""
 

@@ -39,6 +39,8 @@ FACTS: Mapping[str, str] = {
     "device": "Device of a run",
     "threads": "Threads of a run",
     "compute_dtype": "Number format",
+    "execution": "Execution",
+    "execution_reason": "Why it is eager",
     "determinism": "Determinism",
     "nondeterministic_operations": "Operations that may not repeat",
     "os": "System",

@@ -80,7 +80,9 @@ def test_repeats_are_averaged_and_their_time_summed(tmp_path: Path) -> None:
     assert "n = 3 repeats (std with ddof = 1)" in block.conventions[0]
 
 
-@pytest.mark.parametrize("other", [GPU, {**CPU, "threads": 2}, {**CPU, "compute_dtype": "float32"}])
+@pytest.mark.parametrize(
+    "other", [GPU, {**CPU, "threads": 2}, {**CPU, "compute_dtype": "float32"}, {**CPU, "execution": "compile"}]
+)
 def test_times_of_different_devices_share_no_column(tmp_path: Path, other: dict[str, object]) -> None:
     fake.write_protocol(tmp_path)
     trained(tmp_path, "unet", 0)
@@ -89,6 +91,19 @@ def test_times_of_different_devices_share_no_column(tmp_path: Path, other: dict[
     assert [len(block.rows) for block in found] == [1, 1]
     assert {row.cells["seconds"].n for block in found for row in block.rows} == {1}
     assert len({block.key for block in found}) == 2
+
+
+def test_what_was_replayed_says_so_and_eager_stands_with_what_older_releases_made(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path)
+    trained(tmp_path, "unet", 0, environment=GPU)
+    trained(tmp_path, "unet", 1, environment={**GPU, "execution": "eager", "execution_reason": "it waits"})
+    trained(tmp_path, "unet", 2, environment={**GPU, "execution": "graph"})
+    plain, replayed = blocks(tmp_path)
+    assert plain.rows[0].cells["seconds"].n == 2
+    assert replayed.rows[0].cells["seconds"].n == 1
+    assert replayed.title == "Training cost on omc-syn, NVIDIA H100, CUDA graph"
+    assert "float32, CUDA graph, 16 threads per run" in " ".join(replayed.conventions)
+    assert (replayed.facts["execution"], "execution" in plain.facts) == ("CUDA graph", False)
 
 
 def test_datasets_have_the_order_of_the_other_tables(tmp_path: Path) -> None:

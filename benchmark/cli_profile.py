@@ -21,6 +21,9 @@ def profile(
     sizes: Annotated[str, typer.Option(help="Comma list of input sides, pixels.")] = "512",
     devices: Annotated[str, typer.Option(help="Comma list of auto, cpu, cuda, cuda:N.")] = "auto",
     dtypes: Annotated[str, typer.Option(help="Comma list of float32, bfloat16, float16.")] = "float32",
+    form: Annotated[
+        str, typer.Option(help="Comma list of eager, graph (a CUDA graph) and compile (torch.compile).")
+    ] = "eager",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Input channels.")] = 1,
     budget: Annotated[
@@ -48,7 +51,9 @@ def profile(
 
     console, folder = Console(soft_wrap=True), study_folder(results, study)
     places = _devices(devices, threads, console)
-    jobs = profiling.jobs(folder, registry.select(models), sizes, dtypes, places, channels, budget)
+    jobs = profiling.jobs(folder, registry.select(models), sizes, dtypes, places, channels, forms=form, budget_s=budget)
+    if "graph" in form and any(place.kind == "cpu" for place in places):
+        console.print("left out: --form graph on a CPU, which has no CUDA graphs", markup=False, highlight=False)
     if resume:
         asked, jobs = len(jobs), [job for job in jobs if job.found() is None]
         console.print(f"--resume: {asked - len(jobs)} of {asked} settings are in {folder}", highlight=False)

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from benchmark import claims, environment, figures, logs, provenance, seeds
 from benchmark.data.tasks import Task
-from benchmark.efficiency import DType, EfficiencyRecord
+from benchmark.efficiency import DType, EfficiencyRecord, Form
 from benchmark.errors import UserError
 from benchmark.execution import Execution
 from benchmark.files import modified_ns, write_atomically
@@ -214,6 +214,7 @@ class EfficiencyJob:
         threads: compute threads on the CPU.
         throughput_s: seconds for all batch sizes together.
         dtype: number format of weights and input.
+        form: how forwards are given to the device.
         budget_s: seconds for warm-up, timings and throughput together, at most; ``None`` for the full protocol.
         seen: when the figures were written that this job replaces, as :func:`~benchmark.files.modified_ns` has it;
             later ones were left by a process that measured meanwhile.
@@ -227,6 +228,7 @@ class EfficiencyJob:
     threads: int
     throughput_s: float
     dtype: DType = "float32"
+    form: Form = "eager"
     budget_s: float | None = None
     seen: int = 0
 
@@ -237,7 +239,8 @@ class EfficiencyJob:
     @property
     def label(self) -> str:
         """How terminal lines call the measurement."""
-        return f"{self.entry.name} {self.size}x{self.size} {self.dtype} efficiency"
+        form = "" if self.form == "eager" else f" {self.form}"
+        return f"{self.entry.name} {self.size}x{self.size} {self.dtype}{form} efficiency"
 
     @property
     def folder(self) -> Path:
@@ -247,8 +250,9 @@ class EfficiencyJob:
     @property
     def file(self) -> Path:
         """Where the figures go."""
-        store = Store(self.study)
-        return store.efficiency_file(self.entry.name, self.size, self.device, self.dtype, channels=self.channels)
+        return Store(self.study).efficiency_file(
+            self.entry.name, self.size, self.device, self.dtype, channels=self.channels, form=self.form
+        )
 
     def planned(self) -> EfficiencyJob:
         """Return the same job, to be left alone if other figures than those on disk now are found at its turn."""
@@ -278,7 +282,7 @@ class EfficiencyJob:
     def _measure(self) -> None:
         from benchmark import efficiency
 
-        settings = efficiency.EfficiencySettings.for_device(self.device)
+        settings = efficiency.EfficiencySettings.for_device(self.device, self.form)
         beside = self._trainings_here()
         record = efficiency.measure(
             self.entry,

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from benchmark import protocol as protocols
 from benchmark.data.splits import PARTS
+from benchmark.efficiency import Form
 from benchmark.errors import UserError
 from benchmark.files import TooLargeError, read_limited, write_atomically
 from benchmark.protocol import Protocol
@@ -70,10 +71,20 @@ class Store:
         """Return the folder of a run."""
         return self.folder / "runs" / "+".join(train) / model / str(repeat)
 
-    def efficiency_file(self, model: str, size: int, device: str, dtype: str = "float32", *, channels: int = 1) -> Path:
+    def efficiency_file(
+        self,
+        model: str,
+        size: int,
+        device: str,
+        dtype: str = "float32",
+        *,
+        channels: int = 1,
+        form: Form = "eager",
+    ) -> Path:
         """Return where a network's efficiency figures lie; ``cuda:1`` is a kind of ``cuda``."""
         shape = f"{size}x{size}" if channels == 1 else f"{size}x{size}x{channels}"
-        return self.folder / "efficiency" / f"{model}.{shape}.{device.partition(':')[0]}.{dtype}.json"
+        setting = f"{shape}.{device.partition(':')[0]}.{dtype}{'' if form == 'eager' else f'.{form}'}"
+        return self.folder / "efficiency" / f"{model}.{setting}.json"
 
     def split_file(self, dataset: str) -> Path:
         """Return where the lists of training, validation and test images lie."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from benchmark.efficiency.conditions import energy_joules, read_conditions
 from benchmark.efficiency.records import BatchThroughput, EfficiencySettings, Latency, Throughput
 from benchmark.efficiency.resident import fits_into_memory
+from benchmark.graphs import NotCapturableError, captured
 
 Step = Callable[[], object]
 
@@ -19,6 +20,10 @@ Step = Callable[[], object]
 MIN_WARM_UPS, MIN_TIMINGS = 1, 3
 #: Of the budget, at most; the timings get the rest.
 WARM_UP_SHARE = 0.25
+
+
+class UnsupportedFormError(NotImplementedError):
+    """A form of the forward that this network, device or machine does not have."""
 
 
 @torch.inference_mode()
@@ -32,12 +37,12 @@ def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySetti
 
     Returns:
         The timings, and the energy per image in joules where a GPU tells it.
+
+    Raises:
+        UnsupportedFormError: the network cannot be compiled, or the device or it has no CUDA graph.
     """
     device = image.device
-
-    def step() -> object:
-        return network(image)
-
+    step = prepared(network, image, settings)
     started = time.perf_counter()
     warm_ups = _warm_up(step, settings, device)
     before, energy_before = read_conditions(device), energy_joules(device)
@@ -180,7 +185,8 @@ def measure_throughput(
         share = settings.throughput_seconds / len(settings.throughput_batches)
         try:
             images = image.repeat(batch, 1, 1, 1).contiguous(memory_format=memory_format(settings))
-            tried.append(BatchThroughput(batch=batch, images_per_second=_images_per_second(network, images, share)))
+            step = prepared(network, images, settings)
+            tried.append(BatchThroughput(batch=batch, images_per_second=_images_per_second(step, images, share)))
         except torch.OutOfMemoryError:
             stopped = f"batch {batch} does not fit into the GPU's memory"
             break
@@ -190,17 +196,38 @@ def measure_throughput(
     return Throughput(batch=best.batch, images_per_second=best.images_per_second, tried=tuple(tried), stopped=stopped)
 
 
-def _images_per_second(network: nn.Module, images: Tensor, seconds: float) -> float:
+def _images_per_second(step: Step, images: Tensor, seconds: float) -> float:
     start = time.perf_counter()
-    network(images)
+    step()
     _synchronize(images.device)
     warm_up = time.perf_counter() - start
     count = max(1, int((seconds - warm_up) / warm_up))
     start = time.perf_counter()
     for _ in range(count):
-        network(images)
+        step()
     _synchronize(images.device)
     return len(images) * count / (time.perf_counter() - start)
+
+
+def prepared(network: nn.Module, images: Tensor, settings: EfficiencySettings) -> Step:
+    """Return a forward in the settings' form, compiled or captured already.
+
+    Raises:
+        UnsupportedFormError: that cannot be done.
+    """
+    if settings.form == "eager":
+        return lambda: network(images)
+    try:
+        if settings.form == "graph":
+            return captured(network, images).replay
+        network(images)
+    except Exception as error:  # compilers fail in many ways
+        cause = error.__cause__ if isinstance(error, NotCapturableError) else error
+        if isinstance(cause, torch.OutOfMemoryError):
+            raise cause from None
+        words = " ".join(str(error).split("\n\n")[0].split())
+        raise UnsupportedFormError(f"{settings.form}: {type(error).__name__}: {words}") from error
+    return lambda: network(images)
 
 
 def memory_format(settings: EfficiencySettings) -> torch.memory_format:

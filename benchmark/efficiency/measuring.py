@@ -52,6 +52,7 @@ def measure(
     Raises:
         UserError: a size that the network cannot take, a device that is not there, or an operator whose
             multiply-accumulates are not known.
+        UnsupportedFormError: the network cannot be compiled or replayed here.
     """
     settings = settings or EfficiencySettings.for_device(device)
     target = torch.device(device)
@@ -69,7 +70,8 @@ def measure(
         read, written = count_traffic(shadow.to(getattr(torch, dtype)), image_shape)
         memory: Memory | None = None
         notes: list[str] = []
-        if settings.memory:
+        # Of the other forms it is another's figure, which only tells here how large a batch a CPU has room for.
+        if settings.memory and (settings.form == "eager" or not on_gpu):
             kept = written + STATES * sum(parameter.nbytes for parameter in network.parameters())
             memory, notes = measure_memory(entry, image_shape, classes, target, dtype, used_threads, kept)
         if dtype == "bfloat16" and not computes_bfloat16(target):
@@ -115,7 +117,7 @@ def measure(
         limits=limits,
         latency=latency,
         throughput=throughput,
-        memory=memory,
+        memory=memory if settings.form == "eager" else None,
         energy_j_per_image=energy,
         warnings=(*notes, *movement(latency.before, latency.after, latency.raw_ms, used_threads)),
     )

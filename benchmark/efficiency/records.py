@@ -19,6 +19,8 @@ P99_SAMPLES = 300
 TOLERANCE = 0.1
 
 DType = Literal["float32", "float16", "bfloat16"]
+#: How forwards are given to the device: as the network is written, as one CUDA graph, or compiled by torch.
+Form = Literal["eager", "graph", "compile"]
 
 
 class EfficiencySettings(Frozen):
@@ -40,11 +42,27 @@ class EfficiencySettings(Frozen):
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] | None = Field(
         None, description="mode of torch.compile for the timings; none runs eagerly"
     )
+    cuda_graph: bool = Field(False, description="time replays of a CUDA graph")
 
     @classmethod
-    def for_device(cls, device: str) -> Self:
-        """Return the defaults: 3 s of timings on a CPU, 10 s on a GPU, whose clocks take longer to settle."""
-        return cls(min_seconds=10.0 if device.startswith("cuda") else 3.0)
+    def for_device(cls, device: str, form: Form = "eager") -> Self:
+        """Return the defaults: 3 s of timings on a CPU, 10 s on a GPU, whose clocks take longer to settle.
+
+        Args:
+            device: ``cpu``, ``cuda`` or ``cuda:N``.
+            form: the forms that are meant to be fast compute channels last, the layout of the fastest kernels.
+        """
+        return cls(
+            min_seconds=10.0 if device.startswith("cuda") else 3.0,
+            memory_format="contiguous" if form == "eager" else "channels_last",
+            compile_mode="default" if form == "compile" else None,
+            cuda_graph=form == "graph",
+        )
+
+    @property
+    def form(self) -> Form:
+        """How forwards are given to the device."""
+        return "compile" if self.compile_mode else "graph" if self.cuda_graph else "eager"
 
 
 class Conditions(Frozen):

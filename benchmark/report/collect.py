@@ -18,6 +18,7 @@ from benchmark import metrics
 from benchmark.bench.records import Comparison
 from benchmark.efficiency import EfficiencyRecord
 from benchmark.errors import UserError
+from benchmark.execution import WORDS
 from benchmark.files import read_limited
 from benchmark.protocol import Protocol
 from benchmark.records import Record
@@ -74,6 +75,7 @@ class Setting:
     memory_format: str
     compile_mode: str
     torch: str
+    replay: str = ""
 
     @classmethod
     def of(cls, record: EfficiencyRecord) -> Setting:
@@ -90,7 +92,14 @@ class Setting:
             memory_format=record.settings.memory_format,
             compile_mode=record.settings.compile_mode or "",
             torch=record.torch,
+            replay=WORDS["graph"] if record.settings.cuda_graph else "",
         )
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What tables tell of it; a replay only where there was one, as in those of earlier releases."""
+        told = {name: value for name, value in asdict(self).items() if value or name != "replay"}
+        return {**told, "batch": 1}
 
     @property
     def size(self) -> str:
@@ -103,11 +112,6 @@ class Setting:
         return "-".join(str(value) for value in asdict(self).values() if value)
 
     @property
-    def facts(self) -> dict[str, str | int]:
-        """What such figures depend on, by name."""
-        return {**asdict(self), "batch": 1}
-
-    @property
     def pixels(self) -> int:
         """The input's area."""
         return self.height * self.width
@@ -117,7 +121,7 @@ class Setting:
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
         layout = "" if self.memory_format == "contiguous" else self.memory_format
         compiled = f"torch.compile {self.compile_mode}" if self.compile_mode else ""
-        return ", ".join(filter(None, (self.device, self.dtype, "batch 1", threads, layout, compiled)))
+        return ", ".join(filter(None, (self.device, self.dtype, "batch 1", threads, layout, compiled, self.replay)))
 
 
 @dataclass(frozen=True)

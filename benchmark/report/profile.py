@@ -6,7 +6,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import get_args
 
 import matplotlib.style
@@ -91,12 +91,12 @@ def _block(machine: Setting, columns: Mapping[Setting, Measured]) -> Block:
         if any(figure in found.figures for found in measured.values())
     ]
     facts = {
-        name: value for name, value in asdict(machine).items() if name not in ("height", "width", "dtype", "precision")
+        name: value for name, value in machine.facts.items() if name not in ("height", "width", "dtype", "precision")
     }
     return Block(
-        key="-".join(str(value) for value in (*facts.values(), *map(_name, columns)) if value),
+        key="-".join(filter(None, (replace(machine, height=0, width=0, dtype="").key, *map(_name, columns)))),
         title=f"Latency and memory on {machine.describe()}",
-        facts={**facts, "batch": 1},
+        facts=facts,
         conventions=tuple(_conventions(machine, columns)),
         columns=(
             printed["params"],

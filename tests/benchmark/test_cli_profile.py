@@ -11,6 +11,7 @@ import torch
 from benchmark import profiling
 from benchmark.efficiency import EfficiencyRecord
 from tests.benchmark.conftest import TINY, Call
+from tests.benchmark.test_launching import needs_a_compiler
 
 
 @pytest.fixture
@@ -93,12 +94,45 @@ def test_resume_measures_only_what_is_missing(call: Call) -> None:
 
 
 @pytest.mark.usefixtures("no_gpu")
+def test_a_form_that_a_device_or_machine_lacks_is_a_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")  # of the worker
+    arguments = ("--models", f"{TINY}:TinyNet", "--sizes", "32", "--devices", "cpu", "--threads", "1")
+    code, out, err = call("profile", *arguments, "--form", "eager,graph,compile")
+    assert code == 0, err
+    assert "left out: --form graph on a CPU, which has no CUDA graphs" in out
+    assert re.search(r"tinynet 32x32 float32 efficiency on cpu: \d+ s", out)
+    assert "tinynet 32x32 float32 compile efficiency on cpu: unsupported: UnsupportedFormError: compile: " in out
+    assert "no-such-compiler" in out
+    assert [path.name for path in Path("results/profile/efficiency").iterdir()] == ["tinynet.32x32.cpu.float32.json"]
+
+
+@needs_a_compiler
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_gpu")
+def test_compiled_forwards_are_measured_and_stand_apart(call: Call) -> None:
+    arguments = ("--models", f"{TINY}:TinyNet", "--sizes", "32", "--devices", "cpu", "--threads", "1")
+    code, out, err = call("profile", *arguments, "--form", "eager,compile")
+    assert code == 0, err
+    study = Path("results/profile")
+    assert {path.name for path in (study / "efficiency").iterdir()} == {
+        "tinynet.32x32.cpu.float32.json",
+        "tinynet.32x32.cpu.float32.compile.json",
+    }
+    table = (study / "report/tables/efficiency.md").read_text("utf-8")
+    assert table.count(", torch.compile default") == 1
+    code, out, err = call("profile", *arguments, "--form", "eager,compile", "--resume")
+    assert "--resume: 2 of 2 settings" in out
+
+
+@pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--models", "letnet", "--sizes", "40"], "--sizes 40: letnet takes multiples of 16"),
         (["--sizes", "512,large"], "--sizes 'large': expected whole numbers of pixels"),
         (["--dtypes", "float32,bfloat61"], "--dtypes 'bfloat61': expected .*; did you mean 'bfloat16'?"),
+        (["--form", "eager,graphs"], "--form 'graphs': expected eager, graph, compile; did you mean 'graph'?"),
+        (["--form", "graph"], "--form graph: replays CUDA graphs, which a CPU does not have; use --devices cuda"),
         (["--devices", "cuda"], r"--devices 'cuda': torch sees 0 CUDA device\(s\); use --devices cpu"),
         (["--devices", "cpu,tpu"], "--devices 'tpu': expected auto, cpu"),
     ],

@@ -25,3 +25,19 @@ def test_every_setting_is_measured_once_for_all_networks_before_the_next() -> No
 def test_a_budget_is_every_measurement_s() -> None:
     jobs = profiling.jobs(Path("x"), registry.select("unet,eal_icnet"), "64,32", "float32", [CPU], 1, budget_s=20.0)
     assert [job.budget_s for job in jobs] == [20.0] * 4
+
+
+def test_forms_are_measured_where_a_device_has_them_and_keep_files_of_their_own() -> None:
+    entries = registry.select("unet")
+    jobs = profiling.jobs(Path("x"), entries, "64", "float32", [CPU, GPU], 1, "eager,graph,compile,eager")
+    assert [(job.device, job.form) for job in jobs] == [
+        ("cpu", "eager"), ("cpu", "compile"), ("cuda:0", "eager"), ("cuda:0", "graph"), ("cuda:0", "compile"),
+    ]  # fmt: skip
+    assert [job.file.name for job in jobs] == [
+        "unet.64x64.cpu.float32.json",
+        "unet.64x64.cpu.float32.compile.json",
+        "unet.64x64.cuda.float32.json",
+        "unet.64x64.cuda.float32.graph.json",
+        "unet.64x64.cuda.float32.compile.json",
+    ]
+    assert len({job.label for job in jobs}) == 3

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +12,15 @@ import torch
 from pydantic import ValidationError
 
 from benchmark import efficiency, registry
-from benchmark.efficiency import EfficiencyRecord, EfficiencySettings
+from benchmark.efficiency import DType, EfficiencyRecord, EfficiencySettings, Form
+from benchmark.efficiency.latency import UnsupportedFormError
 from benchmark.environment import cpu_name
 from benchmark.errors import UserError
 from benchmark.registry import ModelEntry
+from benchmark.run import classify
+from tests.benchmark.fake_graphs import Tape, tapes
+
+__all__ = ["tapes"]  # a fixture
 
 SHORT = EfficiencySettings(
     warm_up=1, min_iterations=3, min_seconds=0, throughput_batches=(1, 2), throughput_seconds=0.1
@@ -113,6 +119,48 @@ def test_channels_last(file: Path) -> None:
     assert quick(file, settings=settings).settings.memory_format == "channels_last"
 
 
+@pytest.mark.parametrize(
+    ("form", "layout", "mode", "graph"),
+    [
+        ("eager", "contiguous", None, False),
+        ("graph", "channels_last", None, True),
+        ("compile", "channels_last", "default", False),
+    ],
+)
+def test_settings_say_their_form(form: Form, layout: str, mode: str | None, graph: bool) -> None:
+    settings = EfficiencySettings.for_device("cuda:1", form)
+    assert (settings.memory_format, settings.compile_mode, settings.cuda_graph) == (layout, mode, graph)
+    assert settings.form == form
+    assert settings.min_seconds == 10.0
+
+
+def test_a_graph_is_captured_once_and_replayed_for_every_timing(file: Path, tapes: list[Tape]) -> None:
+    settings = SHORT.model_copy(update={"cuda_graph": True, "memory_format": "channels_last"})
+    record = efficiency.measure(entry(file), 16, 16, threads=1, settings=settings)
+    assert record.settings.form == "graph"
+    assert record.memory is None  # what an eager forward takes is another figure
+    assert record.throughput is not None
+    latency, *others = tapes
+    # The first replay ends the preparation.
+    assert latency.replays == 1 + settings.warm_up + len(record.latency.raw_ms)
+    assert len(others) == len(record.throughput.tried)
+
+
+def test_a_form_that_cannot_be_is_unsupported(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiler(*arguments: object, **settings: object) -> Callable[..., object]:
+        def compiled(*inputs: object) -> object:
+            raise RuntimeError("backend='inductor' raised:\nno C++ compiler\n\nSet X=1 for more")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    settings = EfficiencySettings.for_device("cpu", "compile").model_copy(update={"memory": False})
+    with pytest.raises(UnsupportedFormError) as caught:
+        quick(file, settings=settings)
+    assert str(caught.value) == "compile: RuntimeError: backend='inductor' raised: no C++ compiler"
+    assert classify(caught.value) == "unsupported"
+
+
 def test_random_state_and_threads_stay_as_they_were(file: Path) -> None:
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     assert quick(file, threads=threads + 1).threads == threads + 1
@@ -124,7 +172,7 @@ def test_a_failed_memory_measurement_is_a_warning(file: Path, monkeypatch: pytes
     def refused(*arguments: object) -> int:
         raise MemoryError("none left")
 
-    monkeypatch.setattr("benchmark.efficiency.memory._in_fresh_process", refused)
+    monkeypatch.setattr("benchmark.efficiency.memory.in_fresh_process", refused)
     record = efficiency.measure(entry(file), 16, 16, settings=SHORT)
     assert record.memory is not None
     assert record.memory.forward_peak_bytes is None
@@ -222,6 +270,20 @@ def test_records_are_read_without_torch() -> None:
 def test_the_package_has_no_other_names() -> None:
     with pytest.raises(AttributeError, match="no attribute 'mesure'"):
         _ = efficiency.mesure  # type: ignore[attr-defined]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_replays_on_a_gpu_take_no_longer_than_eager_forwards(dtype: DType) -> None:
+    lightest = registry.models()["contextnet"]
+    p50 = {}
+    forms: tuple[Form, ...] = ("eager", "graph")
+    for form in forms:
+        settings = EfficiencySettings.for_device("cuda", form).model_copy(update={"min_seconds": 1.0, "memory": False})
+        record = efficiency.measure(lightest, 256, 256, device="cuda", dtype=dtype, settings=settings)
+        assert record.throughput is not None
+        p50[form] = record.latency.p50_ms
+    assert p50["graph"] < p50["eager"]
 
 
 @pytest.mark.gpu

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from benchmark import report
+from benchmark.efficiency import EfficiencySettings, Form
 from benchmark.report import profile, render
 from benchmark.report.collect import Measurement, Study, read_study
 from tests.benchmark.report import fake
@@ -51,6 +52,31 @@ def test_a_block_per_device_with_columns_by_size_then_number_format(study: Study
         assert [column.group for column in block.columns] == ["", *(group for group in groups for _ in range(3))]
         assert [column.title for column in block.columns] == ["Params", *["p50", "FPS", "Forward"] * 4]
         assert [row.key for row in block.rows] == ["eal_icnet", "unet"]
+
+
+def test_forms_share_no_block_and_say_what_they_are(tmp_path: Path) -> None:
+    forms: tuple[Form, ...] = ("eager", "graph", "compile")
+    for form in forms:
+        settings = EfficiencySettings.for_device("cuda", form)
+        for dtype in ("float32", "bfloat16"):
+            fake.write_efficiency(tmp_path, "unet", 512, "cuda", GPU, dtype=dtype, settings=settings)
+    study = read_study(tmp_path)
+    assert len(study.efficiency) == 6
+    titles = [block.title.removeprefix(f"Latency and memory on {GPU}, ") for block in profile.overview(study).blocks]
+    assert titles == [
+        "batch 1, 2 threads, channels_last, CUDA graph",
+        "batch 1, 2 threads, channels_last, torch.compile default",
+        "batch 1, 2 threads",
+    ]
+    tables = report.build(tmp_path)
+    assert len({block.key for block in profile.overview(study).blocks}) == 3
+    (table,) = (path for path in tables if path.name == "efficiency.csv")
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    told = {(row["memory_format"], row["compile_mode"], row["replay"]) for row in rows}
+    assert told == {
+        ("contiguous", "", ""), ("channels_last", "", "CUDA graph"), ("channels_last", "default", ""),
+    }  # fmt: skip
 
 
 def test_every_cell_is_the_figure_of_its_own_setting(study: Study) -> None:

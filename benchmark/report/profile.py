@@ -54,7 +54,8 @@ def grouped(study: Study, shared: Callable[[Setting], Setting]) -> dict[Setting,
     for found in sorted(study.efficiency, key=lambda found: (found.setting.pixels, dtypes.index(found.setting.dtype))):
         group = groups.setdefault(shared(found.setting), {})
         group.setdefault(found.setting, {})[found.record.model] = found
-    return {group: dict(groups[group]) for group in sorted(groups)}
+    ordered = sorted(groups, key=lambda group: (group.channels, group.device, group.form, group))
+    return {group: dict(groups[group]) for group in ordered}
 
 
 def stem(name: str, parts: Sequence[str], taken: set[str]) -> str:

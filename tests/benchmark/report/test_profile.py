@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from benchmark import report
 from benchmark.efficiency import EfficiencySettings, Form
 from benchmark.report import profile, render
-from benchmark.report.collect import Measurement, Study, read_study
+from benchmark.report.collect import Measurement, Study, comparable, read_study
 from tests.benchmark.report import fake
 
 GPU = "NVIDIA H100 80GB HBM3"
@@ -64,10 +64,12 @@ def test_forms_share_no_block_and_say_what_they_are(tmp_path: Path) -> None:
     assert len(study.efficiency) == 6
     titles = [block.title.removeprefix(f"Latency and memory on {GPU}, ") for block in profile.overview(study).blocks]
     assert titles == [
-        "batch 1, 2 threads, channels_last, CUDA graph",
-        "batch 1, 2 threads, channels_last, torch.compile default",
         "batch 1, 2 threads",
+        "batch 1, 2 threads, channels_last, torch.compile default",
+        "batch 1, 2 threads, channels_last, CUDA graph",
     ]
+    # What tables and plots show beside accuracy is the plain forward.
+    assert {one.record.settings.form for one in comparable(study.efficiency, {"unet"})} == {"eager"}
     tables = report.build(tmp_path)
     assert len({block.key for block in profile.overview(study).blocks}) == 3
     (table,) = (path for path in tables if path.name == "efficiency.csv")

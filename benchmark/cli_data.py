@@ -13,6 +13,7 @@ from benchmark.errors import UserError
 from benchmark.flags import DATA_ROOT, Cache, DataRoot, Overrides, ProtocolName, check_data_root
 
 if TYPE_CHECKING:
+    from benchmark.data.specs import Target
     from benchmark.data.verify import Subject
     from benchmark.protocol import Protocol
 
@@ -23,30 +24,77 @@ Name = Annotated[str, typer.Argument(help="omc, miic, hy5syn, omv, NAME-syn, or 
 
 @app.command()
 def synthesize(
-    dataset: Annotated[str, typer.Option(help="omc, miic, hy5syn or omv.")],
+    dataset: Annotated[str | None, typer.Option(help="A stand-in: omc, miic, hy5syn or omv.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="In place of a stand-in, a real layout: a GDS or OASIS file, or sky130.")
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a layout, LAYER/DATATYPE of tracks, of vias and of the layer below, in this order, or each with "
+            "its role: 68/20:track,67/44:via,67/20:lower. Default for sky130: 67/20,67/44,66/20."
+        ),
+    ] = None,
+    nm_per_pixel: Annotated[float, typer.Option(help="Of a layout: side of a pixel.")] = 10.0,
+    cell: Annotated[str | None, typer.Option(help="Of a layout file: cell to show; default: the largest top.")] = None,
+    appearance: Annotated[str, typer.Option(help="Of a layout: hy5syn, miic or omc.")] = "hy5syn",
+    target: Annotated[str, typer.Option(help="Of a layout: what labels mark, track or via.")] = "track",
     count: Annotated[int, typer.Option(min=1, help="Images (frames for hy5syn).")] = 64,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     off: Annotated[str, typer.Option(help="Comma list of effects to leave out.")] = "",
-    height: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's.")] = None,
-    width: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's.")] = None,
+    height: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's, 512 of layouts.")] = None,
+    width: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's, 512 of layouts.")] = None,
     data_root: DataRoot = DATA_ROOT,
-    out: Annotated[Path | None, typer.Option(help="Target folder; default: DATA_ROOT/<dataset>-syn.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Target folder; default: DATA_ROOT/NAME-syn.")] = None,
 ) -> None:
-    """Write a synthetic stand-in as files: image/, label/ and a manifest of every sampled effect."""
+    """Write a synthetic stand-in, or windows of a real layout, as files: image/, label/ and a manifest."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    from benchmark.data import synthetic
-
-    target = out or data_root / f"{dataset}-syn"
+    if (dataset is None) == (layout is None):
+        raise UserError(f"--dataset {dataset}, --layout {layout}: expected one of the two: a stand-in or a real layout")
     switched_off = frozenset(name.strip() for name in off.split(",") if name.strip())
-    size = {"height": height, "width": width}
     with (
         ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool,
         bar("generating") as progress,
     ):
-        synthetic.write(dataset, target, count, **size, seed=seed, off=switched_off, executor=pool, progress=progress)
-    typer.echo(f"{target}: {count} images")
+        if layout is None:
+            from benchmark.data import synthetic
+
+            if layers or cell:
+                raise UserError("--layers and --cell belong to --layout; expected them there alone: leave them out")
+            folder = out or data_root / f"{dataset}-syn"
+            size = {"height": height, "width": width}
+            synthetic.write(
+                str(dataset), folder, count, **size, seed=seed, off=switched_off, executor=pool, progress=progress
+            )
+            notes: tuple[str, ...] = ()
+        else:
+            from benchmark.data.chips import layouts, show
+
+            look, marked = show.Look(appearance, seed, switched_off), _target(target)
+            source = layouts.open_layout(layout, layers, cell, out.name if out else None)
+            folder = out or data_root / source.name
+            made = show.write(
+                *(source, folder, count),
+                height=height,
+                width=width,
+                nm_per_pixel=nm_per_pixel,
+                target=marked,
+                look=look,
+                executor=pool,
+                progress=progress,
+            )
+            notes = (*source.notes, *show.notes(made))
+    for note in notes:
+        typer.echo(note)
+    typer.echo(f"{folder}: {count} images")
+
+
+def _target(name: str) -> Target:
+    if name not in ("track", "via"):
+        raise UserError(f"--target {name!r}: expected track or via")
+    return name  # type: ignore[return-value]  # checked above
 
 
 @app.command()

@@ -175,8 +175,8 @@ def describe(trained: TrainedNetwork, study: str, kind: Format, taken: Range) ->
 
 
 def _about(dataset: str) -> str:
-    if dataset.endswith(SUFFIX) and dataset.removesuffix(SUFFIX) in KNOWN:
-        return "synthetic stand-in"
+    if dataset.endswith(SUFFIX):
+        return "synthetic stand-in" if dataset.removesuffix(SUFFIX) in KNOWN else "drawn from a layout"
     return KNOWN[dataset].about if dataset in KNOWN else "the user's own"
 
 

@@ -139,10 +139,12 @@ def over_repeats(n: int) -> str:
 
 
 def stand_ins(datasets: Iterable[str]) -> Iterator[str]:
-    """Yield a sentence for each dataset that stands in for another."""
+    """Yield a sentence for each dataset that stands in for another, or whose images are drawn from a layout."""
     for name in dict.fromkeys(datasets):
-        if name.endswith(SUFFIX):
-            yield f"{name} is the synthetic stand-in for {name.removesuffix(SUFFIX)}."
+        base = name.removesuffix(SUFFIX)
+        if name != base:
+            what = f"the synthetic stand-in for {base}" if base in KNOWN else f"synthetic, drawn from the layout {base}"
+            yield f"{name} is {what}."
 
 
 def origins(runs: Iterable[Run]) -> Iterator[str]:

@@ -60,8 +60,8 @@ def rasterise(layout: Layout, placement: Placement, height: int, width: int) -> 
     return Raster(
         nets=nets,
         track=track,
-        via=_draw_discs(centres, radii, height, width) & track,
-        core=_draw_discs(centres, 0.5 * radii, height, width) & track,
+        via=draw_discs(centres, radii, height, width) & track,
+        core=draw_discs(centres, 0.5 * radii, height, width) & track,
         lower=_draw_bars(layout.lower, layout.corner_px, placement, height, width) > 0,
         decoration=_draw_bars(layout.decoration, layout.corner_px, placement, height, width) > 0,
         centres=np.column_stack([centres[inside], radii[inside]]),
@@ -112,7 +112,8 @@ def _outlines(bars: list[Bar], corner: float) -> NDArray[np.float64]:
     return outline.reshape(len(bars), -1, 2)
 
 
-def _draw_discs(centres: NDArray[np.float64], radii: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
+def draw_discs(centres: NDArray[np.float64], radii: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
+    """Draw discs of centres ``(N, 2)`` as (x, y) and radii ``(N,)``, pixels."""
     image = Image.new("1", (width, height))
     draw = ImageDraw.Draw(image)
     for (x, y), radius in zip(centres.tolist(), radii.tolist(), strict=True):

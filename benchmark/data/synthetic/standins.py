@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ LAYOUT_TRIES = 64
 
 Target = Literal["metal", "track", "via"]
 Json = dict[str, Any]  # JSON's own types
+Job = TypeVar("Job")
 
 
 @dataclass(frozen=True)
@@ -126,15 +127,15 @@ def generate(
         UserError: an unknown data set or effect, or an impossible size, index or seed.
     """
     standin = _standin(dataset)
-    _check_switches(dataset, standin, off)
+    check_switches(f"{dataset}-syn", standin.switches(), off)
     if min(height, width) < 64 or index < 0 or seed < 0:
         raise UserError(
             f"{dataset}-syn: found height {height}, width {width}, index {index}, seed {seed}; "
             "expected at least 64 pixels a side, and an index and a seed of at least 0"
         )
-    stream = partial(_stream, seed, dataset, index)
-    raster, facts = _window(standin, stream("layout"), height, width)
-    image, strengths = render(standin.effects, raster, standin.style, stream, off, standin.channels)
+    streams = partial(stream, seed, dataset, index)
+    raster, facts = _window(standin, streams("layout"), height, width)
+    image, strengths = render(standin.effects, raster, standin.style, streams, off, standin.channels)
     manifest: Json = {
         "dataset": f"{dataset}-syn",
         "version": standin.version,
@@ -184,56 +185,90 @@ def write(
         UserError: as :func:`generate`; or the directory exists; or ``count`` is below 1.
     """
     standin = _standin(dataset)
-    _check_switches(dataset, standin, off)
+    check_switches(f"{dataset}-syn", standin.switches(), off)
     count = standin.count if count is None else count
     if count < 1:
         raise UserError(f"{dataset}-syn: found a count of {count}, expected at least 1 image")
-    if directory.exists():
-        raise UserError(f"{directory}: exists already; expected a new folder. Remove it or name another one")
-    part = directory.with_name(directory.name + ".part")
-    if part.exists():
-        shutil.rmtree(part)
-    for folder in ("image", "label"):
-        (part / folder).mkdir(parents=True)
     one = partial(
         _write_one,
         dataset,
-        part,
         height=standin.height if height is None else height,
         width=standin.width if width is None else width,
         seed=seed,
         off=off,
     )
-    images = []
-    for made in (executor.map if executor else map)(one, range(count)):
+    header: Json = {"dataset": f"{dataset}-syn", "version": standin.version, "seed": seed, "target": standin.target}
+    write_set(directory, one, range(count), header, executor, progress)
+    return directory
+
+
+def write_set(
+    directory: Path,
+    one: Callable[[Path, Job], Json],
+    jobs: Sequence[Job],
+    header: Json,
+    executor: Executor | None,
+    progress: Callable[[int, int], None] | None,
+) -> list[Json]:
+    """Write a set of images under another name first, so that a folder under its final name is complete.
+
+    Args:
+        directory: where the set will lie; must not exist yet.
+        one: writes a job's files into the folder that it gets, and returns what the manifest says of them.
+        jobs: one per image.
+        header: what the manifest says of the whole set.
+        executor: where ``one`` runs; here by default.
+        progress: called with (images done, images in all).
+
+    Returns:
+        What the manifest says of each image.
+
+    Raises:
+        UserError: the directory exists.
+    """
+    refuse_existing(directory)
+    part = directory.with_name(directory.name + ".part")
+    if part.exists():
+        shutil.rmtree(part)
+    for folder in ("image", "label"):
+        (part / folder).mkdir(parents=True)
+    images: list[Json] = []
+    for made in (executor.map if executor else map)(partial(one, part), jobs):
         images.append(made)
         if progress:
-            progress(len(images), count)
-    manifest = {
-        "dataset": f"{dataset}-syn",
-        "version": standin.version,
-        "seed": seed,
-        "target": standin.target,
-        "images": images,
-    }
+            progress(len(images), len(jobs))
     with open(part / "manifest.json", "w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1)
+        json.dump({**header, "images": images}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, directory)
-    return directory
+    return images
+
+
+def refuse_existing(directory: Path) -> None:
+    """Refuse to write a set where something is.
+
+    Raises:
+        UserError: the directory exists.
+    """
+    if directory.exists():
+        raise UserError(f"{directory}: exists already; expected a new folder. Remove it or name another one")
+
+
+def save(sample: Sample, directory: Path, name: str, target: Target) -> Json:
+    """Write a sample's image and label into a set's folder; return what the manifest says of it."""
+    # Level 1: the noise of the images hardly compresses, and the fastest level is five times faster than the default.
+    Image.fromarray(sample.image).save(directory / "image" / name, compress_level=1)
+    label = sample.mask(target).astype(np.uint8) * np.uint8(255)
+    Image.fromarray(label).save(directory / "label" / name)
+    return {"name": name, **sample.manifest}
 
 
 def _write_one(
     dataset: str, directory: Path, index: int, *, height: int, width: int, seed: int, off: frozenset[str]
 ) -> Json:
     sample = generate(dataset, index, height=height, width=width, seed=seed, off=off)
-    name = f"{dataset}_syn_{index:04d}.png"
-    # Level 1: the noise of the images hardly compresses, and the fastest level is five times faster than the default.
-    Image.fromarray(sample.image).save(directory / "image" / name, compress_level=1)
-    label = sample.mask(STANDINS[dataset].target).astype(np.uint8) * np.uint8(255)
-    Image.fromarray(label).save(directory / "label" / name)
-    return {"name": name, **sample.manifest}
+    return save(sample, directory, f"{dataset}_syn_{index:04d}.png", STANDINS[dataset].target)
 
 
 def _standin(dataset: str) -> StandIn:
@@ -245,17 +280,21 @@ def _standin(dataset: str) -> StandIn:
     return STANDINS[dataset]
 
 
-def _check_switches(dataset: str, standin: StandIn, off: frozenset[str]) -> None:
-    known = standin.switches()
-    for name in sorted(off):
-        if name not in known:
+def check_switches(name: str, known: Sequence[str], off: Iterable[str]) -> None:
+    """Refuse to switch off what is not among a data set's effects.
+
+    Raises:
+        UserError: names it.
+    """
+    for effect in sorted(off):
+        if effect not in known:
             raise UserError(
-                f"{dataset}-syn has no effect {name!r} to switch off{did_you_mean(name, known)}; "
+                f"{name} has no effect {effect!r} to switch off{did_you_mean(effect, known)}; "
                 f"expected names among {', '.join(known)}"
             )
 
 
-def _stream(seed: int, dataset: str, index: int, purpose: str) -> np.random.Generator:
+def stream(seed: int, dataset: str, index: int, purpose: str) -> np.random.Generator:
     """Return the random stream of one purpose of one image; names enter by their CRC-32, which never changes."""
     words = (seed, zlib.crc32(dataset.encode()), index, zlib.crc32(purpose.encode()))
     return np.random.default_rng(np.random.SeedSequence(words))
@@ -263,23 +302,22 @@ def _stream(seed: int, dataset: str, index: int, purpose: str) -> np.random.Gene
 
 def _window(standin: StandIn, rng: np.random.Generator, height: int, width: int) -> tuple[Raster, Json]:
     """Draw layouts until the window shows both track and background."""
-    small = min(height, width) < SMALL_PX
     for _ in range(LAYOUT_TRIES):
         drawn = standin.layout(rng, height + 2 * MARGIN_PX, width + 2 * MARGIN_PX)
         angle = float(np.radians(rng.uniform(-standin.max_turn_deg, standin.max_turn_deg)))
         raster = rasterise(drawn, Placement(MARGIN_PX, MARGIN_PX, angle), height, width)
-        if _shows_both(raster, standin.target, small):
+        if shows_both(raster.track, raster.via, standin.target):
             break
     facts: Json = {**drawn.facts, "corner_px": drawn.corner_px, "turn_deg": float(np.degrees(angle))}
     facts |= {"nets": int(raster.nets.max()), "vias": len(raster.centres), "track_share": float(raster.track.mean())}
     return raster, facts
 
 
-def _shows_both(raster: Raster, target: Target, small: bool) -> bool:
+def shows_both(track: NDArray[np.bool_], via: NDArray[np.bool_], target: Target) -> bool:
     """Tell whether the window, or each quarter and the middle of a small one, holds enough of target and background."""
-    mask, least = (raster.via, LEAST_VIA_SHARE) if target == "via" else (raster.track, LEAST_SHARE)
+    mask, least = (via, LEAST_VIA_SHARE) if target == "via" else (track, LEAST_SHARE)
     parts = [mask]
-    if small:
+    if min(mask.shape) < SMALL_PX:
         half, quarter = [side // 2 for side in mask.shape], [side // 4 for side in mask.shape]
         corners = [(y, x) for y in (0, half[0]) for x in (0, half[1])] + [(quarter[0], quarter[1])]
         parts = [mask[y : y + half[0], x : x + half[1]] for y, x in corners]

@@ -208,6 +208,8 @@ def _subject(name: str, data_root: Path, protocol: Protocol) -> Subject:
         group=group,
         skip_unlabelled=spec.unlabelled == "skip",
         levels=spec.levels,
+        labels=spec.labels and root / spec.labels,
+        categories=tuple(spec.categories.items()),
     )
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from rich.table import Table
 
 from benchmark import __version__, metrics, scoring
+from benchmark.data import coco
 from benchmark.data.folders import refuse_orphans
 from benchmark.data.images import (
     IMAGE_SUFFIXES,
@@ -22,13 +23,11 @@ from benchmark.data.images import (
     percentile_levels,
     read_depth,
     read_image,
-    read_size,
 )
-from benchmark.data.masks import read_ignore, read_label
+from benchmark.data.masks import label_size, read_ignore, read_label
 from benchmark.data.packs import IGNORED
 from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, scan_masks
 from benchmark.data.specs import Target, check_group
-from benchmark.data.svg import read_svg
 from benchmark.errors import UserError
 from benchmark.files import check_folder, write_atomically
 from benchmark.overlays import Mask, overlay
@@ -248,8 +247,8 @@ def write_overlays(
 
 
 def _read(pair: Pair, settings: Settings) -> Masks:
-    shape = _size(pair.label)
-    found = _size(pair.image)
+    shape = label_size(pair.label)
+    found = label_size(pair.image)
     if found != shape:
         raise UserError(_sizes(pair.image, found, f"its truth {pair.label}", shape))
     truth = read_label(pair.label, settings.target, shape)
@@ -266,8 +265,8 @@ def _read(pair: Pair, settings: Settings) -> Masks:
 
 def _thresholded(path: Path, threshold: float) -> Mask:
     """Read a map of probabilities: gray, 0 for none and the format's largest value for one."""
-    if path.suffix.lower() == LABEL_SUFFIX:
-        raise UserError(f"{path}: an SVG; expected gray values with --threshold: leave the flag out")
+    if path.suffix.lower() == LABEL_SUFFIX or coco.is_entry(path):
+        raise UserError(f"{path}: shapes; expected gray values with --threshold: leave the flag out")
     picture = decode(path)
     pixels = picture.pixels
     if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
@@ -277,10 +276,6 @@ def _thresholded(path: Path, threshold: float) -> Mask:
     most = {np.bool_: 1, np.uint8: 2**8 - 1, np.uint16: 2**16 - 1}[pixels.dtype.type]
     foreground: Mask = pixels >= threshold * most
     return foreground
-
-
-def _size(path: Path) -> tuple[int, int]:
-    return read_svg(path).size if path.suffix.lower() == LABEL_SUFFIX else read_size(path)
 
 
 def _sizes(path: Path, found: tuple[int, ...], what: str, expected: tuple[int, ...]) -> str:

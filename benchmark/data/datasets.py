@@ -145,7 +145,14 @@ def _resolve(
     (root, group), target = locate(name, spec, data_root), target_of(spec, protocol)
     # A link whose target is not mounted is broken data, not absent data; so is the folder that a TOML file names.
     if os.path.lexists(root) or (name == spec.name and spec.root is not None):
-        pairs = find_pairs(root, layout=spec.layout, group=group, unlabelled=spec.unlabelled)
+        pairs = find_pairs(
+            root,
+            layout=spec.layout,
+            group=group,
+            unlabelled=spec.unlabelled,
+            labels=spec.labels and root / spec.labels,
+            categories=tuple(spec.categories.items()),
+        )
         return Source(name, target, fingerprint(pairs, hashes), pairs=tuple(pairs), levels=spec.levels)
     if real_only:
         raise UserError(f"--real-only: no folder {root}; add the data, choose --data-root, or drop the flag")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from benchmark.data import coco
 from benchmark.data.archives import ARCHIVE_SUFFIX, Member
 from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.data.scan import LABEL_SUFFIX, LAYOUTS, plain_stem
@@ -215,7 +216,7 @@ def _folders(source: Path, files: Sequence[_File]) -> Arranged:
     found: dict[tuple[str, ...], dict[str, dict[str, list[_File]]]] = {}  # place -> part -> role -> files
     for file in files:
         role = ROLES.get(file.folder)
-        if role and file.has(LABEL_SUFFIXES if role == "label" else IMAGE_SUFFIXES):
+        if role and file.has(LABEL_SUFFIXES | {coco.SUFFIX} if role == "label" else IMAGE_SUFFIXES):
             place = file.folders[:-1]
             part = PART_OF.get(place[-1], "") if place else ""
             roles = found.setdefault(place[:-1] if part else place, {}).setdefault(part, {})

@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from benchmark.data import coco
+from benchmark.data.coco import Categories
 from benchmark.data.scan import Pair, scan
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
@@ -23,23 +25,28 @@ def find_pairs(
     layout: str | None = None,
     group: str | None = None,
     unlabelled: Literal["refuse", "skip"] = "refuse",
+    labels: Path | None = None,
+    categories: Categories = (),
 ) -> list[Pair]:
     """List the image/label pairs below a dataset's folder, sorted by name.
 
     A label has its image's stem, perhaps followed by ``_mask`` or ``_``; in the hy5syn layout ``sem0001`` goes with
-    ``label0001``. A folder ``ignore/`` beside may hold masks of the images' stems.
+    ``label0001``. A JSON file among the labels is a COCO file and holds those of many images. A folder ``ignore/``
+    beside may hold masks of the images' stems.
 
     Args:
         root: holds ``image/ label/``, those inside each of ``train/ val/ test/``, or ``sems/ labels/``.
         layout: ``folders`` or ``hy5syn``; by default what the folder looks like.
         group: pattern on an image's stem whose first group names the source frame.
         unlabelled: whether an image without a label is an error or left out.
+        labels: a folder of labels or a COCO file, in place of ``label/``.
+        categories: what a COCO file's categories are, where their names do not tell.
 
     Raises:
         UserError: no such layout, no pairs, an orphan, duplicate stems, only some of train/val/test, images beside
             them, or a stem that the group's pattern does not match; names the files.
     """
-    found = scan(root, layout=layout, group=group)
+    found = scan(root, layout=layout, group=group, labels=labels, categories=categories)
     for fault in found.faults:
         raise UserError(fault)
     for path in found.misnamed:
@@ -119,8 +126,9 @@ def fingerprint(pairs: Iterable[Pair], hashes: HashCache) -> str:
     """Return a hash of names, given split, groups and contents; independent of dates, order and the folder's place."""
     total = hashlib.sha256()
     for pair in sorted(pairs, key=lambda pair: pair.name):
-        files = [pair.image, pair.label, *([pair.ignore] if pair.ignore else [])]
-        parts = (pair.name, str(pair.split), pair.group, *map(hashes.digest, files))
+        files = [pair.image, coco.file_of(pair.label), *([pair.ignore] if pair.ignore else [])]
+        told = [f"{name}={kind}" for name, kind in sorted(pair.categories)] if coco.is_entry(pair.label) else []
+        parts = (pair.name, str(pair.split), pair.group, *map(hashes.digest, files), *told)
         total.update("\0".join(parts).encode() + b"\n")
     hashes.save()
     return total.hexdigest()[:16]

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.data import duplicates, packs
+from benchmark.data import coco, duplicates, packs
 from benchmark.data.images import FORMATS, Levels, UInt8Array, decode, read_depth, read_image, read_size, to_channels
-from benchmark.data.masks import read_ignore, read_label
+from benchmark.data.masks import label_size, read_ignore, read_label
 from benchmark.data.scan import LABEL_SUFFIX, Pair
 from benchmark.data.specs import Target
-from benchmark.data.svg import read_svg
 from benchmark.errors import UserError
 
 BoolMask = NDArray[np.bool_]
@@ -143,9 +142,9 @@ def _with_fault(found: Look, kind: str, message: str) -> Look:
 
 def _with_label(found: Look, pair: Pair, target: Target, gray: UInt8Array | None) -> Look:
     """Add what the label holds; it is read at its own size, so that a wrong size hides nothing else."""
-    is_svg = pair.label.suffix.lower() == LABEL_SUFFIX
+    drawn = "COCO" if coco.is_entry(pair.label) else "SVG" if pair.label.suffix.lower() == LABEL_SUFFIX else ""
     try:
-        shape = read_svg(pair.label).size if is_svg else read_size(pair.label)
+        shape = label_size(pair.label)
     except UserError as error:
         return _with_fault(found, "label", str(error))
     expected = found.header.shape
@@ -155,9 +154,9 @@ def _with_label(found: Look, pair: Pair, target: Target, gray: UInt8Array | None
             "size",
             f"{pair.label}: {shape[0]}x{shape[1]} pixels, its image {expected[0]}x{expected[1]}",
         )
-    found = replace(found, label_form="SVG", values="shapes") if is_svg else _with_values(found, pair.label)
+    found = replace(found, label_form=drawn, values="shapes") if drawn else _with_values(found, pair.label)
     try:
-        label = read_label(pair.label, target, shape)
+        label = read_label(pair.label, target, shape, pair.categories)
     except UserError as error:
         return _with_fault(found, "values" if found.values else "label", str(error))
     counted = np.ones(shape, np.bool_)

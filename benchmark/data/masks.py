@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.data import coco
+from benchmark.data.coco import Categories
 from benchmark.data.images import Picture, Pixels, decode, read_size, to_channels
 from benchmark.data.specs import Target
 from benchmark.data.svg import Layers, Mask, rasterise, read_svg
@@ -34,18 +36,19 @@ class Label:
     note: str | None = None
 
 
-def read_label(path: Path, target: Target, shape: tuple[int, int]) -> Label:
+def read_label(path: Path, target: Target, shape: tuple[int, int], categories: Categories = ()) -> Label:
     """Read a label.
 
     Accepted are {0, 1}, {0, 255} and, of 16 bit, {0, 65535}, as gray, gray RGB(A), 1 bit or palette; one-hot RGB (red
-    background, green track, blue via); gray JPEG, which is thresholded; HY5SYN's SVG. A palette counts by its colours
-    where these are such grays (a black entry is background wherever it stands) or one-hot, otherwise by its indices,
-    which is how annotation tools number their classes.
+    background, green track, blue via); gray JPEG, which is thresholded; HY5SYN's SVG; an image's part of a COCO file.
+    A palette counts by its colours where these are such grays (a black entry is background wherever it stands) or
+    one-hot, otherwise by its indices, which is how annotation tools number their classes.
 
     Args:
-        path: the file; one that ends in ``.svg`` is an SVG.
-        target: the layer that counts as foreground in a one-hot or SVG label; a binary one is what the target is.
+        path: the file; one that ends in ``.svg`` is an SVG, and one below a ``.json`` a part of it.
+        target: the layer that counts as foreground in a label of several; a binary one is what the target is.
         shape: the image's height and width.
+        categories: what a COCO file's categories are, where their names do not tell.
 
     Raises:
         UserError: unreadable file, another size than the image's, or any other values; names them.
@@ -54,6 +57,10 @@ def read_label(path: Path, target: Target, shape: tuple[int, int]) -> Label:
         svg = read_svg(path)
         _check_size(path, svg.size, shape)
         return Label(rasterise(svg).of(target))
+    if coco.is_entry(path):
+        entry = coco.read(path)
+        _check_size(path, entry.size, shape)
+        return Label(coco.rasterise(entry, categories).of(target))
     picture = _decode(path, shape)
     if picture.lossy:
         return _thresholded(path, picture)
@@ -65,6 +72,17 @@ def read_label(path: Path, target: Target, shape: tuple[int, int]) -> Label:
     if mask is None:
         raise _refused(path, picture, f"{EXPECTED}, or one-hot RGB (red background, green track, blue via)")
     return Label(mask, INVERTED if picture.white_is_zero else None)
+
+
+def label_size(path: Path) -> tuple[int, int]:
+    """Return a label's height and width.
+
+    Raises:
+        UserError: unreadable file.
+    """
+    if coco.is_entry(path):
+        return coco.read(path).size
+    return read_svg(path).size if path.suffix.lower() == ".svg" else read_size(path)
 
 
 def read_ignore(path: Path, shape: tuple[int, int]) -> Mask:

@@ -316,7 +316,7 @@ def _generate(source: Source, index: int, tile: int, channels: int) -> _Item:
 def _read(source: Source, pair: Pair, channels: int, levels: Levels | None) -> _Item:
     image = read_image(pair.image, channels, levels)
     shape = image.shape[:2]
-    label = read_label(pair.label, source.target, shape)
+    label = read_label(pair.label, source.target, shape, pair.categories)
     mask = label.mask.astype(np.uint8)
     if pair.ignore is not None:
         mask[read_ignore(pair.ignore, shape)] = IGNORED

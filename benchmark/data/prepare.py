@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.data import archives
+from benchmark.data import archives, coco
 from benchmark.data.archives import CHUNK, Member
 from benchmark.data.downloads import LABEL_SUFFIXES, Layout, Plan, present, recognise
 from benchmark.data.images import IMAGE_SUFFIXES
@@ -69,9 +69,14 @@ def prepare(name: str, source: Path, data_root: Path, progress: Callable[[int, i
         _copy_all(plan, target, there, progress)
     names = LAYOUTS["hy5syn" if plan.layout == "hy5syn" else "folders"]
     images = sum(len(present(target / part / names.image, IMAGE_SUFFIXES)) for part in plan.parts)
-    labels = sum(len(present(target / part / names.label, LABEL_SUFFIXES)) for part in plan.parts)
+    labels = sum(_count_labels(target / part / names.label) for part in plan.parts)
     notes = _notes(plan, source, target, images, labels)
     return Prepared(target, plan.layout, images, labels, len(plan.files) - len(there), len(there), notes)
+
+
+def _count_labels(folder: Path) -> int:
+    files = (coco.entries(folder / name) or () for name in present(folder, {coco.SUFFIX}))
+    return len(present(folder, LABEL_SUFFIXES)) + sum(map(len, files))
 
 
 def _target(name: str, source: Path, data_root: Path) -> Path:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmark.data import coco
+from benchmark.data.coco import Categories
 from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.data.splits import PARTS
+from benchmark.errors import UserError
 
 LABEL_SUFFIX = ".svg"  # of labels only
 MASK_SUFFIXES = IMAGE_SUFFIXES | {LABEL_SUFFIX}
@@ -26,6 +29,7 @@ class Pair:
         split: ``train``, ``val``, ``test``, or ``None`` where the owner gives no division.
         group: the source frame; the name itself where nothing tells frames apart.
         ignore: mask of pixels that count nowhere.
+        categories: what a COCO label's categories are, where their names do not tell.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Pair:
     split: str | None
     group: str
     ignore: Path | None = None
+    categories: Categories = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,14 @@ class Scan:
     faults: list[str] = field(default_factory=list)
 
 
-def scan(root: Path, *, layout: str | None = None, group: str | None = None) -> Scan:
+def scan(
+    root: Path,
+    *,
+    layout: str | None = None,
+    group: str | None = None,
+    labels: Path | None = None,
+    categories: Categories = (),
+) -> Scan:
     """List a dataset's folder, faults included. Arguments are those of :func:`benchmark.data.folders.find_pairs`."""
     result = Scan()
     found = {path.name for path in _entries(root, result)}
@@ -103,11 +115,17 @@ def scan(root: Path, *, layout: str | None = None, group: str | None = None) -> 
         result.faults.append(
             f"{root}: both {names.image}/ and train/ val/ test/; expected one of the two: move the other elsewhere"
         )
+    if given and labels is not None:
+        result.faults.append(
+            f"{root}: train/ val/ test/, and labels in {labels}; expected labels inside each of the three: move them "
+            "there"
+        )
     places: list[tuple[Path, str | None]] = [(root / part, part) for part in given]
     if not unlisted and (not given or names.image in found):
         places.append((root, None))
     for folder, part in places:
-        _scan_part(folder, part, names, group, result)
+        _scan_part(folder, part, names, group, result, labels)
+    result.pairs = [replace(pair, categories=categories) for pair in result.pairs]
     result.pairs.sort(key=lambda pair: pair.name)
     return result
 
@@ -137,11 +155,15 @@ def scan_masks(predictions: Path, truths: Path, ignores: Path | None = None, *, 
     return result
 
 
-def _scan_part(folder: Path, part: str | None, names: Names, group: str | None, result: Scan) -> None:
-    """Add the pairs and faults of one folder that holds images and labels side by side."""
+def _scan_part(
+    folder: Path, part: str | None, names: Names, group: str | None, result: Scan, labels: Path | None
+) -> None:
+    """Add the pairs and faults of one folder that holds images and, unless they lie elsewhere, labels side by side."""
     # A broken link too: its masks would silently be missing.
     ignores = folder / "ignore" if os.path.lexists(folder / "ignore") else None
-    _pair_up((folder / names.image, folder / names.label, ignores), part, names, group, result, IMAGE_SUFFIXES)
+    _pair_up(
+        (folder / names.image, labels or folder / names.label, ignores), part, names, group, result, IMAGE_SUFFIXES
+    )
 
 
 def _pair_up(
@@ -201,6 +223,9 @@ def _by_key(folder: Path, pattern: re.Pattern[str], suffixes: Collection[str], r
     for path in _entries(folder, result):
         if path.name.startswith("."):
             continue
+        if path.suffix.lower() == coco.SUFFIX and suffixes == MASK_SUFFIXES:
+            _add_coco(path, found, result)
+            continue
         if path.suffix.lower() not in suffixes:
             result.others += 1
             continue
@@ -212,8 +237,23 @@ def _by_key(folder: Path, pattern: re.Pattern[str], suffixes: Collection[str], r
     return found
 
 
+def _add_coco(file: Path, found: dict[str, Path], result: Scan) -> None:
+    """Add the labels of a JSON file; one that is no COCO file lies there for another purpose."""
+    try:
+        labels = coco.entries(file)
+    except UserError as error:
+        result.faults.append(str(error))
+        return
+    result.others += labels is None
+    for label in labels or ():
+        if found.setdefault(label.stem, label) != label:
+            result.doubled.append(label)
+
+
 def _entries(folder: Path, result: Scan) -> list[Path]:
     try:
+        if folder.suffix.lower() == coco.SUFFIX and folder.is_file():
+            return [folder]
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         result.faults.append(

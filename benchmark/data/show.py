@@ -68,7 +68,8 @@ def read_samples(source: Source, count: int) -> list[Sample]:
         image = read_image(pair.image, 3, levels)
         shape = (image.shape[0], image.shape[1])
         ignore = None if pair.ignore is None else read_ignore(pair.ignore, shape)
-        samples.append(Sample(pair.name, image, read_label(pair.label, source.target, shape).mask, ignore))
+        label = read_label(pair.label, source.target, shape, pair.categories)
+        samples.append(Sample(pair.name, image, label.mask, ignore))
     return samples
 
 

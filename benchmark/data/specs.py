@@ -15,6 +15,7 @@ from benchmark.files import read_toml
 from benchmark.protocol import Protocol
 
 Target = Literal["metal", "track", "via"]
+Kind = Literal["track", "via", "none"]  # of a category
 ENTRY_POINTS = "eal_icnet_benchmark.datasets"
 SUFFIX = "-syn"
 
@@ -63,6 +64,10 @@ class DatasetSpec(BaseModel):
     unlabelled: Literal["refuse", "skip"] = Field("refuse", description="what happens to an image without a label")
     levels: tuple[float, float] | None = Field(
         None, description="16 bit only: values that become 0 and 255; by default percentiles of the dataset"
+    )
+    labels: Path | None = Field(None, description="folder of labels or COCO file, below root; label/ by default")
+    categories: dict[str, Kind] = Field(
+        default_factory=dict, description="COCO only: which categories are track, via or none, if not by their names"
     )
 
     @field_validator("group")

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmark import seeds
 from benchmark.data import packs
+from benchmark.data.coco import Categories
 from benchmark.data.images import Levels, UInt8Array, percentile_levels
 from benchmark.data.look import Header, Look, look, read_header
 from benchmark.data.scan import Scan, scan
@@ -32,6 +33,8 @@ class Subject:
         group: pattern on an image's stem whose first group names the source frame.
         skip_unlabelled: whether images without a label are left out, rather than an error.
         levels: values of 16-bit images that become 0 and 255; by default percentiles of the dataset.
+        labels: a folder of labels or a COCO file, in place of ``label/``.
+        categories: what a COCO file's categories are, where their names do not tell.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Subject:
     group: str | None = None
     skip_unlabelled: bool = False
     levels: tuple[float, float] | None = None
+    labels: Path | None = None
+    categories: Categories = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,13 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
         progress: called with (pairs done, pairs in all).
     """
     name, settings = subject.name, protocol.input
-    found = scan(subject.root, layout=subject.layout, group=subject.group)
+    found = scan(
+        subject.root,
+        layout=subject.layout,
+        group=subject.group,
+        labels=subject.labels,
+        categories=subject.categories,
+    )
     headers = list(packs.in_order(lambda pair: read_header(pair.image), found.pairs))
     size, channels = settings.size_for(name), settings.channels_for(name)
     fitting = [min(header.shape) for header in headers if header.shape and min(header.shape) >= size]

@@ -1,0 +1,332 @@
+"""COCO's label format: one JSON file of polygons and run lengths for many images.
+
+An image's part of ``label/instances.json`` is called by the path ``label/instances.json/<file name>``, as if the file
+were a folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from benchmark.data.polygons import Mask, Points, crossings, fill
+from benchmark.data.specs import Kind
+from benchmark.data.svg import FARTHEST, MOST_SIDE, Layers
+from benchmark.errors import UserError
+
+SUFFIX = ".json"
+MOST_BYTES = 1 << 29  # in memory, five to ten times as much
+MOST_CROSSINGS = 3 * 10**8  # of edges with rows of pixels, in one image; some ten seconds
+Categories = Sequence[tuple[str, Kind]]
+
+# What a category is by its name, a number behind it being that of a layer. Anything else must be told.
+NAMES: Mapping[Kind, re.Pattern[str]] = {
+    "track": re.compile(r"(circuit|interconnect|line|metal|m|track|trace|wire)s?[ _-]?\d*"),
+    "via": re.compile(r"(via|contact)s?[ _-]?\d*"),
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One annotation.
+
+    Attributes:
+        where: how messages name it.
+        category: its category's name.
+        polygons: corners ``(n, 2)`` in pixels.
+        runs: or lengths of runs of background and foreground in turn, column by column.
+    """
+
+    where: str
+    category: str
+    polygons: tuple[Points, ...] = ()
+    runs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a file says of one image.
+
+    Attributes:
+        size: height and width in pixels.
+        shapes: its annotations.
+        categories: names of all categories of the file.
+    """
+
+    size: tuple[int, int]
+    shapes: tuple[Shape, ...]
+    categories: tuple[str, ...]
+
+
+def is_entry(label: Path) -> bool:
+    """Tell whether a label's path names an image's part of a COCO file."""
+    return label.parent.suffix.lower() == SUFFIX
+
+
+def file_of(label: Path) -> Path:
+    """Return the file that a label's path leads to."""
+    return label.parent if is_entry(label) else label
+
+
+def entries(file: Path) -> list[Path] | None:
+    """Return the labels that a JSON file holds; ``None`` for one that is no COCO file at all.
+
+    Raises:
+        UserError: unreadable, damaged or ambiguous.
+    """
+    found = _load(file)
+    return None if found is None else [file / name for name in found]
+
+
+def read(label: Path) -> Entry:
+    """Return what a COCO file says of an image.
+
+    Raises:
+        UserError: unreadable, damaged or ambiguous.
+    """
+    entry = (_load(label.parent) or {}).get(label.name)
+    if entry is None:
+        raise UserError(f"{label.parent}: no image {label.name!r}; expected the file that was there before: restore it")
+    return entry
+
+
+def rasterise(entry: Entry, categories: Categories = ()) -> Layers:
+    """Draw the union of an image's tracks and that of its vias.
+
+    Coordinates are those of COCO: pixel (row r, column c) spans ``[c, c + 1) x [r, r + 1)``.
+
+    Args:
+        entry: what is drawn.
+        categories: what each category is, by its name; of the others :data:`NAMES` decides. One that is alone in its
+            file and that neither knows is what the labels are about: track and via at once.
+
+    Raises:
+        UserError: a category that nothing tells, or more corners than can be drawn.
+    """
+    told = dict(categories)
+    groups: dict[str, list[Shape]] = {"track": [], "via": []}
+    for shape in entry.shapes:
+        for kind in _kinds(shape, entry, told):
+            groups[kind].append(shape)
+    return Layers(*(_union(shapes, entry.size) for shapes in groups.values()))
+
+
+def _kinds(shape: Shape, entry: Entry, told: Mapping[str, Kind]) -> Sequence[str]:
+    name = shape.category
+    kind = told.get(name) or next((kind for kind in NAMES if NAMES[kind].fullmatch(name.strip().casefold())), None)
+    if kind is not None:
+        return () if kind == "none" else (kind,)
+    if len(entry.categories) == 1:
+        return ("track", "via")
+    line = f"{json.dumps(name[:80])} = 'track' (or 'via', 'none')"
+    raise UserError(
+        f"{shape.where}: category {name[:80]!r}, which is neither a track nor a via by its name; expected names such "
+        f"as metal1 and via1: add {line} below [categories] in the dataset's TOML file"
+    )
+
+
+def _union(shapes: Sequence[Shape], size: tuple[int, int]) -> Mask:
+    polygons = [corners for shape in shapes for corners in shape.polygons]
+    if crossings(polygons, size[0]) > MOST_CROSSINGS:
+        raise UserError(
+            f"{shapes[0].where} and others: polygons that cross rows of pixels {MOST_CROSSINGS:,} times; expected "
+            "outlines of tracks and vias: simplify them"
+        )
+    mask = fill(polygons, size)
+    for shape in shapes:
+        if shape.runs:
+            values = np.arange(len(shape.runs)) % 2 == 1  # background comes first
+            mask |= np.repeat(values, shape.runs).reshape(size, order="F")
+    return mask
+
+
+def _load(file: Path) -> Mapping[str, Entry] | None:
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); expected a COCO file: restore it") from error
+    return _parsed(file, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=4)  # train, val, test and one more
+def _parsed(file: Path, stamp: int, size: int) -> Mapping[str, Entry] | None:
+    if size > MOST_BYTES:
+        raise UserError(
+            f"{file}: {size / 1e6:.0f} MB, more than {MOST_BYTES >> 20} MB; expected annotations: split the file"
+        )
+    try:
+        content = json.loads(file.read_bytes(), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be read ({error.strerror}); expected a COCO file: check its permissions"
+        ) from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        what = str(error)[:200] or type(error).__name__
+        raise UserError(f"{file}: no JSON ({what}); expected COCO annotations: export them again") from error
+    if not isinstance(content, dict) or not {"images", "annotations"} & content.keys():
+        return None
+    return _Reader(file).entries(content)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+class _Reader:
+    """Takes a COCO file apart, and refuses what is not as the format says."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def entries(self, content: dict[str, Any]) -> Mapping[str, Entry]:
+        """Return what is said of each image, by the last part of its file name."""
+        images, annotations, categories = (self._list(content, key) for key in ("images", "annotations", "categories"))
+        names = {
+            self._id(item, "id", f"categories[{at}]"): self._text(item, "name", f"categories[{at}]")
+            for at, item in enumerate(categories)
+        }
+        if len(names) < len(categories):
+            raise self._refused("categories", "an id that occurs twice", "one category for each id")
+        sizes: dict[int | str, tuple[int, int]] = {}
+        files: dict[int | str, str] = {}
+        for at, item in enumerate(images):
+            where = f"images[{at}]"
+            number = self._id(item, "id", where)
+            if number in sizes:
+                raise self._refused(where, f"id {number!r} a second time", "one image for each id")
+            sizes[number] = (self._side(item, "height", where), self._side(item, "width", where))
+            files[number] = self._file_name(item, where)
+        stems: dict[str, str] = {}
+        for name in files.values():
+            other = stems.setdefault(Path(name).stem.casefold(), name)
+            if other is not name:
+                raise self._refused(
+                    "images", f"{other[:80]!r} and {name[:80]!r}", "names that differ by more than folder and suffix"
+                )
+        shapes: dict[int | str, list[Shape]] = {number: [] for number in sizes}
+        for at, item in enumerate(annotations):
+            where = f"annotations[{at}]"
+            image, category = self._id(item, "image_id", where), self._id(item, "category_id", where)
+            if image not in sizes:
+                raise self._refused(where, f"image_id {image!r}", "the id of an image in the file")
+            if category not in names:
+                raise self._refused(where, f"category_id {category!r}", "the id of a category in the file")
+            shapes[image].append(self._shape(item, where, names[category], sizes[image]))
+        known = tuple(names.values())
+        return {files[number]: Entry(sizes[number], tuple(shapes[number]), known) for number in sizes}
+
+    def _shape(self, item: dict[str, Any], where: str, category: str, size: tuple[int, int]) -> Shape:
+        drawn = item.get("segmentation")
+        if isinstance(drawn, dict):
+            return Shape(f"{self.file}: {where}", category, runs=self._runs(drawn, where, size))
+        if not isinstance(drawn, list) or not drawn:
+            raise self._refused(where, f"segmentation {_short(drawn)}", "polygons or run lengths, not a box alone")
+        return Shape(f"{self.file}: {where}", category, tuple(self._polygon(corners, where) for corners in drawn))
+
+    def _polygon(self, corners: Any, where: str) -> Points:
+        if not isinstance(corners, list) or len(corners) < 6 or len(corners) % 2:
+            raise self._refused(where, f"polygon {_short(corners)}", "[x, y, x, y, x, y, …] of three corners or more")
+        for value in corners:
+            if not _is_number(value) or not -FARTHEST <= value <= FARTHEST:
+                raise self._refused(
+                    where, f"coordinate {_short(value)}", f"a number of pixels, at most {FARTHEST:,} away"
+                )
+        return np.array(corners, np.float64).reshape(-1, 2)
+
+    def _runs(self, drawn: dict[str, Any], where: str, size: tuple[int, int]) -> tuple[int, ...]:
+        if drawn.get("size") != list(size):
+            raise self._refused(where, f"run lengths of size {_short(drawn.get('size'))}", f"the image's, {list(size)}")
+        counts = drawn.get("counts")
+        runs = _decoded(counts) if isinstance(counts, str) else counts
+        if (
+            not isinstance(runs, list)
+            or not all(_is_number(run) and run == int(run) and 0 <= run <= size[0] * size[1] for run in runs)
+            or sum(runs) != size[0] * size[1]
+        ):
+            raise self._refused(where, f"run lengths {_short(counts)}", f"lengths whose sum is {size[0] * size[1]}")
+        return tuple(map(int, runs))
+
+    def _list(self, content: dict[str, Any], key: str) -> list[dict[str, Any]]:
+        found = content.get(key)
+        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+            raise self._refused(key, _short(found), "a list of objects")
+        return found
+
+    def _id(self, item: dict[str, Any], key: str, where: str) -> int | str:
+        found = item.get(key)
+        if isinstance(found, bool) or not isinstance(found, int | str):
+            raise self._refused(where, f"{key} {_short(found)}", "a whole number")
+        return found
+
+    def _text(self, item: dict[str, Any], key: str, where: str) -> str:
+        found = item.get(key)
+        if not isinstance(found, str) or not found.strip():
+            raise self._refused(where, f"{key} {_short(found)}", "a text")
+        return found
+
+    def _side(self, item: dict[str, Any], key: str, where: str) -> int:
+        found = item.get(key)
+        if isinstance(found, bool) or not isinstance(found, int) or not 0 < found <= MOST_SIDE:
+            raise self._refused(where, f"{key} {_short(found)}", f"a whole number of pixels from 1 to {MOST_SIDE}")
+        return found
+
+    def _file_name(self, item: dict[str, Any], where: str) -> str:
+        """Return the last part of an image's name; folders before it are where it once lay."""
+        found = self._text(item, "file_name", where)
+        parts = found.split("/")
+        if (
+            found.startswith("/")
+            or ".." in parts
+            or "\\" in found
+            or not found.isprintable()
+            or not Path(parts[-1]).stem
+        ):
+            raise self._refused(
+                where, f"file_name {_short(found)}", "a relative path such as images/0001.png, without '..'"
+            )
+        return parts[-1]
+
+    def _refused(self, where: str, found: str, expected: str) -> UserError:
+        return UserError(f"{self.file}: {where}: found {found}; expected {expected}: export the annotations again")
+
+
+def _decoded(text: str) -> list[int] | None:
+    """Undo COCO's compression of run lengths, or return ``None`` where it is none.
+
+    Each length is written as its difference from the one before the last (from the fourth on), in groups of five bits,
+    the lowest first, each as a character from '0' on; 32 marks that another group follows, 16 in the last a minus.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 40:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (1 << shift) if bits & 16 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return None if shift else runs
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    shorten = reprlib.Repr()
+    shorten.maxstring, shorten.maxother, shorten.maxlevel = 80, 80, 2
+    return shorten.repr(value)

@@ -144,7 +144,7 @@ def run(
     ] = None,
     execution: Annotated[
         Execution, typer.Option(help="CUDA graphs, torch.compile or neither; auto: graphs on a GPU, eager on a CPU.")
-    ] = Execution.auto,
+    ] = Execution.eager,
     timeout: Annotated[
         float | None, typer.Option(min=1, metavar="SECONDS", help="End a run that takes longer; it counts as failed.")
     ] = None,

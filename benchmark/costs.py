@@ -133,7 +133,7 @@ class Costs:
         training, place = job.protocol.training, "cluster" if self.hardware.remote else environment.cpu_name()
         facts = [job.entry.name, job.task.input_size(job.protocol), training.batch, training.mixed_precision]
         facts += [job.device.partition(":")[0], job.threads, place]
-        return "|".join(map(str, facts if job.execution == "auto" else [*facts, job.execution]))
+        return "|".join(map(str, facts if job.execution == "eager" else [*facts, job.execution]))
 
 
 def tiles(source: Source, protocol: Protocol) -> tuple[int, int]:

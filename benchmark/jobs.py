@@ -77,7 +77,7 @@ class TrainJob:
     keep_weights: KeepWeights
     retry: int = 0
     init: Weights | None = None
-    execution: Execution = "auto"
+    execution: Execution = "eager"
 
     exclusive: ClassVar[bool] = False
 

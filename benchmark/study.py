@@ -79,7 +79,7 @@ class Study:
     keep_weights: KeepWeights = "best-repeat"
     fail_fast: bool = False
     start: Start | None = None
-    execution: Execution = "auto"
+    execution: Execution = "eager"
     store: Store = field(init=False)
     figures: Figures = field(init=False)
     costs: Costs = field(init=False)

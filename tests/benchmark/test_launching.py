@@ -61,10 +61,10 @@ def test_a_gpu_may_be_deterministic_in_every_other_way(asked: Execution) -> None
 def test_a_study_hands_it_to_its_runs_and_keeps_their_keys(small: Protocol, make_study: Callable[..., Study]) -> None:
     study = make_study(small)
     plain = study.plan().todo
-    study.execution = "eager"
+    study.execution = "auto"
     asked = study.plan().todo
-    assert {job.execution for job in plain} == {"auto"}
-    assert {job.execution for job in asked} == {"eager"}
+    assert {job.execution for job in plain} == {"eager"}
+    assert {job.execution for job in asked} == {"auto"}
     assert [job.key for job in asked] == [job.key for job in plain]
     with pytest.raises(UserError, match="--execution graph"):
         Study(study.folder, small, study.models, study.tasks, Hardware("cpu", 1), study.cache, execution="graph")

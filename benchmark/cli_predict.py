@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.devices import hardware_of
-from benchmark.errors import UserError
+from benchmark.errors import UserError, did_you_mean
 from benchmark.flags import Device, Results, study_folder
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.predict.batch import Done
+    from benchmark.predict.layouts import Layouts
     from benchmark.predict.settings import Settings
     from benchmark.weights import TrainedNetwork
 
@@ -62,7 +63,22 @@ def predict(
         bool | None,
         typer.Option("--vias/--no-vias", help="List components as x, y, r; default: if trained for vias."),
     ] = None,
-    polygons: Annotated[bool, typer.Option(help="Write an SVG as HY5SYN's labels are.")] = True,
+    polygons: Annotated[
+        str | None,
+        typer.Option(metavar="FORMATS", help="Comma list of svg (as HY5SYN's labels are), gds, oas; default: svg."),
+    ] = None,
+    no_polygons: Annotated[bool, typer.Option("--no-polygons", help="Write no polygons.")] = False,
+    nm_per_pixel: Annotated[
+        float | None, typer.Option(metavar="NM", help="Pitch of the image's pixels, for gds and oas.")
+    ] = None,
+    layer_map: Annotated[
+        str | None,
+        typer.Option(metavar="MAP", help="Layers and data types in gds and oas; default: track=1/0,via=2/0."),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(metavar="PX", help="How far outlines in gds and oas may be from pixels' edges; default: 0."),
+    ] = None,
     overlay: Annotated[bool, typer.Option(help="Write a PNG of the image with the prediction on it.")] = True,
     probability: Annotated[
         bool, typer.Option("--probability", help="Write probabilities, 0 to 255 for 0 to 1.")
@@ -95,7 +111,11 @@ def predict(
         asked = {
             "--overlap": overlap is not None,
             "--vias" if vias else "--no-vias": vias is not None,
-            "--no-polygons": not polygons,
+            "--polygons": polygons is not None,
+            "--no-polygons": no_polygons,
+            "--nm-per-pixel": nm_per_pixel is not None,
+            "--layer-map": layer_map is not None,
+            "--tolerance": tolerance is not None,
             "--no-overlay": not overlay,
             "--probability": probability,
             "--dtype": dtype != Precision.float32,
@@ -105,6 +125,7 @@ def predict(
                 f"{', '.join(idle)}: --overlap-study tries overlaps from none to 7/8 of a tile and writes a table and "
                 "a figure only; leave out one or the other"
             )
+    svg, layouts = _polygons(polygons, no_polygons, nm_per_pixel, layer_map, tolerance)
     entries = registry.select(models)
     if len(entries) > 1 and not overlap_study:
         raise UserError(
@@ -129,8 +150,9 @@ def predict(
         levels=_levels(levels),
         vias=finds_vias(network) if vias is None else vias,
         probability=probability,
-        polygons=polygons,
+        polygons=svg,
         overlay=overlay,
+        layouts=layouts,
     )
     Axis(
         settings.tile, settings.tile, settings.overlap, network.entry.multiple
@@ -266,6 +288,42 @@ def _device(name: str, threads: int | None) -> torch.device:
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.device(hardware.device)
+
+
+def _polygons(
+    text: str | None, none: bool, nm_per_pixel: float | None, layer_map: str | None, tolerance: float | None
+) -> tuple[bool, Layouts | None]:
+    """Read what concerns polygons: whether an SVG is wanted, and how layout files are.
+
+    Raises:
+        UserError: names the flag that is wrong, missing, or idle.
+    """
+    from benchmark.predict import layouts
+
+    if none and text is not None:
+        raise UserError(f"--no-polygons: --polygons {text} asks for some; leave out one or the other")
+    names = [] if none else list(dict.fromkeys(part.strip() for part in (text or "svg").split(",")))
+    if unknown := [name for name in names if name not in ("svg", *layouts.FORMATS)]:
+        known = ", ".join(("svg", *layouts.FORMATS))
+        raise UserError(
+            f"--polygons {text}: found {unknown[0]!r}{did_you_mean(unknown[0], known.split(', '))}; expected "
+            f"a comma list of {known}"
+        )
+    formats = tuple(name for name in layouts.FORMATS if name in names)
+    given = {"--nm-per-pixel": nm_per_pixel, "--layer-map": layer_map, "--tolerance": tolerance}
+    if not formats:
+        if idle := [flag for flag, value in given.items() if value is not None]:
+            raise UserError(
+                f"{', '.join(idle)}: for layout files only; add --polygons gds or --polygons oas, or leave it out"
+            )
+        return bool(names), None
+    if nm_per_pixel is None:
+        raise UserError(
+            f"--polygons {text}: a layout has a scale; give the pitch of the image's pixels in nanometres, such as "
+            "--nm-per-pixel 10"
+        )
+    layers = layouts.read_layer_map(layer_map) if layer_map is not None else {}
+    return "svg" in names, layouts.Layouts(formats, nm_per_pixel, **layers, tolerance=tolerance or 0.0)
 
 
 def _levels(text: str | None) -> tuple[float, float] | None:

@@ -86,9 +86,20 @@ class Components:
         height, width = self.shape
         framed = np.zeros(height * (width + 1), np.bool_)
         runs = chosen[self.labels]
-        pixels = _ranges(self.starts[runs], self.ends[runs])
+        pixels = ranges(self.starts[runs], self.ends[runs])
         framed[pixels] = True
         return framed.reshape(height, width + 1)[:, :width]
+
+    def touched(self, others: Components) -> Integers:
+        """Count for each component, (count,), those of another mask of this shape that it touches or overlaps."""
+        stride = self.shape[1] + 1
+        pairs = []
+        for shift in (-stride, 0, stride):
+            first = np.searchsorted(others.ends, self.starts + shift - 1, side="right")
+            last = np.searchsorted(others.starts, self.ends + shift + 1, side="left")
+            mine = np.repeat(self.labels, last - first)
+            pairs.append(np.unique(mine * max(others.count, 1) + others.labels[ranges(first, last)]))
+        return np.bincount(np.unique(np.concatenate(pairs)) // max(others.count, 1), minlength=self.count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +202,7 @@ def _label(starts: Integers, ends: Integers, stride: int) -> tuple[int, Integers
     label = label[top]
     # Neighbours above one run belong together.
     joining = np.flatnonzero(last - first > 1)
-    left = _ranges(first[joining], last[joining] - 1)
+    left = ranges(first[joining], last[joining] - 1)
     merged = _merge(len(roots), label[left], label[left + 1])
     return int(merged.max(initial=-1)) + 1, merged[label]
 
@@ -216,7 +227,7 @@ def _flat(parent: Integers) -> Integers:
     return parent
 
 
-def _ranges(first: Integers, last: Integers) -> Integers:
+def ranges(first: Integers, last: Integers) -> Integers:
     """Return the concatenated ranges ``first[i]:last[i]``."""
     lengths = last - first
     behind = np.cumsum(lengths)

@@ -22,7 +22,7 @@ KINDS = {
     "mask": (".png", ".tif"),
     "probability": (".png", ".tif"),
     "overlay": (".png",),
-    "polygons": (".svg",),
+    "polygons": (".svg", ".gds", ".oas"),
     "vias": (".csv",),
 }
 BYTES = 1 << 20  # of a manifest, which has about a thousand

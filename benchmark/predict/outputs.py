@@ -15,15 +15,18 @@ from benchmark.data import svg
 from benchmark.data.images import UInt8Array
 from benchmark.files import write_atomically
 from benchmark.metrics.components import Components
-from benchmark.predict.outlines import Mask, count_corners, trace
+from benchmark.predict import layouts
+from benchmark.predict.outlines import Integers, Mask, Polygon, count_corners, trace
 from benchmark.predict.overlay import Overlay
+from benchmark.predict.pieces import pieces_of
 from benchmark.predict.polygons import to_svg
 from benchmark.predict.predictor import Probabilities
 from benchmark.predict.rasters import Scratch, write_map
 from benchmark.predict.settings import Settings
+from benchmark.predict.simplified import simplified
 
 MOST_TRACED_PIXELS = 2**29  # components are found in the whole mask, which takes two to four times half a gigabyte
-MOST_CORNERS = 2**24  # each takes about 300 bytes while it is traced, so 5 GB; a layout of 2**29 pixels has half of it
+MOST_CORNERS = 2**24  # each takes about 300 bytes while it is traced, so 5 GB, and as much again for layout files
 
 
 @dataclass
@@ -87,7 +90,7 @@ def write(
             _keep(written, out / "overlay" / f"{stem}.png", content.getvalue())
             if overlay.factor > 1:
                 written.notes.append(f"overlay shrunk to 1/{overlay.factor}")
-        if not (settings.polygons or settings.vias):
+        if not (settings.polygons or settings.layouts or settings.vias):
             return written
         if shape[0] * shape[1] > MOST_TRACED_PIXELS:
             written.notes.append(f"above {MOST_TRACED_PIXELS:,} pixels, no polygons and vias: cut the image for them")
@@ -104,25 +107,56 @@ def write(
 
 
 def _write_shapes(out: Path, stem: str, mask: Mask, settings: Settings, written: Written) -> None:
-    """Write components as discs or polygons."""
+    """Write components as discs or polygons; in layout files, vias are polygons too, in a layer of their own."""
+    discs, polygons = None, [] if settings.vias and not settings.layouts else trace(mask)
+    written.components = len(polygons)
     if settings.vias:
         discs = discs_of(mask)
         written.components = len(discs)
         lines = ["x,y,r", *(f"{x:.2f},{y:.2f},{r:.2f}" for x, y, r in discs), ""]
         _keep(written, out / "vias" / f"{stem}.csv", "\n".join(lines).encode())
-        drawn = to_svg(mask.shape, discs=discs)
-    else:
-        polygons = trace(mask)
-        written.components = len(polygons)
-        drawn = to_svg(mask.shape, polygons)
-    if not settings.polygons:
-        return
+    if settings.polygons:
+        _write_svg(out, stem, to_svg(mask.shape, polygons if discs is None else (), discs), mask.shape, written)
+    if settings.layouts:
+        layer = settings.layouts.via if settings.vias else settings.layouts.track
+        _write_layouts(out, stem, mask, polygons, settings.layouts, layer, written)
+
+
+def _write_svg(out: Path, stem: str, drawn: str, shape: tuple[int, int], written: Written) -> None:
     if not written.components:  # HY5SYN has no empty labels, and none is read
-        written.notes.append("nothing predicted, so no polygons")
+        written.notes.append("nothing predicted, so no SVG")
         return
     _keep(written, out / "polygons" / f"{stem}.svg", drawn.encode())
-    if max(mask.shape) > svg.MOST_SIDE or len(drawn) > svg.MOST_BYTES or 2 * drawn.count(",") > svg.MOST_NUMBERS:
+    if max(shape) > svg.MOST_SIDE or len(drawn) > svg.MOST_BYTES or 2 * drawn.count(",") > svg.MOST_NUMBERS:
         written.notes.append("polygons of more points or a larger frame than are read back as a label")
+
+
+def _write_layouts(
+    out: Path,
+    stem: str,
+    mask: Mask,
+    polygons: list[Polygon],
+    wanted: layouts.Layouts,
+    layer: layouts.Layer,
+    written: Written,
+) -> None:
+    """Write layout files of all formats; the polygons are used up, since what is made of them takes as much memory."""
+    if not wanted.fits(mask.shape):
+        written.notes.append(
+            f"no {' and '.join(wanted.formats)}: in units of {1 / wanted.per_nm:g} nm, so large an image has "
+            "coordinates of more than four bytes; give --nm-per-pixel fewer decimals, or cut the image"
+        )
+        return
+    paths: list[Integers] = []
+    polygons.reverse()
+    while polygons:
+        paths += pieces_of(polygons.pop(), layouts.MOST_POINTS)
+    if wanted.tolerance:
+        paths = simplified(paths, mask, wanted.tolerance)
+    for ending in wanted.formats:
+        path = out / "polygons" / f"{stem}.{ending}"
+        layouts.write(path, paths, mask.shape, wanted, layer, stem)
+        written.files.append(path)
 
 
 def _keep(written: Written, path: Path, content: bytes) -> None:

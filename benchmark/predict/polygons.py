@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.predict.cuts import cut_open
 from benchmark.predict.outlines import Integers, Polygon
 
 LEAST_POINTS = 3  # of a path that readers take for a polygon; a single pixel is one point three times
@@ -41,23 +42,9 @@ def to_svg(shape: tuple[int, int], polygons: Iterable[Polygon] = (), discs: NDAr
 
 def path_of(polygon: Polygon) -> Integers:
     """Return a component as one closed path of pixels ``(n, 2)`` as (x, y), with its holes cut open."""
-    rings = [polygon.outer, *polygon.holes]
-    paths = [_border_pixels(ring) for ring in rings]
-    if polygon.holes:
-        # Each hole's cut ends at a left border, that is at a rising edge, of an earlier ring.
-        cuts: list[list[tuple[int, int, int]]] = [[] for _ in rings]
-        ends = np.column_stack([polygon.anchors, [hole[0, 1] for hole in polygon.holes]])
-        for index, (ring, edge) in enumerate(_rising_edges_at(rings, ends)):
-            cuts[ring].append((edge, -int(ends[index, 1]), index + 1))
-        for ring in range(len(rings) - 1, -1, -1):  # what is cut into a hole is complete before the hole itself is used
-            parts, behind = [], 0
-            for edge, _, hole in sorted(cuts[ring]):
-                end = ends[hole - 1 : hole]
-                parts += [paths[ring][behind : 2 * edge + 1], end, paths[hole], paths[hole][:1], end]
-                behind = 2 * edge + 1
-                paths[hole] = end  # it is cut in once; kept, holes behind holes would take memory by their square
-            paths[ring] = np.concatenate([*parts, paths[ring][behind:]])
-    return _simplified(paths[0])
+    paths = [_border_pixels(ring) for ring in (polygon.outer, *polygon.holes)]
+    ends = np.array([(anchor, hole[0, 1]) for anchor, hole in zip(polygon.anchors, polygon.holes, strict=True)])
+    return _simplified(cut_open(polygon, paths, ends))
 
 
 def _border_pixels(outline: Integers) -> Integers:
@@ -67,20 +54,6 @@ def _border_pixels(outline: Integers) -> Integers:
     inwards = np.stack([-along[:, 1], along[:, 0]], axis=1)
     first, last = outline + (along + inwards - 1) // 2, following + (inwards - along - 1) // 2
     return np.stack([first, last], axis=1).reshape(-1, 2)
-
-
-def _rising_edges_at(rings: list[Integers], ends: Integers) -> list[tuple[int, int]]:
-    """Return the ring, and the edge within it, whose foreground side begins at each pixel ``(m, 2)``."""
-    x, y = np.concatenate(rings).T
-    top = np.concatenate([np.roll(ring[:, 1], -1) for ring in rings])
-    ring_of = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
-    edge_of = np.concatenate([np.arange(len(ring)) for ring in rings])
-    rising = np.flatnonzero(top < y)
-    stride = int(y.max()) + 1
-    keys = x[rising] * stride + top[rising]
-    order = np.argsort(keys)
-    found = order[np.searchsorted(keys[order], ends[:, 0] * stride + ends[:, 1], side="right") - 1]
-    return list(zip(ring_of[rising[found]].tolist(), edge_of[rising[found]].tolist(), strict=True))
 
 
 def _simplified(path: Integers) -> Integers:

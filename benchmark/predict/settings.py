@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from benchmark.data import specs
 from benchmark.data.datasets import target_of
+from benchmark.predict.layouts import Layouts
 from benchmark.weights import TrainedNetwork
 
 FORMAT = 1  # raised when the same settings give other files
@@ -29,6 +30,7 @@ class Settings:
         probability: whether probabilities are written.
         polygons: whether an SVG is.
         overlay: whether a picture is.
+        layouts: how layout files are; ``None`` for none.
         format: of the files.
     """
 
@@ -44,12 +46,14 @@ class Settings:
     probability: bool = False
     polygons: bool = True
     overlay: bool = True
+    layouts: Layouts | None = None
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
         """Return what a manifest holds."""
-        fields = asdict(self)
-        return fields | {"levels": list(self.levels) if self.levels else None}
+        fields = asdict(self) | {"levels": list(self.levels) if self.levels else None}
+        del fields["layouts"]  # a folder without any goes on from what versions that wrote none have left
+        return fields | ({"layouts": self.layouts.to_json()} if self.layouts else {})
 
 
 def finds_vias(trained: TrainedNetwork) -> bool:

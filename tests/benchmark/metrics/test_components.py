@@ -97,3 +97,12 @@ def test_anything_but_a_bool_mask_is_refused(bad: np.ndarray) -> None:
 def test_masks_of_different_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"truth is \(2, 3\) and prediction \(3, 2\)"):
         Overlap.of(np.zeros((2, 3), bool), np.zeros((3, 2), bool))
+
+
+@settings(max_examples=150, deadline=None)
+@given(mask_pairs())
+def test_what_components_touch_is_what_they_reach_when_grown_by_a_pixel(pair: tuple[Mask, Mask]) -> None:
+    (labels, count), (others, _) = (ndimage.label(mask, EIGHT) for mask in pair)
+    grown = (ndimage.binary_dilation(labels == index, EIGHT) for index in range(1, count + 1))
+    expected = [len(set(others[one].tolist()) - {0}) for one in grown]
+    assert Components.of(pair[0]).touched(Components.of(pair[1])).tolist() == expected

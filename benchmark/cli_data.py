@@ -100,7 +100,7 @@ def _target(name: str) -> Target:
 @app.command()
 def prepare(
     name: Name,
-    source: Annotated[Path, typer.Argument(help="What you downloaded: a folder, a zip or a tar.")],
+    source: Annotated[Path, typer.Argument(help="What you downloaded: a folder, a zip, tar, RAR or 7z.")],
     data_root: DataRoot = DATA_ROOT,
 ) -> None:
     """Bring a download into DATA_ROOT/NAME in a layout that can be read; may be interrupted and called again."""

@@ -1,6 +1,6 @@
 """Datasets: from what their owners ship to batches of pixels, and synthetic stand-ins for what is private.
 
-| to bring in  | ``archives`` ``downloads`` ``prepare``: a folder, zip or tar becomes a dataset's folder |
+| to bring in  | ``archives`` ``foreign`` ``downloads`` ``prepare``: a folder or an archive becomes a dataset's folder |
 | to find      | ``specs`` (what a dataset is), ``scan`` ``folders`` (its files), ``datasets`` (names to sources) |
 | to read      | ``images`` ``masks`` ``svg`` ``coco`` ``polygons``: one file, or one clear refusal |
 | to use       | ``duplicates`` ``splits`` (what is trained and tested on), ``packs`` (decoded once), ``batches`` |

@@ -1,4 +1,4 @@
-"""The files inside a folder, a zip or a tar, listed and read without unpacking; what could do harm is refused."""
+"""The files inside a folder or an archive, listed and read; what could do harm is refused."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import io
 import lzma
 import os
 import re
-import reprlib
 import shutil
 import stat
 import tarfile
+import tempfile
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
+from benchmark.data import foreign
+from benchmark.data.member_names import problem_of, quoted
 from benchmark.errors import UserError
 
 CHUNK = 1 << 16  # bytes per read; also the longest header of a tar, where a name and its attributes need a few hundred
 MAX_MEMBERS = 1_000_000  # forty times the files of the largest known dataset
 MAX_INDEX = 160 * MAX_MEMBERS  # bytes of a zip's directory: 46 and a name of a hundred per member
-MAX_DEPTH = 32
-MAX_PART, MAX_PATH = 255, 1024  # bytes of one name, which is what file systems take, and of a whole path
 # Images and masks reach 50:1; deflate ends at 1032:1 and the other methods much higher. Small files do no harm.
 MAX_RATIO, RATIO_FROM = 200, 1 << 20
 RESERVE = 1 << 28  # bytes of the disk that stay free
@@ -84,10 +84,12 @@ class Member:
 
 @contextlib.contextmanager
 def members(source: Path) -> Iterator[list[Member]]:
-    """List the files of a folder, a zip or a tar (plain, gzip, bzip2, xz), which the content tells apart.
+    """List the files of a folder, a zip, a tar (plain, gzip, bzip2, xz), a RAR or a 7z, which the content tells apart.
 
     Hidden files and what desktops leave behind are left out. In a folder, links are followed as long as they stay
-    inside, and archives count as folders of their members; archives in archives stay closed. Nothing is written.
+    inside, and archives count as folders of their members; archives in archives stay closed. Zips and tars are read as
+    they are; RARs and 7zs are unpacked into a temporary folder by a program of the system, as long as the source is
+    open.
 
     Raises:
         UserError: unreadable, damaged, encrypted or unknown source; a name that is absolute, goes up, is too long, too
@@ -105,12 +107,13 @@ def members(source: Path) -> Iterator[list[Member]]:
         yield listing.members
 
 
-def require_space(size: int, place: Path) -> None:
+def require_space(size: int, place: Path, remedy: str = "choose another --data-root") -> None:
     """Refuse to put more on a disk than it has room for.
 
     Args:
         size: bytes.
         place: path on that disk; need not exist.
+        remedy: what else helps than to make room.
 
     Raises:
         UserError: less than ``size`` and a reserve are free.
@@ -120,7 +123,7 @@ def require_space(size: int, place: Path) -> None:
     if size > free - RESERVE:
         raise UserError(
             f"{place}: needs {size / 1e9:.3g} GB and a reserve of {RESERVE / 1e9:.2g} GB, but {free / 1e9:.3g} GB are "
-            "free; make room or choose another --data-root"
+            f"free; make room or {remedy}"
         )
 
 
@@ -134,9 +137,14 @@ class _Listing:
         self.files: dict[str, str] = {}  # path as a case-insensitive disk sees it -> path as it is
         self.folders: set[str] = set()
 
-    def add_folder(self, root: Path, folder: Path, prefix: str, chain: tuple[Path, ...]) -> None:
-        """Add what lies below a folder; ``chain`` holds the real paths from the root down to it."""
-        with _reading(str(folder)), os.scandir(folder) as found:
+    def add_folder(
+        self, root: Path, folder: Path, prefix: str, chain: tuple[Path, ...], *, is_unpacked: bool = False
+    ) -> None:
+        """Add what lies below a folder; ``chain`` holds the real paths from the root down to it.
+
+        What was unpacked lies elsewhere than ``folder``, by which messages call it, and its archives stay closed.
+        """
+        with _reading(str(folder)), os.scandir(chain[-1]) as found:
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
             where, real = str(folder / entry.name), Path(chain[-1], entry.name)
@@ -148,12 +156,14 @@ class _Listing:
             if entry.is_dir():
                 if real in chain:
                     raise UserError(f"{where}: a link to a folder that it lies in; {IN_FOLDER}")
-                self.add_folder(root, folder / entry.name, f"{path}/", (*chain, real))
+                self.add_folder(root, folder / entry.name, f"{path}/", (*chain, real), is_unpacked=is_unpacked)
             elif not entry.is_file():
                 raise UserError(f"{where}: neither file nor folder (a device, pipe or socket); {IN_FOLDER}")
             elif not os.access(real, os.R_OK):
                 raise UserError(f"{where}: cannot be read (Permission denied); check its permissions")
-            elif ARCHIVE_SUFFIX.search(entry.name):
+            elif ARCHIVE_SUFFIX.search(entry.name) and not is_unpacked:
+                if foreign.is_later_volume(real):
+                    continue  # the first one holds it
                 self.add_archive(folder / entry.name, f"{path}/")
             else:
                 with _reading(where):
@@ -176,12 +186,42 @@ class _Listing:
                 self._add_tar(archive, prefix, opener)
                 return
         kind = next((FOREIGN[magic] for magic in FOREIGN if head.startswith(magic)), None)
+        if opener is None and kind in ("RAR", "7z"):
+            self._add_foreign(archive, prefix, kind)
+            return
         raise UserError(
             f"{archive}: a {kind} archive, which is not read; unpack it, move it elsewhere and name the folder"
             if kind and opener is None
             else f"{archive}: neither a folder nor a whole zip or tar (.tar .tar.gz .tar.bz2 .tar.xz) by its content; "
             "download it again, or unpack it, move it elsewhere and name the folder"
         )
+
+    def _add_foreign(self, archive: Path, prefix: str, kind: str) -> None:
+        if foreign.is_later_volume(archive):
+            raise UserError(
+                f"{archive}: one of several volumes; expected the first, which leads to the others: name it"
+            )
+        with _reading(str(archive)):
+            packed = foreign.packed_size(archive)
+            place = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-"))).resolve()
+        most = RATIO_FROM + MAX_RATIO * packed
+
+        def check(entries: Sequence[foreign.Entry]) -> None:
+            before = self.count
+            for entry in entries:
+                if self._admit(archive, prefix, entry.name, IN_ARCHIVE) is not None and entry.problem:
+                    raise UserError(f"{archive}: {quoted(entry.name)}: {entry.problem}")
+            self.count = before  # what is unpacked is counted again
+            total = sum(entry.size for entry in entries)
+            if total > most:
+                raise _bomb(str(archive), total, packed)
+            require_space(total, place, "set TMPDIR to a folder on a larger one")
+
+        unpacked = foreign.unpack(archive, kind, place, most, check)
+        if unpacked.is_dir():
+            self.add_folder(unpacked, archive, prefix, (unpacked,), is_unpacked=True)
+        else:
+            self._add_tar(archive, prefix, lambda _: unpacked.open("rb"))
 
     def _add_zip(self, archive: Path, prefix: str) -> None:
         stream = _Bounded(self.stack.enter_context(archive.open("rb")), archive, MAX_INDEX, None)
@@ -190,7 +230,7 @@ class _Listing:
         for info in file.infolist():
             # `filename` ends at a NUL and has this system's separators replaced; the other is what the archive says.
             path = self._admit(archive, prefix, info.orig_filename, IN_ARCHIVE)
-            where = f"{archive}: {_quoted(info.orig_filename)}"
+            where = f"{archive}: {quoted(info.orig_filename)}"
             total += info.file_size
             if info.file_size > max(RATIO_FROM, MAX_RATIO * info.compress_size):
                 raise _bomb(where, info.file_size, info.compress_size)
@@ -220,7 +260,7 @@ class _Listing:
         file = self.stack.enter_context(tarfile.TarFile(fileobj=cast("IO[bytes]", stream)))
         for info in file:
             path = self._admit(archive, prefix, info.name, IN_ARCHIVE)
-            where = f"{archive}: {_quoted(info.name)}"
+            where = f"{archive}: {quoted(info.name)}"
             if info.size < 0:
                 raise UserError(f"{where}: a size of {info.size} bytes; {IN_ARCHIVE}")
             if path is None or info.isdir():
@@ -247,8 +287,8 @@ class _Listing:
             raise UserError(f"{archive}: more than {MAX_MEMBERS} files and folders; name a part of it")
         parts = [part for part in name.split("/") if part not in ("", ".")]
         path = prefix + "/".join(parts)
-        if problem := _problem(name, parts, path):
-            raise UserError(f"{archive}: {_quoted(name)}: {problem}; {remedy}")
+        if problem := problem_of(name, parts, path):
+            raise UserError(f"{archive}: {quoted(name)}: {problem}; {remedy}")
         hidden = any(part.startswith(".") or part.casefold() in JUNK for part in parts)
         return None if hidden or not parts else path
 
@@ -256,7 +296,7 @@ class _Listing:
         key = unicodedata.normalize("NFC", path).casefold()
         folders = [key[:end] for end, mark in enumerate(key) if mark == "/"]
         if key in self.files:
-            raise UserError(f"{where}: there is also {_quoted(self.files[key])}, the same name to some disks; {remedy}")
+            raise UserError(f"{where}: there is also {quoted(self.files[key])}, the same name to some disks; {remedy}")
         if key in self.folders or any(folder in self.files for folder in folders):
             raise UserError(f"{where}: its name is a file's and a folder's at once; {remedy}")
         self.files[key] = path
@@ -314,24 +354,6 @@ def _of_tar(file: tarfile.TarFile, info: tarfile.TarInfo) -> io.BufferedIOBase:
     return cast("io.BufferedIOBase", file.extractfile(info))  # `None` for links and folders alone
 
 
-def _problem(name: str, parts: list[str], path: str) -> str | None:
-    if name.startswith("/"):
-        return "an absolute path"
-    if ".." in parts:
-        return "goes up by '..'"
-    if "\\" in name:
-        return "a backslash, which separates folders on some systems"
-    if any(re.match("[A-Za-z]:", part) for part in parts):
-        return "a drive letter"
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
-        return "control characters, or bytes that are no UTF-8"
-    if len(path.encode()) > MAX_PATH or any(len(part.encode()) > MAX_PART for part in parts):
-        return f"longer than {MAX_PATH} bytes, or than {MAX_PART} between two slashes"
-    if path.count("/") >= MAX_DEPTH:
-        return f"in more than {MAX_DEPTH - 1} folders"
-    return None
-
-
 def _followed(where: str, link: Path, root: Path) -> Path:
     try:
         real = Path(os.path.realpath(link, strict=True))
@@ -348,12 +370,6 @@ def _bomb(where: str, unpacked: int, packed: int) -> UserError:
     )
 
 
-def _quoted(name: str) -> str:
-    shorten = reprlib.Repr()
-    shorten.maxstring = 200
-    return shorten.repr(name)
-
-
 @contextlib.contextmanager
 def _reading(where: str) -> Iterator[None]:
     """Turn whatever reading raises into one message."""
@@ -367,6 +383,6 @@ def _reading(where: str) -> Iterator[None]:
             message = f"{where}: cannot be read ({error.strerror}); expected a readable file or folder"
         else:
             message = (
-                f"{where}: damaged or incomplete ({_quoted(str(error) or type(error).__name__)}); download it again"
+                f"{where}: damaged or incomplete ({quoted(str(error) or type(error).__name__)}); download it again"
             )
         raise UserError(message) from error

@@ -53,7 +53,7 @@ def prepare(name: str, source: Path, data_root: Path, progress: Callable[[int, i
 
     Args:
         name: of the dataset, a plain folder name.
-        source: a folder, a zip or a tar; a folder may hold several archives.
+        source: a folder or an archive; a folder may hold several archives.
         data_root: the folder of datasets; made where it does not exist.
         progress: called with files done and files in all.
 

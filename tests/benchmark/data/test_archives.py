@@ -254,7 +254,7 @@ def test_encrypted_and_exotic_zips_are_refused_with_the_remedy(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("head", "match"),
     [
-        (b"Rar!\x1a\x07\x01\x00", "a RAR archive.*unpack it"),
+        (b"Rar!\x1a\x07\x01\x00cut off", "a RAR archive.*unpack it"),
         (b"7z\xbc\xaf\x27\x1c\x00", "a 7z archive.*unpack it"),
         (b"\x28\xb5\x2f\xfd", "a Zstandard archive.*unpack it"),
         (b"<html>not found</html>", "neither a folder nor a whole zip or tar"),

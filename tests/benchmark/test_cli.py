@@ -327,7 +327,7 @@ def test_training_on_everything_works_to_the_end_and_says_that_nothing_was_teste
     assert not (study / "references").exists()
     assert not list(study.glob("report/plots/*miou*"))
     assert {file.stem for file in study.glob("report/tables/*.md")} == {
-        *("accuracy", "efficiency", "training", "methods", "networks"),
+        *("accuracy", "efficiency", "roofline", "training", "methods", "networks"),
     }
     assert call(*arguments)[0] == 0
     assert call("report", "quick", "--columns", "miou,params", "--layout", "wide")[0] == 0

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.efficiency.conditions import energy_joules, read_conditions
-from benchmark.efficiency.records import BatchThroughput, EfficiencySettings, Latency, Throughput
+from benchmark.efficiency.records import (
+    ENERGY_SECONDS,
+    BatchThroughput,
+    EfficiencySettings,
+    Latency,
+    Throughput,
+)
 from benchmark.efficiency.resident import fits_into_memory
 from benchmark.graphs import NotCapturableError, captured
 
@@ -36,7 +42,8 @@ def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySetti
         settings: warm-up and how long to measure.
 
     Returns:
-        The timings, and the energy per image in joules where a GPU tells it.
+        The timings, and the energy per image in joules where a GPU tells it; for that it is timed for at least
+        ``ENERGY_SECONDS``, and with a budget there is none.
 
     Raises:
         UnsupportedFormError: the network cannot be compiled, or the device or it has no CUDA graph.
@@ -47,6 +54,10 @@ def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySetti
     warm_ups = _warm_up(step, settings, device)
     before, energy_before = read_conditions(device), energy_joules(device)
     until = None if settings.budget_seconds is None else started + settings.budget_seconds
+    if until is not None:
+        energy_before = None
+    elif energy_before is not None and settings.min_seconds < ENERGY_SECONDS:
+        settings = settings.model_copy(update={"min_seconds": ENERGY_SECONDS})
     raw_ms = time_steps(step, settings, device, until)
     energy_after, after = energy_joules(device), read_conditions(device)
     used = None if energy_before is None or energy_after is None else (energy_after - energy_before) / len(raw_ms)
@@ -193,7 +204,39 @@ def measure_throughput(
     if not tried:
         return None
     best = max(tried, key=lambda row: row.images_per_second)
-    return Throughput(batch=best.batch, images_per_second=best.images_per_second, tried=tuple(tried), stopped=stopped)
+    return Throughput(
+        batch=best.batch,
+        images_per_second=best.images_per_second,
+        tried=tuple(tried),
+        stopped=stopped,
+        energy_j_per_image=_energy_per_image(network, image, best, settings),
+    )
+
+
+def _energy_per_image(
+    network: nn.Module, image: Tensor, best: BatchThroughput, settings: EfficiencySettings
+) -> float | None:
+    """Return the joules that a GPU uses for an image of a batch, or ``None`` where it does not tell.
+
+    Forwards follow each other for at least ``ENERGY_SECONDS``; the host waits once a second, to look at the clock.
+    """
+    device = image.device
+    if energy_joules(device) is None or settings.budget_seconds is not None:
+        return None
+    images = image.repeat(best.batch, 1, 1, 1).contiguous(memory_format=memory_format(settings))
+    step = prepared(network, images, settings)
+    at_once = max(1, int(best.images_per_second / best.batch))
+    step()
+    _synchronize(device)
+    before, forwards = energy_joules(device), 0
+    end = time.perf_counter() + ENERGY_SECONDS
+    while time.perf_counter() < end:
+        for _ in range(at_once):
+            step()
+        _synchronize(device)
+        forwards += at_once
+    after = energy_joules(device)
+    return None if before is None or after is None else (after - before) / (forwards * best.batch)
 
 
 def _images_per_second(step: Step, images: Tensor, seconds: float) -> float:

@@ -18,6 +18,10 @@ P99_SAMPLES = 300
 #: Relative. Clocks of a boosting processor jitter by a few percent; a tenth changes the ranking of close networks.
 TOLERANCE = 0.1
 
+#: That energy is measured for, at least: a GPU brings its counter up to date a few dozen times a second, and its power
+#: settles only after seconds.
+ENERGY_SECONDS = 10.0
+
 DType = Literal["float32", "float16", "bfloat16"]
 #: How forwards are given to the device: as the network is written, as one CUDA graph, or compiled by torch.
 Form = Literal["eager", "graph", "compile"]
@@ -117,6 +121,9 @@ class Throughput(Frozen):
     images_per_second: float
     tried: tuple[BatchThroughput, ...]
     stopped: str | None = Field(description="why larger batch sizes were not tried")
+    energy_j_per_image: float | None = Field(
+        None, description=f"of the whole GPU at this batch size, over at least {ENERGY_SECONDS:g} s; needs nvidia-ml-py"
+    )
 
 
 class Memory(Frozen):
@@ -168,5 +175,7 @@ class EfficiencyRecord(Filed):
     latency: Latency
     throughput: Throughput | None
     memory: Memory | None
-    energy_j_per_image: float | None = Field(description="of the whole GPU over the timed forwards; needs nvidia-ml-py")
+    energy_j_per_image: float | None = Field(
+        description="of the whole GPU at batch 1, over the timed forwards; needs nvidia-ml-py"
+    )
     warnings: tuple[str, ...]

@@ -156,6 +156,7 @@ class Measurement:
             "forward_peak_bytes": memory.forward_peak_bytes if memory else None,
             "train_step_peak_bytes": memory.train_step_peak_bytes if memory else None,
             "energy_j_per_image": record.energy_j_per_image,
+            "energy_j_per_image_batch": throughput.energy_j_per_image if throughput else None,
         }
         return cls(record, Setting.of(record), {key: value for key, value in figures.items() if value is not None})
 

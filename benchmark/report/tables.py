@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from benchmark import metrics, registry
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
+from benchmark.efficiency.records import ENERGY_SECONDS
 from benchmark.protocol import Evaluation, Protocol
 from benchmark.report.collect import Measurement, Run, Scores, Setting, Study
 from benchmark.report.render import Block, Cell, Column, Row, Table
@@ -235,6 +236,7 @@ EFFICIENCY = (
     Column("forward_peak_bytes", "Forward", higher_is_better=False, scale=2**-20, digits=1, unit="MiB"),
     Column("train_step_peak_bytes", "Step", higher_is_better=False, scale=2**-20, digits=1, unit="MiB"),
     Column("energy_j_per_image", "Energy", higher_is_better=False, digits=3, unit="J"),
+    Column("energy_j_per_image_batch", "Energy at Batch", higher_is_better=False, digits=3, unit="J"),
 )
 
 
@@ -294,6 +296,15 @@ def efficiency_conventions(found: Sequence[Measurement], setting: Setting, shown
     if shown & {"forward_peak_bytes", "train_step_peak_bytes"}:
         for method in sorted({measured.record.memory.method for measured in found if measured.record.memory}):
             yield f"Memory of one forward pass and of one training step at batch 1: {method}."
+    if energy := [
+        what
+        for key, what in (("energy_j_per_image", "at batch 1"), ("energy_j_per_image_batch", "at the best Batch"))
+        if key in shown
+    ]:
+        yield (
+            f"Energy: joules per image {' and '.join(energy)}, of the whole GPU, idle power included, over at least "
+            f"{ENERGY_SECONDS:g} s."
+        )
     if setting.precision:
         yield f"float32 kernels: {setting.precision}."
     yield f"Input channels: {setting.channels}; torch {setting.torch}."

@@ -197,6 +197,74 @@ def test_throughput_can_be_left_out() -> None:
     assert measure_throughput(Counting(), torch.rand(1, 1, 8, 8), none, None) is None
 
 
+class Device:
+    """Stands for a GPU with an energy counter of 50 W, and for the clock beside it; a forward takes 0.25 s an image."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, unreadable: tuple[int, ...] = ()) -> None:
+        self.now = 0.0
+        self.readings = 0
+        self.unreadable = unreadable
+        monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr(latency, "energy_joules", self.energy_joules)
+        monkeypatch.setattr(latency, "_synchronize", lambda device: None)
+        monkeypatch.setattr(latency, "_images_per_second", lambda network, images, seconds: 4.0 * len(images))
+
+    def energy_joules(self, device: torch.device) -> float | None:
+        self.readings += 1
+        return None if self.readings in self.unreadable else 1000 + 50 * self.now
+
+    def network(self) -> Counting:
+        network = Counting()
+        network.register_forward_hook(lambda module, inputs, output: setattr(self, "now", self.now + len(output) / 4))
+        return network
+
+
+def test_energy_is_that_of_an_image_at_batch_1_and_at_the_best_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch)
+    network, image = device.network(), torch.rand(1, 1, 8, 8)
+    found, energy = measure_latency(network, image, SHORT)
+    assert energy == 50 / 4
+    assert sum(found.raw_ms) >= 10_000  # though the settings ask for five forwards
+    settings = SHORT.model_copy(update={"throughput_batches": (1, 2), "throughput_seconds": 1e6})
+    network.batches.clear()
+    began = device.now
+    throughput = measure_throughput(network, image, settings, None)
+    assert throughput is not None
+    assert (throughput.batch, throughput.energy_j_per_image) == (2, 50 / 4)
+    assert set(network.batches) == {2}
+    assert 10 <= device.now - began <= 12
+
+
+@pytest.mark.parametrize("unreadable", [(1,), (2,), (3,)])
+def test_energy_is_empty_where_the_counter_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, unreadable: tuple[int, ...]
+) -> None:
+    network = Device(monkeypatch, unreadable).network()
+    settings = SHORT.model_copy(update={"throughput_batches": (1,), "throughput_seconds": 1e6})
+    throughput = measure_throughput(network, torch.rand(1, 1, 8, 8), settings, None)
+    assert throughput is not None
+    assert throughput.energy_j_per_image is None
+    assert bool(network.batches) == (unreadable != (1,))  # and no time is spent where nothing can come of it
+
+
+def test_a_cpu_s_throughput_has_no_energy() -> None:
+    found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
+    assert found is not None
+    assert found.energy_j_per_image is None
+
+
+@pytest.mark.gpu
+def test_a_gpu_s_energy_is_a_sensible_number_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "ENERGY_SECONDS", 2.0)
+    network = nn.Conv2d(1, 64, 3).cuda().eval()
+    image = torch.rand(1, 1, 512, 512, device="cuda")
+    _, single = measure_latency(network, image, SHORT)
+    throughput = measure_throughput(network, image, SHORT, None)
+    assert throughput is not None
+    for joules in (single, throughput.energy_j_per_image):
+        assert joules is None or 1e-6 < joules < 100
+
+
 @pytest.mark.gpu
 def test_a_gpu_s_timings_are_those_of_its_own_clock() -> None:
     network = nn.Conv2d(1, 8, 3).cuda().eval()

@@ -98,6 +98,16 @@ def test_a_record_survives_the_disk_and_refuses_unknown_fields(file: Path) -> No
         EfficiencyRecord.from_json(content.replace(b'"model"', b'"host": "a", "model"'))
 
 
+def test_records_of_before_energy_at_the_best_batch_was_measured_are_read(file: Path) -> None:
+    settings = SHORT.model_copy(update={"memory": False})
+    content = quick(file, settings=settings).to_json()
+    earlier = content.replace(b',\n  "energy_j_per_image": null\n }', b"\n }")
+    assert earlier != content
+    found = EfficiencyRecord.from_json(earlier)
+    assert found.throughput is not None
+    assert found.throughput.energy_j_per_image is None
+
+
 def test_a_record_names_no_path(file: Path) -> None:
     assert str(file.parent).encode() not in quick(file).to_json()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmark.efficiency import Throughput
 from benchmark.errors import UserError
 from benchmark.records import Failure
 from benchmark.report import tables
@@ -174,6 +175,24 @@ def test_efficiency_header_names_conventions_and_conditions(study: Path) -> None
     cells = row(block, "contextnet").cells
     assert cells["flops"].mean == 2 * cells["macs"].mean
     assert "energy_j_per_image" not in {column.key for column in block.columns}
+
+
+def test_energy_is_told_for_the_batch_sizes_it_was_measured_at(tmp_path: Path) -> None:
+    best = Throughput(batch=8, images_per_second=99.0, tried=(), stopped=None, energy_j_per_image=0.125)
+    fake.write_efficiency(tmp_path, "unet", device="cuda", energy_j_per_image=0.5, throughput=best)
+    (block,) = tables.efficiency(read_study(tmp_path)).blocks
+    cells = row(block, "unet").cells
+    assert (cells["energy_j_per_image"].mean, cells["energy_j_per_image_batch"].mean) == (0.5, 0.125)
+    assert [column.title for column in block.columns][-2:] == ["Energy", "Energy at Batch"]
+    assert any(
+        line == "Energy: joules per image at batch 1 and at the best Batch, of the whole GPU, idle power included, "
+        "over at least 10 s."
+        for line in block.conventions
+    )
+    fake.write_efficiency(tmp_path, "unet", device="cuda", energy_j_per_image=0.5)
+    (block,) = tables.efficiency(read_study(tmp_path)).blocks
+    assert "energy_j_per_image_batch" not in {column.key for column in block.columns}
+    assert any("per image at batch 1, of the whole GPU" in line for line in block.conventions)
 
 
 def test_efficiency_remarks_carry_warnings_and_unused_parameters(tmp_path: Path) -> None:

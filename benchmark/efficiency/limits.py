@@ -15,7 +15,7 @@ from benchmark.efficiency.resident import fits_into_memory
 
 #: A few timings of each limit; their median is told.
 TIMINGS = EfficiencySettings(min_iterations=5, min_seconds=0.1)
-PROBE = EfficiencySettings(min_iterations=1, min_seconds=0)
+PROBE = EfficiencySettings(min_iterations=3, min_seconds=0)
 #: Products are enlarged until one takes so long, ms: what is not arithmetic (starting threads, packing) is then small.
 LONG_MS = 10.0
 SMALLEST_SIDE, LARGEST_SIDE = 256, 8192

@@ -149,7 +149,10 @@ def _conventions(setting: Setting, roof: Roof) -> Iterator[str]:
         f"Bytes: every operator reads its inputs and weights and writes its outputs once, in {setting.dtype}; "
         "operators are not fused, views are free, attention never writes its matrix."
     )
-    yield "Caches that keep what one operator hands to the next can beat the memory's limit: a Share above 100 %."
+    yield (
+        "A Share above 100 %: caches keep what one operator hands to the next, or convolutions are faster than this "
+        "product."
+    )
     yield f"Binds: compute from {roof.ridge:.1f} MACs/byte on, memory below."
     if setting.precision:
         yield f"float32 kernels: {setting.precision}; the peak is that of the convolutions' precision."

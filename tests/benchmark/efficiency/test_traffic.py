@@ -38,6 +38,7 @@ IMAGE, OUT = 4 * 10 * 12, 6 * 10 * 12
         (Function(lambda x: torch.cat((x, x.sin()))), (4, 10, 12), IMAGE + 2 * IMAGE, IMAGE + 2 * IMAGE),
         # the sum of a row stands for its twelve columns without being copied
         (Function(lambda x: x + x.sum(-1, keepdim=True).expand_as(x)), (4, 10, 12), 2 * IMAGE + 40, 40 + IMAGE),
+        (Function(lambda x: x + x[..., :1].expand_as(x)), (4, 10, 12), IMAGE + 40, IMAGE),
         # views, parts and what is merely allocated are free
         (Function(lambda x: x.flatten(1).mT.unsqueeze(0).split(60, 1)[1]), (4, 10, 12), 0, 0),
         (Function(lambda x: torch.empty_like(x)), (4, 10, 12), 0, 0),

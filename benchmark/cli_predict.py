@@ -273,7 +273,8 @@ def _display(
             count, told = count + 1, time.monotonic()
             bars.update(overall, completed=count)
             what = {"finished": "finished before", "broken": "broken"}.get(outcome.status) or (
-                f"{outcome.shape[0]}x{outcome.shape[1]}, {outcome.tiles} tiles, {duration(outcome.seconds)}"
+                f"{outcome.shape[0]}x{outcome.shape[1]}, {outcome.tiles} tile{'s' * (outcome.tiles != 1)}, "
+                f"{duration(outcome.seconds)}"
             )
             notes = "".join(f"; {note}" for note in outcome.notes) if outcome.status == "predicted" else ""
             console.print(f"[{count}/{images}] {outcome.image.name}: {what}{notes}", markup=False, highlight=False)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmark.registry import ModelEntry
 
 METHOD, LIGHTEST = "eal_icnet", "contextnet"
-TIMINGS, ROUNDS, SECONDS = 7, 5, 3.0
+TIMINGS, ROUNDS, SECONDS = 7, 3, 3.0
 EACH = "forward, forward_memory, train_step, train_step_memory, training, feeding, loop, start_up"
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "Subject", "What", "measurements"]
 
 #: Images of the loop's epoch, and of those as many as feeding and whole epochs of both ways take.
-IMAGES, FED = 200, 32
+IMAGES, FED = 200, 16
 
 
 @dataclass(frozen=True)

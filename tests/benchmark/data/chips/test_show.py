@@ -22,7 +22,7 @@ from benchmark.data.synthetic import STANDINS
 from benchmark.errors import UserError
 from benchmark.report.tables import stand_ins
 from tests.benchmark.conftest import SMALL, TINY, Call, settings
-from tests.benchmark.data.chips.layout_makers import bus
+from tests.benchmark.data.chips.layout_makers import LAYERS, bus, jumble, save
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,19 @@ def test_masks_are_the_layout_whatever_the_effects(window: Window, appearance: s
     assert (sample.image != plain.image).any()
     assert sample.image.tobytes() == show(window, Look(appearance)).image.tobytes()
     assert sample.image.tobytes() != show(window, Look(appearance, seed=1)).image.tobytes()
+
+
+def test_rounding_corners_leaves_the_mask_alone(tmp_path: Path) -> None:
+    """Of a layout with corners, unlike the straight lines of the other tests."""
+    file = save(jumble(1), tmp_path / "jumble.gds")
+    (window,) = windows(open_layout(str(file), LAYERS), 1, height=256, width=256, nm_per_pixel=10)
+    off = frozenset(STANDINS["miic"].switches())
+    sharp, rounded = (show(window, Look("miic", off=off | more)) for more in (frozenset({ROUNDING}), frozenset()))
+    assert (np.abs(sharp.image.astype(int) - rounded.image) > 30).any()
+    for made in (sharp, rounded):
+        assert (made.track == window.mask("track")).all()
+        assert (made.via == window.mask("via") & made.track).all()
+        assert (made.nets == label(made.track, connectivity=2)).all()
 
 
 def test_tracks_are_brighter_where_the_mask_is(window: Window) -> None:

@@ -24,7 +24,7 @@ from benchmark import (
     cli_stages,
 )
 from benchmark.devices import hardware_of
-from benchmark.errors import UserError
+from benchmark.errors import UserError, require
 from benchmark.flags import (
     DATA_ROOT,
     Cache,
@@ -97,6 +97,12 @@ class Execution(StrEnum):
     compile = "compile"
 
 
+class TrackerKind(StrEnum):
+    """What is told of trainings beside their records."""
+
+    tensorboard = "tensorboard"
+
+
 class Topic(StrEnum):
     """What ``list`` lists."""
 
@@ -154,6 +160,9 @@ def run(
         typer.Option(metavar="STUDY[:TRAINED_ON]", help="Start from another study's weights of the same models."),
     ] = None,
     keep_weights: Annotated[Keep, typer.Option(help="Whose trained weights stay on disk.")] = Keep.best_repeat,
+    tracker: Annotated[
+        TrackerKind | None, typer.Option(help="Also write each training's course as TensorBoard's event files.")
+    ] = None,
     real_only: Annotated[bool, typer.Option("--real-only", help="Refuse synthetic stand-ins.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
@@ -174,6 +183,9 @@ def run(
         flags = cli_reproduce.given(context)
         raise typer.Exit(cli_reproduce.reproduce(reproduce, flags, _console(), hardware_of))
 
+    if tracker is not None:
+        require("tensorboard", flag=f"--tracker {tracker.value}", extra="trackers")
+
     from benchmark import protocol as protocols
     from benchmark.executors import options
 
@@ -191,6 +203,7 @@ def run(
         models, wanted, chosen, place, data_root, cache, hardware, at_a_time, keep_weights, real_only, execution
     )
     made.fail_fast = fail_fast
+    made.tracker = tracker.value if tracker else None
     if init_from is not None:
         from benchmark.initial import Start
 

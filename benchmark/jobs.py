@@ -21,6 +21,7 @@ from benchmark.protocol import Protocol
 from benchmark.records import SCHEMA, Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
 from benchmark.store import RECORD, Store, run_key
+from benchmark.trackers import TrackerName
 
 KeepWeights = Literal["best-repeat", "all", "none"]
 OnStep = Callable[[int, int], None]
@@ -62,6 +63,7 @@ class TrainJob:
             :func:`~benchmark.files.modified_ns` has it; a later one was left by a process that tried again meanwhile.
         init: weights to start from; ``None`` for random ones.
         execution: how the work is given to the device.
+        tracker: what else is told of the training; it changes no number.
     """
 
     study: Path
@@ -78,6 +80,7 @@ class TrainJob:
     retry: int = 0
     init: Weights | None = None
     execution: Execution = "eager"
+    tracker: TrackerName | None = None
 
     exclusive: ClassVar[bool] = False
 

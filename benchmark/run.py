@@ -31,6 +31,7 @@ from benchmark.protocol import Protocol
 from benchmark.records import Failure, FailureKind, Record, TrainingFacts
 from benchmark.scoring import Row
 from benchmark.store import CHECKPOINT, Store
+from benchmark.trackers import Tracker
 from benchmark.training import NonFiniteLossError, Trained, compute_dtype, place, train
 
 #: What a run's log says when the first training step is done.
@@ -65,11 +66,15 @@ def execute(job: TrainJob, on_step: OnStep) -> Record:
         NonFiniteLossError: NaN or infinite loss.
         NotDeterministicError: an operation without a deterministic kernel, where the protocol allows no other.
     """
-    with determinism.kernels(job.protocol.determinism), keeping_freed_memory():
-        return _execute(job, on_step)
+    with (
+        determinism.kernels(job.protocol.determinism),
+        keeping_freed_memory(),
+        Tracker(job.tracker, job.folder) as tracker,
+    ):
+        return _execute(job, on_step, tracker)
 
 
-def _execute(job: TrainJob, on_step: OnStep) -> Record:
+def _execute(job: TrainJob, on_step: OnStep, tracker: Tracker) -> Record:
     torch.set_num_threads(job.threads)
     device = torch.device(job.device)
     meter = Meter(device)
@@ -94,7 +99,7 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
             print(f"{FIRST_STEP} after {time.perf_counter() - started:.1f} s", flush=True)
         on_step(done, total)
 
-    trained = train(network, batches, validation, job.protocol, stepped, checkpoint, launch)
+    trained = train(network, batches, validation, job.protocol, stepped, checkpoint, launch, tracker.rounds)
     started = time.perf_counter()
     keepers = {
         name: panels.Keeper(parts[name].pack, parts[name].division.test, job.protocol) for name in job.task.test_names
@@ -119,6 +124,7 @@ def _execute(job: TrainJob, on_step: OnStep) -> Record:
     store = Store(job.study)
     shown = {name: content for name, keeper in keepers.items() if (content := keeper.content()) is not None}
     store.write_run(record, images, trained.history, weights, shown)
+    tracker.result(record, job.protocol, trained.best.steps)
     if job.keep_weights == "best-repeat":
         with contextlib.suppress(UserError, OSError):  # another repeat's broken record takes nothing from this run's
             store.keep_best_weights(record.train, record.model)

@@ -28,6 +28,7 @@ from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
 from benchmark.stale import RunName, Staleness
 from benchmark.store import CHECKPOINT, RECORD, Broken, BrokenRecordError, Store
+from benchmark.trackers import TrackerName
 
 if TYPE_CHECKING:
     from benchmark.data.packs import Pack
@@ -80,6 +81,7 @@ class Study:
     fail_fast: bool = False
     start: Start | None = None
     execution: Execution = "eager"
+    tracker: TrackerName | None = None
     store: Store = field(init=False)
     figures: Figures = field(init=False)
     costs: Costs = field(init=False)
@@ -368,6 +370,7 @@ class Study:
             threads=self.hardware.threads_each,
             keep_weights=self.keep_weights,
             execution=self.execution,
+            tracker=self.tracker,
         )
 
     def _measurements(self) -> list[EfficiencyJob]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -21,6 +21,7 @@ from benchmark.losses import segmentation_loss
 from benchmark.protocol import Protocol, Training
 
 OnStep = Callable[[int, int], None]
+OnRound = Callable[[Sequence["Round"]], None]
 
 # Side of the largest input that a CPU computes in bfloat16. On maps of 29 px and more, torch 2.14's CPU kernels return
 # wrong or NaN weight gradients for channels-last convolutions that are dilated along the height; networks dilate at 1/4
@@ -77,6 +78,7 @@ def train(
     on_step: OnStep,
     checkpoint: Checkpoint | None = None,
     launch: Launch | None = None,
+    on_round: OnRound = lambda history: None,
 ) -> Trained:
     """Train a network in place and leave the weights of the lowest validation loss in it.
 
@@ -89,6 +91,7 @@ def train(
         checkpoint: where an earlier session of this training may have left off, and where this one leaves its state
             after its rounds.
         launch: how steps and validations are given to the device; eagerly by default.
+        on_round: called with all rounds so far, an earlier session's first, and then after each.
 
     Raises:
         NonFiniteLossError: NaN or infinite training or validation loss.
@@ -114,6 +117,7 @@ def train(
     earlier = at.seconds
     stream = _endless(batches, at.steps)
     history, steps = at.history, at.steps
+    on_round(history)
     while steps < total and not _patience_is_over(at, settings):
         started, images = time.perf_counter(), 0
         length = min(interval, total - steps)
@@ -133,6 +137,7 @@ def train(
         reestimate_norms(network, batches, protocol, len(history))
         validation_loss = _validate(network, validate, validation(), steps)
         history.append(Round(len(history) + 1, steps, train_loss, validation_loss, lr, seconds, images / seconds))
+        on_round(history)
         if at.best is None or validation_loss is None or _improves(validation_loss, at.best, settings):
             at.best = history[-1]
             at.best_state = {name: value.detach().clone() for name, value in network.state_dict().items()}

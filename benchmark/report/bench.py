@@ -172,7 +172,7 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.axvline(1, color=INK, linewidth=0.8)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("Times faster than the plain way (memory: times less); log scale")
+        axes.set_xlabel("Times faster than the plain way (memory: less)")
         places = dict.fromkeys(f"{one.device_name}, {one.threads} threads" for one, _ in bars)
         axes.set_title(drawable("; ".join(places)), fontsize=8.5, loc="left")
     yield "bench", figure

@@ -23,6 +23,7 @@ from benchmark.data.packs import Pack
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.efficiency.resident import free_as_usual
+from benchmark.launching import Launch
 from benchmark.protocol import Protocol
 from benchmark.registry import ModelEntry
 from benchmark.training import place as placed
@@ -47,7 +48,7 @@ def train_step(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -
         unit="ms",
         **times,
         plain_form=plain.STEP,
-        our_form=OURS,
+        our_form=_ours(place),
     )
 
 
@@ -62,7 +63,7 @@ def train_step_memory(entry: ModelEntry, size: int, protocol: Protocol, place: P
         plain=(slow,),
         ours=(fast,),
         plain_form=plain.STEP,
-        our_form=OURS,
+        our_form=_ours(place),
     )
 
 
@@ -77,7 +78,8 @@ def epochs(entry: ModelEntry, pictures: Pictures, protocol: Protocol, place: Pla
             set_allocator(way)
             started = time.perf_counter()
             if way == "ours":
-                train(network, ours, lambda: [], epoch, lambda done, total: None)
+                launch = Launch(network, place.device, "auto")
+                train(network, ours, lambda: [], epoch, lambda done, total: None, launch=launch)
             else:
                 loader = DataLoader(plain.PlainImages(pictures.files), batch_size=1, shuffle=True)
                 plain.train(network, loader, protocol, lambda loss: None)
@@ -91,8 +93,12 @@ def epochs(entry: ModelEntry, pictures: Pictures, protocol: Protocol, place: Pla
         unit="images/s",
         **speeds,
         plain_form=f"{plain.STEP}; {plain.FEEDING}",
-        our_form=f"{OURS}; pixels gathered from a pack",
+        our_form=f"{_ours(place)}; pixels gathered from a pack",
     )
+
+
+def _ours(place: Place) -> str:
+    return f"{OURS}, as a CUDA graph (run --execution auto)" if place.kind == "cuda" else OURS
 
 
 def _network(way: Way, entry: ModelEntry, place: Place) -> nn.Module:
@@ -132,7 +138,8 @@ def _take(
     pack = Pack("bench", "", images, (images[..., 0] > 127).astype(np.uint8), ())
     changed = {"training": protocol.training.model_copy(update={"epochs": steps})}
     batches = TrainingBatches([(pack, [0])], size, protocol, 0, place.device)
-    train(network, batches, lambda: [], protocol.model_copy(update=changed), on_step)
+    launch = Launch(network, place.device, "auto")
+    train(network, batches, lambda: [], protocol.model_copy(update=changed), on_step, launch=launch)
 
 
 def _growth(way: Way, entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> int:

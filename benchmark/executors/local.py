@@ -33,9 +33,11 @@ class _Slot:
 
     Attributes:
         device: what its runs compute on; ``None`` for the device that the job names.
+        setting: the folder and the variables that the process was started with.
     """
 
     device: str | None
+    setting: tuple[str, Mapping[str, str]] | None = None
     process: SpawnProcess | None = None
     pipe: Connection | None = None
     job: Job | None = None
@@ -49,26 +51,30 @@ class LocalExecutor:
     kernel's out-of-memory killer) or hangs is a typed failure of its job and is replaced.
     """
 
-    def __init__(self, devices: Sequence[str | None] = (None,), *, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, devices: Sequence[str | None] = (None,), *, timeout_s: float | None = None, lasting: bool = False
+    ) -> None:
         """Name the slots.
 
         Args:
             devices: one slot each; a GPU named twice runs two jobs at a time.
             timeout_s: how long a run may take before its process is killed; measurements have no limit.
+            lasting: whether idle processes wait for another :meth:`run`, until :meth:`close`.
         """
-        self.devices, self.timeout_s = devices, timeout_s
+        self.timeout_s, self.lasting = timeout_s, lasting
+        self._slots = [_Slot(device) for device in devices]
 
     def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
-        """Yield events until every job has finished; closing the iterator ends the workers.
+        """Yield events until every job has finished; closing the iterator ends the workers that are busy, or all.
 
         Exclusive jobs come first, each with nothing beside it: a latency measured next to a training is none.
         """
         queue = deque(sorted(jobs, key=lambda job: not job.exclusive))
-        variables = {name: value for job in jobs for name, value in job.variables.items()}
-        slots = [_Slot(device) for device in self.devices]
+        setting = os.getcwd(), {name: value for job in jobs for name, value in job.variables.items()}
+        slots = self._slots
         try:
             while queue or any(slot.job for slot in slots):
-                yield from _feed(slots, queue, variables)
+                yield from _feed(slots, queue, setting)
                 busy = [(slot, slot.pipe) for slot in slots if slot.job and slot.pipe]
                 heard = wait([pipe for _, pipe in busy], timeout=PATROL_S)
                 for slot in [slot for slot, pipe in busy if pipe in heard]:
@@ -80,7 +86,13 @@ class LocalExecutor:
                         yield from self._end_overdue(slot)
         finally:
             for slot in slots:
-                _stop(slot)
+                if slot.job or not self.lasting:
+                    _stop(slot)
+
+    def close(self) -> None:
+        """End what a lasting executor keeps."""
+        for slot in self._slots:
+            _stop(slot)
 
     def _end_overdue(self, slot: _Slot) -> Iterator[Event]:
         job, seconds = slot.job, _seconds(slot)
@@ -94,15 +106,17 @@ class LocalExecutor:
         yield Finished(job, Failure(kind="timeout", message=message, log=logs.tail(job.log)), seconds)
 
 
-def _feed(slots: list[_Slot], queue: deque[Job], variables: Mapping[str, str]) -> Iterator[Event]:
+def _feed(slots: list[_Slot], queue: deque[Job], setting: tuple[str, Mapping[str, str]]) -> Iterator[Event]:
     """Give jobs to idle slots, starting processes as they are needed."""
     while queue:
         busy = [slot.job for slot in slots if slot.job]
         if len(busy) == len(slots) or (busy and (queue[0].exclusive or busy[0].exclusive)):
             return
         slot = next(slot for slot in slots if slot.job is None)
+        if slot.process is not None and (slot.setting != setting or not slot.process.is_alive()):
+            _stop(slot)
         if slot.pipe is None:
-            _start(slot, variables)
+            _start(slot, setting)
         assert slot.pipe is not None
         job = queue.popleft()
         slot.job = job.on(slot.device) if slot.device and isinstance(job, TrainJob) else job
@@ -112,10 +126,11 @@ def _feed(slots: list[_Slot], queue: deque[Job], variables: Mapping[str, str]) -
         yield Started(slot.job)
 
 
-def _start(slot: _Slot, variables: Mapping[str, str]) -> None:
+def _start(slot: _Slot, setting: tuple[str, Mapping[str, str]]) -> None:
+    slot.setting = setting
     context = multiprocessing.get_context("spawn")
     slot.pipe, theirs = context.Pipe()
-    slot.process = context.Process(target=_serve, args=(theirs, dict(variables)))
+    slot.process = context.Process(target=_serve, args=(theirs, dict(setting[1])))
     slot.process.start()
     theirs.close()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -16,7 +18,7 @@ from benchmark import logs
 from benchmark.costs import Hardware
 from benchmark.errors import UserError, require
 from benchmark.executors import Event, Note, Started, Step
-from benchmark.executors.local import PATROL_S
+from benchmark.executors.local import PATROL_S, LocalExecutor
 from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
 from benchmark.jobs import Job
 from benchmark.records import Failure
@@ -201,7 +203,18 @@ def _perform(parcel: Parcel, first: int, board: Any) -> Answers:
     """Do a parcel on a worker; its jobs are numbered from ``first`` on."""
     for number in range(first, first + len(parcel.jobs)):
         board.write.remote(number, 0, 0)
-    return parcel.perform(lambda done, total: board.write.remote(first, done, total))
+    # Importing torch takes longer than a small run, so a process waits for the next one; but not with a GPU's memory.
+    waits = not parcel.exclusive and all(job.device == "cpu" for job in parcel.jobs)
+    executor = _lasting(parcel.timeout_s) if waits else None
+    return parcel.perform(lambda done, total: board.write.remote(first, done, total), executor)
+
+
+@functools.cache
+def _lasting(timeout_s: float | None) -> LocalExecutor:
+    """Return the executor whose process serves a worker's runs one after the other, and ends with the worker."""
+    executor = LocalExecutor(timeout_s=timeout_s, lasting=True)
+    atexit.register(executor.close)
+    return executor
 
 
 def _news(ray: Any, board: Any, jobs: Mapping[int, Job], started: dict[int, float]) -> Iterator[Event]:

@@ -48,17 +48,24 @@ class Parcel:
         """Whether nothing else may run on the machine."""
         return self.jobs[0].exclusive
 
-    def perform(self, on_step: OnStep) -> Answers:
-        """Do the jobs here; a machine that cannot do any of the study's says why."""
+    def perform(self, on_step: OnStep, executor: LocalExecutor | None = None) -> Answers:
+        """Do the jobs here, in a process of their own; a machine that cannot do any of the study's says why.
+
+        A network that crashes takes neither the engine's worker nor other runs along.
+
+        Args:
+            on_step: told of (steps done, steps in all).
+            executor: of the process; ``None`` for one that ends with the jobs.
+        """
         try:
             self._enter()
             jobs = [_near(job, self.near) for job in self.jobs]
         except UserError as error:
             return error
         answers: list[tuple[Outcome, float]] = []
+        executor = executor or LocalExecutor(timeout_s=self.timeout_s)
         try:
-            # In processes of their own: a network that crashes takes neither the engine's worker nor others along.
-            with contextlib.closing(LocalExecutor(timeout_s=self.timeout_s).run(jobs)) as events:
+            with contextlib.closing(executor.run(jobs)) as events:
                 for event in events:
                     if isinstance(event, Step):
                         on_step(event.done, event.total)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmark import claims
@@ -63,6 +66,34 @@ def test_one_process_serves_many_jobs_in_order(tmp_path: Path) -> None:
     assert len({job.written()[0] for job in jobs}) == 1
     assert jobs[0].written()[0] != os.getpid()
     assert any(isinstance(event, Step) and (event.done, event.total) == (1, 2) for event in events)
+
+
+def test_a_lasting_process_waits_for_more_of_the_same_and_is_replaced_when_it_died_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = LocalExecutor(lasting=True)
+
+    def process(label: str, **variables: str) -> int:
+        job: Any = Note(label, tmp_path, variables=variables)
+        (outcome,) = finished(list(executor.run([job]))).values()
+        assert outcome is None
+        return int(job.written()[0])
+
+    first = process("first")
+    assert process("second") == first
+    os.kill(first, signal.SIGKILL)
+    while first in [child.pid for child in multiprocessing.active_children()]:
+        time.sleep(0.01)
+    third = process("third")
+    assert third != first
+    fourth = process("fourth", NEEDED="1")
+    assert fourth != third
+    assert not psutil.pid_exists(third)
+    monkeypatch.chdir(tmp_path)
+    fifth = process("fifth", NEEDED="1")
+    assert fifth != fourth
+    executor.close()
+    assert not psutil.pid_exists(fifth)
 
 
 def test_what_a_job_needs_in_the_environment_is_there_from_the_first_job_on(

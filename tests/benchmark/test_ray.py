@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmark import claims
@@ -89,6 +91,34 @@ def test_what_a_killed_node_was_training_goes_on_elsewhere_and_every_run_is_done
     ]
     assert not list(study.folder.rglob("claim.*"))
     assert not list(study.folder.rglob("last.pt"))
+
+
+def test_runs_one_after_the_other_on_a_node_share_a_process_that_ends_with_the_study(
+    make_study: Callable[..., Study], cluster: Any
+) -> None:
+    study = make_study(quick(repeats=4, training__steps=4), "TinyNet")
+    study.hardware = NODE
+    logged: list[int] = []
+
+    def processes() -> list[int]:
+        found = []
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if "multiprocessing.spawn" in " ".join(child.cmdline()):
+                    found.append(child.pid)
+        return found
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Finished):
+            assert isinstance(event.outcome, Record)
+            logged.extend(processes())
+
+    study.execute(alone(study.plan()), RayExecutor(NODE, address=cluster.address), emit)
+    assert 1 <= len(set(logged)) <= 2  # four runs, two nodes
+    deadline = time.monotonic() + 20
+    while processes() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not processes()
 
 
 def test_failures_are_rows_and_a_crashing_network_takes_no_other_along(

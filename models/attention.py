@@ -4,8 +4,8 @@ Tokens are the pixels of a feature map in row-major order, ``n = h·w``: 4096 at
 1024x1024, where one float32 matrix of n x n attention weights takes 1 GiB. Position attention is computed exactly
 without ever holding that matrix, forward and backward:
 
-- in rows of the matrix on a CPU (:class:`_RowBlocks`): both buffers stay in the cache, where the plain form
-  is held up by the main memory;
+- in blocks of the matrix on a CPU (:class:`_Blocks`), each of which stays in the cache, where the plain form is held up
+  by the main memory;
 - by PyTorch's fused attention on CUDA, and wherever a program is captured (``torch.export``, ``torch.compile``), which
   would unroll a loop over rows.
 """
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-#: Rows of the attention matrix held at a time. On AMD Zen 4 (1 MiB L2 cache a core, 32 MiB L3) 64 to 256 rows are
-#: equally fast within a tenth at 4096 and 16,384 tokens.
-ROW_BLOCK = 128
+#: Queries and keys of a block. Few keys, so that their values stay in the L2 cache; many queries, since a product first
+#: rearranges its two matrices, which pays where many rows use them. On AMD Zen 4 (1 MiB L2 cache a core, 32 MiB L3)
+#: 1024 to 4096 queries by 256 to 1024 keys are equally fast within a tenth at 4096 and 16,384 tokens.
+QUERIES, KEYS = 2048, 512
 
 #: From so many tokens on, inference in bfloat16 also sums values in it (in float32 within a product): on AMD Zen 4 that
 #: product then takes a third of its time, which at fewer tokens is nothing.
@@ -52,10 +53,8 @@ def position_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     # In float32 at least: scores that no 1/√d holds down lose too much in bfloat16, and the backward sums over blocks.
     dtype = torch.promote_types(q.dtype, torch.float32)
     if v.dtype == torch.bfloat16 and v.shape[1] >= HALF_TOKENS and not torch.is_grad_enabled():
-        out = torch.empty_like(v)
-        _forward(q.to(dtype), k.to(dtype), v, out)
-        return out
-    summed: Tensor = _RowBlocks.apply(q.to(dtype), k.to(dtype), v.to(dtype))
+        return _forward(q.to(dtype), k.to(dtype), v)[0].to(v.dtype)
+    summed: Tensor = _Blocks.apply(q.to(dtype), k.to(dtype), v.to(dtype))
     return summed.to(q.dtype)
 
 
@@ -67,57 +66,74 @@ def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)
 
 
-class _RowBlocks(torch.autograd.Function):
-    """Position attention in blocks of rows; the backward computes a block's weights again instead of keeping them.
+class _Blocks(torch.autograd.Function):
+    """Position attention in blocks of queries and keys; the backward computes a block's weights again.
 
-    Two buffers of ``ROW_BLOCK``·n values, for scores and for weights, serve every block of every image.
+    The softmax over a row that comes in pieces is that of FlashAttention (Dao et al., arXiv:2205.14135, algorithm 1):
+    sums are kept relative to the largest score so far, and scaled down when a larger one comes.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        out = torch.empty_like(v)
-        _forward(q, k, v, out)
-        ctx.save_for_backward(q, k, v, out)
+        out, log_sums = _forward(q, k, v)
+        ctx.save_for_backward(q, k, v, out, log_sums)
         return out
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v, out = ctx.saved_tensors  # type: ignore[attr-defined]  # torch sets it from C++
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        q, k, v, out, log_sums = ctx.saved_tensors  # type: ignore[attr-defined]  # torch sets it from C++
+        grad_q, grad_k, grad_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
         # The softmax's backward, p·(dp − Σ p·dp), needs this sum over a row; it equals Σ out·grad_out.
         row_sums = (out * grad_out).sum(-1, keepdim=True)
-        scores, weights = _buffers(k)
-        for q_i, k_i, v_i, g_i, sums_i, dq_i, dk_i, dv_i in zip(
-            q, k, v, grad_out, row_sums, grad_q, grad_k, grad_v, strict=True
-        ):
-            blocks = (t.split(ROW_BLOCK) for t in (q_i, g_i, sums_i, dq_i))
-            for q_rows, g_rows, sums, dq_rows in zip(*blocks, strict=True):
-                s, p = scores[: len(q_rows)], weights[: len(q_rows)]
-                torch.mm(q_rows, k_i.mT, out=s)
-                torch.softmax(s, dim=-1, out=p)
-                # Transposed, since a network's keys and values lie channel by channel in memory.
-                dv_i.mT.addmm_(g_rows.mT, p)
-                torch.mm(g_rows, v_i.mT, out=s)
-                s.sub_(sums).mul_(p)
-                torch.mm(s, k_i, out=dq_rows)
-                dk_i.mT.addmm_(q_rows.mT, s)
+        scores, weights = _buffer(k), _buffer(k)
+        for queries in zip(q, grad_out, row_sums, log_sums, grad_q, k, v, grad_k, grad_v, strict=True):
+            rows, columns = (t.split(QUERIES) for t in queries[:5]), [t.split(KEYS) for t in queries[5:]]
+            for q_i, g_i, sums, logs, dq_i in zip(*rows, strict=True):
+                for k_j, v_j, dk_j, dv_j in zip(*columns, strict=True):
+                    s, p = (_part(buffer, q_i, k_j) for buffer in (scores, weights))
+                    torch.mm(q_i, k_j.mT, out=p).sub_(logs).exp_()
+                    # Transposed, since a network's keys and values lie channel by channel in memory.
+                    dv_j.mT.addmm_(g_i.mT, p)
+                    torch.mm(g_i, v_j.mT, out=s).sub_(sums).mul_(p)
+                    dq_i.addmm_(s, k_j)
+                    dk_j.mT.addmm_(q_i.mT, s)
         return grad_q, grad_k, grad_v
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
-    """Write ``softmax(q·kᵀ)·v`` into ``out``, with weights rounded to the number format of ``v``."""
-    scores, weights = _buffers(k)
-    for q_i, k_i, v_i, out_i in zip(q, k, v, out, strict=True):
-        for q_rows, out_rows in zip(q_i.split(ROW_BLOCK), out_i.split(ROW_BLOCK), strict=True):
-            s, p = scores[: len(q_rows)], weights[: len(q_rows)]
-            torch.mm(q_rows, k_i.mT, out=s)
-            torch.softmax(s, dim=-1, out=p)
-            torch.mm(p.to(v.dtype), v_i, out=out_rows)
+def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``softmax(q·kᵀ)·v``, with weights rounded to the number format of ``v``, and ``log Σ exp(q·kᵀ)``.
+
+    Both have the number format of ``q``; the logarithms are ``(N, n, 1)``.
+    """
+    out, log_sums = torch.zeros_like(v, dtype=q.dtype), q.new_empty(*q.shape[:2], 1)
+    scores = _buffer(k)
+    for q_n, k_n, v_n, out_n, logs_n in zip(q, k, v, out, log_sums, strict=True):
+        for q_i, out_i, logs in zip(*(t.split(QUERIES) for t in (q_n, out_n, logs_n)), strict=True):
+            top, total = q_i.new_full((len(q_i), 1), -torch.inf), q_i.new_zeros(len(q_i), 1)
+            for k_j, v_j in zip(k_n.split(KEYS), v_n.split(KEYS), strict=True):
+                s = torch.mm(q_i, k_j.mT, out=_part(scores, q_i, k_j))
+                before, top = top, torch.maximum(top, s.amax(-1, keepdim=True))
+                scale = (before - top).exp_()
+                p = s.sub_(top).exp_()
+                total.mul_(scale).add_(p.sum(-1, keepdim=True))
+                out_i.mul_(scale)
+                if v.dtype == q.dtype:
+                    torch.addmm(out_i, p, v_j, out=out_i)
+                else:
+                    out_i.add_(torch.mm(p.to(v.dtype), v_j))
+            out_i.div_(total)
+            torch.add(top, total.log_(), out=logs)
+    return out, log_sums
 
 
-def _buffers(k: Tensor) -> tuple[Tensor, Tensor]:
+def _buffer(k: Tensor) -> Tensor:
     n = k.shape[1]
-    return k.new_empty(min(ROW_BLOCK, n), n), k.new_empty(min(ROW_BLOCK, n), n)
+    return k.new_empty(min(QUERIES, n) * min(KEYS, n))
+
+
+def _part(buffer: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """Return a dense matrix, a row per query and a column per key, within a buffer."""
+    return buffer[: len(q) * len(k)].view(len(q), len(k))
 
 
 class PositionAttention(nn.Module):

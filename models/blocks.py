@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,10 +34,43 @@ def check_input(x: Tensor, in_channels: int, multiple: int) -> None:
 
 
 class BNPReLU(nn.Sequential):
-    """BatchNorm with eps 1e-3, then a PReLU with one slope per channel, initially 0.25 (``BP``)."""
+    """BatchNorm with eps 1e-3, then a PReLU with one slope per channel, initially 0.25 (``BP``).
+
+    Both keep their input for the backward. In training the second is computed again from the first, by the same
+    operation and so to the bit: of three maps per convolution, norm and activation two are held.
+
+    Attributes:
+        again: whether it is; otherwise both inputs are held.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__(nn.BatchNorm2d(channels, eps=1e-3), nn.PReLU(channels))
+        self.again = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, channels, H, W)`` to the same shape."""
+        norm, activation = self
+        normed: Tensor = norm(x)
+        # A program that is captured decides for itself what it keeps.
+        again = self.again and norm.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        with _normed_again(norm, x, normed) if again else contextlib.nullcontext():
+            out: Tensor = activation(normed)
+        return out
+
+
+def _normed_again(norm: nn.Module, x: Tensor, normed: Tensor) -> AbstractContextManager[None]:
+    """Let autograd hold ``x`` where it would hold ``norm(x)``, for operations within the block."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    weight, bias, eps = norm.weight, norm.bias, norm.eps
+    given, place, shape = x.detach(), normed.data_ptr(), normed.shape  # the hooks must not hold the map itself
+
+    def pack(kept: Tensor) -> Tensor | None:
+        return None if (kept.data_ptr(), kept.shape) == (place, shape) else kept
+
+    def unpack(kept: Tensor | None) -> Tensor:
+        return F.batch_norm(given, None, None, weight, bias, training=True, eps=eps) if kept is None else kept
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 class ConvBNPReLU(nn.Sequential):

@@ -19,6 +19,7 @@ from torchvision.transforms.functional import to_tensor
 from benchmark.losses import segmentation_loss
 from benchmark.protocol import Protocol
 from models.attention import PositionAttention, position_attention_plain
+from models.blocks import BNPReLU
 
 FORWARD = "float32, NCHW, attention by its formula, inference mode"
 STEP = "float32, NCHW, attention by its formula, Adam, loss.item()"
@@ -42,10 +43,12 @@ class PlainImages(Dataset[tuple[Tensor, Tensor]]):
 
 
 def plain_form(network: nn.Module) -> nn.Module:
-    """Let a network hold its attention matrices from now on, and return it."""
+    """Let a network hold its attention matrices, and all that its norms made, from now on, and return it."""
     for layer in network.modules():
         if isinstance(layer, PositionAttention):
             layer.attend = position_attention_plain
+        elif isinstance(layer, BNPReLU):
+            layer.again = False
     return network
 
 

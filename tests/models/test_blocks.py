@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -47,6 +51,40 @@ def test_bn_prelu_has_eps_1e_3_and_a_slope_per_channel() -> None:
     normed = centred / (centred.square().mean((0, 2, 3), keepdim=True) + 1e-3).sqrt()
     expected = torch.where(normed > 0, normed, layer[1].weight[:, None, None] * normed)
     torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bn_prelu_gives_the_same_bits_as_norm_and_activation(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    ours = BNPReLU(6)
+    norm, activation = ours
+    nn.init.uniform_(norm.weight)
+    nn.init.uniform_(norm.bias)
+    plain = nn.Sequential(copy.deepcopy(norm), copy.deepcopy(activation))
+    x, weight = torch.randn(2, 6, 9, 11), torch.randn(2, 6, 9, 11)
+    found = []
+    for layer in (ours, plain):
+        image = x.to(dtype).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = layer(image)
+        (out.float() * weight).sum().backward()
+        found.append([out, image.grad, *(p.grad for p in layer.parameters()), *layer.buffers()])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(("again", "frozen", "held"), [(True, False, False), (False, False, True), (True, True, True)])
+def test_bn_prelu_does_not_hold_what_it_can_make_again(again: bool, frozen: bool, held: bool) -> None:
+    layer = BNPReLU(4)
+    layer.again = again
+    norm, _ = layer
+    norm.train(not frozen)  # frozen statistics are those of no batch
+    made: list[weakref.ref[Tensor]] = []
+    norm.register_forward_hook(lambda norm, given, normed: made.append(weakref.ref(normed)))
+    node: Any = layer(torch.randn(1, 4, 5, 5, requires_grad=True)).grad_fn
+    first, second = node._saved_self, node._saved_self
+    assert torch.equal(first, second)
+    assert (first.data_ptr() == second.data_ptr()) == held
+    assert (made[0]() is not None) == held  # hooks could hold it, whatever autograd does
 
 
 def test_conv_bn_prelu_is_a_convolution_without_bias_before_the_norm() -> None:

@@ -48,7 +48,7 @@ def plain_form(network: nn.Module) -> nn.Module:
         if isinstance(layer, PositionAttention):
             layer.attend = position_attention_plain
         elif isinstance(layer, BNPReLU):
-            layer.again = False
+            layer.sparing = False
     return network
 
 

@@ -168,8 +168,7 @@ def notes(images: Sequence[Json]) -> tuple[str, ...]:
         return ()
     return (
         f"{len(merged)} of {len(images)} masks have another number of nets than the layout, such as {merged[0]}: gaps "
-        "or lines of about a pixel, metal that only corners join, or slivers at the border; lower --nm-per-pixel where "
-        "that matters",
+        "or lines of about a pixel, or metal that only corners join; lower --nm-per-pixel where that matters",
     )
 
 

@@ -52,9 +52,18 @@ class Window:
 
     @property
     def visible(self) -> tuple[Points, ...]:
-        """The polygons of tracks but those that hold no pixel's centre: what the border leaves of a net, mostly."""
+        """The tracks ``(n, 2)`` as pixels see them, within the rectangle of the outermost pixels' centres.
+
+        The border may leave a strip of a net, narrower than half a pixel, that holds no centre: a net is then not to be
+        seen at all, or falls into parts that only the strip joins.
+        """
+        import gdstk
+
+        # A centre on an edge belongs to the polygon to its right or below: the last ones need a hair of room.
+        frame = gdstk.rectangle((0.5, 0.5), (self.width - 0.5 + 10 * GRID_PX, self.height - 0.5 + 10 * GRID_PX))
+        tracks = gdstk.boolean(list(self.polygons.get("track", ())), [frame], "and", precision=GRID_PX)
         shape = (self.height, self.width)
-        return tuple(corners for corners in self.polygons.get("track", ()) if fill([corners], shape).any())
+        return tuple(polygon.points for polygon in tracks if fill([polygon.points], shape).any())
 
 
 def windows(

@@ -11,6 +11,7 @@ from skimage.measure import label
 
 from benchmark.data.chips.layouts import Layout, Place, open_layout
 from benchmark.data.chips.windows import Window, cut, outlined_area, windows
+from benchmark.data.polygons import fill
 from benchmark.errors import UserError
 from tests.benchmark.data.chips.layout_makers import LAYERS, TRACK, bus, jumble, library, rectangle, save
 
@@ -69,6 +70,23 @@ def test_masks_agree_with_an_unfolded_layout(seed: int, tmp_path: Path) -> None:
 def test_nets_of_the_mask_are_those_of_the_polygons(layout: Layout) -> None:
     for window in drawn(layout, 20):
         assert label(window.mask("track"), connectivity=2).max() == len(window.visible) <= len(window.polygons["track"])
+
+
+@pytest.mark.parametrize(("down", "seen"), [(0, 1), (4, 1), (6, 2), (12, 2)])
+@pytest.mark.parametrize("turns", range(4))
+def test_a_strip_that_no_pixel_sees_joins_nothing(down: float, seen: int, turns: int, tmp_path: Path) -> None:
+    """Two arms on a base of 10 nm, the width of a pixel, of which the border leaves ever less; and a line above."""
+    shapes = [rectangle(0, 0, 800, 10), rectangle(0, 0, 100, 500), rectangle(700, 0, 800, 500)]
+    shapes += [rectangle(0, 600, 1000, 700), rectangle(-100, -100, -50, -50), rectangle(1050, 1050, 1100, 1100)]
+    top = gdstk.Cell("top")
+    top.add(*(shape.rotate(turns * np.pi / 2, (500, 500)) for shape in shapes))
+    layout = open_layout(str(save(library(top), tmp_path / "arms.gds")), "68/20")
+    x, y = [(0, down), (-down, 0), (0, -down), (down, 0)][turns]
+    window = at(layout, x, y, 100, 100, 10)
+    nets = label(window.mask("track"), connectivity=2)
+    assert nets.max() == len(window.visible) == seen + 1
+    owners = [np.unique(nets[fill([net], nets.shape)]).tolist() for net in window.visible]
+    assert sorted(owners) == [[net] for net in range(1, seen + 2)]
 
 
 def test_the_same_seed_gives_the_same_windows_and_more_go_on_behind_them(layout: Layout) -> None:

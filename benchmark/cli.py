@@ -235,6 +235,7 @@ def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> Non
     if plan.refusal:
         raise UserError(plan.refusal)
     needed.refuse_full_disk()
+    needs.refuse_unfillable(study, plan)
 
 
 def _too_long(seconds: float, models: str, wanted: Wanted, data_root: Path) -> str:

@@ -130,6 +130,23 @@ def needs(study: Study, plan: Plan) -> Needs:
     )
 
 
+def refuse_unfillable(study: Study, plan: Plan) -> None:
+    """Refuse parts of a split that a dataset has too few images for, before any image is decoded.
+
+    Raises:
+        UserError: images that are too small, or too few of them.
+    """
+    from benchmark.data.packs import foresee
+
+    for source in _sources(plan):
+        foresee(source, study.protocol, study.cache)
+
+
+def _sources(plan: Plan) -> list[Source]:
+    """Return the datasets of what is left to do, each once."""
+    return list({source.name: source for job in plan.todo for source in job.task.sources}.values())
+
+
 def _parameters(study: Study, job: TrainJob) -> int | None:
     if job.entry.params is not None:
         return job.entry.params
@@ -185,10 +202,9 @@ def _free_memory(hardware: Hardware) -> int | None:
 def _cache(study: Study, plan: Plan) -> Space:
     from benchmark.data.packs import pack_path
 
-    needed = {source.name: source for job in plan.todo for source in job.task.sources}
     missing = [
         source
-        for source in needed.values()
+        for source in _sources(plan)
         if not (pack_path(source, study.protocol, study.cache) / "manifest.json").is_file()
     ]
     return _space(study.cache, {f"pack of {source.name}": _pack(source, study.protocol) for source in missing})

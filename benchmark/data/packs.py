@@ -73,7 +73,7 @@ class Pack:
 
     def divide(self, protocol: Protocol) -> Division:
         """Return the split, the same for every model and repeat."""
-        return divide(self.dataset, self.tiles, protocol.split, seeds.derive(protocol.seed, "split", self.dataset))
+        return _divide(self.dataset, self.tiles, protocol)
 
 
 def pack_path(source: Source, protocol: Protocol, cache: Path) -> Path:
@@ -115,6 +115,30 @@ def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progres
     return Pack(
         source.name, source.fingerprint, images, masks, tiles, manifest["has_ignored"], tuple(manifest["notes"])
     )
+
+
+def foresee(source: Source, protocol: Protocol, cache: Path) -> Division:
+    """Divide a source by its pack or, where there is none yet, by its files' headers alone.
+
+    Headers do not tell which images look alike; that can only make a split harder to fill.
+
+    Raises:
+        UserError: as for :func:`open_pack` and :func:`benchmark.data.splits.divide`.
+    """
+    if (pack_path(source, protocol, cache) / "manifest.json").is_file():
+        return open_pack(source, protocol, cache).divide(protocol)
+    shapes = _shapes(source)
+    side = _fitting_tile(source, protocol, shapes)
+    drawn = (_drawn_name(source, index, side) for index in range(source.count))
+    frames = [(pair.name, pair.group, pair.split) for pair in source.pairs] or [(name, name, None) for name in drawn]
+    tiles: list[Tile] = []
+    for frame, shape in zip(frames, shapes, strict=True):
+        tiles += tiles_of(*frame, windows_of(shape, side, partial=protocol.input.partial_tiles))
+    return _divide(source.name, tiles, protocol)
+
+
+def _divide(dataset: str, tiles: Sequence[Tile], protocol: Protocol) -> Division:
+    return divide(dataset, tiles, protocol.split, seeds.derive(protocol.seed, "split", dataset))
 
 
 def bring_near(source: Source, protocol: Protocol, cache: Path, near: Path) -> None:
@@ -172,14 +196,9 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
     """Write a pack's files."""
     settings = protocol.input
     channels = settings.channels_for(source.name)
-    if source.synthetic:
-        shapes = [source.shape] * source.count
-        items: Sequence[Pair | int] = range(source.count)
-        levels = None
-    else:
-        items = source.pairs
-        shapes = [read_size(pair.image) for pair in source.pairs]
-        levels = levels_of(source)
+    items: Sequence[Pair | int] = source.pairs or range(source.count)
+    shapes = _shapes(source)
+    levels = None if source.synthetic else levels_of(source)
     tile = _fitting_tile(source, protocol, shapes)
     windows = [windows_of(shape, tile, partial=settings.partial_tiles) for shape in shapes]
     total = sum(map(len, windows))
@@ -242,6 +261,11 @@ def levels_of(source: Source) -> Levels | None:
             "or the same gray would mean two things: convert the ones or the others"
         )
     return Levels(*source.levels) if source.levels else percentile_levels([pair.image for pair in source.pairs])
+
+
+def _shapes(source: Source) -> list[tuple[int, int]]:
+    """Return height and width of every image, from the files' headers."""
+    return [read_size(pair.image) for pair in source.pairs] or [source.shape] * source.count
 
 
 def _fitting_tile(source: Source, protocol: Protocol, shapes: Sequence[tuple[int, int]]) -> int:

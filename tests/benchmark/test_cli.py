@@ -23,6 +23,9 @@ from PIL import Image
 
 from benchmark import cli, devices, metrics, protocol
 from benchmark.costs import Hardware
+from benchmark.data import packs
+from benchmark.data.datasets import resolve
+from benchmark.data.folders import HashCache
 from tests.benchmark.conftest import TINY, Call, settings, tiny_run
 
 ROOT = Path(__file__).parents[2]
@@ -251,6 +254,28 @@ def test_a_dry_run_says_where_every_run_stands_and_then_what_run_would_say(call:
     assert "omc-syn tinynet repeat 0: stale (training.lr: 0.002 -> 0.5)\nomc-syn tinynet repeat 1: missing" in out
     code, out, refused = call(*tiny_run(*other, repeats=2))
     assert (code, out, refused) == (2, "", told)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_split_that_cannot_be_filled_is_refused_before_any_image_is_decoded(
+    call: Call, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    write_pairs(Path("data/mychip"), 20)
+    arguments = tiny_run("--set", "split.counts=[48,8,8]")
+    arguments[arguments.index("omc-syn")] = "mychip"
+    if packed:
+        chosen = protocol.load("quick", arguments[arguments.index("--set") + 1 :: 2])
+        packs.open_pack(
+            *resolve("mychip", Path("data"), chosen, HashCache(Path("hashes.json"))), chosen, Path("data/.cache")
+        )
+    monkeypatch.setattr(packs, "read_image", None)
+    refused = [call(*arguments, *flags) for flags in (["--dry-run"], [])]
+    for code, out, err in refused:
+        assert code == 2
+        assert "runs on cpu" in out
+        assert re.search(r"mychip: 20 images in 20 (group|image)\(s\) cannot fill split\.counts \(48, 8, 8\)", err)
+    assert refused[0][2] == refused[1][2]
+    assert not Path("results").exists()
 
 
 def test_a_full_disk_is_refused_before_any_work_whatever_one_says(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from benchmark.data import packs
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.masks import Label
-from benchmark.data.packs import Pack, draw_tile, open_pack, pack_path
+from benchmark.data.packs import Pack, draw_tile, foresee, open_pack, pack_path
 from benchmark.data.splits import Tile
 from benchmark.errors import UserError
 from benchmark.protocol import Protocol
@@ -50,6 +50,20 @@ def leftovers(root: Path) -> list[Path]:
 def pixels_of(path: Path) -> np.ndarray:
     with Image.open(path) as file:
         return np.asarray(file)
+
+
+@pytest.mark.parametrize("name", ["omc", "omc-syn"])
+@pytest.mark.parametrize("overrides", [(), ("input.partial_tiles=true",), ("split.unit=image",)])
+def test_a_split_is_foreseen_from_headers(tmp_path: Path, name: str, overrides: tuple[str, ...]) -> None:
+    make_folder(tmp_path / "data/omc", "abcd")
+    add_pair(tmp_path / "data/omc", "wide", picture(9, 64, 104))
+    protocol = settings(*overrides)
+    source, cache = find(tmp_path, protocol, name), tmp_path / "cache"
+    headers = foresee(source, protocol, cache)
+    assert not cache.exists()
+    division = open_pack(source, protocol, cache).divide(protocol)
+    assert headers == division == foresee(source, protocol, cache)
+    assert len(division.train) == 2
 
 
 def test_a_pack_holds_every_image_and_mask_in_the_order_of_names(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
-from benchmark.jobs import TrainJob
+from benchmark.jobs import EfficiencyJob, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.study import Study
 
@@ -68,6 +69,24 @@ def make_job(make_study: Callable[..., Study]) -> Callable[..., TrainJob]:
         return next(job for job in make_study(protocol, name=name).plan().todo if job.repeat == repeat)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny network's efficiency, measured once; a study that has these files measures nothing again."""
+    (entry,) = registry.select(f"{TINY}:TinyNet")
+    job = EfficiencyJob(tmp_path_factory.mktemp("figures"), entry, 32, 1, "cpu", 1, throughput_s=0.1)
+    assert job.perform(lambda *_: None) is None
+    return job.folder
+
+
+Measured = Callable[[str], Path]
+
+
+@pytest.fixture
+def measured(figures: Path, tmp_path: Path) -> Measured:
+    """Begin a study, for tests about something else, in which the tiny network's efficiency is known."""
+    return lambda study: Path(shutil.copytree(figures, tmp_path / "results" / study / figures.name))
 
 
 Call = Callable[..., tuple[int, str, str]]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data.synthetic import layout, routing
-from tests.benchmark.conftest import TINY, Call, settings
+from tests.benchmark.conftest import TINY, Call, Measured, settings
 from tests.benchmark.data.folder_makers import make_folder, picture, save
 
 SIDE = 256
@@ -53,7 +53,10 @@ def zipped(folder: Path, file: Path) -> Path:
     return file
 
 
-def test_a_download_in_the_owners_layout_becomes_a_study_without_a_special_case(call: Call, tmp_path: Path) -> None:
+def test_a_download_in_the_owners_layout_becomes_a_study_without_a_special_case(
+    call: Call, measured: Measured, tmp_path: Path
+) -> None:
+    measured("quick")
     source = zipped(owners_folder(tmp_path / "shipped", 6), tmp_path / "hy5syn.zip")
     code, out, err = call("data", "prepare", "hy5syn", source)
     assert code == 0, err

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.store import Store
-from tests.benchmark.conftest import Call, tiny_run
+from tests.benchmark.conftest import Call, Measured, tiny_run
 from tests.benchmark.report import fake
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,9 @@ def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_tables_follow_from_records_alone_and_runs_repeat_byte_for_byte(call: Call) -> None:
+def test_tables_follow_from_records_alone_and_runs_repeat_byte_for_byte(call: Call, measured: Measured) -> None:
+    measured("quick")
+    measured("again")
     code, out, err = call(*tiny_run(repeats=2))
     assert code == 0, out + err
     written = tables()

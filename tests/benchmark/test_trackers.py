@@ -17,7 +17,7 @@ from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.store import RECORD
-from tests.benchmark.conftest import Call, tiny_run
+from tests.benchmark.conftest import Call, Measured, tiny_run
 
 MakeJob = Callable[..., TrainJob]
 Events = dict[str, list[tuple[int, float]]]
@@ -146,8 +146,10 @@ def test_hyperparameters_are_told(tracked: TrainJob) -> None:
     assert b"adam" in content
 
 
-def test_the_command_line_writes_them_only_where_asked(call: Call) -> None:
+def test_the_command_line_writes_them_only_where_asked(call: Call, measured: Measured) -> None:
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -e '.[trackers]'")
+    measured("with")
+    measured("without")
     code, _, err = call(*tiny_run("--tracker", "tensorboard", "--study", "with"))
     assert code == 0, err
     assert "omc-syn/image/miou" in events_in(Path("results/with/runs/omc-syn/tinynet/0"))

@@ -94,9 +94,12 @@ def build(
     for left in (folder / "panels").glob("[!.]*"):
         if panels.is_panel(left.name) and f"panels/{left.name}" not in files:
             left.unlink()  # of an image that may no longer be shown
+    for left in _plots(folder):
+        if f"plots/{left.name}" not in files:
+            left.unlink()  # of a setting that is no longer there
     for name, content in files.items():
         write_atomically(folder / name, content)
-    # Last, since it shows the panels that lie there.
+    # Last, since it shows the plots and panels that lie there.
     content = _page(study, found, shown, compared, files, reference, redact)
     write_atomically(folder / PAGE, content)
     return [folder / name for name in (*files, PAGE)]
@@ -153,13 +156,18 @@ def _page(
     reference: str,
     redact: bool,
 ) -> bytes:
-    """Return the page; pictures of images are those in ``panels/``, and none where it may leave the house."""
+    """Return the page; its pictures are those in ``panels/`` and ``plots/``, and none where it may leave the house."""
     pictures = (
         {} if redact else {file.name: file.read_bytes() for file in (study / FOLDER / "panels").glob("[!.]*.png")}
     )
-    return page.to_html(
-        study.name or study.resolve().name, found, shown, compared, files, pictures, reference, redacted=redact
-    )
+    plotted = {} if redact else {file.name: file.read_bytes() for file in _plots(study / FOLDER)}
+    name = study.name or study.resolve().name
+    return page.to_html(name, found, shown, compared, files, pictures, plotted, reference, redacted=redact)
+
+
+def _plots(folder: Path) -> list[Path]:
+    """Return a report's plots that the page shows as they are."""
+    return [file for name in page.PLOTTED for file in sorted((folder / "plots").glob(f"{name}.*png"))]
 
 
 def _texts(

@@ -73,14 +73,16 @@ def study(tmp_path: Path, call: Call) -> Path:
     return fake.write_study(tmp_path / "results/quick", ["eal_icnet", "unet"], ["omc-syn"], repeats=2)
 
 
-def test_every_option_shapes_the_table_for_a_paper(study: Path, call: Call) -> None:
+def test_every_option_shapes_the_table_for_a_paper(study: Path, call: Call, tmp_path: Path) -> None:
     Path("lit.csv").write_text("model,dataset,metric,value,source\nSegNet,omc-syn,miou,91.2,Doe 2024\n")
     code, out, err = call(
         *("report", "quick", "--columns", "miou,opens,params", "--models", "eal_icnet,une*", "--digits", "0"),
-        *("--reduction", "pooled", "--layout", "wide", "--extra", "lit.csv", "--cite"),
+        *("--reduction", "pooled", "--layout", "wide", "--extra", tmp_path / "lit.csv", "--cite"),
     )
     assert code == 0, err
     assert "report/tables/custom.tex" in out
+    written = [file.read_text("utf-8") for file in TABLES.parent.rglob("*.*") if file.suffix not in {".pdf", ".png"}]
+    assert not [text for text in written if str(tmp_path) in text]
     text = (TABLES / "custom.md").read_text("utf-8")
     assert "Reduction: pooled" in text
     assert re.search(r"\| UNet \| \S*\d\d\S* ± \d \| \S*\d+\S* ± \d \| \S*13\.394\S* \|", text)

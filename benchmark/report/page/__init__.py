@@ -18,6 +18,10 @@ from benchmark.report.render import Block, Table
 
 #: What a page may hold, bytes: it is mailed around. Pictures take what the rest leaves.
 PAGE_BYTES = 5_000_000
+#: Of these, at most, the plots below their tables.
+PLOT_BYTES = 1_500_000
+#: Tables whose plots the page shows as the files hold them; it draws the others itself.
+PLOTTED = ("transfer", "profile", "roofline", "growth")
 
 FOLDER = Path(__file__).parent
 #: Stands where pictures go; escaped text never holds it.
@@ -44,6 +48,7 @@ def to_html(
     compared: Sequence[Standing],
     files: Iterable[str],
     pictures: Mapping[str, bytes],
+    plotted: Mapping[str, bytes],
     reference: str,
     *,
     redacted: bool = False,
@@ -57,6 +62,7 @@ def to_html(
         compared: how the models stand, as :func:`benchmark.report.comparison.standings` says.
         files: paths of the report's files, below the page's own folder, that it links to.
         pictures: panels by name.
+        plotted: plots by name, each beginning with a name in ``PLOTTED``.
         reference: the model that the others are compared with.
         redacted: whether the page says so.
     """
@@ -67,6 +73,7 @@ def to_html(
     small, sets_left_out = curves.multiples(study)
     lost, more_lost = origin.lost(study)
     used = bibliography.keys(dict.fromkeys(row.key for table in tables for block in table.blocks for row in block.rows))
+    under, unplotted = panels.embed(plotted, PLOT_BYTES)
     script = (FOLDER / "page.js").read_text("utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -82,6 +89,8 @@ def to_html(
         sections=[
             (key, title, [shown[table] for table in inside if table in shown]) for key, title, inside in SECTIONS
         ],
+        plots={name: [plot for plot in under if plot.file.partition(".")[0] == name] for name in PLOTTED},
+        unplotted=unplotted,
         scatters=scatters,
         ladders=[charts.ladder(standing) for standing in compared[: charts.BLOCKS]],
         errors=[charts.bars(found) for found in faults.of_blocks(study, blocks[: charts.BLOCKS])],

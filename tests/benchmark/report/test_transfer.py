@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import statistics
 from pathlib import Path
 
@@ -80,3 +81,20 @@ def test_each_block_says_how_many_images_its_own_dataset_has(crossed: Path) -> N
     for block in blocks:
         (run, *_) = [run for run in study.runs if "+".join(run.record.train) == block.facts["train"]]
         assert block.facts["test_images"] == str(len(run.scores[str(block.facts["dataset"])].images))
+
+
+def test_the_page_shows_the_heat_maps_below_their_table(crossed: Path) -> None:
+    old = crossed / "report/plots/transfer.aji.png"
+    old.parent.mkdir(parents=True, exist_ok=True)
+    old.write_bytes(b"of a metric that is no longer drawn")
+    report.build(crossed)
+    page = (crossed / "report/index.html").read_text("utf-8")
+    inside = page[page.index('<section id="transfer">') :]
+    inside = inside[: inside.index("</section>")]
+    plot = base64.b64encode((crossed / "report/plots/transfer.miou.png").read_bytes()).decode()
+    assert inside.count("<img ") == page.count("<img ") == 1
+    assert f'src="data:image/png;base64,{plot}"' in inside
+    assert not old.exists()
+    assert report.check(crossed) == []
+    (crossed / "report/plots/transfer.miou.png").unlink()
+    assert report.check(crossed) == [f"{crossed / 'report/index.html'}: differs from the records"]

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 METHOD, LIGHTEST = "eal_icnet", "contextnet"
 TIMINGS, ROUNDS, SECONDS = 7, 3, 3.0
-EACH = "forward, forward_memory, train_step, train_step_memory, training, feeding, loop, start_up"
+EACH = (
+    "forward, replayed, forward_memory, train_step, train_step_memory, training, together, together_replayed, feeding, "
+    "loop, start_up"
+)
 
 
 def bench(
@@ -29,7 +32,7 @@ def bench(
     sizes: Annotated[
         str, typer.Option(help="Comma list of input sides, pixels; networks without attention at the first.")
     ] = "512,1024",
-    only: Annotated[str, typer.Option(help=f"Comma list of what to measure: {EACH}; default: all.")] = "",
+    only: Annotated[str, typer.Option(help=f"Comma list of what to measure: {EACH}; default: all there is.")] = "",
     weights: Annotated[
         str, typer.Option(help="Study whose trained EAL-ICNet shows whether bfloat16 changes masks.")
     ] = "quick",

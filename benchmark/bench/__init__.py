@@ -24,6 +24,9 @@ __all__ = ["Comparison", "Subject", "What", "measurements"]
 
 #: Images of the loop's epoch, and of those as many as feeding and whole epochs of both ways take.
 IMAGES, FED = 200, 16
+#: Trainings beside each other on a GPU. On a CPU there are as many as threads, on images of the quick protocol's side,
+#: pixels: larger ones keep all threads busy alone.
+RUNS, SMALL_INPUT = 4, 96
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,17 @@ class Subject:
     cache: Path
     trained: tuple[nn.Module, Sequence[Tensor]] | None
 
+    def trained_entries(self, kind: str) -> list[ModelEntry]:
+        """Return the networks whose training is measured: on a GPU, which they leave idle, all light ones."""
+        light = [entry for entry in self.others if entry.family == "lightweight" and entry != self.lightest]
+        return [self.method, self.lightest, *(light if kind == "cuda" else [])]
+
 
 def measurements(
     subject: Subject, only: Sequence[What], place: Place
 ) -> Iterator[tuple[str, Callable[[], Comparison]]]:
     """Yield what is to be measured, with its name; each is measured when it is called."""
-    from benchmark.bench import feeding, forwards, loop, steps
+    from benchmark.bench import feeding, forwards, loop, sharing, steps
     from benchmark.data.packs import open_pack
     from benchmark.environment import cpu_has_bfloat16
 
@@ -71,7 +79,7 @@ def measurements(
             if "feeding" in only:
                 yield "feeding", partial(feeding.feeding, pictures, protocol, place)
             if "training" in only:
-                for entry in (method, subject.lightest):
+                for entry in subject.trained_entries(place.kind):
                     yield f"training {entry.name}", partial(steps.epochs, entry, pictures, protocol, place)
         if "loop" in only:
             for entry in (method, subject.lightest):
@@ -84,6 +92,17 @@ def measurements(
             for size in sizes:
                 name = f"forward {method.name} {size} bfloat16"
                 yield name, partial(forwards.half_forward, method, size, place, network, images)
+    if "together" in only:
+        size, runs = (sizes[0], RUNS) if place.kind == "cuda" else (SMALL_INPUT, place.threads)
+        run = partial(sharing.together, subject.lightest, size, runs, protocol, place)
+        yield f"together {subject.lightest.name} {size}", partial(run, "eager")
+    if place.kind == "cuda":
+        if "together_replayed" in only:
+            run = partial(sharing.together, subject.lightest, sizes[0], RUNS, protocol, place)
+            yield f"together {subject.lightest.name} {sizes[0]} replayed", partial(run, "graph", "together_replayed")
+        if "replayed" in only:
+            for entry in subject.trained_entries(place.kind):
+                yield f"replayed {entry.name} {sizes[0]}", partial(forwards.replayed, entry, sizes[0], place)
     if place.kind == "cpu":  # a GPU's memory is what torch's allocator says, and is in `profile`
         if "forward_memory" in only:
             yield f"memory {method.name} {sizes[-1]}", partial(forwards.forward_memory, method, sizes[-1], place)

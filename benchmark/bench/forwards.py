@@ -16,6 +16,7 @@ from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.efficiency.resident import free_as_usual, keep_freed_memory
+from benchmark.graphs import captured
 from benchmark.inference import SIDE, Dtype, ready
 from benchmark.registry import ModelEntry
 
@@ -76,6 +77,27 @@ def half_forward(
         our_form=f"bfloat16 autocast, {READY}",
         pixels=pixels or None,
         differing_pixels=differing if pixels else None,
+    )
+
+
+def replayed(entry: ModelEntry, size: int, place: Place) -> Comparison:
+    """Compare an eager float32 forward of the plain form with replays of a bfloat16 one, captured as a CUDA graph."""
+    image = random_image(size).to(place.device)
+    slow, fast = of("plain", entry, size, place), of("ours", entry, size, place, "bfloat16")
+    with torch.inference_mode():
+        graph = captured(fast, image)
+        expected, found = slow(image), graph(image).float()
+    return place.comparison(
+        what="replayed",
+        model=entry.name,
+        size=size,
+        dtype="bfloat16",
+        unit="ms",
+        **_in_turn(slow, lambda _: graph.replay(), image, place),
+        plain_form=plain.FORWARD,
+        our_form=f"bfloat16 autocast, {READY}, replayed as a CUDA graph",
+        max_difference=float((expected - found).abs().max()),
+        max_logit=float(expected.abs().max()),
     )
 
 

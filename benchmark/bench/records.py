@@ -12,7 +12,17 @@ from benchmark.schema import Filed
 SCHEMA: Final = 1
 
 What = Literal[
-    "forward", "forward_memory", "train_step", "train_step_memory", "training", "feeding", "loop", "start_up"
+    "forward",
+    "replayed",
+    "forward_memory",
+    "train_step",
+    "train_step_memory",
+    "training",
+    "together",
+    "together_replayed",
+    "feeding",
+    "loop",
+    "start_up",
 ]
 
 

@@ -23,6 +23,7 @@ from benchmark.data.packs import Pack
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.efficiency.resident import free_as_usual
+from benchmark.execution import Execution
 from benchmark.launching import Launch
 from benchmark.protocol import Protocol
 from benchmark.registry import ModelEntry
@@ -38,7 +39,7 @@ STEPS = 3  # per round; the time of the first is left out, since it also sets up
 
 def train_step(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> Comparison:
     """Compare training steps at batch 1 on an image that already lies in memory."""
-    networks = {way: _network(way, entry, place) for way in get_args(Way)}
+    networks = {way: network_of(way, entry, place) for way in get_args(Way)}
     times: dict[Way, list[float]] = {way: [] for way in networks}
     with using_threads(place.threads):
         for _, (way, network) in itertools.product(range(place.rounds), networks.items()):
@@ -72,7 +73,7 @@ def train_step_memory(entry: ModelEntry, size: int, protocol: Protocol, place: P
 
 def epochs(entry: ModelEntry, pictures: Pictures, protocol: Protocol, place: Place) -> Comparison:
     """Compare images per second of whole epochs at batch 1, decoding or gathering included."""
-    networks = {way: _network(way, entry, place) for way in get_args(Way)}
+    networks = {way: network_of(way, entry, place) for way in get_args(Way)}
     speeds: dict[Way, list[float]] = {way: [] for way in networks}
     ours = TrainingBatches(pictures.parts, pictures.size, protocol, 0, place.device)
     epoch = protocol.model_copy(update={"training": protocol.training.model_copy(update={"epochs": 1})})
@@ -104,7 +105,8 @@ def _ours(place: Place) -> str:
     return f"{OURS}, as a CUDA graph (run --execution auto)" if place.kind == "cuda" else OURS
 
 
-def _network(way: Way, entry: ModelEntry, place: Place) -> nn.Module:
+def network_of(way: Way, entry: ModelEntry, place: Place) -> nn.Module:
+    """Return a network in train mode on its device, laid out as a way has it."""
     network = build(entry).train()
     return placed(network, place.device) if way == "ours" else plain.plain_form(network).to(place.device)
 
@@ -117,11 +119,11 @@ def _step_times(way: Way, network: nn.Module, size: int, protocol: Protocol, pla
         place.wait()
         ends.append(time.perf_counter())
 
-    _take(way, network, size, STEPS, protocol, place, ended)
+    take(way, network, size, STEPS, protocol, place, ended)
     return [1e3 * (end - start) for start, end in itertools.pairwise(ends)]
 
 
-def _take(
+def take(
     way: Way,
     network: nn.Module,
     size: int,
@@ -129,6 +131,7 @@ def _take(
     protocol: Protocol,
     place: Place,
     on_step: Callable[..., None] = lambda *_: None,
+    execution: Execution = "auto",
 ) -> None:
     """Train on one random image, which ``run`` gathers anew for every step and the plain way holds as a tensor."""
     set_allocator(way)
@@ -141,10 +144,10 @@ def _take(
     pack = Pack("bench", "", images, (images[..., 0] > 127).astype(np.uint8), ())
     changed = {"training": protocol.training.model_copy(update={"epochs": steps})}
     batches = TrainingBatches([(pack, [0])], size, protocol, 0, place.device)
-    launch = Launch(network, place.device, "auto")
+    launch = Launch(network, place.device, execution)
     train(network, batches, lambda: [], protocol.model_copy(update=changed), on_step, launch=launch)
 
 
 def _growth(way: Way, entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> int:
-    network = _network(way, entry, place)
-    return peak_growth(lambda: _take(way, network, size, 1, protocol, place), place.threads)
+    network = network_of(way, entry, place)
+    return peak_growth(lambda: take(way, network, size, 1, protocol, place), place.threads)

@@ -20,10 +20,13 @@ from benchmark.report.tables import display, in_order
 #: What each kind of work is called, and whether more of its unit is better.
 TITLES: Mapping[What, tuple[str, bool]] = {
     "forward": ("Forward of one image", False),
+    "replayed": ("Forward of one image, in half precision and replayed", False),
     "forward_memory": ("Peak memory of a forward", False),
     "train_step": ("Training step at batch 1", False),
     "train_step_memory": ("Peak memory of a training step", False),
     "training": ("Training at batch 1, feeding included", True),
+    "together": ("Several trainings at once against one", True),
+    "together_replayed": ("Several trainings at once against one that is replayed", True),
     "feeding": ("Feeding batches of one image", True),
     "loop": ("Share of an epoch outside the network", False),
     "start_up": ("Start-up to the first training step", False),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import multiprocessing
 import re
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmark import cli_bench, protocol, registry, report
-from benchmark.bench import feeding, forwards, loop, plain, steps
+from benchmark.bench import feeding, forwards, loop, plain, sharing, steps
 from benchmark.bench.networks import GAMMA, TEMPERATURE, build
 from benchmark.bench.place import Place
 from benchmark.bench.records import Comparison
@@ -22,6 +24,9 @@ from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.data.splits import Tile
 from benchmark.efficiency.records import EfficiencySettings
+from benchmark.execution import Execution
+from benchmark.protocol import Protocol
+from benchmark.registry import ModelEntry
 from benchmark.report import bench as reported
 from benchmark.report import render
 from benchmark.report.collect import Study
@@ -29,6 +34,9 @@ from benchmark.training import place as placed
 from benchmark.training import train
 from models.attention import PositionAttention, TokenStatisticsAttention
 from tests.benchmark.conftest import Call
+from tests.benchmark.fake_graphs import Tape, tapes
+
+__all__ = ["tapes"]
 
 PLACE = Place("cpu", 1, EfficiencySettings(warm_up=1, min_iterations=2, min_seconds=0), 2)
 PAPER = protocol.load("paper", ["input.size=64"])
@@ -124,6 +132,44 @@ def test_memory_and_time_of_training_steps_are_those_of_both_ways() -> None:
     assert forward.plain[0] - forward.ours[0] > 64 << 20
 
 
+def test_trainings_beside_each_other_count_all_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "WARM_UP", 2)
+    monkeypatch.setattr(sharing, "STEPS", 6)
+    taken: list[tuple[int, int, str, float]] = []
+    measured = sharing.images_per_second
+
+    def noted(runs: int, entry: ModelEntry, size: int, protocol: Protocol, place: Place, execution: Execution) -> float:
+        speed = measured(runs, entry, size, protocol, place, execution)
+        taken.append((runs, place.threads, execution, speed))
+        return speed
+
+    monkeypatch.setattr(sharing, "images_per_second", noted)
+    found = sharing.together(registry.models()["contextnet"], 64, 2, PAPER, replace(PLACE, rounds=1), "eager")
+    assert [of[:3] for of in taken] == [(1, 1, "eager"), (2, 1, "auto")]
+    assert (found.plain, found.ours) == ((taken[0][3],), (taken[1][3],))
+    assert min(*found.plain, *found.ours) > 0
+    assert (found.unit, found.what) == ("images/s", "together")
+    assert "2 runs at once, 1 thread(s) each" in found.our_form
+    assert not multiprocessing.active_children()
+
+
+def test_a_run_that_dies_beside_others_ends_the_measurement() -> None:
+    broken = replace(registry.models()["contextnet"], target="nowhere:Nothing")
+    with pytest.raises(RuntimeError, match=r"contextnet: one of 2 runs beside each other died"):
+        sharing.images_per_second(2, broken, 64, PAPER, PLACE, "eager")
+    assert not multiprocessing.active_children()
+
+
+def test_replays_give_what_the_plain_form_gives_within_bfloat16(tapes: list[Tape]) -> None:
+    found = forwards.replayed(registry.models()["contextnet"], 64, PLACE)
+    assert len(found.plain) == len(found.ours) >= 2
+    assert tapes[0].replays > len(found.ours)
+    assert found.max_difference is not None
+    assert found.max_logit is not None
+    assert 0 < found.max_difference < 0.05 * found.max_logit
+    assert "replayed as a CUDA graph" in found.our_form
+
+
 def test_the_loop_s_share_is_what_is_left_of_forward_backward_and_optimiser(pack: Pack) -> None:
     settings = protocol.load("paper", ["input.size=64", "split.validation=0.2", "split.test=0.2"])
     found = loop.loop(registry.models()["contextnet"], pack, "track", settings, PLACE)
@@ -186,7 +232,7 @@ def test_the_verb_measures_every_kind_of_work(call: Call, monkeypatch: pytest.Mo
     code, out, err = call("bench", "--models", "edanet", "--sizes", "64,96", "--device", "cpu", "--threads", "1")
     assert code == 0, err
     kinds = {path.name.partition(".")[0] for path in Path("results/bench/bench").iterdir()}
-    assert kinds == set(cli_bench.EACH.split(", "))
+    assert kinds == set(cli_bench.EACH.split(", ")) - {"replayed", "together_replayed"}
     assert "masks are not compared" in out
 
 

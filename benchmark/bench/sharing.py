@@ -1,0 +1,122 @@
+"""Several runs at once on one device, as ``run --per-gpu`` and ``--workers`` do them, against one run alone."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import time
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+
+import torch
+
+from benchmark.bench import steps
+from benchmark.bench.place import Place
+from benchmark.bench.records import Comparison, What
+from benchmark.execution import Execution
+from benchmark.processes import end_with_parent
+from benchmark.protocol import Protocol
+from benchmark.registry import ModelEntry
+
+WARM_UP, STEPS = 10, 100  # per run and round; a CUDA graph is captured in the first
+PATIENCE_S = 600.0  # for the slowest run to be ready
+
+
+def together(
+    entry: ModelEntry, size: int, runs: int, protocol: Protocol, place: Place, alone: Execution, what: What = "together"
+) -> Comparison:
+    """Compare training images per second of all runs together, at batch 1, with those of one run alone.
+
+    Args:
+        entry: the network; every run trains one of its own.
+        size: of the images, which lie in memory, pixels.
+        runs: how many.
+        protocol: how is trained.
+        place: where; on a CPU the runs share its threads, and the run alone has all of them.
+        alone: how the work of the run alone is given to the device.
+        what: the comparison's name.
+    """
+    each = replace(place, threads=max(place.threads // runs, 1))
+    speeds: dict[str, list[float]] = {"plain": [], "ours": []}
+    for _ in range(place.rounds):
+        speeds["plain"].append(images_per_second(1, entry, size, protocol, place, alone))
+        speeds["ours"].append(images_per_second(runs, entry, size, protocol, each, "auto"))
+    way = {"eager": "eager", "graph": "as a CUDA graph"}[alone] if place.kind == "cuda" else f"{place.threads} threads"
+    ways = "as CUDA graphs (--per-gpu)" if place.kind == "cuda" else f"{each.threads} thread(s) each (--workers)"
+    return place.comparison(
+        what=what,
+        model=entry.name,
+        size=size,
+        unit="images/s",
+        plain=tuple(speeds["plain"]),
+        ours=tuple(speeds["ours"]),
+        plain_form=f"one run alone, {way}",
+        our_form=f"{runs} runs at once, {ways}, all their images together",
+    )
+
+
+def images_per_second(
+    runs: int, entry: ModelEntry, size: int, protocol: Protocol, place: Place, execution: Execution
+) -> float:
+    """Train in processes beside each other; return images per second from the last warm-up's end to the last run's.
+
+    Raises:
+        RuntimeError: a run died.
+    """
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(runs)
+    pipes, processes = [], []
+    for _ in range(runs):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_run, args=(theirs, barrier, (WARM_UP, STEPS), entry, size, protocol, place, execution)
+        )
+        process.start()
+        theirs.close()
+        pipes.append(ours)
+        processes.append(process)
+    try:
+        spans: list[tuple[float, float]] = [pipe.recv() for pipe in pipes]
+    except EOFError as error:
+        raise RuntimeError(f"{entry.name}: one of {runs} runs beside each other died, see above") from error
+    finally:
+        for process in processes:
+            process.join(PATIENCE_S)
+    return runs * STEPS / (max(end for _, end in spans) - min(start for start, _ in spans))
+
+
+def _run(
+    pipe: Connection,
+    barrier: Barrier,
+    counts: tuple[int, int],
+    entry: ModelEntry,
+    size: int,
+    protocol: Protocol,
+    place: Place,
+    execution: Execution,
+) -> None:
+    """Train one network in this process and send when its steps after the warm-up began and ended, in seconds."""
+    end_with_parent()
+    torch.set_num_threads(place.threads)
+    span: list[float] = []
+    counted = itertools.count(1)
+
+    def on_step(*_: object) -> None:
+        step = next(counted)
+        if step not in (counts[0], sum(counts)):
+            return
+        place.wait()
+        if step == counts[0]:
+            barrier.wait(PATIENCE_S)
+        span.append(time.monotonic())  # one clock for all processes of a machine
+
+    network = steps.network_of("ours", entry, place)
+    with contextlib.closing(pipe):
+        try:
+            steps.take("ours", network, size, sum(counts), protocol, place, on_step, execution)
+        except BaseException:
+            barrier.abort()  # or else the others wait for one that is gone
+            raise
+        pipe.send(tuple(span))

@@ -25,6 +25,7 @@ from benchmark.data.images import Levels, UInt8Array, percentile_levels, read_de
 from benchmark.data.masks import read_ignore, read_label
 from benchmark.data.scan import Pair
 from benchmark.data.splits import Division, Tile, divide
+from benchmark.data.synthetic import Stress
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 from benchmark.protocol import Protocol
@@ -104,8 +105,13 @@ def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progres
         UserError: unreadable files, sizes that do not fit, a cache that cannot be written, a damaged pack.
     """
     path = pack_path(source, protocol, cache)
+    return open_at(path, source, lambda folder: _fill(source, protocol, folder, progress or (lambda done, total: None)))
+
+
+def open_at(path: Path, source: Source, fill: Callable[[Path], object]) -> Pack:
+    """Open a pack in a folder, filling the folder first where it is missing; raises what :func:`open_pack` does."""
     if not (path / "manifest.json").is_file():
-        _make(path, lambda folder: _fill(source, protocol, folder, progress or (lambda done, total: None)))
+        _make(path, fill)
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
         images, masks = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
@@ -128,7 +134,7 @@ def foresee(source: Source, protocol: Protocol, cache: Path) -> Division:
     if (pack_path(source, protocol, cache) / "manifest.json").is_file():
         return open_pack(source, protocol, cache).divide(protocol)
     shapes = _shapes(source)
-    side = _fitting_tile(source, protocol, shapes)
+    side = fitting_tile(source, protocol, shapes)
     drawn = (_drawn_name(source, index, side) for index in range(source.count))
     frames = [(pair.name, pair.group, pair.split) for pair in source.pairs] or [(name, name, None) for name in drawn]
     tiles: list[Tile] = []
@@ -180,7 +186,7 @@ def _remove_abandoned(path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Item:
+class Decoded:
     """One source image, decoded."""
 
     name: str
@@ -199,13 +205,13 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
     items: Sequence[Pair | int] = source.pairs or range(source.count)
     shapes = _shapes(source)
     levels = None if source.synthetic else levels_of(source)
-    tile = _fitting_tile(source, protocol, shapes)
+    tile = fitting_tile(source, protocol, shapes)
     windows = [windows_of(shape, tile, partial=settings.partial_tiles) for shape in shapes]
     total = sum(map(len, windows))
 
-    def read(item: Pair | int) -> _Item:
+    def read(item: Pair | int) -> Decoded:
         return (
-            _generate(source, item, tile, channels) if isinstance(item, int) else _read(source, item, channels, levels)
+            draw_image(source, item, tile, channels) if isinstance(item, int) else _read(source, item, channels, levels)
         )
 
     tiles: list[Tile] = []
@@ -214,8 +220,8 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
     notes: Counter[str] = Counter()
     has_ignored = False
     with (
-        _array_file(folder / "images.npy", (total, tile, tile, channels)) as images,
-        _array_file(folder / "masks.npy", (total, tile, tile)) as masks,
+        array_file(folder / "images.npy", (total, tile, tile, channels)) as images,
+        array_file(folder / "masks.npy", (total, tile, tile)) as masks,
         contextlib.closing(in_order(read, items)) as results,
     ):
         for done, (item, places) in enumerate(zip(results, windows, strict=True), start=1):
@@ -268,7 +274,7 @@ def _shapes(source: Source) -> list[tuple[int, int]]:
     return [read_size(pair.image) for pair in source.pairs] or [source.shape] * source.count
 
 
-def _fitting_tile(source: Source, protocol: Protocol, shapes: Sequence[tuple[int, int]]) -> int:
+def fitting_tile(source: Source, protocol: Protocol, shapes: Sequence[tuple[int, int]]) -> int:
     """Return the side of a pack's tiles: what the protocol asks for, or the smallest image's side."""
     size = protocol.input.size_for(source.name)
     smallest = min(range(len(shapes)), key=lambda index: min(shapes[index]))
@@ -314,37 +320,39 @@ def draw_tile(source: Source, protocol: Protocol, name: str) -> UInt8Array:
     Raises:
         ValueError: there is no such tile.
     """
-    side = _fitting_tile(source, protocol, [source.shape])
+    side = fitting_tile(source, protocol, [source.shape])
     places = windows_of(source.shape, side, partial=protocol.input.partial_tiles)
     for index in range(source.count):
-        frame = _drawn_name(source, index, side)
+        frame = drawn_name(source, index, side)
         for tile, (_, _, top, left) in zip(tiles_of(frame, frame, None, places), places, strict=True):
             if tile.name == name:
-                image = _generate(source, index, side, protocol.input.channels_for(source.name)).image
+                image = draw_image(source, index, side, protocol.input.channels_for(source.name)).image
                 return image[top : top + side, left : left + side]
     raise ValueError(f"{source.name} has no image {name!r}")
 
 
-def _drawn_name(source: Source, index: int, tile: int) -> str:
+def drawn_name(source: Source, index: int, tile: int) -> str:
+    """Return what a pack calls an image of a stand-in before it is cut into tiles."""
     return f"{'frame' if source.shape[0] > tile else 'image'}{index:04d}"
 
 
-def _generate(source: Source, index: int, tile: int, channels: int) -> _Item:
+def draw_image(source: Source, index: int, tile: int, channels: int, stress: Stress | None = None) -> Decoded:
+    """Draw one image of a stand-in, its effects as they come or under a stress."""
     height, width = source.shape
-    sample = synthetic.generate(source.base, index, height=height, width=width, seed=source.seed)
-    name = _drawn_name(source, index, tile)
+    sample = synthetic.generate(source.base, index, height=height, width=width, seed=source.seed, stress=stress)
+    name = drawn_name(source, index, tile)
     mask = sample.mask(source.target).astype(np.uint8)
-    return _Item(name, name, None, to_channels(sample.image, channels), mask, drawn=sample.manifest)
+    return Decoded(name, name, None, to_channels(sample.image, channels), mask, drawn=sample.manifest)
 
 
-def _read(source: Source, pair: Pair, channels: int, levels: Levels | None) -> _Item:
+def _read(source: Source, pair: Pair, channels: int, levels: Levels | None) -> Decoded:
     image = read_image(pair.image, channels, levels)
     shape = image.shape[:2]
     label = read_label(pair.label, source.target, shape, pair.categories)
     mask = label.mask.astype(np.uint8)
     if pair.ignore is not None:
         mask[read_ignore(pair.ignore, shape)] = IGNORED
-    return _Item(pair.name, pair.group, pair.split, image, mask, label.note)
+    return Decoded(pair.name, pair.group, pair.split, image, mask, label.note)
 
 
 def clustered(tiles: Sequence[Tile], thumbnails: Sequence[UInt8Array]) -> list[Tile]:
@@ -358,7 +366,7 @@ def clustered(tiles: Sequence[Tile], thumbnails: Sequence[UInt8Array]) -> list[T
 
 
 @contextlib.contextmanager
-def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+def array_file(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
     """Open an ``.npy`` file of uint8 for its pixels, to be written in order.
 
     Written and not mapped: a full disk raises an error on write, but kills the process on a mapped page.

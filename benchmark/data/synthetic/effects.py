@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Scene:
         oxide: linear RGB light of bare oxide (optical).
         metal: linear RGB light of a plain track (optical).
         gamma: exponent of the camera's response (optical); 2.2 is that of displays.
+        forced: how many times its hardest strength the effect that is at work has; ``None`` for as much as it draws.
     """
 
     raster: Raster
@@ -43,6 +45,29 @@ class Scene:
     oxide: Float = field(default_factory=lambda: np.zeros(3, np.float32))
     metal: Float = field(default_factory=lambda: np.ones(3, np.float32))
     gamma: float = 2.2
+    forced: float | None = None
+
+    def strength(self, drawn: float, hardest: float) -> float:
+        """Return the strength of the effect that is at work: the drawn one, or so many times the hardest."""
+        return float(drawn) if self.forced is None else self.forced * hardest
+
+
+@dataclass(frozen=True)
+class Stress:
+    """One kind of effect made so many times as strong as the hardest that its stand-in draws; all else as drawn.
+
+    Attributes:
+        name: a key of the stand-in's ``stresses``.
+        strength: 1 is the hard end of what is drawn; amplitudes (blur in pixels, standard deviations, shares of the
+            light) are in proportion to it.
+    """
+
+    name: str
+    strength: float
+
+    def __str__(self) -> str:
+        """Return ``clouds-0.5``: what files are called."""
+        return f"{self.name}-{self.strength:g}"
 
 
 # An effect draws its strength, applies it and returns it. One that draws "none this time" returns strength 0.
@@ -60,6 +85,7 @@ def render(
     stream: Callable[[str], Generator],
     off: frozenset[str],
     channels: int,
+    forced: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[NDArray[np.uint8], dict[str, Strengths]]:
     """Draw a window.
 
@@ -70,6 +96,7 @@ def render(
         stream: gives each effect a random stream of its own, so that switching one off changes no other.
         off: names of effects to leave out.
         channels: 1 or 3.
+        forced: effect -> how many times its hardest strength it has, in place of what it draws.
 
     Returns:
         The image, uint8 of shape ``(H, W)`` or ``(H, W, 3)``, and each applied effect's strengths.
@@ -80,7 +107,11 @@ def render(
     # A pixel of an edge is covered in part: 0.6 px is the blur of a square pixel and its neighbours.
     track = blur(raster.track.astype(np.float32), 0.6)
     scene = Scene(raster, image, track, style)
-    strengths = {name: effect(scene, stream(name)) for name, effect in effects.items() if name not in off}
+    strengths: dict[str, Strengths] = {}
+    for name, effect in effects.items():
+        if name not in off:
+            scene.forced = forced.get(name)
+            strengths[name] = effect(scene, stream(name))
     return to_uint8(scene.image), strengths
 
 

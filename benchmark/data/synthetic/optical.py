@@ -130,7 +130,8 @@ def rims(scene: Scene, rng: Generator) -> Strengths:
 
 def film(scene: Scene, rng: Generator) -> Strengths:
     """Interference in the oxide: its thickness, and with it the hue, drifts by 5-20 % over the field."""
-    thickness, change, depth = rng.uniform(300, 900), rng.uniform(0.05, 0.20), rng.uniform(0.01, 0.05)
+    thickness, change = rng.uniform(300, 900), rng.uniform(0.05, 0.20)
+    depth = scene.strength(rng.uniform(0.01, 0.05), 0.05)
     height, width = scene.track.shape
     nm = np.float32(thickness) * (1 + np.float32(change / 2) * np.clip(smooth_field(rng, height, width, 120), -2, 2))
     for channel, ratio in enumerate(WAVELENGTH_RATIO):
@@ -177,7 +178,7 @@ def _bright_spot(distance: Float, radius: np.float32) -> Float:
 
 def psf(scene: Scene, rng: Generator) -> Strengths:
     """The lens: Gaussian of 1-3 px, times the wavelength's ratio in each channel; sharp images are commoner."""
-    sigma = 1 + 2 * rng.beta(1, 5)
+    sigma = scene.strength(1 + 2 * rng.beta(1, 5), 3)
     for channel, ratio in enumerate(WAVELENGTH_RATIO):
         scene.image[..., channel] = blur(np.ascontiguousarray(scene.image[..., channel]), float(sigma * ratio))
     return {"sigma_px": float(sigma)}
@@ -206,7 +207,7 @@ def _shift(image: Float, dx: float, dy: float) -> Float:
 
 def vignette(scene: Scene, rng: Generator) -> Strengths:
     """The corners are 5-30 % darker than the brightest point, which lies off the middle."""
-    depth, centre = rng.uniform(0.05, 0.30), rng.uniform(0.35, 0.65, 2)
+    depth, centre = scene.strength(rng.uniform(0.05, 0.30), 0.30), rng.uniform(0.35, 0.65, 2)
     height, width = scene.track.shape
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None] - np.float32(centre[0])
     x = np.linspace(0, 1, width, dtype=np.float32)[None] - np.float32(centre[1])
@@ -230,7 +231,7 @@ def encode(scene: Scene, rng: Generator) -> Strengths:
 
 def camera(scene: Scene, rng: Generator) -> Strengths:
     """Camera noise of 0.8-2.5 gray levels in each channel."""
-    sigma = rng.uniform(0.8, 2.5)
+    sigma = scene.strength(rng.uniform(0.8, 2.5), 2.5)
     scene.image += np.float32(sigma) * rng.standard_normal(scene.image.shape, dtype=np.float32)
     return {"sigma_gray": float(sigma)}
 
@@ -256,4 +257,9 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
         "camera": camera,
         "jpeg": partial(jpeg, worst=60),
     }
+)
+
+# What a stand-in can be stressed by, and the effects that it then forces; light that is uneven takes the clouds' place.
+STRESSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"clouds": ("film", "vignette"), "defocus": ("psf",), "noise": ("camera",)}
 )

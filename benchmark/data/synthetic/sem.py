@@ -52,6 +52,8 @@ MIIC = SemStyle(background=(52, 66), contrast=(77, 97), via=(185, 245), via_glow
 
 # Roughness moves an edge where a blur has made it a ramp, so by up to about three times this blur.
 EDGE_SIGMA_PX = 1.5
+# The largest standard deviation of the roughness noise that is drawn.
+ROUGHEST_PX = 2.0
 # Edges in HY5SYN frames are smooth below about 5 px; a Gaussian of this width leaves half of the amplitude there.
 RESIST_SIGMA_PX = 1.2
 # The period of the roughness noise; frames repeat it, since nobody sees a repetition after so many correlation lengths.
@@ -66,7 +68,7 @@ def roughness(scene: Scene, rng: Generator) -> Strengths:
     out.
     The standard deviation is 0.5-2 px, small ones being commoner.
     """
-    sigma, length = 0.5 + 1.5 * rng.beta(1, 3), rng.uniform(3, 10)
+    sigma, length = scene.strength(0.5 + 1.5 * rng.beta(1, 3), ROUGHEST_PX), rng.uniform(3, 10)
     height, width = scene.track.shape
     rows, columns = min(height, ROUGHNESS_TILE_PX), min(width, ROUGHNESS_TILE_PX)
     fy, fx = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]
@@ -76,8 +78,10 @@ def roughness(scene: Scene, rng: Generator) -> Strengths:
     noise *= np.float32(sigma / noise.std())
     noise = np.tile(noise, (-(-height // rows), -(-width // columns)))[:height, :width]
     # Near an edge, distance = (blurred mask - 1/2) / slope, and a Gaussian's ramp has the slope 1 / (sigma sqrt(2π)).
-    ramp = blur(scene.raster.track.astype(np.float32), EDGE_SIGMA_PX)
-    distance = (ramp - np.float32(0.5)) * np.float32(EDGE_SIGMA_PX * np.sqrt(2 * np.pi))
+    # Beyond what is drawn, the ramp widens with the noise: edges then move as much farther as is asked for.
+    edge = EDGE_SIGMA_PX * max(sigma / ROUGHEST_PX, 1)
+    ramp = blur(scene.raster.track.astype(np.float32), edge)
+    distance = (ramp - np.float32(0.5)) * np.float32(edge * np.sqrt(2 * np.pi))
     away = (ramp < 0.01) | (ramp > 0.99)
     scene.track = np.clip(np.where(away, distance, distance + noise) + np.float32(0.5), 0, 1)
     return {"sigma_px": float(sigma), "correlation_px": float(length)}
@@ -184,7 +188,8 @@ def _soft_disc(distance: Float, radius: np.float32, level: np.float32) -> Float:
 
 def clouds(scene: Scene, rng: Generator) -> Strengths:
     """Uneven yield over the field: smooth gain and offset, correlated over 100-400 px."""
-    gain, offset, sigma = rng.uniform(0.03, 0.12), rng.uniform(1, 8), rng.uniform(100, 400)
+    gain, offset = scene.strength(rng.uniform(0.03, 0.12), 0.12), scene.strength(rng.uniform(1, 8), 8)
+    sigma = rng.uniform(100, 400)
     height, width = scene.image.shape
     scene.image *= 1 + np.float32(gain) * np.clip(smooth_field(rng, height, width, sigma), -2, 2)
     scene.image += np.float32(offset) * np.clip(smooth_field(rng, height, width, sigma), -2, 2)
@@ -204,7 +209,7 @@ def charging(scene: Scene, rng: Generator) -> Strengths:
 def psf(scene: Scene, rng: Generator) -> Strengths:
     """The beam: Gaussian of 0.5-1.2 px; one image in six is defocused, to 3 px at most; axes differ by up to 25 %."""
     sharp, defocus, astigmatism = rng.uniform(0.5, 1.2), rng.uniform(1.2, 3.0), rng.uniform(0.75, 1.0)
-    sigma = defocus if rng.random() < 1 / 6 else sharp
+    sigma = scene.strength(defocus if rng.random() < 1 / 6 else sharp, 3.0)
     ratio = astigmatism if rng.random() < 0.5 else 1 / astigmatism
     scene.image = blur(scene.image, (float(sigma * np.sqrt(ratio)), float(sigma / np.sqrt(ratio))))
     return {"sigma_px": float(sigma), "astigmatism": float(ratio)}
@@ -232,6 +237,8 @@ def jitter(scene: Scene, rng: Generator) -> Strengths:
 def shot(scene: Scene, rng: Generator) -> Strengths:
     """Shot noise with Fano factor 1.9 at 25-60 electrons per gray level: variance = 1.9 gray / electrons."""
     electrons = rng.uniform(25, 60)
+    if scene.forced is not None:  # the noise is in proportion to the strength: twice as much is from a quarter of them
+        electrons = 25 / scene.forced**2
     sigma = np.sqrt(np.maximum(scene.image, 0) * np.float32(1.9 / electrons))
     scene.image += sigma * rng.standard_normal(scene.image.shape, dtype=np.float32)
     return {"electrons_per_gray": float(electrons), "fano": 1.9}
@@ -239,7 +246,7 @@ def shot(scene: Scene, rng: Generator) -> Strengths:
 
 def read(scene: Scene, rng: Generator) -> Strengths:
     """Read noise of 0.6-3.5 gray levels; with few frames averaged (half of the images) a part is common to a row."""
-    sigma, row_share = rng.uniform(0.6, 3.5), rng.uniform(0.1, 0.4)
+    sigma, row_share = scene.strength(rng.uniform(0.6, 3.5), 3.5), rng.uniform(0.1, 0.4)
     if rng.random() < 0.5:
         row_share = 0.0
     scene.image += np.float32(sigma) * rng.standard_normal(scene.image.shape, dtype=np.float32)
@@ -268,4 +275,9 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
         "read": read,
         "jpeg": partial(jpeg, worst=70),
     }
+)
+
+# What a stand-in can be stressed by, and the effects that it then forces.
+STRESSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"clouds": ("clouds",), "defocus": ("psf",), "noise": ("shot", "read"), "roughness": ("roughness",)}
 )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.data.synthetic import blocks, optical, routing, sem
-from benchmark.data.synthetic.effects import FIXED, Effect, render
+from benchmark.data.synthetic.effects import FIXED, Effect, Stress, render
 from benchmark.data.synthetic.layout import Layout
 from benchmark.data.synthetic.raster import Placement, Raster, rasterise
 from benchmark.errors import UserError, did_you_mean
@@ -48,6 +48,7 @@ class StandIn:
     Attributes:
         layout: draws a layout on a canvas of a height and width.
         effects: the appearance, an effect per name in the order of application.
+        stresses: what it can be stressed by -> the effects that are then forced.
         style: levels that the appearance draws from.
         channels: 1 (SEM) or 3 (optical, RGB).
         height: default size in pixels.
@@ -60,6 +61,7 @@ class StandIn:
 
     layout: Callable[[np.random.Generator, int, int], Layout]
     effects: Mapping[str, Effect]
+    stresses: Mapping[str, tuple[str, ...]]
     style: object
     channels: int
     height: int
@@ -77,10 +79,16 @@ class StandIn:
 STANDINS: Mapping[str, StandIn] = MappingProxyType(
     {
         # A frame of HY5SYN; the loader cuts it into 1024x1024 crops.
-        "hy5syn": StandIn(routing.hy5syn, sem.EFFECTS, sem.HY5SYN, 1, 3536, 4096, 40, "metal", 0.3, version=3),
-        "miic": StandIn(routing.miic, sem.EFFECTS, sem.MIIC, 1, 512, 512, 400, "track", 0.5, version=2),
-        "omc": StandIn(blocks.omc, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "track", 1.5, version=2),
-        "omv": StandIn(blocks.omv, optical.EFFECTS, optical.OMC, 3, 512, 512, 400, "via", 1.5, version=2),
+        "hy5syn": StandIn(
+            routing.hy5syn, sem.EFFECTS, sem.STRESSES, sem.HY5SYN, 1, 3536, 4096, 40, "metal", 0.3, version=3
+        ),
+        "miic": StandIn(routing.miic, sem.EFFECTS, sem.STRESSES, sem.MIIC, 1, 512, 512, 400, "track", 0.5, version=2),
+        "omc": StandIn(
+            blocks.omc, optical.EFFECTS, optical.STRESSES, optical.OMC, 3, 512, 512, 400, "track", 1.5, version=2
+        ),
+        "omv": StandIn(
+            blocks.omv, optical.EFFECTS, optical.STRESSES, optical.OMC, 3, 512, 512, 400, "via", 1.5, version=2
+        ),
     }
 )
 
@@ -111,7 +119,14 @@ class Sample:
 
 
 def generate(
-    dataset: str, index: int, *, height: int, width: int, seed: int, off: frozenset[str] = frozenset()
+    dataset: str,
+    index: int,
+    *,
+    height: int,
+    width: int,
+    seed: int,
+    off: frozenset[str] = frozenset(),
+    stress: Stress | None = None,
 ) -> Sample:
     """Make one image of a stand-in; the same arguments give the same bytes, whatever else is made before or beside it.
 
@@ -122,12 +137,14 @@ def generate(
         width: of the image, pixels, at least 64.
         seed: of the whole set, at least 0.
         off: effects to leave out; they change nothing but the image.
+        stress: what to make stronger than drawn, or weaker; it changes nothing but the image.
 
     Raises:
-        UserError: an unknown data set or effect, or an impossible size, index or seed.
+        UserError: an unknown data set, effect or stress, or an impossible size, index, seed or strength.
     """
     standin = _standin(dataset)
     check_switches(f"{dataset}-syn", standin.switches(), off)
+    forced = _forced(dataset, standin, stress) if stress else {}
     if min(height, width) < 64 or index < 0 or seed < 0:
         raise UserError(
             f"{dataset}-syn: found height {height}, width {width}, index {index}, seed {seed}; "
@@ -135,7 +152,7 @@ def generate(
         )
     streams = partial(stream, seed, dataset, index)
     raster, facts = _window(standin, streams("layout"), height, width)
-    image, strengths = render(standin.effects, raster, standin.style, streams, off, standin.channels)
+    image, strengths = render(standin.effects, raster, standin.style, streams, off, standin.channels, forced)
     manifest: Json = {
         "dataset": f"{dataset}-syn",
         "version": standin.version,
@@ -146,6 +163,7 @@ def generate(
         "off": sorted(off),
         "layout": facts,
         "effects": strengths,
+        **({"stress": [stress.name, stress.strength]} if stress else {}),
     }
     return Sample(image, raster.track, raster.via, raster.nets, raster.centres, manifest)
 
@@ -278,6 +296,17 @@ def _standin(dataset: str) -> StandIn:
             f"{did_you_mean(dataset, STANDINS)}"
         )
     return STANDINS[dataset]
+
+
+def _forced(dataset: str, standin: StandIn, stress: Stress) -> dict[str, float]:
+    if stress.name not in standin.stresses:
+        raise UserError(
+            f"{dataset}-syn cannot be stressed by {stress.name!r}{did_you_mean(stress.name, standin.stresses)}; "
+            f"expected one of {', '.join(standin.stresses)}"
+        )
+    if not 0 < stress.strength < float("inf"):
+        raise UserError(f"{dataset}-syn: found a strength of {stress.strength}, expected a number above 0")
+    return dict.fromkeys(standin.stresses[stress.name], stress.strength)
 
 
 def check_switches(name: str, known: Sequence[str], off: Iterable[str]) -> None:

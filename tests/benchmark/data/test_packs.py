@@ -268,7 +268,7 @@ def test_a_full_disk_is_the_users_error_and_leaves_nothing_behind(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
 def test_a_really_full_disk_raises_and_does_not_kill(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OSError, match="No space left"), packs._array_file(Path("/dev/full"), (1, 64, 64)) as file:
+    with pytest.raises(OSError, match="No space left"), packs.array_file(Path("/dev/full"), (1, 64, 64)) as file:
         file.write(bytes(1 << 20))
 
 

@@ -1,0 +1,138 @@
+"""The test images of a stand-in under a stress: the same layouts, masks and other effects, one effect forced."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data import packs
+from benchmark.data.datasets import Source
+from benchmark.data.packs import Pack, Progress
+from benchmark.data.splits import Tile
+from benchmark.data.synthetic import STANDINS, Stress
+from benchmark.errors import UserError, did_you_mean
+from benchmark.files import write_atomically
+from benchmark.protocol import Protocol
+
+#: Raised by hand where a strength comes to mean something else; a change of the images raises the stand-in's version.
+CONVENTION = 1
+
+
+def refuse(sources: Iterable[Source], names: Sequence[str]) -> None:
+    """Refuse stresses that a dataset does not have.
+
+    Args:
+        sources: all of them.
+        names: of the stresses.
+
+    Raises:
+        UserError: a dataset of files, or an appearance without such an effect; names what each has.
+    """
+    sources = list(sources)
+    known = list(dict.fromkeys(name for standin in STANDINS.values() for name in standin.stresses))
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"--stress {name!r}: no such stress; expected names among {', '.join(known)}{did_you_mean(name, known)}"
+            )
+    if files := [source.name for source in sources if not source.synthetic]:
+        raise UserError(
+            f"--stress: {', '.join(files)} {'are' if len(files) > 1 else 'is'} read from files, whose effects cannot "
+            "be changed; only stand-ins can be stressed: name them with -syn, or leave the flag out"
+        )
+    lacking = [source for source in sources if set(names) - STANDINS[source.base].stresses.keys()]
+    if lacking:
+        has = "; ".join(f"{source.name} has {', '.join(STANDINS[source.base].stresses)}" for source in lacking)
+        missing = sorted({name for source in lacking for name in set(names) - STANDINS[source.base].stresses.keys()})
+        raise UserError(
+            f"--stress {','.join(missing)}: not an effect of {', '.join(source.name for source in lacking)} ({has}); "
+            "leave the effect or the dataset out"
+        )
+
+
+def open_stressed(
+    source: Source, protocol: Protocol, cache: Path, stress: Stress | None, progress: Progress | None = None
+) -> Pack:
+    """Open the test images of a stand-in under a stress, drawing them first where that has not been done.
+
+    All networks are tested on the one pack. Its tiles are those of the test part, in its order, and no others.
+
+    Args:
+        source: a stand-in.
+        protocol: tile size, channels and the division.
+        cache: where packs live.
+        stress: the effect that is forced; ``None`` draws all effects as they come, which gives the test images again.
+        progress: called with (images done, images in all) while drawing.
+
+    Raises:
+        UserError: as :func:`~benchmark.data.packs.open_pack`; or the stand-in has no such stress.
+    """
+    whole = packs.open_pack(source, protocol, cache)
+    tested = [whole.tiles[index] for index in whole.divide(protocol).test]
+    path = _path(source, protocol, cache, stress, tested)
+    return packs.open_at(path, source, lambda folder: _fill(source, protocol, folder, stress, tested, progress))
+
+
+def _path(source: Source, protocol: Protocol, cache: Path, stress: Stress | None, tested: Sequence[Tile]) -> Path:
+    whole = packs.pack_path(source, protocol, cache)
+    identity = json.dumps([CONVENTION, whole.name, str(stress or ""), [tile.name for tile in tested]])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return whole.parent / f"{source.name}.{stress or 'drawn'}-{digest}"
+
+
+def _fill(
+    source: Source,
+    protocol: Protocol,
+    folder: Path,
+    stress: Stress | None,
+    tested: Sequence[Tile],
+    progress: Progress | None,
+) -> None:
+    """Write a pack's files; of a frame that is tested in part, only these tiles are kept."""
+    settings = protocol.input
+    channels = settings.channels_for(source.name)
+    side = packs.fitting_tile(source, protocol, [source.shape])
+    corners = {
+        (row, column): np.s_[top : top + side, left : left + side]
+        for row, column, top, left in packs.windows_of(source.shape, side, partial=settings.partial_tiles)
+    }
+    wanted: dict[str, list[Tile]] = {}
+    for tile in tested:
+        wanted.setdefault(tile.group, []).append(tile)
+    frames = [index for index in range(source.count) if packs.drawn_name(source, index, side) in wanted]
+    tiles: list[Tile] = []
+    made: list[object] = []
+    with (
+        packs.array_file(folder / "images.npy", (len(tested), side, side, channels)) as images,
+        packs.array_file(folder / "masks.npy", (len(tested), side, side)) as masks,
+        contextlib.closing(
+            packs.in_order(lambda index: packs.draw_image(source, index, side, channels, stress), frames)
+        ) as results,
+    ):
+        for done, item in enumerate(results, start=1):
+            for tile in wanted[item.group]:
+                window = corners[tile.row, tile.column]
+                images.write(item.image[window].tobytes())
+                masks.write(item.mask[window].tobytes())
+                tiles.append(tile)
+            made.append(item.drawn)
+            if progress:
+                progress(done, len(frames))
+    assert tiles == list(tested), "a division lists the test tiles in the order of the images"
+    manifest = {
+        "format": packs.FORMAT,
+        "dataset": source.name,
+        "fingerprint": source.fingerprint,
+        "stress": [stress.name, stress.strength] if stress else None,
+        "has_ignored": False,
+        "notes": [],
+        "tiles": [asdict(tile) for tile in tiles],
+        "generated": made,
+    }
+    write_atomically(folder / "manifest.json", json.dumps(manifest).encode())

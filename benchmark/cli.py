@@ -159,6 +159,17 @@ def run(
         str | None,
         typer.Option(metavar="STUDY[:TRAINED_ON]", help="Start from another study's weights of the same models."),
     ] = None,
+    stress: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EFFECT,...",
+            help="Then test stand-ins with clouds, defocus, noise or roughness alone made stronger; all else as drawn.",
+        ),
+    ] = None,
+    strength: Annotated[
+        str | None,
+        typer.Option(metavar="S,...", help="Of --stress, times the hardest that training shows; default: 0.5,1,2."),
+    ] = None,
     keep_weights: Annotated[Keep, typer.Option(help="Whose trained weights stay on disk.")] = Keep.best_repeat,
     tracker: Annotated[
         TrackerKind | None, typer.Option(help="Also write each training's course as TensorBoard's event files.")
@@ -188,7 +199,9 @@ def run(
 
     from benchmark import protocol as protocols
     from benchmark.executors import options
+    from benchmark.stress.plan import Stresses
 
+    stresses = Stresses.parse(stress, strength)
     engine = options.choose(
         executor.value, slurm=slurm, address=ray_address, workers=workers, per_gpu=per_gpu, timeout_s=timeout
     )
@@ -204,6 +217,7 @@ def run(
     )
     made.fail_fast = fail_fast
     made.tracker = tracker.value if tracker else None
+    made.stress = stresses
     if init_from is not None:
         from benchmark.initial import Start
 
@@ -232,6 +246,7 @@ def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> Non
     terminal_plan.print_needs(console, needed, study.hardware)
     if every_run:
         terminal_plan.print_states(console, states.states(study, plan))
+        terminal_plan.print_stress(console, plan.stress)
     if plan.refusal:
         raise UserError(plan.refusal)
     needed.refuse_full_disk()

@@ -109,6 +109,10 @@ class Costs:
         macs = 1e9 * (job.entry.gmacs(size, size) or UNKNOWN_GMACS * (size / 512) ** 2)
         return TRAINING_FACTOR * macs / ASSUMED_MACS_PER_S[self.hardware.kind] * images, "macs"
 
+    def forward(self, job: TrainJob) -> float:
+        """Return about how many seconds a test takes per image."""
+        return self._run(job)[0] / self._images(job.task) / TRAINING_FACTOR
+
     def remember(self, job: TrainJob, seconds: float) -> None:
         """Note how long a run took, testing included."""
         self.known[self._key(job)] = seconds / self._images(job.task)
@@ -143,3 +147,9 @@ def tiles(source: Source, protocol: Protocol) -> tuple[int, int]:
     partial = protocol.input.partial_tiles
     rows, columns = (length // side + bool(partial and length % side) for length in (height, width))
     return (source.count or len(source.pairs)) * rows * columns, side
+
+
+def test_images(source: Source, protocol: Protocol) -> int:
+    """Return how many images a dataset's test part has, if it can be filled."""
+    split = protocol.split
+    return split.counts[2] if split.counts else round(tiles(source, protocol)[0] * split.test)

@@ -21,6 +21,7 @@ from benchmark.protocol import Protocol
 from benchmark.records import SCHEMA, Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
 from benchmark.store import RECORD, Store, run_key
+from benchmark.stress.records import StressRecord
 from benchmark.trackers import TrackerName
 
 KeepWeights = Literal["best-repeat", "all", "none"]
@@ -40,7 +41,7 @@ class Elsewhere:
         record: what that process left; ``None`` while it is at work.
     """
 
-    record: Record | EfficiencyRecord | None
+    record: Record | EfficiencyRecord | StressRecord | None
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class TrainJob:
     tracker: TrackerName | None = None
 
     exclusive: ClassVar[bool] = False
+    after_timeout: ClassVar[str] = "it goes on from its last checkpoint"
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -142,12 +144,11 @@ class TrainJob:
         training = self.protocol.training
         dataset = min(self.task.train_names, key=training.micro_batch_for)
         images, base = training.micro_batch_for(dataset), dataset.removesuffix("-syn")
-        fewer = "--per-gpu" if self.device.startswith("cuda") else "--workers"
         if images == 1:
-            return f"do fewer runs at a time ({fewer}), or take a smaller --set input.size"
+            return f"{fewer(self.device)}, or take a smaller --set input.size"
         field = f"micro_batch_by_dataset.{base}" if base in training.micro_batch_by_dataset else "micro_batch"
         return (
-            f"do fewer runs at a time ({fewer}), or fewer images per forward: --set training.{field}={images // 2} in "
+            f"{fewer(self.device)}, or fewer images per forward: --set training.{field}={images // 2} in "
             f"place of {images}, for all networks that are compared (--study NAME or --replace-stale)"
         )
 
@@ -257,6 +258,10 @@ class EfficiencyJob:
             self.entry.name, self.size, self.device, self.dtype, channels=self.channels, form=self.form
         )
 
+    def on(self, device: str) -> EfficiencyJob:
+        """Return the same measurement on another device."""
+        return replace(self, device=device)
+
     def planned(self) -> EfficiencyJob:
         """Return the same job, to be left alone if other figures than those on disk now are found at its turn."""
         return replace(self, seen=modified_ns(self.file))
@@ -311,4 +316,6 @@ class EfficiencyJob:
         return sum(owner is not None and owner.machine == claims.machine() for owner in owners)
 
 
-Job = TrainJob | EfficiencyJob
+def fewer(device: str) -> str:
+    """Say what frees memory without changing a number."""
+    return f"do fewer runs at a time ({'--per-gpu' if device.startswith('cuda') else '--workers'})"

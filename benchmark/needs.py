@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmark.costs import Hardware, tiles
+from benchmark.costs import Hardware, test_images, tiles
 from benchmark.data.datasets import Source
 from benchmark.errors import UserError
 from benchmark.jobs import TrainJob
@@ -207,12 +207,19 @@ def _cache(study: Study, plan: Plan) -> Space:
         for source in _sources(plan)
         if not (pack_path(source, study.protocol, study.cache) / "manifest.json").is_file()
     ]
-    return _space(study.cache, {f"pack of {source.name}": _pack(source, study.protocol) for source in missing})
+    parts = {f"pack of {source.name}": _pack(source, study.protocol) for source in missing}
+    for source, stresses in study.stress.sets(plan.stress).items() if study.stress else ():
+        parts[f"stressed images of {source.name}"] = stresses * _stressed(source, study.protocol)
+    return _space(study.cache, parts)
 
 
 def _pack(source: Source, protocol: Protocol) -> int:
     count, side = tiles(source, protocol)
     return count * side**2 * (protocol.input.channels_for(source.name) + 1)
+
+
+def _stressed(source: Source, protocol: Protocol) -> int:
+    return _pack(source, protocol) * test_images(source, protocol) // tiles(source, protocol)[0]
 
 
 def _results(
@@ -239,10 +246,7 @@ def _has_weights(job: TrainJob) -> bool:
 
 
 def _test_images(job: TrainJob, protocol: Protocol) -> int:
-    split = protocol.split
-    return sum(
-        split.counts[2] if split.counts else round(tiles(source, protocol)[0] * split.test) for source in job.task.test
-    )
+    return sum(test_images(source, protocol) for source in job.task.test)
 
 
 def _space(folder: Path, parts: Mapping[str, int]) -> Space:

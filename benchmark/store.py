@@ -23,6 +23,7 @@ from benchmark.errors import UserError
 from benchmark.files import TooLargeError, read_limited, write_atomically
 from benchmark.protocol import Protocol
 from benchmark.records import SCHEMA, KeyParts, Record
+from benchmark.stress.records import StressRecord
 
 if TYPE_CHECKING:
     from benchmark.training import Round
@@ -109,6 +110,26 @@ class Store:
     def predictions_file(self, train: Sequence[str], model: str, repeat: int, dataset: str) -> Path:
         """Return where a run's predictions of these images lie."""
         return self.run_folder(train, model, repeat) / f"panels.{dataset}.npz"
+
+    def stress_folder(self, train: Sequence[str], model: str, repeat: int) -> Path:
+        """Return where a run's stress tests lie."""
+        return self.folder / "stress" / "+".join(train) / model / str(repeat)
+
+    def write_stress(self, record: StressRecord, counts: bytes) -> None:
+        """Write a stress test's counts per image, the record last: counts without one are of nothing known."""
+        folder = self.stress_folder(record.train, record.model, record.repeat)
+        (folder / f"{record.stem}.json").unlink(missing_ok=True)
+        write_atomically(folder / f"{record.stem}.csv", counts)
+        write_atomically(folder / f"{record.stem}.json", record.to_json())
+
+    def read_stress(self, wanted: StressRecord) -> StressRecord | None:
+        """Return the record of the test that lies in a test's place, ``None`` where it is none or lacks its counts."""
+        file = self.stress_folder(wanted.train, wanted.model, wanted.repeat) / f"{wanted.stem}.json"
+        try:
+            found = StressRecord.from_json(read_limited(file, RECORD_BYTES))
+        except (OSError, ValidationError, TooLargeError):
+            return None
+        return found if file.with_suffix(".csv").is_file() else None
 
     def packages_file(self, digest: str) -> Path:
         """Return where the list of all packages of a record's ``environment["package_list"]`` lies."""

@@ -18,16 +18,20 @@ from benchmark.data.tasks import Task
 from benchmark.efficiency import EfficiencyRecord
 from benchmark.errors import UserError
 from benchmark.execution import Execution
-from benchmark.executors import Event, Executor, Finished, Note, Packing, Started
+from benchmark.executors import Event, Executor, Finished, Job, Note, Packing, Started
 from benchmark.figures import Figures
 from benchmark.files import modified_ns, write_atomically
 from benchmark.initial import Start
-from benchmark.jobs import POLL_S, EfficiencyJob, Elsewhere, Job, KeepWeights, TrainJob
+from benchmark.jobs import POLL_S, EfficiencyJob, Elsewhere, KeepWeights, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
 from benchmark.stale import RunName, Staleness
 from benchmark.store import CHECKPOINT, RECORD, Broken, BrokenRecordError, Store
+from benchmark.stress import plan as stress_plan
+from benchmark.stress.jobs import StressJob
+from benchmark.stress.plan import Planned, Stresses
+from benchmark.stress.records import StressRecord
 from benchmark.trackers import TrackerName
 
 if TYPE_CHECKING:
@@ -46,9 +50,10 @@ class Plan:
         stale: runs to set aside first.
         broken: runs whose records cannot be read; those that are asked for are in ``todo`` and set aside first.
         measurements: efficiency figures to take.
-        seconds: estimate for ``todo``; training at most, since early stopping cannot be foreseen.
+        seconds: estimate for all that is left; training at most, since early stopping cannot be foreseen.
         basis: what the estimate rests on.
         refusal: why none of it may be done; blank where it may.
+        stress: tests of trained networks that are left.
     """
 
     done: list[Record]
@@ -60,6 +65,7 @@ class Plan:
     basis: Basis
     refusal: str = ""
     broken: list[Broken] = field(default_factory=list)
+    stress: list[Planned] = field(default_factory=list)
 
     @property
     def runs(self) -> int:
@@ -82,6 +88,7 @@ class Study:
     start: Start | None = None
     execution: Execution = "eager"
     tracker: TrackerName | None = None
+    stress: Stresses | None = None
     store: Store = field(init=False)
     figures: Figures = field(init=False)
     costs: Costs = field(init=False)
@@ -135,6 +142,8 @@ class Study:
         """
         if self.start and self.protocol.training.encoder_weights:
             raise UserError(f"{self.start.flag} and training.encoder_weights: give one; the first replaces all weights")
+        if self.stress:
+            self.stress.refuse(self.tested, self.keep_weights)
         jobs = self._jobs()
         # Before the records are read: one that is replaced in between counts as tried again.
         written = {_run_of(job): modified_ns(job.folder / RECORD) for job in jobs} if retry_failed else {}
@@ -166,7 +175,9 @@ class Study:
                 failed.append(record)
         measurements = self._measurements()
         seconds, basis = self.costs.estimate(todo, measurements)
-        return Plan(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken)
+        stress = self.stress.plan(self, jobs, todo) if self.stress else []
+        seconds += self.stress.seconds(self, stress) if self.stress else 0.0
+        return Plan(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken, stress)
 
     def execute(self, plan: Plan, executor: Executor, emit: Callable[[Event], None]) -> None:
         """Do what a plan says.
@@ -195,14 +206,20 @@ class Study:
             assert job.init is not None
             if note := initial.refuse_seen(job.task, job.init, self.store):
                 emit(Note(job.task.name, note))
-        jobs: list[Job] = [*plan.measurements, *plan.todo]
-        waiting: list[TrainJob] = []
+        if self._do([*plan.measurements, *plan.todo], executor, emit) and self.stress:
+            tests = self.stress.jobs(self, self._jobs())
+            self._do(stress_plan.prepare(self, tests, emit), executor, emit)
+
+    def _do(self, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> bool:
+        """Do jobs, waiting for those that other processes have; tell whether no failure was to end the study."""
+        waiting: list[TrainJob | StressJob] = []
         while jobs:
             postponed = self._work(jobs, executor, emit)
             if postponed is None:
-                return
+                return False
             waiting += postponed
             jobs = self._freed(waiting, emit)
+        return True
 
     def _try_weights(self, plan: Plan) -> None:
         """Refuse weights that do not fit their networks, before any work; a network that raises is its run's affair."""
@@ -226,11 +243,13 @@ class Study:
                 except BrokenRecordError:
                     self.store.set_aside(*_run_of(job))
 
-    def _work(self, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> list[TrainJob] | None:
+    def _work(
+        self, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]
+    ) -> list[TrainJob | StressJob] | None:
         """Do jobs and return those that another process has claimed; ``None`` where a failure was to end the study."""
         running: dict[str, TrainJob] = {}
         resumed: set[str] = set()  # their time is a part of what such a run takes
-        postponed: list[TrainJob] = []
+        postponed: list[TrainJob | StressJob] = []
         try:
             # Closed before anything is written about what was running: no worker may write at the same time.
             with contextlib.closing(executor.run(jobs)) as events:
@@ -243,7 +262,7 @@ class Study:
                         running.pop(event.job.label, None)
                         if event.outcome.record is not None:
                             emit(_finished_elsewhere(event.job, event.outcome.record))
-                        elif isinstance(event.job, TrainJob):
+                        elif not isinstance(event.job, EfficiencyJob):
                             postponed.append(event.job)
                         continue
                     if isinstance(event, Finished) and isinstance(event.job, TrainJob):
@@ -260,7 +279,7 @@ class Study:
                 job.leave(here=not self.hardware.remote, status="interrupted")
         return postponed
 
-    def _freed(self, waiting: list[TrainJob], emit: Callable[[Event], None]) -> list[Job]:
+    def _freed(self, waiting: list[TrainJob | StressJob], emit: Callable[[Event], None]) -> list[Job]:
         """Wait until other processes are through with runs; take those out of the list, and return what is free again.
 
         Nothing is returned once nothing is waited for.
@@ -394,8 +413,8 @@ def _run_of(run: TrainJob | Record) -> RunName:
     return run.task.train_names, run.entry.name, run.repeat
 
 
-def _finished_elsewhere(job: Job, record: Record | EfficiencyRecord) -> Finished:
-    outcome = None if isinstance(record, EfficiencyRecord) else record.failure or record
+def _finished_elsewhere(job: Job, record: Record | EfficiencyRecord | StressRecord) -> Finished:
+    outcome = record.failure or record if isinstance(record, Record) else None
     return Finished(job, outcome, 0.0, elsewhere=True)
 
 

@@ -15,9 +15,11 @@ from rich.text import Text
 
 from benchmark.costs import Basis
 from benchmark.data.datasets import Source
-from benchmark.executors import Event, Finished, Note, Packing, Started, Step
-from benchmark.jobs import Job, TrainJob
+from benchmark.executors import Event, Finished, Job, Note, Packing, Started, Step
+from benchmark.jobs import TrainJob
 from benchmark.records import Failure, Record
+from benchmark.stress.jobs import StressJob
+from benchmark.stress.plan import Stresses
 from benchmark.study import Plan, Study
 
 if TYPE_CHECKING:
@@ -99,8 +101,19 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
     if standins:
         names = ", ".join(f"{source.name} (no {source.base} folder)" for source in standins)
         console.print(f"Synthetic, not real data: {names}. Bring real data as <data-root>/<name>/image and label.")
-    if plan.todo or plan.measurements:
+    if study.stress:
+        console.print(_stress(study.stress, plan), markup=False, highlight=False)
+    if plan.todo or plan.measurements or plan.stress:
         console.print(f"Estimated time: at most {duration(plan.seconds)} ({BASES[plan.basis]})")
+
+
+def _stress(stress: Stresses, plan: Plan) -> str:
+    strengths = ", ".join(f"{strength:g}" for strength in stress.strengths)
+    left = sum(len(one.job.tests) for one in plan.stress)
+    return (
+        f"Stress tests: as drawn, and {', '.join(stress.effects)} at {strengths} times the hardest that is drawn; "
+        + (f"{left} to do for {len(plan.stress)} network(s)" if left else "all done")
+    )
 
 
 def _described(source: Source) -> str:
@@ -180,7 +193,7 @@ class Display:
         elif isinstance(outcome, Record):
             text = "ok" + "".join(f", mIoU {100 * by['image']['miou']:.1f} %" for by in outcome.metrics.values())
         else:
-            text = "measured"
+            text = "tested" if isinstance(event.job, StressJob) else "measured"
         place = ""
         if isinstance(event.job, TrainJob):
             self.finished += 1

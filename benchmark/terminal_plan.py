@@ -13,6 +13,7 @@ from rich.table import Table
 from benchmark.costs import Hardware
 from benchmark.needs import Memory, Needs, Space, size
 from benchmark.states import RunState, State
+from benchmark.stress.plan import Planned
 
 MARKS: dict[State, str] = {
     "done": "D",
@@ -42,6 +43,12 @@ def print_states(console: Console, states: Sequence[RunState]) -> None:
     for (train, model, state, why), runs in itertools.groupby(notable, attrgetter("train", "model", "state", "why")):
         repeats = ", ".join(str(run.repeat) for run in runs)
         console.print(f"{train} {model} repeat {repeats}: {state} ({why})", markup=False, highlight=False)
+
+
+def print_stress(console: Console, planned: Sequence[Planned]) -> None:
+    """Print a line per network with the stress tests that are left."""
+    for one in planned:
+        console.print(f"{one.label}: {', '.join(one.names)}", markup=False, highlight=False)
 
 
 def _matrix(train: str, states: Sequence[RunState]) -> Table:

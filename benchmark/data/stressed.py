@@ -15,13 +15,10 @@ from benchmark.data import packs
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, Progress
 from benchmark.data.splits import Tile
-from benchmark.data.synthetic import STANDINS, Stress
+from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.errors import UserError, did_you_mean
 from benchmark.files import write_atomically
 from benchmark.protocol import Protocol
-
-#: Raised by hand where a strength comes to mean something else; a change of the images raises the stand-in's version.
-CONVENTION = 1
 
 
 def refuse(sources: Iterable[Source], names: Sequence[str]) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmark.jobs import Elsewhere, Job
+from benchmark.jobs import EfficiencyJob, Elsewhere, TrainJob
 from benchmark.records import Failure, Record
+from benchmark.stress.jobs import StressJob
+
+Job = TrainJob | EfficiencyJob | StressJob
 
 Outcome = Record | Failure | Elsewhere | None
 
@@ -21,7 +24,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Step:
-    """A run has taken optimiser steps."""
+    """A run has taken optimiser steps, or been tested under so many stresses."""
 
     job: Job
     done: int
@@ -30,9 +33,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job has ended: a run with its record, a measurement with nothing, either with the reason of its failure.
+    """A job has ended: a run with its record, others with nothing, all with the reason of their failure.
 
-    Either may also turn out to be another process's: first as :class:`~benchmark.jobs.Elsewhere`, which stays between
+    Any may also turn out to be another process's: first as :class:`~benchmark.jobs.Elsewhere`, which stays between
     executor and study, then, with ``elsewhere``, as what that process left.
     """
 

@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from benchmark import logs
-from benchmark.executors import Event, Finished, Outcome, Started, Step
-from benchmark.jobs import Job, TrainJob
+from benchmark.executors import Event, Finished, Job, Outcome, Started, Step
+from benchmark.jobs import EfficiencyJob
 from benchmark.processes import end_with_parent
 from benchmark.records import Failure
 
@@ -96,13 +96,13 @@ class LocalExecutor:
 
     def _end_overdue(self, slot: _Slot) -> Iterator[Event]:
         job, seconds = slot.job, _seconds(slot)
-        if not isinstance(job, TrainJob):
+        if job is None or isinstance(job, EfficiencyJob):
             return
         assert slot.process is not None
         slot.process.kill()  # a process that hangs in a kernel or on a disk does not heed anything gentler
         slot.process.join()
         _stop(slot)
-        message = f"took longer than --timeout, {self.timeout_s:.0f} s; it goes on from its last checkpoint"
+        message = f"took longer than --timeout, {self.timeout_s:.0f} s; {job.after_timeout}"
         yield Finished(job, Failure(kind="timeout", message=message, log=logs.tail(job.log)), seconds)
 
 
@@ -119,7 +119,7 @@ def _feed(slots: list[_Slot], queue: deque[Job], setting: tuple[str, Mapping[str
             _start(slot, setting)
         assert slot.pipe is not None
         job = queue.popleft()
-        slot.job = job.on(slot.device) if slot.device and isinstance(job, TrainJob) else job
+        slot.job = job.on(slot.device) if slot.device and not job.exclusive else job
         slot.since = time.perf_counter()
         with contextlib.suppress(BrokenPipeError):  # a worker that died at its start is noticed when it is read from
             slot.pipe.send(slot.job)
@@ -181,7 +181,7 @@ def _death(exit_code: int | None, job: Job) -> Failure:
         message = f"the worker process was ended by {name}"
         if name == "SIGKILL":
             message += "; the kernel does this when memory runs out"
-            message += f": {job.memory_advice}" if isinstance(job, TrainJob) else ""
+            message += "" if isinstance(job, EfficiencyJob) else f": {job.memory_advice}"
     return Failure(kind="worker_died", message=message, log=logs.tail(job.log))
 
 

@@ -17,10 +17,9 @@ from typing import Any
 from benchmark import logs
 from benchmark.costs import Hardware
 from benchmark.errors import UserError, require
-from benchmark.executors import Event, Note, Started, Step
+from benchmark.executors import Event, Job, Note, Started, Step
 from benchmark.executors.local import PATROL_S, LocalExecutor
 from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
-from benchmark.jobs import Job
 from benchmark.records import Failure
 
 RETRIES = 3  # after the death of a worker or its node; the run goes on from its last checkpoint
@@ -196,7 +195,7 @@ def _board(ray: Any) -> Any:
 
 def _on_the_given_gpu(job: Job) -> Job:
     """Ray shows a task only its GPUs, so that the first one is the right one."""
-    return replace(job, device="cuda:0") if job.device.startswith("cuda") else job
+    return job.on("cuda:0") if job.device.startswith("cuda") else job
 
 
 def _perform(parcel: Parcel, first: int, board: Any) -> Answers:

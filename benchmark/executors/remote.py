@@ -12,9 +12,9 @@ import benchmark
 from benchmark import claims
 from benchmark.data.packs import bring_near
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Outcome, Step
+from benchmark.executors import Event, Finished, Job, Outcome, Step
 from benchmark.executors.local import LocalExecutor
-from benchmark.jobs import Job, OnStep, TrainJob
+from benchmark.jobs import OnStep, TrainJob
 from benchmark.records import Failure
 from benchmark.store import Store
 

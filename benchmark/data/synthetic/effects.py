@@ -52,6 +52,10 @@ class Scene:
         return float(drawn) if self.forced is None else self.forced * hardest
 
 
+#: Of strengths; raised by hand where one comes to mean something else, as a stand-in's version is for its images.
+CONVENTION = 1
+
+
 @dataclass(frozen=True)
 class Stress:
     """One kind of effect made so many times as strong as the hardest that its stand-in draws; all else as drawn.

@@ -1,0 +1,42 @@
+"""What one stress test was of, as a small file beside its counts per image."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import Field, model_validator
+
+from benchmark.records import Name
+from benchmark.schema import Filed
+
+SCHEMA: Final = 1
+DRAWN = "drawn"
+
+
+class StressRecord(Filed):
+    """Which weights were tested on which images; two tests with equal records give the same counts."""
+
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    key: str = Field(description="of the run that trained the weights")
+    behaviour: int = Field(description="the harness's own hand-raised number")
+    weights: str = Field(description="hash of the file of weights")
+    model: Name
+    train: tuple[Name, ...] = Field(min_length=1)
+    repeat: int = Field(ge=0)
+    test: Name = Field(description="the stand-in")
+    images: str = Field(description="the stand-in's fingerprint, before anything is forced")
+    standin_version: int
+    convention: int = Field(description="hand-raised number of what a strength means")
+    effect: Name | None = Field(description="what is forced; none where all effects are as drawn")
+    strength: float | None = Field(gt=0, description="times the hardest that is drawn")
+
+    @model_validator(mode="after")
+    def _whole(self) -> StressRecord:
+        if (self.effect is None) != (self.strength is None):
+            raise ValueError("an effect has a strength, and a strength an effect")
+        return self
+
+    @property
+    def stem(self) -> str:
+        """What the test's two files are called: ``omc-syn.clouds-0.5``, ``omc-syn.drawn``."""
+        return f"{self.test}.{DRAWN if self.effect is None else f'{self.effect}-{self.strength:g}'}"

@@ -135,7 +135,7 @@ def foresee(source: Source, protocol: Protocol, cache: Path) -> Division:
         return open_pack(source, protocol, cache).divide(protocol)
     shapes = _shapes(source)
     side = fitting_tile(source, protocol, shapes)
-    drawn = (_drawn_name(source, index, side) for index in range(source.count))
+    drawn = (drawn_name(source, index, side) for index in range(source.count))
     frames = [(pair.name, pair.group, pair.split) for pair in source.pairs] or [(name, name, None) for name in drawn]
     tiles: list[Tile] = []
     for frame, shape in zip(frames, shapes, strict=True):

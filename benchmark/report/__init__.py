@@ -28,6 +28,8 @@ from benchmark.report import (
     render,
     roofline,
     significance,
+    stress,
+    stress_plot,
     tables,
     training,
     transfer,
@@ -86,7 +88,7 @@ def build(
     blocks = tables.scores(told, tables.ACCURACY).blocks
     compared = comparison.standings(told, blocks)
     drawn = (plots.figures(told, blocks), comparison.figures(compared), faults.figures(told, blocks))
-    measured = (module.figures(told) for module in (transfer, profile, roofline, growth, bench))
+    measured = (module.figures(told) for module in (transfer, stress_plot, profile, roofline, growth, bench))
     for stem, figure in itertools.chain(*drawn, *measured):
         files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
     if not redact and not merged:
@@ -116,8 +118,8 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
         redact: look at the report that may leave the house.
 
     Returns:
-        One sentence per file, other than plots, that differs, lacks or should not be, and per record whose metrics are
-        not those of its counts per image.
+        One sentence per file, other than plots, that differs, lacks or should not be, per record whose metrics are not
+        those of its counts per image, and per stress test that cannot be read.
 
     Raises:
         UserError: as ``build``.
@@ -131,7 +133,7 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
     compared = comparison.standings(told, tables.scores(told, tables.ACCURACY).blocks)
     files[PAGE] = _page(study, found, shown, compared, files, significance.REFERENCE, redact)
     sources = [(source, read_study(source)) for source in merged] or [(study, found)]
-    wrong = [line for source in sources for line in contradictions(*source)]
+    wrong = [line for source in sources for line in (*contradictions(*source), *source[1].broken_stress)]
     for name, content in files.items():
         path = folder / name
         if not path.is_file():
@@ -156,18 +158,23 @@ def _page(
     reference: str,
     redact: bool,
 ) -> bytes:
-    """Return the page; its pictures are those in ``panels/`` and ``plots/``, and none where it may leave the house."""
+    """Return the page; its pictures are those in ``panels/`` and ``plots/``.
+
+    Where it may leave the house it has no panels, and of plots those that were made for it.
+    """
     pictures = (
         {} if redact else {file.name: file.read_bytes() for file in (study / FOLDER / "panels").glob("[!.]*.png")}
     )
-    plotted = {} if redact else {file.name: file.read_bytes() for file in _plots(study / FOLDER)}
+    plotted = {file.name: file.read_bytes() for file in _plots(study / (REDACTED if redact else FOLDER), found)}
     name = study.name or study.resolve().name
     return page.to_html(name, found, shown, compared, files, pictures, plotted, reference, redacted=redact)
 
 
-def _plots(folder: Path) -> list[Path]:
+def _plots(folder: Path, found: Study) -> list[Path]:
     """Return a report's plots that the page shows as they are."""
-    return [file for name in page.PLOTTED for file in sorted((folder / "plots").glob(f"{name}.*png"))]
+    stressed = [folder / f"plots/{name}.png" for name in stress_plot.names(found)]
+    others = [file for name in page.PLOTTED for file in sorted((folder / "plots").glob(f"{name}.*png"))]
+    return [*filter(Path.is_file, stressed), *others]
 
 
 def _texts(
@@ -177,6 +184,7 @@ def _texts(
     standard = [tables.scores(found, kind) for kind in (tables.ACCURACY, tables.TOPOLOGY, tables.ELECTRICAL)]
     standard += [
         transfer.table(found),
+        stress.table(found),
         tables.efficiency(found),
         profile.overview(found),
         roofline.table(found),

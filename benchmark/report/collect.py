@@ -24,6 +24,7 @@ from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.schema import Filed
 from benchmark.store import RECORD, RECORD_BYTES, Broken, Store
+from benchmark.stress.records import StressRecord
 
 F = TypeVar("F", bound=Filed)
 
@@ -59,6 +60,14 @@ class Run:
     record: Record
     scores: Mapping[str, Scores]
     folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Stressed:
+    """A test of a run's network under a stress, or on images as drawn."""
+
+    record: StressRecord
+    scores: Scores
 
 
 @dataclass(frozen=True, order=True)
@@ -173,6 +182,8 @@ class Study:
         comparisons: of the plain way with the harness's, made by ``bench``.
         origin: sentences that say which studies it was merged from; none for a single one.
         sources: names of these studies.
+        stressed: stress tests of the runs' networks.
+        broken_stress: why others are left out, each with its file; no such file means anything to the rest.
     """
 
     protocol: Protocol | None
@@ -183,6 +194,8 @@ class Study:
     comparisons: tuple[Comparison, ...] = ()
     origin: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    stressed: tuple[Stressed, ...] = ()
+    broken_stress: tuple[str, ...] = ()
 
     def measured_for(self, dataset: str) -> list[Measurement]:
         """Return the efficiency figures at a dataset's input size and channels."""
@@ -225,7 +238,10 @@ def read_study(folder: Path) -> Study:
     for file in sorted((folder / "references").glob("[!.]*.csv")):
         dataset, _, method = file.stem.rpartition(".")
         references.setdefault(dataset, {})[method] = (read_scores(file),)
-    return Study(protocol, runs, references, efficiency, tuple(broken), comparisons)
+    stressed, unread = _stressed(store, runs)
+    return Study(
+        protocol, runs, references, efficiency, tuple(broken), comparisons, stressed=stressed, broken_stress=unread
+    )
 
 
 def contradictions(folder: Path, study: Study) -> list[str]:
@@ -266,6 +282,25 @@ def _run(folder: Path, record: Record) -> Run:
     # A finished run has figures for a dataset unless the dataset has no test images.
     tested = [test for test in record.test if test in record.metrics] if record.status == "ok" else []
     return Run(record, {test: read_scores(folder / f"images.{test}.csv") for test in tested}, folder)
+
+
+def _stressed(store: Store, runs: Sequence[Run]) -> tuple[tuple[Stressed, ...], tuple[str, ...]]:
+    """Return the stress tests of finished runs as they are now, and why others cannot be read."""
+    keys = {(run.record.train, run.record.model, run.record.repeat): run.record.key for run in runs if run.scores}
+    found, broken = [], []
+    for file in sorted((store.folder / "stress").glob("[!.]*/*/*/[!.]*.json")):
+        try:
+            record = StressRecord.from_json(read_limited(file, RECORD_BYTES))
+            run = (record.train, record.model, record.repeat)
+            if file != store.stress_folder(*run) / f"{record.stem}.json":
+                raise UserError(f"{file}: is the record of another test, {record.stem}")
+            if keys.get(run) == record.key:
+                found.append(Stressed(record, read_scores(file.with_suffix(".csv"))))
+        except UserError as error:
+            broken.append(str(error))
+        except (OSError, ValidationError) as error:
+            broken.append(f"{file}: not a valid stress test ({str(error).splitlines()[0]}); remove it and test again")
+    return tuple(found), tuple(broken)
 
 
 def read_scores(file: Path) -> Scores:

@@ -27,6 +27,9 @@ def redact(study: Study) -> Study:
             groups=tuple(groups[name] for name in scores.groups),
         )
 
+    def silent_names(scores: Scores) -> Scores:
+        return replace(scores, images=("",) * len(scores.images), groups=("",) * len(scores.groups))
+
     def silent(run: Run) -> Run:
         failure = run.record.failure
         kept = Failure(kind=failure.kind, message=WITHHELD) if failure else None
@@ -35,6 +38,8 @@ def redact(study: Study) -> Study:
 
     return replace(
         study,
+        stressed=tuple(replace(test, scores=silent_names(test.scores)) for test in study.stressed),
+        broken_stress=tuple("a stress test cannot be read" for _ in study.broken_stress),
         runs=tuple(silent(run) for run in study.runs),
         references={
             dataset: {method: tuple(map(plain, divisions)) for method, divisions in methods.items()}

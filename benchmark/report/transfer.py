@@ -35,7 +35,7 @@ class _Matrix:
     cells: dict[tuple[Train, str], Cell]
 
 
-def _reduction_of(study: Study, name: str) -> metrics.Reduction:
+def reduction_of(study: Study, name: str) -> metrics.Reduction:
     """Return how a metric is reduced here: as the protocol says, or the one way that it can be."""
     allowed = metrics.METRICS[name].reductions
     assert study.protocol is not None
@@ -59,7 +59,7 @@ def _axes_of(runs: Sequence[Run]) -> tuple[list[Train], list[str]]:
 
 
 def _matrices(study: Study, name: str) -> list[_Matrix]:
-    reduction = _reduction_of(study, name)
+    reduction = reduction_of(study, name)
     by_model: dict[str, dict[tuple[Train, str], list[float]]] = {}
     for run in study.runs:
         cells = by_model.setdefault(run.record.model, {})
@@ -102,7 +102,7 @@ def _block(study: Study, name: str, train: Train, tests: Sequence[str]) -> Block
     rows = [row for row in rows if row.cells]
     if not rows:
         return None
-    metric, reduction, trained = metrics.METRICS[name], _reduction_of(study, name), "+".join(train)
+    metric, reduction, trained = metrics.METRICS[name], reduction_of(study, name), "+".join(train)
     column = metric_column(metric)
     columns = tuple(
         Column(test, test, column.higher_is_better, column.scale, column.digits, column.unit)

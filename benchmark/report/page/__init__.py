@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
-from benchmark.report import bibliography, faults, plots, render
+from benchmark.report import bibliography, faults, plots, render, stress
 from benchmark.report.collect import Study
 from benchmark.report.comparison import Standing
 from benchmark.report.page import charts, curves, grids, origin, panels, summary
@@ -34,6 +35,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("electrical", "Electrical errors", ("electrical",)),
     ("topology", "Topology", ("topology",)),
     ("transfer", "Transfer", ("transfer",)),
+    ("stress", "Stress", ("stress",)),
     ("ablation", "Ablation", ("ablation",)),
     ("significance", "Significance", ("methods", "networks")),
     ("efficiency", "Efficiency", ("efficiency", "profile", "roofline", "growth")),
@@ -62,7 +64,7 @@ def to_html(
         compared: how the models stand, as :func:`benchmark.report.comparison.standings` says.
         files: paths of the report's files, below the page's own folder, that it links to.
         pictures: panels by name.
-        plotted: plots by name, each beginning with a name in ``PLOTTED``.
+        plotted: plots by name, those of stress tests and others, each beginning with a name in ``PLOTTED``.
         reference: the model that the others are compared with.
         redacted: whether the page says so.
     """
@@ -96,6 +98,7 @@ def to_html(
         errors=[charts.bars(found) for found in faults.of_blocks(study, blocks[: charts.BLOCKS])],
         undrawn=max(len(blocks) - charts.BLOCKS, 0),
         multiples=small,
+        stressed=_stressed(study, {plot.file: plot.uri for plot in under}),
         sets_left_out=sets_left_out,
         lost=lost,
         more_lost=more_lost,
@@ -121,6 +124,23 @@ def to_html(
     chosen, left_out = panels.embed(pictures, max(PAGE_BYTES - len(page.encode()) - 10_000, 0))
     pictured = environment.get_template("panels.html").render(panels=chosen, left_out=left_out)
     return page.replace(_PANELS, pictured, 1).encode()
+
+
+@dataclass(frozen=True)
+class _Stressed:
+    """What the page says of a stand-in's stress tests before their tables; a plot that is too large is blank."""
+
+    found: stress.Tested
+    sentences: list[tuple[str, str]]
+    uri: str
+
+
+def _stressed(study: Study, uris: Mapping[str, str]) -> list[_Stressed]:
+    return [
+        _Stressed(found, stress.sentences(study, found), uris.get(f"{found.plot}.png", ""))
+        for found in stress.tested(study)
+        if found.stresses
+    ]
 
 
 def _reason(reason: str) -> str:

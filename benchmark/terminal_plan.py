@@ -48,7 +48,7 @@ def print_states(console: Console, states: Sequence[RunState]) -> None:
 def print_stress(console: Console, planned: Sequence[Planned]) -> None:
     """Print a line per network with the stress tests that are left."""
     for one in planned:
-        console.print(f"{one.label}: {', '.join(one.names)}", markup=False, highlight=False)
+        console.print(f"{one.label}: {one.told}", markup=False, highlight=False)
 
 
 def _matrix(train: str, states: Sequence[RunState]) -> Table:

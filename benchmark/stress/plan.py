@@ -49,9 +49,18 @@ class Planned:
         )
 
     @property
-    def names(self) -> list[str]:
-        """Of the tests."""
-        return [self.job.record(*test).stem for test in self.job.tests]
+    def told(self) -> str:
+        """Which tests, in a line: ``omc-syn as drawn; clouds 0.5, 1, 2; noise 2``."""
+        parts = []
+        for source in dict.fromkeys(source for source, _ in self.job.tests):
+            stresses = [stress for of, stress in self.job.tests if of == source]
+            named = ["as drawn"] if None in stresses else []
+            by_name: dict[str, list[str]] = {}
+            for stress in filter(None, stresses):
+                by_name.setdefault(stress.name, []).append(f"{stress.strength:g}")
+            named += [f"{name} {', '.join(strengths)}" for name, strengths in by_name.items()]
+            parts.append(f"{source.name} {'; '.join(named)}")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,12 @@ class Stresses:
         names = tuple(dict.fromkeys(name.strip() for name in effects.split(",") if name.strip()))
         if not names:
             raise UserError("--stress is empty; expected effects, such as clouds,defocus,noise,roughness")
-        return cls(names, tuple(sorted({_strength(text.strip()) for text in (strengths or STRENGTHS).split(",")})))
+        return cls(
+            names,
+            tuple(
+                sorted({_strength(text.strip()) for text in (STRENGTHS if strengths is None else strengths).split(",")})
+            ),
+        )
 
     @property
     def each(self) -> tuple[Stress | None, ...]:

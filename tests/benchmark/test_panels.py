@@ -18,8 +18,8 @@ from benchmark import protocol as protocols
 from benchmark.data.packs import Pack
 from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
-from benchmark.executors import Event, Finished, Started
-from benchmark.jobs import Job, TrainJob
+from benchmark.executors import Event, Finished, Job, Started
+from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL

@@ -13,8 +13,8 @@ import pytest
 from benchmark import run
 from benchmark.costs import Hardware
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Started
-from benchmark.jobs import Job, TrainJob
+from benchmark.executors import Event, Finished, Job, Started
+from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.registry import select

@@ -15,8 +15,8 @@ from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Packing, Started
-from benchmark.jobs import Job, TrainJob
+from benchmark.executors import Event, Finished, Job, Packing, Started
+from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.store import Store

@@ -1,0 +1,272 @@
+"""Stress tests of a study: which are done, by what, in which order; that they are tests like those of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmark import claims
+from benchmark import protocol as protocols
+from benchmark.data.datasets import Source
+from benchmark.data.synthetic import Stress
+from benchmark.errors import UserError
+from benchmark.executors import Event, Finished, Job, Packing, Started
+from benchmark.executors.remote import Parcel, parcels
+from benchmark.jobs import Elsewhere, TrainJob
+from benchmark.protocol import Protocol
+from benchmark.records import Failure
+from benchmark.store import WEIGHTS
+from benchmark.stress.jobs import StressJob
+from benchmark.stress.plan import Stresses
+from benchmark.study import Study
+from tests.benchmark.conftest import SMALL
+
+ASKED = Stresses(("clouds", "noise"), (1.0, 2.0))
+STEMS = ["omc-syn.drawn", *(f"omc-syn.{name}-{strength}" for name in ("clouds", "noise") for strength in (1, 2))]
+
+MakeStudy = Callable[..., Study]
+
+
+def silent(done: int, total: int) -> None: ...
+
+
+class Here:
+    """An executor that does runs and stress tests in this process and measures nothing."""
+
+    def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+        for job in jobs:
+            yield Started(job)
+            yield Finished(job, None if job.exclusive else job.perform(silent), 1.0)
+
+
+def do(study: Study) -> list[Job]:
+    """Do what is left of a study; return what was done."""
+    events: list[Event] = []
+    study.execute(study.plan(), Here(), events.append)
+    assert not [event for event in events if isinstance(event, Finished) and isinstance(event.outcome, Failure)]
+    return [event.job for event in events if isinstance(event, Started) and not event.job.exclusive]
+
+
+@pytest.fixture
+def make(make_study: MakeStudy) -> Callable[..., Study]:
+    def make(*overrides: str, asked: Stresses | None = ASKED, keep: str = "best-repeat") -> Study:
+        study = make_study(protocols.load("quick", [*SMALL, "repeats=2", *overrides]))
+        study.stress, study.keep_weights = asked, keep
+        return study
+
+    return make
+
+
+def files(study: Study, kind: str = "csv") -> dict[str, Path]:
+    return {f"{file.parent.name}/{file.stem}": file for file in (study.folder / "stress").glob(f"*/*/*/*.{kind}")}
+
+
+def test_stress_tests_follow_the_trainings_and_as_drawn_repeat_the_run_s_own_test_to_the_byte(
+    make: Callable[..., Study],
+) -> None:
+    study = make()
+    (planned,) = study.plan().stress
+    assert (planned.known, len(planned.job.tests)) == (False, 5)
+    done = do(study)
+    assert [type(job) for job in done] == [TrainJob, TrainJob, StressJob]
+    (folder,) = {file.parent for file in files(study).values()}
+    repeat = folder.name
+    assert sorted(files(study)) == sorted(f"{repeat}/{stem}" for stem in STEMS)
+    own = study.folder / "runs" / "omc-syn" / "tinynet" / repeat
+    assert (own / WEIGHTS).is_file()
+    drawn = (folder / "omc-syn.drawn.csv").read_bytes()
+    assert drawn == (own / "images.omc-syn.csv").read_bytes()
+    assert len({file.read_bytes() for file in files(study).values()}) == 5
+    assert not list(folder.glob("claim.*"))
+
+
+def test_what_is_done_is_not_done_again_and_what_is_missing_broken_or_of_other_weights_is(
+    make: Callable[..., Study],
+) -> None:
+    do(make(asked=None))
+    assert [type(job) for job in do(make())] == [StressJob]  # a study that is done is stressed without any training
+    study = make()
+    assert (study.plan().stress, do(study)) == ([], [])
+    first, second, third, *_ = files(study).values()
+    first.unlink()
+    second.with_suffix(".json").write_text("{")
+    third.with_suffix(".json").write_bytes(
+        third.with_suffix(".json").read_bytes().replace(b'"weights": "', b'"weights": "0')
+    )
+    before = {name: file.stat().st_mtime_ns for name, file in files(study).items()}
+    (planned,) = study.plan().stress
+    assert {planned.job.record(*test).stem for test in planned.job.tests} == {
+        file.stem for file in (first, second, third)
+    }
+    assert [type(job) for job in do(study)] == [StressJob]
+    changed = {name for name, file in files(study).items() if file.stat().st_mtime_ns != before.get(name)}
+    assert {name.partition("/")[2] for name in changed} == {file.stem for file in (first, second, third)}
+    assert study.plan().stress == []
+
+
+def test_a_further_strength_adds_its_own_tests_alone(make: Callable[..., Study]) -> None:
+    do(make())
+    study = make(asked=Stresses(("clouds", "noise"), (1.0, 4.0)))
+    (planned,) = study.plan().stress
+    assert [stress for _, stress in planned.job.tests] == [Stress("clouds", 4.0), Stress("noise", 4.0)]
+    assert planned.told == "omc-syn clouds 4; noise 4"
+
+
+def test_all_weights_are_tested_where_all_are_kept(make: Callable[..., Study]) -> None:
+    study = make(keep="all")
+    assert [planned.known for planned in study.plan().stress] == [False]
+    do(study)
+    assert {name.partition("/")[0] for name in files(study)} == {"0", "1"}
+
+
+def test_images_are_drawn_once_for_all_networks(make_study: MakeStudy, source: Source, tmp_path: Path) -> None:
+    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "TinyNet", "Comparable")
+    study.stress, study.cache = ASKED, tmp_path / "own"
+    events: list[Event] = []
+    study.execute(study.plan(), Here(), events.append)
+    built = [event.dataset for event in events if isinstance(event, Packing) and event.done == event.total]
+    assert built == [
+        "omc-syn",
+        "omc-syn as drawn",
+        *(f"omc-syn {name}-{s}" for name in ("clouds", "noise") for s in (1, 2)),
+    ]
+    assert len(list((study.folder / "stress").glob("*/*/*/*.csv"))) == 10
+
+
+def test_without_weights_nothing_starts(make: Callable[..., Study]) -> None:
+    with pytest.raises(UserError, match="--stress: tests trained weights, which --keep-weights none throws away"):
+        make(keep="none").plan()
+    do(make(asked=None, keep="none"))
+    with pytest.raises(UserError, match=r"--stress: no weights of tinynet .* leave tinynet out of --models"):
+        make().plan()
+
+
+def test_networks_whose_runs_all_failed_are_passed_over(make_study: MakeStudy, small: Protocol) -> None:
+    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "TinyNet", "Raises")
+    study.stress = ASKED
+    events: list[Event] = []
+    study.execute(study.plan(), Here(), events.append)
+    tested = [event.job.label for event in events if isinstance(event, Started) and isinstance(event.job, StressJob)]
+    assert tested == ["omc-syn tinynet repeat 0 stress"]
+    assert study.plan().stress == []
+
+
+def job_of(study: Study) -> StressJob:
+    (planned,) = study.plan().stress
+    return planned.job
+
+
+def test_a_failure_says_why_and_keeps_what_was_tested(
+    make: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from benchmark.stress import testing
+
+    do(make(asked=None))
+    job, opened, count = job_of(make()), testing.open_stressed, []
+
+    def fail_third(*arguments: object) -> object:
+        count.append(arguments)
+        if len(count) == 3:
+            raise MemoryError
+        return opened(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(testing, "open_stressed", fail_third)
+    monkeypatch.setattr(StressJob, "log", None)  # pytest has the descriptors that a log would take
+    outcome = job.perform(silent)
+    assert isinstance(outcome, Failure)
+    assert (outcome.kind, "--workers" in outcome.message) == ("out_of_memory", True)
+    assert len(job.left()) == 3
+    assert "MemoryError" in capfd.readouterr().err
+    monkeypatch.undo()
+    steps: list[tuple[int, int]] = []
+    assert job.perform(lambda *of: steps.append(of)) is None
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_broken_weights_are_a_typed_failure(make: Callable[..., Study]) -> None:
+    do(make(asked=None))
+    (file,) = (make().folder / "runs").glob(f"*/*/*/{WEIGHTS}")
+    file.write_bytes(b"nothing")
+    outcome = job_of(make()).perform(silent)
+    assert isinstance(outcome, Failure)
+    assert (outcome.kind, "no safetensors file" in outcome.message) == ("bad_input", True)
+
+
+def test_two_calls_share_the_tests(make: Callable[..., Study]) -> None:
+    do(make(asked=None))
+    first, second = job_of(make()), job_of(make())
+    claim = claims.acquire(first.folder)
+    assert claim is not None
+    with claim:
+        assert second.perform(silent) == Elsewhere(None)
+        assert second.settled() is None
+    assert first.perform(silent) is None
+    outcome = second.perform(silent)
+    assert isinstance(outcome, Elsewhere)
+    assert outcome.record is not None
+    assert second.settled() is not None
+
+
+def test_a_node_does_them_like_a_run(make: Callable[..., Study]) -> None:
+    do(make(asked=None))
+    job = job_of(make())
+    (parcel,) = parcels([job])
+    assert not parcel.exclusive
+    assert [outcome for outcome, _ in Parcel((job,), Path.cwd()).perform(silent)] == [None]
+    assert job.left() == []
+    moved = job.on("cuda:0")
+    assert (moved.device, moved.training.device, moved.tests) == ("cuda:0", "cuda:0", job.tests)
+
+
+def test_an_overdue_test_ends_as_a_run_does(make: Callable[..., Study]) -> None:
+    from benchmark.executors.local import LocalExecutor
+
+    do(make(asked=None))
+    job = job_of(make())
+    (finished,) = [event for event in LocalExecutor(timeout_s=0.01).run([job]) if isinstance(event, Finished)]
+    assert isinstance(finished.outcome, Failure)
+    assert (finished.outcome.kind, "the tests that were done are kept" in finished.outcome.message) == ("timeout", True)
+
+
+def test_time_and_disk_of_the_tests_are_part_of_the_estimate(make: Callable[..., Study], tmp_path: Path) -> None:
+    from benchmark import needs
+
+    plain, asked = make(asked=None), make()
+    for study in (plain, asked):
+        study.cache = tmp_path / "empty"
+    assert asked.plan().seconds > plain.plan().seconds
+    parts = needs.needs(asked, asked.plan()).cache.parts
+    # As drawn and four stresses, each of two test tiles of 64x64 with one channel and a mask.
+    assert parts["stressed images of omc-syn"] == 5 * 2 * 64 * 64 * 2
+    assert "stressed images of omc-syn" not in needs.needs(plain, plain.plan()).cache.parts
+
+
+def test_a_dataset_without_test_images_has_no_stress_tests(make: Callable[..., Study]) -> None:
+    study = make("split.counts=[6,2,0]")
+    do(study)
+    assert files(study) == {}
+
+
+def test_flags_are_read_and_refused_by_name() -> None:
+    assert Stresses.parse(None, None) is None
+    assert Stresses.parse(" noise,clouds,noise", None) == Stresses(("noise", "clouds"), (0.5, 1.0, 2.0))
+    assert Stresses.parse("noise", "2, 0.25") == Stresses(("noise",), (0.25, 2.0))
+    for strengths in ("0", "-1", "nan", "inf", "strong", "8.5", "1,", ""):
+        with pytest.raises(UserError, match=r"--strength .*expected numbers above 0 and up to 8"):
+            Stresses.parse("noise", strengths)
+    with pytest.raises(UserError, match="--strength 1: of what"):
+        Stresses.parse(None, "1")
+    with pytest.raises(UserError, match="--stress is empty"):
+        Stresses.parse(" ,", None)
+
+
+def test_a_dataset_of_files_is_refused_before_anything_starts(make: Callable[..., Study]) -> None:
+    study = make()
+    (task,) = study.tasks
+    real = replace(task.test[0], name="mychip", pairs=("a",))  # type: ignore[arg-type]
+    study.tasks = [replace(task, test=(real,))]
+    with pytest.raises(UserError, match="mychip is read from files"):
+        study.plan()

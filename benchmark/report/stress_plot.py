@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ class _Look:
     row: Row
     place: int
 
-    def options(self) -> dict[str, object]:
+    def options(self) -> dict[str, Any]:
         """Return it in matplotlib's words."""
         ours = self.row.family == "ours"
         return {
@@ -165,8 +166,15 @@ def _panel(axes: Axes, study: Study, found: Tested, metric: str, effect: str, lo
                     elinewidth=0.8, capsize=1.5, zorder=2,
                 )  # fmt: skip
         if start and line:
-            x, y = zip((drawn + aside, 100 * start.mean), (line[0][0], 100 * line[0][1].mean), strict=True)
-            axes.plot(x, y, color=options["color"], linewidth=0.6, linestyle=":", zorder=2)
+            first, cell = line[0]
+            axes.plot(
+                [drawn + aside, first],
+                [100 * start.mean, 100 * cell.mean],
+                color=options["color"],
+                linewidth=0.6,
+                linestyle=":",
+                zorder=2,
+            )
     axes.set_xlim(drawn - 0.35, right)
     axes.set_xticks([drawn, *places.values()], ["as\ndrawn", *(f"{strength:g}" for strength in places)])
     axes.tick_params(labelsize=8)

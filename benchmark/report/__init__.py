@@ -96,7 +96,7 @@ def build(
     for left in (folder / "panels").glob("[!.]*"):
         if panels.is_panel(left.name) and f"panels/{left.name}" not in files:
             left.unlink()  # of an image that may no longer be shown
-    for left in _plots(folder):
+    for left in _plots(folder, found):
         if f"plots/{left.name}" not in files:
             left.unlink()  # of a setting that is no longer there
     for name, content in files.items():

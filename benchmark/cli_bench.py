@@ -46,7 +46,7 @@ def bench(
     """Measure how much faster the harness is than the plain way, side by side; nothing else should run meanwhile."""
     from rich.console import Console
 
-    from benchmark import registry, report
+    from benchmark import provenance, registry, report
     from benchmark.bench import IMAGES, Subject, measurements
     from benchmark.bench.place import Place
     from benchmark.data.datasets import resolve
@@ -55,6 +55,7 @@ def bench(
     from benchmark.files import write_atomically
     from benchmark.profiling import side
     from benchmark.protocol import load
+    from benchmark.store import Store
 
     console, folder = Console(soft_wrap=True), study_folder(results, study)
     check_data_root(data_root)
@@ -66,10 +67,11 @@ def bench(
     cache = cache or data_root / ".cache"
     (source,) = resolve("omc-syn", data_root, protocol, HashCache(cache / "hashes.json"))
     timing = EfficiencySettings(warm_up=1, min_iterations=TIMINGS, min_seconds=SECONDS)
-    place = Place(hardware.kind, hardware.threads, timing, ROUNDS)
     trained = _trained(study_folder(results, weights, "--weights"), method) if "forward" in wanted else None
     if trained is None and "forward" in wanted:
         console.print(f"--weights {weights}: no trained {METHOD} of a stand-in there; masks are not compared")
+    packages = Store(folder).write_packages(provenance.packages())
+    place = Place(hardware.kind, hardware.threads, timing, ROUNDS, {"package_list": packages})
     subject = Subject(method, others, lightest, sides, source, protocol, data_root, cache, trained)
     for name, measure in measurements(subject, wanted, place):
         console.print(name, highlight=False)

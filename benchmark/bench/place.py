@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
+from benchmark import environment
 from benchmark.bench.records import SCHEMA, Comparison
+from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.records import EfficiencySettings
-from benchmark.environment import cpu_name
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,14 @@ class Place:
         threads: compute threads on a CPU.
         timing: of a pair of ways: warm-ups and timings of each, seconds of both together.
         rounds: how often both ways of longer work are done in turn.
+        facts: what every comparison's environment says beside what this process knows.
     """
 
     kind: str
     threads: int
     timing: EfficiencySettings
     rounds: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -39,17 +44,20 @@ class Place:
 
     def comparison(self, **facts: object) -> Comparison:
         """Return a comparison that was made here."""
+        with using_threads(self.threads):
+            made_with = environment.describe(self.kind, self.threads) | environment.computing(self.kind)
         return Comparison.model_validate(
             {
                 "schema": SCHEMA,
                 "model": None,
                 "size": None,
                 "device": self.kind,
-                "device_name": torch.cuda.get_device_name() if self.kind == "cuda" else cpu_name(),
+                "device_name": torch.cuda.get_device_name() if self.kind == "cuda" else environment.cpu_name(),
                 "dtype": "float32",
                 "threads": self.threads,
                 "torch": torch.__version__,
                 "plain": (),
+                "environment": {**made_with, **self.facts},
                 **facts,
             }
         )

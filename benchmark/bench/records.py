@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -48,6 +48,7 @@ class Comparison(Filed):
     pixels: int | None = Field(None, description="of the test images that masks were compared on")
     differing_pixels: int | None = Field(None, description="of these, with another mask")
     warnings: tuple[str, ...] = ()
+    environment: dict[str, Any] = Field(default_factory=dict, description="as in a run's record; empty in older files")
 
     @property
     def file_name(self) -> str:

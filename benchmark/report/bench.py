@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from benchmark.bench.records import Comparison, What
+from benchmark.protocol import flatten
 from benchmark.report.collect import Study
 from benchmark.report.plots import DPI, INK, STYLE, drawable
 from benchmark.report.render import Block, Cell, Column, Row, Table
@@ -143,7 +144,21 @@ def _conventions(found: Sequence[Comparison], *, more_is_better: bool) -> Iterat
         yield f"Masks agree: share of {first.pixels} pixels of test images that both call alike, with trained weights."
     if any(one.model == "eal_icnet" for one in found) and first.what != "loop":
         yield "EAL-ICNet has γ = 0.7 and temperatures of 400, so that no branch is the identity."
-    yield f"torch {first.torch}."
+    yield from dict.fromkeys(map(_made_with, found))
+
+
+def _made_with(one: Comparison) -> str:
+    """Say which versions and code a comparison was made with, as far as its file tells; the page lists all of them."""
+    facts = flatten(one.environment)
+    said = [f"torch {one.torch}"]
+    if "python" in facts:
+        said += [f"Python {facts['python']}", str(facts.get("os", ""))]
+    if commit := facts.get("code.commit"):
+        changed = " and changes that are in no commit" if facts.get("code.dirty") else ""
+        said.append(f"commit {str(commit)[:12]}{changed}")
+    elif content := facts.get("code.content"):
+        said.append(f"sources {content}")
+    return f"{', '.join(filter(None, said))}."
 
 
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:

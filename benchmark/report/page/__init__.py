@@ -22,7 +22,7 @@ PAGE_BYTES = 5_000_000
 #: Of these, at most, the plots below their tables.
 PLOT_BYTES = 1_500_000
 #: Tables whose plots the page shows as the files hold them; it draws the others itself.
-PLOTTED = ("transfer", "profile", "roofline", "growth")
+PLOTTED = ("transfer", "profile", "roofline", "growth", "bench")
 
 FOLDER = Path(__file__).parent
 #: Stands where pictures go; escaped text never holds it.
@@ -40,6 +40,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("significance", "Significance", ("methods", "networks")),
     ("efficiency", "Efficiency", ("efficiency", "profile", "roofline", "growth")),
     ("training", "Training", ("training",)),
+    ("bench", "Against the plain way", ("bench",)),
 )
 
 
@@ -103,7 +104,7 @@ def to_html(
         lost=lost,
         more_lost=more_lost,
         broken=[(found.run, _reason(found.reason)) for found in study.broken],
-        facts=origin.facts(study),
+        environments=origin.environments(study),
         commands=origin.commands(study, name),
         bibtex=origin.software(study) + "\n" + bibliography.bibtex(used),
         downloads=_downloads(files),

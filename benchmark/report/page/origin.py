@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from benchmark import logs, registry
 from benchmark import protocol as protocols
@@ -55,7 +56,7 @@ class Fact:
     """One property of the environments.
 
     Attributes:
-        values: (value, runs that have it), the most frequent first.
+        values: (value, environments that have it), the most frequent first.
         more: values that are not listed.
     """
 
@@ -74,11 +75,20 @@ class Lost:
     log: str
 
 
-def facts(study: Study) -> list[Fact]:
-    """Collect what the runs were computed with."""
+def environments(study: Study) -> dict[str, list[Fact]]:
+    """Collect what runs, and comparisons with the plain way, were computed with, by what one of them is called."""
+    found = {
+        "run": facts([run.record.environment for run in study.runs]),
+        "comparison": facts([one.environment for one in study.comparisons]),
+    }
+    return {name: shown for name, shown in found.items() if shown}
+
+
+def facts(described: Iterable[Mapping[str, Any]]) -> list[Fact]:
+    """Collect what environments say, each fact with its values."""
     found: dict[str, Counter[str]] = {key: Counter() for key in FACTS}
-    for run in study.runs:
-        for key, value in protocols.flatten(run.record.environment).items():
+    for one in described:
+        for key, value in protocols.flatten(one).items():
             if key in found and value not in (None, [], ""):
                 found[key][_readable(key, value)] += 1
     made = []
@@ -184,7 +194,8 @@ def _initial(records: Sequence[Record]) -> list[str]:
 
 def software(study: Study) -> str:
     """Return a BibTeX entry of this benchmark with the versions that the runs were made by."""
-    codes = [run.record.environment.get("code") for run in study.runs]
+    made = [run.record.environment for run in study.runs] + [one.environment for one in study.comparisons]
+    codes = [environment.get("code") for environment in made]
     known = [code for code in codes if isinstance(code, Mapping)]
     versions = sorted({str(code["version"]) for code in known if code.get("version")})
     commits = sorted({str(code["commit"])[:12] for code in known if code.get("commit")})

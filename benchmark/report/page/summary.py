@@ -151,9 +151,13 @@ def _ordered(datasets: Iterable[str]) -> list[str]:
 
 def _facts(study: Study) -> Iterator[tuple[str, str]]:
     if study.protocol is None or not study.runs:
-        models = in_order({found.record.model for found in study.efficiency})
+        measured = {found.record.model for found in study.efficiency}
+        models = in_order(measured | {one.model for one in study.comparisons if one.model})
         yield "Models", _listed([display(name)[0] for name in models])
-        yield "Measured", f"efficiency alone, in {len({found.setting for found in study.efficiency})} settings"
+        if study.efficiency:
+            yield "Measured", f"efficiency alone, in {len({found.setting for found in study.efficiency})} settings"
+        if study.comparisons:
+            yield "Compared", f"with the plain way of most repositories, {len(study.comparisons)} times"
         return
     records = [run.record for run in study.runs]
     yield "Models", _listed([display(name)[0] for name in in_order({record.model for record in records})])

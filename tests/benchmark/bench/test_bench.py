@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import multiprocessing
+import platform
 import re
 import statistics
 from dataclasses import replace
@@ -15,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark import cli_bench, protocol, registry, report
+from benchmark import cli_bench, protocol, provenance, registry, report
 from benchmark.bench import feeding, forwards, loop, plain, sharing, steps
 from benchmark.bench.networks import GAMMA, TEMPERATURE, build
 from benchmark.bench.place import Place
@@ -30,6 +32,7 @@ from benchmark.registry import ModelEntry
 from benchmark.report import bench as reported
 from benchmark.report import render
 from benchmark.report.collect import Study
+from benchmark.store import Store
 from benchmark.training import place as placed
 from benchmark.training import train
 from models.attention import PositionAttention, TokenStatisticsAttention
@@ -222,6 +225,39 @@ def test_comparisons_alone_make_a_report_that_is_rebuilt_from_their_files(tmp_pa
     assert report.check(study) == []
     (study / "report/tables/bench.md").write_text("faster")
     assert len(report.check(study)) == 1
+
+
+def test_a_comparison_says_what_it_was_made_with_and_so_do_table_and_page(tmp_path: Path) -> None:
+    study = tmp_path / "bench"
+    packages = Store(study).write_packages(provenance.packages())
+    one = replace(PLACE, facts={"package_list": packages}).comparison(
+        what="forward", model="unet", size=64, unit="ms", plain=(2.0,), ours=(1.0,), plain_form="slow", our_form="fast"
+    )
+    facts = one.environment
+    assert facts["python"] == platform.python_version()
+    assert facts["packages"]["numpy"] == np.__version__
+    assert facts["torch_threads"] == PLACE.threads
+    assert facts["code"] == provenance.code()
+    (study / "bench").mkdir()
+    (study / "bench" / one.file_name).write_bytes(one.to_json())
+    report.build(study)
+    table, page = ((study / "report" / name).read_text("utf-8") for name in ("tables/bench.md", "index.html"))
+    assert f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}" in table
+    assert str(provenance.code()["commit"] or provenance.code()["content"])[:12] in table
+    assert all(f"<td>{said}</td>" in page for said in (np.__version__, packages, facts["os"]))
+    assert "What the comparisons were computed with" in page
+    assert "Times faster" in page
+    assert "data:image/png" in page
+
+
+def test_files_of_earlier_releases_have_no_environment_and_are_still_reported(tmp_path: Path) -> None:
+    content = json.loads(comparison(plain=(2.0,), ours=(1.0,)).to_json())
+    del content["environment"]
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench/forward.unet.json").write_text(json.dumps(content))
+    report.build(tmp_path)
+    assert f" torch {torch.__version__}.\n" in (tmp_path / "report/tables/bench.md").read_text("utf-8")
+    assert "computed with" not in (tmp_path / "report/index.html").read_text("utf-8")
 
 
 @pytest.mark.slow  # five minutes: generates 200 images, and starts `run` four times

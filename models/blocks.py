@@ -75,7 +75,8 @@ class _SparingPReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         slope, x, weight, bias = ctx.saved_tensors
-        normed = F.batch_norm(x, None, None, weight, bias, training=True, eps=ctx.eps)
+        # Autocast may have rounded the norm's output for the activation, and rounds the gradient alike.
+        normed = F.batch_norm(x, None, None, weight, bias, training=True, eps=ctx.eps).to(grad.dtype)
         below = (normed <= 0).to(grad.dtype).mul_(grad)
         grad_slope = normed.mul_(below).sum((0, 2, 3)).to(slope.dtype)
         above = torch.sub(grad, below, out=normed)

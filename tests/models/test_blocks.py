@@ -52,8 +52,8 @@ def test_bn_prelu_has_eps_1e_3_and_a_slope_per_channel() -> None:
     torch.testing.assert_close(layer(x), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_bn_prelu_gives_the_same_bits_as_norm_and_activation(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("dtype", "autocast"), [(torch.float32, False), (torch.float32, True), (torch.bfloat16, True)])
+def test_bn_prelu_gives_the_same_bits_as_norm_and_activation(dtype: torch.dtype, autocast: bool) -> None:
     torch.manual_seed(0)
     ours = BNPReLU(6)
     norm, activation = ours
@@ -64,7 +64,7 @@ def test_bn_prelu_gives_the_same_bits_as_norm_and_activation(dtype: torch.dtype)
     found = []
     for layer in (ours, plain):
         image = x.to(dtype).requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             out = layer(image)
         (out.float() * weight).sum().backward()
         found.append([out, image.grad, *(p.grad for p in layer.parameters()), *layer.buffers()])

@@ -154,7 +154,7 @@ def show(
     data_root: DataRoot = DATA_ROOT,
     cache: Cache = None,
     set_: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="PNG file; default: NAME.png here.")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG file of one dataset; default: CACHE/show/NAME.png.")] = None,
 ) -> None:
     """Draw a contact sheet: images with the outlines of their masks, as a PNG."""
     import io
@@ -165,12 +165,18 @@ def show(
     from benchmark.files import write_atomically
 
     chosen = _fitted(protocol, set_, [name], data_root)
-    hashes = HashCache((cache or data_root / ".cache") / "hashes.json")
-    for source in resolve([name], data_root, chosen, hashes):
+    cache = cache or data_root / ".cache"
+    sources = resolve([name], data_root, chosen, HashCache(cache / "hashes.json"))
+    if out and len(sources) > 1:
+        raise UserError(
+            f"--out {out}: one file for the sheets of {len(sources)} datasets "
+            f"({', '.join(source.name for source in sources)}); name one dataset, or leave --out away"
+        )
+    for source in sources:
         sheet = showing.contact_sheet(
             source.name, showing.read_samples(source, count), total=source.count or len(source.pairs)
         )
-        file, content = out or Path(f"{source.name}.png"), io.BytesIO()
+        file, content = out or cache / "show" / f"{source.name}.png", io.BytesIO()
         sheet.save(content, "png")
         write_atomically(file, content.getvalue())
         typer.echo(file)

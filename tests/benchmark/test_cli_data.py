@@ -69,8 +69,9 @@ def test_a_download_in_the_owners_layout_becomes_a_study_without_a_special_case(
     assert found["ok"]
     assert next(row for row in found["rows"] if row["name"] == "images without label")["value"] == "1"
 
-    assert call("data", "show", "hy5syn", "--count", "2")[0] == 0
-    with Image.open("hy5syn.png") as sheet:
+    code, out, err = call("data", "show", "hy5syn", "--count", "2")
+    assert code == 0, err
+    with Image.open(out.strip()) as sheet:
         assert sheet.width > 600
 
     code, out, err = call(
@@ -133,5 +134,15 @@ def test_wrong_input_is_one_message_and_exit_code_2(call: Call, arguments: list[
 def test_show_draws_a_stand_in_where_there_is_no_folder(call: Call) -> None:
     code, out, err = call("data", "show", "miic", "--count", "2", "--protocol", "quick")
     assert code == 0, err
-    assert out.strip() == "miic-syn.png"
-    assert Path("miic-syn.png").is_file()
+    assert out.strip() == str(Path("data/.cache/show/miic-syn.png"))
+    assert Path(out.strip()).is_file()
+    assert [path.name for path in Path().iterdir()] == ["data"]
+
+
+def test_sheets_of_several_datasets_never_share_a_file(call: Call) -> None:
+    code, out, err = call("data", "show", "om?", "--count", "1", "--protocol", "quick")
+    assert code == 0, err
+    assert [Path(line).name for line in out.splitlines()] == ["omc-syn.png", "omv-syn.png"]
+    code, out, err = call("data", "show", "om?", "--count", "1", "--protocol", "quick", "--out", "sheet.png")
+    assert (code, out) == (2, "")
+    assert "--out sheet.png: one file for the sheets of 2 datasets (omc-syn, omv-syn)" in err

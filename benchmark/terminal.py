@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -235,7 +236,7 @@ def print_failures(console: Console, failures: Sequence[tuple[Job, Failure]]) ->
 
 def print_summary(console: Console, folder: Path) -> None:
     """Print the main columns of a study's tables."""
-    from benchmark.report import profile, tables
+    from benchmark.report import profile, roofline, tables
     from benchmark.report.collect import read_study
 
     study = read_study(folder)
@@ -244,9 +245,13 @@ def print_summary(console: Console, folder: Path) -> None:
         console.print(" ".join(block.conventions[:2]), style="dim", highlight=False)
     if not study.runs:
         overview = profile.overview(study).blocks
+        shares = {row.key: row.cells for block in roofline.table(study).blocks for row in block.rows}
         # Of several settings a terminal is wide enough for the latencies only.
-        keys = ("params", "latency_p50_ms", *(() if overview else ("macs", "fps", "forward_peak_bytes")))
+        keys = ("params", "latency_p50_ms", *(() if overview else ("macs", "fps", "forward_peak_bytes", "limit_share")))
         for block in overview or tables.efficiency(study).blocks:
+            if shares and not overview:  # a single setting, so that every model has one share
+                rows = tuple(replace(row, cells={**row.cells, **shares.get(row.key, {})}) for row in block.rows)
+                block = replace(block, columns=(*block.columns, roofline.SHARE), rows=rows)
             console.print(_rich_table(block, keys))
 
 

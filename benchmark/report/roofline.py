@@ -40,6 +40,8 @@ COLUMNS = (
     Column("ridge_ratio", "Binds", higher_is_better=None),
     Column("limit_share", "Share", higher_is_better=None, scale=100.0, digits=1, unit="%"),
 )
+#: The last of them, where the others do not stand beside it.
+SHARE = replace(COLUMNS[-1], title="Roofline share")
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,12 @@ def test_profile_measures_every_setting_without_training_and_leaves_out_what_can
 @pytest.mark.usefixtures("no_gpu")
 def test_a_budget_reaches_the_measurement(call: Call) -> None:
     arguments = ("profile", "--models", f"{TINY}:TinyNet", "--sizes", "32", "--threads", "1", "--devices", "cpu")
-    code, _, err = call(*arguments, "--budget", "1")
+    code, out, err = call(*arguments, "--budget", "1")
     assert code == 0, err
+    told = Path("results/profile/report/tables/roofline.md").read_text("utf-8")
+    (share,) = re.findall(r"^\| tinynet \|.* (\S+) \|$", told, re.MULTILINE)
+    assert "Roofline share (%)" in out
+    assert re.search(rf"^tinynet .* {re.escape(share)} *$", out, re.MULTILINE)
     (file,) = Path("results/profile/efficiency").glob("*.json")
     assert EfficiencyRecord.from_json(file.read_bytes()).settings.budget_seconds == 1.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +34,18 @@ def make_folder(root: Path, stems: Iterable[str], height: int = 64, width: int |
     for seed, stem in enumerate(stems):
         add_pair(root, stem, picture(seed, height, width))
     return root
+
+
+def write_pairs(
+    root: Path, count: int, size: int = 64, label: Callable[[np.ndarray], np.ndarray] = lambda m: m
+) -> None:
+    """Write images of a bright bar each, with masks that ``label`` may spoil."""
+    rng = np.random.default_rng(0)
+    for folder in ("image", "label"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        mask = np.zeros((size, size), np.uint8)
+        mask[:, rng.integers(8, 24) : rng.integers(32, 56)] = 255
+        image = np.clip(mask * 0.5 + rng.normal(60, 20, mask.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(root / "image" / f"{index}.png")
+        Image.fromarray(label(mask)).save(root / "label" / f"{index}.png")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -18,10 +21,11 @@ from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
 from benchmark.store import WEIGHTS
 from benchmark.study import Study
-from tests.benchmark.conftest import SMALL, TINY
+from tests.benchmark.conftest import SMALL, TINY, Call
 from tests.benchmark.tiny import TinyNet
 
 TINYNET = f"{TINY}:TinyNet"
+Predict = Callable[..., tuple[int, str, str]]
 
 
 def brightness(in_channels: int = 1) -> TinyNet:
@@ -67,3 +71,31 @@ def results(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
         save_file(brightness().state_dict(), file)
     study.store.write_protocol(protocol)
     return folder
+
+
+@pytest.fixture
+def predict(call: Call, results: Path) -> Predict:
+    def run(*arguments: str | Path, models: str = TINYNET, dataset: str = "omc-syn") -> tuple[int, str, str]:
+        study = ("--results", results, "--study", "known", "--models", models, "--dataset", dataset)
+        return call("predict", *study, "--device", "cpu", "--out", "out", *arguments)
+
+    return run
+
+
+@pytest.fixture
+def frame() -> np.ndarray:
+    """Bright tracks, one with a hole, on a dark ground with noise; 90x130."""
+    image = np.random.default_rng(0).integers(0, 100, (90, 130)).astype(np.uint8)
+    image[10:20, 5:120] += 150
+    image[40:70, 30:80] += 150
+    image[50:60, 45:60] = 20
+    image[80:, 100:] += 150
+    return image
+
+
+def pixels_of(path: str | Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,51 +11,21 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
 from scipy import ndimage
 
 from benchmark import registry, weights
 from benchmark.data.images import OWN_LEVELS
 from benchmark.data.svg import rasterise, read_svg
 from benchmark.environment import float32_precision
-from benchmark.predict import batch, outputs, predictor
+from benchmark.predict import batch, outputs
 from benchmark.predict.outlines import trace
 from benchmark.predict.outputs import discs_of
 from benchmark.predict.settings import finds_vias
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import picture, save
-from tests.benchmark.predict.conftest import TINYNET
+from tests.benchmark.predict.conftest import TINYNET, Predict, contents, pixels_of
 
-Predict = Callable[..., tuple[int, str, str]]
 OAS = ("--polygons", "oas", "--nm-per-pixel", "10")
-
-
-@pytest.fixture
-def predict(call: Call, results: Path) -> Predict:
-    def run(*arguments: str | Path, models: str = TINYNET, dataset: str = "omc-syn") -> tuple[int, str, str]:
-        study = ("--results", results, "--study", "known", "--models", models, "--dataset", dataset)
-        return call("predict", *study, "--device", "cpu", "--out", "out", *arguments)
-
-    return run
-
-
-@pytest.fixture
-def frame() -> np.ndarray:
-    """Bright tracks, one with a hole, on a dark ground with noise; 90x130."""
-    image = np.random.default_rng(0).integers(0, 100, (90, 130)).astype(np.uint8)
-    image[10:20, 5:120] += 150
-    image[40:70, 30:80] += 150
-    image[50:60, 45:60] = 20
-    image[80:, 100:] += 150
-    return image
-
-
-def pixels_of(path: str | Path) -> np.ndarray:
-    return np.asarray(Image.open(path))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_an_image_leaves_a_mask_polygons_and_an_overlay(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
@@ -88,68 +56,6 @@ def test_what_is_not_wanted_is_not_written(predict: Predict, frame: np.ndarray, 
     assert sorted(contents(tmp_path / "out")) == ["manifest/a.json", "mask/a.png"]
 
 
-def test_polygons_come_as_layout_files_too(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
-    gdstk = pytest.importorskip("gdstk", reason="needs gdstk: pip install -e '.[layouts]'")
-    save(tmp_path / "a.png", frame)
-    scale = ("--nm-per-pixel", "10", "--layer-map", "track=68/20")
-    code, _, err = predict("a.png", "--polygons", "gds,svg", *scale)
-    assert code == 0, err
-    assert {path.name for path in (tmp_path / "out/polygons").iterdir()} == {"a.gds", "a.svg"}
-    manifest = json.loads((tmp_path / "out/manifest/a.json").read_text())
-    assert manifest["settings"]["layouts"] == {
-        "formats": ["gds"], "nm_per_pixel": 10.0, "track": [68, 20], "via": [2, 0], "tolerance": 0.0,
-    }  # fmt: skip
-    (cell,) = gdstk.read_gds(tmp_path / "out/polygons/a.gds").cells
-    assert cell.name == "a"
-    assert len(cell.polygons) == manifest["components"] == 3
-    assert sum(polygon.area() for polygon in cell.polygons) == pytest.approx((frame >= 128).sum() * 1e-4)
-    assert "finished before" in predict("a.png", "--polygons", "svg, gds", *scale)[1]
-    code, _, err = predict("a.png", "--polygons", "gds,svg", *scale, "--tolerance", "1")
-    assert code == 2
-    assert "layouts {'formats': ['gds']" in err
-    assert predict("a.png", "--polygons", "oas", *scale, "--tolerance", "1", "--out", "oas")[0] == 0
-    assert {path.name for path in (tmp_path / "oas/polygons").iterdir()} == {"a.oas"}
-    (tmp_path / "out/polygons/a.gds").unlink()
-    assert predict("a.png", "--polygons", "svg,gds", *scale)[0] == 0
-    assert (tmp_path / "out/polygons/a.gds").is_file()
-
-
-def test_a_folder_of_before_layout_files_goes_on(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
-    save(tmp_path / "a.png", frame)
-    assert predict("a.png")[0] == 0
-    settings = json.loads((tmp_path / "out/manifest/a.json").read_text())["settings"]
-    assert settings["polygons"] is True
-    assert "layouts" not in settings
-
-
-def test_vias_have_their_own_layer(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
-    gdstk = pytest.importorskip("gdstk", reason="needs gdstk: pip install -e '.[layouts]'")
-    save(tmp_path / "a.png", frame)
-    arguments = ("--polygons", "gds,svg", "--nm-per-pixel", "10", "--layer-map", "track=68/20,via=67/44")
-    assert predict("a.png", *arguments, dataset="omv-syn")[0] == 0
-    (cell,) = gdstk.read_gds(tmp_path / "out/polygons/a.gds").cells
-    with (tmp_path / "out/vias/a.csv").open() as file:
-        listed = [(float(row["x"]) + 0.5, 90 - float(row["y"]) - 0.5) for row in csv.DictReader(file)]
-    assert {(polygon.layer, polygon.datatype) for polygon in cell.polygons} == {(67, 44)}
-    assert len(cell.polygons) == len(listed) == 3
-    assert len(read_svg(tmp_path / "out/polygons/a.svg").vias) == 3
-    for polygon, (x, y) in zip(cell.polygons, listed, strict=True):
-        (left, low), (right, high) = polygon.bounding_box()
-        assert left < x / 100 < right
-        assert low < y / 100 < high
-
-
-def test_layout_files_without_gdstk_are_refused_before_any_work(
-    predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save(tmp_path / "a.png", frame)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    code, _, err = predict("a.png", "--polygons", "gds", "--nm-per-pixel", "10")
-    assert code == 2
-    assert "--polygons gds: gdstk is not installed; pip install -e '.[layouts]'" in err
-    assert not (tmp_path / "out").exists()
-
-
 def test_masks_can_be_scored(predict: Predict, call: Call, frame: np.ndarray, tmp_path: Path) -> None:
     save(tmp_path / "images/a.png", frame)
     save(tmp_path / "truth/a.png", (frame >= 128) * np.uint8(255))
@@ -158,151 +64,6 @@ def test_masks_can_be_scored(predict: Predict, call: Call, frame: np.ndarray, tm
     with (tmp_path / "scores/images.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row["fg_iou"] == "1.0"
-
-
-def test_the_same_call_skips_what_is_finished_and_writes_the_same_bytes(
-    predict: Predict, tmp_path: Path, frame: np.ndarray
-) -> None:
-    for name in ("a.png", "b.tif", "c.png"):
-        save(tmp_path / "images" / name, np.roll(frame, ord(name[0]), axis=1))
-    assert predict("images")[0] == 0
-    first = contents(tmp_path / "out")
-    times = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in first}
-    code, out, _ = predict("images")
-    assert code == 0
-    assert out.count("finished before\n") == 4
-    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in first} == times
-    assert predict("images", "--out", "again")[0] == 0
-    assert contents(tmp_path / "again") == first
-
-
-def test_an_interrupted_call_leaves_no_half_file_and_goes_on(
-    predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in "abc":
-        save(tmp_path / f"{name}.png", frame)
-    forward, count = predictor._forward, 0
-
-    def interrupted(*arguments: object) -> object:
-        nonlocal count
-        count += 1
-        if count == 12:  # in the second of three images
-            raise KeyboardInterrupt
-        return forward(*arguments)
-
-    monkeypatch.setattr(predictor, "_forward", interrupted)
-    code, out, _ = predict("a.png", "b.png", "c.png")
-    assert code == 130
-    assert "Interrupted. Finished images are kept; the same command goes on from here." in out
-    assert sorted(contents(tmp_path / "out")) == ["manifest/a.json", "mask/a.png", "overlay/a.png", "polygons/a.svg"]
-    code, out, _ = predict("a.png", "b.png", "c.png")
-    assert code == 0
-    assert "out: 2 predicted, 1 finished before" in out
-
-
-def test_an_image_that_lost_a_file_is_predicted_again(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
-    for name in "ab":
-        save(tmp_path / f"{name}.png", frame)
-    assert predict("a.png", "b.png")[0] == 0
-    (tmp_path / "out/polygons/b.svg").unlink()
-    assert "out: 1 predicted, 1 finished before" in predict("a.png", "b.png")[1]
-    assert (tmp_path / "out/polygons/b.svg").is_file()
-
-
-def test_results_of_another_image_of_the_same_name_are_not_replaced(
-    predict: Predict, frame: np.ndarray, tmp_path: Path
-) -> None:
-    for name in "abc":
-        save(tmp_path / f"one/{name}.png", frame)
-    save(tmp_path / "two/a.png", frame[::-1])
-    save(tmp_path / "two/0.png", frame)
-    assert predict("one")[0] == 0
-    before = contents(tmp_path / "out")
-    code, _, err = predict("two")
-    assert code == 2
-    assert "two/a.png: --out out has results of another image of that name, or of this one before it changed" in err
-    assert "name another --out for it, or remove what is of that name there (out/*/a.*)" in err
-    assert contents(tmp_path / "out") == before  # and 0.png was not begun
-    for path in (tmp_path / "out").glob("*/a.*"):
-        path.unlink()
-    assert predict("two")[0] == 0
-    np.testing.assert_array_equal(pixels_of("out/mask/a.png"), (frame[::-1] >= 128) * np.uint8(255))
-
-
-def test_a_file_without_a_manifest_is_not_replaced(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
-    save(tmp_path / "a.png", frame)
-    save(tmp_path / "out/mask/a.png", frame)
-    before = contents(tmp_path / "out")
-    code, _, err = predict("a.png")
-    assert code == 2
-    assert "a.png: --out out has out/mask/a.png, and no out/manifest/a.json that tells what it is of" in err
-    assert contents(tmp_path / "out") == before
-
-
-def test_a_call_killed_between_two_files_goes_on_without_those_there_were(
-    predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save(tmp_path / "a.png", frame)
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(outputs, "_write_shapes", killed)
-        assert predict("a.png")[0] == 130
-    assert "files" not in json.loads((tmp_path / "out/manifest/a.json").read_text())
-    for stale in ("mask/a.tif", "vias/a.csv"):  # as a version with other limits may have left them
-        (tmp_path / "out" / stale).parent.mkdir(exist_ok=True)
-        (tmp_path / "out" / stale).touch()
-    code, out, err = predict("a.png")
-    assert code == 0, err
-    assert "out: 1 predicted" in out
-    assert sorted(contents(tmp_path / "out")) == ["manifest/a.json", "mask/a.png", "overlay/a.png", "polygons/a.svg"]
-    assert predict("a.png", "--out", "fresh")[0] == 0
-    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("--threshold", "0.7"), "threshold 0.5 there, 0.7 now"),
-        (("--tile", "64"), "tile 32 there, 64 now; overlap 8 there, 16 now"),
-        (("--probability",), "probability False there, True now"),
-        (("--dataset", "omv-syn"), "network 'omc-syn/tinynet/0' there, 'omv-syn/tinynet/0' now"),
-    ],
-)
-def test_changed_arguments_are_noticed(
-    predict: Predict, frame: np.ndarray, tmp_path: Path, change: tuple[str, ...], message: str
-) -> None:
-    save(tmp_path / "a.png", frame)
-    save(tmp_path / "b.png", frame)
-    assert predict("a.png")[0] == 0
-    before = contents(tmp_path / "out")
-    code, _, err = predict("b.png", *change)
-    assert code == 2
-    assert "--out out: holds predictions that were made otherwise" in err
-    assert message in err
-    assert contents(tmp_path / "out") == before
-    assert predict("b.png", "--batch", "1")[0] == 0  # changes no result that anyone could see
-
-
-def test_two_processes_with_different_settings_do_not_mix(
-    predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save(tmp_path / "a.png", frame)
-    save(tmp_path / "b.png", frame)
-    assert predict("b.png", "--threshold", "0.7", "--out", "other")[0] == 0
-    forward = predictor._forward
-
-    def meanwhile(*arguments: object) -> object:  # the other process finishes while this one predicts
-        shutil.copytree("other", "out", dirs_exist_ok=True)
-        return forward(*arguments)
-
-    monkeypatch.setattr(predictor, "_forward", meanwhile)
-    code, _, err = predict("a.png")
-    assert code == 2
-    assert "threshold 0.7 there, 0.5 now" in err
-    assert contents(tmp_path / "out") == contents(tmp_path / "other")
 
 
 def test_a_broken_file_loses_no_other(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
@@ -530,14 +291,3 @@ def test_mistakes_are_named(
     assert code == 2
     assert message in err
     assert not (tmp_path / "out").exists()
-
-
-def test_a_manifest_that_cannot_be_read_is_named(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
-    save(tmp_path / "a.png", frame)
-    assert predict("a.png")[0] == 0
-    for content in ("{", "[]", '{"settings": []}', '{"image": []}', '{"files": {}}'):
-        (tmp_path / "out/manifest/a.json").write_text(content)
-        code, _, err = predict("a.png")
-        assert code == 2
-        assert "out/manifest/a.json" in err
-        assert "remove it, and its image is predicted again" in err

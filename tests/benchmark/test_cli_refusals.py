@@ -1,0 +1,149 @@
+"""What the command line refuses before any work, and the message that says so."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark import protocol
+from benchmark.data import packs
+from benchmark.data.datasets import resolve
+from benchmark.data.folders import HashCache
+from tests.benchmark.conftest import Call, tiny_run
+from tests.benchmark.data.folder_makers import write_pairs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "unett"], r"unknown model 'unett'; did you mean 'unet'\?"),
+        (["--datasets", "miik"], r"unknown dataset 'miik'; did you mean 'miic'\?"),
+        (["--protocol", "quik"], r"unknown protocol 'quik'; did you mean 'quick'\?"),
+        (["--set", "training.learning=1"], r"no field 'training\.learning'; the nearest is 'training\.\w+'"),
+        (["--set", "training.batch=lots"], r"training\.batch: .*found 'lots'"),
+        (["--repeats", "0"], r"repeats: .*greater than or equal to 1, found 0"),
+        (["--device", "tpu"], r"--device 'tpu': expected auto, cpu, cuda or cuda:N"),
+        (["--study", "../elsewhere"], r"--study '\.\./elsewhere': expected a plain name"),
+        (["--models", "letnet", "--set", "input.size=40"], r"letnet: takes sizes that are multiples of 16"),
+        (["--models", "nowhere.py:Net"], r"no file 'nowhere\.py'"),
+        (["--datasets", "omc", "--real-only"], r"--real-only: no folder data/omc"),
+        (["--models", ""], r"--models is empty"),
+        (["--data-root", "dta"], r"--data-root dta: no such folder"),
+    ],
+)
+def test_wrong_input_is_one_message_and_exit_code_2(call: Call, arguments: list[str], message: str) -> None:
+    code, out, err = call("run", "--protocol", "quick", "--device", "cpu", *arguments)
+    assert code == 2, out
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--execution", "graph"],
+            "--execution graph: replays CUDA graphs, and the device is a CPU; use --device cuda",
+        ),
+        (["--execution", "compile", "--set", "determinism=deterministic"], "--execution compile: on a GPU"),
+    ],
+)
+def test_an_execution_that_cannot_be_is_refused_before_any_work(call: Call, flags: list[str], message: str) -> None:
+    code, _, err = call(*tiny_run(*flags))
+    assert code == 2
+    assert message in err
+    assert not Path("results").exists()
+
+
+def test_an_empty_data_folder_is_refused_and_not_replaced_by_a_stand_in(call: Call) -> None:
+    Path("data/omc/image").mkdir(parents=True)
+    Path("data/omc/label").mkdir()
+    code, _, err = call("run", "--datasets", "omc", "--protocol", "quick", "--device", "cpu")
+    assert code == 2
+    assert "data/omc/image: no images" in err
+
+
+def test_an_image_without_a_label_is_refused_by_name(call: Call) -> None:
+    write_pairs(Path("data/omc"), 10)
+    Path("data/omc/label/7.png").unlink()
+    code, _, err = call("run", "--datasets", "omc", "--protocol", "quick", "--device", "cpu")
+    assert code == 2
+    assert "data/omc/image/7.png: image without label" in err
+
+
+def test_a_mask_with_other_values_is_refused_before_any_training(call: Call) -> None:
+    write_pairs(Path("data/omc"), 10, label=lambda mask: np.where(mask > 0, 127, 0).astype(np.uint8))
+    arguments = tiny_run()
+    arguments[arguments.index("omc-syn")] = "omc"
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert re.search(r"data/omc/label/\d\.png: mask values \{0, 127\}; expected \{0, 1\} or \{0, 255\}", err)
+    assert not list(Path("results").rglob("record.json"))
+
+
+def test_results_that_cannot_be_written_are_refused(call: Call) -> None:
+    Path("results").write_text("a file where a folder should be")
+    code, _, err = call(*tiny_run())
+    assert code == 2
+    assert "results/quick/protocol.toml: cannot be written" in err
+
+
+def test_a_paper_study_on_a_cpu_is_stopped_with_its_estimate(call: Call) -> None:
+    code, _, err = call("run", "--models", "unet", "--datasets", "omc", "--device", "cpu", "--threads", "1")
+    assert code == 2
+    assert re.search(
+        r"would take about \d+ (h|days|weeks)\b.*--models unet --datasets omc --protocol quick.*--yes", err
+    )
+    assert not Path("results").exists()
+
+
+def test_the_quick_study_that_a_slow_one_is_refused_for_can_be_copied(call: Call) -> None:
+    slow = ("run", "--models", "unet,eal_icnet*", "--train", "omc,miic", "--test", "hy5syn", "--device", "cpu")
+    code, out, _ = call(*slow, "--dry-run")
+    assert code == 0
+    (command,) = re.findall(r"would take about .*`python -m benchmark ([^`]*)`", out)
+    assert shlex.split(command)[1:-2] == list(slow[1:-2])
+    code, out, err = call(*shlex.split(command), "--device", "cpu", "--dry-run")
+    assert code == 0, err
+    assert "protocol quick" in out
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_split_that_cannot_be_filled_is_refused_before_any_image_is_decoded(
+    call: Call, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    write_pairs(Path("data/mychip"), 20)
+    arguments = tiny_run("--set", "split.counts=[48,8,8]")
+    arguments[arguments.index("omc-syn")] = "mychip"
+    if packed:
+        chosen = protocol.load("quick", arguments[arguments.index("--set") + 1 :: 2])
+        packs.open_pack(
+            *resolve("mychip", Path("data"), chosen, HashCache(Path("hashes.json"))), chosen, Path("data/.cache")
+        )
+    monkeypatch.setattr(packs, "read_image", None)
+    refused = [call(*arguments, *flags) for flags in (["--dry-run"], [])]
+    for code, out, err in refused:
+        assert code == 2
+        assert "runs on cpu" in out
+        assert re.search(r"mychip: 20 images in 20 (group|image)\(s\) cannot fill split\.counts \(48, 8, 8\)", err)
+    assert refused[0][2] == refused[1][2]
+    assert not Path("results").exists()
+
+
+def test_a_full_disk_is_refused_before_any_work_whatever_one_says(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    for flag in ("--yes", "--dry-run"):
+        code, out, err = call(*tiny_run(flag))
+        assert code == 2
+        assert "runs on cpu" in out
+        assert re.search(r"not enough disk: the study needs about \d+ kB.* but 1 kB are free", err)
+    assert not Path("results").exists()
+    assert not Path("data").exists()

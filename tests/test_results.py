@@ -18,10 +18,10 @@ def test_tables_of_the_reference_study_follow_from_its_records(tmp_path: Path) -
     shutil.copy(REFERENCE / "report/custom.json", study / "report")  # the choice of README's table
     report.build(study)
     expected = sorted(path.relative_to(REFERENCE) for path in REFERENCE.glob("report/tables/*"))
-    assert len(expected) == 26
+    assert len(expected) == 29
     expected += sorted(path.relative_to(REFERENCE) for path in REFERENCE.glob("report/panels/*.png"))
     expected.append(Path("report/index.html"))
-    assert len(expected) == 26 + 1 + 6
+    assert len(expected) == 29 + 1 + 6
     for path in expected:
         assert (study / path).read_bytes() == (REFERENCE / path).read_bytes(), path
     assert report.check(REFERENCE) == []

@@ -14,7 +14,6 @@ from torch import nn
 
 from benchmark import __version__, environment
 from benchmark.data.images import Levels
-from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.predict import manifest, outputs
 from benchmark.predict.predictor import probabilities
 from benchmark.predict.settings import Settings
@@ -92,8 +91,7 @@ class Job:
         for image in images:
             began = time.perf_counter()
             try:
-                with keeping_freed_memory():
-                    outcome = self._one(image, progress, began, checked)
+                outcome = self._one(image, progress, began, checked)
             except BrokenImageError as error:
                 outcome = Done(image, "broken", (str(error),))
             except MemoryError:

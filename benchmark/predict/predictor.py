@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmark.data.images import UInt8Array
+from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.errors import UserError
 from benchmark.predict.sources import Source
 from benchmark.predict.tiles import Grid
@@ -53,7 +54,9 @@ def probabilities(
     blended = np.zeros((rows.tile, width), np.float32)
     for start, weights, following in zip(rows.starts, rows.weights, (*rows.starts[1:], rows.padded), strict=True):
         image = source.read(start, min(start + rows.tile, height), channels)
-        blended += weights[:, None] * _row(network, image, grid, batch, device, progress)
+        with keeping_freed_memory():  # no longer: what writing masks and polygons frees is to be given back
+            found = _row(network, image, grid, batch, device, progress)
+        blended += weights[:, None] * found
         done = min(following, height) - start
         yield image[:done], blended[:done].copy()
         blended[: rows.tile - done] = blended[done:]

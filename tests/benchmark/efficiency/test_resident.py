@@ -38,4 +38,6 @@ def test_freed_memory_is_kept_for_the_next_use_within_the_context_only() -> None
     whole = TIMES * BLOCK // (2 << 20)  # as few as this where the kernel gives huge pages
     assert before >= whole
     assert after >= whole
-    assert kept < whole / 4
+    # The heap may have to grow once more: a block of the same size does not fit where the first one lay if something
+    # small was put beside it. The unit is a block, since pages are of 4 KiB or 2 MiB by the kernel's setting.
+    assert kept <= before / TIMES * 2

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-import weakref
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import blocks
 from models.blocks import (
     BNPReLU,
     ConvBNPReLU,
@@ -52,36 +53,78 @@ def test_bn_prelu_has_eps_1e_3_and_a_slope_per_channel() -> None:
     torch.testing.assert_close(layer(x), expected)
 
 
-@pytest.mark.parametrize(("dtype", "autocast"), [(torch.float32, False), (torch.float32, True), (torch.bfloat16, True)])
-def test_bn_prelu_gives_the_same_bits_as_norm_and_activation(dtype: torch.dtype, autocast: bool) -> None:
+def trained_step(
+    layer: nn.Sequential, x: Tensor, weight: Tensor, dtype: torch.dtype, autocast: bool
+) -> Iterator[Tensor]:
+    """Yield a layer's output, all gradients of its weighted sum, and what its norm has counted."""
+    image = x.to(dtype, copy=True).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        out = layer(image)
+    (out.float() * weight).sum().backward()
+    assert image.grad is not None
+    yield from (out, image.grad, *(p.grad for p in layer.parameters() if p.grad is not None), *layer.buffers())
+
+
+def bn_prelu_and_its_parts(channels: int) -> tuple[BNPReLU, nn.Sequential]:
     torch.manual_seed(0)
-    ours = BNPReLU(6)
+    ours = BNPReLU(channels)
     norm, activation = ours
-    nn.init.uniform_(norm.weight)
-    nn.init.uniform_(norm.bias)
-    plain = nn.Sequential(copy.deepcopy(norm), copy.deepcopy(activation))
-    x, weight = torch.randn(2, 6, 9, 11), torch.randn(2, 6, 9, 11)
-    found = []
-    for layer in (ours, plain):
-        image = x.to(dtype).requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            out = layer(image)
-        (out.float() * weight).sum().backward()
-        found.append([out, image.grad, *(p.grad for p in layer.parameters()), *layer.buffers()])
-    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+    for values in (norm.weight, norm.bias, activation.weight):
+        nn.init.uniform_(values, -1, 1)
+    return ours, nn.Sequential(copy.deepcopy(norm), copy.deepcopy(activation))
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dtype", "autocast"), [(torch.float32, False), (torch.float32, True), (torch.bfloat16, True)])
+def test_bn_prelu_gives_the_same_bits_as_norm_and_activation(
+    dtype: torch.dtype, autocast: bool, memory: torch.memory_format
+) -> None:
+    layers = bn_prelu_and_its_parts(6)
+    x, weight = (torch.randn(2, 6, 9, 11).to(memory_format=memory) for _ in range(2))
+    ours, plain = (list(trained_step(layer, x, weight, dtype, autocast)) for layer in layers)
+    assert len(ours) == 2 + 3 + 3
+    assert all(torch.equal(*pair) for pair in zip(ours, plain, strict=True))
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("part", [1, 500, 1188, 5000])
+def test_a_map_in_parts_gives_the_same_gradients(
+    part: int, memory: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "PART", part)
+    layers = bn_prelu_and_its_parts(6)
+    x, weight = (torch.randn(2, 6, 9, 11).to(memory_format=memory) for _ in range(2))
+    ours, plain = (list(trained_step(layer, x, weight, torch.float32, False)) for layer in layers)
+    # The slopes' gradient is a sum over parts.
+    slope, expected = ours.pop(4), plain.pop(4)
+    torch.testing.assert_close(slope, expected)
+    if memory == torch.channels_last:
+        assert all(torch.equal(*pair) for pair in zip(ours, plain, strict=True))
+    torch.testing.assert_close(ours, plain)
+
+
+def test_bn_prelu_refuses_a_batch_of_one_value_per_channel_as_its_norm_does() -> None:
+    for layer in bn_prelu_and_its_parts(3):
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            layer(torch.randn(1, 3, 1, 1))
 
 
 @pytest.mark.parametrize(("sparing", "frozen"), [(True, False), (False, False), (True, True)])
 def test_bn_prelu_does_not_hold_what_it_can_make_again(sparing: bool, frozen: bool) -> None:
     layer = BNPReLU(4)
     layer.sparing = sparing
-    norm, _ = layer
-    norm.train(not frozen)  # frozen statistics are those of no batch
-    made: list[weakref.ref[Tensor]] = []
-    norm.register_forward_hook(lambda norm, given, normed: made.append(weakref.ref(normed)))
-    out = layer(torch.randn(1, 4, 5, 5, requires_grad=True))
-    held = getattr(out.grad_fn, "_saved_self", None)  # a PReLU's input, whose object lives as long as the map
-    assert (made[0]() is None) == (held is None) == (sparing and not frozen)
+    layer[0].train(not frozen)  # frozen statistics are those of no batch
+    x, kept = torch.randn(1, 4, 5, 5, requires_grad=True), []
+
+    def packed(tensor: Tensor) -> Tensor:
+        if tensor.shape == x.shape:
+            kept.append(tensor.data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(packed, lambda tensor: tensor):
+        layer(x)
+    assert len(set(kept)) == (1 if sparing and not frozen else 2)
+    assert x.data_ptr() in kept
 
 
 def test_conv_bn_prelu_is_a_convolution_without_bias_before_the_norm() -> None:

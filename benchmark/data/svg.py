@@ -18,7 +18,6 @@ from PIL import Image, ImageDraw
 
 from benchmark.data.specs import Target
 from benchmark.errors import UserError
-from benchmark.metrics.vias import merge_discs
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
@@ -128,6 +127,8 @@ def merge_vias(vias: Points) -> Points:
 
     Circles whose centres lie closer than the larger radius become one: the mean centre by area, the largest radius.
     """
+    from benchmark.metrics.vias import merge_discs  # half a second, which a plan need not wait for
+
     return np.column_stack(merge_discs(vias[:, :2], vias[:, 2]))
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from types import MappingProxyType
 
 import numpy as np
-from scipy import fft, signal
+from scipy import fft
 
 from benchmark.data.synthetic.effects import (
     Effect,
@@ -198,6 +198,8 @@ def clouds(scene: Scene, rng: Generator) -> Strengths:
 
 def charging(scene: Scene, rng: Generator) -> Strengths:
     """The beam leaves charge: along the scan, a dark tail follows bright features and decays over 20-150 px."""
+    from scipy import signal  # a second, which only drawing has to spend
+
     depth, decay = rng.uniform(0, 0.12), rng.uniform(20, 150)
     keep = np.float32(np.exp(-1 / decay))
     excess = np.maximum(scene.image - np.median(scene.image[::8, ::8]), 0)

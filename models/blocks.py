@@ -40,7 +40,8 @@ class BNPReLU(nn.Sequential):
     """BatchNorm with eps 1e-3, then a PReLU with one slope per channel, initially 0.25 (``BP``).
 
     Attributes:
-        sparing: whether training on a CPU goes through :class:`_SparingPReLU`, which gives the same results.
+        sparing: whether training on a CPU goes through :class:`_SparingPReLU`, which gives the same results up to the
+            rounding of the slopes' gradient, a sum over parts of a map.
     """
 
     def __init__(self, channels: int) -> None:
@@ -56,7 +57,7 @@ class BNPReLU(nn.Sequential):
         if not (self.sparing and training and x.device.type == "cpu" and x.numel() > x.shape[1]):
             out: Tensor = activation(norm(x))
             return out
-        # What the norm's own forward does, which keeps the batch's statistics to itself.
+        # What the norm's own forward does, which keeps the batch's statistics to itself; hooks on it are not called.
         norm.num_batches_tracked.add_(1)
         normed, mean, inverse_std = torch.native_batch_norm(
             x, norm.weight, norm.bias, norm.running_mean, norm.running_var, True, norm.momentum, norm.eps
@@ -67,11 +68,12 @@ class BNPReLU(nn.Sequential):
 
 
 class _SparingPReLU(torch.autograd.Function):
-    """A PReLU after a batch norm whose backward makes the norm's output again, to the bit, from its input.
+    """A PReLU after a batch norm whose backward makes the norm's output again from its input.
 
     Norm and activation both keep their input for the backward, and the next convolution keeps the activation's output:
     so two maps are held in place of three. The backward goes over a map in parts that the cache holds, by operations
-    that are vectorised on CPUs, as torch's own for PReLU is not; it makes one new map in the end, the gradient.
+    that are vectorised on CPUs, as torch's own for PReLU is not; it makes one new map in the end, the gradient. In
+    the layout of training, channels last, what it makes again is equal to the bit.
     """
 
     @staticmethod

@@ -16,6 +16,7 @@ from benchmark.efficiency.macs import MacCountError, count_macs
 from benchmark.efficiency.memory import STATES, measure_memory, reason
 from benchmark.efficiency.parameters import split_parameters
 from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Latency, Limits, Memory
+from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.efficiency.traffic import count_traffic
 from benchmark.environment import cpu_has_bfloat16, cpu_name, float32_precision
 from benchmark.errors import UserError
@@ -72,8 +73,8 @@ def measure(
         notes: list[str] = []
         # Of the other forms it is another's figure, which only tells here how large a batch a CPU has room for.
         if settings.memory and (settings.form == "eager" or not on_gpu):
-            kept = written + STATES * sum(parameter.nbytes for parameter in network.parameters())
-            memory, notes = measure_memory(entry, image_shape, classes, target, dtype, used_threads, kept)
+            held = written + STATES * sum(parameter.nbytes for parameter in network.parameters())
+            memory, notes = measure_memory(entry, image_shape, classes, target, dtype, used_threads, held)
         if dtype == "bfloat16" and not computes_bfloat16(target):
             notes.append("the device lists no instructions for bfloat16: it is emulated, and slower for that")
         layout = memory_format(settings)
@@ -82,15 +83,17 @@ def measure(
             network.compile(mode=settings.compile_mode)
         image = torch.rand(image_shape).to(target, getattr(torch, dtype)).contiguous(memory_format=layout)
         limits = _limits(target, dtype, notes)
-        started = time.perf_counter()
-        latency, energy = measure_latency(network, image, settings)
-        left = _left_for_throughput(settings, latency, time.perf_counter() - started)
-        throughput = measure_throughput(
-            network,
-            image,
-            settings.model_copy(update={"throughput_seconds": left}),
-            memory.forward_peak_bytes if memory else None,
-        )
+        # As training and predict have it: otherwise what is timed of a large image is the kernel's zeroing of pages.
+        with keeping_freed_memory() as kept:
+            started = time.perf_counter()
+            latency, energy = measure_latency(network, image, settings)
+            left = _left_for_throughput(settings, latency, time.perf_counter() - started)
+            throughput = measure_throughput(
+                network,
+                image,
+                settings.model_copy(update={"throughput_seconds": left}),
+                memory.forward_peak_bytes if memory else None,
+            )
         notes += _cut_short(settings, latency, left)
     total = sum(macs.values())
     return EfficiencyRecord(
@@ -115,6 +118,7 @@ def measure(
         macs_by_operator=macs,
         bytes_moved=read + written,
         limits=limits,
+        freed_memory="kept" if kept and not on_gpu else None,
         latency=latency,
         throughput=throughput,
         memory=memory if settings.form == "eager" else None,

@@ -172,6 +172,11 @@ class EfficiencyRecord(Filed):
         description="of one image: inputs, weights and outputs of every operator once, attention without its matrix",
     )
     limits: Limits | None = Field(None, description="none in older files, and where they could not be taken")
+    freed_memory: Literal["kept"] | None = Field(
+        None,
+        description="kept: the process kept what it freed for its next use while it was timed, as training and predict "
+        "do; none: it gave large blocks back, in older files, under other C libraries than glibc and on GPUs",
+    )
     latency: Latency
     throughput: Throughput | None
     memory: Memory | None

@@ -32,23 +32,25 @@ def return_freed_memory() -> None:
 
 
 @contextlib.contextmanager
-def keeping_freed_memory() -> Iterator[None]:
+def keeping_freed_memory() -> Iterator[bool]:
     """Let this process keep large blocks that it frees for their next use, for a while.
 
     glibc takes blocks of 32 MiB and more from the system and gives them back when they are freed, so that every large
     map of a network is made of new pages, which the kernel fills with zeros first: a third of a UNet's forward at
     512x512. The peak stays what it is; between peaks the process does not shrink. Other C libraries are left alone.
+
+    Yields:
+        Whether memory is kept.
     """
-    keep_freed_memory()
     try:
-        yield
+        yield keep_freed_memory()
     finally:
         free_as_usual()
 
 
-def keep_freed_memory() -> None:
-    """Start what :func:`keeping_freed_memory` does for a while."""
-    _set_malloc(_KEEPING)
+def keep_freed_memory() -> bool:
+    """Start what :func:`keeping_freed_memory` does for a while; tell whether the C library has taken it."""
+    return _set_malloc(_KEEPING)
 
 
 def free_as_usual() -> None:
@@ -57,11 +59,11 @@ def free_as_usual() -> None:
     return_freed_memory()
 
 
-def _set_malloc(options: Sequence[tuple[int, int]]) -> None:
+def _set_malloc(options: Sequence[tuple[int, int]]) -> bool:
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
-        for option, value in options:
-            library.mallopt(option, value)
+        return 0 not in [library.mallopt(option, value) for option, value in options]
+    return False
 
 
 def restart_high_water_mark() -> int:

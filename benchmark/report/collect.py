@@ -85,6 +85,7 @@ class Setting:
     compile_mode: str
     torch: str
     replay: str = ""
+    memory: str = ""
 
     @classmethod
     def of(cls, record: EfficiencyRecord) -> Setting:
@@ -102,13 +103,20 @@ class Setting:
             compile_mode=record.settings.compile_mode or "",
             torch=record.torch,
             replay=WORDS["graph"] if record.settings.cuda_graph else "",
+            memory=f"freed memory {record.freed_memory}" if record.freed_memory else "",
         )
 
     @property
     def facts(self) -> dict[str, str | int]:
-        """What tables tell of it; a replay only where there was one, as in those of earlier releases."""
-        told = {name: value for name, value in asdict(self).items() if value or name != "replay"}
+        """What tables tell of it; what earlier releases did not know only where it applies."""
+        told = {name: value for name, value in asdict(self).items() if value or name not in ("replay", "memory")}
         return {**told, "batch": 1}
+
+    @property
+    def remainder(self) -> str:
+        """What tables say below them, as a sentence, since their titles do not."""
+        kept = f"timed with {self.memory} for its next use" if self.memory else ""
+        return "; ".join(filter(None, (f"Input channels: {self.channels}", f"torch {self.torch}", kept))) + "."
 
     @property
     def form(self) -> tuple[str, str]:

@@ -127,7 +127,7 @@ def _conventions(
         yield f"The {len(shown)} largest of {len(sizes)} sizes."
     if shared.precision:
         yield f"float32 kernels: {shared.precision}."
-    yield f"Input channels: {shared.channels}; torch {shared.torch}."
+    yield shared.remainder
     yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
 
 

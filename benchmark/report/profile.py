@@ -125,7 +125,7 @@ def _conventions(machine: Setting, columns: Mapping[Setting, Measured]) -> Itera
     for precision in sorted({setting.precision for setting in columns if setting.precision}):
         yield f"float32 kernels: {precision}."
     yield "Weights and input are in the number format of the column."
-    yield f"Input channels: {machine.channels}; torch {machine.torch}."
+    yield machine.remainder
     yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
 
 

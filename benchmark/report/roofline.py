@@ -158,7 +158,7 @@ def _conventions(setting: Setting, roof: Roof) -> Iterator[str]:
     yield f"Binds: compute from {roof.ridge:.1f} MACs/byte on, memory below."
     if setting.precision:
         yield f"float32 kernels: {setting.precision}; the peak is that of the convolutions' precision."
-    yield f"Input channels: {setting.channels}; torch {setting.torch}."
+    yield setting.remainder
     yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
 
 

@@ -307,4 +307,4 @@ def efficiency_conventions(found: Sequence[Measurement], setting: Setting, shown
         )
     if setting.precision:
         yield f"float32 kernels: {setting.precision}."
-    yield f"Input channels: {setting.channels}; torch {setting.torch}."
+    yield setting.remainder

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from benchmark import efficiency, registry
-from benchmark.efficiency import DType, EfficiencyRecord, EfficiencySettings, Form
+from benchmark.efficiency import DType, EfficiencyRecord, EfficiencySettings, Form, measuring
 from benchmark.efficiency.latency import UnsupportedFormError
 from benchmark.environment import cpu_name
 from benchmark.errors import UserError
@@ -86,6 +87,37 @@ def test_every_figure_of_a_user_s_network(file: Path) -> None:
 def quick(file: Path, **arguments: object) -> EfficiencyRecord:
     settings = SHORT.model_copy(update={"memory": False, "throughput_seconds": 0.0})
     return efficiency.measure(entry(file), 16, 16, **{"settings": settings, **arguments})  # type: ignore[arg-type]
+
+
+def test_forwards_are_timed_with_freed_memory_kept_and_the_record_says_so(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping: list[bool] = []
+    timed: list[bool] = []
+
+    @contextlib.contextmanager
+    def context() -> Iterator[bool]:
+        keeping.append(True)
+        yield True
+        keeping.pop()
+
+    for name in ("measure_latency", "measure_throughput"):
+        original = getattr(measuring, name)
+
+        def spy(*arguments: object, original: Callable[..., object] = original) -> object:
+            timed.append(bool(keeping))
+            return original(*arguments)
+
+        monkeypatch.setattr(measuring, name, spy)
+    monkeypatch.setattr(measuring, "keeping_freed_memory", context)
+    record = quick(file)
+    assert timed == [True, True]
+    assert not keeping
+    assert record.freed_memory == "kept"
+    without = record.to_json().replace(b' "freed_memory": "kept",\n', b"")
+    assert EfficiencyRecord.from_json(without) == record.model_copy(update={"freed_memory": None})
+    monkeypatch.setattr(measuring, "keeping_freed_memory", lambda: contextlib.nullcontext(False))
+    assert quick(file).freed_memory is None
 
 
 def test_a_record_survives_the_disk_and_refuses_unknown_fields(file: Path) -> None:

@@ -26,15 +26,16 @@ def new_pages() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-def usual_kept_usual() -> tuple[int, int, int]:
+def usual_kept_usual() -> tuple[int, int, int, bool]:
     before = new_pages()
-    with keeping_freed_memory():
+    with keeping_freed_memory() as taken:
         kept = new_pages()
-    return before, kept, new_pages()
+    return before, kept, new_pages(), taken
 
 
 def test_freed_memory_is_kept_for_the_next_use_within_the_context_only() -> None:
-    before, kept, after = in_fresh_process(usual_kept_usual)
+    before, kept, after, taken = in_fresh_process(usual_kept_usual)
+    assert taken
     whole = TIMES * BLOCK // (2 << 20)  # as few as this where the kernel gives huge pages
     assert before >= whole
     assert after >= whole

@@ -81,6 +81,20 @@ def test_forms_share_no_block_and_say_what_they_are(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_figures_timed_with_freed_memory_kept_stand_apart_from_those_of_earlier_releases(tmp_path: Path) -> None:
+    fake.write_efficiency(tmp_path, "unet", 512)
+    fake.write_efficiency(tmp_path, "eal_icnet", 512, freed_memory="kept")
+    study = read_study(tmp_path)
+    returned, kept = profile.overview(study).blocks
+    assert [[row.key for row in block.rows] for block in (returned, kept)] == [["unet"], ["eal_icnet"]]
+    assert returned.key != kept.key
+    assert "Input channels: 1; torch 2.15.0." in returned.conventions
+    told = "Input channels: 1; torch 2.15.0; timed with freed memory kept for its next use."
+    assert told in kept.conventions
+    assert "memory" not in returned.facts
+    assert kept.facts["memory"] == "freed memory kept"
+
+
 def test_every_cell_is_the_figure_of_its_own_setting(study: Study) -> None:
     for block, device in zip(profile.overview(study).blocks, ("cpu", "cuda"), strict=True):
         for row in block.rows:

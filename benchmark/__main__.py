@@ -1,6 +1,6 @@
 """``python -m benchmark``, the same as the console script ``benchmark``."""
 
-from benchmark.cli import main
+if __name__ == "__main__":  # worker processes import this file too, and need no command line
+    from benchmark.cli import main
 
-if __name__ == "__main__":
     main()

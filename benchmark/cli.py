@@ -197,6 +197,13 @@ def run(
     if tracker is not None:
         require("tensorboard", flag=f"--tracker {tracker.value}", extra="trackers")
 
+    ahead = None
+    if executor is Engine.local and not dry_run:
+        from benchmark.workers import Worker
+
+        ahead = Worker(ahead=True)  # importing torch takes longer than making the plan, so both are done at once
+        context.call_on_close(ahead.end)
+
     from benchmark import protocol as protocols
     from benchmark.executors import options
     from benchmark.stress.plan import Stresses
@@ -234,7 +241,7 @@ def run(
         console.print(too_long, markup=False, highlight=False)
     if dry_run:
         return
-    raise typer.Exit(_work(console, made, plan, engine.executor(made.hardware, place)))
+    raise typer.Exit(_work(console, made, plan, engine.executor(made.hardware, place, ahead)))
 
 
 def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> None:

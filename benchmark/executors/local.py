@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import faulthandler
-import multiprocessing
-import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import wait
 
 from benchmark import logs
 from benchmark.executors import Event, Finished, Job, Outcome, Started, Step
 from benchmark.jobs import EfficiencyJob
-from benchmark.processes import end_with_parent
 from benchmark.records import Failure
+from benchmark.workers import Worker
 
-STEP_INTERVAL_S = 0.2  # between two progress messages of a worker
 PATROL_S = 1.0  # between two looks at how long the running jobs take, and at whether the engine above wants an end
 #: After these a process is not used again: a CUDA error leaves its context broken, an exhausted memory fragments.
 POISONOUS = ("cuda_error", "out_of_memory")
@@ -33,13 +26,10 @@ class _Slot:
 
     Attributes:
         device: what its runs compute on; ``None`` for the device that the job names.
-        setting: the folder and the variables that the process was started with.
     """
 
     device: str | None
-    setting: tuple[str, Mapping[str, str]] | None = None
-    process: SpawnProcess | None = None
-    pipe: Connection | None = None
+    worker: Worker | None = None
     job: Job | None = None
     since: float = 0.0
 
@@ -52,7 +42,12 @@ class LocalExecutor:
     """
 
     def __init__(
-        self, devices: Sequence[str | None] = (None,), *, timeout_s: float | None = None, lasting: bool = False
+        self,
+        devices: Sequence[str | None] = (None,),
+        *,
+        timeout_s: float | None = None,
+        lasting: bool = False,
+        ahead: Worker | None = None,
     ) -> None:
         """Name the slots.
 
@@ -60,9 +55,11 @@ class LocalExecutor:
             devices: one slot each; a GPU named twice runs two jobs at a time.
             timeout_s: how long a run may take before its process is killed; measurements have no limit.
             lasting: whether idle processes wait for another :meth:`run`, until :meth:`close`.
+            ahead: a process that was started already, for the first slot.
         """
         self.timeout_s, self.lasting = timeout_s, lasting
         self._slots = [_Slot(device) for device in devices]
+        self._slots[0].worker = ahead
 
     def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
         """Yield events until every job has finished; closing the iterator ends the workers that are busy, or all.
@@ -70,19 +67,19 @@ class LocalExecutor:
         Exclusive jobs come first, each with nothing beside it: a latency measured next to a training is none.
         """
         queue = deque(sorted(jobs, key=lambda job: not job.exclusive))
-        setting = os.getcwd(), {name: value for job in jobs for name, value in job.variables.items()}
+        variables = {name: value for job in jobs for name, value in job.variables.items()}
         slots = self._slots
         try:
             while queue or any(slot.job for slot in slots):
-                yield from _feed(slots, queue, setting)
-                busy = [(slot, slot.pipe) for slot in slots if slot.job and slot.pipe]
+                yield from _feed(slots, queue, variables)
+                busy = [(slot, slot.worker.pipe) for slot in slots if slot.job and slot.worker]
                 heard = wait([pipe for _, pipe in busy], timeout=PATROL_S)
                 for slot in [slot for slot, pipe in busy if pipe in heard]:
                     yield _receive(slot)
                 for slot in slots:
                     # What has just been said comes first: the run may have ended in time.
                     overdue = self.timeout_s and slot.job and _seconds(slot) > self.timeout_s
-                    if overdue and slot.pipe and not slot.pipe.poll():
+                    if overdue and slot.worker and not slot.worker.pipe.poll():
                         yield from self._end_overdue(slot)
         finally:
             for slot in slots:
@@ -98,55 +95,33 @@ class LocalExecutor:
         job, seconds = slot.job, _seconds(slot)
         if job is None or isinstance(job, EfficiencyJob):
             return
-        assert slot.process is not None
-        slot.process.kill()  # a process that hangs in a kernel or on a disk does not heed anything gentler
-        slot.process.join()
-        _stop(slot)
+        _stop(slot)  # by a signal: what hangs in a kernel or on a disk does not heed anything gentler
         message = f"took longer than --timeout, {self.timeout_s:.0f} s; {job.after_timeout}"
         yield Finished(job, Failure(kind="timeout", message=message, log=logs.tail(job.log)), seconds)
 
 
-def _feed(slots: list[_Slot], queue: deque[Job], setting: tuple[str, Mapping[str, str]]) -> Iterator[Event]:
+def _feed(slots: list[_Slot], queue: deque[Job], variables: Mapping[str, str]) -> Iterator[Event]:
     """Give jobs to idle slots, starting processes as they are needed."""
     while queue:
         busy = [slot.job for slot in slots if slot.job]
         if len(busy) == len(slots) or (busy and (queue[0].exclusive or busy[0].exclusive)):
             return
         slot = next(slot for slot in slots if slot.job is None)
-        if slot.process is not None and (slot.setting != setting or not slot.process.is_alive()):
+        if slot.worker is not None and not slot.worker.suits(variables):
             _stop(slot)
-        if slot.pipe is None:
-            _start(slot, setting)
-        assert slot.pipe is not None
+        slot.worker = slot.worker or Worker()
         job = queue.popleft()
         slot.job = job.on(slot.device) if slot.device and not job.exclusive else job
         slot.since = time.perf_counter()
-        with contextlib.suppress(BrokenPipeError):  # a worker that died at its start is noticed when it is read from
-            slot.pipe.send(slot.job)
+        slot.worker.give(slot.job, variables)
         yield Started(slot.job)
 
 
-def _start(slot: _Slot, setting: tuple[str, Mapping[str, str]]) -> None:
-    slot.setting = setting
-    context = multiprocessing.get_context("spawn")
-    slot.pipe, theirs = context.Pipe()
-    slot.process = context.Process(target=_serve, args=(theirs, dict(setting[1])))
-    slot.process.start()
-    theirs.close()
-
-
 def _stop(slot: _Slot) -> None:
-    """End an idle worker by closing its pipe, a busy one by a signal."""
-    if slot.process is None or slot.pipe is None:
-        return
-    slot.pipe.close()
-    if slot.job is not None:
-        slot.process.kill()
-    slot.process.join(timeout=10)
-    if slot.process.is_alive():
-        slot.process.kill()
-        slot.process.join()
-    slot.process = slot.pipe = slot.job = None
+    """End a slot's worker, if it has one."""
+    if slot.worker is not None:
+        slot.worker.end(busy=slot.job is not None)
+    slot.worker = slot.job = None
 
 
 def _seconds(slot: _Slot) -> float:
@@ -155,14 +130,13 @@ def _seconds(slot: _Slot) -> float:
 
 def _receive(slot: _Slot) -> Event:
     assert slot.job is not None
-    assert slot.pipe is not None
-    assert slot.process is not None
+    assert slot.worker is not None
     job = slot.job
     try:
-        message: tuple[int, int] | Outcome = slot.pipe.recv()
+        message: tuple[int, int] | Outcome = slot.worker.pipe.recv()
     except (EOFError, OSError):
-        slot.process.join(timeout=10)
-        message = _death(slot.process.exitcode, job)
+        slot.worker.process.join(timeout=10)
+        message = _death(slot.worker.process.exitcode, job)
         _stop(slot)
     if isinstance(message, tuple):
         return Step(job, *message)
@@ -183,37 +157,3 @@ def _death(exit_code: int | None, job: Job) -> Failure:
             message += "; the kernel does this when memory runs out"
             message += "" if isinstance(job, EfficiencyJob) else f": {job.memory_advice}"
     return Failure(kind="worker_died", message=message, log=logs.tail(job.log))
-
-
-def _serve(pipe: Connection, variables: dict[str, str]) -> None:
-    """Do jobs until the parent closes the pipe or is gone."""
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)
-    # Ctrl-C reaches the whole process group, as do a cluster's warnings; the parent decides what they mean.
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if sys.stderr is not None:
-        faulthandler.enable()  # a crash leaves the stack in the run's log
-    end_with_parent()
-    last = 0.0
-
-    def on_step(done: int, total: int) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        if now - last >= STEP_INTERVAL_S:
-            last = now
-            pipe.send((done, total))
-
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            job: Job = pipe.recv()
-            try:
-                result: Outcome = job.perform(on_step)
-            except (BrokenPipeError, ConnectionResetError):
-                return
-            except Exception as error:
-                from benchmark import run  # imports torch, which the job itself has done by now
-
-                result = run.failure(error)
-            pipe.send(result)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from benchmark.costs import Hardware
 from benchmark.errors import UserError, did_you_mean
 from benchmark.executors import Executor
+from benchmark.workers import Worker
 
 THREADS = 4  # of a run on a cluster; all cores of this machine say nothing there
 
@@ -116,8 +117,8 @@ class Choice:
         name, gpus = ("cuda:0", ("cuda:0",)) if device == "cuda" else ("cpu", ())
         return Hardware(name, threads or THREADS, gpus=gpus, remote=True)
 
-    def executor(self, hardware: Hardware, folder: Path) -> Executor:
-        """Return what does the jobs of the study in a folder."""
+    def executor(self, hardware: Hardware, folder: Path, ahead: Worker | None = None) -> Executor:
+        """Return what does the jobs of the study in a folder, here with a worker that was started already."""
         if self.engine == "ray":
             from benchmark.executors.ray import RayExecutor
 
@@ -134,7 +135,7 @@ class Choice:
             )
         from benchmark.executors.local import LocalExecutor
 
-        return LocalExecutor(hardware.slots, timeout_s=self.timeout_s)
+        return LocalExecutor(hardware.slots, timeout_s=self.timeout_s, ahead=ahead)
 
 
 def choose(

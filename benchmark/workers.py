@@ -1,0 +1,104 @@
+"""Worker processes of this machine: each does one job after another, until it is ended or its parent is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from benchmark.processes import end_with_parent
+
+if TYPE_CHECKING:
+    from benchmark.executors import Job, Outcome
+
+STEP_INTERVAL_S = 0.2  # between two progress messages
+
+
+class Worker:
+    """A spawned process.
+
+    Attributes:
+        process: of the operating system.
+        pipe: jobs go in; out come (steps done, steps in all) and, once per job, its outcome.
+    """
+
+    def __init__(self, *, ahead: bool = False) -> None:
+        """Start the process in the current folder.
+
+        Args:
+            ahead: whether its first job is still to be found out: meanwhile it imports what every job needs, torch
+                above all.
+        """
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, ahead))
+        self.process.start()
+        theirs.close()
+        self._folder = os.getcwd()
+        self._variables: Mapping[str, str] | None = None  # known with the first job
+
+    def suits(self, variables: Mapping[str, str]) -> bool:
+        """Tell whether it lives, in the current folder, and has done no job without these environment variables."""
+        same = self._folder == os.getcwd() and self._variables in (None, variables)
+        return same and self.process.is_alive()
+
+    def give(self, job: Job, variables: Mapping[str, str]) -> None:
+        """Let it do a job, with environment variables that it does not have yet; those that it has stay."""
+        self._variables = variables
+        with contextlib.suppress(BrokenPipeError):  # one that died at its start is noticed when it is read from
+            self.pipe.send((dict(variables), job))
+
+    def end(self, *, busy: bool = False) -> None:
+        """End it: gently where it waits for a job after others, else by a signal."""
+        self.pipe.close()
+        if busy or self._variables is None:
+            self.process.kill()
+        self.process.join(timeout=10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _serve(pipe: Connection, ahead: bool) -> None:
+    """Do jobs until the parent closes the pipe or is gone."""
+    # Ctrl-C reaches the whole process group, as do a cluster's warnings; the parent decides what they mean.
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if sys.stderr is not None:
+        faulthandler.enable()  # a crash leaves the stack in the run's log
+    end_with_parent()
+    if ahead:
+        with contextlib.suppress(Exception):  # the job will meet the same error, and say so in its log and record
+            importlib.import_module("benchmark.run")
+    last = 0.0
+
+    def on_step(done: int, total: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last >= STEP_INTERVAL_S:
+            last = now
+            pipe.send((done, total))
+
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            variables, job = pipe.recv()
+            for name, value in variables.items():
+                os.environ.setdefault(name, value)
+            try:
+                result: Outcome = job.perform(on_step)
+            except (BrokenPipeError, ConnectionResetError):
+                return
+            except Exception as error:
+                from benchmark import run  # imports torch, which the job itself has done by now
+
+                result = run.failure(error)
+            pipe.send(result)

@@ -1,0 +1,110 @@
+"""A worker that is started before its first job is known. What workers do for slots is tested with the executors."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from benchmark import cli
+from benchmark.executors.local import LocalExecutor
+from benchmark.workers import Worker
+
+
+@dataclass(frozen=True)
+class Look:
+    """A job that tells which process does it, what that has imported before, and a variable."""
+
+    label: str = "look"
+
+    def perform(self, on_step: Callable[[int, int], None]) -> tuple[int, bool, str | None]:
+        return os.getpid(), "torch" in sys.modules, os.environ.get("NEEDED")
+
+
+def look(worker: Worker, **variables: str) -> tuple[int, bool, str | None]:
+    job: Any = Look()
+    worker.give(job, variables)
+    found: tuple[int, bool, str | None] = worker.pipe.recv()
+    return found
+
+
+@contextlib.contextmanager
+def started(*, ahead: bool) -> Iterator[Worker]:
+    worker = Worker(ahead=ahead)
+    try:
+        yield worker
+    finally:
+        worker.end()
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_one_started_ahead_has_torch_when_its_first_job_comes_and_takes_its_variables(ahead: bool) -> None:
+    with started(ahead=ahead) as worker:
+        assert worker.suits({"NEEDED": "1"})
+        assert look(worker, NEEDED="1") == (worker.process.pid, ahead, "1")
+        assert worker.suits({"NEEDED": "1"})
+        assert not worker.suits({"NEEDED": "2"})
+    assert not worker.process.is_alive()
+
+
+def test_what_cannot_be_imported_ahead_is_left_to_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libcuda is broken')")
+    monkeypatch.syspath_prepend(tmp_path)  # a spawned process has its parent's path
+    with started(ahead=True) as worker:
+        assert look(worker) == (worker.process.pid, False, None)
+
+
+def test_one_that_is_still_importing_ends_at_once() -> None:
+    with started(ahead=True) as worker:
+        before = time.perf_counter()
+    assert time.perf_counter() - before < 5  # it is not waited for, which would take up to ten
+    assert worker.process.exitcode == -9
+    worker.end()  # once more does nothing
+
+
+def test_an_executor_uses_it_first_and_ends_it_also_where_there_is_nothing_to_do() -> None:
+    worker = Worker(ahead=True)
+    assert list(LocalExecutor([None, None], ahead=worker).run([])) == []
+    assert not worker.process.is_alive()
+
+
+def children() -> list[str]:
+    multiprocessing.active_children()  # waits for those that have ended
+    return [child.name() for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "starts"),
+    [
+        (["--models", "no_such"], 2, 1),
+        (["--models", "edanet", "--datasets", "omc-syn", "--protocol", "quick", "--dry-run"], 0, 0),
+        (["--models", "edanet", "--device", "cpu", "--executor", "slurm", "--workers", "2"], 2, 0),
+    ],
+)
+def test_a_command_that_comes_to_no_run_leaves_no_worker(
+    words: list[str], code: int, starts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Worker] = []
+
+    class Counted(Worker):
+        def __init__(self, *, ahead: bool = False) -> None:
+            super().__init__(ahead=ahead)
+            begun.append(self)
+
+    monkeypatch.setattr("benchmark.workers.Worker", Counted)
+    monkeypatch.chdir(tmp_path)
+    before = children()
+    result = CliRunner().invoke(cli.app, ["run", *words, "--data-root", str(tmp_path), "--results", str(tmp_path)])
+    assert (2 if result.exception and code else result.exit_code) == code, result.output
+    assert len(begun) == starts
+    assert children() == before

@@ -9,9 +9,6 @@ from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.cluster.vq import kmeans2
-from skimage.filters import threshold_otsu
 
 from benchmark import metrics
 from benchmark.data.images import UInt8Array, to_channels
@@ -81,6 +78,8 @@ def to_csv(rows: Sequence[Row]) -> bytes:
 
 def otsu(image: UInt8Array) -> NDArray[np.bool_]:
     """Call everything brighter than the image's own Otsu threshold (IEEE T-SMC 1979) foreground."""
+    from skimage.filters import threshold_otsu  # only the process that plans comes here; runs start sooner without
+
     gray = to_channels(image, 1)[..., 0]
     # An image of a single gray level has no threshold; nothing in it stands out.
     return gray > float(threshold_otsu(gray)) if gray.min() < gray.max() else np.zeros(gray.shape, dtype=bool)
@@ -92,6 +91,9 @@ def kmeans(image: UInt8Array) -> NDArray[np.bool_]:
     A pixel's features are its gray value and the blurred one: on gray values alone, two clusters are Otsu's threshold.
     The clusters start at the darkest and the brightest place, so that no chance is involved.
     """
+    from scipy import ndimage
+    from scipy.cluster.vq import kmeans2
+
     gray = to_channels(image, 1)[..., 0].astype(np.float32)
     blurred = ndimage.gaussian_filter(gray, KMEANS_BLUR_PX)
     if blurred.min() == blurred.max():

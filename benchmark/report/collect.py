@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -32,6 +32,8 @@ F = TypeVar("F", bound=Filed)
 COUNT_BYTES = 256 << 20
 #: Relative. Rounding in sums over thousands of images stays below it, and every digit that is printed above.
 ROUNDING = 1e-12
+#: Share of the best product of matrices below which a device was not itself; medians of quiet ones vary by a tenth.
+HINDERED = 0.7
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One network's efficiency figures in one setting; ``figures`` leaves out what was not measured."""
+    """One network's efficiency figures in one setting.
+
+    Attributes:
+        record: the file.
+        setting: what it shares with figures that it may be compared with.
+        figures: those that were measured.
+        warnings: the record's, and what only the study's other measurements tell.
+    """
 
     record: EfficiencyRecord
     setting: Setting
     figures: Mapping[str, float]
+    warnings: tuple[str, ...]
 
     @classmethod
     def of(cls, record: EfficiencyRecord) -> Measurement:
@@ -175,7 +185,8 @@ class Measurement:
             "energy_j_per_image": record.energy_j_per_image,
             "energy_j_per_image_batch": throughput.energy_j_per_image if throughput else None,
         }
-        return cls(record, Setting.of(record), {key: value for key, value in figures.items() if value is not None})
+        told = {key: value for key, value in figures.items() if value is not None}
+        return cls(record, Setting.of(record), told, record.warnings)
 
 
 @dataclass(frozen=True)
@@ -221,6 +232,26 @@ def comparable(measured: Sequence[Measurement], models: Set[str]) -> list[Measur
     return max(groups, key=lambda group: len(models & {found.record.model for found in group}), default=[])
 
 
+def with_hindrances(measured: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """Warn of figures that were taken while the device was far below what it reached at other times of the study.
+
+    A virtual machine's neighbours, which its own load average does not show, slow the product of two matrices before a
+    latency as they slow the latency.
+    """
+    shared = [(found.setting.device, found.setting.dtype, found.setting.threads) for found in measured]
+    rates = [found.record.limits.macs_per_second if found.record.limits else 0.0 for found in measured]
+    best: dict[tuple[str, str, int], float] = {}
+    for key, rate in zip(shared, rates, strict=True):
+        best[key] = max(rate, best.get(key, 0.0))
+    told = []
+    for found, key, rate in zip(measured, shared, rates, strict=True):
+        if 0 < rate < HINDERED * best[key]:
+            share = f"a matrix product just before ran at {rate / best[key]:.0%} of the study's best rate"
+            found = replace(found, warnings=(*found.warnings, f"{share}: something else may have had the device"))
+        told.append(found)
+    return tuple(told)
+
+
 def read_study(folder: Path) -> Study:
     """Read a study.
 
@@ -232,8 +263,8 @@ def read_study(folder: Path) -> Study:
     """
     store = Store(folder)
     protocol = store.read_protocol()
-    efficiency = tuple(
-        Measurement.of(_filed(EfficiencyRecord, file)) for file in sorted((folder / "efficiency").glob("[!.]*.json"))
+    efficiency = with_hindrances(
+        [Measurement.of(_filed(EfficiencyRecord, file)) for file in sorted((folder / "efficiency").glob("[!.]*.json"))]
     )
     comparisons = tuple(_filed(Comparison, file) for file in sorted((folder / "bench").glob("[!.]*.json")))
     if protocol is None:

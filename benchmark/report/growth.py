@@ -103,7 +103,7 @@ def _row(model: str, sizes: Mapping[Setting, Measured], shown: Sequence[Setting]
         before, after = (cells.get(key_of(setting, figure.key)) for setting in (small, large))
         if before is not None and after is not None and min(before.mean, after.mean) > 0:
             cells[f"{figure.key}.exponent"] = Cell(exponent(small, large, before.mean, after.mean))
-    warned = [setting.size for setting, measured in found.items() if measured.record.warnings]
+    warned = [setting.size for setting, measured in found.items() if measured.warnings]
     return Row(model, *display(model), cells, remark=pointer(warned))
 
 

@@ -242,5 +242,4 @@ def _with_warning(taken: Sequence[tuple[str, Measurement]]) -> Measurement:
     if not far:
         return chosen
     warning = f"the median latency is {p50:.2f} ms in {first}, whose figures stand here, and {', '.join(far)}"
-    warned = chosen.record.model_copy(update={"warnings": (*chosen.record.warnings, warning)})
-    return replace(chosen, record=warned)
+    return replace(chosen, warnings=(*chosen.warnings, warning))

@@ -214,7 +214,7 @@ def _row(
             source = cost if key in STATIC else clocked
             cell = Cell(source.figures[key]) if source and key in source.figures else None
             if cell and source and key not in STATIC:
-                remarks += source.record.warnings
+                remarks += source.warnings
         if cell is not None:
             cells[key] = cell
     entry = registry.models().get(row.key)

@@ -115,7 +115,7 @@ def _row(model: str, columns: Mapping[Setting, Measured]) -> Row:
             cells["params"] = Cell(found.figures["params"])
             shown = [figure for figure in FIGURES if figure in found.figures]
             cells |= {key_of(setting, figure): Cell(found.figures[figure]) for figure in shown}
-            warned += [_name(setting)] * bool(found.record.warnings)
+            warned += [_name(setting)] * bool(found.warnings)
     return Row(model, *display(model), cells, remark=pointer(warned))
 
 

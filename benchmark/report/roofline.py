@@ -140,7 +140,7 @@ def _row(name: str, measured: Measurement, roof: Roof) -> Row:
         "ridge_ratio": Cell(ratio, text="compute" if ratio >= 1 else "memory"),
         "limit_share": Cell(limit_ms / record.latency.p50_ms),
     }
-    remark = "warnings, told in the efficiency table" if record.warnings else ""
+    remark = "warnings, told in the efficiency table" if measured.warnings else ""
     return Row(name, *display(name), cells, remark=remark)
 
 

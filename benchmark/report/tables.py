@@ -263,7 +263,7 @@ def _efficiency_block(study: Study, setting: Setting) -> Block:
                 name,
                 *display(name),
                 {key: Cell(value) for key, value in found[name].figures.items()},
-                remark="; ".join((*_unused(found[name]), *found[name].record.warnings)),
+                remark="; ".join((*_unused(found[name]), *found[name].warnings)),
             )
             for name in in_order(found)
         ),

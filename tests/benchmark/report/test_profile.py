@@ -10,7 +10,8 @@ from matplotlib.colors import to_hex
 
 from benchmark import report
 from benchmark.efficiency import EfficiencySettings, Form
-from benchmark.report import profile, render
+from benchmark.efficiency.records import Limits
+from benchmark.report import growth, profile, render, roofline, tables
 from benchmark.report.collect import Measurement, Study, comparable, read_study
 from tests.benchmark.report import fake
 
@@ -93,6 +94,27 @@ def test_figures_timed_with_freed_memory_kept_stand_apart_from_those_of_earlier_
     assert told in kept.conventions
     assert "memory" not in returned.facts
     assert kept.facts["memory"] == "freed memory kept"
+
+
+def test_figures_of_a_hindered_device_say_so_wherever_they_are_shown(tmp_path: Path) -> None:
+    def limits(rate: float) -> Limits:
+        return Limits(macs_per_second=rate, bytes_per_second=2e10, product_side=512, copied_bytes=1 << 28)
+
+    for size, rate in ((256, 1.3e11), (512, 0.92e11), (1024, 0.4e11)):
+        fake.write_efficiency(tmp_path, "unet", size, limits=limits(rate), bytes_moved=10**8)
+    # Another number format has a best rate of its own, and older figures have none.
+    fake.write_efficiency(tmp_path, "unet", 256, dtype="bfloat16", limits=limits(0.3e11))
+    fake.write_efficiency(tmp_path, "eal_icnet", 1024)
+    study = read_study(tmp_path)
+    told = {(one.record.model, one.record.height): one.warnings for one in study.efficiency if one.warnings}
+    warning = "a matrix product just before ran at 31% of the study's best rate: something else may have had the device"
+    assert told == {("unet", 1024): (warning,)}
+    efficiency = [row for block in tables.efficiency(study).blocks for row in block.rows if row.remark]
+    assert [(row.key, row.remark) for row in efficiency] == [("unet", warning)]
+    (grown,) = growth.table(study).blocks
+    assert {row.key: row.remark for row in grown.rows}["unet"].endswith("at 1024×1024")
+    roofs = [row.remark for block in roofline.table(study).blocks for row in block.rows]
+    assert sorted(roofs) == ["", "", "warnings, told in the efficiency table"]
 
 
 def test_every_cell_is_the_figure_of_its_own_setting(study: Study) -> None:

@@ -97,24 +97,27 @@ def test_figures_timed_with_freed_memory_kept_stand_apart_from_those_of_earlier_
 
 
 def test_figures_of_a_hindered_device_say_so_wherever_they_are_shown(tmp_path: Path) -> None:
-    def limits(rate: float) -> Limits:
-        return Limits(macs_per_second=rate, bytes_per_second=2e10, product_side=512, copied_bytes=1 << 28)
+    def limits(macs: float, moved: float = 2e10) -> Limits:
+        return Limits(macs_per_second=macs, bytes_per_second=moved, product_side=512, copied_bytes=1 << 28)
 
-    for size, rate in ((256, 1.3e11), (512, 0.92e11), (1024, 0.4e11)):
-        fake.write_efficiency(tmp_path, "unet", size, limits=limits(rate), bytes_moved=10**8)
+    for size, rates in ((256, (1.3e11, 2e10)), (512, (0.7e11, 1.1e10)), (1024, (0.4e11, 0.8e10)), (2048, (1e11, 1e9))):
+        fake.write_efficiency(tmp_path, "unet", size, limits=limits(*rates), bytes_moved=10**8)
     # Another number format has a best rate of its own, and older figures have none.
     fake.write_efficiency(tmp_path, "unet", 256, dtype="bfloat16", limits=limits(0.3e11))
     fake.write_efficiency(tmp_path, "eal_icnet", 1024)
     study = read_study(tmp_path)
     told = {(one.record.model, one.record.height): one.warnings for one in study.efficiency if one.warnings}
-    warning = "a matrix product just before ran at 31% of the study's best rate: something else may have had the device"
-    assert told == {("unet", 1024): (warning,)}
+    product, copy = "a matrix product just before ran at 31%", "a copy just before ran at 40%"
+    end = "of the study's best rate: something else may have had the device"
+    both = f"{product} of the study's best rate and {copy} {end}"
+    alone = f"a copy just before ran at 5% {end}"
+    assert told == {("unet", 1024): (both,), ("unet", 2048): (alone,)}
     efficiency = [row for block in tables.efficiency(study).blocks for row in block.rows if row.remark]
-    assert [(row.key, row.remark) for row in efficiency] == [("unet", warning)]
+    assert [(row.key, row.remark) for row in efficiency] == [("unet", both), ("unet", alone)]
     (grown,) = growth.table(study).blocks
-    assert {row.key: row.remark for row in grown.rows}["unet"].endswith("at 1024×1024")
+    assert {row.key: row.remark for row in grown.rows}["unet"].endswith("at 1024×1024, 2048×2048")
     roofs = [row.remark for block in roofline.table(study).blocks for row in block.rows]
-    assert sorted(roofs) == ["", "", "warnings, told in the efficiency table"]
+    assert sorted(roofs) == ["", "", *["warnings, told in the efficiency table"] * 2]
 
 
 def test_every_cell_is_the_figure_of_its_own_setting(study: Study) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
-import importlib
 import multiprocessing
 import os
 import signal
@@ -72,7 +71,7 @@ def _import_ahead() -> None:
     """Import what runs need, without looking for garbage among all that modules make, which takes a tenth longer."""
     gc.disable()
     with contextlib.suppress(Exception):  # the job will meet the same error, and say so in its log and record
-        importlib.import_module("benchmark.run")
+        import benchmark.run  # noqa: F401  # with torch
     gc.freeze()
     gc.enable()
 

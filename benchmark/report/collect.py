@@ -88,7 +88,7 @@ class Setting:
     compile_mode: str
     torch: str
     replay: str = ""
-    memory: str = ""
+    freed_memory: str = ""
 
     @classmethod
     def of(cls, record: EfficiencyRecord) -> Setting:
@@ -106,19 +106,19 @@ class Setting:
             compile_mode=record.settings.compile_mode or "",
             torch=record.torch,
             replay=WORDS["graph"] if record.settings.cuda_graph else "",
-            memory=f"freed memory {record.freed_memory}" if record.freed_memory else "",
+            freed_memory=record.freed_memory or "",
         )
 
     @property
     def facts(self) -> dict[str, str | int]:
         """What tables tell of it; what earlier releases did not know only where it applies."""
-        told = {name: value for name, value in asdict(self).items() if value or name not in ("replay", "memory")}
+        told = {name: value for name, value in asdict(self).items() if value or name not in ("replay", "freed_memory")}
         return {**told, "batch": 1}
 
     @property
     def remainder(self) -> str:
         """What tables say below them, as a sentence, since their titles do not."""
-        kept = f"timed with {self.memory} for its next use" if self.memory else ""
+        kept = f"timed with freed memory {self.freed_memory} for its next use" if self.freed_memory else ""
         return "; ".join(filter(None, (f"Input channels: {self.channels}", f"torch {self.torch}", kept))) + "."
 
     @property
@@ -239,7 +239,7 @@ def with_hindrances(measured: Sequence[Measurement]) -> tuple[Measurement, ...]:
     A virtual machine's neighbours, which its own load average does not show, slow the product of matrices and the copy
     that come before a latency as they slow the latency.
     """
-    best: dict[tuple[str, str, int, str], float] = {}
+    best: dict[tuple[Setting, str], float] = {}
     for found in measured:
         for what, rate in _rates(found).items():
             best[what] = max(rate, best.get(what, 0.0))
@@ -255,15 +255,12 @@ def with_hindrances(measured: Sequence[Measurement]) -> tuple[Measurement, ...]:
     return tuple(told)
 
 
-def _rates(found: Measurement) -> dict[tuple[str, str, int, str], float]:
+def _rates(found: Measurement) -> dict[tuple[Setting, str], float]:
     """Return what the device reached just before; what may be compared has the same key."""
     if (limits := found.record.limits) is None:
         return {}
-    where = found.setting.device, found.setting.dtype, found.setting.threads
-    return {
-        (*where, "a matrix product"): limits.macs_per_second,
-        (*where, "a copy"): limits.bytes_per_second,
-    }
+    where = replace(found.setting, height=0, width=0, channels=0)  # neither rate depends on the network's input
+    return {(where, "a matrix product"): limits.macs_per_second, (where, "a copy"): limits.bytes_per_second}
 
 
 def read_study(folder: Path) -> Study:

@@ -6,8 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmark import cli
+from benchmark.errors import UserError
+from benchmark.executors import Finished
 from benchmark.executors.local import LocalExecutor
 from benchmark.workers import Worker
 
@@ -25,15 +27,18 @@ class Look:
     """A job that tells which process does it, what that has imported before, and a variable."""
 
     label: str = "look"
+    exclusive: bool = False
+    log: None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
-    def perform(self, on_step: Callable[[int, int], None]) -> tuple[int, bool, str | None]:
-        return os.getpid(), "torch" in sys.modules, os.environ.get("NEEDED")
+    def perform(self, on_step: Callable[[int, int], None]) -> list[object]:
+        return [os.getpid(), "torch" in sys.modules, os.environ.get("NEEDED")]
 
 
-def look(worker: Worker, **variables: str) -> tuple[int, bool, str | None]:
+def look(worker: Worker, **variables: str) -> list[object]:
     job: Any = Look()
     worker.give(job, variables)
-    found: tuple[int, bool, str | None] = worker.pipe.recv()
+    found: list[object] = worker.pipe.recv()
     return found
 
 
@@ -50,7 +55,7 @@ def started(*, ahead: bool) -> Iterator[Worker]:
 def test_one_started_ahead_has_torch_when_its_first_job_comes_and_takes_its_variables(ahead: bool) -> None:
     with started(ahead=ahead) as worker:
         assert worker.suits({"NEEDED": "1"})
-        assert look(worker, NEEDED="1") == (worker.process.pid, ahead, "1")
+        assert look(worker, NEEDED="1") == [worker.process.pid, ahead, "1"]
         assert worker.suits({"NEEDED": "1"})
         assert not worker.suits({"NEEDED": "2"})
     assert not worker.process.is_alive()
@@ -60,7 +65,7 @@ def test_what_cannot_be_imported_ahead_is_left_to_the_job(tmp_path: Path, monkey
     (tmp_path / "torch.py").write_text("raise ImportError('libcuda is broken')")
     monkeypatch.syspath_prepend(tmp_path)  # a spawned process has its parent's path
     with started(ahead=True) as worker:
-        assert look(worker) == (worker.process.pid, False, None)
+        assert look(worker) == [worker.process.pid, False, None]
 
 
 def test_one_that_is_still_importing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,27 +79,36 @@ def test_one_that_is_still_importing_is_not_waited_for(monkeypatch: pytest.Monke
     worker.end()  # once more does nothing
 
 
-def test_an_executor_uses_it_first_and_ends_it_also_where_there_is_nothing_to_do() -> None:
+def test_an_executor_uses_it_first_and_ends_it() -> None:
+    worker = Worker(ahead=True)
+    process = worker.process.pid
+    jobs: list[Any] = [Look("first"), Look("second")]
+    outcomes = [event.outcome for event in LocalExecutor(ahead=worker).run(jobs) if isinstance(event, Finished)]
+    assert outcomes == [[process, True, None]] * 2
+    assert not worker.process.is_alive()
+
+
+def test_an_executor_ends_it_where_there_is_nothing_to_do() -> None:
     worker = Worker(ahead=True)
     assert list(LocalExecutor([None, None], ahead=worker).run([])) == []
     assert not worker.process.is_alive()
 
 
-def children() -> list[str]:
+def children() -> set[int]:
     multiprocessing.active_children()  # waits for those that have ended
-    return [child.name() for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    return {child.pid for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())}
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "starts"),
+    ("words", "error", "starts"),
     [
-        (["--models", "no_such"], 2, 1),
-        (["--models", "edanet", "--datasets", "omc-syn", "--protocol", "quick", "--dry-run"], 0, 0),
-        (["--models", "edanet", "--device", "cpu", "--executor", "slurm", "--workers", "2"], 2, 0),
+        (["--models", "no_such"], "no_such", 1),
+        (["--models", "edanet", "--datasets", "omc-syn", "--protocol", "quick", "--dry-run"], None, 0),
+        (["--models", "edanet", "--device", "cpu", "--executor", "slurm", "--workers", "2"], "--workers", 0),
     ],
 )
 def test_a_command_that_comes_to_no_run_leaves_no_worker(
-    words: list[str], code: int, starts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], error: str | None, starts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[Worker] = []
 
@@ -107,6 +121,10 @@ def test_a_command_that_comes_to_no_run_leaves_no_worker(
     monkeypatch.chdir(tmp_path)
     before = children()
     result = CliRunner().invoke(cli.app, ["run", *words, "--data-root", str(tmp_path), "--results", str(tmp_path)])
-    assert (2 if result.exception and code else result.exit_code) == code, result.output
+    if error:
+        assert isinstance(result.exception, UserError)
+        assert error in str(result.exception)
+    else:
+        assert result.exit_code == 0, result.output
     assert len(begun) == starts
     assert children() == before

@@ -92,8 +92,8 @@ def test_figures_timed_with_freed_memory_kept_stand_apart_from_those_of_earlier_
     assert "Input channels: 1; torch 2.15.0." in returned.conventions
     told = "Input channels: 1; torch 2.15.0; timed with freed memory kept for its next use."
     assert told in kept.conventions
-    assert "memory" not in returned.facts
-    assert kept.facts["memory"] == "freed memory kept"
+    assert "freed_memory" not in returned.facts
+    assert kept.facts["freed_memory"] == "kept"
 
 
 def test_figures_of_a_hindered_device_say_so_wherever_they_are_shown(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from benchmark.data.polygons import Mask, Points, crossings, fill
 from benchmark.data.specs import Kind
 from benchmark.data.svg import FARTHEST, MOST_SIDE, Layers
 from benchmark.errors import UserError
+from benchmark.files import Stamp, stamp
 
 SUFFIX = ".json"
 MOST_BYTES = 1 << 29  # in memory, five to ten times as much
@@ -151,14 +152,15 @@ def _union(shapes: Sequence[Shape], size: tuple[int, int]) -> Mask:
 
 def _load(file: Path) -> Mapping[str, Entry] | None:
     try:
-        stat = file.stat()
+        found = stamp(file)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); expected a COCO file: restore it") from error
-    return _parsed(file, stat.st_mtime_ns, stat.st_size)
+    return _parsed(file, found)
 
 
 @functools.lru_cache(maxsize=4)  # train, val, test and one more
-def _parsed(file: Path, stamp: int, size: int) -> Mapping[str, Entry] | None:
+def _parsed(file: Path, found: Stamp) -> Mapping[str, Entry] | None:
+    size = found[1]
     if size > MOST_BYTES:
         raise UserError(
             f"{file}: {size / 1e6:.0f} MB, more than {MOST_BYTES >> 20} MB; expected annotations: split the file"

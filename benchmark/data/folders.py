@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,7 @@ from benchmark.data import coco
 from benchmark.data.coco import Categories
 from benchmark.data.scan import Pair, scan
 from benchmark.errors import UserError
-from benchmark.files import write_atomically
+from benchmark.files import Stamp, stamp, write_atomically
 
 
 def find_pairs(
@@ -83,16 +84,27 @@ def refuse_orphans(orphans: Sequence[Path], what: str, missing: str) -> None:
         )
 
 
-class HashCache:
-    """Content hashes remembered by (path, size, mtime), so that planning over 25,000 files stays instant."""
+#: A file younger than this may change once more within one tick of its disk's clock (2 s on FAT), unseen by its times.
+SETTLED_S = 2.0
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.known: dict[str, tuple[int, int, str]] = {}
+
+class HashCache:
+    """Content hashes remembered by path and :func:`~benchmark.files.stamp`: a plan over 25,000 files stays instant."""
+
+    def __init__(self, file: Path | None, *, settled_s: float = SETTLED_S) -> None:
+        """Read what is remembered.
+
+        Args:
+            file: where it lies; ``None`` to read every file anew.
+            settled_s: the least age of a file, seconds, at which its hash is remembered.
+        """
+        self.file, self.settled_s = file, settled_s
+        self.known: dict[str, tuple[Stamp, str]] = {}
         self.changed = False
-        # A cache that is missing, unreadable or holds something else is made again.
+        # A cache that is missing, unreadable, of an earlier release or holds something else is made again.
         with contextlib.suppress(OSError, ValidationError):
-            self.known = TypeAdapter(dict[str, tuple[int, int, str]]).validate_json(file.read_bytes())
+            if file is not None:
+                self.known = TypeAdapter(dict[str, tuple[Stamp, str]]).validate_json(file.read_bytes())
 
     def digest(self, path: Path) -> str:
         """Return the SHA-256 of a file's bytes.
@@ -101,20 +113,20 @@ class HashCache:
             UserError: the file cannot be read.
         """
         try:
-            stat = path.stat()
-            key, stamp = os.path.abspath(path), (stat.st_size, stat.st_mtime_ns)
-            entry = self.known.get(key)
-            if entry is None or entry[:2] != stamp:
-                with path.open("rb") as file:
-                    entry = (*stamp, hashlib.file_digest(file, "sha256").hexdigest())
-                self.known[key], self.changed = entry, True
-            return entry[2]
+            key, now = os.path.abspath(path), stamp(path)
+            if (entry := self.known.get(key)) is not None and entry[0] == now:
+                return entry[1]
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        if time.time() - max(now[2:]) / 1e9 > self.settled_s:
+            self.known[key], self.changed = (now, digest), True
+        return digest
 
     def save(self) -> None:
         """Write the cache back where something was added; a read-only place only costs the next plan some time."""
-        if self.changed:
+        if self.changed and self.file is not None:
             try:
                 write_atomically(self.file, json.dumps(self.known).encode())
             except UserError:
@@ -125,10 +137,32 @@ class HashCache:
 def fingerprint(pairs: Iterable[Pair], hashes: HashCache) -> str:
     """Return a hash of names, given split, groups and contents; independent of dates, order and the folder's place."""
     total = hashlib.sha256()
+    digests: dict[Path, str] = {}  # a COCO file is that of many images
     for pair in sorted(pairs, key=lambda pair: pair.name):
         files = [pair.image, coco.file_of(pair.label), *([pair.ignore] if pair.ignore else [])]
+        digests |= {file: hashes.digest(file) for file in files if file not in digests}
         told = [f"{name}={kind}" for name, kind in sorted(pair.categories)] if coco.is_entry(pair.label) else []
-        parts = (pair.name, str(pair.split), pair.group, *map(hashes.digest, files), *told)
+        parts = (pair.name, str(pair.split), pair.group, *(digests[file] for file in files), *told)
         total.update("\0".join(parts).encode() + b"\n")
     hashes.save()
     return total.hexdigest()[:16]
+
+
+def refuse_changed(dataset: str, pairs: Iterable[Pair], expected: str, remembered: Path) -> None:
+    """Read all files of a dataset once more, and refuse content that is not what the plan was made for.
+
+    Args:
+        dataset: its name, for the message.
+        pairs: its files.
+        expected: their :func:`fingerprint` as planned.
+        remembered: the file of content hashes; one that told something wrong is removed.
+
+    Raises:
+        UserError: files changed since, or their hashes were remembered wrongly.
+    """
+    if fingerprint(pairs, HashCache(None)) != expected:
+        remembered.unlink(missing_ok=True)
+        raise UserError(
+            f"{dataset}: its files have changed since the plan was made; expected them to stay as they are while they "
+            "are read: run the same command again"
+        )

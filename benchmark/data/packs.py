@@ -9,20 +9,21 @@ import os
 import shutil
 import time
 import uuid
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import numpy as np
 
 from benchmark import seeds
 from benchmark.data import duplicates, synthetic
 from benchmark.data.datasets import Source
+from benchmark.data.folders import refuse_changed
 from benchmark.data.images import Levels, UInt8Array, percentile_levels, read_depth, read_image, read_size, to_channels
 from benchmark.data.masks import read_ignore, read_label
+from benchmark.data.readers import in_order
 from benchmark.data.scan import Pair
 from benchmark.data.splits import Division, Tile, divide
 from benchmark.data.synthetic import Stress
@@ -32,13 +33,9 @@ from benchmark.protocol import Protocol
 
 FORMAT = 2  # raised when the layout of a pack changes, so that old ones are built again
 IGNORED = 2  # in a pack's masks, beside 0 (background) and 1 (foreground)
-# Two results wait per reader, 43 MB each for an RGB frame of 4096x3536: about 1.4 GB at most.
-MOST_READERS = 16
 ABANDONED_S = 24 * 3600.0  # a half-written pack this old belongs to a process that was killed
 
 Progress = Callable[[int, int], None]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -104,8 +101,13 @@ def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progres
     Raises:
         UserError: unreadable files, sizes that do not fit, a cache that cannot be written, a damaged pack.
     """
-    path = pack_path(source, protocol, cache)
-    return open_at(path, source, lambda folder: _fill(source, protocol, folder, progress or (lambda done, total: None)))
+
+    def fill(folder: Path) -> None:
+        _fill(source, protocol, folder, progress or (lambda done, total: None))
+        if source.pairs:  # last, so that what changed while it was read is seen too
+            refuse_changed(source.name, source.pairs, source.fingerprint, cache / "hashes.json")
+
+    return open_at(pack_path(source, protocol, cache), source, fill)
 
 
 def open_at(path: Path, source: Source, fill: Callable[[Path], object]) -> Pack:
@@ -386,20 +388,3 @@ def _smaller_input(source: Source, protocol: Protocol, side: int) -> str:
         return "bring images of at least 32x32"
     own = source.base in protocol.input.size_by_dataset
     return f"use --set input.size{f'_by_dataset.{source.base}' if own else ''}={fitting}"
-
-
-def in_order(read: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
-    """Map in parallel and yield in order, holding a few results at a time: a dataset need not fit in memory."""
-    workers = min(os.cpu_count() or 1, MOST_READERS)
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(read, item))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -14,6 +14,7 @@ import numpy as np
 from benchmark.data import packs
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, Progress
+from benchmark.data.readers import in_order
 from benchmark.data.splits import Tile
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.errors import UserError, did_you_mean
@@ -109,7 +110,7 @@ def _fill(
         packs.array_file(folder / "images.npy", (len(tested), side, side, channels)) as images,
         packs.array_file(folder / "masks.npy", (len(tested), side, side)) as masks,
         contextlib.closing(
-            packs.in_order(lambda index: packs.draw_image(source, index, side, channels, stress), frames)
+            in_order(lambda index: packs.draw_image(source, index, side, channels, stress), frames)
         ) as results,
     ):
         for done, item in enumerate(results, start=1):

@@ -14,6 +14,7 @@ from benchmark.data import packs
 from benchmark.data.coco import Categories
 from benchmark.data.images import Levels, UInt8Array, percentile_levels
 from benchmark.data.look import Header, Look, look, read_header
+from benchmark.data.readers import in_order
 from benchmark.data.scan import Scan, scan
 from benchmark.data.specs import Target
 from benchmark.data.splits import PARTS, Division, Tile, divide
@@ -106,7 +107,7 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
         labels=subject.labels,
         categories=subject.categories,
     )
-    headers = list(packs.in_order(lambda pair: read_header(pair.image), found.pairs))
+    headers = list(in_order(lambda pair: read_header(pair.image), found.pairs))
     size, channels = settings.size_for(name), settings.channels_for(name)
     fitting = [min(header.shape) for header in headers if header.shape and min(header.shape) >= size]
     tile = min([settings.tile_for(name), *fitting])
@@ -120,7 +121,7 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
     looks: list[Look] = []
     tiles: list[Tile] = []
     owners: list[int] = []
-    for index, seen in enumerate(packs.in_order(one, range(len(headers)))):
+    for index, seen in enumerate(in_order(one, range(len(headers)))):
         looks.append(seen)
         if seen.thumbnails and seen.header.shape:
             pair, places = found.pairs[index], packs.windows_of(seen.header.shape, tile, partial=settings.partial_tiles)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -173,6 +174,19 @@ def test_a_toml_file_names_the_annotations_and_their_categories(call: Call, tmp_
     code, _, err = call("data", "show", "mychip", "--protocol", "quick", *size)
     assert code == 2
     assert "categories.pad" in err
+
+
+def test_annotations_of_the_same_size_and_time_are_read_again(tmp_path: Path) -> None:
+    file = write(tmp_path, plain())
+    os.utime(file, (1.6e9, 1.6e9))
+    entry = file / "0001.png"
+    before = coco.read(entry)
+    other = tmp_path / "other.json"
+    other.write_text(file.read_text().replace("0001.png", "0009.png"))
+    os.utime(other, (1.6e9, 1.6e9))
+    other.rename(file)
+    assert coco.read(file / "0009.png").size == before.size
+    assert "0001.png" not in [path.name for path in coco.entries(file) or ()]
 
 
 def test_images_without_an_entry_and_entries_without_an_image_are_named(tmp_path: Path) -> None:

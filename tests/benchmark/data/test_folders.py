@@ -148,7 +148,7 @@ def test_the_fingerprint_follows_names_and_parts_but_not_the_place_or_order(tmp_
 
 def test_a_second_plan_opens_no_unchanged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_folder(tmp_path / "omc", ["a", "b"])
-    before = identity(root)
+    before = fingerprint(find_pairs(root), HashCache(tmp_path / "hashes.json", settled_s=0))
 
     def forbidden(self: Path, *args: object) -> None:
         raise AssertionError(f"{self} was opened")
@@ -158,12 +158,62 @@ def test_a_second_plan_opens_no_unchanged_file(tmp_path: Path, monkeypatch: pyte
     assert fingerprint(find_pairs(root), hashes) == before
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"x": [1]}', b"\xff", b"{}"])
-def test_a_broken_cache_of_hashes_is_made_again(tmp_path: Path, content: bytes) -> None:
+def test_corrected_masks_of_the_same_size_and_time_are_seen(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "omc", ["a"])
+    label = save(root / "label" / "a.bmp", picture(0) // 255)
+    (root / "label" / "a.png").unlink()
+    os.utime(label, (1.6e9, 1.6e9))
+    before, size = identity(root), label.stat().st_size
+    save(label, 1 - picture(0) // 255)
+    os.utime(label, (1.6e9, 1.6e9))  # as `cp -p` and archives leave it
+    assert label.stat().st_size == size
+    assert identity(root) != before
+
+
+def test_masks_that_swap_their_names_are_seen(tmp_path: Path) -> None:
+    hashes = HashCache(tmp_path / "hashes.json", settled_s=0)
+    first, second = (save(tmp_path / f"{seed}.bmp", picture(seed)) for seed in (0, 1))
+    for file in (first, second):
+        os.utime(file, (1.6e9, 1.6e9))
+    before = hashes.digest(first), hashes.digest(second)
+    first.rename(tmp_path / "aside")
+    second.rename(first)
+    (tmp_path / "aside").rename(second)
+    assert (hashes.digest(first), hashes.digest(second)) == before[::-1]
+
+
+def test_a_file_that_may_change_within_its_disks_tick_is_not_remembered(tmp_path: Path) -> None:
+    file = save(tmp_path / "a.bmp", picture(0))
+    hashes = HashCache(tmp_path / "hashes.json")
+    hashes.digest(file)
+    assert hashes.known == {}
+
+
+def test_a_file_of_many_images_is_read_once(tmp_path: Path) -> None:
+    class Counts(HashCache):
+        read = 0
+
+        def digest(self, path: Path) -> str:
+            self.read += path.suffix == ".json"
+            return super().digest(path)
+
+    (tmp_path / "instances.json").write_text("{}")
+    image, entry = save(tmp_path / "a.png", picture(0)), tmp_path / "instances.json"
+    hashes = Counts(None)
+    fingerprint([Pair(name, image, entry / name, None, name) for name in "abc"], hashes)
+    assert hashes.read == 1
+
+
+EARLIER = b'{"/data/omc/image/a.png": [4096, 1600000000000000000, "0123"]}'  # path: size, mtime, hash
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"x": [1]}', b"\xff", b"{}", EARLIER])
+def test_a_broken_or_earlier_cache_of_hashes_is_made_again(tmp_path: Path, content: bytes) -> None:
     root = make_folder(tmp_path / "omc", ["a"])
     before = identity(root)
     (tmp_path / "hashes.json").write_bytes(content)
-    assert identity(root) == before
+    hashes = HashCache(tmp_path / "hashes.json", settled_s=0)
+    assert fingerprint(find_pairs(root), hashes) == before
     assert HashCache(tmp_path / "hashes.json").known.keys() == {
         str(root / "image" / "a.png"),
         str(root / "label" / "a.png"),

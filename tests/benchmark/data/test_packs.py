@@ -208,6 +208,19 @@ def test_a_pack_is_reopened_without_decoding(tmp_path: Path, monkeypatch: pytest
     assert isinstance(again.images, np.memmap)
 
 
+def test_content_that_changed_since_the_plan_is_not_stored_under_its_fingerprint(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["a", "b"])
+    protocol = settings()
+    source = find(tmp_path, protocol)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "hashes.json").write_text("{}")
+    save(root / "label" / "a.png", 255 - pixels_of(root / "label" / "a.png"))
+    with pytest.raises(UserError, match=r"^omc: its files have changed since .*: run the same command again$"):
+        open_pack(source, protocol, tmp_path / "cache")
+    assert [*(tmp_path / "cache").rglob("*.*")] == []  # neither a pack nor the hashes that told otherwise
+    build(tmp_path)
+
+
 def test_other_content_and_other_settings_have_packs_of_their_own(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a"])
     protocol = settings()

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from benchmark import telemetry
 from benchmark.processes import end_with_parent
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _serve(pipe: Connection, ahead: bool) -> None:
     if sys.stderr is not None:
         faulthandler.enable()  # a crash leaves the stack in the run's log
     end_with_parent()
+    telemetry.switch_off()
     if ahead:
         _import_ahead()
     last = 0.0

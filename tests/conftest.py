@@ -10,6 +10,10 @@ import hypothesis
 import pytest
 import torch
 
+from benchmark import telemetry
+
+telemetry.switch_off()  # tests import onnxruntime and Ray themselves
+
 hypothesis.settings.register_profile("no-clock", deadline=None)  # what else the machine does is no failure
 hypothesis.settings.load_profile("no-clock")
 

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmark import logs
+from benchmark import logs, telemetry
 from benchmark.costs import Hardware
 from benchmark.errors import UserError, require
 from benchmark.executors import Event, Job, Note, Started, Step
@@ -27,7 +27,6 @@ KNOCK_S = 10.0  # until a cluster's head counts as unreachable
 #: Bytes. Nothing large goes through Ray's object store; by default it takes 30 % of the memory. Ray's minimum is 75 MB.
 OBJECT_STORE = 80_000_000
 ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would upload the working directory, images included
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # pages of a dead node's internals; what became of its runs is told here
     "RAY_worker_niceness": "0",  # 15 by default, at which anything else on the node would bend a latency
@@ -105,6 +104,7 @@ class RayExecutor:
         Raises:
             UserError: there is no such cluster, or it is of another version.
         """
+        telemetry.switch_off()
         os.environ.update(ENVIRONMENT)
         import ray
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
+
+from benchmark import telemetry
 
 #: The oldest set of operators that torch's exporter writes without converting, so the one that most runtimes know.
 OPSET = 18
@@ -98,8 +101,11 @@ def _forget_origins(nodes: Iterable[Any]) -> None:
 
 def read_onnx(content: bytes, threads: int) -> Forward:
     """Open an ONNX model in onnxruntime on the CPU."""
+    telemetry.switch_off()
     import onnxruntime
 
+    if sys.platform == "win32":  # there the variable is not read, and nothing is written at the import
+        onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors

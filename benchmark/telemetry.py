@@ -1,0 +1,27 @@
+"""Keeps packages that are used here from reporting to their makers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+
+#: Each is read once, when its package is imported or started.
+OFF: Mapping[str, str] = MappingProxyType(
+    {
+        # On Linux and macOS from 1.29 on, the import alone writes a device id and an event below the user's cache
+        # folder; onnxruntime.disable_telemetry_events() comes too late for both.
+        "ORT_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",  # of huggingface_hub, which timm and segmentation_models_pytorch import
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+)
+
+
+def switch_off() -> None:
+    """Set the environment variables by which each package is told, for this process and those that it starts.
+
+    A variable that is set already stays: it is the user's wish.
+    """
+    for name, value in OFF.items():
+        os.environ.setdefault(name, value)

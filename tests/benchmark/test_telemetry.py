@@ -1,0 +1,71 @@
+"""Packages that report to their makers are told not to, before they are imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from benchmark import telemetry
+from tests.benchmark.conftest import Call
+
+#: Writes a network as ONNX, opens the file and runs it, with every attempt to reach another machine an error.
+EXPORT = """
+import sys
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        raise SystemExit(f"{event} {arguments}")
+
+sys.addaudithook(refuse)
+import numpy as np
+import torch
+from benchmark.export.capture import capture
+from benchmark.export.formats import read_onnx, write_onnx
+
+program = capture(torch.nn.Conv2d(1, 1, 3, padding=1).eval(), 1, 8, None)
+print(read_onnx(write_onnx(program, {}), 1)(np.zeros((1, 1, 8, 8), np.float32)).shape)
+"""
+
+
+def run(code: str, home: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run Python code with an empty home and without the variables that these tests set for themselves."""
+    inherited = {name: value for name, value in os.environ.items() if name not in telemetry.OFF}
+    places = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=home.parent,
+        env={**inherited, **places, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_export_to_onnx_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="needs the extra: pip install -e '.[export]'")
+    (home := tmp_path / "home").mkdir()
+    done = run(EXPORT, home, {})
+    assert done.stdout == "(1, 1, 8, 8)\n", done.stderr
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+def test_variables_are_set_before_a_verb_runs(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in telemetry.OFF:
+        monkeypatch.delenv(name)
+    assert call("list", "models")[0] == 0
+    assert {name: os.environ.get(name) for name in telemetry.OFF} == telemetry.OFF
+
+
+def test_a_user_s_own_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    telemetry.switch_off()
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"

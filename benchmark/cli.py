@@ -258,7 +258,9 @@ def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> Non
     if plan.refusal:
         raise UserError(plan.refusal)
     needed.refuse_full_disk()
-    needs.refuse_unfillable(study, plan)
+    for note in needs.refuse_unfillable(study, plan):
+        if every_run:  # a run tells it when it opens the packs
+            console.print(note, markup=False, highlight=False)
 
 
 def _too_long(seconds: float, models: str, wanted: Wanted, data_root: Path) -> str:

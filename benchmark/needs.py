@@ -130,16 +130,22 @@ def needs(study: Study, plan: Plan) -> Needs:
     )
 
 
-def refuse_unfillable(study: Study, plan: Plan) -> None:
+def refuse_unfillable(study: Study, plan: Plan) -> list[str]:
     """Refuse parts of a split that a dataset has too few images for, before any image is decoded.
+
+    Returns:
+        What is known of the datasets already, a line each.
 
     Raises:
         UserError: images that are too small, or too few of them.
     """
     from benchmark.data.packs import foresee
 
-    for source in _sources(plan):
-        foresee(source, study.protocol, study.cache)
+    return [
+        f"{source.name}: {note}"
+        for source in _sources(plan)
+        for note in foresee(source, study.protocol, study.cache)[1]
+    ]
 
 
 def _sources(plan: Plan) -> list[Source]:

@@ -61,6 +61,11 @@ class Split(Settings):
     counts: Annotated[tuple[int, int, int], Field(strict=False)] | None = Field(  # TOML has lists only
         None, description="exact numbers of train, validation and test images instead of shares"
     )
+    min_labelled: Share = Field(
+        0.1,
+        description="tiles are left out where less of them, or of their centred input, is labelled (not ignored); "
+        "training crops hold as much",
+    )
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> Self:

@@ -320,7 +320,7 @@ class Study:
             if not missing and source.name not in needed:
                 continue
             pack = open_pack(source, self.protocol, self.cache, lambda *of, name=source.name: emit(Packing(name, *of)))
-            for note in pack.notes:
+            for note in pack.notes_under(self.protocol):
                 emit(Note(source.name, note))
             packs[source.name] = pack
             division = pack.divide(self.protocol)

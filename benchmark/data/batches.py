@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmark import seeds
 from benchmark.data.packs import IGNORED, Pack
+from benchmark.data.tiling import BoolMask
 from benchmark.protocol import Protocol
 
 
@@ -75,6 +76,10 @@ class TrainingBatches:
         for slot, (pack, index) in enumerate(chosen):
             side = pack.images.shape[1]
             top, left = rng.integers(0, side - size, size=2, endpoint=True)
+            if pack.has_ignored:
+                top, left = labelled_corner(
+                    pack.masks[index] != IGNORED, size, top, left, self.protocol.split.min_labelled
+                )
             window = np.s_[top : top + size, left : left + size]
             image, mask = pack.images[index][window], pack.masks[index][window]
             if self.protocol.training.augmentation == "flips_turns":
@@ -84,6 +89,33 @@ class TrainingBatches:
                     image, mask = image[:, ::-1], mask[:, ::-1]
             images[slot], masks[slot] = image, mask
         return to_device(images, masks, self.device, ignored=self.has_ignored)
+
+
+def labelled_corner(counted: BoolMask, size: int, top: int, left: int, least: float) -> tuple[int, int]:
+    """Return the corner of a crop in which enough pixels count: the drawn one, or another where it holds too few.
+
+    Which other follows from the drawn corner alone, so nothing more is drawn and crops of labelled tiles stay as they
+    are; over all corners with too few, the others come equally often. Where no crop holds enough, it is the fullest.
+
+    Args:
+        counted: ``(T, T)``, where the tile's pixels count.
+        size: side of the crop, pixels.
+        top: the drawn corner's row.
+        left: the drawn corner's column.
+        least: share of the crop's pixels that must count, from 0 to 1.
+    """
+    if np.count_nonzero(counted[top : top + size, left : left + size]) >= least * size**2:
+        return top, left
+    sums = np.pad(counted.cumsum(0, np.int32).cumsum(1, np.int32), ((1, 0), (1, 0)))
+    counts = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
+    enough = (counts >= min(least * size**2, counts.max())).reshape(-1)
+    corners = np.flatnonzero(enough)
+    drawn = top * counts.shape[1] + left
+    if enough[drawn]:
+        return top, left
+    rank, others = np.count_nonzero(~enough[:drawn]), enough.size - corners.size
+    row, column = divmod(int(corners[rank * corners.size // others]), counts.shape[1])
+    return row, column
 
 
 def evaluation_batches(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.data import coco, duplicates, packs
+from benchmark.data import coco, duplicates
 from benchmark.data.images import FORMATS, Levels, UInt8Array, decode, read_depth, read_image, read_size, to_channels
 from benchmark.data.masks import label_size, read_ignore, read_label
 from benchmark.data.scan import LABEL_SUFFIX, Pair
 from benchmark.data.specs import Target
+from benchmark.data.tiling import BoolMask, labelled_share, windows_of
 from benchmark.errors import UserError
-
-BoolMask = NDArray[np.bool_]
 
 MOST_VALUES = 8  # of a mask, named one by one
 # A picture with no more gray values than a one-hot mask has, with one to spare, is taken for a mask.
@@ -61,6 +60,7 @@ class Look:
         counted: number of pixels that are not ignored; 0 where the label cannot be read.
         foreground: how many of them are foreground.
         ignored: number of pixels that are.
+        labelled: of each tile, see :func:`benchmark.data.tiling.labelled_share`; empty where every pixel counts.
         foreground_gray: mean gray of the foreground, NaN without any.
         background_gray: the same of the background.
     """
@@ -77,6 +77,7 @@ class Look:
     counted: int = 0
     foreground: int = 0
     ignored: int = 0
+    labelled: tuple[float, ...] = ()
     foreground_gray: float = float("nan")
     background_gray: float = float("nan")
 
@@ -100,7 +101,15 @@ def read_header(path: Path) -> Header:
 
 
 def look(
-    pair: Pair, header: Header, target: Target, channels: int, levels: Levels | None, tile: int, *, partial: bool
+    pair: Pair,
+    header: Header,
+    target: Target,
+    channels: int,
+    levels: Levels | None,
+    tile: int,
+    size: int,
+    *,
+    partial: bool,
 ) -> Look:
     """Read a pair; what is wrong with it is part of the answer.
 
@@ -111,9 +120,14 @@ def look(
         channels: that a network gets, 1 or 3.
         levels: how 16 bits become 8.
         tile: side of the tiles that the image is cut into; a smaller image has none.
+        size: side of the network's input.
         partial: whether what fills no tile gets one of its own.
     """
     found, gray = Look(header), None
+    places: list[tuple[int, int, int, int]] = []
+    if header.shape is not None and min(header.shape) >= tile:
+        places = windows_of(header.shape, tile, partial=partial)
+    windows = [np.s_[top : top + tile, left : left + tile] for _, _, top, left in places]
     if header.shape is None:
         found = _with_fault(found, "image", header.error)
     else:
@@ -122,25 +136,29 @@ def look(
             gray = to_channels(image, 1)[..., 0]
             digest = hashlib.sha256(repr(image.shape).encode())
             digest.update(image.data)
-            places = packs.windows_of(header.shape, tile, partial=partial) if min(header.shape) >= tile else []
             found = replace(
                 found,
                 digest=digest.digest(),
                 image_is_mask=_holds_few_values(gray),
-                thumbnails=tuple(
-                    duplicates.thumbnail(image[top : top + tile, left : left + tile]) for _, _, top, left in places
-                ),
+                thumbnails=tuple(duplicates.thumbnail(image[window]) for window in windows),
             )
         except UserError as error:
             found = _with_fault(found, "image", str(error))
-    return _with_label(found, pair, target, gray)
+    return _with_label(found, pair, target, gray, windows, size)
 
 
 def _with_fault(found: Look, kind: str, message: str) -> Look:
     return replace(found, faults=(*found.faults, (kind, message)))
 
 
-def _with_label(found: Look, pair: Pair, target: Target, gray: UInt8Array | None) -> Look:
+def _with_label(
+    found: Look,
+    pair: Pair,
+    target: Target,
+    gray: UInt8Array | None,
+    windows: Sequence[tuple[slice, slice]],
+    size: int,
+) -> Look:
     """Add what the label holds; it is read at its own size, so that a wrong size hides nothing else."""
     drawn = "COCO" if coco.is_entry(pair.label) else "SVG" if pair.label.suffix.lower() == LABEL_SUFFIX else ""
     try:
@@ -170,12 +188,14 @@ def _with_label(found: Look, pair: Pair, target: Target, gray: UInt8Array | None
     if gray is not None and gray.shape == shape:
         grays = _mean(gray, foreground), _mean(gray, counted & ~label.mask)
     total = int(np.count_nonzero(counted))
+    fits = expected == shape and total < counted.size
     return replace(
         found,
         note=label.note or "",
         counted=total,
         foreground=int(np.count_nonzero(foreground)),
         ignored=counted.size - total,
+        labelled=tuple(labelled_share(counted[window], size) for window in windows) if fits else (),
         foreground_gray=grays[0],
         background_gray=grays[1],
     )

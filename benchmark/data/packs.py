@@ -25,13 +25,14 @@ from benchmark.data.images import Levels, UInt8Array, percentile_levels, read_de
 from benchmark.data.masks import read_ignore, read_label
 from benchmark.data.readers import in_order
 from benchmark.data.scan import Pair
-from benchmark.data.splits import Division, Tile, divide
+from benchmark.data.splits import Division, Tile, divide, unlabelled
 from benchmark.data.synthetic import Stress
+from benchmark.data.tiling import labelled_share, tiles_of, windows_of
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 from benchmark.protocol import Protocol
 
-FORMAT = 2  # raised when the layout of a pack changes, so that old ones are built again
+FORMAT = 3  # raised when the layout of a pack changes, so that old ones are built again
 IGNORED = 2  # in a pack's masks, beside 0 (background) and 1 (foreground)
 ABANDONED_S = 24 * 3600.0  # a half-written pack this old belongs to a process that was killed
 
@@ -49,7 +50,7 @@ class Pack:
         masks: ``(n, T, T)`` uint8, memory-mapped: 0 background, 1 foreground, :data:`IGNORED`.
         tiles: a description of every image, in the arrays' order.
         has_ignored: whether any mask holds ignored pixels.
-        notes: what a user should know about how the files were read.
+        notes: what a user should know about how the files were read, whatever the split.
     """
 
     dataset: str
@@ -72,6 +73,10 @@ class Pack:
     def divide(self, protocol: Protocol) -> Division:
         """Return the split, the same for every model and repeat."""
         return _divide(self.dataset, self.tiles, protocol)
+
+    def notes_under(self, protocol: Protocol) -> list[str]:
+        """Return the notes and what follows from the protocol."""
+        return [*self.notes, *filter(None, [unlabelled(self.tiles, protocol.split)])]
 
 
 def pack_path(source: Source, protocol: Protocol, cache: Path) -> Path:
@@ -125,16 +130,18 @@ def open_at(path: Path, source: Source, fill: Callable[[Path], object]) -> Pack:
     )
 
 
-def foresee(source: Source, protocol: Protocol, cache: Path) -> Division:
-    """Divide a source by its pack or, where there is none yet, by its files' headers alone.
+def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[Division, list[str]]:
+    """Divide a source by its pack or, where there is none yet, by its files' headers alone; say what is known of it.
 
-    Headers do not tell which images look alike; that can only make a split harder to fill.
+    Headers do not tell which images look alike, nor which pixels are ignored; that can only make a split harder to
+    fill.
 
     Raises:
         UserError: as for :func:`open_pack` and :func:`benchmark.data.splits.divide`.
     """
     if (pack_path(source, protocol, cache) / "manifest.json").is_file():
-        return open_pack(source, protocol, cache).divide(protocol)
+        pack = open_pack(source, protocol, cache)
+        return pack.divide(protocol), pack.notes_under(protocol)
     shapes = _shapes(source)
     side = fitting_tile(source, protocol, shapes)
     drawn = (drawn_name(source, index, side) for index in range(source.count))
@@ -142,7 +149,9 @@ def foresee(source: Source, protocol: Protocol, cache: Path) -> Division:
     tiles: list[Tile] = []
     for frame, shape in zip(frames, shapes, strict=True):
         tiles += tiles_of(*frame, windows_of(shape, side, partial=protocol.input.partial_tiles))
-    return _divide(source.name, tiles, protocol)
+    partly = any(pair.ignore for pair in source.pairs) and protocol.split.min_labelled > 0
+    unknown = f"tiles with too few labelled pixels will be left out; `data verify {source.name}` counts them"
+    return _divide(source.name, tiles, protocol), [unknown] * partly
 
 
 def _divide(dataset: str, tiles: Sequence[Tile], protocol: Protocol) -> Division:
@@ -203,7 +212,7 @@ class Decoded:
 def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) -> None:
     """Write a pack's files."""
     settings = protocol.input
-    channels = settings.channels_for(source.name)
+    size, channels = settings.size_for(source.name), settings.channels_for(source.name)
     items: Sequence[Pair | int] = source.pairs or range(source.count)
     shapes = _shapes(source)
     levels = None if source.synthetic else levels_of(source)
@@ -227,9 +236,11 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
         contextlib.closing(in_order(read, items)) as results,
     ):
         for done, (item, places) in enumerate(zip(results, windows, strict=True), start=1):
-            tiles += tiles_of(item.name, item.group, item.given, places)
-            for _, _, top, left in places:
+            for entry, (_, _, top, left) in zip(
+                tiles_of(item.name, item.group, item.given, places), places, strict=True
+            ):
                 window = np.s_[top : top + tile, left : left + tile]
+                tiles.append(replace(entry, labelled=labelled_share(item.mask[window] != IGNORED, size)))
                 images.write(item.image[window].tobytes())
                 masks.write(item.mask[window].tobytes())
                 if not source.synthetic:
@@ -288,27 +299,6 @@ def fitting_tile(source: Source, protocol: Protocol, shapes: Sequence[tuple[int,
             + _smaller_input(source, protocol, min(height, width))
         )
     return min(protocol.input.tile_for(source.name), min(shapes[smallest]))
-
-
-def windows_of(shape: tuple[int, int], tile: int, *, partial: bool) -> list[tuple[int, int, int, int]]:
-    """Return (row, column, top, left) of an image's tiles in row order.
-
-    What does not fill a tile at the right and below is left out or, with ``partial``, shown by a last tile that is
-    moved inwards and overlaps its neighbour.
-    """
-    starts = []
-    for side in shape:
-        whole = list(range(0, side - tile + 1, tile))
-        starts.append([*whole, side - tile] if partial and side % tile else whole)
-    return [(row, column, top, left) for row, top in enumerate(starts[0]) for column, left in enumerate(starts[1])]
-
-
-def tiles_of(name: str, group: str, given: str | None, places: Sequence[tuple[int, int, int, int]]) -> list[Tile]:
-    """Describe an image's tiles; an image that is one tile keeps its name."""
-    return [
-        Tile(name if len(places) == 1 else f"{name}_r{row}_c{column}", group, given, "", row, column)
-        for row, column, _, _ in places
-    ]
 
 
 def draw_tile(source: Source, protocol: Protocol, name: str) -> UInt8Array:

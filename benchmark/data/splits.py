@@ -25,6 +25,7 @@ class Tile:
         cluster: what images that look alike share; empty where it looks like no other.
         row: place in the frame's grid, from 0 at the top.
         column: place in the frame's grid, from 0 at the left.
+        labelled: share of pixels that count, of the tile or of its centred input, whichever has fewer.
     """
 
     name: str
@@ -33,11 +34,15 @@ class Tile:
     cluster: str = ""
     row: int = 0
     column: int = 0
+    labelled: float = 1.0
 
 
 @dataclass(frozen=True)
 class Division:
-    """Indices into a dataset's images, ascending; images between blocks or beyond the counts are in no part."""
+    """Indices into a dataset's images, ascending.
+
+    In no part are images between blocks, beyond the counts, or with too few labelled pixels.
+    """
 
     train: tuple[int, ...]
     val: tuple[int, ...]
@@ -80,17 +85,46 @@ def divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> D
     by a hash of (seed, unit's name): adding, reordering or moving files leaves the order of all other units as it was.
     Near-duplicates that are to stay together make one unit of theirs, called by the smallest of their names. Blocks
     are whole stripes of a frame with gaps between them, so there a look-alike of a validation or test image is left
-    out of the parts before it (test, validation, train) instead.
+    out of the parts before it (test, validation, train) instead. Images with fewer labelled pixels than
+    ``split.min_labelled`` are left out before anything is drawn.
 
     Args:
         dataset: named in errors.
         tiles: the images, by unique name; for blocks each with its place in the frame.
-        settings: unit, shares or counts, near-duplicates.
+        settings: unit, shares or counts, near-duplicates, least labelled share.
         seed: depends on the base seed and the dataset alone.
 
     Raises:
         UserError: too few images, groups or stripes for the parts that are asked for.
     """
+    kept = [index for index, tile in enumerate(tiles) if tile.labelled >= settings.min_labelled]
+    left = [tiles[index] for index in kept]
+    try:
+        if emptied := {tile.given for tile in tiles} - {tile.given for tile in left}:
+            part = f"{next(iter(emptied))}/" if emptied != {None} else "the dataset"
+            raise UserError(f"{dataset}: {part} has no image left")
+        division = _divide(dataset, left, settings, seed)
+    except UserError as error:
+        if len(kept) == len(tiles):
+            raise
+        raise UserError(
+            f"{error}; {unlabelled(tiles, settings)}: label more, or lower it by --set split.min_labelled=SHARE"
+        ) from error
+    return Division(**{part: tuple(kept[index] for index in getattr(division, part)) for part in PARTS})
+
+
+def unlabelled(tiles: Sequence[Tile], settings: Split) -> str:
+    """Say how many images a division leaves out for want of labelled pixels; empty for none."""
+    count = sum(tile.labelled < settings.min_labelled for tile in tiles)
+    if not count:
+        return ""
+    return (
+        f"{count} of {len(tiles)} tiles are left out, since less than {settings.min_labelled:.3g} of their pixels, "
+        "or of their centred input's, are labelled (split.min_labelled)"
+    )
+
+
+def _divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> Division:
     bases = [tile.group if settings.unit == "group" else tile.name for tile in tiles]
     given = [tile.given for tile in tiles]
     if all(part is not None for part in given):

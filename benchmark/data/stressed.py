@@ -17,6 +17,7 @@ from benchmark.data.packs import Pack, Progress
 from benchmark.data.readers import in_order
 from benchmark.data.splits import Tile
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
+from benchmark.data.tiling import windows_of
 from benchmark.errors import UserError, did_you_mean
 from benchmark.files import write_atomically
 from benchmark.protocol import Protocol
@@ -98,7 +99,7 @@ def _fill(
     side = packs.fitting_tile(source, protocol, [source.shape])
     corners = {
         (row, column): np.s_[top : top + side, left : left + side]
-        for row, column, top, left in packs.windows_of(source.shape, side, partial=settings.partial_tiles)
+        for row, column, top, left in windows_of(source.shape, side, partial=settings.partial_tiles)
     }
     wanted: dict[str, list[Tile]] = {}
     for tile in tested:

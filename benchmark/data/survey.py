@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from benchmark.data.readers import in_order
 from benchmark.data.scan import Scan, scan
 from benchmark.data.specs import Target
 from benchmark.data.splits import PARTS, Division, Tile, divide
+from benchmark.data.tiling import tiles_of, windows_of
 from benchmark.errors import UserError
 from benchmark.protocol import Protocol
 
@@ -115,7 +116,8 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
 
     def one(index: int) -> Look:
         return look(
-            found.pairs[index], headers[index], subject.target, channels, levels, tile, partial=settings.partial_tiles
+            *(found.pairs[index], headers[index], subject.target, channels, levels, tile, size),
+            partial=settings.partial_tiles,
         )
 
     looks: list[Look] = []
@@ -124,8 +126,10 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
     for index, seen in enumerate(in_order(one, range(len(headers)))):
         looks.append(seen)
         if seen.thumbnails and seen.header.shape:
-            pair, places = found.pairs[index], packs.windows_of(seen.header.shape, tile, partial=settings.partial_tiles)
-            tiles += packs.tiles_of(pair.name, pair.group, pair.split, places)
+            pair, places = found.pairs[index], windows_of(seen.header.shape, tile, partial=settings.partial_tiles)
+            cut = tiles_of(pair.name, pair.group, pair.split, places)
+            shares = seen.labelled or [1.0] * len(cut)
+            tiles += [replace(tile, labelled=share) for tile, share in zip(cut, shares, strict=True)]
             owners += [index] * len(places)
         if progress is not None:
             progress(index + 1, len(headers))

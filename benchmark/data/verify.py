@@ -11,10 +11,10 @@ import numpy as np
 
 from benchmark.data import duplicates
 from benchmark.data.packs import Progress
-from benchmark.data.splits import PARTS, leakage
+from benchmark.data.splits import PARTS, leakage, unlabelled
 from benchmark.data.survey import Subject, Survey, survey
 from benchmark.data.verification import Row, Verification, write
-from benchmark.protocol import Protocol
+from benchmark.protocol import Protocol, Split
 
 __all__ = ["Row", "Subject", "Verification", "verify", "write"]
 
@@ -188,15 +188,28 @@ def _mask_rows(seen: Survey) -> list[Row]:
     ]
 
 
+def _labelled_row(seen: Survey, settings: Split) -> Row:
+    count = sum(tile.labelled < settings.min_labelled for tile in seen.tiles)
+    text = unlabelled(seen.tiles, settings)
+    return Row(
+        name="tiles with too few labelled pixels",
+        value=str(count),
+        warning=f"{text}: label more, or look whether the ignored pixels are the right ones"
+        if 2 * count > len(seen.tiles)
+        else text,
+    )
+
+
 def _split_rows(seen: Survey, protocol: Protocol) -> list[Row]:
     given = any(tile.given for tile in seen.tiles)
-    rows = [_exact_row(seen), _near_row(seen, given)]
+    rows = [_exact_row(seen), _near_row(seen, given), _labelled_row(seen, protocol.split)]
     division = seen.division
     if division is None:
         return [*rows, Row(name="split", value="-", problem=seen.shortage)]
     counts = {part: len(getattr(division, part)) for part in PARTS}
     drawn = "as the folders give it" if given else f"by {protocol.split.unit}, seed {protocol.seed}"
-    left = len(seen.tiles) - sum(counts.values())
+    unused = sum(tile.labelled < protocol.split.min_labelled for tile in seen.tiles)
+    left = len(seen.tiles) - sum(counts.values()) - unused
     value = ", ".join(f"{count} {part}" for part, count in counts.items()) + f" ({drawn})"
     rows.append(Row(name="split", value=value + (f"; {left} tiles in no part" if left else "")))
     leaks, unit = leakage(seen.tiles, division), protocol.split.unit

@@ -206,6 +206,7 @@ def test_protocols_cannot_be_changed() -> None:
 CHANGES = {
     "name": "other", "seed": 1, "repeats": 9, "determinism": "deterministic", "split.unit": "image",
     "split.validation": 0.2, "split.near_duplicates": "apart", "split.test": 0.2, "split.counts": [9, 9, 9],
+    "split.min_labelled": 0.5,
     "input.size": 64, "input.size_by_dataset": "{omc=64}", "input.tile_by_dataset": "{omc=256}",
     "input.tile": 128, "input.channels": 3,
     "input.own_sizes": "true", "input.partial_tiles": "true", "input.channels_by_dataset": "{omc=3}",

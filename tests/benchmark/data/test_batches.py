@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark import protocol as protocols
-from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
-from benchmark.data.packs import Pack, Tile
+from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_corner
+from benchmark.data.packs import IGNORED, Pack, Tile
 from benchmark.protocol import Protocol
 
 CPU = torch.device("cpu")
@@ -192,6 +193,55 @@ def test_several_datasets_are_one_set_of_crops_of_one_size() -> None:
 def holds(tile: np.ndarray, window: np.ndarray) -> bool:
     places = range(len(tile) - SIZE + 1)
     return any(np.array_equal(tile[t : t + SIZE, x : x + SIZE], window) for t in places for x in places)
+
+
+@pytest.mark.parametrize("labelled", [np.s_[:, :9], np.s_[20:, 20:], np.s_[11:13, 11:13]])
+def test_training_crops_hold_labelled_pixels(labelled: tuple[slice, slice]) -> None:
+    pack = partly_labelled(labelled)
+    counted = pack.masks[0] != IGNORED
+    fullest = max(
+        counted[t : t + SIZE, x : x + SIZE].mean() for t in range(SIDE - SIZE + 1) for x in range(SIDE - SIZE + 1)
+    )
+    least = min(0.1, fullest)
+    crops = [batch.counted for number in range(60) for batch in epoch(pack, protocol(), number=number)]
+    assert min(crop.mean((1, 2, 3)).min().item() for crop in crops if crop is not None) >= least - 1e-6
+    again = [batch.counted for number in range(60) for batch in epoch(pack, protocol(), number=number)]
+    assert all(torch.equal(a, b) for a, b in zip(crops, again, strict=True) if a is not None and b is not None)
+
+
+def partly_labelled(labelled: tuple[slice, slice]) -> Pack:
+    pack = make_pack(4)
+    masks = np.full_like(pack.masks, IGNORED)
+    for mask, whole in zip(masks, pack.masks, strict=True):
+        mask[labelled] = whole[labelled]
+    return replace(pack, masks=masks, has_ignored=True)
+
+
+def test_crops_are_spread_over_all_labelled_places() -> None:
+    counted = np.zeros((SIDE, SIDE), np.bool_)
+    counted[:, 20:] = True  # the columns 2 to 8 of 0 to 8 hold a tenth
+    places = range(SIDE - SIZE + 1)
+    found = Counter(labelled_corner(counted, SIZE, top, left, 0.1) for top in places for left in places)
+    enough = {(t, x) for t in places for x in places if counted[t : t + SIZE, x : x + SIZE].mean() >= 0.1}
+    assert set(found) == enough
+    assert max(found.values()) - min(found.values()) <= 1
+    assert all(labelled_corner(counted, SIZE, *place, 0.1) == place for place in enough)
+
+
+def test_a_tile_with_nothing_labelled_is_cropped_as_drawn() -> None:
+    assert labelled_corner(np.zeros((SIDE, SIDE), np.bool_), SIZE, 3, 5, 0.1) == (3, 5)
+
+
+def test_crops_of_labelled_images_are_the_same_beside_partly_labelled_ones() -> None:
+    whole = make_pack(6)
+    mixed = replace(whole, masks=whole.masks.copy(), has_ignored=True)
+    mixed.masks[3:, :, 4:] = IGNORED
+    chosen = protocol("training.augmentation=flips_turns", "training.batch=1")
+    ours, theirs = epoch(whole, chosen), epoch(mixed, chosen)
+    full = [i for i, batch in enumerate(theirs) if batch.counted is not None and batch.counted.all()]
+    assert len(full) == 3
+    for index in full:
+        assert torch.equal(ours[index].images, theirs[index].images)
 
 
 def test_evaluation_windows_are_centred_and_in_order() -> None:

@@ -20,7 +20,7 @@ from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.masks import Label
 from benchmark.data.packs import Pack, draw_tile, foresee, open_pack, pack_path
-from benchmark.data.splits import Tile
+from benchmark.data.splits import Division, Tile
 from benchmark.errors import UserError
 from benchmark.protocol import Protocol
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
@@ -59,10 +59,10 @@ def test_a_split_is_foreseen_from_headers(tmp_path: Path, name: str, overrides: 
     add_pair(tmp_path / "data/omc", "wide", picture(9, 64, 104))
     protocol = settings(*overrides)
     source, cache = find(tmp_path, protocol, name), tmp_path / "cache"
-    headers = foresee(source, protocol, cache)
+    headers, _ = foresee(source, protocol, cache)
     assert not cache.exists()
     division = open_pack(source, protocol, cache).divide(protocol)
-    assert headers == division == foresee(source, protocol, cache)
+    assert headers == division == foresee(source, protocol, cache)[0]
     assert len(division.train) == 2
 
 
@@ -365,6 +365,68 @@ def test_ignored_pixels_have_a_value_of_their_own(tmp_path: Path) -> None:
     assert (pack.masks[1][:10] == packs.IGNORED).all()
     assert set(np.unique(pack.masks[1][10:])) == {0, 1}
     assert set(np.unique(pack.masks[0])) == {0, 1}
+
+
+def make_partly_labelled(root: Path, share: float, side: int = 256) -> None:
+    """Write one frame of which the left part is labelled, and the rest ignored."""
+    make_folder(root, ["scan"], side)
+    ignored = np.full((side, side), 255, np.uint8)
+    ignored[:, : round(side * share)] = 0
+    save(root / "ignore" / "scan.png", ignored)
+
+
+def test_tiles_and_inputs_without_labels_are_in_no_part(tmp_path: Path) -> None:
+    make_partly_labelled(tmp_path / "data/omc", 0.55)
+    pack = build(tmp_path)
+    protocol = settings("split.unit=image", "split.counts=[4,2,2]")
+    # Columns of 64 px end at 64, 128, 192; the label at 141: the third column's centred input begins at 144.
+    assert [round(tile.labelled, 3) for tile in pack.tiles] == [1, 1, 0, 0] * 4
+    assert used(pack.divide(protocol)) == [0, 1, 4, 5, 8, 9, 12, 13]
+    all_of_them = settings("split.unit=image", "split.counts=[8,4,4]", "split.min_labelled=0")
+    assert used(pack.divide(all_of_them)) == list(range(16))
+
+
+def used(division: Division) -> list[int]:
+    return sorted(division.train + division.val + division.test)
+
+
+def test_left_out_tiles_are_told_by_the_pack_and_the_plan(tmp_path: Path) -> None:
+    make_partly_labelled(tmp_path / "data/omc", 0.55)
+    protocol = settings("split.unit=image", "split.counts=[4,2,2]")
+    source, cache = find(tmp_path, protocol), tmp_path / "cache"
+    assert foresee(source, protocol, cache)[1] == [
+        "tiles with too few labelled pixels will be left out; `data verify omc` counts them"
+    ]
+    pack = open_pack(source, protocol, cache)
+    (note,) = pack.notes_under(protocol)
+    assert note.startswith("8 of 16 tiles are left out, since less than 0.1 of their pixels")
+    assert foresee(source, protocol, cache)[1] == [note]
+
+
+def test_too_few_labelled_tiles_are_refused_with_the_field_and_the_counts(tmp_path: Path) -> None:
+    make_partly_labelled(tmp_path / "data/omc", 0.55)
+    pack = build(tmp_path)
+    with pytest.raises(UserError, match=r"8 images in .*; 8 of 16 tiles are left out.*split\.min_labelled"):
+        pack.divide(settings("split.unit=image", "split.counts=[8,4,4]"))
+
+
+def test_a_part_of_the_owner_without_labels_is_refused(tmp_path: Path) -> None:
+    for number, part in enumerate(("train", "val", "test")):
+        add_pair(tmp_path / "data/omc" / part, part, picture(number))
+    save(tmp_path / "data/omc/test/ignore/test.png", np.full((64, 64), 255, np.uint8))
+    with pytest.raises(UserError, match=r"omc: test/ has no image left; 1 of 3 tiles .*split\.min_labelled"):
+        build(tmp_path).divide(settings("split.counts=none"))
+
+
+@pytest.mark.parametrize("name", ["omc", "omc-syn"])
+def test_fully_labelled_data_are_divided_alike_under_any_least_share(tmp_path: Path, name: str) -> None:
+    make_folder(tmp_path / "data/omc", "abcd")
+    for stem in "ab":  # an ignore mask that ignores nothing
+        save(tmp_path / "data/omc/ignore" / f"{stem}.png", np.zeros((64, 64), np.uint8))
+    pack = build(tmp_path, name=name)
+    assert {tile.labelled for tile in pack.tiles} == {1.0}
+    assert pack.divide(settings()) == pack.divide(settings("split.min_labelled=0"))
+    assert pack.notes_under(settings()) == []
 
 
 def test_sixteen_bit_images_are_scaled_by_the_datasets_percentiles(tmp_path: Path) -> None:

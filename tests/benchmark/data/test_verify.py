@@ -307,6 +307,23 @@ def test_a_split_that_cannot_be_drawn_is_a_problem(tmp_path: Path) -> None:
     assert "cannot be split" in row(check(tmp_path), "split").problem
 
 
+def test_tiles_with_too_few_labelled_pixels_are_counted_and_left_out(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["scan"], 512)
+    ignored = np.full((512, 512), 255, np.uint8)
+    ignored[:, :210] = 0
+    save(tmp_path / "ignore" / "scan.png", ignored)
+    found = check(tmp_path, "split.unit=image")
+    few = row(found, "tiles with too few labelled pixels")
+    assert few.value == "32"
+    assert few.warning.startswith("32 of 64 tiles are left out, since less than 0.1 of their pixels")
+    assert row(found, "split").value == "26 train, 3 val, 3 test (by image, seed 0)"
+    save(tmp_path / "ignore" / "scan.png", np.maximum(ignored, 255 * (np.indices((512, 512))[1] > 90)).astype(np.uint8))
+    assert (
+        "look whether the ignored pixels are the right ones"
+        in row(check(tmp_path, "split.unit=image"), "tiles with too few labelled pixels").warning
+    )
+
+
 def test_ignored_pixels_count_in_no_share(root: Path) -> None:
     left = np.zeros((64, 64), np.uint8)
     left[:, :32] = 1

@@ -1,0 +1,39 @@
+"""How an image is cut into tiles, and how much of a tile is labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.data.splits import Tile
+
+BoolMask = NDArray[np.bool_]
+
+
+def windows_of(shape: tuple[int, int], tile: int, *, partial: bool) -> list[tuple[int, int, int, int]]:
+    """Return (row, column, top, left) of an image's tiles in row order.
+
+    What does not fill a tile at the right and below is left out or, with ``partial``, shown by a last tile that is
+    moved inwards and overlaps its neighbour.
+    """
+    starts = []
+    for side in shape:
+        whole = list(range(0, side - tile + 1, tile))
+        starts.append([*whole, side - tile] if partial and side % tile else whole)
+    return [(row, column, top, left) for row, top in enumerate(starts[0]) for column, left in enumerate(starts[1])]
+
+
+def tiles_of(name: str, group: str, given: str | None, places: Sequence[tuple[int, int, int, int]]) -> list[Tile]:
+    """Describe an image's tiles; an image that is one tile keeps its name."""
+    return [
+        Tile(name if len(places) == 1 else f"{name}_r{row}_c{column}", group, given, "", row, column)
+        for row, column, _, _ in places
+    ]
+
+
+def labelled_share(counted: BoolMask, size: int) -> float:
+    """Return the share of pixels that count: of a tile ``(T, T)`` or of its centred input, whichever has fewer."""
+    margin = (len(counted) - size) // 2
+    return float(min(counted.mean(), counted[margin : margin + size, margin : margin + size].mean()))

@@ -27,6 +27,10 @@ IN_PLACE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU)
 TOLERANCE = 1e-4
 SIDE = 128  # pixels, about, of the image that shows how layers follow each other
 
+#: Pixels beside a row that oneDNN's depthwise kernels pad by themselves with AVX2 (with AVX-512, 6). With more, as wide
+#: dilations need, it takes matrix products instead, channels last and without AVX-512 up to 30 times slower.
+PADDED_BY_KERNELS = 4
+
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -90,9 +94,9 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
 
     A batch norm that only ever sees what a convolution made, where nobody else sees it, becomes part of that
     convolution (``torch.nn.utils.fusion``). Which layers follow each other is seen in one forward on torch's meta
-    device, which computes nothing. Activations between such layers write in place. A network that cannot run on the
-    meta device, or gives other logits for a random image then (a convolution that does something of its own with its
-    weights), keeps its norms.
+    device, which computes nothing. Activations between such layers write in place. On a CPU, a layer of its own pads
+    for depthwise convolutions whose padding is wide. A network that cannot run on the meta device, or gives other
+    logits for a random image then (a convolution that does something of its own with its weights), keeps its norms.
 
     Args:
         network: stays as it is.
@@ -108,6 +112,8 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
     layers = dict(fast.named_modules())
     _fold(fast, layers, calls, uses)
     _write_in_place(layers, calls, uses)
+    if all(weight.device.type == "cpu" for weight in fast.parameters()):
+        _pad_before(fast, calls)
     return Ready(fast if _agree(plain, fast, image_shape) else plain, dtype)
 
 
@@ -175,6 +181,18 @@ def _write_in_place(layers: Mapping[str, nn.Module], calls: Sequence[_Call], use
         inputs = [id(call.given) for call in calls if call.name == name]
         if all(found in fresh and uses[found] == 1 for found in inputs):
             setattr(layers[name], "inplace", True)  # noqa: B010  # nn.Module takes tensors and modules only
+
+
+def _pad_before(network: nn.Module, calls: Sequence[_Call]) -> None:
+    """Pad rows before depthwise convolutions that would otherwise leave the kernels made for them."""
+    for name in {call.name for call in calls if call.name}:  # the network itself has none
+        layer = network.get_submodule(name)
+        if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+            continue
+        above, beside = layer.padding
+        if layer.groups == layer.in_channels == layer.out_channels and beside > PADDED_BY_KERNELS:
+            layer.padding = (above, 0)
+            network.set_submodule(name, nn.Sequential(nn.ZeroPad2d((beside, beside, 0, 0)), layer))
 
 
 def _is_fixed(layer: nn.Module) -> bool:

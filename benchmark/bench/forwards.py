@@ -21,7 +21,7 @@ from benchmark.inference import SIDE, Dtype, ready
 from benchmark.registry import ModelEntry
 
 Way = Literal["plain", "ours"]
-READY = "norms folded, channels last, attention without its matrix, freed memory kept"
+READY = "norms folded, channels last, wide padding apart, attention without its matrix, freed memory kept"
 
 
 def forward(entry: ModelEntry, size: int, place: Place) -> Comparison:

@@ -113,7 +113,8 @@ def _row(one: Comparison) -> Row:
     if one.pixels and one.differing_pixels is not None:
         cells["agreement"] = Cell(1 - one.differing_pixels / one.pixels)
     label, family = display(one.model) if one.model else ("All networks", HARNESS)
-    return Row(one.model or HARNESS, label, family, cells, ranked=False, remark="; ".join(one.warnings))
+    behind = [f"{gain:.2f} times the plain way: behind it"] if gain is not None and gain < 1 else []
+    return Row(one.model or HARNESS, label, family, cells, ranked=False, remark="; ".join((*behind, *one.warnings)))
 
 
 def _spread(values: Sequence[float]) -> float:

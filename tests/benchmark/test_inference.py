@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.inference import channels_last, ready
+from benchmark import registry
+from benchmark.inference import PADDED_BY_KERNELS, channels_last, ready
 
 SHAPE = (1, 3, 16, 16)
 
@@ -139,6 +140,55 @@ def test_activations_write_in_place_only_over_what_nobody_reads() -> None:
     activations = [layer for layer in ready(Chain(), SHAPE).modules() if isinstance(layer, nn.ReLU | nn.SiLU)]
     assert [layer.inplace for layer in activations] == [True, True]
     assert [layer.inplace for layer in ready(Seen(), SHAPE).modules() if isinstance(layer, nn.ReLU)] == [False]
+
+
+class Depthwise(nn.Module):
+    """A depthwise convolution with a norm behind it."""
+
+    def __init__(self, kernel: tuple[int, int], dilation: int, *, groups: int = 8) -> None:
+        super().__init__()
+        padding = (dilation * (kernel[0] // 2), dilation * (kernel[1] // 2))
+        self.conv = nn.Conv2d(8, 8, kernel, padding=padding, dilation=dilation, groups=groups)
+        self.norm = norm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("network", "beside"),
+    [
+        (Depthwise((3, 3), 8), 8),
+        (Depthwise((1, 3), 16), 16),
+        (Depthwise((3, 1), 16), 0),
+        (Depthwise((3, 3), 4), 4),
+        (Depthwise((3, 3), 8, groups=1), 8),
+    ],
+)
+def test_depthwise_kernels_are_given_padded_rows_where_they_pad_none_themselves(
+    network: Depthwise, beside: int
+) -> None:
+    """oneDNN leaves its depthwise kernels where a convolution pads rows by more than they can."""
+    apart = network.conv.groups > 1 and beside > PADDED_BY_KERNELS
+    fast = ready(network, (1, 8, 20, 24))
+    convolution = next(layer for layer in fast.modules() if isinstance(layer, nn.Conv2d))
+    assert convolution.padding == (network.conv.padding[0], 0 if apart else beside)
+    assert sum(isinstance(layer, nn.ZeroPad2d) for layer in fast.modules()) == apart
+    image = torch.randn(2, 8, 20, 24, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found = fast(image)
+        torch.testing.assert_close(found, network.eval()(image), rtol=1e-5, atol=1e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", ["irdpnet", "eal_icnet", "letnet"])
+def test_no_depthwise_convolution_of_a_network_predicts_with_wide_padding(name: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        fast = ready(registry.models()[name].build(), (1, 1, 64, 64))
+    depthwise = [layer for layer in fast.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
+    assert depthwise
+    assert max(int(layer.padding[1]) for layer in depthwise) <= PADDED_BY_KERNELS
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -213,6 +213,13 @@ def test_the_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
     assert "2.00" in render.to_markdown(table)
 
 
+def test_a_row_that_is_slower_than_the_plain_way_says_so_below_the_table() -> None:
+    made = (comparison(model="fcn", plain=(20.0,), ours=(10.0,)), comparison(plain=(10.0,), ours=(20.0,)))
+    table = reported.table(Study(None, (), {}, (), comparisons=made))
+    assert [row.remark for row in table.blocks[0].rows] == ["", "0.50 times the plain way: behind it"]
+    assert "UNet: 0.50 times the plain way: behind it" in render.to_markdown(table)
+
+
 def test_comparisons_alone_make_a_report_that_is_rebuilt_from_their_files(tmp_path: Path) -> None:
     study = tmp_path / "bench"
     for one in (comparison(plain=(30.0, 40.0), ours=(10.0, 10.0)), comparison(what="loop", unit="share", ours=(0.03,))):

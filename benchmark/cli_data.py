@@ -216,6 +216,7 @@ def _subject(name: str, data_root: Path, protocol: Protocol) -> Subject:
         levels=spec.levels,
         labels=spec.labels and root / spec.labels,
         categories=tuple(spec.categories.items()),
+        values=spec.values,
     )
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark import cli_data
 from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmark.data.values import Values
 
 
 class Layer(StrEnum):
@@ -30,6 +33,9 @@ def score(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, to be seen below the overlay.")] = None,
     ignore: Annotated[Path | None, typer.Option(help="Folder of masks of pixels that count nowhere.")] = None,
+    values: Annotated[
+        Path | None, typer.Option(help="A dataset's TOML file whose [values] say what the true masks' values mean.")
+    ] = None,
     target: Annotated[Layer, typer.Option(help="Layer that counts where masks hold several; via: vias.")] = Layer.track,
     threshold: Annotated[
         float | None, typer.Option(help="Predictions are gray, foreground from this share of white on, 0 to 1.")
@@ -59,7 +65,10 @@ def score(
         min_area_px=min_area or default.min_area_px,
         cldice=cldice,
     )
-    settings = scores.Settings(truth, prediction, ignore, images, target.value, threshold, group, evaluation)
+    settings = scores.Settings(
+        *(truth, prediction, ignore, images, target.value, threshold, group, evaluation),
+        values=_values(values) if values else None,
+    )
     pairs = scores.find_pairs(settings)
     for flag, folder in (("out", out), ("overlay", overlay)):
         if folder is not None:
@@ -76,3 +85,12 @@ def score(
         typer.echo(f"note: {note}{more}")
     for path in (*written, *([overlay] if overlay else [])):
         typer.echo(path)
+
+
+def _values(file: Path) -> Values:
+    from benchmark.data import specs
+
+    found = specs.load(file).values
+    if found is None:
+        raise UserError(f"--values {file}: no [values]; expected a table of background, foreground and ignore: add it")
+    return found

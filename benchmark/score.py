@@ -28,6 +28,7 @@ from benchmark.data.masks import label_size, read_ignore, read_label
 from benchmark.data.packs import IGNORED
 from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, scan_masks
 from benchmark.data.specs import Target, check_group
+from benchmark.data.values import Values
 from benchmark.errors import UserError
 from benchmark.files import check_folder, write_atomically
 from benchmark.overlays import Mask, overlay
@@ -47,6 +48,7 @@ class Settings:
         threshold: predictions are gray, and foreground from this share of the brightest possible value on.
         group: pattern on a prediction's stem whose first group names the source frame.
         evaluation: border, least area, whether skeletons are made.
+        values: what the values of true masks mean, where they are not the usual ones.
     """
 
     truth: Path
@@ -57,6 +59,7 @@ class Settings:
     threshold: float | None = None
     group: str | None = None
     evaluation: Evaluation = field(default_factory=lambda: Evaluation(cldice=True))
+    values: Values | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ def write(settings: Settings, scored: Scored, out: Path) -> list[Path]:
         "border_px": evaluation.border_px,
         "min_area_px": evaluation.min_area_px,
         "threshold": settings.threshold,
+        "values": str(settings.values) if settings.values else None,
         "reductions": dict(metrics.REDUCTIONS),
         "metrics": scoring.summarise(scored.rows),
         "notes": scored.notes,
@@ -251,7 +255,7 @@ def _read(pair: Pair, settings: Settings) -> Masks:
     found = label_size(pair.image)
     if found != shape:
         raise UserError(_sizes(pair.image, found, f"its truth {pair.label}", shape))
-    truth = read_label(pair.label, settings.target, shape)
+    truth = read_label(pair.label, settings.target, shape, values=settings.values)
     notes = [f"{pair.label}: {truth.note}"] if truth.note else []
     if settings.threshold is not None:
         prediction = _thresholded(pair.image, settings.threshold)
@@ -260,6 +264,8 @@ def _read(pair: Pair, settings: Settings) -> Masks:
         prediction = label.mask
         notes += [f"{pair.image}: {label.note}"] if label.note else []
     ignore = read_ignore(pair.ignore, shape) if pair.ignore else np.zeros(shape, np.bool_)
+    if truth.ignored is not None:
+        ignore = ignore | truth.ignored
     return Masks(truth.mask, prediction, ignore, notes)
 
 

@@ -152,6 +152,7 @@ def _resolve(
             unlabelled=spec.unlabelled,
             labels=spec.labels and root / spec.labels,
             categories=tuple(spec.categories.items()),
+            values=spec.values,
         )
         return Source(name, target, fingerprint(pairs, hashes), pairs=tuple(pairs), levels=spec.levels)
     if real_only:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from benchmark.data import coco
 from benchmark.data.coco import Categories
 from benchmark.data.scan import Pair, scan
+from benchmark.data.values import Values
 from benchmark.errors import UserError
 from benchmark.files import Stamp, stamp, write_atomically
 
@@ -28,6 +29,7 @@ def find_pairs(
     unlabelled: Literal["refuse", "skip"] = "refuse",
     labels: Path | None = None,
     categories: Categories = (),
+    values: Values | None = None,
 ) -> list[Pair]:
     """List the image/label pairs below a dataset's folder, sorted by name.
 
@@ -42,12 +44,13 @@ def find_pairs(
         unlabelled: whether an image without a label is an error or left out.
         labels: a folder of labels or a COCO file, in place of ``label/``.
         categories: what a COCO file's categories are, where their names do not tell.
+        values: what the values of masks of pixels mean, where they are not the usual ones.
 
     Raises:
         UserError: no such layout, no pairs, an orphan, duplicate stems, only some of train/val/test, images beside
             them, or a stem that the group's pattern does not match; names the files.
     """
-    found = scan(root, layout=layout, group=group, labels=labels, categories=categories)
+    found = scan(root, layout=layout, group=group, labels=labels, categories=categories, values=values)
     for fault in found.faults:
         raise UserError(fault)
     for path in found.misnamed:
@@ -142,6 +145,7 @@ def fingerprint(pairs: Iterable[Pair], hashes: HashCache) -> str:
         files = [pair.image, coco.file_of(pair.label), *([pair.ignore] if pair.ignore else [])]
         digests |= {file: hashes.digest(file) for file in files if file not in digests}
         told = [f"{name}={kind}" for name, kind in sorted(pair.categories)] if coco.is_entry(pair.label) else []
+        told += [str(pair.values)] if pair.values else []
         parts = (pair.name, str(pair.split), pair.group, *(digests[file] for file in files), *told)
         total.update("\0".join(parts).encode() + b"\n")
     hashes.save()

@@ -174,13 +174,13 @@ def _with_label(
         )
     found = replace(found, label_form=drawn, values="shapes") if drawn else _with_values(found, pair.label)
     try:
-        label = read_label(pair.label, target, shape, pair.categories)
+        label = read_label(pair.label, target, shape, pair.categories, pair.values)
     except UserError as error:
         return _with_fault(found, "values" if found.values else "label", str(error))
-    counted = np.ones(shape, np.bool_)
+    counted = np.ones(shape, np.bool_) if label.ignored is None else ~label.ignored
     if pair.ignore is not None:
         try:
-            counted = ~read_ignore(pair.ignore, shape)
+            counted &= ~read_ignore(pair.ignore, shape)
         except UserError as error:
             found = _with_fault(found, "ignore", str(error))
     foreground = label.mask & counted

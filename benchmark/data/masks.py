@@ -14,13 +14,13 @@ from benchmark.data.coco import Categories
 from benchmark.data.images import Picture, Pixels, decode, read_size, to_channels
 from benchmark.data.specs import Target
 from benchmark.data.svg import Layers, Mask, rasterise, read_svg
+from benchmark.data.values import Values, found_in, listed, remedy
 from benchmark.errors import UserError
 
 THRESHOLD = 128  # of JPEG masks: half of 255, rounded up
 UNCLEAR = (32, 224)  # JPEG leaves black and white areas well outside these; edges lie within
 GRAY_TOLERANCE = 8  # levels between a gray JPEG's channels, after conversion to YCbCr and back
 EXPECTED = "{0, 1} or {0, 255}"
-SHOWN = 8  # values that a message lists
 
 INVERTED = (
     "TIFF that stores white as 0, read as viewers show it; some programs write a mask's foreground 1 that way, "
@@ -30,13 +30,16 @@ INVERTED = (
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """A label as ``(H, W)`` bool, and what a user should know about how it was read."""
+    """A label as ``(H, W)`` bool, what a user should know about how it was read, and where it says to ignore."""
 
     mask: Mask
     note: str | None = None
+    ignored: Mask | None = None
 
 
-def read_label(path: Path, target: Target, shape: tuple[int, int], categories: Categories = ()) -> Label:
+def read_label(
+    path: Path, target: Target, shape: tuple[int, int], categories: Categories = (), values: Values | None = None
+) -> Label:
     """Read a label.
 
     Accepted are {0, 1}, {0, 255} and, of 16 bit, {0, 65535}, as gray, gray RGB(A), 1 bit or palette; one-hot RGB (red
@@ -49,6 +52,7 @@ def read_label(path: Path, target: Target, shape: tuple[int, int], categories: C
         target: the layer that counts as foreground in a label of several; a binary one is what the target is.
         shape: the image's height and width.
         categories: what a COCO file's categories are, where their names do not tell.
+        values: what the values of a mask of pixels mean, in place of the forms above.
 
     Raises:
         UserError: unreadable file, another size than the image's, or any other values; names them.
@@ -62,6 +66,9 @@ def read_label(path: Path, target: Target, shape: tuple[int, int], categories: C
         _check_size(path, entry.size, shape)
         return Label(coco.rasterise(entry, categories).of(target))
     picture = _decode(path, shape)
+    if values is not None:
+        foreground, ignored = values.read(path, picture)
+        return Label(foreground, ignored=ignored)
     if picture.lossy:
         return _thresholded(path, picture)
     mask = _binary(picture)
@@ -98,7 +105,7 @@ def read_ignore(path: Path, shape: tuple[int, int]) -> Mask:
     if mask is None:
         mask = _by_index(picture)
     if mask is None:
-        raise _refused(path, picture, EXPECTED)
+        raise _refused(path, picture, EXPECTED, "threshold or recolour the mask first")
     return mask
 
 
@@ -169,20 +176,11 @@ def _thresholded(path: Path, picture: Picture) -> Label:
     return Label(gray >= THRESHOLD, note)
 
 
-def _refused(path: Path, picture: Picture, expected: str) -> UserError:
+def _refused(path: Path, picture: Picture, expected: str, advice: str = "") -> UserError:
     gray = _gray(picture.pixels)
-    if gray is None:
-        what, found = "colours", [str(tuple(colour)) for colour in _colours(picture.pixels).tolist()]
-    else:
-        what, found = "values", list(map(str, _values(gray)))
-    shown = ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
-    return UserError(f"{path}: mask {what} {{{shown}}}; expected {expected}: threshold or recolour the mask first")
-
-
-def _colours(pixels: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the first colours in ascending order, one more than a message lists."""
-    codes = np.unique(pixels.astype(np.int64) @ np.array([2**32, 2**16, 1]))[: SHOWN + 1]
-    return np.stack([codes >> 32, codes >> 16 & 0xFFFF, codes & 0xFFFF], axis=1)
+    found = found_in(picture.pixels.reshape(-1, 3) if gray is None else gray.reshape(-1))
+    what = "colours" if gray is None else "values"
+    return UserError(f"{path}: mask {what} {listed(found)}; expected {expected}: {advice or remedy(found)}")
 
 
 def _gray(pixels: Pixels) -> Pixels | None:

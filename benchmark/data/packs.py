@@ -149,9 +149,9 @@ def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[Division, 
     tiles: list[Tile] = []
     for frame, shape in zip(frames, shapes, strict=True):
         tiles += tiles_of(*frame, windows_of(shape, side, partial=protocol.input.partial_tiles))
-    partly = any(pair.ignore for pair in source.pairs) and protocol.split.min_labelled > 0
+    partly = any(pair.ignore or (pair.values and pair.values.ignore) for pair in source.pairs)
     unknown = f"tiles with too few labelled pixels will be left out; `data verify {source.name}` counts them"
-    return _divide(source.name, tiles, protocol), [unknown] * partly
+    return _divide(source.name, tiles, protocol), [unknown] if partly and protocol.split.min_labelled else []
 
 
 def _divide(dataset: str, tiles: Sequence[Tile], protocol: Protocol) -> Division:
@@ -340,8 +340,10 @@ def draw_image(source: Source, index: int, tile: int, channels: int, stress: Str
 def _read(source: Source, pair: Pair, channels: int, levels: Levels | None) -> Decoded:
     image = read_image(pair.image, channels, levels)
     shape = image.shape[:2]
-    label = read_label(pair.label, source.target, shape, pair.categories)
+    label = read_label(pair.label, source.target, shape, pair.categories, pair.values)
     mask = label.mask.astype(np.uint8)
+    if label.ignored is not None:
+        mask[label.ignored] = IGNORED
     if pair.ignore is not None:
         mask[read_ignore(pair.ignore, shape)] = IGNORED
     return Decoded(pair.name, pair.group, pair.split, image, mask, label.note)

@@ -12,6 +12,7 @@ from benchmark.data import coco
 from benchmark.data.coco import Categories
 from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.data.splits import PARTS
+from benchmark.data.values import Values
 from benchmark.errors import UserError
 
 LABEL_SUFFIX = ".svg"  # of labels only
@@ -30,6 +31,7 @@ class Pair:
         group: the source frame; the name itself where nothing tells frames apart.
         ignore: mask of pixels that count nowhere.
         categories: what a COCO label's categories are, where their names do not tell.
+        values: what the values of a mask of pixels mean, where they are not the usual ones.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Pair:
     group: str
     ignore: Path | None = None
     categories: Categories = ()
+    values: Values | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def scan(
     group: str | None = None,
     labels: Path | None = None,
     categories: Categories = (),
+    values: Values | None = None,
 ) -> Scan:
     """List a dataset's folder, faults included. Arguments are those of :func:`benchmark.data.folders.find_pairs`."""
     result = Scan()
@@ -125,7 +129,7 @@ def scan(
         places.append((root, None))
     for folder, part in places:
         _scan_part(folder, part, names, group, result, labels)
-    result.pairs = [replace(pair, categories=categories) for pair in result.pairs]
+    result.pairs = [replace(pair, categories=categories, values=values) for pair in result.pairs]
     result.pairs.sort(key=lambda pair: pair.name)
     return result
 

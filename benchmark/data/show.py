@@ -68,7 +68,9 @@ def read_samples(source: Source, count: int) -> list[Sample]:
         image = read_image(pair.image, 3, levels)
         shape = (image.shape[0], image.shape[1])
         ignore = None if pair.ignore is None else read_ignore(pair.ignore, shape)
-        label = read_label(pair.label, source.target, shape, pair.categories)
+        label = read_label(pair.label, source.target, shape, pair.categories, pair.values)
+        if label.ignored is not None:
+            ignore = label.ignored if ignore is None else ignore | label.ignored
         samples.append(Sample(pair.name, image, label.mask, ignore))
     return samples
 

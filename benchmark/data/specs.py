@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from benchmark.data.values import Values
 from benchmark.errors import UserError, did_you_mean
 from benchmark.files import read_toml
 from benchmark.protocol import Protocol
@@ -68,6 +69,10 @@ class DatasetSpec(BaseModel):
     labels: Path | None = Field(None, description="folder of labels or COCO file, below root; label/ by default")
     categories: dict[str, Kind] = Field(
         default_factory=dict, description="COCO only: which categories are track, via or none, if not by their names"
+    )
+
+    values: Values | None = Field(
+        None, description="masks only: which values or '#rrggbb' are background, foreground and ignore"
     )
 
     @field_validator("group")
@@ -187,7 +192,7 @@ def _validated(fields: dict[str, Any], where: str) -> DatasetSpec:
         for problem in error.errors(include_url=False):
             field = ".".join(map(str, problem["loc"]))
             if problem["type"] == "extra_forbidden":
-                known = list(DatasetSpec.model_fields)
+                known = list((Values if field.startswith("values.") else DatasetSpec).model_fields)
                 problems.append(f"no field {field!r}{did_you_mean(field, known)} (known: {', '.join(known)})")
             else:
                 problems.append(f"{field or 'dataset'}: {problem['msg'].removeprefix('Value error, ')}")

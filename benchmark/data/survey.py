@@ -19,6 +19,7 @@ from benchmark.data.scan import Scan, scan
 from benchmark.data.specs import Target
 from benchmark.data.splits import PARTS, Division, Tile, divide
 from benchmark.data.tiling import tiles_of, windows_of
+from benchmark.data.values import Values
 from benchmark.errors import UserError
 from benchmark.protocol import Protocol
 
@@ -37,6 +38,7 @@ class Subject:
         levels: values of 16-bit images that become 0 and 255; by default percentiles of the dataset.
         labels: a folder of labels or a COCO file, in place of ``label/``.
         categories: what a COCO file's categories are, where their names do not tell.
+        values: what the values of masks of pixels mean, where they are not the usual ones.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Subject:
     levels: tuple[float, float] | None = None
     labels: Path | None = None
     categories: Categories = ()
+    values: Values | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
         group=subject.group,
         labels=subject.labels,
         categories=subject.categories,
+        values=subject.values,
     )
     headers = list(in_order(lambda pair: read_header(pair.image), found.pairs))
     size, channels = settings.size_for(name), settings.channels_for(name)

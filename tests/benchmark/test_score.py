@@ -231,6 +231,28 @@ def test_gray_predictions_with_a_threshold(call: Call, save: Save, bars: np.ndar
     assert json.loads((tmp_path / "out/summary.json").read_text())["threshold"] == 0.5
 
 
+def test_true_masks_are_read_by_the_values_of_a_dataset(
+    call: Call, save: Save, bars: np.ndarray, tmp_path: Path
+) -> None:
+    """A third value is unlabelled; the prediction is wrong there alone."""
+    classes = bars.astype(np.uint8)
+    classes[:, :20] = 2
+    wrong = bars.copy()
+    wrong[:, :20] ^= True
+    save("truth/a.png", classes)
+    save("prediction/a.png", wrong)
+    code, _, err = call(*FLAGS)
+    assert code == 2
+    assert "[values]" in err
+    Path("chip.toml").write_text("[values]\nbackground = 0\nforeground = 1\nignore = 2\n", "utf-8")
+    assert call(*FLAGS, "--values", "chip.toml")[0] == 0
+    assert rows_of(tmp_path / "out/images.csv")["a"]["fg_iou"] == "1.0"
+    assert "ignore = 2" in json.loads((tmp_path / "out/summary.json").read_text())["values"]
+    Path("chip.toml").write_text("size = 64\n", "utf-8")
+    code, _, err = call(*FLAGS, "--values", "chip.toml")
+    assert (code, "--values chip.toml: no [values]" in err) == (2, True)
+
+
 def test_notes_on_how_masks_were_read_are_told(call: Call, save: Save, bars: np.ndarray, tmp_path: Path) -> None:
     save("truth/a.png", bars)
     save("prediction/a.jpg", bars)

@@ -237,7 +237,7 @@ def failing_after_one(error: BaseException) -> object:
     """A mask reader that fails at the second mask."""
     calls: Iterator[int] = iter(range(10))
 
-    def reader(path: Path, target: str, shape: tuple[int, int], categories: object) -> Label:
+    def reader(path: Path, target: str, shape: tuple[int, int], *how: object) -> Label:
         if next(calls):
             raise error
         return Label(np.zeros(shape, bool), None)

@@ -5,4 +5,5 @@ __version__ = "0.1.0"
 # Raised by hand when a change of the harness alters a run's numbers, so that older records become stale. Reasons for 3:
 # - a net that no component of the least area hits is found by the largest smaller component that hits it;
 # - tiles, and training crops, without enough labelled pixels are not used (split.min_labelled);
+# - masks with transparent pixels are no longer read by the colours below them;
 BEHAVIOUR = 3

@@ -22,6 +22,7 @@ from benchmark import (
     cli_reproduce,
     cli_score,
     cli_stages,
+    logs,
     telemetry,
 )
 from benchmark.devices import hardware_of
@@ -398,6 +399,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
     telemetry.switch_off()
+    logs.quiet_image_readers()
     try:
         app()
     except UserError as error:

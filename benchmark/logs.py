@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,15 @@ _PATHS = (
     # From a slash (or drive) on: a path's folders. The first look-behind leaves web addresses and fractions alone.
     (re.compile(r"""(?<![\w:/.])(?:[A-Za-z]:)?[/\\](?:[^\s/\\"'<>|:]+[/\\])+"""), ""),
 )
+
+
+def quiet_image_readers() -> None:
+    """Keep comments of Pillow and tifffile on odd metadata off a terminal: they concern nobody who gets the pixels.
+
+    For a process of this program alone; in a notebook that imports it, warnings are the notebook's.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager

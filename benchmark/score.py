@@ -275,6 +275,10 @@ def _thresholded(path: Path, threshold: float) -> Mask:
         raise UserError(f"{path}: shapes; expected gray values with --threshold: leave the flag out")
     picture = decode(path)
     pixels = picture.pixels
+    if picture.alpha is not None:
+        raise UserError(
+            f"{path}: transparent pixels; expected gray values alone with --threshold: save it without alpha"
+        )
     if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
     if pixels.ndim == 3 or picture.palette is not None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +11,17 @@ from typing import Any, Literal
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, UnidentifiedImageError
 
+from benchmark.data.pillow import TIFF_MAGIC, keyed_alpha, open_image
 from benchmark.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what PIL's "L" uses
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # Pillow knows forty more, some of which start other programs
 MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"})
-TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})  # the latter two are BigTIFF's
 TIFF_BITS = frozenset({1, 2, 4, 8, 16})
+ALPHA = frozenset({tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA})
 # Samples per pixel, with and without alpha, by what a TIFF says of its colours.
 TIFF_SAMPLES = {"MINISWHITE": (1, 2), "MINISBLACK": (1, 2), "PALETTE": (1,), "RGB": (3, 4), "YCBCR": (3,)}
 
@@ -46,12 +44,6 @@ UInt8Array = NDArray[np.uint8]
 Pixels = NDArray[np.bool_ | np.uint8 | np.uint16]
 Depth = Literal[8, 16]
 
-# Stitched microscope frames exceed what Pillow takes for an attack (179 million pixels); these limits stand instead.
-Image.MAX_IMAGE_PIXELS = None
-# Both libraries comment on odd metadata, which is nobody's concern as long as the pixels can be read.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
 
 @dataclass(frozen=True)
 class Levels:
@@ -72,19 +64,21 @@ class Levels:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A file's pixels as stored, without alpha.
+    """A file's pixels as stored, alpha apart.
 
     Attributes:
         pixels: ``(H, W)`` bool, uint8 or uint16, or ``(H, W, 3)`` uint8 or uint16.
         palette: ``(256, 3)`` colours uint8 that ``pixels`` are indices of.
         lossy: whether it was a JPEG.
         white_is_zero: a TIFF that stores white as 0; ``pixels`` already are the right way round.
+        alpha: ``(H, W)`` uint8 or uint16, 0 where a pixel is transparent; ``None`` where none is, not even in part.
     """
 
     pixels: Pixels
     palette: UInt8Array | None = None
     lossy: bool = False
     white_is_zero: bool = False
+    alpha: NDArray[np.uint8 | np.uint16] | None = None
 
 
 @dataclass(frozen=True)
@@ -204,7 +198,7 @@ def decode(path: Path) -> Picture:
         if header.reader == "tifffile":
             return _decode_tiff(path)
         try:
-            file = Image.open(path, formats=FORMATS)
+            file = open_image(path)
         except UnidentifiedImageError:
             if header.reader == "pillow" and is_tiff(path):
                 return _decode_tiff(path)
@@ -214,16 +208,20 @@ def decode(path: Path) -> Picture:
             file.load()
             _refuse_turned(path, file.getexif().get(ExifTags.Base.Orientation, 1))
             if header.reader == "pillow by bytes":
-                return Picture(_with_low_bytes(path, np.asarray(file), raw_mode))
+                pixels, alpha = _split(_with_low_bytes(path, np.asarray(file), raw_mode))
+                alpha = keyed_alpha(file, raw_mode, pixels) if alpha is None else alpha
+                return Picture(pixels, alpha=_unless_opaque(alpha))
             palette = None
             if file.mode == "P":
                 palette = np.zeros((256, 3), np.uint8)
                 colours = np.array(file.getpalette("RGB"), np.uint8).reshape(-1, 3)
                 palette[: len(colours)] = colours
-            pixels = np.asarray(file)
+            pixels, alpha = _split(np.asarray(file))
+            if alpha is None:
+                alpha = keyed_alpha(file, raw_mode, pixels)
         if header.depth == 16:
             pixels = pixels.astype(np.uint16)  # big-endian, or 32 bits wide in older versions of Pillow
-        return Picture(_without_alpha(pixels), palette, file.format == "JPEG", header.white_is_zero)
+        return Picture(pixels, palette, file.format == "JPEG", header.white_is_zero, _unless_opaque(alpha))
 
 
 def _header(path: Path) -> _Header:
@@ -235,7 +233,7 @@ def _header(path: Path) -> _Header:
 
 
 def _pillow_header(path: Path) -> _Header:
-    with Image.open(path, formats=FORMATS) as file:
+    with open_image(path) as file:
         _refuse_frames(path, getattr(file, "n_frames", 1))
         # Pillow decodes 16-bit colour as 8-bit "RGB" by dropping the low byte, which turns 12-bit data black; only its
         # raw mode still tells. A gray PNG is "I" in versions before 11.
@@ -253,13 +251,21 @@ def _tiff_header(path: Path) -> _Header:
     """Read what Pillow does not tell of a TIFF: signs, planes, depth and the colours' meaning."""
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
-        _refuse_frames(path, max(len(file.pages), page.imagedepth))
+        # Programs write stacks above 4 GB behind one page, and tell their extent in its description.
+        stack = 1 if len(file.pages) > 1 or file.is_ome else sum(series.size for series in file.series) // page.size
+        _refuse_frames(path, max(len(file.pages), page.imagedepth, stack))
         photometric = _name(page.photometric)
         unsigned = page.dtype is not None and page.dtype.kind in "bu" and page.bitspersample in TIFF_BITS
         if not unsigned or page.samplesperpixel not in TIFF_SAMPLES.get(photometric, ()):
             raise UserError(
                 f"{path}: {page.samplesperpixel} channels of {page.dtype}, {page.bitspersample} bits each, colours "
                 f"{photometric}; expected gray, palette or RGB(A) of 8 or 16 unsigned bits: convert it"
+            )
+        has_extra = page.samplesperpixel in (2, 4)
+        if has_extra and not (page.extrasamples and ALPHA.issuperset(page.extrasamples)):
+            raise UserError(
+                f"{path}: {page.samplesperpixel} channels, and the file does not call the last one alpha; expected "
+                "gray or RGB, perhaps with alpha: save each channel as a file of its own"
             )
         _refuse_turned(path, page.tags.valueof(274, 1))
         height, width = page.imagelength, page.imagewidth
@@ -290,8 +296,10 @@ def _decode_tiff(path: Path) -> Picture:
         if page.bitspersample not in (8, 16) or pixels.shape[:2] != (page.imagelength, page.imagewidth):
             raise OSError(f"decoded to {pixels.shape} of {page.bitspersample} bits")
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        pixels = _without_alpha(pixels)
-        return Picture(np.iinfo(pixels.dtype).max - pixels if white_is_zero else pixels, white_is_zero=white_is_zero)
+        pixels, alpha = _split(pixels)
+        if white_is_zero:
+            pixels = np.iinfo(pixels.dtype).max - pixels
+        return Picture(pixels, white_is_zero=white_is_zero, alpha=_unless_opaque(alpha))
 
 
 def refuse_truncated(page: tifffile.TiffPage) -> None:
@@ -310,19 +318,24 @@ def _with_low_bytes(path: Path, high: UInt8Array, raw_mode: str) -> NDArray[np.u
     Its decoder takes one byte of each value, and the raw mode says which. Asked for the other byte order, it takes the
     low one; gray with alpha is asked for as the four bytes of a pixel that it is.
     """
-    with Image.open(path, formats=FORMATS) as file:
+    with open_image(path) as file:
         gray = raw_mode == "LA;16B"
         file.tile = [(*file.tile[0][:3], "RGBA" if gray else raw_mode.removesuffix("B") + "L")]  # type: ignore[list-item]
         low: UInt8Array = np.asarray(file)
-    high, low = (high[..., 0], low[..., 1]) if gray else (high[..., :3], low[..., :3])
+    if gray:
+        high, low = high[..., [0, 3]], low[..., [1, 3]]
     return high * np.uint16(256) + low
 
 
-def _without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return ``(H, W)`` or ``(H, W, 3)`` of what may have a channel more."""
-    if pixels.ndim == 3:
-        return pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3]
-    return pixels
+def _split(pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return colours ``(H, W)`` or ``(H, W, 3)`` and alpha ``(H, W)`` of what may have a channel for it."""
+    if pixels.ndim == 3 and pixels.shape[-1] in (2, 4):
+        return (pixels[..., 0] if pixels.shape[-1] == 2 else pixels[..., :3]), pixels[..., -1]
+    return pixels, None
+
+
+def _unless_opaque(alpha: NDArray[Any] | None) -> NDArray[Any] | None:
+    return None if alpha is None or (alpha == np.iinfo(alpha.dtype).max).all() else alpha
 
 
 def _name(code: int) -> str:

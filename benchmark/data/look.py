@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from benchmark.data import coco, duplicates
-from benchmark.data.images import FORMATS, Levels, UInt8Array, decode, read_depth, read_image, read_size, to_channels
+from benchmark.data.images import Levels, UInt8Array, decode, read_depth, read_size, to_8_bit, to_channels
 from benchmark.data.masks import label_size, read_ignore, read_label
+from benchmark.data.pillow import open_image
 from benchmark.data.scan import LABEL_SUFFIX, Pair
 from benchmark.data.specs import Target
 from benchmark.data.tiling import BoolMask, labelled_share, windows_of
@@ -51,6 +51,7 @@ class Look:
         faults: what is wrong, as (kind, reader's message); kinds are ``image``, ``label``, ``size``, ``values`` and
             ``ignore``.
         digest: hash of the pixels as a network gets them.
+        transparent: whether pixels of the image are transparent, at least in part; their stored colours count.
         thumbnails: one ``(32, 32)`` uint8 per tile, in row order.
         image_is_mask: whether the image holds as few values as a mask.
         label_is_image: whether the label holds as many values as an image.
@@ -68,6 +69,7 @@ class Look:
     header: Header
     faults: tuple[tuple[str, str], ...] = ()
     digest: bytes = b""
+    transparent: bool = False
     thumbnails: tuple[UInt8Array, ...] = field(default=(), repr=False)
     image_is_mask: bool = False
     label_is_image: bool = False
@@ -132,13 +134,15 @@ def look(
         found = _with_fault(found, "image", header.error)
     else:
         try:
-            image = read_image(pair.image, channels, levels)
+            picture = decode(pair.image)
+            image = to_channels(to_8_bit(pair.image, picture, levels), channels)
             gray = to_channels(image, 1)[..., 0]
             digest = hashlib.sha256(repr(image.shape).encode())
             digest.update(image.data)
             found = replace(
                 found,
                 digest=digest.digest(),
+                transparent=picture.alpha is not None,
                 image_is_mask=_holds_few_values(gray),
                 thumbnails=tuple(duplicates.thumbnail(image[window]) for window in windows),
             )
@@ -237,7 +241,7 @@ def _mean(gray: UInt8Array, where: BoolMask) -> float:
 
 def _form(path: Path) -> str:
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        with open_image(path) as file:
             return f"{file.format} {file.mode}"
     except Exception:  # Pillow raises errors of many kinds; some of these files tifffile can read
         return path.suffix.lstrip(".").upper()

@@ -26,6 +26,11 @@ INVERTED = (
     "TIFF that stores white as 0, read as viewers show it; some programs write a mask's foreground 1 that way, "
     "which then is inverted: look at the masks"
 )
+INVERTED_PALETTE = (
+    "palette whose colours and indices tell opposite sides, read by its colours as viewers show it; some programs "
+    "number foreground 1 whatever its colour, which then is inverted: look at the masks"
+)
+ALPHA = "one colour everywhere, so the mask is what is not transparent: look at the masks"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +50,8 @@ def read_label(
     Accepted are {0, 1}, {0, 255} and, of 16 bit, {0, 65535}, as gray, gray RGB(A), 1 bit or palette; one-hot RGB (red
     background, green track, blue via); gray JPEG, which is thresholded; HY5SYN's SVG; an image's part of a COCO file.
     A palette counts by its colours where these are such grays (a black entry is background wherever it stands) or
-    one-hot, otherwise by its indices, which is how annotation tools number their classes.
+    one-hot, otherwise by its indices, which is how annotation tools number their classes. Transparent pixels must agree
+    with the colours, or colours must tell nothing.
 
     Args:
         path: the file; one that ends in ``.svg`` is an SVG, and one below a ``.json`` a part of it.
@@ -55,7 +61,8 @@ def read_label(
         values: what the values of a mask of pixels mean, in place of the forms above.
 
     Raises:
-        UserError: unreadable file, another size than the image's, or any other values; names them.
+        UserError: unreadable file, another size than the image's, or any other values; names them. Transparency
+            that colours contradict.
     """
     if path.suffix.lower() == ".svg":
         svg = read_svg(path)
@@ -67,17 +74,25 @@ def read_label(
         return Label(coco.rasterise(entry, categories).of(target))
     picture = _decode(path, shape)
     if values is not None:
+        if picture.alpha is not None:
+            raise UserError(
+                f"{path}: transparent pixels, of which [values] tells nothing; expected colours alone: flatten it "
+                "onto its background and save it without alpha"
+            )
         foreground, ignored = values.read(path, picture)
         return Label(foreground, ignored=ignored)
     if picture.lossy:
         return _thresholded(path, picture)
-    mask = _binary(picture)
-    if mask is None and (layers := _one_hot(picture)):
-        mask = layers.of(target)
+    expected = f"{EXPECTED}, or one-hot RGB (red background, green track, blue via)"
+    if picture.alpha is not None:
+        return _with_alpha(path, picture, picture.alpha, target)
+    mask = _by_colours(picture, target)
     if mask is None:
         mask = _by_index(picture)
+    elif not picture.white_is_zero and (by_index := _by_index(picture)) is not None and (by_index != mask).any():
+        return Label(mask, INVERTED_PALETTE)
     if mask is None:
-        raise _refused(path, picture, f"{EXPECTED}, or one-hot RGB (red background, green track, blue via)")
+        raise _refused(path, picture, expected)
     return Label(mask, INVERTED if picture.white_is_zero else None)
 
 
@@ -101,6 +116,8 @@ def read_ignore(path: Path, shape: tuple[int, int]) -> Mask:
     picture = _decode(path, shape)
     if picture.lossy:
         raise UserError(f"{path}: a JPEG; expected an ignore mask without loss: save it as PNG")
+    if picture.alpha is not None:
+        return _with_alpha(path, picture, picture.alpha, None).mask
     mask = _binary(picture)
     if mask is None:
         mask = _by_index(picture)
@@ -112,6 +129,29 @@ def read_ignore(path: Path, shape: tuple[int, int]) -> Mask:
 def _decode(path: Path, shape: tuple[int, int]) -> Picture:
     _check_size(path, read_size(path), shape)
     return decode(path)
+
+
+def _with_alpha(path: Path, picture: Picture, alpha: NDArray[Any], target: Target | None) -> Label:
+    """Read a mask with transparent pixels: by its colours where transparency agrees, by transparency where all are one.
+
+    Programs hide either side of a mask, and any colour below it, so that nothing else has a meaning of its own.
+    """
+    shown: Mask = alpha > 0
+    by_colour = _by_colours(picture, target and "metal")
+    if (alpha[shown] == np.iinfo(alpha.dtype).max).all():
+        if by_colour is not None and (by_colour == shown).all() and (mask := _by_colours(picture, target)) is not None:
+            return Label(mask)
+        colours = picture.pixels if picture.palette is None else picture.palette[picture.pixels]
+        if target is not None and (colours == colours[0, 0]).all():
+            return Label(shown, ALPHA)
+        found = f"{np.mean(shown):.1%} foreground by transparency"
+    else:
+        found = f"values from {alpha.min()} to {alpha.max()} in the alpha channel"
+    colour = "no mask" if by_colour is None else f"{np.mean(by_colour):.1%} foreground"
+    raise UserError(
+        f"{path}: {np.mean(~shown):.1%} of the pixels are transparent; found {found} and {colour} by colour; expected "
+        "the same mask by both: flatten the image onto its background and save it without alpha"
+    )
 
 
 def _check_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
@@ -131,6 +171,14 @@ def _binary(picture: Picture) -> Mask | None:
         return foreground[picture.pixels] if binary else None
     gray = _gray(picture.pixels)
     return gray > 0 if gray is not None and _is_binary(set(_values(gray))) else None
+
+
+def _by_colours(picture: Picture, target: Target | None) -> Mask | None:
+    """Return the foreground by black and white, or by the colours of layers where there may be some, or ``None``."""
+    mask = _binary(picture)
+    if mask is None and target is not None and (layers := _one_hot(picture)):
+        return layers.of(target)
+    return mask
 
 
 def _one_hot(picture: Picture) -> Layers | None:

@@ -82,6 +82,7 @@ def _image_rows(seen: Survey) -> list[Row]:
     pairs, size = seen.scan.pairs, seen.size
     shapes = [look.header.shape for look in seen.looks]
     small = [pair.image for pair, shape in zip(pairs, shapes, strict=True) if shape and min(shape) < size]
+    clear = [pair.image for pair, look in zip(pairs, seen.looks, strict=True) if look.transparent]
     too_small = (
         f"{_named(small, seen.subject.root)}: smaller than the input {size}x{size}, use a smaller --set input.size"
     )
@@ -99,7 +100,14 @@ def _image_rows(seen: Survey) -> list[Row]:
             value=_kinds(f"{depth} bit" for depth in depths.elements()) + mapped,
             problem="one gray would mean two things: convert the ones or the others" if len(depths) > 1 else "",
         ),
-        Row(name="image formats", value=_kinds(look.header.form for look in seen.looks if look.header.form)),
+        Row(
+            name="image formats",
+            value=_kinds(look.header.form for look in seen.looks if look.header.form),
+            warning=f"{_named(clear, seen.subject.root)}: transparent pixels, of which the stored colours count: mark "
+            "those that show no chip in ignore/"
+            if clear
+            else "",
+        ),
         Row(
             name=f"tiles of {seen.tile}x{seen.tile}",
             value="; ".join(

@@ -253,6 +253,15 @@ def test_true_masks_are_read_by_the_values_of_a_dataset(
     assert (code, "--values chip.toml: no [values]" in err) == (2, True)
 
 
+def test_gray_predictions_with_transparent_pixels_are_refused(call: Call, save: Save, bars: np.ndarray) -> None:
+    save("truth/a.png", bars)
+    save("prediction/a.png", np.dstack([np.full(bars.shape, 255, np.uint8), np.where(bars, 255, 0).astype(np.uint8)]))
+    assert call(*FLAGS)[0] == 0
+    code, _, err = call(*FLAGS, "--threshold", "0.5")
+    assert code == 2
+    assert "prediction/a.png: transparent pixels; expected gray values alone with --threshold" in err
+
+
 def test_notes_on_how_masks_were_read_are_told(call: Call, save: Save, bars: np.ndarray, tmp_path: Path) -> None:
     save("truth/a.png", bars)
     save("prediction/a.jpg", bars)

@@ -163,6 +163,13 @@ def write_jpeg_mask(root: Path) -> None:
     Image.fromarray(blocks * np.uint8(255)).save(root / "label" / "a.jpg", quality=70)
 
 
+def make_transparent(root: Path) -> None:
+    with Image.open(root / "image" / "a.png") as file:
+        save(
+            root / "image" / "a.png", np.dstack([np.asarray(file.convert("RGB")), np.zeros(file.size[::-1], np.uint8)])
+        )
+
+
 def invert_one(root: Path) -> None:
     image = np.clip(picture(50) + 0, 0, 255).astype(np.uint8)
     image[:10] = 255
@@ -177,6 +184,7 @@ def invert_one(root: Path) -> None:
         (lambda root: save(root / "label" / "a.png", np.zeros((64, 64), np.uint8)), "empty masks", "label/a.png"),
         (lambda root: save(root / "label" / "a.png", np.ones((64, 64), np.uint8)), "full masks", "label/a.png"),
         (invert_one, "mean gray", "label/z.png: more than half is foreground and its contrast is not the others'"),
+        (make_transparent, "image formats", "image/a.png: transparent pixels, of which the stored colours count"),
         (lambda root: add_pair(root, "z", picture(0)), "exact duplicates", "image/a.png = image/z.png: counted more"),
     ],
 )

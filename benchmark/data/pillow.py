@@ -1,0 +1,72 @@
+"""Opens image files with Pillow, without its limits and formats for the whole process."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+
+TIFF_MAGIC = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})  # the latter two are BigTIFF's
+# By the first bytes of a file. Pillow knows forty more formats, some of which start other programs.
+READERS: Mapping[bytes, Callable[[Path], ImageFile.ImageFile]] = {
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"\xff\xd8\xff": JpegImagePlugin.jpeg_factory,  # type: ignore[dict-item]  # takes a path as its classes do
+    b"BM": BmpImagePlugin.BmpImageFile,
+    **dict.fromkeys(TIFF_MAGIC, TiffImagePlugin.TiffImageFile),
+}
+# Gray of fewer than 8 bits is spread over 0..255 when it is decoded, the transparent gray beside it is not.
+SPREAD = {"L;2": 85, "L;4": 17}
+
+
+def open_image(path: Path) -> ImageFile.ImageFile:
+    """Open a PNG, JPEG, BMP or TIFF of any size; its pixels are not decoded yet.
+
+    ``Image.open`` would refuse stitched frames beyond a limit that stands for the whole process, notebooks included, so
+    the formats' readers are called here. The caller limits the size.
+
+    Raises:
+        UnidentifiedImageError: none of these.
+        OSError: as opening and reading does.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+    for magic, reader in READERS.items():
+        if start.startswith(magic):
+            try:
+                return reader(path)
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:  # what Image.open takes for no image
+                raise UnidentifiedImageError(str(error)) from error
+    raise UnidentifiedImageError(f"begins with {start!r}")
+
+
+def keyed_alpha(file: ImageFile.ImageFile, raw_mode: str, pixels: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """Return the alpha ``(H, W)`` that a PNG gives to a colour or to entries of its palette (tRNS), if it does.
+
+    Args:
+        file: open, of a mode without a channel for alpha.
+        raw_mode: how its pixels are stored.
+        pixels: as decoded; indices where there is a palette.
+    """
+    key = file.info.get("transparency")
+    if key is None:
+        return None
+    if file.mode == "P":
+        table = np.full(256, 255, np.uint8)
+        if isinstance(key, bytes):
+            table[: len(key)] = np.frombuffer(key, np.uint8)[:256]
+        else:
+            table[key] = 0
+        by_entry: NDArray[np.uint8] = table[pixels]
+        return by_entry
+    if file.mode == "1":
+        clear = pixels == bool(key)
+    elif pixels.ndim == 3:
+        clear = (pixels == np.array(key)).all(axis=-1)
+    else:
+        clear = pixels == key * SPREAD.get(raw_mode, 1)
+    return np.where(clear, np.uint8(0), np.uint8(255))

@@ -6,4 +6,5 @@ __version__ = "0.1.0"
 # - a net that no component of the least area hits is found by the largest smaller component that hits it;
 # - tiles, and training crops, without enough labelled pixels are not used (split.min_labelled);
 # - masks with transparent pixels are no longer read by the colours below them;
+# - predicted vias closer than a radius are merged as true ones are;
 BEHAVIOUR = 3

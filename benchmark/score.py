@@ -216,10 +216,7 @@ def table(settings: Settings, scored: Scored) -> Table:
     lines = [f"{count} image{'s' * (count > 1)}; target {settings.target}; {__package__} {__version__}."]
     lines += [f"{reduction}: {what}." for reduction, what in metrics.REDUCTIONS.items()]
     if settings.target != "via":
-        lines.append(
-            f"Nets that lie only in the outer {limits.border_px} px, and predicted components below "
-            f"{limits.min_area_px} px², do not count."
-        )
+        lines.append(scoring.limits_of_nets(limits))
     made.caption, made.caption_justify = "\n".join(lines), "left"
     return made
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark import metrics
+from benchmark import BEHAVIOUR, metrics
 from benchmark.data.images import UInt8Array, to_channels
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.data.specs import Target
 from benchmark.protocol import Evaluation, Protocol
 
 Row = Mapping[str, str | int]
+
+#: The behaviour number of the harness from which a small component may find a net.
+SMALL_NETS_FOUND = 3
 
 # k-means sees a pixel's gray value and that of its surroundings, blurred by this much: a third of a narrow track.
 KMEANS_BLUR_PX = 3.0
@@ -44,6 +47,19 @@ def count(mask: UInt8Array, prediction: NDArray[np.bool_], target: Target, setti
         cldice=settings.cldice,
     )
     return counts | metrics.via_counts_from_masks(truth, prediction, ignore=ignore) if target == "via" else counts
+
+
+def limits_of_nets(settings: Evaluation, behaviours: Iterable[int] = (BEHAVIOUR,)) -> str:
+    """Say which nets and components do not count, under the behaviour numbers of the harness that counted."""
+    rule = (
+        f"Nets that lie only in the outer {settings.border_px} px of an image, and predicted components below "
+        f"{settings.min_area_px} px², do not count"
+    )
+    old = {number < SMALL_NETS_FOUND for number in behaviours}
+    if old == {True}:
+        return f"{rule}."
+    since = f" (runs of behaviour number {SMALL_NETS_FOUND} on)" * (True in old)
+    return f"{rule}, except{since} the largest such component of a net that no larger one hits."
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, NDArray[np.int64]]:

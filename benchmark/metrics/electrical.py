@@ -3,6 +3,10 @@
 After the electrically significant difference of J. Cryptographic Engineering 2025, doi:10.1007/s13389-025-00385-5: a
 net is a connected component of the ground truth, and what counts is which nets the prediction joins, cuts, loses or
 invents, however few pixels that takes.
+
+Predicted components below the least area are noise, with one exception: a net that no larger component hits is found by
+the largest smaller one. A small net that is found is therefore found, and the truth scored against itself has no fault,
+whatever the sizes of its nets and whatever an ignore mask leaves of them.
 """
 
 from __future__ import annotations
@@ -13,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from benchmark.metrics.components import Mask, Overlap
+from benchmark.metrics.components import Mask, Overlap, openings
 
-#: Width of the border band and least area of a predicted component that counts; both are fields of a protocol.
+#: Width of the border band and least area of a predicted component; both are fields of a protocol.
 BORDER_PX = 35
 MIN_AREA_PX = 35
 
@@ -31,8 +35,9 @@ class Verdict:
         interior: (nets,) the net reaches the interior; only such nets are judged.
         open: (nets,) interior and hit by several components.
         missed: (nets,) interior and hit by none.
-        judged: (components,) large enough, and reaches the interior or hits an interior net.
-        false: (components,) large enough, reaches the interior and hits no net at all.
+        counted: (components,) large enough, or all that shows a net; the others are noise.
+        judged: (components,) counted, and reaches the interior or hits an interior net.
+        false: (components,) counted, reaches the interior and hits no net at all.
         extra_nets: (components,) how many interior nets it joins beyond the first; 0 unless it reaches the interior.
         correct: number of components that hit exactly one interior net which no other component hits.
     """
@@ -40,6 +45,7 @@ class Verdict:
     interior: Mask
     open: Mask
     missed: Mask
+    counted: Mask
     judged: Mask
     false: Mask
     extra_nets: npt.NDArray[np.int64]
@@ -52,15 +58,16 @@ def judge(overlap: Overlap, *, border_px: int = BORDER_PX, min_area_px: int = MI
     Args:
         overlap: the image's components.
         border_px: width of the band along the edges; what lies in it alone is not judged.
-        min_area_px: smaller predicted components are dropped before anything is counted.
+        min_area_px: smaller predicted components are dropped before anything is counted, but for the largest one of
+            each net that no larger one hits.
     """
     nets, components = overlap.truth, overlap.prediction
     interior = nets.reach_interior(border_px)
-    large = components.area_px >= min_area_px
-    inside = large & components.reach_interior(border_px)
+    counted = _counted(overlap, min_area_px)
+    inside = counted & components.reach_interior(border_px)
 
-    counted = large[overlap.predicted_index]
-    net, component = overlap.truth_index[counted], overlap.predicted_index[counted]
+    pairs = counted[overlap.predicted_index]
+    net, component = overlap.truth_index[pairs], overlap.predicted_index[pairs]
     on_interior = interior[net]
     hits = np.bincount(component[on_interior], minlength=components.count)
     touches = np.bincount(component, minlength=components.count)
@@ -69,11 +76,30 @@ def judge(overlap: Overlap, *, border_px: int = BORDER_PX, min_area_px: int = MI
         interior=interior,
         open=interior & (hit_by > 1),
         missed=interior & (hit_by == 0),
+        counted=counted,
         judged=inside | (hits > 0),
         false=inside & (touches == 0),
         extra_nets=np.where(inside, np.maximum(hits - 1, 0), 0),
         correct=int(np.count_nonzero(on_interior & (hits[component] == 1) & (hit_by[net] == 1))),
     )
+
+
+def _counted(overlap: Overlap, min_area_px: int) -> Mask:
+    """Return which predicted components, (components,), are no noise.
+
+    They are those of the least area and, for each net that none of these hits, the largest smaller one that shares a
+    pixel with it; of equal ones the first in raster order.
+    """
+    area = overlap.prediction.area_px
+    counted = area >= min_area_px
+    found = np.zeros(overlap.truth.count, np.bool_)
+    found[overlap.truth_index[counted[overlap.predicted_index]]] = True
+    pairs = ~found[overlap.truth_index]
+    net, component = overlap.truth_index[pairs], overlap.predicted_index[pairs]
+    # Pairs of a net come in the raster order of their components, which a stable sort keeps among equals.
+    order = np.lexsort((-area[component], net))
+    counted[component[order[openings(net[order])]]] = True
+    return counted
 
 
 def electrical_counts(
@@ -127,8 +153,7 @@ def fault_places(truth: Mask, prediction: Mask, *, border_px: int = BORDER_PX, m
     overlap = Overlap.of(truth, prediction)
     verdict = judge(overlap, border_px=border_px, min_area_px=min_area_px)
     nets, components = overlap.truth, overlap.prediction
-    large = components.paint(components.area_px >= min_area_px)
-    cuts = _seams(nets.paint(verdict.open), large)
+    cuts = _seams(nets.paint(verdict.open), components.paint(verdict.counted))
     bridges = _seams(components.paint(verdict.extra_nets > 0), nets.paint(verdict.interior))
     return nets.paint(verdict.missed) | components.paint(verdict.false) | cuts | bridges
 

@@ -1,6 +1,12 @@
-"""Vias of one image: true, predicted and matched ones."""
+"""Vias of one image: true, predicted and matched ones.
+
+On either side, vias closer to each other than the larger of their radii are fragments of one and are merged first. The
+same rule for both is what makes the truth scored against itself free of faults.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,44 +20,57 @@ from benchmark.metrics.electrical import FAULTS
 Points = npt.NDArray[np.float64]
 
 
-def via_counts(truth_centres: Points, predicted_centres: Points, truth_radii: Points) -> dict[str, int]:
-    """Match predicted vias to true ones, one to one.
+def via_counts(
+    truth_centres: Points, predicted_centres: Points, truth_radii: Points, predicted_radii: Points
+) -> dict[str, int]:
+    """Match predicted vias to true ones, one to one, after fragments on either side are merged.
 
-    True vias closer to each other than the larger of their radii are fragments of one and are merged first. A predicted
-    via may match a true one whose centre is at most the true radius away; the matching with the most pairs counts.
+    A predicted via may match a true one whose centre is at most the true radius away; the matching with the most pairs
+    counts.
 
     Args:
         truth_centres: (N, 2) centres in pixels.
         predicted_centres: (M, 2) centres in pixels.
         truth_radii: (N,) radii in pixels, positive.
+        predicted_radii: (M,) radii in pixels, positive.
 
     Returns:
-        ``via_true`` (after merging), ``via_predicted``, ``via_matched``; what is missed or false follows from them.
+        ``via_true`` and ``via_predicted``, both after merging, and ``via_matched``; what is missed or false follows.
 
     Raises:
         ValueError: the shapes are not those above, or a radius is not positive.
     """
-    group, _, predicted = _match(truth_centres, predicted_centres, truth_radii)
-    true = int(group.max(initial=-1)) + 1
-    return {"via_true": true, "via_predicted": len(predicted_centres), "via_matched": len(predicted)}
+    return _match((truth_centres, truth_radii), (predicted_centres, predicted_radii)).counts
 
 
-def _match(
-    truth_centres: Points, predicted_centres: Points, truth_radii: Points
-) -> tuple[Integers, Integers, Integers]:
-    """Return the merged via of each true one, (N,), and which merged and predicted ones are matched, (K,)."""
-    if truth_centres.shape != (len(truth_radii), 2) or predicted_centres.shape != (len(predicted_centres), 2):
-        raise ValueError(
-            f"expected centres (N, 2) and (M, 2) and radii (N,), got {truth_centres.shape}, "
-            f"{predicted_centres.shape} and {truth_radii.shape}"
-        )
-    if not (truth_radii > 0).all():
-        raise ValueError(f"expected positive radii, got {truth_radii.min()}")
-    centres, radii = merge_discs(truth_centres, truth_radii)
-    within = cdist(centres, predicted_centres) <= radii[:, None]
+@dataclass(frozen=True, eq=False)
+class _Matching:
+    """The merged via of each true and of each predicted one, and which merged ones are matched."""
+
+    true: Integers
+    predicted: Integers
+    matched_true: Integers
+    matched_predicted: Integers
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """As :func:`via_counts` returns them."""
+        true, predicted = (int(groups.max(initial=-1)) + 1 for groups in (self.true, self.predicted))
+        return {"via_true": true, "via_predicted": predicted, "via_matched": len(self.matched_true)}
+
+
+def _match(truth: tuple[Points, Points], prediction: tuple[Points, Points]) -> _Matching:
+    """Match vias, each side as its centres and radii."""
+    for what, (centres, radii) in (("true", truth), ("predicted", prediction)):
+        if centres.shape != (len(radii), 2):
+            raise ValueError(f"{what} vias: expected centres (N, 2) and radii (N,), got {centres.shape}, {radii.shape}")
+        if not (radii > 0).all():
+            raise ValueError(f"{what} vias: expected positive radii, got {radii.min()}")
+    (true_centres, reach), (predicted_centres, _) = merge_discs(*truth), merge_discs(*prediction)
+    within = cdist(true_centres, predicted_centres) <= reach[:, None]
     true, predicted = linear_sum_assignment(within, maximize=True)
     matched = within[true, predicted]
-    return _groups(truth_centres, truth_radii), true[matched], predicted[matched]
+    return _Matching(_groups(*truth), _groups(*prediction), true[matched], predicted[matched])
 
 
 def via_counts_from_masks(truth: Mask, prediction: Mask, *, ignore: Mask | None = None) -> dict[str, int]:
@@ -61,7 +80,7 @@ def via_counts_from_masks(truth: Mask, prediction: Mask, *, ignore: Mask | None 
     """
     if ignore is not None:
         truth, prediction = truth & ~ignore, prediction & ~ignore
-    return via_counts(*_discs(Components.of(truth), Components.of(prediction)))
+    return _match(_discs(Components.of(truth)), _discs(Components.of(prediction))).counts
 
 
 def via_fault_map(truth: Mask, prediction: Mask) -> npt.NDArray[np.uint8]:
@@ -70,15 +89,16 @@ def via_fault_map(truth: Mask, prediction: Mask) -> npt.NDArray[np.uint8]:
     Codes are those of :func:`~benchmark.metrics.electrical.fault_map`; only ``missed`` and ``false`` occur.
     """
     true, predicted = Components.of(truth), Components.of(prediction)
-    group, matched_groups, matched = _match(*_discs(true, predicted))
+    found = _match(_discs(true), _discs(predicted))
     faults = np.zeros(truth.shape, np.uint8)
-    faults[true.paint(~np.isin(group, matched_groups))] = FAULTS.index("missed")
-    faults[predicted.paint(~np.isin(np.arange(predicted.count), matched))] = FAULTS.index("false")
+    faults[true.paint(~np.isin(found.true, found.matched_true))] = FAULTS.index("missed")
+    faults[predicted.paint(~np.isin(found.predicted, found.matched_predicted))] = FAULTS.index("false")
     return faults
 
 
-def _discs(true: Components, predicted: Components) -> tuple[Points, Points, Points]:
-    return true.centroids(), predicted.centroids(), np.sqrt(true.area_px / np.pi)
+def _discs(vias: Components) -> tuple[Points, Points]:
+    """Return centroids and radii of the discs of equal area."""
+    return vias.centroids(), np.sqrt(vias.area_px / np.pi)
 
 
 def merge_discs(centres: Points, radii: Points) -> tuple[Points, Points]:

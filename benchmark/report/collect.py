@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from benchmark import metrics
+from benchmark import BEHAVIOUR, metrics
 from benchmark.bench.records import Comparison
 from benchmark.efficiency import EfficiencyRecord
 from benchmark.errors import UserError
@@ -47,6 +47,7 @@ class Scores:
         columns: column -> (images,) integers.
         sums: column -> sum over the images.
         reduced: reduction -> metric -> value.
+        behaviour: the behaviour number of the harness that counted.
     """
 
     images: tuple[str, ...]
@@ -54,6 +55,7 @@ class Scores:
     columns: Mapping[str, NDArray[np.int64]]
     sums: Mapping[str, int]
     reduced: Mapping[metrics.Reduction, Mapping[str, float]]
+    behaviour: int = BEHAVIOUR
 
 
 @dataclass(frozen=True)
@@ -331,7 +333,8 @@ def _filed(kind: type[F], file: Path) -> F:
 def _run(folder: Path, record: Record) -> Run:
     # A finished run has figures for a dataset unless the dataset has no test images.
     tested = [test for test in record.test if test in record.metrics] if record.status == "ok" else []
-    return Run(record, {test: read_scores(folder / f"images.{test}.csv") for test in tested}, folder)
+    behaviour = record.key_parts.behaviour
+    return Run(record, {test: read_scores(folder / f"images.{test}.csv", behaviour) for test in tested}, folder)
 
 
 def _stressed(store: Store, runs: Sequence[Run]) -> tuple[tuple[Stressed, ...], tuple[str, ...]]:
@@ -345,7 +348,7 @@ def _stressed(store: Store, runs: Sequence[Run]) -> tuple[tuple[Stressed, ...], 
             if file != store.stress_folder(*run) / f"{record.stem}.json":
                 raise UserError(f"{file}: is the record of another test, {record.stem}")
             if keys.get(run) == record.key:
-                found.append(Stressed(record, read_scores(file.with_suffix(".csv"))))
+                found.append(Stressed(record, read_scores(file.with_suffix(".csv"), record.behaviour)))
         except UserError as error:
             broken.append(str(error))
         except (OSError, ValidationError) as error:
@@ -353,8 +356,12 @@ def _stressed(store: Store, runs: Sequence[Run]) -> tuple[tuple[Stressed, ...], 
     return tuple(found), tuple(broken)
 
 
-def read_scores(file: Path) -> Scores:
+def read_scores(file: Path, behaviour: int = BEHAVIOUR) -> Scores:
     """Read and reduce the integers of an ``images.<test>.csv``; its ratio columns are for readers and are not used.
+
+    Args:
+        file: the file.
+        behaviour: the behaviour number of the harness that counted.
 
     Raises:
         UserError: the file is missing, empty, holds something else than integers or does not name its images.
@@ -386,4 +393,5 @@ def read_scores(file: Path) -> Scores:
         columns=columns,
         sums={name: int(column.sum()) for name, column in columns.items()},
         reduced={reduction: metrics.reduce(columns, reduction) for reduction in get_args(metrics.Reduction)},
+        behaviour=behaviour,
     )

@@ -313,7 +313,7 @@ def _caption(
         yield "A via is found where the predicted centre is at most its radius away from its own."
     else:
         yield "Dark red and dark blue: the wrong pixels of shorts and of open nets."
-        yield tables.limits_of_nets(limits)
+        yield scoring.limits_of_nets(limits, (result.scores.behaviour for result in results))
     shown = {result.row.key for result in results}
     if missing := [row.label for row in found.rows if row.key not in shown]:
         yield f"Without kept predictions: {', '.join(missing)}."

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from benchmark import metrics, registry
+from benchmark import metrics, registry, scoring
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.efficiency.records import ENERGY_SECONDS
-from benchmark.protocol import Evaluation, Protocol
+from benchmark.protocol import Protocol
 from benchmark.report.collect import Measurement, Run, Scores, Setting, Study
 from benchmark.report.render import Block, Cell, Column, Row, Table
 
@@ -163,19 +163,11 @@ def left_out(study: Study) -> Iterator[str]:
 
 def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:
     """Say what counts as a net or a via, and how many true ones there are."""
-    yield limits_of_nets(protocol.evaluation)
+    yield scoring.limits_of_nets(protocol.evaluation, (score.behaviour for score in scores))
     for column, what in (("nets", "Interior nets"), ("via_true", "True vias")):
         found = sorted({score.sums[column] for score in scores if column in score.sums})
         if found:
             yield f"{what} in all test images: {' or '.join(map(str, found))}."
-
-
-def limits_of_nets(settings: Evaluation) -> str:
-    """Say which nets and components do not count."""
-    return (
-        f"Nets that lie only in the outer {settings.border_px} px of an image, and predicted components below "
-        f"{settings.min_area_px} px², do not count."
-    )
 
 
 def _model_row(name: str, runs: list[Run], test: str, kind: Kind, reduction: metrics.Reduction) -> Row:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from benchmark.data import synthetic
 from benchmark.metrics import FAULTS, count_image, fault_map, fault_places, ratios, reduce
-from benchmark.metrics.components import Mask
+from benchmark.metrics.components import Mask, Overlap
+from benchmark.metrics.electrical import judge
 from tests.benchmark.metrics.layouts import window, with_bridge, with_cut
 from tests.benchmark.metrics.reference import EIGHT, masks_of
 from tests.benchmark.metrics.strategies import mask_pairs
@@ -95,10 +97,42 @@ def test_small_components_do_not_count(bars: Mask) -> None:
     assert faults(bars, speck) == CLEAN
     speck[14, 23] = True
     assert faults(bars, speck) == CLEAN | {"false": 1}  # 4 px: as large as the least area
+
+
+def test_the_largest_small_component_finds_a_net_that_no_larger_one_hits(bars: Mask) -> None:
     crumbs = bars.copy()
     crumbs[8:12] = False
-    crumbs[8, 10:13] = True
-    assert faults(bars, crumbs) == CLEAN | {"missed": 1}
+    crumbs[8, 10:12] = crumbs[8, 20:23] = True
+    assert faults(bars, crumbs) == CLEAN  # two crumbs are no two pieces
+    assert fault_map(bars, crumbs, border_px=5, min_area_px=4).max() == 0
+    crumbs[10, 30:34] = True
+    assert faults(bars, crumbs) == CLEAN  # a component of the least area is there: the crumbs are noise beside it
+    crumbs[10, 40:44] = True
+    assert faults(bars, crumbs) == CLEAN | {"opens": 1}
+
+
+def test_of_equal_small_components_the_first_in_raster_order_counts() -> None:
+    truth = np.zeros((12, 20), bool)
+    truth[4:9, 2:18] = True
+    prediction = np.zeros_like(truth)
+    prediction[6, 2:5] = prediction[5, 8:11] = prediction[7, 14] = True
+    verdict = judge(Overlap.of(truth, prediction), border_px=0, min_area_px=50)
+    assert verdict.counted.tolist() == [True, False, False]  # the one of row 5
+
+
+@settings(max_examples=300, deadline=None)
+@given(mask_pairs(max_side=16), st.integers(0, 9), st.integers(1, 60))
+def test_the_truth_against_itself_has_no_fault(pair: tuple[Mask, Mask], border_px: int, min_area_px: int) -> None:
+    """Whatever the layout, and whatever slivers an ignore mask leaves of its nets."""
+    truth, ignore = pair
+    limits = {"border_px": border_px, "min_area_px": min_area_px}
+    for ignored in (None, ignore):
+        counts = count_image(truth, truth, ignore=ignored, **limits)  # type: ignore[arg-type]
+        assert {name: counts[name] for name in CLEAN} == CLEAN
+        assert counts["correct"] == counts["nets"] == counts["components"]
+    kept = truth & ~ignore
+    assert not fault_map(kept, kept, **limits).any()
+    assert not fault_places(kept, kept, **limits).any()
 
 
 def test_faults_in_the_border_band_do_not_count(bars: Mask) -> None:
@@ -150,7 +184,14 @@ def plain(truth: Mask, prediction: Mask, border_px: int, min_area_px: int) -> di
     if 2 * border_px < min(truth.shape):
         inner[border_px : truth.shape[0] - border_px, border_px : truth.shape[1] - border_px] = True
     nets = [(mask, bool((mask & inner).any())) for mask in masks_of(truth)]
-    parts = [(m, bool((m & inner).any())) for m in masks_of(prediction) if m.sum() >= min_area_px]
+    large = [m for m in masks_of(prediction) if m.sum() >= min_area_px]
+    small = [m for m in masks_of(prediction) if m.sum() < min_area_px]
+    chosen: set[int] = set()
+    for net, _ in nets:
+        if not any((net & part).any() for part in large):
+            hitting = [(-int(part.sum()), index) for index, part in enumerate(small) if (net & part).any()]
+            chosen |= {min(hitting)[1]} if hitting else set()
+    parts = [(m, bool((m & inner).any())) for m in (*large, *(small[index] for index in sorted(chosen)))]
     hits = [[j for j, (net, inside) in enumerate(nets) if inside and (net & part).any()] for part, _ in parts]
     hit_by = [[i for i, (part, _) in enumerate(parts) if (net & part).any()] for net, _ in nets]
     return {
@@ -167,7 +208,7 @@ def plain(truth: Mask, prediction: Mask, border_px: int, min_area_px: int) -> di
 @settings(max_examples=200, deadline=None)
 @given(mask_pairs(max_side=14))
 def test_counts_are_the_definitions(pair: tuple[Mask, Mask]) -> None:
-    for border_px, min_area_px in ((0, 1), (2, 3)):
+    for border_px, min_area_px in ((0, 1), (2, 3), (1, 20)):
         counts = count_image(*pair, border_px=border_px, min_area_px=min_area_px)
         expected = plain(*pair, border_px, min_area_px)
         assert {name: counts[name] for name in expected} == expected

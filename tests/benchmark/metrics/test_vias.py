@@ -6,9 +6,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
-from benchmark.metrics import reduce, via_counts, via_counts_from_masks
+from benchmark.metrics import reduce, via_counts, via_counts_from_masks, via_fault_map
 from benchmark.metrics.components import Mask
+from tests.benchmark.metrics.strategies import mask_pairs
 
 
 def discs(centres: list[tuple[int, int]], radius: int = 5, side: int = 64) -> Mask:
@@ -19,8 +21,13 @@ def discs(centres: list[tuple[int, int]], radius: int = 5, side: int = 64) -> Ma
     return mask
 
 
-def counted(truth: list[list[float]], prediction: list[list[float]], radii: list[float]) -> tuple[int, int, int]:
-    counts = via_counts(np.reshape(truth, (-1, 2)), np.reshape(prediction, (-1, 2)), np.array(radii, float))
+def counted(
+    truth: list[list[float]], prediction: list[list[float]], radii: list[float], predicted_radius: float = 0.5
+) -> tuple[int, int, int]:
+    predicted_radii = np.full(len(prediction), predicted_radius)
+    counts = via_counts(
+        np.reshape(truth, (-1, 2)), np.reshape(prediction, (-1, 2)), np.array(radii, float), predicted_radii
+    )
     return counts["via_true"], counts["via_predicted"], counts["via_matched"]
 
 
@@ -44,6 +51,28 @@ def test_fragments_closer_than_the_radius_are_one_via() -> None:
     assert counted([[0, 0], [0, 5]], [[0, 2]], [5.0, 5.0]) == (2, 1, 1)  # as far as the radius, not closer
     # A sliver at the rim of a via neither moves it by much nor shrinks its reach.
     assert counted([[0, 0], [0, 9]], [[0, -10]], [11.0, 3.0]) == (1, 1, 1)
+
+
+def test_predicted_fragments_closer_than_their_radius_are_one_via_too() -> None:
+    assert counted([[0, 0]], [[0, 1], [0, -1]], [5.0], predicted_radius=2.5) == (1, 1, 1)
+    assert counted([[0, 0]], [[0, 1], [0, -1]], [5.0], predicted_radius=2.0) == (1, 2, 1)  # not closer
+
+
+@settings(max_examples=200, deadline=None)
+@given(mask_pairs(max_side=14))
+def test_the_truth_against_itself_has_no_via_fault(pair: tuple[Mask, Mask]) -> None:
+    truth, ignore = pair
+    counts = via_counts_from_masks(truth, truth, ignore=ignore)
+    assert counts["via_true"] == counts["via_predicted"] == counts["via_matched"]
+    kept = truth & ~ignore
+    assert not via_fault_map(kept, kept).any()
+
+
+def test_a_true_via_in_two_pieces_is_found_by_its_own_mask() -> None:
+    place = [(32, 32)]
+    cut = discs(place, radius=9) & ~discs(place, radius=5) | discs(place, radius=2)  # a rim and what shines within
+    assert via_counts_from_masks(cut, cut) == {"via_true": 1, "via_predicted": 1, "via_matched": 1}
+    assert not via_fault_map(cut, cut).any()
 
 
 def test_empty_sides() -> None:
@@ -94,13 +123,16 @@ def test_rates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("truth", "radii", "message"),
+    ("centres", "radii", "message"),
     [
         (np.zeros((2, 2)), np.ones(3), r"expected centres \(N, 2\)"),
         (np.zeros((1, 3)), np.ones(1), r"expected centres \(N, 2\)"),
         (np.zeros((1, 2)), np.zeros(1), "expected positive radii"),
     ],
 )
-def test_bad_arguments_are_refused(truth: np.ndarray, radii: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        via_counts(truth, np.zeros((0, 2)), radii)
+def test_bad_arguments_are_refused(centres: np.ndarray, radii: np.ndarray, message: str) -> None:
+    nothing = np.zeros((0, 2)), np.zeros(0)
+    with pytest.raises(ValueError, match=f"true vias: {message}"):
+        via_counts(centres, nothing[0], radii, nothing[1])
+    with pytest.raises(ValueError, match=f"predicted vias: {message}"):
+        via_counts(nothing[0], centres, nothing[1], radii)

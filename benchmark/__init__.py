@@ -7,4 +7,5 @@ __version__ = "0.1.0"
 # - tiles, and training crops, without enough labelled pixels are not used (split.min_labelled);
 # - masks with transparent pixels are no longer read by the colours below them;
 # - predicted vias closer than a radius are merged as true ones are;
+# - a GPU without bfloat16 (before Ampere) computes mixed precision in float32, as a CPU without it does;
 BEHAVIOUR = 3

@@ -100,7 +100,7 @@ def predict(
     import hashlib
 
     from benchmark import registry, weights
-    from benchmark.efficiency.measuring import computes_bfloat16
+    from benchmark.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
     from benchmark.predict.settings import Settings, finds_vias
     from benchmark.predict.tiles import Axis

@@ -19,7 +19,8 @@ PACKAGES = ("torch", "numpy", "scipy", "timm", "segmentation-models-pytorch", "f
 VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_DYNAMIC", "OMP_PROC_BIND", "KMP_AFFINITY"),
     *("MKL_CBWR", "MKL_DYNAMIC", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"),
-    *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "PYTORCH_ALLOC_CONF"),
+    *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "CUDA_LAUNCH_BLOCKING"),
+    *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING"),
 )
 
 
@@ -92,16 +93,17 @@ def _gpu(device: str) -> dict[str, Any]:
         "gpu_power_limit_w": nvml.ask(device, lambda lib, gpu: lib.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000),
         "driver": driver_version(),
         "cuda": torch.version.cuda,
+        "hip": torch.version.hip,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     }
 
 
 def driver_version() -> str | None:
-    """Return the version of the NVIDIA driver that is loaded, as the kernel tells it (Linux only)."""
+    """Return the version of the NVIDIA driver that is loaded, as the kernel or the management library tells it."""
     try:
         loaded = Path("/proc/driver/nvidia/version").read_text("utf-8")
-    except OSError:
-        return None
+    except OSError:  # not Linux, or under WSL, where the driver is Windows's
+        return nvml.ask(None, lambda library, _: str(library.nvmlSystemGetDriverVersion()))
     found = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)", loaded)
     return found[1] if found else None
 
@@ -120,7 +122,7 @@ def computing(device: str) -> dict[str, Any]:
 
 def float32_precision() -> str:
     """Return what a GPU's float32 kernels may round to: TF32 is torch's default for convolutions."""
-    import torch
+    from benchmark.precision import rounds_to_tf32
 
-    convolution = "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
-    return f"convolution {convolution}, matmul {torch.get_float32_matmul_precision()}"
+    convolution = "tf32" if rounds_to_tf32("convolutions") else "ieee"
+    return f"convolution {convolution}, matmul {'high' if rounds_to_tf32('products') else 'highest'}"

@@ -32,6 +32,12 @@ POLL_S = 2.0  # between two looks at what another process is doing
 #: "Results reproducibility"); without them torch refuses deterministic products.
 CUBLAS: Mapping[str, str] = MappingProxyType({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"})
 
+#: What hides all GPUs of NVIDIA and AMD from a process: one that computes on the CPU leaves them alone, whatever its
+#: network does, and whatever an engine shows it (Ray shows a task without GPUs all of them).
+NO_GPUS: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"), "")
+)
+
 
 @dataclass(frozen=True)
 class Elsewhere:
@@ -88,8 +94,11 @@ class TrainJob:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What a worker's environment must hold from its start on."""
-        return CUBLAS if self.protocol.determinism == "deterministic" else {}
+        """What a worker's environment must hold from its start on; what is empty, whatever it held before."""
+        return {
+            **(NO_GPUS if self.device == "cpu" else {}),
+            **(CUBLAS if self.protocol.determinism == "deterministic" else {}),
+        }
 
     @property
     def label(self) -> str:
@@ -238,7 +247,11 @@ class EfficiencyJob:
 
     exclusive: ClassVar[bool] = True
     log: ClassVar[None] = None
-    variables: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What a worker's environment must hold from its start on; what is empty, whatever it held before."""
+        return NO_GPUS if self.device == "cpu" else {}
 
     @property
     def label(self) -> str:

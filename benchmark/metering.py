@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from benchmark.efficiency.allocated import AllocatedPeak
 from benchmark.efficiency.conditions import energy_joules, read_conditions
 from benchmark.efficiency.resident import high_water_mark, restart_high_water_mark, return_freed_memory
 from benchmark.records import RunCost
@@ -19,8 +20,7 @@ class Meter:
         self.device = device
         return_freed_memory()
         restart_high_water_mark()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        self._allocated = AllocatedPeak(device) if device.type == "cuda" else None
         self._before, self._energy = read_conditions(device), energy_joules(device)
         self._wall, self._processor = time.perf_counter(), time.process_time()
 
@@ -42,7 +42,8 @@ class Meter:
             earlier_seconds=earlier_seconds,
             device_seconds=wall if on_gpu else processor,
             peak_host_bytes=high_water_mark(),
-            peak_gpu_bytes=torch.cuda.max_memory_allocated(self.device) if on_gpu else None,
+            peak_gpu_bytes=self._allocated and self._allocated.bytes(),
+            reserved_gpu_bytes=self._allocated and self._allocated.reserved_bytes(),
             energy_joules=None if energy is None or self._energy is None else energy - self._energy,
             before=self._before,
             after=read_conditions(self.device),

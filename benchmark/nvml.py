@@ -9,23 +9,25 @@ from typing import Any, TypeVar
 Answer = TypeVar("Answer")
 
 
-def ask(device: str, question: Callable[[Any, Any], Answer]) -> Answer | None:
+def ask(device: str | None, question: Callable[[Any, Any], Answer]) -> Answer | None:
     """Return the answer to a question about a GPU, or ``None`` where it cannot be had.
 
     Args:
-        device: ``cuda`` or ``cuda:N``, as torch counts.
-        question: takes the module ``pynvml`` and the GPU's handle.
+        device: ``cuda`` or ``cuda:N``, as torch counts; ``None`` for a question about the driver.
+        question: takes the module ``pynvml`` and the GPU's handle, ``None`` without a device.
     """
     try:
         nvml = importlib.import_module("pynvml")
     except ImportError:
         return None
-    import torch
-
     try:
         nvml.nvmlInit()
+        if device is None:
+            return question(nvml, None)
+        import torch
+
         # By UUID, since CUDA_VISIBLE_DEVICES renumbers torch's devices and not NVML's.
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         return question(nvml, handle)
-    except nvml.NVMLError:
-        return None  # an older GPU, or a driver that forbids it
+    except (nvml.NVMLError, AttributeError):
+        return None  # no such library or function, an older GPU, a part of one (MIG), or a driver that forbids it

@@ -13,7 +13,7 @@ from benchmark.names import PLAIN
 from benchmark.schema import Filed, Frozen
 
 #: Raised when a record gets a field that older releases do not know; records of earlier numbers stay readable.
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 # Escape sequences would repaint the terminal that a message is printed on.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -98,7 +98,12 @@ class RunCost(Frozen):
         description="largest resident set of the run's process, libraries included; "
         "since the process began where the system cannot start its mark anew (it can on Linux)"
     )
-    peak_gpu_bytes: int | None = Field(description="torch.cuda.max_memory_allocated; none on a CPU")
+    peak_gpu_bytes: int | None = Field(
+        description="torch.cuda.max_memory_allocated without what the process held before; none on a CPU"
+    )
+    reserved_gpu_bytes: int | None = Field(
+        None, description="torch.cuda.max_memory_reserved, which others could not use; none on a CPU and in older files"
+    )
     energy_joules: float | None = Field(description="of the whole GPU, runs beside it included; needs nvidia-ml-py")
     before: Conditions = Field(description="clock and load at the start")
     after: Conditions = Field(description="clock and load at the end")
@@ -113,7 +118,7 @@ class Record(Filed):
     share one list: ``environment/packages.<hash>.txt``, a file that pip can install from.
     """
 
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_: Literal[1, 2] = Field(SCHEMA, alias="schema")
     key: str
     key_parts: KeyParts
     status: Literal["ok", "failed", "interrupted"]

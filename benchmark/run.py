@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.splits import Division
+from benchmark.device_errors import broke_the_device, may_lack_memory, ran_out_of_memory
 from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
@@ -128,8 +128,6 @@ def _execute(job: TrainJob, on_step: OnStep, tracker: Tracker) -> Record:
     if job.keep_weights == "best-repeat":
         with contextlib.suppress(UserError, OSError):  # another repeat's broken record takes nothing from this run's
             store.keep_best_weights(record.train, record.model)
-    del network, trained, launch
-    gc.collect()
     return record
 
 
@@ -184,15 +182,6 @@ def build(job: TrainJob) -> nn.Module:
     return network
 
 
-# How libraries say it without an exception of its own: torch's allocator of the host, the CUDA runtime, its libraries.
-_EXHAUSTED = (
-    "DefaultCPUAllocator: ",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-
-
 def classify(error: BaseException) -> FailureKind:
     """Return the kind of failure that an exception means."""
     if isinstance(error, NonFiniteLossError):
@@ -202,9 +191,9 @@ def classify(error: BaseException) -> FailureKind:
     # "... not implemented for 'Half'": the device has no kernel for a number format.
     if isinstance(error, NotImplementedError) or " not implemented for '" in str(error):
         return "unsupported"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in _EXHAUSTED):
+    if ran_out_of_memory(error):
         return "out_of_memory"
-    if "CUDA error" in str(error):
+    if broke_the_device(error):
         return "cuda_error"
     cause: BaseException | None = error
     while cause is not None:
@@ -227,6 +216,8 @@ def failure(error: BaseException, memory_advice: str = "") -> Failure:
     message = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
     if kind == "out_of_memory" and memory_advice:
         message = f"out of memory; {memory_advice} ({message})"
+    elif kind == "cuda_error" and memory_advice and may_lack_memory(error):
+        message = f"{message}; often memory has run out: {memory_advice}"
     return Failure(
         kind=kind,
         message=message,

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from benchmark import environment
 from benchmark.checkpoints import Checkpoint
 from benchmark.data.batches import Batch, TrainingBatches
 from benchmark.graphs import Function
 from benchmark.launching import Launch
 from benchmark.losses import segmentation_loss
+from benchmark.precision import computes_bfloat16
 from benchmark.protocol import Protocol, Training
 
 OnStep = Callable[[int, int], None]
@@ -261,12 +261,13 @@ def autocast(device: torch.device, protocol: Protocol) -> torch.autocast:
 def compute_dtype(device: torch.device, protocol: Protocol) -> str:
     """Return the number format of convolutions and matrix products: bfloat16 where asked for, native and right.
 
-    A CPU without bfloat16 instructions would emulate them, slower than float32; on larger inputs its kernels are wrong
-    (see :data:`CPU_BFLOAT16_PX`).
+    A CPU or GPU without bfloat16 instructions would emulate them, slower than float32; on larger inputs a CPU's kernels
+    are wrong (see :data:`CPU_BFLOAT16_PX`).
     """
+    if protocol.training.mixed_precision != "bfloat16" or not computes_bfloat16(device):
+        return "float32"
     largest = max([protocol.input.size, *protocol.input.size_by_dataset.values()])
-    usable = device.type == "cuda" or (environment.cpu_has_bfloat16() and largest <= CPU_BFLOAT16_PX)
-    return "bfloat16" if usable and protocol.training.mixed_precision == "bfloat16" else "float32"
+    return "bfloat16" if device.type == "cuda" or largest <= CPU_BFLOAT16_PX else "float32"
 
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:

@@ -52,7 +52,10 @@ class Worker:
         return same and self.process.is_alive()
 
     def give(self, job: Job, variables: Mapping[str, str]) -> None:
-        """Let it do a job, with environment variables that it does not have yet; those that it has stay."""
+        """Let it do a job, with environment variables that it does not have yet; those that it has stay.
+
+        Empty ones, which hide the GPUs, replace what it has.
+        """
         self._variables = variables
         with contextlib.suppress(BrokenPipeError):  # one that died at its start is noticed when it is read from
             self.pipe.send((dict(variables), job))
@@ -92,6 +95,10 @@ def _serve(pipe: Connection, ahead: bool) -> None:
     telemetry.switch_off()
     if ahead:
         _import_ahead()
+    _do_jobs(pipe)
+
+
+def _do_jobs(pipe: Connection) -> None:
     last = 0.0
 
     def on_step(done: int, total: int) -> None:
@@ -105,7 +112,8 @@ def _serve(pipe: Connection, ahead: bool) -> None:
         while True:
             variables, job = pipe.recv()
             for name, value in variables.items():
-                os.environ.setdefault(name, value)
+                if not value or name not in os.environ:
+                    os.environ[name] = value
             try:
                 result: Outcome = job.perform(on_step)
             except (BrokenPipeError, ConnectionResetError):
@@ -114,4 +122,14 @@ def _serve(pipe: Connection, ahead: bool) -> None:
                 from benchmark import run  # imports torch, which the job itself has done by now
 
                 result = run.failure(error)
+            _let_go()
             pipe.send(result)
+
+
+def _let_go() -> None:
+    """Give back what a job, also one that failed, has left: a neighbour on the GPU cannot use what torch keeps free."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        with contextlib.suppress(RuntimeError):  # of a broken context; the parent replaces this process
+            torch.cuda.empty_cache()

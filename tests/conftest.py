@@ -36,10 +36,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("-m"):
         skip_slow = pytest.mark.skip(reason="slow: run with `pytest -m slow`")
         for item in items:
-            if "slow" in item.keywords:
+            if item.get_closest_marker("slow"):  # not `keywords`, which have the names of folders too
                 item.add_marker(skip_slow)
     if not torch.cuda.is_available():
         skip_gpu = pytest.mark.skip(reason="needs a CUDA device, and torch sees none here")
         for item in items:
-            if "gpu" in item.keywords:
+            if item.get_closest_marker("gpu"):
                 item.add_marker(skip_gpu)

@@ -24,10 +24,8 @@ def read_conditions(device: torch.device) -> Conditions:
 
 
 def _gpu_clock_mhz(device: torch.device) -> float | None:
-    try:
-        return float(torch.cuda.clock_rate(device))
-    except (ImportError, RuntimeError):
-        return None  # needs nvidia-ml-py and a driver that allows the question
+    # Not torch.cuda.clock_rate: it raises where the driver refuses the question.
+    return nvml.ask(str(device), lambda lib, gpu: float(lib.nvmlDeviceGetClockInfo(gpu, lib.NVML_CLOCK_SM)))
 
 
 def energy_joules(device: torch.device) -> float | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from benchmark.device_errors import ran_out_of_memory
 from benchmark.efficiency.conditions import energy_joules, read_conditions
 from benchmark.efficiency.records import (
     ENERGY_SECONDS,
@@ -198,8 +199,11 @@ def measure_throughput(
             images = image.repeat(batch, 1, 1, 1).contiguous(memory_format=memory_format(settings))
             step = prepared(network, images, settings)
             tried.append(BatchThroughput(batch=batch, images_per_second=_images_per_second(step, images, share)))
-        except torch.OutOfMemoryError:
-            stopped = f"batch {batch} does not fit into the GPU's memory"
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            where = "the GPU's memory" if image.device.type == "cuda" else "memory"
+            stopped = f"batch {batch} does not fit into {where}"
             break
     if not tried:
         return None
@@ -266,7 +270,7 @@ def prepared(network: nn.Module, images: Tensor, settings: EfficiencySettings) -
         network(images)
     except Exception as error:  # compilers fail in many ways
         cause = error.__cause__ if isinstance(error, NotCapturableError) else error
-        if isinstance(cause, torch.OutOfMemoryError):
+        if cause is not None and ran_out_of_memory(cause):
             raise cause from None
         words = " ".join(str(error).split("\n\n")[0].split())
         raise UnsupportedFormError(f"{settings.form}: {type(error).__name__}: {words}") from error

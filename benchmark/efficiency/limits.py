@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from statistics import median
 
 import torch
@@ -12,6 +10,7 @@ import torch
 from benchmark.efficiency.latency import time_steps
 from benchmark.efficiency.records import DType, EfficiencySettings, Limits
 from benchmark.efficiency.resident import fits_into_memory
+from benchmark.precision import rounds_to_tf32, tf32
 
 #: A few timings of each limit; their median is told.
 TIMINGS = EfficiencySettings(min_iterations=5, min_seconds=0.1)
@@ -38,7 +37,8 @@ def measure_limits(device: torch.device, dtype: DType) -> Limits:
         RuntimeError: the device has no product in this number format, or not enough memory.
     """
     try:
-        with _precision_of_convolutions(device):
+        # torch lets a GPU's convolutions use TF32, and not its products.
+        with tf32(products=rounds_to_tf32("convolutions") if device.type == "cuda" else None):
             side, product_ms = _product(device, getattr(torch, dtype))
         copied, copy_ms = _copy(device, getattr(torch, dtype))
     finally:
@@ -74,15 +74,3 @@ def _copy(device: torch.device, dtype: torch.dtype) -> tuple[int, float]:
     step = functools.partial(target.copy_, source)
     step()
     return copied, median(time_steps(step, TIMINGS, device))
-
-
-@contextlib.contextmanager
-def _precision_of_convolutions(device: torch.device) -> Iterator[None]:
-    """Let float32 products on a GPU round as convolutions do: torch has TF32 on for these and off for those."""
-    before = torch.get_float32_matmul_precision()
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high" if torch.backends.cudnn.allow_tf32 else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

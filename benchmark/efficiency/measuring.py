@@ -18,8 +18,9 @@ from benchmark.efficiency.parameters import split_parameters
 from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Latency, Limits, Memory
 from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.efficiency.traffic import count_traffic
-from benchmark.environment import cpu_has_bfloat16, cpu_name, float32_precision
+from benchmark.environment import cpu_name, float32_precision
 from benchmark.errors import UserError
+from benchmark.precision import computes_bfloat16
 from benchmark.registry import ModelEntry
 
 
@@ -181,8 +182,3 @@ def using_threads(count: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(previous)
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device multiplies bfloat16 by itself."""
-    return torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else cpu_has_bfloat16()

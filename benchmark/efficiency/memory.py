@@ -12,6 +12,7 @@ from typing import Literal, ParamSpec, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from benchmark.efficiency.allocated import AllocatedPeak
 from benchmark.efficiency.records import DType, Memory
 from benchmark.efficiency.resident import (
     fits_into_memory,
@@ -32,7 +33,8 @@ T = TypeVar("T")
 STATES = 4
 
 GPU_METHOD = (
-    "torch.cuda.max_memory_allocated: weights, activations and workspace; a training step adds gradients and Adam"
+    "torch.cuda.max_memory_allocated without what the process held before: weights, activations and workspace; "
+    "a training step adds gradients and Adam"
 )
 CPU_METHOD = (
     "growth of the resident set in a fresh process, from the network built and the kernels loaded to the peak: "
@@ -57,7 +59,7 @@ def measure_memory(
         entry: the network; a CPU measurement builds it in another process.
         image_shape: ``(1, C, H, W)``.
         classes: channels of the logits.
-        device: where to measure; nothing else of this process should lie on a GPU.
+        device: where to measure.
         dtype: number format of the forward.
         threads: compute threads on a CPU.
         kept: bytes that a training step is expected to hold: what the operators of a forward write, which the backward
@@ -105,12 +107,11 @@ def reason(error: Exception) -> str:
 def _allocated_peak(
     entry: ModelEntry, image_shape: Sequence[int], classes: int, device: torch.device, dtype: DType, step: StepName
 ) -> int:
+    peak = AllocatedPeak(device)
     network, image = _build(entry, image_shape, classes, device, dtype, step)
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
+    peak.restart()
     _take(step, network, image, dtype)
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device)
+    return peak.bytes()
 
 
 def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:

@@ -103,17 +103,19 @@ class LocalExecutor:
 def _feed(slots: list[_Slot], queue: deque[Job], variables: Mapping[str, str]) -> Iterator[Event]:
     """Give jobs to idle slots, starting processes as they are needed."""
     while queue:
+        # All jobs share what any of them needs, so that they share processes; but only some may hide the GPUs.
+        mine = {name: value for name, value in variables.items() if value or name in queue[0].variables}
         busy = [slot.job for slot in slots if slot.job]
         if len(busy) == len(slots) or (busy and (queue[0].exclusive or busy[0].exclusive)):
             return
         slot = next(slot for slot in slots if slot.job is None)
-        if slot.worker is not None and not slot.worker.suits(variables):
+        if slot.worker is not None and not slot.worker.suits(mine):
             _stop(slot)
         slot.worker = slot.worker or Worker()
         job = queue.popleft()
         slot.job = job.on(slot.device) if slot.device and not job.exclusive else job
         slot.since = time.perf_counter()
-        slot.worker.give(slot.job, variables)
+        slot.worker.give(slot.job, mine)
         yield Started(slot.job)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmark.data.images import UInt8Array
+from benchmark.device_errors import ran_out_of_memory
 from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.errors import UserError
 from benchmark.predict.sources import Source
@@ -94,7 +95,9 @@ def _forward(network: nn.Module, tiles: UInt8Array, device: torch.device) -> Pro
             images = torch.from_numpy(tiles).to(device).permute(0, 3, 1, 2).float().div_(255)
             found: Probabilities = network(images)[:, 0].float().sigmoid().cpu().numpy()
             return found
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
         raise UserError(
             f"--batch {len(tiles)}: not enough memory on {device} for so many tiles of {tiles.shape[1]}; use a smaller "
             "--batch, --tile, or --device cpu"

@@ -135,8 +135,8 @@ def test_another_error_stays_what_it_is(deterministic: Protocol, make_job: MakeJ
 
 
 def test_a_worker_s_environment_follows_the_mode(small: Protocol, deterministic: Protocol, make_job: MakeJob) -> None:
-    assert make_job(small).variables == {}
-    assert make_job(deterministic, name="other").variables == {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    assert make_job(small).on("cuda:0").variables == {}
+    assert make_job(deterministic, name="other").on("cuda:0").variables == {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 def test_a_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_study: Callable[..., Study]) -> None:

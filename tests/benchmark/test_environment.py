@@ -31,6 +31,13 @@ def test_variables_that_choose_kernels_are_kept_and_no_others(monkeypatch: pytes
     assert environment.describe("cpu", 1)["variables"] == {"OMP_NUM_THREADS": "7"}
 
 
+def test_variables_of_the_gpu_s_allocator_and_launches_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "CUDA_LAUNCH_BLOCKING": "1"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert given.items() <= environment.describe("cpu", 1)["variables"].items()
+
+
 def test_threads_are_those_that_torch_has_in_this_process() -> None:
     before = torch.get_num_threads()
     try:
@@ -60,6 +67,23 @@ def test_the_driver_s_version_is_read_from_the_kernel(
     assert environment.driver_version() == version
 
 
+def test_the_driver_s_version_is_asked_for_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(*_: object) -> str:
+        raise FileNotFoundError
+
+    class NVMLError(Exception):
+        pass
+
+    library = SimpleNamespace(
+        NVMLError=NVMLError, nvmlInit=lambda: None, nvmlSystemGetDriverVersion=lambda: "581.29"
+    )  # fmt: skip
+    monkeypatch.setattr(Path, "read_text", hidden)
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    assert environment.driver_version() == "581.29"
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert environment.driver_version() is None
+
+
 def test_a_gpu_s_facts_come_from_torch_and_the_management_library(monkeypatch: pytest.MonkeyPatch) -> None:
     class NVMLError(Exception):
         pass
@@ -80,4 +104,4 @@ def test_a_gpu_s_facts_come_from_torch_and_the_management_library(monkeypatch: p
     assert (found["gpu"], found["gpu_capability"], found["gpu_clock_max_mhz"]) == ("NVIDIA H100", "9.0", 1980)
     assert found["gpu_power_limit_w"] is None  # one question that is refused leaves the others their answers
     assert found["gpu_memory_bytes"] == 8 << 30
-    assert {"cuda", "cudnn", "driver"} <= found.keys()
+    assert {"cuda", "cudnn", "driver", "hip"} <= found.keys()

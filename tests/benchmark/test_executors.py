@@ -22,7 +22,7 @@ from benchmark.costs import Hardware
 from benchmark.executors import Event, Finished, Started, Step
 from benchmark.executors import Note as NoteEvent
 from benchmark.executors.local import LocalExecutor
-from benchmark.jobs import TrainJob
+from benchmark.jobs import NO_GPUS, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.study import Plan, Study
@@ -106,6 +106,26 @@ def test_what_a_job_needs_in_the_environment_is_there_from_the_first_job_on(
     found = json.loads((tmp_path / "first.json").read_text())
     assert (found["NEEDED"], found["SET_BY_THE_USER"]) == ("1", "7")
     assert "NEEDED" not in os.environ
+
+
+def test_a_job_on_the_cpu_sees_no_gpu_and_one_on_a_gpu_beside_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "0")
+    jobs: list[Any] = [Note("gpu", tmp_path), Note("cpu", tmp_path, variables=dict(NO_GPUS)), Note("again", tmp_path)]
+    list(LocalExecutor().run(jobs))
+    seen = {job.label: json.loads((tmp_path / f"{job.label}.json").read_text()) for job in jobs}
+    assert [seen[name]["CUDA_VISIBLE_DEVICES"] for name in ("gpu", "cpu", "again")] == ["0,1", "", "0,1"]
+    assert [seen[name]["ROCR_VISIBLE_DEVICES"] for name in ("gpu", "cpu", "again")] == ["0", "", "0"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_runs_and_measurements_on_the_cpu_hide_the_gpus_on_every_engine(make_study: Callable[..., Study]) -> None:
+    plan = make_study(protocols.load("quick", SMALL)).plan()
+    for job in (*plan.todo, *plan.measurements):
+        assert NO_GPUS.items() <= job.variables.items()
+        assert not NO_GPUS.keys() & job.on("cuda:0").variables.keys()
 
 
 def test_exclusive_jobs_come_first_and_alone_and_others_run_beside_each_other(tmp_path: Path) -> None:

@@ -27,11 +27,15 @@ from benchmark.data.packs import Pack
 from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
 from benchmark.jobs import TrainJob
+from benchmark.metering import Meter
 from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.store import RECORD, WEIGHTS, Store
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
+from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu
+
+__all__ = ["fake_gpu"]
 
 MakeJob = Callable[..., TrainJob]
 
@@ -252,6 +256,18 @@ def caused(cause: OSError) -> UserError:
         (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out_of_memory"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out_of_memory"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), "out_of_memory"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"), "out_of_memory"),
+        (RuntimeError("CUDA driver error: out of memory"), "out_of_memory"),
+        (RuntimeError("HIP error: out of memory"), "out_of_memory"),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), "out_of_memory"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), "cuda_error"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED_CUDART"), "cuda_error"),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), "cuda_error"),
+        (RuntimeError("FIND was unable to find an engine to execute this computation"), "cuda_error"),
+        (RuntimeError("CUDA driver error: invalid argument"), "cuda_error"),
+        (RuntimeError("HIP error: an illegal memory access was encountered"), "cuda_error"),
+        (RuntimeError("miopenStatusInternalError"), "cuda_error"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory"),
         (UserError("x"), "bad_input"),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "cuda_error"),
@@ -263,6 +279,14 @@ def caused(cause: OSError) -> UserError:
 )
 def test_failures_are_typed(error: Exception, kind: str) -> None:
     assert run.failure(error).kind == kind
+
+
+@pytest.mark.parametrize(
+    "said", ["CUDNN_STATUS_NOT_INITIALIZED", "unable to find an engine to execute this computation"]
+)
+def test_a_library_that_may_lack_memory_brings_the_advice_too(said: str) -> None:
+    assert run.failure(RuntimeError(said), "take fewer").message.endswith("often memory has run out: take fewer")
+    assert "take fewer" not in run.failure(RuntimeError("CUDA error: unknown error"), "take fewer").message
 
 
 @pytest.mark.parametrize(
@@ -309,6 +333,30 @@ def test_a_run_out_of_memory_is_a_row_that_says_what_helps_and_changes_no_batch(
     assert record.failure.kind == "out_of_memory"
     assert job.memory_advice in record.failure.message
     assert "Tried to allocate 2.00 GiB" in record.failure.message
+
+
+def test_the_first_thing_of_a_process_can_be_a_run_on_a_gpu(
+    small: Protocol, make_job: MakeJob, fake_gpu: FakeGPU
+) -> None:
+    job = make_job(small).on("cuda:0")
+    assert not fake_gpu.initialised
+    with OnTheCPU():
+        record, _ = execute(job)
+    assert record.status == "ok"
+    assert record.environment["gpu"] == "NVIDIA GeForce RTX 4060 Ti"
+    assert record.cost is not None
+    assert record.cost.device_seconds == record.cost.wall_seconds
+
+
+def test_what_the_process_held_before_a_run_is_not_in_its_peak(fake_gpu: FakeGPU) -> None:
+    meter = Meter(torch.device("cuda:0"))
+    fake_gpu.peak += 5 << 20
+    cost = meter.cost(test_seconds=0, earlier_seconds=0)
+    assert (cost.peak_gpu_bytes, cost.reserved_gpu_bytes) == (5 << 20, 10 << 20)
+    fake_gpu.held = fake_gpu.peak = 40 << 20  # what the run has left, and cuBLAS's workspace
+    again = Meter(torch.device("cuda:0"))
+    fake_gpu.peak += 5 << 20
+    assert again.cost(test_seconds=0, earlier_seconds=0).peak_gpu_bytes == 5 << 20
 
 
 @pytest.mark.gpu

@@ -84,9 +84,9 @@ def test_an_unknown_field_is_named_without_what_a_terminal_would_obey(store: Sto
 
 
 def test_a_record_of_a_newer_release_is_refused_and_never_called_broken(store: Store) -> None:
-    spoil(store, schema=2, novelty="a field of the future")
+    spoil(store, schema=3, novelty="a field of the future")
     with pytest.raises(
-        UserError, match=r"record\.json: a record of schema 2, made by a newer release.*up to 1"
+        UserError, match=r"record\.json: a record of schema 3, made by a newer release.*up to 2"
     ) as told:
         store.survey()
     assert not isinstance(told.value, BrokenRecordError)

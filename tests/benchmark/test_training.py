@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from benchmark import environment, training
 from benchmark import protocol as protocols
-from benchmark import training
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.losses import segmentation_loss
@@ -227,7 +228,7 @@ def test_norm_statistics_are_those_of_the_network_as_it_is_tested_without_dropou
 def test_a_cpu_computes_in_bfloat16_only_where_asked_for_and_native(
     pack: Pack, monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dtype
 ) -> None:
-    monkeypatch.setattr(training.environment, "cpu_has_bfloat16", lambda: native)
+    monkeypatch.setattr(environment, "cpu_has_bfloat16", lambda: native)
     image = next(batches(pack, with_settings()).epoch(0)).images
     with training.autocast(CPU, with_settings("training.mixed_precision=bfloat16")):
         assert tiny()(image).dtype == expected
@@ -258,12 +259,15 @@ def test_mixed_precision_trains_on_a_gpu(pack: Pack) -> None:
         (["quick", "input.size=128"], "cpu", True, "float32"),
         (["quick", "input.size_by_dataset={omc=128}"], "cpu", True, "float32"),
         (["strict"], "cpu", True, "float32"),
-        (["strict"], "cuda", False, "bfloat16"),
+        (["strict"], "cuda", True, "bfloat16"),
+        (["strict"], "cuda", False, "float32"),
         (["paper"], "cuda", True, "float32"),
     ],
 )
 def test_bfloat16_is_used_where_it_is_asked_for_native_and_right(
     monkeypatch: pytest.MonkeyPatch, protocol: list[str], device: str, native: bool, expected: str
 ) -> None:
-    monkeypatch.setattr(training.environment, "cpu_has_bfloat16", lambda: native)
+    monkeypatch.setattr(environment, "cpu_has_bfloat16", lambda: native)
+    gpu = SimpleNamespace(major=9 if native else 7)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
     assert training.compute_dtype(torch.device(device), protocols.load(protocol[0], protocol[1:])) == expected

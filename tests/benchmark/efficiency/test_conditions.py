@@ -88,6 +88,22 @@ def test_energy_is_read_from_the_gpu_that_torch_means(monkeypatch: pytest.Monkey
     assert energy_joules(torch.device("cuda:0")) is None
 
 
+def test_a_clock_that_the_driver_refuses_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = fake_nvml(2500, known="GPU-12-34")
+
+    def clock(handle: str, kind: int) -> int:
+        if refused:
+            raise library.NVMLError("Not Supported")
+        return 1500
+
+    library.NVML_CLOCK_SM, library.nvmlDeviceGetClockInfo, refused = 1, clock, False
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="12-34"))
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    assert read_conditions(torch.device("cuda:0")).clock_mhz == 1500
+    refused = True
+    assert read_conditions(torch.device("cuda:0")).clock_mhz is None
+
+
 def test_energy_is_empty_without_nvml_and_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert energy_joules(torch.device("cuda:0")) is None

@@ -179,17 +179,26 @@ def test_throughput_stops_before_a_batch_that_would_not_fit_into_memory() -> Non
     assert "free memory" in found.stopped
 
 
-def test_throughput_stops_where_a_gpu_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_throughput_stops_where_memory_is_full(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def two_fit(network: nn.Module, images: Tensor, seconds: float) -> float:
         if len(images) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return 1e6
 
     monkeypatch.setattr(latency, "_images_per_second", two_fit)
     found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
     assert found is not None
     assert [row.batch for row in found.tried] == [1, 2]
-    assert found.stopped == "batch 4 does not fit into the GPU's memory"
+    assert found.stopped == "batch 4 does not fit into memory"
 
 
 def test_throughput_can_be_left_out() -> None:

@@ -78,13 +78,6 @@ def test_a_small_memory_is_given_a_small_array(monkeypatch: pytest.MonkeyPatch) 
     assert measure_limits(CPU, "float32").copied_bytes == 4 << 20
 
 
-def test_the_precision_of_products_stays_as_it_was() -> None:
-    before = torch.get_float32_matmul_precision()
-    with limits._precision_of_convolutions(torch.device("cuda")):
-        assert torch.get_float32_matmul_precision() == ("high" if torch.backends.cudnn.allow_tf32 else "highest")
-    assert torch.get_float32_matmul_precision() == before
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_a_gpu_s_limits(dtype: str) -> None:

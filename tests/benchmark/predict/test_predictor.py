@@ -138,10 +138,19 @@ def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     assert peaks[1] < 1.2 * peaks[0] < 700 * 8192
 
 
-def test_a_device_without_room_is_the_users_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["torch", "cudnn", "cpu"],
+)
+def test_a_device_without_room_is_the_users_error(tmp_path: Path, error: Exception) -> None:
     class Large(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
 
     with pytest.raises(UserError, match="--batch 2: not enough memory on cpu for so many tiles of 32; use a smaller"):
         predicted(Large(), save(tmp_path / "a.png", picture(6, 40, 60)), Grid.of((40, 60), 32, 8, 1), batch=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, re
 from benchmark.records import Failure
 
 POLL_S = 2.0  # between two looks at the folder of answers
-ASK_S = 60.0  # between two questions to Slurm about jobs that have not answered
+ASK_S = 60  # at most, between two questions to Slurm about jobs that have not answered
 REQUEUES = 10  # after a time limit; a run that needs longer than that many limits is ended. Preemptions do not count.
 WARNING_S = 90  # before a time limit, for the run to leave
 
@@ -51,6 +51,8 @@ class SlurmExecutor:
         gpu: bool,
         timeout_s: float | None = None,
         cluster: str = "slurm",
+        ask_s: int = ASK_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Say what to ask Slurm for.
 
@@ -61,6 +63,8 @@ class SlurmExecutor:
             gpu: whether a job needs one.
             timeout_s: how long a run may take before its process is killed; measurements have no limit.
             cluster: submitit's name of what runs jobs; ``local`` starts all of them at once as processes.
+            ask_s: at most between two questions to Slurm about jobs that have not answered.
+            clock: seconds, by which a job's absence from the queue is measured.
 
         Raises:
             UserError: submitit is not installed.
@@ -68,6 +72,7 @@ class SlurmExecutor:
         require("submitit", flag="--executor slurm", extra="slurm")
         self.folder, self.options, self.timeout_s, self.cluster = folder, options, timeout_s, cluster
         self.threads, self.gpu = threads, gpu
+        self.ask_s, self.clock = ask_s, clock
 
     def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
         """Yield events until every job has finished; closing the iterator cancels what Slurm still has."""
@@ -112,6 +117,13 @@ class SlurmExecutor:
             raise UserError(f"--slurm: sbatch refuses ({said[0].strip()})") from error
         except RuntimeError as error:
             raise UserError(f"--executor slurm: no srun on this machine; start on a login node ({error})") from error
+        if self.cluster == "slurm":
+            from benchmark.executors.slurm_states import QueueWatcher
+
+            watcher = QueueWatcher(self.ask_s, self.clock)
+            for job in submitted:
+                job.watcher = watcher
+                watcher.register_job(job.job_id)
         return dict(zip(submitted, group, strict=True))
 
     def _parameters(self, *, exclusive: bool) -> dict[str, Any]:
@@ -135,11 +147,7 @@ class SlurmExecutor:
 
     def _watch(self, waiting: dict[Any, Parcel]) -> Iterator[Event]:
         started: dict[Any, float] = {}
-        asked = time.perf_counter()
         while waiting:
-            if time.perf_counter() - asked > ASK_S:
-                asked = time.perf_counter()
-                next(iter(waiting)).get_info()  # one question is about all
             for job, parcel in list(waiting.items()):
                 done = job.done()
                 if job not in started and (done or job.paths.stdout.exists()):
@@ -156,6 +164,9 @@ class SlurmExecutor:
 def _outcome(job: Any, parcel: Parcel, seconds: float) -> Iterator[Event]:
     from submitit.core.utils import FailedJobError, UncompletedJobError
 
+    if job.job_id in getattr(job.watcher, "gone", ()) and not job.paths.result_pickle.exists():
+        yield from lost(parcel.jobs, _disappearance(job, parcel.jobs[0]), seconds)
+        return
     try:
         yield from ended(parcel.jobs, job.result())
     except FailedJobError as error:
@@ -164,6 +175,17 @@ def _outcome(job: Any, parcel: Parcel, seconds: float) -> Iterator[Event]:
         yield from lost(parcel.jobs, failure, seconds)
     except UncompletedJobError:
         yield from lost(parcel.jobs, _death(job, parcel.jobs[0]), seconds)
+
+
+def _disappearance(job: Any, first: Job) -> Failure:
+    """Describe a Slurm job that was preempted, or lost its node, and was not queued again."""
+    state = str(job.state).upper()
+    return Failure(
+        kind="worker_died",
+        message=f"Slurm job {job.job_id}, last state {state}, is out of the queue for five minutes and did not answer; "
+        "--retry-failed submits it again",
+        log=logs.tail(first.log) or logs.tail(job.paths.stderr),
+    )
 
 
 def _death(job: Any, first: Job) -> Failure:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-NAMES = ("sbatch", "srun", "sacct", "scancel", "scontrol")
+NAMES = ("sbatch", "srun", "sacct", "squeue", "scancel", "scontrol")
 STATE = Path(os.environ.get("FAKE_SLURM", ""))
 
 
@@ -32,13 +32,30 @@ def sbatch(file: str) -> None:
     script.write_text(text)
     array = re.search(r"--array=0-(\d+)", text)
     for index in range(int(array[1]) + 1) if array else [None]:
-        name = number if index is None else f"{number}_{index}"
-        (STATE / f"{name}.state").write_text("PENDING")
-        log = (STATE / f"{name}.log").open("w")
-        subprocess.Popen(
-            [sys.executable, __file__, "node", number, name], stdout=log, stderr=log, start_new_session=True
-        )
+        queue(number if index is None else f"{number}_{index}")
     print(f"Submitted batch job {number}")
+
+
+def queue(name: str) -> None:
+    (STATE / f"{name}.state").write_text("PENDING")
+    with (STATE / f"{name}.log").open("a") as log:
+        subprocess.Popen(
+            [sys.executable, __file__, "node", name.partition("_")[0], name],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def queue_again(name: str) -> None:
+    """Do what Slurm does with a preempted job a little later; in a process that ends at once."""
+    subprocess.run([sys.executable, __file__, "queue", name], check=True)
+
+
+def preempt(name: str, folder: Path) -> None:
+    """End a job in favour of another, without a grace time."""
+    (folder / f"{name}.preempted").touch()
+    os.killpg(int((folder / f"{name}.pid").read_text()), signal.SIGKILL)
 
 
 def node(number: str, name: str) -> None:
@@ -54,6 +71,10 @@ def node(number: str, name: str) -> None:
         if not (STATE / f"{name}.requeue").exists():
             break
         (STATE / f"{name}.requeue").unlink()
+    if (mark := STATE / f"{name}.preempted").exists():
+        mark.unlink()
+        (STATE / f"{name}.state").write_text("PREEMPTED")
+        return
     (STATE / f"{name}.state").write_text("COMPLETED" if code == 0 else "FAILED")
 
 
@@ -74,6 +95,15 @@ def sacct(*_: str) -> None:
     print("JobID|State|NodeList")
     for file in sorted(STATE.glob("*.state")):
         print(f"{file.stem}|{file.read_text()}|n1")
+
+
+def squeue(*_: str) -> None:
+    """List jobs with their states, ended ones too; tests take out of the queue what ``<job>.absent`` names."""
+    if (STATE / "squeue.refuses").exists():
+        sys.exit("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+    for file in sorted(STATE.glob("*.state")):
+        if not file.with_suffix(".absent").exists():
+            print(f"{file.stem}|{file.read_text().split()[0]}")
 
 
 def scancel(name: str, flag: str = "", number: str = "SIGTERM") -> None:

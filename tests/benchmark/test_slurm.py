@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -38,8 +39,8 @@ class Watched(SlurmExecutor):
         return self.submitted
 
 
-def watched(study: Study, cluster: str = "local") -> Watched:
-    return Watched(study.folder / "slurm", SlurmOptions(), threads=1, gpu=False, cluster=cluster)
+def watched(study: Study, cluster: str = "local", **more: Any) -> Watched:
+    return Watched(study.folder / "slurm", SlurmOptions(), threads=1, gpu=False, cluster=cluster, **more)
 
 
 @pytest.fixture
@@ -142,6 +143,139 @@ def test_closing_the_iterator_cancels_jobs(make_study: Callable[..., Study], slu
         states = {file.read_text() for file in slurm.glob("*.state")}
     assert states == {"FAILED"}
     assert (slurm / "4711_1.state").is_file()
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def is_done(watcher: Any) -> bool:
+    """Ask Slurm about the only job, then say what is known of it."""
+    watcher.update()
+    return watcher.is_done("4711_0", mode="cache")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def watcher(slurm: Path, clock: Clock) -> Any:
+    from benchmark.executors.slurm_states import QueueWatcher
+
+    watcher = QueueWatcher(0, clock)
+    watcher.register_job("4711_0")
+    return watcher
+
+
+ALIVE = (
+    "PENDING RUNNING SUSPENDED STOPPED CONFIGURING POWER_UP_NODE STAGE_OUT REQUEUED REQUEUE_HOLD REQUEUE_FED RESIZING "
+    "SIGNALING COMPLETING SPECIAL_EXIT A_STATE_OF_TOMORROW"
+).split()
+FINAL = ["COMPLETED", "FAILED", "CANCELLED by 1000", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE"]
+
+
+def test_jobs_have_ended_in_final_states_and_are_alive_in_all_others(slurm: Path, watcher: Any, clock: Clock) -> None:
+    states = {f"4711_{index}": state for index, state in enumerate(ALIVE + FINAL)}
+    for job, state in states.items():
+        (slurm / f"{job}.state").write_text(state)
+        watcher.register_job(job)
+    for clock.now in (0.0, 3600.0):
+        watcher.update()
+        assert [state for job, state in states.items() if watcher.is_done(job, mode="cache")] == FINAL
+
+
+@pytest.mark.parametrize("state", ["PREEMPTED", "NODE_FAIL", "BOOT_FAIL"])
+def test_a_displaced_job_has_ended_after_five_minutes_out_of_the_queue(
+    slurm: Path, watcher: Any, clock: Clock, state: str
+) -> None:
+    def at(seconds: float, state: str) -> bool:
+        (slurm / "4711_0.state").write_text(state)
+        clock.now = seconds
+        return is_done(watcher)
+
+    assert not at(0, state)
+    assert not at(299, state)
+    assert not at(310, "PENDING")  # it was queued again
+    assert not at(500, state)
+    assert not at(799, state)
+    (slurm / "squeue.refuses").touch()
+    assert not at(900, state)  # nobody knows
+    (slurm / "squeue.refuses").unlink()
+    assert not at(1000, state)
+    assert at(1300, state)
+
+
+def test_a_job_that_accounting_believes_to_run_has_ended_once_it_is_out_of_the_queue(
+    slurm: Path, watcher: Any, clock: Clock
+) -> None:
+    (slurm / "4711_0.state").write_text("RUNNING")
+    (slurm / "4711_0.absent").touch()
+    assert not is_done(watcher)
+    clock.now = 300
+    assert is_done(watcher)
+
+
+def preempt_once_begun(executor: Watched, plan: Any, slurm: Path, events: list[Event]) -> Callable[[Event], None]:
+    """Return a listener that preempts the run when its first checkpoint is there."""
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Started):
+            checkpoint, deadline = plan.todo[0].folder / "last.pt", time.monotonic() + 120
+            while not checkpoint.is_file() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            fake_slurm.preempt("4711", slurm)
+
+    return listen
+
+
+def test_a_run_that_is_queued_again_after_its_preemption_is_collected(
+    make_study: Callable[..., Study], slurm: Path
+) -> None:
+    protocol = protocols.load("quick", [*SMALL, "repeats=1", "training.steps=24"])
+    study = make_study(protocol, "Slow", name="array")
+    looks: list[str] = []
+
+    def queue_again_at_the_second_look() -> float:
+        looks.append((slurm / "4711.state").read_text())
+        if looks.count("PREEMPTED") == 2:
+            fake_slurm.queue_again("4711")
+        return 0.0
+
+    plan, events = alone(study.plan()), list[Event]()
+    executor = watched(study, "slurm", ask_s=0, clock=queue_again_at_the_second_look)
+    study.execute(plan, executor, preempt_once_begun(executor, plan, slurm, events))
+    (outcome,) = finished(events).values()
+    assert isinstance(outcome, Record)
+    assert looks.count("PREEMPTED") == 2
+    assert plan.todo[0].log.read_text().count("begun") == 2
+    assert [record.status for _, record in study.store.records()] == ["ok"]
+
+
+def test_a_run_that_is_preempted_for_good_fails_and_can_be_retried(
+    make_study: Callable[..., Study], slurm: Path
+) -> None:
+    protocol = protocols.load("quick", [*SMALL, "repeats=1", "training.steps=24"])
+    study = make_study(protocol, "Slow", name="array")
+    study.hardware = Hardware("cpu", 1, remote=True)
+    clock, events = itertools.count(0, 200), list[Event]()
+    plan = alone(study.plan())
+    executor = watched(study, "slurm", ask_s=0, clock=lambda: next(clock))
+    study.execute(plan, executor, preempt_once_begun(executor, plan, slurm, events))
+    (failure,) = finished(events).values()
+    assert failure.kind == "worker_died"
+    assert "last state PREEMPTED, is out of the queue for five minutes" in failure.message
+    assert [record.status for _, record in study.store.records()] == ["failed"]
+    study.execute(alone(study.plan(retry_failed=True)), LocalExecutor(), lambda event: None)
+    assert [record.status for _, record in study.store.records()] == ["ok"]
+    assert plan.todo[0].log.read_text().count("begun") == 2  # it went on from its checkpoint
 
 
 def test_a_whole_study_on_slurm_s_commands(call: Call, slurm: Path) -> None:

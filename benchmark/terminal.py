@@ -268,7 +268,7 @@ def _rich_table(block: Block, keys: Sequence[str]) -> Table:
         for column in columns:
             cell = row.cells.get(column.key)
             spread = f" ± {column.text(cell.std)}" if cell and cell.std is not None else ""
-            mark = marks.get((row.key, column.key))
-            texts.append(Text(f"{column.text(cell.mean)}{spread}" if cell else "-", style=styles[mark] if mark else ""))
+            style = styles[mark] if (mark := marks.get((row.key, column.key))) else ""
+            texts.append(Text(f"{column.text(cell.mean)}{cell.mark}{spread}" if cell else "-", style=style))
         made.add_row(row.label, *texts)
     return made

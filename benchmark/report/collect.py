@@ -160,12 +160,14 @@ class Measurement:
         setting: what it shares with figures that it may be compared with.
         figures: those that were measured.
         warnings: the record's, and what only the study's other measurements tell.
+        hindered: whether something else had the device, so that its times tell of that too and are not compared.
     """
 
     record: EfficiencyRecord
     setting: Setting
     figures: Mapping[str, float]
     warnings: tuple[str, ...]
+    hindered: bool = False
 
     @classmethod
     def of(cls, record: EfficiencyRecord) -> Measurement:
@@ -236,7 +238,7 @@ def comparable(measured: Sequence[Measurement], models: Set[str]) -> list[Measur
 
 
 def with_hindrances(measured: Sequence[Measurement]) -> tuple[Measurement, ...]:
-    """Warn of figures that were taken while the device was far below what it reached at other times of the study.
+    """Mark figures that were taken while the device was far below what it reached at other times of the study.
 
     A virtual machine's neighbours, which its own load average does not show, slow the product of matrices and the copy
     that come before a latency as they slow the latency.
@@ -253,7 +255,7 @@ def with_hindrances(measured: Sequence[Measurement]) -> tuple[Measurement, ...]:
             if rate < HINDERED * best[what]
         ]
         warning = [f"{' and '.join(slow)}: something else may have had the device"] if slow else []
-        told.append(replace(found, warnings=(*found.warnings, *warning)))
+        told.append(replace(found, warnings=(*warning, *found.warnings), hindered=found.hindered or bool(slow)))
     return tuple(told)
 
 

@@ -18,7 +18,7 @@ from benchmark.report.collect import Setting, Study
 from benchmark.report.plots import DPI, INK, STYLE, STYLES, drawable, family_handles, round_ticks, wrapped
 from benchmark.report.profile import Measured, about_forward, grouped, key_of, pointer, stem
 from benchmark.report.render import Block, Cell, Column, Row, Table
-from benchmark.report.tables import EFFICIENCY, display, in_order
+from benchmark.report.tables import EFFICIENCY, about_hindered, cost, display, in_order
 
 SIZES = 3  # fewer tell a slope, but not whether it stays the same
 SIZES_SHOWN = 5  # with two figures each as many as a page is wide
@@ -93,7 +93,7 @@ def _block(shared: Setting, sizes: Mapping[Setting, Measured]) -> Block:
 def _row(model: str, sizes: Mapping[Setting, Measured], shown: Sequence[Setting]) -> Row:
     found = {setting: sizes[setting][model] for setting in shown if model in sizes[setting]}
     cells = {
-        key_of(setting, figure.key): Cell(measured.figures[figure.key])
+        key_of(setting, figure.key): cost(measured, figure.key)
         for setting, measured in found.items()
         for figure in FIGURES
         if figure.key in measured.figures
@@ -101,7 +101,9 @@ def _row(model: str, sizes: Mapping[Setting, Measured], shown: Sequence[Setting]
     small, large = shown[-2:]
     for figure in FIGURES:
         before, after = (cells.get(key_of(setting, figure.key)) for setting in (small, large))
-        if before is not None and after is not None and min(before.mean, after.mean) > 0:
+        if before is None or after is None or before.hindered or after.hindered:
+            continue
+        if min(before.mean, after.mean) > 0:
             cells[f"{figure.key}.exponent"] = Cell(exponent(small, large, before.mean, after.mean))
     warned = [setting.size for setting, measured in found.items() if measured.warnings]
     return Row(model, *display(model), cells, remark=pointer(warned))
@@ -127,6 +129,7 @@ def _conventions(
         yield f"The {len(shown)} largest of {len(sizes)} sizes."
     if shared.precision:
         yield f"float32 kernels: {shared.precision}."
+    yield from about_hindered(measured for setting in shown for measured in sizes[setting].values())
     yield shared.remainder
     yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
 
@@ -156,7 +159,9 @@ def _figure(shared: Setting, sizes: Mapping[Setting, Measured]) -> Figure:
     width = 2 * (LEFT_INCHES + PANEL_INCHES + NAMES_INCHES)
     note = wrapped(
         f"{shared.describe()}. Light dashes: in proportion to the number of pixels; what is steeper grows faster. "
-        "A line that ends early has no figure at larger sizes.",
+        "A line that ends early has no figure at larger sizes."
+        + " Latencies taken while something else had the device are left out."
+        * any(found.hindered for measured in sizes.values() for found in measured.values()),
         NOTE_WIDTH,
     )
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -220,7 +225,9 @@ def _line(growing: Growing, sizes: Mapping[Setting, Measured], model: str) -> li
     return [
         (math.sqrt(setting.pixels), value * growing.column.scale)
         for setting, measured in sizes.items()
-        if model in measured and (value := measured[model].figures.get(growing.key, 0)) > 0
+        if model in measured
+        and (value := measured[model].figures.get(growing.key, 0)) > 0
+        and not cost(measured[model], growing.key).hindered
     ]
 
 

@@ -212,8 +212,8 @@ def _measurements(parts: Sequence[Part]) -> Iterator[Measurement]:
             extent[name, setting] = extent.get((name, setting), 0) + 1
     for (model, setting), taken in sorted(held.items()):
         _refuse_other_network(model, setting, taken)
-        # Sorting is stable: of studies that measured as many, the first.
-        ordered = sorted(taken, key=lambda item: -extent[item[0], setting])
+        # Sorting is stable: of studies that measured as many undisturbed, the first.
+        ordered = sorted(taken, key=lambda item: (item[1].hindered, -extent[item[0], setting]))
         yield _with_warning(ordered)
 
 
@@ -237,6 +237,7 @@ def _with_warning(taken: Sequence[tuple[str, Measurement]]) -> Measurement:
     far = [
         f"{found.record.latency.p50_ms:.2f} ms in {name}"
         for name, found in others
+        if not found.hindered
         if abs(found.record.latency.p50_ms - p50) > TOLERANCE * max(found.record.latency.p50_ms, p50)
     ]
     if not far:

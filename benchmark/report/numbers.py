@@ -37,7 +37,8 @@ def macros(tables: Iterable[Table], reduction: str) -> str:
                         std = None if cell.std is None else column.spread(cell.std)
                         for name in dict.fromkeys((column.key, column.key.removesuffix(f".{reduction}"))):
                             place = (_name(block.key), _name(row.key), _name(name))
-                            found[place] = latex_number(column.text(cell.mean)), std
+                            mark = "\\ensuremath{\\ddagger}" * cell.hindered
+                            found[place] = latex_number(column.text(cell.mean)) + mark, std
     lines = []
     for place, (mean, std) in found.items():
         lines.append(_definition("result", place, mean))

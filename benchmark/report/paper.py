@@ -212,7 +212,7 @@ def _row(
             cell = Cell.over(values[figure.metric.name] for values in reduced if figure.metric.name in values)
         else:
             source = cost if key in STATIC else clocked
-            cell = Cell(source.figures[key]) if source and key in source.figures else None
+            cell = tables.cost(source, key) if source and key in source.figures else None
             if cell and source and key not in STATIC:
                 remarks += source.warnings
         if cell is not None:

@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from benchmark.report.collect import Measurement, Study, comparable
 from benchmark.report.labels import Box, Line, place
 from benchmark.report.render import FAMILIES, Block, Cell, Row
+from benchmark.report.tables import cost
 
 # Okabe and Ito's palette (Color Universal Design, 2008) keeps apart under every common colour blindness; the shapes
 # keep families apart in grey. Shape, colour and marker size in points.
@@ -35,6 +36,8 @@ SIZE_INCHES = (6.8, 4.8)
 LEFT_INCHES, TOP_INCHES, LINE_INCHES = 0.75, 0.62, 0.15
 X_TITLE_WIDTH, FOOTNOTE_WIDTH = 88, 115  # characters that fit beside each other
 POINT_PX = DPI / 72
+#: What a footnote says before the names that have no place in a plot of times.
+HINDERED_NAMES = "Not drawn, since something else had the device when they were timed"
 
 FONT = "DejaVu Sans"  # ships with matplotlib
 
@@ -121,6 +124,7 @@ class Chart:
         axis: the cost.
         points: the models that have both.
         missing: labels of models that were not measured.
+        hindered: labels of models that were timed while something else had the device.
         x_title: of the cost, with its unit and setting.
     """
 
@@ -128,6 +132,7 @@ class Chart:
     axis: Axis
     points: tuple[Point, ...]
     missing: tuple[str, ...]
+    hindered: tuple[str, ...]
     x_title: str
 
     @property
@@ -155,6 +160,8 @@ class Chart:
         ]
         if self.missing:
             sentences.append(f"Not measured: {', '.join(self.missing)}")
+        if self.hindered:
+            sentences.append(f"{HINDERED_NAMES}: {', '.join(self.hindered)}")
         return ". ".join(sentences) + "."
 
     def stairs(self) -> list[tuple[float, float]]:
@@ -207,17 +214,15 @@ def charts(study: Study, blocks: Sequence[Block]) -> Iterator[Chart]:
 
 
 def _chart(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Chart | None:
-    costs = {
-        found.record.model: axis.scale * found.figures[axis.figure]
-        for found in measured
-        if axis.figure in found.figures
-    }
+    cells = {found.record.model: cost(found, axis.figure) for found in measured if axis.figure in found.figures}
+    costs = {model: axis.scale * cell.mean for model, cell in cells.items() if not cell.hindered}
     scored = [row for row in block.rows if row.ranked and "miou" in row.cells]
     points = tuple(Point(row, costs[row.key], row.cells["miou"]) for row in scored if costs.get(row.key, 0) > 0)
     if not points:
         return None
-    missing = tuple(row.label for row in scored if row.key not in costs)
-    return Chart(block, axis, points, missing, _x_title(axis, measured))
+    missing = tuple(row.label for row in scored if row.key not in cells)
+    hindered = tuple(row.label for row in scored if row.key in cells and cells[row.key].hindered)
+    return Chart(block, axis, points, missing, hindered, _x_title(axis, measured))
 
 
 def figures(study: Study, blocks: Sequence[Block]) -> Iterator[tuple[str, Figure]]:

@@ -17,8 +17,8 @@ from matplotlib.lines import Line2D
 from benchmark.efficiency import DType
 from benchmark.report.collect import Measurement, Setting, Study
 from benchmark.report.plots import DPI, INK, STYLE, drawable, round_ticks
-from benchmark.report.render import Block, Cell, Row, Table
-from benchmark.report.tables import EFFICIENCY, display, in_order
+from benchmark.report.render import Block, Row, Table
+from benchmark.report.tables import EFFICIENCY, about_hindered, cost, display, in_order
 
 FIGURES = ("latency_p50_ms", "fps", "forward_peak_bytes")
 SETTINGS_PER_BLOCK = 4  # with three figures each as many as a page is wide
@@ -112,9 +112,9 @@ def _row(model: str, columns: Mapping[Setting, Measured]) -> Row:
     for setting, measured in columns.items():
         if model in measured:
             found = measured[model]
-            cells["params"] = Cell(found.figures["params"])
+            cells["params"] = cost(found, "params")
             shown = [figure for figure in FIGURES if figure in found.figures]
-            cells |= {key_of(setting, figure): Cell(found.figures[figure]) for figure in shown}
+            cells |= {key_of(setting, figure): cost(found, figure) for figure in shown}
             warned += [_name(setting)] * bool(found.warnings)
     return Row(model, *display(model), cells, remark=pointer(warned))
 
@@ -125,6 +125,7 @@ def _conventions(machine: Setting, columns: Mapping[Setting, Measured]) -> Itera
     for precision in sorted({setting.precision for setting in columns if setting.precision}):
         yield f"float32 kernels: {precision}."
     yield "Weights and input are in the number format of the column."
+    yield from about_hindered(found for measured in columns.values() for found in measured.values())
     yield machine.remainder
     yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
 
@@ -169,7 +170,7 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
             left = NAMES_INCHES + (PANEL_INCHES + PANEL_GAP_INCHES) * index
             axes = figure.add_axes((left / width, BOTTOM_INCHES / height, PANEL_INCHES / width, inside / height))
             _panel(axes, machine, columns, models, shapes, named=index == 0)
-        _legend(figure, settings, shapes)
+        _legend(figure, settings, shapes, hindered=any(found.hindered for found in study.efficiency))
     yield "profile", figure
 
 
@@ -189,9 +190,10 @@ def _panel(
         for model, found in measured.items():
             latency, row = found.record.latency, models.index(model) + offset
             axes.plot([latency.p50_ms, latency.p90_ms], [row] * 2, color=colour, linewidth=1.2, zorder=2)
+            inside, edge = ("white", colour) if found.hindered else (colour, "white")
             axes.plot(
-                latency.p50_ms, row, marker=shape, color=colour, markersize=5.5, markeredgecolor="white",
-                markeredgewidth=0.5, linestyle="", zorder=3,
+                latency.p50_ms, row, marker=shape, color=inside, markersize=5.5, markeredgecolor=edge,
+                markeredgewidth=1.0 if found.hindered else 0.5, linestyle="", zorder=3,
             )  # fmt: skip
     axes.set_xscale("log")
     axes.set_ylim(len(models) - 0.5, -0.5)
@@ -207,13 +209,19 @@ def _panel(
     axes.set_title("\n".join(textwrap.wrap(drawable(machine.describe()), TITLE_WIDTH)), fontsize=8.5, loc="left")
 
 
-def _legend(figure: Figure, settings: Sequence[Setting], shapes: Mapping[tuple[int, int], str]) -> None:
+def _legend(
+    figure: Figure, settings: Sequence[Setting], shapes: Mapping[tuple[int, int], str], *, hindered: bool
+) -> None:
     dtypes = [dtype for dtype in COLOURS if any(setting.dtype == dtype for setting in settings)]
     handles = [Line2D([], [], color=COLOURS[dtype], linewidth=3, label=dtype) for dtype in dtypes]
     handles += [
         Line2D([], [], color=INK, linestyle="", marker=shape, markersize=6, label=f"{height}×{width}")
         for (height, width), shape in shapes.items()
     ]
+    if hindered:
+        handles.append(
+            Line2D([], [], linestyle="", marker="o", markersize=6, color=INK, markerfacecolor="white", label="hindered")
+        )
     width, height = figure.get_size_inches()
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0.1 / width, 1 - 0.35 / height), ncols=len(handles),

@@ -16,6 +16,9 @@ from typing import Literal, TypeVar
 Mark = Literal["best", "second"]
 T = TypeVar("T")
 
+#: Behind a figure that was measured while something else had the device.
+HINDERED = "‡"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -26,12 +29,19 @@ class Cell:
         std: the standard deviation with ddof = 1; ``None`` where ``n`` is 1.
         n: how many repeats it covers.
         text: printed in place of the figure: an interval, a verdict.
+        hindered: measured while something else had the device: printed with :data:`HINDERED` and never ranked.
     """
 
     mean: float
     std: float | None = None
     n: int = 1
     text: str = ""
+    hindered: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What is printed behind the figure."""
+        return HINDERED if self.hindered else ""
 
     @classmethod
     def over(cls, values: Iterable[float]) -> Cell | None:
@@ -134,7 +144,7 @@ class Block:
             printed = {
                 row.key: float(column.text(row.cells[column.key].mean))
                 for row in self.rows
-                if row.ranked and column.key in row.cells
+                if row.ranked and column.key in row.cells and not row.cells[column.key].hindered
             }
             if column.higher_is_better is None or len(printed) < 2:
                 continue
@@ -336,7 +346,7 @@ def _md_cell(block: Block, row: Row, column: Column, mark: Mark | None) -> str:
     cell = row.cells.get(column.key)
     if cell is None:
         return "–"
-    mean = _md(cell.text) or column.text(cell.mean).replace("-", "−")
+    mean = (_md(cell.text) or column.text(cell.mean).replace("-", "−")) + cell.mark
     text = {"best": f"**{mean}**", "second": f"<u>{mean}</u>"}.get(mark or "", mean)
     if cell.std is not None:
         text += f" ± {column.spread(cell.std)}"
@@ -348,7 +358,7 @@ def _tex_cell(block: Block, row: Row, column: Column, mark: Mark | None, spread:
     cell = row.cells.get(column.key)
     if cell is None:
         return "-- &" if spread else "--"
-    mean = _tex(cell.text) or latex_number(column.text(cell.mean))
+    mean = (_tex(cell.text) or latex_number(column.text(cell.mean))) + _tex(cell.mark)
     text = {"best": f"\\textbf{{{mean}}}", "second": f"\\underline{{{mean}}}"}.get(mark or "", mean)
     aside = "" if cell.std is None else f"{{\\scriptsize$\\pm$\\,{column.spread(cell.std)}}}"
     if own_n := own_n_of(block, row, column, cell):
@@ -372,7 +382,7 @@ _TEX = {
     "^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "<": "\\textless{}", ">": "\\textgreater{}",
     "|": "\\textbar{}", "±": "$\\pm$", "×": "$\\times$", "·": "$\\cdot$", "↑": "$\\uparrow$",
     "↓": "$\\downarrow$", "→": "$\\rightarrow$", "≥": "$\\geq$", "≤": "$\\leq$", "²": "\\textsuperscript{2}",
-    "–": "--", "—": "---", "†": "$\\dagger$", "Δ": "$\\Delta$", "−": "$-$", "✓": "$\\surd$",
+    "–": "--", "—": "---", "†": "$\\dagger$", "‡": "$\\ddagger$", "Δ": "$\\Delta$", "−": "$-$", "✓": "$\\surd$",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from benchmark.report.collect import Measurement, Setting, Study
 from benchmark.report.plots import (
     DPI,
     FOOTNOTE_WIDTH,
+    HINDERED_NAMES,
     INK,
     SIZE_INCHES,
     STYLE,
@@ -28,7 +29,7 @@ from benchmark.report.plots import (
 )
 from benchmark.report.profile import Measured, grouped, stem
 from benchmark.report.render import Block, Cell, Column, Row, Table
-from benchmark.report.tables import EFFICIENCY, display, in_order
+from benchmark.report.tables import EFFICIENCY, about_hindered, cost, display, in_order
 
 X_TITLE = "MACs per byte moved"
 COLUMNS = (
@@ -120,7 +121,7 @@ def _block(setting: Setting, found: Measured, roof: Roof) -> Block:
         key=setting.key,
         title=f"Roofline at {setting.size} on {setting.describe()}",
         facts=setting.facts,
-        conventions=tuple(_conventions(setting, roof)),
+        conventions=tuple(_conventions(setting, found, roof)),
         columns=COLUMNS,
         rows=tuple(_row(name, found[name], roof) for name in in_order(found)),
     )
@@ -135,16 +136,16 @@ def _row(name: str, measured: Measurement, roof: Roof) -> Row:
         "macs": Cell(record.macs),
         "bytes_moved": Cell(moved),
         "macs_per_byte": Cell(record.macs / moved),
-        "latency_p50_ms": Cell(record.latency.p50_ms),
+        "latency_p50_ms": cost(measured, "latency_p50_ms"),
         "limit_ms": Cell(limit_ms),
         "ridge_ratio": Cell(ratio, text="compute" if ratio >= 1 else "memory"),
-        "limit_share": Cell(limit_ms / record.latency.p50_ms),
+        "limit_share": Cell(limit_ms / record.latency.p50_ms, hindered=measured.hindered),
     }
     remark = "warnings, told in the efficiency table" if measured.warnings else ""
     return Row(name, *display(name), cells, remark=remark)
 
 
-def _conventions(setting: Setting, roof: Roof) -> Iterator[str]:
+def _conventions(setting: Setting, found: Measured, roof: Roof) -> Iterator[str]:
     yield "Limit: the larger of MACs / peak and Bytes / bandwidth. Share: Limit / p50; p50: median latency at batch 1."
     yield _limits(roof)
     yield (
@@ -158,6 +159,7 @@ def _conventions(setting: Setting, roof: Roof) -> Iterator[str]:
     yield f"Binds: compute from {roof.ridge:.1f} MACs/byte on, memory below."
     if setting.precision:
         yield f"float32 kernels: {setting.precision}; the peak is that of the convolutions' precision."
+    yield from about_hindered(found.values())
     yield setting.remainder
     yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
 
@@ -183,20 +185,26 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
     taken: set[str] = set()
     for setting, found, roof in _settings(study):
         name = stem("roofline", (f"{setting.height}x{setting.width}", setting.device, setting.dtype), taken)
-        yield name, _figure(setting, found, roof)
+        if (figure := _figure(setting, found, roof)) is not None:
+            yield name, figure
 
 
-def _figure(setting: Setting, found: Measured, roof: Roof) -> Figure:
+def _figure(setting: Setting, found: Measured, roof: Roof) -> Figure | None:
     rows = {name: _row(name, found[name], roof) for name in in_order(found)}
     spots = [
         Spot(row, row.cells["macs_per_byte"].mean, row.cells["macs"].mean / row.cells["latency_p50_ms"].mean / 1e6)
         for row in rows.values()
-        if row.cells["macs"].mean  # a network without MACs has no place on a logarithmic axis
+        # A network without MACs has no place on a logarithmic axis.
+        if row.cells["macs"].mean and not row.cells["latency_p50_ms"].hindered
     ]
+    if not spots:
+        return None
+    hindered = ", ".join(row.label for row in rows.values() if row.cells["latency_p50_ms"].hindered)
     footnote = wrapped(
         f"{setting.describe()}. Limits: {roof.macs_per_second / 1e9:.3g} GMAC/s, a matrix product; "
         f"{roof.bytes_per_second / 1e9:.3g} GB/s, a copy, read + written. Bytes: every operator's inputs, weights and "
-        "outputs once, unfused; caches can lift a network above the slope.",
+        "outputs once, unfused; caches can lift a network above the slope."
+        + (f" {HINDERED_NAMES}: {hindered}." if hindered else ""),
         FOOTNOTE_WIDTH,
     )
     with matplotlib.style.context(STYLE, after_reset=True):

@@ -10,7 +10,7 @@ from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.efficiency.records import ENERGY_SECONDS
 from benchmark.protocol import Protocol
 from benchmark.report.collect import Measurement, Run, Scores, Setting, Study
-from benchmark.report.render import Block, Cell, Column, Row, Table
+from benchmark.report.render import HINDERED, Block, Cell, Column, Row, Table
 
 REFERENCES = {"otsu": "Otsu threshold", "kmeans": "k-means", "background": "All background"}
 
@@ -231,6 +231,25 @@ EFFICIENCY = (
     Column("energy_j_per_image_batch", "Energy at Batch", higher_is_better=False, digits=3, unit="J"),
 )
 
+#: Those that tell of everything that the device did while they were taken.
+TIMED = frozenset(
+    {
+        *("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "fps", "images_per_second", "images_per_second_batch"),
+        *("energy_j_per_image", "energy_j_per_image_batch"),
+    }
+)
+
+
+def cost(measured: Measurement, figure: str) -> Cell:
+    """Return the cell of a figure, marked where it was taken while something else had the device."""
+    return Cell(measured.figures[figure], hindered=measured.hindered and figure in TIMED)
+
+
+def about_hindered(found: Iterable[Measurement]) -> Iterator[str]:
+    """Say what the mark of hindered figures means, where there are any."""
+    if any(measured.hindered for measured in found):
+        yield f"{HINDERED}: taken while something else had the device, as said below the table; never ranked."
+
 
 def efficiency(study: Study) -> Table:
     """Return one block per setting: figures of another device, input, number format or thread count share no column."""
@@ -254,7 +273,7 @@ def _efficiency_block(study: Study, setting: Setting) -> Block:
             Row(
                 name,
                 *display(name),
-                {key: Cell(value) for key, value in found[name].figures.items()},
+                {key: cost(found[name], key) for key in found[name].figures},
                 remark="; ".join((*_unused(found[name]), *found[name].warnings)),
             )
             for name in in_order(found)
@@ -299,4 +318,6 @@ def efficiency_conventions(found: Sequence[Measurement], setting: Setting, shown
         )
     if setting.precision:
         yield f"float32 kernels: {setting.precision}."
+    if shown & TIMED:
+        yield from about_hindered(found)
     yield setting.remainder

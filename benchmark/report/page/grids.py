@@ -166,4 +166,4 @@ def _entry(block: Block, row: Row, column: Column, mark: Mark | None) -> Entry |
 
 def printed(column: Column, cell: Cell) -> str:
     """Return a cell's figure without its spread, as Markdown has it."""
-    return cell.text or column.text(cell.mean).replace("-", "−")
+    return (cell.text or column.text(cell.mean).replace("-", "−")) + cell.mark

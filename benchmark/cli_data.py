@@ -48,14 +48,15 @@ def synthesize(
     out: Annotated[Path | None, typer.Option(help="Target folder; default: DATA_ROOT/NAME-syn.")] = None,
 ) -> None:
     """Write a synthetic stand-in, or windows of a real layout, as files: image/, label/ and a manifest."""
-    import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
+
+    from benchmark.processes import SPAWN
 
     if (dataset is None) == (layout is None):
         raise UserError(f"--dataset {dataset}, --layout {layout}: expected one of the two: a stand-in or a real layout")
     switched_off = frozenset(name.strip() for name in off.split(",") if name.strip())
     with (
-        ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(mp_context=SPAWN) as pool,
         bar("generating") as progress,
     ):
         if layout is None:

@@ -1,11 +1,63 @@
-"""Child processes that do not outlive their parent, however it ends."""
+"""Child processes that run none of their caller's script and do not outlive their parent."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import sys
 import threading
+from collections.abc import Iterator
 from multiprocessing.connection import wait
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any
+
+_STARTING = threading.Lock()
+
+
+@contextlib.contextmanager
+def _main_without_origin() -> Iterator[None]:
+    """Hide where the main module comes from; multiprocessing would have a child run it again.
+
+    A script without ``if __name__ == "__main__"`` would start over in each child, and Python code from the standard
+    input has no file that a child could find.
+    """
+    with _STARTING:
+        attributes = vars(sys.modules["__main__"])
+        origin: dict[str, Any] = {name: attributes.pop(name) for name in ("__file__", "__spec__") if name in attributes}
+        attributes["__spec__"] = None
+        try:
+            yield
+        finally:
+            attributes.update(origin)
+
+
+class _Spawned(SpawnProcess):
+    def start(self) -> None:
+        with _main_without_origin():
+            super().start()
+
+
+class _SpawnContext(SpawnContext):
+    Process = _Spawned
+
+
+#: Starts fresh interpreters. What it is given to run must be importable: not of the caller's script.
+SPAWN = _SpawnContext()
+
+if sys.platform != "win32":
+    from multiprocessing.context import ForkServerContext, ForkServerProcess
+
+    class _ForkServed(ForkServerProcess):
+        def start(self) -> None:
+            with _main_without_origin():
+                super().start()
+
+    class _ForkServerContext(ForkServerContext):
+        Process = _ForkServed
+
+    #: Forks from one server process, which can import modules once for all.
+    FORKSERVER = _ForkServerContext()
 
 
 def end_with_parent() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
-import multiprocessing
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from benchmark import telemetry
-from benchmark.processes import end_with_parent
+from benchmark.processes import SPAWN, end_with_parent
 
 if TYPE_CHECKING:
     from benchmark.executors import Job, Outcome
@@ -38,9 +37,8 @@ class Worker:
             ahead: whether its first job is still to be found out: meanwhile it imports what every job needs, torch
                 above all.
         """
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, ahead))
+        self.pipe, theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=_serve, args=(theirs, ahead))
         self.process.start()
         theirs.close()
         self._folder = os.getcwd()

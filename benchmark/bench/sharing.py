@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
 import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -16,7 +15,7 @@ from benchmark.bench import steps
 from benchmark.bench.place import Place
 from benchmark.bench.records import Comparison, What
 from benchmark.execution import Execution
-from benchmark.processes import end_with_parent
+from benchmark.processes import SPAWN, end_with_parent
 from benchmark.protocol import Protocol
 from benchmark.registry import ModelEntry
 
@@ -65,12 +64,11 @@ def images_per_second(
     Raises:
         RuntimeError: a run died.
     """
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(runs)
+    barrier = SPAWN.Barrier(runs)
     pipes, processes = [], []
     for _ in range(runs):
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(
+        ours, theirs = SPAWN.Pipe(duplex=False)
+        process = SPAWN.Process(
             target=_run, args=(theirs, barrier, (WARM_UP, STEPS), entry, size, protocol, place, execution)
         )
         process.start()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 from typing import Literal, ParamSpec, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
+from benchmark import processes
 from benchmark.efficiency.allocated import AllocatedPeak
 from benchmark.efficiency.records import DType, Memory
 from benchmark.efficiency.resident import (
@@ -21,7 +22,6 @@ from benchmark.efficiency.resident import (
     return_freed_memory,
 )
 from benchmark.losses import segmentation_loss
-from benchmark.processes import end_with_parent
 from benchmark.protocol import Loss
 from benchmark.registry import ModelEntry
 
@@ -124,11 +124,11 @@ def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kw
     if sys.platform == "linux":
         # Forked from a server that has imported torch once, a fresh process costs 50 ms instead of seconds. Elsewhere a
         # fork after such imports is not safe.
-        context = multiprocessing.get_context("forkserver")
+        context: BaseContext = processes.FORKSERVER
         context.set_forkserver_preload([__name__, "segmentation_models_pytorch"])
     else:
-        context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent) as pool:
+        context = processes.SPAWN
+    with ProcessPoolExecutor(1, mp_context=context, initializer=processes.end_with_parent) as pool:
         return pool.submit(function, *arguments, **named).result()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import multiprocessing
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +17,7 @@ import numpy as np
 from benchmark.data.chips.cells import Cell, Hierarchy, Placements, Role, Shapes, snapped
 from benchmark.data.polygons import Points
 from benchmark.errors import UserError, did_you_mean, require
-from benchmark.processes import end_with_parent
+from benchmark.processes import SPAWN, end_with_parent
 
 if TYPE_CHECKING:
     import gdstk
@@ -115,7 +114,14 @@ def read(file: Path, layers: Layers, cell: str | None = None) -> Chip:
     except OSError as error:
         raise UserError(f"--layout {file}: cannot be read ({error.strerror}); expected a GDS or OASIS file") from error
     # A fresh process: what runs here may hold threads, which a forked one would not survive.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin) as pool:
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
+        try:
+            pool.submit(_begin).result()
+        except (BrokenProcessPool, ImportError) as error:
+            raise UserError(
+                f"--layout {file}: the process that reads it ended before it opened the file ({error}); expected gdstk "
+                "to load: try `python -c 'import gdstk'`, and whether memory is free"
+            ) from error
         try:
             parsed = pool.submit(parse, file, layers).result()
         except BrokenProcessPool as error:
@@ -131,8 +137,10 @@ def read(file: Path, layers: Layers, cell: str | None = None) -> Chip:
 
 
 def _begin() -> None:
-    """Drop what gdstk writes to the standard error stream, ahead of the one message that a user gets."""
+    """Load gdstk and drop what it writes to the standard error stream, ahead of the one message that a user gets."""
     end_with_parent()
+    import gdstk  # noqa: F401
+
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
 

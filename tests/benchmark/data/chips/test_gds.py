@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import multiprocessing
+import multiprocessing.spawn
 import random
 import struct
 import subprocess
@@ -131,6 +133,17 @@ def test_a_crash_of_the_reader_is_one_message(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(gds, "parse", _crash)
     with pytest.raises(UserError, match=r"bus\.gds: gdstk crashed on it"):
         gds.read(bus(tmp_path / "bus.gds"), CHOSEN)
+
+
+def test_a_process_that_cannot_start_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    file = bus(tmp_path / "bus.gds")
+    python = multiprocessing.spawn.get_executable()
+    multiprocessing.set_executable("/bin/false")
+    try:
+        with pytest.raises(UserError, match=r"bus\.gds: the process that reads it ended before it opened the file"):
+            gds.read(file, CHOSEN)
+    finally:
+        multiprocessing.set_executable(python)
 
 
 def _crash(*_: object) -> None:

@@ -11,14 +11,17 @@ import json
 import math
 import re
 import reprlib
+import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from pycocotools import mask as pycoco
 
-from benchmark.data.polygons import Mask, Points, crossings, fill
+from benchmark.data.polygons import Mask, Points
 from benchmark.data.specs import Kind
 from benchmark.data.svg import FARTHEST, MOST_SIDE, Layers
 from benchmark.errors import UserError
@@ -26,7 +29,10 @@ from benchmark.files import Stamp, stamp
 
 SUFFIX = ".json"
 MOST_BYTES = 1 << 29  # in memory, five to ten times as much
-MOST_CROSSINGS = 3 * 10**8  # of edges with rows of pixels, in one image; some ten seconds
+# Lengths of outlines in pixels: of one polygon, 2 GB while it is drawn, and of all in one image, about a minute.
+MOST_OUTLINE, MOST_OUTLINES = 2 * 10**7, 3 * 10**8
+DECODING = threading.Lock()  # filters of warnings are the process's, and masks are read by several threads
+MERGED = 16  # run lengths at a time, so that many small shapes are not each compared with all of them
 Categories = Sequence[tuple[str, Kind]]
 
 # What a category is by its name, a number behind it being that of a layer. Anything else must be told.
@@ -103,7 +109,8 @@ def read(label: Path) -> Entry:
 def rasterise(entry: Entry, categories: Categories = ()) -> Layers:
     """Draw the union of an image's tracks and that of its vias.
 
-    Coordinates are those of COCO: pixel (row r, column c) spans ``[c, c + 1) x [r, r + 1)``.
+    Drawn by pycocotools, as COCO's own evaluation does. Pixel (row r, column c) spans ``[c, c + 1) x [r, r + 1)``; a
+    polygon has no holes, so that of several in one annotation the union counts.
 
     Args:
         entry: what is drawn.
@@ -137,17 +144,25 @@ def _kinds(shape: Shape, entry: Entry, told: Mapping[str, Kind]) -> Sequence[str
 
 def _union(shapes: Sequence[Shape], size: tuple[int, int]) -> Mask:
     polygons = [corners for shape in shapes for corners in shape.polygons]
-    if crossings(polygons, size[0]) > MOST_CROSSINGS:
+    lengths = [np.abs(np.roll(corners, -1, axis=0) - corners).max(axis=1).sum() for corners in polygons]
+    if max(lengths, default=0) > MOST_OUTLINE or sum(lengths) > MOST_OUTLINES:
         raise UserError(
-            f"{shapes[0].where} and others: polygons that cross rows of pixels {MOST_CROSSINGS:,} times; expected "
-            "outlines of tracks and vias: simplify them"
+            f"{shapes[0].where} and others: outlines of {sum(lengths):,.0f} pixels, the longest {max(lengths):,.0f}; "
+            f"expected at most {MOST_OUTLINES:,} and {MOST_OUTLINE:,}, as tracks and vias have: simplify them"
         )
-    mask = fill(polygons, size)
-    for shape in shapes:
-        if shape.runs:
-            values = np.arange(len(shape.runs)) % 2 == 1  # background comes first
-            mask |= np.repeat(values, shape.runs).reshape(size, order="F")
-    return mask
+    drawn: list[Any] = [corners.ravel().tolist() for corners in polygons]
+    drawn += [{"size": list(size), "counts": list(shape.runs)} for shape in shapes if shape.runs]
+    runs = [pycoco.frPyObjects([shape], *size)[0] for shape in drawn]
+    while len(runs) > 1:
+        runs = [pycoco.merge(runs[at : at + MERGED]) for at in range(0, len(runs), MERGED)]
+    return _pixels(runs[0]) if runs else np.zeros(size, np.bool_)
+
+
+def _pixels(runs: Any) -> Mask:
+    """Decode pycocotools' run lengths ``(H, W)``; version 2.0.11 has NumPy 2 warn of how it does so."""
+    with DECODING, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return np.ascontiguousarray(pycoco.decode(runs), np.bool_)
 
 
 def _load(file: Path) -> Mapping[str, Entry] | None:
@@ -199,6 +214,7 @@ class _Reader:
         if len(names) < len(categories):
             raise self._refused("categories", "an id that occurs twice", "one category for each id")
         sizes: dict[int | str, tuple[int, int]] = {}
+        paths: dict[str, str] = {}
         files: dict[int | str, str] = {}
         for at, item in enumerate(images):
             where = f"images[{at}]"
@@ -206,17 +222,16 @@ class _Reader:
             if number in sizes:
                 raise self._refused(where, f"id {number!r} a second time", "one image for each id")
             sizes[number] = (self._side(item, "height", where), self._side(item, "width", where))
-            files[number] = self._file_name(item, where)
-        stems: dict[str, str] = {}
-        for name in files.values():
-            other = stems.setdefault(Path(name).stem.casefold(), name)
-            if other is not name:
+            path = self._file_name(item, where)
+            files[number] = path.rpartition("/")[2]
+            other = paths.setdefault(Path(path).stem.casefold(), path)
+            if other is not path:
                 raise self._refused(
-                    "images", f"{other[:80]!r} and {name[:80]!r}", "names that differ by more than folder and suffix"
+                    where, f"{other[:80]!r} and {path[:80]!r}", "names that differ by more than folder and suffix"
                 )
         shapes: dict[int | str, list[Shape]] = {number: [] for number in sizes}
         for at, item in enumerate(annotations):
-            where = f"annotations[{at}]"
+            where = f"annotations[{at}]" + (f" (id {_short(item['id'])})" if "id" in item else "")
             image, category = self._id(item, "image_id", where), self._id(item, "category_id", where)
             if image not in sizes:
                 raise self._refused(where, f"image_id {image!r}", "the id of an image in the file")
@@ -254,7 +269,10 @@ class _Reader:
             or not all(_is_number(run) and run == int(run) and 0 <= run <= size[0] * size[1] for run in runs)
             or sum(runs) != size[0] * size[1]
         ):
-            raise self._refused(where, f"run lengths {_short(counts)}", f"lengths whose sum is {size[0] * size[1]}")
+            total = f" whose sum is {sum(runs)}" if isinstance(runs, list) and all(map(_is_number, runs)) else ""
+            raise self._refused(
+                where, f"run lengths {_short(counts)}{total}", f"lengths whose sum is {size[0] * size[1]}"
+            )
         return tuple(map(int, runs))
 
     def _list(self, content: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -282,7 +300,7 @@ class _Reader:
         return found
 
     def _file_name(self, item: dict[str, Any], where: str) -> str:
-        """Return the last part of an image's name; folders before it are where it once lay."""
+        """Return an image's path, of which the last part counts; folders before it are where it once lay."""
         found = self._text(item, "file_name", where)
         parts = found.split("/")
         if (
@@ -295,7 +313,7 @@ class _Reader:
             raise self._refused(
                 where, f"file_name {_short(found)}", "a relative path such as images/0001.png, without '..'"
             )
-        return parts[-1]
+        return found
 
     def _refused(self, where: str, found: str, expected: str) -> UserError:
         return UserError(f"{self.file}: {where}: found {found}; expected {expected}: export the annotations again")
@@ -303,6 +321,8 @@ class _Reader:
 
 def _decoded(text: str) -> list[int] | None:
     """Undo COCO's compression of run lengths, or return ``None`` where it is none.
+
+    pycocotools does so too, but does not say how long they are in all, and fills up short ones with what is in memory.
 
     Each length is written as its difference from the one before the last (from the fourth on), in groups of five bits,
     the lowest first, each as a character from '0' on; 32 marks that another group follows, 16 in the last a minus.

@@ -13,7 +13,7 @@ Mask = NDArray[np.bool_]
 CHUNK = 1 << 22  # crossings of edges with rows at a time, some 200 MB
 
 
-def fill(polygons: Iterable[Points], shape: tuple[int, int]) -> Mask:
+def fill(polygons: Iterable[Points], shape: tuple[int, int], *, nonzero: bool = False) -> Mask:
     """Draw the union of polygons.
 
     The pixel of row r and column c spans ``[c, c + 1) x [r, r + 1)``. A centre on a polygon's edge belongs to the
@@ -21,29 +21,23 @@ def fill(polygons: Iterable[Points], shape: tuple[int, int]) -> Mask:
     corners on the pixels' borders has its exact area.
 
     Args:
-        polygons: the corners of each, ``(n, 2)`` finite float64 as (x, y); one that crosses itself is filled by the
-            even-odd rule, which also keeps holes that a slit joins to the outline.
+        polygons: the corners of each, ``(n, 2)`` finite float64 as (x, y). Holes that a slit joins to the outline stay
+            empty.
         shape: height and width; what lies outside is cut off.
+        nonzero: where a polygon overlaps itself it is filled, as SVG does; by default by the even-odd rule.
 
     Returns:
         ``(H, W)`` bool.
     """
     mask = np.zeros(shape, np.bool_)
     for corners in polygons:
-        _add(mask, corners)
+        _add(mask, corners, nonzero)
     return mask
 
 
-def crossings(polygons: Iterable[Points], height: int) -> int:
-    """Return what :func:`fill` takes time for: how often edges cross a row of pixels."""
-    return sum(
-        int((last - first).sum()) for first, last in (_rows(*_edges(corners)[1:], height) for corners in polygons)
-    )
-
-
-def _add(mask: Mask, corners: Points) -> None:
+def _add(mask: Mask, corners: Points, nonzero: bool) -> None:
     height, width = mask.shape
-    (x, slope), low, high = _edges(corners)
+    (x, slope), low, high, turns = _edges(corners)
     first, last = _rows(low, high, height)
     top, bottom = int(first.min(initial=height)), int(last.max(initial=0))
     left, right = (
@@ -52,8 +46,8 @@ def _add(mask: Mask, corners: Points) -> None:
     if top >= bottom or left >= right:
         return
     counts, columns = last - first, right - left + 1
-    # Flips between outside and inside, per row and column.
-    flips = np.zeros((bottom - top) * columns, np.int64)
+    # How often the outline winds around, or passes, the pixels from there on: changes per row and column.
+    changes = np.zeros((bottom - top) * columns, np.int64)
     ends = np.cumsum(counts)
     for start in range(0, int(ends[-1]), CHUNK):
         number = np.arange(start, min(start + CHUNK, int(ends[-1])))
@@ -61,19 +55,20 @@ def _add(mask: Mask, corners: Points) -> None:
         row = first[edge] + number - (ends[edge] - counts[edge])
         at = x[edge] + (row + 0.5 - low[edge]) * slope[edge]
         column = np.clip(np.ceil(at - 0.5), left, right).astype(np.int64) - left
-        flips += np.bincount((row - top) * columns + column, minlength=flips.size)
-    inside = (np.cumsum(flips.reshape(-1, columns), axis=1)[:, :-1] & 1).astype(np.bool_)
-    mask[top:bottom, left:right] |= inside
+        places = (row - top) * columns + column
+        changes += np.bincount(places, turns[edge], changes.size).astype(np.int64)
+    winding = np.cumsum(changes.reshape(-1, columns), axis=1)[:, :-1]
+    mask[top:bottom, left:right] |= winding != 0 if nonzero else winding % 2 == 1
 
 
-def _edges(corners: Points) -> tuple[tuple[Points, Points], Points, Points]:
-    """Return, of each edge, x of the upper end and dx/dy, and y of both ends; the direction does not count."""
+def _edges(corners: Points) -> tuple[tuple[Points, Points], Points, Points, Points]:
+    """Return, of each edge, x of the upper end and dx/dy, y of both ends, and 1 where it leads down or -1 up."""
     following = np.roll(corners, -1, axis=0)
     down = (following[:, 1] > corners[:, 1])[:, None]
     start, end = np.where(down, corners, following), np.where(down, following, corners)
     rise = end[:, 1] - start[:, 1]
     slope = (end[:, 0] - start[:, 0]) / np.where(rise > 0, rise, 1)
-    return (start[:, 0], slope), start[:, 1], end[:, 1]
+    return (start[:, 0], slope), start[:, 1], end[:, 1], np.where(down[:, 0], 1.0, -1.0)
 
 
 def _rows(low: Points, high: Points, height: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

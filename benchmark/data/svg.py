@@ -1,7 +1,10 @@
 """HY5SYN's label format: an SVG file per frame, with tracks as lime polygons and vias as red circles.
 
-Coordinates name pixels, as contours do: a polygon covers the pixels on its outline, and x reaches ``width - 1``. Files
-hold exact and near duplicates and overlapping polygons of one net, so that only the union of all shapes means anything.
+Its coordinates name pixels, as contours do: a polygon covers the pixels on its outline, and x ends at ``width - 1``.
+HY5SYN's files are known by their names, such as ``label0001.svg``; others that are drawn so say
+``data-outline="inside"`` in their first element, as those of `predict` do. Any other file means what SVG says: a shape
+covers the pixels whose centres lie in it. Files hold exact and near duplicates and overlapping polygons of one net, so
+that only the union of all shapes means anything.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from benchmark.data.polygons import fill
 from benchmark.data.specs import Target
 from benchmark.errors import UserError
 
@@ -32,10 +36,12 @@ SVG = "{http://www.w3.org/2000/svg}"
 NUMBER = re.compile(r"[\s,]*([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)")
 COMMAND = re.compile("([A-DF-Za-df-z])([^A-DF-Za-df-z]*)")  # E belongs to numbers
 ARGUMENTS = {"M": 2, "L": 2, "H": 1, "V": 1, "Z": 0}
+HY5SYN_NAME = re.compile(r"label\d+\.svg", re.IGNORECASE)
+OUTLINE_INSIDE = 'data-outline="inside"'  # what files say whose outlines belong to their shapes
 FILLS = {"path": "lime", "circle": "red"}
 # Whatever else may be said of an element changes what it draws (transform, style, clip-path, fill-rule, ...).
 ATTRIBUTES = {
-    "svg": {"width", "height", "viewBox", "version", "id"},
+    "svg": {"width", "height", "viewBox", "version", "id", "data-outline"},
     "path": {"d", "fill", "id"},
     "circle": {"cx", "cy", "r", "fill", "id"},
 }
@@ -51,11 +57,13 @@ class SvgLabel:
         size: height and width of the frame in pixels.
         tracks: the corners of each polygon, ``(n, 2)`` float64 as (x, y).
         vias: ``(n, 3)`` float64: centre x, centre y, radius.
+        outline_inside: whether coordinates name pixels, and those on an outline belong to the shape.
     """
 
     size: tuple[int, int]
     tracks: tuple[Points, ...]
     vias: Points
+    outline_inside: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +117,11 @@ def read_svg(path: Path) -> SvgLabel:
 def rasterise(label: SvgLabel) -> Layers:
     """Draw the union of the tracks and that of the vias; what crosses the frame's border is cut.
 
-    Corners, centres and radii are rounded to whole pixels. A polygon that overlaps itself is filled by the even-odd
-    rule; no published label holds one.
+    Where outlines belong to shapes, corners, centres and radii are rounded to whole pixels, and a polygon that overlaps
+    itself is filled by the even-odd rule; no published label holds one. Elsewhere a pixel counts by its centre.
     """
+    if not label.outline_inside:
+        return Layers(fill(label.tracks, label.size, nonzero=True), _discs(label.vias, label.size))
     track, via = (Image.new("L", label.size[::-1]) for _ in range(2))
     pen = ImageDraw.Draw(track)
     for corners in label.tracks:
@@ -120,6 +130,17 @@ def rasterise(label: SvgLabel) -> Layers:
     for x, y, radius in label.vias:
         pen.ellipse(np.rint([x - radius, y - radius, x + radius, y + radius]).astype(int).tolist(), fill=1)
     return Layers(np.asarray(track, np.bool_), np.asarray(via, np.bool_))
+
+
+def _discs(vias: Points, size: tuple[int, int]) -> Mask:
+    """Draw the pixels ``(H, W)`` whose centres lie in discs ``(n, 3)``."""
+    mask = np.zeros(size, np.bool_)
+    for x, y, radius in vias:
+        low = np.maximum(np.floor([y - radius, x - radius]), 0).astype(int)
+        high = np.minimum(np.ceil([y + radius, x + radius]), size).astype(int)
+        rows, columns = np.ogrid[low[0] : high[0], low[1] : high[1]]
+        mask[low[0] : high[0], low[1] : high[1]] |= np.hypot(rows + 0.5 - y, columns + 0.5 - x) <= radius
+    return mask
 
 
 def merge_vias(vias: Points) -> Points:
@@ -144,6 +165,7 @@ class _Reader:
         self._size = (0, 0)
         self._tracks: list[Points] = []
         self._vias: list[tuple[float, float, float]] = []
+        self._outline_inside = HY5SYN_NAME.fullmatch(path.name) is not None
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         self._elements += 1
@@ -155,6 +177,10 @@ class _Reader:
                 raise self._refused("is the outermost", "svg", "replace the file")
             self._check_attributes(name, attributes)
             self._size = self._read_size(attributes)
+            outline = attributes.get("data-outline")
+            if outline not in (None, "inside"):
+                raise self._refused(f"data-outline {outline!r:.40}", "'inside'", "correct or remove it")
+            self._outline_inside |= outline is not None
         elif name in FILLS:
             if self._depth > 2:
                 raise self._refused("inside another element", "it directly inside svg", "ungroup the drawing")
@@ -174,7 +200,8 @@ class _Reader:
     def label(self) -> SvgLabel:
         if not self._tracks and not self._vias:
             raise UserError(f"{self._path}: no shape; expected path and circle elements: remove an empty label's file")
-        return SvgLabel(self._size, tuple(self._tracks), np.array(self._vias, np.float64).reshape(-1, 3))
+        vias = np.array(self._vias, np.float64).reshape(-1, 3)
+        return SvgLabel(self._size, tuple(self._tracks), vias, self._outline_inside)
 
     def _refused(self, found: str, expected: str, remedy: str) -> UserError:
         return UserError(f"{self._where}: {found}; expected {expected}: {remedy}")

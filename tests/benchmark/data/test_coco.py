@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import random
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from pycocotools import mask as pycoco
 
 from benchmark import protocol as protocols
 from benchmark.data import coco
@@ -75,6 +77,34 @@ def test_polygons_become_the_union_of_their_pixels(tmp_path: Path) -> None:
     for target, expected in (("track", track), ("via", via), ("metal", track | via)):
         assert (read_label(first.label, target, shape).mask == expected).all()  # type: ignore[arg-type]
         assert not read_label(second.label, target, shape).mask.any()  # type: ignore[arg-type]
+
+
+def drawn_by_pycocotools(polygons: list[list[float]]) -> NDArray[np.bool_]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy 2 about pycocotools 2.0.11
+        return pycoco.decode(pycoco.frPyObjects(polygons, HEIGHT, WIDTH)).any(axis=2)
+
+
+corner = st.floats(-3, 33, allow_nan=False)
+polygon = st.lists(st.tuples(corner, corner), min_size=3, max_size=8)
+
+
+@given(st.lists(polygon, min_size=1, max_size=40))
+def test_polygons_are_drawn_as_pycocotools_draws_them(polygons: list[list[tuple[float, float]]]) -> None:
+    """Corners lie anywhere; each polygon is an annotation of its own."""
+    drawn = [[value for point in points for value in point] for points in polygons]
+    expected = drawn_by_pycocotools(drawn)
+    content = plain()
+    content["annotations"] = [{"image_id": 7, "category_id": 1, "segmentation": [shape]} for shape in drawn]
+    assert (coco.rasterise(coco._Reader(Path("a.json")).entries(content)["0001.png"]).track == expected).all()
+
+
+def test_fractional_corners_follow_the_rule_of_coco(tmp_path: Path) -> None:
+    content = plain()
+    content["annotations"][0]["segmentation"] = [box(2.5, 3.5, 12.5, 8.5)]
+    track = read_label(write(tmp_path, content) / "0001.png", "track", (HEIGHT, WIDTH)).mask
+    assert (track == drawn_by_pycocotools([box(2.5, 3.5, 12.5, 8.5)])).all()
+    assert np.argwhere(track)[[0, -1]].tolist() == [[4, 3], [8, 12]]  # other halves than by pixels' centres
 
 
 def compressed(counts: list[int]) -> str:
@@ -141,7 +171,9 @@ def test_other_names_are_told_or_alone_in_their_file(tmp_path: Path) -> None:
     content = plain()
     content["categories"][1]["name"] = "pad"
     entry = coco.read(write(tmp_path, content) / "0001.png")
-    with pytest.raises(UserError, match=r"annotations\[1\]: category 'pad', which is neither .* add \"pad\" = 'track'"):
+    with pytest.raises(
+        UserError, match=r"annotations\[1\] \(id 2\): category 'pad', which is neither .* add \"pad\" = 'track'"
+    ):
         coco.rasterise(entry)
     assert coco.rasterise(entry, [("pad", "via")]).via.sum() == 9
     nothing = coco.rasterise(entry, [("pad", "none"), ("Metal 1", "none")])
@@ -255,7 +287,10 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "an annotation of another kind": (lambda c: c["annotations"].append(3), "annotations: found .* a list of objects"),
     "an id twice": (lambda c: c["images"][1].update(id=7), r"images\[1\]: found id 7 a second time"),
     "a category twice": (lambda c: c["categories"][1].update(id=1), "categories: found an id that occurs twice"),
-    "a name twice": (lambda c: c["images"][1].update(file_name="other/0001.PNG"), "names that differ by more than"),
+    "a name twice": (
+        lambda c: c["images"][1].update(file_name="other/0001.png"),
+        r"images\[1\]: found 'scans/0001.png' and 'other/0001.png'; expected names that differ by more than",
+    ),
     "no id": (lambda c: c["images"][0].pop("id"), r"images\[0\]: found id None; expected a whole number"),
     "a broken id": (lambda c: c["images"][0].update(id=1.5), "found id 1.5"),
     "another image": (lambda c: c["annotations"][0].update(image_id=8), "found image_id 8; expected the id"),
@@ -282,7 +317,15 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "runs too short": (
         lambda c: c["annotations"][0].update(segmentation={"size": [20, 30], "counts": [2]}),
-        r"found run lengths \[2\]; expected lengths whose sum is 600",
+        r"annotations\[0\] \(id 1\): found run lengths \[2\] whose sum is 2; expected lengths whose sum is 600",
+    ),
+    "compressed runs too short": (
+        lambda c: c["annotations"][0].update(segmentation={"size": [20, 30], "counts": "05"}),
+        r"annotations\[0\] \(id 1\): found run lengths '05' whose sum is 5; expected lengths whose sum is 600",
+    ),
+    "runs too long": (
+        lambda c: c["annotations"][0].update(segmentation={"size": [20, 30], "counts": [300, 301]}),
+        r"found run lengths \[300, 301\] whose sum is 601; expected",
     ),
     "negative runs": (
         lambda c: c["annotations"][0].update(segmentation={"size": [20, 30], "counts": [-1, 601]}),
@@ -335,8 +378,7 @@ def test_a_gigantic_file_or_drawing_is_refused(tmp_path: Path, monkeypatch: pyte
     content = plain()
     content["annotations"][0]["segmentation"] = [[x for y in range(500) for x in (y % 30, (y % 2) * 100_000)]]
     file = write(tmp_path, content)
-    monkeypatch.setattr(coco, "MOST_CROSSINGS", 1000)
-    with pytest.raises(UserError, match="cross rows of pixels 1,000 times"):
+    with pytest.raises(UserError, match=r"annotations\[0\] \(id 1\) and others: outlines of 50,000,.* simplify them"):
         read_label(file / "0001.png", "track", (HEIGHT, WIDTH))
     monkeypatch.setattr(coco, "MOST_BYTES", 100)
     file.write_text(json.dumps(content) + " ")

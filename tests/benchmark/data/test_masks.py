@@ -230,7 +230,7 @@ def test_lossless_labels_need_no_note(tmp_path: Path) -> None:
     assert read_label(save(tmp_path / "m.png", TRACK), "track", (6, 8)).note is None
 
 
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="8" height="6">{}</svg>'
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="8" height="6" data-outline="inside">{}</svg>'
 SHAPES = '<path d="M1,2 L6,2 L6,3 L1,3 Z" fill="lime"/><circle cx="3" cy="3" r="1" fill="red"/>'
 
 

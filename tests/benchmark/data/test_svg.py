@@ -13,6 +13,7 @@ from benchmark.data.svg import SvgLabel, merge_vias, rasterise, read_svg
 from benchmark.errors import UserError
 
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30" viewBox="0 0 40 30">'
+HY5SYN = "label0001.svg"  # how its files are called
 SQUARE = '<path d="M2,3 L6,3 L6,8 L2,8 L2,3 Z" fill="lime" />'
 VIA = '<circle cx="20" cy="10" r="4" fill="red" />'
 
@@ -21,8 +22,8 @@ def document(*shapes: str, head: str = HEAD) -> str:
     return "\n".join(('<?xml version="1.0" encoding="UTF-8"?>', head, "<defs>\n</defs>", *shapes, "</svg>"))
 
 
-def write(folder: Path, *shapes: str, head: str = HEAD) -> Path:
-    path = folder / "label.svg"
+def write(folder: Path, *shapes: str, head: str = HEAD, name: str = "label.svg") -> Path:
+    path = folder / name
     path.write_text(document(*shapes, head=head))
     return path
 
@@ -87,7 +88,7 @@ def test_several_polygons_in_one_path(tmp_path: Path) -> None:
 
 
 def test_a_polygon_covers_the_pixels_on_its_outline(tmp_path: Path) -> None:
-    layers = rasterise(read_svg(write(tmp_path, SQUARE)))
+    layers = rasterise(read_svg(write(tmp_path, SQUARE, name=HY5SYN)))
     expected = np.zeros((30, 40), bool)
     expected[3:9, 2:7] = True
     np.testing.assert_array_equal(layers.track, expected)
@@ -95,9 +96,32 @@ def test_a_polygon_covers_the_pixels_on_its_outline(tmp_path: Path) -> None:
     assert not layers.via.any()
 
 
+@pytest.mark.parametrize("name", ["label.svg", "0001.svg", "label0001_mask.svg"])
+def test_a_file_from_elsewhere_is_drawn_as_svg_says(tmp_path: Path, name: str) -> None:
+    """As browsers do: 4x5 pixels, and those whose centres lie in the circle."""
+    layers = rasterise(read_svg(write(tmp_path, SQUARE, VIA, name=name)))
+    expected = np.zeros((30, 40), bool)
+    expected[3:8, 2:6] = True
+    np.testing.assert_array_equal(layers.track, expected)
+    y, x = np.mgrid[:30, :40] + 0.5
+    np.testing.assert_array_equal(layers.via, np.hypot(x - 20, y - 10) <= 4)
+    halves = '<path d="M2.6,3.4 L6.6,3.4 L6.6,8.4 L2.6,8.4 Z" fill="lime"/>'
+    track = rasterise(read_svg(write(tmp_path, halves, '<circle cx="39" cy="29" r="3" fill="red"/>', name=name))).track
+    assert np.argwhere(track)[[0, -1]].tolist() == [[3, 3], [7, 6]]
+
+
+def test_a_file_may_say_that_outlines_belong_to_shapes(tmp_path: Path) -> None:
+    told = HEAD.replace("<svg", '<svg data-outline="inside"')
+    by_name = rasterise(read_svg(write(tmp_path, SQUARE, VIA, name=HY5SYN)))
+    by_word = rasterise(read_svg(write(tmp_path, SQUARE, VIA, head=told)))
+    np.testing.assert_array_equal(by_word.track, by_name.track)
+    np.testing.assert_array_equal(by_word.via, by_name.via)
+    refused(write(tmp_path, SQUARE, head=told.replace("inside", "in")), "element 1 <svg>: data-outline 'in'; expected")
+
+
 def test_a_concave_polygon_keeps_its_bay(tmp_path: Path) -> None:
     drawn = "M2,2 L20,2 L20,20 L15,20 L15,7 L7,7 L7,20 L2,20 Z"
-    track = rasterise(read_svg(write(tmp_path, f'<path d="{drawn}" fill="lime"/>'))).track
+    track = rasterise(read_svg(write(tmp_path, f'<path d="{drawn}" fill="lime"/>', name=HY5SYN))).track
     expected = np.zeros((30, 40), bool)
     expected[2:21, 2:21] = True
     expected[8:21, 8:15] = False
@@ -105,7 +129,7 @@ def test_a_concave_polygon_keeps_its_bay(tmp_path: Path) -> None:
 
 
 def test_a_via_covers_its_disc(tmp_path: Path) -> None:
-    via = rasterise(read_svg(write(tmp_path, VIA))).via
+    via = rasterise(read_svg(write(tmp_path, VIA, name=HY5SYN))).via
     y, x = np.mgrid[:30, :40]
     distance = np.hypot(x - 20, y - 10)
     assert via[distance <= 4].all()
@@ -114,17 +138,18 @@ def test_a_via_covers_its_disc(tmp_path: Path) -> None:
 
 def test_layers_are_unions_and_metal_is_both(tmp_path: Path) -> None:
     beside = '<path d="M5,3 L9,3 L9,8 L5,8 Z" fill="lime"/>'
-    layers = rasterise(read_svg(write(tmp_path, SQUARE, SQUARE, beside, VIA, VIA)))
+    layers = rasterise(read_svg(write(tmp_path, SQUARE, SQUARE, beside, VIA, VIA, name=HY5SYN)))
     expected = np.zeros((30, 40), bool)
     expected[3:9, 2:10] = True
     np.testing.assert_array_equal(layers.of("track"), expected)
-    np.testing.assert_array_equal(layers.of("via"), rasterise(read_svg(write(tmp_path, VIA))).via)
+    np.testing.assert_array_equal(layers.of("via"), rasterise(read_svg(write(tmp_path, VIA, name=HY5SYN))).via)
     np.testing.assert_array_equal(layers.of("metal"), layers.track | layers.via)
 
 
 def test_what_crosses_the_border_is_cut(tmp_path: Path) -> None:
     wide = '<path d="M-500,3 L500,3 L500,8 L-500,8 Z" fill="lime"/>'
-    layers = rasterise(read_svg(write(tmp_path, wide, '<circle cx="39" cy="29" r="3" fill="red"/>')))
+    corner = '<circle cx="39" cy="29" r="3" fill="red"/>'
+    layers = rasterise(read_svg(write(tmp_path, wide, corner, name=HY5SYN)))
     assert layers.track[3:9].all()
     assert layers.track.sum() == 6 * 40
     assert layers.via[29, 36:].all()
@@ -327,7 +352,7 @@ def frame_like_a_published_one() -> SvgLabel:
         return np.array([[x, y], [x + length, y], [x + length, y + width], [x, y + width]], np.float64)
 
     vias = np.column_stack([rng.integers(0, 4096, 1000), rng.integers(0, 3536, 1000), rng.integers(3, 16, 1000)])
-    return SvgLabel((3536, 4096), tuple(track() for _ in range(900)), vias.astype(np.float64))
+    return SvgLabel((3536, 4096), tuple(track() for _ in range(900)), vias.astype(np.float64), outline_inside=True)
 
 
 def test_a_whole_frame_is_drawn_at_once() -> None:

@@ -114,6 +114,7 @@ def explain(name: str) -> str:
         "",
         f"Formula:    {metric.formula}",
         *([f"Empty:      {metric.empty}"] if metric.empty else []),
+        f"No value:   {metrics.NOTHING_TO_JUDGE}",
         f"Counts:     {', '.join(metric.columns)} in images.<dataset>.csv",
         *(f"Reduction:  {reduction} ({metrics.REDUCTIONS[reduction]})" for reduction in metric.reductions),
     ]

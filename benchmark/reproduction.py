@@ -21,7 +21,8 @@ from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.registry import ModelEntry
 from benchmark.report import difference
-from benchmark.report.collect import ROUNDING, read_scores
+from benchmark.report.collect import read_scores
+from benchmark.report.contradictions import ROUNDING
 from benchmark.store import Store, read_record
 from benchmark.study import Plan, Study
 

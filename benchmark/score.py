@@ -34,6 +34,8 @@ from benchmark.files import check_folder, write_atomically
 from benchmark.overlays import Mask, overlay
 from benchmark.protocol import Evaluation
 
+NAMED = 5  # images in a sentence
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -180,6 +182,7 @@ def write(settings: Settings, scored: Scored, out: Path) -> list[Path]:
         "schema": 1,
         "version": __version__,
         "images": len(scored.rows),
+        "without_counted_pixel": _not_judged(scored),
         "target": settings.target,
         "border_px": evaluation.border_px,
         "min_area_px": evaluation.min_area_px,
@@ -212,13 +215,22 @@ def table(settings: Settings, scored: Scored) -> Table:
             made.add_row(
                 metric.display, *(cell or "-" for cell in cells), "higher" if metric.higher_is_better else "lower"
             )
-    limits, count = settings.evaluation, len(scored.rows)
-    lines = [f"{count} image{'s' * (count > 1)}; target {settings.target}; {__package__} {__version__}."]
+    limits, void = settings.evaluation, _not_judged(scored)
+    count = len(scored.rows) - len(void)
+    lines = [f"{count} image{'s' * (count != 1)}; target {settings.target}; {__package__} {__version__}."]
+    if void:
+        more = f" and {len(void) - NAMED} more (summary.json)" if len(void) > NAMED else ""
+        lines.append(f"Without a counted pixel, and so without any value: {', '.join(void[:NAMED])}{more}.")
     lines += [f"{reduction}: {what}." for reduction, what in metrics.REDUCTIONS.items()]
     if settings.target != "via":
         lines.append(scoring.limits_of_nets(limits))
     made.caption, made.caption_justify = "\n".join(lines), "left"
     return made
+
+
+def _not_judged(scored: Scored) -> list[str]:
+    known = metrics.judged(scoring.columns_of(scored.rows))
+    return [str(row["image"]) for row, judged in zip(scored.rows, known, strict=True) if not judged]
 
 
 def _figure(metric: metrics.Metric, value: float | None) -> str:

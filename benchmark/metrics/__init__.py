@@ -2,19 +2,22 @@
 
 from benchmark.metrics.counting import COUNT_COLUMNS, count_image
 from benchmark.metrics.electrical import FAULTS, fault_map, fault_places
-from benchmark.metrics.table import METRICS, REDUCTIONS, Metric, Reduction, ratios, reduce
+from benchmark.metrics.reductions import judged, ratios, reduce
+from benchmark.metrics.table import METRICS, NOTHING_TO_JUDGE, REDUCTIONS, Metric, Reduction
 from benchmark.metrics.vias import via_counts, via_counts_from_masks, via_fault_map
 
 __all__ = [
     "COUNT_COLUMNS",
     "FAULTS",
     "METRICS",
+    "NOTHING_TO_JUDGE",
     "REDUCTIONS",
     "Metric",
     "Reduction",
     "count_image",
     "fault_map",
     "fault_places",
+    "judged",
     "ratios",
     "reduce",
     "via_counts",

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
+from benchmark.metrics.reductions import judged
 from benchmark.metrics.table import METRICS, Counts, Metric, Reduction
 
 Floats = npt.NDArray[np.float64]
@@ -147,7 +148,7 @@ class Clustered:
     weighs clusters, sums, and forms the ratio anew.
 
     Attributes:
-        groups: the clusters' names, sorted.
+        groups: the clusters' names, sorted; of frames in whose images no pixel was counted there is none.
         terms: (clusters, networks, terms).
         metric: what is formed.
         reduction: how.
@@ -193,8 +194,9 @@ def _sums(
     metric: Metric, reduction: Reduction, counts: Counts, groups: Sequence[str]
 ) -> tuple[tuple[str, ...], Floats]:
     """Return the cluster names and (clusters, terms), independent of the order of the images."""
-    names, member = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
-    columns = {name: np.asarray(counts[name], np.int64) for name in metric.columns}
+    known = judged(counts)
+    names, member = np.unique(np.asarray(groups, dtype=object)[known], return_inverse=True)
+    columns = {name: np.asarray(counts[name], np.int64)[known] for name in metric.columns}
     if reduction == "image":
         values = metric.compute(columns)
         inside: list[list[float]] = [[] for _ in names]

@@ -1,12 +1,15 @@
-"""The table of metrics: what each is called, what it means, and how it follows from integer counts."""
+"""The table of metrics: what each is called, what it means, and how it follows from integer counts.
+
+One rule holds for all of them: an image without a counted pixel has no value and is part of no mean, sum or number of
+images, and a rate over nets or vias has no value without one. "1 if both are empty" is for images that were judged.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +21,9 @@ Reduction = Literal["image", "pooled"]
 REDUCTIONS: Mapping[Reduction, str] = MappingProxyType(
     {"image": "mean of per-image values", "pooled": "counts summed over images before the ratio"}
 )
+#: Holds for every metric; see :func:`benchmark.metrics.judged`.
+NOTHING_TO_JUDGE = "an image without a counted pixel (all of it ignored) has no value and is part of no mean or number"
+PIXELS = ("tp", "fp", "fn", "tn")
 Counts = Mapping[str, npt.NDArray[np.integer]]
 Values = npt.NDArray[np.float64]
 
@@ -32,8 +38,8 @@ class Metric:
         definition: what it says, in words.
         formula: how it follows from the counts, in one line.
         columns: the integer columns it needs.
-        compute: the formula, vectorised over images; NaN where the metric has no value.
-        empty: the convention where the formula divides by nothing; blank for counts.
+        compute: the formula, vectorised over judged images; NaN where the metric has no value.
+        empty: the convention where the formula divides by nothing, on an image that was judged; blank for counts.
         unit: ``fraction`` (in [0, 1]), ``count`` or ``bits`` (per pixel).
         higher_is_better: the direction in which tables and plots rank.
         reductions: how it may be taken over images. Electrical and via counts are summed before a rate is formed.
@@ -184,7 +190,7 @@ _ALL = (
         "about its predicted segment. Grows where the prediction cuts nets into pieces. A segment is an 8-connected "
         "component, or the background as a whole.",
         formula="H(P|G) = 1e-9 vi_split_nbit / (tp + fp + fn + tn)",
-        empty="no value without a counted pixel; an empty and a full mask, one segment each, agree",
+        empty="an empty and a full mask, one segment each, agree",
         columns=("vi_split_nbit", "tp", "fp", "fn", "tn"),
         compute=lambda c: _bits_per_pixel(c["vi_split_nbit"], c),
         unit="bits",
@@ -197,7 +203,7 @@ _ALL = (
         definition="The other half: what the predicted segment of a pixel leaves open about its true one. Grows where "
         "the prediction joins nets.",
         formula="H(G|P) = 1e-9 vi_merge_nbit / (tp + fp + fn + tn)",
-        empty="no value without a counted pixel; an empty and a full mask, one segment each, agree",
+        empty="an empty and a full mask, one segment each, agree",
         columns=("vi_merge_nbit", "tp", "fp", "fn", "tn"),
         compute=lambda c: _bits_per_pixel(c["vi_merge_nbit"], c),
         unit="bits",
@@ -208,8 +214,9 @@ _ALL = (
         name="opens",
         display="Opens",
         definition="Nets that the prediction cuts into pieces. A net is a component of G, interior if it leaves the "
-        "border band; a component of P counts if its area reaches the least one, and hits a net if they share a "
-        "pixel.",
+        "border band. A component of P hits a net if they share a pixel. It counts if its area reaches the least one; "
+        "where none of these hits a net, the largest smaller one that does counts, so that a small net that is found "
+        "is found, a speck beside a found net is noise, and the truth scored against itself has no error.",
         formula="number of interior nets hit by more than one component",
         columns=("opens",),
         compute=lambda c: c["opens"].astype(np.float64),
@@ -281,15 +288,16 @@ _ALL = (
         display="Net F1",
         definition="Harmonic mean of net precision and net recall.",
         formula="2 correct / (nets + components)",
-        empty="1 if there is neither a net nor a component, 0 if one is missing",
+        empty="no value if there is neither an interior net nor a component, 0 if one is missing",
         columns=("correct", "nets", "components"),
-        compute=lambda c: _fraction(2 * c["correct"], c["nets"] + c["components"], empty=1.0),
+        compute=lambda c: _fraction(2 * c["correct"], c["nets"] + c["components"]),
     ),
     Metric(
         name="via_precision",
         display="Via precision",
         definition="Share of predicted vias matched to a true one. The centres may lie apart by the true radius, and "
-        "the matching is one to one.",
+        "the matching is one to one. On either side, vias closer than a radius are merged first, so that the truth "
+        "scored against itself has no error.",
         formula="via_matched / via_predicted",
         empty="no value without a predicted via",
         columns=("via_matched", "via_predicted"),
@@ -298,7 +306,7 @@ _ALL = (
     Metric(
         name="via_recall",
         display="Via recall",
-        definition="Share of true vias matched to a predicted one; true vias closer than a radius are one.",
+        definition="Share of true vias matched to a predicted one; vias closer than a radius are one, on either side.",
         formula="via_matched / via_true",
         empty="no value without a true via",
         columns=("via_matched", "via_true"),
@@ -309,9 +317,9 @@ _ALL = (
         display="Via F1",
         definition="Harmonic mean of via precision and via recall.",
         formula="2 via_matched / (via_true + via_predicted)",
-        empty="1 if there is neither a true nor a predicted via, 0 if one is missing",
+        empty="no value if there is neither a true nor a predicted via, 0 if one is missing",
         columns=("via_matched", "via_true", "via_predicted"),
-        compute=lambda c: _fraction(2 * c["via_matched"], c["via_true"] + c["via_predicted"], empty=1.0),
+        compute=lambda c: _fraction(2 * c["via_matched"], c["via_true"] + c["via_predicted"]),
     ),
     Metric(
         name="via_missed",
@@ -337,61 +345,3 @@ _ALL = (
 
 #: All metrics by name.
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})
-
-
-def ratios(counts: Counts) -> dict[str, Values]:
-    """Return each metric of each image, (N,) float64.
-
-    Args:
-        counts: integer columns of length N; a metric whose columns are absent is absent.
-
-    Returns:
-        Values by metric; NaN where a metric has no value on an image.
-
-    Raises:
-        ValueError: a column is not of integers.
-    """
-    return _compute(counts, METRICS.values())
-
-
-def _compute(counts: Counts, wanted: Iterable[Metric]) -> dict[str, Values]:
-    for name, column in counts.items():
-        if column.dtype.kind not in "iu":
-            raise ValueError(f"column {name!r} holds {column.dtype}; expected integers (leave blank columns out)")
-    return _formed({name: column.astype(np.int64) for name, column in counts.items()}, wanted)
-
-
-def _formed(wide: Mapping[str, npt.NDArray[Any]], wanted: Iterable[Metric]) -> dict[str, Values]:
-    return {metric.name: metric.compute(wide) for metric in wanted if wide.keys() >= set(metric.columns)}
-
-
-def reduce(counts: Counts, reduction: Reduction) -> dict[str, float]:
-    """Reduce the integer columns of N images to one value per metric.
-
-    Args:
-        counts: integer columns of length N; blank ones left out.
-        reduction: ``image``, the mean over the images that have a value; ``pooled``, the formula on the summed counts.
-            The two can differ by more than ten points on the same predictions.
-
-    Returns:
-        The metrics that the reduction applies to and that have a value; others are absent, so that NaN never leaves.
-
-    Raises:
-        ValueError: there is no image, a column is not of integers, or there is no such reduction.
-    """
-    if reduction not in BOTH:
-        raise ValueError(f"unknown reduction {reduction!r}; expected one of {', '.join(BOTH)}")
-    lengths = {len(column) for column in counts.values()}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(f"expected columns of one common positive length, got lengths {sorted(lengths)}")
-    wanted = [metric for metric in METRICS.values() if reduction in metric.reductions]
-    formed = _compute(counts, wanted)
-    if reduction == "pooled":
-        # Summed as Python integers, which do not overflow: the nanobits of ten billion pixels would not fit int64.
-        formed = _formed({name: np.array([float(sum(column.tolist()))]) for name, column in counts.items()}, wanted)
-    means: dict[str, float] = {}
-    for name, values in formed.items():
-        present = values[~np.isnan(values)]
-        if len(present):
-            means[name] = math.fsum(present) / len(present)  # exact, so that the order of images changes no digit
-    return means

@@ -36,7 +36,8 @@ from benchmark.report import (
     wide,
 )
 from benchmark.report.ablation import ablation
-from benchmark.report.collect import Study, contradictions, read_study
+from benchmark.report.collect import Study, read_study
+from benchmark.report.contradictions import contradictions
 from benchmark.report.paper import Choice
 from benchmark.report.render import Table
 from benchmark.store import RECORD_BYTES

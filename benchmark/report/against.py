@@ -124,7 +124,7 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
         return Comparisons(contest, why_not=why_not, absent=reference not in contest.scores)
     if not contest.same_images(row.key for row in contest.rows):
         return Comparisons(contest, why_not="No test: the runs were not tested on the same images.")
-    frames = len(set(next(iter(contest.scores[reference].values())).groups))
+    frames = contest.frames(reference)
     if frames < 2:
         return Comparisons(contest, why_not="No test: all test images come from one source frame.")
     made = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -23,15 +23,13 @@ from benchmark.files import read_limited
 from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.schema import Filed
-from benchmark.store import RECORD, RECORD_BYTES, Broken, Store
+from benchmark.store import RECORD_BYTES, Broken, Store
 from benchmark.stress.records import StressRecord
 
 F = TypeVar("F", bound=Filed)
 
 #: The most that a file of counts may hold, bytes; a million images have less.
 COUNT_BYTES = 256 << 20
-#: Relative. Rounding in sums over thousands of images stays below it, and every digit that is printed above.
-ROUNDING = 1e-12
 #: Share of the study's best rate below which a device was not itself. On two virtual cores products moved between 0.55
 #: and 1 with latencies as they were; where products or copies were below half, latencies were up to twice as long.
 HINDERED = 0.5
@@ -56,6 +54,11 @@ class Scores:
     sums: Mapping[str, int]
     reduced: Mapping[metrics.Reduction, Mapping[str, float]]
     behaviour: int = BEHAVIOUR
+
+    @cached_property
+    def judged(self) -> int:
+        """How many images have a counted pixel, and so a value: the n of every mean over images."""
+        return int(metrics.judged(self.columns).sum())
 
 
 @dataclass(frozen=True)
@@ -296,33 +299,6 @@ def read_study(folder: Path) -> Study:
     return Study(
         protocol, runs, references, efficiency, tuple(broken), comparisons, stressed=stressed, broken_stress=unread
     )
-
-
-def contradictions(folder: Path, study: Study) -> list[str]:
-    """Return one sentence per run and test dataset whose record tells other metrics than its counts per image give.
-
-    Both were formed by :func:`benchmark.metrics.reduce`; of an older release's records the last bits may differ, since
-    sums were rounded on the way, and metrics may be missing.
-
-    Args:
-        folder: ``results/<study>``.
-        study: as read from there.
-    """
-    wrong = []
-    for run in study.runs:
-        record = run.record
-        for test, scores in run.scores.items():
-            told = ((reduction, *item) for reduction, values in record.metrics[test].items() for item in values.items())
-            counted = ((*figure, scores.reduced[figure[0]].get(figure[1], math.nan)) for figure in told)
-            found = next((figure for figure in counted if not math.isclose(*figure[2:], rel_tol=ROUNDING)), None)
-            if found is not None:
-                file = Store(folder).run_folder(record.train, record.model, record.repeat) / RECORD
-                reduction, name, recorded, real = found
-                wrong.append(
-                    f"{file}: does not agree with images.{test}.csv beside it: "
-                    f"{name} ({reduction}) is {recorded!r}, the counts give {real!r}"
-                )
-    return wrong
 
 
 def _filed(kind: type[F], file: Path) -> F:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,11 @@ class Contest:
         }
         return len(tested) < 2
 
+    def frames(self, model: str) -> int:
+        """Return how many source frames a model's test images with a counted pixel come from."""
+        found = next(iter(self.scores[model].values()))
+        return len(set(itertools.compress(found.groups, metrics.judged(found.columns))))
+
     def networks(self, model: str, repeats: Sequence[int]) -> Clustered:
         """Return the metric's terms per source frame of a model's networks, tested on the same images."""
         chosen = [self.scores[model][repeat] for repeat in repeats]
@@ -67,7 +73,7 @@ def contest(study: Study, block: Block, metric: str, reduction: metrics.Reductio
         record = run.record
         if record.model in scores and "+".join(record.train) == train and test in run.scores:
             scores[record.model][record.repeat] = run.scores[test]
-    images = sorted({len(found.images) for of_model in scores.values() for found in of_model.values()})
+    images = sorted({found.judged for of_model in scores.values() for found in of_model.values()})
     facts = {name: block.facts[name] for name in ("dataset", "train", "protocol")}
     tested = " or ".join(map(str, images)) or block.facts["test_images"]
     facts |= {"test_images": tested, "metric": metric, "reduction": reduction}

@@ -234,6 +234,7 @@ def _score_conventions(
     reductions = list(dict.fromkeys(figure.reduction for figure, metric in rated if metric.unit != "count"))
     train, test = str(base.facts["train"]).split("+"), str(base.facts["dataset"])
     yield from tables.conventions(study.protocol, reductions, train, test, n, str(base.facts["test_images"]))
+    yield from tables.nothing_to_judge(everything, test)
     yield from tables.origins(run for run in study.runs if "+".join(run.record.train) == str(base.facts["train"]))
     yield from tables.left_out(study)
     if any(metric.unit == "count" for _, metric in rated):

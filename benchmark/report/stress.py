@@ -11,7 +11,15 @@ from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.data.synthetic import STANDINS, Stress
 from benchmark.report.collect import Scores, Study
 from benchmark.report.render import Block, Cell, Row, Table
-from benchmark.report.tables import MARKS, display, electrical_conventions, in_order, over_repeats, stand_ins
+from benchmark.report.tables import (
+    MARKS,
+    display,
+    electrical_conventions,
+    in_order,
+    nothing_to_judge,
+    over_repeats,
+    stand_ins,
+)
 from benchmark.report.tables import column as metric_column
 from benchmark.report.transfer import reduction_of
 from benchmark.stress.records import DRAWN, StressRecord
@@ -72,7 +80,7 @@ class Tested:
     def images(self) -> str:
         """How many images a test has."""
         tests = (scores for by in self.scores.values() for of in by.values() for scores in of.values())
-        return " or ".join(map(str, sorted({len(scores.images) for scores in tests})))
+        return " or ".join(map(str, sorted({scores.judged for scores in tests})))
 
     def cell(self, study: Study, model: str, metric: str, stress: Stress | None, shown: Shown = "value") -> Cell | None:
         """Return a metric under a stress over repeats, or by how much it differs from that of the images as drawn."""
@@ -191,10 +199,11 @@ def _conventions(study: Study, found: Tested, metric: str, shown: Shown) -> Iter
         yield "Change: value under stress minus value as drawn, in percentage points, of each network."
     yield over_repeats(found.n)
     yield f"Reduction: {reduction} ({metrics.REDUCTIONS[reduction]})."
+    everything = [scores for by in found.scores.values() for tests in by.values() for scores in tests.values()]
     yield f"Test images: {found.images}."
+    yield from nothing_to_judge(everything, found.test)
     yield f"Protocol: {study.protocol.name}."
     if metric == "net_error_rate":
-        everything = [scores for by in found.scores.values() for tests in by.values() for scores in tests.values()]
         yield from electrical_conventions(study.protocol, everything)
     yield MARKS
     yield from stand_ins((found.test, *found.train))

@@ -88,6 +88,7 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
         },
         conventions=(
             *conventions(protocol, (reduction,), train, test, n, tested),
+            *nothing_to_judge(everything, test),
             *origins(run for of_model in runs.values() for run in of_model),
             *left_out(study),
             *(electrical_conventions(protocol, everything) if kind is ELECTRICAL else ()),
@@ -107,7 +108,7 @@ def column(metric: metrics.Metric) -> Column:
 def _test_images(runs: dict[str, list[Run]], test: str) -> str:
     """Say on how many images the figures rest: a number, several joined by "or", or "no" where no run has finished."""
     finished = [run for of_model in runs.values() for run in of_model if run.record.status == "ok"]
-    counts = {len(run.scores[test].images) if test in run.scores else 0 for run in finished}
+    counts = {run.scores[test].judged if test in run.scores else 0 for run in finished}
     return " or ".join(map(str, sorted(counts))) or "no"
 
 
@@ -124,7 +125,7 @@ def conventions(
     test_images: str,
 ) -> Iterator[str]:
     """Say how the scores of a block were formed."""
-    nothing = "No test images: trained, not tested." if test_images == "0" else "No run has finished."
+    nothing = "No test images to judge: trained, not tested." if test_images == "0" else "No run has finished."
     yield nothing if n == 0 else over_repeats(n)
     if reductions:
         yield f"Reduction: {', '.join(f'{name} ({metrics.REDUCTIONS[name]})' for name in reductions)}."
@@ -132,6 +133,16 @@ def conventions(
     yield f"Protocol: {protocol.name}."
     yield MARKS
     yield from stand_ins((test, *train))
+
+
+def nothing_to_judge(scores: Iterable[Scores], test: str) -> Iterator[str]:
+    """Say how many images of a test gave no value, and where to see which; nothing where all of them gave one."""
+    found = sorted({len(one.images) - one.judged for one in scores} - {0})
+    if found:
+        yield (
+            f"Not among them: {' or '.join(map(str, found))} without a counted pixel, which give no value "
+            f"(their ratios are blank in images.{test}.csv)."
+        )
 
 
 def over_repeats(n: int) -> str:

@@ -193,7 +193,7 @@ def test_training_on_everything_works_to_the_end_and_says_that_nothing_was_teste
     arguments = [*tiny_run(repeats=2), *more, "--test", "omc-syn,miic-syn"]
     code, out, err = call(*arguments)
     assert code == 0, err
-    assert "No test images: trained, not tested." in out
+    assert "No test images to judge: trained, not tested." in out
     study = Path("results/quick")
     facts = [json.loads(file.read_text())["training"] for file in study.rglob("record.json")]
     found = [(fact["train_images"], fact["validation_images"], fact["test_images"]) for fact in facts]
@@ -204,7 +204,7 @@ def test_training_on_everything_works_to_the_end_and_says_that_nothing_was_teste
         assert [(fact["best_epoch"], fact["best_validation_loss"]) for fact in facts] == [(2, None)] * 2
         assert kept == ["0"]
     accuracy = (study / "report/tables/accuracy.md").read_text()
-    assert accuracy.count("No test images: trained, not tested.") == 2
+    assert accuracy.count("No test images to judge: trained, not tested.") == 2
     assert "repeats 0, 1 had no test images of miic-syn" in accuracy
     assert not (study / "references").exists()
     assert not list(study.glob("report/plots/*miou*"))
@@ -213,7 +213,7 @@ def test_training_on_everything_works_to_the_end_and_says_that_nothing_was_teste
     }
     assert call(*arguments)[0] == 0
     assert call("report", "quick", "--columns", "miou,params", "--layout", "wide")[0] == 0
-    assert "No test images: trained, not tested." in (study / "report/tables/custom.md").read_text()
+    assert "No test images to judge: trained, not tested." in (study / "report/tables/custom.md").read_text()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
@@ -296,6 +296,7 @@ def test_every_metric_is_explained(call: Call, name: str) -> None:
     code, out, err = call("explain", name)
     assert code == 0, err
     assert metrics.METRICS[name].formula in out
+    assert metrics.NOTHING_TO_JUDGE in out
     assert "Reduction:" in out
 
 

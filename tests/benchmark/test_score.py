@@ -337,3 +337,24 @@ def test_mistakes_are_named_and_leave_nothing(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "faults").exists()
+
+
+def test_images_without_a_counted_pixel_are_listed_and_count_nowhere(
+    call: Call, save: Save, bars: np.ndarray, tmp_path: Path
+) -> None:
+    worse = bars.copy()
+    worse[8:12] = False
+    for name in ("a", "b"):
+        save(f"truth/{name}.png", bars)
+        save(f"prediction/{name}.png", worse)
+        save(f"ignore/{name}.png", np.full(bars.shape, name == "b"))
+    code, out, err = call(*FLAGS, "--ignore", "ignore", "--border", "5", "--no-cldice")
+    assert code == 0, err
+    assert "1 image; target track" in out
+    assert "Without a counted pixel, and so without any value: b." in out
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (summary["images"], summary["without_counted_pixel"]) == (2, ["b"])
+    assert summary["metrics"]["image"]["dice"] == pytest.approx(6 / 7)
+    rows = rows_of(tmp_path / "out/images.csv")
+    ratios = set(rows["b"]) - {"image", "group", *metrics.COUNT_COLUMNS}
+    assert {rows["b"][name] for name in ratios} == {""}

@@ -407,3 +407,16 @@ def test_a_test_over_images_takes_the_luck_of_trainings_for_a_method(luck: float
 
     assert least <= shares["either"] <= most, shares
     assert shares["better"] >= least / 2, shares
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("metric", ["miou", "dice"])
+def test_frames_without_a_counted_pixel_are_no_clusters(metric: str, reduction: Reduction) -> None:
+    rng = np.random.default_rng(3)
+    some = counts(rng, 6)
+    void = {name: np.concatenate([values, np.zeros(4, int)]) for name, values in some.items()}
+    groups = frames(6, 2)
+    ours = Clustered.of([(void, [*groups, groups[0], "void a", "void b", "void b"])], metric, reduction)
+    theirs = Clustered.of([(some, groups)], metric, reduction)
+    assert ours.groups == theirs.groups
+    np.testing.assert_array_equal(ours.terms, theirs.terms)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmark.metrics import COUNT_COLUMNS, METRICS, count_image, ratios, reduce, via_counts_from_masks
+from benchmark.metrics import COUNT_COLUMNS, METRICS, count_image, judged, ratios, reduce, via_counts_from_masks
 
 
 def columns_of(images: int = 6) -> dict[str, np.ndarray]:
@@ -79,14 +79,42 @@ def test_sums_beyond_64_bits_stay_exact() -> None:
     assert reduce(counts, "pooled")["vi_split"] == reduce(counts, "image")["vi_split"] == pytest.approx(2.0, abs=1e-15)
 
 
-def test_images_without_a_value_are_left_out_and_metrics_without_one_are_absent() -> None:
-    """An image that is ignored entirely has no mIoU; its Dice is 1 by convention."""
-    counts = {"tp": np.array([1, 0]), "fp": np.array([1, 0]), "fn": np.array([0, 0]), "tn": np.array([2, 0])}
-    assert np.isnan(ratios(counts)["miou"][1])
-    assert reduce(counts, "image")["miou"] == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert reduce(counts, "image")["dice"] == pytest.approx((2 / 3 + 1) / 2)
-    nothing = {"nets": np.zeros(2, int), "correct": np.zeros(2, int), "components": np.zeros(2, int)}
-    assert reduce(nothing, "pooled") == {"net_f1": 1.0}
+def counted(truth: np.ndarray, prediction: np.ndarray, ignore: np.ndarray | None = None) -> dict[str, int]:
+    counts = count_image(truth, prediction, ignore=ignore, border_px=3, min_area_px=2, cldice=True)
+    return counts | via_counts_from_masks(truth, prediction, ignore=ignore)
+
+
+def joined(*images: dict[str, int]) -> dict[str, np.ndarray]:
+    return {name: np.array([image[name] for image in images]) for name in images[0]}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_an_image_without_a_counted_pixel_gives_no_metric_a_value(name: str) -> None:
+    rng = np.random.default_rng(1)
+    truth, prediction = rng.random((24, 24)) < 0.3, rng.random((24, 24)) < 0.3
+    some, void = counted(truth, prediction), counted(truth, prediction, ignore=np.ones_like(truth))
+    both = joined(void, some, void)
+    assert judged(both).tolist() == [False, True, False]
+    assert np.isnan(ratios(both)[name]).tolist() == [True, False, True]
+    for reduction in METRICS[name].reductions:
+        assert reduce(both, reduction)[name] == reduce(joined(some), reduction)[name]
+        assert name not in reduce(joined(void, void), reduction)
+
+
+def test_empty_truth_and_prediction_agree_where_there_were_pixels_to_judge() -> None:
+    nothing, full = np.zeros((24, 24), bool), np.ones((24, 24), bool)
+    alone, wrong = joined(counted(nothing, nothing)), joined(counted(nothing, nothing), counted(nothing, full))
+    for name in ("dice", "aji", "aji_plus", "fg_iou", "cldice"):
+        assert reduce(alone, "image")[name] == reduce(alone, "pooled")[name] == 1.0
+        assert reduce(wrong, "image")[name] == 0.5
+
+
+def test_rates_over_nets_and_vias_have_no_value_without_one() -> None:
+    nothing = np.zeros((24, 24), bool)
+    rates = {"net_error_rate", "net_precision", "net_recall", "net_f1", "via_precision", "via_recall", "via_f1"}
+    alone = joined(counted(nothing, nothing))
+    assert all(np.isnan(ratios(alone)[name]).all() for name in rates)
+    assert not rates & reduce(alone, "pooled").keys()
 
 
 def test_the_order_of_images_changes_no_digit() -> None:

@@ -9,7 +9,7 @@ import pytest
 from benchmark.efficiency import Throughput
 from benchmark.errors import UserError
 from benchmark.records import Failure
-from benchmark.report import tables
+from benchmark.report import significance, tables
 from benchmark.report.collect import read_study
 from benchmark.report.render import Block, Row, to_markdown
 from tests.benchmark.report import fake
@@ -112,8 +112,34 @@ def test_images_are_counted_per_dataset_and_their_absence_is_not_a_failure(tmp_p
     said = {block.key: block.conventions for block in tables.scores(read_study(tmp_path), tables.ACCURACY).blocks}
     assert "Test images: 3." in said["omc"]
     assert "Test images: 5." in said["omc-on-miic"]
-    assert said["omv"][0] == "No test images: trained, not tested."
+    assert said["omv"][0] == "No test images to judge: trained, not tested."
     assert "Test images: 0." in said["omv"]
+
+
+VOID = dict.fromkeys(("tp", "fp", "fn", "tn", "aji_num", "aji_den", "ajip_num", "ajip_den"), 0) | {"ignored": 100}
+
+
+def test_images_without_a_counted_pixel_are_no_part_of_means_and_numbers(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path)
+    for repeat in range(2):
+        fake.write_run(tmp_path, "unet", ["omc"], repeat, [image(10, 10, 0, 80), *[VOID] * 6, image(0, 0, 0, 100)])
+    block = only(tmp_path)
+    assert row(block, "unet").cells["dice"].mean == pytest.approx((2 / 3 + 1) / 2)
+    assert block.facts["test_images"] == "2"
+    said = "Not among them: 6 without a counted pixel, which give no value (their ratios are blank in images.omc.csv)."
+    assert "Test images: 2." in block.conventions
+    assert said in block.conventions
+    for written in significance.written(read_study(tmp_path), [block], reference="unet"):
+        assert all(line["test_images"] == "2" for line in written.lines)
+
+
+def test_a_test_of_ignored_images_alone_has_no_value(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path)
+    fake.write_run(tmp_path, "unet", ["omc"], 0, [VOID] * 3)
+    block = only(tmp_path)
+    assert not row(block, "unet").cells
+    assert block.conventions[0] == "No test images to judge: trained, not tested."
+    assert any(said.startswith("Not among them: 3 without a counted pixel") for said in block.conventions)
 
 
 def test_one_repeat_has_no_deviation(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""Records whose metrics are not those that their counts per image give."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from benchmark.report.collect import Study
+from benchmark.store import RECORD, Store
+
+#: Relative. Rounding in sums over thousands of images stays below it, and every digit that is printed above.
+ROUNDING = 1e-12
+#: The behaviour number of the harness from which what has nothing to judge has no value.
+NOTHING_WITHOUT_VALUE = 3
+
+
+def contradictions(folder: Path, study: Study) -> list[str]:
+    """Return one sentence per run and test dataset whose record tells other metrics than its counts per image give.
+
+    Both were formed by :func:`benchmark.metrics.reduce`; of an older release's records the last bits may differ, since
+    sums were rounded on the way, and metrics may be missing. Where they gave images without a counted pixel, or sets
+    without a net or via, a value, today's rule stands in the report, and the record is not called wrong.
+
+    Args:
+        folder: ``results/<study>``.
+        study: as read from there.
+    """
+    wrong = []
+    for run in study.runs:
+        record = run.record
+        for test, scores in run.scores.items():
+            old = record.key_parts.behaviour < NOTHING_WITHOUT_VALUE
+            if old and scores.judged < len(scores.images):
+                continue
+            told = ((reduction, *item) for reduction, values in record.metrics[test].items() for item in values.items())
+            counted = ((*figure, scores.reduced[figure[0]].get(figure[1], math.nan)) for figure in told)
+            wrong_ones = (figure for figure in counted if not math.isclose(*figure[2:], rel_tol=ROUNDING))
+            found = next((f for f in wrong_ones if not (old and f[2] == 1 and math.isnan(f[3]))), None)
+            if found is not None:
+                file = Store(folder).run_folder(record.train, record.model, record.repeat) / RECORD
+                reduction, name, recorded, real = found
+                wrong.append(
+                    f"{file}: does not agree with images.{test}.csv beside it: "
+                    f"{name} ({reduction}) is {recorded!r}, the counts give {real!r}"
+                )
+    return wrong

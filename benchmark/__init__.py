@@ -10,4 +10,5 @@ __version__ = "0.1.0"
 # - a GPU without bfloat16 (before Ampere) computes mixed precision in float32, as a CPU without it does;
 # - COCO's polygons are drawn by pycocotools, and SVG files from elsewhere than HY5SYN by SVG's rule;
 # - images without a counted pixel have no value in any metric, nor have rates over nets or vias without one;
+# - TIFF files that store luma and chroma uncompressed become RGB;
 BEHAVIOUR = 3

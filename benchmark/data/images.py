@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, UnidentifiedImageError
 
-from benchmark.data.pillow import TIFF_MAGIC, keyed_alpha, open_image
+from benchmark.data.pillow import TIFF_MAGIC, keyed_alpha, open_image, with_low_bytes
 from benchmark.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
@@ -22,6 +22,7 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what P
 MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"})
 TIFF_BITS = frozenset({1, 2, 4, 8, 16})
 ALPHA = frozenset({tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA})
+BUILT_IN_OR_NOT = frozenset({"lerc", "lzma", "webp", "zstd"})  # Pillow's libtiff; imagecodecs decodes these, too
 # Samples per pixel, with and without alpha, by what a TIFF says of its colours.
 TIFF_SAMPLES = {"MINISWHITE": (1, 2), "MINISBLACK": (1, 2), "PALETTE": (1,), "RGB": (3, 4), "YCBCR": (3,)}
 
@@ -205,10 +206,15 @@ def decode(path: Path) -> Picture:
             raise
         with file:
             raw_mode = str(file.tile[0][3])  # gone after loading
-            file.load()
+            try:
+                file.load()
+            except OSError:
+                if file.info.get("compression") in BUILT_IN_OR_NOT:
+                    return _decode_tiff(path)
+                raise
             _refuse_turned(path, file.getexif().get(ExifTags.Base.Orientation, 1))
             if header.reader == "pillow by bytes":
-                pixels, alpha = _split(_with_low_bytes(path, np.asarray(file), raw_mode))
+                pixels, alpha = _split(with_low_bytes(path, np.asarray(file), raw_mode))
                 alpha = keyed_alpha(file, raw_mode, pixels) if alpha is None else alpha
                 return Picture(pixels, alpha=_unless_opaque(alpha))
             palette = None
@@ -216,7 +222,8 @@ def decode(path: Path) -> Picture:
                 palette = np.zeros((256, 3), np.uint8)
                 colours = np.array(file.getpalette("RGB"), np.uint8).reshape(-1, 3)
                 palette[: len(colours)] = colours
-            pixels, alpha = _split(np.asarray(file))
+            # Uncompressed YCbCr is left as it is stored.
+            pixels, alpha = _split(np.asarray(file.convert("RGB") if file.mode == "YCbCr" else file))
             if alpha is None:
                 alpha = keyed_alpha(file, raw_mode, pixels)
         if header.depth == 16:
@@ -281,6 +288,11 @@ def _tiff_header(path: Path) -> _Header:
 def _decode_tiff(path: Path) -> Picture:
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
+        if page.photometric == tifffile.PHOTOMETRIC.YCBCR:
+            raise UserError(
+                f"{path}: colours YCBCR of {page.bitspersample} bits, {_name(page.compression)} compression; expected "
+                "them with 8 bits as JPEG, or RGB: save it as RGB"
+            )
         refuse_truncated(page)
         try:
             pixels = page.asarray(maxworkers=1)
@@ -310,21 +322,6 @@ def refuse_truncated(page: tifffile.TiffPage) -> None:
     )
     if not whole or not page.dataoffsets:
         raise OSError("image file is truncated")
-
-
-def _with_low_bytes(path: Path, high: UInt8Array, raw_mode: str) -> NDArray[np.uint16]:
-    """Complete a PNG of 16-bit colour, of which Pillow decodes the high bytes only.
-
-    Its decoder takes one byte of each value, and the raw mode says which. Asked for the other byte order, it takes the
-    low one; gray with alpha is asked for as the four bytes of a pixel that it is.
-    """
-    with open_image(path) as file:
-        gray = raw_mode == "LA;16B"
-        file.tile = [(*file.tile[0][:3], "RGBA" if gray else raw_mode.removesuffix("B") + "L")]  # type: ignore[list-item]
-        low: UInt8Array = np.asarray(file)
-    if gray:
-        high, low = high[..., [0, 3]], low[..., [1, 3]]
-    return high * np.uint16(256) + low
 
 
 def _split(pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:

@@ -70,3 +70,18 @@ def keyed_alpha(file: ImageFile.ImageFile, raw_mode: str, pixels: NDArray[Any]) 
     else:
         clear = pixels == key * SPREAD.get(raw_mode, 1)
     return np.where(clear, np.uint8(0), np.uint8(255))
+
+
+def with_low_bytes(path: Path, high: NDArray[np.uint8], raw_mode: str) -> NDArray[np.uint16]:
+    """Complete a PNG of 16-bit colour, of which Pillow decodes the high bytes only.
+
+    Its decoder takes one byte of each value, and the raw mode says which. Asked for the other byte order, it takes the
+    low one; gray with alpha is asked for as the four bytes of a pixel that it is.
+    """
+    with open_image(path) as file:
+        gray = raw_mode == "LA;16B"
+        file.tile = [(*file.tile[0][:3], "RGBA" if gray else raw_mode.removesuffix("B") + "L")]  # type: ignore[list-item]
+        low: NDArray[np.uint8] = np.asarray(file)
+    if gray:
+        high, low = high[..., [0, 3]], low[..., [1, 3]]
+    return high * np.uint16(256) + low

@@ -150,7 +150,7 @@ def _parts(path: Path, stack: contextlib.ExitStack) -> _Parts | None:
         parts = _Parts(page)
         try:
             parts.read(0, 1)
-        except (ValueError, ImportError, NotImplementedError):  # a compression that only Pillow knows, or neither
+        except Exception:  # a compression that only Pillow knows, or neither; imagecodecs has an error for each
             return None
     return parts
 
@@ -194,7 +194,9 @@ class _Parts:
         for index in range(row * self.across, (row + 1) * self.across):
             handle = self.page.parent.filehandle
             handle.seek(self.page.dataoffsets[index])
-            segment, _, shape = self.page.decode(handle.read(self.page.databytecounts[index]), index)
+            # The first look at `decode` and `jpegtables` reads tags, and so moves the file.
+            content = handle.read(self.page.databytecounts[index])
+            segment, _, shape = self.page.decode(content, index, jpegtables=self.page.jpegtables)
             if segment is None:
                 raise OSError("image file is truncated")
             parts.append(_squeezed(segment[0, : shape[1], : shape[2]]))

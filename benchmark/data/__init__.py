@@ -4,6 +4,6 @@
 | to find      | ``specs`` (what a dataset is), ``scan`` ``folders`` (its files), ``datasets`` (names to sources) |
 | to read      | ``images`` ``masks`` ``values`` ``svg`` ``coco`` ``polygons``: one file, or one clear refusal |
 | to use       | ``tiling`` ``duplicates`` ``splits`` (training and test), ``packs`` (decoded once), ``batches`` |
-| to check     | ``look`` ``survey`` ``verify`` ``verification`` (a table), ``show`` (a contact sheet), ``statistics`` |
+| to check     | ``look`` ``judgement`` ``contrast`` ``survey`` ``verify`` ``verification`` ``show`` ``statistics`` |
 | to stand in  | ``synthetic/``: layouts, masks and appearances from a seed; ``chips/``: GDS and OASIS files |
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, UnidentifiedImageError
 
+from benchmark.data.contrast import Squeeze, squeeze
 from benchmark.data.pillow import TIFF_MAGIC, keyed_alpha, open_image, with_low_bytes
 from benchmark.errors import UserError
 
@@ -48,7 +49,7 @@ Depth = Literal[8, 16]
 
 @dataclass(frozen=True)
 class Levels:
-    """The gray values of a 16-bit dataset that become 0 and 255.
+    """The gray values of a 16-bit dataset that become 0 and 255, and whether they were found to leave little contrast.
 
     Raises:
         ValueError: not two finite ascending values.
@@ -56,6 +57,7 @@ class Levels:
 
     low: float
     high: float
+    squeeze: Squeeze | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what no value could be mapped by."""
@@ -150,7 +152,8 @@ def levels_of_counts(counts: NDArray[np.int64]) -> Levels:
     low, high = np.searchsorted(below, np.ceil(np.array(PERCENTILES) * below[-1])).tolist()
     if low == high:  # nearly every pixel is alike: what differs lies outside the percentiles
         low, high = np.flatnonzero(counts)[[0, -1]].tolist()
-    return Levels(low, max(high, low + 1))
+    high = max(high, low + 1)
+    return Levels(low, high, squeeze(counts, low, high))
 
 
 def to_channels(pixels: UInt8Array, channels: int) -> UInt8Array:

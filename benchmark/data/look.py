@@ -11,18 +11,15 @@ import numpy as np
 
 from benchmark.data import coco, duplicates
 from benchmark.data.images import Levels, UInt8Array, decode, read_depth, read_size, to_8_bit, to_channels
+from benchmark.data.judgement import MASK_VALUES, Facts, holds_few_values, image_facts, with_mask
 from benchmark.data.masks import label_size, read_ignore, read_label
 from benchmark.data.pillow import open_image
 from benchmark.data.scan import LABEL_SUFFIX, Pair
 from benchmark.data.specs import Target
-from benchmark.data.tiling import BoolMask, labelled_share, windows_of
+from benchmark.data.tiling import labelled_share, windows_of
 from benchmark.errors import UserError
 
 MOST_VALUES = 8  # of a mask, named one by one
-# A picture with no more gray values than a one-hot mask has, with one to spare, is taken for a mask.
-MASK_VALUES = 4
-# So is one with nearly all its pixels near the ends of a wide range, such as a mask that JPEG has blurred.
-NEAR_END, WIDE, NEARLY_ALL = 16, 128, 0.95
 
 
 @dataclass(frozen=True)
@@ -51,47 +48,23 @@ class Look:
         faults: what is wrong, as (kind, reader's message); kinds are ``image``, ``label``, ``size``, ``values`` and
             ``ignore``.
         digest: hash of the pixels as a network gets them.
-        transparent: whether pixels of the image are transparent, at least in part; their stored colours count.
         thumbnails: one ``(32, 32)`` uint8 per tile, in row order.
-        image_is_mask: whether the image holds as few values as a mask.
-        label_is_image: whether the label holds as many values as an image.
         label_form: format and mode of the label.
         values: the label's set of values, as shown to a person.
         note: the label reader's warning.
-        counted: number of pixels that are not ignored; 0 where the label cannot be read.
-        foreground: how many of them are foreground.
-        ignored: number of pixels that are.
+        facts: what the two hold, in numbers.
         labelled: of each tile, see :func:`benchmark.data.tiling.labelled_share`; empty where every pixel counts.
-        foreground_gray: mean gray of the foreground, NaN without any.
-        background_gray: the same of the background.
     """
 
     header: Header
     faults: tuple[tuple[str, str], ...] = ()
     digest: bytes = b""
-    transparent: bool = False
     thumbnails: tuple[UInt8Array, ...] = field(default=(), repr=False)
-    image_is_mask: bool = False
-    label_is_image: bool = False
     label_form: str = ""
     values: str = ""
     note: str = ""
-    counted: int = 0
-    foreground: int = 0
-    ignored: int = 0
+    facts: Facts = field(default_factory=Facts)
     labelled: tuple[float, ...] = ()
-    foreground_gray: float = float("nan")
-    background_gray: float = float("nan")
-
-    @property
-    def share(self) -> float:
-        """Foreground over counted pixels, NaN where there are none."""
-        return self.foreground / self.counted if self.counted else float("nan")
-
-    @property
-    def contrast(self) -> float:
-        """How much brighter the foreground is than the background, NaN where one of them is missing."""
-        return self.foreground_gray - self.background_gray
 
 
 def read_header(path: Path) -> Header:
@@ -142,8 +115,7 @@ def look(
             found = replace(
                 found,
                 digest=digest.digest(),
-                transparent=picture.alpha is not None,
-                image_is_mask=_holds_few_values(gray),
+                facts=image_facts(picture, gray),
                 thumbnails=tuple(duplicates.thumbnail(image[window]) for window in windows),
             )
         except UserError as error:
@@ -187,21 +159,13 @@ def _with_label(
             counted &= ~read_ignore(pair.ignore, shape)
         except UserError as error:
             found = _with_fault(found, "ignore", str(error))
-    foreground = label.mask & counted
-    grays = (float("nan"), float("nan"))
-    if gray is not None and gray.shape == shape:
-        grays = _mean(gray, foreground), _mean(gray, counted & ~label.mask)
-    total = int(np.count_nonzero(counted))
-    fits = expected == shape and total < counted.size
+    facts = with_mask(found.facts, label.mask, counted, gray if gray is not None and gray.shape == shape else None)
+    fits = expected == shape and facts.ignored
     return replace(
         found,
         note=label.note or "",
-        counted=total,
-        foreground=int(np.count_nonzero(foreground)),
-        ignored=counted.size - total,
+        facts=facts,
         labelled=tuple(labelled_share(counted[window], size) for window in windows) if fits else (),
-        foreground_gray=grays[0],
-        background_gray=grays[1],
     )
 
 
@@ -219,24 +183,12 @@ def _with_values(found: Look, path: Path) -> Look:
         codes = pixels.astype(np.uint64) @ np.array([1 << 32, 1 << 16, 1], np.uint64)
         count = len(np.unique(codes))
         shown = str(count) if count <= MOST_VALUES else f"more than {MOST_VALUES}"
-        return replace(found, values=f"{shown} colours", label_is_image=count > MASK_VALUES)
+        return replace(found, values=f"{shown} colours", facts=replace(found.facts, label_is_image=count > MASK_VALUES))
     values = np.unique(pixels)
     few = len(values) <= MOST_VALUES
     shown = f"{{{', '.join(str(int(value)) for value in values)}}}" if few else f"more than {MOST_VALUES} values"
     scaled = (pixels.astype(np.float32) * (255 / max(float(values[-1]), 1))).clip(0, 255).astype(np.uint8)
-    return replace(found, values=shown, label_is_image=not _holds_few_values(scaled))
-
-
-def _holds_few_values(gray: UInt8Array) -> bool:
-    histogram = np.bincount(gray.reshape(-1), minlength=256)
-    present = np.flatnonzero(histogram)
-    low, high = int(present[0]), int(present[-1])
-    at_ends = int(histogram[low : low + NEAR_END].sum() + histogram[max(high - NEAR_END + 1, 0) :].sum())
-    return len(present) <= MASK_VALUES or (high - low >= WIDE and at_ends >= NEARLY_ALL * gray.size)
-
-
-def _mean(gray: UInt8Array, where: BoolMask) -> float:
-    return float(gray[where].mean()) if where.any() else float("nan")
+    return replace(found, values=shown, facts=replace(found.facts, label_is_image=not holds_few_values(scaled)))
 
 
 def _form(path: Path) -> str:

@@ -21,13 +21,23 @@ from benchmark import seeds
 from benchmark.data import duplicates, synthetic
 from benchmark.data.datasets import Source
 from benchmark.data.folders import refuse_changed
-from benchmark.data.images import Levels, UInt8Array, percentile_levels, read_depth, read_image, read_size, to_channels
+from benchmark.data.images import (
+    Levels,
+    UInt8Array,
+    decode,
+    percentile_levels,
+    read_depth,
+    read_size,
+    to_8_bit,
+    to_channels,
+)
+from benchmark.data.judgement import Facts, image_facts, refuse_or_note, squeezed, with_mask
 from benchmark.data.masks import read_ignore, read_label
 from benchmark.data.readers import in_order
 from benchmark.data.scan import Pair
 from benchmark.data.splits import Division, Tile, divide, unlabelled
 from benchmark.data.synthetic import Stress
-from benchmark.data.tiling import labelled_share, tiles_of, windows_of
+from benchmark.data.tiling import cut_by_smallest, labelled_share, tiles_of, windows_of
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 from benchmark.protocol import Protocol
@@ -206,14 +216,15 @@ class Decoded:
     image: UInt8Array
     mask: UInt8Array
     note: str | None = None
+    facts: Facts | None = None
     drawn: dict[str, object] | None = None
 
 
 def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) -> None:
     """Write a pack's files."""
     settings = protocol.input
-    size, channels = settings.size_for(source.name), settings.channels_for(source.name)
     items: Sequence[Pair | int] = source.pairs or range(source.count)
+    size, channels = settings.size_for(source.name), settings.channels_for(source.name)
     shapes = _shapes(source)
     levels = None if source.synthetic else levels_of(source)
     tile = fitting_tile(source, protocol, shapes)
@@ -221,14 +232,15 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
     total = sum(map(len, windows))
 
     def read(item: Pair | int) -> Decoded:
-        return (
-            draw_image(source, item, tile, channels) if isinstance(item, int) else _read(source, item, channels, levels)
-        )
+        if isinstance(item, int):
+            return draw_image(source, item, tile, channels)
+        return _read(source, item, channels, levels)
 
     tiles: list[Tile] = []
     thumbnails: list[UInt8Array] = []
     drawn: list[dict[str, object] | None] = []
     notes: Counter[str] = Counter()
+    facts: list[Facts] = []
     has_ignored = False
     with (
         array_file(folder / "images.npy", (total, tile, tile, channels)) as images,
@@ -236,9 +248,8 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
         contextlib.closing(in_order(read, items)) as results,
     ):
         for done, (item, places) in enumerate(zip(results, windows, strict=True), start=1):
-            for entry, (_, _, top, left) in zip(
-                tiles_of(item.name, item.group, item.given, places), places, strict=True
-            ):
+            cut = tiles_of(item.name, item.group, item.given, places)
+            for entry, (_, _, top, left) in zip(cut, places, strict=True):
                 window = np.s_[top : top + tile, left : left + tile]
                 tiles.append(replace(entry, labelled=labelled_share(item.mask[window] != IGNORED, size)))
                 images.write(item.image[window].tobytes())
@@ -247,6 +258,7 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
                     thumbnails.append(duplicates.thumbnail(item.image[window]))
             has_ignored |= bool((item.mask == IGNORED).any())
             drawn.append(item.drawn)
+            facts += [item.facts] if item.facts else []
             # What follows the semicolon is of one file, such as how many of its pixels were doubtful.
             notes.update([item.note.partition(";")[0]] if item.note else [])
             progress(done, len(items))
@@ -260,7 +272,11 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
         "tile": tile,
         "has_ignored": has_ignored,
         "levels": asdict(levels) if levels else None,
-        "notes": [f"{times} of {len(items)} labels: {note}" for note, times in sorted(notes.items())],
+        "notes": [
+            *(f"{times} of {len(items)} labels: {note}" for note, times in sorted(notes.items())),
+            *refuse_or_note(source.name, source.pairs, facts),
+            *filter(None, [squeezed(levels), cut_by_smallest(tile, settings.tile_for(source.name), shapes)]),
+        ],
         "tiles": [asdict(entry) for entry in tiles],
     }
     if source.synthetic:
@@ -338,15 +354,17 @@ def draw_image(source: Source, index: int, tile: int, channels: int, stress: Str
 
 
 def _read(source: Source, pair: Pair, channels: int, levels: Levels | None) -> Decoded:
-    image = read_image(pair.image, channels, levels)
-    shape = image.shape[:2]
+    picture = decode(pair.image)
+    image = to_channels(to_8_bit(pair.image, picture, levels), channels)
+    shape, gray = image.shape[:2], to_channels(image, 1)[..., 0]
     label = read_label(pair.label, source.target, shape, pair.categories, pair.values)
-    mask = label.mask.astype(np.uint8)
-    if label.ignored is not None:
-        mask[label.ignored] = IGNORED
+    ignored = np.zeros(shape, np.bool_) if label.ignored is None else label.ignored
     if pair.ignore is not None:
-        mask[read_ignore(pair.ignore, shape)] = IGNORED
-    return Decoded(pair.name, pair.group, pair.split, image, mask, label.note)
+        ignored = ignored | read_ignore(pair.ignore, shape)
+    facts = with_mask(image_facts(picture, gray), label.mask, ~ignored, gray)
+    mask = label.mask.astype(np.uint8)
+    mask[ignored] = IGNORED
+    return Decoded(pair.name, pair.group, pair.split, image, mask, label.note, facts)
 
 
 def clustered(tiles: Sequence[Tile], thumbnails: Sequence[UInt8Array]) -> list[Tile]:

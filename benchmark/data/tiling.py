@@ -37,3 +37,11 @@ def labelled_share(counted: BoolMask, size: int) -> float:
     """Return the share of pixels that count: of a tile ``(T, T)`` or of its centred input, whichever has fewer."""
     margin = (len(counted) - size) // 2
     return float(min(counted.mean(), counted[margin : margin + size, margin : margin + size].mean()))
+
+
+def cut_by_smallest(tile: int, asked: int, shapes: Sequence[tuple[int, int]]) -> str:
+    """Say that the smallest of the images decides how all others are cut; empty where it does not."""
+    cut = sum(min(shape) > tile for shape in shapes)
+    if tile == asked or not cut:
+        return ""
+    return f"tiles are {tile}x{tile} and not {asked}x{asked}, as the smallest image is; {cut} larger images are cut so"

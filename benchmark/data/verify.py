@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.data import duplicates
+from benchmark.data.judgement import MOST_NAMED, Finding, judge, named, squeezed
 from benchmark.data.packs import Progress
 from benchmark.data.splits import PARTS, leakage, unlabelled
 from benchmark.data.survey import Subject, Survey, survey
+from benchmark.data.tiling import cut_by_smallest
 from benchmark.data.verification import Row, Verification, write
 from benchmark.protocol import Protocol, Split
 
 __all__ = ["Row", "Subject", "Verification", "verify", "write"]
 
-MOST_NAMED = 3
 MOST_KINDS = 8  # of sizes, formats and sets of values, in one row
 
 
@@ -34,7 +35,10 @@ def verify(
         progress: called with (pairs done, pairs in all), for each of the folders.
     """
     seen = survey(subject, protocol, progress)
-    rows = [*_file_rows(seen), *_image_rows(seen), *_mask_rows(seen), *_split_rows(seen, protocol)]
+    findings = _findings(seen)
+    asked = protocol.input.tile_for(subject.name)
+    rows = [*_file_rows(seen), *_image_rows(seen, findings, asked), *_mask_rows(seen, findings)]
+    rows += _split_rows(seen, protocol)
     if against is not None:
         rows.append(_overlap_row(seen, survey(against, protocol, progress)))
     return Verification(dataset=subject.name, root=str(subject.root), protocol=protocol.name, rows=tuple(rows))
@@ -78,11 +82,10 @@ def _file_rows(seen: Survey) -> list[Row]:
     return rows
 
 
-def _image_rows(seen: Survey) -> list[Row]:
+def _image_rows(seen: Survey, findings: Mapping[str, Finding], asked: int) -> list[Row]:
     pairs, size = seen.scan.pairs, seen.size
     shapes = [look.header.shape for look in seen.looks]
     small = [pair.image for pair, shape in zip(pairs, shapes, strict=True) if shape and min(shape) < size]
-    clear = [pair.image for pair, look in zip(pairs, seen.looks, strict=True) if look.transparent]
     too_small = (
         f"{_named(small, seen.subject.root)}: smaller than the input {size}x{size}, use a smaller --set input.size"
     )
@@ -99,14 +102,12 @@ def _image_rows(seen: Survey) -> list[Row]:
             name="bit depth",
             value=_kinds(f"{depth} bit" for depth in depths.elements()) + mapped,
             problem="one gray would mean two things: convert the ones or the others" if len(depths) > 1 else "",
+            warning=squeezed(seen.levels),
         ),
         Row(
             name="image formats",
             value=_kinds(look.header.form for look in seen.looks if look.header.form),
-            warning=f"{_named(clear, seen.subject.root)}: transparent pixels, of which the stored colours count: mark "
-            "those that show no chip in ignore/"
-            if clear
-            else "",
+            **_remarks(findings, "image formats"),
         ),
         Row(
             name=f"tiles of {seen.tile}x{seen.tile}",
@@ -123,11 +124,12 @@ def _image_rows(seen: Survey) -> list[Row]:
                     ],
                 )
             ),
+            warning=cut_by_smallest(seen.tile, asked, [shape for shape in shapes if shape and min(shape) >= size]),
         ),
     ]
 
 
-def _mask_rows(seen: Survey) -> list[Row]:
+def _mask_rows(seen: Survey, findings: Mapping[str, Finding]) -> list[Row]:
     root = seen.subject.root
     pairs, looks = seen.scan.pairs, seen.looks
     (wrong_sizes, sizes), (_, refused) = _faults(seen, "size"), _faults(seen, "values")
@@ -135,33 +137,10 @@ def _mask_rows(seen: Survey) -> list[Row]:
     for index, look in enumerate(looks):
         if look.note:
             noted[look.note.partition(";")[0]].append(index)  # what follows are figures of the one file
-    known = [index for index, look in enumerate(looks) if look.counted]
-    shares = np.array([looks[index].share for index in known])
-    contrasts = np.array([looks[index].contrast for index in known])
-    usual = float(np.nanmedian(contrasts)) if np.isfinite(contrasts).any() else math.nan
-    empty, full = ([pairs[i].label for i in known if looks[i].share == extreme] for extreme in (0, 1))
-    odd = [
-        pairs[i].label
-        for i in known
-        if looks[i].share > 0.5 and (looks[i].contrast < 0 < usual or looks[i].contrast > 0 > usual)
-    ]
-    inverted = (
-        f"{_named(odd, root)}: more than half is foreground and its contrast is not the others': inverted?"
-        if odd
-        else ""
-    )
-    if known and np.median(shares) > 0.5 and usual < 0:
-        inverted = "most masks hold more than half of the image, and its darker part: are they inverted?"
-
-    def extreme(name: str, found: Sequence[Path]) -> Row:
-        all_of_them = f"every mask is {name}: nothing can be learned or measured" if len(found) == len(known) else ""
-        some = _named(found, root) if found and not all_of_them else ""
-        return Row(name=f"{name} masks", value=str(len(found)), problem=all_of_them if known else "", warning=some)
-
-    images = sum(look.image_is_mask for look in looks)
-    labels = sum(look.label_is_image for look in looks)
-    swapped = len(looks) < 2 * min(images, labels)
-    counted, ignored = sum(look.counted for look in looks), sum(look.ignored for look in looks)
+    facts = [look.facts for look in looks]
+    shares = np.array([one.share for one in facts if one.counted])
+    images, labels = sum(one.image_is_mask for one in facts), sum(one.label_is_image for one in facts)
+    counted, ignored = sum(one.counted for one in facts), sum(one.ignored for one in facts)
     return [
         Row(name="label sizes", value=f"{wrong_sizes} differ from their image's", problem=sizes),
         Row(name="label formats", value=_kinds(look.label_form for look in looks if look.label_form)),
@@ -175,24 +154,26 @@ def _mask_rows(seen: Survey) -> list[Row]:
         ),
         Row(
             name="foreground share",
-            value=f"mean {shares.mean():.1%}, from {shares.min():.1%} to {shares.max():.1%}" if known else "-",
+            value=f"mean {shares.mean():.1%}, from {shares.min():.1%} to {shares.max():.1%}" if len(shares) else "-",
         ),
-        extreme("empty", empty),
-        extreme("full", full),
+        Row(name="empty masks", value=str(np.count_nonzero(shares == 0)), **_remarks(findings, "empty masks")),
+        Row(name="full masks", value=str(np.count_nonzero(shares == 1)), **_remarks(findings, "full masks")),
         Row(
             name="mean gray",
-            value=f"foreground {_mean(look.foreground_gray for look in looks)}, "
-            f"background {_mean(look.background_gray for look in looks)}",
-            warning=inverted,
+            value=f"foreground {_mean(one.foreground_gray for one in facts)}, "
+            f"background {_mean(one.background_gray for one in facts)}",
+            **_remarks(findings, "mean gray"),
         ),
         Row(
             name="swapped folders",
             value=f"{images} images look like masks, {labels} labels look like images",
-            problem="swapped folders: the images lie in the label folder and the labels in the image folder"
-            if swapped
-            else "",
+            **_remarks(findings, "swapped folders"),
         ),
-        Row(name="ignored pixels", value=f"{ignored / (counted + ignored):.2%}" if ignored else "0"),
+        Row(
+            name="ignored pixels",
+            value=f"{ignored / (counted + ignored):.2%}" if ignored else "0",
+            **_remarks(findings, "ignored pixels"),
+        ),
     ]
 
 
@@ -332,8 +313,19 @@ def _faults(seen: Survey, *kinds: str) -> tuple[int, str]:
 
 
 def _named(paths: Sequence[Path], root: Path) -> str:
-    more = f" (and {len(paths) - MOST_NAMED} more)" if len(paths) > MOST_NAMED else ""
-    return ", ".join(_short(str(path), root) for path in paths[:MOST_NAMED]) + more
+    return named([_short(str(path), root) for path in paths])
+
+
+def _findings(seen: Survey) -> dict[str, Finding]:
+    pairs, root = seen.scan.pairs, seen.subject.root
+    images, labels = ([_short(str(getattr(pair, kind)), root) for pair in pairs] for kind in ("image", "label"))
+    return judge([look.facts for look in seen.looks], images, labels)
+
+
+def _remarks(findings: Mapping[str, Finding], name: str) -> dict[str, str]:
+    """Return the problem or warning of a row, which a pack refuses or notes too."""
+    finding = findings.get(name)
+    return {"problem" if finding.wrong else "warning": finding.text} if finding else {}
 
 
 def _short(text: str, root: Path) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -128,6 +128,8 @@ class Job:
             )
             begin = functools.partial(manifest.begin, self.out, image, content, settings, checked)
             written = outputs.write(self.out, image.stem, source.shape, rows, settings, begin)
+            if source.levels and source.levels.squeeze:
+                written.notes.append(source.levels.squeeze.told("use --levels {low},{high}"))
             facts = {
                 "version": __version__,
                 "image": {
@@ -136,7 +138,7 @@ class Job:
                     "height": source.shape[0],
                     "width": source.shape[1],
                     "bits": source.depth,
-                    "levels": list(asdict(source.levels).values()) if source.levels else None,
+                    "levels": [source.levels.low, source.levels.high] if source.levels else None,
                     "read": "in parts" if source.streamed else "whole",
                 },
                 "tiles": len(grid),

@@ -200,7 +200,7 @@ def test_a_pack_is_reopened_without_decoding(tmp_path: Path, monkeypatch: pytest
     def forbidden(*args: object) -> None:
         raise AssertionError("an image was decoded")
 
-    for reader in ("read_image", "read_label", "read_size"):
+    for reader in ("decode", "read_label", "read_size"):
         monkeypatch.setattr(packs, reader, forbidden)
     again = build(tmp_path)
     assert again.tiles == first.tiles
@@ -446,7 +446,7 @@ def test_sixteen_bit_images_are_scaled_by_the_datasets_percentiles(tmp_path: Pat
 def test_declared_levels_are_used_and_are_part_of_the_pack(tmp_path: Path) -> None:
     root = tmp_path / "data" / "omc"
     save(root / "image" / "a.png", np.full((64, 64), 3000, np.uint16))
-    save(root / "label" / "a.png", np.zeros((64, 64), np.uint8))
+    save(root / "label" / "a.png", picture(0) // 128)
     found = []
     for high in (4000, 6000):
         (tmp_path / "data" / "omc.toml").write_text(f"levels = [0, {high}]", "utf-8")
@@ -468,6 +468,65 @@ def test_what_was_odd_about_the_labels_is_noted(tmp_path: Path) -> None:
     Image.fromarray(label).save(root / "label" / "a.jpg", quality=95)
     (note,) = build(tmp_path).notes
     assert note.startswith("1 of 2 labels: JPEG")
+
+
+@pytest.mark.parametrize(("level", "name"), [(0, "empty"), (255, "full")])
+def test_masks_that_teach_nothing_are_refused_as_verify_would(tmp_path: Path, level: int, name: str) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["a", "b"])
+    save(root / "label" / "a.png", np.full((64, 64), level, np.uint8))
+    assert build(tmp_path).notes == (f"{name} masks: label/a.png",)
+    save(root / "label" / "b.png", np.full((64, 64), level, np.uint8))
+    with pytest.raises(UserError, match=rf"omc: every mask is {name}: nothing can be learned .*`data show omc`"):
+        build(tmp_path)
+
+
+def test_data_that_are_ignored_everywhere_are_refused(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["a"])
+    save(root / "ignore" / "a.png", np.ones((64, 64), np.uint8))
+    with pytest.raises(UserError, match="omc: every pixel is ignored"):
+        build(tmp_path)
+
+
+def test_masks_that_seem_inverted_are_noted(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", "abc")
+    for path in (root / "image").iterdir():
+        save(root / "label" / path.name, np.where(pixels_of(path) > 200, 0, 255).astype(np.uint8))
+    (note,) = build(tmp_path).notes
+    assert note == "mean gray: most masks hold more than half of the image, and its darker part: are they inverted?"
+
+
+def test_transparent_images_are_noted(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", ["a"])
+    save(root / "image" / "a.png", np.stack([picture(0), picture(1)], -1))
+    (note,) = build(tmp_path).notes
+    assert note.startswith("image formats: image/a.png: transparent pixels")
+
+
+def test_sixteen_bits_under_a_data_bar_are_noted_with_levels_that_help(tmp_path: Path) -> None:
+    root = tmp_path / "data" / "omc"
+    for seed in range(2):
+        pixels = 800 + picture(seed, 128).astype(np.uint16) * 10
+        pixels[110:] = 0
+        pixels[112:118, 5:60] = 65535
+        save(root / "image" / f"{seed}.png", pixels)
+        save(root / "label" / f"{seed}.png", picture(seed, 128) // 128)
+    (note,) = build(tmp_path).notes
+    assert "the middle 90 % of the pixels fill 13 of 256 gray values" in note
+    (low, high) = (int(text) for text in note.partition("levels = [")[2].partition("]")[0].split(","))
+    assert 800 <= low < 820
+    assert 3330 < high <= 3350
+    (tmp_path / "data" / "omc.toml").write_text(f"levels = [{low}, {high}]", "utf-8")
+    pack = build(tmp_path)
+    assert pack.notes == ()
+    assert pack.images[:, :64].std() > 60
+
+
+def test_the_smallest_image_that_sets_the_tile_is_noted(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", "ab", 128)
+    assert build(tmp_path).notes == ()
+    add_pair(root, "c", picture(5, 40, 50))
+    (note,) = build(tmp_path).notes
+    assert note == "tiles are 40x40 and not 64x64, as the smallest image is; 2 larger images are cut so"
 
 
 def test_images_that_look_alike_share_a_cluster(tmp_path: Path) -> None:

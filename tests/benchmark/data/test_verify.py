@@ -348,9 +348,28 @@ def test_sixteen_bits_are_mapped_and_the_levels_told(tmp_path: Path) -> None:
         add_pair(tmp_path, stem, picture(seed))
         save(tmp_path / "image" / f"{stem}.png", picture(seed).astype(np.uint16) * 10 + 100)
     assert row(check(tmp_path), "bit depth").value == "16 bit: 10; 100 becomes 0 and 2650 becomes 255"
+    assert row(check(tmp_path), "bit depth").warning == ""
     declared = check(tmp_path, levels=(0, 4000))
     assert row(declared, "bit depth").value.endswith("0 becomes 0 and 4000 becomes 255")
     assert declared.ok
+
+
+def test_levels_under_a_data_bar_are_a_warning(tmp_path: Path) -> None:
+    for seed, stem in enumerate(STEMS):
+        add_pair(tmp_path, stem, picture(seed))
+        pixels = picture(seed).astype(np.uint16) * 10 + 100
+        pixels[56:], pixels[60:62, :9] = 0, 65535
+        save(tmp_path / "image" / f"{stem}.png", pixels)
+    warning = row(check(tmp_path), "bit depth").warning
+    assert "fill 10 of 256 gray values" in warning
+    assert "add levels = [1" in warning
+
+
+def test_the_smallest_image_that_sets_the_tile_is_a_warning(tmp_path: Path) -> None:
+    make_folder(tmp_path, STEMS, 128)
+    add_pair(tmp_path, "small", picture(50, 70))
+    found = row(check(tmp_path, "input.tile=128"), "tiles of 70x70")
+    assert found.warning.startswith("tiles are 70x70 and not 128x128, as the smallest image is; 10 larger images")
 
 
 def test_the_overlap_with_another_dataset_is_counted(root: Path, tmp_path: Path) -> None:

@@ -90,6 +90,20 @@ def test_a_tiff_that_breaks_in_the_middle_leaves_nothing(predict: Predict, tmp_p
     assert contents(tmp_path / "out") == {}
 
 
+def test_little_contrast_under_a_data_bar_is_noted_with_levels(
+    predict: Predict, frame: np.ndarray, tmp_path: Path
+) -> None:
+    deep = frame.astype(np.uint16) * 10 + 5000
+    deep[-8:] = 0
+    deep[-6:-4, :9] = 65535
+    save(tmp_path / "deep.png", deep)
+    code, out, _ = predict("deep.png")
+    assert code == 0
+    assert "of 256 gray values" in out
+    levels = out.partition("use --levels ")[2].split()[0]
+    assert "gray values" not in predict("deep.png", "--out", "told", "--levels", levels)[1]
+
+
 def test_sixteen_bits_colours_and_small_images(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
     save(tmp_path / "deep.png", frame.astype(np.uint16) * 100 + 5000)
     save(tmp_path / "rgb.png", np.stack([frame, frame, frame], axis=-1))
@@ -103,6 +117,7 @@ def test_sixteen_bits_colours_and_small_images(predict: Predict, frame: np.ndarr
     assert json.loads((tmp_path / "out/manifest/deep.json").read_text())["image"]["levels"] == [5000, 30500]
     code, out, _ = predict("deep.png", "--out", "own")
     assert (code, out.count(f"note: {OWN_LEVELS}: --levels sets")) == (0, 1)
+    assert "gray values" not in out
     low, high = json.loads((tmp_path / "own/manifest/deep.json").read_text())["image"]["levels"]
     np.testing.assert_array_equal(
         pixels_of("own/mask/deep.png"),

@@ -1,0 +1,70 @@
+"""Tells where automatic levels leave 16-bit images too little contrast, and which levels leave more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIDDLE = (0.05, 0.95)  # a data bar is rarely more than a tenth of an image
+LEAST_FILLED = 64  # gray values of 256; an ordinary micrograph's middle fills more than half
+TRIMMED = (0.001, 0.01, 0.05)  # share of the values at either end that a proposal leaves out, the least that is enough
+
+
+@dataclass(frozen=True)
+class Squeeze:
+    """How few gray values are left to most pixels, and levels that leave more.
+
+    Attributes:
+        filled: gray values of 256 that the middle 90 % of the pixels fill.
+        better: levels that give the image under an overlay at least a quarter of them; ``None`` for none.
+    """
+
+    filled: int
+    better: tuple[int, int] | None
+
+    def told(self, remedy: str) -> str:
+        """Return it as a sentence.
+
+        Args:
+            remedy: what to do, with ``{low}`` and ``{high}`` in place of the levels.
+        """
+        low, high = self.better or ("LOW", "HIGH")
+        return (
+            f"automatic levels: the middle 90 % of the pixels fill {self.filled} of 256 gray values, as happens under "
+            f"a data bar, a scale or a saturated frame: {remedy.format(low=low, high=high)}"
+        )
+
+
+def squeeze(counts: NDArray[np.int64], low: float, high: float) -> Squeeze | None:
+    """Return how far levels squeeze an image, or ``None`` where its middle fills a quarter of the gray values.
+
+    The proposal leaves out the lowest and the highest value, which are those of an overlay's ground and print.
+
+    Args:
+        counts: ``(65536,)``, how often each value occurs.
+        low: the value that becomes 0.
+        high: the value that becomes 255.
+    """
+    filled = _filled(counts, low, high)
+    if filled >= LEAST_FILLED:
+        return None
+    inner = counts.copy()
+    inner[np.flatnonzero(counts)[[0, -1]]] = 0
+    for share in TRIMMED if inner.any() else ():
+        bottom, top = _quantiles(inner, (share, 1 - share))
+        if bottom < top and _filled(inner, bottom, top) >= LEAST_FILLED:
+            return Squeeze(round(filled), (bottom, top))
+    return Squeeze(round(filled), None)
+
+
+def _filled(counts: NDArray[np.int64], low: float, high: float) -> float:
+    bottom, top = np.clip(_quantiles(counts, MIDDLE), low, high)
+    return float(top - bottom) / (high - low) * 255
+
+
+def _quantiles(counts: NDArray[np.int64], shares: tuple[float, float]) -> tuple[int, int]:
+    below = np.cumsum(counts)
+    bottom, top = np.searchsorted(below, np.ceil(np.array(shares) * below[-1])).tolist()
+    return bottom, top

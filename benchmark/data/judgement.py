@@ -1,0 +1,172 @@
+"""Judges what images and masks hold: what makes a study's numbers wrong, and what is doubtful.
+
+``data verify`` shows the findings as rows; a pack refuses the wrong ones and notes the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmark.data.images import Levels, Picture, UInt8Array
+from benchmark.data.scan import Pair
+from benchmark.data.tiling import BoolMask
+from benchmark.errors import UserError
+
+MOST_NAMED = 3
+# A picture with no more gray values than a one-hot mask has, with one to spare, is taken for a mask.
+MASK_VALUES = 4
+# So is one with nearly all its pixels near the ends of a wide range, such as a mask that JPEG has blurred.
+NEAR_END, WIDE, NEARLY_ALL = 16, 128, 0.95
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an image and its label hold, in a few numbers.
+
+    Attributes:
+        transparent: whether pixels of the image are transparent, at least in part; their stored colours count.
+        image_is_mask: whether the image holds as few values as a mask.
+        label_is_image: whether the label holds as many values as an image.
+        counted: number of pixels that are not ignored; 0 where the label cannot be read.
+        foreground: how many of them are foreground.
+        ignored: number of pixels that are.
+        foreground_gray: mean gray of the foreground, NaN without any.
+        background_gray: the same of the background.
+    """
+
+    transparent: bool = False
+    image_is_mask: bool = False
+    label_is_image: bool = False
+    counted: int = 0
+    foreground: int = 0
+    ignored: int = 0
+    foreground_gray: float = math.nan
+    background_gray: float = math.nan
+
+    @property
+    def share(self) -> float:
+        """Foreground over counted pixels, NaN where there are none."""
+        return self.foreground / self.counted if self.counted else math.nan
+
+    @property
+    def contrast(self) -> float:
+        """How much brighter the foreground is than the background, NaN where one of them is missing."""
+        return self.foreground_gray - self.background_gray
+
+
+class Finding(NamedTuple):
+    """What is wrong, so that a study's numbers would be, or only doubtful."""
+
+    text: str
+    wrong: bool = False
+
+
+def image_facts(picture: Picture, gray: UInt8Array) -> Facts:
+    """Return what an image tells without its label; ``gray`` is ``(H, W)``."""
+    return Facts(transparent=picture.alpha is not None, image_is_mask=holds_few_values(gray))
+
+
+def with_mask(facts: Facts, mask: BoolMask, counted: BoolMask, gray: UInt8Array | None) -> Facts:
+    """Add what a mask, the pixels that count and the image's grays, each ``(H, W)``, tell together."""
+    total, foreground = int(np.count_nonzero(counted)), mask & counted
+    facts = replace(facts, counted=total, foreground=int(np.count_nonzero(foreground)), ignored=counted.size - total)
+    if gray is None:
+        return facts
+    return replace(facts, foreground_gray=_mean(gray, foreground), background_gray=_mean(gray, counted & ~mask))
+
+
+def holds_few_values(gray: UInt8Array) -> bool:
+    """Tell whether a picture ``(H, W)`` holds as few values as a mask."""
+    histogram = np.bincount(gray.reshape(-1), minlength=256)
+    present = np.flatnonzero(histogram)
+    low, high = int(present[0]), int(present[-1])
+    at_ends = int(histogram[low : low + NEAR_END].sum() + histogram[max(high - NEAR_END + 1, 0) :].sum())
+    return len(present) <= MASK_VALUES or (high - low >= WIDE and at_ends >= NEARLY_ALL * gray.size)
+
+
+def judge(facts: Sequence[Facts], images: Sequence[str], labels: Sequence[str]) -> dict[str, Finding]:
+    """Return what is wrong or doubtful of a dataset's images and masks, by what was looked at.
+
+    Args:
+        facts: of every pair.
+        images: names of the images, as a person is to read them.
+        labels: the same of the labels.
+    """
+    found: dict[str, Finding] = {}
+    known = [index for index, one in enumerate(facts) if one.counted]
+    shares = np.array([facts[index].share for index in known])
+    contrasts = np.array([facts[index].contrast for index in known])
+    usual = float(np.nanmedian(contrasts)) if np.isfinite(contrasts).any() else math.nan
+    for name, extreme in (("empty", 0), ("full", 1)):
+        if alike := [labels[index] for index in known if facts[index].share == extreme]:
+            every = len(alike) == len(known)
+            text = f"every mask is {name}: nothing can be learned or measured" if every else named(alike)
+            found[f"{name} masks"] = Finding(text, wrong=every)
+    odd = [
+        labels[i]
+        for i in known
+        if facts[i].share > 0.5 and (facts[i].contrast < 0 < usual or facts[i].contrast > 0 > usual)
+    ]
+    if known and np.median(shares) > 0.5 and usual < 0:
+        found["mean gray"] = Finding(
+            "most masks hold more than half of the image, and its darker part: are they inverted?"
+        )
+    elif odd:
+        found["mean gray"] = Finding(
+            f"{named(odd)}: more than half is foreground and its contrast is not the others': inverted?"
+        )
+    if len(facts) < 2 * min(sum(one.image_is_mask for one in facts), sum(one.label_is_image for one in facts)):
+        found["swapped folders"] = Finding(
+            "swapped folders: the images lie in the label folder and the labels in the image folder", wrong=True
+        )
+    if any(one.ignored for one in facts) and all(one.ignored and not one.counted for one in facts):
+        found["ignored pixels"] = Finding("every pixel is ignored: nothing can be learned or measured", wrong=True)
+    if clear := [image for image, one in zip(images, facts, strict=True) if one.transparent]:
+        found["image formats"] = Finding(
+            f"{named(clear)}: transparent pixels, of which the stored colours count: mark those that show no chip in "
+            "ignore/"
+        )
+    return found
+
+
+def refuse_or_note(dataset: str, pairs: Sequence[Pair], facts: Sequence[Facts]) -> list[str]:
+    """Return what is doubtful of a dataset's files, as notes of its pack.
+
+    Raises:
+        UserError: what makes every number wrong.
+    """
+    if not facts:
+        return []
+    images, labels = (
+        [f"{path.parent.name}/{path.name}" for path in (getattr(pair, kind) for pair in pairs)]
+        for kind in ("image", "label")
+    )
+    findings = judge(facts, images, labels)
+    for finding in findings.values():
+        if finding.wrong:
+            raise UserError(
+                f"{dataset}: {finding.text}; expected masks of foreground and background: look at them with "
+                f"`data show {dataset}`"
+            )
+    return [f"{name}: {finding.text}" for name, finding in findings.items()]
+
+
+def squeezed(levels: Levels | None) -> str:
+    """Say where automatic levels leave little contrast, and which to declare; empty where they do not."""
+    remedy = "add levels = [{low}, {high}] to the dataset's TOML file, and look at it with `data show`"
+    return levels.squeeze.told(remedy) if levels and levels.squeeze else ""
+
+
+def named(names: Sequence[str]) -> str:
+    """Return the first few of many names, and how many more there are."""
+    more = f" (and {len(names) - MOST_NAMED} more)" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def _mean(gray: UInt8Array, where: BoolMask) -> float:
+    return float(gray[where].mean()) if where.any() else math.nan

@@ -128,7 +128,7 @@ def test_a_split_that_cannot_be_filled_is_refused_before_any_image_is_decoded(
         packs.open_pack(
             *resolve("mychip", Path("data"), chosen, HashCache(Path("hashes.json"))), chosen, Path("data/.cache")
         )
-    monkeypatch.setattr(packs, "read_image", None)
+    monkeypatch.setattr(packs, "decode", None)
     refused = [call(*arguments, *flags) for flags in (["--dry-run"], [])]
     for code, out, err in refused:
         assert code == 2

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from benchmark import environment
 from benchmark.efficiency import EfficiencyRecord
-from benchmark.registry import ModelEntry
+from benchmark.registry import ModelEntry, code_digest
 
 
 class Figures:
@@ -37,8 +37,7 @@ class Figures:
         name = f"{glob.escape(entry.name)}.*.{self.device.partition(':')[0]}.float32.json"
         for file in sorted(self.study.parent.glob(f"[!.]*/efficiency/{name}"), key=self._elsewhere):
             record = read(file)
-            # A variant's name begins with its parent's.
-            if record is not None and (record.model, record.model_version) == (entry.name, entry.version):
+            if record is not None and is_of(record, entry):
                 yield record
 
     def _elsewhere(self, file: Path) -> tuple[bool, Path]:
@@ -61,3 +60,9 @@ def read(file: Path) -> EfficiencyRecord | None:
         return EfficiencyRecord.from_json(file.read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def is_of(record: EfficiencyRecord, entry: ModelEntry) -> bool:
+    """Tell whether figures are of a network as it is now; a variant's name begins with its parent's."""
+    found = (record.model, record.model_version, record.network_code)
+    return found == (entry.name, entry.version, code_digest(entry))

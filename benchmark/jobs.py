@@ -280,9 +280,9 @@ class EfficiencyJob:
         return replace(self, seen=modified_ns(self.file))
 
     def found(self) -> EfficiencyRecord | None:
-        """Return the figures on disk, unless they are of another version or, on a CPU, thread count, or broken."""
+        """Return the figures on disk, unless they are of other code or, on a CPU, thread count, or broken."""
         found = figures.read(self.file)
-        if found is None or found.model_version != self.entry.version:
+        if found is None or not figures.is_of(found, self.entry):
             return None
         return found if found.device == "cuda" or found.threads == self.threads else None
 

@@ -10,16 +10,16 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from benchmark import network_files, own_packages
 from benchmark.errors import UserError, did_you_mean
 from benchmark.names import is_plain
+from benchmark.network_files import NetworkFile
 from benchmark.published import PUBLISHED, Published
 
 if TYPE_CHECKING:
@@ -86,22 +86,43 @@ class ModelEntry:
         from torch import nn
 
         module_name, _, class_name = self.target.rpartition(":")
+        if self.family != "user":
+            own_packages.refuse_hidden()
         try:
-            named_file = module_name.endswith(".py")
-            module = _load_file(Path(module_name)) if named_file else importlib.import_module(module_name)
-            found = getattr(module, class_name)
+            if module_name.endswith(".py"):
+                module = NetworkFile.at(Path(module_name)).load(code_digest(self) or "")
+            else:
+                module = importlib.import_module(module_name)
+        except UserError:
+            raise
         except Exception as error:  # importing runs the user's code, which may raise anything
+            where = network_files.place(error, code(self))
             raise UserError(
-                f"model {self.name!r}: cannot load {self.target!r} ({type(error).__name__}: {error}); "
-                "expected 'module:Class' or 'path/to/file.py:Class'"
+                f"model {self.name!r}: cannot load {self.target!r} ({type(error).__name__}: {error}"
+                f"{where and f'; {where}'}); expected 'module:Class' or 'path/to/file.py:Class', whose imports are "
+                "looked for beside that file, then among installed packages and on PYTHONPATH"
             ) from error
+        found = getattr(module, class_name, None)
         if not (isinstance(found, type) and issubclass(found, nn.Module)):
-            raise UserError(f"model {self.name!r}: {self.target!r} is {found!r}; expected a class of torch.nn.Module")
+            there = ", ".join(network_files.classes(module, nn.Module))
+            what = f"a {type(found).__name__}" if hasattr(module, class_name) else "not there"
+            near = did_you_mean(class_name, there.split(", "))
+            raise UserError(
+                f"model {self.name!r}: {class_name!r} in {module_name} is {what}{near}; "
+                f"expected the name of a class of torch.nn.Module{there and f' (there: {there})'}"
+            )
         return found
 
     def build(self, in_channels: int = 1, classes: int = 1, **kwargs: Any) -> nn.Module:
-        """Construct the network with torch's current random state; further arguments go to its constructor."""
-        return self.load()(in_channels=in_channels, classes=classes, **self.kwargs, **kwargs)
+        """Construct the network with torch's current random state; further arguments go to its constructor.
+
+        Raises:
+            UserError: it cannot be loaded, or is a user's and does not take ``in_channels`` and ``classes``.
+        """
+        found = self.load()
+        if self.family == "user":
+            network_files.refuse_arguments(found, self.target, in_channels=in_channels, classes=classes)
+        return found(in_channels=in_channels, classes=classes, **self.kwargs, **kwargs)
 
 
 def _table(*entries: ModelEntry) -> dict[str, ModelEntry]:
@@ -308,29 +329,57 @@ def _user_entry(name: str, target: str) -> ModelEntry:
     return ModelEntry(name, target, "user", name, f"user's own ({Path(target).name})", None, None, 1)
 
 
-def source_hash(entry: ModelEntry) -> str | None:
-    """Return the content hash of a network file named by path, so that editing the file makes its records stale."""
-    path = entry.target.rpartition(":")[0]
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path.endswith(".py") else None
+def code(entry: ModelEntry) -> dict[str, Path]:
+    """Return the files that make up a user's network: its own and those that they import, installed packages aside."""
+    module = entry.target.rpartition(":")[0]
+    if entry.family != "user" or not module:
+        return {}
+    return NetworkFile.at(Path(module)).code() if module.endswith(".py") else network_files.package_code(module)
+
+
+def code_digests(entry: ModelEntry) -> dict[str, str]:
+    """Return what tells one state of a user's network from another: content hashes of its files.
+
+    For a network of an installed package, that package's version; for a built-in one nothing.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    found = network_files.digests(code(entry))
+    if entry.family == "user" and not found:
+        points = [point.dist for point in installed() if (point.name, point.value) == (entry.name, entry.target)]
+        found = {dist.name: dist.version for dist in points if dist is not None}
+    return found
+
+
+def code_digest(entry: ModelEntry) -> str | None:
+    """Return one hash of a user's network, ``None`` for a built-in one; that of a single file is the file's own."""
+    digests = code_digests(entry)
+    if len(digests) == 1 and next(iter(digests)).endswith(".py"):
+        return next(iter(digests.values()))
+    text = "".join(f"{name} {digest}\n" for name, digest in digests.items())
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else None
 
 
 def identity(entry: ModelEntry) -> str:
-    """Return what a run's key says of a network: its name, version and, where it is a user's file, that file's hash."""
-    return "-".join(filter(None, (entry.name, f"v{entry.version}", source_hash(entry))))
+    """Return what a run's key says of a network: its name, version and, where it is a user's, the hash of its code."""
+    return "-".join(filter(None, (entry.name, f"v{entry.version}", code_digest(entry))))
 
 
-def _load_file(path: Path) -> ModuleType:
-    name = f"_benchmark_user_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+def unchanged_code(entry: ModelEntry, planned: str) -> dict[str, str]:
+    """Return the state of a user's network, after it was loaded, for a run's record.
+
+    Args:
+        entry: the network.
+        planned: its identity when the run was planned.
+
+    Raises:
+        UserError: it has changed since.
+    """
+    found = code_digests(entry)
+    if identity(entry) != planned:
+        raise UserError(
+            f"{entry.target}: it, or a file that it imports ({', '.join(found)}), has changed since this run was "
+            "planned; run the same command again"
+        )
+    return found

@@ -299,7 +299,7 @@ def _notes(original: Original, now: Record, folder: Path) -> list[str]:
     before, after = original.record.training, now.training
     notes = []
     if original.record.key_parts.model != now.key_parts.model:
-        notes.append(f"the network's file: {original.record.key_parts.model} | {now.key_parts.model}")
+        notes.append(f"the network's code: {original.record.key_parts.model} | {now.key_parts.model}")
     if before is not None and after is not None:
         pairs = {
             "split of the training datasets": (before.split, after.split),

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark import determinism, environment, initial, logs, panels, scoring, seeds
+from benchmark import determinism, environment, initial, logs, panels, registry, scoring, seeds
 from benchmark.checkpoints import Checkpoint
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.datasets import Source
@@ -81,6 +81,7 @@ def _execute(job: TrainJob, on_step: OnStep, tracker: Tracker) -> Record:
     parts = {source.name: _open(source, job) for source in job.task.sources}
     taught = [parts[name] for name in job.task.train_names]
     network = place(build(job), device)
+    network_code = registry.unchanged_code(job.entry, job.key_parts.model)
     size, channels = job.task.input_size(job.protocol), job.task.channels(job.protocol)
     operations = determinism.nondeterministic_operations(network, job.entry.multiple, size, channels, job.protocol)
 
@@ -116,6 +117,7 @@ def _execute(job: TrainJob, on_step: OnStep, tracker: Tracker) -> Record:
             **environment.computing(job.device),
             compute_dtype=compute_dtype(device, job.protocol),
             nondeterministic_operations=operations,
+            **({"network_code": network_code} if network_code else {}),
             **launch.facts(),
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmark import BEHAVIOUR
+from benchmark import BEHAVIOUR, registry
 from benchmark import protocol as protocols
 from benchmark.data.tasks import Task
 from benchmark.jobs import TrainJob
@@ -56,6 +56,7 @@ class Staleness:
         if record.key_parts.behaviour != BEHAVIOUR:
             reasons.append(f"the harness's behaviour number: {record.key_parts.behaviour} -> {BEHAVIOUR}")
         reasons += self._other_start(record)
+        reasons += self._other_code(record)
         task = self._tasks.get(record.train)
         if task is not None and task.test_names != record.test:
             reasons.append(f"tested on {', '.join(record.test)}, now on {', '.join(task.test_names)}")
@@ -70,6 +71,16 @@ class Staleness:
             f"{self.store.folder}: holds {len(stale)} run(s) made under something else: {'; '.join(found)}. "
             "Choose another study (--study NAME), or set those runs aside and run them again (--replace-stale)"
         )
+
+    def _other_code(self, record: Record) -> list[str]:
+        job = self.asked.get((record.train, record.model, record.repeat))
+        if job is None or job.key_parts.model == record.key_parts.model:
+            return []
+        now, then = registry.code_digests(job.entry), record.environment.get("network_code")
+        if not isinstance(then, dict):  # of an earlier release, or a failed run
+            return [f"the code of {record.model}" + (f" ({', '.join(now)})" if now else "")]
+        changed = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
+        return [f"the code of {record.model}, changed in {', '.join(changed)}"]
 
     def _other_start(self, record: Record) -> list[str]:
         job = self.asked.get((record.train, record.model, record.repeat))

@@ -21,7 +21,7 @@ from benchmark.efficiency.traffic import count_traffic
 from benchmark.environment import cpu_name, float32_precision
 from benchmark.errors import UserError
 from benchmark.precision import computes_bfloat16
-from benchmark.registry import ModelEntry
+from benchmark.registry import ModelEntry, code_digest
 
 
 def measure(
@@ -101,6 +101,7 @@ def measure(
         schema=1,
         model=entry.name,
         model_version=entry.version,
+        network_code=code_digest(entry),
         height=height,
         width=width,
         in_channels=in_channels,

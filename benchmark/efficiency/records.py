@@ -149,6 +149,7 @@ class EfficiencyRecord(Filed):
     schema_: Literal[1] = Field(SCHEMA, alias="schema")
     model: str
     model_version: int
+    network_code: str | None = Field(None, description="hash of a user's network and all that it imports")
     height: int
     width: int
     in_channels: int

@@ -33,7 +33,9 @@ def execute(job: TrainJob) -> Record:
 
 
 def of(job: TrainJob, name: str) -> TrainJob:
-    return replace(job, entry=registry.select(f"{TINY}:{name}" if name[0].isupper() else name)[0])
+    (entry,) = registry.select(f"{TINY}:{name}" if name[0].isupper() else name)
+    parts = job.key_parts.model_copy(update={"model": registry.identity(entry)})
+    return replace(job, entry=entry, key_parts=parts)
 
 
 def operations(network: nn.Module, protocol: Protocol) -> list[str] | None:
@@ -157,7 +159,7 @@ def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: M
         "quick", [*SMALL, "input.size=64", "training.batch=2", "training.steps=2", "training.validate_every=1"]
     )
     division = pack.divide(protocol)
-    job = replace(make_job(protocol), entry=registry.models()[name])
+    job = of(make_job(protocol), name)
 
     network = run.build(job)
     assert determinism.nondeterministic_operations(network, job.entry.multiple, 64, 1, protocol) == []

@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmark import registry
 from benchmark.errors import UserError
-from benchmark.registry import ModelEntry, models, select, source_hash
+from benchmark.registry import ModelEntry, code_digest, identity, models, select
 
 LIGHTWEIGHT = ["irdpnet", "edanet", "contextnet", "esnet", "letnet"]
 IC = ["fcn", "unet", "hrnet", "manet", "unetpp"]
@@ -130,11 +130,12 @@ def test_a_network_named_by_path_follows_the_shipped_ones(network_file: Path) ->
 
 def test_editing_a_network_file_changes_its_hash(network_file: Path) -> None:
     (entry,) = select(f"{network_file}:MyNet")
-    before = source_hash(entry)
-    assert before == source_hash(entry)
+    before = code_digest(entry)
+    assert before == code_digest(entry)
     network_file.write_text(network_file.read_text("utf-8") + "\n# edited\n", "utf-8")
-    assert source_hash(entry) != before
-    assert source_hash(models()["unet"]) is None
+    assert code_digest(entry) != before
+    assert identity(entry) == f"mynet-v1-{code_digest(entry)}"
+    assert identity(models()["unet"]) == "unet-v1"
 
 
 def test_a_path_may_not_take_a_known_name_or_another_paths(tmp_path: Path) -> None:
@@ -154,7 +155,6 @@ def test_a_path_may_not_take_a_known_name_or_another_paths(tmp_path: Path) -> No
         ("import no_such_package", "ModuleNotFoundError"),
         ("1 / 0", "ZeroDivisionError"),
         ("undefined", "NameError"),
-        ("class Other: pass", "AttributeError"),
     ],
 )
 def test_a_broken_file_is_the_users_error(tmp_path: Path, content: str, message: str) -> None:
@@ -166,11 +166,23 @@ def test_a_broken_file_is_the_users_error(tmp_path: Path, content: str, message:
             entry.load()
 
 
-@pytest.mark.parametrize("content", ["class MyNet: pass", "MyNet = 3", "def MyNet(): pass"])
-def test_something_that_is_no_network_is_the_users_error(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("class MyNet: pass", "a type"),
+        ("MyNet = 3", "a int"),
+        ("def MyNet(): pass", "a function"),
+        ("class Other: pass", "not there; expected"),
+        (
+            "from torch import nn\nclass MyNett(nn.Module): pass",
+            r"not there; did you mean 'MyNett'\?.*\(there: MyNett\)",
+        ),
+    ],
+)
+def test_something_that_is_no_network_is_the_users_error(tmp_path: Path, content: str, found: str) -> None:
     path = tmp_path / "other.py"
     path.write_text(content, "utf-8")
-    with pytest.raises(UserError, match=r"expected a class of torch\.nn\.Module"):
+    with pytest.raises(UserError, match=rf"'mynet': 'MyNet' in .*other\.py is {found}"):
         select(f"{path}:MyNet")[0].load()
 
 

@@ -138,8 +138,9 @@ def test_an_edited_network_is_repeated_and_told(file: Path, cache: Path, tmp_pat
     edited.write_text(TINY.read_text("utf-8") + "\n# a comment\n", "utf-8")
     outcome = repeat(file, cache, tmp_path, models=f"{edited}:TinyNet")
     assert outcome.identical
-    (note,) = outcome.notes
-    assert re.fullmatch(r"the network's file: tinynet-v1-(\w+) \| tinynet-v1-(?!\1)\w+", note)
+    note, *files = outcome.notes
+    assert re.fullmatch(r"the network's code: tinynet-v1-(\w+) \| tinynet-v1-(?!\1)\w+", note)
+    assert [file.partition(":")[0] for file in files] == ["network_code.edited.py", "network_code.tiny.py"]
 
 
 def test_another_environment_is_told(file: Path, cache: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from benchmark.store import RECORD, Store, read_record
 MODELS = [entry.name for entry in registry.select("all")]
 PIXELS = 96 * 96
 CPU = "AMD EPYC 9B14 96-Core Processor"
+(_TINY,) = registry.select(f"{Path(__file__).parents[1] / 'tiny.py'}:TinyNet")
 
 
 def random_of(*names: object) -> np.random.Generator:
@@ -108,6 +109,7 @@ def write_efficiency(
                 method="growth of the resident set in a fresh process",
             ),
             "energy_j_per_image": None, "warnings": (),
+            "network_code": registry.code_digest(_TINY) if model == "tinynet" else None,
             **changes,
         }
     )  # fmt: skip

@@ -1,0 +1,323 @@
+"""Loads network files of users, each with modules of its own, and hashes the code that they import."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import hashlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from benchmark import own_packages
+from benchmark.errors import UserError
+
+#: Begins the names of packages under which network files and their neighbours are imported.
+PREFIX = "_benchmark_user_"
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """A Python file that a user names.
+
+    Attributes:
+        path: absolute.
+        module: its name, ``net``, or ``models.net`` where it imports as part of a package.
+        folders: where its imports are looked up first: its own, and the one that holds its package.
+    """
+
+    path: Path
+    module: str
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def at(cls, path: Path) -> NetworkFile:
+        """Find out how a file imports: from its own folder as a script does, or as part of a package."""
+        path = Path(os.path.abspath(path))
+        stem = path.stem.replace(".", "_")
+        names, above = [stem], path.parent
+        while (above / "__init__.py").is_file():
+            names.insert(0, above.name)
+            above = above.parent
+        if any(name.partition(".")[0] == names[0] for name in _imports(path, ".".join(names[:-1])) if names[1:]):
+            return cls(path, ".".join(names), (path.parent, above))
+        return cls(path, stem, (path.parent,))
+
+    def code(self) -> dict[str, Path]:
+        """Return the files that make up the network: this one, and what it and they import, installed packages aside.
+
+        Import statements count wherever they stand, and :func:`importlib.import_module` of a literal name.
+
+        Returns:
+            Relative name of a module's file -> where it lies.
+        """
+        start = {self.module: self.path} | dict(_modules(self.module.rpartition(".")[0], self.find))
+        return _by_file_name(_closure(start, self.find))
+
+    def find(self, name: str) -> ModuleSpec | None:
+        """Return the spec of a top-level module in the file's folders; it comes before all others of that name."""
+        spec = _find_in(name, self.folders)
+        if spec is None or (spec.origin and own_packages.is_own(Path(spec.origin))):
+            return None
+        if spec.origin is None:  # a folder without __init__.py yields to a package of that name, except to one of ours
+            folder = Path(next(iter(spec.submodule_search_locations or ())))
+            ours = name in own_packages.CODE and not own_packages.is_own(folder)
+            if not (any(folder.rglob("*.py")) if ours else getattr(_installed(name), "origin", None) is None):
+                return None
+        return spec
+
+    def load(self, digest: str) -> ModuleType:
+        """Import the file once per content.
+
+        The file and its neighbours become modules of a package whose name nobody else uses, and their import
+        statements, also those in functions that run later, look there first. So neither a name that the harness or a
+        library has imported, nor a neighbour of another network's file, is taken for theirs.
+        :func:`importlib.import_module` knows nothing of that: it finds neighbours by relative names only.
+
+        Args:
+            digest: of the file and all that it imports.
+        """
+        package = PREFIX + hashlib.sha256(f"{self.path}\0{digest}".encode()).hexdigest()[:12]
+        name = f"{package}.{self.module}"
+        if name in sys.modules:
+            return sys.modules[name]
+        if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+            sys.meta_path.insert(0, _Finder())
+        spec = ModuleSpec(package, None, is_package=True)
+        spec.submodule_search_locations = [str(folder) for folder in self.folders]
+        sys.modules[package] = importlib.util.module_from_spec(spec)
+        _IMPORTERS[package] = _importer(package, self.find)
+        try:
+            if "." in self.module:
+                return importlib.import_module(name)  # after the packages that it is part of
+            found = importlib.util.spec_from_file_location(name, self.path, loader=_Loader(name, str(self.path)))
+            assert found is not None
+            assert found.loader is not None
+            module = importlib.util.module_from_spec(found)
+            sys.modules[name] = module
+            found.loader.exec_module(module)
+            return module
+        except BaseException:
+            for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] == package]:
+                del sys.modules[loaded]
+            raise
+
+    def unseen(self, module: ModuleType) -> list[str]:
+        """Name files beside this one that it has loaded by a computed name, so that :meth:`code` does not know them."""
+        package, known = module.__name__.partition(".")[0], set(self.code().values())
+        loaded = (getattr(found, "__file__", None) for name, found in sys.modules.items() if name.startswith(package))
+        return sorted({Path(file).name for file in loaded if file} - {path.name for path in known})
+
+
+def package_code(module: str) -> dict[str, Path]:
+    """Return the files that make up a module that is found by name, as :meth:`NetworkFile.code` does.
+
+    Nothing is returned for a module of an installed package, whose version tells its content.
+    """
+    return _by_file_name(_closure(dict(_modules(module, _elsewhere)), lambda name: None))
+
+
+def digests(code: Mapping[str, Path]) -> dict[str, str]:
+    """Return the content hash of each file.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    try:
+        return {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in sorted(code.items())}
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: cannot be read ({error.strerror}); a network's code is made of it"
+        ) from error
+
+
+def place(error: BaseException, code: Mapping[str, Path]) -> str:
+    """Say where in a network's own files an exception was raised: ``mynet.py:12, in forward``; blank if nowhere."""
+    names = {str(path): Path(name).name for name, path in code.items()}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in names]
+    if frames:
+        return f"{names[frames[-1].filename]}:{frames[-1].lineno}, in {frames[-1].name}"
+    if isinstance(error, SyntaxError) and error.filename in names:
+        return f"{names[error.filename]}:{error.lineno}"
+    return ""
+
+
+def classes(module: ModuleType, base: type) -> list[str]:
+    """Name the classes of a kind that a module defines itself."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+    ]
+
+
+def refuse_arguments(network: type, target: str, **arguments: object) -> None:
+    """Refuse a class that cannot be called with these arguments.
+
+    Raises:
+        UserError: names the class and what it takes.
+    """
+    try:
+        signature = inspect.signature(network)
+    except ValueError:  # written in C, with nothing to look at
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise UserError(
+            f"{target}: takes {signature} ({error}); expected arguments {' and '.join(arguments)}, the numbers of "
+            "channels of the image and of the logits: name those of __init__ like this, and give all others a default"
+        ) from error
+
+
+class _Loader(SourceFileLoader):
+    """Runs what the file holds now: a cached form counts as current where only size and time are the same."""
+
+    def get_code(self, fullname: str) -> Any:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+    def exec_module(self, module: ModuleType) -> None:
+        importer = _IMPORTERS[module.__name__.partition(".")[0]]
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": importer}
+        super().exec_module(module)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds neighbours of network files under the names of their packages."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return _find_in(fullname, path or ()) if fullname.startswith(PREFIX) else None
+
+
+#: The import statement of each package of a network file.
+_IMPORTERS: dict[str, Callable[..., Any]] = {}
+
+
+def _importer(package: str, find: Callable[[str], ModuleSpec | None]) -> Callable[..., Any]:
+    known: dict[str, bool] = {}
+
+    def import_(
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> Any:
+        top = name.partition(".")[0]
+        if not level and top not in known:
+            known[top] = find(top) is not None
+        if level or not known[top]:
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        module = builtins.__import__(f"{package}.{name}", globals, locals, fromlist or (), 0)
+        return module if fromlist else sys.modules[f"{package}.{top}"]
+
+    return import_
+
+
+def _find_in(name: str, folders: Sequence[str | Path]) -> ModuleSpec | None:
+    """Look for a module in folders by the last part of its name, in what they hold at this moment."""
+    loaders = (
+        (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+        (_Loader, importlib.machinery.SOURCE_SUFFIXES),
+    )
+    specs = [importlib.machinery.FileFinder(str(folder), *loaders).find_spec(name) for folder in folders]
+    found = [spec for spec in specs if spec is not None]
+    return next((spec for spec in found if spec.origin), found[0] if found else None)
+
+
+def _installed(name: str) -> ModuleSpec | None:
+    """Return the spec of a top-level module as everybody imports it."""
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # a module that was put together by hand has none
+        return None
+
+
+def _elsewhere(name: str) -> ModuleSpec | None:
+    """Return the spec of a top-level module that is somebody's own: on PYTHONPATH, or installed as editable."""
+    spec = None if name in sys.stdlib_module_names else _installed(name)
+    places = [spec.origin if spec.has_location else None, *(spec.submodule_search_locations or ())] if spec else []
+    files = [Path(place) for place in places if place]
+    library = Path(os.__file__).parent
+    others = ("site-packages", "dist-packages")
+    if not files or any(
+        own_packages.is_own(file) or file.is_relative_to(library) or set(others) & set(file.parts) for file in files
+    ):
+        return None
+    return spec
+
+
+def _by_file_name(modules: Mapping[str, Path]) -> dict[str, Path]:
+    return {
+        f"{name.replace('.', '/')}{'/__init__' * (path.stem == '__init__')}{path.suffix}": path
+        for name, path in modules.items()
+    }
+
+
+def _closure(start: Mapping[str, Path], find: Callable[[str], ModuleSpec | None]) -> dict[str, Path]:
+    """Add all modules that some import, without running any; empty ones are left out."""
+    found, queue = dict(start), list(start)
+    while queue:
+        name = queue.pop()
+        package = name if found[name].stem == "__init__" else name.rpartition(".")[0]
+        for imported in _imports(found[name], package):
+            for module, path in _modules(imported, lambda top: find(top) or _elsewhere(top)):
+                if found.setdefault(module, path) is path:
+                    queue.append(module)
+    return {name: path for name, path in found.items() if path.stat().st_size}
+
+
+def _modules(name: str, find: Callable[[str], ModuleSpec | None]) -> Iterator[tuple[str, Path]]:
+    """Yield the modules that ``import name`` runs, as far as they are there, with their files."""
+    parts = name.split(".")
+    spec = find(parts[0]) if parts[0] else None
+    for count in range(1, len(parts) + 1):
+        if spec is None:
+            return
+        if spec.has_location and Path(spec.origin or "").is_file():
+            assert spec.origin is not None
+            yield ".".join(parts[:count]), Path(spec.origin)
+        folders = list(spec.submodule_search_locations or ())
+        spec = _find_in(parts[count], folders) if count < len(parts) else None
+
+
+def _imports(file: Path, package: str) -> Iterator[str]:
+    """Yield the names of all modules that a file may import, relative ones within its package.
+
+    ``from a import b`` yields ``a.b`` too, which may be a module. A file that does not parse imports nothing.
+    """
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute("." * node.level + (node.module or ""), package)
+            yield base
+            yield from (f"{base}.{alias.name}".removeprefix(".") for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                yield _absolute(node.args[0].value, package)
+
+
+def _absolute(name: str, package: str) -> str:
+    """Resolve a relative name; that of a file in no package is relative to the file's folder."""
+    level = len(name) - len(name.lstrip("."))
+    above = package.split(".")[: max(package.count(".") + 2 - level, 0)] if level else []
+    return ".".join(filter(None, [*above, name.lstrip(".")]))

@@ -42,6 +42,7 @@ from benchmark.flags import (
     check_data_root,
     study_folder,
 )
+from benchmark.own_packages import refuse_hidden
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -401,6 +402,7 @@ def main() -> None:
     telemetry.switch_off()
     logs.quiet_image_readers()
     try:
+        refuse_hidden()
         app()
     except UserError as error:
         print(f"benchmark: {error}", file=sys.stderr)

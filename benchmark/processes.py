@@ -20,9 +20,12 @@ def _main_without_origin() -> Iterator[None]:
     """Hide where the main module comes from; multiprocessing would have a child run it again.
 
     A script without ``if __name__ == "__main__"`` would start over in each child, and Python code from the standard
-    input has no file that a child could find.
+    input has no file that a child could find. Until a child has this process's ``sys.path``, the current folder stays
+    out of its own.
     """
     with _STARTING:
+        safe_path = os.environ.get("PYTHONSAFEPATH")
+        os.environ["PYTHONSAFEPATH"] = "1"
         attributes = vars(sys.modules["__main__"])
         origin: dict[str, Any] = {name: attributes.pop(name) for name in ("__file__", "__spec__") if name in attributes}
         attributes["__spec__"] = None
@@ -30,6 +33,9 @@ def _main_without_origin() -> Iterator[None]:
             yield
         finally:
             attributes.update(origin)
+            del os.environ["PYTHONSAFEPATH"]
+            if safe_path is not None:
+                os.environ["PYTHONSAFEPATH"] = safe_path
 
 
 class _Spawned(SpawnProcess):

@@ -13,10 +13,9 @@ import tomllib
 from pathlib import Path
 
 import benchmark
+from benchmark.own_packages import CODE
 
 PROJECT = "eal-icnet-benchmark"
-#: The packages whose sources can change a number.
-CODE = ("benchmark", "models", "baselines")
 GIT_TIMEOUT_S = 10.0  # a cold network disk; a run does not wait longer to learn its commit
 
 

@@ -15,6 +15,7 @@ from benchmark.errors import UserError
 from benchmark.executors import Event, Finished, Job, Outcome, Step
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import OnStep, TrainJob
+from benchmark.own_packages import leave_current_folder, refuse_hidden
 from benchmark.records import Failure
 from benchmark.store import Store
 
@@ -80,6 +81,8 @@ class Parcel:
 
     def _enter(self) -> None:
         """Go to the sender's folder after a look at whether this machine shares it, the study and the harness."""
+        leave_current_folder()  # which submitit and Ray put first; processes started from here inherit what is left
+        refuse_hidden()
         if self.version != VERSION:
             raise UserError(f"a node has version {VERSION} of the benchmark, expected {self.version}; install the same")
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.errors import UserError
+from benchmark.files import check_folder
 from benchmark.flags import DATA_ROOT, Cache, DataRoot, Overrides, ProtocolName, check_data_root
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def synthesize(
             if layers or cell:
                 raise UserError("--layers and --cell belong to --layout; expected them there alone: leave them out")
             folder = out or data_root / f"{dataset}-syn"
+            check_folder("--out" if out else "--data-root", folder)
             size = {"height": height, "width": width}
             synthetic.write(
                 str(dataset), folder, count, **size, seed=seed, off=switched_off, executor=pool, progress=progress
@@ -76,6 +78,7 @@ def synthesize(
             look, marked = show.Look(appearance, seed, switched_off), _target(target)
             source = layouts.open_layout(layout, layers, cell, out.name if out else None)
             folder = out or data_root / source.name
+            check_folder("--out" if out else "--data-root", folder)
             made = show.write(
                 *(source, folder, count),
                 height=height,
@@ -136,13 +139,14 @@ def verify(
     from benchmark.data import verify as verifying
 
     chosen = _fitted(protocol, set_, [name, *([against] if against else [])], data_root)
+    place = _writable(out, (cache or data_root / ".cache") / "verify")
     subject, other = _subject(name, data_root, chosen), _subject(against, data_root, chosen) if against else None
     with bar("reading") as progress:
         found = verifying.verify(subject, chosen, against=other, progress=progress)
     console = Console()
     # A file or a pipe has no width of its own; eighty columns would break every line.
     Console(width=None if console.is_terminal else 160).print(found.to_table())
-    for path in verifying.write(found, out or (cache or data_root / ".cache") / "verify"):
+    for path in verifying.write(found, place):
         typer.echo(path)
     raise typer.Exit(0 if found.ok else 1)
 
@@ -167,6 +171,7 @@ def show(
 
     chosen = _fitted(protocol, set_, [name], data_root)
     cache = cache or data_root / ".cache"
+    place = _writable(out and out.parent, cache / "show")
     sources = resolve([name], data_root, chosen, HashCache(cache / "hashes.json"))
     if out and len(sources) > 1:
         raise UserError(
@@ -177,10 +182,16 @@ def show(
         sheet = showing.contact_sheet(
             source.name, showing.read_samples(source, count), total=source.count or len(source.pairs)
         )
-        file, content = out or cache / "show" / f"{source.name}.png", io.BytesIO()
+        file, content = out or place / f"{source.name}.png", io.BytesIO()
         sheet.save(content, "png")
         write_atomically(file, content.getvalue())
         typer.echo(file)
+
+
+def _writable(out: Path | None, default: Path) -> Path:
+    """Return the folder to write to, or refuse it before anything is read."""
+    check_folder("--out" if out else "--cache (or --out)", out or default)
+    return out or default
 
 
 def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_root: Path) -> Protocol:

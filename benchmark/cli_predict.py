@@ -13,6 +13,7 @@ import typer
 
 from benchmark.devices import hardware_of
 from benchmark.errors import UserError, did_you_mean
+from benchmark.files import check_folder
 from benchmark.flags import Device, Results, study_folder
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def predict(
             "since results would have the same names: call predict once for each, with an --out of its own"
         )
     trained = weights.find(study_folder(results, study), entries, dataset, repeat)
-    found = inputs.expand(images)
+    found = inputs.expand(images, typer.echo)
+    check_folder("--out", out)
     if overlap_study:
         _study_overlaps(trained, found, tile, threshold, _levels(levels), batch, _device(device, threads), out)
         return

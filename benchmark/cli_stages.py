@@ -58,12 +58,14 @@ def stages(
     from benchmark import feature_maps, registry, weights
     from benchmark import stages as taking
     from benchmark.data.images import OWN_LEVELS, read_depth
-    from benchmark.files import write_atomically
+    from benchmark.files import check_folder, write_atomically
     from benchmark.report import plots
     from benchmark.report import stages as drawing
 
     folder = study_folder(results, study)
+    place = out or folder / "stages"
     found = weights.find(folder, registry.select(models), dataset, repeat)
+    check_folder("--out", place)
     area = _area(image, window, min(one.input_size for one in found))
     views = {channels: _read(image, channels, area) for channels in sorted({one.channels for one in found})}
     pixels = views[max(views)]
@@ -84,7 +86,7 @@ def stages(
     if read_depth(image) == 16:
         console.print(f"note: {OWN_LEVELS}", markup=False, highlight=False)
     for kind in ("pdf", "png"):
-        path = (out or folder / "stages") / f"{trained_on}.{image.stem}.{channel.value}.{kind}"
+        path = place / f"{trained_on}.{image.stem}.{channel.value}.{kind}"
         write_atomically(path, plots.save(figure, kind))
         typer.echo(path)
 

@@ -79,13 +79,17 @@ def stamp(path: Path) -> Stamp:
 def check_folder(flag: str, folder: Path) -> None:
     """Refuse a folder before any work where nothing could be written; it need not exist.
 
+    Args:
+        flag: by which a user names the place.
+        folder: the place.
+
     Raises:
         UserError: the place is a file or is read-only.
     """
     there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "cannot be written to" if there.is_dir() else "a file"
-        raise UserError(f"{flag} {folder}: {there} is {what}; expected a folder: name another place")
+        what = "cannot be written to" if there.is_dir() else "is a file"
+        raise UserError(f"{flag} {folder}: {there} {what}; expected a folder to write to: name another place")
 
 
 class TooLargeError(UserError):
@@ -123,7 +127,7 @@ def read_toml(path: Path, where: str) -> dict[str, Any]:
         UserError: unreadable, too large, or no TOML.
     """
     try:
-        return tomllib.loads(read_limited(path, TOML_BYTES).decode("utf-8"))
+        return tomllib.loads(read_limited(path, TOML_BYTES).decode("utf-8-sig"))  # Notepad writes a mark first
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: cannot be read ({error}); expected a TOML text file") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:

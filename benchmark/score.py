@@ -26,7 +26,7 @@ from benchmark.data.images import (
 )
 from benchmark.data.masks import label_size, read_ignore, read_label
 from benchmark.data.packs import IGNORED
-from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, scan_masks
+from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, comparable, plain_stem, scan_masks
 from benchmark.data.specs import Target, check_group
 from benchmark.data.values import Values
 from benchmark.errors import UserError
@@ -308,10 +308,15 @@ def _images_of(pairs: Iterable[Pair], folder: Path | None) -> dict[str, Path]:
     """Return the image of each pair by its name, without ``_mask`` where no image is called so."""
     if folder is None:
         return {}
-    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    found = {
+        comparable(path.stem): path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    }
     images = {}
     for pair in pairs:
-        path = found.get(pair.name, found.get(plain_stem(pair.name)))
+        name = comparable(pair.name)
+        path = found.get(name, found.get(plain_stem(name)))
         if path is None:
             raise UserError(f"--images {folder}: no image {pair.name!r}; expected one for each prediction: add it")
         images[pair.name] = path

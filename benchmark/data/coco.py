@@ -12,6 +12,7 @@ import math
 import re
 import reprlib
 import threading
+import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +131,10 @@ def rasterise(entry: Entry, categories: Categories = ()) -> Layers:
 
 def _kinds(shape: Shape, entry: Entry, told: Mapping[str, Kind]) -> Sequence[str]:
     name = shape.category
-    kind = told.get(name) or next((kind for kind in NAMES if NAMES[kind].fullmatch(name.strip().casefold())), None)
+    alike = {unicodedata.normalize("NFC", key): kind for key, kind in told.items()}
+    kind = alike.get(unicodedata.normalize("NFC", name)) or next(
+        (kind for kind in NAMES if NAMES[kind].fullmatch(name.strip().casefold())), None
+    )
     if kind is not None:
         return () if kind == "none" else (kind,)
     if len(entry.categories) == 1:

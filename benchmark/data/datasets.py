@@ -130,7 +130,8 @@ def _own(data_root: Path) -> tuple[dict[str, Path], list[str]]:
     try:
         entries = sorted(path for path in data_root.iterdir() if not path.name.startswith("."))
         files = {path.stem: path for path in entries if path.suffix == ".toml"}
-        return files, [path.name for path in entries if path.is_dir()]
+        # A broken link is a dataset that is not mounted.
+        return files, [path.name for path in entries if path.is_dir() or (path.is_symlink() and not path.exists())]
     except FileNotFoundError:
         return {}, []
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ LABEL_SUFFIX = ".svg"  # of labels only
 MASK_SUFFIXES = IMAGE_SUFFIXES | {LABEL_SUFFIX}
 # Annotation tools mark a label's file this way.
 LABEL_ENDINGS = ("_mask", "_")
+SHOWN = 4  # folders that a message lists
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Scan:
         labels: number of label files.
         ignores: number of masks of ignored pixels.
         others: number of files that are neither.
+        folders: folders among the files, which are not searched.
         unlabelled: images without a label.
         unpaired: labels without an image.
         unpaired_ignores: masks of ignored pixels without an image.
@@ -85,6 +88,7 @@ class Scan:
     labels: int = 0
     ignores: int = 0
     others: int = 0
+    folders: list[Path] = field(default_factory=list)
     unlabelled: list[Path] = field(default_factory=list)
     unpaired: list[Path] = field(default_factory=list)
     unpaired_ignores: list[Path] = field(default_factory=list)
@@ -105,7 +109,8 @@ def scan(
 ) -> Scan:
     """List a dataset's folder, faults included. Arguments are those of :func:`benchmark.data.folders.find_pairs`."""
     result = Scan()
-    found = {path.name for path in _entries(root, result)}
+    entries = _entries(root, result)
+    found = {path.name for path in entries}
     unlisted = bool(result.faults)
     names = LAYOUTS[layout or ("hy5syn" if "sems" in found and "image" not in found else "folders")]
     given = [part for part in PARTS if part in found]
@@ -129,6 +134,12 @@ def scan(
         places.append((root, None))
     for folder, part in places:
         _scan_part(folder, part, names, group, result, labels)
+    folders = [f"{path.name}/" for path in entries if path.is_dir() and not path.name.startswith(".")]
+    if folders and not given and names.image not in found:
+        result.faults[0] += (
+            f"; found {', '.join(folders[:SHOWN])}: rename them, or see if `benchmark data prepare NEWNAME {root}` "
+            "knows these names"
+        )
     result.pairs = [replace(pair, categories=categories, values=values) for pair in result.pairs]
     result.pairs.sort(key=lambda pair: pair.name)
     return result
@@ -209,6 +220,11 @@ def _pair_up(
         )
 
 
+def comparable(name: str) -> str:
+    """Return a name in the one form of Unicode that names are compared in; macOS takes accents and letters apart."""
+    return unicodedata.normalize("NFC", name)
+
+
 def plain_stem(stem: str) -> str:
     """Return a stem without the ending that marks a mask's file."""
     return next((stem.removesuffix(end) for end in LABEL_ENDINGS if stem.endswith(end)), stem)
@@ -231,12 +247,15 @@ def _by_key(folder: Path, pattern: re.Pattern[str], suffixes: Collection[str], r
             _add_coco(path, found, result)
             continue
         if path.suffix.lower() not in suffixes:
-            result.others += 1
+            if path.is_dir():
+                result.folders.append(path)
+            else:
+                result.others += 1
             continue
         match = pattern.fullmatch(path.stem)
         if match is None:
             result.misnamed.append(path)
-        elif found.setdefault(match.group(1), path) != path:
+        elif found.setdefault(comparable(match.group(1)), path) != path:
             result.doubled.append(path)
     return found
 
@@ -250,7 +269,7 @@ def _add_coco(file: Path, found: dict[str, Path], result: Scan) -> None:
         return
     result.others += labels is None
     for label in labels or ():
-        if found.setdefault(label.stem, label) != label:
+        if found.setdefault(comparable(label.stem), label) != label:
             result.doubled.append(label)
 
 
@@ -260,8 +279,9 @@ def _entries(folder: Path, result: Scan) -> list[Path]:
             return [folder]
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
+        what = "a link that leads nowhere" if folder.is_symlink() else "no such folder"
         result.faults.append(
-            f"{folder}: no such folder; expected image/ and label/, alone or inside each of train/ val/ test/, "
+            f"{folder}: {what}; expected image/ and label/, alone or inside each of train/ val/ test/, "
             "or sems/ and labels/"
         )
     except OSError as error:  # also a loop of links

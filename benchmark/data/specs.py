@@ -194,6 +194,11 @@ def _validated(fields: dict[str, Any], where: str) -> DatasetSpec:
             if problem["type"] == "extra_forbidden":
                 known = list((Values if field.startswith("values.") else DatasetSpec).model_fields)
                 problems.append(f"no field {field!r}{did_you_mean(field, known)} (known: {', '.join(known)})")
+            elif field == "name" and problem["type"] == "string_pattern_mismatch":
+                problems.append(
+                    f"name {str(problem['input'])[:80]!r}; expected letters a to z, digits and . _ -, no sign first: "
+                    "rename the folder or file, or give a `name` in a TOML file"
+                )
             else:
                 problems.append(f"{field or 'dataset'}: {problem['msg'].removeprefix('Value error, ')}")
         raise UserError(f"{where}: {'; '.join(problems)}") from error

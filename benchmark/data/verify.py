@@ -56,6 +56,9 @@ def _file_rows(seen: Survey) -> list[Row]:
             name="files",
             value=f"{scan.images} images, {scan.labels} labels, {scan.ignores} ignore masks, {scan.others} others",
             problem="; ".join(_short(fault, root) for fault in scan.faults),
+            warning=f"{len(scan.folders)} folders are not searched: {_named(scan.folders, root)}"
+            if scan.folders
+            else "",
         ),
         Row(
             name="pairs",

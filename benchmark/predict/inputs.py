@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.errors import UserError
 
 
-def expand(arguments: Iterable[str]) -> list[Path]:
+def expand(arguments: Iterable[str], note: Callable[[str], object]) -> list[Path]:
     """Return the images, each once, in the arguments' order; a folder's and a wildcard's in the order of their names.
+
+    Hidden files, whose names begin with a dot, are left out of folders.
+
+    Args:
+        arguments: files, folders and wildcards.
+        note: told which folders inside a folder are left out.
 
     Raises:
         UserError: what matches nothing, a folder without images, or two images of one stem, whose results would have
@@ -21,7 +28,10 @@ def expand(arguments: Iterable[str]) -> list[Path]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            matches = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
+            children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
+            matches = [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES]
+            if folders := [child.name for child in children if child.is_dir() and child not in matches]:
+                note(f"{path}: {len(folders)} folder(s) not searched, such as {folders[0]}; '{path}/**/*' names all")
         elif path.exists() or not glob.has_magic(argument):
             matches = [path]
         else:
@@ -38,7 +48,7 @@ def expand(arguments: Iterable[str]) -> list[Path]:
             found.setdefault(match.resolve(), match)
     stems: dict[str, Path] = {}
     for path in found.values():
-        other = stems.setdefault(path.stem, path)
+        other = stems.setdefault(unicodedata.normalize("NFC", path.stem), path)
         if other is not path:
             raise UserError(
                 f"{path}: {other} has the same stem, and so would its results; rename one or use another --out for it"

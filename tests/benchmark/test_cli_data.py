@@ -100,6 +100,28 @@ def test_verify_ends_with_1_where_a_number_would_be_wrong(call: Call) -> None:
     assert "127" in out
 
 
+def test_verify_refuses_a_place_before_it_reads(call: Call) -> None:
+    make_folder(Path("data/omc"), ["a", "b", "c"], 64)
+    Path("file").write_bytes(b"")
+    for flag, named in (("--out", "--out file"), ("--cache", "--cache (or --out) file/verify")):
+        code, out, err = call("data", "verify", "omc", "--protocol", "quick", flag, "file")
+        assert (code, out) == (2, "")
+        assert f"{named}: " in err
+        assert "file is a file; expected a folder to write to" in err
+
+
+def test_names_and_links_that_are_no_datasets_are_told(call: Call) -> None:
+    Path("data/my chip").mkdir(parents=True)
+    Path("data/gone").symlink_to("nowhere")
+    code, _, err = call("data", "verify", "my chip")
+    assert code == 2
+    assert "name 'my chip'; expected letters a to z, digits and . _ -, no sign first: rename the folder" in err
+    code, _, err = call("data", "show", "gone")
+    assert code == 2
+    assert "data/gone: a link that leads nowhere" in err
+    assert "unknown dataset" not in err
+
+
 def test_verify_tells_what_two_datasets_share(call: Call) -> None:
     make_folder(Path("data/omc"), ["a", "b", "c", "d"], 64)
     make_folder(Path("data/omv"), ["a", "b", "c"], 64)
@@ -116,7 +138,9 @@ def test_verify_tells_what_two_datasets_share(call: Call) -> None:
         (["verify", "om?"], "'om?' names 2 datasets (omc, omv); expected one"),
         (["verify", "omk"], "unknown dataset 'omk'; did you mean 'omv'?"),
         (["show", "omc", "--protocol", "papers"], "unknown protocol 'papers'"),
-        (["show", "omc", "--out", "file/sheet.png"], "cannot be written"),
+        (["show", "omc", "--out", "file/sheet.png"], "--out file: file is a file; expected a folder to write to"),
+        (["show", "omc", "--cache", "file"], "--cache (or --out) file/show: "),
+        (["synthesize", "--dataset", "omc", "--out", "file/omc"], "--out file/omc: "),
         (["prepare", "omc", "absent.zip"], "absent.zip"),
         (["prepare", "../omc", "file"], "../omc"),
         (["prepare", "omc", "file"], "file"),

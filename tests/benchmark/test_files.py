@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.files import write_atomically
+from benchmark.files import check_folder, read_toml, write_atomically
 
 
 def test_a_file_is_made_with_its_folders_and_replaced(tmp_path: Path) -> None:
@@ -46,6 +46,20 @@ def test_a_place_that_is_no_folder_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match=r"x\.json: cannot be written .*; choose another place"):
         write_atomically(tmp_path / "file" / "x.json", b"")
+
+
+def test_a_byte_order_mark_is_no_part_of_toml(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfsize = 64\n")
+    assert read_toml(tmp_path / "a.toml", "a.toml") == {"size": 64}
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError) as told:
+        check_folder("--out", tmp_path)
+    assert str(told.value) == (
+        f"--out {tmp_path}: {tmp_path} cannot be written to; expected a folder to write to: name another place"
+    )
 
 
 def test_content_is_on_the_disk_before_the_name_points_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

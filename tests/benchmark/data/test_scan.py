@@ -6,6 +6,7 @@ import pytest
 
 from benchmark.data.folders import find_pairs
 from benchmark.data.scan import scan
+from benchmark.errors import UserError
 from tests.benchmark.data.folder_makers import make_folder, picture, save
 
 
@@ -49,6 +50,30 @@ def test_every_stray_file_is_listed(tmp_path: Path) -> None:
     assert names == [["a.png"], ["b.png"], ["z.png"], ["c.png"], ["c.bmp"]]
     assert found.others == 1
     assert [pair.name for pair in found.pairs] == ["c"]
+
+
+def test_folders_among_images_are_listed_and_not_searched(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["a"])
+    make_folder(tmp_path / "image", ["b"])
+    found = scan(tmp_path)
+    assert [path.name for path in found.folders] == ["image", "label"]
+    assert found.others == 0
+
+
+def test_names_are_compared_in_one_form_of_unicode(tmp_path: Path) -> None:
+    """A letter with its accent, and the two apart, as macOS writes them."""
+    save(tmp_path / "image" / "\u00e9.png", picture(0))
+    save(tmp_path / "label" / "e\u0301.png", picture(0) > 128)
+    assert [pair.name for pair in find_pairs(tmp_path)] == ["\u00e9"]
+    save(tmp_path / "image" / "e\u0301.png", picture(0))
+    assert len(scan(tmp_path).doubled) == 1
+
+
+def test_folders_of_other_names_lead_to_prepare(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        save(tmp_path / name / "a.png", picture(0))
+    with pytest.raises(UserError, match=r"image: no such folder; .*; found images/, masks/: .*data prepare NEWNAME"):
+        find_pairs(tmp_path)
 
 
 def test_names_outside_the_layout_are_listed(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_size_and_channels_reach_the_protocol_unless_it_says_otherwise(tmp_path:
         ("group = 'frame'", r"mychip\.toml: group: expected a pattern with one group in parentheses"),
         ("levels = [9, 3]", r"mychip\.toml: dataset: levels: expected the lower value first"),
         ("levels = [0, inf]", r"mychip\.toml: levels\.1: "),
-        ("name = '../x'", r"mychip\.toml: name: "),
+        ("name = '../x'", r"mychip\.toml: name '../x'; expected letters"),
         ("size =", r"mychip\.toml: not valid TOML"),
     ],
 )

@@ -11,4 +11,5 @@ __version__ = "0.1.0"
 # - COCO's polygons are drawn by pycocotools, and SVG files from elsewhere than HY5SYN by SVG's rule;
 # - images without a counted pixel have no value in any metric, nor have rates over nets or vias without one;
 # - TIFF files that store luma and chroma uncompressed become RGB;
+# - paths without a length in a GDS or OASIS layout are drawn as the squares or discs that they are.
 BEHAVIOUR = 3

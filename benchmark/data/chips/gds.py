@@ -238,6 +238,7 @@ class _Reader:
         placed: list[_Placed] = []
         for (layer, datatype), role in self.layers.items():
             drawn = cell.get_polygons(apply_repetitions=False, depth=0, layer=layer, datatype=datatype)
+            drawn += _dots(cell, layer, datatype)
             drawn = [polygon for polygon in drawn if polygon.size > 2]
             if drawn:
                 self.found.add((layer, datatype))
@@ -268,6 +269,27 @@ class _Reader:
                 "region in a layout viewer"
             )
         return snapped(points)
+
+
+def _dots(cell: gdstk.Cell, layer: int, datatype: int) -> list[gdstk.Polygon]:
+    """Return paths without a length as polygons: squares or discs by their ends, which gdstk leaves out."""
+    import gdstk
+
+    dots = []
+    for path in cell.paths:
+        spine = path.spine()
+        if (path.layers[0], path.datatypes[0]) != (layer, datatype) or np.ptp(spine, axis=0).any():
+            continue
+        (x, y), half, ends = spine[0], path.widths()[0][0] / 2, path.ends[0]
+        if ends == "round":
+            dot = gdstk.ellipse((x, y), half)
+        else:
+            before, after = (half, half) if ends == "extended" else (0, 0) if ends == "flush" else ends
+            dot = gdstk.rectangle((x - before, y - half), (x + after, y + half))
+        if dot.area() > 0:
+            dot.repetition = path.repetition
+            dots.append(dot)
+    return dots
 
 
 @dataclass(frozen=True)

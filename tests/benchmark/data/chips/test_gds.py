@@ -135,6 +135,21 @@ def test_a_crash_of_the_reader_is_one_message(tmp_path: Path, monkeypatch: pytes
         gds.read(bus(tmp_path / "bus.gds"), CHOSEN)
 
 
+@pytest.mark.parametrize("suffix", [".gds", ".oas"])
+def test_paths_without_a_length_are_the_dots_that_they_draw(suffix: str, tmp_path: Path) -> None:
+    top = gdstk.Cell("top")
+    for number, ends in enumerate(["extended", "round", "flush", (100, 200)]):
+        at = (1000 * number, 0)
+        top.add(gdstk.FlexPath([at, at], 60, ends=ends, simple_path=True, layer=68, datatype=20))
+    top.paths[0].repetition = gdstk.Repetition(columns=1, rows=2, spacing=(0, 1000))
+    chip = gds.read(save(library(top), tmp_path / f"dots{suffix}"), {TRACK: "track"})
+    found = chip.hierarchy.polygons(chip.top, (-1000, -1000, 5000, 2000))["track"]
+    boxes = {(*dot.min(axis=0).round(), *dot.max(axis=0).round()) for dot in found}
+    squares = {(-30.0, -30.0, 30.0, 30.0), (-30.0, 970.0, 30.0, 1030.0)}
+    disc = {(970.0, -30.0, 1030.0, 30.0)} if suffix == ".gds" else set()  # OASIS has no round ends
+    assert boxes == squares | disc | {(2900.0, -30.0, 3200.0, 30.0)}
+
+
 def test_a_process_that_cannot_start_is_no_fault_of_the_file(tmp_path: Path) -> None:
     file = bus(tmp_path / "bus.gds")
     python = multiprocessing.spawn.get_executable()

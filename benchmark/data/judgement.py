@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.data.advice import ways
 from benchmark.data.images import Levels, Picture, UInt8Array
 from benchmark.data.scan import Pair
+from benchmark.data.splits import PARTS, Division, Leakage, Tile, attempt, leakage
 from benchmark.data.tiling import BoolMask
 from benchmark.errors import UserError
+from benchmark.protocol import Split
 
 MOST_NAMED = 3
 # A picture with no more gray values than a one-hot mask has, with one to spare, is taken for a mask.
@@ -131,6 +135,62 @@ def judge(facts: Sequence[Facts], images: Sequence[str], labels: Sequence[str]) 
             f"{named(clear)}: transparent pixels, of which the stored colours count: mark those that show no chip in "
             "ignore/"
         )
+    return found
+
+
+def judge_split(
+    dataset: str, tiles: Sequence[Tile], division: Division, settings: Split, seed: int, *, partial: bool = False
+) -> dict[str, Finding]:
+    """Return what a division lets a network see of its test and validation beforehand, by the name of its row.
+
+    Args:
+        dataset: named nowhere but in errors.
+        tiles: the images.
+        division: made by :func:`benchmark.data.splits.divide` from the settings and the seed.
+        settings: of the split.
+        seed: the same.
+        partial: whether tiles overlap.
+    """
+    leaks, given = leakage(tiles, division), any(tile.given for tile in tiles)
+    part = {index: name for name in PARTS for index in getattr(division, name)}
+    sets: dict[str, list[int]] = defaultdict(list)
+    for index, tile in enumerate(tiles):
+        if tile.cluster:
+            sets[tile.cluster].append(index)
+    across = [indices for indices in sets.values() if len({part.get(index) for index in indices} - {None}) > 1]
+    shown = ", ".join(tiles[index].name for index in (across or list(sets.values()) or [[]])[0][:MOST_NAMED])
+
+    def remedy(fits: Callable[[Leakage], bool]) -> str:
+        if given:
+            return "move them to one part"
+        helping = ways(
+            lambda changed: attempt(dataset, tiles, changed, seed),
+            settings,
+            lambda other: fits(leakage(tiles, other)),
+            partial=partial,
+        )
+        return f"use {helping}" if helping else "bring other images: no split of these keeps them apart"
+
+    found: dict[str, Finding] = {}
+    if across:
+        apart = remedy(lambda other: not other.val_clusters + other.test_clusters)
+        found["near duplicates"] = Finding(f"{shown}: one part knows the other, {apart}", wrong=True)
+    elif sets:
+        found["near duplicates"] = Finding(f"{shown}: counted more than once")
+    if leaks.val_groups + leaks.test_groups:
+        # Of a single frame no group is left to test on, but a gap between its parts can be kept.
+        apart = remedy(
+            lambda other: not other.val_groups + other.test_groups or not other.val_neighbours + other.test_neighbours
+        )
+        text = f"tiles of one frame on both sides raise every score: {apart}"
+        found["leakage: frame also trained on"] = Finding(text, wrong=settings.unit == "group")
+    if leaks.val_clusters + leaks.test_clusters:
+        apart = remedy(lambda other: not other.val_clusters + other.test_clusters)
+        found["leakage: looks like a training tile"] = Finding(f"the network has seen them: {apart}", wrong=True)
+    if leaks.val_neighbours + leaks.test_neighbours:
+        apart = remedy(lambda other: not other.val_neighbours + other.test_neighbours)
+        text = f"structures run from one into the other: {apart}"
+        found["leakage: touches a training tile"] = Finding(text, wrong=settings.unit != "image")
     return found
 
 

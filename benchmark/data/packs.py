@@ -31,13 +31,13 @@ from benchmark.data.images import (
     to_8_bit,
     to_channels,
 )
-from benchmark.data.judgement import Facts, image_facts, refuse_or_note, squeezed, with_mask
+from benchmark.data.judgement import Facts, image_facts, judge_split, refuse_or_note, squeezed, with_mask
 from benchmark.data.masks import read_ignore, read_label
 from benchmark.data.readers import in_order
 from benchmark.data.scan import Pair
 from benchmark.data.splits import Division, Tile, divide, unlabelled
 from benchmark.data.synthetic import Stress
-from benchmark.data.tiling import cut_by_smallest, labelled_share, tiles_of, windows_of
+from benchmark.data.tiling import cut_by_smallest, labelled_share, smaller_input, tiles_of, windows_of
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 from benchmark.protocol import Protocol
@@ -86,7 +86,10 @@ class Pack:
 
     def notes_under(self, protocol: Protocol) -> list[str]:
         """Return the notes and what follows from the protocol."""
-        return [*self.notes, *filter(None, [unlabelled(self.tiles, protocol.split)])]
+        seed, partial = seeds.derive(protocol.seed, "split", self.dataset), protocol.input.partial_tiles
+        found = judge_split(self.dataset, self.tiles, self.divide(protocol), protocol.split, seed, partial=partial)
+        wrong = [f"{name}: {finding.text}" for name, finding in found.items() if finding.wrong]
+        return [*self.notes, *filter(None, [unlabelled(self.tiles, protocol.split)]), *wrong]
 
 
 def pack_path(source: Source, protocol: Protocol, cache: Path) -> Path:
@@ -165,7 +168,8 @@ def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[Division, 
 
 
 def _divide(dataset: str, tiles: Sequence[Tile], protocol: Protocol) -> Division:
-    return divide(dataset, tiles, protocol.split, seeds.derive(protocol.seed, "split", dataset))
+    seed = seeds.derive(protocol.seed, "split", dataset)
+    return divide(dataset, tiles, protocol.split, seed, partial=protocol.input.partial_tiles)
 
 
 def bring_near(source: Source, protocol: Protocol, cache: Path, near: Path) -> None:
@@ -312,7 +316,7 @@ def fitting_tile(source: Source, protocol: Protocol, shapes: Sequence[tuple[int,
         where = source.name if source.synthetic else source.pairs[smallest].image
         raise UserError(
             f"{where}: {height}x{width} pixels, smaller than the input {size}x{size}; "
-            + _smaller_input(source, protocol, min(height, width))
+            + smaller_input(source.name, protocol, min(height, width))
         )
     return min(protocol.input.tile_for(source.name), min(shapes[smallest]))
 
@@ -389,12 +393,3 @@ def array_file(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
         yield file
         file.flush()
         os.fsync(file.fileno())
-
-
-def _smaller_input(source: Source, protocol: Protocol, side: int) -> str:
-    """Say which setting makes the input fit images of a side: a multiple of 32 suits every network in the registry."""
-    fitting = side // 32 * 32
-    if fitting == 0:
-        return "bring images of at least 32x32"
-    own = source.base in protocol.input.size_by_dataset
-    return f"use --set input.size{f'_by_dataset.{source.base}' if own else ''}={fitting}"

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmark.data.advice import ways
 from benchmark.errors import UserError
 from benchmark.protocol import Split
 
@@ -78,7 +79,7 @@ class Leakage:
     test_neighbours: int
 
 
-def divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> Division:
+def divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int, *, partial: bool = False) -> Division:
     """Divide images as their owner did, or else at random by image, by group, or by blocks of each frame.
 
     An owner's division is kept whole, look-alikes included; counts then thin each of its parts. The draw sorts units
@@ -93,23 +94,29 @@ def divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> D
         tiles: the images, by unique name; for blocks each with its place in the frame.
         settings: unit, shares or counts, near-duplicates, least labelled share.
         seed: depends on the base seed and the dataset alone.
+        partial: whether tiles overlap, so that no blocks can be cut.
 
     Raises:
-        UserError: too few images, groups or stripes for the parts that are asked for.
+        UserError: too few images, groups or stripes for the parts that are asked for; names settings that help.
     """
+    try:
+        return attempt(dataset, tiles, settings, seed)
+    except UserError as error:
+        left_out = unlabelled(tiles, settings)
+        more = "label more" if left_out else "bring more images, or cut smaller tiles: input.size and input.tile"
+        found = ways(lambda changed: attempt(dataset, tiles, changed, seed), settings, partial=partial)
+        told = f"{error}; {left_out}" if left_out else str(error)
+        raise UserError(f"{told}: {f'use {found}' if found else more}") from error
+
+
+def attempt(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> Division:
+    """Divide as :func:`divide` does, whose errors name no settings that help."""
     kept = [index for index, tile in enumerate(tiles) if tile.labelled >= settings.min_labelled]
     left = [tiles[index] for index in kept]
-    try:
-        if emptied := {tile.given for tile in tiles} - {tile.given for tile in left}:
-            part = f"{next(iter(emptied))}/" if emptied != {None} else "the dataset"
-            raise UserError(f"{dataset}: {part} has no image left")
-        division = _divide(dataset, left, settings, seed)
-    except UserError as error:
-        if len(kept) == len(tiles):
-            raise
-        raise UserError(
-            f"{error}; {unlabelled(tiles, settings)}: label more, or lower it by --set split.min_labelled=SHARE"
-        ) from error
+    if emptied := {tile.given for tile in tiles} - {tile.given for tile in left}:
+        part = f"{next(iter(emptied))}/" if emptied != {None} else "the dataset"
+        raise UserError(f"{dataset}: {part} has no image left")
+    division = _divide(dataset, left, settings, seed)
     return Division(**{part: tuple(kept[index] for index in getattr(division, part)) for part in PARTS})
 
 
@@ -143,8 +150,8 @@ def _divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> 
     # At least one unit wherever a share is asked for: 8:1:1 of nine frames still has a test.
     sizes = {part: max(round(share * len(drawn)), 1) if share else 0 for part, share in wanted.items()}
     if sum(sizes.values()) >= len(drawn):
-        subject, remedies = _shortage(tiles, settings, len(drawn), len(set(bases)))
-        raise UserError(f"{dataset}: {subject} cannot be split into train, validation and test; bring more{remedies}")
+        subject = _units(settings, len(drawn), len(set(bases)))
+        raise UserError(f"{dataset}: {subject} cannot be split into train, validation and test")
     parts = [None] * len(tiles)
     for position, unit_indices in enumerate(drawn):
         part = "test" if position < sizes["test"] else "val" if position < sizes["test"] + sizes["val"] else "train"
@@ -200,21 +207,11 @@ def _joined(tiles: Sequence[Tile], bases: Sequence[str]) -> list[str]:
     return [smallest(base) for base in bases]
 
 
-def _shortage(tiles: Sequence[Tile], settings: Split, units: int, bases: int) -> tuple[str, str]:
-    """Say of too few units how many there are, and what makes more of them."""
-    subject = f"{units} {settings.unit}(s)"
-    remedies = ""
-    if units < bases:
-        subject = f"{units} unit(s), left of {bases} {settings.unit}(s) after near-duplicates were joined,"
-        remedies = ", or use --set split.near_duplicates=apart where look-alikes may part"
-    if bases < len(tiles):  # frames of several tiles
-        needed = _stripes_needed(settings)
-        if all(len(_stripes(tiles, frame)) >= needed for frame in _frames(tiles).values()):
-            remedies += ", or use --set split.unit=block, which cuts stripes with gaps between them from each frame"
-        remedies += ", or use --set split.unit=image where tiles of one frame may part"
-    elif units < bases:
-        remedies += f" (split.unit={settings.unit} draws single images already)"
-    return subject, remedies
+def _units(settings: Split, units: int, bases: int) -> str:
+    """Say of too few units how many there are."""
+    if units == bases:
+        return f"{units} {settings.unit}(s)"
+    return f"{units} unit(s), left of {bases} {settings.unit}(s) after near-duplicates were joined,"
 
 
 def _by_counts(
@@ -234,11 +231,8 @@ def _by_counts(
         while len(part) < count:
             unit = next(remaining, None)
             if unit is None:
-                subject, remedies = _shortage(tiles, settings, len(units), bases)
-                raise UserError(
-                    f"{dataset}: {len(tiles)} images in {subject} cannot fill split.counts {counts}; "
-                    f"lower it by --set split.counts=[a,b,c]{remedies}"
-                )
+                subject = _units(settings, len(units), bases)
+                raise UserError(f"{dataset}: {len(tiles)} images in {subject} cannot fill split.counts {counts}")
             part += unit
         filled.append(tuple(sorted(part[:count])))
     return Division(train=filled[2], val=filled[1], test=filled[0])
@@ -284,11 +278,9 @@ def _by_blocks(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) 
     if short:
         found = f"has {len(stripes[short[0]])}" if stripes[short[0]] else "consists of several files, which have none"
         more = f" (and {len(short) - 1} more such)" if len(short) > 1 else ""
-        unit = "group" if len(frames) > needed // 2 else "image"
         raise UserError(
             f"{dataset}: split.unit=block needs {needed} stripes of tiles in each frame, gaps included; "
-            f"frame {short[0]!r} {found}{more}: cut smaller tiles by --set input.size=N (and input.tile), "
-            f"or use --set split.unit={unit}"
+            f"frame {short[0]!r} {found}{more}"
         )
     parts: list[str | None] = [None] * len(tiles)
     for name, ordered in stripes.items():
@@ -323,8 +315,7 @@ def _leave_out_look_alikes(dataset: str, tiles: Sequence[Tile], parts: list[str 
         if indices and len(look_alikes) == len(indices):
             raise UserError(
                 f"{dataset}: all {len(indices)} {part} images look like images of another part, and "
-                "split.near_duplicates=together leaves them out; use --set split.near_duplicates=apart "
-                "where look-alikes may part, or another split.unit"
+                "split.near_duplicates=together leaves them out"
             )
         for index in look_alikes:
             parts[index] = None
@@ -347,8 +338,7 @@ def _thin(
         indices: tuple[int, ...] = getattr(division, part)
         if len(indices) < count:
             raise UserError(
-                f"{dataset}: {holds.format(part)} {len(indices)} images, but split.counts {counts} asks for {count}; "
-                "lower it by --set split.counts=[a,b,c]"
+                f"{dataset}: {holds.format(part)} {len(indices)} images, but split.counts {counts} asks for {count}"
             )
         kept[part] = tuple(sorted(sorted(indices, key=lambda index: (_draw(seed, bases[index]), index))[:count]))
     return Division(**kept)

@@ -142,7 +142,8 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
     if tiles:
         tiles = packs.clustered(tiles, small)
         try:
-            division = divide(name, tiles, protocol.split, seeds.derive(protocol.seed, "split", name))
+            seed = seeds.derive(protocol.seed, "split", name)
+            division = divide(name, tiles, protocol.split, seed, partial=settings.partial_tiles)
             shortage = ""
         except UserError as error:
             shortage = str(error)

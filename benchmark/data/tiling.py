@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.data.specs import SUFFIX
 from benchmark.data.splits import Tile
+from benchmark.protocol import Protocol
 
 BoolMask = NDArray[np.bool_]
 
@@ -45,3 +47,13 @@ def cut_by_smallest(tile: int, asked: int, shapes: Sequence[tuple[int, int]]) ->
     if tile == asked or not cut:
         return ""
     return f"tiles are {tile}x{tile} and not {asked}x{asked}, as the smallest image is; {cut} larger images are cut so"
+
+
+def smaller_input(dataset: str, protocol: Protocol, side: int) -> str:
+    """Say which setting makes the input fit images of a side: a multiple of 32 suits every network in the registry."""
+    fitting = side // 32 * 32
+    if fitting == 0:
+        return "bring images of at least 32x32"
+    base = dataset.removesuffix(SUFFIX)
+    own = base in protocol.input.size_by_dataset
+    return f"use --set input.size{f'_by_dataset.{base}' if own else ''}={fitting}"

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark import seeds
 from benchmark.data import duplicates
-from benchmark.data.judgement import MOST_NAMED, Finding, judge, named, squeezed
+from benchmark.data.judgement import MOST_NAMED, Finding, judge, judge_split, named, squeezed
 from benchmark.data.packs import Progress
 from benchmark.data.splits import PARTS, leakage, unlabelled
 from benchmark.data.survey import Subject, Survey, survey
-from benchmark.data.tiling import cut_by_smallest
+from benchmark.data.tiling import cut_by_smallest, smaller_input
 from benchmark.data.verification import Row, Verification, write
 from benchmark.protocol import Protocol, Split
 
@@ -36,8 +37,7 @@ def verify(
     """
     seen = survey(subject, protocol, progress)
     findings = _findings(seen)
-    asked = protocol.input.tile_for(subject.name)
-    rows = [*_file_rows(seen), *_image_rows(seen, findings, asked), *_mask_rows(seen, findings)]
+    rows = [*_file_rows(seen), *_image_rows(seen, findings, protocol), *_mask_rows(seen, findings)]
     rows += _split_rows(seen, protocol)
     if against is not None:
         rows.append(_overlap_row(seen, survey(against, protocol, progress)))
@@ -85,12 +85,13 @@ def _file_rows(seen: Survey) -> list[Row]:
     return rows
 
 
-def _image_rows(seen: Survey, findings: Mapping[str, Finding], asked: int) -> list[Row]:
+def _image_rows(seen: Survey, findings: Mapping[str, Finding], protocol: Protocol) -> list[Row]:
     pairs, size = seen.scan.pairs, seen.size
     shapes = [look.header.shape for look in seen.looks]
     small = [pair.image for pair, shape in zip(pairs, shapes, strict=True) if shape and min(shape) < size]
-    too_small = (
-        f"{_named(small, seen.subject.root)}: smaller than the input {size}x{size}, use a smaller --set input.size"
+    least = min((min(shape) for shape in shapes if shape), default=size)
+    too_small = f"{_named(small, seen.subject.root)}: smaller than the input {size}x{size}, " + smaller_input(
+        seen.subject.name, protocol, least
     )
     depths = Counter(look.header.depth for look in seen.looks if look.header.shape)
     mapped = f"; {seen.levels.low:g} becomes 0 and {seen.levels.high:g} becomes 255" if seen.levels else ""
@@ -127,7 +128,11 @@ def _image_rows(seen: Survey, findings: Mapping[str, Finding], asked: int) -> li
                     ],
                 )
             ),
-            warning=cut_by_smallest(seen.tile, asked, [shape for shape in shapes if shape and min(shape) >= size]),
+            warning=cut_by_smallest(
+                seen.tile,
+                protocol.input.tile_for(seen.subject.name),
+                [shape for shape in shapes if shape and min(shape) >= size],
+            ),
         ),
     ]
 
@@ -193,9 +198,12 @@ def _labelled_row(seen: Survey, settings: Split) -> Row:
 
 
 def _split_rows(seen: Survey, protocol: Protocol) -> list[Row]:
-    given = any(tile.given for tile in seen.tiles)
-    rows = [_exact_row(seen), _near_row(seen, given), _labelled_row(seen, protocol.split)]
-    division = seen.division
+    given, division = any(tile.given for tile in seen.tiles), seen.division
+    findings: dict[str, Finding] = {}
+    if division is not None:
+        seed, partial = seeds.derive(protocol.seed, "split", seen.subject.name), protocol.input.partial_tiles
+        findings = judge_split(seen.subject.name, seen.tiles, division, protocol.split, seed, partial=partial)
+    rows = [_exact_row(seen), _near_row(seen, findings), _labelled_row(seen, protocol.split)]
     if division is None:
         return [*rows, Row(name="split", value="-", problem=seen.shortage)]
     counts = {part: len(getattr(division, part)) for part in PARTS}
@@ -204,42 +212,14 @@ def _split_rows(seen: Survey, protocol: Protocol) -> list[Row]:
     left = len(seen.tiles) - sum(counts.values()) - unused
     value = ", ".join(f"{count} {part}" for part, count in counts.items()) + f" ({drawn})"
     rows.append(Row(name="split", value=value + (f"; {left} tiles in no part" if left else "")))
-    leaks, unit = leakage(seen.tiles, division), protocol.split.unit
-
-    def leak(name: str, val: int, test: int, text: str, *, wrong: bool, warned: bool) -> Row:
+    leaks = leakage(seen.tiles, division)
+    for name, val, test in (
+        ("leakage: frame also trained on", leaks.val_groups, leaks.test_groups),
+        ("leakage: looks like a training tile", leaks.val_clusters, leaks.test_clusters),
+        ("leakage: touches a training tile", leaks.val_neighbours, leaks.test_neighbours),
+    ):
         value = f"val {val} of {counts['val']}, test {test} of {counts['test']}"
-        text = text if val or test else ""
-        return Row(name=f"leakage: {name}", value=value, problem=text if wrong else "", warning=text if warned else "")
-
-    moved = "move them to one part" if given else "use --set split.unit=group"
-    alike = "move them to one part" if given else "use --set split.near_duplicates=together"
-    drawn_apart = unit == "image"
-    rows += [
-        leak(
-            "frame also trained on",
-            leaks.val_groups,
-            leaks.test_groups,
-            f"tiles of one frame on both sides raise every score: {moved}",
-            wrong=unit == "group",
-            warned=drawn_apart,
-        ),
-        leak(
-            "looks like a training tile",
-            leaks.val_clusters,
-            leaks.test_clusters,
-            f"the network has seen them: {alike}",
-            wrong=True,
-            warned=False,
-        ),
-        leak(
-            "touches a training tile",
-            leaks.val_neighbours,
-            leaks.test_neighbours,
-            f"structures run from one into the other: {moved}",
-            wrong=not drawn_apart,
-            warned=drawn_apart,
-        ),
-    ]
+        rows.append(Row(name=name, value=value, **_remarks(findings, name)))
     return rows
 
 
@@ -264,21 +244,15 @@ def _exact_row(seen: Survey) -> Row:
     )
 
 
-def _near_row(seen: Survey, given: bool) -> Row:
+def _near_row(seen: Survey, findings: Mapping[str, Finding]) -> Row:
     """Compare thumbnails of tiles; equal images are among those that look alike."""
     sets: dict[str, list[int]] = defaultdict(list)
     for index, tile in enumerate(seen.tiles):
         if tile.cluster:
             sets[tile.cluster].append(index)
     across = [indices for indices in sets.values() if len({seen.parts[index] for index in indices} - {None}) > 1]
-    remedy = "move them to one part" if given else "use --set split.near_duplicates=together"
-    shown = ", ".join(seen.tiles[index].name for index in (across or list(sets.values()) or [[]])[0][:MOST_NAMED])
-    return Row(
-        name="near duplicates",
-        value=_sets("tiles", list(sets.values()), across),
-        problem=f"{shown}: one part knows the other, {remedy}" if across else "",
-        warning=f"{shown}: counted more than once" if sets and not across else "",
-    )
+    value = _sets("tiles", list(sets.values()), across)
+    return Row(name="near duplicates", value=value, **_remarks(findings, "near duplicates"))
 
 
 def _sets(what: str, sets: Sequence[Sequence[int]], across: Sequence[Sequence[int]]) -> str:

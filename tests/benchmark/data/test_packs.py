@@ -529,6 +529,17 @@ def test_the_smallest_image_that_sets_the_tile_is_noted(tmp_path: Path) -> None:
     assert note == "tiles are 40x40 and not 64x64, as the smallest image is; 2 larger images are cut so"
 
 
+def test_look_alikes_in_two_parts_are_noted_with_what_keeps_them_in_one(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", "abcdefgh")
+    for seed, stem in enumerate("abcd"):
+        add_pair(root, f"{stem}2", np.clip(picture(seed).astype(int) + 12, 0, 255).astype(np.uint8))
+    shares = ("split.counts=none", "split.test=0.3", "split.validation=0.3")
+    notes = build(tmp_path).notes_under(settings("split.near_duplicates=apart", *shares))
+    assert [note.partition(": ")[0] for note in notes] == ["near duplicates", "leakage"]
+    assert "use --set split.near_duplicates=together" in notes[0]
+    assert build(tmp_path).notes_under(settings(*shares)) == []
+
+
 def test_images_that_look_alike_share_a_cluster(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a", "b", "c"])
     soft = pixels_of(root / "image" / "a.png").astype(float) * 0.97

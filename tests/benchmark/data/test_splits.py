@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -268,7 +269,59 @@ def test_joined_images_are_refused_without_a_finer_unit() -> None:
     with pytest.raises(UserError, match=r"1 unit\(s\), left of 100 image\(s\) after near-duplicates") as told:
         divide("omc", tiles, TOGETHER["image"], 0)
     assert "--set split.near_duplicates=apart" in str(told.value)
-    assert "split.unit=image draws single images already" in str(told.value)
+    assert "split.unit" not in str(told.value)
+
+
+def follow(advice: str, settings: Split) -> list[Split]:
+    """Return the settings after each way out that a message tells."""
+    ways = [re.findall(r"--set split\.(\w+)=([^ ,]+)", way) for way in advice.split("; or ")]
+    values = {"none": None, "0.01": 0.01}
+    return [settings.model_copy(update={name: values.get(value, value) for name, value in way}) for way in ways if way]
+
+
+def test_blocks_are_not_advised_for_tiles_that_overlap() -> None:
+    with pytest.raises(UserError) as told:
+        divide("omc", grid("a", 13, 15), GROUP, 0, partial=True)
+    assert "split.unit=block" not in str(told.value)
+    assert "split.unit=image" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("tiles", "how", "first"),
+    [
+        (lambda: grid("a", 13, 15), Split(unit="group", counts=(48, 8, 8)), {"unit": "block"}),
+        (lambda: grid("a", 13, 15), Split(unit="group"), {"unit": "block"}),
+        (lambda: grid("a", 6, 6), Split(unit="group", counts=(48, 8, 8)), {"counts": None, "unit": "block"}),
+        (lambda: grid("a", 2, 2), Split(unit="group", counts=(48, 8, 8)), {"counts": None, "unit": "image"}),
+        (lambda: grid("a", 2, 2), Split(unit="block"), {"unit": "image"}),
+        (lambda: [tile for name in "abc" for tile in grid(name, 2, 2)], Split(unit="block"), {"unit": "group"}),
+        (lambda: images(NAMES[:20]), Split(unit="image", counts=(48, 8, 8)), {"counts": None}),
+        (
+            lambda: images("abcd", owner=["test", "val", "train", "train"]),
+            Split(unit="group", counts=(4, 1, 1)),
+            {"counts": None},
+        ),
+        (
+            lambda: alike(images(NAMES), NAMES[:99]),
+            Split(unit="image", near_duplicates="together"),
+            {"near_duplicates": "apart"},
+        ),
+        (
+            lambda: [replace(tile, labelled=0.05) for tile in images(NAMES)],
+            Split(unit="image"),
+            {"min_labelled": 0.01},
+        ),
+    ],
+)
+def test_every_way_out_that_a_refusal_tells_works(
+    tiles: Callable[[], list[Tile]], how: Split, first: dict[str, object]
+) -> None:
+    with pytest.raises(UserError) as told:
+        divide("omc", tiles(), how, 0)
+    ways = follow(str(told.value).partition(": use ")[2], how)
+    assert ways[0] == how.model_copy(update=first)
+    for changed in ways:
+        assert divide("omc", tiles(), changed, 0).test
 
 
 # Blocks.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -286,6 +287,34 @@ def test_tiles_of_one_frame_may_part_only_where_the_protocol_draws_images(tmp_pa
     assert row(by_image, "leakage: touches a training tile").warning
     assert by_image.ok
     assert by_group.ok
+
+
+@pytest.mark.parametrize(
+    ("how", "preset", "name"),
+    [
+        (["split.unit=image"], "paper", "leakage: frame also trained on"),
+        (["split.unit=image"], "paper", "leakage: touches a training tile"),
+        (["split.unit=group"], "paper", "split"),
+        (["split.counts=[48,8,8]"], "strict", "split"),
+        (["input.tile=64"], "quick", "split"),
+    ],
+)
+def test_advice_for_a_single_frame_works_when_followed(tmp_path: Path, how: list[str], preset: str, name: str) -> None:
+    make_folder(tmp_path, ["scan"], 640)
+    told = row(check(tmp_path, *how, preset=preset), name)
+    flags = re.findall(r"--set (split\.\w+=\w+)", (told.problem or told.warning).partition("; or ")[0])
+    assert "split.unit=block" in flags
+    after = check(tmp_path, *how, *flags, preset=preset)
+    assert after.ok
+    assert row(after, "leakage: touches a training tile").value.startswith("val 0 of ")
+    assert row(after, "leakage: touches a training tile").warning == ""
+
+
+def test_the_input_that_verify_advises_for_small_images_fits(tmp_path: Path) -> None:
+    make_folder(tmp_path, STEMS, 50)
+    for how in ([], ["input.size_by_dataset.mychip=64"]):
+        (flag,) = re.findall(r"--set (\S+)$", row(check(tmp_path, *how), "images smaller than the input").problem)
+        assert check(tmp_path, *how, flag).ok
 
 
 def test_frames_on_both_sides_of_an_owners_division_are_a_problem_for_groups(tmp_path: Path) -> None:

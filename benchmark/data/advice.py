@@ -1,0 +1,61 @@
+"""Finds the changes of a split's settings that help, by trying each before it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UserError
+from benchmark.protocol import Split
+
+if TYPE_CHECKING:
+    from benchmark.data.splits import Division
+
+# Those that give away nothing come first.
+CHANGES: Sequence[tuple[str, Any, str]] = (
+    ("counts", None, "divides what there is by split.validation and split.test"),
+    ("near_duplicates", "together", "keeps images that look alike in one part"),
+    ("unit", "group", "keeps all tiles of a frame in one part"),
+    ("unit", "block", "cuts stripes with gaps between them from each frame"),
+    ("near_duplicates", "apart", "lets look-alikes part"),
+    ("min_labelled", 0.01, "uses tiles with fewer labelled pixels"),
+    ("unit", "image", "lets tiles of one frame part"),
+)
+MOST_TOLD = 3
+
+
+def ways(
+    cut: Callable[[Split], Division],
+    settings: Split,
+    fits: Callable[[Division], bool] = lambda division: True,
+    *,
+    partial: bool = False,
+) -> str:
+    """Say which changes of the settings give a division that fits, the fewest at a time; empty for none.
+
+    Args:
+        cut: divides under changed settings, or raises UserError.
+        settings: those at hand.
+        fits: what is asked of a division beside that it can be made.
+        partial: whether tiles overlap, so that no blocks can be cut.
+    """
+    for count in (1, 2, 3):
+        found = []
+        for chosen in combinations(CHANGES, count):
+            fields = {name: value for name, value, _ in chosen}
+            same = any(getattr(settings, name) == value for name, value in fields.items())
+            if len(fields) < count or same or (partial and fields.get("unit") == "block"):
+                continue
+            if fields.get("min_labelled", 0.0) > settings.min_labelled:
+                continue
+            try:
+                fit = fits(cut(settings.model_copy(update=fields)))
+            except UserError:
+                continue
+            if fit:
+                flags = " ".join(f"--set split.{name}={str(value).lower()}" for name, value in fields.items())
+                found.append(f"{flags}, which {' and '.join(effect for _, _, effect in chosen)}")
+        if found:
+            return "; or ".join(found[:MOST_TOLD])
+    return ""

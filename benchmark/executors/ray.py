@@ -123,7 +123,11 @@ class RayExecutor:
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError) as error:
             where = f"--ray-address {self.address}" if self.address else "--executor ray"
-            raise UserError(f"{where}: Ray cannot be reached or started ({str(error).splitlines()[0]})") from error
+            # Ray's sockets lie some 60 characters below the folder for temporary files, and 107 are allowed.
+            remedy = ": set RAY_TMPDIR to a short folder, such as /tmp" if "AF_UNIX" in str(error) else ""
+            raise UserError(
+                f"{where}: Ray cannot be reached or started ({str(error).splitlines()[0]}){remedy}"
+            ) from error
         return ray
 
     def _needs(self, ray: Any, parcel: Parcel) -> dict[str, float]:

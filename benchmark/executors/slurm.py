@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class SlurmExecutor:
         try:
             executor = submitit.AutoExecutor(self.folder, cluster=self.cluster, slurm_max_num_timeout=REQUEUES)
             executor.update_parameters(**self._parameters(exclusive=exclusive))
-            with executor.batch():
+            with _outside_of_any_job(), executor.batch():
                 submitted = [executor.submit(Submission(parcel)) for parcel in group]
         except (FailedJobError, FailedSubmissionError) as error:
             said = [line for line in str(error).splitlines() if "error" in line] or str(error).splitlines()
@@ -159,6 +160,21 @@ class SlurmExecutor:
                     yield from _outcome(job, parcel, seconds)
             if waiting:
                 time.sleep(POLL_S)
+
+
+@contextlib.contextmanager
+def _outside_of_any_job() -> Iterator[None]:
+    """Hide the variables of a Slurm job, such as an interactive one, from the jobs that are submitted inside it.
+
+    They would inherit its binding to cores, its memory and its GPUs, with which their srun fails.
+    """
+    inside = "SLURM_JOB_ID" in os.environ
+    names = [name for name in os.environ if inside and name.startswith("SLURM_") and name != "SLURM_CONF"]
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _outcome(job: Any, parcel: Parcel, seconds: float) -> Iterator[Event]:

@@ -30,6 +30,7 @@ def sbatch(file: str) -> None:
     number = str(4711 + len(list(STATE.glob("*.sbatch"))))
     script = STATE / f"{number}.sbatch"
     script.write_text(text)
+    (STATE / f"{number}.variables").write_text("\n".join(name for name in os.environ if name.startswith("SLURM_")))
     array = re.search(r"--array=0-(\d+)", text)
     for index in range(int(array[1]) + 1) if array else [None]:
         queue(number if index is None else f"{number}_{index}")

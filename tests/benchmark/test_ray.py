@@ -206,6 +206,15 @@ def test_a_ray_of_this_machine_does_a_whole_study_and_ends(call: Call, monkeypat
     assert not ray.is_initialized()
 
 
+def test_a_long_folder_for_temporary_files_is_refused_with_the_remedy(
+    make_job: Callable[..., TrainJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder := tmp_path / ("scratch" * 10)).mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    with pytest.raises(UserError, match=r"^--executor ray: .* 107 bytes.*: set RAY_TMPDIR to a short folder"):
+        next(RayExecutor(Hardware("cpu", 1)).run([make_job(quick())]))
+
+
 def test_a_cluster_that_is_not_there_is_refused(make_job: Callable[..., TrainJob]) -> None:
     with pytest.raises(UserError, match=r"^--ray-address 127.0.0.1:9: Ray cannot be reached or started"):
         list(RayExecutor(NODE, address="127.0.0.1:9").run([make_job(quick())]))

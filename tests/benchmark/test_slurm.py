@@ -314,6 +314,21 @@ def test_a_whole_study_on_slurm_s_commands(call: Call, slurm: Path) -> None:
     assert not (slurm / "4713.sbatch").exists()
 
 
+def test_jobs_inherit_nothing_of_the_job_that_they_are_submitted_in(
+    make_study: Callable[..., Study], slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inherited = {"SLURM_JOB_ID": "7", "SLURM_CPU_BIND": "quiet,mask_cpu:0x1", "SLURM_MEM_PER_CPU": "8192"}
+    for name, value in {**inherited, "SLURM_CONF": "/etc/slurm.conf"}.items():
+        monkeypatch.setenv(name, value)
+    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Waits", name="array")
+    study.store.write_protocol(study.protocol)
+    events = watched(study, "slurm").run(alone(study.plan()).todo)
+    next(events)
+    events.close()
+    assert (slurm / "4711.variables").read_text() == "SLURM_CONF"
+    assert {name: os.environ[name] for name in inherited} == inherited
+
+
 def test_what_sbatch_refuses_is_one_message(call: Call, slurm: Path) -> None:
     code, _, err = call(*tiny_run("--executor", "slurm", "--slurm", "partition=nowhere"))
     assert code == 2

@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmark.data.advice import ways
 from benchmark.data.images import Levels, Picture, UInt8Array
+from benchmark.data.masks import Label
 from benchmark.data.scan import Pair
 from benchmark.data.splits import PARTS, Division, Leakage, Tile, attempt, leakage
 from benchmark.data.tiling import BoolMask
@@ -41,6 +42,7 @@ class Facts:
         ignored: number of pixels that are.
         foreground_gray: mean gray of the foreground, NaN without any.
         background_gray: the same of the background.
+        stored_as: the value of the label's foreground, as :class:`benchmark.data.masks.Label` has it.
     """
 
     transparent: bool = False
@@ -51,6 +53,7 @@ class Facts:
     ignored: int = 0
     foreground_gray: float = math.nan
     background_gray: float = math.nan
+    stored_as: int = 0
 
     @property
     def share(self) -> float:
@@ -75,10 +78,16 @@ def image_facts(picture: Picture, gray: UInt8Array) -> Facts:
     return Facts(transparent=picture.alpha is not None, image_is_mask=holds_few_values(gray))
 
 
-def with_mask(facts: Facts, mask: BoolMask, counted: BoolMask, gray: UInt8Array | None) -> Facts:
-    """Add what a mask, the pixels that count and the image's grays, each ``(H, W)``, tell together."""
-    total, foreground = int(np.count_nonzero(counted)), mask & counted
-    facts = replace(facts, counted=total, foreground=int(np.count_nonzero(foreground)), ignored=counted.size - total)
+def with_label(facts: Facts, label: Label, counted: BoolMask, gray: UInt8Array | None) -> Facts:
+    """Add what a label, the pixels that count and the image's grays, both ``(H, W)``, tell together."""
+    total, foreground, mask = int(np.count_nonzero(counted)), label.mask & counted, label.mask
+    facts = replace(
+        facts,
+        counted=total,
+        foreground=int(np.count_nonzero(foreground)),
+        ignored=counted.size - total,
+        stored_as=label.stored_as,
+    )
     if gray is None:
         return facts
     return replace(facts, foreground_gray=_mean(gray, foreground), background_gray=_mean(gray, counted & ~mask))
@@ -111,6 +120,14 @@ def judge(facts: Sequence[Facts], images: Sequence[str], labels: Sequence[str]) 
             every = len(alike) == len(known)
             text = f"every mask is {name}: nothing can be learned or measured" if every else named(alike)
             found[f"{name} masks"] = Finding(text, wrong=every)
+    by_value = {value: [labels[i] for i in known if facts[i].stored_as == value] for value in (1, 255)}
+    if all(by_value.values()):
+        ones, whites = by_value.values()
+        found["mask values"] = Finding(
+            f"foreground is 1 in {named(ones)} and 255 in {named(whites)}: where one of them means unlabelled, as 255 "
+            "does in some tools' masks, say so below [values] in the dataset's TOML file, such as background = 0, "
+            "foreground = 1, ignore = 255"
+        )
     odd = [
         labels[i]
         for i in known

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.data import coco, duplicates
 from benchmark.data.images import Levels, UInt8Array, decode, read_depth, read_size, to_8_bit, to_channels
-from benchmark.data.judgement import MASK_VALUES, Facts, holds_few_values, image_facts, with_mask
+from benchmark.data.judgement import MASK_VALUES, Facts, holds_few_values, image_facts, with_label
 from benchmark.data.masks import label_size, read_ignore, read_label
 from benchmark.data.pillow import open_image
 from benchmark.data.scan import LABEL_SUFFIX, Pair
@@ -159,7 +159,7 @@ def _with_label(
             counted &= ~read_ignore(pair.ignore, shape)
         except UserError as error:
             found = _with_fault(found, "ignore", str(error))
-    facts = with_mask(found.facts, label.mask, counted, gray if gray is not None and gray.shape == shape else None)
+    facts = with_label(found.facts, label, counted, gray if gray is not None and gray.shape == shape else None)
     fits = expected == shape and facts.ignored
     return replace(
         found,

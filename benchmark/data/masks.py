@@ -35,11 +35,20 @@ ALPHA = "one colour everywhere, so the mask is what is not transparent: look at 
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """A label as ``(H, W)`` bool, what a user should know about how it was read, and where it says to ignore."""
+    """A label as it was read.
+
+    Attributes:
+        mask: ``(H, W)`` bool, the foreground.
+        note: what a user should know about how it was read.
+        ignored: ``(H, W)`` bool, where the label says to ignore; ``None`` where it cannot.
+        stored_as: the value of foreground in a mask of 8 bits per pixel, 1 or 255; 0 where there is none, or where the
+            file's form tells what foreground is.
+    """
 
     mask: Mask
     note: str | None = None
     ignored: Mask | None = None
+    stored_as: int = 0
 
 
 def read_label(
@@ -93,7 +102,7 @@ def read_label(
         return Label(mask, INVERTED_PALETTE)
     if mask is None:
         raise _refused(path, picture, expected)
-    return Label(mask, INVERTED if picture.white_is_zero else None)
+    return Label(mask, INVERTED if picture.white_is_zero else None, stored_as=_stored_as(picture))
 
 
 def label_size(path: Path) -> tuple[int, int]:
@@ -171,6 +180,13 @@ def _binary(picture: Picture) -> Mask | None:
         return foreground[picture.pixels] if binary else None
     gray = _gray(picture.pixels)
     return gray > 0 if gray is not None and _is_binary(set(_values(gray))) else None
+
+
+def _stored_as(picture: Picture) -> int:
+    """Return the value of foreground in a binary mask of 8 bits per pixel whose colours do not tell, else 0."""
+    told = picture.palette is not None and _binary(picture) is not None
+    gray = None if told else _gray(picture.pixels)
+    return int(gray.max()) if gray is not None and gray.dtype == np.uint8 else 0
 
 
 def _by_colours(picture: Picture, target: Target | None) -> Mask | None:

@@ -31,7 +31,7 @@ from benchmark.data.images import (
     to_8_bit,
     to_channels,
 )
-from benchmark.data.judgement import Facts, image_facts, judge_split, refuse_or_note, squeezed, with_mask
+from benchmark.data.judgement import Facts, image_facts, judge_split, refuse_or_note, squeezed, with_label
 from benchmark.data.masks import read_ignore, read_label
 from benchmark.data.readers import in_order
 from benchmark.data.scan import Pair
@@ -365,7 +365,7 @@ def _read(source: Source, pair: Pair, channels: int, levels: Levels | None) -> D
     ignored = np.zeros(shape, np.bool_) if label.ignored is None else label.ignored
     if pair.ignore is not None:
         ignored = ignored | read_ignore(pair.ignore, shape)
-    facts = with_mask(image_facts(picture, gray), label.mask, ~ignored, gray)
+    facts = with_label(image_facts(picture, gray), label, ~ignored, gray)
     mask = label.mask.astype(np.uint8)
     mask[ignored] = IGNORED
     return Decoded(pair.name, pair.group, pair.split, image, mask, label.note, facts)

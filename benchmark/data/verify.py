@@ -157,7 +157,10 @@ def _mask_rows(seen: Survey, findings: Mapping[str, Finding]) -> list[Row]:
             value=_kinds(look.values for look in looks if look.values),
             problem=refused,
             warning="\n".join(
-                f"{_named([pairs[i].label for i in found], root)}: {looks[found[0]].note}" for found in noted.values()
+                [
+                    *(f"{_named([pairs[i].label for i in one], root)}: {looks[one[0]].note}" for one in noted.values()),
+                    *_remarks(findings, "mask values").values(),
+                ]
             ),
         ),
         Row(

@@ -495,6 +495,18 @@ def test_masks_that_seem_inverted_are_noted(tmp_path: Path) -> None:
     assert note == "mean gray: most masks hold more than half of the image, and its darker part: are they inverted?"
 
 
+def test_masks_that_draw_foreground_by_two_values_are_noted(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", "ab")
+    save(root / "label" / "a.png", pixels_of(root / "label" / "a.png") // np.uint8(255))
+    (note,) = build(tmp_path).notes
+    assert note.startswith(
+        "mask values: foreground is 1 in label/a.png and 255 in label/b.png: where one of them means"
+    )
+    save(root / "label" / "a.png", np.zeros((64, 64), np.uint8))
+    (note,) = build(tmp_path).notes
+    assert note == "empty masks: label/a.png"
+
+
 def test_transparent_images_are_noted(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a"])
     save(root / "image" / "a.png", np.stack([picture(0), picture(1)], -1))

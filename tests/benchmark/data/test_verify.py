@@ -178,9 +178,14 @@ def invert_one(root: Path) -> None:
     save(root / "label" / "z.png", np.where(image > 200, 0, 255).astype(np.uint8))
 
 
+def draw_one_as_1(root: Path) -> None:
+    save(root / "label" / "a.png", np.asarray(Image.open(root / "label" / "a.png")) // np.uint8(255))
+
+
 @pytest.mark.parametrize(
     ("breaker", "name", "warning"),
     [
+        (draw_one_as_1, "mask values", "foreground is 1 in label/a.png and 255 in label/b.png, label/c.png"),
         (write_jpeg_mask, "mask values", "label/a.jpg: JPEG mask, thresholded at 128"),
         (lambda root: save(root / "label" / "a.png", np.zeros((64, 64), np.uint8)), "empty masks", "label/a.png"),
         (lambda root: save(root / "label" / "a.png", np.ones((64, 64), np.uint8)), "full masks", "label/a.png"),

@@ -180,7 +180,7 @@ def show(
         )
     for source in sources:
         sheet = showing.contact_sheet(
-            source.name, showing.read_samples(source, count), total=source.count or len(source.pairs)
+            source.name, showing.read_samples(source, count), total=source.count or len(source.pairs), crops=True
         )
         file, content = out or place / f"{source.name}.png", io.BytesIO()
         sheet.save(content, "png")

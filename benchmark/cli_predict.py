@@ -259,6 +259,8 @@ def _display(
 
     count = 0
     told = time.monotonic()
+    from benchmark.data.images import sized
+
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bars:
         overall, one = bars.add_task("images", total=images), bars.add_task("tiles", total=None)
@@ -275,8 +277,7 @@ def _display(
             count, told = count + 1, time.monotonic()
             bars.update(overall, completed=count)
             what = {"finished": "finished before", "broken": "broken"}.get(outcome.status) or (
-                f"{outcome.shape[0]}x{outcome.shape[1]}, {outcome.tiles} tile{'s' * (outcome.tiles != 1)}, "
-                f"{duration(outcome.seconds)}"
+                f"{sized(outcome.shape)}, {outcome.tiles} tile{'s' * (outcome.tiles != 1)}, {duration(outcome.seconds)}"
             )
             notes = "".join(f"; {note}" for note in outcome.notes) if outcome.status == "predicted" else ""
             console.print(f"[{count}/{images}] {outcome.image.name}: {what}{notes}", markup=False, highlight=False)

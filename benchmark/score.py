@@ -23,6 +23,7 @@ from benchmark.data.images import (
     percentile_levels,
     read_depth,
     read_image,
+    sized,
 )
 from benchmark.data.masks import label_size, read_ignore, read_label
 from benchmark.data.packs import IGNORED
@@ -299,7 +300,7 @@ def _thresholded(path: Path, threshold: float) -> Mask:
 
 def _sizes(path: Path, found: tuple[int, ...], what: str, expected: tuple[int, ...]) -> str:
     return (
-        f"{path}: {found[0]}x{found[1]} pixels, but {what} has {expected[0]}x{expected[1]}; "
+        f"{path}: {sized(found)} pixels, but {what} has {sized(expected)}; "
         "expected the same size: export it at that size"
     )
 

@@ -110,7 +110,7 @@ def encoder(
     except Exception as error:  # a user's network may raise anything
         height, width = padded.shape[:2]
         raise UserError(
-            f"{trained.entry.name}: cannot take {height}x{width} pixels ({type(error).__name__}: {error}); name a part "
+            f"{trained.entry.name}: cannot take {width}x{height} pixels ({type(error).__name__}: {error}); name a part "
             f"of the training's size with --window X,Y,{trained.input_size}"
         ) from error
     size = pixels.shape[0], pixels.shape[1]

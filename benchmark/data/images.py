@@ -103,6 +103,11 @@ def read_size(path: Path) -> tuple[int, int]:
     return header.height, header.width
 
 
+def sized(shape: Sequence[int]) -> str:
+    """Name an image's size as viewers do, width first; arrays have the height first."""
+    return f"{shape[1]}x{shape[0]}"
+
+
 def read_depth(path: Path) -> Depth:
     """Read from an image's header whether it has 16 bits per channel; 1 to 8 bits are decoded to 8.
 
@@ -370,7 +375,7 @@ def _refuse_bomb(path: Path, height: int, width: int) -> None:
     size = path.stat().st_size
     if height * width > MOST_PIXELS or height * width > max(SMALL_PIXELS, PIXELS_PER_BYTE * size):
         raise UserError(
-            f"{path}: the header promises {height}x{width} pixels in {size:,} bytes; expected at most {MOST_PIXELS:,} "
+            f"{path}: the header promises {width}x{height} pixels in {size:,} bytes; expected at most {MOST_PIXELS:,} "
             f"pixels, and above {SMALL_PIXELS:,} at most {PIXELS_PER_BYTE:,} per byte: replace the file, "
             "cut it into frames, or save it as PNG"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data import coco, duplicates
-from benchmark.data.images import Levels, UInt8Array, decode, read_depth, read_size, to_8_bit, to_channels
+from benchmark.data.images import Levels, UInt8Array, decode, read_depth, read_size, sized, to_8_bit, to_channels
 from benchmark.data.judgement import MASK_VALUES, Facts, holds_few_values, image_facts, with_label
 from benchmark.data.masks import label_size, read_ignore, read_label
 from benchmark.data.pillow import open_image
@@ -146,7 +146,7 @@ def _with_label(
         found = _with_fault(
             found,
             "size",
-            f"{pair.label}: {shape[0]}x{shape[1]} pixels, its image {expected[0]}x{expected[1]}",
+            f"{pair.label}: {sized(shape)} pixels, its image {sized(expected)}",
         )
     found = replace(found, label_form=drawn, values="shapes") if drawn else _with_values(found, pair.label)
     try:

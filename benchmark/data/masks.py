@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmark.data import coco
 from benchmark.data.coco import Categories
-from benchmark.data.images import Picture, Pixels, decode, read_size, to_channels
+from benchmark.data.images import Picture, Pixels, decode, read_size, sized, to_channels
 from benchmark.data.specs import Target
 from benchmark.data.svg import Layers, Mask, rasterise, read_svg
 from benchmark.data.values import Values, found_in, listed, remedy
@@ -166,7 +166,7 @@ def _with_alpha(path: Path, picture: Picture, alpha: NDArray[Any], target: Targe
 def _check_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
     if found != expected:
         raise UserError(
-            f"{path}: {found[0]}x{found[1]} pixels, but its image has {expected[0]}x{expected[1]}; "
+            f"{path}: {sized(found)} pixels, but its image has {sized(expected)}; "
             "expected the same size: export the mask at the image's size"
         )
 

@@ -315,7 +315,7 @@ def fitting_tile(source: Source, protocol: Protocol, shapes: Sequence[tuple[int,
         height, width = shapes[smallest]
         where = source.name if source.synthetic else source.pairs[smallest].image
         raise UserError(
-            f"{where}: {height}x{width} pixels, smaller than the input {size}x{size}; "
+            f"{where}: {width}x{height} pixels, smaller than the input {size}x{size}; "
             + smaller_input(source.name, protocol, min(height, width))
         )
     return min(protocol.input.tile_for(source.name), min(shapes[smallest]))

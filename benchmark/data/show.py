@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from scipy import ndimage
 
 from benchmark.data import packs, synthetic
 from benchmark.data.datasets import Source
-from benchmark.data.images import UInt8Array, read_image, to_channels
+from benchmark.data.images import UInt8Array, read_image, sized, to_channels
 from benchmark.data.masks import read_ignore, read_label
 from benchmark.errors import UserError
 
@@ -88,11 +89,13 @@ def contact_sheet(
     total: int,
     columns: int = 4,
     cell_px: int | None = None,
+    crops: bool = False,
 ) -> Image.Image:
     """Draw images in a grid, each whole, with its mask outlined and its ignored pixels hatched.
 
     Large images are shrunk by area average, small ones enlarged by a whole factor; outlines are drawn afterwards and
-    so are one pixel wide at any size. The name and the share of foreground stand below each image.
+    so are one pixel wide at any size. The name and the share of foreground stand below each image. The sheet is as wide
+    as its head at least.
 
     Args:
         title: of the sheet: the dataset's name.
@@ -101,6 +104,7 @@ def contact_sheet(
         columns: images beside each other, at most.
         cell_px: side of the square that an image fits into; by default a quarter of the longest image's, from 320 to
             1024 pixels.
+        crops: show a part of each shrunk image beside it, at full size.
 
     Raises:
         UserError: no image.
@@ -114,15 +118,18 @@ def contact_sheet(
         length * max(cell_px, LEAST_CELL_PX) // LEAST_CELL_PX for length in (GAP, NAME_PX, TITLE_PX)
     )
     small, large = (ImageFont.truetype(FONT, size) for size in (name_px, title_px))
+    facts = _facts(samples, total)
+    if crops:
+        samples = [part for sample in samples for part in (sample, *_crop(Sample(*sample), cell_px))]
     cells = [_cell(image, mask, ignore, cell_px) for _, image, mask, ignore in samples]
     columns = min(columns, len(cells))
     height = max(cell.height for cell in cells)
     top, step = title_px + name_px + 3 * gap, height + name_px + 2 * gap
-    sheet = Image.new("RGB", (gap + columns * (cell_px + gap), top + -(-len(cells) // columns) * step), PAPER)
+    width = max(columns * (cell_px + gap) - gap, math.ceil(max(large.getlength(title), small.getlength(facts))))
+    sheet = Image.new("RGB", (width + 2 * gap, top + -(-len(cells) // columns) * step), PAPER)
     draw = ImageDraw.Draw(sheet)
-    width = sheet.width - 2 * gap
-    draw.text((gap, gap), shorten(title, large, width), INK, large)
-    draw.text((gap, gap + title_px + gap // 2), shorten(_facts(samples, total), small, width), FAINT, small)
+    draw.text((gap, gap), title, INK, large)
+    draw.text((gap, gap + title_px + gap // 2), facts, FAINT, small)
     for index, ((name, _, mask, ignore), cell) in enumerate(zip(samples, cells, strict=True)):
         left, bottom = gap + index % columns * (cell_px + gap), top + index // columns * step + height
         # On the line of names, so that names stay beside each other below images of different heights.
@@ -132,6 +139,26 @@ def contact_sheet(
         draw.text((left, bottom + gap // 2), shorten(name, small, room), INK, small)
         draw.text((left + cell_px, bottom + gap // 2), share, FAINT, small, anchor="ra")
     return sheet
+
+
+def _crop(sample: Sample, side: int) -> Iterator[Sample]:
+    """Give the part ``(side, side)`` of an image that does not fit there which shows the most outline."""
+    height, width = sample.mask.shape
+    if max(height, width) <= side:
+        return
+    outline = sample.mask & ~ndimage.binary_erosion(sample.mask)
+    step = max(side // 2, 1)
+    blocks = outline
+    for axis in (0, 1):
+        blocks = np.add.reduceat(blocks, np.arange(0, outline.shape[axis], step), axis=axis, dtype=np.int64)
+    sums = ndimage.uniform_filter(
+        blocks.astype(float), 2, mode="constant", origin=-1
+    )  # of a block and the ones behind it
+    row, column = np.unravel_index(int(sums.argmax()), sums.shape)
+    top, left = (max(min(int(at) * step, extent - side), 0) for at, extent in ((row, height), (column, width)))
+    part = np.s_[top : top + side, left : left + side]
+    ignore = None if sample.ignore is None else sample.ignore[part]
+    yield Sample(f"{sample.name}, from {left},{top}", sample.image[part], sample.mask[part], ignore)
 
 
 def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
@@ -146,7 +173,7 @@ def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 def _facts(samples: Sequence[tuple[str, UInt8Array, BoolMask, BoolMask | None]], total: int) -> str:
-    sizes = list(dict.fromkeys(f"{image.shape[0]}x{image.shape[1]}" for _, image, _, _ in samples))
+    sizes = list(dict.fromkeys(sized(image.shape) for _, image, _, _ in samples))
     shares = [_share(mask, ignore) for _, _, mask, ignore in samples]
     shown = f"{len(samples)} of {total} images" if len(samples) < total else f"{total} image{'s' * (total > 1)}"
     spread = f", {min(shares):.1%} to {max(shares):.1%}" if len(shares) > 1 else ""

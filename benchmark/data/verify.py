@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmark import seeds
 from benchmark.data import duplicates
+from benchmark.data.images import sized
 from benchmark.data.judgement import MOST_NAMED, Finding, judge, judge_split, named, squeezed
 from benchmark.data.packs import Progress
 from benchmark.data.splits import PARTS, leakage, unlabelled
@@ -100,7 +101,7 @@ def _image_rows(seen: Survey, findings: Mapping[str, Finding], protocol: Protoco
     # Partial tiles overlap and together show more pixels than their image has: all of it.
     used = sum(min(count * seen.tile**2, areas[owner]) for owner, count in places.items())
     return [
-        Row(name="image sizes", value=_kinds(f"{shape[0]}x{shape[1]}" for shape in shapes if shape)),
+        Row(name="image sizes", value=_kinds(sized(shape) for shape in shapes if shape)),
         Row(name="images smaller than the input", value=str(len(small)), problem=too_small if small else ""),
         Row(
             name="bit depth",

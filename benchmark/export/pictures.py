@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.datasets import standin, target_of
-from benchmark.data.images import UInt8Array, percentile_levels, read_depth, read_image
+from benchmark.data.images import UInt8Array, percentile_levels, read_depth, read_image, sized
 from benchmark.data.packs import draw_tile
 from benchmark.data.specs import KNOWN, SUFFIX
 from benchmark.errors import UserError
@@ -37,7 +37,7 @@ def picture(study: Path, trained: TrainedNetwork, file: Path | None) -> tuple[st
         pixels = read_image(file, trained.channels, levels)
         if min(pixels.shape[:2]) < side:
             raise UserError(
-                f"--image {file}: {pixels.shape[0]}x{pixels.shape[1]} pixels; expected at least {side}x{side}, what "
+                f"--image {file}: {sized(pixels.shape)} pixels; expected at least {side}x{side}, what "
                 f"{trained.label} was trained at: name a larger one"
             )
         return file.name, _centre(pixels, side)

@@ -289,7 +289,7 @@ def remove_all(folder: str) -> Callable[[Save, np.ndarray], object]:
         (
             lambda save, bars: save("prediction/b.png", bars[1:]),
             (),
-            ("prediction/b.png: 47x80", "truth/b.png has 48x80"),
+            ("prediction/b.png: 80x47", "truth/b.png has 80x48"),
         ),
         (
             lambda save, bars: save("prediction/b.png", bars * np.uint8(77)),
@@ -308,7 +308,7 @@ def remove_all(folder: str) -> Callable[[Save, np.ndarray], object]:
         (
             lambda save, bars: [save(f"images/{name}.png", bars[: 48 - (name == "b")]) for name in "ab"],
             ("--images", "images", "--overlay", "faults"),
-            ("images/b.png: 47x80",),
+            ("images/b.png: 80x47",),
         ),
         (None, ("--threshold", "1.5"), ("--threshold 1.5: expected a share",)),
         (None, ("--group", "x"), ("--group 'x': expected a pattern with one group",)),

@@ -261,7 +261,7 @@ def test_another_size_than_the_images_is_refused(tmp_path: Path) -> None:
     content = plain()
     content["images"][0]["width"] = 31
     label = write(tmp_path, content) / "0001.png"
-    with pytest.raises(UserError, match=r"instances\.json/0001\.png: 20x31 pixels, but its image has 20x30"):
+    with pytest.raises(UserError, match=r"instances\.json/0001\.png: 31x20 pixels, but its image has 30x20"):
         read_label(label, "track", (HEIGHT, WIDTH))
 
 

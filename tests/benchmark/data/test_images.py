@@ -329,7 +329,7 @@ def test_a_header_that_promises_what_the_file_cannot_hold_is_refused(
     path = png(tmp_path / "bomb.png", header, bytes(100))
     monkeypatch.delattr(Image.Image, "im", raising=False)  # no memory is taken for pixels
     for reader in (read_size, lambda path: read_image(path, 1)):
-        with pytest.raises(UserError, match=rf"bomb\.png: the header promises {height}x{width} pixels in \d+ bytes"):
+        with pytest.raises(UserError, match=rf"bomb\.png: the header promises {width}x{height} pixels in \d+ bytes"):
             reader(path)
 
 

@@ -249,7 +249,7 @@ def test_a_label_of_another_size_than_its_image_is_refused(tmp_path: Path, name:
     path = tmp_path / name
     path.write_text(SVG.format(SHAPES)) if name == "m.svg" else save(path, TRACK.astype(np.uint8))
     for shape in ((8, 6), (6, 9)):
-        message = rf"{name}: 6x8 pixels, but its image has {shape[0]}x{shape[1]}; expected the same size"
+        message = rf"{name}: 8x6 pixels, but its image has {shape[1]}x{shape[0]}; expected the same size"
         with pytest.raises(UserError, match=message):
             read_label(path, "track", shape)
         if name != "m.svg":

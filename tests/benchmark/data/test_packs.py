@@ -121,7 +121,7 @@ def test_an_image_below_the_input_is_refused_with_the_setting_that_fits(
 ) -> None:
     root = make_folder(tmp_path / "data" / name, ["a"])
     add_pair(root, "b", picture(1, 60, 80))
-    with pytest.raises(UserError, match=rf"b\.png: 60x80 pixels, smaller than the input 64x64; use --set {setting}$"):
+    with pytest.raises(UserError, match=rf"b\.png: 80x60 pixels, smaller than the input 64x64; use --set {setting}$"):
         build(tmp_path, *overrides, name=name)
     make_folder(tmp_path / "data" / name, ["a"])
     assert build(tmp_path, *overrides, setting, name=name).images.shape[1] == 60
@@ -136,7 +136,7 @@ def test_an_image_below_every_input_is_refused(tmp_path: Path) -> None:
 def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a"], 64, 80)
     save(root / "label" / "a.png", np.zeros((80, 64), np.uint8))
-    with pytest.raises(UserError, match=r"label.a\.png: 80x64 pixels, but its image has 64x80; expected the same size"):
+    with pytest.raises(UserError, match=r"label.a\.png: 64x80 pixels, but its image has 80x64; expected the same size"):
         build(tmp_path)
     assert leftovers(tmp_path) == []
 

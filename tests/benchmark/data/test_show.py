@@ -11,7 +11,7 @@ from benchmark import protocol as protocols
 from benchmark.data import synthetic
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache
-from benchmark.data.show import FONT, GAP, OUTLINE, RIM, Sample, choose, contact_sheet, read_samples, shorten
+from benchmark.data.show import FONT, GAP, OUTLINE, RIM, TITLE_PX, Sample, choose, contact_sheet, read_samples, shorten
 from benchmark.errors import UserError
 from tests.benchmark.data.folder_makers import save
 
@@ -61,6 +61,27 @@ def test_the_outline_runs_inside_the_mask_and_is_one_pixel_wide_at_any_size(
     assert line.sum() == 4 * (expected - 1)
 
 
+def test_a_shrunk_image_gets_a_part_at_full_size_beside_it() -> None:
+    """The part with the most outline: the square of 40 px in the lower right corner."""
+    mask = np.zeros((300, 500), bool)
+    mask[240:280, 440:480] = True
+    shown = [Sample("a", np.full((300, 500, 1), 90, np.uint8), mask, None)]
+    made = np.asarray(contact_sheet("x", shown, total=1, cell_px=100, crops=True))
+    whole = np.asarray(contact_sheet("x", shown, total=1, cell_px=100))
+    line = where(Image.fromarray(made), OUTLINE)
+    assert box(line[:, 100 + 2 * GAP :]) == (40, 40)
+    assert where(Image.fromarray(whole), OUTLINE).sum() < line.sum()
+    small = contact_sheet("x", [sample(100, 100)], total=1, cell_px=100)
+    assert np.array_equal(small, contact_sheet("x", [sample(100, 100)], total=1, cell_px=100, crops=True))
+
+
+def test_the_head_is_never_cut() -> None:
+    title = "a dataset of a long name, longer than its one image is wide"
+    made = contact_sheet(title, [sample(64, 64)], total=1, cell_px=64)
+    assert made.width >= ImageFont.truetype(FONT, TITLE_PX).getlength(title) + 2 * GAP
+    assert (np.asarray(made)[:, -GAP:] == 255).all()
+
+
 def test_an_image_keeps_its_proportions() -> None:
     line = where(contact_sheet("x", [sample(80, 400)], total=1, cell_px=200), OUTLINE)
     assert box(line) == (20, 100)
@@ -105,7 +126,8 @@ def test_ignored_pixels_are_hatched_and_others_are_not() -> None:
 def test_images_stand_in_rows_without_overlap() -> None:
     samples = [sample(100, 100, name="m" * 60) for _ in range(5)]
     one, made = (contact_sheet("x", some, total=5, columns=3, cell_px=100) for some in (samples[:1], samples))
-    assert made.width == GAP + 3 * (100 + GAP)
+    columns = where(made, (90, 90, 90)).any(axis=0).nonzero()[0]
+    assert columns[[0, -1]].tolist() == [GAP, 3 * (100 + GAP) - 1]
     assert where(made, OUTLINE).sum() == 5 * where(one, OUTLINE).sum()
     assert where(made, (90, 90, 90)).sum() >= 5 * (100 * 100 - 52 * 52)
 
@@ -114,7 +136,8 @@ def test_images_stand_in_rows_without_overlap() -> None:
 def test_large_images_get_larger_cells_and_texts(side: int, cell_px: int) -> None:
     made = contact_sheet("x", [sample(side, side)], total=1)
     gap = GAP * cell_px // 320
-    assert made.width == cell_px + 2 * gap
+    columns = where(made, (90, 90, 90)).any(axis=0).nonzero()[0]
+    assert columns[[0, -1]].tolist() == [gap, gap + cell_px - 1]
     assert box(where(made, OUTLINE))[0] == pytest.approx(cell_px / 2, abs=1)
 
 

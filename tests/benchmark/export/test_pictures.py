@@ -73,7 +73,7 @@ def test_the_user_s_image_is_cut_to_its_centre(tmp_path: Path, trained: TrainedN
 def test_an_image_that_is_too_small_or_none_is_refused(tmp_path: Path, trained: TrainedNetwork) -> None:
     Image.new("L", (64, 31)).save(tmp_path / "flat.png")
     with pytest.raises(
-        UserError, match=r"--image .*flat\.png: 31x64 pixels; expected at least 32x32, what omc-syn/tin"
+        UserError, match=r"--image .*flat\.png: 64x31 pixels; expected at least 32x32, what omc-syn/tin"
     ):
         picture(tmp_path / "small", trained, tmp_path / "flat.png")
     with pytest.raises(UserError, match="no such file"):

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from benchmark import claims, environment, figures, logs, provenance, seeds
+from benchmark import protocol as protocols
 from benchmark.data.tasks import Task
 from benchmark.efficiency import DType, EfficiencyRecord, Form
 from benchmark.errors import UserError
@@ -179,17 +180,46 @@ class TrainJob:
         return found if found.status == "ok" or failed else None
 
     def perform(self, on_step: OnStep) -> Record | Failure | Elsewhere:
-        """Do the run in this process, unless another one does it or has done it since it was planned."""
+        """Do the run in this process, unless another one does it or has done it since it was planned.
+
+        A study that another call has begun under something else meanwhile is left as it is: that is a failure.
+        """
         claim = claims.acquire(self.folder)
         if claim is None:
-            return Elsewhere(None)
+            return self.refusal() or Elsewhere(None)
         with claim:
             if (found := self.settled()) is not None:
                 return Elsewhere(found)
+            if (refusal := self.refusal()) is not None:
+                return refusal
+            # Before anything else is written here: what a process leaves that is killed has its key too.
+            Store(self.study).write_run(self.record(status="interrupted", environment=self.environment()), {}, [], None)
             from benchmark import run
 
             with logs.to_file(self.log):  # not before the run is this process's: its owner writes there
                 return run.attempt(self, on_step)
+
+    def refusal(self) -> Failure | None:
+        """Say why the study's folder is not that of this run any more; ``None`` where it is."""
+        store, reasons = Store(self.study), []
+        agreed = store.read_protocol()
+        if agreed is not None and agreed.digest() != self.key_parts.protocol:
+            reasons += protocols.differences(agreed, self.protocol)
+        for source in self.task.sources:
+            shared = store.shared(source.name)
+            if shared is not None and shared.fingerprint != source.fingerprint:
+                reasons.append(f"the content of {source.name}")
+        found = store.read_record(self.task.train_names, self.entry.name, self.repeat)
+        if found is not None and found.key != self.key:
+            reasons += reasons or [f"{self.label} under another key: other data, code or first weights"]
+        if not reasons:
+            return None
+        return Failure(
+            kind="bad_input",
+            message=f"{self.study}: another call has begun this study under something else: {'; '.join(reasons)}; "
+            "nothing of it was replaced. Choose another study (--study NAME), or wait until that call has ended and "
+            "replace what it made (--replace-stale)",
+        )
 
     def leave(self, *, here: bool, **outcome: object) -> None:
         """Write how the run ended that could not say so itself, unless it did or another process has taken it over.
@@ -203,7 +233,7 @@ class TrainJob:
             if claim is None:
                 return
             with claim:
-                if self.settled() is not None:
+                if self.settled() is not None or self.refusal() is not None:
                     return
                 facts = {"device": self.device, "threads": self.threads, "determinism": self.protocol.determinism}
                 facts = self.environment() if here else facts

@@ -1,12 +1,14 @@
-"""Runs in a study's folder that were made under something else than what is asked for now: what that was."""
+"""What a study's folder holds that was made under something else than what is asked for now, and agreeing on one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from benchmark import BEHAVIOUR, registry
+from benchmark import BEHAVIOUR, claims, registry
 from benchmark import protocol as protocols
 from benchmark.data.tasks import Task
+from benchmark.errors import UserError
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Initial, Record
@@ -65,10 +67,19 @@ class Staleness:
         return reasons or [f"the code of {record.model}"]
 
     def explain(self, stale: Sequence[Record]) -> str:
-        """Say how a study's runs differ from what is asked for, and what to do."""
-        found = list(dict.fromkeys(reason for record in stale for reason in self.reasons(record)))
+        """Say how what a study holds differs from what is asked for, and what to do; blank where nothing differs.
+
+        Args:
+            stale: the runs that differ.
+        """
+        held = [f"{len(stale)} run(s)"] if stale else []
+        reasons = list(dict.fromkeys(reason for record in stale for reason in self.reasons(record)))
+        if not stale and self._differs(self.store.read_protocol()):
+            held, reasons = self.store.remains(), self._differences()
+        if not held:
+            return ""
         return (
-            f"{self.store.folder}: holds {len(stale)} run(s) made under something else: {'; '.join(found)}. "
+            f"{self.store.folder}: holds {', '.join(held)} made under something else: {'; '.join(reasons)}. "
             "Choose another study (--study NAME), or set those runs aside and run them again (--replace-stale)"
         )
 
@@ -81,6 +92,56 @@ class Staleness:
             return [f"the code of {record.model}" + (f" ({', '.join(now)})" if now else "")]
         changed = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
         return [f"the code of {record.model}, changed in {', '.join(changed)}"]
+
+    def agree(self, seen: Protocol | None, stale: Sequence[Record], *, replace: bool) -> None:
+        """Write the protocol as the study's own, and set aside what was made under another; needs the study's claim.
+
+        A run reads the protocol after it has claimed its own folder. So of a run and a call that replaces the protocol
+        at the same moment, at least one sees the other.
+
+        Args:
+            seen: the study's protocol when this call was planned.
+            stale: runs to set aside.
+            replace: whether what was made under another protocol may be set aside.
+
+        Raises:
+            UserError: another call has begun the study under other settings, or is at work under them.
+        """
+        found = self.store.read_protocol()
+        differs = self._differs(found)
+        self._settings = None
+        if differs and found != seen:
+            raise UserError(
+                f"{self.store.folder}: another call has begun this study meanwhile under other settings: "
+                f"{'; '.join(self._differences())}. Choose another study (--study NAME)"
+            )
+        if differs and not replace and (refusal := self.explain(())):
+            raise UserError(refusal)
+        self._refuse_claimed(stale, everything=differs)
+        self.store.write_protocol(self.protocol)
+        if found is not None and differs:
+            try:
+                self._refuse_claimed(stale, everything=True)
+            except UserError:
+                self.store.write_protocol(found)
+                raise
+        for record in stale:
+            self.store.set_aside(record.train, record.model, record.repeat)
+        if differs:
+            self.store.clear()
+
+    def _refuse_claimed(self, stale: Sequence[Record], *, everything: bool) -> None:
+        folders: Iterable[Path] = (self.store.run_folder(record.train, record.model, record.repeat) for record in stale)
+        for folder in self.store.claimed() if everything else folders:
+            if claims.holder(folder) is not None:
+                train, model, repeat = folder.parts[-3:]
+                raise UserError(
+                    f"--replace-stale: another process is doing {train} {model} repeat {repeat} under the earlier "
+                    "settings; wait for it or stop it"
+                )
+
+    def _differs(self, found: Protocol | None) -> bool:
+        return found is not None and found.digest() != self._digest
 
     def _other_start(self, record: Record) -> list[str]:
         job = self.asked.get((record.train, record.model, record.repeat))

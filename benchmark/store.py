@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from benchmark import BEHAVIOUR, claims
 from benchmark import protocol as protocols
-from benchmark.data.splits import PARTS
+from benchmark.data.splits import PARTS, Division
 from benchmark.efficiency import Form
 from benchmark.errors import UserError
 from benchmark.files import TooLargeError, read_limited, write_atomically
@@ -55,6 +56,26 @@ class Broken:
     def run(self) -> str:
         """What the run is called, by its place in the study."""
         return "/".join(self.folder.parts[-3:])
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the files were made under that all runs on a dataset share: its split, reference rows, images for panels.
+
+    Attributes:
+        fingerprint: of the dataset.
+        protocol: digest of every setting that can change a number.
+        behaviour: the harness's own hand-raised number.
+    """
+
+    fingerprint: str
+    protocol: str
+    behaviour: int
+
+    @classmethod
+    def of(cls, protocol: Protocol, fingerprint: str) -> Shared:
+        """Return what files would be made under now."""
+        return cls(fingerprint, protocol.digest(), BEHAVIOUR)
 
 
 class Store:
@@ -98,6 +119,59 @@ class Store:
             return {part: list(map(str, found[part])) for part in PARTS} | {"fingerprint": [str(found["fingerprint"])]}
         except (OSError, ValueError, KeyError, TypeError, RecursionError, TooLargeError):
             return {}
+
+    def shared(self, dataset: str) -> Shared | None:
+        """Return what a dataset's shared files were made under; ``None`` where there are none, or nothing tells."""
+        try:
+            found = json.loads(read_limited(self.split_file(dataset), RECORD_BYTES))
+            return Shared(**{name: found[name] for name in (field.name for field in fields(Shared))})
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, TooLargeError):
+            return None
+
+    def write_split(self, dataset: str, shared: Shared, division: Division, names: Sequence[str]) -> None:
+        """Write which images are in which part; after a dataset's other shared files, for which it speaks too."""
+        content = {
+            "dataset": dataset,
+            **asdict(shared),
+            "digest": division.digest(names),
+            **division.lists(names),
+        }
+        write_atomically(self.split_file(dataset), (json.dumps(content, indent=1) + "\n").encode())
+
+    def remove_shared(self, dataset: str) -> None:
+        """Remove the files that all runs on a dataset share; the split first, which speaks for the others."""
+        rows = (self.folder / "references").glob("[!.]*.csv")
+        others = [file for file in rows if file.stem.rpartition(".")[0] == dataset]
+        for file in (self.split_file(dataset), *others, self.images_file(dataset)):
+            file.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Make room for another protocol: remove all shared files, set trainings aside that left no record."""
+        rows = {file.stem.rpartition(".")[0] for file in (self.folder / "references").glob("[!.]*.csv")}
+        for dataset in rows | {file.stem for file in (self.folder / "splits").glob("[!.]*.json")}:
+            self.remove_shared(dataset)
+        for folder in {file.parent for file in self._below("runs", CHECKPOINT)}:
+            if not (folder / RECORD).exists():
+                train, model, repeat = folder.parts[-3:]
+                self.set_aside(train.split("+"), model, int(repeat))
+
+    def claimed(self) -> list[Path]:
+        """Return the folders of runs and stress tests that a living process is doing."""
+        claims_of = {file.parent for kind in ("runs", "stress") for file in self._below(kind, "claim.*")}
+        return sorted(folder for folder in claims_of if claims.holder(folder) is not None)
+
+    def remains(self) -> list[str]:
+        """Say what there is that was made under the study's protocol, but for files that carry all of it themselves."""
+        counted = {
+            "run(s) under way": len(self.claimed()),
+            "record(s)": len(self._record_files()),
+            "unfinished training(s)": len(list(self._below("runs", CHECKPOINT))),
+            "file(s) of reference rows": len(list((self.folder / "references").glob("[!.]*.csv"))),
+        }
+        return [f"{count} {what}" for what, count in counted.items() if count]
+
+    def _below(self, kind: str, pattern: str) -> Iterator[Path]:
+        return (self.folder / kind).glob(f"[!.]*/*/*/{pattern}")
 
     def reference_file(self, dataset: str, name: str) -> Path:
         """Return where the per-image counts of a method without training lie."""
@@ -190,7 +264,7 @@ class Store:
         return found, broken
 
     def _record_files(self) -> list[Path]:
-        return sorted((self.folder / "runs").glob(f"[!.]*/*/*/{RECORD}"))
+        return sorted(self._below("runs", RECORD))
 
     def _read(self, file: Path) -> Record | None:
         """Read a record that must be of the run that its folder is called after."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmark import BEHAVIOUR, claims, execution, initial, registry
 from benchmark.costs import THROUGHPUT_S, Basis, Costs, Hardware
@@ -18,9 +16,9 @@ from benchmark.data.tasks import Task
 from benchmark.efficiency import EfficiencyRecord
 from benchmark.errors import UserError
 from benchmark.execution import Execution
-from benchmark.executors import Event, Executor, Finished, Job, Note, Packing, Started
+from benchmark.executors import Event, Executor, Finished, Job, Note, Started
 from benchmark.figures import Figures
-from benchmark.files import modified_ns, write_atomically
+from benchmark.files import modified_ns
 from benchmark.initial import Start
 from benchmark.jobs import POLL_S, EfficiencyJob, Elsewhere, KeepWeights, TrainJob
 from benchmark.protocol import Protocol
@@ -33,10 +31,6 @@ from benchmark.stress.jobs import StressJob
 from benchmark.stress.plan import Planned, Stresses
 from benchmark.stress.records import StressRecord
 from benchmark.trackers import TrackerName
-
-if TYPE_CHECKING:
-    from benchmark.data.packs import Pack
-    from benchmark.data.splits import Division
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,8 @@ class Plan:
         basis: what the estimate rests on.
         refusal: why none of it may be done; blank where it may.
         stress: tests of trained networks that are left.
+        seen: the protocol that the study's folder had when the plan was made.
+        replaces: whether what was made under another one may be set aside.
     """
 
     done: list[Record]
@@ -66,6 +62,8 @@ class Plan:
     refusal: str = ""
     broken: list[Broken] = field(default_factory=list)
     stress: list[Planned] = field(default_factory=list)
+    seen: Protocol | None = None
+    replaces: bool = False
 
     @property
     def runs(self) -> int:
@@ -144,7 +142,7 @@ class Study:
             raise UserError(f"{self.start.flag} and training.encoder_weights: give one; the first replaces all weights")
         if self.stress:
             self.stress.refuse(self.tested, self.keep_weights)
-        jobs = self._jobs()
+        jobs, seen = self._jobs(), self.store.read_protocol()
         # Before the records are read: one that is replaced in between counts as tried again.
         written = {_run_of(job): modified_ns(job.folder / RECORD) for job in jobs} if retry_failed else {}
         found, broken = self.store.survey()
@@ -156,7 +154,7 @@ class Study:
             for run, record in records.items()
             if (run in asked and record.key != asked[run].key) or staleness.has_other_settings(record)
         }
-        refusal = staleness.explain(list(stale.values())) if stale and not replace_stale else ""
+        refusal = "" if replace_stale else staleness.explain(list(stale.values()))
         if refusal and refuse:
             raise UserError(refusal)
         done: list[Record] = []
@@ -177,7 +175,10 @@ class Study:
         seconds, basis = self.costs.estimate(todo, measurements)
         stress = self.stress.plan(self, jobs, todo) if self.stress else []
         seconds += self.stress.seconds(self, stress) if self.stress else 0.0
-        return Plan(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken, stress)
+        held = list(stale.values())
+        return Plan(
+            *(done, todo, failed, held, measurements, seconds, basis, refusal, broken, stress, seen, replace_stale)
+        )
 
     def execute(self, plan: Plan, executor: Executor, emit: Callable[[Event], None]) -> None:
         """Do what a plan says.
@@ -190,18 +191,13 @@ class Study:
             executor: does the jobs.
             emit: called with everything that happens, in order.
         """
+        from benchmark import preparation  # imports what decodes images, which no plan needs
+
         self._try_weights(plan)
-        for record in plan.stale:
-            if claims.holder(self.store.run_folder(*_run_of(record))) is not None:
-                raise UserError(
-                    f"--replace-stale: another process is doing {'+'.join(record.train)} {record.model} repeat "
-                    f"{record.repeat} under the earlier settings; wait for it or stop it"
-                )
-        self.store.write_protocol(self.protocol)
-        for record in plan.stale:
-            self.store.set_aside(*_run_of(record))
-        self._set_broken_aside(plan)
-        self._prepare(emit, {source.name for job in plan.todo for source in job.task.sources}, renew=bool(plan.stale))
+        with self._alone(emit):
+            self.staleness().agree(plan.seen, plan.stale, replace=plan.replaces)
+            self._set_broken_aside(plan)
+            preparation.prepare(self, emit, {source.name for job in plan.todo for source in job.task.sources})
         for job in _firsts(plan.todo):
             assert job.init is not None
             if note := initial.refuse_seen(job.task, job.init, self.store):
@@ -209,6 +205,17 @@ class Study:
         if self._do([*plan.measurements, *plan.todo], executor, emit) and self.stress:
             tests = self.stress.jobs(self, self._jobs())
             self._do(stress_plan.prepare(self, tests, emit), executor, emit)
+
+    @contextlib.contextmanager
+    def _alone(self, emit: Callable[[Event], None]) -> Iterator[None]:
+        """Claim the study, waiting for another call that agrees on its settings or prepares its data."""
+        if (claim := claims.acquire(self.folder)) is None:
+            emit(Note("", "waiting for another call of this study that prepares its data"))
+        while claim is None:
+            time.sleep(POLL_S)
+            claim = claims.acquire(self.folder)
+        with claim:
+            yield
 
     def _do(self, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> bool:
         """Do jobs, waiting for those that other processes have; tell whether no failure was to end the study."""
@@ -301,48 +308,6 @@ class Study:
             if waiting:
                 time.sleep(POLL_S)
         return []
-
-    def _prepare(self, emit: Callable[[Event], None], needed: set[str], *, renew: bool) -> None:
-        """Build the packs that are missing; per dataset, score the methods without training and keep a few images."""
-        from benchmark import panels, scoring
-        from benchmark.data import tasks
-        from benchmark.data.packs import open_pack
-
-        tested = {source.name for source in self.tested}
-        packs: dict[str, Pack] = {}
-        for source in self.sources:
-            missing = [
-                name
-                for name in scoring.REFERENCES
-                if source.name in tested
-                if renew or not self.store.reference_file(source.name, name).is_file()
-            ]
-            if not missing and source.name not in needed:
-                continue
-            pack = open_pack(source, self.protocol, self.cache, lambda *of, name=source.name: emit(Packing(name, *of)))
-            for note in pack.notes_under(self.protocol):
-                emit(Note(source.name, note))
-            packs[source.name] = pack
-            division = pack.divide(self.protocol)
-            self._write_split(source, pack, division)
-            for name in missing if division.test else []:
-                rows = scoring.score_reference(name, pack, division.test, source.target, self.protocol)
-                write_atomically(self.store.reference_file(source.name, name), scoring.to_csv(rows))
-            if source.name in tested and (shown := panels.pack_images(pack, division.test, self.protocol)) is not None:
-                write_atomically(self.store.images_file(source.name), shown)
-        for task in self.tasks:
-            if packs.keys() >= {source.name for source in task.sources}:
-                tasks.refuse_overlap(task, packs, self.protocol)
-
-    def _write_split(self, source: Source, pack: Pack, division: Division) -> None:
-        names = [tile.name for tile in pack.tiles]
-        content = {
-            "dataset": source.name,
-            "fingerprint": source.fingerprint,
-            "digest": division.digest(names),
-            **division.lists(names),
-        }
-        write_atomically(self.store.split_file(source.name), (json.dumps(content, indent=1) + "\n").encode())
 
     def staleness(self, asked: Mapping[RunName, TrainJob] | None = None) -> Staleness:
         """Return what compares records with the runs that are asked for."""

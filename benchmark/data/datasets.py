@@ -29,7 +29,7 @@ class Source:
     Attributes:
         name: what every artefact calls it; ends in ``-syn`` for a stand-in.
         target: what counts as foreground.
-        fingerprint: hash of the content (folder) or of everything the generator depends on (stand-in).
+        fingerprint: hash of the content and how it is read (folder) or of all that the generator depends on (stand-in).
         pairs: the user's files; empty for a stand-in.
         levels: values of 16-bit images that become 0 and 255; ``None`` for percentiles of the dataset.
         count: images that a stand-in has (frames for a tiled one).
@@ -155,7 +155,8 @@ def _resolve(
             categories=tuple(spec.categories.items()),
             values=spec.values,
         )
-        return Source(name, target, fingerprint(pairs, hashes), pairs=tuple(pairs), levels=spec.levels)
+        content = fingerprint(pairs, hashes, (target, spec.levels))
+        return Source(name, target, content, pairs=tuple(pairs), levels=spec.levels)
     if real_only:
         raise UserError(f"--real-only: no folder {root}; add the data, choose --data-root, or drop the flag")
     return standin(KNOWN[spec.name], target, protocol)

@@ -137,9 +137,15 @@ class HashCache:
             self.changed = False
 
 
-def fingerprint(pairs: Iterable[Pair], hashes: HashCache) -> str:
-    """Return a hash of names, given split, groups and contents; independent of dates, order and the folder's place."""
-    total = hashlib.sha256()
+def fingerprint(pairs: Iterable[Pair], hashes: HashCache, reading: Sequence[object] = ()) -> str:
+    """Return a hash of names, given split, groups and contents; independent of dates, order and the folder's place.
+
+    Args:
+        pairs: the files.
+        hashes: remembers their content.
+        reading: what else decides how they are read: what is foreground, gray levels.
+    """
+    total = hashlib.sha256(repr(tuple(reading)).encode() if reading else b"")
     digests: dict[Path, str] = {}  # a COCO file is that of many images
     for pair in sorted(pairs, key=lambda pair: pair.name):
         files = [pair.image, coco.file_of(pair.label), *([pair.ignore] if pair.ignore else [])]
@@ -152,19 +158,22 @@ def fingerprint(pairs: Iterable[Pair], hashes: HashCache) -> str:
     return total.hexdigest()[:16]
 
 
-def refuse_changed(dataset: str, pairs: Iterable[Pair], expected: str, remembered: Path) -> None:
+def refuse_changed(
+    dataset: str, pairs: Iterable[Pair], reading: Sequence[object], expected: str, remembered: Path
+) -> None:
     """Read all files of a dataset once more, and refuse content that is not what the plan was made for.
 
     Args:
         dataset: its name, for the message.
         pairs: its files.
+        reading: as for :func:`fingerprint`.
         expected: their :func:`fingerprint` as planned.
         remembered: the file of content hashes; one that told something wrong is removed.
 
     Raises:
         UserError: files changed since, or their hashes were remembered wrongly.
     """
-    if fingerprint(pairs, HashCache(None)) != expected:
+    if fingerprint(pairs, HashCache(None), reading) != expected:
         remembered.unlink(missing_ok=True)
         raise UserError(
             f"{dataset}: its files have changed since the plan was made; expected them to stay as they are while they "

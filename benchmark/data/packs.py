@@ -123,7 +123,8 @@ def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progres
     def fill(folder: Path) -> None:
         _fill(source, protocol, folder, progress or (lambda done, total: None))
         if source.pairs:  # last, so that what changed while it was read is seen too
-            refuse_changed(source.name, source.pairs, source.fingerprint, cache / "hashes.json")
+            reading = (source.target, source.levels)
+            refuse_changed(source.name, source.pairs, reading, source.fingerprint, cache / "hashes.json")
 
     return open_at(pack_path(source, protocol, cache), source, fill)
 

@@ -25,6 +25,7 @@ from benchmark.report import (
     plots,
     profile,
     redaction,
+    references,
     render,
     roofline,
     significance,
@@ -85,6 +86,8 @@ def build(
     files, shown = _texts(study, found, choice, reference)
     if redact:
         files.pop(CHOICE, None)
+    for file in found.strangers:
+        tell(f"{file}: left out; run the study again, and it is made anew")
     told = merging.for_figures(found)
     blocks = tables.scores(told, tables.ACCURACY).blocks
     compared = comparison.standings(told, blocks)
@@ -120,7 +123,8 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
 
     Returns:
         One sentence per file, other than plots, that differs, lacks or should not be, per record whose metrics are not
-        those of its counts per image, and per stress test that cannot be read.
+        those of its counts per image, per stress test that cannot be read, and per test dataset whose runs, or methods
+        without training, were tested on different images.
 
     Raises:
         UserError: as ``build``.
@@ -135,6 +139,8 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
     files[PAGE] = _page(study, found, shown, compared, files, significance.REFERENCE, redact)
     sources = [(source, read_study(source)) for source in merged] or [(study, found)]
     wrong = [line for source in sources for line in (*contradictions(*source), *source[1].broken_stress)]
+    wrong += [f"{folder}/{file}; left out" for folder, one in sources for file in one.strangers]
+    wrong += [f"{folder}: {line}" for folder, one in sources for line in references.divided(one)]
     for name, content in files.items():
         path = folder / name
         if not path.is_file():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from benchmark import BEHAVIOUR, metrics
+from benchmark import BEHAVIOUR, claims, metrics
 from benchmark.bench.records import Comparison
 from benchmark.efficiency import EfficiencyRecord
 from benchmark.errors import UserError
@@ -22,6 +22,7 @@ from benchmark.execution import WORDS
 from benchmark.files import read_limited
 from benchmark.protocol import Protocol
 from benchmark.records import Record
+from benchmark.report import references
 from benchmark.schema import Filed
 from benchmark.store import RECORD_BYTES, Broken, Store
 from benchmark.stress.records import StressRecord
@@ -211,6 +212,7 @@ class Study:
         sources: names of these studies.
         stressed: stress tests of the runs' networks.
         broken_stress: why others are left out, each with its file; no such file means anything to the rest.
+        strangers: files of methods without training that are left out, since they are not of the runs' images; why.
     """
 
     protocol: Protocol | None
@@ -223,6 +225,7 @@ class Study:
     sources: tuple[str, ...] = ()
     stressed: tuple[Stressed, ...] = ()
     broken_stress: tuple[str, ...] = ()
+    strangers: tuple[str, ...] = ()
 
     def measured_for(self, dataset: str) -> list[Measurement]:
         """Return the efficiency figures at a dataset's input size and channels."""
@@ -290,15 +293,21 @@ def read_study(folder: Path) -> Study:
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
         return Study(None, (), {}, efficiency, comparisons=comparisons)
     found, broken = store.survey()
-    runs = tuple(_run(path, record) for path, record in found)
-    references: dict[str, dict[str, tuple[Scores, ...]]] = {}
+    # The record of a run that is being done says that it was interrupted, which is not so yet.
+    ended = [(path, record) for path, record in found if record.status != "interrupted" or not claims.holder(path)]
+    runs = tuple(_run(path, record) for path, record in ended)
+    rows: dict[str, dict[str, tuple[Scores, ...]]] = {}
+    strangers = []
     for file in sorted((folder / "references").glob("[!.]*.csv")):
         dataset, _, method = file.stem.rpartition(".")
-        references.setdefault(dataset, {})[method] = (read_scores(file),)
+        scores = read_scores(file)
+        if reason := references.stranger(store, protocol, runs, dataset, scores):
+            strangers.append(f"references/{file.name} ({reason})")
+        else:
+            rows.setdefault(dataset, {})[method] = (scores,)
     stressed, unread = _stressed(store, runs)
-    return Study(
-        protocol, runs, references, efficiency, tuple(broken), comparisons, stressed=stressed, broken_stress=unread
-    )
+    held = (protocol, runs, rows, efficiency, tuple(broken), comparisons)
+    return Study(*held, stressed=stressed, broken_stress=unread, strangers=tuple(strangers))
 
 
 def _filed(kind: type[F], file: Path) -> F:

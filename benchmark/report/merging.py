@@ -67,6 +67,7 @@ def merge(folders: Sequence[Path]) -> Study:
         tuple(_measurements(parts)),
         origin=tuple(origin),
         sources=tuple(part.name for part in parts),
+        strangers=tuple(f"{part.name}/{file}" for part in ran for file in part.study.strangers),
     )
 
 

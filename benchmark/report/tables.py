@@ -167,9 +167,11 @@ def origins(runs: Iterable[Run]) -> Iterator[str]:
 
 
 def left_out(study: Study) -> Iterator[str]:
-    """Name the runs that are missing because their records cannot be read."""
+    """Name the runs that are missing because their records cannot be read, and rows that are not of the runs."""
     if study.broken:
         yield f"Left out, since their records are broken: {', '.join(broken.run for broken in study.broken)}."
+    if study.strangers:
+        yield f"Left out, since they do not belong to these runs: {', '.join(study.strangers)}."
 
 
 def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:

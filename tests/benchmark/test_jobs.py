@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ import pytest
 from benchmark import claims, efficiency, jobs, profiling, run
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
+from benchmark.data.splits import Division
 from benchmark.efficiency import EfficiencyRecord
+from benchmark.errors import UserError
 from benchmark.executors import Event, Finished
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import EfficiencyJob, Elsewhere, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
-from benchmark.store import RECORD
+from benchmark.store import RECORD, Shared
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
@@ -154,3 +157,63 @@ def test_who_loses_a_run_leaves_its_log_alone(make_study: MakeStudy, small: Prot
         assert not job.log.exists()
     assert [type(outcome) for outcome in outcomes(job)] == [Record]
     assert "on cpu with 1 thread(s)" in job.log.read_text()
+
+
+def refused(job: TrainJob, said: str) -> None:
+    """A run that another call's study has no place for fails, says why, and leaves everything as it is."""
+    before = {path: path.read_bytes() for path in job.study.rglob("*") if path.is_file()}
+    outcome = job.perform(silent)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == "bad_input"
+    assert f"another call has begun this study under something else: {said}; nothing" in outcome.message
+    job.leave(here=True, status="failed", failure=outcome)
+    assert {path: path.read_bytes() for path in job.study.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_looks_at_the_studys_settings_once_more_when_it_has_its_claim(
+    make_study: MakeStudy, small: Protocol
+) -> None:
+    study = make_study(small)
+    job = study.plan().todo[0]
+    study.store.write_protocol(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
+    refused(job, "training.lr: 0.5 -> 0.002")
+    study.store.write_protocol(small)
+    assert isinstance(job.perform(silent), Record)
+
+
+def test_a_run_of_other_data_or_code_replaces_no_record(make_study: MakeStudy, small: Protocol) -> None:
+    study = make_study(small)
+    job, others = study.plan().todo[0], make_study(small)
+    others.models = [replace(study.models[0], version=2)]
+    other = others.plan().todo[0]
+    assert isinstance(job.perform(silent), Record)
+    refused(other, "omc-syn tinynet repeat 0 under another key: other data, code or first weights")
+
+
+def test_a_run_of_other_data_than_the_studys_split_is_refused(make_study: MakeStudy, small: Protocol) -> None:
+    study = make_study(small)
+    job = study.plan().todo[0]
+    shared = Shared.of(small, "other content")
+    study.store.write_split("omc-syn", shared, Division((0,), (), ()), ["image0000"])
+    refused(job, "the content of omc-syn")
+
+
+def test_a_run_under_way_has_its_key_on_disk(
+    make_study: MakeStudy, small: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a second call with other data or code is refused, although the first has not finished anything."""
+    study = make_study(small)
+    job = study.plan().todo[0]
+
+    def killed(job: TrainJob, on_step: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "attempt", killed)
+    with pytest.raises(KeyboardInterrupt):
+        job.perform(silent)
+    record = job.recorded()
+    assert record is not None
+    assert record.status == "interrupted"
+    study.models = [replace(study.models[0], version=2)]
+    with pytest.raises(UserError, match=r"the code of tinynet.*--replace-stale"):
+        study.plan()

@@ -15,11 +15,11 @@ from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Job, Packing, Started
+from benchmark.executors import Event, Finished, Job, Note, Packing, Started
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
-from benchmark.store import Store
+from benchmark.store import Shared, Store
 from benchmark.study import Plan, Study
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
@@ -133,6 +133,156 @@ def test_a_run_that_another_process_is_doing_is_not_moved_away(small: Protocol, 
     assert len(study.plan().done) == 3
 
 
+OTHER = "training.lr=0.5"
+DIFFERS = r"training\.lr: 0\.002 -> 0\.5"
+
+
+def begin_and_stop(study: Study) -> None:
+    """Leave a study as Ctrl-C leaves it before a run has been begun."""
+
+    class Stops:
+        def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+            raise KeyboardInterrupt
+            yield
+
+    with pytest.raises(KeyboardInterrupt):
+        study.execute(study.plan(), Stops(), lambda event: None)
+
+
+def test_other_settings_are_refused_before_any_run_has_finished(small: Protocol, make_study: MakeStudy) -> None:
+    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    begin_and_stop(study)
+    before = contents(study.folder)
+    with pytest.raises(UserError, match=rf"3 file\(s\) of reference rows.*{DIFFERS}.*--study NAME.*--replace-stale"):
+        other.plan()
+    assert "reference rows" in other.plan(refuse=False).refusal
+    assert contents(study.folder) == before
+    do(other, replace_stale=True)
+    assert other.store.read_protocol() == other.protocol
+
+
+def test_other_settings_are_refused_while_a_run_of_the_study_is_being_done(
+    small: Protocol, make_study: MakeStudy
+) -> None:
+    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    study.store.write_protocol(small)
+    with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 0)):  # type: ignore[union-attr]
+        with pytest.raises(UserError, match=rf"holds 1 run\(s\) under way made under something else: {DIFFERS}"):
+            other.plan()
+        with pytest.raises(UserError, match="--replace-stale: another process is doing omc-syn tinynet repeat 0"):
+            do(other, replace_stale=True)
+    assert study.store.read_protocol() == small
+
+
+def test_of_two_calls_at_the_same_moment_only_one_begins_the_study(small: Protocol, make_study: MakeStudy) -> None:
+    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    first, second = study.plan(), other.plan()
+    study.execute(first, Pretend(), lambda event: None)
+    before, executor = contents(study.folder), Pretend()
+    with pytest.raises(UserError, match=rf"another call has begun this study meanwhile .*{DIFFERS}.*--study NAME"):
+        other.execute(second, executor, lambda event: None)
+    assert (executor.jobs, contents(study.folder)) == ([], before)
+
+
+def test_a_call_that_finds_a_run_begun_while_it_replaces_the_settings_puts_them_back(
+    small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    do(study)
+    claimed: list[object] = []
+
+    def write(protocol: Protocol) -> None:
+        Store.write_protocol(other.store, protocol)
+        claimed.append(claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 3)))
+
+    monkeypatch.setattr(other.store, "write_protocol", write)
+    with pytest.raises(UserError, match="--replace-stale: another process is doing omc-syn tinynet repeat 3"):
+        do(other, replace_stale=True)
+    assert study.store.read_protocol() == small
+    assert len(study.plan().done) == 3
+
+
+def test_a_study_in_which_nothing_was_made_takes_other_settings(small: Protocol, make_study: MakeStudy) -> None:
+    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    study.store.write_protocol(small)
+    do(other)
+    assert other.store.read_protocol() == other.protocol
+
+
+@pytest.mark.parametrize("harmless", ["repeats=1", "name=other", "report.reduction=pooled"])
+def test_settings_that_change_no_number_are_never_refused(
+    small: Protocol, make_study: MakeStudy, harmless: str
+) -> None:
+    begin_and_stop(make_study(small))
+    plan, _ = do(make_study(protocols.load("quick", [*SMALL, harmless])))
+    assert plan.refusal == ""
+
+
+def test_unfinished_trainings_under_other_settings_are_set_aside(small: Protocol, make_study: MakeStudy) -> None:
+    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    study.store.write_protocol(small)
+    checkpoint = study.store.run_folder(("omc-syn",), "tinynet", 0) / "last.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"state")
+    with pytest.raises(UserError, match=r"holds 1 unfinished training\(s\)"):
+        other.plan()
+    do(other, replace_stale=True)
+    assert (study.folder / "runs/.stale/omc-syn.tinynet.0.0/last.pt").read_bytes() == b"state"
+
+
+def test_a_second_call_waits_while_another_prepares_the_study(
+    small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(small)
+    plan = study.plan()
+    claim = claims.acquire(study.folder)
+    assert claim is not None
+    monkeypatch.setattr("time.sleep", lambda seconds: claim.__exit__())
+    events: list[Event] = []
+    study.execute(plan, Pretend(), events.append)
+    assert Note("", "waiting for another call of this study that prepares its data") in events
+    assert len(study.plan().done) == 3
+
+
+def test_rows_of_another_split_are_made_again(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    begin_and_stop(study)
+    file, before = study.store.reference_file("omc-syn", "otsu"), contents(study.folder)
+    other = make_study(protocols.load("quick", [*SMALL, "seed=5"]))
+    do(other, replace_stale=True)
+    assert file.read_bytes() != before[file]
+    tested = json.loads(other.store.split_file("omc-syn").read_text())["test"]
+    assert sorted(line.split(",")[0] for line in file.read_text().splitlines()[1:]) == tested
+
+
+@pytest.mark.parametrize("field", ["fingerprint", "protocol", "behaviour"])
+def test_shared_files_that_were_made_under_something_else_are_made_again(
+    small: Protocol, make_study: MakeStudy, field: str
+) -> None:
+    study = make_study(small)
+    begin_and_stop(study)
+    after = contents(study.folder / "references")
+    split = study.store.split_file("omc-syn")
+    split.write_text(json.dumps(json.loads(split.read_text()) | {field: 0 if field == "behaviour" else "other"}))
+    for file in after:
+        file.write_bytes(b"image,group,tp\nof,another,0\n")
+    do(study)
+    assert contents(study.folder / "references") == after
+    assert study.store.shared("omc-syn") == Shared.of(small, study.sources[0].fingerprint)
+
+
+def test_shared_files_of_runs_under_way_with_other_data_stay(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    begin_and_stop(study)
+    before = contents(study.folder)
+    other = make_study(small)
+    other.tasks = [alone(replace(study.sources[0], fingerprint="something else"))]
+    refused = pytest.raises(UserError, match=r"omc-syn: another process is doing omc-syn.tinynet.0 with other content")
+    with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 0)), refused:  # type: ignore[union-attr]
+        do(other)
+    assert contents(study.folder) == before
+
+
 def test_runs_of_other_models_under_other_settings_are_stale_too(small: Protocol, make_study: MakeStudy) -> None:
     do(make_study(small, "Raises"))
     with pytest.raises(UserError, match=r"training\.lr"):
@@ -179,8 +329,12 @@ def test_an_interrupted_run_goes_on_with_the_next_call(small: Protocol, make_stu
 def test_a_disk_that_takes_no_claim_of_a_failed_run_does_not_end_the_study(
     small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(folder: Path) -> None:
-        raise UserError(f"{folder}: cannot be claimed (No space left on device)")
+    acquire = claims.acquire
+
+    def full(folder: Path) -> claims.Claim | None:
+        if "runs" in folder.parts:
+            raise UserError(f"{folder}: cannot be claimed (No space left on device)")
+        return acquire(folder)
 
     monkeypatch.setattr(claims, "acquire", full)
     _, events = do(make_study(small), Pretend(fail=["omc-syn tinynet repeat 0"]))
@@ -319,6 +473,6 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(small: Proto
     study.folder.parent.mkdir(exist_ok=True)
     study.folder.write_text("a file where the study should be")
     executor = Pretend()
-    with pytest.raises(UserError, match=r"protocol\.toml: cannot be written"):
+    with pytest.raises(UserError, match=r"small: cannot be claimed \(File exists\); choose another --results"):
         do(study, executor)
     assert executor.jobs == []

@@ -40,6 +40,15 @@ def test_a_toml_file_in_the_data_root_registers_a_dataset(tmp_path: Path) -> Non
     assert [pair.group for pair in found.pairs] == ["f1", "f1", "f2"]
 
 
+@pytest.mark.parametrize("line", ["levels = [800, 3200]", "target = 'via'"])
+def test_how_files_are_read_is_part_of_the_content(tmp_path: Path, line: str) -> None:
+    """Else a study would leave runs alone that saw other gray values or looked for something else."""
+    make_folder(tmp_path / "data" / "mychip", ["a"])
+    before = find("mychip", tmp_path / "data").fingerprint
+    write(tmp_path / "data" / "mychip.toml", line)
+    assert find("mychip", tmp_path / "data").fingerprint != before
+
+
 def test_a_toml_file_can_be_named_by_its_path_and_lies_beside_its_folder_by_default(tmp_path: Path) -> None:
     make_folder(tmp_path / "elsewhere" / "chip2", ["a"])
     file = write(tmp_path / "elsewhere" / "chip2.toml", "channels = 3")

@@ -215,8 +215,8 @@ def test_broken_records_are_named_with_their_study_unless_another_has_the_run(
             r"weights that runs start from: random ones \(one\) \| those of another study \(two\)\.",
         ),
         (
-            lambda folder: (folder / "references/omc-syn.otsu.csv").write_text(
-                (folder / "references/omc-syn.otsu.csv").read_text().replace("3.png", "4.jpg")
+            lambda folder: (folder / "runs/omc-syn/unet/1/images.omc-syn.csv").write_text(
+                (folder / "runs/omc-syn/unet/1/images.omc-syn.csv").read_text().replace("3.png", "4.jpg")
             ),
             r"test images of omc-syn \(seed 0\): 8 \(\w{8}\) \(one\) \| 8 \(\w{8}\), 8 \(\w{8}\) \(two\)\.",
         ),

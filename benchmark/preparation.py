@@ -1,0 +1,77 @@
+"""Packs, and the files that all runs of a study share: splits, reference rows, images for panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from benchmark.data import tasks
+from benchmark.data.datasets import Source
+from benchmark.data.packs import Pack, open_pack
+from benchmark.errors import UserError
+from benchmark.executors import Event, Note, Packing
+from benchmark.files import write_atomically
+from benchmark.store import Shared
+
+if TYPE_CHECKING:
+    from benchmark.study import Study
+
+
+def prepare(study: Study, emit: Callable[[Event], None], needed: set[str]) -> None:
+    """Build the packs that are missing; per dataset, score the methods without training and keep a few images.
+
+    What was made from other data or by other code is made again.
+
+    Args:
+        study: the study, whose settings are agreed on.
+        emit: called with what happens.
+        needed: datasets whose packs runs will read.
+
+    Raises:
+        UserError: data that cannot be used, or a run under way with other data of the same name.
+    """
+    from benchmark import scoring
+
+    packs: dict[str, Pack] = {}
+    for source in study.sources:
+        shared = Shared.of(study.protocol, source.fingerprint)
+        methods = scoring.REFERENCES if source in study.tested else ()
+        current = study.store.shared(source.name) == shared
+        missing = [m for m in methods if not (current and study.store.reference_file(source.name, m).is_file())]
+        if not missing and source.name not in needed:
+            continue
+        pack = open_pack(source, study.protocol, study.cache, lambda *of, name=source.name: emit(Packing(name, *of)))
+        for note in pack.notes_under(study.protocol):
+            emit(Note(source.name, note))
+        packs[source.name] = pack
+        if not current:
+            _renew(study, source)
+        _write(study, source, pack, missing, shared)
+    for task in study.tasks:
+        if packs.keys() >= {source.name for source in task.sources}:
+            tasks.refuse_overlap(task, packs, study.protocol)
+
+
+def _renew(study: Study, source: Source) -> None:
+    """Make room for the files of a dataset; those of a run that is being done stay."""
+    if study.store.shared(source.name) is not None:
+        for folder in study.store.claimed():
+            if source.name in folder.parent.parent.name.split("+"):
+                raise UserError(
+                    f"{source.name}: another process is doing {'/'.join(folder.parts[-3:])} with other content of "
+                    "it, or by another release; wait for it or stop it, or choose another study (--study NAME)"
+                )
+    study.store.remove_shared(source.name)
+
+
+def _write(study: Study, source: Source, pack: Pack, missing: list[str], shared: Shared) -> None:
+    """Write a dataset's files; the split, which says what they were made under, last."""
+    from benchmark import panels, scoring
+
+    division = pack.divide(study.protocol)
+    for name in missing if division.test else []:
+        rows = scoring.score_reference(name, pack, division.test, source.target, study.protocol)
+        write_atomically(study.store.reference_file(source.name, name), scoring.to_csv(rows))
+    if source in study.tested and (shown := panels.pack_images(pack, division.test, study.protocol)) is not None:
+        write_atomically(study.store.images_file(source.name), shown)
+    study.store.write_split(source.name, shared, division, [tile.name for tile in pack.tiles])

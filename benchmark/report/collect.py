@@ -298,9 +298,11 @@ def read_study(folder: Path) -> Study:
     runs = tuple(_run(path, record) for path, record in ended)
     rows: dict[str, dict[str, tuple[Scores, ...]]] = {}
     strangers = []
+    earlier = next((run.record.key_parts.behaviour for run in runs), BEHAVIOUR)  # of rows that do not say it
     for file in sorted((folder / "references").glob("[!.]*.csv")):
         dataset, _, method = file.stem.rpartition(".")
-        scores = read_scores(file)
+        shared = store.shared(dataset)
+        scores = read_scores(file, shared.behaviour if shared else earlier)
         if reason := references.stranger(store, protocol, runs, dataset, scores):
             strangers.append(f"references/{file.name} ({reason})")
         else:

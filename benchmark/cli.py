@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.costs import Hardware
+    from benchmark.data.tasks import Wanted
     from benchmark.executors import Executor
     from benchmark.protocol import Protocol
     from benchmark.study import Plan, Study
@@ -208,6 +209,9 @@ def run(
         context.call_on_close(ahead.end)
 
     from benchmark import protocol as protocols
+    from benchmark import unread
+    from benchmark.data.datasets import names_of_all
+    from benchmark.data.tasks import Wanted
     from benchmark.executors import options
     from benchmark.stress.plan import Stresses
 
@@ -225,6 +229,8 @@ def run(
     made = _study(
         models, wanted, chosen, place, data_root, cache, hardware, at_a_time, keep_weights, real_only, execution
     )
+    bases = {source.base for source in made.sources}
+    unread.refuse_for(bases, made.protocol, overrides, names_of_all(data_root), made.store.read_protocol())
     made.fail_fast = fail_fast
     made.tracker = tracker.value if tracker else None
     made.stress = stresses
@@ -293,28 +299,6 @@ def _work(console: Console, study: Study, plan: Plan, executor: Executor) -> int
     terminal.print_failures(console, display.failures)
     console.print(f"Report: {study.folder / 'report'}")
     return 1 if display.failures or plan.failed else 0
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The datasets that ``run`` was told to train and test on."""
-
-    datasets: str
-    train: str | None
-    test: str | None
-    leave_one_out: bool
-
-    @property
-    def names(self) -> str:
-        """All of them, as one list."""
-        return ",".join(filter(None, (self.train or self.datasets, self.test)))
-
-    @property
-    def flags(self) -> list[str]:
-        """What was given, to be given again."""
-        given = ["--train", self.train] if self.train is not None else ["--datasets", self.datasets]
-        given += ["--test", self.test] if self.test is not None else []
-        return given + ["--leave-one-out"] * self.leave_one_out
 
 
 def _study(

@@ -197,11 +197,16 @@ def _writable(out: Path | None, default: Path) -> Path:
 def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_root: Path) -> Protocol:
     """Return the protocol under which a study of these datasets would run."""
     from benchmark import protocol as protocols
+    from benchmark import unread
     from benchmark.data import specs
-    from benchmark.data.datasets import choose
+    from benchmark.data.datasets import choose, names_of_all
 
     check_data_root(data_root)
-    return specs.fit(protocols.load(protocol, overrides or []), list(choose(names, data_root).values()))
+    found = choose(names, data_root)
+    fitted = specs.fit(protocols.load(protocol, overrides or []), list(found.values()))
+    bases = {name.removesuffix(specs.SUFFIX) for name in found}
+    unread.refuse_for(bases, fitted, overrides or [], names_of_all(data_root))
+    return fitted
 
 
 def _subject(name: str, data_root: Path, protocol: Protocol) -> Subject:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import textwrap
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel
 from rich.table import Table
 
 from benchmark import metrics, protocol, registry
 from benchmark.data.specs import KNOWN, SUFFIX
 from benchmark.errors import UserError, did_you_mean
+from benchmark.protocol import Protocol
 
 
 def table(topic: str, *, verbose: bool) -> Table:
@@ -77,13 +81,47 @@ def _datasets(verbose: bool) -> Table:
 def _protocols(verbose: bool) -> Table:
     loaded = [protocol.load(name) for name in protocol.PRESETS]
     made = _table("setting", *protocol.PRESETS, *(["type and meaning"] if verbose else []))
-    for rows in zip(*(protocol.describe(preset) for preset in loaded), strict=True):
+    for rows in zip(*(describe(preset) for preset in loaded), strict=True):
         values = [value for _, value, _ in rows]
         if verbose or len(set(values)) > 1:
             made.add_row(rows[0][0], *values, *([rows[0][2]] if verbose else []))
     if not verbose:
         made.caption = "settings in which the presets differ; -v for all"
     return made
+
+
+def describe(chosen: Protocol) -> list[tuple[str, str, str]]:
+    """Return (path, value, type and meaning) of every setting, for ``list protocols -v``."""
+    rows = []
+    for path in protocol.paths(Protocol):
+        model: type[BaseModel] = Protocol
+        value: Any = chosen
+        for key in path.split("."):
+            info = model.model_fields[key]
+            value = getattr(value, key)
+            model = protocol.submodel(info.annotation) or model
+        rows.append(
+            (
+                path,
+                "none" if value is None else str(value),
+                " - ".join(filter(None, [_type_name(info.annotation), info.description])),
+            )
+        )
+    return rows
+
+
+def _type_name(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return "|".join(str(choice) for choice in arguments)
+    if origin is Annotated:
+        return _type_name(arguments[0])
+    if origin in (Union, UnionType):
+        return " or ".join(_type_name(choice) for choice in arguments)
+    if annotation is NoneType:
+        return "none"
+    name: str = annotation.__name__
+    return f"{name}[{', '.join(_type_name(argument) for argument in arguments)}]" if arguments else name
 
 
 def _metrics(verbose: bool) -> Table:

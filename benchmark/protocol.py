@@ -9,12 +9,13 @@ import tomllib
 from collections.abc import Iterable, Mapping, Set
 from importlib import resources
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from benchmark import unread
 from benchmark.errors import UserError, did_you_mean
 from benchmark.files import read_toml
 
@@ -246,9 +247,10 @@ def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = Fa
         stored: a study's own file, which an earlier release may have written.
 
     Raises:
-        UserError: unknown preset, unreadable file, unknown or ill-typed field (with the nearest valid one).
+        UserError: unknown preset, unreadable file, unknown or ill-typed field (with the nearest valid one), or one that
+            would change nothing beside others.
     """
-    name = str(source)
+    name, chosen = str(source), dict[str, str]()
     if name in PRESETS:
         where = f"preset {name!r}"
         fields = tomllib.loads(resources.files("benchmark").joinpath(f"presets/{name}.toml").read_text("utf-8"))
@@ -257,6 +259,13 @@ def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = Fa
         fields = read_toml(Path(source), where)
         if stored and isinstance(fields.get("deterministic"), bool):  # what the first studies called it
             fields["determinism"] = "deterministic" if fields.pop("deterministic") else "seeded"
+        if not stored:  # earlier releases wrote what they did not read
+            defaults = flatten(Protocol(name="defaults", split=Split(unit="image")).model_dump(mode="json"))
+            chosen = {
+                path: f"{where}: {path} = {value!r}"
+                for path, value in flatten(fields).items()
+                if path not in defaults or defaults[path] != value
+            }
     else:
         raise UserError(
             f"unknown protocol {name!r}{did_you_mean(name, PRESETS)} (known: {', '.join(PRESETS)}, or a .toml file)"
@@ -268,12 +277,7 @@ def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = Fa
         protocol = Protocol.model_validate(fields)
     except ValidationError as error:
         raise UserError(f"{where}: {_explain(error)}") from error
-    unread = [text for text in overrides if text.partition("=")[0].strip() in ("split.test", "split.validation")]
-    if unread and protocol.split.counts is not None:
-        raise UserError(
-            f"--set {unread[0]!r}: would change nothing, since {where} counts images: split.counts is "
-            f"{list(protocol.split.counts)} (train, validation, test); change that, or add --set split.counts=none"
-        )
+    unread.refuse({**chosen, **unread.paths(overrides)}, protocol)
     return protocol
 
 
@@ -312,19 +316,19 @@ def _apply(fields: dict[str, Any], override: str) -> None:
                 f"{_nearest('.'.join(keys))!r}, see `benchmark list protocols -v` for all"
             )
         if depth == len(keys) - 1:
-            if model is not None and _submodel(model.model_fields[key].annotation) is not None:
+            if model is not None and submodel(model.model_fields[key].annotation) is not None:
                 raise UserError(
                     f"--set {override!r}: {path!r} is a group; "
-                    f"expected one of its fields, such as {_paths(Protocol, path)[0]}"
+                    f"expected one of its fields, such as {paths(Protocol, path)[0]}"
                 )
             # A field of a group is unset where it is optional: `training.augmentation=none` is a value.
             optional = model is None or NoneType in get_args(model.model_fields[key].annotation)
             if optional and text.strip().lower() in ("none", "null"):
                 target.pop(key, None)
             else:
-                target[key] = _value(text)
+                target[key] = value_of(text)
         else:
-            model = _submodel(model.model_fields[key].annotation) if model is not None else None
+            model = submodel(model.model_fields[key].annotation) if model is not None else None
             target = target.setdefault(key, {})
             if not isinstance(target, dict):
                 raise UserError(
@@ -332,7 +336,7 @@ def _apply(fields: dict[str, Any], override: str) -> None:
                 )
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
     """Read a value as TOML would; what is no TOML is a plain string, so quotes are not needed on the command line."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -340,17 +344,18 @@ def _value(text: str) -> Any:
         return text
 
 
-def _submodel(annotation: Any) -> type[BaseModel] | None:
+def submodel(annotation: Any) -> type[BaseModel] | None:
+    """Return the group of settings that a field is; ``None`` for a single one."""
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def _paths(model: type[BaseModel], below: str = "") -> list[str]:
+def paths(model: type[BaseModel], below: str = "") -> list[str]:
     """Return the dotted paths of all settings, or of those below one group."""
-    paths: list[str] = []
+    found: list[str] = []
     for name, info in model.model_fields.items():
-        sub = _submodel(info.annotation)
-        paths += [f"{name}.{path}" for path in _paths(sub)] if sub else [name]
-    return [path for path in paths if path.startswith(f"{below}.")] if below else paths
+        sub = submodel(info.annotation)
+        found += [f"{name}.{path}" for path in paths(sub)] if sub else [name]
+    return [path for path in found if path.startswith(f"{below}.")] if below else found
 
 
 def _nearest(path: str) -> str:
@@ -360,41 +365,7 @@ def _nearest(path: str) -> str:
         pairs = ((path, candidate), (path.rpartition(".")[2], candidate.rpartition(".")[2]))
         return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
-    return max(_paths(Protocol), key=likeness)
-
-
-def describe(protocol: Protocol) -> list[tuple[str, str, str]]:
-    """Return (path, value, type and meaning) of every setting, for ``list protocols -v``."""
-    rows = []
-    for path in _paths(Protocol):
-        model: type[BaseModel] = Protocol
-        value: Any = protocol
-        for key in path.split("."):
-            info = model.model_fields[key]
-            value = getattr(value, key)
-            model = _submodel(info.annotation) or model
-        rows.append(
-            (
-                path,
-                "none" if value is None else str(value),
-                " - ".join(filter(None, [_type_name(info.annotation), info.description])),
-            )
-        )
-    return rows
-
-
-def _type_name(annotation: Any) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return "|".join(str(choice) for choice in arguments)
-    if origin is Annotated:
-        return _type_name(arguments[0])
-    if origin in (Union, UnionType):
-        return " or ".join(_type_name(choice) for choice in arguments)
-    if annotation is NoneType:
-        return "none"
-    name: str = annotation.__name__
-    return f"{name}[{', '.join(_type_name(argument) for argument in arguments)}]" if arguments else name
+    return max(paths(Protocol), key=likeness)
 
 
 def _explain(error: ValidationError) -> str:

@@ -97,7 +97,7 @@ class Original:
         stored = Store(self.study).protocol_file
         if given is None and not stored.is_file():
             raise UserError(f"--reproduce {self.file}: no {stored.name} in its study's folder; name it with --protocol")
-        found = protocols.load(given if given is not None else stored)
+        found = protocols.load(given if given is not None else stored, stored=True)
         if found.digest() != self.record.key_parts.protocol:
             raise UserError(
                 f"--reproduce {self.file}: the run was made under other settings than those of {given or stored}; "

@@ -97,9 +97,7 @@ def choose(names: str | Iterable[str], data_root: Path) -> dict[str, DatasetSpec
     """
     wanted = names.split(",") if isinstance(names, str) else list(names)
     wanted = [name.strip() for name in wanted if name.strip()]
-    files, folders = _own(data_root)
-    points = specs.from_entry_points()
-    known = list(dict.fromkeys([*KNOWN, *(name + SUFFIX for name in KNOWN), *points, *files, *folders]))
+    files, points, known = _own(data_root)[0], specs.from_entry_points(), names_of_all(data_root)
     if not wanted:
         raise UserError(f"--datasets is empty; expected names out of {', '.join(known)}")
     chosen: dict[str, DatasetSpec] = {}
@@ -123,6 +121,17 @@ def choose(names: str | Iterable[str], data_root: Path) -> dict[str, DatasetSpec
             else:
                 chosen[name] = KNOWN.get(base) or specs.of_folder(base)
     return chosen
+
+
+def names_of_all(data_root: Path) -> list[str]:
+    """Return the names of all datasets that there are, stand-ins included.
+
+    Raises:
+        UserError: the data root cannot be listed.
+    """
+    files, folders = _own(data_root)
+    standins = (name + SUFFIX for name in KNOWN)
+    return list(dict.fromkeys([*KNOWN, *standins, *specs.from_entry_points(), *files, *folders]))
 
 
 def _own(data_root: Path) -> tuple[dict[str, Path], list[str]]:

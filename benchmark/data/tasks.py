@@ -82,6 +82,28 @@ class Task:
                 )
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The datasets that ``run`` was told to train and test on."""
+
+    datasets: str
+    train: str | None
+    test: str | None
+    leave_one_out: bool
+
+    @property
+    def names(self) -> str:
+        """All of them, as one list."""
+        return ",".join(filter(None, (self.train or self.datasets, self.test)))
+
+    @property
+    def flags(self) -> list[str]:
+        """What was given, to be given again."""
+        given = ["--train", self.train] if self.train is not None else ["--datasets", self.datasets]
+        given += ["--test", self.test] if self.test is not None else []
+        return given + ["--leave-one-out"] * self.leave_one_out
+
+
 def arrange(
     find: Callable[[str], Iterable[Source]], *, datasets: str, train: str | None, test: str | None, leave_one_out: bool
 ) -> list[Task]:

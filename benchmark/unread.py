@@ -1,0 +1,120 @@
+"""Refuses settings that would change nothing, such as a number of epochs beside one of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from benchmark.protocol import Protocol
+
+TABLES = (
+    *("input.size_by_dataset", "input.tile_by_dataset", "input.channels_by_dataset"),
+    *("training.micro_batch_by_dataset", "data.standin_images_by_dataset"),
+)
+
+
+def refuse(given: Mapping[str, str], protocol: Protocol) -> None:
+    """Refuse settings that another one of the protocol hides.
+
+    Args:
+        given: path -> how it was given, such as ``--set 'training.epochs=5'``; what a preset holds needs no reader.
+        protocol: all settings.
+
+    Raises:
+        UserError: names the first such setting, what hides it, and the remedy.
+    """
+    settings, split, training = protocol.input, protocol.split, protocol.training
+    reasons: dict[str, str] = {}
+    if split.counts is not None:
+        counted = (
+            f"images are counted: split.counts is {list(split.counts)} (train, validation, test); change that, or add "
+            "--set split.counts=none"
+        )
+        reasons |= dict.fromkeys(("split.test", "split.validation"), counted)
+    if training.steps is not None:
+        reasons["training.epochs"] = (
+            f"training.steps is {training.steps}; change that, or add --set training.steps=none"
+        )
+    if not (split.counts[1] if split.counts else split.validation):
+        reasons["training.patience"] = "there are no validation images whose loss could stop falling; leave it out"
+    if training.micro_batch is not None and training.micro_batch > training.batch:
+        reasons["training.micro_batch"] = f"no forward has more images than training.batch, which is {training.batch}"
+    for name, images in training.micro_batch_by_dataset.items():
+        if images > training.batch:
+            reasons[f"training.micro_batch_by_dataset.{name}"] = (
+                f"no forward has more images than training.batch, which is {training.batch}"
+            )
+    if settings.tile is not None and settings.tile < min((settings.size, *settings.size_by_dataset.values())):
+        reasons["input.tile"] = f"tiles are never smaller than the input, which is {settings.size}; enlarge it"
+    for name, tile in settings.tile_by_dataset.items():
+        if tile < settings.size_for(name):
+            reasons[f"input.tile_by_dataset.{name}"] = (
+                f"tiles are never smaller than the input, which is {settings.size_for(name)}; enlarge it"
+            )
+    if protocol.loss.dice == 0:
+        reasons["loss.epsilon"] = "it belongs to the Dice loss, and loss.dice is 0; leave it out"
+    _refuse(given, reasons)
+
+
+def refuse_for(
+    datasets: Set[str],
+    protocol: Protocol,
+    overrides: Iterable[str],
+    known: Iterable[str],
+    study: Protocol | None = None,
+) -> None:
+    """Refuse settings that concern none of the datasets.
+
+    Args:
+        datasets: names of those of this call, without the mark of a stand-in.
+        protocol: all settings, also those that datasets bring.
+        overrides: what ``--set`` was given.
+        known: names of all datasets that there are: a file of settings may be that of several studies.
+        study: the settings that the study has already; what an earlier call with other datasets needed stays in them.
+
+    Raises:
+        UserError: names the first such setting and the remedy.
+    """
+    given, known, reasons = paths(overrides), {*known, *datasets}, dict[str, str]()
+    for table in TABLES:
+        field, entries = table.removesuffix("_by_dataset"), _of(protocol, table)
+        if study is not None and entries == _of(study, table):
+            continue
+        for name in entries.keys() - datasets:
+            reasons[f"{table}.{name}"] = (
+                f"{name!r} is no dataset of this study{did_you_mean(name, sorted(datasets))} (datasets: "
+                f"{', '.join(sorted(datasets))}); correct the name or leave it out"
+            )
+            if name not in known:  # in a file of settings, too
+                given.setdefault(f"{table}.{name}", f"{table}.{name} = {entries[name]}")
+        if datasets <= entries.keys():
+            reasons[field] = f"each dataset has its own; use --set {table}.{min(datasets)}=N"
+    _refuse(given, reasons)
+
+
+def paths(overrides: Iterable[str]) -> dict[str, str]:
+    """Return what ``--set`` was given by path; a table's entries each by its own."""
+    from benchmark.protocol import value_of
+
+    given: dict[str, str] = {}
+    for override in overrides:
+        path, _, text = (part.strip() for part in override.partition("="))
+        value = value_of(text)
+        names = [f"{path}.{name}" for name in value] if path in TABLES and isinstance(value, dict) else [path]
+        given |= dict.fromkeys(names, f"--set {override!r}")
+    return given
+
+
+def _of(protocol: Protocol, path: str) -> dict[str, Any]:
+    group, _, field = path.partition(".")
+    found: dict[str, Any] = getattr(getattr(protocol, group), field)
+    return found
+
+
+def _refuse(given: Mapping[str, str], reasons: Mapping[str, str]) -> None:
+    for path, how in given.items():
+        if path in reasons:
+            raise UserError(f"{how}: would change nothing, since {reasons[path]}")

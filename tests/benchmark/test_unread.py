@@ -1,0 +1,273 @@
+"""Every setting changes a bit of what a study leaves, or is refused; those that would change nothing are refused."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark import protocol as protocols
+from benchmark import registry, unread
+from benchmark.costs import Hardware
+from benchmark.data import specs
+from benchmark.data.datasets import choose, resolve
+from benchmark.data.folders import HashCache
+from benchmark.data.tasks import Task
+from benchmark.errors import UserError
+from benchmark.protocol import Protocol, paths
+from benchmark.records import Failure
+from benchmark.report import tables
+from benchmark.report.collect import read_study
+from benchmark.store import WEIGHTS, Store
+from benchmark.study import Study
+from tests.benchmark.conftest import TINY, Call, tiny_run
+from tests.benchmark.data.folder_makers import save
+
+BASE = (
+    *("input.size=32", "input.tile=none", "split.unit=image", "split.near_duplicates=apart", "split.counts=[10,5,5]"),
+    *("training.steps=4", "training.validate_every=2", "training.norm_reestimation_batches=0"),
+    *("training.mixed_precision=off", "evaluation.min_area_px=2", "evaluation.border_px=2"),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A change of one setting, and what it must be seen in.
+
+    Attributes:
+        value: another one.
+        seen: in what a study leaves.
+        beside: settings without which it would be hidden; both sides have them.
+        data: the dataset.
+    """
+
+    value: str
+    seen: str = "weights"
+    beside: tuple[str, ...] = ()
+    data: str = "mychip"
+
+
+SEEN = ("weights", "counts", "panels", "training", "record", "computed", "table", "runs", "failure")
+CASES = {
+    "name": Case("other", "table"),
+    "seed": Case("1"),
+    "repeats": Case("2", "runs"),
+    "determinism": Case("deterministic", "record"),
+    "split.unit": Case("group", "counts"),
+    "split.near_duplicates": Case("together", "counts"),
+    "split.validation": Case("0.3", "weights", ("split.counts=none",)),
+    "split.test": Case("0.3", "counts", ("split.counts=none",)),
+    "split.counts": Case("[9,5,5]"),
+    "split.min_labelled": Case("0.9"),
+    "input.size": Case("16"),
+    "input.size_by_dataset": Case("{mychip=16}"),
+    "input.own_sizes": Case("true", data="sized"),
+    "input.tile": Case("64"),
+    "input.tile_by_dataset": Case("{mychip=64}"),
+    "input.partial_tiles": Case("true"),
+    "input.channels": Case("3"),
+    "input.channels_by_dataset": Case("{mychip=3}"),
+    "training.optimizer": Case("adamw", beside=("training.weight_decay=0.5",)),
+    "training.lr": Case("0.5"),
+    "training.weight_decay": Case("0.5"),
+    "training.schedule": Case("cosine"),
+    "training.batch": Case("2"),
+    "training.micro_batch": Case("1"),
+    "training.micro_batch_by_dataset": Case("{mychip=1}"),
+    "training.epochs": Case("1", beside=("training.steps=none",)),
+    "training.steps": Case("3"),
+    "training.validate_every": Case("1", "training"),
+    "training.patience": Case("1", "training", ("training.validate_every=1", "training.min_delta=9")),
+    "training.min_delta": Case("9"),
+    "training.augmentation": Case("flips_turns"),
+    "training.mixed_precision": Case("bfloat16", "bfloat16"),
+    "training.norm_reestimation_batches": Case("2"),
+    "training.encoder_weights": Case("imagenet", "failure"),
+    "loss.bce": Case("0.9"),
+    "loss.dice": Case("0.9"),
+    "loss.epsilon": Case("9.0"),
+    "evaluation.batch": Case("3", "training"),  # the validation's Dice is one of each batch
+    "evaluation.window": Case("tile", "counts", ("input.tile=64",)),
+    "evaluation.threshold": Case("0.52", "counts"),
+    "evaluation.border_px": Case("9", "counts"),
+    "evaluation.min_area_px": Case("30", "counts", ("training.steps=12", "training.lr=0.02")),
+    "evaluation.cldice": Case("true", "counts"),
+    "data.hy5syn_target": Case("via", beside=("input.tile=64",), data="hy5syn-syn"),
+    "data.standin_images": Case("40", beside=("input.tile=64",), data="omc-syn"),
+    "data.standin_images_by_dataset": Case("{omc=40}", beside=("input.tile=64",), data="omc-syn"),
+    "report.reduction": Case("pooled", "table"),
+    "report.panels": Case("1", "panels"),
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Colour frames of two by three tiles and a bit, some labelled in part, some that look alike."""
+    root = tmp_path_factory.mktemp("unread")
+    rng = np.random.default_rng(0)
+    for index in range(10):
+        mask = np.zeros((134, 200), np.uint8)
+        for left in range(4 + index % 5, 190, 12):
+            mask[:, left : left + 5] = 255
+        noise = rng.normal(0, 25, (*mask.shape, 3))
+        image = np.clip(mask[..., None] * np.array([0.5, 0.2, 0.1]) + 60 + noise, 0, 255).astype(np.uint8)
+        ignore = np.zeros_like(mask)
+        ignore[:, :50] = 255 * (index % 2)
+        for name in ("mychip", "sized"):
+            save(root / name / "image" / f"{index}.png", image if index < 7 else image * 0 + 90)
+            save(root / name / "label" / f"{index}.png", mask)
+            save(root / name / "ignore" / f"{index}.png", ignore)
+    (root / "sized.toml").write_text("size = 16")
+    return root
+
+
+def left_by(root: Path, data: str, *overrides: str) -> dict[str, str]:
+    """Train and test the tiny network under the settings; return a hash of each kind of what the study leaves."""
+    protocol = protocols.load("quick", [*BASE, *overrides])
+    protocol = specs.fit(protocol, list(choose(data, root).values()))
+    (source,) = resolve(data, root, protocol, HashCache(None))
+    unread.refuse_for({source.base}, protocol, overrides, [])
+    folder = root / ".studies" / hashlib.sha256(repr((data, overrides)).encode()).hexdigest()[:12]
+    study = Study(
+        folder, protocol, registry.select([f"{TINY}:TinyNet"]), [Task((source,), (source,))],
+        Hardware("cpu", 1), root / ".cache", keep_weights="all",
+    )  # fmt: skip
+    study.store.write_protocol(protocol)
+    plan = study.plan()
+    outcome = plan.todo[0].perform(lambda *_: None)
+    if isinstance(outcome, Failure):
+        return dict.fromkeys(SEEN, "") | {"failure": outcome.message}
+    run = plan.todo[0].folder
+    record = study.store.read_record((source.name,), "tinynet", 0)
+    assert record is not None
+    assert record.training is not None
+    clock = {"seconds", "images_per_second"}
+    (block,) = tables.scores(read_study(folder), tables.ACCURACY).blocks
+    return {
+        "failure": "",
+        "weights": digest((run / WEIGHTS).read_bytes()),
+        "counts": digest((run / f"images.{source.name}.csv").read_bytes()),
+        "panels": digest((run / f"panels.{source.name}.npz").read_bytes()),
+        "training": record.training.model_dump_json(exclude=clock),
+        "record": str(record.environment["determinism"]),
+        "computed": str(record.environment["compute_dtype"]),
+        "table": str((block.facts, [row.cells for row in block.rows])),
+        "runs": str(plan.runs),
+    }
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def left(root: Path) -> Callable[..., dict[str, str]]:
+    return functools.cache(functools.partial(left_by, root))
+
+
+def test_every_setting_has_a_case() -> None:
+    assert CASES.keys() == set(paths(Protocol))
+
+
+@pytest.mark.parametrize("path", CASES)
+def test_every_setting_changes_what_a_study_leaves(left: Callable[..., dict[str, str]], path: str) -> None:
+    case = CASES[path]
+    before = left(case.data, *case.beside)
+    after = left(case.data, *case.beside, f"{path}={case.value}")
+    if case.seen == "failure":
+        assert "has no pretrained encoder" in after["failure"]
+    elif case.seen == "bfloat16":  # a CPU may lack it
+        assert (before["weights"] != after["weights"]) is (after["computed"] == "bfloat16")
+    else:
+        assert before["failure"] == after["failure"] == ""
+        assert before[case.seen] != after[case.seen]
+
+
+HIDDEN = [
+    (["training.epochs=5"], "training.epochs=5", "training.steps is 60; change that, or add --set training.steps=none"),
+    (["split.test=0.2"], "split.test=0.2", "split.counts is [48, 8, 8]"),
+    (["training.micro_batch=8"], "training.micro_batch=8", "training.batch, which is 4"),
+    (["training.micro_batch_by_dataset.omc=8"], "micro_batch_by_dataset.omc=8", "training.batch, which is 4"),
+    (["training.micro_batch_by_dataset={omc=8}"], "micro_batch_by_dataset={omc=8}", "training.batch, which is 4"),
+    (["split.counts=[9,0,9]", "training.patience=3"], "training.patience=3", "no validation images"),
+    (["input.tile=64"], "input.tile=64", "never smaller than the input, which is 96"),
+    (["input.tile_by_dataset.omc=64"], "input.tile_by_dataset.omc=64", "never smaller than the input, which is 96"),
+    (["loss.dice=0", "loss.epsilon=0.1"], "loss.epsilon=0.1", "loss.dice is 0"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "setting", "reason"), HIDDEN)
+def test_a_setting_that_another_hides_is_refused(overrides: list[str], setting: str, reason: str) -> None:
+    with pytest.raises(UserError) as told:
+        protocols.load("quick", overrides)
+    assert f"{setting}'" in str(told.value)
+    assert ": would change nothing, since " in str(told.value)
+    assert reason in str(told.value)
+
+
+def test_what_hides_a_setting_can_be_taken_away() -> None:
+    assert protocols.load("quick", ["training.epochs=5", "training.steps=none"]).training.epochs == 5
+    assert protocols.load("strict", ["training.batch=1"]).training.micro_batch == 2  # the preset's, and nobody's wish
+
+
+def test_a_file_of_settings_is_read_as_strictly_and_a_studys_own_is_not(tmp_path: Path) -> None:
+    text = protocols.load("quick").to_toml()
+    file = tmp_path / "protocol.toml"
+    file.write_text(text)
+    assert protocols.load(file) == protocols.load("quick")
+    file.write_text(text.replace("epochs = 30", "epochs = 5"))
+    with pytest.raises(UserError, match=r"training\.epochs = 5: would change nothing, since training\.steps is 60"):
+        protocols.load(file)
+    found = Store(tmp_path).read_protocol()  # as an earlier release may have left it
+    assert found is not None
+    assert found.training.epochs == 5
+
+
+def refuse_for(*overrides: str, source: str | Path = "quick", study: tuple[str, ...] | None = None) -> None:
+    protocol = protocols.load(source, overrides)
+    stored = None if study is None else protocols.load("quick", study)
+    unread.refuse_for({"mychip", "other"}, protocol, overrides, ["omc", "elsewhere"], stored)
+
+
+TABLES = [(table, 128 if "size" in table or "tile" in table else 3) for table in unread.TABLES]
+
+
+@pytest.mark.parametrize(("table", "value"), TABLES)
+def test_a_dataset_that_a_study_does_not_have_is_refused_by_name(table: str, value: int) -> None:
+    refuse_for(f"{table}.mychip={value}")
+    for override in (f"{table}.mychpi={value}", f"{table}={{mychpi={value}}}"):
+        with pytest.raises(UserError, match=r"'mychpi' is no dataset of this study; did you mean 'mychip'\?"):
+            refuse_for(override)
+    with pytest.raises(UserError, match=r"'omc' is no dataset of this study .datasets: mychip, other"):
+        refuse_for(f"{table}.omc={value}")
+    refuse_for(f"{table}.omc={value}", study=(f"{table}.omc={value}",))  # as an earlier call of the study needed it
+
+
+def test_a_file_may_name_datasets_of_other_studies_but_none_that_nobody_has(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(protocols.load("quick", ["input.size_by_dataset={elsewhere=64}"]).to_toml())
+    refuse_for(source=file)
+    file.write_text(protocols.load("quick", ["input.size_by_dataset={mychpi=64}"]).to_toml())
+    with pytest.raises(UserError, match=r"input\.size_by_dataset\.mychpi = 64: would change nothing"):
+        refuse_for(source=file)
+
+
+def test_a_size_that_no_dataset_takes_is_refused() -> None:
+    sizes = "input.size_by_dataset={mychip=64,other=64}"
+    with pytest.raises(UserError, match=r"input\.size=96.*own; use --set input\.size_by_dataset\.mychip=N"):
+        refuse_for("input.size=96", sizes)
+
+
+@pytest.mark.parametrize("verb", ["run", "verify", "show"])
+def test_the_command_line_refuses_what_would_change_nothing(call: Call, root: Path, verb: str) -> None:
+    change = ["--set", "input.size_by_dataset.omd=64"]
+    words = tiny_run(*change) if verb == "run" else ["data", verb, "mychip", "--data-root", root, *change]
+    code, _, err = call(*words)
+    assert code == 2
+    assert "'omd' is no dataset of this study" in err
+    assert not Path("results").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,13 @@ from benchmark.protocol import Split
 if TYPE_CHECKING:
     from benchmark.data.splits import Division
 
-# Those that give away nothing come first.
-CHANGES: Sequence[tuple[str, Any, str]] = (
+FREE: Sequence[tuple[str, Any, str]] = (
     ("counts", None, "divides what there is by split.validation and split.test"),
     ("near_duplicates", "together", "keeps images that look alike in one part"),
     ("unit", "group", "keeps all tiles of a frame in one part"),
     ("unit", "block", "cuts stripes with gaps between them from each frame"),
+)
+COSTLY: Sequence[tuple[str, Any, str]] = (  # the test is easier afterwards, or less is known of it
     ("near_duplicates", "apart", "lets look-alikes part"),
     ("min_labelled", 0.01, "uses tiles with fewer labelled pixels"),
     ("unit", "image", "lets tiles of one frame part"),
@@ -31,31 +32,41 @@ def ways(
     fits: Callable[[Division], bool] = lambda division: True,
     *,
     partial: bool = False,
+    costly: bool = True,
 ) -> str:
-    """Say which changes of the settings give a division that fits, the fewest at a time; empty for none.
+    """Say which changes of the settings give a division that fits, the fewest that do; empty for none.
+
+    Changes that cost nothing come first, even where one that costs something would do with fewer.
 
     Args:
         cut: divides under changed settings, or raises UserError.
         settings: those at hand.
         fits: what is asked of a division beside that it can be made.
         partial: whether tiles overlap, so that no blocks can be cut.
+        costly: whether changes may be told that make the test easier.
     """
-    for count in (1, 2, 3):
-        found = []
-        for chosen in combinations(CHANGES, count):
-            fields = {name: value for name, value, _ in chosen}
-            same = any(getattr(settings, name) == value for name, value in fields.items())
-            if len(fields) < count or same or (partial and fields.get("unit") == "block"):
-                continue
-            if fields.get("min_labelled", 0.0) > settings.min_labelled:
-                continue
-            try:
-                fit = fits(cut(settings.model_copy(update=fields)))
-            except UserError:
-                continue
-            if fit:
-                flags = " ".join(f"--set split.{name}={str(value).lower()}" for name, value in fields.items())
-                found.append(f"{flags}, which {' and '.join(effect for _, _, effect in chosen)}")
-        if found:
-            return "; or ".join(found[:MOST_TOLD])
-    return ""
+
+    def helps(fields: Mapping[str, Any]) -> bool:
+        same = any(getattr(settings, name) == value for name, value in fields.items())
+        if same or (partial and fields.get("unit") == "block"):
+            return False
+        if fields.get("min_labelled", 0.0) > settings.min_labelled:
+            return False
+        try:
+            return fits(cut(settings.model_copy(update=fields)))
+        except UserError:
+            return False
+
+    told: list[str] = []
+    for changes in (FREE, [*FREE, *COSTLY] if costly else ()):
+        for count in (1, 2, 3):
+            found = []
+            for chosen in combinations(changes, count):
+                fields = {name: value for name, value, _ in chosen}
+                if len(fields) == count and helps(fields):
+                    flags = " ".join(f"--set split.{name}={str(value).lower()}" for name, value in fields.items())
+                    found.append(f"{flags}, which {' and '.join(effect for _, _, effect in chosen)}")
+            if found:
+                told += found
+                break
+    return "; or ".join(list(dict.fromkeys(told))[:MOST_TOLD])

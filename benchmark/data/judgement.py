@@ -185,6 +185,7 @@ def judge_split(
             settings,
             lambda other: fits(leakage(tiles, other)),
             partial=partial,
+            costly=False,
         )
         return f"use {helping}" if helping else "bring other images: no split of these keeps them apart"
 
@@ -194,7 +195,7 @@ def judge_split(
         found["near duplicates"] = Finding(f"{shown}: one part knows the other, {apart}", wrong=True)
     elif sets:
         found["near duplicates"] = Finding(f"{shown}: counted more than once")
-    if leaks.val_groups + leaks.test_groups:
+    if settings.unit != "block" and leaks.val_groups + leaks.test_groups:  # of which blocks are made
         # Of a single frame no group is left to test on, but a gap between its parts can be kept.
         apart = remedy(
             lambda other: not other.val_groups + other.test_groups or not other.val_neighbours + other.test_neighbours

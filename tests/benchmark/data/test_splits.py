@@ -293,6 +293,7 @@ def test_blocks_are_not_advised_for_tiles_that_overlap() -> None:
         (lambda: grid("a", 13, 15), Split(unit="group"), {"unit": "block"}),
         (lambda: grid("a", 6, 6), Split(unit="group", counts=(48, 8, 8)), {"counts": None, "unit": "block"}),
         (lambda: grid("a", 2, 2), Split(unit="group", counts=(48, 8, 8)), {"counts": None, "unit": "image"}),
+        (lambda: grid("a", 6, 13), Split(unit="group", counts=(60, 8, 8)), {"counts": None, "unit": "block"}),
         (lambda: grid("a", 2, 2), Split(unit="block"), {"unit": "image"}),
         (lambda: [tile for name in "abc" for tile in grid(name, 2, 2)], Split(unit="block"), {"unit": "group"}),
         (lambda: images(NAMES[:20]), Split(unit="image", counts=(48, 8, 8)), {"counts": None}),

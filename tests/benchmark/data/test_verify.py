@@ -312,7 +312,7 @@ def test_advice_for_a_single_frame_works_when_followed(tmp_path: Path, how: list
     after = check(tmp_path, *how, *flags, preset=preset)
     assert after.ok
     assert row(after, "leakage: touches a training tile").value.startswith("val 0 of ")
-    assert row(after, "leakage: touches a training tile").warning == ""
+    assert not any(leak.problem or leak.warning for leak in after.rows if leak.name.startswith("leakage"))
 
 
 def test_the_input_that_verify_advises_for_small_images_fits(tmp_path: Path) -> None:

@@ -93,11 +93,15 @@ class Values(BaseModel):
         """Return the foreground and the ignored pixels, each ``(H, W)``.
 
         Raises:
-            UserError: pixels of values that are not listed, or a JPEG, whose values are no longer those of the mask.
+            UserError: pixels of values that are not listed, transparent ones, or a JPEG, whose loss changes values.
         """
         if picture.lossy:
             raise UserError(
                 f"{path}: a JPEG, whose loss changes values; expected those of [values]: save the mask as PNG"
+            )
+        if picture.alpha is not None:
+            raise UserError(
+                f"{path}: transparent pixels; expected the values of [values] alone: save the mask without alpha"
             )
         pixels = picture.pixels.astype(np.uint8) if picture.pixels.dtype == np.bool_ else picture.pixels
         if picture.palette is not None and not all(colour.gray for colour in self._listed):

@@ -69,6 +69,9 @@ def test_a_value_that_is_not_listed_is_refused_by_name(tmp_path: Path) -> None:
     Image.fromarray(CLASSES.astype(np.uint8)).save(tmp_path / "m.jpg")
     with pytest.raises(UserError, match=r"m\.jpg: a JPEG, whose loss changes values"):
         read(tmp_path / "m.jpg", GRAY)
+    path = save(tmp_path / "m.png", np.stack([CLASSES, 255 * (CLASSES > 0)], -1).astype(np.uint8))
+    with pytest.raises(UserError, match=r"m\.png: transparent pixels"):
+        read(path, GRAY)
 
 
 @pytest.mark.parametrize(

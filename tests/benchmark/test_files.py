@@ -62,6 +62,17 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypa
     )
 
 
+def test_a_read_only_place_that_holds_the_content_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    (tmp_path / "a").write_bytes(b"same")
+    monkeypatch.setattr(os, "replace", refuse)
+    write_atomically(tmp_path / "a", b"same")
+    with pytest.raises(UserError, match="Read-only file system"):
+        write_atomically(tmp_path / "a", b"other")
+
+
 def test_content_is_on_the_disk_before_the_name_points_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     fsync, replace = os.fsync, os.replace

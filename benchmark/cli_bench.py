@@ -71,7 +71,7 @@ def bench(
     if trained is None and "forward" in wanted:
         console.print(f"--weights {weights}: no trained {METHOD} of a stand-in there; masks are not compared")
     packages = Store(folder).write_packages(provenance.packages())
-    place = Place(hardware.kind, hardware.threads, timing, ROUNDS, {"package_list": packages})
+    place = Place(hardware.device, hardware.threads, timing, ROUNDS, {"package_list": packages})
     subject = Subject(method, others, lightest, sides, source, protocol, data_root, cache, trained)
     for name, measure in measurements(subject, wanted, place):
         console.print(name, highlight=False)

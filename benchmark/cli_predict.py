@@ -187,6 +187,12 @@ def _predict(
         markup=False,
         highlight=False,
     )
+    if job.network.as_written:
+        console.print(
+            f"note: the network's layers stay as they are written, which is slower: {job.network.as_written}",
+            markup=False,
+            highlight=False,
+        )
     with _display(console, len(images)) as (progress, done):
         try:
             outcomes = job.run(images, progress, done)

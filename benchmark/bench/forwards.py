@@ -17,7 +17,7 @@ from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.efficiency.resident import free_as_usual, keep_freed_memory
 from benchmark.graphs import captured
-from benchmark.inference import SIDE, Dtype, ready
+from benchmark.inference import SIDE, Dtype, Ready, ready
 from benchmark.registry import ModelEntry
 
 Way = Literal["plain", "ours"]
@@ -37,7 +37,7 @@ def forward(entry: ModelEntry, size: int, place: Place) -> Comparison:
         unit="ms",
         **_in_turn(slow, fast, image, place),
         plain_form=plain.FORWARD,
-        our_form=f"float32, {READY}",
+        our_form=f"float32, {_form(fast)}",
         max_difference=float((expected - found).abs().max()),
         max_logit=float(expected.abs().max()),
     )
@@ -59,9 +59,10 @@ def half_forward(
     slow, fast = of("plain", entry, size, place), of("ours", entry, size, place, "bfloat16")
     pixels = differing = 0
     if trained is not None:
+        trained = trained.to(place.device)
         shown = ready(trained, images[0].shape, "bfloat16")
         trained = plain.plain_form(trained)
-        for one in images:
+        for one in (image.to(place.device) for image in images):
             with torch.inference_mode():
                 masks = [network(one) >= 0 for network in (trained, shown)]
             pixels += masks[0].numel()
@@ -74,7 +75,7 @@ def half_forward(
         unit="ms",
         **_in_turn(slow, fast, image, place),
         plain_form=plain.FORWARD,
-        our_form=f"bfloat16 autocast, {READY}",
+        our_form=f"bfloat16 autocast, {_form(fast)}",
         pixels=pixels or None,
         differing_pixels=differing if pixels else None,
     )
@@ -95,7 +96,7 @@ def replayed(entry: ModelEntry, size: int, place: Place) -> Comparison:
         unit="ms",
         **_in_turn(slow, lambda _: graph.replay(), image, place),
         plain_form=plain.FORWARD,
-        our_form=f"bfloat16 autocast, {READY}, replayed as a CUDA graph",
+        our_form=f"bfloat16 autocast, {_form(fast)}, replayed as a CUDA graph",
         max_difference=float((expected - found).abs().max()),
         max_logit=float(expected.abs().max()),
     )
@@ -114,6 +115,11 @@ def forward_memory(entry: ModelEntry, size: int, place: Place) -> Comparison:
         plain_form=plain.FORWARD,
         our_form=f"float32, {READY}",
     )
+
+
+def _form(network: nn.Module) -> str:
+    """Say how ``predict`` runs a network; not every one has norms that can be folded."""
+    return f"as written: {network.as_written}" if isinstance(network, Ready) and network.as_written else READY
 
 
 def of(way: Way, entry: ModelEntry, size: int, place: Place, dtype: Dtype = "float32") -> nn.Module:

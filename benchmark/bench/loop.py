@@ -116,7 +116,7 @@ def start_up(data_root: Path, cache: Path, place: Place) -> Comparison:
     """
     with tempfile.TemporaryDirectory() as results:
         command = [sys.executable, "-m", "benchmark", "run", "--models", "edanet", "--datasets", "omc-syn"]
-        command += ["--protocol", "quick", "--study", "start", "--device", place.kind, "--threads", str(place.threads)]
+        command += ["--protocol", "quick", "--study", "start", "--device", place.name, "--threads", str(place.threads)]
         command += ["--data-root", str(data_root), "--cache", str(cache), "--results", results, "--repeats"]
         log = Path(results, "start", "runs", "omc-syn", "edanet")
         # The first call, not timed, builds the pack and measures efficiency; every later one has one repeat to do.

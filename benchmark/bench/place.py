@@ -19,40 +19,45 @@ class Place:
     """A device with the number of compute threads and the length of every measurement.
 
     Attributes:
-        kind: ``cpu`` or ``cuda``.
+        name: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: compute threads on a CPU.
         timing: of a pair of ways: warm-ups and timings of each, seconds of both together.
         rounds: how often both ways of longer work are done in turn.
         facts: what every comparison's environment says beside what this process knows.
     """
 
-    kind: str
+    name: str
     threads: int
     timing: EfficiencySettings
     rounds: int
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def kind(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return self.device.type
+
+    @property
     def device(self) -> torch.device:
         """The device as torch calls it."""
-        return torch.device(self.kind)
+        return torch.device(self.name)
 
     def wait(self) -> None:
         """Return when the device has done what it was told."""
         if self.kind == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
 
     def comparison(self, **facts: object) -> Comparison:
         """Return a comparison that was made here."""
         with using_threads(self.threads):
-            made_with = environment.describe(self.kind, self.threads) | environment.computing(self.kind)
+            made_with = environment.describe(self.name, self.threads) | environment.computing(self.name)
         return Comparison.model_validate(
             {
                 "schema": SCHEMA,
                 "model": None,
                 "size": None,
                 "device": self.kind,
-                "device_name": torch.cuda.get_device_name() if self.kind == "cuda" else environment.cpu_name(),
+                "device_name": made_with.get("gpu", made_with["cpu"]),
                 "dtype": "float32",
                 "threads": self.threads,
                 "torch": torch.__version__,

@@ -142,7 +142,8 @@ def take(
         return
     images = pixels.permute(0, 2, 3, 1).numpy()
     pack = Pack("bench", "", images, (images[..., 0] > 127).astype(np.uint8), ())
-    changed = {"training": protocol.training.model_copy(update={"epochs": steps})}
+    # One round for all: validation rounds wait for the device and keep a copy of the weights.
+    changed = {"training": protocol.training.model_copy(update={"steps": steps, "validate_every": steps})}
     batches = TrainingBatches([(pack, [0])], size, protocol, 0, place.device)
     launch = Launch(network, place.device, execution)
     train(network, batches, lambda: [], protocol.model_copy(update=changed), on_step, launch=launch)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from benchmark import __version__, environment
 from benchmark.data.images import Levels
+from benchmark.inference import Ready
 from benchmark.predict import manifest, outputs
 from benchmark.predict.predictor import probabilities
 from benchmark.predict.settings import Settings
@@ -49,7 +49,7 @@ class Job:
     """A call: which network, how, and where the results go.
 
     Attributes:
-        network: in eval mode, on ``device``.
+        network: on ``device``.
         settings: what decides the results.
         multiple: what the network's input must divide by.
         device: where the network is.
@@ -57,7 +57,7 @@ class Job:
         out: folder of the results.
     """
 
-    network: nn.Module
+    network: Ready
     settings: Settings
     multiple: int
     device: torch.device
@@ -143,7 +143,7 @@ class Job:
                 },
                 "tiles": len(grid),
                 "overlap": grid.rows.shared,
-                **_computing(self.device),
+                **_computing(self.network, self.device),
                 "foreground_px": written.foreground_px,
                 "components": written.components,
                 "notes": written.notes,
@@ -160,9 +160,10 @@ class Job:
         )
 
 
-def _computing(device: torch.device) -> dict[str, str]:
+def _computing(network: Ready, device: torch.device) -> dict[str, str]:
     precision = {"float32_precision": environment.float32_precision()} if device.type == "cuda" else {}
-    return {"device": device.type} | precision
+    form = {"as_written": network.as_written} if network.as_written else {}
+    return {"device": device.type} | precision | form
 
 
 def _digest(image: Path) -> str:

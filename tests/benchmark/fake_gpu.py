@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
 
 class OnTheCPU(TorchFunctionMode):
@@ -23,8 +22,7 @@ class OnTheCPU(TorchFunctionMode):
             return args[0]
         if func is torch.device:
             return func(*args, **(kwargs or {}))
-        args, kwargs = tree_map(_here, (tuple(args), kwargs or {}))
-        return func(*args, **kwargs)
+        return func(*map(_here, args), **{name: _here(value) for name, value in (kwargs or {}).items()})
 
 
 def _here(value: Any) -> Any:

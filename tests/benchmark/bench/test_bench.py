@@ -11,11 +11,12 @@ import re
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark import cli_bench, protocol, provenance, registry, report
 from benchmark.bench import feeding, forwards, loop, plain, sharing, steps
@@ -37,9 +38,10 @@ from benchmark.training import place as placed
 from benchmark.training import train
 from models.attention import PositionAttention, TokenStatisticsAttention
 from tests.benchmark.conftest import Call
+from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu
 from tests.benchmark.fake_graphs import Tape, tapes
 
-__all__ = ["tapes"]
+__all__ = ["fake_gpu", "tapes"]
 
 PLACE = Place("cpu", 1, EfficiencySettings(warm_up=1, min_iterations=2, min_seconds=0), 2)
 PAPER = protocol.load("paper", ["input.size=64"])
@@ -124,6 +126,41 @@ def test_forwards_agree_and_both_are_timed() -> None:
     assert (half.dtype, half.pixels) == ("bfloat16", 2 * 64 * 64)
     assert half.differing_pixels is not None
     assert half.differing_pixels < 0.05 * 2 * 64 * 64
+
+
+def test_masks_of_trained_weights_are_made_on_the_device_of_the_record(fake_gpu: FakeGPU) -> None:
+    class Picture:
+        shape = (1, 1, 32, 32)
+        sent: ClassVar[list[torch.device]] = []
+
+        def to(self, device: torch.device) -> Tensor:
+            self.sent.append(device)
+            return torch.rand(self.shape)
+
+    class Trained(nn.Conv2d):
+        def to(self, *arguments: Any, **named: Any) -> Any:
+            Picture.sent += [argument for argument in arguments if isinstance(argument, torch.device)]
+            return super().to(*arguments, **named)
+
+    place, images = replace(PLACE, name="cuda:1"), cast("list[Tensor]", [Picture()])
+    with OnTheCPU():
+        found = forwards.half_forward(EAL, 64, place, Trained(1, 1, 1), images)
+    assert Picture.sent[:1] + Picture.sent[-1:] == [torch.device("cuda:1")] * 2
+    assert (found.device, found.device_name, found.pixels) == ("cuda", fake_gpu.properties.name, 32 * 32)
+
+
+def test_steps_are_timed_without_a_round_after_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        trained = train(*arguments, **named)
+        rounds.append(len(trained.history))
+        return trained
+
+    monkeypatch.setattr(steps, "train", noted)
+    network, ends = nn.Conv2d(1, 1, 1), list[int]()
+    steps.take("ours", network, 32, 3, PAPER, PLACE, lambda done, total: ends.append(done))
+    assert (rounds, ends) == ([1], [1, 2, 3])
 
 
 def test_memory_and_time_of_training_steps_are_those_of_both_ways() -> None:

@@ -12,11 +12,13 @@ import pytest
 import tifffile
 import torch
 from scipy import ndimage
+from torch import nn
 
 from benchmark import registry, weights
 from benchmark.data.images import OWN_LEVELS
 from benchmark.data.svg import rasterise, read_svg
 from benchmark.environment import float32_precision
+from benchmark.inference import Ready
 from benchmark.predict import batch, outputs
 from benchmark.predict.outlines import trace
 from benchmark.predict.outputs import discs_of
@@ -125,9 +127,13 @@ def test_sixteen_bits_colours_and_small_images(predict: Predict, frame: np.ndarr
     )
 
 
-def test_a_manifest_tells_what_a_gpu_may_round_to() -> None:
-    assert batch._computing(torch.device("cpu")) == {"device": "cpu"}
-    assert batch._computing(torch.device("cuda", 1)) == {"device": "cuda", "float32_precision": float32_precision()}
+def test_a_manifest_tells_what_a_gpu_may_round_to_and_that_layers_stay_as_written() -> None:
+    network = Ready(nn.Identity())
+    assert batch._computing(network, torch.device("cpu")) == {"device": "cpu"}
+    gpu = torch.device("cuda", 1)
+    assert batch._computing(network, gpu) == {"device": "cuda", "float32_precision": float32_precision()}
+    slow = Ready(nn.Identity(), as_written="torch's meta device cannot run the network (ValueError)")
+    assert batch._computing(slow, torch.device("cpu"))["as_written"] == slow.as_written
 
 
 def test_files_folders_and_wildcards_are_images(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:

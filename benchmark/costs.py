@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmark import environment
 from benchmark.data.datasets import Source
 from benchmark.data.images import read_size
 from benchmark.data.tasks import Task
+from benchmark.efficiency.records import ENERGY_SECONDS
 from benchmark.errors import UserError
-from benchmark.figures import Figures
+from benchmark.figures import Figures, device_name
 from benchmark.files import write_atomically
 from benchmark.jobs import EfficiencyJob, TrainJob
 from benchmark.protocol import Protocol
@@ -24,7 +25,8 @@ ASSUMED_MACS_PER_S = {"cpu": 2e10, "cuda": 3e12}
 TRAINING_FACTOR = 3
 UNKNOWN_GMACS = 20.0  # assumed at 512x512 for a user's own network
 THROUGHPUT_S = 1.0  # for all batch sizes together; `profile` takes its time
-EFFICIENCY_S = 6.0  # per network and size: mostly the three seconds of the latency protocol
+#: Per network and size: mostly the seconds of the latency protocol.
+EFFICIENCY_S = {"cpu": 6.0, "cuda": 12.0}
 
 #: What an estimate rests on, the firmest first: times of runs, latencies of forwards, or expected MACs alone.
 Basis = Literal["runs", "latencies", "macs"]
@@ -93,7 +95,13 @@ class Costs:
         basis = max((basis for _, basis in runs.values()), key=BASES.index, default=BASES[0])
         # Runs side by side end no sooner than the longest of them.
         training = max(sum(seconds) / len(self.hardware.slots), max(seconds, default=0.0))
-        return EFFICIENCY_S * len(measurements) + training, basis
+        return self._efficiency() * len(measurements) + training, basis
+
+    def _efficiency(self) -> float:
+        """Return the seconds of a measurement; a GPU whose energy can be read is kept busy for that once more."""
+        on_gpu = self.hardware.kind == "cuda"
+        energy = ENERGY_SECONDS if on_gpu and importlib.util.find_spec("pynvml") is not None else 0.0
+        return EFFICIENCY_S[self.hardware.kind] + energy
 
     def _run(self, job: TrainJob) -> tuple[float, Basis]:
         """Return a run's seconds at most and what they rest on."""
@@ -134,7 +142,7 @@ class Costs:
         return max(split.counts[0] if split.counts else round(whole * (1 - split.validation - split.test)), 1)
 
     def _key(self, job: TrainJob) -> str:
-        training, place = job.protocol.training, "cluster" if self.hardware.remote else environment.cpu_name()
+        training, place = job.protocol.training, "cluster" if self.hardware.remote else device_name(job.device)
         facts = [job.entry.name, job.task.input_size(job.protocol), training.batch, training.mixed_precision]
         facts += [job.device.partition(":")[0], job.threads, place]
         return "|".join(map(str, facts if job.execution == "eager" else [*facts, job.execution]))

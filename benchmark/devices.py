@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchmark.errors import UserError
@@ -12,38 +16,108 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     from benchmark.costs import Hardware
 
+#: What hides all GPUs of NVIDIA and AMD from a process: one that computes on the CPU leaves them alone, whatever its
+#: network does, and whatever an engine shows it (Ray shows a task without GPUs all of them).
+NO_GPUS: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"), "")
+)
+#: What tells of a GPU: a file that NVIDIA's loaded driver has, two that WSL has where Windows has that driver, AMD's.
+DRIVER, WSL, WSL_DRIVER, AMD = map(
+    Path, ("/proc/driver/nvidia/version", "/dev/dxg", "/usr/lib/wsl/lib/libcuda.so.1", "/dev/kfd")
+)
+#: Of a CUDA's major version ("CUDA Toolkit Release Notes", minor version compatibility).
+LEAST_DRIVER = {"11": "450", "12": "525", "13": "580"}
+GET = "pytorch.org, Get started"
+
 
 class MissingDeviceError(UserError):
     """A device that a flag names and this machine lacks."""
 
 
 def hardware_of(device: str, threads: int | None, flag: str = "--device") -> Hardware:
-    """Resolve a device that a flag names; importing torch is spared where no NVIDIA driver is loaded."""
+    """Resolve a device that a flag names; importing torch is spared where nothing tells of a GPU.
+
+    Where something does and ``auto`` takes the CPU all the same, why is printed among the errors.
+
+    Raises:
+        UserError: no name of a device.
+        MissingDeviceError: a device that is not there.
+    """
     from benchmark.costs import Hardware
 
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
         raise UserError(f"{flag} {device!r}: expected auto, cpu, cuda or cuda:N")
     cpu = Hardware("cpu", threads or cores())
-    if kind == "cpu" or (kind == "auto" and not _may_have_gpu()):
+    if kind == "cpu" or (kind == "auto" and not _signs_of_a_gpu()):
         return cpu
     import torch
 
-    if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
+    with warnings.catch_warnings(record=True) as caught:  # what torch warns of is said below
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(index or 0) >= count:
+        reason = "" if count else _why_unseen([str(warning.message) for warning in caught])
         if kind == "auto":
+            print(f"benchmark: computing on the CPU, since {reason}", file=sys.stderr)
             return cpu
         raise MissingDeviceError(
-            f"{flag} {device!r}: torch sees {torch.cuda.device_count()} CUDA device(s); use {flag} cpu"
+            f"{flag} {device!r}: torch sees {count} CUDA device(s){reason and f'; {reason}'}; use {flag} cpu"
         )
-    gpus = [int(index)] if index else range(torch.cuda.device_count())
+    gpus = [int(index)] if index else range(count)
     return Hardware(f"cuda:{gpus[0]}", threads or cores(), gpus=tuple(f"cuda:{number}" for number in gpus))
 
 
-def _may_have_gpu() -> bool:
-    """Tell whether an NVIDIA driver is there and not hidden; importing torch only to hear no takes seconds."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
-        return False
-    return any(Path("/proc/driver/nvidia").glob("version")) or shutil.which("nvidia-smi") is not None
+def _signs_of_a_gpu() -> list[str]:
+    """Name what tells of a GPU that is not hidden; importing torch only to hear no takes seconds."""
+    if _hiding():
+        return []
+    signs = {
+        "NVIDIA's driver is loaded": DRIVER.is_file() or shutil.which("nvidia-smi") is not None,
+        "WSL passes a GPU of NVIDIA through": WSL.exists() and WSL_DRIVER.exists(),
+        "AMD's driver is loaded": AMD.exists(),
+    }
+    return [sign for sign, there in signs.items() if there]
+
+
+def _hiding() -> str:
+    """Name the environment variable that hides all GPUs, if one does."""
+    return next((name for name in NO_GPUS if os.environ.get(name, "0").strip() in ("", "-1")), "")
+
+
+def _why_unseen(warned: Sequence[str]) -> str:
+    """Say why torch sees no GPU, as far as can be told, and what to install.
+
+    Args:
+        warned: torch's warnings when it was asked.
+    """
+    import torch
+
+    from benchmark import environment
+
+    if hiding := _hiding():
+        return f"{hiding}={os.environ[hiding]} hides all"
+    signs, driver, cuda = _signs_of_a_gpu(), environment.driver_version(), torch.version.cuda
+    on_amd = signs == ["AMD's driver is loaded"]
+    there = ", ".join(signs) or "no driver of a GPU is found"
+    if driver is not None:
+        there += f" (version {driver})"
+    built = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {cuda}" if cuda else "CPUs only"
+    words = f"{there}, torch {torch.__version__} is built for {built}"
+    if warned:
+        words += f" and says: {warned[0].strip().partition(chr(10))[0]}"
+    if not signs:
+        return f"{words}: install the GPU's driver"
+    if on_amd and torch.version.hip is None:
+        return f"{words}: where ROCm supports the GPU, install torch built for ROCm ({GET})"
+    if on_amd:
+        return f"{words}: the user may not open {AMD} (groups render and video), or ROCm does not support the GPU"
+    if cuda is None:
+        return f"{words}: install torch built for CUDA ({GET})"
+    needed = LEAST_DRIVER.get(cuda.partition(".")[0], "a newer one")
+    if driver is not None and needed.isdigit() and int(driver.partition(".")[0]) >= int(needed):
+        return f"{words}: the driver is new enough, so look at CUDA_VISIBLE_DEVICES and at what `nvidia-smi` says"
+    return f"{words}, which needs driver {needed} or newer: update it, or install torch built for an older CUDA ({GET})"
 
 
 def cores() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import sys
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ class Figures:
 
     def of(self, entry: ModelEntry, size: int) -> EfficiencyRecord | None:
         """Return figures of a network taken on this machine's device, at a size or else at the nearest area."""
-        found = [record for record in self._of(entry) if record.device_name == self._device_name]
+        found = [record for record in self._of(entry) if record.device_name == device_name(self.device)]
         return min(found, key=lambda record: abs(record.height * record.width - size**2), default=None)
 
     def _of(self, entry: ModelEntry) -> Iterator[EfficiencyRecord]:
@@ -43,15 +42,16 @@ class Figures:
     def _elsewhere(self, file: Path) -> tuple[bool, Path]:
         return file.parents[1] != self.study, file
 
-    @functools.cached_property
-    def _device_name(self) -> str:
-        if self.device == "cpu":
-            return environment.cpu_name()
-        if "torch" not in sys.modules:
-            return ""  # the GPU is another machine's
-        import torch  # loaded already, where a GPU was found
 
-        return torch.cuda.get_device_name(self.device) if torch.cuda.is_available() else ""
+def device_name(device: str) -> str:
+    """Return the model name of ``cpu`` or ``cuda:N``; empty where the GPU is another machine's."""
+    if device == "cpu":
+        return environment.cpu_name()
+    if "torch" not in sys.modules:
+        return ""
+    import torch  # loaded already, where a GPU was found
+
+    return torch.cuda.get_device_name(device) if torch.cuda.is_available() else ""
 
 
 def read(file: Path) -> EfficiencyRecord | None:

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 from benchmark import claims, environment, figures, logs, provenance, seeds
 from benchmark import protocol as protocols
 from benchmark.data.tasks import Task
+from benchmark.devices import NO_GPUS
 from benchmark.efficiency import DType, EfficiencyRecord, Form
 from benchmark.errors import UserError
 from benchmark.execution import Execution
@@ -32,12 +33,6 @@ POLL_S = 2.0  # between two looks at what another process is doing
 #: cuBLAS repeats itself only where it finds one of two values at its first product in a process (its documentation,
 #: "Results reproducibility"); without them torch refuses deterministic products.
 CUBLAS: Mapping[str, str] = MappingProxyType({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"})
-
-#: What hides all GPUs of NVIDIA and AMD from a process: one that computes on the CPU leaves them alone, whatever its
-#: network does, and whatever an engine shows it (Ray shows a task without GPUs all of them).
-NO_GPUS: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"), "")
-)
 
 
 @dataclass(frozen=True)
@@ -310,11 +305,13 @@ class EfficiencyJob:
         return replace(self, seen=modified_ns(self.file))
 
     def found(self) -> EfficiencyRecord | None:
-        """Return the figures on disk, unless they are of other code or, on a CPU, thread count, or broken."""
+        """Return the figures on disk, unless they are broken, of other code, another GPU or, on a CPU, thread count."""
         found = figures.read(self.file)
         if found is None or not figures.is_of(found, self.entry):
             return None
-        return found if found.device == "cuda" or found.threads == self.threads else None
+        if found.device == "cuda":
+            return found if figures.device_name(self.device) in ("", found.device_name) else None
+        return found if found.threads == self.threads else None
 
     def settled(self) -> EfficiencyRecord | None:
         """Return the figures that another process has taken since this job was planned."""

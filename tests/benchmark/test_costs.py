@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmark import environment, registry, terminal
 from benchmark import protocol as protocols
@@ -89,6 +92,31 @@ def test_figures_of_another_machine_or_version_are_no_measure_of_this_one(make: 
     assert study.plan().basis == "latencies"
     study.models = [replace(study.models[0], version=2)]
     assert study.plan().basis == "macs"
+
+
+def test_times_of_one_gpu_are_no_measure_of_another(make: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = {"cuda:0": "NVIDIA H200", "cuda:1": "NVIDIA GeForce RTX 4060 Ti"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", gpus.__getitem__)
+    study = make(Hardware("cuda:0", 1))
+    study.costs.remember(study.plan().todo[0], 8.0)
+    assert make(Hardware("cuda:0", 1)).plan().basis == "runs"
+    assert make(Hardware("cuda:1", 1)).plan().basis == "macs"
+
+
+@pytest.mark.parametrize(("energy", "seconds"), [(False, 12.0), (True, 22.0)])
+def test_a_measurement_on_a_gpu_takes_longer_where_its_energy_is_read(
+    make: MakeStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, energy: bool, seconds: float
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    if energy:
+        (tmp_path / "pynvml.py").touch()
+        monkeypatch.syspath_prepend(tmp_path)
+    elif importlib.util.find_spec("pynvml") is not None:
+        pytest.skip("nvidia-ml-py is installed")
+    study = make(Hardware("cuda:0", 1))
+    assert study.costs.estimate([], study.plan().measurements)[0] == seconds
 
 
 def test_figures_of_a_variant_are_not_its_parents(tmp_path: Path, source: Source) -> None:

@@ -19,10 +19,11 @@ import pytest
 from benchmark import claims
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
+from benchmark.devices import NO_GPUS
 from benchmark.executors import Event, Finished, Started, Step
 from benchmark.executors import Note as NoteEvent
 from benchmark.executors.local import LocalExecutor
-from benchmark.jobs import NO_GPUS, TrainJob
+from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.study import Plan, Study

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmark import claims, registry
 from benchmark import protocol as protocols
@@ -387,6 +388,20 @@ def test_a_gpu_s_figures_do_not_depend_on_the_processor_s_threads(small: Protoco
     study.__post_init__()
     fake.write_efficiency(study.folder, "tinynet", 32, device="cuda", threads=1)
     assert study.plan().measurements == []
+
+
+def test_figures_of_another_gpu_are_measured_anew(
+    small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(small)
+    study.hardware = Hardware("cuda:0", 3)
+    study.__post_init__()
+    fake.write_efficiency(study.folder, "tinynet", 32, device="cuda", name="NVIDIA H200")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: {"cuda:0": "NVIDIA H200"}[device])
+    assert study.plan().measurements == []
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: {"cuda:0": "NVIDIA GeForce RTX 4060 Ti"}[device])
+    assert len(study.plan().measurements) == 1
 
 
 def spoil(study: Study, repeat: int) -> Path:

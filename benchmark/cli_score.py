@@ -29,7 +29,7 @@ def score(
     out: Annotated[Path, typer.Option(help="Folder for images.csv and summary.json.")],
     overlay: Annotated[
         Path | None,
-        typer.Option(help="Folder for one PNG per image: red short, blue open, green false, yellow missed."),
+        typer.Option(help="Folder for a PNG per image: red short, blue open, green false, yellow missed, pink wrong."),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, to be seen below the overlay.")] = None,
     ignore: Annotated[Path | None, typer.Option(help="Folder of masks of pixels that count nowhere.")] = None,

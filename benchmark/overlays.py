@@ -14,7 +14,7 @@ Mask = NDArray[np.bool_]
 
 #: Colours of an overlay.
 COLOURS = {"short": (220, 30, 30), "open": (40, 110, 255), "false": (0, 170, 70), "missed": (255, 210, 0)}
-PREDICTED, ONLY_TRUE, IGNORED_PIXELS = (205, 205, 205), (95, 95, 95), (60, 40, 90)
+PREDICTED, ONLY_TRUE, ONLY_PREDICTED, IGNORED_PIXELS = (205, 205, 205), (95, 95, 95), (240, 100, 215), (60, 40, 90)
 # Over a real image, colours cover this much of it, so that what misled the tool stays visible.
 COVER, COVER_FAULT = 0.3, 0.6
 WHOLE = ("short", "open")  # faults of which most pixels may be right
@@ -28,13 +28,12 @@ def overlay(
     target: Target,
     limits: Evaluation,
     image: UInt8Array | None = None,
-    *,
-    darken_wrong: bool = False,
 ) -> UInt8Array:
     """Return a picture ``(H, W, 3)`` of what is right and wrong.
 
-    Light gray is predicted, dark gray true but not predicted; whole nets and components stand in the colour of their
-    fault: red joins nets (short), blue is cut (open), green is invented (false), yellow is missed. Ignored pixels are
+    Light gray is predicted rightly, pink predicted wrongly, dark gray true but not predicted; whole nets and components
+    stand in the colour of their fault: red joins nets (short), blue is cut (open), green is invented (false), yellow is
+    missed. The wrong pixels of shorts and opens are darker, so that the bridge and the gap are seen. Ignored pixels are
     dark violet. On via targets, only false and missed ones are to be had.
 
     Args:
@@ -44,7 +43,6 @@ def overlay(
         target: what is foreground.
         limits: border and least area.
         image: ``(H, W)``, shows through the colours; black otherwise.
-        darken_wrong: darken the wrong pixels of shorts and opens, so that the bridge and the gap are seen.
     """
     truth, prediction = truth & ~ignore, prediction & ~ignore
     if target == "via":
@@ -52,6 +50,7 @@ def overlay(
     else:
         faults = metrics.fault_map(truth, prediction, border_px=limits.border_px, min_area_px=limits.min_area_px)
     layers = [(ignore, IGNORED_PIXELS, COVER), (truth, ONLY_TRUE, COVER), (prediction, PREDICTED, COVER)]
+    layers += [(prediction & ~truth, ONLY_PREDICTED, COVER_FAULT)]
     layers += [(faults == metrics.FAULTS.index(name), colour, COVER_FAULT) for name, colour in COLOURS.items()]
     picture = np.zeros((*truth.shape, 3), np.float32)
     if image is not None:
@@ -59,6 +58,5 @@ def overlay(
     for where, colour, cover in layers:
         under = 0.0 if image is None else (1 - cover) * image[where][:, None]
         picture[where] = under + (1.0 if image is None else cover) * np.array(colour, np.float32)
-    if darken_wrong:
-        picture[np.isin(faults, [metrics.FAULTS.index(name) for name in WHOLE]) & (truth ^ prediction)] *= DARKENED
+    picture[np.isin(faults, [metrics.FAULTS.index(name) for name in WHOLE]) & (truth ^ prediction)] *= DARKENED
     return np.rint(picture).astype(np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AliasChoices, Field
 
 from benchmark import logs
 from benchmark.efficiency import Conditions
@@ -73,9 +73,15 @@ class Initial(Frozen):
 class TrainingFacts(Frozen):
     """How the training went; holds the clock, so it is kept apart from the metrics."""
 
-    epochs: int = Field(description="validation rounds that were run")
+    # Earlier releases called rounds epochs, which are passes over the training images in every other place.
+    rounds: int = Field(
+        validation_alias=AliasChoices("rounds", "epochs"), description="validation rounds that were run"
+    )
     steps: int = Field(description="optimiser steps")
-    best_epoch: int = Field(description="the round whose weights were kept, counted from 1")
+    best_round: int = Field(
+        validation_alias=AliasChoices("best_round", "best_epoch"),
+        description="the validation round whose weights were kept, counted from 1",
+    )
     best_validation_loss: float | None
     seconds: float
     images_per_second: float

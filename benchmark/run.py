@@ -230,9 +230,9 @@ def failure(error: BaseException, memory_advice: str = "") -> Failure:
 def _facts(trained: Trained, taught: Sequence[_Part], tested: int) -> TrainingFacts:
     images = sum(row.images_per_second * row.seconds for row in trained.history)
     return TrainingFacts(
-        epochs=len(trained.history),
+        rounds=len(trained.history),
         steps=trained.history[-1].steps,
-        best_epoch=trained.best.epoch,
+        best_round=trained.best.round,
         best_validation_loss=trained.best.validation_loss,
         seconds=trained.seconds,
         images_per_second=images / sum(row.seconds for row in trained.history),

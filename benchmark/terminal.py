@@ -257,6 +257,8 @@ def print_summary(console: Console, folder: Path) -> None:
 
 def _rich_table(block: Block, keys: Sequence[str]) -> Table:
     """Return some columns of a report table for the terminal, best bold and second underlined."""
+    from benchmark.report.render import own_n_of
+
     columns = [column for column in block.columns if column.key.partition(".")[0] in keys]
     styles, marks = {"best": "bold", "second": "underline"}, block.marks()
     made = Table(title=block.title, title_justify="left", box=None, pad_edge=False)
@@ -269,6 +271,7 @@ def _rich_table(block: Block, keys: Sequence[str]) -> Table:
             cell = row.cells.get(column.key)
             spread = f" ± {column.text(cell.std)}" if cell and cell.std is not None else ""
             style = styles[mark] if (mark := marks.get((row.key, column.key))) else ""
-            texts.append(Text(f"{column.text(cell.mean)}{cell.mark}{spread}" if cell else "-", style=style))
+            own_n = f" [{own}]" if cell and (own := own_n_of(block, row, column, cell)) else ""
+            texts.append(Text(f"{column.text(cell.mean)}{cell.mark}{spread}{own_n}" if cell else "-", style=style))
         made.add_row(row.label, *texts)
     return made

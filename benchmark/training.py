@@ -35,9 +35,19 @@ class NonFiniteLossError(RuntimeError):
 
 @dataclass(frozen=True)
 class Round:
-    """One validation round, a row of ``history.csv``; an epoch unless the protocol validates by steps."""
+    """One validation round, a row of ``history.csv``; it comes after each epoch unless steps are counted.
 
-    epoch: int
+    Attributes:
+        round: counted from 1.
+        steps: optimiser steps so far.
+        train_loss: mean over the round's steps.
+        validation_loss: mean over the validation images; ``None`` without any.
+        lr: learning rate at the round's first step.
+        seconds: of its steps, without the validation.
+        images_per_second: in these seconds.
+    """
+
+    round: int
     steps: int
     train_loss: float
     validation_loss: float | None
@@ -151,7 +161,7 @@ def train(
 
 
 def _patience_is_over(at: _Progress, settings: Training) -> bool:
-    return bool(settings.patience and at.best and at.history[-1].epoch - at.best.epoch >= settings.patience)
+    return bool(settings.patience and at.best and at.history[-1].round - at.best.round >= settings.patience)
 
 
 def _resume(

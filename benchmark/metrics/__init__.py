@@ -3,7 +3,7 @@
 from benchmark.metrics.counting import COUNT_COLUMNS, count_image
 from benchmark.metrics.electrical import FAULTS, fault_map, fault_places
 from benchmark.metrics.reductions import judged, ratios, reduce
-from benchmark.metrics.table import METRICS, NOTHING_TO_JUDGE, REDUCTIONS, Metric, Reduction
+from benchmark.metrics.table import METRICS, NOTHING_TO_JUDGE, PIXELS, REDUCTIONS, Metric, Reduction
 from benchmark.metrics.vias import via_counts, via_counts_from_masks, via_fault_map
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "FAULTS",
     "METRICS",
     "NOTHING_TO_JUDGE",
+    "PIXELS",
     "REDUCTIONS",
     "Metric",
     "Reduction",

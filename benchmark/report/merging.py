@@ -52,6 +52,9 @@ def merge(folders: Sequence[Path]) -> Study:
         f"{part.name} (seed {part.protocol.seed})" if several and part in ran else part.name for part in parts
     )
     origin = [f"Merged from the studies {names}{f'; {shared} run(s) that several hold count once' * bool(shared)}."]
+    if len({part.protocol.repeats for part in ran}) > 1:
+        listed = ", ".join(f"{part.protocol.repeats} in {part.name}" for part in ran)
+        origin.append(f"Repeats that were asked for: {listed}.")
     if several:
         origin += _about_seeds(lengths)
     if broken := list(_broken(ran)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from benchmark.data.images import UInt8Array, to_channels
 from benchmark.data.packs import IGNORED
 from benchmark.data.specs import Target
 from benchmark.errors import UserError
-from benchmark.overlays import COLOURS, IGNORED_PIXELS, ONLY_TRUE, PREDICTED, Mask, overlay
+from benchmark.metrics.components import Overlap
+from benchmark.metrics.electrical import judge
+from benchmark.overlays import COLOURS, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED, Mask, overlay
 from benchmark.panels import Images, Predictions, read_images, read_predictions
 from benchmark.protocol import Evaluation
 from benchmark.report import plots, sheet, tables
@@ -29,6 +32,7 @@ from benchmark.store import Store
 
 RANKS = ("hardest", "median", "easiest")
 KINDS = ("pdf", "png")
+LINE_CHARACTERS = 32  # of a line above a picture, without what is shortened
 
 Tell = Callable[[str], None]
 
@@ -175,34 +179,32 @@ def _figure(
     rank: str,
 ) -> Figure:
     image = candidates[position]
-    counts = [result.counts(image.name) for result in results]
     predictions = [result.predictions.of(image.name) for result in results]
-    target: Target = "via" if "via_true" in counts[0] else "track"
+    target: Target = "via" if "via_true" in results[0].scores.columns else "track"
+    judged_by = _Judge(np.where(image.ignore, IGNORED, image.truth).astype(np.uint8), target, limits)
 
     def picture(title: str, figure: str, lines: tuple[str, ...], prediction: Mask, bold: bool = False) -> Picture:
-        pixels = overlay(image.truth, prediction, image.ignore, target, limits, darken_wrong=True)
+        pixels = overlay(image.truth, prediction, image.ignore, target, limits)
         return Picture(title, figure, lines, pixels, bold)
 
-    def judged(title: str, terms: Mapping[str, int], prediction: Mask, result: _Result | None = None) -> Picture:
-        figures = {name: values[0] for name, values in metrics.ratios(_one(terms)).items()}
-        *lines, last = _faults(figures)
+    def judged(title: str, prediction: Mask, result: _Result | None = None) -> Picture:
+        miou, (*lines, last) = judged_by.of(prediction)
         if result and result.repeat:
             last += f"; repeat {result.repeat}"
         ours = result is not None and result.row.family == "ours"
-        return picture(title, f"{100 * figures['miou']:.2f} %", (*lines, last), prediction, ours)
+        return picture(
+            title, f"{100 * miou:.2f} %", (*lines, last, *judged_by.not_counted(prediction)), prediction, ours
+        )
 
     height, width = image.truth.shape
-    nets = f"{counts[0]['via_true']} vias" if target == "via" else f"{counts[0]['nets']} interior nets"
-    otsu = scoring.otsu(image.pixels)
-    packed = np.where(image.ignore, IGNORED, image.truth).astype(np.uint8)
     pictures = [
         Picture("Image", "", (f"{width} × {height} px",), to_channels(image.pixels, 3)),
-        picture("Truth", "", (nets,), image.truth),
+        picture("Truth", "", judged_by.nets(), image.truth),
         *(
-            judged(result.row.label, terms, prediction, result)
-            for result, terms, prediction in zip(results, counts, predictions, strict=True)
+            judged(result.row.label, prediction, result)
+            for result, prediction in zip(results, predictions, strict=True)
         ),
-        judged(tables.REFERENCES["otsu"], scoring.count(packed, otsu, target, limits), otsu),
+        judged(tables.REFERENCES["otsu"], scoring.otsu(image.pixels)),
     ]
     truth = image.truth & ~image.ignore
     marks = [_marks(truth, prediction & ~image.ignore, target, limits) for prediction in predictions]
@@ -219,8 +221,52 @@ def _figure(
     )
 
 
-def _one(terms: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
-    return {column: np.array([value]) for column, value in terms.items()}
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """Says what is right and wrong on one image; it counts anew, by the rules that the pictures are drawn by.
+
+    Attributes:
+        packed: ``(H, W)`` truth, as in a pack.
+        target: what is foreground.
+        limits: border and least area.
+    """
+
+    packed: UInt8Array
+    target: Target
+    limits: Evaluation
+
+    def _count(self, prediction: Mask, **changes: int) -> dict[str, int]:
+        limits = self.limits.model_copy(update={"cldice": False, **changes})
+        return scoring.count(self.packed, prediction, self.target, limits)
+
+    def of(self, prediction: Mask) -> tuple[float, tuple[str, ...]]:
+        """Return mIoU, and how many faults of each kind there are, in words."""
+        terms = {column: np.array([value]) for column, value in self._count(prediction).items()}
+        figures = {name: values[0] for name, values in metrics.ratios(terms).items()}
+        return float(figures["miou"]), _faults(figures)
+
+    def nets(self) -> tuple[str, ...]:
+        """Say how many nets or vias are true, and how many of them are not judged."""
+        truth = self.packed == 1
+        if self.target == "via":
+            return (f"{self._count(truth)['via_true']} vias",)
+        inner = self._count(truth)["nets"]
+        outer = self._count(truth, border_px=0)["nets"] - inner
+        return (f"{inner} interior net{'s' * (inner != 1)}", *([f"{outer} in the border alone"] if outer else []))
+
+    def not_counted(self, prediction: Mask) -> tuple[str, ...]:
+        """Say what would be faults but for the border, and how many components are too small; nothing if none is."""
+        if self.target == "via":
+            return ()
+        counts, everywhere = self._count(prediction), self._count(prediction, border_px=0)
+        kept = prediction & (self.packed != IGNORED)
+        small = Overlap.of(self.packed == 1, kept)
+        specks = int((~judge(small, min_area_px=self.limits.min_area_px).counted).sum())
+        names = {"shorts": "short", "opens": "open", "false": "false", "missed": "missed"}
+        more = {name: everywhere[column] - counts[column] for column, name in names.items()} | {"speck": specks}
+        plural = {"short", "open", "speck"}
+        said = [f"{n} {name}{'s' * (n > 1 and name in plural)}" for name, n in more.items() if n]
+        return tuple(textwrap.wrap(f"not counted: {', '.join(said)}", LINE_CHARACTERS)) if said else ()
 
 
 def _faults(figures: Mapping[str, float]) -> tuple[str, ...]:
@@ -281,7 +327,11 @@ def _legend(target: Target, ignored: bool) -> list[tuple[str, tuple[int, int, in
     }
     if target == "via":
         words = {"false": "false: no such via", "missed": "missed: a via not found"}
-    shown = [("predicted", PREDICTED), ("true, not predicted", ONLY_TRUE)]
+    shown = [
+        ("right", PREDICTED),
+        ("predicted, not true", ONLY_PREDICTED),
+        ("true, not predicted", ONLY_TRUE),
+    ]
     shown += [(text, COLOURS[name]) for name, text in words.items()]
     return shown + [("ignored", IGNORED_PIXELS)] * ignored
 
@@ -313,7 +363,8 @@ def _caption(
         yield "A via is found where the predicted centre is at most its radius away from its own."
     else:
         yield "Dark red and dark blue: the wrong pixels of shorts and of open nets."
-        yield scoring.limits_of_nets(limits, (result.scores.behaviour for result in results))
+        yield scoring.limits_of_nets(limits)
+        yield "Not counted: errors of nets in that border, and specks, the components that are too small."
     shown = {result.row.key for result in results}
     if missing := [row.label for row in found.rows if row.key not in shown]:
         yield f"Without kept predictions: {', '.join(missing)}."

@@ -137,21 +137,27 @@ class Block:
     def marks(self) -> dict[tuple[str, str], Mark]:
         """Return best and second by (row key, column key), judged on the printed means; equal ones share a mark.
 
-        A column with fewer than two ranked values has no marks: nothing was compared.
+        Means over fewer repeats than the others of their column have no mark, nor has a column with fewer than two
+        values left: nothing was compared.
         """
         found: dict[tuple[str, str], Mark] = {}
         for column in self.columns:
-            printed = {
-                row.key: float(column.text(row.cells[column.key].mean))
-                for row in self.rows
-                if row.ranked and column.key in row.cells and not row.cells[column.key].hindered
-            }
+            compared, _ = self.compared(column)
+            printed = {row.key: float(column.text(row.cells[column.key].mean)) for row in compared}
             if column.higher_is_better is None or len(printed) < 2:
                 continue
             ladder = sorted(set(printed.values()), reverse=column.higher_is_better)
             places: dict[float, Mark] = dict(zip(ladder, ("best", "second"), strict=False))
             found |= {(key, column.key): places[value] for key, value in printed.items() if value in places}
         return found
+
+    def compared(self, column: Column) -> tuple[list[Row], list[Row]]:
+        """Return the ranked rows with a figure of a column: those of the most repeats, and those of fewer."""
+        ranked = [row for row in self.rows if row.ranked and column.key in row.cells]
+        ranked = [row for row in ranked if not row.cells[column.key].hindered]
+        most = max((row.cells[column.key].n for row in ranked), default=0)
+        fewer = [row for row in ranked if column.repeated and row.cells[column.key].n < most]
+        return [row for row in ranked if row not in fewer], fewer
 
 
 @dataclass(frozen=True)
@@ -333,8 +339,11 @@ def sections_of(block: Block) -> list[tuple[str, list[Row]]]:
 
 
 def remarks_of(block: Block) -> list[str]:
-    """Return why figures are missing, row by row."""
-    return [f"{row.label}: {row.remark}" for row in block.rows if row.remark]
+    """Return why figures are missing, row by row, and that those of fewer repeats are not compared."""
+    remarks = [f"{row.label}: {row.remark}" for row in block.rows if row.remark]
+    if any(column.higher_is_better is not None and block.compared(column)[1] for column in block.columns):
+        remarks.append("n: on so many repeats a figure rests, fewer than others; it is not marked best or second.")
+    return remarks
 
 
 def own_n_of(block: Block, row: Row, column: Column, cell: Cell) -> str:

@@ -140,7 +140,7 @@ def nothing_to_judge(scores: Iterable[Scores], test: str) -> Iterator[str]:
     found = sorted({len(one.images) - one.judged for one in scores} - {0})
     if found:
         yield (
-            f"Not among them: {' or '.join(map(str, found))} without a counted pixel, which give no value "
+            f"Without a counted pixel, and so without any value: {' or '.join(map(str, found))} more test images "
             f"(their ratios are blank in images.{test}.csv)."
         )
 
@@ -189,15 +189,26 @@ def _model_row(name: str, runs: list[Run], test: str, kind: Kind, reduction: met
     for run in runs:
         if test not in run.scores:
             missing.setdefault(_why_missing(run, test), []).append(run.record.repeat)
-    return Row(
-        name,
-        *display(name),
-        cells,
-        remark="; ".join(
-            f"repeat{'s' * (len(repeats) > 1)} {', '.join(map(str, sorted(repeats)))} {why}"
-            for why, repeats in missing.items()
-        ),
-    )
+    remarks = [
+        f"repeat{'s' * (len(repeats) > 1)} {', '.join(map(str, sorted(repeats)))} {why}"
+        for why, repeats in missing.items()
+    ]
+    return Row(name, *display(name), cells, remark="; ".join((*remarks, *_copies(runs, test))))
+
+
+def _copies(runs: Sequence[Run], test: str) -> Iterator[str]:
+    """Name the repeats that predicted the same number of right and wrong pixels in every image, so without a spread."""
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for run in runs:
+        if (scores := run.scores.get(test)) is not None and scores.judged:
+            counts = (tuple(scores.columns[name].tolist()) for name in metrics.PIXELS if name in scores.columns)
+            alike.setdefault((scores.images, *counts), []).append(run.record.repeat)
+    for repeats in alike.values():
+        if len(repeats) > 1:
+            yield (
+                f"repeats {', '.join(map(str, sorted(repeats)))} have equal counts in every image, and so a std of 0 "
+                "between them: copies of one run, or networks that predict nothing"
+            )
 
 
 def _cells(figures: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, Cell]:

@@ -77,7 +77,7 @@ def figures(facts: TrainingFacts, protocol: Protocol) -> dict[str, float]:
     epochs = facts.steps / steps_per_epoch
     return {
         "epochs": epochs,
-        "best_epoch": min(facts.best_epoch * interval, facts.steps) / steps_per_epoch,
+        "best_epoch": min(facts.best_round * interval, facts.steps) / steps_per_epoch,
         "steps": facts.steps,
         "seconds_per_epoch": facts.seconds / epochs,
         "images_per_second": facts.images_per_second,

@@ -89,7 +89,7 @@ def test_a_training_that_was_interrupted_twice_ends_with_the_same_weights(
     assert taken == steps[-len(taken) :]
     assert 0 < len(taken) < len(steps)  # it went on, and not from the beginning
     assert without_clock(trained.history) == without_clock(expected.history)
-    assert trained.best.epoch == expected.best.epoch
+    assert trained.best.round == expected.best.round
     for name, value in whole.state_dict().items():
         assert torch.equal(network.state_dict()[name], value), name
 

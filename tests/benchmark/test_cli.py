@@ -201,7 +201,7 @@ def test_training_on_everything_works_to_the_end_and_says_that_nothing_was_teste
     kept = sorted(file.parent.name for file in study.rglob("best.safetensors"))
     assert len(kept) == 1
     if validation == "0":  # the last weights, and of repeats that nothing ranks those of the first
-        assert [(fact["best_epoch"], fact["best_validation_loss"]) for fact in facts] == [(2, None)] * 2
+        assert [(fact["best_round"], fact["best_validation_loss"]) for fact in facts] == [(2, None)] * 2
         assert kept == ["0"]
     accuracy = (study / "report/tables/accuracy.md").read_text()
     assert accuracy.count("No test images to judge: trained, not tested.") == 2

@@ -32,10 +32,15 @@ def test_old_studies_load_keep_their_keys_and_are_written_again_as_they_were(fol
         assert within(raw, json.loads(record.to_json())), place
 
 
+#: Fields that got another name: validation rounds, once called epochs.
+RENAMED = {"epochs": "rounds", "best_epoch": "best_round"}
+
+
 def within(old: Any, new: Any) -> bool:
     """Tell whether everything that a record said is still said, in the same words, beside what may have been added."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return all(name in new and within(value, new[name]) for name, value in old.items())
+        names = {name: name if name in new else RENAMED.get(name, name) for name in old}
+        return all(names[name] in new and within(value, new[names[name]]) for name, value in old.items())
     return bool(old == new)
 
 
@@ -47,7 +52,8 @@ def test_no_field_of_an_old_record_has_left_the_schema() -> None:
         for part, model in parts.items():
             if found := raw.get(part) if part else raw:
                 seen.add(part)
-                assert set(found) <= set(model.model_json_schema()["properties"]), (file, part)
+                known = set(model.model_json_schema()["properties"])
+                assert {RENAMED.get(name, name) for name in found} <= known, (file, part)
     assert seen == set(parts)
 
 
@@ -75,3 +81,10 @@ def test_old_studies_report_the_figures_that_their_records_hold(
     assert finished.training is not None
     cost = (study / "report/tables/training.csv").read_text()
     assert "AMD EPYC" in cost
+
+
+def test_rounds_of_old_records_were_called_epochs_and_are_rounds_now() -> None:
+    (facts,) = (record.training for _, record in Store(GENERATIONS[0]).records() if record.training is not None)
+    raw = json.loads(next(GENERATIONS[0].rglob("0/record.json")).read_bytes())["training"]
+    assert (facts.rounds, facts.best_round) == (raw["epochs"], raw["best_epoch"])
+    assert not {"epochs", "best_epoch"} & facts.model_dump().keys()

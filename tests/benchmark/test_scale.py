@@ -29,9 +29,9 @@ MODELS = 20
 GROWTH = 2.6
 FACTS = {
     **{
-        "epochs": 2,
+        "rounds": 2,
         "steps": 4,
-        "best_epoch": 2,
+        "best_round": 2,
         "best_validation_loss": 0.3,
         "seconds": 1.0,
         "images_per_second": 16.0,
@@ -62,8 +62,8 @@ def finish(study: Study) -> Study:
     for job in study.plan().todo:
         rng = fake.random_of(job.entry.name, job.repeat)
         fake.write_counts(job.folder / "images.omc-syn.csv", fake.counts(0.9 + rng.normal(0, 0.004), rng))
-        losses = "".join(f"{epoch},{epoch * 2},{1 / epoch},{1.1 / epoch},0.1,1,1\n" for epoch in range(1, 31))
-        header = "epoch,steps,train_loss,validation_loss,lr,seconds,images_per_second\n"
+        losses = "".join(f"{n},{n * 2},{1 / n},{1.1 / n},0.1,1,1\n" for n in range(1, 31))
+        header = "round,steps,train_loss,validation_loss,lr,seconds,images_per_second\n"
         (job.folder / "history.csv").write_text(header + losses)
         metrics = {"omc-syn": {"image": {"miou": 0.9}, "pooled": {}}}
         (job.folder / "record.json").write_bytes(job.record(status="ok", training=FACTS, metrics=metrics).to_json())

@@ -17,7 +17,7 @@ from benchmark import metrics, scoring
 from benchmark.data.masks import read_label
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.evaluation import evaluate
-from benchmark.overlays import COLOURS, IGNORED_PIXELS, ONLY_TRUE, PREDICTED
+from benchmark.overlays import COLOURS, DARKENED, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED
 from benchmark.protocol import Protocol
 from tests.benchmark.conftest import Call
 
@@ -164,7 +164,8 @@ def faulty(bars: np.ndarray, save: Save) -> dict[str, np.ndarray]:
         "open": bars & (np.arange(48)[:, None] < 12),
         "missed": bars & (np.arange(48)[:, None] > 36),
     }
-    return {**only, "false": prediction & ~bars & ~short, "ignore": ignore, "nick": bars & ~prediction & ~only["open"]}
+    others = {"ignore": ignore, "nick": bars & ~prediction & ~only["open"], "wrong": prediction & ~bars}
+    return {**only, "false": prediction & ~bars & ~short, **others}
 
 
 OVERLAY = ("--overlay", "faults", "--ignore", "ignore", "--border", "0", "--min-area", "4")
@@ -173,9 +174,12 @@ OVERLAY = ("--overlay", "faults", "--ignore", "ignore", "--border", "0", "--min-
 def test_an_overlay_shows_each_fault_in_its_colour(call: Call, faulty: dict[str, np.ndarray], tmp_path: Path) -> None:
     assert call(*FLAGS, *OVERLAY)[0] == 0
     picture = np.asarray(Image.open(tmp_path / "faults/a.png"))
-    shown = {name: (picture == colour).all(axis=-1) for name, colour in COLOURS.items()}
-    for name, where in shown.items():
-        np.testing.assert_array_equal(where, faulty[name], err_msg=name)
+    for name, colour in COLOURS.items():
+        right, wrong = ((picture == np.rint(share * np.array(colour))).all(axis=-1) for share in (1, DARKENED))
+        np.testing.assert_array_equal(right | wrong, faulty[name], err_msg=name)
+    bridge = (picture == np.rint(DARKENED * np.array(COLOURS["short"]))).all(axis=-1)
+    np.testing.assert_array_equal(bridge, faulty["short"] & faulty["wrong"])
+    assert bridge.sum() == 6
     assert (picture[faulty["ignore"]] == IGNORED_PIXELS).all()
     assert tuple(picture[18, 60]) == ONLY_TRUE
     assert tuple(picture[45, 40]) == (0, 0, 0)
@@ -189,6 +193,24 @@ def test_colours_are_those_of_the_help_and_the_readme() -> None:
     assert min(red, green) > 200 > 50 > blue
     assert len(set(PREDICTED)) == len(set(ONLY_TRUE)) == 1
     assert PREDICTED[0] > ONLY_TRUE[0] + 80
+    red, green, blue = ONLY_PREDICTED
+    assert red > blue > 2 * green  # pink
+
+
+def test_foreground_that_is_wrong_has_a_colour_though_it_is_no_fault(
+    call: Call, save: Save, bars: np.ndarray, tmp_path: Path
+) -> None:
+    """Fused in the border band, where nothing is judged: no fault, and yet nothing like a right pixel."""
+    prediction = bars.copy()
+    prediction[:12, 20:30] = True
+    prediction[14, 50:52] = True
+    save("truth/a.png", bars)
+    save("prediction/a.png", prediction)
+    assert call(*FLAGS, "--overlay", "faults")[0] == 0
+    assert rows_of(tmp_path / "out/images.csv")["a"]["shorts"] == "0"
+    picture = np.asarray(Image.open(tmp_path / "faults/a.png"))
+    np.testing.assert_array_equal((picture == ONLY_PREDICTED).all(axis=-1), prediction & ~bars)
+    np.testing.assert_array_equal((picture == PREDICTED).all(axis=-1), bars)
 
 
 def test_correct_predictions_are_light_gray(call: Call, save: Save, bars: np.ndarray, tmp_path: Path) -> None:

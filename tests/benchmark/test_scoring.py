@@ -76,3 +76,20 @@ def test_ignored_pixels_are_no_foreground(small: Protocol, pack: Pack, target: s
         truth = pack.masks[index][16:30, 16:48]
         assert row["ignored"] == 18 * 32
         assert int(row["tp"]) + int(row["fn"]) == truth.sum()
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "ending"),
+    [
+        ([1, 2], "below 16 px², do not count."),
+        ([3], "below 16 px², do not count, except the largest such component of a net that no larger one hits."),
+        ([2, 3], "do not count, except (runs of behaviour number 3 on) the largest such component of a net that no "
+                 "larger one hits."),
+    ],
+)  # fmt: skip
+def test_what_does_not_count_is_said_by_the_rules_of_the_harness_that_counted(
+    behaviours: list[int], ending: str, small: Protocol
+) -> None:
+    limits = small.evaluation.model_copy(update={"border_px": 8, "min_area_px": 16})
+    assert scoring.limits_of_nets(limits, behaviours).endswith(ending)
+    assert scoring.limits_of_nets(limits).startswith("Nets that lie only in the outer 8 px of an image, and predicted ")

@@ -53,7 +53,7 @@ def test_it_takes_exactly_the_steps_and_validates_when_told(pack: Pack) -> None:
         tiny(), batches(pack, protocol), lambda: validation(pack, protocol), protocol, lambda *at: seen.append(at)
     )
     assert seen == [(step, 7) for step in range(1, 8)]
-    assert [row.steps for row in trained.history] == [3, 6, 7]
+    assert [(row.round, row.steps) for row in trained.history] == [(1, 3), (2, 6), (3, 7)]
 
 
 def test_an_epoch_is_one_pass_over_the_training_images(pack: Pack) -> None:
@@ -77,7 +77,7 @@ def test_the_best_weights_are_kept_not_the_last(pack: Pack, monkeypatch: pytest.
     monkeypatch.setattr(training, "_validate", scripted)
     network = tiny()
     trained = train(network, pack, with_settings("training.steps=6", "training.validate_every=2"))
-    assert trained.best.epoch == 2
+    assert trained.best.round == 2
     assert all(torch.equal(value, weights[1][name]) for name, value in network.state_dict().items())
     assert not torch.equal(network.head.weight, weights[2]["head.weight"])
 

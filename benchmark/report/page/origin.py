@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,11 +122,11 @@ def lost(study: Study) -> tuple[list[Lost], int]:
     return listed, len(found) - len(listed)
 
 
-def settings(protocol: Protocol) -> list[str]:
-    """Say in which settings a protocol differs from the preset that it is called after."""
+def settings(protocol: Protocol, ignored: Set[str] = frozenset()) -> list[str]:
+    """Say in which settings, but for ignored ones, a protocol differs from the preset that it is called after."""
     if protocol.name not in PRESETS:
         return []
-    return protocols.differences(protocols.load(protocol.name), protocol, ignored=frozenset({"report"}))
+    return protocols.differences(protocols.load(protocol.name), protocol, ignored={"report", *ignored})
 
 
 def commands(study: Study, name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -33,8 +34,8 @@ class Leader:
     Attributes:
         where: the test dataset, and the training's if it is another.
         own: the reference model's place; ``None`` where it has no value.
-        rank: its rank; equal printed means share one.
-        models: how many have a value.
+        rank: its rank; equal printed means share one; 0 where it rests on fewer repeats than others.
+        models: how many have a value over as many repeats as any.
     """
 
     where: str
@@ -94,16 +95,17 @@ def _leader(block: Block, reference: str) -> Leader | None:
     rows = [row for row in block.rows if row.ranked and column is not None and "miou" in row.cells]
     if column is None or not rows:
         return None
-    values = {row.key: float(column.text(row.cells["miou"].mean)) for row in rows}
-    best = max(rows, key=lambda row: row.cells["miou"].mean)
+    compared, _ = block.compared(column)
+    values = {row.key: float(column.text(row.cells["miou"].mean)) for row in compared}
+    best = max(compared, key=lambda row: row.cells["miou"].mean)
     own = next((row for row in rows if row.key == reference), None)
     train, test = str(block.facts["train"]), str(block.facts["dataset"])
     return Leader(
         where=test if train == test else f"{test}, trained on {train}",
         best=_place(best, column),
         own=_place(own, column) if own else None,
-        rank=1 + sum(value > values[reference] for value in values.values()) if own else 0,
-        models=len(rows),
+        rank=1 + sum(value > values[reference] for value in values.values()) if reference in values else 0,
+        models=len(compared),
     )
 
 
@@ -166,11 +168,10 @@ def _facts(study: Study) -> Iterator[tuple[str, str]]:
         yield "Tested on", _listed(_ordered(name for record in records for name in record.test))
     done = sum(record.status == "ok" for record in records)
     yield "Runs", f"{done} of {len(records)} finished"
-    yield (
-        "Repeats",
-        f"n = {len({record.repeat for record in records})} trainings from different seeds per model and dataset",
-    )
-    yield "Protocol", " ".join(_protocol(study.protocol))
+    lengths = Counter((record.model, record.train) for record in records)
+    n = " to ".join(map(str, sorted({min(lengths.values()), max(lengths.values())})))
+    yield "Repeats", f"n = {n} trainings from different seeds per model and dataset"
+    yield "Protocol", " ".join(_protocol(study.protocol, merged=bool(study.sources)))
     images = sorted(
         {
             (run.record.training.train_images, run.record.training.validation_images)
@@ -194,7 +195,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:NAMES])}{more}" + (f" ({len(names)})" if len(names) > 2 else "")
 
 
-def _protocol(protocol: Protocol) -> Iterator[str]:
+def _protocol(protocol: Protocol, *, merged: bool) -> Iterator[str]:
     training = protocol.training
     length = f"{training.steps} steps" if training.steps else f"at most {training.epochs} epochs"
     patience = f", stopped after {training.patience} validations without improvement" if training.patience else ""
@@ -202,5 +203,6 @@ def _protocol(protocol: Protocol) -> Iterator[str]:
     sizes = {"": protocol.input.size} | dict(protocol.input.size_by_dataset)
     inputs = ", ".join(f"{size}×{size}{f' for {name}' * bool(name)}" for name, size in sizes.items())
     yield f"input {inputs}; split by {protocol.split.unit}."
-    if changed := origin.settings(protocol):
+    changed = origin.settings(protocol, ignored={"repeats"} if merged else set())  # merged studies may differ in it
+    if changed:
         yield f"Other than the preset of that name: {'; '.join(changed)}."

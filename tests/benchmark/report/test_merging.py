@@ -23,6 +23,7 @@ from benchmark.records import Failure, Initial, Record, TrainingFacts
 from benchmark.report import contests, tables
 from benchmark.report.collect import read_study
 from benchmark.report.merging import for_figures, merge
+from benchmark.report.page import summary
 from benchmark.store import Store
 from tests.benchmark.report import fake
 
@@ -50,7 +51,7 @@ def settled(folder: Path) -> Path:
     def facts(record: Record) -> dict[str, object]:
         seconds = fake.random_of(record.model, record.repeat).uniform(10, 20)
         training = TrainingFacts(
-            epochs=2, steps=60, best_epoch=2, best_validation_loss=0.2, seconds=seconds, images_per_second=20.0,
+            rounds=2, steps=60, best_round=2, best_validation_loss=0.2, seconds=seconds, images_per_second=20.0,
             train_images=48, validation_images=8, test_images=8, split="s",
         )  # fmt: skip
         return parts(record, protocol=protocol.digest()) | ({"training": training} if record.status == "ok" else {})
@@ -412,6 +413,23 @@ def test_a_merged_report_is_checked_as_any_other(tmp_path: Path, two: tuple[Path
     wrong = report.check(place, two)
     assert f"{place / 'report/tables/accuracy.md'}: differs from the records" in wrong
     assert any("two/runs/omc-syn/unet/0/record.json: does not agree" in line for line in wrong)
+
+
+def test_networks_of_fewer_repeats_are_neither_marked_nor_ranked(tmp_path: Path) -> None:
+    three = settled(fake.write_study(tmp_path / "three", MODELS[:2], ["omc-syn"], repeats=3))
+    fake.write_protocol(tmp_path / "one", "repeats=1")
+    fake.write_run(tmp_path / "one", "fcn", ["omc-syn"], 0, fake.counts(0.99, fake.random_of("best")))
+    settled(tmp_path / "one")
+    merged = merge([three, tmp_path / "one"])
+    (block,) = tables.scores(merged, tables.ACCURACY).blocks
+    assert {row for row, _ in block.marks()} == {"eal_icnet", "unet"}
+    found = summary.summarise(merged, tables.Table("accuracy", "Accuracy", (block,)), "eal_icnet")
+    assert found.leaders[0].best.label != "FCN"
+    assert found.leaders[0].models == 2
+    facts = dict(found.facts)
+    assert facts["Repeats"] == "n = 1 to 3 trainings from different seeds per model and dataset"
+    assert "Repeats that were asked for: 1 in one, 3 in three." in facts["Origin"]
+    assert "repeats:" not in facts["Protocol"]
 
 
 def test_a_single_study_says_nothing_of_merging(tmp_path: Path, two: tuple[Path, Path]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from benchmark import panels as kept
 from benchmark import protocol, report, scoring
 from benchmark.data.packs import IGNORED
-from benchmark.overlays import COLOURS, DARKENED
+from benchmark.overlays import COLOURS, DARKENED, ONLY_PREDICTED
 from benchmark.report import panels, sheet
 from benchmark.report.collect import read_study
 from benchmark.report.tables import ACCURACY, scores
@@ -179,6 +179,25 @@ def test_cells_show_image_truth_every_network_and_otsu_with_their_figures(study:
     assert place[1] <= 30
     assert place[1] + side >= 46
     assert {text.partition(":")[0] for text, _ in legend} >= {"short", "open", "false", "missed"}
+
+
+def test_a_cell_says_what_the_border_and_the_least_area_keep_from_counting(tmp_path: Path, sheets: list[tuple]) -> None:
+    fake.write_protocol(tmp_path)
+    mask = layout(0)
+    mask[:4, 20:60] = 1  # a net of the border band alone
+    prediction = mask == 1
+    prediction[3:12, 30:40] = True  # joins it to the first bar
+    prediction[60:62, 4:6] = True
+    write_images(tmp_path, "omc-syn", [mask])
+    write_result(tmp_path, "unet", [prediction], [mask])
+    drawn(tmp_path)
+    _, pictures, _, legend, caption = sheets[0]
+    assert pictures[1].lines == ("3 interior nets", "1 in the border alone")
+    assert pictures[2].lines == ("0 shorts, 0 opens", "0 false, 0 missed", "not counted: 1 short, 1 speck")
+    wrong = prediction & (mask == 0)
+    np.testing.assert_array_equal((pictures[2].pixels == ONLY_PREDICTED).all(axis=-1), wrong)
+    assert ("predicted, not true", ONLY_PREDICTED) in legend
+    assert "Not counted: errors of nets in that border, and specks" in caption
 
 
 def test_vias_are_missed_or_false_and_never_open(tmp_path: Path, sheets: list[tuple]) -> None:

@@ -51,6 +51,18 @@ def test_best_and_second_follow_the_direction_of_the_column() -> None:
     assert marks(block({"a": 3, "b": 2}, SIZE)) == {}
 
 
+def test_a_mean_over_fewer_repeats_is_not_marked_and_a_line_below_says_so() -> None:
+    rows = tuple(
+        Row(name, name, "lightweight", {"miou": Cell(value, None if n == 1 else 0.01, n)})
+        for name, value, n in (("one", 0.99, 1), ("a", 0.9, 3), ("b", 0.8, 3), ("c", 0.7, 3))
+    )
+    found = block({}, rows=rows)
+    assert marks(found) == {"a": "best", "b": "second"}
+    assert "| one | 99.00 [n=1] |" in to_markdown(table(found))
+    assert "- n: on so many repeats a figure rests, fewer than others; it is not marked" in to_markdown(table(found))
+    assert "not marked" not in to_markdown(table(block({"a": 0.9, "b": 0.8})))
+
+
 def test_values_that_print_alike_share_a_mark() -> None:
     found = marks(block({"a": 0.90004, "b": 0.90001, "c": 0.85, "d": 0.85, "e": 0.1}))
 

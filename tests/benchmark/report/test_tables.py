@@ -126,7 +126,10 @@ def test_images_without_a_counted_pixel_are_no_part_of_means_and_numbers(tmp_pat
     block = only(tmp_path)
     assert row(block, "unet").cells["dice"].mean == pytest.approx((2 / 3 + 1) / 2)
     assert block.facts["test_images"] == "2"
-    said = "Not among them: 6 without a counted pixel, which give no value (their ratios are blank in images.omc.csv)."
+    said = (
+        "Without a counted pixel, and so without any value: 6 more test images (their ratios are blank in "
+        "images.omc.csv)."
+    )
     assert "Test images: 2." in block.conventions
     assert said in block.conventions
     for written in significance.written(read_study(tmp_path), [block], reference="unet"):
@@ -138,8 +141,23 @@ def test_a_test_of_ignored_images_alone_has_no_value(tmp_path: Path) -> None:
     fake.write_run(tmp_path, "unet", ["omc"], 0, [VOID] * 3)
     block = only(tmp_path)
     assert not row(block, "unet").cells
+    assert not row(block, "unet").remark
     assert block.conventions[0] == "No test images to judge: trained, not tested."
-    assert any(said.startswith("Not among them: 3 without a counted pixel") for said in block.conventions)
+    assert any("without any value: 3 more test images" in said for said in block.conventions)
+
+
+def test_repeats_with_equal_counts_in_every_image_are_named_below_the_table(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path)
+    rows = [image(10, 10, 0, 80), image(50, 0, 0, 50)]
+    for model, third in (("unet", rows), ("fcn", rows[::-1])):
+        for repeat, counts in enumerate((rows, [image(9, 11, 1, 79), *rows[1:]], third)):
+            fake.write_run(tmp_path, model, ["omc"], repeat, counts)
+    block = only(tmp_path)
+    assert row(block, "unet").remark == (
+        "repeats 0, 2 have equal counts in every image, and so a std of 0 between them: copies of one run, or networks "
+        "that predict nothing"
+    )
+    assert row(block, "fcn").remark == ""
 
 
 def test_one_repeat_has_no_deviation(tmp_path: Path) -> None:

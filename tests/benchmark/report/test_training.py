@@ -15,7 +15,7 @@ from benchmark.store import RECORD, read_record
 from tests.benchmark.report import fake
 
 FACTS = TrainingFacts(
-    epochs=2, steps=60, best_epoch=1, best_validation_loss=0.2, seconds=40.0, images_per_second=8.0, train_images=48,
+    rounds=2, steps=60, best_round=1, best_validation_loss=0.2, seconds=40.0, images_per_second=8.0, train_images=48,
     validation_images=8, test_images=8, split="s",
 )  # fmt: skip
 CPU = {"cpu": "AMD EPYC", "device": "cpu", "threads": 1, "compute_dtype": "bfloat16"}
@@ -58,14 +58,14 @@ def test_counted_steps_become_passes_over_the_images(tmp_path: Path) -> None:
 
 def test_an_epoch_that_ends_in_a_smaller_batch_is_one_epoch(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path, "training.steps=none", "training.validate_every=none", "training.batch=10")
-    trained(tmp_path, "unet", epochs=7, steps=35, best_epoch=3, seconds=14.0)
+    trained(tmp_path, "unet", rounds=7, steps=35, best_round=3, seconds=14.0)
     found = means(blocks(tmp_path)[0], "unet")
     assert (found["epochs"], found["best_epoch"], found["seconds_per_epoch"]) == (7.0, 3.0, 2.0)
 
 
 def test_a_last_round_that_is_cut_short_ends_with_the_training(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path, "training.validate_every=50")
-    trained(tmp_path, "unet", best_epoch=2)
+    trained(tmp_path, "unet", best_round=2)
     assert means(blocks(tmp_path)[0], "unet")["best_epoch"] == 5.0
 
 

@@ -19,6 +19,7 @@ from benchmark.launching import Launch
 from benchmark.losses import segmentation_loss
 from benchmark.precision import computes_bfloat16
 from benchmark.protocol import Protocol, Training
+from benchmark.weights import non_finite
 
 OnStep = Callable[[int, int], None]
 OnRound = Callable[[Sequence["Round"]], None]
@@ -30,7 +31,7 @@ CPU_BFLOAT16_PX = 112
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; the run has no result."""
+    """The loss, or a weight, became NaN or infinite; the run has no result."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def train(
         on_round: called with all rounds so far, an earlier session's first, and then after each.
 
     Raises:
-        NonFiniteLossError: NaN or infinite training or validation loss.
+        NonFiniteLossError: NaN or infinite training or validation loss, or weights.
     """
     settings = protocol.training
     total = settings.steps or settings.epochs * len(batches)
@@ -156,6 +157,10 @@ def train(
             _save(checkpoint, at, network, optimizer, schedule)
     assert at.best is not None  # total is at least 1
     network.zero_grad(set_to_none=True)  # a graph's gradients would keep the rest of its memory from others
+    if unusable := non_finite(
+        at.best_state, network
+    ):  # of the last step, whose loss nobody has seen, or of what no loss sees
+        raise NonFiniteLossError(f"{unusable[0]} has values that are no number; try a lower --set training.lr")
     network.load_state_dict(at.best_state)
     return Trained(history, at.best, earlier + time.perf_counter() - session, earlier)
 

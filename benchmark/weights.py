@@ -56,7 +56,7 @@ class TrainedNetwork:
         """Return the network with its weights, in eval mode.
 
         Raises:
-            UserError: the weights cannot be read or are of another network.
+            UserError: the weights cannot be read, are of another network, or no numbers.
         """
         network = self.entry.build(in_channels=self.channels)
         load(network, self.file, read(self.file))
@@ -182,7 +182,7 @@ def load(network: nn.Module, file: Path, content: bytes) -> None:
         content: of the file.
 
     Raises:
-        UserError: no safetensors, or of another network.
+        UserError: no safetensors, of another network, or values that are no numbers.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load as tensors_of
@@ -197,7 +197,26 @@ def load(network: nn.Module, file: Path, content: bytes) -> None:
             f"{file}: does not fit the network: {'; '.join(differing[:MOST_NAMED])}{more}; "
             "expected a study with the same model and input.channels"
         )
+    if unusable := non_finite(found, network):
+        more = f" and {len(unusable) - MOST_NAMED} more" if len(unusable) > MOST_NAMED else ""
+        raise UserError(
+            f"{file}: NaN or infinite values in {', '.join(unusable[:MOST_NAMED])}{more}, which make every prediction "
+            "background; expected numbers: restore the file or train that study again"
+        )
     network.load_state_dict(found)
+
+
+def non_finite(state: Mapping[str, Tensor], network: nn.Module) -> list[str]:
+    """Return the names of the tensors of a network's state that hold NaN, or infinity where that is no constant.
+
+    A buffer may hold infinity on purpose, such as an attention's mask; parameters and running statistics may not.
+    """
+    learned = {name for name, _ in network.named_parameters()}
+    return [
+        name
+        for name, value in state.items()
+        if value.isnan().any() or ((name in learned or "running_" in name) and value.isinf().any())
+    ]
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -68,3 +68,23 @@ def test_weights_of_another_version_of_the_network_are_refused(study: Path) -> N
 def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--study nothing: no study in"):
         found(tmp_path / "nothing", None)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_refused(study: Path, tmp_path: Path, value: float) -> None:
+    trained = found(study, "omc-syn", 1)
+    state = dict(trained.build().state_dict())
+    name = next(name for name in state if name.endswith("running_var"))
+    state[name] = torch.full_like(state[name], value)
+    save_file(state, tmp_path / WEIGHTS)
+    with pytest.raises(UserError, match=rf"NaN or infinite values in {name}, .*restore the file or train"):
+        replace(trained, file=tmp_path / WEIGHTS).build()
+
+
+def test_a_constant_may_be_infinite() -> None:
+    network = torch.nn.Conv2d(1, 1, 1)
+    network.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    assert weights.non_finite(network.state_dict(), network) == []
+    with torch.no_grad():
+        network.weight.fill_(torch.inf)
+    assert weights.non_finite(network.state_dict(), network) == ["weight"]

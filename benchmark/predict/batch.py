@@ -130,6 +130,8 @@ class Job:
             written = outputs.write(self.out, image.stem, source.shape, rows, settings, begin)
             if source.levels and source.levels.squeeze:
                 written.notes.append(source.levels.squeeze.told("use --levels {low},{high}"))
+            if source.transparent:
+                written.notes.append("transparent pixels, of which the stored colours were seen")
             facts = {
                 "version": __version__,
                 "image": {

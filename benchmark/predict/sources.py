@@ -55,6 +55,7 @@ class Source:
         depth: bits per channel, 8 or 16.
         streamed: whether it is read part by part.
         levels: how 16 bits become 8; ``None`` for 8 bit.
+        transparent: whether pixels are transparent, at least in part; their stored colours are read.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class Source:
     streamed: bool
     _rows: _Rows
     levels: Levels | None = None
+    transparent: bool = False
 
     def read(self, top: int, bottom: int, channels: int) -> UInt8Array:
         """Return rows ``(bottom - top, W, channels)`` uint8, as :func:`benchmark.data.images.read_image` would.
@@ -107,7 +109,9 @@ def open_source(path: Path, levels: Levels | None = None) -> Iterator[Source]:
         with _broken(path):
             shape, depth = read_size(path), read_depth(path)
             parts = _parts(path, stack)
-            source = Source(path, shape, depth, parts is not None, parts or _Whole(decode(path)))
+            rows = parts or _Whole(decode(path))
+            transparent = isinstance(rows, _Whole) and rows.picture.alpha is not None
+            source = Source(path, shape, depth, parts is not None, rows, transparent=transparent)
         if depth == 16:
             source.levels = levels or source.percentiles()
         yield source

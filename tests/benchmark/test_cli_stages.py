@@ -134,7 +134,7 @@ def test_what_a_users_network_cannot_take_is_named_with_a_size_that_it_can(
 
     code, _, err = call(*arguments(study, picture, "--models", f"{odd}:TinyNet"))
     assert code == 2
-    assert "tinynet: cannot take 50x40 pixels (ValueError: sides of 32 only)" in err
+    assert "tinynet: cannot take 40x50 pixels (ValueError: sides of 32 only)" in err
     assert "--window X,Y,32" in err
 
     assert call(*arguments(study, picture, "--models", f"{odd}:TinyNet", "--window", "0,0,32", "--out", "out"))[0] == 0

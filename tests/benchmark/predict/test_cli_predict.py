@@ -35,7 +35,7 @@ def test_an_image_leaves_a_mask_polygons_and_an_overlay(predict: Predict, frame:
     code, out, err = predict("images/a.png", "--probability")
     assert code == 0, err
     assert "tinynet/0: 1 image, tiles of 32 px that share 8, on cpu" in out
-    assert "[1/1] a.png: 90x130, 24 tiles" in out
+    assert "[1/1] a.png: 130x90, 24 tiles" in out
     assert sorted(contents(tmp_path / "out")) == [
         *("manifest/a.json", "mask/a.png", "overlay/a.png", "polygons/a.svg", "probability/a.png"),
     ]
@@ -50,6 +50,14 @@ def test_an_image_leaves_a_mask_polygons_and_an_overlay(predict: Predict, frame:
     assert (manifest["foreground_px"], manifest["components"]) == (mask.sum(), ndimage.label(mask, np.ones((3, 3)))[1])
     assert (manifest["settings"]["tile"], manifest["settings"]["overlap"], manifest["overlap"]) == (32, 8, 8)
     assert str(tmp_path) not in json.dumps(manifest)
+
+
+def test_transparent_pixels_of_an_image_are_told(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+    save(tmp_path / "a.png", np.dstack([frame, np.zeros_like(frame)]))
+    code, out, err = predict("a.png", "--no-polygons", "--no-overlay")
+    assert code == 0, err
+    assert "transparent pixels, of which the stored colours were seen" in out
+    np.testing.assert_array_equal(pixels_of("out/mask/a.png") > 0, frame >= 128)
 
 
 def test_what_is_not_wanted_is_not_written(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
@@ -199,7 +207,7 @@ def test_a_mask_of_too_many_corners_is_told(
     monkeypatch.setattr(outputs, "MOST_CORNERS", corners - 1)
     code, out, _ = predict("a.png", kind, "--out", "less")
     assert code == 0
-    assert "a.png: 40x50, 4 tiles" in out
+    assert "a.png: 50x40, 4 tiles" in out
     note = f"{corners:,} corners, above {corners - 1:,}, whose outlines would take gigabytes: no polygons and vias"
     assert note in out
     assert sorted(contents(tmp_path / "less")) == ["manifest/a.json", "mask/a.png", "overlay/a.png"]

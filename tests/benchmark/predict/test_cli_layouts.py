@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,8 @@ def test_layout_files_without_gdstk_are_refused_before_any_work(
     predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path / "a.png", frame)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    installed = find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "gdstk" else installed(name))
     code, _, err = predict("a.png", "--polygons", "gds", "--nm-per-pixel", "10")
     assert code == 2
     assert "--polygons gds: gdstk is not installed; pip install -e '.[layouts]'" in err

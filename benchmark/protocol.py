@@ -165,7 +165,7 @@ class Evaluation(Settings):
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="of the foreground's probability")
     border_px: int = Field(35, ge=0, description="band in which the electrical metrics forgive")
-    min_area_px: int = Field(35, ge=1, description="smaller predicted components are not conductors")
+    min_area_px: int = Field(35, ge=1, description="smaller predicted components count where no larger one hits a net")
     cldice: bool = Field(False, description="count skeletons for clDice too: 30 to 100 ms per image instead of one")
 
 

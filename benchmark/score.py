@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,10 +72,12 @@ class Scored:
 
     Attributes:
         rows: one per image, by name.
+        not_counted: faults that the border and the least area keep from counting, by kind.
         notes: what a user should know about how masks were read.
     """
 
     rows: list[scoring.Row]
+    not_counted: Mapping[str, int]
     notes: list[str]
 
 
@@ -139,7 +142,7 @@ def score(
     """
     images = _images_of(pairs, settings.images)
 
-    def one(pair: Pair) -> tuple[scoring.Row, list[str]]:
+    def one(pair: Pair) -> tuple[scoring.Row, Counter[str], list[str]]:
         masks = _read(pair, settings)
         if images:  # read again for its picture, but a fault must be known before anything is written
             pixels = decode(images[pair.name]).pixels
@@ -148,20 +151,23 @@ def score(
         packed = masks.truth.astype(np.uint8)
         packed[masks.ignore] = IGNORED
         counts = scoring.count(packed, masks.prediction, settings.target, settings.evaluation)
-        return {"image": pair.name, "group": pair.group, **counts}, masks.notes
+        left_out = scoring.not_counted(packed, masks.prediction, settings.target, settings.evaluation)
+        return {"image": pair.name, "group": pair.group, **counts}, left_out, masks.notes
 
     rows: list[scoring.Row] = []
+    not_counted: Counter[str] = Counter()
     notes: list[str] = []
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         try:
-            for row, found in pool.map(one, pairs):
+            for row, left_out, found in pool.map(one, pairs):
                 rows.append(row)
+                not_counted.update(left_out)
                 notes += found
                 progress(len(rows), len(pairs))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return Scored(rows, notes)
+    return Scored(rows, not_counted, notes)
 
 
 def check_writable(flag: str, folder: Path, settings: Settings) -> None:
@@ -190,6 +196,7 @@ def write(settings: Settings, scored: Scored, out: Path) -> list[Path]:
         "threshold": settings.threshold,
         "values": str(settings.values) if settings.values else None,
         "reductions": dict(metrics.REDUCTIONS),
+        "not_counted": dict(scored.not_counted),
         "metrics": scoring.summarise(scored.rows),
         "notes": scored.notes,
     }
@@ -224,7 +231,8 @@ def table(settings: Settings, scored: Scored) -> Table:
         lines.append(f"Without a counted pixel, and so without any value: {', '.join(void[:NAMED])}{more}.")
     lines += [f"{reduction}: {what}." for reduction, what in metrics.REDUCTIONS.items()]
     if settings.target != "via":
-        lines.append(scoring.limits_of_nets(limits))
+        left_out = scoring.in_words(scored.not_counted)
+        lines.append(scoring.limits_of_nets(limits) + f" By this rule, {left_out} are left out here." * bool(left_out))
     made.caption, made.caption_justify = "\n".join(lines), "left"
     return made
 

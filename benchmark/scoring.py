@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import get_args
 
@@ -60,6 +61,23 @@ def limits_of_nets(settings: Evaluation, behaviours: Iterable[int] = (BEHAVIOUR,
         return f"{rule}."
     since = f" (runs of behaviour number {SMALL_NETS_FOUND} on)" * (True in old)
     return f"{rule}, except{since} the largest such component of a net that no larger one hits."
+
+
+def not_counted(mask: UInt8Array, prediction: NDArray[np.bool_], target: Target, settings: Evaluation) -> Counter[str]:
+    """Return how many faults the border and the least area keep out of :func:`count`, by kind; of vias there are none.
+
+    Arguments as :func:`count`.
+    """
+    if target == "via":
+        return Counter()
+    limits = {"border_px": settings.border_px, "min_area_px": settings.min_area_px}
+    return Counter(metrics.not_counted(mask == 1, prediction & (mask != IGNORED), **limits))
+
+
+def in_words(left_out: Mapping[str, int]) -> str:
+    """Return counts of :func:`not_counted` as text, such as ``1 short, 2 specks``; blank where all are 0."""
+    counted = ((number, name if number > 1 else name.removesuffix("s")) for name, number in left_out.items() if number)
+    return ", ".join(f"{number} {name}" for number, name in counted)
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, NDArray[np.int64]]:

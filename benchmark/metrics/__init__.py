@@ -1,7 +1,7 @@
 """Metrics on numpy arrays: integer counts per image first, ratios and reductions from them later."""
 
 from benchmark.metrics.counting import COUNT_COLUMNS, count_image
-from benchmark.metrics.electrical import FAULTS, fault_map, fault_places
+from benchmark.metrics.electrical import FAULTS, fault_map, fault_places, not_counted
 from benchmark.metrics.reductions import judged, ratios, reduce
 from benchmark.metrics.table import METRICS, NOTHING_TO_JUDGE, PIXELS, REDUCTIONS, Metric, Reduction
 from benchmark.metrics.vias import via_counts, via_counts_from_masks, via_fault_map
@@ -19,6 +19,7 @@ __all__ = [
     "fault_map",
     "fault_places",
     "judged",
+    "not_counted",
     "ratios",
     "reduce",
     "via_counts",

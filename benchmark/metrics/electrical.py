@@ -123,6 +123,23 @@ def electrical_counts(
     }
 
 
+def not_counted(
+    truth: Mask, prediction: Mask, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX
+) -> dict[str, int]:
+    """Count what :func:`judge` leaves out of an image.
+
+    Returns:
+        ``shorts, opens, false, missed``: those that would be faults if nothing lay in the border band; ``specks``:
+        predicted components that are noise.
+    """
+    overlap = Overlap.of(truth, prediction)
+    inside, everywhere = (
+        electrical_counts(overlap, border_px=border, min_area_px=min_area_px) for border in (border_px, 0)
+    )
+    left_out = {name: everywhere[name] - inside[name] for name in ("shorts", "opens", "false", "missed")}
+    return left_out | {"specks": int(np.count_nonzero(~_counted(overlap, min_area_px)))}
+
+
 def fault_map(
     truth: Mask, prediction: Mask, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX
 ) -> npt.NDArray[np.uint8]:

@@ -18,8 +18,6 @@ from benchmark.data.images import UInt8Array, to_channels
 from benchmark.data.packs import IGNORED
 from benchmark.data.specs import Target
 from benchmark.errors import UserError
-from benchmark.metrics.components import Overlap
-from benchmark.metrics.electrical import judge
 from benchmark.overlays import COLOURS, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED, Mask, overlay
 from benchmark.panels import Images, Predictions, read_images, read_predictions
 from benchmark.protocol import Evaluation
@@ -256,17 +254,8 @@ class _Judge:
 
     def not_counted(self, prediction: Mask) -> tuple[str, ...]:
         """Say what would be faults but for the border, and how many components are too small; nothing if none is."""
-        if self.target == "via":
-            return ()
-        counts, everywhere = self._count(prediction), self._count(prediction, border_px=0)
-        kept = prediction & (self.packed != IGNORED)
-        small = Overlap.of(self.packed == 1, kept)
-        specks = int((~judge(small, min_area_px=self.limits.min_area_px).counted).sum())
-        names = {"shorts": "short", "opens": "open", "false": "false", "missed": "missed"}
-        more = {name: everywhere[column] - counts[column] for column, name in names.items()} | {"speck": specks}
-        plural = {"short", "open", "speck"}
-        said = [f"{n} {name}{'s' * (n > 1 and name in plural)}" for name, n in more.items() if n]
-        return tuple(textwrap.wrap(f"not counted: {', '.join(said)}", LINE_CHARACTERS)) if said else ()
+        said = scoring.in_words(scoring.not_counted(self.packed, prediction, self.target, self.limits))
+        return tuple(textwrap.wrap(f"not counted: {said}", LINE_CHARACTERS)) if said else ()
 
 
 def _faults(figures: Mapping[str, float]) -> tuple[str, ...]:

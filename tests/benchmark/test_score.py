@@ -202,12 +202,15 @@ def test_foreground_that_is_wrong_has_a_colour_though_it_is_no_fault(
 ) -> None:
     """Fused in the border band, where nothing is judged: no fault, and yet nothing like a right pixel."""
     prediction = bars.copy()
-    prediction[:12, 20:30] = True
-    prediction[14, 50:52] = True
+    prediction[:22, 20:30] = True
+    prediction[25, 50:52] = True
     save("truth/a.png", bars)
     save("prediction/a.png", prediction)
-    assert call(*FLAGS, "--overlay", "faults")[0] == 0
+    code, out, _ = call(*FLAGS, "--overlay", "faults")
+    assert code == 0
     assert rows_of(tmp_path / "out/images.csv")["a"]["shorts"] == "0"
+    assert "By this rule, 1 short, 1 speck are left out here." in " ".join(out.split())
+    assert json.loads((tmp_path / "out/summary.json").read_text())["not_counted"]["shorts"] == 1
     picture = np.asarray(Image.open(tmp_path / "faults/a.png"))
     np.testing.assert_array_equal((picture == ONLY_PREDICTED).all(axis=-1), prediction & ~bars)
     np.testing.assert_array_equal((picture == PREDICTED).all(axis=-1), bars)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from benchmark.data import synthetic
-from benchmark.metrics import FAULTS, count_image, fault_map, fault_places, ratios, reduce
+from benchmark.metrics import FAULTS, count_image, fault_map, fault_places, not_counted, ratios, reduce
 from benchmark.metrics.components import Mask, Overlap
 from benchmark.metrics.electrical import judge
 from tests.benchmark.metrics.layouts import window, with_bridge, with_cut
@@ -109,6 +109,18 @@ def test_the_largest_small_component_finds_a_net_that_no_larger_one_hits(bars: M
     assert faults(bars, crumbs) == CLEAN  # a component of the least area is there: the crumbs are noise beside it
     crumbs[10, 40:44] = True
     assert faults(bars, crumbs) == CLEAN | {"opens": 1}
+
+
+def test_what_the_border_and_the_least_area_keep_from_counting_is_told(bars: Mask) -> None:
+    truth = bars.copy()
+    truth[0:4, 10:70] = True
+    prediction = truth.copy()
+    prediction[0:12, 40] = True  # joins the net of the border band to the first bar
+    prediction[14, 20:23] = prediction[37, 20:26] = True  # a speck, and a false net in the band
+    limits = {"border_px": 5, "min_area_px": 4}
+    assert faults(truth, prediction, **limits) == CLEAN
+    expected = {"shorts": 1, "opens": 0, "false": 1, "missed": 0, "specks": 1}
+    assert not_counted(truth, prediction, **limits) == expected
 
 
 def test_of_equal_small_components_the_first_in_raster_order_counts() -> None:

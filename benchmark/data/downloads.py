@@ -13,6 +13,7 @@ from benchmark.data import coco
 from benchmark.data.archives import ARCHIVE_SUFFIX, Member
 from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.data.scan import LABEL_SUFFIX, LAYOUTS, plain_stem
+from benchmark.data.svg import HY5SYN_NAME
 from benchmark.data.splits import PARTS
 from benchmark.errors import UserError
 
@@ -147,7 +148,7 @@ def _arranged(source: Path, files: Sequence[_File], target: Path) -> Arranged:
         return _miic(source, files, own, target)
     names = LAYOUTS["hy5syn"]
     if any(file.folder == names.image and names.image_key.fullmatch(file.stem) for file in images) or (
-        any(file.folder == names.label and re.fullmatch(r"label\d+\.svg", file.name) for file in files)
+        any(file.folder == names.label and HY5SYN_NAME.fullmatch(file.name) for file in files)
         and not any(ROLES.get(file.folder) == "image" for file in images)
     ):
         return _hy5syn(source, files, target)

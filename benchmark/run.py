@@ -16,7 +16,7 @@ from torch import nn
 
 from benchmark import determinism, environment, initial, logs, panels, registry, scoring, seeds
 from benchmark.checkpoints import Checkpoint
-from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
+from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_windows
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.splits import Division
@@ -149,7 +149,8 @@ def _open(source: Source, job: TrainJob) -> _Part:
 
 def _validation(parts: Sequence[_Part], size: int, protocol: Protocol, device: torch.device) -> Iterator[Batch]:
     for part in parts:
-        yield from evaluation_batches(part.pack, part.division.val, size, protocol.evaluation.batch, device)
+        chosen = labelled_windows(part.pack, part.division.val, size, protocol.split.min_labelled)
+        yield from evaluation_batches(part.pack, chosen, size, protocol.evaluation.batch, device)
 
 
 def _test(

@@ -118,6 +118,17 @@ def labelled_corner(counted: BoolMask, size: int, top: int, left: int, least: fl
     return row, column
 
 
+def labelled_windows(pack: Pack, indices: Sequence[int], size: int, least: float) -> Sequence[int]:
+    """Return the images whose centred ``size x size`` window holds enough pixels that count; all where none does.
+
+    A division sees to it for the dataset's own input, but several datasets are validated at the smallest of theirs.
+    """
+    if not pack.has_ignored or size == pack.images.shape[1]:
+        return indices
+    enough = [index for index in indices if (pack.centre([index], size)[1] != IGNORED).mean() >= least]
+    return enough or indices
+
+
 def evaluation_batches(
     pack: Pack, indices: Sequence[int], size: int, batch: int, device: torch.device
 ) -> Iterator[Batch]:

@@ -14,7 +14,9 @@ import time
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark import cli, devices, metrics, protocol
 from benchmark.costs import Hardware
@@ -122,6 +124,24 @@ def test_the_execution_stands_in_the_record_and_in_what_differs_between_studies(
     _, out, _ = call("diff", "asked", "other")
     assert "execution: eager | graph" in out
     assert "Execution" in Path("results/asked/report/index.html").read_text("utf-8")
+
+
+def test_tiles_without_labels_are_told_by_plan_and_run(call: Call, measured: Measured) -> None:
+    measured("quick")
+    write_pairs(Path("data/mychip"), 14)
+    Path("data/mychip/ignore").mkdir()
+    for index in range(2):
+        Image.fromarray(np.full((64, 64), 255, np.uint8)).save(f"data/mychip/ignore/{index}.png")
+    arguments = tiny_run("--set", "split.counts=none", "--set", "split.near_duplicates=apart")
+    arguments[arguments.index("omc-syn")] = "mychip"
+    code, out, _ = call(*arguments, "--dry-run")
+    assert code == 0
+    assert "mychip: tiles with too few labelled pixels will be left out; `data verify mychip` counts them" in out
+    told = "mychip: 2 of 14 tiles are left out, since less than 0.1 of their pixels"
+    code, out, _ = call(*arguments)
+    assert (code, out.count(told)) == (0, 1)
+    code, out, _ = call(*arguments, "--repeats", "2", "--dry-run")
+    assert (code, out.count(told)) == (0, 1)
 
 
 def test_a_dry_run_says_where_every_run_stands_and_then_what_run_would_say(call: Call, measured: Measured) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark import protocol as protocols
-from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_corner
+from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_corner, labelled_windows
 from benchmark.data.packs import IGNORED, Pack, Tile
 from benchmark.protocol import Protocol
 
@@ -226,6 +226,15 @@ def test_crops_are_spread_over_all_labelled_places() -> None:
     assert set(found) == enough
     assert max(found.values()) - min(found.values()) <= 1
     assert all(labelled_corner(counted, SIZE, *place, 0.1) == place for place in enough)
+
+
+def test_validation_leaves_out_windows_without_labels() -> None:
+    pack = partly_labelled(np.s_[:, :6])
+    pack.masks[2] = 0
+    assert labelled_windows(pack, [0, 1, 2], 16, 0.1) == [0, 1, 2]  # 2 of 16 columns
+    assert labelled_windows(pack, [0, 1, 2], 8, 0.1) == [2]
+    assert labelled_windows(pack, [0, 1], 8, 0.1) == [0, 1]
+    assert labelled_windows(make_pack(), [0, 1], 8, 0.1) == [0, 1]
 
 
 def test_a_tile_with_nothing_labelled_is_cropped_as_drawn() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import multiprocessing
 import os
 import threading
@@ -12,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmark import protocol as protocols
 from benchmark.data import packs
+from benchmark.data.batches import TrainingBatches
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.masks import Label
@@ -416,6 +419,24 @@ def test_a_part_of_the_owner_without_labels_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "data/omc/test/ignore/test.png", np.full((64, 64), 255, np.uint8))
     with pytest.raises(UserError, match=r"omc: test/ has no image left; 1 of 3 tiles .*split\.min_labelled"):
         build(tmp_path).divide(settings("split.counts=none"))
+
+
+@pytest.mark.parametrize(("unit", "known"), [("image", "54c21423d377acb9"), ("group", "13d2b291ded127ed")])
+def test_tiles_splits_and_crops_of_labelled_data_are_those_of_earlier_studies(
+    tmp_path: Path, unit: str, known: str
+) -> None:
+    """The hashes were taken before there was a least labelled share."""
+    make_folder(tmp_path / "data/chip", "abcdefgh", 150, 200)
+    overrides = (f"split.unit={unit}", "split.counts=none", "training.augmentation=flips_turns")
+    protocol = protocols.load("quick", ["input.size=32", "input.tile=48", *overrides])
+    pack = open_pack(find(tmp_path, protocol, "chip"), protocol, tmp_path / "cache")
+    division = pack.divide(protocol)
+    digest = hashlib.sha256(pack.images.tobytes() + pack.masks.tobytes())
+    digest.update(division.digest([tile.name for tile in pack.tiles]).encode())
+    for batch in TrainingBatches([(pack, division.train)], 32, protocol, 0, torch.device("cpu")).epoch(0):
+        digest.update((batch.images * 255).round().to(torch.uint8).numpy().tobytes())
+        digest.update(batch.masks.to(torch.uint8).numpy().tobytes())
+    assert digest.hexdigest()[:16] == known
 
 
 @pytest.mark.parametrize("name", ["omc", "omc-syn"])

@@ -13,8 +13,8 @@ from benchmark.data import coco
 from benchmark.data.archives import ARCHIVE_SUFFIX, Member
 from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.data.scan import LABEL_SUFFIX, LAYOUTS, plain_stem
-from benchmark.data.svg import HY5SYN_NAME
 from benchmark.data.splits import PARTS
+from benchmark.data.svg import HY5SYN_NAME
 from benchmark.errors import UserError
 
 Layout = Literal["folders", "hy5syn", "miic"]

@@ -3,7 +3,7 @@
 | to bring in  | ``archives`` ``foreign`` ``downloads`` ``prepare``: a folder or an archive becomes a dataset's folder |
 | to find      | ``specs`` (what a dataset is), ``scan`` ``folders`` (its files), ``datasets`` (names to sources) |
 | to read      | ``images`` ``pillow`` ``masks`` ``values`` ``svg`` ``coco`` ``polygons``: a file, or a clear refusal |
-| to use       | ``tiling`` ``duplicates`` ``splits`` ``advice`` (parts), ``packs`` (decoded once), ``batches`` |
+| to use       | ``tiling`` ``duplicates`` ``splits`` ``advice`` (parts), ``readers`` ``packs`` (decoded), ``batches`` |
 | to check     | ``look`` ``judgement`` ``contrast`` ``survey`` ``verify`` ``verification`` ``show`` ``statistics`` |
 | to stand in  | ``synthetic/``: layouts, masks and appearances from a seed; ``chips/``: GDS and OASIS files |
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import replace
 from enum import StrEnum
@@ -208,8 +207,8 @@ def run(
         ahead = Worker(ahead=True)  # importing torch takes longer than making the plan, so both are done at once
         context.call_on_close(ahead.end)
 
+    from benchmark import probing, terminal_plan, unread
     from benchmark import protocol as protocols
-    from benchmark import unread
     from benchmark.data.datasets import names_of_all
     from benchmark.data.tasks import Wanted
     from benchmark.executors import options
@@ -240,17 +239,18 @@ def run(
         name, _, trained_on = init_from.partition(":")
         made.start = Start.of(study_folder(results, name, "--init-from"), trained_on, place)
     plan = made.plan(retry_failed=retry_failed, replace_stale=replace_stale, refuse=not dry_run)
+    probing.probe_study(made, plan, typer.echo)
     _tell(console, made, plan, every_run=dry_run)
     if engine.line:
         console.print(engine.line, markup=False, highlight=False)
     if made.hardware.kind == "cpu" and not engine.remote and plan.seconds > PATIENCE_S and not yes:
-        too_long = _too_long(plan.seconds, models, wanted, data_root)
+        place_of_data = ["--data-root", str(data_root)] if data_root != DATA_ROOT else []
+        too_long = terminal_plan.too_long(plan.seconds, ["--models", models, *wanted.flags, *place_of_data])
         if not dry_run:
             raise UserError(too_long)
         console.print(too_long, markup=False, highlight=False)
-    if dry_run:
-        return
-    raise typer.Exit(_work(console, made, plan, engine.executor(made.hardware, place, ahead)))
+    if not dry_run:
+        raise typer.Exit(_work(console, made, plan, engine.executor(made.hardware, place, ahead)))
 
 
 def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> None:
@@ -269,18 +269,6 @@ def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> Non
     for note in needs.refuse_unfillable(study, plan):
         if every_run:  # a run tells it when it opens the packs
             console.print(note, markup=False, highlight=False)
-
-
-def _too_long(seconds: float, models: str, wanted: Wanted, data_root: Path) -> str:
-    """Say that a CPU would take days or weeks, and how to see results in minutes."""
-    from benchmark.terminal import duration
-
-    words = ["python", "-m", "benchmark", "run", "--models", models, *wanted.flags, "--protocol", "quick"]
-    words += ["--data-root", str(data_root)] if data_root != DATA_ROOT else []
-    return (
-        f"on this CPU the study would take about {duration(seconds)}. Use a GPU; or see results in minutes with "
-        f"`{shlex.join(words)}`; or add --yes to start anyway (Ctrl-C is safe: the same command goes on)"
-    )
 
 
 def _work(console: Console, study: Study, plan: Plan, executor: Executor) -> int:

@@ -46,7 +46,7 @@ def bench(
     """Measure how much faster the harness is than the plain way, side by side; nothing else should run meanwhile."""
     from rich.console import Console
 
-    from benchmark import provenance, registry, report
+    from benchmark import probing, provenance, registry, report
     from benchmark.bench import IMAGES, Subject, measurements
     from benchmark.bench.place import Place
     from benchmark.data.datasets import resolve
@@ -63,6 +63,8 @@ def bench(
     method, lightest = (registry.models()[name] for name in (METHOD, LIGHTEST))
     others = [entry for entry in registry.select(models) if entry.name != METHOD]
     sides = list(dict.fromkeys(side(text, [method, lightest, *others]) for text in sizes.split(",")))
+    squares = [probing.Input(of, channels=1) for of in sides]
+    probing.probe(others, squares, typer.echo, on_cpu=hardware.kind == "cpu")
     protocol = load("paper", [f"input.size={sides[0]}", f"data.standin_images={IMAGES}"])
     cache = cache or data_root / ".cache"
     (source,) = resolve("omc-syn", data_root, protocol, HashCache(cache / "hashes.json"))

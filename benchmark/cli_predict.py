@@ -100,7 +100,7 @@ def predict(
     """Predict images of up to 2^32 pixels with a trained network in blended tiles; an interrupted call goes on."""
     import hashlib
 
-    from benchmark import registry, weights
+    from benchmark import probing, registry, weights
     from benchmark.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
     from benchmark.predict.settings import Settings, finds_vias
@@ -165,6 +165,8 @@ def predict(
         raise UserError(
             f"--dtype bfloat16: {place} has no instructions for it and would emulate it, slower; use float32"
         )
+    tiles = probing.Input(side, network.channels)
+    probing.probe([network.entry], [tiles], typer.echo, on_cpu=place.type == "cpu")
     raise typer.Exit(_predict(network, settings, found, out, batch, place))
 
 

@@ -42,7 +42,7 @@ def profile(
     """
     from rich.console import Console
 
-    from benchmark import profiling, registry, terminal
+    from benchmark import probing, profiling, registry, terminal
     from benchmark import report as reports
     from benchmark.executors import Finished
     from benchmark.executors.local import LocalExecutor
@@ -57,6 +57,8 @@ def profile(
     if resume:
         asked, jobs = len(jobs), [job for job in jobs if job.found() is None]
         console.print(f"--resume: {asked - len(jobs)} of {asked} settings are in {folder}", highlight=False)
+    sides, here = [probing.Input(job.size, channels) for job in jobs], all(of.kind == "cpu" for of in places)
+    probing.probe([job.entry for job in jobs], sides, typer.echo, on_cpu=here)
     done: list[Finished] = []
     for event in LocalExecutor().run(jobs):
         if isinstance(event, Finished):

@@ -48,7 +48,7 @@ def reproduce(
     Raises:
         UserError: the run cannot be repeated, or flags that would make it another one.
     """
-    from benchmark import reproduction, terminal
+    from benchmark import probing, reproduction, terminal
     from benchmark.executors.local import LocalExecutor
 
     if other := sorted(f"--{name.strip('_').replace('_', '-')}" for name in flags.keys() - ALLOWED - {"reproduce"}):
@@ -74,6 +74,7 @@ def reproduce(
             execution=flags["execution"].value if "execution" in flags else None,
         )
         plan = reproduction.plan(original, study)
+        probing.probe_study(study, plan, typer.echo)
         display = terminal.Display(console, plan)
         with display:
             study.execute(plan, LocalExecutor(hardware.slots[:1], timeout_s=flags.get("timeout")), display.show)

@@ -88,7 +88,7 @@ class NetworkFile:
         Args:
             digest: of the file and all that it imports.
         """
-        package = PREFIX + hashlib.sha256(f"{self.path}\0{digest}".encode()).hexdigest()[:12]
+        package = self._package(digest)
         name = f"{package}.{self.module}"
         if name in sys.modules:
             return sys.modules[name]
@@ -113,11 +113,15 @@ class NetworkFile:
                 del sys.modules[loaded]
             raise
 
-    def unseen(self, module: ModuleType) -> list[str]:
-        """Name files beside this one that it has loaded by a computed name, so that :meth:`code` does not know them."""
-        package, known = module.__name__.partition(".")[0], set(self.code().values())
-        loaded = (getattr(found, "__file__", None) for name, found in sys.modules.items() if name.startswith(package))
-        return sorted({Path(file).name for file in loaded if file} - {path.name for path in known})
+    def unseen(self, digest: str) -> list[str]:
+        """Name files that the loaded file has imported by a computed name, so that :meth:`code` does not know them."""
+        package = self._package(digest)
+        loaded = [getattr(found, "__file__", None) for name, found in sys.modules.items() if name.startswith(package)]
+        known = {str(path) for path in self.code().values()}
+        return sorted({Path(file).name for file in loaded if file and file not in known and os.path.getsize(file)})
+
+    def _package(self, digest: str) -> str:
+        return PREFIX + hashlib.sha256(f"{self.path}\0{digest}".encode()).hexdigest()[:12]
 
 
 def package_code(module: str) -> dict[str, Path]:

@@ -8,13 +8,14 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark import determinism, environment, initial, logs, panels, registry, scoring, seeds
+from benchmark import determinism, environment, initial, logs, network_files, panels, probing, registry, scoring, seeds
 from benchmark.checkpoints import Checkpoint
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_windows
 from benchmark.data.datasets import Source
@@ -29,6 +30,7 @@ from benchmark.launching import Launch
 from benchmark.metering import Meter
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, FailureKind, Record, TrainingFacts
+from benchmark.registry import ModelEntry
 from benchmark.scoring import Row
 from benchmark.store import CHECKPOINT, Store
 from benchmark.trackers import Tracker
@@ -47,7 +49,7 @@ def attempt(job: TrainJob, on_step: OnStep) -> Record | Failure:
         raise  # there is nobody left to report to
     except Exception as error:  # a user's network may do anything
         traceback.print_exc()  # into the run's log
-        found = failure(error, job.memory_advice)
+        found = failure(error, job.memory_advice, job.entry, job.log.relative_to(job.study))
         with contextlib.suppress(UserError):  # a full disk takes no record either; the summary still says it
             facts = job.environment(**environment.computing(job.device))
             Store(job.study).write_run(job.record(status="failed", failure=found, environment=facts), {}, [], None)
@@ -208,12 +210,16 @@ def classify(error: BaseException) -> FailureKind:
     return "bad_input" if isinstance(error, UserError) else "error"
 
 
-def failure(error: BaseException, memory_advice: str = "") -> Failure:
+def failure(
+    error: BaseException, memory_advice: str = "", entry: ModelEntry | None = None, log: Path | None = None
+) -> Failure:
     """Describe an exception for a record.
 
     Args:
         error: what was raised.
         memory_advice: what is told where memory ran out.
+        entry: the network at work: of a user's, the file and line are told.
+        log: where the whole stack stands.
     """
     kind = classify(error)
     message = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
@@ -221,6 +227,12 @@ def failure(error: BaseException, memory_advice: str = "") -> Failure:
         message = f"out of memory; {memory_advice} ({message})"
     elif kind == "cuda_error" and memory_advice and may_lack_memory(error):
         message = f"{message}; often memory has run out: {memory_advice}"
+    if probing.ONE_VALUE in message:
+        message = f"{message}; {probing.one_value_advice()}"
+    if kind in ("error", "unsupported"):
+        where = network_files.place(error, registry.code(entry)) if entry else ""
+        told = [f"raised in {where}"] * bool(where) + ([f"the whole stack is in {log.as_posix()}"] if log else [])
+        message += f" ({'; '.join(told)})" if told else ""
     return Failure(
         kind=kind,
         message=message,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
@@ -14,6 +15,7 @@ from benchmark.costs import Hardware
 from benchmark.needs import Memory, Needs, Space, size
 from benchmark.states import RunState, State
 from benchmark.stress.plan import Planned
+from benchmark.terminal import duration
 
 MARKS: dict[State, str] = {
     "done": "D",
@@ -100,3 +102,17 @@ def _memory(memory: Memory, hardware: Hardware) -> list[str]:
 def _disk(space: Space) -> str:
     parts = ", ".join(f"{what} {size(taken)}" for what, taken in space.parts.items())
     return f"Estimated disk: {size(space.bytes)} in {space.folder} ({parts}); {size(space.free)} free"
+
+
+def too_long(seconds: float, asked: Sequence[str]) -> str:
+    """Say that a CPU would take days or weeks, and how to see results in minutes.
+
+    Args:
+        seconds: estimate for the study.
+        asked: flags of ``run`` that say of what.
+    """
+    words = ["python", "-m", "benchmark", "run", *asked, "--protocol", "quick"]
+    return (
+        f"on this CPU the study would take about {duration(seconds)}. Use a GPU; or see results in minutes with "
+        f"`{shlex.join(words)}`; or add --yes to start anyway (Ctrl-C is safe: the same command goes on)"
+    )

@@ -119,7 +119,7 @@ def _do_jobs(pipe: Connection) -> None:
             except Exception as error:
                 from benchmark import run  # imports torch, which the job itself has done by now
 
-                result = run.failure(error)
+                result = run.failure(error, entry=getattr(job, "entry", None))
             _let_go()
             pipe.send(result)
 

@@ -12,6 +12,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.jobs import Elsewhere, OnStep, TrainJob, fewer
 from benchmark.records import Failure
+from benchmark.registry import ModelEntry
 from benchmark.store import Store
 from benchmark.stress.records import StressRecord
 
@@ -37,6 +38,11 @@ class StressJob:
     def study(self) -> Path:
         """The study's folder."""
         return self.training.study
+
+    @property
+    def entry(self) -> ModelEntry:
+        """The network."""
+        return self.training.entry
 
     @property
     def device(self) -> str:

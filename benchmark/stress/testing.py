@@ -28,7 +28,7 @@ def attempt(job: StressJob, on_step: OnStep) -> Failure | None:
         raise  # there is nobody left to report to
     except Exception as error:  # a user's network may do anything
         traceback.print_exc()  # into the job's log
-        return run.failure(error, job.memory_advice)
+        return run.failure(error, job.memory_advice, job.entry, job.log.relative_to(job.study))
     return None
 
 

@@ -65,9 +65,10 @@ def test_a_budget_reaches_the_measurement(call: Call) -> None:
 
 @pytest.mark.usefixtures("no_gpu")
 def test_a_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call) -> None:
-    code, out, err = call("profile", "--models", f"{TINY}:Raises", "--sizes", "32", "--devices", "cpu")
+    code, out, err = call("profile", "--models", f"{TINY}:RaisesOnImages", "--sizes", "32", "--devices", "cpu")
     assert code == 1, err
-    assert "raises 32x32 float32 efficiency on cpu: error: RuntimeError: the sort of bug" in out
+    assert "raisesonimages 32x32 float32 efficiency on cpu: error: RuntimeError: the sort of bug that shows late" in out
+    assert re.search(r"\(raised in tiny\.py:\d+, in forward\)", out)
     assert not Path("results/profile/report").exists()
 
 

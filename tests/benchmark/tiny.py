@@ -64,6 +64,15 @@ class Raises(TinyNet):
         raise RuntimeError("the sort of bug that users' networks have")
 
 
+class RaisesOnImages(TinyNet):
+    """Has a bug that zeros do not show."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "meta" and bool(x.any()):
+            raise RuntimeError("the sort of bug that shows late")
+        return super().forward(x)
+
+
 class Dies(TinyNet):
     """Takes its whole process along, as the kernel's out-of-memory killer does."""
 

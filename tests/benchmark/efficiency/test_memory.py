@@ -37,6 +37,11 @@ class Dying(Base):
     def forward(self, x):
         os.kill(os.getpid(), signal.SIGKILL)
 
+class Pooled(Base):
+    def forward(self, x):
+        pooled = self.conv(x).mean((2, 3))
+        return self.conv(x) + (nn.functional.batch_norm(pooled, None, None, training=True) if self.training else 0)
+
 class Impossible(Base):
     def forward(self, x):
         return self.conv(x) * torch.ones(2**50).mean()
@@ -98,3 +103,10 @@ def test_a_gpu_s_peak_counts_weights_too(tmp_path: Path) -> None:
     assert train_step is not None
     assert 16 * MIB <= forward < 24 * MIB
     assert train_step >= 4 * 16 * MIB
+
+
+def test_a_norm_that_one_image_is_too_few_for_costs_one_figure_and_not_all(tmp_path: Path) -> None:
+    forward, train_step, _, (problem,) = measure(user_entry(tmp_path, "Pooled"))
+    assert forward is not None
+    assert train_step is None
+    assert "no peak memory of the train step: ValueError: Expected more than 1 value per channel" in problem

@@ -82,7 +82,11 @@ def export(
             console.print(shown)
         notes = [OWN_LEVELS] if image is not None and read_depth(image) == 16 else []
         notes += [note for record in done for note in record.notes]
-        notes += [f"{record.metadata['model']}: {text}" for record in done for text in record.timing.warnings]
+        notes += [
+            f"{record.metadata['model']}: {text}"
+            for record in done
+            for text in (*record.timing.hindered, *record.timing.warnings)
+        ]
         for note in dict.fromkeys(notes):
             console.print(f"note: {note}", markup=False, highlight=False)
     raise typer.Exit(1 if len(done) < len(networks) else 0)
@@ -123,12 +127,16 @@ def parity(records: Sequence[ExportRecord]) -> Table:
 
 def cost(records: Sequence[ExportRecord]) -> Table:
     """Return a terminal table of size and latency of each file, torch's beside them, with its conventions below."""
+    from benchmark.report.render import HINDERED
+
     rows = [
         (
             record.metadata["model"],
             *(f"{size / 1e6:.2f}" for size in (record.size_bytes, record.weights_bytes)),
-            *(f"{latency.p50_ms:.2f}" for latency in (record.timing.exported, record.timing.torch)),
-            f"{record.timing.ratio:.2f}",
+            *(
+                f"{value:.2f}{HINDERED if record.timing.hindered else ''}"
+                for value in (record.timing.exported.p50_ms, record.timing.torch.p50_ms, record.timing.ratio)
+            ),
         )
         for record in records
     ]
@@ -139,6 +147,8 @@ def cost(records: Sequence[ExportRecord]) -> Table:
         f"ms: median of at least {count} forwards of one image of {', '.join(sides)} on the CPU, file and torch in "
         f"turn, {records[0].timing.threads} thread(s) each. ratio: file / torch.",
     ]
+    if any(record.timing.hindered for record in records):
+        lines.append(f"{HINDERED}: taken while something else had the processor, as the notes say.")
     return _table(("file MB", "torch MB", "file ms", "torch ms", "ratio"), rows, lines)
 
 

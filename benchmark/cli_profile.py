@@ -46,7 +46,7 @@ def profile(
     from benchmark import report as reports
     from benchmark.executors import Finished
     from benchmark.executors.local import LocalExecutor
-    from benchmark.jobs import Elsewhere
+    from benchmark.jobs import EfficiencyJob, Elsewhere
     from benchmark.records import Failure
 
     console, folder = Console(soft_wrap=True), study_folder(results, study)
@@ -66,7 +66,8 @@ def profile(
             failure = event.outcome if isinstance(event.outcome, Failure) else None
             took = terminal.duration(event.seconds)
             took = "by another process" if isinstance(event.outcome, Elsewhere) else took
-            outcome = f"{failure.kind}: {failure.message}" if failure else took
+            told = event.job.outcome() if isinstance(event.job, EfficiencyJob) else ""
+            outcome = f"{failure.kind}: {failure.message}" if failure else f"{told}, {took}"
             line = f"[{len(done)}/{len(jobs)}] {event.job.label} on {event.job.device}: {outcome}"
             console.print(line, markup=False, highlight=False)
     failures = [event.outcome for event in done if isinstance(event.outcome, Failure)]

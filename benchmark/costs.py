@@ -25,8 +25,8 @@ ASSUMED_MACS_PER_S = {"cpu": 2e10, "cuda": 3e12}
 TRAINING_FACTOR = 3
 UNKNOWN_GMACS = 20.0  # assumed at 512x512 for a user's own network
 THROUGHPUT_S = 1.0  # for all batch sizes together; `profile` takes its time
-#: Per network and size: mostly the seconds of the latency protocol.
-EFFICIENCY_S = {"cpu": 6.0, "cuda": 12.0}
+#: Per network and size, where nothing hinders it: mostly the seconds of the latency protocol.
+EFFICIENCY_S = {"cpu": 8.0, "cuda": 14.0}
 
 #: What an estimate rests on, the firmest first: times of runs, latencies of forwards, or expected MACs alone.
 Basis = Literal["runs", "latencies", "macs"]

@@ -56,6 +56,11 @@ def cpu_clock_mhz(which: Literal["current", "max"]) -> float | None:
     return float(value) if value else None
 
 
+def kernel_variables() -> dict[str, str]:
+    """Return the environment variables that choose kernels, their precision or their threads, where they are set."""
+    return {name: os.environ[name] for name in VARIABLES if name in os.environ}
+
+
 def describe(device: str, threads: int) -> dict[str, Any]:
     """Return code, versions and hardware for a record.
 
@@ -75,7 +80,7 @@ def describe(device: str, threads: int) -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "device": device,
         "threads": threads,
-        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "variables": kernel_variables(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         **(_gpu(device) if device.startswith("cuda") else {}),
     }

@@ -14,7 +14,7 @@ from benchmark import claims, environment, figures, logs, provenance, seeds
 from benchmark import protocol as protocols
 from benchmark.data.tasks import Task
 from benchmark.devices import NO_GPUS
-from benchmark.efficiency import DType, EfficiencyRecord, Form
+from benchmark.efficiency import DType, EfficiencyRecord, EfficiencySettings, Form
 from benchmark.errors import UserError
 from benchmark.execution import Execution
 from benchmark.files import modified_ns, write_atomically
@@ -256,6 +256,7 @@ class EfficiencyJob:
         budget_s: seconds for warm-up, timings and throughput together, at most; ``None`` for the full protocol.
         seen: when the figures were written that this job replaces, as :func:`~benchmark.files.modified_ns` has it;
             later ones were left by a process that measured meanwhile.
+        anew: whether figures of another study are not taken over.
     """
 
     study: Path
@@ -269,6 +270,7 @@ class EfficiencyJob:
     form: Form = "eager"
     budget_s: float | None = None
     seen: int = 0
+    anew: bool = False
 
     exclusive: ClassVar[bool] = True
     log: ClassVar[None] = None
@@ -313,6 +315,34 @@ class EfficiencyJob:
             return found if figures.device_name(self.device) in ("", found.device_name) else None
         return found if found.threads == self.threads else None
 
+    def taken_over(self) -> EfficiencyRecord | None:
+        """Return figures of another study that measuring now would give again, with that study's name; or ``None``."""
+        there = () if self.anew else figures.Figures(self.study, self.device).elsewhere(self.file.name)
+        for study, record in there:
+            if record.in_channels == self.channels and figures.would_be_measured_again(
+                record, self.entry, self.device, self.threads, self.settings
+            ):
+                assert record.origin is not None
+                origin = record.origin.model_copy(update={"taken_from": record.origin.taken_from or study})
+                return record.model_copy(update={"origin": origin})
+        return None
+
+    @property
+    def settings(self) -> EfficiencySettings:
+        """How long and in which form is measured."""
+        settings = EfficiencySettings.for_device(self.device, self.form)
+        return settings.model_copy(update={"throughput_seconds": self.throughput_s, "budget_seconds": self.budget_s})
+
+    def outcome(self) -> str:
+        """Say in words where the figures on disk come from, and what hindered them."""
+        record = self.found()
+        if record is not None and record.origin is not None and record.origin.taken_from is not None:
+            return f"taken over from study {record.origin.taken_from}, measured {record.origin.measured}"
+        if record is not None and record.hindered:
+            tries = "once" if record.tries == 1 else f"{record.tries} times"
+            return f"measured {tries}, hindered ({'; '.join(record.hindered)}): marked, and compared with none"
+        return "measured"
+
     def settled(self) -> EfficiencyRecord | None:
         """Return the figures that another process has taken since this job was planned."""
         return self.found() if modified_ns(self.file) > self.seen else None
@@ -324,13 +354,15 @@ class EfficiencyJob:
         with claim:
             if (found := self.settled()) is not None:
                 return Elsewhere(found)
-            self._measure()
+            if (record := self.taken_over()) is not None:
+                write_atomically(self.file, record.to_json())
+            else:
+                self._measure()
         return None
 
     def _measure(self) -> None:
         from benchmark import efficiency
 
-        settings = efficiency.EfficiencySettings.for_device(self.device, self.form)
         beside = self._trainings_here()
         record = efficiency.measure(
             self.entry,
@@ -340,9 +372,8 @@ class EfficiencyJob:
             device=self.device,
             dtype=self.dtype,
             threads=self.threads,
-            settings=settings.model_copy(
-                update={"throughput_seconds": self.throughput_s, "budget_seconds": self.budget_s}
-            ),
+            settings=self.settings,
+            known=figures.Figures(self.study, self.device).of_machine(),
         )
         if beside := max(beside, self._trainings_here()):
             warning = f"another process was doing {beside} run(s) of this study on the machine meanwhile"

@@ -62,7 +62,7 @@ def jobs(
         )
     return [
         EfficiencyJob(
-            folder, entry, side, channels, place.device, place.threads, THROUGHPUT_S, dtype, form, budget_s
+            folder, entry, side, channels, place.device, place.threads, THROUGHPUT_S, dtype, form, budget_s, anew=True
         ).planned()
         for place, side, dtype, form in settings
         for entry in entries

@@ -50,6 +50,7 @@ class Plan:
         stress: tests of trained networks that are left.
         seen: the protocol that the study's folder had when the plan was made.
         replaces: whether what was made under another one may be set aside.
+        taken_over: for each measurement that is taken over from another study, the study.
     """
 
     done: list[Record]
@@ -64,6 +65,7 @@ class Plan:
     stress: list[Planned] = field(default_factory=list)
     seen: Protocol | None = None
     replaces: bool = False
+    taken_over: list[str] = field(default_factory=list)
 
     @property
     def runs(self) -> int:
@@ -172,12 +174,17 @@ class Study:
             else:
                 failed.append(record)
         measurements = self._measurements()
-        seconds, basis = self.costs.estimate(todo, measurements)
+        # On a cluster another machine's figures may count; it looks itself.
+        known = {} if self.hardware.remote else {job: job.taken_over() for job in measurements}
+        origins = [record.origin for record in known.values() if record is not None]
+        taken_over = [origin.taken_from for origin in origins if origin is not None and origin.taken_from]
+        seconds, basis = self.costs.estimate(todo, [job for job in measurements if known.get(job) is None])
         stress = self.stress.plan(self, jobs, todo) if self.stress else []
         seconds += self.stress.seconds(self, stress) if self.stress else 0.0
         held = list(stale.values())
         return Plan(
-            *(done, todo, failed, held, measurements, seconds, basis, refusal, broken, stress, seen, replace_stale)
+            *(done, todo, failed, held, measurements, seconds, basis, refusal, broken, stress, seen, replace_stale),
+            taken_over,
         )
 
     def execute(self, plan: Plan, executor: Executor, emit: Callable[[Event], None]) -> None:

@@ -17,9 +17,8 @@ from rich.text import Text
 from benchmark.costs import Basis
 from benchmark.data.datasets import Source
 from benchmark.executors import Event, Finished, Job, Note, Packing, Started, Step
-from benchmark.jobs import TrainJob
+from benchmark.jobs import EfficiencyJob, TrainJob
 from benchmark.records import Failure, Record
-from benchmark.stress.jobs import StressJob
 from benchmark.stress.plan import Stresses
 from benchmark.study import Plan, Study
 
@@ -104,6 +103,14 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         console.print(f"Synthetic, not real data: {names}. Bring real data as <data-root>/<name>/image and label.")
     if study.stress:
         console.print(_stress(study.stress, plan), markup=False, highlight=False)
+    if plan.taken_over:
+        studies, left = ", ".join(dict.fromkeys(plan.taken_over)), len(plan.measurements) - len(plan.taken_over)
+        console.print(
+            f"Efficiency: {left} to measure, {len(plan.taken_over)} taken over from {studies}: the same network "
+            "in the same setting, on this machine since it was started",
+            markup=False,
+            highlight=False,
+        )
     if plan.todo or plan.measurements or plan.stress:
         console.print(f"Estimated time: at most {duration(plan.seconds)} ({BASES[plan.basis]})")
 
@@ -194,7 +201,7 @@ class Display:
         elif isinstance(outcome, Record):
             text = "ok" + "".join(f", mIoU {100 * by['image']['miou']:.1f} %" for by in outcome.metrics.values())
         else:
-            text = "tested" if isinstance(event.job, StressJob) else "measured"
+            text = event.job.outcome() if isinstance(event.job, EfficiencyJob) else "tested"
         place = ""
         if isinstance(event.job, TrainJob):
             self.finished += 1
@@ -238,6 +245,7 @@ def print_summary(console: Console, folder: Path) -> None:
     """Print the main columns of a study's tables."""
     from benchmark.report import profile, roofline, tables
     from benchmark.report.collect import read_study
+    from benchmark.report.render import HINDERED, remarks_of
 
     study = read_study(folder)
     for block in tables.scores(study, tables.ACCURACY).blocks:
@@ -253,6 +261,10 @@ def print_summary(console: Console, folder: Path) -> None:
                 rows = tuple(replace(row, cells={**row.cells, **shares.get(row.key, {})}) for row in block.rows)
                 block = replace(block, columns=(*block.columns, roofline.SHARE), rows=rows)
             console.print(_rich_table(block, keys))
+            for said in block.conventions:
+                if said.startswith(HINDERED):
+                    console.print(said, style="dim", highlight=False)
+                    console.print("\n".join(remarks_of(block)), style="dim", markup=False, highlight=False)
 
 
 def _rich_table(block: Block, keys: Sequence[str]) -> Table:

@@ -12,9 +12,11 @@ from benchmark.bench import plain
 from benchmark.bench.networks import build
 from benchmark.bench.place import Place
 from benchmark.bench.records import Comparison
+from benchmark.efficiency.hindrance import hindrances, undisturbed
 from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
+from benchmark.efficiency.records import Latency
 from benchmark.efficiency.resident import free_as_usual, keep_freed_memory
 from benchmark.graphs import captured
 from benchmark.inference import SIDE, Dtype, Ready, ready
@@ -155,8 +157,8 @@ def random_image(size: int) -> Tensor:
 
 def _in_turn(
     slow: Callable[[Tensor], Tensor], fast: Callable[[Tensor], Tensor], image: Tensor, place: Place
-) -> dict[str, tuple[float, ...]]:
-    """Time both ways in turn."""
+) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
+    """Time both ways in turn, again where something else had the processor, and say where it had it each time."""
 
     def step(network: Callable[[Tensor], Tensor]) -> Callable[[], None]:
         def once() -> None:
@@ -166,7 +168,14 @@ def _in_turn(
 
         return once
 
+    def hindered(latencies: dict[str, Latency]) -> tuple[str, ...]:
+        return hindrances(latencies["plain"].waited if place.kind == "cpu" else None)
+
     with using_threads(place.threads):
-        found = measure_in_turn({"plain": step(slow), "ours": step(fast)}, place.timing, set_allocator)
+        found, _ = undisturbed(
+            lambda: measure_in_turn({"plain": step(slow), "ours": step(fast)}, place.timing, set_allocator),
+            hindered,
+            lambda latencies: latencies["plain"].p50_ms,
+        )
     free_as_usual()
-    return {name: latency.raw_ms for name, latency in found.items()}
+    return {"plain": found["plain"].raw_ms, "ours": found["ours"].raw_ms, "hindered": hindered(found)}

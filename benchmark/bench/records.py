@@ -48,6 +48,7 @@ class Comparison(Filed):
     pixels: int | None = Field(None, description="of the test images that masks were compared on")
     differing_pixels: int | None = Field(None, description="of these, with another mask")
     warnings: tuple[str, ...] = ()
+    hindered: tuple[str, ...] = Field((), description="what shows that something else had the device in all tries")
     environment: dict[str, Any] = Field(default_factory=dict, description="as in a run's record; empty in older files")
 
     @property

@@ -14,6 +14,7 @@ from benchmark.efficiency.records import (
     Latency,
     Limits,
     Memory,
+    Origin,
     Throughput,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "Latency",
     "Limits",
     "Memory",
+    "Origin",
     "Throughput",
     "measure",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmark.device_errors import ran_out_of_memory
 from benchmark.efficiency.conditions import energy_joules, read_conditions
+from benchmark.efficiency.hindrance import Waits
 from benchmark.efficiency.records import (
     ENERGY_SECONDS,
     BatchThroughput,
@@ -59,10 +60,12 @@ def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySetti
         energy_before = None
     elif energy_before is not None and settings.min_seconds < ENERGY_SECONDS:
         settings = settings.model_copy(update={"min_seconds": ENERGY_SECONDS})
+    waits = Waits(torch.get_num_threads())
     raw_ms = time_steps(step, settings, device, until)
+    waited = waits.share() if device.type == "cpu" else None
     energy_after, after = energy_joules(device), read_conditions(device)
     used = None if energy_before is None or energy_after is None else (energy_after - energy_before) / len(raw_ms)
-    return Latency.from_raw(raw_ms, before, after, warm_ups), used
+    return Latency.from_raw(raw_ms, before, after, warm_ups, waited), used
 
 
 def _warm_up(step: Step, settings: EfficiencySettings, device: torch.device) -> int:
@@ -113,19 +116,24 @@ def measure_in_turn(
         for _ in range(settings.warm_up):
             step()
     before = read_conditions(device)
+    lost_s: list[float | None] = []
     raw_ms: dict[str, list[float]] = {name: [] for name in steps}
     spent = 0.0
     while len(next(iter(raw_ms.values()))) < settings.min_iterations or spent < settings.min_seconds:
         for name, step in steps.items():
             prepare(name)
             step()
+            # Not before: threads of the other kind, which are not gone yet, would count as something else.
+            waits = Waits(torch.get_num_threads())
             start = time.perf_counter()
             step()
             seconds = time.perf_counter() - start
+            lost_s.append(waits.lost_s())
             raw_ms[name].append(seconds * 1e3)
             spent += seconds
     after = read_conditions(device)
-    return {name: Latency.from_raw(values, before, after) for name, values in raw_ms.items()}
+    waited = None if None in lost_s else min(sum(filter(None, lost_s)) / spent, 1.0)
+    return {name: Latency.from_raw(values, before, after, waited=waited) for name, values in raw_ms.items()}
 
 
 def _time_by_clock(step: Step, settings: EfficiencySettings, until: float | None) -> list[float]:

@@ -5,23 +5,51 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import torch
 
+from benchmark.claims import machine
 from benchmark.efficiency.conditions import movement
+from benchmark.efficiency.hindrance import TRIES, hindrances, undisturbed
 from benchmark.efficiency.latency import measure_latency, measure_throughput, memory_format
 from benchmark.efficiency.limits import measure_limits
 from benchmark.efficiency.macs import MacCountError, count_macs
 from benchmark.efficiency.memory import STATES, measure_memory, reason
 from benchmark.efficiency.parameters import split_parameters
-from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Latency, Limits, Memory
+from benchmark.efficiency.records import (
+    MEASURING,
+    DType,
+    EfficiencyRecord,
+    EfficiencySettings,
+    Latency,
+    Limits,
+    Memory,
+    Origin,
+    Throughput,
+)
 from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.efficiency.traffic import count_traffic
-from benchmark.environment import cpu_name, float32_precision
+from benchmark.environment import cpu_name, float32_precision, kernel_variables
 from benchmark.errors import UserError
 from benchmark.precision import computes_bfloat16
 from benchmark.registry import ModelEntry, code_digest
+
+
+@dataclass(frozen=True)
+class _Times:
+    """One try at all figures that something else can disturb."""
+
+    before: Limits | None
+    after: Limits | None
+    latency: Latency
+    energy: float | None
+    throughput: Throughput | None
+    left: float
+    kept: bool
+    hindered: tuple[str, ...]
 
 
 def measure(
@@ -35,10 +63,14 @@ def measure(
     dtype: DType = "float32",
     threads: int | None = None,
     settings: EfficiencySettings | None = None,
+    known: Iterable[EfficiencyRecord] = (),
+    rates: Callable[[torch.device, DType], Limits] = measure_limits,
+    judge: Callable[..., tuple[str, ...]] = hindrances,
 ) -> EfficiencyRecord:
     """Measure a network with freshly initialised weights; nothing else should run meanwhile.
 
-    Leaves torch's random state and number of threads as they were.
+    Times are taken again where something else had the device, unless there is a budget. Torch's random state and number
+    of threads stay as they were.
 
     Args:
         entry: the network, a registered one or a user's ``path/to/file.py:Class``.
@@ -50,6 +82,9 @@ def measure(
         dtype: number format that weights and input are cast to for the timings and the forward's memory.
         threads: compute threads on a CPU; the process's own number by default.
         settings: how long to measure; :meth:`EfficiencySettings.for_device` by default.
+        known: earlier figures of this machine, which tell what the device reaches.
+        rates: measures what the device reaches.
+        judge: says what hindered a measurement, as :func:`~benchmark.efficiency.hindrance.hindrances`.
 
     Raises:
         UserError: a size that the network cannot take, a device that is not there, or an operator whose
@@ -83,19 +118,42 @@ def measure(
         if settings.compile_mode is not None:
             network.compile(mode=settings.compile_mode)
         image = torch.rand(image_shape).to(target, getattr(torch, dtype)).contiguous(memory_format=layout)
-        limits = _limits(target, dtype, notes)
-        # As training and predict have it: otherwise what is timed of a large image is the kernel's zeroing of pages.
-        with keeping_freed_memory() as kept:
-            started = time.perf_counter()
-            latency, energy = measure_latency(network, image, settings)
-            left = _left_for_throughput(settings, latency, time.perf_counter() - started)
-            throughput = measure_throughput(
-                network,
-                image,
-                settings.model_copy(update={"throughput_seconds": left}),
-                memory.forward_peak_bytes if memory else None,
-            )
-        notes += _cut_short(settings, latency, left)
+        name = torch.cuda.get_device_name(target) if on_gpu else cpu_name()
+        precision = float32_precision() if on_gpu else "ieee"
+        setting = (name, dtype, precision, used_threads, torch.__version__)
+        reference = [
+            limits
+            for record in known
+            if (record.device_name, record.dtype, record.float32_precision, record.threads, record.torch) == setting
+            for limits in (record.limits, record.limits_after)
+            if limits
+        ]
+
+        def attempt() -> _Times:
+            before = _limits(target, dtype, notes, rates)
+            # As training and predict have it: else what is timed of a large image is the kernel's zeroing of pages.
+            with keeping_freed_memory() as kept:
+                started = time.perf_counter()
+                latency, energy = measure_latency(network, image, settings)
+                left = _left_for_throughput(settings, latency, time.perf_counter() - started)
+                throughput = measure_throughput(
+                    network,
+                    image,
+                    settings.model_copy(update={"throughput_seconds": left}),
+                    memory.forward_peak_bytes if memory else None,
+                )
+            after = _limits(target, dtype, notes, rates)
+            hindered = judge(latency.waited, before, after, reference)
+            return _Times(before, after, latency, energy, throughput, left, kept, hindered)
+
+        times, tries = undisturbed(
+            attempt,
+            lambda times: times.hindered,
+            lambda times: times.latency.p50_ms,
+            1 if settings.budget_seconds else TRIES,
+        )
+        notes += _cut_short(settings, times.latency, times.left)
+    latency = times.latency
     total = sum(macs.values())
     return EfficiencyRecord(
         schema=1,
@@ -107,9 +165,9 @@ def measure(
         in_channels=in_channels,
         classes=classes,
         device="cuda" if on_gpu else "cpu",
-        device_name=torch.cuda.get_device_name(target) if on_gpu else cpu_name(),
+        device_name=name,
         dtype=dtype,
-        float32_precision=float32_precision() if on_gpu else "ieee",
+        float32_precision=precision,
         threads=used_threads,
         torch=torch.__version__,
         settings=settings,
@@ -119,13 +177,29 @@ def measure(
         flops=2 * total,
         macs_by_operator=macs,
         bytes_moved=read + written,
-        limits=limits,
-        freed_memory="kept" if kept and not on_gpu else None,
+        limits=times.before,
+        limits_after=times.after,
+        tries=tries,
+        hindered=times.hindered,
+        origin=_origin(),
+        freed_memory="kept" if times.kept and not on_gpu else None,
         latency=latency,
-        throughput=throughput,
+        throughput=times.throughput,
         memory=memory if settings.form == "eager" else None,
-        energy_j_per_image=energy,
-        warnings=(*notes, *movement(latency.before, latency.after, latency.raw_ms, used_threads)),
+        energy_j_per_image=times.energy,
+        warnings=(
+            *dict.fromkeys(notes),
+            *movement(latency.before, latency.after, latency.raw_ms, used_threads),
+        ),
+    )
+
+
+def _origin() -> Origin:
+    return Origin(
+        machine=machine(),
+        measuring=MEASURING,
+        variables=kernel_variables(),
+        measured=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
@@ -139,9 +213,11 @@ def _check(entry: ModelEntry, height: int, width: int, device: str) -> None:
         )
 
 
-def _limits(device: torch.device, dtype: DType, notes: list[str]) -> Limits | None:
+def _limits(
+    device: torch.device, dtype: DType, notes: list[str], rates: Callable[[torch.device, DType], Limits]
+) -> Limits | None:
     try:
-        return measure_limits(device, dtype)
+        return rates(device, dtype)
     except (MemoryError, RuntimeError) as error:
         notes.append(f"no limits of the device: {reason(error)}")
         return None

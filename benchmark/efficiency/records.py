@@ -18,6 +18,13 @@ P99_SAMPLES = 300
 #: Relative. Clocks of a boosting processor jitter by a few percent; a tenth changes the ranking of close networks.
 TOLERANCE = 0.1
 
+#: Share of a device's best rate below which it was not itself. On two virtual cores products moved between 0.55 and 1
+#: with latencies as they were; where products or copies were below half, latencies were up to twice as long.
+HINDERED = 0.5
+
+#: Raised when figures are measured in another way, so that none of the earlier way are taken over.
+MEASURING: Final = 1
+
 #: That energy is measured for, at least: a GPU brings its counter up to date a few dozen times a second, and its power
 #: settles only after seconds.
 ENERGY_SECONDS = 10.0
@@ -87,10 +94,18 @@ class Latency(Frozen):
     before: Conditions = Field(description="after the warm-up, before the first timing")
     after: Conditions = Field(description="after the last timing")
     warm_ups: int | None = Field(None, description="forwards before the first timing; none: as many as were asked for")
+    waited: float | None = Field(
+        None, description="share of the time that the processor was taken away from a thread; none where nothing tells"
+    )
 
     @classmethod
     def from_raw(
-        cls, raw_ms: Sequence[float], before: Conditions, after: Conditions, warm_ups: int | None = None
+        cls,
+        raw_ms: Sequence[float],
+        before: Conditions,
+        after: Conditions,
+        warm_ups: int | None = None,
+        waited: float | None = None,
     ) -> Self:
         """Summarise raw timings in milliseconds, kept to 0.1 µs: finer digits are noise and double the file."""
         raw_ms = [round(ms, 4) for ms in raw_ms]
@@ -104,6 +119,7 @@ class Latency(Frozen):
             before=before,
             after=after,
             warm_ups=warm_ups,
+            waited=waited,
         )
 
 
@@ -143,6 +159,16 @@ class Limits(Frozen):
     copied_bytes: int = Field(description="size of the array")
 
 
+class Origin(Frozen):
+    """Where and when figures were measured: what another study must share to take them over."""
+
+    machine: str = Field(description="tells a machine, since it was started, from others, without its name")
+    measuring: int = Field(description="raised when the harness measures in another way")
+    variables: dict[str, str] = Field(description="environment variables that choose kernels or their threads")
+    measured: str = Field(description="when, UTC")
+    taken_from: str | None = Field(None, description="the study that measured them, where it is another one")
+
+
 class EfficiencyRecord(Filed):
     """One network at one input size on one device, in one number format, with one number of threads."""
 
@@ -173,6 +199,12 @@ class EfficiencyRecord(Filed):
         description="of one image: inputs, weights and outputs of every operator once, attention without its matrix",
     )
     limits: Limits | None = Field(None, description="none in older files, and where they could not be taken")
+    limits_after: Limits | None = Field(None, description="just after the latency; none in older files")
+    tries: int = Field(1, description="how often times were taken until nothing hindered them; the others are not kept")
+    hindered: tuple[str, ...] = Field(
+        (), description="what shows that something else had the device in all tries: times are then not compared"
+    )
+    origin: Origin | None = Field(None, description="none in older files, which no other study takes over")
     freed_memory: Literal["kept"] | None = Field(
         None,
         description="kept: the process kept what it freed for its next use while it was timed, as training and predict "

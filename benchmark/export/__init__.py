@@ -14,6 +14,7 @@ from torch import nn
 from benchmark import __version__, environment
 from benchmark.data.specs import KNOWN, SUFFIX
 from benchmark.efficiency.conditions import movement
+from benchmark.efficiency.hindrance import hindrances, undisturbed
 from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.records import EfficiencySettings
 from benchmark.export import parity
@@ -184,7 +185,11 @@ def _time(trained: TrainedNetwork, network: nn.Module, forward: Forward, request
     side = trained.input_size
     image = torch.rand(1, trained.channels, side, side, generator=torch.Generator().manual_seed(0)).numpy()
     eager = of_module(network)
-    found = measure_in_turn({"exported": lambda: forward(image), "torch": lambda: eager(image)}, request.timing)
+    found, _ = undisturbed(
+        lambda: measure_in_turn({"exported": lambda: forward(image), "torch": lambda: eager(image)}, request.timing),
+        lambda latencies: hindrances(latencies["torch"].waited),
+        lambda latencies: latencies["torch"].p50_ms,
+    )
     moved = {
         name: movement(latency.before, latency.after, latency.raw_ms, request.threads)
         for name, latency in found.items()
@@ -199,4 +204,5 @@ def _time(trained: TrainedNetwork, network: nn.Module, forward: Forward, request
         torch=found["torch"],
         ratio=found["exported"].p50_ms / found["torch"].p50_ms,
         warnings=(*machine, *own),
+        hindered=hindrances(found["torch"].waited),
     )

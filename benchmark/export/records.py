@@ -39,6 +39,7 @@ class Timing(Frozen):
     torch: Latency = Field(description="the network as the benchmark runs it, eagerly")
     ratio: float = Field(description="median of the file over median of torch")
     warnings: tuple[str, ...] = Field(description="what moved meanwhile")
+    hindered: tuple[str, ...] = Field((), description="what shows that something else had the processor in all tries")
 
 
 class ExportRecord(Filed):

@@ -15,7 +15,7 @@ from benchmark.bench.records import Comparison, What
 from benchmark.protocol import flatten
 from benchmark.report.collect import Study
 from benchmark.report.plots import DPI, INK, STYLE, drawable
-from benchmark.report.render import Block, Cell, Column, Row, Table
+from benchmark.report.render import HINDERED, Block, Cell, Column, Row, Table
 from benchmark.report.tables import display, in_order
 
 #: What each kind of work is called, and whether more of its unit is better.
@@ -103,9 +103,11 @@ def _block(found: Sequence[Comparison]) -> Block:
 
 
 def _row(one: Comparison) -> Row:
-    cells = {name: Cell(statistics.median(values)) for name in ("plain", "ours") if (values := getattr(one, name))}
+    hindered = bool(one.hindered)
+    values = {"plain": one.plain, "ours": one.ours}
+    cells = {name: Cell(statistics.median(taken), hindered=hindered) for name, taken in values.items() if taken}
     if (gain := ratio(one)) is not None:
-        cells["ratio"] = Cell(gain)
+        cells["ratio"] = Cell(gain, hindered=hindered)
     if len(one.ours) > 1:
         cells["spread"] = Cell(max(map(_spread, filter(None, (one.plain, one.ours)))))
     if one.max_difference is not None and one.max_logit:
@@ -114,7 +116,14 @@ def _row(one: Comparison) -> Row:
         cells["agreement"] = Cell(1 - one.differing_pixels / one.pixels)
     label, family = display(one.model) if one.model else ("All networks", HARNESS)
     behind = [f"{gain:.2f} times the plain way: behind it"] if gain is not None and gain < 1 else []
-    return Row(one.model or HARNESS, label, family, cells, ranked=False, remark="; ".join((*behind, *one.warnings)))
+    return Row(
+        one.model or HARNESS,
+        label,
+        family,
+        cells,
+        ranked=False,
+        remark="; ".join((*one.hindered, *behind, *one.warnings)),
+    )
 
 
 def _spread(values: Sequence[float]) -> float:
@@ -136,7 +145,10 @@ def _conventions(found: Sequence[Comparison], *, more_is_better: bool) -> Iterat
     if gains:
         formula = "ours / plain" if more_is_better else "plain / ours"
         yield f"Times {'less' if first.unit == 'bytes' else 'faster'}: {formula}."
-    others = [gain for one in found if one.model and one.model != "eal_icnet" and (gain := ratio(one)) is not None]
+    free = [one for one in found if not one.hindered]
+    others = [gain for one in free if one.model and one.model != "eal_icnet" and (gain := ratio(one)) is not None]
+    if len(free) < len(found):
+        yield f"{HINDERED}: taken while something else had the device, as said below the table; in no mean and no plot."
     if len(others) > 1:
         yield f"Geometric mean over the networks other than EAL-ICNet: {statistics.geometric_mean(others):.2f}."
     if first.max_difference is not None:
@@ -168,7 +180,8 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
     Yields:
         The file name without its ending, and the figure.
     """
-    bars = [(one, gain) for group in _groups(study.comparisons) for one in group if (gain := ratio(one)) is not None]
+    compared = [one for group in _groups(study.comparisons) for one in group if not one.hindered]
+    bars = [(one, gain) for one in compared if (gain := ratio(one)) is not None]
     if not bars:
         return
     with matplotlib.style.context(STYLE, after_reset=True):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 from benchmark import BEHAVIOUR, claims, metrics
 from benchmark.bench.records import Comparison
-from benchmark.efficiency import EfficiencyRecord
+from benchmark.efficiency.records import HINDERED, EfficiencyRecord
 from benchmark.errors import UserError
 from benchmark.execution import WORDS
 from benchmark.files import read_limited
@@ -31,9 +32,6 @@ F = TypeVar("F", bound=Filed)
 
 #: The most that a file of counts may hold, bytes; a million images have less.
 COUNT_BYTES = 256 << 20
-#: Share of the study's best rate below which a device was not itself. On two virtual cores products moved between 0.55
-#: and 1 with latencies as they were; where products or copies were below half, latencies were up to twice as long.
-HINDERED = 0.5
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,9 @@ class Measurement:
             "energy_j_per_image_batch": throughput.energy_j_per_image if throughput else None,
         }
         told = {key: value for key, value in figures.items() if value is not None}
-        return cls(record, Setting.of(record), told, record.warnings)
+        slow = f"{'; '.join(record.hindered)}: something else had the device (tries: {record.tries})"
+        warnings = ((slow,) if record.hindered else ()) + record.warnings
+        return cls(record, Setting.of(record), told, warnings, bool(record.hindered))
 
 
 @dataclass(frozen=True)
@@ -246,31 +246,33 @@ def comparable(measured: Sequence[Measurement], models: Set[str]) -> list[Measur
 def with_hindrances(measured: Sequence[Measurement]) -> tuple[Measurement, ...]:
     """Mark figures that were taken while the device was far below what it reached at other times of the study.
 
-    A virtual machine's neighbours, which its own load average does not show, slow the product of matrices and the copy
-    that come before a latency as they slow the latency.
+    A virtual machine's neighbours, whom its load average does not show, slow products and copies as they slow networks.
     """
-    best: dict[tuple[Setting, str], float] = {}
-    for found in measured:
-        for what, rate in _rates(found).items():
-            best[what] = max(rate, best.get(what, 0.0))
+    ascending = sorted((rate for found in measured for rate in _rates(found)), key=itemgetter(2))
+    best = {kind: rate for kind, _, rate in ascending}
     told = []
     for found in measured:
         slow = [
-            f"{what[-1]} just before ran at {rate / best[what]:.0%} of the study's best rate"
-            for what, rate in _rates(found).items()
-            if rate < HINDERED * best[what]
+            f"{kind[1]} {when} ran at {rate / best[kind]:.0%} of the study's best rate"
+            for kind, when, rate in _rates(found)
+            if rate < HINDERED * best[kind] and not found.hindered
         ]
-        warning = [f"{' and '.join(slow)}: something else may have had the device"] if slow else []
-        told.append(replace(found, warnings=(*warning, *found.warnings), hindered=found.hindered or bool(slow)))
+        if slow:
+            slow = [f"{' and '.join(slow)}: something else may have had the device"]
+            found = replace(found, warnings=(*slow, *found.warnings), hindered=True)
+        told.append(found)
     return tuple(told)
 
 
-def _rates(found: Measurement) -> dict[tuple[Setting, str], float]:
-    """Return what the device reached just before; what may be compared has the same key."""
-    if (limits := found.record.limits) is None:
-        return {}
-    where = replace(found.setting, height=0, width=0, channels=0)  # neither rate depends on the network's input
-    return {(where, "a matrix product"): limits.macs_per_second, (where, "a copy"): limits.bytes_per_second}
+def _rates(found: Measurement) -> Iterator[tuple[tuple[Hashable, str], str, float]]:
+    """Yield what the device reached: what may be compared, when, and how much."""
+    record = found.record
+    # Neither rate depends on the network's input; older files do not tell machines of one kind apart.
+    where = (replace(found.setting, height=0, width=0, channels=0), record.origin and record.origin.machine)
+    for when, limits in (("just before", record.limits), ("just after", record.limits_after)):
+        if limits is not None:
+            yield (where, "a matrix product"), when, limits.macs_per_second
+            yield (where, "a copy"), when, limits.bytes_per_second
 
 
 def read_study(folder: Path) -> Study:
@@ -284,9 +286,8 @@ def read_study(folder: Path) -> Study:
     """
     store = Store(folder)
     protocol = store.read_protocol()
-    efficiency = with_hindrances(
-        [Measurement.of(_filed(EfficiencyRecord, file)) for file in sorted((folder / "efficiency").glob("[!.]*.json"))]
-    )
+    figures = sorted((folder / "efficiency").glob("[!.]*.json"))
+    efficiency = with_hindrances([Measurement.of(_filed(EfficiencyRecord, file)) for file in figures])
     comparisons = tuple(_filed(Comparison, file) for file in sorted((folder / "bench").glob("[!.]*.json")))
     if protocol is None:
         if not efficiency and not comparisons:

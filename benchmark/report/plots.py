@@ -264,13 +264,14 @@ def inside(x_title: str, footnote: str) -> tuple[float, float, float, float]:
     return LEFT_INCHES / width, bottom / height, 1 - (LEFT_INCHES + 0.2) / width, 1 - (bottom + TOP_INCHES) / height
 
 
-def draw_spots(axes: Axes, points: Sequence[Spot]) -> None:
+def draw_spots(axes: Axes, points: Sequence[Spot], *, hollow: bool = False) -> None:
     """Draw each model's mark in its family's look, with its error bar."""
     for point in points:
         marker, colour, size = STYLES[point.row.family]
         axes.errorbar(
             point.x, point.y, yerr=point.spread or None, fmt=marker, color=colour, markersize=size,
-            markeredgecolor="white", markeredgewidth=0.6, elinewidth=1.1, capsize=2.5,
+            markerfacecolor="white" if hollow else colour, markeredgecolor=colour if hollow else "white",
+            markeredgewidth=1.0 if hollow else 0.6, elinewidth=1.1, capsize=2.5,
             zorder=4 if point.row.family == "ours" else 3,
         )  # fmt: skip
 

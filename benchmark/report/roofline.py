@@ -16,7 +16,6 @@ from benchmark.report.collect import Measurement, Setting, Study
 from benchmark.report.plots import (
     DPI,
     FOOTNOTE_WIDTH,
-    HINDERED_NAMES,
     INK,
     SIZE_INCHES,
     STYLE,
@@ -185,32 +184,30 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
     taken: set[str] = set()
     for setting, found, roof in _settings(study):
         name = stem("roofline", (f"{setting.height}x{setting.width}", setting.device, setting.dtype), taken)
-        if (figure := _figure(setting, found, roof)) is not None:
-            yield name, figure
+        yield name, _figure(setting, found, roof)
 
 
-def _figure(setting: Setting, found: Measured, roof: Roof) -> Figure | None:
+def _figure(setting: Setting, found: Measured, roof: Roof) -> Figure:
     rows = {name: _row(name, found[name], roof) for name in in_order(found)}
     spots = [
         Spot(row, row.cells["macs_per_byte"].mean, row.cells["macs"].mean / row.cells["latency_p50_ms"].mean / 1e6)
         for row in rows.values()
-        # A network without MACs has no place on a logarithmic axis.
-        if row.cells["macs"].mean and not row.cells["latency_p50_ms"].hindered
+        if row.cells["macs"].mean  # a network without MACs has no place on a logarithmic axis
     ]
-    if not spots:
-        return None
-    hindered = ", ".join(row.label for row in rows.values() if row.cells["latency_p50_ms"].hindered)
+    hindered = [spot for spot in spots if spot.row.cells["latency_p50_ms"].hindered]
     footnote = wrapped(
         f"{setting.describe()}. Limits: {roof.macs_per_second / 1e9:.3g} GMAC/s, a matrix product; "
         f"{roof.bytes_per_second / 1e9:.3g} GB/s, a copy, read + written. Bytes: every operator's inputs, weights and "
         "outputs once, unfused; caches can lift a network above the slope."
-        + (f" {HINDERED_NAMES}: {hindered}." if hindered else ""),
+        + " Hollow: something else had the device."
+        * bool(hindered),
         FOOTNOTE_WIDTH,
     )
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(SIZE_INCHES, dpi=DPI)
         axes = figure.add_axes(inside(X_TITLE, footnote))
-        draw_spots(axes, spots)
+        draw_spots(axes, [spot for spot in spots if spot not in hindered])
+        draw_spots(axes, hindered, hollow=True)
         line = _draw_roof(axes, roof, spots)
         axes.set_xlabel(X_TITLE)
         axes.set_ylabel("GMAC/s attained (MACs / p50)")

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from benchmark import export as exporting
+from benchmark.cli_export import cost
 from benchmark.efficiency import EfficiencySettings
 from benchmark.export.records import ExportRecord
+from benchmark.report.render import HINDERED
 from tests.benchmark.conftest import TINY, Call
 from tests.benchmark.export import studies
 
@@ -50,7 +52,23 @@ def test_files_and_what_is_known_of_them(call: Call, tmp_path: Path) -> None:
     ]
     timing = record.timing
     assert (len(timing.exported.raw_ms), len(timing.torch.raw_ms), timing.threads) == (3, 3, 1)
-    assert rows[1][3:] == [f"{timing.exported.p50_ms:.2f}", f"{timing.torch.p50_ms:.2f}", f"{timing.ratio:.2f}"]
+    mark = HINDERED if timing.hindered else ""  # as the machine that runs the tests was loaded
+    figures = (timing.exported.p50_ms, timing.torch.p50_ms, timing.ratio)
+    assert rows[1][3:] == [f"{figure:.2f}{mark}" for figure in figures]
+
+
+def test_times_that_something_hindered_are_marked_beside_the_figure(call: Call, tmp_path: Path) -> None:
+    studies.make(tmp_path / "results/small", TINYNET)
+    call(*flags(TINYNET))
+    (file,) = Path("results/small/export").glob("*.json")
+    record = ExportRecord.from_json(file.read_bytes())
+    hindered = record.timing.model_copy(update={"hindered": ("the processor was taken away for 64% of the time",)})
+    free = record.timing.model_copy(update={"hindered": ()})
+    for timing, marks in ((hindered, 3), (free, 0)):
+        table = cost([record.model_copy(update={"timing": timing})])
+        cells = [cell for column in table.columns for cell in column.cells]
+        assert sum(HINDERED in str(cell) for cell in cells) == marks
+        assert (HINDERED in str(table.caption)) == bool(marks)
 
 
 def test_without_an_image_that_is_said(call: Call, tmp_path: Path) -> None:

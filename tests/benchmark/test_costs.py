@@ -23,7 +23,7 @@ from tests.benchmark.report import fake
 
 MakeStudy = Callable[..., Study]
 # Four steps of four images, three repeats; and one measurement.
-IMAGES, REPEATS, MEASURING_S = 16, 3, 6.0
+IMAGES, REPEATS, MEASURING_S = 16, 3, 8.0
 ONE = Hardware("cpu", 1)
 
 
@@ -104,7 +104,7 @@ def test_times_of_one_gpu_are_no_measure_of_another(make: MakeStudy, monkeypatch
     assert make(Hardware("cuda:1", 1)).plan().basis == "macs"
 
 
-@pytest.mark.parametrize(("energy", "seconds"), [(False, 12.0), (True, 22.0)])
+@pytest.mark.parametrize(("energy", "seconds"), [(False, 14.0), (True, 24.0)])
 def test_a_measurement_on_a_gpu_takes_longer_where_its_energy_is_read(
     make: MakeStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, energy: bool, seconds: float
 ) -> None:

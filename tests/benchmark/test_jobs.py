@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
@@ -10,12 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from rich.console import Console
 
-from benchmark import claims, efficiency, jobs, profiling, run
+from benchmark import claims, efficiency, environment, jobs, profiling, run, terminal
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.data.splits import Division
-from benchmark.efficiency import EfficiencyRecord
+from benchmark.efficiency import EfficiencyRecord, Origin
+from benchmark.efficiency.records import MEASURING
 from benchmark.errors import UserError
 from benchmark.executors import Event, Finished
 from benchmark.executors.local import LocalExecutor
@@ -124,6 +128,106 @@ def test_a_study_tells_of_measurements_that_another_process_took(make_study: Mak
     study.execute(plan.__class__(**{**vars(plan), "todo": []}), LocalExecutor(), events.append)
     (found,) = (event for event in events if isinstance(event, Finished))
     assert (found.outcome, found.elsewhere) == (None, True)
+
+
+MEASURED = "2026-11-29T09:53:30+00:00"
+
+
+def origin(job: EfficiencyJob, **changes: object) -> Origin:
+    facts: dict[str, object] = {
+        "machine": claims.machine(), "measuring": MEASURING, "variables": environment.kernel_variables(),
+        "measured": MEASURED,
+    }  # fmt: skip
+    return Origin.model_validate(facts | changes)
+
+
+def measured_elsewhere(job: EfficiencyJob, study: str = "earlier", **changes: object) -> None:
+    """Leave figures of the job in another study of the results folder, as they would be measured now."""
+    now: dict[str, object] = {
+        "name": environment.cpu_name(), "threads": job.threads, "settings": job.settings, "torch": torch.__version__,
+        "origin": origin(job),
+    }  # fmt: skip
+    fake.write_efficiency(job.study.parent / study, job.entry.name, job.size, **(now | changes))  # type: ignore[arg-type]
+
+
+def test_figures_of_another_study_that_measuring_would_give_again_are_taken_over(
+    make_study: MakeStudy, small: Protocol, measured: list[str]
+) -> None:
+    study = make_study(small)
+    before = study.plan()
+    (job,) = before.measurements
+    measured_elsewhere(job)
+    plan = study.plan()
+    assert plan.taken_over == ["earlier"]
+    assert plan.seconds < before.seconds
+    assert job.perform(silent) is None
+    assert measured == []
+    found = job.found()
+    assert found is not None
+    assert found.origin == origin(job, taken_from="earlier")
+    assert job.outcome() == f"taken over from study earlier, measured {MEASURED}"
+    assert study.plan().measurements == []
+    # A third study names the one that measured.
+    (again,) = make_study(small, name="third").plan().measurements
+    (job.study.parent / "earlier/efficiency" / job.file.name).unlink()
+    taken = again.taken_over()
+    assert taken is not None
+    assert taken.origin == origin(job, taken_from="earlier")
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        *({"hindered": ("the processor was taken away for 64% of the time",)}, {"origin": None}, {"threads": 2}),
+        *({"name": "another processor"}, {"torch": "2.9.0"}, {"in_channels": 3}),
+        *({"model_version": 2}, {"network_code": "another"}),
+        {"settings": efficiency.EfficiencySettings(throughput_seconds=0.5)},
+        {"settings": efficiency.EfficiencySettings(budget_seconds=5.0)},
+    ],
+    ids=str,
+)
+def test_other_figures_are_not_taken_over(make_study: MakeStudy, small: Protocol, differs: dict[str, object]) -> None:
+    study = make_study(small)
+    (job,) = study.plan().measurements
+    measured_elsewhere(job, **differs)
+    assert job.taken_over() is None
+    assert study.plan().taken_over == []
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [{"machine": "another"}, {"measuring": 0}, {"variables": {"MKL_CBWR": "AVX2"}}],
+    ids=str,
+)
+def test_figures_of_another_start_way_or_kernels_are_not_taken_over(
+    make_study: MakeStudy, small: Protocol, differs: dict[str, object]
+) -> None:
+    (job,) = make_study(small).plan().measurements
+    measured_elsewhere(job, origin=origin(job, **differs))
+    assert job.taken_over() is None
+
+
+def test_longer_measurements_are_taken_over_and_profile_takes_none(make_study: MakeStudy, small: Protocol) -> None:
+    (job,) = make_study(small).plan().measurements
+    measured_elsewhere(job, settings=job.settings.model_copy(update={"throughput_seconds": 5.0}))
+    assert job.taken_over() is not None
+    (anew,) = profiling.jobs(job.study, [job.entry], "32", "float32", [Hardware("cpu", 1)], 1)
+    assert anew.anew
+    assert anew.taken_over() is None
+
+
+def test_the_terminal_says_that_figures_were_taken_over_or_hindered(make_study: MakeStudy, small: Protocol) -> None:
+    study = make_study(small)
+    (job,) = study.plan().measurements
+    measured_elsewhere(job)
+    output = io.StringIO()
+    console = Console(file=output, width=300)
+    terminal.print_plan(console, study, study.plan())
+    assert "Efficiency: 0 to measure, 1 taken over from earlier" in output.getvalue()
+    why = "the processor was taken away for 64% of the time"
+    fake.write_efficiency(study.folder, "tinynet", 32, threads=1, hindered=(why,), tries=3)
+    terminal.Display(console, study.plan()).show(Finished(job, None, 1.0))
+    assert f"measured 3 times, hindered ({why}): marked, and compared with none" in output.getvalue()
 
 
 def test_two_calls_that_retry_a_failure_do_it_once(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:

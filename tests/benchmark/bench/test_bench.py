@@ -257,6 +257,21 @@ def test_a_row_that_is_slower_than_the_plain_way_says_so_below_the_table() -> No
     assert "UNet: 0.50 times the plain way: behind it" in render.to_markdown(table)
 
 
+def test_a_hindered_row_is_marked_and_in_no_mean_and_no_plot() -> None:
+    hindered = comparison(model="fcn", plain=(90.0,), ours=(1.0,), hindered=("the processor was taken away",))
+    others = [comparison(model=name, plain=(20.0,), ours=(10.0,)) for name in ("unet", "hrnet")]
+    study = Study(None, (), {}, (), comparisons=(hindered, *others))
+    (block,) = reported.table(study).blocks
+    rows = {row.key: row for row in block.rows}
+    assert [cell.hindered for key, cell in rows["fcn"].cells.items() if key != "spread"] == [True] * 3
+    assert rows["fcn"].remark == "the processor was taken away"
+    assert not any(cell.hindered for cell in rows["unet"].cells.values())
+    assert any("other than EAL-ICNet: 2.00" in line for line in block.conventions)
+    assert any(line.startswith(render.HINDERED) for line in block.conventions)
+    ((_, figure),) = reported.figures(study)
+    assert not any("FCN" in label.get_text() for label in figure.axes[0].get_yticklabels())
+
+
 def test_comparisons_alone_make_a_report_that_is_rebuilt_from_their_files(tmp_path: Path) -> None:
     study = tmp_path / "bench"
     for one in (comparison(plain=(30.0, 40.0), ours=(10.0, 10.0)), comparison(what="loop", unit="share", ours=(0.03,))):

@@ -12,8 +12,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmark import efficiency, registry
-from benchmark.efficiency import DType, EfficiencyRecord, EfficiencySettings, Form, measuring
+from benchmark import claims, efficiency, registry
+from benchmark.efficiency import DType, EfficiencyRecord, EfficiencySettings, Form, Limits, measuring
+from benchmark.efficiency.hindrance import TRIES, hindrances
 from benchmark.efficiency.latency import UnsupportedFormError
 from benchmark.environment import cpu_name
 from benchmark.errors import UserError
@@ -86,7 +87,9 @@ def test_every_figure_of_a_user_s_network(file: Path) -> None:
 
 def quick(file: Path, **arguments: object) -> EfficiencyRecord:
     settings = SHORT.model_copy(update={"memory": False, "throughput_seconds": 0.0})
-    return efficiency.measure(entry(file), 16, 16, **{"settings": settings, **arguments})  # type: ignore[arg-type]
+    # What else the machine does that runs the tests is not their subject.
+    usual = {"settings": settings, "judge": lambda waited, *limits: ()}
+    return efficiency.measure(entry(file), 16, 16, **{**usual, **arguments})  # type: ignore[arg-type]
 
 
 def test_forwards_are_timed_with_freed_memory_kept_and_the_record_says_so(
@@ -120,6 +123,53 @@ def test_forwards_are_timed_with_freed_memory_kept_and_the_record_says_so(
     assert quick(file).freed_memory is None
 
 
+def by_rates_alone(waited: float | None, *limits: object) -> tuple[str, ...]:
+    """Judge without the load of the machine that runs the tests."""
+    return hindrances(None, *limits)  # type: ignore[arg-type]
+
+
+def of_rate(macs_per_second: float) -> Limits:
+    return Limits(macs_per_second=macs_per_second, bytes_per_second=2e10, product_side=512, copied_bytes=1 << 28)
+
+
+def test_a_measurement_that_something_hindered_is_taken_again(file: Path) -> None:
+    taken = iter(map(of_rate, (1e9, 1e11, 0.9e11, 1e11)))
+    record = quick(file, rates=lambda *where: next(taken), judge=by_rates_alone)
+    assert (record.tries, record.hindered) == (2, ())
+    assert (record.limits, record.limits_after) == (of_rate(0.9e11), of_rate(1e11))
+    assert list(taken) == []
+
+
+@pytest.mark.parametrize(("budget", "tries"), [(None, TRIES), (60.0, 1)])
+def test_one_that_stays_hindered_says_so_after_a_few_tries(file: Path, budget: float | None, tries: int) -> None:
+    taken = iter(map(of_rate, (1e9, 1e11) * tries))
+    settings = SHORT.model_copy(update={"memory": False, "throughput_seconds": 0.0, "budget_seconds": budget})
+    record = quick(file, rates=lambda *where: next(taken), judge=by_rates_alone, settings=settings)
+    assert record.tries == tries
+    assert record.hindered == ("a matrix product just before ran at 1% of the best rate known",)
+    assert list(taken) == []
+
+
+def test_earlier_figures_of_the_machine_tell_what_it_reaches(file: Path) -> None:
+    earlier = quick(file, rates=lambda *where: of_rate(1e12), judge=by_rates_alone)
+    other = earlier.model_copy(update={"threads": earlier.threads + 1})
+    for known, hindered in (([earlier], True), ([other], False)):
+        record = quick(file, rates=lambda *where: of_rate(1e11), judge=by_rates_alone, known=known)
+        assert bool(record.hindered) == hindered
+
+
+def test_figures_say_on_which_machine_with_which_kernels_and_when_they_were_measured(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    origin = quick(file).origin
+    assert origin is not None
+    assert origin.machine == claims.machine()
+    assert origin.variables["ATEN_CPU_CAPABILITY"] == "avx2"
+    assert origin.measured.endswith("+00:00")
+    assert origin.taken_from is None
+
+
 def test_a_record_survives_the_disk_and_refuses_unknown_fields(file: Path) -> None:
     record = quick(file)
     assert (record.memory, record.throughput) == (None, None)
@@ -151,7 +201,7 @@ def test_other_number_formats(file: Path, dtype: str) -> None:
 
 @pytest.mark.parametrize(("native", "expected"), [(True, 0), (False, 1)])
 def test_emulated_bfloat16_is_said(file: Path, monkeypatch: pytest.MonkeyPatch, native: bool, expected: int) -> None:
-    monkeypatch.setattr("benchmark.efficiency.measuring.cpu_has_bfloat16", lambda: native)
+    monkeypatch.setattr("benchmark.environment.cpu_has_bfloat16", lambda: native)
     warnings = quick(file, dtype="bfloat16").warnings + quick(file, dtype="float32").warnings
     assert sum("emulated" in warning for warning in warnings) == expected
 
@@ -178,7 +228,7 @@ def test_settings_say_their_form(form: Form, layout: str, mode: str | None, grap
 
 def test_a_graph_is_captured_once_and_replayed_for_every_timing(file: Path, tapes: list[Tape]) -> None:
     settings = SHORT.model_copy(update={"cuda_graph": True, "memory_format": "channels_last"})
-    record = efficiency.measure(entry(file), 16, 16, threads=1, settings=settings)
+    record = quick(file, threads=1, settings=settings)
     assert record.settings.form == "graph"
     assert record.memory is None  # what an eager forward takes is another figure
     assert record.throughput is not None
@@ -237,11 +287,10 @@ def test_half_precision_moves_half_the_bytes(file: Path) -> None:
 
 
 def test_a_device_whose_limits_cannot_be_taken_still_has_figures(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*arguments: object) -> object:
+    def refused(*arguments: object) -> Limits:
         raise RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Half'\nmore")
 
-    monkeypatch.setattr("benchmark.efficiency.measuring.measure_limits", refused)
-    record = quick(file)
+    record = quick(file, rates=refused)
     assert record.limits is None
     assert record.warnings[0] == (
         "no limits of the device: RuntimeError: \"addmm_impl_cpu_\" not implemented for 'Half'"

@@ -99,18 +99,19 @@ def test_a_hindered_network_is_no_point_of_a_plot_of_times_and_on_no_front(study
     for other in ("params", "macs"):
         assert "contextnet" in {point.row.key for point in charts[other].points}
         assert plots.HINDERED_NAMES not in charts[other].footnote
+
+
+def test_where_all_times_are_hindered_there_is_no_plot_against_them(study: Study) -> None:
+    everything = replace(study, efficiency=tuple(replace(found, hindered=True) for found in study.efficiency))
+    found = plots.charts(everything, tables.scores(study, tables.ACCURACY).blocks)
+    assert [chart.axis.name for chart in found] == ["params", "macs"]
+
+
+def test_hindered_times_are_hollow_marks(study: Study) -> None:
     for _, figure in roofline.figures(study):
-        texts = [text.get_text() for text in (*figure.texts, *figure.axes[0].texts)]
-        assert "ContextNet" not in texts
-        assert any("had the device" in text.replace("\n", " ") for text in texts)
-
-
-def test_a_roofline_of_hindered_times_alone_is_not_drawn(study: Study) -> None:
-    everything = tuple(replace(found, hindered=True) for found in study.efficiency)
-    assert list(roofline.figures(replace(study, efficiency=everything))) == []
-
-
-def test_hindered_latencies_are_hollow_marks(study: Study) -> None:
+        faces = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() in ("*", "o", "s")]
+        assert sorted(face == "white" for face in faces) == [False, False, True]
+        assert any("Hollow: something else" in text.get_text().replace("\n", " ") for text in figure.texts)
     ((_, figure),) = profile.figures(study)
     marks = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
     hollow = [line for line in marks if line.get_markerfacecolor() == "white"]
@@ -133,7 +134,8 @@ def test_files_page_and_terminal_print_the_mark_beside_the_figure(tmp_path: Path
     (folder / "protocol.toml").unlink()
     output = io.StringIO()
     terminal.print_summary(Console(file=output, width=300), folder)
-    (line,) = [line for line in output.getvalue().splitlines() if "ContextNet" in line]
+    line, *remarks = [line for line in output.getvalue().splitlines() if "ContextNet" in line]
+    assert len(remarks) == 1
     assert line.count(f"0.01{HINDERED}") == len(SIZES)
 
 

@@ -201,7 +201,9 @@ class Study:
         from benchmark import preparation  # imports what decodes images, which no plan needs
 
         self._try_weights(plan)
-        with self._alone(emit):
+        # A finished study is only looked at: it may lie where nothing can be written.
+        idle = not (plan.todo or plan.stale or plan.measurements) and plan.seen == self.protocol
+        with contextlib.nullcontext() if idle else self._alone(emit):
             self.staleness().agree(plan.seen, plan.stale, replace=plan.replaces)
             self._set_broken_aside(plan)
             preparation.prepare(self, emit, {source.name for job in plan.todo for source in job.task.sources})

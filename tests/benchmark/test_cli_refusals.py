@@ -93,7 +93,7 @@ def test_results_that_cannot_be_written_are_refused(call: Call) -> None:
     Path("results").write_text("a file where a folder should be")
     code, _, err = call(*tiny_run())
     assert code == 2
-    assert "results/quick/protocol.toml: cannot be written" in err
+    assert "results/quick: cannot be claimed (Not a directory); choose another --results" in err
 
 
 def test_a_paper_study_on_a_cpu_is_stopped_with_its_estimate(call: Call) -> None:

@@ -245,6 +245,15 @@ def test_a_second_call_waits_while_another_prepares_the_study(
     assert len(study.plan().done) == 3
 
 
+def test_a_finished_study_is_not_claimed(small: Protocol, make_study: MakeStudy) -> None:
+    """It may lie in a folder that cannot be written."""
+    study = make_study(small)
+    study.models = []
+    study.store.write_protocol(small)
+    with claims.acquire(study.folder):  # type: ignore[union-attr]
+        do(study)
+
+
 def test_rows_of_another_split_are_made_again(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     begin_and_stop(study)

@@ -229,7 +229,9 @@ def run(
         models, wanted, chosen, place, data_root, cache, hardware, at_a_time, keep_weights, real_only, execution
     )
     bases = {source.base for source in made.sources}
-    unread.refuse_for(bases, made.protocol, overrides, names_of_all(data_root), made.store.read_protocol())
+    divided = all(source.pairs and all(pair.split for pair in source.pairs) for source in made.sources)
+    there = names_of_all(data_root), made.store.read_protocol()
+    unread.refuse_for(bases, made.protocol, overrides, *there, divided=divided)
     made.fail_fast = fail_fast
     made.tracker = tracker.value if tracker else None
     made.stress = stresses

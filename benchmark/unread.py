@@ -65,6 +65,8 @@ def refuse_for(
     overrides: Iterable[str],
     known: Iterable[str],
     study: Protocol | None = None,
+    *,
+    divided: bool = False,
 ) -> None:
     """Refuse settings that concern none of the datasets.
 
@@ -74,11 +76,16 @@ def refuse_for(
         overrides: what ``--set`` was given.
         known: names of all datasets that there are: a file of settings may be that of several studies.
         study: the settings that the study has already; what an earlier call with other datasets needed stays in them.
+        divided: whether each dataset comes in train, val and test folders.
 
     Raises:
         UserError: names the first such setting and the remedy.
     """
     given, known, reasons = paths(overrides), {*known, *datasets}, dict[str, str]()
+    if divided and (study is None or study.split != protocol.split):
+        kept = "each dataset comes in train/, val/ and test/, which are kept as they are; leave it out"
+        fields = ("validation", "test", "near_duplicates", *(["unit"] if protocol.split.counts is None else []))
+        reasons |= {f"split.{field}": kept for field in fields}
     for table in TABLES:
         field, entries = table.removesuffix("_by_dataset"), _of(protocol, table)
         if study is not None and entries == _of(study, table):

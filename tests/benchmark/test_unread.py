@@ -228,6 +228,20 @@ def test_a_file_of_settings_is_read_as_strictly_and_a_studys_own_is_not(tmp_path
     assert found.training.epochs == 5
 
 
+@pytest.mark.parametrize("setting", ["split.unit=image", "split.near_duplicates=apart", "split.test=0.2"])
+def test_a_division_that_the_owner_has_made_hides_others(setting: str) -> None:
+    overrides = [setting, "split.counts=none"]
+    protocol = protocols.load("quick", overrides)
+    unread.refuse_for({"mychip"}, protocol, overrides, [])
+    unread.refuse_for({"mychip"}, protocol, overrides, [], protocol, divided=True)  # as an earlier call needed it
+    with pytest.raises(UserError, match=rf"{setting}'.*comes in train/, val/ and test/.*leave it out"):
+        unread.refuse_for({"mychip"}, protocol, overrides, [], divided=True)
+
+
+def test_units_thin_a_division_that_the_owner_has_made() -> None:
+    unread.refuse_for({"mychip"}, protocols.load("quick"), ["split.unit=group"], [], divided=True)
+
+
 def refuse_for(*overrides: str, source: str | Path = "quick", study: tuple[str, ...] | None = None) -> None:
     protocol = protocols.load(source, overrides)
     stored = None if study is None else protocols.load("quick", study)

@@ -342,7 +342,7 @@ def remarks_of(block: Block) -> list[str]:
     """Return why figures are missing, row by row, and that those of fewer repeats are not compared."""
     remarks = [f"{row.label}: {row.remark}" for row in block.rows if row.remark]
     if any(column.higher_is_better is not None and block.compared(column)[1] for column in block.columns):
-        remarks.append("n: on so many repeats a figure rests, fewer than others; it is not marked best or second.")
+        remarks.append("Figures with an n of their own rest on fewer repeats than the others, and are not marked.")
     return remarks
 
 

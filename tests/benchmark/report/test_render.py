@@ -59,7 +59,7 @@ def test_a_mean_over_fewer_repeats_is_not_marked_and_a_line_below_says_so() -> N
     found = block({}, rows=rows)
     assert marks(found) == {"a": "best", "b": "second"}
     assert "| one | 99.00 [n=1] |" in to_markdown(table(found))
-    assert "- n: on so many repeats a figure rests, fewer than others; it is not marked" in to_markdown(table(found))
+    assert "- Figures with an n of their own rest on fewer repeats" in to_markdown(table(found))
     assert "not marked" not in to_markdown(table(block({"a": 0.9, "b": 0.8})))
 
 

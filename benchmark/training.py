@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -265,12 +266,13 @@ def _differentiate(network: nn.Module, batch: Batch, micro: int, protocol: Proto
     return loss_sum
 
 
-def autocast(device: torch.device, protocol: Protocol) -> torch.autocast:
+def autocast(device: torch.device, protocol: Protocol) -> contextlib.AbstractContextManager[object]:
     """Return the context in which a protocol's forwards run."""
-    enabled = compute_dtype(device, protocol) == "bfloat16"
+    if compute_dtype(device, protocol) == "float32":
+        return contextlib.nullcontext()
     # Weights that one replay has cast are stale in the next: what is captured casts them anew.
     capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=not capturing)
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=not capturing)
 
 
 def compute_dtype(device: torch.device, protocol: Protocol) -> str:

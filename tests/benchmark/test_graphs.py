@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -19,8 +20,7 @@ from benchmark.evaluation import evaluate
 from benchmark.execution import Execution
 from benchmark.graphs import WAITED, WARM_UP, NotCapturableError, Replayed
 from benchmark.launching import Launch
-from benchmark.losses import segmentation_loss
-from benchmark.protocol import Loss, Protocol
+from benchmark.protocol import Protocol
 from benchmark.training import place
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_graphs import Generator, Tape, capturing, tapes
@@ -236,20 +236,40 @@ def test_testing_by_replays_finds_the_same(small: Protocol, pack: Pack, tapes: l
     assert [tape.replays for tape in tapes] == [len(indices) // 2 - WARM_UP]
 
 
-def differentiate(network: nn.Module) -> None:
-    """Take a training step in shapes alone, in which no number can be asked for."""
-    logits = network.to("meta").train()(torch.rand(2, 1, 64, 64, device="meta"))
-    segmentation_loss(logits, torch.zeros_like(logits), Loss(), torch.ones_like(logits)).backward()
+@pytest.fixture
+def meta(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """The device of shapes alone, of which no number can be asked for, with a fused optimiser as GPUs have it."""
+    optimizer = sys.modules["torch.optim.optimizer"]  # torch.optim has no attribute of that name
+    monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: ["meta"])
+    return torch.device("meta")
+
+
+def take_a_step(network: nn.Module, device: torch.device, protocol: Protocol) -> None:
+    """Train on a batch in two parts and validate on it, as a run does between two rounds."""
+    network = place(network, device).train()
+    image = torch.rand(2, 1, 64, 64, device=device)
+    batch = Batch(image, torch.zeros_like(image), torch.ones_like(image))
+    training._differentiate(network, batch, 1, protocol)
+    training._optimizer(network, protocol.training).step()
+    with torch.inference_mode():
+        training._judge(network.eval(), batch, protocol)
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in registry.select("all,eal_icnet.*")])
-def test_no_network_here_asks_the_device_for_a_number(name: str) -> None:
-    differentiate(registry.models()[name].build(in_channels=1))
+def test_no_network_here_asks_the_device_for_a_number(name: str, meta: torch.device) -> None:
+    with meta:
+        network = registry.models()[name].build(in_channels=1)
+    take_a_step(network, meta, protocols.load("paper"))
 
 
-def test_a_network_that_asks_for_a_number_is_noticed_by_that_test() -> None:
+@pytest.mark.parametrize("preset", ["paper", "strict", "quick"])
+def test_no_protocol_s_step_asks_the_device_for_a_number(preset: str, meta: torch.device) -> None:
+    take_a_step(TinyNet(), meta, protocols.load(preset, ["training.mixed_precision=off"]))
+
+
+def test_a_network_that_asks_for_a_number_is_noticed_by_those_tests(meta: torch.device) -> None:
     with pytest.raises(RuntimeError, match="meta"):
-        differentiate(Waiting())
+        take_a_step(Waiting(), meta, protocols.load("paper"))
 
 
 # What follows needs a GPU. Bits may differ there: a captured convolution may be another kernel than an eager one.

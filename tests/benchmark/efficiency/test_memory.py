@@ -8,6 +8,9 @@ import torch
 from benchmark import registry
 from benchmark.efficiency.memory import CPU_METHOD, GPU_METHOD, measure_memory
 from benchmark.registry import ModelEntry
+from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu
+
+__all__ = ["fake_gpu"]
 
 MIB = 2**20
 
@@ -92,6 +95,14 @@ def test_a_refused_allocation_leaves_a_reason(tmp_path: Path) -> None:
     assert forward is None
     assert "RuntimeError" in problems[0]
     assert "allocate" in problems[0]
+
+
+def test_workspaces_that_earlier_networks_have_left_are_in_no_figure(tmp_path: Path, fake_gpu: FakeGPU) -> None:
+    assert fake_gpu.held == 32 * MIB
+    with OnTheCPU():
+        forward, train_step, _, problems = measure(user_entry(tmp_path, "Heavy"), "cuda:0")
+    assert problems == []
+    assert (forward, train_step) == (0, 0)  # this GPU's tensors take nothing
 
 
 @pytest.mark.gpu

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from benchmark import registry, weights
+from benchmark import inference, registry, weights
 from benchmark.data.images import OWN_LEVELS
 from benchmark.data.svg import rasterise, read_svg
 from benchmark.environment import float32_precision
@@ -58,6 +59,18 @@ def test_transparent_pixels_of_an_image_are_told(predict: Predict, frame: np.nda
     assert code == 0, err
     assert "transparent pixels, of which the stored colours were seen" in out
     np.testing.assert_array_equal(pixels_of("out/mask/a.png") > 0, frame >= 128)
+
+
+def test_a_network_whose_norms_are_not_folded_says_so_and_why(
+    predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "a.png", frame)
+    monkeypatch.setattr(inference, "TOLERANCE", -1.0)  # which no two forms keep
+    code, out, err = predict("a.png")
+    assert code == 0, err
+    reason = re.search(r"note: .* as they are written, which is slower: (with folded norms its logits differ .*)", out)
+    assert reason is not None
+    assert json.loads((tmp_path / "out/manifest/a.json").read_text())["as_written"] == reason[1]
 
 
 def test_what_is_not_wanted_is_not_written(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:

@@ -15,6 +15,11 @@ from benchmark.schema import Filed, Frozen
 #: Raised when a record gets a field that older releases do not know; records of earlier numbers stay readable.
 SCHEMA: Final = 2
 
+#: In a record's environment: all outputs of a user's network lay in [0, 1] after the first round.
+BOUNDED: Final = "outputs_in_unit_interval"
+#: What that means.
+BOUNDED_MEANS: Final = "all outputs lie in [0, 1], as after a sigmoid in the network, and were taken for logits"
+
 # Escape sequences would repaint the terminal that a message is printed on.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 

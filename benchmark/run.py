@@ -29,12 +29,12 @@ from benchmark.jobs import OnStep, TrainJob
 from benchmark.launching import Launch
 from benchmark.metering import Meter
 from benchmark.protocol import Protocol
-from benchmark.records import Failure, FailureKind, Record, TrainingFacts
+from benchmark.records import BOUNDED, Failure, FailureKind, Record, TrainingFacts
 from benchmark.registry import ModelEntry
 from benchmark.scoring import Row
 from benchmark.store import CHECKPOINT, Store
 from benchmark.trackers import Tracker
-from benchmark.training import NonFiniteLossError, Trained, compute_dtype, place, train
+from benchmark.training import NonFiniteLossError, Round, Trained, autocast, compute_dtype, place, train
 
 #: What a run's log says when the first training step is done.
 FIRST_STEP = "first training step done"
@@ -102,7 +102,14 @@ def _execute(job: TrainJob, on_step: OnStep, tracker: Tracker) -> Record:
             print(f"{FIRST_STEP} after {time.perf_counter() - started:.1f} s", flush=True)
         on_step(done, total)
 
-    trained = train(network, batches, validation, job.protocol, stepped, checkpoint, launch, tracker.rounds)
+    bounded: list[bool] = []  # of a user's network, after the first round of this session
+
+    def round_done(history: Sequence[Round]) -> None:
+        tracker.rounds(history)
+        if history and not bounded and job.entry.family == "user":
+            bounded.append(_in_unit_interval(network, validation(), job.protocol, device))
+
+    trained = train(network, batches, validation, job.protocol, stepped, checkpoint, launch, round_done)
     started = time.perf_counter()
     keepers = {
         name: panels.Keeper(parts[name].pack, parts[name].division.test, job.protocol) for name in job.task.test_names
@@ -120,6 +127,7 @@ def _execute(job: TrainJob, on_step: OnStep, tracker: Tracker) -> Record:
             compute_dtype=compute_dtype(device, job.protocol),
             nondeterministic_operations=operations,
             **({"network_code": network_code} if network_code else {}),
+            **({BOUNDED: True} if any(bounded) else {}),
             **launch.facts(),
         ),
     )
@@ -153,6 +161,18 @@ def _validation(parts: Sequence[_Part], size: int, protocol: Protocol, device: t
     for part in parts:
         chosen = labelled_windows(part.pack, part.division.val, size, protocol.split.min_labelled)
         yield from evaluation_batches(part.pack, chosen, size, protocol.evaluation.batch, device)
+
+
+def _in_unit_interval(network: nn.Module, batches: Iterator[Batch], protocol: Protocol, device: torch.device) -> bool:
+    """Tell whether all outputs for a batch lie in [0, 1]; random states and weights stay as they are."""
+    batch = next(batches, None)
+    if batch is None:
+        return False
+    network.eval()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), autocast(device, protocol):
+        outputs = network(batch.images)
+    return bool(((outputs >= 0) & (outputs <= 1)).all())
 
 
 def _test(

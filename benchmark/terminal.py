@@ -18,7 +18,7 @@ from benchmark.costs import Basis
 from benchmark.data.datasets import Source
 from benchmark.executors import Event, Finished, Job, Note, Packing, Started, Step
 from benchmark.jobs import EfficiencyJob, TrainJob
-from benchmark.records import Failure, Record
+from benchmark.records import BOUNDED, BOUNDED_MEANS, Failure, Record
 from benchmark.stress.plan import Stresses
 from benchmark.study import Plan, Study
 
@@ -215,6 +215,8 @@ class Display:
         )
         if isinstance(outcome, Failure):
             self.console.print(f"    {outcome.message}", markup=False, highlight=False)
+        elif isinstance(outcome, Record) and outcome.environment.get(BOUNDED):
+            self.console.print(f"    warning: {BOUNDED_MEANS}", markup=False, highlight=False)
 
     def _left(self) -> str:
         """Scale the plan's estimate by how long the finished runs really took."""

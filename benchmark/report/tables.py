@@ -9,6 +9,7 @@ from benchmark import metrics, registry, scoring
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.efficiency.records import ENERGY_SECONDS
 from benchmark.protocol import Protocol
+from benchmark.records import BOUNDED, BOUNDED_MEANS
 from benchmark.report.collect import Measurement, Run, Scores, Setting, Study
 from benchmark.report.render import HINDERED, Block, Cell, Column, Row, Table
 
@@ -91,6 +92,7 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
             *nothing_to_judge(everything, test),
             *origins(run for of_model in runs.values() for run in of_model),
             *left_out(study),
+            *no_logits(run for of_model in runs.values() for run in of_model),
             *(electrical_conventions(protocol, everything) if kind is ELECTRICAL else ()),
         ),
         columns=tuple(column(metrics.METRICS[name]) for name in names),
@@ -133,6 +135,13 @@ def conventions(
     yield f"Protocol: {protocol.name}."
     yield MARKS
     yield from stand_ins((test, *train))
+
+
+def no_logits(runs: Iterable[Run]) -> Iterator[str]:
+    """Name the networks whose outputs were no logits."""
+    models = dict.fromkeys(run.record.model for run in runs if run.record.environment.get(BOUNDED))
+    if models:
+        yield f"{', '.join(models)}: {BOUNDED_MEANS}."
 
 
 def nothing_to_judge(scores: Iterable[Scores], test: str) -> Iterator[str]:

@@ -1,19 +1,28 @@
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from benchmark import probing, registry, run
+from benchmark.costs import Hardware
+from benchmark.data.datasets import Source
+from benchmark.data.tasks import Task
 from benchmark.errors import UserError
+from benchmark.executors import Finished
 from benchmark.probing import Input
 from benchmark.protocol import Protocol
-from benchmark.records import Failure
+from benchmark.records import BOUNDED, BOUNDED_MEANS, Failure
+from benchmark.report import tables
+from benchmark.report.collect import read_study
 from benchmark.study import Study
-from tests.benchmark.conftest import Call, tiny_run
+from benchmark.terminal import Display
+from tests.benchmark.conftest import TINY, Call, tiny_run
 
 NETWORK = """
 import torch
@@ -199,3 +208,27 @@ def test_a_failed_run_names_the_line_of_the_users_file_and_the_log(
 def test_an_error_of_a_norm_with_one_value_comes_with_advice() -> None:
     error = ValueError("Expected more than 1 value per channel when training, got input size torch.Size([1, 4, 1, 1])")
     assert re.search(r"--set training\.batch=8", run.failure(error).message)
+
+
+def test_a_run_whose_outputs_are_no_logits_says_so_in_record_terminal_and_table(
+    write: Callable[..., Path], tmp_path: Path, small: Protocol, source: Source, cache: Path
+) -> None:
+    """As where the network could not be tried before."""
+    entries = registry.select(f"{write('torch.sigmoid(y)')}:MyNet,{TINY}:TinyNet")
+    study = Study(tmp_path / "small", small, entries, [Task((source,), (source,))], Hardware("cpu", 1), cache)
+    plan = study.plan()
+    first, second = plan.todo[:2]
+    shown = io.StringIO()
+    console = Console(file=shown, width=200)
+    with Display(console, plan) as display:
+        for job in (first, second):
+            display.show(Finished(job, job.perform(lambda *_: None), 1.0))
+    study.store.write_protocol(small)
+    told = "all outputs lie in [0, 1], as after a sigmoid in the network"
+    assert shown.getvalue().count(f"    warning: {told}") == 1
+    records = {record.model: record for _, record in study.store.survey()[0]}
+    assert {model: record.environment.get(BOUNDED) for model, record in records.items()} == {
+        **{"mynet": True, "tinynet": None}
+    }
+    (block,) = tables.scores(read_study(study.folder), tables.ACCURACY).blocks
+    assert [line for line in block.conventions if told in line] == [f"mynet: {BOUNDED_MEANS}."]

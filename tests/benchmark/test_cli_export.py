@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmark import export as exporting
+from benchmark import own_packages
 from benchmark.cli_export import cost
 from benchmark.efficiency import EfficiencySettings
 from benchmark.export.records import ExportRecord
@@ -103,7 +105,8 @@ def test_weights_that_cannot_be_read_are_such_a_failure(call: Call, tmp_path: Pa
 def test_a_missing_package_is_named_with_the_extra_before_any_work(
     call: Call, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else object())
+    there = {name: importlib.util.find_spec(name) for name in own_packages.CODE}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else there.get(name, object()))
     code, _, err = call(*flags(TINYNET, form="onnx"))
     assert code == 2
     assert err == f"benchmark: --format onnx: {missing} is not installed; pip install -e '.[export]'\n"

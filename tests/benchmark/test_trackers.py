@@ -158,7 +158,8 @@ def test_the_command_line_writes_them_only_where_asked(call: Call, measured: Mea
 
 
 def test_a_missing_package_is_told_before_anything_runs(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    installed = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboard" else installed(name))
     code, out, err = call(*tiny_run("--tracker", "tensorboard"))
     assert (code, out) == (2, "")
     assert "--tracker tensorboard: tensorboard is not installed; pip install -e '.[trackers]'" in err

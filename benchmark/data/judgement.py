@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -17,10 +17,10 @@ from benchmark.data.advice import ways
 from benchmark.data.images import Levels, Picture, UInt8Array
 from benchmark.data.masks import Label
 from benchmark.data.scan import Pair
-from benchmark.data.splits import PARTS, Division, Leakage, Tile, attempt, leakage
+from benchmark.data.splits import Division, Leakage, Tile, attempt, leakage, look_alikes, split_seed
 from benchmark.data.tiling import BoolMask
 from benchmark.errors import UserError
-from benchmark.protocol import Split
+from benchmark.protocol import Protocol
 
 MOST_NAMED = 3
 # A picture with no more gray values than a one-hot mask has, with one to spare, is taken for a mask.
@@ -155,36 +155,31 @@ def judge(facts: Sequence[Facts], images: Sequence[str], labels: Sequence[str]) 
     return found
 
 
-def judge_split(
-    dataset: str, tiles: Sequence[Tile], division: Division, settings: Split, seed: int, *, partial: bool = False
-) -> dict[str, Finding]:
+def judge_split(dataset: str, tiles: Sequence[Tile], division: Division, protocol: Protocol) -> dict[str, Finding]:
     """Return what a division lets a network see of its test and validation beforehand, by the name of its row.
 
     Args:
         dataset: named nowhere but in errors.
         tiles: the images.
-        division: made by :func:`benchmark.data.splits.divide` from the settings and the seed.
-        settings: of the split.
-        seed: the same.
-        partial: whether tiles overlap.
+        division: made by :func:`benchmark.data.splits.divide_under`.
+        protocol: the same.
     """
-    leaks, given = leakage(tiles, division), any(tile.given for tile in tiles)
-    part = {index: name for name in PARTS for index in getattr(division, name)}
-    sets: dict[str, list[int]] = defaultdict(list)
-    for index, tile in enumerate(tiles):
-        if tile.cluster:
-            sets[tile.cluster].append(index)
-    across = [indices for indices in sets.values() if len({part.get(index) for index in indices} - {None}) > 1]
-    shown = ", ".join(tiles[index].name for index in (across or list(sets.values()) or [[]])[0][:MOST_NAMED])
+    settings, seed = protocol.split, split_seed(dataset, protocol)
+    # Several findings try the same other divisions.
+    cut = functools.cache(lambda changed: attempt(dataset, tiles, changed, seed))
+    leaks_of = functools.cache(lambda other: leakage(tiles, other))
+    leaks, given = leaks_of(division), any(tile.given for tile in tiles)
+    sets, across = look_alikes(tiles, division)
+    shown = ", ".join(tiles[index].name for index in (across or sets or [[]])[0][:MOST_NAMED])
 
     def remedy(fits: Callable[[Leakage], bool]) -> str:
         if given:
             return "move them to one part"
         helping = ways(
-            lambda changed: attempt(dataset, tiles, changed, seed),
+            cut,
             settings,
-            lambda other: fits(leakage(tiles, other)),
-            partial=partial,
+            lambda other: fits(leaks_of(other)),
+            partial=protocol.input.partial_tiles,
             costly=False,
         )
         return f"use {helping}" if helping else "bring other images: no split of these keeps them apart"

@@ -17,7 +17,6 @@ from typing import BinaryIO
 
 import numpy as np
 
-from benchmark import seeds
 from benchmark.data import duplicates, synthetic
 from benchmark.data.datasets import Source
 from benchmark.data.folders import refuse_changed
@@ -35,7 +34,7 @@ from benchmark.data.judgement import Facts, image_facts, judge_split, refuse_or_
 from benchmark.data.masks import read_ignore, read_label
 from benchmark.data.readers import in_order
 from benchmark.data.scan import Pair
-from benchmark.data.splits import Division, Tile, divide, unlabelled
+from benchmark.data.splits import Division, Tile, divide_under, unlabelled
 from benchmark.data.synthetic import Stress
 from benchmark.data.tiling import cut_by_smallest, labelled_share, smaller_input, tiles_of, windows_of
 from benchmark.errors import UserError
@@ -82,12 +81,11 @@ class Pack:
 
     def divide(self, protocol: Protocol) -> Division:
         """Return the split, the same for every model and repeat."""
-        return _divide(self.dataset, self.tiles, protocol)
+        return divide_under(self.dataset, self.tiles, protocol)
 
     def notes_under(self, protocol: Protocol) -> list[str]:
         """Return the notes and what follows from the protocol."""
-        seed, partial = seeds.derive(protocol.seed, "split", self.dataset), protocol.input.partial_tiles
-        found = judge_split(self.dataset, self.tiles, self.divide(protocol), protocol.split, seed, partial=partial)
+        found = judge_split(self.dataset, self.tiles, self.divide(protocol), protocol)
         wrong = [f"{name}: {finding.text}" for name, finding in found.items() if finding.wrong]
         return [*self.notes, *filter(None, [unlabelled(self.tiles, protocol.split)]), *wrong]
 
@@ -165,12 +163,7 @@ def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[Division, 
         tiles += tiles_of(*frame, windows_of(shape, side, partial=protocol.input.partial_tiles))
     partly = any(pair.ignore or (pair.values and pair.values.ignore) for pair in source.pairs)
     unknown = f"tiles with too few labelled pixels will be left out; `data verify {source.name}` counts them"
-    return _divide(source.name, tiles, protocol), [unknown] if partly and protocol.split.min_labelled else []
-
-
-def _divide(dataset: str, tiles: Sequence[Tile], protocol: Protocol) -> Division:
-    seed = seeds.derive(protocol.seed, "split", dataset)
-    return divide(dataset, tiles, protocol.split, seed, partial=protocol.input.partial_tiles)
+    return divide_under(source.name, tiles, protocol), [unknown] if partly and protocol.split.min_labelled else []
 
 
 def bring_near(source: Source, protocol: Protocol, cache: Path, near: Path) -> None:

@@ -8,9 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmark import seeds
 from benchmark.data.advice import ways
 from benchmark.errors import UserError
-from benchmark.protocol import Split
+from benchmark.protocol import Protocol, Split
 
 PARTS = ("train", "val", "test")
 
@@ -79,6 +80,16 @@ class Leakage:
     test_neighbours: int
 
 
+def divide_under(dataset: str, tiles: Sequence[Tile], protocol: Protocol) -> Division:
+    """Divide a dataset's images as :func:`divide` does, as a study under a protocol would."""
+    return divide(dataset, tiles, protocol.split, split_seed(dataset, protocol), partial=protocol.input.partial_tiles)
+
+
+def split_seed(dataset: str, protocol: Protocol) -> int:
+    """Return the seed of a dataset's division."""
+    return seeds.derive(protocol.seed, "split", dataset)
+
+
 def divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int, *, partial: bool = False) -> Division:
     """Divide images as their owner did, or else at random by image, by group, or by blocks of each frame.
 
@@ -120,9 +131,14 @@ def attempt(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> 
     return Division(**{part: tuple(kept[index] for index in getattr(division, part)) for part in PARTS})
 
 
+def count_unlabelled(tiles: Sequence[Tile], settings: Split) -> int:
+    """Return how many images a division leaves out for want of labelled pixels."""
+    return sum(tile.labelled < settings.min_labelled for tile in tiles)
+
+
 def unlabelled(tiles: Sequence[Tile], settings: Split) -> str:
     """Say how many images a division leaves out for want of labelled pixels; empty for none."""
-    count = sum(tile.labelled < settings.min_labelled for tile in tiles)
+    count = count_unlabelled(tiles, settings)
     if not count:
         return ""
     return (
@@ -158,6 +174,17 @@ def _divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> 
         for index in unit_indices:
             parts[index] = part
     return _collect(parts)
+
+
+def look_alikes(tiles: Sequence[Tile], division: Division) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the sets of images that look alike, as indices, and those of them that lie in several parts."""
+    sets: dict[str, list[int]] = defaultdict(list)
+    for index, tile in enumerate(tiles):
+        if tile.cluster:
+            sets[tile.cluster].append(index)
+    part = {index: name for name in PARTS for index in getattr(division, name)}
+    across = [indices for indices in sets.values() if len({part.get(index) for index in indices} - {None}) > 1]
+    return list(sets.values()), across
 
 
 def leakage(tiles: Sequence[Tile], division: Division) -> Leakage:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import seeds
 from benchmark.data import packs
 from benchmark.data.coco import Categories
 from benchmark.data.images import Levels, UInt8Array, percentile_levels
@@ -17,7 +16,7 @@ from benchmark.data.look import Header, Look, look, read_header
 from benchmark.data.readers import in_order
 from benchmark.data.scan import Scan, scan
 from benchmark.data.specs import Target
-from benchmark.data.splits import PARTS, Division, Tile, divide
+from benchmark.data.splits import PARTS, Division, Tile, divide_under
 from benchmark.data.tiling import tiles_of, windows_of
 from benchmark.data.values import Values
 from benchmark.errors import UserError
@@ -142,9 +141,7 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
     if tiles:
         tiles = packs.clustered(tiles, small)
         try:
-            seed = seeds.derive(protocol.seed, "split", name)
-            division = divide(name, tiles, protocol.split, seed, partial=settings.partial_tiles)
-            shortage = ""
+            division, shortage = divide_under(name, tiles, protocol), ""
         except UserError as error:
             shortage = str(error)
     return Survey(

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import seeds
 from benchmark.data import duplicates
 from benchmark.data.images import sized
 from benchmark.data.judgement import MOST_NAMED, Finding, judge, judge_split, named, squeezed
 from benchmark.data.packs import Progress
-from benchmark.data.splits import PARTS, leakage, unlabelled
+from benchmark.data.splits import PARTS, Division, count_unlabelled, leakage, look_alikes, unlabelled
 from benchmark.data.survey import Subject, Survey, survey
 from benchmark.data.tiling import cut_by_smallest, smaller_input
 from benchmark.data.verification import Row, Verification, write
@@ -190,7 +189,7 @@ def _mask_rows(seen: Survey, findings: Mapping[str, Finding]) -> list[Row]:
 
 
 def _labelled_row(seen: Survey, settings: Split) -> Row:
-    count = sum(tile.labelled < settings.min_labelled for tile in seen.tiles)
+    count = count_unlabelled(seen.tiles, settings)
     text = unlabelled(seen.tiles, settings)
     return Row(
         name="tiles with too few labelled pixels",
@@ -203,17 +202,13 @@ def _labelled_row(seen: Survey, settings: Split) -> Row:
 
 def _split_rows(seen: Survey, protocol: Protocol) -> list[Row]:
     given, division = any(tile.given for tile in seen.tiles), seen.division
-    findings: dict[str, Finding] = {}
-    if division is not None:
-        seed, partial = seeds.derive(protocol.seed, "split", seen.subject.name), protocol.input.partial_tiles
-        findings = judge_split(seen.subject.name, seen.tiles, division, protocol.split, seed, partial=partial)
+    findings = judge_split(seen.subject.name, seen.tiles, division, protocol) if division is not None else {}
     rows = [_exact_row(seen), _near_row(seen, findings), _labelled_row(seen, protocol.split)]
     if division is None:
         return [*rows, Row(name="split", value="-", problem=seen.shortage)]
     counts = {part: len(getattr(division, part)) for part in PARTS}
     drawn = "as the folders give it" if given else f"by {protocol.split.unit}, seed {protocol.seed}"
-    unused = sum(tile.labelled < protocol.split.min_labelled for tile in seen.tiles)
-    left = len(seen.tiles) - sum(counts.values()) - unused
+    left = len(seen.tiles) - sum(counts.values()) - count_unlabelled(seen.tiles, protocol.split)
     value = ", ".join(f"{count} {part}" for part, count in counts.items()) + f" ({drawn})"
     rows.append(Row(name="split", value=value + (f"; {left} tiles in no part" if left else "")))
     leaks = leakage(seen.tiles, division)
@@ -250,12 +245,7 @@ def _exact_row(seen: Survey) -> Row:
 
 def _near_row(seen: Survey, findings: Mapping[str, Finding]) -> Row:
     """Compare thumbnails of tiles; equal images are among those that look alike."""
-    sets: dict[str, list[int]] = defaultdict(list)
-    for index, tile in enumerate(seen.tiles):
-        if tile.cluster:
-            sets[tile.cluster].append(index)
-    across = [indices for indices in sets.values() if len({seen.parts[index] for index in indices} - {None}) > 1]
-    value = _sets("tiles", list(sets.values()), across)
+    value = _sets("tiles", *look_alikes(seen.tiles, seen.division or Division((), (), ())))
     return Row(name="near duplicates", value=value, **_remarks(findings, "near duplicates"))
 
 

@@ -138,3 +138,11 @@ def read_toml(path: Path, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: cannot be read ({error}); expected a TOML text file") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{where}: not valid TOML ({error})") from error
+
+
+def toml_value(text: str) -> Any:
+    """Read a value as TOML would; what is no TOML is a plain string, so quotes are not needed on the command line."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

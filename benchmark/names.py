@@ -1,8 +1,9 @@
-"""What models and datasets may be called: names that are one part of a path and cannot lead out of a folder."""
+"""Names of models, datasets and files."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 #: Letters, digits and underscores of any script, dots and hyphens; no separator, and neither of the two in front.
 PLAIN = r"^\w[\w.-]*$"
@@ -11,3 +12,8 @@ PLAIN = r"^\w[\w.-]*$"
 def is_plain(name: str) -> bool:
     """Tell whether a name is one that records accept."""
     return re.fullmatch(PLAIN.strip("^$"), name) is not None
+
+
+def comparable(name: str) -> str:
+    """Return a name in the one form of Unicode that names are compared in; macOS takes accents and letters apart."""
+    return unicodedata.normalize("NFC", name)

@@ -142,7 +142,7 @@ def digests(code: Mapping[str, Path]) -> dict[str, str]:
         return {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in sorted(code.items())}
     except OSError as error:
         raise UserError(
-            f"{error.filename}: cannot be read ({error.strerror}); a network's code is made of it"
+            f"{error.filename}: cannot be read ({error.strerror}); expected a file of the network's code: restore it"
         ) from error
 
 

@@ -176,16 +176,15 @@ def _forward(network: nn.Module, images: int, of: Input) -> tuple[tuple[int, ...
     """Return the expected shape and the output: computed nowhere, else small, else in full."""
     import torch
 
-    small = min(of.side, SMALL)
-    for device, side in (("meta", of.side), ("cpu", small), ("cpu", of.side)):
-        try:
-            tried = copy.deepcopy(network).to(device)
-            with torch.no_grad():
-                return (images, CLASSES, side, side), tried(torch.zeros(images, of.channels, side, side, device=device))
-        except Exception:
-            if (device, side) == ("cpu", of.side):
-                raise
-    raise AssertionError
+    def on(device: str, side: int) -> tuple[tuple[int, ...], Tensor]:
+        tried = copy.deepcopy(network).to(device)
+        with torch.no_grad():
+            return (images, CLASSES, side, side), tried(torch.zeros(images, of.channels, side, side, device=device))
+
+    for device, side in (("meta", of.side), ("cpu", min(of.side, SMALL))):
+        with contextlib.suppress(Exception):
+            return on(device, side)
+    return on("cpu", of.side)
 
 
 def _all_in_unit_interval(network: nn.Module, channels: int, side: int) -> bool:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 _STARTING = threading.Lock()
@@ -38,26 +39,28 @@ def _main_without_origin() -> Iterator[None]:
                 os.environ["PYTHONSAFEPATH"] = safe_path
 
 
-class _Spawned(SpawnProcess):
+class _WithoutScript(BaseProcess):
     def start(self) -> None:
         with _main_without_origin():
             super().start()
+
+
+class _Spawned(_WithoutScript, SpawnProcess):
+    pass
 
 
 class _SpawnContext(SpawnContext):
     Process = _Spawned
 
 
-#: Starts fresh interpreters. What it is given to run must be importable: not of the caller's script.
+#: Starts fresh interpreters. A function to run there must be importable: not of the caller's script.
 SPAWN = _SpawnContext()
 
 if sys.platform != "win32":
     from multiprocessing.context import ForkServerContext, ForkServerProcess
 
-    class _ForkServed(ForkServerProcess):
-        def start(self) -> None:
-            with _main_without_origin():
-                super().start()
+    class _ForkServed(_WithoutScript, ForkServerProcess):
+        pass
 
     class _ForkServerContext(ForkServerContext):
         Process = _ForkServed

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from benchmark import unread
 from benchmark.errors import UserError, did_you_mean
-from benchmark.files import read_toml
+from benchmark.files import read_toml, toml_value
 
 #: Settings that change no single run's numbers.
 HARMLESS = frozenset({"name", "repeats", "report"})
@@ -326,7 +326,7 @@ def _apply(fields: dict[str, Any], override: str) -> None:
             if optional and text.strip().lower() in ("none", "null"):
                 target.pop(key, None)
             else:
-                target[key] = value_of(text)
+                target[key] = toml_value(text)
         else:
             model = submodel(model.model_fields[key].annotation) if model is not None else None
             target = target.setdefault(key, {})
@@ -334,14 +334,6 @@ def _apply(fields: dict[str, Any], override: str) -> None:
                 raise UserError(
                     f"--set {override!r}: {'.'.join(keys[: depth + 1])!r} is a single value and has no fields"
                 )
-
-
-def value_of(text: str) -> Any:
-    """Read a value as TOML would; what is no TOML is a plain string, so quotes are not needed on the command line."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def submodel(annotation: Any) -> type[BaseModel] | None:

@@ -28,11 +28,12 @@ from benchmark.data.images import (
 )
 from benchmark.data.masks import label_size, read_ignore, read_label
 from benchmark.data.packs import IGNORED
-from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, comparable, plain_stem, scan_masks
+from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, scan_masks
 from benchmark.data.specs import Target, check_group
 from benchmark.data.values import Values
 from benchmark.errors import UserError
 from benchmark.files import check_folder, write_atomically
+from benchmark.names import comparable
 from benchmark.overlays import Mask, overlay
 from benchmark.protocol import Evaluation
 

@@ -124,7 +124,7 @@ class Store:
         """Return what a dataset's shared files were made under; ``None`` where there are none, or nothing tells."""
         try:
             found = json.loads(read_limited(self.split_file(dataset), RECORD_BYTES))
-            return Shared(**{name: found[name] for name in (field.name for field in fields(Shared))})
+            return Shared(**{field.name: found[field.name] for field in fields(Shared)})
         except (OSError, ValueError, KeyError, TypeError, RecursionError, TooLargeError):
             return None
 

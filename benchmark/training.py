@@ -158,9 +158,8 @@ def train(
             _save(checkpoint, at, network, optimizer, schedule)
     assert at.best is not None  # total is at least 1
     network.zero_grad(set_to_none=True)  # a graph's gradients would keep the rest of its memory from others
-    if unusable := non_finite(
-        at.best_state, network
-    ):  # of the last step, whose loss nobody has seen, or of what no loss sees
+    # Of the last step nobody has seen the loss, and some weights no loss sees.
+    if unusable := non_finite(at.best_state, network):
         raise NonFiniteLossError(f"{unusable[0]} has values that are no number; try a lower --set training.lr")
     network.load_state_dict(at.best_state)
     return Trained(history, at.best, earlier + time.perf_counter() - session, earlier)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError, did_you_mean
+from benchmark.files import toml_value
 
 if TYPE_CHECKING:
     from benchmark.protocol import Protocol
@@ -104,12 +105,10 @@ def refuse_for(
 
 def paths(overrides: Iterable[str]) -> dict[str, str]:
     """Return what ``--set`` was given by path; a table's entries each by its own."""
-    from benchmark.protocol import value_of
-
     given: dict[str, str] = {}
     for override in overrides:
         path, _, text = (part.strip() for part in override.partition("="))
-        value = value_of(text)
+        value = toml_value(text)
         names = [f"{path}.{name}" for name in value] if path in TABLES and isinstance(value, dict) else [path]
         given |= dict.fromkeys(names, f"--set {override!r}")
     return given

@@ -12,7 +12,6 @@ import math
 import re
 import reprlib
 import threading
-import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from benchmark.data.specs import Kind
 from benchmark.data.svg import FARTHEST, MOST_SIDE, Layers
 from benchmark.errors import UserError
 from benchmark.files import Stamp, stamp
+from benchmark.names import comparable
 
 SUFFIX = ".json"
 MOST_BYTES = 1 << 29  # in memory, five to ten times as much
@@ -131,10 +131,9 @@ def rasterise(entry: Entry, categories: Categories = ()) -> Layers:
 
 def _kinds(shape: Shape, entry: Entry, told: Mapping[str, Kind]) -> Sequence[str]:
     name = shape.category
-    alike = {unicodedata.normalize("NFC", key): kind for key, kind in told.items()}
-    kind = alike.get(unicodedata.normalize("NFC", name)) or next(
-        (kind for kind in NAMES if NAMES[kind].fullmatch(name.strip().casefold())), None
-    )
+    alike = {comparable(key): kind for key, kind in told.items()}
+    by_name = (kind for kind in NAMES if NAMES[kind].fullmatch(name.strip().casefold()))
+    kind = alike.get(comparable(name)) or next(by_name, None)
     if kind is not None:
         return () if kind == "none" else (kind,)
     if len(entry.categories) == 1:
@@ -228,7 +227,7 @@ class _Reader:
             sizes[number] = (self._side(item, "height", where), self._side(item, "width", where))
             path = self._file_name(item, where)
             files[number] = path.rpartition("/")[2]
-            other = paths.setdefault(Path(path).stem.casefold(), path)
+            other = paths.setdefault(comparable(Path(path).stem).casefold(), path)
             if other is not path:
                 raise self._refused(
                     where, f"{other[:80]!r} and {path[:80]!r}", "names that differ by more than folder and suffix"

@@ -83,16 +83,10 @@ def read_label(
         return Label(coco.rasterise(entry, categories).of(target))
     picture = _decode(path, shape)
     if values is not None:
-        if picture.alpha is not None:
-            raise UserError(
-                f"{path}: transparent pixels, of which [values] tells nothing; expected colours alone: flatten it "
-                "onto its background and save it without alpha"
-            )
         foreground, ignored = values.read(path, picture)
         return Label(foreground, ignored=ignored)
     if picture.lossy:
         return _thresholded(path, picture)
-    expected = f"{EXPECTED}, or one-hot RGB (red background, green track, blue via)"
     if picture.alpha is not None:
         return _with_alpha(path, picture, picture.alpha, target)
     mask = _by_colours(picture, target)
@@ -101,7 +95,7 @@ def read_label(
     elif not picture.white_is_zero and (by_index := _by_index(picture)) is not None and (by_index != mask).any():
         return Label(mask, INVERTED_PALETTE)
     if mask is None:
-        raise _refused(path, picture, expected)
+        raise _refused(path, picture, f"{EXPECTED}, or one-hot RGB (red background, green track, blue via)")
     return Label(mask, INVERTED if picture.white_is_zero else None, stored_as=_stored_as(picture))
 
 

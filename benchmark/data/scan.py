@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.data.splits import PARTS
 from benchmark.data.values import Values
 from benchmark.errors import UserError
+from benchmark.names import comparable
 
 LABEL_SUFFIX = ".svg"  # of labels only
 MASK_SUFFIXES = IMAGE_SUFFIXES | {LABEL_SUFFIX}
@@ -218,11 +218,6 @@ def _pair_up(
         result.pairs.append(
             Pair(name, images[key], labels[key], part, frame.group(1) if frame else name, ignores.get(key))
         )
-
-
-def comparable(name: str) -> str:
-    """Return a name in the one form of Unicode that names are compared in; macOS takes accents and letters apart."""
-    return unicodedata.normalize("NFC", name)
 
 
 def plain_stem(stem: str) -> str:

@@ -151,9 +151,8 @@ def _crop(sample: Sample, side: int) -> Iterator[Sample]:
     blocks = outline
     for axis in (0, 1):
         blocks = np.add.reduceat(blocks, np.arange(0, outline.shape[axis], step), axis=axis, dtype=np.int64)
-    sums = ndimage.uniform_filter(
-        blocks.astype(float), 2, mode="constant", origin=-1
-    )  # of a block and the ones behind it
+    # Each sum is that of a block and its neighbours at the right and below.
+    sums = ndimage.uniform_filter(blocks.astype(float), 2, mode="constant", origin=-1)
     row, column = np.unravel_index(int(sums.argmax()), sums.shape)
     top, left = (max(min(int(at) * step, extent - side), 0) for at, extent in ((row, height), (column, width)))
     part = np.s_[top : top + side, left : left + side]

@@ -101,7 +101,8 @@ class Values(BaseModel):
             )
         if picture.alpha is not None:
             raise UserError(
-                f"{path}: transparent pixels; expected the values of [values] alone: save the mask without alpha"
+                f"{path}: transparent pixels, of which [values] tells nothing; expected colours alone: flatten it onto "
+                "its background and save it without alpha"
             )
         pixels = picture.pixels.astype(np.uint8) if picture.pixels.dtype == np.bool_ else picture.pixels
         if picture.palette is not None and not all(colour.gray for colour in self._listed):

@@ -88,12 +88,8 @@ def measure_memory(
                 peaks[step] = in_fresh_process(
                     resident_growth, entry, tuple(image_shape), classes, dtype, threads, step
                 )
-        except (
-            BrokenProcessPool,
-            MemoryError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # a norm over the batch has one value
+        except (BrokenProcessPool, MemoryError, RuntimeError, ValueError) as error:
+            # ValueError: torch's, where a norm over the batch has one value.
             peaks[step] = None
             problems.append(f"no peak memory of the {step.replace('_', ' ')}: {reason(error)}")
     method = GPU_METHOD if device.type == "cuda" else CPU_METHOD

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import glob
-import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.errors import UserError
+from benchmark.names import comparable
 
 
 def expand(arguments: Iterable[str], note: Callable[[str], object]) -> list[Path]:
@@ -48,7 +48,7 @@ def expand(arguments: Iterable[str], note: Callable[[str], object]) -> list[Path
             found.setdefault(match.resolve(), match)
     stems: dict[str, Path] = {}
     for path in found.values():
-        other = stems.setdefault(unicodedata.normalize("NFC", path.stem), path)
+        other = stems.setdefault(comparable(path.stem), path)
         if other is not path:
             raise UserError(
                 f"{path}: {other} has the same stem, and so would its results; rename one or use another --out for it"

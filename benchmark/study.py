@@ -200,14 +200,14 @@ class Study:
         """
         from benchmark import preparation  # imports what decodes images, which no plan needs
 
-        self._try_weights(plan)
+        initial.try_weights(plan.todo)
         # A finished study is only looked at: it may lie where nothing can be written.
         idle = not (plan.todo or plan.stale or plan.measurements) and plan.seen == self.protocol
         with contextlib.nullcontext() if idle else self._alone(emit):
             self.staleness().agree(plan.seen, plan.stale, replace=plan.replaces)
             self._set_broken_aside(plan)
             preparation.prepare(self, emit, {source.name for job in plan.todo for source in job.task.sources})
-        for job in _firsts(plan.todo):
+        for job in initial.firsts(plan.todo):
             assert job.init is not None
             if note := initial.refuse_seen(job.task, job.init, self.store):
                 emit(Note(job.task.name, note))
@@ -236,18 +236,6 @@ class Study:
             waiting += postponed
             jobs = self._freed(waiting, emit)
         return True
-
-    def _try_weights(self, plan: Plan) -> None:
-        """Refuse weights that do not fit their networks, before any work; a network that raises is its run's affair."""
-        for job in _firsts(plan.todo):
-            from benchmark import run  # imports torch
-
-            try:
-                run.build(job)
-            except UserError:
-                raise
-            except Exception:
-                continue
 
     def _set_broken_aside(self, plan: Plan) -> None:
         """Make room for runs whose records are broken, unless another process has done so since the plan was made."""
@@ -390,11 +378,6 @@ def _run_of(run: TrainJob | Record) -> RunName:
 def _finished_elsewhere(job: Job, record: Record | EfficiencyRecord | StressRecord) -> Finished:
     outcome = record.failure or record if isinstance(record, Record) else None
     return Finished(job, outcome, 0.0, elsewhere=True)
-
-
-def _firsts(jobs: Iterable[TrainJob]) -> list[TrainJob]:
-    """Return one of the fine-tuning jobs of each network and training set."""
-    return list({(job.entry.name, job.task.name): job for job in jobs if job.init}.values())
 
 
 def _distinct(sources: Iterable[Source]) -> tuple[Source, ...]:

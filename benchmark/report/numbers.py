@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from benchmark.report.render import Table, latex_number
+from benchmark.report import tex
+from benchmark.report.render import Table
 
 HEAD = r"""% The numbers of all tables as text; \input this file before \begin{document}, from one study per article.
 %   \result{dataset}{model}{metric}     the mean (or the value), as its table prints it
@@ -38,7 +39,7 @@ def macros(tables: Iterable[Table], reduction: str) -> str:
                         for name in dict.fromkeys((column.key, column.key.removesuffix(f".{reduction}"))):
                             place = (_name(block.key), _name(row.key), _name(name))
                             mark = "\\ensuremath{\\ddagger}" * cell.hindered
-                            found[place] = latex_number(column.text(cell.mean)) + mark, std
+                            found[place] = tex.number(column.text(cell.mean)) + mark, std
     lines = []
     for place, (mean, std) in found.items():
         lines.append(_definition("result", place, mean))

@@ -8,10 +8,11 @@ import itertools
 import math
 import re
 import statistics
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
+
+from benchmark.report import tex
 
 Mark = Literal["best", "second"]
 T = TypeVar("T")
@@ -253,7 +254,7 @@ def to_latex(table: Table) -> str:
         for family, rows in sections_of(block):
             body += [
                 "\\midrule",
-                f"\\multicolumn{{{1 + sum(widths.values())}}}{{@{{}}l}}{{\\emph{{{_tex(family)}}}}} \\\\",
+                f"\\multicolumn{{{1 + sum(widths.values())}}}{{@{{}}l}}{{\\emph{{{tex.escape(family)}}}}} \\\\",
             ]
             for row in rows:
                 cells = [
@@ -261,14 +262,14 @@ def to_latex(table: Table) -> str:
                     for column in block.columns
                 ]
                 cite = f"~\\cite{{{','.join(row.cite)}}}" if row.cite else ""
-                body.append(" & ".join([_tex(row.label) + cite, *cells]) + " \\\\")
+                body.append(" & ".join([tex.escape(row.label) + cite, *cells]) + " \\\\")
         notes = [
-            f"\\begin{{minipage}}{{\\linewidth}}\\scriptsize\\raggedright {_tex(remark)}\\end{{minipage}}\\par"
+            f"\\begin{{minipage}}{{\\linewidth}}\\scriptsize\\raggedright {tex.escape(remark)}\\end{{minipage}}\\par"
             for remark in remarks_of(block)
         ]
-        title = _tex(block.title)
+        title = tex.escape(block.title)
         if not block.rows:
-            parts.append(f"\\paragraph{{{title}.}} {_tex(' '.join(block.conventions))}")
+            parts.append(f"\\paragraph{{{title}.}} {tex.escape(' '.join(block.conventions))}")
             continue
         label = re.sub(r"[^a-z0-9]+", "-", f"{table.name}-{block.key}".lower()).strip("-")
         parts.append(
@@ -276,7 +277,7 @@ def to_latex(table: Table) -> str:
                 [
                     "\\begin{table}[htbp]",
                     "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
-                    f"\\caption[{{{title}}}]{{\\textbf{{{title}.}} {_tex(' '.join(block.conventions))}}}",
+                    f"\\caption[{{{title}}}]{{\\textbf{{{title}.}} {tex.escape(' '.join(block.conventions))}}}",
                     f"\\label{{tab:{label}}}\\smallskip",
                     # A box of no more than the line's width centres a tabular that is wider than the line.
                     f"\\makebox[\\linewidth][c]{{{shrink}\\begin{{tabular}}{{@{{}}l{spec}@{{}}}}",
@@ -300,7 +301,7 @@ def _tex_headings(block: Block, widths: Mapping[str, int]) -> list[str]:
         cells, place = [""], 2
         for group, columns in itertools.groupby(block.columns, key=lambda column: column.group):
             width = sum(widths[column.key] for column in columns)
-            cells.append(f"\\multicolumn{{{width}}}{{c}}{{{_tex(group)}}}")
+            cells.append(f"\\multicolumn{{{width}}}{{c}}{{{tex.escape(group)}}}")
             rules += [f"\\cmidrule(lr){{{place}-{place + width - 1}}}"] if group else []
             place += width
         lines += [" & ".join(cells) + " \\\\", "".join(rules)]
@@ -310,7 +311,8 @@ def _tex_headings(block: Block, widths: Mapping[str, int]) -> list[str]:
         titles.append(["", *(column.bracketed_unit for column in block.columns)])
     for first, *rest in titles:
         texts = [
-            f"\\multicolumn{{{width}}}{{c}}{{{_tex(text)}}}" for width, text in zip(widths.values(), rest, strict=True)
+            f"\\multicolumn{{{width}}}{{c}}{{{tex.escape(text)}}}"
+            for width, text in zip(widths.values(), rest, strict=True)
         ]
         lines.append(" & ".join([first, *texts]) + " \\\\")
     return lines
@@ -367,7 +369,7 @@ def _tex_cell(block: Block, row: Row, column: Column, mark: Mark | None, spread:
     cell = row.cells.get(column.key)
     if cell is None:
         return "-- &" if spread else "--"
-    mean = (_tex(cell.text) or latex_number(column.text(cell.mean))) + _tex(cell.mark)
+    mean = (tex.escape(cell.text) or tex.number(column.text(cell.mean))) + tex.escape(cell.mark)
     text = {"best": f"\\textbf{{{mean}}}", "second": f"\\underline{{{mean}}}"}.get(mark or "", mean)
     aside = "" if cell.std is None else f"{{\\scriptsize$\\pm$\\,{column.spread(cell.std)}}}"
     if own_n := own_n_of(block, row, column, cell):
@@ -375,35 +377,6 @@ def _tex_cell(block: Block, row: Row, column: Column, mark: Mark | None, spread:
     return f"{text} & {aside}" if spread else text + aside
 
 
-def latex_number(text: str) -> str:
-    """Return a printed number with a minus sign in place of the hyphen."""
-    return text.replace("-", "\\ensuremath{-}")
-
-
 def _md(text: str) -> str:
     text = re.sub(r"([\\`*_{}\[\]<>|~$])", r"\\\1", " ".join(text.split()))
     return text.replace("&", "&amp;")
-
-
-_TEX = {
-    "[": "{[}", "*": "{*}",  # after a row's end these would be read as its arguments
-    "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "$": "\\$", "&": "\\&", "#": "\\#", "%": "\\%", "_": "\\_",
-    "^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "<": "\\textless{}", ">": "\\textgreater{}",
-    "|": "\\textbar{}", "±": "$\\pm$", "×": "$\\times$", "·": "$\\cdot$", "↑": "$\\uparrow$",
-    "↓": "$\\downarrow$", "→": "$\\rightarrow$", "≥": "$\\geq$", "≤": "$\\leq$", "²": "\\textsuperscript{2}",
-    "–": "--", "—": "---", "†": "$\\dagger$", "‡": "$\\ddagger$", "Δ": "$\\Delta$", "−": "$-$", "✓": "$\\surd$",
-}  # fmt: skip
-
-
-def _tex(text: str) -> str:
-    """Escape text for LaTeX; what pdflatex cannot set in its default encoding is shown by code point."""
-    return "".join(map(_tex_character, unicodedata.normalize("NFC", " ".join(text.split()))))
-
-
-def _tex_character(character: str) -> str:
-    if character in _TEX:
-        return _TEX[character]
-    # Accented Latin-1 letters (é, ü, ç) are the characters beyond ASCII that every LaTeX since 2018 sets unaided.
-    accented = "À" <= character <= "ÿ" and unicodedata.normalize("NFD", character)[0].isascii()
-    plain = character.isascii() and character.isprintable()
-    return character if plain or accented else f"\\texttt{{U+{ord(character):04X}}}"

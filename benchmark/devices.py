@@ -16,18 +16,18 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     from benchmark.costs import Hardware
 
-#: What hides all GPUs of NVIDIA and AMD from a process: one that computes on the CPU leaves them alone, whatever its
+#: Environment variables that hide all GPUs of NVIDIA and AMD from a process. A run on the CPU gets them, whatever its
 #: network does, and whatever an engine shows it (Ray shows a task without GPUs all of them).
 NO_GPUS: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"), "")
 )
-#: What tells of a GPU: a file that NVIDIA's loaded driver has, two that WSL has where Windows has that driver, AMD's.
+#: Files that tell of a GPU: NVIDIA's loaded driver has one, WSL two where Windows has that driver, AMD's driver one.
 DRIVER, WSL, WSL_DRIVER, AMD = map(
     Path, ("/proc/driver/nvidia/version", "/dev/dxg", "/usr/lib/wsl/lib/libcuda.so.1", "/dev/kfd")
 )
-#: Of a CUDA's major version ("CUDA Toolkit Release Notes", minor version compatibility).
+#: Oldest driver for each major version of CUDA ("CUDA Toolkit Release Notes", minor version compatibility).
 LEAST_DRIVER = {"11": "450", "12": "525", "13": "580"}
-GET = "pytorch.org, Get started"
+INSTALL_TORCH = "pytorch.org, Get started"
 
 
 class MissingDeviceError(UserError):
@@ -109,15 +109,18 @@ def _why_unseen(warned: Sequence[str]) -> str:
     if not signs:
         return f"{words}: install the GPU's driver"
     if on_amd and torch.version.hip is None:
-        return f"{words}: where ROCm supports the GPU, install torch built for ROCm ({GET})"
+        return f"{words}: where ROCm supports the GPU, install torch built for ROCm ({INSTALL_TORCH})"
     if on_amd:
         return f"{words}: the user may not open {AMD} (groups render and video), or ROCm does not support the GPU"
     if cuda is None:
-        return f"{words}: install torch built for CUDA ({GET})"
+        return f"{words}: install torch built for CUDA ({INSTALL_TORCH})"
     needed = LEAST_DRIVER.get(cuda.partition(".")[0], "a newer one")
     if driver is not None and needed.isdigit() and int(driver.partition(".")[0]) >= int(needed):
         return f"{words}: the driver is new enough, so look at CUDA_VISIBLE_DEVICES and at what `nvidia-smi` says"
-    return f"{words}, which needs driver {needed} or newer: update it, or install torch built for an older CUDA ({GET})"
+    return (
+        f"{words}, which needs driver {needed} or newer: update it, or install torch built for an older CUDA "
+        f"({INSTALL_TORCH})"
+    )
 
 
 def cores() -> int:

@@ -65,7 +65,7 @@ def modified_ns(path: Path) -> int:
         return 0
 
 
-#: What tells a file's content from an earlier one without reading it; see :func:`stamp`.
+#: Facts that change when a file's content does, known without reading it; see :func:`stamp`.
 Stamp = tuple[int, int, int, int]
 
 

@@ -90,7 +90,7 @@ class TrainJob:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What a worker's environment must hold from its start on; what is empty, whatever it held before."""
+        """Environment variables that a worker needs from its start on; empty ones replace what it has."""
         return {
             **(NO_GPUS if self.device == "cpu" else {}),
             **(CUBLAS if self.protocol.determinism == "deterministic" else {}),
@@ -277,7 +277,7 @@ class EfficiencyJob:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What a worker's environment must hold from its start on; what is empty, whatever it held before."""
+        """Environment variables that a worker needs from its start on; empty ones replace what it has."""
         return NO_GPUS if self.device == "cpu" else {}
 
     @property
@@ -329,7 +329,7 @@ class EfficiencyJob:
 
     @property
     def settings(self) -> EfficiencySettings:
-        """How long and in which form is measured."""
+        """Duration and form of the measurement."""
         settings = EfficiencySettings.for_device(self.device, self.form)
         return settings.model_copy(update={"throughput_seconds": self.throughput_s, "budget_seconds": self.budget_s})
 

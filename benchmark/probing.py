@@ -30,7 +30,7 @@ ONE_VALUE = "Expected more than 1 value per channel when training"
 
 @dataclass(frozen=True)
 class Input:
-    """What a network will be given.
+    """An input that a network will be given.
 
     Attributes:
         side: height and width, pixels.
@@ -73,8 +73,8 @@ def probe(
         inputs: all that they will be given.
         tell: called with warnings: forwards that cannot be tried, outputs that are no logits, code whose changes go
             unseen.
-        on_cpu: whether they will run on a CPU. What raises elsewhere, where a network may put tensors onto a GPU by
-            itself, is a warning only.
+        on_cpu: whether they will run on a CPU. Otherwise an exception is a warning only, since a network may put
+            tensors onto a GPU by itself.
 
     Raises:
         UserError: a network cannot be loaded or built, or its output is no tensor of one logit per pixel.

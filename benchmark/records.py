@@ -17,7 +17,7 @@ SCHEMA: Final = 2
 
 #: In a record's environment: all outputs of a user's network lay in [0, 1] after the first round.
 BOUNDED: Final = "outputs_in_unit_interval"
-#: What that means.
+#: A sentence about such a record.
 BOUNDED_MEANS: Final = "all outputs lie in [0, 1], as after a sigmoid in the network, and were taken for logits"
 
 # Escape sequences would repaint the terminal that a message is printed on.

@@ -1,4 +1,4 @@
-"""What a study's folder holds that was made under something else than what is asked for now, and agreeing on one."""
+"""Finds runs of a study that were made under other settings, data or code, and replaces them."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Shared:
-    """What the files were made under that all runs on a dataset share: its split, reference rows, images for panels.
+    """Origin of the files that all runs on a dataset share: its split, reference rows, images for panels.
 
     Attributes:
         fingerprint: of the dataset.

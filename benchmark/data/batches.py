@@ -94,8 +94,8 @@ class TrainingBatches:
 def labelled_corner(counted: BoolMask, size: int, top: int, left: int, least: float) -> tuple[int, int]:
     """Return the corner of a crop in which enough pixels count: the drawn one, or another where it holds too few.
 
-    Which other follows from the drawn corner alone, so nothing more is drawn and crops of labelled tiles stay as they
-    are; over all corners with too few, the others come equally often. Where no crop holds enough, it is the fullest.
+    The other corner follows from the drawn one alone, so nothing more is drawn and crops of labelled tiles stay as they
+    are; over all corners with too few, the others come equally often. The fullest crop is taken if none holds enough.
 
     Args:
         counted: ``(T, T)``, where the tile's pixels count.

@@ -14,7 +14,7 @@ TRIMMED = (0.001, 0.01, 0.05)  # share of the values at either end that a propos
 
 @dataclass(frozen=True)
 class Squeeze:
-    """How few gray values are left to most pixels, and levels that leave more.
+    """Few gray values that are left to most pixels, and levels that leave more.
 
     Attributes:
         filled: gray values of 256 that the middle 90 % of the pixels fill.

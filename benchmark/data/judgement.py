@@ -31,7 +31,7 @@ NEAR_END, WIDE, NEARLY_ALL = 16, 128, 0.95
 
 @dataclass(frozen=True)
 class Facts:
-    """What an image and its label hold, in a few numbers.
+    """Numbers that describe the content of an image and its label.
 
     Attributes:
         transparent: whether pixels of the image are transparent, at least in part; their stored colours count.
@@ -62,12 +62,12 @@ class Facts:
 
     @property
     def contrast(self) -> float:
-        """How much brighter the foreground is than the background, NaN where one of them is missing."""
+        """Mean gray of the foreground minus that of the background, NaN where one of them is missing."""
         return self.foreground_gray - self.background_gray
 
 
 class Finding(NamedTuple):
-    """What is wrong, so that a study's numbers would be, or only doubtful."""
+    """A fault that makes a study's numbers wrong, or a doubt."""
 
     text: str
     wrong: bool = False

@@ -46,7 +46,7 @@ def _add(mask: Mask, corners: Points, nonzero: bool) -> None:
     if top >= bottom or left >= right:
         return
     counts, columns = last - first, right - left + 1
-    # How often the outline winds around, or passes, the pixels from there on: changes per row and column.
+    # Changes per row and column of how often the outline winds around, or passes, the pixels from there on.
     changes = np.zeros((bottom - top) * columns, np.int64)
     ends = np.cumsum(counts)
     for start in range(0, int(ends[-1]), CHUNK):

@@ -98,7 +98,7 @@ class Wanted:
 
     @property
     def flags(self) -> list[str]:
-        """What was given, to be given again."""
+        """The flags of the call, for a command that repeats it."""
         given = ["--train", self.train] if self.train is not None else ["--datasets", self.datasets]
         given += ["--test", self.test] if self.test is not None else []
         return given + ["--leave-one-out"] * self.leave_one_out

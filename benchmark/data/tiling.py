@@ -1,4 +1,4 @@
-"""How an image is cut into tiles, and how much of a tile is labelled."""
+"""Cuts images into tiles and measures the labelled share of each."""
 
 from __future__ import annotations
 

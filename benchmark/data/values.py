@@ -1,4 +1,4 @@
-"""What a mask's values or colours mean, as a dataset's TOML file tells it below ``[values]``."""
+"""Reads masks by the values that a dataset's TOML file lists below ``[values]``."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Colours = Annotated[tuple[Colour, ...], BeforeValidator(_colours)]
 
 
 class Values(BaseModel):
-    """What a mask's values mean: integers of gray masks and indices of palettes, or colours ``#rrggbb``.
+    """Meanings of a mask's values: integers of gray masks and indices of palettes, or colours ``#rrggbb``.
 
     A palette counts by its colours as soon as one ``#rrggbb`` that is no gray is listed, otherwise by its indices.
     """

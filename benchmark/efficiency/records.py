@@ -160,7 +160,7 @@ class Limits(Frozen):
 
 
 class Origin(Frozen):
-    """Where and when figures were measured: what another study must share to take them over."""
+    """Machine, way and time of a measurement, all but the time shared by a study that takes it over."""
 
     machine: str = Field(description="tells a machine, since it was started, from others, without its name")
     measuring: int = Field(description="raised when the harness measures in another way")

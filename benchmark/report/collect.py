@@ -56,7 +56,7 @@ class Scores:
 
     @cached_property
     def judged(self) -> int:
-        """How many images have a counted pixel, and so a value: the n of every mean over images."""
+        """Number of images with a counted pixel, and so with a value: the n of every mean over images."""
         return int(metrics.judged(self.columns).sum())
 
 

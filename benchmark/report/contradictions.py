@@ -18,8 +18,8 @@ def contradictions(folder: Path, study: Study) -> list[str]:
     """Return one sentence per run and test dataset whose record tells other metrics than its counts per image give.
 
     Both were formed by :func:`benchmark.metrics.reduce`; of an older release's records the last bits may differ, since
-    sums were rounded on the way, and metrics may be missing. Where they gave images without a counted pixel, or sets
-    without a net or via, a value, today's rule stands in the report, and the record is not called wrong.
+    sums were rounded on the way, and metrics may be missing. They also gave a value to images without a counted pixel
+    and to sets without a net or via; the report follows today's rule there, and does not call the record wrong.
 
     Args:
         folder: ``results/<study>``.

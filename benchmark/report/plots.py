@@ -36,7 +36,7 @@ SIZE_INCHES = (6.8, 4.8)
 LEFT_INCHES, TOP_INCHES, LINE_INCHES = 0.75, 0.62, 0.15
 X_TITLE_WIDTH, FOOTNOTE_WIDTH = 88, 115  # characters that fit beside each other
 POINT_PX = DPI / 72
-#: What a footnote says before the names that have no place in a plot of times.
+#: A footnote's words before the names that have no place in a plot of times.
 HINDERED_NAMES = "Not drawn, since something else had the device when they were timed"
 
 FONT = "DejaVu Sans"  # ships with matplotlib

@@ -41,7 +41,7 @@ class Cell:
 
     @property
     def mark(self) -> str:
-        """What is printed behind the figure."""
+        """The sign behind the printed figure."""
         return HINDERED if self.hindered else ""
 
     @classmethod

@@ -181,10 +181,11 @@ class Study:
         seconds, basis = self.costs.estimate(todo, [job for job in measurements if known.get(job) is None])
         stress = self.stress.plan(self, jobs, todo) if self.stress else []
         seconds += self.stress.seconds(self, stress) if self.stress else 0.0
-        held = list(stale.values())
         return Plan(
-            *(done, todo, failed, held, measurements, seconds, basis, refusal, broken, stress, seen, replace_stale),
-            taken_over,
+            *(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken, stress),
+            seen=seen,
+            replaces=replace_stale,
+            taken_over=taken_over,
         )
 
     def execute(self, plan: Plan, executor: Executor, emit: Callable[[Event], None]) -> None:

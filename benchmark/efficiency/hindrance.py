@@ -11,7 +11,7 @@ from typing import TypeVar
 import psutil
 
 from benchmark.devices import cores
-from benchmark.efficiency.records import HINDERED, TOLERANCE, Limits
+from benchmark.efficiency.records import HINDERED_SHARE, TOLERANCE, Limits
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ def hindrances(
         found += [
             f"{what} {when} ran at {rate(limits) / best:.0%} of the best rate known"
             for when, limits in moments.items()
-            if limits and rate(limits) < HINDERED * best
+            if limits and rate(limits) < HINDERED_SHARE * best
         ]
     return tuple(found)
 

@@ -20,7 +20,7 @@ TOLERANCE = 0.1
 
 #: Share of a device's best rate below which it was not itself. On two virtual cores products moved between 0.55 and 1
 #: with latencies as they were; where products or copies were below half, latencies were up to twice as long.
-HINDERED = 0.5
+HINDERED_SHARE = 0.5
 
 #: Raised when figures are measured in another way, so that none of the earlier way are taken over.
 MEASURING: Final = 1

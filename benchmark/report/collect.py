@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from benchmark import BEHAVIOUR, claims, metrics
 from benchmark.bench.records import Comparison
-from benchmark.efficiency.records import HINDERED, EfficiencyRecord
+from benchmark.efficiency.records import HINDERED_SHARE, EfficiencyRecord
 from benchmark.errors import UserError
 from benchmark.execution import WORDS
 from benchmark.files import read_limited
@@ -255,7 +255,7 @@ def with_hindrances(measured: Sequence[Measurement]) -> tuple[Measurement, ...]:
         slow = [
             f"{kind[1]} {when} ran at {rate / best[kind]:.0%} of the study's best rate"
             for kind, when, rate in _rates(found)
-            if rate < HINDERED * best[kind] and not found.hindered
+            if rate < HINDERED_SHARE * best[kind] and not found.hindered
         ]
         if slow:
             slow = [f"{' and '.join(slow)}: something else may have had the device"]

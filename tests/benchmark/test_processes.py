@@ -38,12 +38,13 @@ with contextlib.closing(LocalExecutor().run([Look()])) as events:
     print([type(event).__name__ for event in events])
 """
 
-SPAWNS = """
-from benchmark.processes import SPAWN
-process = SPAWN.Process(target=print, args=("a child",))
-process.start()
-process.join()
-print(process.exitcode)
+EVERY_METHOD = """
+from benchmark.processes import FORKSERVER, SPAWN
+for method in (SPAWN, FORKSERVER):
+    process = method.Process(target=print, args=("a child",))
+    process.start()
+    process.join()
+    print(process.exitcode)
 """
 
 
@@ -62,6 +63,7 @@ def run(arguments: list[str], folder: Path, code: str = "") -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gdstk", reason="needs gdstk: pip install -e '.[layouts]'")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -73,10 +75,10 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("way", ["file", "module", "-c", "standard input"])
 def test_children_run_none_of_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    code = textwrap.dedent(BEGINS + SPAWNS)
+    code = textwrap.dedent(BEGINS + EVERY_METHOD)
     (tmp_path / "script.py").write_text(code)
     arguments = {"file": ["script.py"], "module": ["-m", "script"], "-c": ["-c", code], "standard input": ["-"]}
-    assert run(arguments[way], tmp_path, code) == ["the script begins", "a child", "0"]
+    assert run(arguments[way], tmp_path, code) == ["the script begins", *["a child", "0"] * 2]
 
 
 def test_the_main_module_keeps_its_origin() -> None:

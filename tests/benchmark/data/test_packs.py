@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import multiprocessing
 import os
 import threading
@@ -13,46 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from benchmark import protocol as protocols
 from benchmark.data import packs
-from benchmark.data.batches import TrainingBatches
-from benchmark.data.datasets import Source, resolve
-from benchmark.data.folders import HashCache
+from benchmark.data.datasets import Source
 from benchmark.data.masks import Label
-from benchmark.data.packs import Pack, draw_tile, foresee, open_pack, pack_path
-from benchmark.data.splits import Division, Tile
+from benchmark.data.packs import draw_tile, foresee, open_pack, pack_path
+from benchmark.data.splits import Tile
 from benchmark.errors import UserError
-from benchmark.protocol import Protocol
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
-
-SMALL = ("input.size=32", "input.tile=64", "split.counts=[2,1,1]", "data.standin_images=4")
-
-
-def settings(*overrides: str) -> Protocol:
-    return protocols.load("quick", [*SMALL, *overrides])
-
-
-def find(root: Path, protocol: Protocol, name: str = "omc") -> Source:
-    (found,) = resolve(name, root / "data", protocol, HashCache(root / "hashes.json"))
-    return found
-
-
-def build(root: Path, *overrides: str, name: str = "omc") -> Pack:
-    protocol = settings(*overrides)
-    return open_pack(find(root, protocol, name), protocol, root / "cache")
+from tests.benchmark.data.pack_makers import build, find, pixels_of, settings
 
 
 def leftovers(root: Path) -> list[Path]:
     folder = root / "cache" / "packs"
     return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def pixels_of(path: Path) -> np.ndarray:
-    with Image.open(path) as file:
-        return np.asarray(file)
 
 
 @pytest.mark.parametrize("name", ["omc", "omc-syn"])
@@ -343,20 +317,6 @@ def test_processes_that_build_the_same_pack_all_get_it(tmp_path: Path) -> None:
     assert len(leftovers(tmp_path)) == 1
 
 
-def test_partial_tiles_are_moved_inwards(tmp_path: Path) -> None:
-    make_folder(tmp_path / "data" / "omc", ["a"], 64, 150)
-    image = pixels_of(tmp_path / "data" / "omc" / "image" / "a.png")
-    assert len(build(tmp_path).tiles) == 2
-    pack = build(tmp_path, "input.partial_tiles=true")
-    assert [(tile.name, tile.column) for tile in pack.tiles] == [("a_r0_c0", 0), ("a_r0_c1", 1), ("a_r0_c2", 2)]
-    np.testing.assert_array_equal(pack.images[2, ..., 0], image[:, 150 - 64 :])
-
-
-def test_sides_that_divide_have_no_partial_tile(tmp_path: Path) -> None:
-    make_folder(tmp_path / "data" / "omc", ["a"], 64, 128)
-    assert len(build(tmp_path, "input.partial_tiles=true").tiles) == 2
-
-
 def test_ignored_pixels_have_a_value_of_their_own(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a", "b"])
     assert not build(tmp_path).has_ignored
@@ -368,86 +328,6 @@ def test_ignored_pixels_have_a_value_of_their_own(tmp_path: Path) -> None:
     assert (pack.masks[1][:10] == packs.IGNORED).all()
     assert set(np.unique(pack.masks[1][10:])) == {0, 1}
     assert set(np.unique(pack.masks[0])) == {0, 1}
-
-
-def make_partly_labelled(root: Path, share: float, side: int = 256) -> None:
-    """Write one frame of which the left part is labelled, and the rest ignored."""
-    make_folder(root, ["scan"], side)
-    ignored = np.full((side, side), 255, np.uint8)
-    ignored[:, : round(side * share)] = 0
-    save(root / "ignore" / "scan.png", ignored)
-
-
-def test_tiles_and_inputs_without_labels_are_in_no_part(tmp_path: Path) -> None:
-    make_partly_labelled(tmp_path / "data/omc", 0.55)
-    pack = build(tmp_path)
-    protocol = settings("split.unit=image", "split.counts=[4,2,2]")
-    # Columns of 64 px end at 64, 128, 192; the label at 141: the third column's centred input begins at 144.
-    assert [round(tile.labelled, 3) for tile in pack.tiles] == [1, 1, 0, 0] * 4
-    assert used(pack.divide(protocol)) == [0, 1, 4, 5, 8, 9, 12, 13]
-    all_of_them = settings("split.unit=image", "split.counts=[8,4,4]", "split.min_labelled=0")
-    assert used(pack.divide(all_of_them)) == list(range(16))
-
-
-def used(division: Division) -> list[int]:
-    return sorted(division.train + division.val + division.test)
-
-
-def test_left_out_tiles_are_told_by_the_pack_and_the_plan(tmp_path: Path) -> None:
-    make_partly_labelled(tmp_path / "data/omc", 0.55)
-    protocol = settings("split.unit=image", "split.counts=[4,2,2]")
-    source, cache = find(tmp_path, protocol), tmp_path / "cache"
-    assert foresee(source, protocol, cache)[1] == [
-        "tiles with too few labelled pixels will be left out; `data verify omc` counts them"
-    ]
-    pack = open_pack(source, protocol, cache)
-    (note,) = pack.notes_under(protocol)
-    assert note.startswith("8 of 16 tiles are left out, since less than 0.1 of their pixels")
-    assert foresee(source, protocol, cache)[1] == [note]
-
-
-def test_too_few_labelled_tiles_are_refused_with_the_field_and_the_counts(tmp_path: Path) -> None:
-    make_partly_labelled(tmp_path / "data/omc", 0.55)
-    pack = build(tmp_path)
-    with pytest.raises(UserError, match=r"8 images in .*; 8 of 16 tiles are left out.*split\.min_labelled"):
-        pack.divide(settings("split.unit=image", "split.counts=[8,4,4]"))
-
-
-def test_a_part_of_the_owner_without_labels_is_refused(tmp_path: Path) -> None:
-    for number, part in enumerate(("train", "val", "test")):
-        add_pair(tmp_path / "data/omc" / part, part, picture(number))
-    save(tmp_path / "data/omc/test/ignore/test.png", np.full((64, 64), 255, np.uint8))
-    with pytest.raises(UserError, match=r"omc: test/ has no image left; 1 of 3 tiles .*split\.min_labelled"):
-        build(tmp_path).divide(settings("split.counts=none"))
-
-
-@pytest.mark.parametrize(("unit", "known"), [("image", "54c21423d377acb9"), ("group", "13d2b291ded127ed")])
-def test_tiles_splits_and_crops_of_labelled_data_are_those_of_earlier_studies(
-    tmp_path: Path, unit: str, known: str
-) -> None:
-    """The hashes were taken before there was a least labelled share."""
-    make_folder(tmp_path / "data/chip", "abcdefgh", 150, 200)
-    overrides = (f"split.unit={unit}", "split.counts=none", "training.augmentation=flips_turns")
-    protocol = protocols.load("quick", ["input.size=32", "input.tile=48", *overrides])
-    pack = open_pack(find(tmp_path, protocol, "chip"), protocol, tmp_path / "cache")
-    division = pack.divide(protocol)
-    digest = hashlib.sha256(pack.images.tobytes() + pack.masks.tobytes())
-    digest.update(division.digest([tile.name for tile in pack.tiles]).encode())
-    for batch in TrainingBatches([(pack, division.train)], 32, protocol, 0, torch.device("cpu")).epoch(0):
-        digest.update((batch.images * 255).round().to(torch.uint8).numpy().tobytes())
-        digest.update(batch.masks.to(torch.uint8).numpy().tobytes())
-    assert digest.hexdigest()[:16] == known
-
-
-@pytest.mark.parametrize("name", ["omc", "omc-syn"])
-def test_fully_labelled_data_are_divided_alike_under_any_least_share(tmp_path: Path, name: str) -> None:
-    make_folder(tmp_path / "data/omc", "abcd")
-    for stem in "ab":  # an ignore mask that ignores nothing
-        save(tmp_path / "data/omc/ignore" / f"{stem}.png", np.zeros((64, 64), np.uint8))
-    pack = build(tmp_path, name=name)
-    assert {tile.labelled for tile in pack.tiles} == {1.0}
-    assert pack.divide(settings()) == pack.divide(settings("split.min_labelled=0"))
-    assert pack.notes_under(settings()) == []
 
 
 def test_sixteen_bit_images_are_scaled_by_the_datasets_percentiles(tmp_path: Path) -> None:
@@ -489,88 +369,6 @@ def test_what_was_odd_about_the_labels_is_noted(tmp_path: Path) -> None:
     Image.fromarray(label).save(root / "label" / "a.jpg", quality=95)
     (note,) = build(tmp_path).notes
     assert note.startswith("1 of 2 labels: JPEG")
-
-
-@pytest.mark.parametrize(("level", "name"), [(0, "empty"), (255, "full")])
-def test_masks_that_teach_nothing_are_refused_as_verify_would(tmp_path: Path, level: int, name: str) -> None:
-    root = make_folder(tmp_path / "data" / "omc", ["a", "b"])
-    save(root / "label" / "a.png", np.full((64, 64), level, np.uint8))
-    assert build(tmp_path).notes == (f"{name} masks: label/a.png",)
-    save(root / "label" / "b.png", np.full((64, 64), level, np.uint8))
-    with pytest.raises(UserError, match=rf"omc: every mask is {name}: nothing can be learned .*`data show omc`"):
-        build(tmp_path)
-
-
-def test_data_that_are_ignored_everywhere_are_refused(tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "data" / "omc", ["a"])
-    save(root / "ignore" / "a.png", np.ones((64, 64), np.uint8))
-    with pytest.raises(UserError, match="omc: every pixel is ignored"):
-        build(tmp_path)
-
-
-def test_masks_that_seem_inverted_are_noted(tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "data" / "omc", "abc")
-    for path in (root / "image").iterdir():
-        save(root / "label" / path.name, np.where(pixels_of(path) > 200, 0, 255).astype(np.uint8))
-    (note,) = build(tmp_path).notes
-    assert note == "mean gray: most masks hold more than half of the image, and its darker part: are they inverted?"
-
-
-def test_masks_that_draw_foreground_by_two_values_are_noted(tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "data" / "omc", "ab")
-    save(root / "label" / "a.png", pixels_of(root / "label" / "a.png") // np.uint8(255))
-    (note,) = build(tmp_path).notes
-    assert note.startswith(
-        "mask values: foreground is 1 in label/a.png and 255 in label/b.png: where one of them means"
-    )
-    save(root / "label" / "a.png", np.zeros((64, 64), np.uint8))
-    (note,) = build(tmp_path).notes
-    assert note == "empty masks: label/a.png"
-
-
-def test_transparent_images_are_noted(tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "data" / "omc", ["a"])
-    save(root / "image" / "a.png", np.stack([picture(0), picture(1)], -1))
-    (note,) = build(tmp_path).notes
-    assert note.startswith("image formats: image/a.png: transparent pixels")
-
-
-def test_sixteen_bits_under_a_data_bar_are_noted_with_levels_that_help(tmp_path: Path) -> None:
-    root = tmp_path / "data" / "omc"
-    for seed in range(2):
-        pixels = 800 + picture(seed, 128).astype(np.uint16) * 10
-        pixels[110:] = 0
-        pixels[112:118, 5:60] = 65535
-        save(root / "image" / f"{seed}.png", pixels)
-        save(root / "label" / f"{seed}.png", picture(seed, 128) // 128)
-    (note,) = build(tmp_path).notes
-    assert "the middle 90 % of the pixels fill 13 of 256 gray values" in note
-    (low, high) = (int(text) for text in note.partition("levels = [")[2].partition("]")[0].split(","))
-    assert 800 <= low < 820
-    assert 3330 < high <= 3350
-    (tmp_path / "data" / "omc.toml").write_text(f"levels = [{low}, {high}]", "utf-8")
-    pack = build(tmp_path)
-    assert pack.notes == ()
-    assert pack.images[:, :64].std() > 60
-
-
-def test_the_smallest_image_that_sets_the_tile_is_noted(tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "data" / "omc", "ab", 128)
-    assert build(tmp_path).notes == ()
-    add_pair(root, "c", picture(5, 40, 50))
-    (note,) = build(tmp_path).notes
-    assert note == "tiles are 40x40 and not 64x64, as the smallest image is; 2 larger images are cut so"
-
-
-def test_look_alikes_in_two_parts_are_noted_with_what_keeps_them_in_one(tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "data" / "omc", "abcdefgh")
-    for seed, stem in enumerate("abcd"):
-        add_pair(root, f"{stem}2", np.clip(picture(seed).astype(int) + 12, 0, 255).astype(np.uint8))
-    shares = ("split.counts=none", "split.test=0.3", "split.validation=0.3")
-    notes = build(tmp_path).notes_under(settings("split.near_duplicates=apart", *shares))
-    assert [note.partition(": ")[0] for note in notes] == ["near duplicates", "leakage"]
-    assert "use --set split.near_duplicates=together" in notes[0]
-    assert build(tmp_path).notes_under(settings(*shares)) == []
 
 
 def test_images_that_look_alike_share_a_cluster(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""Packs of small dataset folders for the tests of the data layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmark import protocol as protocols
+from benchmark.data.datasets import Source, resolve
+from benchmark.data.folders import HashCache
+from benchmark.data.packs import Pack, open_pack
+from benchmark.protocol import Protocol
+
+SMALL = ("input.size=32", "input.tile=64", "split.counts=[2,1,1]", "data.standin_images=4")
+
+
+def settings(*overrides: str) -> Protocol:
+    return protocols.load("quick", [*SMALL, *overrides])
+
+
+def find(root: Path, protocol: Protocol, name: str = "omc") -> Source:
+    (found,) = resolve(name, root / "data", protocol, HashCache(root / "hashes.json"))
+    return found
+
+
+def build(root: Path, *overrides: str, name: str = "omc") -> Pack:
+    protocol = settings(*overrides)
+    return open_pack(find(root, protocol, name), protocol, root / "cache")
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as file:
+        return np.asarray(file)

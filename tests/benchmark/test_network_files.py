@@ -23,6 +23,7 @@ from benchmark.records import Failure, Record
 from benchmark.registry import ModelEntry, code_digests, identity
 from benchmark.study import Study
 from tests.benchmark.conftest import TINY
+from tests.benchmark.report import fake
 
 NETWORK = """
 from torch import nn
@@ -246,9 +247,10 @@ def test_runs_of_changed_code_are_stale_and_the_file_is_named(
     )
 
 
-def test_efficiency_figures_of_changed_code_are_not_taken_for_those_of_the_new(figures: Path) -> None:
+def test_efficiency_figures_of_changed_code_are_not_taken_for_those_of_the_new(tmp_path: Path) -> None:
     (entry,) = registry.select(f"{TINY}:TinyNet")
-    record = read(next(figures.glob("*.json")))
+    fake.write_efficiency(tmp_path, "tinynet")
+    record = read(next(tmp_path.glob("efficiency/*.json")))
     assert record is not None
     assert is_of(record, entry)
     assert not is_of(record.model_copy(update={"network_code": "another"}), entry)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark import seeds
@@ -164,8 +164,8 @@ def _resolve(
             categories=tuple(spec.categories.items()),
             values=spec.values,
         )
-        content = fingerprint(pairs, hashes, (target, spec.levels))
-        return Source(name, target, content, pairs=tuple(pairs), levels=spec.levels)
+        source = Source(name, target, "", pairs=tuple(pairs), levels=spec.levels)
+        return replace(source, fingerprint=_content(source, hashes))
     if real_only:
         raise UserError(f"--real-only: no folder {root}; add the data, choose --data-root, or drop the flag")
     return standin(KNOWN[spec.name], target, protocol)
@@ -212,3 +212,25 @@ def standin_version(name: str, fingerprint: str, protocol: Protocol) -> int | No
     target, newest = target_of(entry, protocol), STANDINS[entry.name].version
     made = ((number, standin(entry, target, protocol, number)) for number in range(1, newest + 1))
     return next((number for number, source in made if source.fingerprint == fingerprint), None)
+
+
+def _content(source: Source, hashes: HashCache) -> str:
+    return fingerprint(source.pairs, hashes, (source.target, source.levels))
+
+
+def refuse_changed(source: Source, remembered: Path) -> None:
+    """Read all files of a dataset once more, and refuse content that is not what the plan was made for.
+
+    Args:
+        source: a folder.
+        remembered: the file of content hashes; one that told something wrong is removed.
+
+    Raises:
+        UserError: files changed since, or their hashes were remembered wrongly.
+    """
+    if _content(source, HashCache(None)) != source.fingerprint:
+        remembered.unlink(missing_ok=True)
+        raise UserError(
+            f"{source.name}: its files have changed since the plan was made; expected them to stay as they are while "
+            "they are read: run the same command again"
+        )

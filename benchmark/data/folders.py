@@ -156,26 +156,3 @@ def fingerprint(pairs: Iterable[Pair], hashes: HashCache, reading: Sequence[obje
         total.update("\0".join(parts).encode() + b"\n")
     hashes.save()
     return total.hexdigest()[:16]
-
-
-def refuse_changed(
-    dataset: str, pairs: Iterable[Pair], reading: Sequence[object], expected: str, remembered: Path
-) -> None:
-    """Read all files of a dataset once more, and refuse content that is not what the plan was made for.
-
-    Args:
-        dataset: its name, for the message.
-        pairs: its files.
-        reading: as for :func:`fingerprint`.
-        expected: their :func:`fingerprint` as planned.
-        remembered: the file of content hashes; one that told something wrong is removed.
-
-    Raises:
-        UserError: files changed since, or their hashes were remembered wrongly.
-    """
-    if fingerprint(pairs, HashCache(None), reading) != expected:
-        remembered.unlink(missing_ok=True)
-        raise UserError(
-            f"{dataset}: its files have changed since the plan was made; expected them to stay as they are while they "
-            "are read: run the same command again"
-        )

@@ -18,8 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from benchmark.data import duplicates, synthetic
-from benchmark.data.datasets import Source
-from benchmark.data.folders import refuse_changed
+from benchmark.data.datasets import Source, refuse_changed
 from benchmark.data.images import (
     Levels,
     UInt8Array,
@@ -121,8 +120,7 @@ def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progres
     def fill(folder: Path) -> None:
         _fill(source, protocol, folder, progress or (lambda done, total: None))
         if source.pairs:  # last, so that what changed while it was read is seen too
-            reading = (source.target, source.levels)
-            refuse_changed(source.name, source.pairs, reading, source.fingerprint, cache / "hashes.json")
+            refuse_changed(source, cache / "hashes.json")
 
     return open_at(pack_path(source, protocol, cache), source, fill)
 

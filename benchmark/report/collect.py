@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from benchmark import BEHAVIOUR, claims, metrics
 from benchmark.bench.records import Comparison
-from benchmark.efficiency.records import HINDERED_SHARE, EfficiencyRecord
+from benchmark.efficiency.hindrance import hindrances
+from benchmark.efficiency.records import EfficiencyRecord, Limits
 from benchmark.errors import UserError
 from benchmark.execution import WORDS
 from benchmark.files import read_limited
@@ -248,31 +249,24 @@ def with_hindrances(measured: Sequence[Measurement]) -> tuple[Measurement, ...]:
 
     A virtual machine's neighbours, whom its load average does not show, slow products and copies as they slow networks.
     """
-    ascending = sorted((rate for found in measured for rate in _rates(found)), key=itemgetter(2))
-    best = {kind: rate for kind, _, rate in ascending}
+    reached: dict[Hashable, list[Limits]] = defaultdict(list)
+    for found in measured:
+        reached[_device(found)] += filter(None, (found.record.limits, found.record.limits_after))
     told = []
     for found in measured:
-        slow = [
-            f"{kind[1]} {when} ran at {rate / best[kind]:.0%} of the study's best rate"
-            for kind, when, rate in _rates(found)
-            if rate < HINDERED_SHARE * best[kind] and not found.hindered
-        ]
-        if slow:
-            slow = [f"{' and '.join(slow)}: something else may have had the device"]
-            found = replace(found, warnings=(*slow, *found.warnings), hindered=True)
+        record = found.record
+        slow = hindrances(None, record.limits, record.limits_after, reached[_device(found)])
+        if slow and not found.hindered:
+            warning = f"{' and '.join(slow)}: something else may have had the device"
+            found = replace(found, warnings=(warning, *found.warnings), hindered=True)
         told.append(found)
     return tuple(told)
 
 
-def _rates(found: Measurement) -> Iterator[tuple[tuple[Hashable, str], str, float]]:
-    """Yield what the device reached: what may be compared, when, and how much."""
-    record = found.record
-    # Neither rate depends on the network's input; older files do not tell machines of one kind apart.
-    where = (replace(found.setting, height=0, width=0, channels=0), record.origin and record.origin.machine)
-    for when, limits in (("just before", record.limits), ("just after", record.limits_after)):
-        if limits is not None:
-            yield (where, "a matrix product"), when, limits.macs_per_second
-            yield (where, "a copy"), when, limits.bytes_per_second
+def _device(found: Measurement) -> Hashable:
+    """Return what measurements share whose rates can be compared; older files do not tell machines of a kind apart."""
+    # Neither rate depends on the network's input.
+    return replace(found.setting, height=0, width=0, channels=0), found.record.origin and found.record.origin.machine
 
 
 def read_study(folder: Path) -> Study:

@@ -108,8 +108,8 @@ def test_figures_of_a_hindered_device_say_so_wherever_they_are_shown(tmp_path: P
     study = read_study(tmp_path)
     told = {(one.record.model, one.record.height): one.warnings for one in study.efficiency if one.warnings}
     product, copy = "a matrix product just before ran at 31%", "a copy just before ran at 40%"
-    end = "of the study's best rate: something else may have had the device"
-    both = f"{product} of the study's best rate and {copy} {end}"
+    end = "of the best rate known: something else may have had the device"
+    both = f"{product} of the best rate known and {copy} {end}"
     alone = f"a copy just before ran at 5% {end}"
     assert told == {("unet", 1024): (both,), ("unet", 2048): (alone,)}
     efficiency = [row for block in tables.efficiency(study).blocks for row in block.rows if row.remark]

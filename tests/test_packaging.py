@@ -59,7 +59,7 @@ def test_all_that_is_imported_is_declared() -> None:
     assert undeclared(tests, [*PROJECT["dependencies"], *optional, *extras["test"]]) == set()
 
 
-def test_what_every_run_imports_needs_no_extra() -> None:
+def test_imports_of_every_run_need_no_extra() -> None:
     files = [*(ROOT / "models").rglob("*.py"), *(ROOT / "baselines").rglob("*.py"), ROOT / "benchmark/cli.py"]
     assert undeclared(files, PROJECT["dependencies"]) == set()
 

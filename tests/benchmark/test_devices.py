@@ -83,7 +83,7 @@ def test_a_machine_without_a_gpu_takes_the_cpu_without_a_word(
     assert "no driver of a GPU is found" in str(_refusal())
 
 
-def test_what_torch_warns_of_is_quoted(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_of_torch_are_quoted(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     def warns() -> bool:
         import warnings
 

@@ -163,7 +163,7 @@ def test_neighbours_are_found_from_any_folder(write: Write, monkeypatch: pytest.
     assert side_of(entry_of(Path("../nets/mynet.py"))) == 3
 
 
-def test_code_on_the_path_counts_and_that_of_installed_packages_does_not(
+def test_code_on_the_path_counts_and_code_of_installed_packages_does_not(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imports = "import ourlab.layers, numpy, json, theirs\nSIDE = ourlab.layers.SIDE"

@@ -116,7 +116,7 @@ def test_outputs_that_are_no_logits_are_warned_of(probe: Probe, returned: str) -
 @pytest.mark.parametrize(
     "returned", ["y", "y.relu()", "torch.sigmoid(y) - 0.5", "0 * y + 5", "y * float(x.sum().item() + 1)"]
 )
-def test_logits_of_any_size_are_not(probe: Probe, returned: str) -> None:
+def test_logits_of_any_size_bring_no_warning(probe: Probe, returned: str) -> None:
     assert probe(returned) == []
 
 
@@ -142,7 +142,7 @@ def test_a_network_is_tried_at_each_size_and_number_of_channels(probe: Probe) ->
             probe(f"y * ({fails})", inputs=tuple(squares))
 
 
-def test_what_only_a_gpu_can_compute_is_a_warning_where_there_is_one(probe: Probe) -> None:
+def test_an_exception_on_the_cpu_is_a_warning_where_the_runs_use_a_gpu(probe: Probe) -> None:
     (warning,) = probe("self.oops(y)", on_cpu=False)
     assert "no attribute 'oops'" in warning
     assert "may do better on the GPU" in warning

@@ -286,7 +286,7 @@ def test_failures_are_typed(error: Exception, kind: str) -> None:
 @pytest.mark.parametrize(
     "said", ["CUDNN_STATUS_NOT_INITIALIZED", "unable to find an engine to execute this computation"]
 )
-def test_a_library_that_may_lack_memory_brings_the_advice_too(said: str) -> None:
+def test_a_library_that_may_lack_memory_brings_the_memory_advice(said: str) -> None:
     assert run.failure(RuntimeError(said), "take fewer").message.endswith("often memory has run out: take fewer")
     assert "take fewer" not in run.failure(RuntimeError("CUDA error: unknown error"), "take fewer").message
 
@@ -350,7 +350,7 @@ def test_the_first_thing_of_a_process_can_be_a_run_on_a_gpu(
     assert record.cost.device_seconds == record.cost.wall_seconds
 
 
-def test_what_the_process_held_before_a_run_is_not_in_its_peak(fake_gpu: FakeGPU) -> None:
+def test_memory_held_before_a_run_is_not_in_its_peak(fake_gpu: FakeGPU) -> None:
     meter = Meter(torch.device("cuda:0"))
     fake_gpu.peak += 5 << 20
     cost = meter.cost(test_seconds=0, earlier_seconds=0)

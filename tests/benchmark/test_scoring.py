@@ -87,7 +87,7 @@ def test_ignored_pixels_are_no_foreground(small: Protocol, pack: Pack, target: s
                  "larger one hits."),
     ],
 )  # fmt: skip
-def test_what_does_not_count_is_said_by_the_rules_of_the_harness_that_counted(
+def test_sentence_about_small_nets_follows_the_behaviour_number_of_the_runs(
     behaviours: list[int], ending: str, small: Protocol
 ) -> None:
     limits = small.evaluation.model_copy(update={"border_px": 8, "min_area_px": 16})

@@ -107,7 +107,7 @@ def test_a_loss_that_is_not_a_number_is_its_own_error(pack: Pack) -> None:
         train(NotANumber(), pack, with_settings())
 
 
-def test_weights_that_the_last_step_spoilt_are_that_error_too(pack: Pack) -> None:
+def test_weights_that_the_last_step_spoilt_end_the_training(pack: Pack) -> None:
     protocol = with_settings("training.steps=1", "training.validate_every=none", "training.lr=1e39")
     with pytest.raises(training.NonFiniteLossError, match=r"features\.weight has values that are no number; try a"):
         training.train(tiny(), batches(pack, protocol), lambda: iter(()), protocol, lambda *_: None)

@@ -210,12 +210,12 @@ def test_a_setting_that_another_hides_is_refused(overrides: list[str], setting: 
     assert reason in str(told.value)
 
 
-def test_what_hides_a_setting_can_be_taken_away() -> None:
+def test_a_setting_is_accepted_once_the_other_that_hides_it_is_unset() -> None:
     assert protocols.load("quick", ["training.epochs=5", "training.steps=none"]).training.epochs == 5
     assert protocols.load("strict", ["training.batch=1"]).training.micro_batch == 2  # the preset's, and nobody's wish
 
 
-def test_a_file_of_settings_is_read_as_strictly_and_a_studys_own_is_not(tmp_path: Path) -> None:
+def test_hidden_settings_of_a_file_are_refused_and_those_of_a_stored_study_are_not(tmp_path: Path) -> None:
     text = protocols.load("quick").to_toml()
     file = tmp_path / "protocol.toml"
     file.write_text(text)

@@ -41,7 +41,7 @@ def test_a_toml_file_in_the_data_root_registers_a_dataset(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("line", ["levels = [800, 3200]", "target = 'via'"])
-def test_how_files_are_read_is_part_of_the_content(tmp_path: Path, line: str) -> None:
+def test_the_way_of_reading_files_is_part_of_the_fingerprint(tmp_path: Path, line: str) -> None:
     """Else a study would leave runs alone that saw other gray values or looked for something else."""
     make_folder(tmp_path / "data" / "mychip", ["a"])
     before = find("mychip", tmp_path / "data").fingerprint

@@ -118,7 +118,7 @@ def test_many_values_are_to_be_thresholded(tmp_path: Path) -> None:
         ("background = 0\nforegruond = 1", r"no field 'values\.foregruond'.*known: background, foreground, ignore"),
     ],
 )
-def test_what_is_wrong_in_the_values_is_named(tmp_path: Path, lines: str, message: str) -> None:
+def test_mistakes_in_the_values_table_are_named(tmp_path: Path, lines: str, message: str) -> None:
     (tmp_path / "chip.toml").write_text(f"[values]\n{lines}\n", "utf-8")
     with pytest.raises(UserError, match=rf"chip\.toml: .*{message}"):
         specs.load(tmp_path / "chip.toml")

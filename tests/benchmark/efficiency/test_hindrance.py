@@ -28,7 +28,7 @@ def test_the_thread_that_waited_longest_counts_and_what_the_host_took() -> None:
     assert share({"1": 5.0}, {"1": 9.0}, (0.0, 0.0), 1) == 1
 
 
-def test_where_nothing_tells_or_threads_wait_for_each_other_there_is_no_share() -> None:
+def test_no_share_is_told_without_an_account_or_with_more_threads_than_cores() -> None:
     assert share({}, {}, (0.0, 1.0), 1) is None
     assert share({"1": 0.0}, {"1": 2.0}, (0.0, 0.0), (os.cpu_count() or 1) + 1) is None
 
@@ -60,6 +60,6 @@ def test_a_hindered_measurement_is_repeated_and_the_good_one_kept() -> None:
     assert undisturbed(lambda: next(times), lambda ms: ms > 50, lambda ms: ms) == (12.0, 2)
 
 
-def test_one_that_stays_hindered_is_the_shortest_of_a_few() -> None:
+def test_of_tries_that_were_all_hindered_the_shortest_counts() -> None:
     times = iter((90.0, 70.0, 80.0, 1.0))
     assert undisturbed(lambda: next(times), lambda ms: True, lambda ms: ms) == (70.0, TRIES)

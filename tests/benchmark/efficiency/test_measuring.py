@@ -141,7 +141,7 @@ def test_a_measurement_that_something_hindered_is_taken_again(file: Path) -> Non
 
 
 @pytest.mark.parametrize(("budget", "tries"), [(None, TRIES), (60.0, 1)])
-def test_one_that_stays_hindered_says_so_after_a_few_tries(file: Path, budget: float | None, tries: int) -> None:
+def test_a_measurement_that_stays_hindered_says_so(file: Path, budget: float | None, tries: int) -> None:
     taken = iter(map(of_rate, (1e9, 1e11) * tries))
     settings = SHORT.model_copy(update={"memory": False, "throughput_seconds": 0.0, "budget_seconds": budget})
     record = quick(file, rates=lambda *where: next(taken), judge=by_rates_alone, settings=settings)

@@ -111,7 +111,7 @@ def test_the_largest_small_component_finds_a_net_that_no_larger_one_hits(bars: M
     assert faults(bars, crumbs) == CLEAN | {"opens": 1}
 
 
-def test_what_the_border_and_the_least_area_keep_from_counting_is_told(bars: Mask) -> None:
+def test_errors_that_border_and_least_area_keep_from_counting_are_told(bars: Mask) -> None:
     truth = bars.copy()
     truth[0:4, 10:70] = True
     prediction = truth.copy()

@@ -53,7 +53,7 @@ def test_fragments_closer_than_the_radius_are_one_via() -> None:
     assert counted([[0, 0], [0, 9]], [[0, -10]], [11.0, 3.0]) == (1, 1, 1)
 
 
-def test_predicted_fragments_closer_than_their_radius_are_one_via_too() -> None:
+def test_predicted_fragments_closer_than_their_radius_are_one_via() -> None:
     assert counted([[0, 0]], [[0, 1], [0, -1]], [5.0], predicted_radius=2.5) == (1, 1, 1)
     assert counted([[0, 0]], [[0, 1], [0, -1]], [5.0], predicted_radius=2.0) == (1, 2, 1)  # not closer
 

@@ -89,7 +89,7 @@ for file in sorted(Path(sys.argv[1]).glob("*.tif")):
 """
 
 
-def test_what_is_read_does_not_depend_on_imagecodecs(tmp_path: Path) -> None:
+def test_pixels_do_not_depend_on_imagecodecs(tmp_path: Path) -> None:
     """Files that Pillow or tifffile write: read here, and in a process that has no imagecodecs."""
     for compression in ("raw", "tiff_lzw", "packbits", "jpeg", "tiff_adobe_deflate"):
         for mode in ("L", "RGB", "1", "I;16", "YCbCr"):

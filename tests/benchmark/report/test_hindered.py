@@ -101,7 +101,7 @@ def test_a_hindered_network_is_no_point_of_a_plot_of_times_and_on_no_front(study
         assert plots.HINDERED_NAMES not in charts[other].footnote
 
 
-def test_where_all_times_are_hindered_there_is_no_plot_against_them(study: Study) -> None:
+def test_no_plot_is_drawn_against_times_that_are_all_hindered(study: Study) -> None:
     everything = replace(study, efficiency=tuple(replace(found, hindered=True) for found in study.efficiency))
     found = plots.charts(everything, tables.scores(study, tables.ACCURACY).blocks)
     assert [chart.axis.name for chart in found] == ["params", "macs"]

@@ -79,7 +79,7 @@ def test_rows_of_an_earlier_release_count_where_images_and_content_agree(study: 
     assert methods(study) == ["otsu", "background"]
 
 
-def test_merged_and_redacted_reports_leave_them_out_too(study: Path) -> None:
+def test_merged_and_redacted_reports_leave_such_rows_out(study: Path) -> None:
     other_images(study)
     other = fake.write_study(study.with_name("other"), ["esnet"], ["omc-syn"], repeats=1)
     digest = protocols.load("quick").digest()

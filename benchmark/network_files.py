@@ -322,6 +322,7 @@ def _imports(file: Path, package: str) -> Iterator[str]:
 
 def _absolute(name: str, package: str) -> str:
     """Resolve a relative name; that of a file in no package is relative to the file's folder."""
-    level = len(name) - len(name.lstrip("."))
-    above = package.split(".")[: max(package.count(".") + 2 - level, 0)] if level else []
-    return ".".join(filter(None, [*above, name.lstrip(".")]))
+    try:
+        return importlib.util.resolve_name(name, package)
+    except ImportError:  # no package, or one of fewer levels
+        return name.lstrip(".")

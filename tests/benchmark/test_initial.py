@@ -28,8 +28,8 @@ from benchmark.report.tables import ACCURACY, scores
 from benchmark.store import RECORD, WEIGHTS, run_key
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL, TINY, Call, settings, tiny_run
+from tests.benchmark.pretend import Pretend
 from tests.benchmark.report import fake
-from tests.benchmark.test_study import Pretend
 
 MakeStudy = Callable[..., Study]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,52 +13,16 @@ from benchmark import claims, registry
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
-from benchmark.data.tasks import Task
 from benchmark.errors import UserError
 from benchmark.executors import Event, Finished, Job, Note, Packing, Started
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
-from benchmark.store import Shared, Store
-from benchmark.study import Plan, Study
+from benchmark.store import Store
+from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
+from tests.benchmark.pretend import MakeStudy, Pretend, alone, contents, do
 from tests.benchmark.report import fake
-
-MakeStudy = Callable[..., Study]
-
-
-class Pretend:
-    """An executor that writes records without training; some runs fail, one may be cut off."""
-
-    def __init__(self, fail: Sequence[str] = (), stop_at: str = "") -> None:
-        self.fail, self.stop_at = fail, stop_at
-        self.jobs: list[Job] = []
-
-    def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
-        for job in jobs:
-            yield Started(job)
-            if job.label == self.stop_at:
-                raise KeyboardInterrupt
-            self.jobs.append(job)
-            outcome: Record | Failure | None = None
-            if isinstance(job, TrainJob):
-                if job.label in self.fail:
-                    outcome = Failure(kind="error", message="pretended")
-                else:
-                    outcome = job.record(status="ok")
-                    Store(job.study).write_run(outcome, {}, [], None)
-            yield Finished(job, outcome, 1.0)
-
-
-def alone(source: Source) -> Task:
-    return Task((source,), (source,))
-
-
-def do(study: Study, executor: Pretend | None = None, **flags: bool) -> tuple[Plan, list[Event]]:
-    events: list[Event] = []
-    plan = study.plan(**flags)
-    study.execute(plan, executor or Pretend(), events.append)
-    return plan, events
 
 
 def test_a_new_study_has_everything_to_do_and_a_finished_one_nothing(small: Protocol, make_study: MakeStudy) -> None:
@@ -75,15 +38,6 @@ def test_a_new_study_has_everything_to_do_and_a_finished_one_nothing(small: Prot
         "omc-syn.kmeans.csv",
         "omc-syn.background.csv",
     }
-
-
-def test_the_lists_of_images_of_each_part_are_written(small: Protocol, make_study: MakeStudy) -> None:
-    study = make_study(small)
-    do(study)
-    lists = json.loads(study.store.split_file("omc-syn").read_text("utf-8"))
-    assert [len(lists[part]) for part in ("train", "val", "test")] == [6, 2, 2]
-    assert len({name for part in ("train", "val", "test") for name in lists[part]}) == 10
-    assert lists["fingerprint"] == study.sources[0].fingerprint
 
 
 def test_planning_changes_nothing(small: Protocol, make_study: MakeStudy) -> None:
@@ -103,132 +57,6 @@ def test_repeats_come_before_models_so_that_every_model_has_a_first_result_early
 ) -> None:
     todo = make_study(small, "TinyNet", "Raises").plan().todo
     assert [(job.repeat, job.entry.name) for job in todo[:3]] == [(0, "tinynet"), (0, "raises"), (1, "tinynet")]
-
-
-def test_other_settings_are_refused_with_the_fields_and_the_remedies(small: Protocol, make_study: MakeStudy) -> None:
-    do(make_study(small))
-    other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
-    with pytest.raises(UserError, match=r"3 run\(s\).*training\.lr: 0\.002 -> 0\.5.*--study NAME.*--replace-stale"):
-        other.plan()
-
-
-def test_replaced_runs_are_set_aside_and_never_deleted(small: Protocol, make_study: MakeStudy) -> None:
-    do(make_study(small))
-    other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
-    plan, _ = do(other, replace_stale=True)
-    assert (len(plan.stale), len(plan.todo)) == (3, 3)
-    kept = sorted(path.name for path in (other.folder / "runs" / ".stale").iterdir())
-    assert kept == ["omc-syn.tinynet.0.0", "omc-syn.tinynet.1.0", "omc-syn.tinynet.2.0"]
-    assert len(other.plan().done) == 3
-    assert other.store.read_protocol() == other.protocol
-
-
-def test_a_run_that_another_process_is_doing_is_not_moved_away(small: Protocol, make_study: MakeStudy) -> None:
-    study = make_study(small)
-    do(study)
-    other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
-    refusal = pytest.raises(UserError, match=r"--replace-stale: another process is doing omc-syn tinynet repeat 1")
-    with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 1)), refusal:  # type: ignore[union-attr]
-        do(other, replace_stale=True)
-    assert study.store.read_protocol() == study.protocol
-    assert len(study.plan().done) == 3
-
-
-OTHER = "training.lr=0.5"
-DIFFERS = r"training\.lr: 0\.002 -> 0\.5"
-
-
-def begin_and_stop(study: Study) -> None:
-    """Leave a study as Ctrl-C leaves it before a run has been begun."""
-
-    class Stops:
-        def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
-            raise KeyboardInterrupt
-            yield
-
-    with pytest.raises(KeyboardInterrupt):
-        study.execute(study.plan(), Stops(), lambda event: None)
-
-
-def test_other_settings_are_refused_before_any_run_has_finished(small: Protocol, make_study: MakeStudy) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
-    begin_and_stop(study)
-    before = contents(study.folder)
-    with pytest.raises(UserError, match=rf"3 file\(s\) of reference rows.*{DIFFERS}.*--study NAME.*--replace-stale"):
-        other.plan()
-    assert "reference rows" in other.plan(refuse=False).refusal
-    assert contents(study.folder) == before
-    do(other, replace_stale=True)
-    assert other.store.read_protocol() == other.protocol
-
-
-def test_other_settings_are_refused_while_a_run_of_the_study_is_being_done(
-    small: Protocol, make_study: MakeStudy
-) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
-    study.store.write_protocol(small)
-    with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 0)):  # type: ignore[union-attr]
-        with pytest.raises(UserError, match=rf"holds 1 run\(s\) under way made under something else: {DIFFERS}"):
-            other.plan()
-        with pytest.raises(UserError, match="--replace-stale: another process is doing omc-syn tinynet repeat 0"):
-            do(other, replace_stale=True)
-    assert study.store.read_protocol() == small
-
-
-def test_of_two_calls_at_the_same_moment_only_one_begins_the_study(small: Protocol, make_study: MakeStudy) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
-    first, second = study.plan(), other.plan()
-    study.execute(first, Pretend(), lambda event: None)
-    before, executor = contents(study.folder), Pretend()
-    with pytest.raises(UserError, match=rf"another call has begun this study meanwhile .*{DIFFERS}.*--study NAME"):
-        other.execute(second, executor, lambda event: None)
-    assert (executor.jobs, contents(study.folder)) == ([], before)
-
-
-def test_a_call_that_finds_a_run_begun_while_it_replaces_the_settings_puts_them_back(
-    small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
-    do(study)
-    claimed: list[object] = []
-
-    def write(protocol: Protocol) -> None:
-        Store.write_protocol(other.store, protocol)
-        claimed.append(claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 3)))
-
-    monkeypatch.setattr(other.store, "write_protocol", write)
-    with pytest.raises(UserError, match="--replace-stale: another process is doing omc-syn tinynet repeat 3"):
-        do(other, replace_stale=True)
-    assert study.store.read_protocol() == small
-    assert len(study.plan().done) == 3
-
-
-def test_a_study_in_which_nothing_was_made_takes_other_settings(small: Protocol, make_study: MakeStudy) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
-    study.store.write_protocol(small)
-    do(other)
-    assert other.store.read_protocol() == other.protocol
-
-
-@pytest.mark.parametrize("harmless", ["repeats=1", "name=other", "report.reduction=pooled"])
-def test_settings_that_change_no_number_are_never_refused(
-    small: Protocol, make_study: MakeStudy, harmless: str
-) -> None:
-    begin_and_stop(make_study(small))
-    plan, _ = do(make_study(protocols.load("quick", [*SMALL, harmless])))
-    assert plan.refusal == ""
-
-
-def test_unfinished_trainings_under_other_settings_are_set_aside(small: Protocol, make_study: MakeStudy) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
-    study.store.write_protocol(small)
-    checkpoint = study.store.run_folder(("omc-syn",), "tinynet", 0) / "last.pt"
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(b"state")
-    with pytest.raises(UserError, match=r"holds 1 unfinished training\(s\)"):
-        other.plan()
-    do(other, replace_stale=True)
-    assert (study.folder / "runs/.stale/omc-syn.tinynet.0.0/last.pt").read_bytes() == b"state"
 
 
 def test_a_second_call_waits_while_another_prepares_the_study(
@@ -252,67 +80,6 @@ def test_a_finished_study_is_not_claimed(small: Protocol, make_study: MakeStudy)
     study.store.write_protocol(small)
     with claims.acquire(study.folder):  # type: ignore[union-attr]
         do(study)
-
-
-def test_rows_of_another_split_are_made_again(small: Protocol, make_study: MakeStudy) -> None:
-    study = make_study(small)
-    begin_and_stop(study)
-    file, before = study.store.reference_file("omc-syn", "otsu"), contents(study.folder)
-    other = make_study(protocols.load("quick", [*SMALL, "seed=5"]))
-    do(other, replace_stale=True)
-    assert file.read_bytes() != before[file]
-    tested = json.loads(other.store.split_file("omc-syn").read_text())["test"]
-    assert sorted(line.split(",")[0] for line in file.read_text().splitlines()[1:]) == tested
-
-
-@pytest.mark.parametrize("field", ["fingerprint", "protocol", "behaviour"])
-def test_shared_files_that_were_made_under_something_else_are_made_again(
-    small: Protocol, make_study: MakeStudy, field: str
-) -> None:
-    study = make_study(small)
-    begin_and_stop(study)
-    after = contents(study.folder / "references")
-    split = study.store.split_file("omc-syn")
-    split.write_text(json.dumps(json.loads(split.read_text()) | {field: 0 if field == "behaviour" else "other"}))
-    for file in after:
-        file.write_bytes(b"image,group,tp\nof,another,0\n")
-    do(study)
-    assert contents(study.folder / "references") == after
-    assert study.store.shared("omc-syn") == Shared.of(small, study.sources[0].fingerprint)
-
-
-def test_shared_files_of_runs_under_way_with_other_data_stay(small: Protocol, make_study: MakeStudy) -> None:
-    study = make_study(small)
-    begin_and_stop(study)
-    before = contents(study.folder)
-    other = make_study(small)
-    other.tasks = [alone(replace(study.sources[0], fingerprint="something else"))]
-    refused = pytest.raises(UserError, match=r"omc-syn: another process is doing omc-syn.tinynet.0 with other content")
-    with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 0)), refused:  # type: ignore[union-attr]
-        do(other)
-    assert contents(study.folder) == before
-
-
-def test_runs_of_other_models_under_other_settings_are_stale_too(small: Protocol, make_study: MakeStudy) -> None:
-    do(make_study(small, "Raises"))
-    with pytest.raises(UserError, match=r"training\.lr"):
-        make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]), "TinyNet").plan()
-
-
-def test_changed_data_is_named(small: Protocol, make_study: MakeStudy) -> None:
-    study = make_study(small)
-    do(study)
-    study.tasks = [alone(replace(study.sources[0], fingerprint="something else"))]
-    with pytest.raises(UserError, match="the content of omc-syn"):
-        study.plan()
-
-
-def test_a_changed_network_is_named(small: Protocol, make_study: MakeStudy) -> None:
-    study = make_study(small)
-    do(study)
-    study.models = [replace(study.models[0], version=2)]
-    with pytest.raises(UserError, match="the code of tinynet"):
-        study.plan()
 
 
 def test_failed_runs_are_listed_and_only_run_again_on_request(small: Protocol, make_study: MakeStudy) -> None:
@@ -417,10 +184,6 @@ def spoil(study: Study, repeat: int) -> Path:
     file = study.store.run_folder(("omc-syn",), "tinynet", repeat) / "record.json"
     file.write_text(file.read_text().replace('"status": "ok"', '"status": "perhaps"'))
     return file
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_run_with_a_broken_record_is_planned_without_a_change_and_then_set_aside_and_done_again(

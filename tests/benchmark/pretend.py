@@ -1,0 +1,68 @@
+"""Does what a study plans without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmark.data.datasets import Source
+from benchmark.data.tasks import Task
+from benchmark.executors import Event, Finished, Job, Started
+from benchmark.jobs import TrainJob
+from benchmark.records import Failure, Record
+from benchmark.store import Store
+from benchmark.study import Plan, Study
+
+MakeStudy = Callable[..., Study]
+
+
+class Pretend:
+    """An executor that writes records without training; some runs fail, one may be cut off."""
+
+    def __init__(self, fail: Sequence[str] = (), stop_at: str = "") -> None:
+        self.fail, self.stop_at = fail, stop_at
+        self.jobs: list[Job] = []
+
+    def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+        for job in jobs:
+            yield Started(job)
+            if job.label == self.stop_at:
+                raise KeyboardInterrupt
+            self.jobs.append(job)
+            outcome: Record | Failure | None = None
+            if isinstance(job, TrainJob):
+                if job.label in self.fail:
+                    outcome = Failure(kind="error", message="pretended")
+                else:
+                    outcome = job.record(status="ok")
+                    Store(job.study).write_run(outcome, {}, [], None)
+            yield Finished(job, outcome, 1.0)
+
+
+def alone(source: Source) -> Task:
+    return Task((source,), (source,))
+
+
+def do(study: Study, executor: Pretend | None = None, **flags: bool) -> tuple[Plan, list[Event]]:
+    events: list[Event] = []
+    plan = study.plan(**flags)
+    study.execute(plan, executor or Pretend(), events.append)
+    return plan, events
+
+
+def begin_and_stop(study: Study) -> None:
+    """Leave a study as Ctrl-C leaves it before a run has been begun."""
+
+    class Stops:
+        def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+            raise KeyboardInterrupt
+            yield
+
+    with pytest.raises(KeyboardInterrupt):
+        study.execute(study.plan(), Stops(), lambda event: None)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

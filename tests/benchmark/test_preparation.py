@@ -1,0 +1,64 @@
+"""Files that all runs of a study share."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from benchmark import claims
+from benchmark import protocol as protocols
+from benchmark.errors import UserError
+from benchmark.protocol import Protocol
+from benchmark.store import Shared
+from tests.benchmark.conftest import SMALL
+from tests.benchmark.pretend import MakeStudy, alone, begin_and_stop, contents, do
+
+
+def test_the_lists_of_images_of_each_part_are_written(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    do(study)
+    lists = json.loads(study.store.split_file("omc-syn").read_text("utf-8"))
+    assert [len(lists[part]) for part in ("train", "val", "test")] == [6, 2, 2]
+    assert len({name for part in ("train", "val", "test") for name in lists[part]}) == 10
+    assert lists["fingerprint"] == study.sources[0].fingerprint
+
+
+def test_rows_of_another_split_are_made_again(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    begin_and_stop(study)
+    file, before = study.store.reference_file("omc-syn", "otsu"), contents(study.folder)
+    other = make_study(protocols.load("quick", [*SMALL, "seed=5"]))
+    do(other, replace_stale=True)
+    assert file.read_bytes() != before[file]
+    tested = json.loads(other.store.split_file("omc-syn").read_text())["test"]
+    assert sorted(line.split(",")[0] for line in file.read_text().splitlines()[1:]) == tested
+
+
+@pytest.mark.parametrize("field", ["fingerprint", "protocol", "behaviour"])
+def test_shared_files_that_were_made_under_something_else_are_made_again(
+    small: Protocol, make_study: MakeStudy, field: str
+) -> None:
+    study = make_study(small)
+    begin_and_stop(study)
+    after = contents(study.folder / "references")
+    split = study.store.split_file("omc-syn")
+    split.write_text(json.dumps(json.loads(split.read_text()) | {field: 0 if field == "behaviour" else "other"}))
+    for file in after:
+        file.write_bytes(b"image,group,tp\nof,another,0\n")
+    do(study)
+    assert contents(study.folder / "references") == after
+    assert study.store.shared("omc-syn") == Shared.of(small, study.sources[0].fingerprint)
+
+
+def test_shared_files_of_runs_under_way_with_other_data_stay(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small)
+    begin_and_stop(study)
+    before = contents(study.folder)
+    other = make_study(small)
+    other.tasks = [alone(replace(study.sources[0], fingerprint="something else"))]
+    refused = pytest.raises(UserError, match=r"omc-syn: another process is doing omc-syn.tinynet.0 with other content")
+    with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 0)), refused:  # type: ignore[union-attr]
+        do(other)
+    assert contents(study.folder) == before

@@ -287,8 +287,8 @@ def _draw_front(axes: Axes, chart: Chart) -> Line2D:
 def _scale(axes: Axes, chart: Chart) -> None:
     """Put round numbers on the logarithmic axis."""
     (left, right), height = chart.limits()
+    axes.set_xlim(left, right)  # before the scale, which would warn of the limits of tiny values
     axes.set_xscale("log")
-    axes.set_xlim(left, right)
     round_ticks(axes.xaxis, fine=right / left < 1e3)
     axes.set_ylim(*height)
     axes.grid(color="#E6E6E6", linewidth=0.6)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,12 @@ def test_pdfs_embed_truetype_and_no_date_and_pngs_have_200_dpi(built: list[Path]
     assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
     assert set(image.info) <= {"dpi"}
     assert np.asarray(image.convert("L")).min() < 100
+
+
+def test_a_network_of_few_parameters_draws_without_a_warning(tmp_path: Path) -> None:
+    fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=1)
+    file = next((tmp_path / "efficiency").iterdir())
+    record = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps(record | {"params": 10, "macs": 82944, "flops": 165888}), "utf-8")
+
+    figures(tmp_path)  # warnings are errors in tests

@@ -79,8 +79,18 @@ class Pack:
         return np.stack([self.images[i][window] for i in indices]), np.stack([self.masks[i][window] for i in indices])
 
     def divide(self, protocol: Protocol) -> Division:
-        """Return the split, the same for every model and repeat."""
-        return divide_under(self.dataset, self.tiles, protocol)
+        """Return the split, the same for every model and repeat.
+
+        Raises:
+            UserError: too little to fill it; the notes are told with it, since one may be why, such as levels that make
+                all images look alike.
+        """
+        try:
+            return divide_under(self.dataset, self.tiles, protocol)
+        except UserError as error:
+            if not self.notes:
+                raise
+            raise UserError(f"{error}. First look at what was found in the files: {'; '.join(self.notes)}") from error
 
     def notes_under(self, protocol: Protocol) -> list[str]:
         """Return the notes and what follows from the protocol."""

@@ -390,3 +390,15 @@ def test_a_killed_builds_remains_are_removed_after_a_day(tmp_path: Path) -> None
     build(tmp_path)
     assert not old.exists()
     assert young.exists()  # may be another process's work
+
+
+def test_a_split_that_look_alikes_prevent_tells_of_levels_that_made_them_alike(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data" / "omc", "abcd")
+    for offset, file in enumerate(sorted(root.joinpath("image").iterdir())):
+        barred = 800 + offset + 8 * picture(0).astype(np.uint16)
+        barred[56:] = 0
+        barred[60:, :32] = 65535
+        save(file, barred)
+    together = "split.near_duplicates=together"
+    with pytest.raises(UserError, match=r"near_duplicates=apart.* First look at .*add levels = \[\d+, \d+\]"):
+        build(tmp_path, together).divide(settings(together))

@@ -119,6 +119,8 @@ def wrong_output(output: object, shape: tuple[int, ...]) -> str:
     found = tuple(output.shape)
     if len(found) != len(shape) or found[0] != shape[0]:
         remedy = "keep the axes of images and channels, which squeeze() without an axis removes"
+    elif found[1] != shape[1] == found[-1]:
+        remedy = "put the channels before height and width, as permute(0, 3, 1, 2) does"
     elif found[1] != shape[1]:
         remedy = "make the last layer give `classes` channels"
     elif found != shape:

@@ -68,6 +68,7 @@ def probe(write: Callable[..., Path]) -> Probe:
             r"forward of 2x1x32x32 returned 2x1x16x16; expected 2x1x32x32: bring .* to the image's size",
         ),
         ("y.expand(-1, 2, -1, -1)", r"returned 2x2x32x32; expected 2x1x32x32: make the last layer give `classes`"),
+        ("y.permute(0, 2, 3, 1)", r"returned 2x32x32x1; expected 2x1x32x32: put the channels before height and width"),
         ("y[:, 0]", r"returned 2x32x32; expected 2x1x32x32: keep the axes"),
         ("y.squeeze(0)", r"forward of 1x1x32x32 returned 1x32x32; expected 1x1x32x32: keep the axes"),
         ("(y, x)", r"returned a tuple of 2; return the tensor of logits alone"),

@@ -124,9 +124,11 @@ class RayExecutor:
         except (OSError, RuntimeError, ValueError) as error:
             where = f"--ray-address {self.address}" if self.address else "--executor ray"
             # Ray's sockets lie some 60 characters below the folder for temporary files, and 107 are allowed.
-            remedy = ": set RAY_TMPDIR to a short folder, such as /tmp" if "AF_UNIX" in str(error) else ""
+            remedy = "try `ray status` on that machine" if self.address else "use --executor local"
+            if "AF_UNIX" in str(error):
+                remedy = "set RAY_TMPDIR to a short folder, such as /tmp"
             raise UserError(
-                f"{where}: Ray cannot be reached or started ({str(error).splitlines()[0]}){remedy}"
+                f"{where}: Ray cannot be reached or started ({str(error).splitlines()[0]}): {remedy}"
             ) from error
         return ray
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from benchmark.data import tasks
 from benchmark.data.datasets import Source
+from benchmark.data.judgement import not_searched
 from benchmark.data.packs import Pack, open_pack
+from benchmark.data.scan import folders_among
 from benchmark.errors import UserError
 from benchmark.executors import Event, Note, Packing
 from benchmark.files import write_atomically
@@ -41,7 +43,8 @@ def prepare(study: Study, emit: Callable[[Event], None], needed: set[str]) -> No
         if not missing and source.name not in needed:
             continue
         pack = open_pack(source, study.protocol, study.cache, lambda *of, name=source.name: emit(Packing(name, *of)))
-        for note in pack.notes_under(study.protocol):
+        folders = [f"{folder.parent.name}/{folder.name}" for folder in folders_among(p.image for p in source.pairs)]
+        for note in filter(None, [*pack.notes_under(study.protocol), not_searched(folders)]):
             emit(Note(source.name, note))
         packs[source.name] = pack
         if not current:

@@ -273,11 +273,15 @@ def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = Fa
     overrides = list(overrides)
     for override in overrides:
         _apply(fields, override)
+    given = unread.paths(overrides)
     try:
         protocol = Protocol.model_validate(fields)
     except ValidationError as error:
-        raise UserError(f"{where}: {_explain(error)}") from error
-    unread.refuse({**chosen, **unread.paths(overrides)}, protocol)
+        wrong = [".".join(map(str, problem["loc"])) for problem in error.errors(include_url=False)]
+        # A problem of several settings together has the path of their group.
+        blamed = {path: given[path] for path in given if any(f"{path}.".startswith(f"{place}.") for place in wrong)}
+        raise UserError(f"{' and '.join(blamed.values()) or where}: {_explain(error)}") from error
+    unread.refuse({**chosen, **given}, protocol)
     return protocol
 
 

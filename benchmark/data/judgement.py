@@ -241,5 +241,10 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMED]) + more
 
 
+def not_searched(folders: Sequence[str]) -> str:
+    """Say which folders lie among a dataset's files; blank for none."""
+    return f"{len(folders)} folder(s) are not searched: {named(folders)}" if folders else ""
+
+
 def _mean(gray: UInt8Array, where: BoolMask) -> float:
     return float(gray[where].mean()) if where.any() else math.nan

@@ -140,8 +140,9 @@ def _with_alpha(path: Path, picture: Picture, alpha: NDArray[Any], target: Targe
     Programs hide either side of a mask, and any colour below it, so that nothing else has a meaning of its own.
     """
     shown: Mask = alpha > 0
+    opaque = np.iinfo(alpha.dtype).max
     by_colour = _by_colours(picture, target and "metal")
-    if (alpha[shown] == np.iinfo(alpha.dtype).max).all():
+    if (alpha[shown] == opaque).all():
         if by_colour is not None and (by_colour == shown).all() and (mask := _by_colours(picture, target)) is not None:
             return Label(mask)
         colours = picture.pixels if picture.palette is None else picture.palette[picture.pixels]
@@ -152,8 +153,8 @@ def _with_alpha(path: Path, picture: Picture, alpha: NDArray[Any], target: Targe
         found = f"values from {alpha.min()} to {alpha.max()} in the alpha channel"
     colour = "no mask" if by_colour is None else f"{np.mean(by_colour):.1%} foreground"
     raise UserError(
-        f"{path}: {np.mean(~shown):.1%} of the pixels are transparent; found {found} and {colour} by colour; expected "
-        "the same mask by both: flatten the image onto its background and save it without alpha"
+        f"{path}: {np.mean(alpha < opaque):.1%} of the pixels are transparent; found {found} and {colour} by colour; "
+        "expected the same mask by both: flatten the image onto its background and save it without alpha"
     )
 
 

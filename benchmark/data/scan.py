@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -168,6 +168,12 @@ def scan_masks(predictions: Path, truths: Path, ignores: Path | None = None, *, 
     _pair_up((predictions, truths, ignores), None, names, group, result, MASK_SUFFIXES)
     result.pairs.sort(key=lambda pair: pair.name)
     return result
+
+
+def folders_among(files: Iterable[Path]) -> list[Path]:
+    """Return the folders that lie beside files; they are not searched."""
+    beside = (path for folder in sorted({file.parent for file in files}) for path in sorted(folder.iterdir()))
+    return [path for path in beside if path.is_dir() and not path.name.startswith(".")]
 
 
 def _scan_part(

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.data import duplicates
 from benchmark.data.images import sized
-from benchmark.data.judgement import MOST_NAMED, Finding, judge, judge_split, named, squeezed
+from benchmark.data.judgement import MOST_NAMED, Finding, judge, judge_split, named, not_searched, squeezed
 from benchmark.data.packs import Progress
 from benchmark.data.splits import PARTS, Division, count_unlabelled, leakage, look_alikes, unlabelled
 from benchmark.data.survey import Subject, Survey, survey
@@ -56,9 +56,7 @@ def _file_rows(seen: Survey) -> list[Row]:
             name="files",
             value=f"{scan.images} images, {scan.labels} labels, {scan.ignores} ignore masks, {scan.others} others",
             problem="; ".join(_short(fault, root) for fault in scan.faults),
-            warning=f"{len(scan.folders)} folders are not searched: {_named(scan.folders, root)}"
-            if scan.folders
-            else "",
+            warning=not_searched([_short(str(folder), root) for folder in scan.folders]),
         ),
         Row(
             name="pairs",

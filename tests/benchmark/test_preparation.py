@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from benchmark import claims
 from benchmark import protocol as protocols
+from benchmark.data.datasets import resolve
+from benchmark.data.folders import HashCache
 from benchmark.errors import UserError
+from benchmark.executors import Event, Note
+from benchmark.preparation import prepare
 from benchmark.protocol import Protocol
 from benchmark.store import Shared
 from tests.benchmark.conftest import SMALL
+from tests.benchmark.data.folder_makers import write_pairs
 from tests.benchmark.pretend import MakeStudy, alone, begin_and_stop, contents, do
 
 
@@ -62,3 +68,16 @@ def test_shared_files_of_runs_under_way_with_other_data_stay(small: Protocol, ma
     with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 0)), refused:  # type: ignore[union-attr]
         do(other)
     assert contents(study.folder) == before
+
+
+def test_a_run_says_which_folders_among_images_are_not_searched(
+    small: Protocol, make_study: MakeStudy, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "data/mine", 10)
+    (tmp_path / "data/mine/image/more").mkdir()
+    (source,) = resolve("mine", tmp_path / "data", small, HashCache(None))
+    study = make_study(small)
+    study.tasks, study.cache = [alone(source)], tmp_path / "cache"
+    notes: list[Event] = []
+    prepare(study, notes.append, {source.name})
+    assert Note("mine", "1 folder(s) are not searched: image/more") in notes

@@ -155,6 +155,12 @@ def test_mistakes_name_the_field(override: str, message: str) -> None:
         load("quick", [override])
 
 
+@pytest.mark.parametrize("overrides", [["training.patience=0"], ["split.validation=0.6", "split.test=0.6"]])
+def test_a_wrong_override_is_blamed_and_not_the_preset(overrides: list[str]) -> None:
+    with pytest.raises(UserError, match=" and ".join(f"--set '{override}'" for override in overrides) + ": "):
+        load("paper", overrides)
+
+
 def test_a_loss_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"loss\.bce and loss\.dice are both 0"):
         load("quick", ["loss.bce=0", "loss.dice=0"])

@@ -190,7 +190,7 @@ def draw_one_as_1(root: Path) -> None:
         (lambda root: save(root / "label" / "a.png", np.zeros((64, 64), np.uint8)), "empty masks", "label/a.png"),
         (lambda root: save(root / "label" / "a.png", np.ones((64, 64), np.uint8)), "full masks", "label/a.png"),
         (invert_one, "mean gray", "label/z.png: more than half is foreground and its contrast is not the others'"),
-        (lambda root: make_folder(root / "image" / "more", ["z"]), "files", "1 folders are not searched: image/more"),
+        (lambda root: make_folder(root / "image" / "more", ["z"]), "files", "1 folder(s) are not searched: image/more"),
         (make_transparent, "image formats", "image/a.png: transparent pixels, of which the stored colours count"),
         (lambda root: add_pair(root, "z", picture(0)), "exact duplicates", "image/a.png = image/z.png: counted more"),
     ],

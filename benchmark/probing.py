@@ -172,6 +172,11 @@ def _refuse(entry: ModelEntry, network: nn.Module, of: Input) -> None:
         if wrong := wrong_output(output, shape):
             given = _text((images, of.channels, *shape[2:]))
             raise UserError(f"{entry.target}: forward of {given}{' in training' * training} {wrong}")
+        if training and not output.requires_grad:
+            raise UserError(
+                f"{entry.target}: forward in training returned logits without a gradient; expected some that depend on "
+                "its parameters: leave out detach() and no_grad(), and set requires_grad on what is to be trained"
+            )
 
 
 def _forward(network: nn.Module, images: int, of: Input) -> tuple[tuple[int, ...], Tensor]:
@@ -180,7 +185,7 @@ def _forward(network: nn.Module, images: int, of: Input) -> tuple[tuple[int, ...
 
     def on(device: str, side: int) -> tuple[tuple[int, ...], Tensor]:
         tried = copy.deepcopy(network).to(device)
-        with torch.no_grad():
+        with torch.set_grad_enabled(network.training):
             return (images, CLASSES, side, side), tried(torch.zeros(images, of.channels, side, side, device=device))
 
     for device, side in (("meta", of.side), ("cpu", min(of.side, SMALL))):

@@ -74,6 +74,7 @@ def probe(write: Callable[..., Path]) -> Probe:
         ("(y, x)", r"returned a tuple of 2; return the tensor of logits alone"),
         ("{{'out': y, 'aux': x}}", r"returned a dict with 'out', 'aux'; return the tensor of logits alone"),
         ("(y, x) if self.training else y", r"forward of 1x1x32x32 in training returned a tuple of 2"),
+        ("y.detach()", r"in training returned logits without a gradient; .* leave out detach\(\) and no_grad\(\)"),
         ("y > 0", r"returned torch\.bool; return logits, not a mask"),
         ("self.oops(y)", r"raised AttributeError: 'MyNet' object has no attribute 'oops' \(mynet\.py:13, in forward\)"),
         ("y * float(x.sum().item()) + self.oops", r"no attribute 'oops' \(mynet\.py:13, in forward\)"),  # meta cannot

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.errors import UserError
-from benchmark.files import check_folder
+from benchmark.files import check_folder, no_folder
 from benchmark.flags import DATA_ROOT, Cache, DataRoot, Overrides, ProtocolName, check_data_root
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def _subject(name: str, data_root: Path, protocol: Protocol) -> Subject:
     root, group = locate(found, spec, data_root)
     if not root.is_dir():
         raise UserError(
-            f"{root}: no such folder; bring the data there (`benchmark data prepare {found} DOWNLOAD`), "
+            f"{root}: {no_folder(root)}; bring the data there (`benchmark data prepare {found} DOWNLOAD`), "
             "or name another --data-root"
         )
     return Subject(

@@ -82,6 +82,13 @@ def stamp(path: Path) -> Stamp:
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
+def no_folder(path: Path) -> str:
+    """Say why a path is no folder."""
+    if path.is_symlink() and not path.exists():
+        return "a link that leads nowhere"
+    return "a file, not a folder" if path.exists() else "no such folder"
+
+
 def check_folder(flag: str, folder: Path) -> None:
     """Refuse a folder before any work where nothing could be written; it need not exist.
 

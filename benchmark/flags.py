@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmark.errors import UserError
+from benchmark.files import no_folder
 
 DATA_ROOT = Path("data")
 
@@ -33,7 +34,7 @@ Overrides = Annotated[
 def check_data_root(data_root: Path) -> None:
     """Refuse a mistyped path, which would otherwise quietly train on stand-ins."""
     if data_root != DATA_ROOT and not data_root.is_dir():
-        raise UserError(f"--data-root {data_root}: no such folder; create it or correct the path")
+        raise UserError(f"--data-root {data_root}: {no_folder(data_root)}; create it or correct the path")
 
 
 def study_folder(results: Path, name: str, flag: str = "--study") -> Path:

@@ -32,7 +32,7 @@ from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, s
 from benchmark.data.specs import Target, check_group
 from benchmark.data.values import Values
 from benchmark.errors import UserError
-from benchmark.files import check_folder, write_atomically
+from benchmark.files import check_folder, no_folder, write_atomically
 from benchmark.names import comparable
 from benchmark.overlays import Mask, overlay
 from benchmark.protocol import Evaluation
@@ -102,7 +102,7 @@ def find_pairs(settings: Settings) -> list[Pair]:
     for flag in ("truth", "prediction", "ignore", "images"):
         folder = getattr(settings, flag)
         if folder is not None and not folder.is_dir():
-            raise UserError(f"--{flag} {folder}: no such folder; expected one that holds them: correct the path")
+            raise UserError(f"--{flag} {folder}: {no_folder(folder)}; expected one that holds them: correct the path")
     if settings.group is not None:
         try:
             check_group(settings.group)

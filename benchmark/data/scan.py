@@ -14,6 +14,7 @@ from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.data.splits import PARTS
 from benchmark.data.values import Values
 from benchmark.errors import UserError
+from benchmark.files import no_folder
 from benchmark.names import comparable
 
 LABEL_SUFFIX = ".svg"  # of labels only
@@ -280,9 +281,8 @@ def _entries(folder: Path, result: Scan) -> list[Path]:
             return [folder]
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
-        what = "a link that leads nowhere" if folder.is_symlink() else "no such folder"
         result.faults.append(
-            f"{folder}: {what}; expected image/ and label/, alone or inside each of train/ val/ test/, "
+            f"{folder}: {no_folder(folder)}; expected image/ and label/, alone or inside each of train/ val/ test/, "
             "or sems/ and labels/"
         )
     except OSError as error:  # also a loop of links

@@ -116,10 +116,11 @@ def test_names_and_links_that_are_no_datasets_are_told(call: Call) -> None:
     code, _, err = call("data", "verify", "my chip")
     assert code == 2
     assert "name 'my chip'; expected letters a to z, digits and . _ -, no sign first: rename the folder" in err
-    code, _, err = call("data", "show", "gone")
-    assert code == 2
-    assert "data/gone: a link that leads nowhere" in err
-    assert "unknown dataset" not in err
+    for verb in ("show", "verify"):
+        code, _, err = call("data", verb, "gone")
+        assert code == 2
+        assert "data/gone: a link that leads nowhere" in err
+        assert "unknown dataset" not in err
 
 
 def test_verify_tells_what_two_datasets_share(call: Call) -> None:

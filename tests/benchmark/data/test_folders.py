@@ -87,7 +87,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path, missing: str) -> None:
 
 def test_a_file_in_the_place_of_the_dataset_is_refused(tmp_path: Path) -> None:
     (tmp_path / "omc").write_bytes(b"")
-    with pytest.raises(UserError, match="omc: no such folder"):
+    with pytest.raises(UserError, match="omc: a file, not a folder"):
         find_pairs(tmp_path / "omc")
 
 

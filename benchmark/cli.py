@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -48,7 +47,9 @@ if TYPE_CHECKING:
 
     from benchmark.costs import Hardware
     from benchmark.data.tasks import Wanted
+    from benchmark.execution import Execution
     from benchmark.executors import Executor
+    from benchmark.jobs import KeepWeights
     from benchmark.protocol import Protocol
     from benchmark.study import Plan, Study
 
@@ -73,46 +74,6 @@ app.command()(cli_export.export)
 PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
 SMALL_INPUT = 128  # pixels; above it one run with all threads is about as fast
 WORKER_BYTES = 3 << 30  # the largest network's training on small inputs takes half of this
-
-
-class Keep(StrEnum):
-    """Whose weights stay on disk."""
-
-    best_repeat = "best-repeat"
-    all = "all"
-    none = "none"
-
-
-class Engine(StrEnum):
-    """What does a study's runs."""
-
-    local = "local"
-    ray = "ray"
-    slurm = "slurm"
-
-
-class Execution(StrEnum):
-    """How a run's work is given to its device."""
-
-    auto = "auto"
-    eager = "eager"
-    graph = "graph"
-    compile = "compile"
-
-
-class TrackerKind(StrEnum):
-    """What is told of trainings beside their records."""
-
-    tensorboard = "tensorboard"
-
-
-class Topic(StrEnum):
-    """What ``list`` lists."""
-
-    models = "models"
-    datasets = "datasets"
-    protocols = "protocols"
-    metrics = "metrics"
 
 
 @app.command()
@@ -141,7 +102,9 @@ def run(
     per_gpu: Annotated[
         int, typer.Option(min=1, help="Runs at a time on each GPU: light networks leave most of a large one idle.")
     ] = 1,
-    executor: Annotated[Engine, typer.Option(help="What does the runs: this machine, Ray or Slurm.")] = Engine.local,
+    executor: Annotated[
+        Literal["local", "ray", "slurm"], typer.Option(help="What does the runs: this machine, Ray or Slurm.")
+    ] = "local",
     ray_address: Annotated[
         str | None, typer.Option(help="A Ray cluster: auto or HOST:PORT; default: RAY_ADDRESS, or a Ray of its own.")
     ] = None,
@@ -152,8 +115,9 @@ def run(
         ),
     ] = None,
     execution: Annotated[
-        Execution, typer.Option(help="CUDA graphs, torch.compile or neither; auto: graphs on a GPU, eager on a CPU.")
-    ] = Execution.eager,
+        Literal["auto", "eager", "graph", "compile"],
+        typer.Option(help="CUDA graphs, torch.compile or neither; auto: graphs on a GPU, eager on a CPU."),
+    ] = "eager",
     timeout: Annotated[
         float | None, typer.Option(min=1, metavar="SECONDS", help="End a run that takes longer; it counts as failed.")
     ] = None,
@@ -173,9 +137,12 @@ def run(
         str | None,
         typer.Option(metavar="S,...", help="Of --stress, times the hardest that training shows; default: 0.5,1,2."),
     ] = None,
-    keep_weights: Annotated[Keep, typer.Option(help="Whose trained weights stay on disk.")] = Keep.best_repeat,
+    keep_weights: Annotated[
+        Literal["best-repeat", "all", "none"], typer.Option(help="Whose trained weights stay on disk.")
+    ] = "best-repeat",
     tracker: Annotated[
-        TrackerKind | None, typer.Option(help="Also write each training's course as TensorBoard's event files.")
+        Literal["tensorboard"] | None,
+        typer.Option(help="Also write each training's course as TensorBoard's event files."),
     ] = None,
     real_only: Annotated[bool, typer.Option("--real-only", help="Refuse synthetic stand-ins.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
@@ -198,10 +165,10 @@ def run(
         raise typer.Exit(cli_reproduce.reproduce(reproduce, flags, _console(), hardware_of))
 
     if tracker is not None:
-        require("tensorboard", flag=f"--tracker {tracker.value}", extra="trackers")
+        require("tensorboard", flag=f"--tracker {tracker}", extra="trackers")
 
     ahead = None
-    if executor is Engine.local and not dry_run:
+    if executor == "local" and not dry_run:
         from benchmark.workers import Worker
 
         ahead = Worker(ahead=True)  # importing torch takes longer than making the plan, so both are done at once
@@ -216,7 +183,7 @@ def run(
 
     stresses = Stresses.parse(stress, strength)
     engine = options.choose(
-        executor.value, slurm=slurm, address=ray_address, workers=workers, per_gpu=per_gpu, timeout_s=timeout
+        executor, slurm=slurm, address=ray_address, workers=workers, per_gpu=per_gpu, timeout_s=timeout
     )
     overrides = [*(set_ or []), *([f"repeats={repeats}"] if repeats is not None else [])]
     chosen = protocols.load(protocol, overrides)
@@ -233,7 +200,7 @@ def run(
     there = names_of_all(data_root), made.store.read_protocol()
     unread.refuse_for(bases, made.protocol, overrides, *there, divided=divided)
     made.fail_fast = fail_fast
-    made.tracker = tracker.value if tracker else None
+    made.tracker = tracker
     made.stress = stresses
     if init_from is not None:
         from benchmark.initial import Start
@@ -300,7 +267,7 @@ def _study(
     cache: Path | None,
     hardware: Hardware,
     workers: int | None,
-    keep_weights: Keep,
+    keep_weights: KeepWeights,
     real_only: bool,
     execution: Execution,
 ) -> Study:
@@ -325,7 +292,7 @@ def _study(
     )
     largest = max(protocol.input.size_for(source.name) for task in tasks for source in task.sources)
     hardware = replace(hardware, workers=workers or _workers(hardware, largest))
-    return Study(folder, protocol, entries, tasks, hardware, cache, keep_weights.value, execution=execution.value)
+    return Study(folder, protocol, entries, tasks, hardware, cache, keep_weights, execution=execution)
 
 
 def _workers(hardware: Hardware, size: int) -> int:
@@ -345,13 +312,13 @@ def _console() -> Console:
 
 @app.command("list")
 def list_(
-    topic: Annotated[Topic, typer.Argument(help="What to list.")],
+    topic: Annotated[Literal["models", "datasets", "protocols", "metrics"], typer.Argument(help="What to list.")],
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Everything that is known.")] = False,
 ) -> None:
     """List models, datasets, protocols or metrics."""
     from benchmark import listing
 
-    _console().print(listing.table(topic.value, verbose=verbose))
+    _console().print(listing.table(topic, verbose=verbose))
 
 
 @app.command()

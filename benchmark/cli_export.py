@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,19 +20,13 @@ if TYPE_CHECKING:
     from benchmark.export.records import Check, ExportRecord
 
 
-class ExportFormat(StrEnum):
-    """What ``export`` writes."""
-
-    onnx = "onnx"
-    torch = "torch"
-
-
 def export(
     study: Annotated[str, typer.Option(help="Name of the study that trained the networks.")],
     models: Models,
     format_: Annotated[
-        ExportFormat, typer.Option("--format", help="onnx, or torch: a program saved by torch.export (.pt2).")
-    ] = ExportFormat.onnx,
+        Literal["onnx", "torch"],
+        typer.Option("--format", help="onnx, or torch: a program saved by torch.export (.pt2)."),
+    ] = "onnx",
     results: Results = Path("results"),
     dataset: Annotated[
         str | None, typer.Option(help="What they were trained on; default: the only training set of the study.")
@@ -48,8 +41,8 @@ def export(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
 ) -> None:
     """Write trained networks as files that run without this project, and compare and time them beside torch."""
-    packages = ("onnx", "onnxscript", "onnxruntime") if format_ == ExportFormat.onnx else ()
-    require(*packages, flag=f"--format {format_.value}", extra="export")
+    packages = ("onnx", "onnxscript", "onnxruntime") if format_ == "onnx" else ()
+    require(*packages, flag=f"--format {format_}", extra="export")
 
     from rich.console import Console
 
@@ -68,7 +61,7 @@ def export(
     done: list[ExportRecord] = []
     for number, trained in enumerate(networks, start=1):
         seen = pictures[trained.record.train]
-        request = exporting.Request(study, format_.value, target, seen, threads or cores(), exporting.TIMING)
+        request = exporting.Request(study, format_, target, seen, threads or cores(), exporting.TIMING)
         try:
             file, record = exporting.export(trained, request)
         except (exporting.ExportError, UserError) as error:

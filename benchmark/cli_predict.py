@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
     from benchmark.predict.layouts import Layouts
     from benchmark.predict.settings import Settings
     from benchmark.weights import TrainedNetwork
-
-
-class Precision(StrEnum):
-    """What convolutions and matrix products compute in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 OVERLAP = 4  # by default tiles share one part in so many
@@ -86,8 +78,9 @@ def predict(
     ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per forward.")] = 4,
     dtype: Annotated[
-        Precision, typer.Option(help="What convolutions compute in; bfloat16 is faster and changes few pixels.")
-    ] = Precision.float32,
+        Literal["float32", "bfloat16"],
+        typer.Option(help="What convolutions compute in; bfloat16 is faster and changes few pixels."),
+    ] = "float32",
     device: Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
     overlap_study: Annotated[
@@ -119,7 +112,7 @@ def predict(
             "--tolerance": tolerance is not None,
             "--no-overlay": not overlay,
             "--probability": probability,
-            "--dtype": dtype != Precision.float32,
+            "--dtype": dtype != "float32",
         }
         if idle := [flag for flag, given in asked.items() if given]:
             raise UserError(
@@ -147,7 +140,7 @@ def predict(
         channels=network.channels,
         tile=side,
         overlap=side // OVERLAP if overlap is None else overlap,
-        dtype=dtype.value,
+        dtype=dtype,
         threshold=network.protocol.evaluation.threshold if threshold is None else threshold,
         levels=_levels(levels),
         vias=finds_vias(network) if vias is None else vias,
@@ -161,7 +154,7 @@ def predict(
     )  # refuses what no image could be cut to
     manifest.check(out, settings, set())  # before the network is built
     place = _device(device, threads)
-    if dtype == Precision.bfloat16 and not computes_bfloat16(place):
+    if dtype == "bfloat16" and not computes_bfloat16(place):
         raise UserError(
             f"--dtype bfloat16: {place} has no instructions for it and would emulate it, slower; use float32"
         )

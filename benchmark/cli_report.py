@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from benchmark.errors import UserError
 from benchmark.flags import Results, study_folder
-
-
-class Layout(StrEnum):
-    """Where a table's datasets stand."""
-
-    long = "long"
-    wide = "wide"
-
-
-class Reduction(StrEnum):
-    """How a metric is taken over images."""
-
-    image = "image"
-    pooled = "pooled"
 
 
 def report(
@@ -42,8 +27,12 @@ def report(
     digits: Annotated[
         int | None, typer.Option(min=0, max=6, help="Decimals of percentages and counts; default: 2 and 1.")
     ] = None,
-    layout: Annotated[Layout | None, typer.Option(help="Datasets below each other or side by side.")] = None,
-    reduction: Annotated[Reduction | None, typer.Option(help="How metrics are taken over images.")] = None,
+    layout: Annotated[
+        Literal["long", "wide"] | None, typer.Option(help="Datasets below each other or side by side.")
+    ] = None,
+    reduction: Annotated[
+        Literal["image", "pooled"] | None, typer.Option(help="How metrics are taken over images.")
+    ] = None,
     extra: Annotated[
         Path | None, typer.Option(help="CSV of figures from other papers: model,dataset,metric,value,source[,std,n].")
     ] = None,
@@ -87,8 +76,8 @@ def report(
             columns=None if columns is None else tuple(columns.split(",")),
             models=models,
             digits=digits,
-            layout=(layout or Layout.long).value,
-            reduction=reduction and reduction.value,
+            layout=layout or "long",
+            reduction=reduction,
             cite=cite,
             printed=literature.read(extra) if extra else (),
         )

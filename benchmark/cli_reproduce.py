@@ -71,7 +71,7 @@ def reproduce(
             models=flags.get("models"),
             datasets=flags.get("datasets"),
             protocol=flags.get("protocol"),
-            execution=flags["execution"].value if "execution" in flags else None,
+            execution=flags.get("execution"),
         )
         plan = reproduction.plan(original, study)
         probing.probe_study(study, plan, typer.echo)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,14 +12,6 @@ from benchmark.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.data.values import Values
-
-
-class Layer(StrEnum):
-    """What ``score`` takes for foreground."""
-
-    track = "track"
-    metal = "metal"
-    via = "via"
 
 
 def score(
@@ -36,7 +27,9 @@ def score(
     values: Annotated[
         Path | None, typer.Option(help="A dataset's TOML file whose [values] say what the true masks' values mean.")
     ] = None,
-    target: Annotated[Layer, typer.Option(help="Layer that counts where masks hold several; via: vias.")] = Layer.track,
+    target: Annotated[
+        Literal["track", "metal", "via"], typer.Option(help="Layer that counts where masks hold several; via: vias.")
+    ] = "track",
     threshold: Annotated[
         float | None, typer.Option(help="Predictions are gray, foreground from this share of white on, 0 to 1.")
     ] = None,
@@ -66,7 +59,7 @@ def score(
         cldice=cldice,
     )
     settings = scores.Settings(
-        *(truth, prediction, ignore, images, target.value, threshold, group, evaluation),
+        *(truth, prediction, ignore, images, target, threshold, group, evaluation),
         values=_values(values) if values else None,
     )
     pairs = scores.find_pairs(settings)

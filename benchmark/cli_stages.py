@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,13 +17,6 @@ if TYPE_CHECKING:
     from benchmark.feature_maps import Box, Encoder
 
 MOST_SIDE = 1024  # pixels; the largest input that a preset trains on, so what the machine has room for
-
-
-class Channel(StrEnum):
-    """What stands for the channels of a stage."""
-
-    principal = "principal"
-    variance = "variance"
 
 
 def stages(
@@ -45,8 +37,9 @@ def stages(
         str | None, typer.Option(metavar="X,Y,SIDE", help="Square to enlarge; default: the most gradient energy.")
     ] = None,
     channel: Annotated[
-        Channel, typer.Option(help="Shown of a stage: its first principal component, or its most varying channel.")
-    ] = Channel.principal,
+        Literal["principal", "variance"],
+        typer.Option(help="Shown of a stage: its first principal component, or its most varying channel."),
+    ] = "principal",
     at: Annotated[
         str, typer.Option(help="Comma list of modules, such as down_2,block_2 or encoder[3]; default: the stages.")
     ] = "",
@@ -70,10 +63,10 @@ def stages(
     views = {channels: _read(image, channels, area) for channels in sorted({one.channels for one in found})}
     pixels = views[max(views)]
     enlarged = _patch(pixels, area, patch)
-    encoders = [taking.encoder(one, views[one.channels], channel.value, at) for one in found]
+    encoders = [taking.encoder(one, views[one.channels], channel, at) for one in found]
     notes = (
         taking.NAMED if at else taking.RULE,
-        f"Shown: {feature_maps.CHANNELS[channel.value]}",
+        f"Shown: {feature_maps.CHANNELS[channel]}",
         f"Patch (x,y,side): {'as asked for' if patch else feature_maps.BUSIEST}",
         *([f"16 bits: {feature_maps.DEPTH}"] if read_depth(image) == 16 else []),
         "Networks compute in float32",
@@ -86,7 +79,7 @@ def stages(
     if read_depth(image) == 16:
         console.print(f"note: {OWN_LEVELS}", markup=False, highlight=False)
     for kind in ("pdf", "png"):
-        path = place / f"{trained_on}.{image.stem}.{channel.value}.{kind}"
+        path = place / f"{trained_on}.{image.stem}.{channel}.{kind}"
         write_atomically(path, plots.save(figure, kind))
         typer.echo(path)
 

@@ -1,15 +1,20 @@
-"""ContextNet: a shallow branch at full resolution for detail and a deep one on a quarter-size image for context.
+"""ContextNet: a shallow branch for detail and a deep branch for context.
+
+The detail branch sees the image at full resolution, the context branch at a quarter of it.
 
 Paper: Poudel et al., "ContextNet: Exploring Context and Detail for Semantic Segmentation in Real-time", BMVC 2018,
 https://arxiv.org/abs/1805.04554
 Numbers: the PyTorch code in circulation at 1 channel and 1 class.
 
-Where this file, that code and the paper differ:
+Deviations from that code:
 
-- That code fixes the context stem to 1 channel; here both stems take the image's channels.
-- Its auxiliary head, off by default and with its output discarded, is not built.
-- Kept from it: both stems are unpadded, so that the branches' grids are not aligned with the image's, and the fusion's
-  depthwise kernel is not dilated, where the paper's has dilation 4.
+- The code fixes the context stem to 1 channel; here both stems take the image's channels.
+- The code's auxiliary head is not built: it is off by default, and the code discards its output.
+
+Deviations from the paper, as in that code:
+
+- Both stems are unpadded, so the branches' grids are not aligned with the image's grid.
+- The fusion's depthwise kernel is not dilated; the paper's kernel has dilation 4.
 """
 
 from __future__ import annotations
@@ -44,7 +49,7 @@ def separable(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block (arXiv:1801.04381); the expanding convolution is present at expansion 1 also."""
+    """MobileNetV2's block (arXiv:1801.04381); it has the expanding convolution also at expansion 1."""
 
     def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -64,7 +69,7 @@ class InvertedResidual(nn.Module):
 
 
 def context_branch(in_channels: int) -> nn.Sequential:
-    """Unpadded stem of stride 2, then twelve inverted residuals, two of them of stride 2; 128 channels come out."""
+    """Return an unpadded stem of stride 2 and twelve inverted residuals, two of stride 2, with 128 output channels."""
     layers: list[nn.Module] = [conv_bn_relu(in_channels, 32, 3, stride=2)]
     width = 32
     for expansion, channels, count, first_stride in (
@@ -103,7 +108,8 @@ class ContextNet(nn.Module):
         classes: channels K of the logits.
     """
 
-    #: Makes the context branch's image exactly a quarter. No layer needs it: on other sizes the quarter rounds down.
+    #: Makes the context branch's image exactly a quarter. No layer needs this: with other sizes the quarter rounds
+    #: down.
     size_multiple: ClassVar[int] = 4
     #: The context branch's unpadded 3x3 stem needs 3 pixels of the quarter-size image.
     least_side: ClassVar[int] = 12

@@ -1,12 +1,12 @@
-"""EDANet, efficient dense modules with asymmetric convolution: a DenseNet at 1/4 and 1/8 of factorised dilated kernels.
+"""EDANet: a DenseNet of factorised dilated convolutions at 1/4 and 1/8.
 
 Paper: Lo et al., "Efficient Dense Modules of Asymmetric Convolution for Real-Time Semantic Segmentation", MMAsia 2019,
 https://arxiv.org/abs/1809.06323
 Numbers: the layer tables that the authors publish in place of code (https://github.com/shaoyuanlo/EDANet); dropout and
 initial values are those of the PyTorch code in circulation, which agrees with the tables.
 
-Deviation: the logits at 1/8 are resized to the input's size, there by a factor of 8. The two agree where 8 divides the
-size; elsewhere the factor returns a map larger than the image.
+Deviation: the logits at 1/8 are resized to the input's size; that code enlarges them by a factor of 8. The results
+agree if 8 divides the size. For other sizes, the factor returns a map larger than the image.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class EDANet(nn.Module):
         classes: channels K of the logits.
     """
 
-    #: The pooled half of the first two halvings needs an even map; the third has none and rounds up.
+    #: The pooling in the first two halvings needs an even map. The third halving has no pooling and rounds up.
     size_multiple: ClassVar[int] = 4
 
     def __init__(self, in_channels: int = 1, classes: int = 1) -> None:
@@ -98,7 +98,7 @@ class EDANet(nn.Module):
 
 
 def _init(module: nn.Module) -> None:
-    """Draw weights as the code in circulation does; the convolutions' biases keep torch's default."""
+    """Draw weights as the code in circulation does; biases of convolutions keep torch's default."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):

@@ -1,4 +1,4 @@
-"""Parts of segmentation-models-pytorch (smp) as the baselines use them, without the layers built and never called."""
+"""Parts of segmentation-models-pytorch (smp) without the layers that are never called."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EFFICIENTNETS = tuple(f"efficientnet-b{scale}" for scale in range(8))
 
 
 def check_weights(weights: str | None) -> None:
-    """Refuse pretrained weights other than ``"imagenet"``, the only ones that every baseline's encoder has.
+    """Refuse pretrained weights other than ``"imagenet"``: only these exist for every baseline's encoder.
 
     Raises:
         ValueError: for any other name.
@@ -25,17 +25,17 @@ def check_weights(weights: str | None) -> None:
 
 
 def vgg_encoder(name: str, in_channels: int, depth: int, weights: str | None) -> nn.Module:
-    """Build smp's VGG encoder; its features are the maps before each of the first ``depth`` poolings, then the last.
+    """Build smp's VGG encoder: features are the maps before the first ``depth`` poolings, and the last map.
 
     Args:
         name: ``vgg16``, ``vgg13_bn``, ... (Simonyan and Zisserman, ICLR 2015, arXiv:1409.1556).
         in_channels: channels of the image.
-        depth: halvings of the image, so that ``depth + 1`` features come back.
-        weights: ``None``, or ``"imagenet"`` for pretrained ones, which smp downloads.
+        depth: halvings of the image; the encoder returns ``depth + 1`` features.
+        weights: ``None``, or ``"imagenet"`` for pretrained weights, which smp downloads.
 
     Returns:
-        The encoder. Without weights its convolutions are initialised as torchvision does: Kaiming normal over the fan
-        out, biases zero; the first one too, which smp leaves at another scale unless the image has three channels.
+        The encoder. Without weights, all convolutions are initialised as in torchvision: Kaiming normal over the fan
+        out, biases zero. (For images without three channels, smp leaves the first convolution at another scale.)
 
     Raises:
         ValueError: the weights have another name.
@@ -43,7 +43,7 @@ def vgg_encoder(name: str, in_channels: int, depth: int, weights: str | None) ->
     check_weights(weights)
     if weights is not None:
         return get_encoder(name, in_channels, depth, weights)  # type: ignore[no-any-return,no-untyped-call]  # untyped
-    # smp builds VGG's classifier, 124 million weights, and deletes it: on the meta device that takes no time or memory.
+    # smp builds VGG's classifier of 124 million weights and deletes it; the meta device makes this free.
     device = torch.get_default_device()
     with torch.device("meta"):
         encoder: nn.Module = get_encoder(name, in_channels, depth)  # type: ignore[no-untyped-call]  # untyped
@@ -59,17 +59,17 @@ def vgg_encoder(name: str, in_channels: int, depth: int, weights: str | None) ->
 
 
 class EfficientNetSegmenter(nn.Module):
-    """One of smp's networks on an EfficientNet, whose classification head (``_conv_head``, ``_bn1``) becomes identity.
+    """A network of smp on an EfficientNet without its classification head (``_conv_head``, ``_bn1``).
 
-    The head is never called in segmentation, yet smp keeps its weights: they would count and get no gradient.
-    Parameters keep smp's names, so its checkpoints load with ``strict=False``.
+    Segmentation never calls the head, but smp keeps its weights: they would count as parameters and get no gradient.
+    Parameters keep smp's names, so smp's checkpoints load with ``strict=False``.
 
     Args:
         architecture: smp's class.
         encoder: ``efficientnet-b0`` to ``efficientnet-b7``.
         in_channels: channels C of the image.
         classes: channels of the logits.
-        encoder_weights: ``None`` for random weights, or ``"imagenet"`` for pretrained ones, which smp downloads.
+        encoder_weights: ``None`` for random weights, or ``"imagenet"`` for pretrained weights, which smp downloads.
 
     Raises:
         ValueError: ``encoder`` is no EfficientNet, or the weights have another name.
@@ -96,7 +96,7 @@ class EfficientNetSegmenter(nn.Module):
         self.encoder._bn1 = nn.Identity()
         self.decoder = network.get_submodule("decoder")
         self.segmentation_head = network.get_submodule("segmentation_head")
-        # smp makes the first convolution on the CPU, whatever the default device, unless the image has three channels.
+        # For images without three channels, smp makes the first convolution on the CPU, whatever the default device.
         self.to(torch.get_default_device())
 
     def forward(self, x: Tensor) -> Tensor:

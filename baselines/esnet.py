@@ -1,17 +1,18 @@
-"""ESNet: a symmetric encoder and decoder of factorised convolutions, with parallel dilated ones at 1/8.
+"""ESNet: a symmetric encoder and decoder of factorised convolutions.
 
-Wang et al., "ESNet: An Efficient Symmetric Network for Real-time Semantic Segmentation", PRCV 2019,
+Units at 1/8 have parallel dilated convolutions.
+
+Paper: Wang et al., "ESNet: An Efficient Symmetric Network for Real-time Semantic Segmentation", PRCV 2019,
 https://arxiv.org/abs/1906.09826. Kernel sizes, dilations, dropout rates and the batch norm's eps are those of the
 published code, https://github.com/xiaoyufenfei/ESNet.
 
-As published, the three dilated branches of a PFCU pass through one and the same batch norm: in training its running
-statistics move three times a step, from three different distributions, and in eval mode the blend of the three
-normalises every branch.
+As published, the three dilated branches of a PFCU share one batch norm. In training, its running statistics change
+three times per step, from three distributions. In eval mode, the mixture of the three normalises every branch.
 
 Deviations from the published code, none of which changes a number at a size that divides by 8:
 
 - Sizes that do not divide by 8 are refused; the code pads the pooled half of a down stage and returns a larger map.
-- The 1x1 head on the encoder, there for training the encoder alone and off by default, is not built.
+- The 1x1 head on the encoder is not built: it is off by default and serves only to train the encoder alone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def factorized(channels: int, kernel_size: int, dilation: int = 1) -> list[nn.Mo
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
-    """Return the batch norm used throughout."""
+    """Return the batch norm of all units."""
     return nn.BatchNorm2d(channels, eps=1e-3)
 
 

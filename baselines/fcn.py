@@ -1,9 +1,9 @@
-"""FCN: a VGG16 without its classifier, enlarged again by five transposed convolutions with the skips added.
+"""FCN: VGG16 without its classifier, then five transposed convolutions with added skips.
 
-Paper: Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, https://arxiv.org/abs/1411.4038.
-The decoder is that of the "FCNs" in public VGG-FCN code, which adds the pooled feature at every scale where the paper
-stops at 1/8 (FCN-8s). Deviations from that code: the encoder is the VGG16 of segmentation-models-pytorch, so images of
-any number of channels are taken, and no weights are downloaded unless asked for.
+Paper: Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015,
+https://arxiv.org/abs/1411.4038. The decoder is that of the "FCNs" in public VGG-FCN code. It adds the pooled feature at
+every scale; the paper stops at 1/8 (FCN-8s). Deviations from that code: the encoder is the VGG16 of
+segmentation-models-pytorch, so images may have any number of channels, and weights are downloaded only on request.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FCN(nn.Module):
     Args:
         in_channels: channels C of the image.
         classes: channels of the logits.
-        encoder_weights: ``None`` for random weights, or ``"imagenet"`` for pretrained ones, which smp downloads.
+        encoder_weights: ``None`` for random weights, or ``"imagenet"`` for pretrained weights, which smp downloads.
     """
 
     size_multiple: ClassVar[int] = 32  # five poolings

@@ -1,10 +1,10 @@
-"""HRNetV2: four branches from 1/4 to 1/32 of the image that run side by side and exchange, joined at 1/4.
+"""HRNetV2: four parallel branches from 1/4 to 1/32, joined at 1/4.
 
 Paper: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2021,
-https://arxiv.org/abs/1908.07919. The branches are timm's HRNet (MIT licence, ported by it from the authors' image
-classification code); the head, the initialisation and BatchNorm's momentum are those of the authors' segmentation code.
-Deviations from the latter: timm enlarges maps between branches by the nearest neighbour, not bilinearly, and the
-logits, which the authors leave at 1/4 for the loss to enlarge, are enlarged here.
+https://arxiv.org/abs/1908.07919. The branches exchange their maps. They are timm's HRNet (MIT licence, a port of the
+authors' image classification code). Head, initialisation and BatchNorm's momentum are those of the authors'
+segmentation code. Deviations from the segmentation code: timm enlarges maps between branches by the nearest neighbour,
+not bilinearly, and this file enlarges the logits, while the authors leave them at 1/4 for the loss.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class HRNet(nn.Module):
     Args:
         in_channels: channels C of the image.
         classes: channels of the logits.
-        width: which of timm's ``hrnet_*``, such as ``w48``, ``w18`` or ``w18_small_v2``: channels of the 1/4 branch.
-        encoder_weights: ``None`` for random weights, or ``"imagenet"`` for pretrained ones, which timm downloads.
+        width: channels of the 1/4 branch, as in timm's ``hrnet_*``: ``w48``, ``w18``, ``w18_small_v2``, ...
+        encoder_weights: ``None`` for random weights, or ``"imagenet"`` for pretrained weights, which timm downloads.
 
     Raises:
         ValueError: timm has no such width, or the weights have another name.
@@ -44,7 +44,7 @@ class HRNet(nn.Module):
             raise ValueError(f"width must be one of {known}; found {width!r}")
         check_weights(encoder_weights)
         self.in_channels = in_channels
-        # The four branches alone: timm would widen them for its classifier, and put the stem before them as index 0.
+        # Only the four branches: timm would widen them for its classifier and put the stem before them as index 0.
         self.encoder = timm.create_model(
             f"hrnet_{width}",
             pretrained=encoder_weights is not None,

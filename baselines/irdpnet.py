@@ -1,15 +1,15 @@
-"""IRDPNet: the skeleton of DABNet (arXiv:1907.11357) with modules that are pyramids of dilated depthwise kernels.
+"""IRDPNet: DABNet's skeleton (arXiv:1907.11357) with pyramids of dilated depthwise kernels.
 
 Paper: IRDPNet, IEEE Transactions on Artificial Intelligence 2023, https://doi.org/10.1109/TAI.2023.3341976
 Numbers: channels, dilations and the parameter count of the published code at 1 channel and 1 class.
 
-Where this file, the published code and the paper differ:
+Differences between this file, the published code and the paper:
 
-- The stages have 2 and 5 modules, as the published code ends up with. It starts each stage with a module of dilations
-  (1, 2, 1, 2) that a later one of the same name overwrites. That module is not built here, so the random numbers that
-  its construction drew are not drawn: one seed gives other weights here than there.
-- The paper's modules expand their channels and a light decoder ends the network; the published code has expansion 1 and
-  no decoder, and so has this file. The paper's accuracy is therefore not this network's.
+- The stages have 2 and 5 modules, as in the published code. That code starts each stage with one more module of
+  dilations (1, 2, 1, 2), which a later module of the same name overwrites. This file does not build that module and
+  draws no random numbers for it, so one seed gives other weights than in the published code.
+- In the paper, modules expand their channels and a light decoder ends the network. The published code and this file
+  have expansion 1 and no decoder, so the paper's accuracy does not apply to this network.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.blocks import BNPReLU, ConvBNPReLU, check_input, image_pyramid, resi
 
 
 class IRDP(nn.Module):
-    """Residual module: one dense and four dilated depthwise 3x3 kernels, wired as a two-level pyramid.
+    """Residual module: one dense and four dilated depthwise 3x3 kernels in a two-level pyramid.
 
     Args:
         channels: of the input and the output.
@@ -56,9 +56,9 @@ class IRDP(nn.Module):
 
 
 class AsymmetricDownsample(nn.Module):
-    """Halve a map by a 3x1 convolution of stride 2 along the width, then a 1x3 one of stride 2 along the height.
+    """Halve a map by a 3x1 convolution of stride 2 along the width, then a 1x3 convolution along the height.
 
-    A 2x2 max pooling of the input is concatenated behind them where that leaves channels to the convolutions.
+    Both have stride 2. A 2x2 max pooling of the input is concatenated if it leaves channels for the convolutions.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -79,14 +79,14 @@ class AsymmetricDownsample(nn.Module):
 
 
 class IRDPNet(nn.Module):
-    """IRDPNet as published in code, ending in a bilinear resize of the logits at 1/8.
+    """IRDPNet as in the published code; a bilinear resize of the logits at 1/8 ends it.
 
     Args:
         in_channels: channels C of the images.
         classes: channels K of the logits.
     """
 
-    #: The pooled half of the second halving needs an even map; the third halving has none and rounds up.
+    #: The pooling in the second halving needs an even map. The third halving has no pooling and rounds up.
     size_multiple: ClassVar[int] = 4
 
     def __init__(self, in_channels: int = 1, classes: int = 1) -> None:

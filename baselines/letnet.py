@@ -1,15 +1,17 @@
-"""LETNet: a U-shaped network of lightweight dilated bottlenecks with a transformer on 3x3 patches at 1/16.
+"""LETNet: a U-shaped network of dilated bottlenecks with a patch transformer.
 
-Xu et al., "Lightweight Real-time Semantic Segmentation Network with Efficient Transformer and CNN", IEEE T-ITS 2023,
-https://arxiv.org/abs/2302.10484. Widths, dilations and eps are those of the published code,
+The transformer works on 3x3 patches at 1/16.
+
+Paper: Xu et al., "Lightweight Real-time Semantic Segmentation Network with Efficient Transformer and CNN", IEEE T-ITS
+2023, https://arxiv.org/abs/2302.10484. Widths, dilations and eps are those of the published code,
 https://github.com/IVIPLab/LETNet (``Network/model``).
 
 Deviations from the published code:
 
 - The long connection at 1/16 gives 32 channels. The code's 16 cannot be added to the 32 of block 4, so it does not run.
-- Of three pixel attentions only the last is called; the other two (544 parameters that never see a gradient) are not
-  built, and the layers of the decoder that the code builds twice are built once.
-- Maps of fewer than four tokens (48x16 and smaller inputs), where the code fails, make pieces of one token.
+- The code calls only the last of its three pixel attentions. The other two (544 parameters without a gradient) are not
+  built. Decoder layers that the code builds twice are built once.
+- Maps of fewer than four tokens (48x16 and smaller inputs) make pieces of one token; the code fails there.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ DILATIONS = (1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32)
 
 
 class EfficientChannelAttention(nn.Module):
-    """ECA (Wang et al., CVPR 2020, arXiv:1910.03151): scale each channel by what it and its two neighbours average."""
+    """ECA (Wang et al., CVPR 2020, arXiv:1910.03151): scale each channel by the means of it and two neighbours."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +64,7 @@ class PixelAttention(nn.Module):
 
 
 class LDB(nn.Module):
-    """Lightweight dilated bottleneck: half the channels, a local and a dilated depthwise branch, a shuffle."""
+    """Lightweight dilated bottleneck: half the channels, a local and a dilated branch, and a shuffle."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
@@ -86,12 +88,12 @@ class LDB(nn.Module):
 
 
 class SplitAttention(nn.Module):
-    """Multi-head attention at half the width, where a token sees its own quarter of the tokens only."""
+    """Multi-head attention at half the width; a token sees only its own quarter of the tokens."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        # By the full width of a head, as published, though queries and keys have half of it.
+        # As published, the scale uses the full width of a head, but queries and keys have half of it.
         self.scale = (width // heads) ** -0.5
         self.reduce = nn.Linear(width, width // 2, bias=False)
         self.qkv = nn.Linear(width // 2, 3 * (width // 2), bias=False)
@@ -140,7 +142,7 @@ def bottlenecks(channels: int, dilations: tuple[int, ...]) -> nn.Sequential:
 
 
 def long_connection(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return the two factorised convolutions, linear, that carry an encoder's map to the decoder."""
+    """Return the two factorised convolutions, without activation, that connect encoder and decoder."""
     half = in_channels // 2
     return nn.Sequential(
         nn.Conv2d(in_channels, half, (3, 1), padding=(1, 0)), nn.Conv2d(half, out_channels, (1, 3), padding=(0, 1))
@@ -191,6 +193,6 @@ class LETNet(nn.Module):
         out = self.up_1(self.block_4(self.transformer(e3)) + self.long_3(e3))
         out = self.up_2(self.block_5(out) + self.long_2(e2))
         out = self.up_3(self.block_6(out) + self.long_1(e1))
-        # Resized at 16 channels, as published: the 1x1 convolution then runs at full resolution.
+        # As published, the map is resized at 16 channels, so the 1x1 convolution runs at full resolution.
         logits: Tensor = self.head(resize_to(out, (x.shape[2], x.shape[3]), align_corners=False))
         return logits

@@ -1,11 +1,11 @@
-"""UNet: the classical U-Net with BatchNorm, a VGG13 as its contracting path and bilinear enlargement.
+"""UNet: the classical U-Net with BatchNorm, VGG13 encoder and bilinear enlargement.
 
 Paper: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015,
 https://arxiv.org/abs/1505.04597. Numbers: the public PyTorch version of 64-128-256-512-512 channels, whose contracting
 path is layer by layer the ``vgg13_bn`` encoder of segmentation-models-pytorch (smp) at depth 4. Deviations from that
-version: its transposed convolutions, built and never called (1,393,600 weights), are not built; the encoder is
-initialised as VGG is; sizes that would need padding before a skip are refused. ``smp.Unet`` is not used because it adds
-a centre block and drops the skip at full resolution.
+version: its transposed convolutions (1,393,600 weights), which it never calls, are not built; the encoder is
+initialised like VGG; sizes that would need padding before a skip are refused. This file does not use ``smp.Unet``,
+which adds a centre block and drops the skip at full resolution.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from models.blocks import check_input, resize_to
 
 
 class DoubleConv(nn.Sequential):
-    """Twice: 3x3 convolution with bias, BatchNorm, ReLU."""
+    """Two times: 3x3 convolution with bias, BatchNorm, ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -39,7 +39,7 @@ class UNet(nn.Module):
     Args:
         in_channels: channels C of the image.
         classes: channels of the logits.
-        encoder_weights: ``None`` for random weights, or ``"imagenet"`` for pretrained ones, which smp downloads.
+        encoder_weights: ``None`` for random weights, or ``"imagenet"`` for pretrained weights, which smp downloads.
     """
 
     size_multiple: ClassVar[int] = 16  # four poolings

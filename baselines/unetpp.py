@@ -1,9 +1,9 @@
-"""UNet++: a U-Net whose skips pass through nested, densely connected convolutions; EUNet++ on an EfficientNet.
+"""UNet++: a U-Net with nested, densely connected skips, on an EfficientNet.
 
 Paper: Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA 2018,
 https://arxiv.org/abs/1807.10165; on an EfficientNet for ICs as E-UNet++, https://doi.org/10.1002/cta.4485. Built by
-segmentation-models-pytorch (smp). Deviations: no deep supervision (neither has smp's), EfficientNet-B0 by default
-because the published comparison scripts use it, where E-UNet++ is built on B7 (``encoder="efficientnet-b7"``).
+segmentation-models-pytorch (smp). Deviations: no deep supervision, as in smp, and EfficientNet-B0 by default, as in the
+published comparison scripts. E-UNet++ uses B7 (``encoder="efficientnet-b7"``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class UNetPlusPlus(EfficientNetSegmenter):
         in_channels: channels C of the image.
         classes: channels of the logits.
         encoder: ``efficientnet-b0`` to ``efficientnet-b7``.
-        encoder_weights: ``None`` for random weights, or ``"imagenet"`` for pretrained ones, which smp downloads.
+        encoder_weights: ``None`` for random weights, or ``"imagenet"`` for pretrained weights, which smp downloads.
 
     Raises:
         ValueError: ``encoder`` is no EfficientNet, or the weights have another name.

@@ -1,13 +1,13 @@
-"""The two attention branches of EAL-ICNet, position attention and token-statistics attention, linear in memory.
+"""EAL-ICNet's position attention and token-statistics attention, both linear in memory.
 
 Tokens are the pixels of a feature map in row-major order, ``n = h·w``: 4096 at 1/8 of a 512x512 image, 16,384 at 1/8 of
-1024x1024, where one float32 matrix of n x n attention weights takes 1 GiB. Position attention is computed exactly
-without ever holding that matrix, forward and backward:
+1024x1024. There, one float32 matrix of n x n attention weights takes 1 GiB. Position attention is computed exactly,
+forward and backward, without that matrix:
 
-- in blocks of the matrix on a CPU (:class:`_Blocks`), each of which stays in the cache, where the plain form is held up
-  by the main memory;
-- by PyTorch's fused attention on CUDA, and wherever a program is captured (``torch.export``, ``torch.compile``), which
-  would unroll a loop over rows.
+- on a CPU, in blocks of the matrix (:class:`_Blocks`). A block stays in the cache, while the plain form waits for the
+  main memory;
+- on CUDA, and in captured programs (``torch.export``, ``torch.compile``), by PyTorch's fused attention. A capture would
+  unroll a loop over rows.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-#: Queries and keys of a block. Few keys, so that their values stay in the L2 cache; many queries, since a product first
-#: rearranges its two matrices, which pays where many rows use them. On AMD Zen 4 (1 MiB L2 cache a core, 32 MiB L3)
-#: 1024 to 4096 queries by 256 to 1024 keys are equally fast within a tenth at 4096 and 16,384 tokens.
+#: Queries and keys of a block. The values of few keys stay in the L2 cache. Many queries repay the rearrangement of
+#: both matrices before a product. On AMD Zen 4 (1 MiB L2 cache a core, 32 MiB L3) 1024 to 4096 queries by 256 to 1024
+#: keys are equally fast within a tenth at 4096 and 16,384 tokens.
 QUERIES, KEYS = 2048, 512
 
-#: From so many tokens on, inference in bfloat16 also sums values in it (in float32 within a product): on AMD Zen 4 that
-#: product then takes a third of its time, which at fewer tokens is nothing.
+#: From this number of tokens on, inference in bfloat16 also sums values in bfloat16 (in float32 within a product). On
+#: AMD Zen 4 this reduces the time of the product to a third; with fewer tokens there is no gain.
 HALF_TOKENS = 1024
-#: Queries, keys and values to what every position gets.
+#: Maps queries, keys and values to the result for every position.
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def position_attention_plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Compute ``softmax(q·kᵀ)·v`` by its formula, holding the n x n matrix: the yardstick, and what MACs count.
+    """Compute ``softmax(q·kᵀ)·v`` by its formula with the n x n matrix: the reference form, also for MACs.
 
     Args:
         q: queries ``(N, n, d)``.
@@ -47,10 +47,10 @@ def position_attention_plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def position_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Compute :func:`position_attention_plain` without holding the n x n matrix, forward or backward."""
+    """Compute :func:`position_attention_plain` without the n x n matrix, forward and backward."""
     if q.is_cuda or torch.compiler.is_compiling():
         return _fused(q, k, v)
-    # In float32 at least: scores that no 1/√d holds down lose too much in bfloat16, and the backward sums over blocks.
+    # At least float32: scores without the factor 1/√d lose too much in bfloat16, and the backward sums over blocks.
     dtype = torch.promote_types(q.dtype, torch.float32)
     if v.dtype == torch.bfloat16 and v.shape[1] >= HALF_TOKENS and not torch.is_grad_enabled():
         return _forward(q.to(dtype), k.to(dtype), v)[0].to(v.dtype)
@@ -59,18 +59,18 @@ def position_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    # PyTorch's fused kernels want heads of one width that are dense in memory, else it silently takes the plain form.
-    # Zeros appended to queries and keys leave every score as it is. (CUDA has no fused kernel for float64 at all.)
+    # PyTorch's fused kernels need heads of one width, dense in memory; otherwise it silently takes the plain form.
+    # Zeros appended to queries and keys change no score. (CUDA has no fused kernel for float64.)
     padding = (0, max(v.shape[-1] - q.shape[-1], 0))
     q, k, v = (t.contiguous()[:, None] for t in (F.pad(q, padding), F.pad(k, padding), v))
     return F.scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)
 
 
 class _Blocks(torch.autograd.Function):
-    """Position attention in blocks of queries and keys; the backward computes a block's weights again.
+    """Position attention in blocks of queries and keys; the backward computes the weights of a block again.
 
-    The softmax over a row that comes in pieces is that of FlashAttention (Dao et al., arXiv:2205.14135, algorithm 1):
-    sums are kept relative to the largest score so far, and scaled down when a larger one comes.
+    A row's softmax over several blocks follows FlashAttention (Dao et al., arXiv:2205.14135, algorithm 1): sums are
+    relative to the largest score so far, and scaled down for a larger score.
     """
 
     @staticmethod
@@ -92,7 +92,7 @@ class _Blocks(torch.autograd.Function):
                 for k_j, v_j, dk_j, dv_j in zip(*columns, strict=True):
                     s, p = (_part(buffer, q_i, k_j) for buffer in (scores, weights))
                     torch.mm(q_i, k_j.mT, out=p).sub_(logs).exp_()
-                    # Transposed, since a network's keys and values lie channel by channel in memory.
+                    # Transposed, because a network's keys and values are stored channel by channel.
                     dv_j.mT.addmm_(g_i.mT, p)
                     torch.mm(g_i, v_j.mT, out=s).sub_(sums).mul_(p)
                     dq_i.addmm_(s, k_j)
@@ -132,23 +132,23 @@ def _buffer(k: Tensor) -> Tensor:
 
 
 def _part(buffer: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """Return a dense matrix, a row per query and a column per key, within a buffer."""
+    """Return a dense matrix in a buffer, with a row per query and a column per key."""
     return buffer[: len(q) * len(k)].view(len(q), len(k))
 
 
 class PositionAttention(nn.Module):
-    """PAM: add to every pixel what all pixels hold, weighted by similarity, times a learned factor.
+    """PAM: add to every pixel the similarity-weighted sum of all pixels, times a learned factor.
 
     ``out = γ·softmax(q·kᵀ)·v + x``, equations 1 and 2 of DANet (Fu et al., CVPR 2019, arXiv:1809.02983), in the form of
     TransAttUnet (Chen et al., arXiv:2107.05274): no ``1/√d``, queries and keys an eighth as wide as the map, γ starting
-    at 0. At that start the module is the identity and q, k and v have no gradient.
+    at 0. With this start, the module is the identity, and q, k and v have no gradient.
 
     Args:
         channels: of the input and the output.
         reduction: how many times narrower queries and keys are.
 
     Attributes:
-        attend: what computes the attention; set by :func:`attention_by`.
+        attend: the function that computes the attention; set by :func:`attention_by`.
     """
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
@@ -167,7 +167,7 @@ class PositionAttention(nn.Module):
 
 @contextmanager
 def attention_by(network: nn.Module, attend: Attend) -> Iterator[None]:
-    """Let every :class:`PositionAttention` within ``network`` compute by a function of the same result."""
+    """Let every :class:`PositionAttention` in ``network`` use another function with the same result."""
     layers = [layer for layer in network.modules() if isinstance(layer, PositionAttention)]
     before = [layer.attend for layer in layers]
     try:
@@ -180,20 +180,20 @@ def attention_by(network: nn.Module, attend: Attend) -> Iterator[None]:
 
 
 def plain_attention(network: nn.Module) -> AbstractContextManager[None]:
-    """Let every :class:`PositionAttention` run its plain form, for counting MACs and comparing."""
+    """Let every :class:`PositionAttention` use its plain form, for MACs and comparisons."""
     return attention_by(network, position_attention_plain)
 
 
 class TokenStatisticsAttention(nn.Module):
-    """TSSA: scale every token by second moments taken over all tokens, at a cost linear in their number.
+    """TSSA: scale every token by second moments over all tokens, at linear cost.
 
     Token Statistics Transformer (Wu et al., ICLR 2025, arXiv:2412.17810), without dropout. The squared projections,
-    normalised over the tokens, average ``1/n``: at the initial temperature of 1 every head's membership is 1/8 within
-    1 % whatever the image, and moves only once temperatures reach hundreds.
+    normalised over the tokens, average ``1/n``. At the initial temperature of 1, every head's membership is 1/8 within
+    1 % for every image; it changes only after temperatures reach hundreds.
 
     Args:
         channels: of the input and the output.
-        heads: groups of channels among which a token's membership is shared out.
+        heads: groups of channels that share a token's membership.
     """
 
     def __init__(self, channels: int, heads: int = 8) -> None:

@@ -1,4 +1,7 @@
-"""Layers shared by the networks of the DABNet and ENet line; BP and CBP are the short names used in their files."""
+"""Layers shared by the networks of the DABNet and ENet line.
+
+Their files use the short names BP and CBP.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,17 @@ from torch.nn import functional as F
 
 Size = int | tuple[int, int]
 
-#: Values of a map that a backward works on at a time: 2 MiB in float32, four of which an L3 cache holds.
+#: Values of a map in one part of a backward: 2 MiB in float32; an L3 cache holds four such parts.
 PART = 1 << 19
 
 
 def check_input(x: Tensor, in_channels: int, multiple: int) -> None:
-    """Refuse an input that the network cannot take, naming the size to pad to.
+    """Refuse an input that the network cannot take, and name the size to pad to.
 
     Args:
         x: images, expected ``(N, in_channels, H, W)`` with H and W divisible by ``multiple``.
         in_channels: the channels that the network was built for.
-        multiple: what height and width must divide by.
+        multiple: must divide height and width.
 
     Raises:
         ValueError: for another number of dimensions or channels, or a size that does not divide.
@@ -40,8 +43,8 @@ class BNPReLU(nn.Sequential):
     """BatchNorm with eps 1e-3, then a PReLU with one slope per channel, initially 0.25 (``BP``).
 
     Attributes:
-        sparing: whether training on a CPU goes through :class:`_SparingPReLU`, which gives the same results up to the
-            rounding of the slopes' gradient, a sum over parts of a map.
+        sparing: whether training on a CPU uses :class:`_SparingPReLU`. Its results are the same, up to the rounding of
+            the slopes' gradient, which is a sum over parts of a map.
     """
 
     def __init__(self, channels: int) -> None:
@@ -51,13 +54,14 @@ class BNPReLU(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, channels, H, W)`` to the same shape."""
         norm, activation = cast("tuple[Any, nn.PReLU]", tuple(self))
-        # A program that is captured decides for itself what it holds.
+        # A captured program decides by itself which maps it keeps.
         training = norm.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        # Of a single value per channel the norm has no variance, and says so.
+        # With a single value per channel, the norm has no variance and raises its own error.
         if not (self.sparing and training and x.device.type == "cpu" and x.numel() > x.shape[1]):
             out: Tensor = activation(norm(x))
             return out
-        # What the norm's own forward does, which keeps the batch's statistics to itself; hooks on it are not called.
+        # The norm's own forward does not return the batch's statistics, so it is repeated here; its hooks are not
+        # called.
         norm.num_batches_tracked.add_(1)
         normed, mean, inverse_std = torch.native_batch_norm(
             x, norm.weight, norm.bias, norm.running_mean, norm.running_var, True, norm.momentum, norm.eps
@@ -68,12 +72,12 @@ class BNPReLU(nn.Sequential):
 
 
 class _SparingPReLU(torch.autograd.Function):
-    """A PReLU after a batch norm whose backward makes the norm's output again from its input.
+    """A PReLU after a batch norm; its backward computes the norm's output again from the norm's input.
 
-    Norm and activation both keep their input for the backward, and the next convolution keeps the activation's output:
-    so two maps are held in place of three. The backward goes over a map in parts that the cache holds, by operations
-    that are vectorised on CPUs, as torch's own for PReLU is not; it makes one new map in the end, the gradient. In
-    the layout of training, channels last, what it makes again is equal to the bit.
+    By default, norm and activation both keep their input for the backward, and the next convolution keeps the
+    activation's output. This class keeps two maps instead of three. The backward works on parts of a map that fit into
+    the cache, with operations that are vectorised on CPUs (torch's own backward of PReLU is not), and makes only one
+    new map, the gradient. In the layout of training, channels last, the recomputed output is equal to the bit.
     """
 
     @staticmethod
@@ -91,10 +95,10 @@ class _SparingPReLU(torch.autograd.Function):
         grad_x, grad_slope = torch.empty_like(grad), torch.zeros_like(slope)
         rows = max(PART * x.shape[2] // x.numel(), 1)
         for grad_i, x_i, grad_x_i in zip(*(t.split(rows, dim=2) for t in (grad, x, grad_x)), strict=True):
-            # With a variance of 1 and an eps of 0, the norm multiplies by the scale alone. Autocast may have rounded
-            # its output for the activation, and rounds the gradient alike.
+            # With variance 1 and eps 0, the norm only multiplies by the scale. Autocast may have rounded its output
+            # for the activation, and rounds the gradient in the same way.
             normed = F.batch_norm(x_i, mean, one, scale, shift, eps=0.0).to(grad.dtype)
-            above = torch.ops.aten.threshold_backward(grad_i, normed, 0)  # the gradient where positive, else zero
+            above = torch.ops.aten.threshold_backward(grad_i, normed, 0)  # the gradient of positive values, else zero
             below = grad_i - above
             torch.addcmul(above, below, slopes, out=grad_x_i)
             grad_slope += normed.mul_(below).sum((0, 2, 3))
@@ -137,7 +141,7 @@ def same_padding(kernel_size: Size, dilation: Size = 1) -> tuple[int, int]:
 
 
 def depthwise_pair(channels: int, dilation: int) -> tuple[ConvBNPReLU, ConvBNPReLU]:
-    """Return a depthwise 3x3 convolution in two halves, 3x1 and 1x3, each dilated along its long axis."""
+    """Return a depthwise 3x3 convolution as 3x1 and 1x3, each dilated along its long axis."""
     return (
         ConvBNPReLU(channels, channels, (3, 1), dilation=(dilation, 1), groups=channels),
         ConvBNPReLU(channels, channels, (1, 3), dilation=(1, dilation), groups=channels),
@@ -145,10 +149,10 @@ def depthwise_pair(channels: int, dilation: int) -> tuple[ConvBNPReLU, ConvBNPRe
 
 
 class DownsampleConcat(nn.Module):
-    """Halve a map by a 3x3 convolution of stride 2 beside a 2x2 max pooling, concatenated (ENet's initial block).
+    """Halve a map: a 3x3 convolution of stride 2 and a 2x2 max pooling, concatenated (ENet's initial block).
 
-    Where the pooled input would not leave a channel for the convolution (``in_channels >= out_channels``), the
-    convolution alone makes all output channels.
+    If the pooled input leaves no channel for the convolution (``in_channels >= out_channels``), the convolution makes
+    all output channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
@@ -178,7 +182,7 @@ class Upsampler(nn.Sequential):
 
 
 def image_pyramid(image: Tensor, levels: int) -> list[Tensor]:
-    """Return the image at 1/2, 1/4, ... by repeated 3x3 average pooling of stride 2, padding counted in the mean."""
+    """Return the image at 1/2, 1/4, ... by repeated 3x3 average pooling of stride 2; the mean includes padding."""
     pyramid = []
     for _ in range(levels):
         image = F.avg_pool2d(image, 3, stride=2, padding=1)

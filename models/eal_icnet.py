@@ -1,10 +1,10 @@
-"""EAL-ICNet, the method under test: the skeleton of DABNet with two attention branches beside its second block.
+"""EAL-ICNet: DABNet's skeleton with two attention branches beside its second block.
 
 Skeleton: DABNet (Li et al., BMVC 2019, https://arxiv.org/abs/1907.11357), 749,153 of the 802,698 parameters. The
 branches are the position attention of TransAttUnet (https://arxiv.org/abs/2107.05274) and the token-statistics
 attention of ToST (https://arxiv.org/abs/2412.17810). Numbers are those of the authors' published code.
 
-Deviations from that code: the grid of tokens is the feature map's, so every size that divides by 8 works, and position
+Deviations from that code: the grid of tokens follows the feature map, so every size that divides by 8 works. Position
 attention never holds its matrix (see ``models/attention.py``). Weights and logits are the same.
 """
 
@@ -29,7 +29,7 @@ from models.blocks import (
 
 
 class DAB(nn.Module):
-    """Depthwise asymmetric bottleneck: half the channels, a local and a dilated depthwise branch, the input added.
+    """Depthwise asymmetric bottleneck: half the channels, a local and a dilated branch, and the added input.
 
     Args:
         channels: of the input and the output.
@@ -59,12 +59,12 @@ def down(in_channels: int, out_channels: int) -> nn.Sequential:
 class EALICNet(nn.Module):
     """EAL-ICNet, 802,698 parameters at one channel and one class.
 
-    The keyword arguments make the ablations. What exactly the authors removed is not published; here
+    The keyword arguments make the ablations. The authors do not publish the details of theirs. Here:
 
     - ``dilations_1``, ``dilations_2``: one DAB per number. An empty tuple replaces the block by the identity on its
       input, which for block 2 leaves the attention branches and their sum in place.
-    - ``pam=False``, ``tssa=False``: the branch, position attention's own ``+ x`` included, is left out of the sum;
-      nothing takes its place.
+    - ``pam=False``, ``tssa=False``: the branch is left out of the sum (with position attention's own ``+ x``); nothing
+      replaces it.
 
     Args:
         in_channels: channels C of the images.
@@ -113,7 +113,7 @@ class EALICNet(nn.Module):
         half, quarter, eighth = image_pyramid(x, 3)
         down_1 = self.down_1(self.join_1(torch.cat([self.stem(x), half], dim=1)))
         down_2 = self.down_2(self.join_2(torch.cat([self.block_1(down_1), down_1, quarter], dim=1)))
-        # Every branch starts from down 2, and position attention returns it added to its own result.
+        # Every branch starts from down 2. Position attention adds it to its own result.
         branches = [branch(down_2) for branch in (self.pam, self.block_2, self.tssa) if branch is not None]
         features = self.join_3(torch.cat([sum(branches), down_2, eighth], dim=1))
         return resize_to(self.head(features), (x.shape[-2], x.shape[-1]), align_corners=False)

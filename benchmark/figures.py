@@ -11,8 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from benchmark import claims, environment
-from benchmark.efficiency import EfficiencyRecord, EfficiencySettings
-from benchmark.efficiency.records import MEASURING
+from benchmark.efficiency.records import MEASURING, EfficiencyRecord, EfficiencySettings
 from benchmark.registry import ModelEntry, code_digest
 
 

@@ -14,7 +14,7 @@ from benchmark import claims, environment, figures, logs, provenance, seeds
 from benchmark import protocol as protocols
 from benchmark.data.tasks import Task
 from benchmark.devices import NO_GPUS
-from benchmark.efficiency import DType, EfficiencyRecord, EfficiencySettings, Form
+from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Form
 from benchmark.errors import UserError
 from benchmark.execution import Execution
 from benchmark.files import modified_ns, write_atomically
@@ -361,10 +361,10 @@ class EfficiencyJob:
         return None
 
     def _measure(self) -> None:
-        from benchmark import efficiency
+        from benchmark.efficiency.measuring import measure
 
         beside = self._trainings_here()
-        record = efficiency.measure(
+        record = measure(
             self.entry,
             self.size,
             self.size,

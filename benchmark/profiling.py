@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from benchmark.costs import Hardware
-from benchmark.efficiency import DType, Form
+from benchmark.efficiency.records import DType, Form
 from benchmark.errors import UserError, did_you_mean
 from benchmark.jobs import EfficiencyJob
 from benchmark.registry import ModelEntry

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, AliasChoices, Field
 
 from benchmark import logs
-from benchmark.efficiency import Conditions
+from benchmark.efficiency.records import Conditions
 from benchmark.names import PLAIN
 from benchmark.schema import Filed, Frozen
 

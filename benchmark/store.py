@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from benchmark import BEHAVIOUR, claims
 from benchmark import protocol as protocols
 from benchmark.data.splits import PARTS, Division
-from benchmark.efficiency import Form
+from benchmark.efficiency.records import Form
 from benchmark.errors import UserError
 from benchmark.files import TooLargeError, read_limited, write_atomically
 from benchmark.protocol import Protocol

@@ -13,7 +13,7 @@ from benchmark.costs import THROUGHPUT_S, Basis, Costs, Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
-from benchmark.efficiency import EfficiencyRecord
+from benchmark.efficiency.records import EfficiencyRecord
 from benchmark.errors import UserError
 from benchmark.execution import Execution
 from benchmark.executors import Event, Executor, Finished, Job, Note, Started

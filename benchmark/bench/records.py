@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from benchmark.efficiency import DType
+from benchmark.efficiency.records import DType
 from benchmark.schema import Filed
 
 SCHEMA: Final = 1

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmark import export as exporting
 from benchmark import own_packages
 from benchmark.cli_export import cost
-from benchmark.efficiency import EfficiencySettings
+from benchmark.efficiency.records import EfficiencySettings
 from benchmark.export.records import ExportRecord
 from benchmark.report.render import HINDERED
 from tests.benchmark.conftest import TINY, Call

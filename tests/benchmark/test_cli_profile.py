@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark import profiling
-from benchmark.efficiency import EfficiencyRecord
+from benchmark.efficiency.records import EfficiencyRecord
 from tests.benchmark.conftest import TINY, Call, Measured
 from tests.benchmark.test_launching import needs_a_compiler
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import claims, efficiency, environment, jobs, profiling, run, terminal
+from benchmark import claims, environment, jobs, profiling, run, terminal
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.data.splits import Division
-from benchmark.efficiency import EfficiencyRecord, Origin
-from benchmark.efficiency.records import MEASURING
+from benchmark.efficiency import measuring
+from benchmark.efficiency.records import MEASURING, EfficiencyRecord, EfficiencySettings, Origin
 from benchmark.errors import UserError
 from benchmark.executors import Event, Finished
 from benchmark.executors.local import LocalExecutor
@@ -49,7 +49,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         file = tmp_path / f"made/efficiency/{name}.{height}x{height}.cpu.float32.json"
         return EfficiencyRecord.from_json(file.read_bytes())
 
-    monkeypatch.setattr(efficiency, "measure", measure)
+    monkeypatch.setattr(measuring, "measure", measure)
     monkeypatch.setattr(jobs, "POLL_S", 0.02)
     return found
 
@@ -181,8 +181,8 @@ def test_figures_of_another_study_that_measuring_would_give_again_are_taken_over
         *({"hindered": ("the processor was taken away for 64% of the time",)}, {"origin": None}, {"threads": 2}),
         *({"name": "another processor"}, {"torch": "2.9.0"}, {"in_channels": 3}),
         *({"model_version": 2}, {"network_code": "another"}),
-        {"settings": efficiency.EfficiencySettings(throughput_seconds=0.5)},
-        {"settings": efficiency.EfficiencySettings(budget_seconds=5.0)},
+        {"settings": EfficiencySettings(throughput_seconds=0.5)},
+        {"settings": EfficiencySettings(budget_seconds=5.0)},
     ],
     ids=str,
 )

@@ -19,7 +19,9 @@ EVERY_KIND = f"""
 import contextlib
 from pathlib import Path
 import gdstk
-from benchmark import efficiency, registry
+from benchmark import registry
+from benchmark.efficiency.measuring import measure
+from benchmark.efficiency.records import EfficiencySettings
 from benchmark.data.chips import gds
 from benchmark.executors.local import LocalExecutor
 from tests.benchmark.test_workers import Look
@@ -29,9 +31,9 @@ library.new_cell("top").add(gdstk.rectangle((0, 0), (1, 2), layer=1))
 library.write_gds("chip.gds")
 print(len(gds.read(Path("chip.gds"), {{(1, 0): "track"}}).hierarchy.cells), "cell")
 
-settings = efficiency.EfficiencySettings(warm_up=0, min_iterations=1, min_seconds=0)
+settings = EfficiencySettings(warm_up=0, min_iterations=1, min_seconds=0)
 (entry,) = registry.select("{TINY}:TinyNet")
-record = efficiency.measure(entry, 16, 16, settings=settings)
+record = measure(entry, 16, 16, settings=settings)
 print(record.memory.forward_peak_bytes is not None, "memory")
 
 with contextlib.closing(LocalExecutor().run([Look()])) as events:

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from benchmark.efficiency import Limits
 from benchmark.efficiency.hindrance import TRIES, Waits, hindrances, stolen_s, undisturbed, waited_s
+from benchmark.efficiency.records import Limits
 
 
 def limits(macs_per_second: float = 1e11, bytes_per_second: float = 2e10) -> Limits:

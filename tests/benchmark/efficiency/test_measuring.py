@@ -12,10 +12,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmark import claims, efficiency, registry
-from benchmark.efficiency import DType, EfficiencyRecord, EfficiencySettings, Form, Limits, measuring
+from benchmark import claims, registry
+from benchmark.efficiency import measuring
 from benchmark.efficiency.hindrance import TRIES, hindrances
 from benchmark.efficiency.latency import UnsupportedFormError
+from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Form, Limits
 from benchmark.environment import cpu_name
 from benchmark.errors import UserError
 from benchmark.registry import ModelEntry
@@ -60,7 +61,7 @@ def entry(file: Path, name: str = "Toy") -> ModelEntry:
 
 
 def test_every_figure_of_a_user_s_network(file: Path) -> None:
-    record = efficiency.measure(entry(file), 16, 24, in_channels=3, classes=2, threads=1, settings=SHORT)
+    record = measuring.measure(entry(file), 16, 24, in_channels=3, classes=2, threads=1, settings=SHORT)
     assert (record.model, record.height, record.width, record.in_channels, record.classes) == ("toy", 16, 24, 3, 2)
     assert record.params == (3 * 4 * 9 + 4) + (4 * 2 + 2)
     assert record.unused_params == {"never.weight": 15, "never.bias": 5}
@@ -89,7 +90,7 @@ def quick(file: Path, **arguments: object) -> EfficiencyRecord:
     settings = SHORT.model_copy(update={"memory": False, "throughput_seconds": 0.0})
     # What else the machine does that runs the tests is not their subject.
     usual = {"settings": settings, "judge": lambda waited, *limits: ()}
-    return efficiency.measure(entry(file), 16, 16, **{**usual, **arguments})  # type: ignore[arg-type]
+    return measuring.measure(entry(file), 16, 16, **{**usual, **arguments})  # type: ignore[arg-type]
 
 
 def test_forwards_are_timed_with_freed_memory_kept_and_the_record_says_so(
@@ -265,7 +266,7 @@ def test_a_failed_memory_measurement_is_a_warning(file: Path, monkeypatch: pytes
         raise MemoryError("none left")
 
     monkeypatch.setattr("benchmark.efficiency.memory.in_fresh_process", refused)
-    record = efficiency.measure(entry(file), 16, 16, settings=SHORT)
+    record = measuring.measure(entry(file), 16, 16, settings=SHORT)
     assert record.memory is not None
     assert record.memory.forward_peak_bytes is None
     assert record.warnings[0] == "no peak memory of the forward: MemoryError: none left"
@@ -299,7 +300,7 @@ def test_a_device_whose_limits_cannot_be_taken_still_has_figures(file: Path, mon
 
 def test_a_budget_that_cuts_something_short_says_what(file: Path) -> None:
     settings = EfficiencySettings(budget_seconds=1e-6, memory=False)
-    record = efficiency.measure(entry(file), 16, 16, settings=settings)
+    record = measuring.measure(entry(file), 16, 16, settings=settings)
     assert (record.latency.warm_ups, len(record.latency.raw_ms), record.throughput) == (1, 3, None)
     assert record.warnings[0] == (
         "cut short by the budget of 1e-06 s: 1 warm-up(s), latency from n = 3 timings, no throughput"
@@ -308,7 +309,7 @@ def test_a_budget_that_cuts_something_short_says_what(file: Path) -> None:
 
 def test_a_budget_with_room_for_everything_changes_nothing(file: Path) -> None:
     settings = SHORT.model_copy(update={"memory": False, "budget_seconds": 600.0})
-    record = efficiency.measure(entry(file), 16, 16, settings=settings)
+    record = measuring.measure(entry(file), 16, 16, settings=settings)
     assert record.throughput is not None
     assert not [warning for warning in record.warnings if "budget" in warning]
 
@@ -316,7 +317,7 @@ def test_a_budget_with_room_for_everything_changes_nothing(file: Path) -> None:
 def test_a_training_step_that_would_fill_the_memory_is_not_tried(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = SimpleNamespace(available=100_000)
     monkeypatch.setattr("benchmark.efficiency.resident.psutil.virtual_memory", lambda: free)
-    record = efficiency.measure(entry(file), 64, 64, settings=SHORT)
+    record = measuring.measure(entry(file), 64, 64, settings=SHORT)
     assert record.memory is not None
     assert record.memory.forward_peak_bytes is not None
     assert record.memory.train_step_peak_bytes is None
@@ -325,7 +326,7 @@ def test_a_training_step_that_would_fill_the_memory_is_not_tried(file: Path, mon
         "no peak memory of the train step: it would take about 0.0 GiB, more than half of the free memory"
     )
     free.available = 10**12
-    record = efficiency.measure(entry(file), 64, 64, settings=SHORT)
+    record = measuring.measure(entry(file), 64, 64, settings=SHORT)
     assert record.memory is not None
     assert record.memory.train_step_peak_bytes is not None
 
@@ -333,12 +334,12 @@ def test_a_training_step_that_would_fill_the_memory_is_not_tried(file: Path, mon
 def test_an_operator_without_a_rule_names_the_model(file: Path) -> None:
     settings = SHORT.model_copy(update={"memory": False})
     with pytest.raises(UserError, match=r"model 'inverting' at 16x16: no rule for the MACs of aten::linalg_inv"):
-        efficiency.measure(entry(file, "Inverting"), 16, 16, settings=settings)
+        measuring.measure(entry(file, "Inverting"), 16, 16, settings=settings)
 
 
 def test_a_size_that_a_network_cannot_take_is_refused() -> None:
     with pytest.raises(UserError, match=r"'hrnet' takes heights and widths that are multiples of 32, found 96x100"):
-        efficiency.measure(registry.models()["hrnet"], 96, 100)
+        measuring.measure(registry.models()["hrnet"], 96, 100)
 
 
 def test_a_gpu_that_is_not_there_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,13 +355,8 @@ def test_the_defaults_measure_longer_on_a_gpu() -> None:
 
 
 def test_records_are_read_without_torch() -> None:
-    code = "import sys; from benchmark.efficiency import EfficiencyRecord; sys.exit('torch' in sys.modules)"
+    code = "import sys; from benchmark.efficiency.records import EfficiencyRecord; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_the_package_has_no_other_names() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'mesure'"):
-        _ = efficiency.mesure  # type: ignore[attr-defined]
 
 
 @pytest.mark.gpu
@@ -371,7 +367,7 @@ def test_replays_on_a_gpu_take_no_longer_than_eager_forwards(dtype: DType) -> No
     forms: tuple[Form, ...] = ("eager", "graph")
     for form in forms:
         settings = EfficiencySettings.for_device("cuda", form).model_copy(update={"min_seconds": 1.0, "memory": False})
-        record = efficiency.measure(lightest, 256, 256, device="cuda", dtype=dtype, settings=settings)
+        record = measuring.measure(lightest, 256, 256, device="cuda", dtype=dtype, settings=settings)
         assert record.throughput is not None
         p50[form] = record.latency.p50_ms
     assert p50["graph"] < p50["eager"]
@@ -380,7 +376,7 @@ def test_replays_on_a_gpu_take_no_longer_than_eager_forwards(dtype: DType) -> No
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_every_figure_on_a_gpu(file: Path, dtype: str) -> None:
-    record = efficiency.measure(entry(file), 64, 64, device="cuda", dtype=dtype, settings=SHORT)  # type: ignore[arg-type]
+    record = measuring.measure(entry(file), 64, 64, device="cuda", dtype=dtype, settings=SHORT)  # type: ignore[arg-type]
     assert (record.device, record.dtype) == ("cuda", dtype)
     assert record.device_name == torch.cuda.get_device_name()
     assert len(record.latency.raw_ms) == 3

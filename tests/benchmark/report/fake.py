@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark import protocol, registry, scoring
-from benchmark.efficiency import Conditions, EfficiencyRecord, EfficiencySettings, Latency, Memory, Throughput
+from benchmark.efficiency.records import Conditions, EfficiencyRecord, EfficiencySettings, Latency, Memory, Throughput
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.store import RECORD, Store, read_record
 

@@ -397,7 +397,7 @@ def test_devices_share_no_column_and_a_setting_that_was_measured_twice_is_of_the
 
 
 def latency(p50: float) -> object:
-    from benchmark.efficiency import Conditions, Latency
+    from benchmark.efficiency.records import Conditions, Latency
 
     moment = Conditions(clock_mhz=2600.0, load_average=1.0)
     return Latency.from_raw([p50] * 30, moment, moment)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.efficiency import Throughput
+from benchmark.efficiency.records import Throughput
 from benchmark.errors import UserError
 from benchmark.records import Failure
 from benchmark.report import significance, tables

@@ -1,15 +1,17 @@
-"""TensorBoard's event files of a run, written beside its record from the same facts; nothing leaves the machine."""
+"""Writes TensorBoard event files of a run, from the facts of its record."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
     from benchmark.protocol import Protocol
     from benchmark.records import Record
@@ -20,38 +22,43 @@ FOLDER = "tensorboard"
 
 
 class Tracker:
-    """Tells what a training does, while it does it; whatever goes wrong here is a line of the log and no more.
+    """Reports a training while it runs; an error here becomes one line of the log, and the run goes on.
 
-    The files of an earlier session are replaced: the rounds that it had got to are told again from the history that
-    the training goes on with, so that each is there once.
+    The files of an earlier session are replaced: its rounds are written again from the history that the training goes
+    on with, so that each round is there once.
     """
 
     def __init__(self, name: TrackerName | None, run: Path) -> None:
-        """Begin; without a name, nothing is written.
+        """Open the event file; without a name, nothing is written.
 
         Args:
             name: which tracker.
             run: the run's folder.
         """
-        self._writer: SummaryWriter | None = None
-        self._told = 0
+        self._file: BinaryIO | None = None
+        self._writer: RecordWriter | None = None
+        self._rounds_written = 0
         if name is not None:
             with self._harmless():
-                self._writer = _open(run / FOLDER)
+                from tensorboard.summary.writer.record_writer import RecordWriter
+
+                self._file = _open(run / FOLDER)
+                self._writer = RecordWriter(self._file)
+                self._write(file_version="brain.Event:2")  # the first event of every file
 
     def __enter__(self) -> Tracker:
         """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write what is not written yet."""
+        """Close the event file."""
         if self._writer is not None:
             with self._harmless():
                 self._writer.close()
 
     def rounds(self, history: Sequence[Round]) -> None:
-        """Tell the rounds that were not told before, as scalars at the number of optimiser steps."""
-        for row in history[self._told :] if self._writer else ():
+        """Write the rounds that are new in ``history``, as scalars at the number of optimiser steps."""
+        for row in history[self._rounds_written :] if self._writer else ():
             self._scalars(
                 row.steps,
                 train_loss=row.train_loss,
@@ -59,10 +66,10 @@ class Tracker:
                 lr=row.lr,
                 images_per_second=row.images_per_second,
             )
-        self._told = len(history)
+        self._rounds_written = len(history)
 
     def result(self, record: Record, protocol: Protocol, steps: int) -> None:
-        """Tell a run's metrics, and the settings that TensorBoard's table of runs compares.
+        """Write a run's metrics, and the settings that TensorBoard's table of runs compares.
 
         Args:
             record: of the run.
@@ -86,19 +93,26 @@ class Tracker:
                 for name, value in protocol.training.model_dump().items()
                 if isinstance(value, bool | int | float | str)
             }
-            file = self._writer._get_file_writer()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            for summary in hparams(settings, metrics):  # type: ignore[no-untyped-call]  # and this
-                file.add_summary(summary)
+            for summary in hparams(settings, metrics):  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+                self._write(summary=summary)
         self._scalars(steps, **metrics)
 
     def _scalars(self, step: int, **values: float | None) -> None:
         if self._writer is None:
             return
         with self._harmless():
+            from torch.utils.tensorboard.summary import scalar
+
             for name, value in values.items():
                 if value is not None:
-                    self._writer.add_scalar(name, value, step)
+                    self._write(step=step, summary=scalar(name, value))  # type: ignore[no-untyped-call]  # and this
             self._writer.flush()
+
+    def _write(self, **fields: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        assert self._writer is not None
+        self._writer.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
     @contextlib.contextmanager
     def _harmless(self) -> Iterator[None]:
@@ -106,16 +120,15 @@ class Tracker:
             yield
         except Exception as error:  # a full disk, a package of another version
             self._writer = None
+            if self._file is not None:
+                with contextlib.suppress(OSError):
+                    self._file.close()
             print(f"tracker: {type(error).__name__}: {error}; the run goes on without it", flush=True)
 
 
-def _open(folder: Path) -> SummaryWriter:
-    from unittest import mock
-
-    from torch.utils.tensorboard import SummaryWriter
-
+def _open(folder: Path) -> BinaryIO:
     if folder.exists():
         shutil.rmtree(folder)
-    # TensorBoard calls its files after the machine, whose name no file of a study has.
-    with mock.patch("socket.gethostname", return_value="run"):
-        return SummaryWriter(str(folder))
+    folder.mkdir(parents=True)
+    # SummaryWriter would put the machine's name into the file name; no file of a study names a machine.
+    return (folder / f"events.out.tfevents.{int(time.time())}.run.{os.getpid()}.0").open("wb")

@@ -143,16 +143,6 @@ def _discs(vias: Points, size: tuple[int, int]) -> Mask:
     return mask
 
 
-def merge_vias(vias: Points) -> Points:
-    """Join the circles ``(n, 3)`` that are pieces of one via, as the via metric does.
-
-    Circles whose centres lie closer than the larger radius become one: the mean centre by area, the largest radius.
-    """
-    from benchmark.metrics.vias import merge_discs  # half a second, which a plan need not wait for
-
-    return np.column_stack(merge_discs(vias[:, :2], vias[:, 2]))
-
-
 class _Reader:
     """Takes an XML parser's events one by one: no tree is built, so that a hostile file costs no memory."""
 

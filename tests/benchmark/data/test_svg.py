@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchmark.data import svg
-from benchmark.data.svg import SvgLabel, merge_vias, rasterise, read_svg
+from benchmark.data.svg import SvgLabel, rasterise, read_svg
 from benchmark.errors import UserError
 
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30" viewBox="0 0 40 30">'
@@ -333,14 +333,6 @@ def test_no_text_is_slow_to_read(tmp_path: Path, unit: str) -> None:
     text = unit * (1_000_000 // len(unit)) + "#"
     refused(write(tmp_path, f'<path d="M1,1 L{text}" fill="lime"/>'), "element 3 <path>")
     refused(write(tmp_path, VIA.replace("20", text)), "element 3 <circle>")
-
-
-def test_pieces_of_a_via_become_one() -> None:
-    vias = np.array([[10.0, 10, 5], [13, 10, 3], [30, 10, 4], [35, 10, 4]])
-    merged = merge_vias(vias)
-    # Centres 3 apart, less than 5: mean weighted by 25 and 9. The other two are 5 apart, more than 4.
-    np.testing.assert_allclose(merged, [[(25 * 10 + 9 * 13) / 34, 10, 5], [30, 10, 4], [35, 10, 4]])
-    assert merge_vias(np.zeros((0, 3))).shape == (0, 3)
 
 
 def frame_like_a_published_one() -> SvgLabel:

@@ -13,11 +13,11 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.measure import label
 
-from benchmark.data.statistics import layout_statistics
 from benchmark.data.synthetic import STANDINS, Sample, generate, write
 from benchmark.data.synthetic.effects import FIXED
 from benchmark.data.synthetic.raster import Placement, rasterise
 from benchmark.errors import UserError
+from tests.benchmark.data.layout_statistics import layout_statistics
 
 DATASETS = tuple(STANDINS)
 SWITCHES = [(dataset, name) for dataset in DATASETS for name in STANDINS[dataset].switches()]

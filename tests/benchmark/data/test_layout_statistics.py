@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmark.data.statistics import layout_statistics
+from tests.benchmark.data.layout_statistics import layout_statistics
 
 
 def comb() -> np.ndarray:

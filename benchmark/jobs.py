@@ -1,23 +1,21 @@
-"""The units of work that executors take: plain data that names no torch object, so that a plan needs no torch."""
+"""Jobs are plain data: one training, one efficiency measurement, or the stress tests of one network."""
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from benchmark import claims, environment, figures, logs, provenance, seeds
-from benchmark import protocol as protocols
+from benchmark import environment, figures, provenance, seeds
+from benchmark.data.datasets import Source
+from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.data.tasks import Task
 from benchmark.devices import NO_GPUS
 from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Form
-from benchmark.errors import UserError
 from benchmark.execution import Execution
-from benchmark.files import modified_ns, write_atomically
+from benchmark.files import modified_ns
 from benchmark.initial import Weights
 from benchmark.protocol import Protocol
 from benchmark.records import SCHEMA, Failure, KeyParts, Record
@@ -28,7 +26,7 @@ from benchmark.trackers import TrackerName
 
 KeepWeights = Literal["best-repeat", "all", "none"]
 OnStep = Callable[[int, int], None]
-POLL_S = 2.0  # between two looks at what another process is doing
+"""Called with (steps done, steps in all)."""
 
 #: cuBLAS repeats itself only where it finds one of two values at its first product in a process (its documentation,
 #: "Results reproducibility"); without them torch refuses deterministic products.
@@ -174,66 +172,6 @@ class TrainJob:
         failed = found.status == "failed" and modified_ns(self.folder / RECORD) > self.retry
         return found if found.status == "ok" or failed else None
 
-    def perform(self, on_step: OnStep) -> Record | Failure | Elsewhere:
-        """Do the run in this process, unless another one does it or has done it since it was planned.
-
-        A study that another call has begun under something else meanwhile is left as it is: that is a failure.
-        """
-        claim = claims.acquire(self.folder)
-        if claim is None:
-            return self.refusal() or Elsewhere(None)
-        with claim:
-            if (found := self.settled()) is not None:
-                return Elsewhere(found)
-            if (refusal := self.refusal()) is not None:
-                return refusal
-            # Before anything else is written here: what a process leaves that is killed has its key too.
-            Store(self.study).write_run(self.record(status="interrupted", environment=self.environment()), {}, [], None)
-            from benchmark import run
-
-            with logs.to_file(self.log):  # not before the run is this process's: its owner writes there
-                return run.attempt(self, on_step)
-
-    def refusal(self) -> Failure | None:
-        """Say why the study's folder is not that of this run any more; ``None`` where it is."""
-        store, reasons = Store(self.study), []
-        agreed = store.read_protocol()
-        if agreed is not None and agreed.digest() != self.key_parts.protocol:
-            reasons += protocols.differences(agreed, self.protocol)
-        for source in self.task.sources:
-            shared = store.shared(source.name)
-            if shared is not None and shared.fingerprint != source.fingerprint:
-                reasons.append(f"the content of {source.name}")
-        found = store.read_record(self.task.train_names, self.entry.name, self.repeat)
-        if found is not None and found.key != self.key:
-            reasons += reasons or [f"{self.label} under another key: other data, code or first weights"]
-        if not reasons:
-            return None
-        return Failure(
-            kind="bad_input",
-            message=f"{self.study}: another call has begun this study under something else: {'; '.join(reasons)}; "
-            "nothing of it was replaced. Choose another study (--study NAME), or wait until that call has ended and "
-            "replace what it made (--replace-stale)",
-        )
-
-    def leave(self, *, here: bool, **outcome: object) -> None:
-        """Write how the run ended that could not say so itself, unless it did or another process has taken it over.
-
-        Args:
-            here: whether it was computed on this machine; the record describes no other one.
-            outcome: what the record says.
-        """
-        with contextlib.suppress(UserError):  # a full disk takes neither claim nor record; the summary still says it
-            claim = claims.acquire(self.folder)
-            if claim is None:
-                return
-            with claim:
-                if self.settled() is not None or self.refusal() is not None:
-                    return
-                facts = {"device": self.device, "threads": self.threads, "determinism": self.protocol.determinism}
-                facts = self.environment() if here else facts
-                Store(self.study).write_run(self.record(environment=facts, **outcome), {}, [], None)
-
 
 @dataclass(frozen=True)
 class EfficiencyJob:
@@ -347,46 +285,107 @@ class EfficiencyJob:
         """Return the figures that another process has taken since this job was planned."""
         return self.found() if modified_ns(self.file) > self.seen else None
 
-    def perform(self, on_step: OnStep) -> Elsewhere | None:
-        """Measure in this process and write the study's efficiency file, unless another process has meanwhile."""
-        while (claim := claims.acquire(self.folder)) is None:
-            time.sleep(POLL_S)  # training beside another process's measurement would spoil it, so nothing else is done
-        with claim:
-            if (found := self.settled()) is not None:
-                return Elsewhere(found)
-            if (record := self.taken_over()) is not None:
-                write_atomically(self.file, record.to_json())
-            else:
-                self._measure()
-        return None
 
-    def _measure(self) -> None:
-        from benchmark.efficiency.measuring import measure
+@dataclass(frozen=True)
+class StressJob:
+    """Tests of one trained network on stand-ins with one effect forced.
 
-        beside = self._trainings_here()
-        record = measure(
-            self.entry,
-            self.size,
-            self.size,
-            in_channels=self.channels,
-            device=self.device,
-            dtype=self.dtype,
-            threads=self.threads,
-            settings=self.settings,
-            known=figures.Figures(self.study, self.device).of_machine(),
+    Attributes:
+        training: the run whose weights are tested.
+        weights: hash of their file.
+        tests: what to test on: a stand-in, and what it is stressed by; as drawn where that is ``None``.
+    """
+
+    training: TrainJob
+    weights: str
+    tests: tuple[tuple[Source, Stress | None], ...]
+
+    exclusive: ClassVar[bool] = False
+    after_timeout: ClassVar[str] = "the tests that were done are kept"
+
+    @property
+    def study(self) -> Path:
+        """The study's folder."""
+        return self.training.study
+
+    @property
+    def entry(self) -> ModelEntry:
+        """The network."""
+        return self.training.entry
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda:N``."""
+        return self.training.device
+
+    @property
+    def threads(self) -> int:
+        """Compute threads on the CPU."""
+        return self.training.threads
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Environment variables that a worker needs from its start on; empty ones replace what it has."""
+        return self.training.variables
+
+    @property
+    def label(self) -> str:
+        """How terminal lines call the tests."""
+        return f"{self.training.label} stress"
+
+    @property
+    def folder(self) -> Path:
+        """Where the counts lie, and what is claimed while they are made."""
+        training = self.training
+        return Store(self.study).stress_folder(training.task.train_names, training.entry.name, training.repeat)
+
+    @property
+    def log(self) -> Path:
+        """What the tests printed, and the stack of a crash."""
+        return self.folder / "log.txt"
+
+    @property
+    def memory_advice(self) -> str:
+        """What a user can do where memory runs out."""
+        return fewer(self.device)
+
+    def on(self, device: str) -> StressJob:
+        """Return the same tests on another device."""
+        return replace(self, training=self.training.on(device))
+
+    def record(self, source: Source, stress: Stress | None) -> StressRecord:
+        """Return what is kept beside the counts of a test."""
+        training = self.training
+        return StressRecord(
+            key=training.key,
+            behaviour=training.key_parts.behaviour,
+            weights=self.weights,
+            model=training.entry.name,
+            train=training.task.train_names,
+            repeat=training.repeat,
+            test=source.name,
+            images=source.fingerprint,
+            convention=CONVENTION,
+            standin_version=STANDINS[source.base].version,
+            effect=stress.name if stress else None,
+            strength=stress.strength if stress else None,
         )
-        if beside := max(beside, self._trainings_here()):
-            warning = f"another process was doing {beside} run(s) of this study on the machine meanwhile"
-            record = record.model_copy(update={"warnings": (*record.warnings, warning)})
-        write_atomically(self.file, record.to_json())
 
-    def _trainings_here(self) -> int:
-        """Count the study's runs that are being done on this machine; none is this call's, which does one or other."""
-        claimed = {file.parent for file in (self.study / "runs").glob("[!.]*/*/*/claim.*")}
-        owners = (claims.holder(folder) for folder in claimed)
-        return sum(owner is not None and owner.machine == claims.machine() for owner in owners)
+    def left(self) -> list[tuple[Source, Stress | None]]:
+        """Return the tests that have no counts yet, or those of other weights, images or code."""
+        read = Store(self.study).read_stress
+        return [test for test in self.tests if read(wanted := self.record(*test)) != wanted]
+
+    def settled(self) -> StressRecord | None:
+        """Return one of the records on disk if nothing is left to do."""
+        return self.record(*self.tests[0]) if not self.left() else None
 
 
 def fewer(device: str) -> str:
     """Say what frees memory without changing a number."""
     return f"do fewer runs at a time ({'--per-gpu' if device.startswith('cuda') else '--workers'})"
+
+
+#: Everything that an executor takes, and everything that may become of it.
+Job = TrainJob | EfficiencyJob | StressJob
+Outcome = Record | Failure | Elsewhere | None

@@ -16,18 +16,18 @@ from benchmark.data.tasks import Task
 from benchmark.efficiency.records import EfficiencyRecord
 from benchmark.errors import UserError
 from benchmark.execution import Execution
-from benchmark.executors import Event, Executor, Finished, Job, Note, Started
+from benchmark.executors import Event, Executor, Finished, Note, Started
 from benchmark.figures import Figures
 from benchmark.files import modified_ns
 from benchmark.initial import Start
-from benchmark.jobs import POLL_S, EfficiencyJob, Elsewhere, KeepWeights, TrainJob
+from benchmark.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, StressJob, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.registry import ModelEntry
+from benchmark.runs.perform import POLL_S, leave
 from benchmark.stale import RunName, Staleness
 from benchmark.store import CHECKPOINT, RECORD, Broken, BrokenRecordError, Store
 from benchmark.stress import plan as stress_plan
-from benchmark.stress.jobs import StressJob
 from benchmark.stress.plan import Planned, Stresses
 from benchmark.stress.records import StressRecord
 from benchmark.trackers import TrackerName
@@ -273,7 +273,7 @@ class Study:
                     if isinstance(event, Finished) and isinstance(event.job, TrainJob):
                         del running[event.job.label]
                         if isinstance(event.outcome, Failure):
-                            event.job.leave(here=not self.hardware.remote, status="failed", failure=event.outcome)
+                            leave(event.job, here=not self.hardware.remote, status="failed", failure=event.outcome)
                         elif event.job.label not in resumed:
                             self.costs.remember(event.job, event.seconds)
                     emit(event)
@@ -281,7 +281,7 @@ class Study:
                         return None
         finally:
             for job in running.values():
-                job.leave(here=not self.hardware.remote, status="interrupted")
+                leave(job, here=not self.hardware.remote, status="interrupted")
         return postponed
 
     def _freed(self, waiting: list[TrainJob | StressJob], emit: Callable[[Event], None]) -> list[Job]:

@@ -17,7 +17,8 @@ from benchmark import telemetry
 from benchmark.processes import SPAWN, end_with_parent
 
 if TYPE_CHECKING:
-    from benchmark.executors import Job, Outcome
+    from benchmark.jobs import Job, Outcome
+    from benchmark.runs.perform import Perform
 
 STEP_INTERVAL_S = 0.2  # between two progress messages
 
@@ -30,15 +31,16 @@ class Worker:
         pipe: jobs go in; out come (steps done, steps in all) and, once per job, its outcome.
     """
 
-    def __init__(self, *, ahead: bool = False) -> None:
+    def __init__(self, *, ahead: bool = False, perform: Perform | None = None) -> None:
         """Start the process in the current folder.
 
         Args:
+            perform: does a job; :func:`benchmark.runs.perform.perform` by default.
             ahead: whether its first job is still to be found out: meanwhile it imports what every job needs, torch
                 above all.
         """
         self.pipe, theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=_serve, args=(theirs, ahead))
+        self.process = SPAWN.Process(target=_serve, args=(theirs, ahead, perform))
         self.process.start()
         theirs.close()
         self._folder = os.getcwd()
@@ -81,7 +83,7 @@ def _import_ahead() -> None:
     gc.enable()
 
 
-def _serve(pipe: Connection, ahead: bool) -> None:
+def _serve(pipe: Connection, ahead: bool, perform: Perform | None) -> None:
     """Do jobs until the parent closes the pipe or is gone."""
     # Ctrl-C reaches the whole process group, as do a cluster's warnings; the parent decides what they mean.
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
@@ -93,10 +95,14 @@ def _serve(pipe: Connection, ahead: bool) -> None:
     telemetry.switch_off()
     if ahead:
         _import_ahead()
-    _do_jobs(pipe)
+    if perform is None:
+        from benchmark.runs import perform as runs  # not above: the parent starts a process before it imports much
+
+        perform = runs.perform
+    _do_jobs(pipe, perform)
 
 
-def _do_jobs(pipe: Connection) -> None:
+def _do_jobs(pipe: Connection, perform: Perform) -> None:
     last = 0.0
 
     def on_step(done: int, total: int) -> None:
@@ -113,13 +119,13 @@ def _do_jobs(pipe: Connection) -> None:
                 if not value or name not in os.environ:
                     os.environ[name] = value
             try:
-                result: Outcome = job.perform(on_step)
+                result: Outcome = perform(job, on_step)
             except (BrokenPipeError, ConnectionResetError):
                 return
             except Exception as error:
-                from benchmark import run  # imports torch, which the job itself has done by now
+                from benchmark.runs.failures import describe_failure  # with torch, which the job has imported by now
 
-                result = run.failure(error, entry=getattr(job, "entry", None))
+                result = describe_failure(error, entry=job.entry)
             _let_go()
             pipe.send(result)
 

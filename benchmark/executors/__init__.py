@@ -6,13 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmark.jobs import EfficiencyJob, Elsewhere, TrainJob
-from benchmark.records import Failure, Record
-from benchmark.stress.jobs import StressJob
-
-Job = TrainJob | EfficiencyJob | StressJob
-
-Outcome = Record | Failure | Elsewhere | None
+from benchmark.jobs import Job, Outcome
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from benchmark import logs
-from benchmark.executors import Event, Finished, Job, Outcome, Started, Step
-from benchmark.jobs import EfficiencyJob
+from benchmark.executors import Event, Finished, Started, Step
+from benchmark.jobs import EfficiencyJob, Job, Outcome
 from benchmark.records import Failure
+from benchmark.runs.perform import Perform
 from benchmark.workers import Worker
 
 PATROL_S = 1.0  # between two looks at how long the running jobs take, and at whether the engine above wants an end
@@ -48,6 +49,7 @@ class LocalExecutor:
         timeout_s: float | None = None,
         lasting: bool = False,
         ahead: Worker | None = None,
+        perform: Perform | None = None,
     ) -> None:
         """Name the slots.
 
@@ -56,8 +58,9 @@ class LocalExecutor:
             timeout_s: how long a run may take before its process is killed; measurements have no limit.
             lasting: whether idle processes wait for another :meth:`run`, until :meth:`close`.
             ahead: a process that was started already, for the first slot.
+            perform: does a job in a worker; :func:`benchmark.runs.perform.perform` by default.
         """
-        self.timeout_s, self.lasting = timeout_s, lasting
+        self.timeout_s, self.lasting, self.perform = timeout_s, lasting, perform
         self._slots = [_Slot(device) for device in devices]
         self._slots[0].worker = ahead
 
@@ -71,7 +74,7 @@ class LocalExecutor:
         slots = self._slots
         try:
             while queue or any(slot.job for slot in slots):
-                yield from _feed(slots, queue, variables)
+                yield from self._feed(queue, variables)
                 busy = [(slot, slot.worker.pipe) for slot in slots if slot.job and slot.worker]
                 heard = wait([pipe for _, pipe in busy], timeout=PATROL_S)
                 for slot in [slot for slot, pipe in busy if pipe in heard]:
@@ -91,6 +94,25 @@ class LocalExecutor:
         for slot in self._slots:
             _stop(slot)
 
+    def _feed(self, queue: deque[Job], variables: Mapping[str, str]) -> Iterator[Event]:
+        """Give jobs to idle slots, starting processes as they are needed."""
+        slots = self._slots
+        while queue:
+            # All jobs share what any of them needs, so that they share processes; but only some may hide the GPUs.
+            mine = {name: value for name, value in variables.items() if value or name in queue[0].variables}
+            busy = [slot.job for slot in slots if slot.job]
+            if len(busy) == len(slots) or (busy and (queue[0].exclusive or busy[0].exclusive)):
+                return
+            slot = next(slot for slot in slots if slot.job is None)
+            if slot.worker is not None and not slot.worker.suits(mine):
+                _stop(slot)
+            slot.worker = slot.worker or Worker(perform=self.perform)
+            job = queue.popleft()
+            slot.job = job.on(slot.device) if slot.device and not job.exclusive else job
+            slot.since = time.perf_counter()
+            slot.worker.give(slot.job, mine)
+            yield Started(slot.job)
+
     def _end_overdue(self, slot: _Slot) -> Iterator[Event]:
         job, seconds = slot.job, _seconds(slot)
         if job is None or isinstance(job, EfficiencyJob):
@@ -98,25 +120,6 @@ class LocalExecutor:
         _stop(slot)  # by a signal: what hangs in a kernel or on a disk does not heed anything gentler
         message = f"took longer than --timeout, {self.timeout_s:.0f} s; {job.after_timeout}"
         yield Finished(job, Failure(kind="timeout", message=message, log=logs.tail(job.log)), seconds)
-
-
-def _feed(slots: list[_Slot], queue: deque[Job], variables: Mapping[str, str]) -> Iterator[Event]:
-    """Give jobs to idle slots, starting processes as they are needed."""
-    while queue:
-        # All jobs share what any of them needs, so that they share processes; but only some may hide the GPUs.
-        mine = {name: value for name, value in variables.items() if value or name in queue[0].variables}
-        busy = [slot.job for slot in slots if slot.job]
-        if len(busy) == len(slots) or (busy and (queue[0].exclusive or busy[0].exclusive)):
-            return
-        slot = next(slot for slot in slots if slot.job is None)
-        if slot.worker is not None and not slot.worker.suits(mine):
-            _stop(slot)
-        slot.worker = slot.worker or Worker()
-        job = queue.popleft()
-        slot.job = job.on(slot.device) if slot.device and not job.exclusive else job
-        slot.since = time.perf_counter()
-        slot.worker.give(slot.job, mine)
-        yield Started(slot.job)
 
 
 def _stop(slot: _Slot) -> None:

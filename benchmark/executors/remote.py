@@ -12,11 +12,12 @@ import benchmark
 from benchmark import claims
 from benchmark.data.packs import bring_near
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Job, Outcome, Step
+from benchmark.executors import Event, Finished, Step
 from benchmark.executors.local import LocalExecutor
-from benchmark.jobs import OnStep, TrainJob
+from benchmark.jobs import Job, OnStep, Outcome, TrainJob
 from benchmark.own_packages import leave_current_folder, refuse_hidden
 from benchmark.records import Failure
+from benchmark.runs.perform import leave
 from benchmark.store import Store
 
 #: Of the harness; numbers of two versions must not stand in one study.
@@ -72,7 +73,7 @@ class Parcel:
                         on_step(event.done, event.total)
                     if isinstance(event, Finished):
                         if isinstance(event.job, TrainJob) and isinstance(event.outcome, Failure):
-                            event.job.leave(here=True, status="failed", failure=event.outcome)
+                            leave(event.job, here=True, status="failed", failure=event.outcome)
                         answers.append((event.outcome, event.seconds))
         finally:
             for job in jobs:

@@ -12,9 +12,10 @@ from typing import Any
 
 from benchmark import logs
 from benchmark.errors import UserError, require
-from benchmark.executors import Event, Job, Note, Started
+from benchmark.executors import Event, Note, Started
 from benchmark.executors.options import SlurmOptions
 from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
+from benchmark.jobs import Job
 from benchmark.records import Failure
 
 POLL_S = 2.0  # between two looks at the folder of answers

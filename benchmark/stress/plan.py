@@ -16,9 +16,8 @@ from benchmark.data.datasets import Source
 from benchmark.data.synthetic import Stress
 from benchmark.errors import UserError
 from benchmark.executors import Event, Note, Packing
-from benchmark.jobs import TrainJob
+from benchmark.jobs import StressJob, TrainJob
 from benchmark.store import WEIGHTS
-from benchmark.stress.jobs import StressJob
 
 if TYPE_CHECKING:
     from benchmark.study import Study

@@ -1,39 +1,23 @@
-"""Stress tests at work: one trained network, every stressed set of test images, counts onto the disk."""
+"""Tests one trained network on stressed images and writes the counts."""
 
 from __future__ import annotations
 
 import gc
-import traceback
 
 import torch
 
-from benchmark import determinism, run, scoring, weights
+from benchmark import determinism, scoring, weights
 from benchmark.data.stressed import open_stressed
 from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.evaluation import evaluate
-from benchmark.jobs import OnStep
+from benchmark.jobs import OnStep, StressJob
 from benchmark.launching import Launch
-from benchmark.records import Failure
 from benchmark.store import Store
-from benchmark.stress.jobs import StressJob
 from benchmark.training import place
 
 
-def attempt(job: StressJob, on_step: OnStep) -> Failure | None:
-    """Do what is left of a job's tests; where that fails, return why. What was tested before is kept."""
-    print(f"{job.label}: on {job.device} with {job.training.threads} thread(s)", flush=True)  # into the job's log
-    try:
-        execute(job, on_step)
-    except (BrokenPipeError, ConnectionResetError):
-        raise  # there is nobody left to report to
-    except Exception as error:  # a user's network may do anything
-        traceback.print_exc()  # into the job's log
-        return run.failure(error, job.memory_advice, job.entry, job.log.relative_to(job.study))
-    return None
-
-
-def execute(job: StressJob, on_step: OnStep) -> None:
-    """Test a network as its run did, on images of which one effect is forced.
+def run_stress_tests(job: StressJob, on_step: OnStep) -> None:
+    """Test a network as its run did, on images of which one effect is forced; counts of earlier tests are kept.
 
     Args:
         job: the tests.

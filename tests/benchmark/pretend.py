@@ -9,8 +9,8 @@ import pytest
 
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.executors import Event, Finished, Job, Started
-from benchmark.jobs import TrainJob
+from benchmark.executors import Event, Finished, Started
+from benchmark.jobs import Job, TrainJob
 from benchmark.records import Failure, Record
 from benchmark.store import Store
 from benchmark.study import Plan, Study

@@ -11,11 +11,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from benchmark import registry, run
+from benchmark import registry
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.protocol import Protocol
+from benchmark.run import train_and_test
 from benchmark.store import Store
 from benchmark.study import Study
 from tests.benchmark.conftest import TINY, Call
@@ -28,7 +29,7 @@ def trained(small: Protocol, source: Source, cache: Path, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("results") / "base"
     study = Study(folder, small, registry.select(MODEL), [Task((source,), (source,))], Hardware("cpu", 1), cache)
     Store(folder).write_protocol(small)
-    run.execute(replace(study.plan().todo[0], keep_weights="all"), lambda *_: None)
+    train_and_test(replace(study.plan().todo[0], keep_weights="all"), lambda *_: None)
     return folder
 
 

@@ -15,10 +15,12 @@ from benchmark import determinism, registry, run, training
 from benchmark import protocol as protocols
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.executors import Event, Finished, Job, Started
-from benchmark.jobs import TrainJob
+from benchmark.executors import Event, Finished, Started
+from benchmark.jobs import Job, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
+from benchmark.run import train_and_test
+from benchmark.runs.failures import describe_failure
 from benchmark.store import WEIGHTS, Store
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL, TINY
@@ -29,7 +31,7 @@ MakeJob = Callable[..., TrainJob]
 
 
 def execute(job: TrainJob) -> Record:
-    return run.execute(job, lambda *_: None)
+    return train_and_test(job, lambda *_: None)
 
 
 def of(job: TrainJob, name: str) -> TrainJob:
@@ -125,7 +127,7 @@ def test_the_deterministic_mode_refuses_an_operation_by_name(deterministic: Prot
     with pytest.raises(determinism.NotDeterministicError) as caught:
         execute(of(make_job(deterministic), "Puts"))
     assert flags() == before
-    failure = run.failure(caught.value, "")
+    failure = describe_failure(caught.value, "")
     assert failure.kind == "not_deterministic"
     assert "put_ has no deterministic kernel" in failure.message
     assert "--set determinism=seeded" in failure.message

@@ -42,18 +42,19 @@ class Note:
     log: None = None
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def perform(self, on_step: Callable[[int, int], None]) -> None:
-        started = time.time()
-        on_step(1, 2)
-        time.sleep(self.seconds)
-        if self.end_process:
-            os._exit(3)
-        (self.folder / self.label).write_text(f"{os.getpid()} {started} {time.time()}")
-        (self.folder / f"{self.label}.json").write_text(json.dumps(dict(os.environ)))
-
     def written(self) -> tuple[int, float, float]:
         pid, started, ended = (self.folder / self.label).read_text().split()
         return int(pid), float(started), float(ended)
+
+
+def note(job: Any, on_step: Callable[[int, int], None]) -> None:
+    started = time.time()
+    on_step(1, 2)
+    time.sleep(job.seconds)
+    if job.end_process:
+        os._exit(3)
+    (job.folder / job.label).write_text(f"{os.getpid()} {started} {time.time()}")
+    (job.folder / f"{job.label}.json").write_text(json.dumps(dict(os.environ)))
 
 
 def finished(events: list[Event]) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def finished(events: list[Event]) -> dict[str, Any]:
 
 def test_one_process_serves_many_jobs_in_order(tmp_path: Path) -> None:
     jobs: list[Any] = [Note(f"{index}", tmp_path) for index in range(3)]
-    events = list(LocalExecutor().run(jobs))
+    events = list(LocalExecutor(perform=note).run(jobs))
     assert [type(event) for event in events if not isinstance(event, Step)] == [Started, Finished] * 3
     assert len({job.written()[0] for job in jobs}) == 1
     assert jobs[0].written()[0] != os.getpid()
@@ -72,7 +73,7 @@ def test_one_process_serves_many_jobs_in_order(tmp_path: Path) -> None:
 def test_a_lasting_process_waits_for_more_of_the_same_and_is_replaced_when_it_died_idle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    executor = LocalExecutor(lasting=True)
+    executor = LocalExecutor(lasting=True, perform=note)
 
     def process(label: str, **variables: str) -> int:
         job: Any = Note(label, tmp_path, variables=variables)
@@ -103,7 +104,7 @@ def test_what_a_job_needs_in_the_environment_is_there_from_the_first_job_on(
     monkeypatch.setenv("SET_BY_THE_USER", "7")
     needed = {"NEEDED": "1", "SET_BY_THE_USER": "8"}
     jobs: list[Any] = [Note("first", tmp_path, exclusive=True), Note("second", tmp_path, variables=needed)]
-    list(LocalExecutor().run(jobs))
+    list(LocalExecutor(perform=note).run(jobs))
     found = json.loads((tmp_path / "first.json").read_text())
     assert (found["NEEDED"], found["SET_BY_THE_USER"]) == ("1", "7")
     assert "NEEDED" not in os.environ
@@ -115,7 +116,7 @@ def test_a_job_on_the_cpu_sees_no_gpu_and_one_on_a_gpu_beside_it_does(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "0")
     jobs: list[Any] = [Note("gpu", tmp_path), Note("cpu", tmp_path, variables=dict(NO_GPUS)), Note("again", tmp_path)]
-    list(LocalExecutor().run(jobs))
+    list(LocalExecutor(perform=note).run(jobs))
     seen = {job.label: json.loads((tmp_path / f"{job.label}.json").read_text()) for job in jobs}
     assert [seen[name]["CUDA_VISIBLE_DEVICES"] for name in ("gpu", "cpu", "again")] == ["0,1", "", "0,1"]
     assert [seen[name]["ROCR_VISIBLE_DEVICES"] for name in ("gpu", "cpu", "again")] == ["0", "", "0"]
@@ -132,7 +133,7 @@ def test_runs_and_measurements_on_the_cpu_hide_the_gpus_on_every_engine(make_stu
 def test_exclusive_jobs_come_first_and_alone_and_others_run_beside_each_other(tmp_path: Path) -> None:
     # Long enough to overlap even though the second process needs seconds to start.
     jobs: list[Any] = [Note("a", tmp_path, seconds=8), Note("b", tmp_path), Note("c", tmp_path, exclusive=True)]
-    list(LocalExecutor([None, None]).run(jobs))
+    list(LocalExecutor([None, None], perform=note).run(jobs))
     a, b, c = (job.written() for job in jobs)
     assert c[2] <= min(a[1], b[1])
     assert a[1] < b[2]
@@ -142,7 +143,7 @@ def test_exclusive_jobs_come_first_and_alone_and_others_run_beside_each_other(tm
 
 def test_a_dead_process_is_a_typed_failure_and_is_replaced(tmp_path: Path) -> None:
     jobs: list[Any] = [Note("dies", tmp_path, end_process=True), Note("next", tmp_path)]
-    outcomes = finished(list(LocalExecutor().run(jobs)))
+    outcomes = finished(list(LocalExecutor(perform=note).run(jobs)))
     assert isinstance(outcomes["dies"], Failure)
     assert outcomes["dies"].kind == "worker_died"
     assert outcomes["dies"].message == "the worker process exited with code 3"
@@ -266,7 +267,7 @@ def test_a_run_whose_other_process_dies_is_taken_over(make_study: Callable[..., 
 
 def test_closing_the_iterator_ends_busy_workers(tmp_path: Path) -> None:
     job: Any = Note("sleeps", tmp_path, seconds=600)
-    events = LocalExecutor().run([job])
+    events = LocalExecutor(perform=note).run([job])
     assert isinstance(next(events), Started)
     assert isinstance(next(events), Step)
     started = time.monotonic()

@@ -25,6 +25,7 @@ from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.report.collect import read_study
 from benchmark.report.tables import ACCURACY, scores
+from benchmark.run import train_and_test
 from benchmark.store import RECORD, WEIGHTS, run_key
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL, TINY, Call, settings, tiny_run
@@ -42,7 +43,7 @@ def trained(small: Protocol, source: Source, cache: Path, tmp_path_factory: pyte
         folder, small, registry.select(f"{TINY}:TinyNet"), [Task((source,), (source,))], Hardware("cpu", 1), cache
     )
     for job in study.plan().todo:
-        run.execute(replace(job, keep_weights="all"), lambda *_: None)
+        train_and_test(replace(job, keep_weights="all"), lambda *_: None)
     for repeat, loss in enumerate((0.5, 0.4, 0.3)):
         file = weights_of(study, repeat).with_name(RECORD)
         content = json.loads(file.read_text())
@@ -102,7 +103,7 @@ def test_training_begins_with_exactly_these_weights(
 
     monkeypatch.setattr(run, "train", spy)
     job = jobs_of(tuned(make_study, base, small))[1]
-    record = run.execute(job, lambda *_: None)
+    record = train_and_test(job, lambda *_: None)
     expected = load_file(weights_of(base, 2))
     assert seen[0].keys() == expected.keys()
     assert all(torch.equal(seen[0][name], expected[name]) for name in expected)

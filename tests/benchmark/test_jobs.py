@@ -14,11 +14,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import claims, environment, jobs, profiling, run, terminal
+from benchmark import claims, environment, profiling, run, terminal
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.data.splits import Division
-from benchmark.efficiency import measuring
 from benchmark.efficiency.records import MEASURING, EfficiencyRecord, EfficiencySettings, Origin
 from benchmark.errors import UserError
 from benchmark.executors import Event, Finished
@@ -26,6 +25,7 @@ from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import EfficiencyJob, Elsewhere, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
+from benchmark.runs.perform import leave, perform
 from benchmark.store import RECORD, Shared
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
@@ -49,8 +49,8 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         file = tmp_path / f"made/efficiency/{name}.{height}x{height}.cpu.float32.json"
         return EfficiencyRecord.from_json(file.read_bytes())
 
-    monkeypatch.setattr(measuring, "measure", measure)
-    monkeypatch.setattr(jobs, "POLL_S", 0.02)
+    monkeypatch.setattr("benchmark.efficiency.measuring.measure", measure)
+    monkeypatch.setattr("benchmark.runs.perform.POLL_S", 0.02)
     return found
 
 
@@ -64,8 +64,8 @@ def test_two_calls_that_planned_the_same_measurement_take_it_once(
     make_study: MakeStudy, small: Protocol, measured: list[str]
 ) -> None:
     (first,), (second,) = (make_study(small).plan().measurements for _ in range(2))
-    assert first.perform(silent) is None
-    outcome = second.perform(silent)
+    assert perform(first, silent) is None
+    outcome = perform(second, silent)
     assert isinstance(outcome, Elsewhere)
     assert outcome.record == EfficiencyRecord.from_json(first.file.read_bytes())
     assert measured == ["tinynet"]
@@ -81,11 +81,11 @@ def test_profile_measures_anew_what_was_there_but_not_what_another_process_takes
         (job,) = profiling.jobs(study.folder, study.models, "32", "float32", [Hardware("cpu", 1)], 1)
         return job
 
-    assert plan().perform(silent) is None
+    assert perform(plan(), silent) is None
     first, second = plan(), plan()
-    assert first.perform(silent) is None
+    assert perform(first, silent) is None
     later(first.file)
-    assert isinstance(second.perform(silent), Elsewhere)
+    assert isinstance(perform(second, silent), Elsewhere)
     assert len(measured) == 2
 
 
@@ -95,7 +95,7 @@ def test_a_measurement_waits_for_another_process_s_and_for_nothing_once_that_is_
     job, other = (make_study(small, name).plan().measurements[0] for name in ("TinyNet", "Raises"))
     claim = claims.acquire(other.folder)
     assert claim is not None
-    thread = threading.Thread(target=job.perform, args=(silent,))
+    thread = threading.Thread(target=perform, args=(job, silent))
     thread.start()
     time.sleep(0.3)
     assert measured == []  # two at once would slow each other
@@ -112,11 +112,11 @@ def test_trainings_of_another_call_on_this_machine_are_a_warning_in_the_figures(
     claim = claims.acquire(plan.todo[0].folder)
     assert claim is not None
     with claim:
-        job.perform(silent)
+        perform(job, silent)
     warning = "another process was doing 1 run(s) of this study on the machine meanwhile"
     assert EfficiencyRecord.from_json(job.file.read_bytes()).warnings == (warning,)
     job.file.unlink()
-    job.perform(silent)
+    perform(job, silent)
     assert EfficiencyRecord.from_json(job.file.read_bytes()).warnings == ()
 
 
@@ -160,7 +160,7 @@ def test_figures_of_another_study_that_measuring_would_give_again_are_taken_over
     plan = study.plan()
     assert plan.taken_over == ["earlier"]
     assert plan.seconds < before.seconds
-    assert job.perform(silent) is None
+    assert perform(job, silent) is None
     assert measured == []
     found = job.found()
     assert found is not None
@@ -231,21 +231,21 @@ def test_the_terminal_says_that_figures_were_taken_over_or_hindered(make_study: 
 
 
 def test_two_calls_that_retry_a_failure_do_it_once(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    attempts, attempt = [], run.attempt
-    monkeypatch.setattr(run, "attempt", lambda job, on_step: attempts.append(job.label) or attempt(job, on_step))
+    attempts, train = [], run.train_and_test
+    monkeypatch.setattr(run, "train_and_test", lambda job, on_step: attempts.append(job.label) or train(job, on_step))
     protocol = protocols.load("quick", [*SMALL, "repeats=1"])
     study = make_study(protocol, "Raises")
-    assert isinstance(study.plan().todo[0].perform(silent), Failure)
+    assert isinstance(perform(study.plan().todo[0], silent), Failure)
     (first,), (second,) = (make_study(protocol, "Raises").plan(retry_failed=True).todo for _ in range(2))
-    assert isinstance(first.perform(silent), Failure)
+    assert isinstance(perform(first, silent), Failure)
     later(first.folder / RECORD)
-    outcome = second.perform(silent)
+    outcome = perform(second, silent)
     assert isinstance(outcome, Elsewhere)
     assert isinstance(outcome.record, Record)
     assert outcome.record.status == "failed"
     assert len(attempts) == 2  # the failure and one retry
     (third,) = make_study(protocol, "Raises").plan(retry_failed=True).todo
-    assert isinstance(third.perform(silent), Failure)
+    assert isinstance(perform(third, silent), Failure)
 
 
 def outcomes(job: TrainJob) -> list[object]:
@@ -266,11 +266,11 @@ def test_who_loses_a_run_leaves_its_log_alone(make_study: MakeStudy, small: Prot
 def refused(job: TrainJob, said: str) -> None:
     """A run that another call's study has no place for fails, says why, and leaves everything as it is."""
     before = {path: path.read_bytes() for path in job.study.rglob("*") if path.is_file()}
-    outcome = job.perform(silent)
+    outcome = perform(job, silent)
     assert isinstance(outcome, Failure)
     assert outcome.kind == "bad_input"
     assert f"another call has begun this study under something else: {said}; nothing" in outcome.message
-    job.leave(here=True, status="failed", failure=outcome)
+    leave(job, here=True, status="failed", failure=outcome)
     assert {path: path.read_bytes() for path in job.study.rglob("*") if path.is_file()} == before
 
 
@@ -282,7 +282,7 @@ def test_a_run_looks_at_the_studys_settings_once_more_when_it_has_its_claim(
     study.store.write_protocol(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
     refused(job, "training.lr: 0.5 -> 0.002")
     study.store.write_protocol(small)
-    assert isinstance(job.perform(silent), Record)
+    assert isinstance(perform(job, silent), Record)
 
 
 def test_a_run_of_other_data_or_code_replaces_no_record(make_study: MakeStudy, small: Protocol) -> None:
@@ -290,7 +290,7 @@ def test_a_run_of_other_data_or_code_replaces_no_record(make_study: MakeStudy, s
     job, others = study.plan().todo[0], make_study(small)
     others.models = [replace(study.models[0], version=2)]
     other = others.plan().todo[0]
-    assert isinstance(job.perform(silent), Record)
+    assert isinstance(perform(job, silent), Record)
     refused(other, "omc-syn tinynet repeat 0 under another key: other data, code or first weights")
 
 
@@ -312,9 +312,9 @@ def test_a_run_under_way_has_its_key_on_disk(
     def killed(job: TrainJob, on_step: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "attempt", killed)
+    monkeypatch.setattr(run, "train_and_test", killed)
     with pytest.raises(KeyboardInterrupt):
-        job.perform(silent)
+        perform(job, silent)
     record = job.recorded()
     assert record is not None
     assert record.status == "interrupted"

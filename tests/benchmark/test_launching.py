@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import execution, run, training
+from benchmark import execution, training
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
@@ -21,6 +21,7 @@ from benchmark.execution import Execution
 from benchmark.jobs import TrainJob
 from benchmark.launching import Launch
 from benchmark.protocol import Determinism, Protocol
+from benchmark.run import train_and_test
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import Comparable, TinyNet
@@ -74,7 +75,7 @@ def test_a_study_hands_it_to_its_runs_and_keeps_their_keys(small: Protocol, make
 def test_a_record_says_how_it_was_computed(
     small: Protocol, make_job: Callable[..., TrainJob], asked: Execution
 ) -> None:
-    record = run.execute(replace(make_job(small), execution=asked), lambda *_: None)
+    record = train_and_test(replace(make_job(small), execution=asked), lambda *_: None)
     assert record.environment["execution"] == "eager"
     assert "execution_reason" not in record.environment
 
@@ -89,9 +90,9 @@ def broken(*arguments: object, **settings: object) -> Callable[..., object]:
 def test_without_a_compiler_a_run_is_plain_and_says_why(
     small: Protocol, make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = run.execute(make_job(small, name="plain"), lambda *_: None)
+    plain = train_and_test(make_job(small, name="plain"), lambda *_: None)
     monkeypatch.setattr(torch, "compile", broken)
-    fallen = run.execute(replace(make_job(small, name="fallen"), execution="compile"), lambda *_: None)
+    fallen = train_and_test(replace(make_job(small, name="fallen"), execution="compile"), lambda *_: None)
     assert fallen.metrics == plain.metrics
     assert fallen.environment["execution"] == "eager"
     reason = "not compiled: RuntimeError: No working C++ compiler found in there: list"

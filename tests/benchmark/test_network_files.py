@@ -21,6 +21,7 @@ from benchmark.figures import is_of, read
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.registry import ModelEntry, code_digests, identity
+from benchmark.runs.perform import perform
 from benchmark.study import Study
 from tests.benchmark.conftest import TINY
 from tests.benchmark.report import fake
@@ -232,7 +233,7 @@ def test_runs_of_changed_code_are_stale_and_the_file_is_named(
         return Study(tmp_path / "study", small, entries, [task], Hardware("cpu", 1), cache)
 
     first, second, *_ = study().plan().todo
-    done = first.perform(lambda *_: None)
+    done = perform(first, lambda *_: None)
     assert isinstance(done, Record)
     assert set(done.environment["network_code"]) == {"mynet.py", "blocks.py"}
     assert first.recorded() == done
@@ -240,7 +241,7 @@ def test_runs_of_changed_code_are_stale_and_the_file_is_named(
     write({"blocks.py": "SIDE = 5"})
     with pytest.raises(UserError, match=r"under something else: the code of mynet, changed in blocks\.py\."):
         study().plan()
-    late = second.perform(lambda *_: None)
+    late = perform(second, lambda *_: None)
     assert isinstance(late, Failure)
     assert (late.kind, "blocks.py" in late.message, "has changed since this run was planned" in late.message) == (
         *("bad_input", True, True),

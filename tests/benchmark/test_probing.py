@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import probing, registry, run
+from benchmark import probing, registry
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
@@ -20,6 +20,8 @@ from benchmark.protocol import Protocol
 from benchmark.records import BOUNDED, BOUNDED_MEANS, Failure
 from benchmark.report import tables
 from benchmark.report.collect import read_study
+from benchmark.runs.failures import describe_failure
+from benchmark.runs.perform import perform
 from benchmark.study import Study
 from benchmark.terminal import Display
 from tests.benchmark.conftest import TINY, Call, tiny_run
@@ -197,7 +199,7 @@ def test_a_failed_run_names_the_line_of_the_users_file_and_the_log(
     make_study: Callable[..., Study], small: Protocol
 ) -> None:
     (job, *_) = make_study(small, "Raises").plan().todo
-    failure = job.perform(lambda *_: None)
+    failure = perform(job, lambda *_: None)
     assert isinstance(failure, Failure)
     assert re.search(
         r"^RuntimeError: the sort of bug.* \(raised in tiny\.py:\d+, in forward; the whole stack is in "
@@ -209,7 +211,7 @@ def test_a_failed_run_names_the_line_of_the_users_file_and_the_log(
 
 def test_an_error_of_a_norm_with_one_value_comes_with_advice() -> None:
     error = ValueError("Expected more than 1 value per channel when training, got input size torch.Size([1, 4, 1, 1])")
-    assert re.search(r"--set training\.batch=8", run.failure(error).message)
+    assert re.search(r"--set training\.batch=8", describe_failure(error).message)
 
 
 def test_a_run_whose_outputs_are_no_logits_says_so_in_record_terminal_and_table(
@@ -224,7 +226,7 @@ def test_a_run_whose_outputs_are_no_logits_says_so_in_record_terminal_and_table(
     console = Console(file=shown, width=200)
     with Display(console, plan) as display:
         for job in (first, second):
-            display.show(Finished(job, job.perform(lambda *_: None), 1.0))
+            display.show(Finished(job, perform(job, lambda *_: None), 1.0))
     study.store.write_protocol(small)
     told = "all outputs lie in [0, 1], as after a sigmoid in the network"
     assert shown.getvalue().count(f"    warning: {told}") == 1

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from benchmark import run
 from benchmark.costs import Hardware
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Job, Started
-from benchmark.jobs import TrainJob
+from benchmark.executors import Event, Finished, Started
+from benchmark.jobs import Job, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.registry import select
 from benchmark.reproduction import Original, Outcome, build, compare, plan
+from benchmark.run import train_and_test
 from benchmark.store import RECORD, Store, read_record
 from benchmark.study import Study
 from tests.benchmark.conftest import TINY, Call, tiny_run
@@ -34,7 +34,7 @@ class Here:
         for job in jobs:
             assert isinstance(job, TrainJob)
             yield Started(job)
-            yield Finished(job, run.execute(job, lambda *_: None), 0.0)
+            yield Finished(job, train_and_test(job, lambda *_: None), 0.0)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def file(small: Protocol, make_study: MakeStudy) -> Path:
     study = make_study(small)
     job = next(job for job in study.plan().todo if job.repeat == 1)
     study.store.write_protocol(small)
-    run.execute(job, lambda *_: None)
+    train_and_test(job, lambda *_: None)
     return job.folder / RECORD
 
 

@@ -30,6 +30,9 @@ from benchmark.jobs import TrainJob
 from benchmark.metering import Meter
 from benchmark.protocol import Protocol
 from benchmark.records import Record
+from benchmark.run import train_and_test
+from benchmark.runs.failures import describe_failure
+from benchmark.runs.perform import perform_claimed
 from benchmark.store import RECORD, WEIGHTS, Store
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
@@ -41,7 +44,7 @@ MakeJob = Callable[..., TrainJob]
 
 
 def execute(job: TrainJob) -> tuple[Record, Path]:
-    record = run.execute(job, lambda *_: None)
+    record = train_and_test(job, lambda *_: None)
     return record, Store(job.study).run_folder(record.train, record.model, record.repeat)
 
 
@@ -74,7 +77,7 @@ def test_a_broken_record_of_another_repeat_does_not_replace_a_finished_one(small
     other.folder.mkdir(parents=True)
     for name in (RECORD, WEIGHTS):
         (other.folder / name).write_bytes(b"{")
-    record = run.attempt(job, lambda *_: None)
+    record = perform_claimed(job, lambda *_: None)
     assert isinstance(record, Record)
     assert Store(job.study).read_record(("omc-syn",), "tinynet", 0) == record
 
@@ -143,7 +146,7 @@ def test_the_peak_of_memory_is_the_run_s_own(
 
 def test_a_failed_run_says_with_what_it_was_made_too(small: Protocol, make_study: Callable[..., Study]) -> None:
     (job, *_) = make_study(small, "Raises").plan().todo
-    run.attempt(job, lambda *_: None)
+    perform_claimed(job, lambda *_: None)
     record = Store(job.study).read_record(("omc-syn",), "raises", 0)
     assert record is not None
     assert (record.status, record.cost) == ("failed", None)
@@ -280,15 +283,15 @@ def caused(cause: OSError) -> UserError:
     ],
 )
 def test_failures_are_typed(error: Exception, kind: str) -> None:
-    assert run.failure(error).kind == kind
+    assert describe_failure(error).kind == kind
 
 
 @pytest.mark.parametrize(
     "said", ["CUDNN_STATUS_NOT_INITIALIZED", "unable to find an engine to execute this computation"]
 )
 def test_a_library_that_may_lack_memory_brings_the_memory_advice(said: str) -> None:
-    assert run.failure(RuntimeError(said), "take fewer").message.endswith("often memory has run out: take fewer")
-    assert "take fewer" not in run.failure(RuntimeError("CUDA error: unknown error"), "take fewer").message
+    assert describe_failure(RuntimeError(said), "take fewer").message.endswith("often memory has run out: take fewer")
+    assert "take fewer" not in describe_failure(RuntimeError("CUDA error: unknown error"), "take fewer").message
 
 
 @pytest.mark.parametrize(
@@ -327,7 +330,7 @@ def test_a_run_out_of_memory_is_a_row_that_says_what_helps_and_changes_no_batch(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(run, "train", exhausted)
-    run.attempt(job, lambda *_: None)
+    perform_claimed(job, lambda *_: None)
     assert tries == [(4, 4)]
     record = Store(job.study).read_record(("omc-syn",), "tinynet", 0)
     assert record is not None

@@ -16,6 +16,7 @@ from benchmark.checkpoints import Checkpoint
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Record
+from benchmark.run import train_and_test
 from benchmark.store import RECORD
 from tests.benchmark.conftest import Call, Measured, tiny_run
 
@@ -64,7 +65,7 @@ def tracked(small: Protocol, make_job: MakeJob) -> TrainJob:
 
 
 def execute(job: TrainJob) -> Record:
-    return run.execute(job, lambda *_: None)
+    return train_and_test(job, lambda *_: None)
 
 
 def test_every_round_and_every_metric_is_there_once(tracked: TrainJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,10 +108,10 @@ def test_a_run_that_goes_on_writes_no_round_twice(tracked: TrainJob, monkeypatch
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run.execute(job, interrupted)
+        train_and_test(job, interrupted)
     assert [step for step, _ in events_in(job.folder)["lr"]] == [2, 4, 6]
     taken: list[int] = []
-    run.execute(job, lambda done, total: taken.append(done))
+    train_and_test(job, lambda done, total: taken.append(done))
     assert taken[0] == 3  # from behind the first round
     events, history = events_in(job.folder), history_of(job.folder)
     assert {name: events[name] for name in history} == approximately(history)

@@ -23,6 +23,7 @@ from benchmark.protocol import Protocol, paths
 from benchmark.records import Failure
 from benchmark.report import tables
 from benchmark.report.collect import read_study
+from benchmark.runs.perform import perform
 from benchmark.store import WEIGHTS, Store
 from benchmark.study import Study
 from tests.benchmark.conftest import TINY, Call, tiny_run
@@ -139,7 +140,7 @@ def left_by(root: Path, data: str, *overrides: str) -> dict[str, str]:
     )  # fmt: skip
     study.store.write_protocol(protocol)
     plan = study.plan()
-    outcome = plan.todo[0].perform(lambda *_: None)
+    outcome = perform(plan.todo[0], lambda *_: None)
     if isinstance(outcome, Failure):
         return dict.fromkeys(SEEN, "") | {"failure": outcome.message}
     run = plan.todo[0].folder

@@ -24,15 +24,17 @@ from benchmark.workers import Worker
 
 @dataclass(frozen=True)
 class Look:
-    """A job that tells which process does it, what that has imported before, and a variable."""
+    """A job that :func:`tell` does."""
 
     label: str = "look"
     exclusive: bool = False
     log: None = None
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def perform(self, on_step: Callable[[int, int], None]) -> list[object]:
-        return [os.getpid(), "torch" in sys.modules, os.environ.get("NEEDED")]
+
+def tell(job: object, on_step: Callable[[int, int], None]) -> Any:
+    """Tell which process does a job, what that has imported before, and a variable."""
+    return [os.getpid(), "torch" in sys.modules, os.environ.get("NEEDED")]
 
 
 def look(worker: Worker, **variables: str) -> list[object]:
@@ -44,7 +46,7 @@ def look(worker: Worker, **variables: str) -> list[object]:
 
 @contextlib.contextmanager
 def started(*, ahead: bool) -> Iterator[Worker]:
-    worker = Worker(ahead=ahead)
+    worker = Worker(ahead=ahead, perform=tell)
     try:
         yield worker
     finally:
@@ -80,10 +82,12 @@ def test_one_that_is_still_importing_is_not_waited_for(monkeypatch: pytest.Monke
 
 
 def test_an_executor_uses_it_first_and_ends_it() -> None:
-    worker = Worker(ahead=True)
+    worker = Worker(ahead=True, perform=tell)
     process = worker.process.pid
     jobs: list[Any] = [Look("first"), Look("second")]
-    outcomes = [event.outcome for event in LocalExecutor(ahead=worker).run(jobs) if isinstance(event, Finished)]
+    outcomes: list[Any] = [
+        event.outcome for event in LocalExecutor(ahead=worker).run(jobs) if isinstance(event, Finished)
+    ]
     assert outcomes == [[process, True, None]] * 2
     assert not worker.process.is_alive()
 

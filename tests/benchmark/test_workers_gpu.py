@@ -15,14 +15,17 @@ __all__ = ["fake_gpu"]
 class Job:
     """Uses the GPU, or not, and fails, or not."""
 
+    entry = None
+
     def __init__(self, *, uses: bool, fails: bool = False) -> None:
         self.uses, self.fails = uses, fails
 
-    def perform(self, on_step: object) -> None:
-        if self.uses:
-            torch.cuda.synchronize()
-        if self.fails:
-            raise RuntimeError("CUDA error: unknown error")
+
+def use(job: Any, on_step: object) -> None:
+    if job.uses:
+        torch.cuda.synchronize()
+    if job.fails:
+        raise RuntimeError("CUDA error: unknown error")
 
 
 class Pipe:
@@ -42,5 +45,5 @@ class Pipe:
 
 def test_a_gpu_s_memory_is_given_back_after_each_job_also_one_that_failed(fake_gpu: FakeGPU) -> None:
     pipe: Any = Pipe(fake_gpu, [Job(uses=False), Job(uses=True), Job(uses=True, fails=True)])
-    workers._do_jobs(pipe)
+    workers._do_jobs(pipe, use)
     assert pipe.emptied == [0, 1, 2]  # a process without a context gets none

@@ -20,7 +20,7 @@ from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySett
 from benchmark.environment import cpu_name
 from benchmark.errors import UserError
 from benchmark.registry import ModelEntry
-from benchmark.run import classify
+from benchmark.runs.failures import classify
 from tests.benchmark.fake_graphs import Tape, tapes
 
 __all__ = ["tapes"]  # a fixture

@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmark import protocol as protocols
-from benchmark import registry, run
+from benchmark import registry
 from benchmark.costs import Hardware
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
+from benchmark.run import train_and_test
 from benchmark.store import WEIGHTS
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL, TINY, Call
@@ -66,7 +67,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     tasks = [Task((source,), (source,)) for source in sources]
     study = Study(folder / "known", protocol, registry.select(TINYNET), tasks, Hardware("cpu", 1), cache)
     for job in study.plan().todo:
-        run.execute(replace(job, keep_weights="all"), lambda *_: None)
+        train_and_test(replace(job, keep_weights="all"), lambda *_: None)
     for file in folder.rglob(WEIGHTS):
         save_file(brightness().state_dict(), file)
     study.store.write_protocol(protocol)

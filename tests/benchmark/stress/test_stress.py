@@ -13,13 +13,13 @@ from benchmark import protocol as protocols
 from benchmark.data.datasets import Source
 from benchmark.data.synthetic import Stress
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Job, Packing, Started
+from benchmark.executors import Event, Finished, Packing, Started
 from benchmark.executors.remote import Parcel, parcels
-from benchmark.jobs import Elsewhere, TrainJob
+from benchmark.jobs import Elsewhere, Job, StressJob, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure
+from benchmark.runs.perform import perform, perform_claimed
 from benchmark.store import WEIGHTS
-from benchmark.stress.jobs import StressJob
 from benchmark.stress.plan import Stresses
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
@@ -39,7 +39,7 @@ class Here:
     def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
         for job in jobs:
             yield Started(job)
-            yield Finished(job, None if job.exclusive else job.perform(silent), 1.0)
+            yield Finished(job, None if job.exclusive else perform(job, silent), 1.0)
 
 
 def do(study: Study) -> list[Job]:
@@ -174,14 +174,14 @@ def test_a_failure_says_why_and_keeps_what_was_tested(
         return opened(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(testing, "open_stressed", fail_third)
-    outcome = testing.attempt(job, silent)  # perform would take the descriptors that pytest has for its log
+    outcome = perform_claimed(job, silent)  # perform would take the descriptors that pytest has for its log
     assert isinstance(outcome, Failure)
     assert (outcome.kind, "--workers" in outcome.message) == ("out_of_memory", True)
     assert len(job.left()) == 3
     assert "MemoryError" in capfd.readouterr().err
     monkeypatch.undo()
     steps: list[tuple[int, int]] = []
-    assert job.perform(lambda *of: steps.append(of)) is None
+    assert perform(job, lambda *of: steps.append(of)) is None
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -189,7 +189,7 @@ def test_broken_weights_are_a_typed_failure(make: Callable[..., Study]) -> None:
     do(make(asked=None))
     (file,) = (make().folder / "runs").glob(f"*/*/*/{WEIGHTS}")
     file.write_bytes(b"nothing")
-    outcome = job_of(make()).perform(silent)
+    outcome = perform(job_of(make()), silent)
     assert isinstance(outcome, Failure)
     assert (outcome.kind, "no safetensors file" in outcome.message) == ("bad_input", True)
 
@@ -200,10 +200,10 @@ def test_two_calls_share_the_tests(make: Callable[..., Study]) -> None:
     claim = claims.acquire(first.folder)
     assert claim is not None
     with claim:
-        assert second.perform(silent) == Elsewhere(None)
+        assert perform(second, silent) == Elsewhere(None)
         assert second.settled() is None
-    assert first.perform(silent) is None
-    outcome = second.perform(silent)
+    assert perform(first, silent) is None
+    outcome = perform(second, silent)
     assert isinstance(outcome, Elsewhere)
     assert outcome.record is not None
     assert second.settled() is not None

@@ -1,0 +1,1 @@
+"""Runs train, stress or measure one network in one process."""

@@ -1,0 +1,68 @@
+"""Failures: the kind and the words of an exception, for a record."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from pathlib import Path
+
+from benchmark import logs, network_files, probing, registry
+from benchmark.determinism import NotDeterministicError
+from benchmark.device_errors import broke_the_device, may_lack_memory, ran_out_of_memory
+from benchmark.errors import UserError
+from benchmark.records import Failure, FailureKind
+from benchmark.registry import ModelEntry
+from benchmark.training import NonFiniteLossError
+
+
+def classify(error: BaseException) -> FailureKind:
+    """Return the kind of failure that an exception means."""
+    if isinstance(error, NonFiniteLossError):
+        return "nan_loss"
+    if isinstance(error, NotDeterministicError):
+        return "not_deterministic"
+    # "... not implemented for 'Half'": the device has no kernel for a number format.
+    if isinstance(error, NotImplementedError) or " not implemented for '" in str(error):
+        return "unsupported"
+    if ran_out_of_memory(error):
+        return "out_of_memory"
+    if broke_the_device(error):
+        return "cuda_error"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "disk_full"
+        if isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
+            return "out_of_memory"
+        cause = cause.__cause__
+    return "bad_input" if isinstance(error, UserError) else "error"
+
+
+def describe_failure(
+    error: BaseException, memory_advice: str = "", entry: ModelEntry | None = None, log: Path | None = None
+) -> Failure:
+    """Describe an exception for a record.
+
+    Args:
+        error: what was raised.
+        memory_advice: what is told where memory ran out.
+        entry: the network at work: of a user's, the file and line are told.
+        log: where the whole stack stands.
+    """
+    kind = classify(error)
+    message = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
+    if kind == "out_of_memory" and memory_advice:
+        message = f"out of memory; {memory_advice} ({message})"
+    elif kind == "cuda_error" and memory_advice and may_lack_memory(error):
+        message = f"{message}; often memory has run out: {memory_advice}"
+    if probing.ONE_VALUE in message:
+        message = f"{message}; {probing.one_value_advice()}"
+    if kind in ("error", "unsupported"):
+        where = network_files.place(error, registry.code(entry)) if entry else ""
+        told = [f"raised in {where}"] * bool(where) + ([f"the whole stack is in {log.as_posix()}"] if log else [])
+        message += f" ({'; '.join(told)})" if told else ""
+    return Failure(
+        kind=kind,
+        message=message,
+        log=logs.quoted("".join(traceback.format_exception(error))),
+    )

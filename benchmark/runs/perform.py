@@ -1,0 +1,158 @@
+"""Performs one job: takes its claim, opens its log and does its work."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable
+
+from benchmark import claims, figures, logs
+from benchmark import protocol as protocols
+from benchmark.errors import UserError
+from benchmark.files import write_atomically
+from benchmark.jobs import EfficiencyJob, Elsewhere, Job, OnStep, Outcome, StressJob, TrainJob
+from benchmark.records import Failure, Record
+from benchmark.store import Store
+
+Perform = Callable[[Job, OnStep], Outcome]
+"""Does a job in this process and returns its outcome."""
+
+POLL_S = 2.0  # between two looks at what another process is doing
+
+
+def perform(job: Job, on_step: OnStep) -> Outcome:
+    """Do a job in this process, unless another process does it or has done it since the plan was made.
+
+    Args:
+        job: a training, stress tests or a measurement.
+        on_step: called with (steps done, steps in all).
+
+    Returns:
+        The record of a training, ``None`` for other jobs that are done, a failure, or :class:`Elsewhere` for the job of
+        another process. A study that another call has begun under other settings is a failure, and stays as it is.
+    """
+    claim = claims.acquire(job.folder)
+    while claim is None and isinstance(job, EfficiencyJob):
+        time.sleep(POLL_S)  # training beside another process's measurement would spoil it, so nothing else is done
+        claim = claims.acquire(job.folder)
+    if claim is None:
+        return (refusal(job) if isinstance(job, TrainJob) else None) or Elsewhere(None)
+    with claim:
+        if (record := job.settled()) is not None:
+            return Elsewhere(record)
+        if isinstance(job, EfficiencyJob):
+            _measure(job)
+            return None
+        if isinstance(job, TrainJob):
+            if (failure := refusal(job)) is not None:
+                return failure
+            # Before anything else is written here: what a process leaves that is killed has its key too.
+            Store(job.study).write_run(job.record(status="interrupted", environment=job.environment()), {}, [], None)
+        with logs.to_file(job.log):  # not before the job is this process's: its owner writes there
+            return perform_claimed(job, on_step)
+
+
+def perform_claimed(job: TrainJob | StressJob, on_step: OnStep) -> Record | Failure | None:
+    """Train and test, or stress-test, a network; print, record and return a failure.
+
+    Args:
+        job: claimed by this process, which prints into its log.
+        on_step: called with (steps done, steps in all).
+    """
+    from benchmark import environment
+    from benchmark.run import train_and_test  # with torch, which no plan needs
+    from benchmark.runs.failures import describe_failure
+    from benchmark.stress.testing import run_stress_tests
+
+    print(f"{job.label}: on {job.device} with {job.threads} thread(s)", flush=True)  # into the job's log
+    try:
+        if isinstance(job, StressJob):
+            run_stress_tests(job, on_step)
+            return None
+        return train_and_test(job, on_step)
+    except (BrokenPipeError, ConnectionResetError):
+        raise  # there is nobody left to report to
+    except Exception as error:  # a user's network may do anything
+        traceback.print_exc()  # into the job's log
+        failure = describe_failure(error, job.memory_advice, job.entry, job.log.relative_to(job.study))
+        if isinstance(job, TrainJob):
+            with contextlib.suppress(UserError):  # a full disk takes no record either; the summary still says it
+                facts = job.environment(**environment.computing(job.device))
+                record = job.record(status="failed", failure=failure, environment=facts)
+                Store(job.study).write_run(record, {}, [], None)
+        return failure
+
+
+def leave(job: TrainJob, *, here: bool, **outcome: object) -> None:
+    """Write how a run ended that could not say so itself, unless it did or another process has taken it over.
+
+    Args:
+        job: the run.
+        here: whether it was computed on this machine; the record describes no other one.
+        outcome: fields of the record.
+    """
+    with contextlib.suppress(UserError):  # a full disk takes neither claim nor record; the summary still says it
+        claim = claims.acquire(job.folder)
+        if claim is None:
+            return
+        with claim:
+            if job.settled() is not None or refusal(job) is not None:
+                return
+            facts = {"device": job.device, "threads": job.threads, "determinism": job.protocol.determinism}
+            facts = job.environment() if here else facts
+            Store(job.study).write_run(job.record(environment=facts, **outcome), {}, [], None)
+
+
+def refusal(job: TrainJob) -> Failure | None:
+    """Return why the study's folder is no longer the folder of this run; ``None`` where it still is."""
+    store, reasons = Store(job.study), []
+    agreed = store.read_protocol()
+    if agreed is not None and agreed.digest() != job.key_parts.protocol:
+        reasons += protocols.differences(agreed, job.protocol)
+    for source in job.task.sources:
+        shared = store.shared(source.name)
+        if shared is not None and shared.fingerprint != source.fingerprint:
+            reasons.append(f"the content of {source.name}")
+    record = store.read_record(job.task.train_names, job.entry.name, job.repeat)
+    if record is not None and record.key != job.key:
+        reasons += reasons or [f"{job.label} under another key: other data, code or first weights"]
+    if not reasons:
+        return None
+    return Failure(
+        kind="bad_input",
+        message=f"{job.study}: another call has begun this study under something else: {'; '.join(reasons)}; "
+        "nothing of it was replaced. Choose another study (--study NAME), or wait until that call has ended and "
+        "replace what it made (--replace-stale)",
+    )
+
+
+def _measure(job: EfficiencyJob) -> None:
+    """Write the study's efficiency file: another study's figures where they hold, else a new measurement."""
+    record = job.taken_over()
+    if record is None:
+        from benchmark.efficiency.measuring import measure  # with torch
+
+        trainings = _trainings_here(job)
+        record = measure(
+            job.entry,
+            job.size,
+            job.size,
+            in_channels=job.channels,
+            device=job.device,
+            dtype=job.dtype,
+            threads=job.threads,
+            settings=job.settings,
+            known=figures.Figures(job.study, job.device).of_machine(),
+        )
+        if trainings := max(trainings, _trainings_here(job)):
+            warning = f"another process was doing {trainings} run(s) of this study on the machine meanwhile"
+            record = record.model_copy(update={"warnings": (*record.warnings, warning)})
+    write_atomically(job.file, record.to_json())
+
+
+def _trainings_here(job: EfficiencyJob) -> int:
+    """Count the study's runs that are being done on this machine; none is this call's, which does one or other."""
+    claimed = {file.parent for file in (job.study / "runs").glob("[!.]*/*/*/claim.*")}
+    owners = (claims.holder(folder) for folder in claimed)
+    return sum(owner is not None and owner.machine == claims.machine() for owner in owners)

@@ -177,9 +177,9 @@ def run(
     from benchmark import probing, terminal_plan, unread
     from benchmark import protocol as protocols
     from benchmark.data.datasets import names_of_all
+    from benchmark.data.stressed import Stresses
     from benchmark.data.tasks import Wanted
     from benchmark.executors import options
-    from benchmark.stress.plan import Stresses
 
     stresses = Stresses.parse(stress, strength)
     engine = options.choose(

@@ -16,6 +16,7 @@ from benchmark.errors import UserError
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.store import WEIGHTS
+from benchmark.stress.plan import image_sets
 from benchmark.study import Plan, Study
 
 FLOAT_BYTES = 4  # weights, gradients and moments are float32 whatever the arithmetic
@@ -214,7 +215,7 @@ def _cache(study: Study, plan: Plan) -> Space:
         if not (pack_path(source, study.protocol, study.cache) / "manifest.json").is_file()
     ]
     parts = {f"pack of {source.name}": _pack(source, study.protocol) for source in missing}
-    for source, stresses in study.stress.sets(plan.stress).items() if study.stress else ():
+    for source, stresses in image_sets(plan.stress).items():
         parts[f"stressed images of {source.name}"] = stresses * _stressed(source, study.protocol)
     return _space(study.cache, parts)
 

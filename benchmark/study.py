@@ -12,6 +12,7 @@ from benchmark import BEHAVIOUR, claims, execution, initial, registry
 from benchmark.costs import THROUGHPUT_S, Basis, Costs, Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.folders import HashCache
+from benchmark.data.stressed import Stresses
 from benchmark.data.tasks import Task
 from benchmark.efficiency.records import EfficiencyRecord
 from benchmark.errors import UserError
@@ -28,7 +29,7 @@ from benchmark.runs.perform import POLL_S, leave
 from benchmark.stale import RunName, Staleness
 from benchmark.store import CHECKPOINT, RECORD, Broken, BrokenRecordError, Store
 from benchmark.stress import plan as stress_plan
-from benchmark.stress.plan import Planned, Stresses
+from benchmark.stress.plan import Planned
 from benchmark.stress.records import StressRecord
 from benchmark.trackers import TrackerName
 
@@ -179,8 +180,8 @@ class Study:
         origins = [record.origin for record in known.values() if record is not None]
         taken_over = [origin.taken_from for origin in origins if origin is not None and origin.taken_from]
         seconds, basis = self.costs.estimate(todo, [job for job in measurements if known.get(job) is None])
-        stress = self.stress.plan(self, jobs, todo) if self.stress else []
-        seconds += self.stress.seconds(self, stress) if self.stress else 0.0
+        stress = stress_plan.plan_stress(self, jobs, todo) if self.stress else []
+        seconds += stress_plan.stress_seconds(self, stress)
         return Plan(
             *(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken, stress),
             seen=seen,
@@ -213,8 +214,8 @@ class Study:
             if note := initial.refuse_seen(job.task, job.init, self.store):
                 emit(Note(job.task.name, note))
         if self._do([*plan.measurements, *plan.todo], executor, emit) and self.stress:
-            tests = self.stress.jobs(self, self._jobs())
-            self._do(stress_plan.prepare(self, tests, emit), executor, emit)
+            tests = stress_plan.stress_jobs(self, self._jobs())
+            self._do(stress_plan.prepare_stress(self, tests, emit), executor, emit)
 
     @contextlib.contextmanager
     def _alone(self, emit: Callable[[Event], None]) -> Iterator[None]:

@@ -1,12 +1,13 @@
-"""The test images of a stand-in under a stress: the same layouts, masks and other effects, one effect forced."""
+"""Reads ``--stress`` and draws a stand-in's test images with one effect forced."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,37 +23,63 @@ from benchmark.errors import UserError, did_you_mean
 from benchmark.files import write_atomically
 from benchmark.protocol import Protocol
 
+STRENGTHS = "0.5,1,2"
+STRONGEST = 8.0  # a blur of 24 px, of tracks that are 22 px wide: beyond, nothing is left to be lost
 
-def refuse(sources: Iterable[Source], names: Sequence[str]) -> None:
-    """Refuse stresses that a dataset does not have.
 
-    Args:
-        sources: all of them.
-        names: of the stresses.
+@dataclass(frozen=True)
+class Stresses:
+    """What ``--stress`` and ``--strength`` ask for.
 
-    Raises:
-        UserError: a dataset of files, or an appearance without such an effect; names what each has.
+    Attributes:
+        effects: each alone.
+        strengths: of each; images as drawn are tested too.
     """
-    sources = list(sources)
-    known = list(dict.fromkeys(name for standin in STANDINS.values() for name in standin.stresses))
-    for name in names:
-        if name not in known:
+
+    effects: tuple[str, ...]
+    strengths: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, effects: str | None, strengths: str | None) -> Stresses | None:
+        """Read the two flags; ``None`` where neither was given.
+
+        Raises:
+            UserError: an empty list, strengths of nothing, or one that is no number or out of range.
+        """
+        if effects is None:
+            if strengths is not None:
+                raise UserError(f"--strength {strengths}: of what? Add effects, such as --stress clouds,noise")
+            return None
+        names = tuple(dict.fromkeys(name.strip() for name in effects.split(",") if name.strip()))
+        if not names:
+            raise UserError("--stress is empty; expected effects, such as clouds,defocus,noise,roughness")
+        return cls(
+            names,
+            tuple(
+                sorted({_strength(text.strip()) for text in (STRENGTHS if strengths is None else strengths).split(",")})
+            ),
+        )
+
+    @property
+    def each(self) -> tuple[Stress | None, ...]:
+        """As drawn, then every effect at every strength."""
+        return (None, *(Stress(name, strength) for name in self.effects for strength in self.strengths))
+
+    def refuse(self, sources: Iterable[Source], keep_weights: str) -> None:
+        """Refuse what cannot be tested, before any work.
+
+        Args:
+            sources: the datasets to test on.
+            keep_weights: what ``--keep-weights`` says.
+
+        Raises:
+            UserError: datasets of files, unknown effects, stand-ins without an effect, or weights that are not kept.
+        """
+        if keep_weights == "none":
             raise UserError(
-                f"--stress {name!r}: no such stress; expected names among {', '.join(known)}{did_you_mean(name, known)}"
+                "--stress: tests trained weights, which --keep-weights none throws away; use best-repeat or all"
             )
-    if files := [source.name for source in sources if not source.synthetic]:
-        raise UserError(
-            f"--stress: {', '.join(files)} {'are' if len(files) > 1 else 'is'} read from files, whose effects cannot "
-            "be changed; only stand-ins can be stressed: name them with -syn, or leave the flag out"
-        )
-    lacking = [source for source in sources if set(names) - STANDINS[source.base].stresses.keys()]
-    if lacking:
-        has = "; ".join(f"{source.name} has {', '.join(STANDINS[source.base].stresses)}" for source in lacking)
-        missing = sorted({name for source in lacking for name in set(names) - STANDINS[source.base].stresses.keys()})
-        raise UserError(
-            f"--stress {','.join(missing)}: not an effect of {', '.join(source.name for source in lacking)} ({has}); "
-            "leave the effect or the dataset out"
-        )
+        _refuse_effects(list(sources), self.effects)
 
 
 def open_stressed(
@@ -135,3 +162,38 @@ def _fill(
         "generated": made,
     }
     write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
+
+
+def _refuse_effects(sources: Sequence[Source], names: Sequence[str]) -> None:
+    known = list(dict.fromkeys(name for standin in STANDINS.values() for name in standin.stresses))
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"--stress {name!r}: no such stress; expected names among {', '.join(known)}{did_you_mean(name, known)}"
+            )
+    if files := [source.name for source in sources if not source.synthetic]:
+        raise UserError(
+            f"--stress: {', '.join(files)} {'are' if len(files) > 1 else 'is'} read from files, whose effects cannot "
+            "be changed; only stand-ins can be stressed: name them with -syn, or leave the flag out"
+        )
+    lacking = [source for source in sources if set(names) - STANDINS[source.base].stresses.keys()]
+    if lacking:
+        has = "; ".join(f"{source.name} has {', '.join(STANDINS[source.base].stresses)}" for source in lacking)
+        missing = sorted({name for source in lacking for name in set(names) - STANDINS[source.base].stresses.keys()})
+        raise UserError(
+            f"--stress {','.join(missing)}: not an effect of {', '.join(source.name for source in lacking)} ({has}); "
+            "leave the effect or the dataset out"
+        )
+
+
+def _strength(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= STRONGEST:
+        raise UserError(
+            f"--strength {text!r}: expected numbers above 0 and up to {STRONGEST:g}, such as {STRENGTHS}; "
+            "1 is the hardest that a stand-in draws"
+        )
+    return value

@@ -1,10 +1,11 @@
-"""Which stress tests a study is asked for, which of them are left, and drawing the images that all networks share."""
+"""Plans the stress tests of a study and draws their images."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,7 +14,6 @@ from benchmark import weights
 from benchmark.costs import test_images
 from benchmark.data import stressed
 from benchmark.data.datasets import Source
-from benchmark.data.synthetic import Stress
 from benchmark.errors import UserError
 from benchmark.executors import Event, Note, Packing
 from benchmark.jobs import StressJob, TrainJob
@@ -22,8 +22,6 @@ from benchmark.store import WEIGHTS
 if TYPE_CHECKING:
     from benchmark.study import Study
 
-STRENGTHS = "0.5,1,2"
-STRONGEST = 8.0  # a blur of 24 px, of tracks that are 22 px wide: beyond, nothing is left to be lost
 DRAWN_PIXELS_PER_S = 11 * 512 * 512  # of one core
 
 
@@ -62,119 +60,72 @@ class Planned:
         return "; ".join(parts)
 
 
-@dataclass(frozen=True)
-class Stresses:
-    """What ``--stress`` and ``--strength`` ask for.
+def stress_jobs(study: Study, asked: Sequence[TrainJob]) -> list[StressJob]:
+    """Return what is left of the tests of the weights that are kept: the best repeat's, or all of them."""
+    made = []
+    for runs in _by_network(asked):
+        kept = {run.repeat: run for run in runs if _has_weights(run)}
+        if kept and study.keep_weights == "best-repeat":
+            first = runs[0]
+            files = {repeat: run.folder / WEIGHTS for repeat, run in kept.items()}
+            best = weights.best(study.store, first.task.name, first.entry.name, files)
+            kept = {best: kept[best]}
+        jobs = (_job(study, run, study.hashes.digest(run.folder / WEIGHTS)) for run in kept.values())
+        made += [replace(job, tests=left) for job in jobs if (left := tuple(job.left()))]
+    study.hashes.save()
+    return made
 
-    Attributes:
-        effects: each alone.
-        strengths: of each; images as drawn are tested too.
+
+def plan_stress(study: Study, asked: Sequence[TrainJob], todo: Sequence[TrainJob]) -> list[Planned]:
+    """Return what is left, also of networks that are yet to be trained.
+
+    Raises:
+        UserError: finished runs whose weights were thrown away.
     """
-
-    effects: tuple[str, ...]
-    strengths: tuple[float, ...]
-
-    @classmethod
-    def parse(cls, effects: str | None, strengths: str | None) -> Stresses | None:
-        """Read the two flags; ``None`` where neither was given.
-
-        Raises:
-            UserError: an empty list, strengths of nothing, or one that is no number or out of range.
-        """
-        if effects is None:
-            if strengths is not None:
-                raise UserError(f"--strength {strengths}: of what? Add effects, such as --stress clouds,noise")
-            return None
-        names = tuple(dict.fromkeys(name.strip() for name in effects.split(",") if name.strip()))
-        if not names:
-            raise UserError("--stress is empty; expected effects, such as clouds,defocus,noise,roughness")
-        return cls(
-            names,
-            tuple(
-                sorted({_strength(text.strip()) for text in (STRENGTHS if strengths is None else strengths).split(",")})
-            ),
-        )
-
-    @property
-    def each(self) -> tuple[Stress | None, ...]:
-        """As drawn, then every effect at every strength."""
-        return (None, *(Stress(name, strength) for name in self.effects for strength in self.strengths))
-
-    def refuse(self, sources: Iterable[Source], keep_weights: str) -> None:
-        """Refuse what cannot be tested, before any work.
-
-        Raises:
-            UserError: datasets that are no stand-ins or lack an effect, or weights that are not kept.
-        """
-        if keep_weights == "none":
+    awaited = {(run.task.name, run.entry.name, run.repeat) for run in todo}
+    planned = []
+    for runs in _by_network(asked):
+        waiting = [run for run in runs if (run.task.name, run.entry.name, run.repeat) in awaited]
+        if waiting:
+            planned.append(Planned(_job(study, waiting[0], ""), known=False))
+        if waiting and study.keep_weights == "best-repeat":
+            continue  # which repeat is the best one is seen at the end
+        if not waiting and not any(map(_has_weights, runs)) and any(map(_has_finished, runs)):
             raise UserError(
-                "--stress: tests trained weights, which --keep-weights none throws away; use best-repeat or all"
+                f"--stress: no weights of {runs[0].entry.name} in {runs[0].folder.parent}, whose runs are done; "
+                f"train them again in another --study, or leave {runs[0].entry.name} out of --models"
             )
-        stressed.refuse(sources, self.effects)
-
-    def jobs(self, study: Study, asked: Sequence[TrainJob]) -> list[StressJob]:
-        """Return what is left of the tests of the weights that are kept: the best repeat's, or all of them."""
-        made = []
-        for runs in _by_network(asked):
-            kept = {run.repeat: run for run in runs if _has_weights(run)}
-            if kept and study.keep_weights == "best-repeat":
-                first = runs[0]
-                files = {repeat: run.folder / WEIGHTS for repeat, run in kept.items()}
-                best = weights.best(study.store, first.task.name, first.entry.name, files)
-                kept = {best: kept[best]}
-            jobs = (self._job(run, study.hashes.digest(run.folder / WEIGHTS)) for run in kept.values())
-            made += [replace(job, tests=left) for job in jobs if (left := tuple(job.left()))]
-        study.hashes.save()
-        return made
-
-    def plan(self, study: Study, asked: Sequence[TrainJob], todo: Sequence[TrainJob]) -> list[Planned]:
-        """Return what is left, also of networks that are yet to be trained.
-
-        Raises:
-            UserError: finished runs whose weights were thrown away.
-        """
-        awaited = {(run.task.name, run.entry.name, run.repeat) for run in todo}
-        planned = []
-        for runs in _by_network(asked):
-            waiting = [run for run in runs if (run.task.name, run.entry.name, run.repeat) in awaited]
-            if waiting:
-                planned.append(Planned(self._job(waiting[0], ""), known=False))
-            if waiting and study.keep_weights == "best-repeat":
-                continue  # which repeat is the best one is seen at the end
-            if not waiting and not any(map(_has_weights, runs)) and any(map(_has_finished, runs)):
-                raise UserError(
-                    f"--stress: no weights of {runs[0].entry.name} in {runs[0].folder.parent}, whose runs are done; "
-                    f"train them again in another --study, or leave {runs[0].entry.name} out of --models"
-                )
-            planned += [
-                Planned(job, known=True) for job in self.jobs(study, [run for run in runs if run not in waiting])
-            ]
-        return planned
-
-    def _job(self, run: TrainJob, digest: str) -> StressJob:
-        return StressJob(run, digest, tuple(itertools.product(run.task.test, self.each)))
-
-    def sets(self, planned: Sequence[Planned]) -> dict[Source, int]:
-        """Return how many sets of test images the tests need of each stand-in."""
-        needed = {(source, stress) for one in planned for source, stress in one.job.tests}
-        return {source: sum(of == source for of, _ in needed) for source in dict.fromkeys(of for of, _ in needed)}
-
-    def seconds(self, study: Study, planned: Sequence[Planned]) -> float:
-        """Return about how long the tests take, their images drawn first."""
-        cores = os.cpu_count() or 1
-        drawing = sum(
-            count * source.count * math.prod(source.shape) / DRAWN_PIXELS_PER_S / cores
-            for source, count in self.sets(planned).items()
-        )
-        tests = sum(
-            test_images(source, study.protocol) * study.costs.forward(one.job.training)
-            for one in planned
-            for source, _ in one.job.tests
-        )
-        return drawing + tests / len(study.hardware.slots)
+        planned += [Planned(job, known=True) for job in stress_jobs(study, [run for run in runs if run not in waiting])]
+    return planned
 
 
-def prepare(study: Study, jobs: Sequence[StressJob], emit: Callable[[Event], None]) -> list[StressJob]:
+def _job(study: Study, run: TrainJob, digest: str) -> StressJob:
+    assert study.stress is not None
+    return StressJob(run, digest, tuple(itertools.product(run.task.test, study.stress.each)))
+
+
+def image_sets(planned: Sequence[Planned]) -> dict[Source, int]:
+    """Return how many sets of test images the tests need of each stand-in."""
+    tests = dict.fromkeys(test for network in planned for test in network.job.tests)
+    return dict(Counter(source for source, _ in tests))
+
+
+def stress_seconds(study: Study, planned: Sequence[Planned]) -> float:
+    """Return about how long the tests take, their images drawn first."""
+    cores = os.cpu_count() or 1
+    drawing = sum(
+        count * source.count * math.prod(source.shape) / DRAWN_PIXELS_PER_S / cores
+        for source, count in image_sets(planned).items()
+    )
+    tests = sum(
+        test_images(source, study.protocol) * study.costs.forward(one.job.training)
+        for one in planned
+        for source, _ in one.job.tests
+    )
+    return drawing + tests / len(study.hardware.slots)
+
+
+def prepare_stress(study: Study, jobs: Sequence[StressJob], emit: Callable[[Event], None]) -> list[StressJob]:
     """Draw the images that jobs test on, once for all of them; return the jobs that have any.
 
     Raises:
@@ -207,16 +158,3 @@ def _has_finished(run: TrainJob) -> bool:
 
 def _has_weights(run: TrainJob) -> bool:
     return (run.folder / WEIGHTS).is_file() and _has_finished(run)
-
-
-def _strength(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= STRONGEST:
-        raise UserError(
-            f"--strength {text!r}: expected numbers above 0 and up to {STRONGEST:g}, such as {STRENGTHS}; "
-            "1 is the hardest that a stand-in draws"
-        )
-    return value

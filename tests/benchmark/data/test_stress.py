@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from benchmark import protocol as protocols
 from benchmark.data import stressed
+from benchmark.data.stressed import Stresses
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.packs import Pack, open_pack
@@ -231,10 +232,29 @@ def test_packs_of_different_stresses_and_divisions_are_told_apart(
 
 def test_what_cannot_be_stressed_is_named_with_what_can(find: Callable[..., tuple[Source, Protocol]]) -> None:
     (sem_like, _), (optical_like, _) = find(), find(name="omc-syn")
-    stressed.refuse([sem_like, optical_like], ["clouds", "defocus", "noise"])
+
+    def refuse(sources: list[Source], *effects: str) -> None:
+        Stresses(effects, (1.0,)).refuse(sources, "all")
+
+    refuse([sem_like, optical_like], "clouds", "defocus", "noise")
     with pytest.raises(UserError, match=r"roughness: not an effect of omc-syn \(omc-syn has clouds, defocus, noise\)"):
-        stressed.refuse([sem_like, optical_like], ["noise", "roughness"])
+        refuse([sem_like, optical_like], "noise", "roughness")
     with pytest.raises(UserError, match=r"'defocuss': no such stress.*did you mean 'defocus'"):
-        stressed.refuse([sem_like], ["defocuss"])
+        refuse([sem_like], "defocuss")
     with pytest.raises(UserError, match=r"mychip is read from files.*only stand-ins"):
-        stressed.refuse([replace(sem_like, name="mychip", pairs=("a",))], ["noise"])  # type: ignore[arg-type]
+        refuse([replace(sem_like, name="mychip", pairs=("a",))], "noise")  # type: ignore[arg-type]
+
+
+def test_flags_are_read_and_refused_by_name() -> None:
+    assert Stresses.parse(None, None) is None
+    assert Stresses.parse(" noise,clouds,noise", None) == Stresses(
+        ("noise", "clouds"), (0.5, 1.0, 2.0)
+    )
+    assert Stresses.parse("noise", "2, 0.25") == Stresses(("noise",), (0.25, 2.0))
+    for strengths in ("0", "-1", "nan", "inf", "strong", "8.5", "1,", ""):
+        with pytest.raises(UserError, match=r"--strength .*expected numbers above 0 and up to 8"):
+            Stresses.parse("noise", strengths)
+    with pytest.raises(UserError, match="--strength 1: of what"):
+        Stresses.parse(None, "1")
+    with pytest.raises(UserError, match="--stress is empty"):
+        Stresses.parse(" ,", None)

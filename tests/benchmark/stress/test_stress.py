@@ -11,6 +11,7 @@ import pytest
 from benchmark import claims
 from benchmark import protocol as protocols
 from benchmark.data.datasets import Source
+from benchmark.data.stressed import Stresses
 from benchmark.data.synthetic import Stress
 from benchmark.errors import UserError
 from benchmark.executors import Event, Finished, Packing, Started
@@ -20,7 +21,6 @@ from benchmark.protocol import Protocol
 from benchmark.records import Failure
 from benchmark.runs.perform import perform, perform_claimed
 from benchmark.store import WEIGHTS
-from benchmark.stress.plan import Stresses
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
 
@@ -247,19 +247,6 @@ def test_a_dataset_without_test_images_has_no_stress_tests(make: Callable[..., S
     study = make("split.counts=[6,2,0]")
     do(study)
     assert files(study) == {}
-
-
-def test_flags_are_read_and_refused_by_name() -> None:
-    assert Stresses.parse(None, None) is None
-    assert Stresses.parse(" noise,clouds,noise", None) == Stresses(("noise", "clouds"), (0.5, 1.0, 2.0))
-    assert Stresses.parse("noise", "2, 0.25") == Stresses(("noise",), (0.25, 2.0))
-    for strengths in ("0", "-1", "nan", "inf", "strong", "8.5", "1,", ""):
-        with pytest.raises(UserError, match=r"--strength .*expected numbers above 0 and up to 8"):
-            Stresses.parse("noise", strengths)
-    with pytest.raises(UserError, match="--strength 1: of what"):
-        Stresses.parse(None, "1")
-    with pytest.raises(UserError, match="--stress is empty"):
-        Stresses.parse(" ,", None)
 
 
 def test_a_dataset_of_files_is_refused_before_anything_starts(make: Callable[..., Study]) -> None:

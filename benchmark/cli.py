@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from benchmark.costs import Hardware
     from benchmark.data.tasks import Wanted
     from benchmark.execution import Execution
-    from benchmark.executors import Executor
+    from benchmark.executors.events import Executor
     from benchmark.jobs import KeepWeights
     from benchmark.protocol import Protocol
     from benchmark.study import Plan, Study

@@ -44,7 +44,7 @@ def profile(
 
     from benchmark import probing, profiling, registry, terminal
     from benchmark import report as reports
-    from benchmark.executors import Finished
+    from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
     from benchmark.jobs import EfficiencyJob, Elsewhere
     from benchmark.records import Failure

@@ -11,7 +11,7 @@ from benchmark.data.judgement import not_searched
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.scan import folders_among
 from benchmark.errors import UserError
-from benchmark.executors import Event, Note, Packing
+from benchmark.executors.events import Event, Note, Packing
 from benchmark.files import write_atomically
 from benchmark.store import Shared
 

@@ -17,7 +17,7 @@ from benchmark.data.tasks import Task
 from benchmark.efficiency.records import EfficiencyRecord
 from benchmark.errors import UserError
 from benchmark.execution import Execution
-from benchmark.executors import Event, Executor, Finished, Note, Started
+from benchmark.executors.events import Event, Executor, Finished, Note, Started
 from benchmark.figures import Figures
 from benchmark.files import modified_ns
 from benchmark.initial import Start

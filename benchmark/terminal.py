@@ -17,7 +17,7 @@ from rich.text import Text
 from benchmark.costs import Basis
 from benchmark.data.datasets import Source
 from benchmark.data.stressed import Stresses
-from benchmark.executors import Event, Finished, Note, Packing, Started, Step
+from benchmark.executors.events import Event, Finished, Note, Packing, Started, Step
 from benchmark.jobs import EfficiencyJob, Job, TrainJob
 from benchmark.records import BOUNDED, BOUNDED_MEANS, Failure, Record
 from benchmark.study import Plan, Study

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from benchmark import logs
-from benchmark.executors import Event, Finished, Started, Step
+from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.jobs import EfficiencyJob, Job, Outcome
 from benchmark.records import Failure
 from benchmark.runs.perform import Perform

@@ -1,73 +1,19 @@
-"""Which engine a command line chooses and what it says about it, checked before anything is done."""
+"""Reads which executor a command line chooses, and builds it."""
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from typing import Literal
 
 from benchmark.costs import Hardware
-from benchmark.errors import UserError, did_you_mean
-from benchmark.executors import Executor
+from benchmark.errors import UserError
+from benchmark.executors.events import Executor
+from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
 from benchmark.workers import Worker
 
 THREADS = 4  # of a run on a cluster; all cores of this machine say nothing there
-
-_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)")  # as Slurm writes times: [days-]hours:minutes:seconds
-
-
-def _minutes(text: object) -> object:
-    match = _CLOCK.fullmatch(str(text))
-    if match is None:
-        return text
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return math.ceil((days * 24 + hours) * 60 + minutes + seconds / 60)
-
-
-class SlurmOptions(BaseModel):
-    """What ``--slurm`` may say."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    gres: str | None = Field(None, description="in place of one GPU of any kind")
-    time: Annotated[int, BeforeValidator(_minutes)] = Field(
-        1440, ge=5, description="limit of one job, in minutes or [days-]HH:MM:SS; a longer run is queued again"
-    )
-    mem: float | None = Field(None, gt=0, description="gigabytes of one job")
-    array: int = Field(64, ge=1, description="runs at a time")
-    cache: str | None = Field(None, description="folder on a node's own disk that packs are copied to")
-
-    @classmethod
-    def parse(cls, text: str) -> SlurmOptions:
-        """Read ``key=value,key=value``; a comma that no key follows belongs to the value, as in two partitions.
-
-        Raises:
-            UserError: an unknown key or a value of a wrong kind.
-        """
-        pairs = [piece.partition("=")[::2] for piece in re.split(r",(?=\w+=)", text) if piece]
-        for key, value in pairs:
-            if key not in cls.model_fields:
-                raise UserError(f"--slurm: no option {key!r}{did_you_mean(key, cls.model_fields)} (known: {_known()})")
-            if not value:
-                raise UserError(f"--slurm {key}: expected {key}=VALUE")
-        try:
-            return cls.model_validate(dict(pairs))
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            raise UserError(f"--slurm {problem['loc'][0]}={problem['input']}: {problem['msg']}") from error
-
-
-def _known() -> str:
-    return ", ".join(SlurmOptions.model_fields)
 
 
 @dataclass(frozen=True)
@@ -124,8 +70,6 @@ class Choice:
 
             return RayExecutor(hardware, address=self.address, per_gpu=self.per_gpu, timeout_s=self.timeout_s)
         if self.engine == "slurm":
-            from benchmark.executors.slurm import SlurmExecutor
-
             return SlurmExecutor(
                 folder / "slurm",
                 self.slurm,

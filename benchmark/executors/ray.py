@@ -17,7 +17,7 @@ from typing import Any
 from benchmark import logs, telemetry
 from benchmark.costs import Hardware
 from benchmark.errors import UserError, require
-from benchmark.executors import Event, Note, Started, Step
+from benchmark.executors.events import Event, Note, Started, Step
 from benchmark.executors.local import PATROL_S, LocalExecutor
 from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
 from benchmark.jobs import Job

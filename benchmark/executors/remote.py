@@ -12,7 +12,7 @@ import benchmark
 from benchmark import claims
 from benchmark.data.packs import bring_near
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Step
+from benchmark.executors.events import Event, Finished, Step
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import Job, OnStep, Outcome, TrainJob
 from benchmark.own_packages import leave_current_folder, refuse_hidden

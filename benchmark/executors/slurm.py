@@ -1,19 +1,22 @@
-"""Slurm: runs as one job array, which Slurm preempts and requeues as it likes."""
+"""Submits runs to Slurm as one job array, which Slurm preempts and requeues as it likes."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from benchmark import logs
-from benchmark.errors import UserError, require
-from benchmark.executors import Event, Note, Started
-from benchmark.executors.options import SlurmOptions
+from benchmark.errors import UserError, did_you_mean, require
+from benchmark.executors.events import Event, Note, Started
 from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
 from benchmark.jobs import Job
 from benchmark.records import Failure
@@ -22,6 +25,56 @@ POLL_S = 2.0  # between two looks at the folder of answers
 ASK_S = 60  # at most, between two questions to Slurm about jobs that have not answered
 REQUEUES = 10  # after a time limit; a run that needs longer than that many limits is ended. Preemptions do not count.
 WARNING_S = 90  # before a time limit, for the run to leave
+_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)")  # as Slurm writes times: [days-]hours:minutes:seconds
+
+
+def _minutes(text: object) -> object:
+    match = _CLOCK.fullmatch(str(text))
+    if match is None:
+        return text
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return math.ceil((days * 24 + hours) * 60 + minutes + seconds / 60)
+
+
+class SlurmOptions(BaseModel):
+    """What ``--slurm`` may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gres: str | None = Field(None, description="in place of one GPU of any kind")
+    time: Annotated[int, BeforeValidator(_minutes)] = Field(
+        1440, ge=5, description="limit of one job, in minutes or [days-]HH:MM:SS; a longer run is queued again"
+    )
+    mem: float | None = Field(None, gt=0, description="gigabytes of one job")
+    array: int = Field(64, ge=1, description="runs at a time")
+    cache: str | None = Field(None, description="folder on a node's own disk that packs are copied to")
+
+    @classmethod
+    def parse(cls, text: str) -> SlurmOptions:
+        """Read ``key=value,key=value``; a comma that no key follows belongs to the value, as in two partitions.
+
+        Raises:
+            UserError: an unknown key or a value of a wrong kind.
+        """
+        pairs = [piece.partition("=")[::2] for piece in re.split(r",(?=\w+=)", text) if piece]
+        for key, value in pairs:
+            if key not in cls.model_fields:
+                raise UserError(f"--slurm: no option {key!r}{did_you_mean(key, cls.model_fields)} (known: {_known()})")
+            if not value:
+                raise UserError(f"--slurm {key}: expected {key}=VALUE")
+        try:
+            return cls.model_validate(dict(pairs))
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            raise UserError(f"--slurm {problem['loc'][0]}={problem['input']}: {problem['msg']}") from error
+
+
+def _known() -> str:
+    return ", ".join(SlurmOptions.model_fields)
 
 
 @dataclass(frozen=True)

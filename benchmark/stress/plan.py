@@ -15,7 +15,7 @@ from benchmark.costs import test_images
 from benchmark.data import stressed
 from benchmark.data.datasets import Source
 from benchmark.errors import UserError
-from benchmark.executors import Event, Note, Packing
+from benchmark.executors.events import Event, Note, Packing
 from benchmark.jobs import StressJob, TrainJob
 from benchmark.store import WEIGHTS
 

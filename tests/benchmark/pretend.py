@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.executors import Event, Finished, Started
+from benchmark.executors.events import Event, Finished, Started
 from benchmark.jobs import Job, TrainJob
 from benchmark.records import Failure, Record
 from benchmark.store import Store

@@ -15,7 +15,7 @@ from benchmark import determinism, registry, run, training
 from benchmark import protocol as protocols
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.executors import Event, Finished, Started
+from benchmark.executors.events import Event, Finished, Started
 from benchmark.jobs import Job, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record

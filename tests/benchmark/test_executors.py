@@ -20,8 +20,8 @@ from benchmark import claims
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.devices import NO_GPUS
-from benchmark.executors import Event, Finished, Started, Step
-from benchmark.executors import Note as NoteEvent
+from benchmark.executors.events import Event, Finished, Started, Step
+from benchmark.executors.events import Note as NoteEvent
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol

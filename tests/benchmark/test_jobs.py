@@ -20,7 +20,7 @@ from benchmark.costs import Hardware
 from benchmark.data.splits import Division
 from benchmark.efficiency.records import MEASURING, EfficiencyRecord, EfficiencySettings, Origin
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished
+from benchmark.executors.events import Event, Finished
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import EfficiencyJob, Elsewhere, TrainJob
 from benchmark.protocol import Protocol

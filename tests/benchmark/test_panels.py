@@ -18,7 +18,7 @@ from benchmark import protocol as protocols
 from benchmark.data.packs import Pack
 from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
-from benchmark.executors import Event, Finished, Started
+from benchmark.executors.events import Event, Finished, Started
 from benchmark.jobs import Job, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.runs.perform import perform_claimed

@@ -13,7 +13,7 @@ from benchmark import protocol as protocols
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache
 from benchmark.errors import UserError
-from benchmark.executors import Event, Note
+from benchmark.executors.events import Event, Note
 from benchmark.preparation import prepare
 from benchmark.protocol import Protocol
 from benchmark.store import Shared

@@ -14,7 +14,7 @@ from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.errors import UserError
-from benchmark.executors import Finished
+from benchmark.executors.events import Finished
 from benchmark.probing import Input
 from benchmark.protocol import Protocol
 from benchmark.records import BOUNDED, BOUNDED_MEANS, Failure

@@ -19,7 +19,7 @@ from benchmark import claims
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Started, Step
+from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.ray import ENVIRONMENT, OBJECT_STORE, RayExecutor, _outcome, _visible
 from benchmark.executors.remote import parcels

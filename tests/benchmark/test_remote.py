@@ -15,8 +15,9 @@ from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.data.packs import pack_path
 from benchmark.errors import UserError
-from benchmark.executors.options import SlurmOptions, choose
+from benchmark.executors.options import choose
 from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
+from benchmark.executors.slurm import SlurmOptions
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure

@@ -12,7 +12,7 @@ import pytest
 
 from benchmark.costs import Hardware
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Started
+from benchmark.executors.events import Event, Finished, Started
 from benchmark.jobs import Job, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record

@@ -17,10 +17,9 @@ import pytest
 
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
-from benchmark.executors import Event, Started
+from benchmark.executors.events import Event, Started
 from benchmark.executors.local import LocalExecutor
-from benchmark.executors.options import SlurmOptions
-from benchmark.executors.slurm import SlurmExecutor
+from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
 from benchmark.jobs import TrainJob
 from benchmark.records import Record
 from benchmark.study import Study

@@ -14,7 +14,7 @@ from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Note, Packing, Started
+from benchmark.executors.events import Event, Finished, Note, Packing, Started
 from benchmark.jobs import Job, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from benchmark import cli
 from benchmark.errors import UserError
-from benchmark.executors import Finished
+from benchmark.executors.events import Finished
 from benchmark.executors.local import LocalExecutor
 from benchmark.workers import Worker
 

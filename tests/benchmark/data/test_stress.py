@@ -13,10 +13,10 @@ from scipy import ndimage
 
 from benchmark import protocol as protocols
 from benchmark.data import stressed
-from benchmark.data.stressed import Stresses
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.packs import Pack, open_pack
+from benchmark.data.stressed import Stresses
 from benchmark.data.synthetic import STANDINS, Sample, Stress, generate, optical, sem
 from benchmark.data.synthetic.effects import Scene
 from benchmark.data.synthetic.raster import Raster
@@ -247,9 +247,7 @@ def test_what_cannot_be_stressed_is_named_with_what_can(find: Callable[..., tupl
 
 def test_flags_are_read_and_refused_by_name() -> None:
     assert Stresses.parse(None, None) is None
-    assert Stresses.parse(" noise,clouds,noise", None) == Stresses(
-        ("noise", "clouds"), (0.5, 1.0, 2.0)
-    )
+    assert Stresses.parse(" noise,clouds,noise", None) == Stresses(("noise", "clouds"), (0.5, 1.0, 2.0))
     assert Stresses.parse("noise", "2, 0.25") == Stresses(("noise",), (0.25, 2.0))
     for strengths in ("0", "-1", "nan", "inf", "strong", "8.5", "1,", ""):
         with pytest.raises(UserError, match=r"--strength .*expected numbers above 0 and up to 8"):

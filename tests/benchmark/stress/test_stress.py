@@ -14,7 +14,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.stressed import Stresses
 from benchmark.data.synthetic import Stress
 from benchmark.errors import UserError
-from benchmark.executors import Event, Finished, Packing, Started
+from benchmark.executors.events import Event, Finished, Packing, Started
 from benchmark.executors.remote import Parcel, parcels
 from benchmark.jobs import Elsewhere, Job, StressJob, TrainJob
 from benchmark.protocol import Protocol

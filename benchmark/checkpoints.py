@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from benchmark.errors import UserError
-from benchmark.files import write_atomically
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import write_atomically
 
 #: The share of the training's time that writing checkpoints may take. A light network's is written after every round;
 #: HRNet's gigabyte, after rounds of a few seconds, is not.

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 #: Between two signs of life.
 HEARTBEAT_S = 10.0

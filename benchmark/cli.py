@@ -20,11 +20,8 @@ from benchmark import (
     cli_reproduce,
     cli_score,
     cli_stages,
-    logs,
-    telemetry,
 )
 from benchmark.devices import hardware_of
-from benchmark.errors import UserError, require
 from benchmark.flags import (
     DATA_ROOT,
     Cache,
@@ -41,6 +38,8 @@ from benchmark.flags import (
     study_folder,
 )
 from benchmark.own_packages import refuse_hidden
+from benchmark.utils import logs, telemetry
+from benchmark.utils.errors import UserError, require
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from benchmark.devices import hardware_of
-from benchmark.errors import UserError, did_you_mean
 from benchmark.flags import DATA_ROOT, Cache, DataRoot, Device, Models, Results, check_data_root, study_folder
+from benchmark.utils.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,10 +52,10 @@ def bench(
     from benchmark.data.datasets import resolve
     from benchmark.data.folders import HashCache
     from benchmark.efficiency.records import EfficiencySettings
-    from benchmark.files import write_atomically
     from benchmark.profiling import side
     from benchmark.protocol import load
     from benchmark.store import Store
+    from benchmark.utils.files import write_atomically
 
     console, folder = Console(soft_wrap=True), study_folder(results, study)
     check_data_root(data_root)

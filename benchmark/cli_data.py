@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.errors import UserError
-from benchmark.files import check_folder, no_folder
 from benchmark.flags import DATA_ROOT, Cache, DataRoot, Overrides, ProtocolName, check_data_root
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import check_folder, no_folder
 
 if TYPE_CHECKING:
     from benchmark.data.specs import Target
@@ -51,7 +51,7 @@ def synthesize(
     """Write a synthetic stand-in, or windows of a real layout, as files: image/, label/ and a manifest."""
     from concurrent.futures import ProcessPoolExecutor
 
-    from benchmark.processes import SPAWN
+    from benchmark.utils.processes import SPAWN
 
     if (dataset is None) == (layout is None):
         raise UserError(f"--dataset {dataset}, --layout {layout}: expected one of the two: a stand-in or a real layout")
@@ -167,7 +167,7 @@ def show(
     from benchmark.data import show as showing
     from benchmark.data.datasets import resolve
     from benchmark.data.folders import HashCache
-    from benchmark.files import write_atomically
+    from benchmark.utils.files import write_atomically
 
     chosen = _fitted(protocol, set_, [name], data_root)
     cache = cache or data_root / ".cache"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmark.devices import cores
-from benchmark.errors import UserError, require
-from benchmark.files import check_folder
 from benchmark.flags import Models, Results, study_folder
+from benchmark.utils.errors import UserError, require
+from benchmark.utils.files import check_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmark.devices import hardware_of
-from benchmark.errors import UserError, did_you_mean
-from benchmark.files import check_folder
 from benchmark.flags import Device, Results, study_folder
+from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.files import check_folder
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from benchmark.errors import UserError
 from benchmark.flags import Results, study_folder
+from benchmark.utils.errors import UserError
 
 
 def report(

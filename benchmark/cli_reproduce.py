@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from benchmark.errors import UserError
 from benchmark.flags import DATA_ROOT, check_data_root, study_folder
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console

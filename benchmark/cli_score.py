@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmark import cli_data
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.data.values import Values

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.errors import UserError
 from benchmark.flags import Models, Results, study_folder
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,9 +51,9 @@ def stages(
     from benchmark import feature_maps, registry, weights
     from benchmark import stages as taking
     from benchmark.data.images import OWN_LEVELS, read_depth
-    from benchmark.files import check_folder, write_atomically
     from benchmark.report import plots
     from benchmark.report import stages as drawing
+    from benchmark.utils.files import check_folder, write_atomically
 
     folder = study_folder(results, study)
     place = out or folder / "stages"

@@ -13,11 +13,11 @@ from benchmark.data.datasets import Source
 from benchmark.data.images import read_size
 from benchmark.data.tasks import Task
 from benchmark.efficiency.records import ENERGY_SECONDS
-from benchmark.errors import UserError
 from benchmark.figures import Figures, device_name
-from benchmark.files import write_atomically
 from benchmark.jobs import EfficiencyJob, TrainJob
 from benchmark.protocol import Protocol
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import write_atomically
 
 # Rough multiply-accumulates per second of a mid-range device in float32, for networks whose time is not yet known.
 ASSUMED_MACS_PER_S = {"cpu": 2e10, "cuda": 3e12}

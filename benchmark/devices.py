@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.costs import Hardware

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from benchmark.errors import UserError
 from benchmark.protocol import Determinism
+from benchmark.utils.errors import UserError
 
 #: ``auto`` is ``graph`` on a GPU and ``eager`` on a CPU. Numbers do not depend on it beyond rounding, so that it is no
 #: setting of a protocol.

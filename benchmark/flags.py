@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from benchmark.errors import UserError
-from benchmark.files import no_folder
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import no_folder
 
 DATA_ROOT = Path("data")
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from benchmark import weights
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
-from benchmark.errors import UserError
 from benchmark.records import Initial
 from benchmark.store import Store
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,14 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from benchmark import environment, figures, provenance, seeds
+from benchmark import environment, figures, provenance
 from benchmark.data.datasets import Source
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.data.tasks import Task
 from benchmark.devices import NO_GPUS
 from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Form
 from benchmark.execution import Execution
-from benchmark.files import modified_ns
 from benchmark.initial import Weights
 from benchmark.protocol import Protocol
 from benchmark.records import SCHEMA, Failure, KeyParts, Record
@@ -23,6 +22,8 @@ from benchmark.registry import ModelEntry
 from benchmark.store import RECORD, Store, run_key
 from benchmark.stress.records import StressRecord
 from benchmark.trackers import TrackerName
+from benchmark.utils import seeds
+from benchmark.utils.files import modified_ns
 
 KeepWeights = Literal["best-repeat", "all", "none"]
 OnStep = Callable[[int, int], None]
@@ -61,7 +62,7 @@ class TrainJob:
         threads: compute threads on the CPU.
         keep_weights: ``best-repeat`` keeps those of the repeat with the lowest validation loss.
         retry: when the failure was written that is no reason to leave the run alone, as
-            :func:`~benchmark.files.modified_ns` has it; a later one was left by a process that tried again meanwhile.
+            :func:`~benchmark.utils.files.modified_ns` has it; a later one was left by a process that tried again meanwhile.
         init: weights to start from; ``None`` for random ones.
         execution: how the work is given to the device.
         tracker: what else is told of the training; it changes no number.
@@ -192,7 +193,7 @@ class EfficiencyJob:
         dtype: number format of weights and input.
         form: how forwards are given to the device.
         budget_s: seconds for warm-up, timings and throughput together, at most; ``None`` for the full protocol.
-        seen: when the figures were written that this job replaces, as :func:`~benchmark.files.modified_ns` has it;
+        seen: when the figures were written that this job replaces, as :func:`~benchmark.utils.files.modified_ns` has it;
             later ones were left by a process that measured meanwhile.
         anew: whether figures of another study are not taken over.
     """

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark import logs
 from benchmark.execution import Execution
 from benchmark.graphs import Function, NotCapturableError, Replayed
+from benchmark.utils import logs
 
 REASON_CHARACTERS = 200  # of a library's message, in a record
 

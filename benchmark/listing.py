@@ -11,8 +11,8 @@ from rich.table import Table
 
 from benchmark import metrics, protocol, registry
 from benchmark.data.specs import KNOWN, SUFFIX
-from benchmark.errors import UserError, did_you_mean
 from benchmark.protocol import Protocol
+from benchmark.utils.errors import UserError, did_you_mean
 
 
 def table(topic: str, *, verbose: bool) -> Table:

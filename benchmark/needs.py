@@ -12,12 +12,12 @@ import psutil
 
 from benchmark.costs import Hardware, test_images, tiles
 from benchmark.data.datasets import Source
-from benchmark.errors import UserError
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.store import WEIGHTS
 from benchmark.stress.plan import image_sets
 from benchmark.study import Plan, Study
+from benchmark.utils.errors import UserError
 
 FLOAT_BYTES = 4  # weights, gradients and moments are float32 whatever the arithmetic
 UNKNOWN_PARAMS = 10_000_000  # in memory, of a user's network that was never measured

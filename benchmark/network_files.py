@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmark import own_packages
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 #: Begins the names of packages under which network files and their neighbours are imported.
 PREFIX = "_benchmark_user_"

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 #: The packages whose sources can change a number.
 CODE = ("benchmark", "models", "baselines")

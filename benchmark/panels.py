@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmark import seeds
 from benchmark.data.images import UInt8Array
 from benchmark.data.packs import IGNORED, Pack
-from benchmark.errors import UserError
-from benchmark.files import read_limited
 from benchmark.protocol import Protocol
 from benchmark.scoring import tested_side
+from benchmark.utils import seeds
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import read_limited
 
 Mask = npt.NDArray[np.bool_]
 

@@ -10,10 +10,10 @@ from benchmark.data.datasets import Source
 from benchmark.data.judgement import not_searched
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.scan import folders_among
-from benchmark.errors import UserError
 from benchmark.executors.events import Event, Note, Packing
-from benchmark.files import write_atomically
 from benchmark.store import Shared
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import write_atomically
 
 if TYPE_CHECKING:
     from benchmark.study import Study

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark import network_files, registry
-from benchmark.errors import UserError
 from benchmark.network_files import NetworkFile
 from benchmark.registry import ModelEntry
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

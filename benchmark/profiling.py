@@ -9,9 +9,9 @@ from typing import TypeVar, get_args
 
 from benchmark.costs import Hardware
 from benchmark.efficiency.records import DType, Form
-from benchmark.errors import UserError, did_you_mean
 from benchmark.jobs import EfficiencyJob
 from benchmark.registry import ModelEntry
+from benchmark.utils.errors import UserError, did_you_mean
 
 Name = TypeVar("Name", bound=str)
 

@@ -16,8 +16,8 @@ import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark import unread
-from benchmark.errors import UserError, did_you_mean
-from benchmark.files import read_toml, toml_value
+from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.files import read_toml, toml_value
 
 #: Settings that change no single run's numbers.
 HARMLESS = frozenset({"name", "repeats", "report"})

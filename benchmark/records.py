@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field
 
-from benchmark import logs
 from benchmark.efficiency.records import Conditions
-from benchmark.names import PLAIN
 from benchmark.schema import Filed, Frozen
+from benchmark.utils import logs
+from benchmark.utils.names import PLAIN
 
 #: Raised when a record gets a field that older releases do not know; records of earlier numbers stay readable.
 SCHEMA: Final = 2

@@ -17,10 +17,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from benchmark import network_files, own_packages
-from benchmark.errors import UserError, did_you_mean
-from benchmark.names import is_plain
 from benchmark.network_files import NetworkFile
 from benchmark.published import PUBLISHED, Published
+from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.names import is_plain
 
 if TYPE_CHECKING:
     from torch import nn

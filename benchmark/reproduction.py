@@ -15,7 +15,6 @@ from benchmark.costs import Hardware
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
-from benchmark.errors import UserError
 from benchmark.execution import Execution
 from benchmark.protocol import Protocol
 from benchmark.records import Record
@@ -25,6 +24,7 @@ from benchmark.report.collect import read_scores
 from benchmark.report.contradictions import ROUNDING
 from benchmark.store import Store, read_record
 from benchmark.study import Plan, Study
+from benchmark.utils.errors import UserError
 
 #: What the parts of a run's key are, in words.
 WORDS = {

@@ -12,14 +12,13 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark import determinism, environment, initial, panels, registry, scoring, seeds
+from benchmark import determinism, environment, initial, panels, registry, scoring
 from benchmark.checkpoints import Checkpoint
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_windows
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.splits import Division
 from benchmark.efficiency.resident import keeping_freed_memory
-from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, TrainJob
 from benchmark.launching import Launch
@@ -30,6 +29,8 @@ from benchmark.scoring import Row
 from benchmark.store import CHECKPOINT, Store
 from benchmark.trackers import Tracker
 from benchmark.training import Round, Trained, autocast, compute_dtype, place, train
+from benchmark.utils import seeds
+from benchmark.utils.errors import UserError
 
 #: What a run's log says when the first training step is done.
 FIRST_STEP = "first training step done"

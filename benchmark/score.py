@@ -31,11 +31,11 @@ from benchmark.data.packs import IGNORED
 from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, scan_masks
 from benchmark.data.specs import Target, check_group
 from benchmark.data.values import Values
-from benchmark.errors import UserError
-from benchmark.files import check_folder, no_folder, write_atomically
-from benchmark.names import comparable
 from benchmark.overlays import Mask, overlay
 from benchmark.protocol import Evaluation
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import check_folder, no_folder, write_atomically
+from benchmark.utils.names import comparable
 
 NAMED = 5  # images in a sentence
 

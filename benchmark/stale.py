@@ -8,11 +8,11 @@ from pathlib import Path
 from benchmark import BEHAVIOUR, claims, registry
 from benchmark import protocol as protocols
 from benchmark.data.tasks import Task
-from benchmark.errors import UserError
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Initial, Record
 from benchmark.store import Store
+from benchmark.utils.errors import UserError
 
 #: What a run is called on disk: training datasets, model, repeat.
 RunName = tuple[tuple[str, ...], str, int]

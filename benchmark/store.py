@@ -20,11 +20,11 @@ from benchmark import BEHAVIOUR, claims
 from benchmark import protocol as protocols
 from benchmark.data.splits import PARTS, Division
 from benchmark.efficiency.records import Form
-from benchmark.errors import UserError
-from benchmark.files import TooLargeError, read_limited, write_atomically
 from benchmark.protocol import Protocol
 from benchmark.records import SCHEMA, KeyParts, Record
 from benchmark.stress.records import StressRecord
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import TooLargeError, read_limited, write_atomically
 
 if TYPE_CHECKING:
     from benchmark.training import Round

@@ -15,11 +15,9 @@ from benchmark.data.folders import HashCache
 from benchmark.data.stressed import Stresses
 from benchmark.data.tasks import Task
 from benchmark.efficiency.records import EfficiencyRecord
-from benchmark.errors import UserError
 from benchmark.execution import Execution
 from benchmark.executors.events import Event, Executor, Finished, Note, Started
 from benchmark.figures import Figures
-from benchmark.files import modified_ns
 from benchmark.initial import Start
 from benchmark.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, StressJob, TrainJob
 from benchmark.protocol import Protocol
@@ -32,6 +30,8 @@ from benchmark.stress import plan as stress_plan
 from benchmark.stress.plan import Planned
 from benchmark.stress.records import StressRecord
 from benchmark.trackers import TrackerName
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import modified_ns
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UserError, did_you_mean
-from benchmark.files import toml_value
+from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.files import toml_value
 
 if TYPE_CHECKING:
     from benchmark.protocol import Protocol

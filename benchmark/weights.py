@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from benchmark.errors import UserError
 from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.registry import ModelEntry, identity
 from benchmark.store import WEIGHTS, BrokenRecordError, Store
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from benchmark import telemetry
-from benchmark.processes import SPAWN, end_with_parent
+from benchmark.utils import telemetry
+from benchmark.utils.processes import SPAWN, end_with_parent
 
 if TYPE_CHECKING:
     from benchmark.jobs import Job, Outcome

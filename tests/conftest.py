@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 import torch
 
-from benchmark import telemetry
+from benchmark.utils import telemetry
 
 telemetry.switch_off()  # tests import onnxruntime and Ray themselves
 

@@ -22,13 +22,13 @@ from benchmark.data.packs import Pack
 from benchmark.data.specs import Target
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.resident import keeping_freed_memory
-from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
 from benchmark.protocol import Protocol
 from benchmark.registry import ModelEntry
 from benchmark.run import FIRST_STEP
 from benchmark.training import place as placed
 from benchmark.training import train
+from benchmark.utils.errors import UserError
 
 POLL_S, PATIENCE_S = 0.005, 120.0
 

@@ -15,9 +15,9 @@ from benchmark.bench import steps
 from benchmark.bench.place import Place
 from benchmark.bench.records import Comparison, What
 from benchmark.execution import Execution
-from benchmark.processes import SPAWN, end_with_parent
 from benchmark.protocol import Protocol
 from benchmark.registry import ModelEntry
+from benchmark.utils.processes import SPAWN, end_with_parent
 
 WARM_UP, STEPS = 10, 100  # per run and round; a CUDA graph is captured in the first
 PATIENCE_S = 600.0  # for the slowest run to be ready

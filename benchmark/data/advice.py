@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UserError
 from benchmark.protocol import Split
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.data.splits import Division

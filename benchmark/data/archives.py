@@ -23,7 +23,7 @@ from typing import IO, cast
 
 from benchmark.data import foreign
 from benchmark.data.member_names import problem_of, quoted
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 CHUNK = 1 << 16  # bytes per read; also the longest header of a tar, where a name and its attributes need a few hundred
 MAX_MEMBERS = 1_000_000  # forty times the files of the largest known dataset

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark import seeds
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.data.tiling import BoolMask
 from benchmark.protocol import Protocol
+from benchmark.utils import seeds
 
 
 @dataclass(frozen=True)

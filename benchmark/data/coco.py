@@ -24,9 +24,9 @@ from pycocotools import mask as pycoco
 from benchmark.data.polygons import Mask, Points
 from benchmark.data.specs import Kind
 from benchmark.data.svg import FARTHEST, MOST_SIDE, Layers
-from benchmark.errors import UserError
-from benchmark.files import Stamp, stamp
-from benchmark.names import comparable
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import Stamp, stamp
+from benchmark.utils.names import comparable
 
 SUFFIX = ".json"
 MOST_BYTES = 1 << 29  # in memory, five to ten times as much

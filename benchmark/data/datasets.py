@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark import seeds
 from benchmark.data import specs
 from benchmark.data.folders import HashCache, find_pairs, fingerprint
 from benchmark.data.scan import Pair
 from benchmark.data.specs import KNOWN, SUFFIX, DatasetSpec, Target
 from benchmark.data.synthetic import STANDINS
-from benchmark.errors import UserError, did_you_mean
 from benchmark.protocol import Protocol
+from benchmark.utils import seeds
+from benchmark.utils.errors import UserError, did_you_mean
 
 FRAME = (3536, 4096)  # height and width of a HY5SYN frame (Rothaug et al., ASHES 2023)
 

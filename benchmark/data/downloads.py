@@ -15,7 +15,7 @@ from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.data.scan import LABEL_SUFFIX, LAYOUTS, plain_stem
 from benchmark.data.splits import PARTS
 from benchmark.data.svg import HY5SYN_NAME
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 Layout = Literal["folders", "hy5syn", "miic"]
 LABEL_SUFFIXES = IMAGE_SUFFIXES | {LABEL_SUFFIX}

@@ -17,8 +17,8 @@ from benchmark.data import coco
 from benchmark.data.coco import Categories
 from benchmark.data.scan import Pair, scan
 from benchmark.data.values import Values
-from benchmark.errors import UserError
-from benchmark.files import Stamp, stamp, write_atomically
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import Stamp, stamp, write_atomically
 
 
 def find_pairs(
@@ -92,7 +92,7 @@ SETTLED_S = 2.0
 
 
 class HashCache:
-    """Content hashes remembered by path and :func:`~benchmark.files.stamp`: a plan over 25,000 files stays instant."""
+    """Content hashes remembered by path and :func:`~benchmark.utils.files.stamp`: a plan over 25,000 files stays instant."""
 
     def __init__(self, file: Path | None, *, settled_s: float = SETTLED_S) -> None:
         """Read what is remembered.

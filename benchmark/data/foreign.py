@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 LISTING_S = 600  # a gigabyte is listed in seconds
 WATCH_S = 0.2  # between two looks at how much is there

@@ -15,7 +15,7 @@ from PIL import ExifTags, UnidentifiedImageError
 
 from benchmark.data.contrast import Squeeze, squeeze
 from benchmark.data.pillow import TIFF_MAGIC, keyed_alpha, open_image, with_low_bytes
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what PIL's "L" uses

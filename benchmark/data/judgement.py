@@ -19,8 +19,8 @@ from benchmark.data.masks import Label
 from benchmark.data.scan import Pair
 from benchmark.data.splits import Division, Leakage, Tile, attempt, leakage, look_alikes, split_seed
 from benchmark.data.tiling import BoolMask
-from benchmark.errors import UserError
 from benchmark.protocol import Protocol
+from benchmark.utils.errors import UserError
 
 MOST_NAMED = 3
 # A picture with no more gray values than a one-hot mask has, with one to spare, is taken for a mask.

@@ -17,7 +17,7 @@ from benchmark.data.pillow import open_image
 from benchmark.data.scan import LABEL_SUFFIX, Pair
 from benchmark.data.specs import Target
 from benchmark.data.tiling import labelled_share, windows_of
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 MOST_VALUES = 8  # of a mask, named one by one
 

@@ -15,7 +15,7 @@ from benchmark.data.images import Picture, Pixels, decode, read_size, sized, to_
 from benchmark.data.specs import Target
 from benchmark.data.svg import Layers, Mask, rasterise, read_svg
 from benchmark.data.values import Values, found_in, listed, remedy
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 THRESHOLD = 128  # of JPEG masks: half of 255, rounded up
 UNCLEAR = (32, 224)  # JPEG leaves black and white areas well outside these; edges lie within

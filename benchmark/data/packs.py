@@ -31,14 +31,14 @@ from benchmark.data.images import (
 )
 from benchmark.data.judgement import Facts, image_facts, judge_split, refuse_or_note, squeezed, with_label
 from benchmark.data.masks import read_ignore, read_label
-from benchmark.data.readers import in_order
 from benchmark.data.scan import Pair
 from benchmark.data.splits import Division, Tile, divide_under, unlabelled
 from benchmark.data.synthetic import Stress
 from benchmark.data.tiling import cut_by_smallest, labelled_share, smaller_input, tiles_of, windows_of
-from benchmark.errors import UserError
-from benchmark.files import write_atomically
 from benchmark.protocol import Protocol
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import write_atomically
+from benchmark.utils.threads import in_order
 
 FORMAT = 3  # raised when the layout of a pack changes, so that old ones are built again
 IGNORED = 2  # in a pack's masks, beside 0 (background) and 1 (foreground)

@@ -17,7 +17,7 @@ from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.data.scan import LAYOUTS
 from benchmark.data.specs import SUFFIX
 from benchmark.data.splits import PARTS
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 TEMPORARY = ".prepare-{}.tmp"
 

@@ -13,9 +13,9 @@ from benchmark.data.coco import Categories
 from benchmark.data.images import IMAGE_SUFFIXES
 from benchmark.data.splits import PARTS
 from benchmark.data.values import Values
-from benchmark.errors import UserError
-from benchmark.files import no_folder
-from benchmark.names import comparable
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import no_folder
+from benchmark.utils.names import comparable
 
 LABEL_SUFFIX = ".svg"  # of labels only
 MASK_SUFFIXES = IMAGE_SUFFIXES | {LABEL_SUFFIX}

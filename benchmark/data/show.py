@@ -17,7 +17,7 @@ from benchmark.data import packs, synthetic
 from benchmark.data.datasets import Source
 from benchmark.data.images import UInt8Array, read_image, sized, to_channels
 from benchmark.data.masks import read_ignore, read_label
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 BoolMask = NDArray[np.bool_]
 

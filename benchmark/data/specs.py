@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmark.data.values import Values
-from benchmark.errors import UserError, did_you_mean
-from benchmark.files import read_toml
 from benchmark.protocol import Protocol
+from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.files import read_toml
 
 Target = Literal["metal", "track", "via"]
 Kind = Literal["track", "via", "none"]  # of a category

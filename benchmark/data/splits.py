@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmark import seeds
 from benchmark.data.advice import ways
-from benchmark.errors import UserError
 from benchmark.protocol import Protocol, Split
+from benchmark.utils import seeds
+from benchmark.utils.errors import UserError
 
 PARTS = ("train", "val", "test")
 

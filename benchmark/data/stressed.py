@@ -15,13 +15,13 @@ import numpy as np
 from benchmark.data import packs
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, Progress
-from benchmark.data.readers import in_order
 from benchmark.data.splits import Tile
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.data.tiling import windows_of
-from benchmark.errors import UserError, did_you_mean
-from benchmark.files import write_atomically
 from benchmark.protocol import Protocol
+from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.files import write_atomically
+from benchmark.utils.threads import in_order
 
 STRENGTHS = "0.5,1,2"
 STRONGEST = 8.0  # a blur of 24 px, of tracks that are 22 px wide: beyond, nothing is left to be lost

@@ -13,14 +13,14 @@ from benchmark.data import packs
 from benchmark.data.coco import Categories
 from benchmark.data.images import Levels, UInt8Array, percentile_levels
 from benchmark.data.look import Header, Look, look, read_header
-from benchmark.data.readers import in_order
 from benchmark.data.scan import Scan, scan
 from benchmark.data.specs import Target
 from benchmark.data.splits import PARTS, Division, Tile, divide_under
 from benchmark.data.tiling import tiles_of, windows_of
 from benchmark.data.values import Values
-from benchmark.errors import UserError
 from benchmark.protocol import Protocol
+from benchmark.utils.errors import UserError
+from benchmark.utils.threads import in_order
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from benchmark.data.polygons import fill
 from benchmark.data.specs import Target
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from benchmark.data.datasets import Source
 from benchmark.data.specs import KNOWN, known_first
-from benchmark.errors import UserError
 from benchmark.protocol import Protocol
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.data.images import UInt8Array

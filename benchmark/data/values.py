@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.data.images import Picture

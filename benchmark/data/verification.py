@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.files import write_atomically
+from benchmark.utils.files import write_atomically
 
 
 class Row(BaseModel):

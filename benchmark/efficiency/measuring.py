@@ -33,9 +33,9 @@ from benchmark.efficiency.records import (
 from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.efficiency.traffic import count_traffic
 from benchmark.environment import cpu_name, float32_precision, kernel_variables
-from benchmark.errors import UserError
 from benchmark.precision import computes_bfloat16
 from benchmark.registry import ModelEntry, code_digest
+from benchmark.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Literal, ParamSpec, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from benchmark import processes
 from benchmark.efficiency.allocated import AllocatedPeak
 from benchmark.efficiency.records import DType, Memory
 from benchmark.efficiency.resident import (
@@ -24,6 +23,7 @@ from benchmark.efficiency.resident import (
 from benchmark.losses import segmentation_loss
 from benchmark.protocol import Loss
 from benchmark.registry import ModelEntry
+from benchmark.utils import processes
 
 StepName = Literal["forward", "train_step"]
 P = ParamSpec("P")

@@ -9,11 +9,11 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 
-from benchmark import logs
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.jobs import EfficiencyJob, Job, Outcome
 from benchmark.records import Failure
 from benchmark.runs.perform import Perform
+from benchmark.utils import logs
 from benchmark.workers import Worker
 
 PATROL_S = 1.0  # between two looks at how long the running jobs take, and at whether the engine above wants an end

@@ -14,14 +14,14 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmark import logs, telemetry
 from benchmark.costs import Hardware
-from benchmark.errors import UserError, require
 from benchmark.executors.events import Event, Note, Started, Step
 from benchmark.executors.local import PATROL_S, LocalExecutor
 from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
 from benchmark.jobs import Job
 from benchmark.records import Failure
+from benchmark.utils import logs, telemetry
+from benchmark.utils.errors import UserError, require
 
 RETRIES = 3  # after the death of a worker or its node; the run goes on from its last checkpoint
 KNOCK_S = 10.0  # until a cluster's head counts as unreachable

@@ -11,7 +11,6 @@ from pathlib import Path
 import benchmark
 from benchmark import claims
 from benchmark.data.packs import bring_near
-from benchmark.errors import UserError
 from benchmark.executors.events import Event, Finished, Step
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import Job, OnStep, Outcome, TrainJob
@@ -19,6 +18,7 @@ from benchmark.own_packages import leave_current_folder, refuse_hidden
 from benchmark.records import Failure
 from benchmark.runs.perform import leave
 from benchmark.store import Store
+from benchmark.utils.errors import UserError
 
 #: Of the harness; numbers of two versions must not stand in one study.
 VERSION = f"{benchmark.__version__}, behaviour {benchmark.BEHAVIOUR}"

@@ -14,12 +14,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from benchmark import logs
-from benchmark.errors import UserError, did_you_mean, require
 from benchmark.executors.events import Event, Note, Started
 from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
 from benchmark.jobs import Job
 from benchmark.records import Failure
+from benchmark.utils import logs
+from benchmark.utils.errors import UserError, did_you_mean, require
 
 POLL_S = 2.0  # between two looks at the folder of answers
 ASK_S = 60  # at most, between two questions to Slurm about jobs that have not answered

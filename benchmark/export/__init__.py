@@ -22,7 +22,7 @@ from benchmark.export.capture import capture
 from benchmark.export.formats import FORMATS, INPUT, OUTPUT, Array, Format, Forward, of_module
 from benchmark.export.parity import Range
 from benchmark.export.records import Check, ExportRecord, Timing
-from benchmark.files import write_atomically
+from benchmark.utils.files import write_atomically
 from benchmark.weights import TrainedNetwork, read
 
 #: Heavy networks take seconds a forward, four of them for a pair of timings.

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
-from benchmark import telemetry
+from benchmark.utils import telemetry
 
 #: The oldest set of operators that torch's exporter writes without converting, so the one that most runtimes know.
 OPSET = 18

@@ -11,9 +11,9 @@ from benchmark.data.datasets import standin, target_of
 from benchmark.data.images import UInt8Array, percentile_levels, read_depth, read_image, sized
 from benchmark.data.packs import draw_tile
 from benchmark.data.specs import KNOWN, SUFFIX
-from benchmark.errors import UserError
 from benchmark.export.formats import Array
 from benchmark.store import Store
+from benchmark.utils.errors import UserError
 from benchmark.weights import TrainedNetwork
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmark.data.images import IMAGE_SUFFIXES
-from benchmark.errors import UserError
-from benchmark.names import comparable
+from benchmark.utils.errors import UserError
+from benchmark.utils.names import comparable
 
 
 def expand(arguments: Iterable[str], note: Callable[[str], object]) -> list[Path]:

@@ -15,10 +15,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UserError, require
-from benchmark.files import replacing
 from benchmark.predict.outlines import Integers
 from benchmark.predict.pieces import FIFTHS
+from benchmark.utils.errors import UserError, require
+from benchmark.utils.files import replacing
 
 FORMATS = ("gds", "oas")
 #: That a GDSII record of 64 KiB holds: 8 bytes each, and the first one once more at the end.

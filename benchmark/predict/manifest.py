@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UserError
-from benchmark.files import read_limited, write_atomically
 from benchmark.predict.settings import Settings
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import read_limited, write_atomically
 
 FOLDER = "manifest"
 #: Every file that an image can leave beside its manifest: folders and endings.

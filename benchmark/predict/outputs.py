@@ -13,7 +13,6 @@ from PIL import Image
 
 from benchmark.data import svg
 from benchmark.data.images import UInt8Array
-from benchmark.files import write_atomically
 from benchmark.metrics.components import Components
 from benchmark.predict import layouts
 from benchmark.predict.outlines import Integers, Mask, Polygon, count_corners, trace
@@ -24,6 +23,7 @@ from benchmark.predict.predictor import Probabilities
 from benchmark.predict.rasters import Scratch, write_map
 from benchmark.predict.settings import Settings
 from benchmark.predict.simplified import simplified
+from benchmark.utils.files import write_atomically
 
 MOST_TRACED_PIXELS = 2**29  # components are found in the whole mask, which takes two to four times half a gigabyte
 MOST_CORNERS = 2**24  # each takes about 300 bytes while it is traced, so 5 GB, and as much again for layout files

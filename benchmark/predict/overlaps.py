@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torch import nn
 
-from benchmark.errors import UserError
-from benchmark.files import write_atomically
 from benchmark.predict.predictor import Probabilities, probabilities
 from benchmark.predict.sources import Source
 from benchmark.predict.tiles import Axis, Grid
 from benchmark.report.plots import DPI, STYLE, drawable, save, wrapped
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import write_atomically
 
 # Overlaps are eighths of a tile, up to seven, which puts each pixel into 64 tiles: the grid of every other overlap is a
 # part of that grid, so that no difference is one of where tiles happen to begin.

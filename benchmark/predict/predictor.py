@@ -12,9 +12,9 @@ from torch import nn
 from benchmark.data.images import UInt8Array
 from benchmark.device_errors import ran_out_of_memory
 from benchmark.efficiency.resident import keeping_freed_memory
-from benchmark.errors import UserError
 from benchmark.predict.sources import Source
 from benchmark.predict.tiles import Grid
+from benchmark.utils.errors import UserError
 
 Probabilities = NDArray[np.float32]
 

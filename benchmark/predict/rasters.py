@@ -13,8 +13,8 @@ import tifffile
 from PIL import Image
 
 from benchmark.data.images import UInt8Array
-from benchmark.errors import UserError
-from benchmark.files import replacing, write_atomically
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import replacing, write_atomically
 
 MOST_PNG_PIXELS = 2**26  # larger maps are TIFFs of tiles, of which viewers can open a part
 TIFF_TILE = 512

@@ -31,7 +31,7 @@ from benchmark.data.images import (
     to_8_bit,
     to_channels,
 )
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 STREAMED_COLOURS = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
 LEVEL_ROWS = 256  # that are counted at a time

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 CUT = 3  # the share of an overlap that is cut off at either edge is one in so many
 SIGMAS = 4  # standard deviations from a window's middle to its end, as in nnU-Net (Isensee et al., 2021): 1/8 of a tile

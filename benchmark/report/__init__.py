@@ -9,8 +9,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from benchmark.errors import UserError
-from benchmark.files import read_limited, write_atomically
 from benchmark.report import (
     bench,
     bibliography,
@@ -42,6 +40,8 @@ from benchmark.report.contradictions import contradictions
 from benchmark.report.paper import Choice
 from benchmark.report.render import Table
 from benchmark.store import RECORD_BYTES
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import read_limited, write_atomically
 
 __all__ = ["Choice", "build", "check"]
 

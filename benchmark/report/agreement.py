@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from benchmark import protocol as protocols
-from benchmark.errors import UserError
 from benchmark.protocol import Protocol
 from benchmark.report import difference
 from benchmark.report.collect import Scores, Study
+from benchmark.utils.errors import UserError
 
 #: What two protocols may differ in; another seed makes other repeats.
 FREE = protocols.HARMLESS - {"report"} | {"seed"}

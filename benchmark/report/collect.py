@@ -19,15 +19,15 @@ from benchmark import BEHAVIOUR, claims, metrics
 from benchmark.bench.records import Comparison
 from benchmark.efficiency.hindrance import hindrances
 from benchmark.efficiency.records import EfficiencyRecord, Limits
-from benchmark.errors import UserError
 from benchmark.execution import WORDS
-from benchmark.files import read_limited
 from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.report import references
 from benchmark.schema import Filed
 from benchmark.store import RECORD_BYTES, Broken, Store
 from benchmark.stress.records import StressRecord
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import read_limited
 
 F = TypeVar("F", bound=Filed)
 

@@ -12,10 +12,10 @@ import pandas as pd
 from benchmark import metrics
 from benchmark import protocol as protocols
 from benchmark.data.specs import known_first
-from benchmark.errors import UserError
 from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.store import Store
+from benchmark.utils.errors import UserError
 
 #: What the table of numbers shows, each as :mod:`benchmark.report.tables` takes it over images.
 ACCURACY = ("miou", "mpa", "dice", "aji")

@@ -12,8 +12,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from benchmark import metrics, registry
-from benchmark.errors import UserError, did_you_mean
 from benchmark.report.render import Cell, Row
+from benchmark.utils.errors import UserError, did_you_mean
 
 REQUIRED = ("model", "dataset", "metric", "value", "source")
 OPTIONAL = ("std", "n")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from benchmark import metrics
 from benchmark.efficiency.records import TOLERANCE
-from benchmark.errors import UserError
 from benchmark.report.agreement import Part, refuse_strangers
 from benchmark.report.collect import Measurement, Run, Scores, Setting, Study, read_study
 from benchmark.report.difference import contents
 from benchmark.report.render import Table
+from benchmark.utils.errors import UserError
 
 #: Tables without repeats: of what is said of a merged study, only the first sentence concerns them.
 WITHOUT_REPEATS = ("efficiency", "profile", "roofline", "growth")

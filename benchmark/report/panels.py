@@ -17,7 +17,6 @@ from benchmark import metrics, scoring
 from benchmark.data.images import UInt8Array, to_channels
 from benchmark.data.packs import IGNORED
 from benchmark.data.specs import Target
-from benchmark.errors import UserError
 from benchmark.overlays import COLOURS, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED, Mask, overlay
 from benchmark.panels import Images, Predictions, read_images, read_predictions
 from benchmark.protocol import Evaluation
@@ -27,6 +26,7 @@ from benchmark.report.contests import Contest, contest
 from benchmark.report.render import Block, Row
 from benchmark.report.sheet import Picture
 from benchmark.store import Store
+from benchmark.utils.errors import UserError
 
 RANKS = ("hardest", "median", "easiest")
 KINDS = ("pdf", "png")

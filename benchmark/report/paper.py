@@ -9,10 +9,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark import metrics, registry
-from benchmark.errors import UserError, did_you_mean
 from benchmark.report import literature, tables
 from benchmark.report.collect import Measurement, Scores, Study, comparable
 from benchmark.report.render import Block, Cell, Column, Row, Table
+from benchmark.utils.errors import UserError, did_you_mean
 
 NAME = "custom"
 DEFAULT = ("miou", "mpa", "dice", "aji", "params", "macs", "fps")

@@ -6,13 +6,14 @@ import errno
 import traceback
 from pathlib import Path
 
-from benchmark import logs, network_files, probing, registry
+from benchmark import network_files, probing, registry
 from benchmark.determinism import NotDeterministicError
 from benchmark.device_errors import broke_the_device, may_lack_memory, ran_out_of_memory
-from benchmark.errors import UserError
 from benchmark.records import Failure, FailureKind
 from benchmark.registry import ModelEntry
 from benchmark.training import NonFiniteLossError
+from benchmark.utils import logs
+from benchmark.utils.errors import UserError
 
 
 def classify(error: BaseException) -> FailureKind:

@@ -7,13 +7,14 @@ import time
 import traceback
 from collections.abc import Callable
 
-from benchmark import claims, figures, logs
+from benchmark import claims, figures
 from benchmark import protocol as protocols
-from benchmark.errors import UserError
-from benchmark.files import write_atomically
 from benchmark.jobs import EfficiencyJob, Elsewhere, Job, OnStep, Outcome, StressJob, TrainJob
 from benchmark.records import Failure, Record
 from benchmark.store import Store
+from benchmark.utils import logs
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import write_atomically
 
 Perform = Callable[[Job, OnStep], Outcome]
 """Does a job in this process and returns its outcome."""

@@ -14,10 +14,10 @@ from benchmark import weights
 from benchmark.costs import test_images
 from benchmark.data import stressed
 from benchmark.data.datasets import Source
-from benchmark.errors import UserError
 from benchmark.executors.events import Event, Note, Packing
 from benchmark.jobs import StressJob, TrainJob
 from benchmark.store import WEIGHTS
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.study import Study

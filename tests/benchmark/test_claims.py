@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from benchmark import claims
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 
 def names(folder: Path) -> list[str]:

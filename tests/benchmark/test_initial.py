@@ -19,7 +19,6 @@ from benchmark import registry, run, training
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.errors import UserError
 from benchmark.initial import Start
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
@@ -28,6 +27,7 @@ from benchmark.report.tables import ACCURACY, scores
 from benchmark.run import train_and_test
 from benchmark.store import RECORD, WEIGHTS, run_key
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, settings, tiny_run
 from tests.benchmark.pretend import Pretend
 from tests.benchmark.report import fake

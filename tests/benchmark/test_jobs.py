@@ -19,7 +19,6 @@ from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.data.splits import Division
 from benchmark.efficiency.records import MEASURING, EfficiencyRecord, EfficiencySettings, Origin
-from benchmark.errors import UserError
 from benchmark.executors.events import Event, Finished
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import EfficiencyJob, Elsewhere, TrainJob
@@ -28,6 +27,7 @@ from benchmark.records import Failure, Record
 from benchmark.runs.perform import leave, perform
 from benchmark.store import RECORD, Shared
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
 

@@ -16,13 +16,13 @@ from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.errors import UserError
 from benchmark.execution import Execution
 from benchmark.jobs import TrainJob
 from benchmark.launching import Launch
 from benchmark.protocol import Determinism, Protocol
 from benchmark.run import train_and_test
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import Comparable, TinyNet
 

@@ -19,12 +19,12 @@ from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
 from benchmark.data.tasks import Task
-from benchmark.errors import UserError
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import KeepWeights
 from benchmark.needs import Needs
 from benchmark.protocol import Protocol
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
 

@@ -16,13 +16,13 @@ from benchmark import registry
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.errors import UserError
 from benchmark.figures import is_of, read
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.registry import ModelEntry, code_digests, identity
 from benchmark.runs.perform import perform
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY
 from tests.benchmark.report import fake
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchmark import own_packages, registry
-from benchmark.errors import UserError
 from benchmark.executors.remote import Parcel
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
+from benchmark.utils.errors import UserError
 
 #: Stands for an editable installation, whose finder comes after the folders of the path.
 EDITABLE = """

@@ -16,13 +16,13 @@ import torch
 from benchmark import panels
 from benchmark import protocol as protocols
 from benchmark.data.packs import Pack
-from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.jobs import Job, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.runs.perform import perform_claimed
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 
 CPU = torch.device("cpu")

@@ -12,11 +12,11 @@ from benchmark import claims
 from benchmark import protocol as protocols
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache
-from benchmark.errors import UserError
 from benchmark.executors.events import Event, Note
 from benchmark.preparation import prepare
 from benchmark.protocol import Protocol
 from benchmark.store import Shared
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.data.folder_makers import write_pairs
 from tests.benchmark.pretend import MakeStudy, alone, begin_and_stop, contents, do

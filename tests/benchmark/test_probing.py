@@ -13,7 +13,6 @@ from benchmark import probing, registry
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.errors import UserError
 from benchmark.executors.events import Finished
 from benchmark.probing import Input
 from benchmark.protocol import Protocol
@@ -24,6 +23,7 @@ from benchmark.runs.failures import describe_failure
 from benchmark.runs.perform import perform
 from benchmark.study import Study
 from benchmark.terminal import Display
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
 
 NETWORK = """

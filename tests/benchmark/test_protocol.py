@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from benchmark.errors import UserError
 from benchmark.listing import describe
 from benchmark.protocol import PRESETS, Protocol, differences, load
 from benchmark.store import Store
+from benchmark.utils.errors import UserError
 
 
 def at(protocol: Protocol, path: str) -> Any:

@@ -18,7 +18,6 @@ import pytest
 from benchmark import claims
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
-from benchmark.errors import UserError
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.ray import ENVIRONMENT, OBJECT_STORE, RayExecutor, _outcome, _visible
@@ -26,6 +25,7 @@ from benchmark.executors.remote import parcels
 from benchmark.jobs import TrainJob
 from benchmark.records import Failure, Record
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run
 from tests.benchmark.test_executors import alone, finished
 

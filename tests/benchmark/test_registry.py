@@ -11,8 +11,8 @@ import pytest
 from torch import nn
 
 from benchmark import registry
-from benchmark.errors import UserError
 from benchmark.registry import ModelEntry, code_digest, identity, models, select
+from benchmark.utils.errors import UserError
 
 LIGHTWEIGHT = ["irdpnet", "edanet", "contextnet", "esnet", "letnet"]
 IC = ["fcn", "unet", "hrnet", "manet", "unetpp"]

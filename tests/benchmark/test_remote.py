@@ -14,7 +14,6 @@ import pytest
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.data.packs import pack_path
-from benchmark.errors import UserError
 from benchmark.executors.options import choose
 from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
 from benchmark.executors.slurm import SlurmOptions
@@ -23,6 +22,7 @@ from benchmark.protocol import Protocol
 from benchmark.records import Failure
 from benchmark.store import Store
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call, tiny_run
 
 MakeJob = Callable[..., TrainJob]

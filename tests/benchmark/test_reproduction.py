@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from benchmark.costs import Hardware
-from benchmark.errors import UserError
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.jobs import Job, TrainJob
 from benchmark.protocol import Protocol
@@ -21,6 +20,7 @@ from benchmark.reproduction import Original, Outcome, build, compare, plan
 from benchmark.run import train_and_test
 from benchmark.store import RECORD, Store, read_record
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
 
 MakeStudy = Callable[..., Study]

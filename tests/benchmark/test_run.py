@@ -24,7 +24,6 @@ from benchmark import protocol as protocols
 from benchmark import registry, run, scoring, training
 from benchmark.data.batches import Batch, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.errors import UserError
 from benchmark.evaluation import evaluate
 from benchmark.jobs import TrainJob
 from benchmark.metering import Meter
@@ -35,6 +34,7 @@ from benchmark.runs.failures import describe_failure
 from benchmark.runs.perform import perform_claimed
 from benchmark.store import RECORD, WEIGHTS, Store
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu
 

@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import logs, registry, report
+from benchmark import registry, report
 from benchmark.checkpoints import Checkpoint
 from benchmark.data import specs
 from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
-from benchmark.errors import UserError
-from benchmark.files import TOML_BYTES
 from benchmark.flags import study_folder
 from benchmark.protocol import Protocol
 from benchmark.records import Failure
 from benchmark.report.render import Block, Cell, Column, Row, Table, to_csv, to_markdown
 from benchmark.store import CHECKPOINT, RECORD, Store
+from benchmark.utils import logs
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import TOML_BYTES
 from tests.benchmark.report import fake
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import registry, stages
-from benchmark.errors import UserError
 from benchmark.stages import Place
+from benchmark.utils.errors import UserError
 
 SIDE = 96
 

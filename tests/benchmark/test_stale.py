@@ -8,9 +8,9 @@ import pytest
 
 from benchmark import claims
 from benchmark import protocol as protocols
-from benchmark.errors import UserError
 from benchmark.protocol import Protocol
 from benchmark.store import Store
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.pretend import MakeStudy, Pretend, alone, begin_and_stop, contents, do
 

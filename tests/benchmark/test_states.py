@@ -14,7 +14,6 @@ from rich.console import Console
 from benchmark import claims
 from benchmark import protocol as protocols
 from benchmark.checkpoints import Checkpoint
-from benchmark.errors import UserError
 from benchmark.jobs import TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure
@@ -22,6 +21,7 @@ from benchmark.states import RunState, states
 from benchmark.store import CHECKPOINT
 from benchmark.study import Study
 from benchmark.terminal_plan import WIDEST, print_states
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 
 MakeStudy = Callable[..., Study]

@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from benchmark import store as stores
-from benchmark.errors import UserError
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.store import RECORD, BrokenRecordError, Store, read_record, run_key
+from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
 RESULTS = Path(__file__).parents[2] / "results"

@@ -13,13 +13,13 @@ from benchmark import claims, registry
 from benchmark import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
-from benchmark.errors import UserError
 from benchmark.executors.events import Event, Finished, Note, Packing, Started
 from benchmark.jobs import Job, TrainJob
 from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.store import Store
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.pretend import MakeStudy, Pretend, alone, contents, do
 from tests.benchmark.report import fake

@@ -18,7 +18,6 @@ from benchmark.data import specs
 from benchmark.data.datasets import choose, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
-from benchmark.errors import UserError
 from benchmark.protocol import Protocol, paths
 from benchmark.records import Failure
 from benchmark.report import tables
@@ -26,6 +25,7 @@ from benchmark.report.collect import read_study
 from benchmark.runs.perform import perform
 from benchmark.store import WEIGHTS, Store
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
 from tests.benchmark.data.folder_makers import save
 

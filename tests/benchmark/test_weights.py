@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark import registry, weights
-from benchmark.errors import UserError
 from benchmark.registry import ModelEntry
 from benchmark.store import WEIGHTS
+from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
 (CONTEXTNET,) = registry.select("contextnet")

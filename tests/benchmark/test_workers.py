@@ -16,9 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmark import cli
-from benchmark.errors import UserError
 from benchmark.executors.events import Finished
 from benchmark.executors.local import LocalExecutor
+from benchmark.utils.errors import UserError
 from benchmark.workers import Worker
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmark.data.polygons import Points
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 Role = Literal["track", "via", "lower"]
 Box = NDArray[np.float64]  # (..., 4): left, bottom, right, top; an empty one is (inf, inf, -inf, -inf)

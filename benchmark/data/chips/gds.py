@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmark.data.chips.cells import Cell, Hierarchy, Placements, Role, Shapes, snapped
 from benchmark.data.polygons import Points
-from benchmark.errors import UserError, did_you_mean, require
-from benchmark.processes import SPAWN, end_with_parent
+from benchmark.utils.errors import UserError, did_you_mean, require
+from benchmark.utils.processes import SPAWN, end_with_parent
 
 if TYPE_CHECKING:
     import gdstk

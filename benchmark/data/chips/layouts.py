@@ -13,7 +13,7 @@ import numpy as np
 from benchmark.data.chips import gds, sky130
 from benchmark.data.chips.cells import Hierarchy
 from benchmark.data.specs import KNOWN, SUFFIX
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 Json = dict[str, Any]  # JSON's own types
 

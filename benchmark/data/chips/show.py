@@ -18,7 +18,7 @@ from benchmark.data.synthetic import STANDINS, Sample
 from benchmark.data.synthetic.effects import blur, render
 from benchmark.data.synthetic.raster import Raster, draw_discs
 from benchmark.data.synthetic.standins import Json, check_switches, refuse_existing, save, stream, write_set
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 VERSION = 1  # raised by hand whenever the same seed gives other bytes than before
 APPEARANCES = ("hy5syn", "miic", "omc")

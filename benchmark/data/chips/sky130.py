@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.data.chips import gds
 from benchmark.data.chips.cells import Cell, Hierarchy, Placements
-from benchmark.errors import UserError, require
+from benchmark.utils.errors import UserError, require
 
 NAME = "sky130"
 LIBRARY = "sky130_fd_sc_hd"

@@ -13,7 +13,7 @@ from benchmark.data.chips.layouts import Layout, Place
 from benchmark.data.polygons import Mask, Points, fill
 from benchmark.data.specs import Target
 from benchmark.data.synthetic.standins import LEAST_SHARE, LEAST_VIA_SHARE, shows_both, stream
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 GRID_PX = 1e-6  # to which corners are rounded where polygons cut each other or the window's border
 TRIES = 1000  # places for one window

@@ -22,7 +22,7 @@ from benchmark.data.synthetic import blocks, optical, routing, sem
 from benchmark.data.synthetic.effects import FIXED, Effect, Stress, render
 from benchmark.data.synthetic.layout import Layout
 from benchmark.data.synthetic.raster import Placement, Raster, rasterise
-from benchmark.errors import UserError, did_you_mean
+from benchmark.utils.errors import UserError, did_you_mean
 
 # Layout beyond each side of the window, so that nets are cut by the window's border and not planned around it.
 MARGIN_PX = 160

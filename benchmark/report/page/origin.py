@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark import logs, registry
 from benchmark import protocol as protocols
+from benchmark import registry
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.environment import PACKAGES
 from benchmark.protocol import PRESETS, Protocol
 from benchmark.records import Record
 from benchmark.report.collect import Study
 from benchmark.report.tables import in_order
+from benchmark.utils import logs
 
 #: Values of one fact, and runs without numbers, that the page lists.
 VALUES, FAILURES = 6, 200

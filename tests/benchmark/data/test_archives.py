@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.data import archives
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 FILES = {"image/1.png": b"one", "image/2.png": bytes(100_000), "label/1.png": b""}
 
@@ -385,7 +385,7 @@ def test_a_negative_size_neither_loops_nor_leads_back(tmp_path: Path) -> None:
             archives.members(pathlib.Path(sys.argv[1])).__enter__()"""
         command = [sys.executable, "-c", call, str(tmp_path / "a.tar")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.stderr.splitlines()[-1].startswith("benchmark.errors.UserError"), done.stderr
+        assert done.stderr.splitlines()[-1].startswith("benchmark.utils.errors.UserError"), done.stderr
         assert ("'x': a size of -512 bytes" in done.stderr) == (kind in (tarfile.REGTYPE, b"V"))
 
 

@@ -25,7 +25,7 @@ from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache, find_pairs
 from benchmark.data.masks import label_size, read_label
 from benchmark.data.scan import scan
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import picture, save
 

@@ -12,7 +12,7 @@ from benchmark.data import datasets
 from benchmark.data.datasets import FRAME, Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.synthetic import STANDINS
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import make_folder
 
 

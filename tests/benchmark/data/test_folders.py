@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.data.folders import HashCache, find_pairs, fingerprint
 from benchmark.data.scan import Pair
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
 
 

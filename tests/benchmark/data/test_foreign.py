@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.data import archives, foreign
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import make_folder
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmark.data import images
 from benchmark.data.images import Levels, percentile_levels, read_depth, read_image, read_size, to_channels
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import picture, save
 
 TRACK = np.zeros((6, 8), dtype=bool)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
 from tests.benchmark.data.pack_makers import build, pixels_of, settings
 

@@ -16,7 +16,7 @@ from PIL import Image
 from benchmark.data.images import Levels, percentile_levels, read_depth, read_image, read_size
 from benchmark.data.masks import read_ignore, read_label
 from benchmark.data.specs import Target
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import picture, save
 
 TRACK = np.zeros((6, 8), dtype=bool)

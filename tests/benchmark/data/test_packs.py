@@ -19,7 +19,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.masks import Label
 from benchmark.data.packs import draw_tile, foresee, open_pack, pack_path
 from benchmark.data.splits import Tile
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
 from tests.benchmark.data.pack_makers import build, find, pixels_of, settings
 

@@ -18,7 +18,7 @@ from PIL import Image
 from benchmark.data.images import decode, read_image
 from benchmark.data.masks import read_ignore, read_label
 from benchmark.data.values import Values
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 TRACK = np.zeros((6, 8), np.bool_)
 TRACK[2:4, 1:7] = True

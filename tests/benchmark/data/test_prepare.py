@@ -16,7 +16,7 @@ from benchmark.data import archives, prepare
 from benchmark.data.archives import Member
 from benchmark.data.folders import find_pairs
 from benchmark.data.prepare import Prepared
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.test_archives import tarred, zipped
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.data.folders import find_pairs
 from benchmark.data.scan import scan
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import make_folder, picture, save
 
 

@@ -12,7 +12,7 @@ from benchmark.data import synthetic
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.show import FONT, GAP, OUTLINE, RIM, TITLE_PX, Sample, choose, contact_sheet, read_samples, shorten
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import save
 
 Pixels = NDArray[np.uint8]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.data.splits import Division, Leakage, Tile, divide, leakage
-from benchmark.errors import UserError
 from benchmark.protocol import Split
+from benchmark.utils.errors import UserError
 
 IMAGE = Split(unit="image")
 GROUP = Split(unit="group")

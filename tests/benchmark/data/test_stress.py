@@ -20,8 +20,8 @@ from benchmark.data.stressed import Stresses
 from benchmark.data.synthetic import STANDINS, Sample, Stress, generate, optical, sem
 from benchmark.data.synthetic.effects import Scene
 from benchmark.data.synthetic.raster import Raster
-from benchmark.errors import UserError
 from benchmark.protocol import Protocol
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 
 Image = NDArray[np.float64]

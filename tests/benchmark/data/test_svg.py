@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmark.data import svg
 from benchmark.data.svg import SvgLabel, rasterise, read_svg
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30" viewBox="0 0 40 30">'
 HY5SYN = "label0001.svg"  # how its files are called

@@ -16,7 +16,7 @@ from skimage.measure import label
 from benchmark.data.synthetic import STANDINS, Sample, generate, write
 from benchmark.data.synthetic.effects import FIXED
 from benchmark.data.synthetic.raster import Placement, rasterise
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.layout_statistics import layout_statistics
 
 DATASETS = tuple(STANDINS)

@@ -15,7 +15,7 @@ from benchmark.data.packs import Pack
 from benchmark.data.scan import Pair
 from benchmark.data.splits import Tile
 from benchmark.data.tasks import Task, arrange, refuse_overlap
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 
 def source(name: str, target: str = "track") -> Source:

@@ -13,7 +13,7 @@ from benchmark import protocol as protocols
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import foresee, open_pack
 from benchmark.data.splits import Division
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
 from tests.benchmark.data.pack_makers import build, find, pixels_of, settings
 

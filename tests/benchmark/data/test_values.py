@@ -13,7 +13,7 @@ from benchmark.data.folders import HashCache
 from benchmark.data.masks import read_label
 from benchmark.data.packs import IGNORED, open_pack
 from benchmark.data.values import Values
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import picture, save
 
 GRAY = Values(background=0, foreground=1, ignore=2)

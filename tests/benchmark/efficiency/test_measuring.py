@@ -18,9 +18,9 @@ from benchmark.efficiency.hindrance import TRIES, hindrances
 from benchmark.efficiency.latency import UnsupportedFormError
 from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Form, Limits
 from benchmark.environment import cpu_name
-from benchmark.errors import UserError
 from benchmark.registry import ModelEntry
 from benchmark.runs.failures import classify
+from benchmark.utils.errors import UserError
 from tests.benchmark.fake_graphs import Tape, tapes
 
 __all__ = ["tapes"]  # a fixture

@@ -13,10 +13,10 @@ from PIL import Image
 
 from benchmark.data.batches import evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.errors import UserError
 from benchmark.export.pictures import picture
 from benchmark.protocol import Protocol
 from benchmark.store import Store
+from benchmark.utils.errors import UserError
 from benchmark.weights import TrainedNetwork
 from tests.benchmark.conftest import SMALL, TINY
 from tests.benchmark.export import studies

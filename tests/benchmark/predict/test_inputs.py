@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.errors import UserError
 from benchmark.predict.inputs import expand
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import picture, save
 
 

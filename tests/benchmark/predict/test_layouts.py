@@ -15,11 +15,11 @@ from benchmark.data.chips.show import Look, show
 from benchmark.data.chips.windows import windows
 from benchmark.data.polygons import fill
 from benchmark.data.synthetic.standins import STANDINS, generate
-from benchmark.errors import UserError
 from benchmark.predict import layouts, outputs
 from benchmark.predict.layouts import Layouts, read_layer_map
 from benchmark.predict.outlines import Integers
 from benchmark.predict.settings import Settings
+from benchmark.utils.errors import UserError
 from tests.benchmark.predict.shapes import EIGHT, Mask, blobs, comb, count, gdstk, merged
 
 WINDOWS = 50

@@ -15,8 +15,8 @@ import tifffile
 from PIL import Image
 
 from benchmark.data.images import Levels, decode, read_image
-from benchmark.errors import UserError
 from benchmark.predict.sources import open_source
+from benchmark.utils.errors import UserError
 
 HEIGHT, WIDTH = 70, 101
 LEVELS = Levels(1000, 50000)

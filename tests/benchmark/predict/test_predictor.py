@@ -14,10 +14,10 @@ from torch import nn
 
 from baselines.esnet import ESNet
 from baselines.fcn import FCN
-from benchmark.errors import UserError
 from benchmark.predict.predictor import probabilities
 from benchmark.predict.sources import open_source
 from benchmark.predict.tiles import CUT, Axis, Grid
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import picture, save
 from tests.benchmark.predict.conftest import brightness, busy
 from tests.benchmark.tiny import TinyNet

@@ -9,9 +9,9 @@ import pytest
 import tifffile
 
 from benchmark.data.images import read_image
-from benchmark.errors import UserError
 from benchmark.predict import rasters
 from benchmark.predict.rasters import Scratch, write_map
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import picture
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.errors import UserError
 from benchmark.predict.tiles import CUT, Axis, Grid
+from benchmark.utils.errors import UserError
 
 
 @st.composite

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from benchmark.errors import UserError
 from benchmark.records import Failure
 from benchmark.report import render
 from benchmark.report.render import Block, Cell, Column, Row, Table
+from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
 needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex, which is not installed here")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.errors import UserError
 from benchmark.records import Failure, Record
 from benchmark.report import difference
 from benchmark.store import RECORD, Store, read_record
+from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
 MODELS = ["eal_icnet", "unet"]

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.errors import UserError
 from benchmark.report import literature, paper
 from benchmark.report.collect import read_study
 from benchmark.report.paper import Choice
 from benchmark.report.render import Block, to_csv, to_latex, to_markdown
+from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
 HEADER = "model,dataset,metric,value,source,std,n\n"

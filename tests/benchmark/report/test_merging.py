@@ -17,7 +17,6 @@ from scipy import stats
 from benchmark import report
 from benchmark.data.datasets import standin
 from benchmark.data.specs import KNOWN
-from benchmark.errors import UserError
 from benchmark.metrics import significance
 from benchmark.records import Failure, Initial, Record, TrainingFacts
 from benchmark.report import contests, tables
@@ -25,6 +24,7 @@ from benchmark.report.collect import read_study
 from benchmark.report.merging import for_figures, merge
 from benchmark.report.page import summary
 from benchmark.store import Store
+from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
 MODELS = ["eal_icnet", "unet", "fcn"]

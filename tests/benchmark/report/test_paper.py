@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from benchmark import report
-from benchmark.errors import UserError
 from benchmark.records import Failure
 from benchmark.report import paper, tables, wide
 from benchmark.report.collect import read_study
 from benchmark.report.paper import Choice
 from benchmark.report.render import Block, Row, Table, to_latex, to_markdown
+from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from benchmark.efficiency.records import Throughput
-from benchmark.errors import UserError
 from benchmark.records import Failure
 from benchmark.report import significance, tables
 from benchmark.report.collect import read_study
 from benchmark.report.render import Block, Row, to_markdown
+from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
 

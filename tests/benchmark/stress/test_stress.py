@@ -13,7 +13,6 @@ from benchmark import protocol as protocols
 from benchmark.data.datasets import Source
 from benchmark.data.stressed import Stresses
 from benchmark.data.synthetic import Stress
-from benchmark.errors import UserError
 from benchmark.executors.events import Event, Finished, Packing, Started
 from benchmark.executors.remote import Parcel, parcels
 from benchmark.jobs import Elsewhere, Job, StressJob, TrainJob
@@ -22,6 +21,7 @@ from benchmark.records import Failure
 from benchmark.runs.perform import perform, perform_claimed
 from benchmark.store import WEIGHTS
 from benchmark.study import Study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 
 ASKED = Stresses(("clouds", "noise"), (1.0, 2.0))

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.data.chips import cells, gds
 from benchmark.data.chips.cells import Cell, Hierarchy, Placements, Shapes, moved
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.chips.layout_makers import LAYERS, TRACK, jumble, library, rectangle, save
 
 CHOSEN = gds.parse_layers(LAYERS)

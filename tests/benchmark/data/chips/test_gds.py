@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from benchmark.data.chips import gds
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.chips.layout_makers import LAYERS, TRACK, bus, jumble, library, rectangle, save
 
 CHOSEN = gds.parse_layers("68/20,67/44")

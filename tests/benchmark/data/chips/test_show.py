@@ -19,8 +19,8 @@ from benchmark.data.datasets import choose, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.packs import open_pack
 from benchmark.data.synthetic import STANDINS
-from benchmark.errors import UserError
 from benchmark.report.tables import stand_ins
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, settings
 from tests.benchmark.data.chips.layout_makers import LAYERS, bus, jumble, save
 

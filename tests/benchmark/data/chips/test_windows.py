@@ -12,7 +12,7 @@ from skimage.measure import label
 from benchmark.data.chips.layouts import Layout, Place, open_layout
 from benchmark.data.chips.windows import Window, cut, outlined_area, windows
 from benchmark.data.polygons import fill
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 from tests.benchmark.data.chips.layout_makers import LAYERS, TRACK, bus, jumble, library, rectangle, save
 
 

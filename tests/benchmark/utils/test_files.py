@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.errors import UserError
-from benchmark.files import check_folder, read_toml, write_atomically
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import check_folder, read_toml, write_atomically
 
 
 def test_a_file_is_made_with_its_folders_and_replaced(tmp_path: Path) -> None:

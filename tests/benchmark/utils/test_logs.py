@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.logs import without_folders
 from benchmark.records import Failure
+from benchmark.utils.logs import without_folders
 
 
 @pytest.mark.parametrize(

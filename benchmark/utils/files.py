@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UserError
+from benchmark.utils.errors import UserError
 
 #: The most that a TOML file of settings may hold, bytes; real ones have about a thousand.
 TOML_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import telemetry
+from benchmark.utils import telemetry
 from tests.benchmark.conftest import Call
 
 #: Writes a network as ONNX, opens the file and runs it, with every attempt to reach another machine an error.

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.processes import SPAWN
+from benchmark.utils.processes import SPAWN
 from tests.benchmark.conftest import TINY
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BEGINS = "print('the script begins', flush=True)\n"
 
 EVERY_KIND = f"""

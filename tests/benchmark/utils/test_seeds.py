@@ -5,11 +5,11 @@ import sys
 
 import torch
 
-from benchmark.seeds import derive
+from benchmark.utils.seeds import derive
 
 
 def test_the_same_labels_give_the_same_seed_in_every_process() -> None:
-    code = "from benchmark.seeds import derive; print(derive(0, 'order', 'omc-syn', 2))"
+    code = "from benchmark.utils.seeds import derive; print(derive(0, 'order', 'omc-syn', 2))"
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert int(told.stdout) == derive(0, "order", "omc-syn", 2)
 

@@ -1,0 +1,1 @@
+"""Errors, files, names, seeds and processes that every layer uses."""

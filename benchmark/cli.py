@@ -21,6 +21,7 @@ from benchmark import (
     cli_score,
     cli_stages,
 )
+from benchmark.config.own_packages import refuse_hidden
 from benchmark.devices import hardware_of
 from benchmark.flags import (
     DATA_ROOT,
@@ -37,19 +38,18 @@ from benchmark.flags import (
     check_data_root,
     study_folder,
 )
-from benchmark.own_packages import refuse_hidden
 from benchmark.utils import logs, telemetry
 from benchmark.utils.errors import UserError, require
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.config.execution import Execution
+    from benchmark.config.protocol import Protocol
     from benchmark.costs import Hardware
     from benchmark.data.tasks import Wanted
-    from benchmark.execution import Execution
     from benchmark.executors.events import Executor
     from benchmark.jobs import KeepWeights
-    from benchmark.protocol import Protocol
     from benchmark.study import Plan, Study
 
 app = typer.Typer(
@@ -173,8 +173,9 @@ def run(
         ahead = Worker(ahead=True)  # importing torch takes longer than making the plan, so both are done at once
         context.call_on_close(ahead.end)
 
-    from benchmark import probing, terminal_plan, unread
-    from benchmark import protocol as protocols
+    from benchmark import probing, terminal_plan
+    from benchmark.config import protocol as protocols
+    from benchmark.config import unused_settings as unread
     from benchmark.data.datasets import names_of_all
     from benchmark.data.stressed import Stresses
     from benchmark.data.tasks import Wanted
@@ -270,7 +271,7 @@ def _study(
     real_only: bool,
     execution: Execution,
 ) -> Study:
-    from benchmark import registry
+    from benchmark.config import registry
     from benchmark.data import specs
     from benchmark.data.datasets import choose, resolve
     from benchmark.data.folders import HashCache

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from benchmark.bench import What
-    from benchmark.registry import ModelEntry
+    from benchmark.config.registry import ModelEntry
 
 METHOD, LIGHTEST = "eal_icnet", "contextnet"
 TIMINGS, ROUNDS, SECONDS = 7, 3, 3.0
@@ -46,14 +46,15 @@ def bench(
     """Measure how much faster the harness is than the plain way, side by side; nothing else should run meanwhile."""
     from rich.console import Console
 
-    from benchmark import probing, provenance, registry, report
+    from benchmark import probing, provenance, report
     from benchmark.bench import IMAGES, Subject, measurements
     from benchmark.bench.place import Place
+    from benchmark.config import registry
+    from benchmark.config.protocol import load
     from benchmark.data.datasets import resolve
     from benchmark.data.folders import HashCache
     from benchmark.efficiency.records import EfficiencySettings
     from benchmark.profiling import side
-    from benchmark.protocol import load
     from benchmark.store import Store
     from benchmark.utils.files import write_atomically
 

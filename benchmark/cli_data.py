@@ -14,9 +14,9 @@ from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder
 
 if TYPE_CHECKING:
+    from benchmark.config.protocol import Protocol
     from benchmark.data.specs import Target
     from benchmark.data.verify import Subject
-    from benchmark.protocol import Protocol
 
 app = typer.Typer(help="Make, bring in, check and look at datasets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -196,8 +196,8 @@ def _writable(out: Path | None, default: Path) -> Path:
 
 def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_root: Path) -> Protocol:
     """Return the protocol under which a study of these datasets would run."""
-    from benchmark import protocol as protocols
-    from benchmark import unread
+    from benchmark.config import protocol as protocols
+    from benchmark.config import unused_settings as unread
     from benchmark.data import specs
     from benchmark.data.datasets import choose, names_of_all
 

@@ -47,7 +47,8 @@ def export(
     from rich.console import Console
 
     from benchmark import export as exporting
-    from benchmark import registry, weights
+    from benchmark import weights
+    from benchmark.config import registry
     from benchmark.data.images import OWN_LEVELS, read_depth
     from benchmark.export.pictures import picture
 

@@ -93,7 +93,8 @@ def predict(
     """Predict images of up to 2^32 pixels with a trained network in blended tiles; an interrupted call goes on."""
     import hashlib
 
-    from benchmark import probing, registry, weights
+    from benchmark import probing, weights
+    from benchmark.config import registry
     from benchmark.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
     from benchmark.predict.settings import Settings, finds_vias

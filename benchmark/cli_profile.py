@@ -42,8 +42,9 @@ def profile(
     """
     from rich.console import Console
 
-    from benchmark import probing, profiling, registry, terminal
+    from benchmark import probing, profiling, terminal
     from benchmark import report as reports
+    from benchmark.config import registry
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
     from benchmark.jobs import EfficiencyJob, Elsewhere

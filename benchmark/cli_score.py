@@ -46,7 +46,7 @@ def score(
     from rich.console import Console
 
     from benchmark import score as scores
-    from benchmark.protocol import Evaluation
+    from benchmark.config.protocol import Evaluation
 
     if images is not None and overlay is None:
         raise UserError(f"--images {images}: only shown below an overlay; expected --overlay DIR beside it")

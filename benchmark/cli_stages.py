@@ -48,8 +48,9 @@ def stages(
     """Draw the maps of every encoder stage of trained networks side by side, with a patch enlarged."""
     from rich.console import Console
 
-    from benchmark import feature_maps, registry, weights
+    from benchmark import feature_maps, weights
     from benchmark import stages as taking
+    from benchmark.config import registry
     from benchmark.data.images import OWN_LEVELS, read_depth
     from benchmark.report import plots
     from benchmark.report import stages as drawing

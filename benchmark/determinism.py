@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
+from benchmark.config.protocol import Determinism, Protocol
 from benchmark.losses import segmentation_loss
-from benchmark.protocol import Determinism, Protocol
 from benchmark.training import autocast
 
 # Sides below this leave deep networks with maps of a pixel, on which BatchNorm may refuse to train.

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmark.config.protocol import Protocol
 from benchmark.data.batches import evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.data.specs import Target
 from benchmark.data.splits import Tile
 from benchmark.launching import Launch
-from benchmark.protocol import Protocol
 from benchmark.scoring import Row, count, tested_side
 from benchmark.training import autocast
 

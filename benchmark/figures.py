@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from benchmark import claims, environment
+from benchmark.config.registry import ModelEntry, code_digest
 from benchmark.efficiency.records import MEASURING, EfficiencyRecord, EfficiencySettings
-from benchmark.registry import ModelEntry, code_digest
 
 
 class Figures:

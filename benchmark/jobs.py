@@ -9,16 +9,16 @@ from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from benchmark import environment, figures, provenance
+from benchmark.config.execution import Execution
+from benchmark.config.protocol import Protocol
+from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import Source
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.data.tasks import Task
 from benchmark.devices import NO_GPUS
 from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Form
-from benchmark.execution import Execution
 from benchmark.initial import Weights
-from benchmark.protocol import Protocol
 from benchmark.records import SCHEMA, Failure, KeyParts, Record
-from benchmark.registry import ModelEntry
 from benchmark.store import RECORD, Store, run_key
 from benchmark.stress.records import StressRecord
 from benchmark.trackers import TrackerName

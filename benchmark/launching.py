@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.execution import Execution
+from benchmark.config.execution import Execution
 from benchmark.graphs import Function, NotCapturableError, Replayed
 from benchmark.utils import logs
 

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from rich.table import Table
 
-from benchmark import metrics, protocol, registry
+from benchmark import metrics
+from benchmark.config import protocol, registry
+from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, SUFFIX
-from benchmark.protocol import Protocol
 from benchmark.utils.errors import UserError, did_you_mean
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.protocol import Loss
+from benchmark.config.protocol import Loss
 
 
 def segmentation_loss(

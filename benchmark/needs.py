@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 
+from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware, test_images, tiles
 from benchmark.data.datasets import Source
 from benchmark.jobs import TrainJob
-from benchmark.protocol import Protocol
 from benchmark.store import WEIGHTS
 from benchmark.stress.plan import image_sets
 from benchmark.study import Plan, Study

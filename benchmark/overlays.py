@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import metrics
+from benchmark.config.protocol import Evaluation
 from benchmark.data.images import UInt8Array
 from benchmark.data.specs import Target
-from benchmark.protocol import Evaluation
 
 Mask = NDArray[np.bool_]
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.config.protocol import Protocol
 from benchmark.data.images import UInt8Array
 from benchmark.data.packs import IGNORED, Pack
-from benchmark.protocol import Protocol
 from benchmark.scoring import tested_side
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError

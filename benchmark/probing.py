@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark import network_files, registry
-from benchmark.network_files import NetworkFile
-from benchmark.registry import ModelEntry
+from benchmark.config import network_files, registry
+from benchmark.config.network_files import NetworkFile
+from benchmark.config.registry import ModelEntry
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

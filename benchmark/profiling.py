@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar, get_args
 
+from benchmark.config.registry import ModelEntry
 from benchmark.costs import Hardware
 from benchmark.efficiency.records import DType, Form
 from benchmark.jobs import EfficiencyJob
-from benchmark.registry import ModelEntry
 from benchmark.utils.errors import UserError, did_you_mean
 
 Name = TypeVar("Name", bound=str)

@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 
 import benchmark
-from benchmark.own_packages import CODE
+from benchmark.config.own_packages import CODE
 
 PROJECT = "eal-icnet-benchmark"
 GIT_TIMEOUT_S = 10.0  # a cold network disk; a run does not wait longer to learn its commit

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import metrics, registry
-from benchmark import protocol as protocols
+from benchmark import metrics
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.execution import Execution
+from benchmark.config.protocol import Protocol
+from benchmark.config.registry import ModelEntry
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
-from benchmark.execution import Execution
-from benchmark.protocol import Protocol
 from benchmark.records import Record
-from benchmark.registry import ModelEntry
 from benchmark.report import difference
 from benchmark.report.collect import read_scores
 from benchmark.report.contradictions import ROUNDING

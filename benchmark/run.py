@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark import determinism, environment, initial, panels, registry, scoring
+from benchmark import determinism, environment, initial, panels, scoring
 from benchmark.checkpoints import Checkpoint
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_windows
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
@@ -23,7 +25,6 @@ from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, TrainJob
 from benchmark.launching import Launch
 from benchmark.metering import Meter
-from benchmark.protocol import Protocol
 from benchmark.records import BOUNDED, Record, TrainingFacts
 from benchmark.scoring import Row
 from benchmark.store import CHECKPOINT, Store

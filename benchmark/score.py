@@ -16,6 +16,7 @@ from PIL import Image
 from rich.table import Table
 
 from benchmark import __version__, metrics, scoring
+from benchmark.config.protocol import Evaluation
 from benchmark.data import coco
 from benchmark.data.folders import refuse_orphans
 from benchmark.data.images import (
@@ -32,7 +33,6 @@ from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, s
 from benchmark.data.specs import Target, check_group
 from benchmark.data.values import Values
 from benchmark.overlays import Mask, overlay
-from benchmark.protocol import Evaluation
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder, write_atomically
 from benchmark.utils.names import comparable

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import BEHAVIOUR, metrics
+from benchmark.config.protocol import Evaluation, Protocol
 from benchmark.data.images import UInt8Array, to_channels
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.data.specs import Target
-from benchmark.protocol import Evaluation, Protocol
 
 Row = Mapping[str, str | int]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from benchmark import BEHAVIOUR, claims, registry
-from benchmark import protocol as protocols
+from benchmark import BEHAVIOUR, claims
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.data.tasks import Task
 from benchmark.jobs import TrainJob
-from benchmark.protocol import Protocol
 from benchmark.records import Initial, Record
 from benchmark.store import Store
 from benchmark.utils.errors import UserError

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from benchmark import BEHAVIOUR, claims
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.data.splits import PARTS, Division
 from benchmark.efficiency.records import Form
-from benchmark.protocol import Protocol
 from benchmark.records import SCHEMA, KeyParts, Record
 from benchmark.stress.records import StressRecord
 from benchmark.utils.errors import UserError

@@ -8,21 +8,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmark import BEHAVIOUR, claims, execution, initial, registry
+from benchmark import BEHAVIOUR, claims, initial
+from benchmark.config import execution, registry
+from benchmark.config.execution import Execution
+from benchmark.config.protocol import Protocol
+from benchmark.config.registry import ModelEntry
 from benchmark.costs import THROUGHPUT_S, Basis, Costs, Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.folders import HashCache
 from benchmark.data.stressed import Stresses
 from benchmark.data.tasks import Task
 from benchmark.efficiency.records import EfficiencyRecord
-from benchmark.execution import Execution
 from benchmark.executors.events import Event, Executor, Finished, Note, Started
 from benchmark.figures import Figures
 from benchmark.initial import Start
 from benchmark.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, StressJob, TrainJob
-from benchmark.protocol import Protocol
 from benchmark.records import Failure, KeyParts, Record
-from benchmark.registry import ModelEntry
 from benchmark.runs.perform import POLL_S, leave
 from benchmark.stale import RunName, Staleness
 from benchmark.store import CHECKPOINT, RECORD, Broken, BrokenRecordError, Store

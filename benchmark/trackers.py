@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 if TYPE_CHECKING:
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    from benchmark.protocol import Protocol
+    from benchmark.config.protocol import Protocol
     from benchmark.records import Record
     from benchmark.training import Round
 

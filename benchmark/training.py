@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from benchmark.checkpoints import Checkpoint
+from benchmark.config.protocol import Protocol, Training
 from benchmark.data.batches import Batch, TrainingBatches
 from benchmark.graphs import Function
 from benchmark.launching import Launch
 from benchmark.losses import segmentation_loss
 from benchmark.precision import computes_bfloat16
-from benchmark.protocol import Protocol, Training
 from benchmark.weights import non_finite
 
 OnStep = Callable[[int, int], None]

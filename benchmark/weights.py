@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from benchmark.protocol import Protocol
+from benchmark.config.protocol import Protocol
+from benchmark.config.registry import ModelEntry, identity
 from benchmark.records import Record
-from benchmark.registry import ModelEntry, identity
 from benchmark.store import WEIGHTS, BrokenRecordError, Store
 from benchmark.utils.errors import UserError
 

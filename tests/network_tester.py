@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import registry
+from benchmark.config import registry
+from benchmark.config.registry import ModelEntry
 from benchmark.inference import ready
-from benchmark.registry import ModelEntry
 
 
 class NetworkTester:

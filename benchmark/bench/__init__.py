@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from benchmark.bench.place import Place
+    from benchmark.config.protocol import Protocol
+    from benchmark.config.registry import ModelEntry
     from benchmark.data.datasets import Source
     from benchmark.data.packs import Pack
-    from benchmark.protocol import Protocol
-    from benchmark.registry import ModelEntry
 
 __all__ = ["Comparison", "Subject", "What", "measurements"]
 

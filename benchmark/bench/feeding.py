@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 from benchmark.bench import plain
 from benchmark.bench.place import Place
 from benchmark.bench.records import Comparison
+from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.efficiency.measuring import using_threads
-from benchmark.protocol import Protocol
 
 
 @dataclass(frozen=True)

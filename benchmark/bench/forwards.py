@@ -12,6 +12,7 @@ from benchmark.bench import plain
 from benchmark.bench.networks import build
 from benchmark.bench.place import Place
 from benchmark.bench.records import Comparison
+from benchmark.config.registry import ModelEntry
 from benchmark.efficiency.hindrance import hindrances, undisturbed
 from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.measuring import using_threads
@@ -20,7 +21,6 @@ from benchmark.efficiency.records import Latency
 from benchmark.efficiency.resident import free_as_usual, keep_freed_memory
 from benchmark.graphs import captured
 from benchmark.inference import SIDE, Dtype, Ready, ready
-from benchmark.registry import ModelEntry
 
 Way = Literal["plain", "ours"]
 READY = "norms folded, channels last, wide padding apart, attention without its matrix, freed memory kept"

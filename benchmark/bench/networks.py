@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from benchmark.registry import ModelEntry
+from benchmark.config.registry import ModelEntry
 from models.attention import PositionAttention, TokenStatisticsAttention
 
 #: EAL-ICNet's attention starts as the identity; a fast path that drops it would pass every comparison.

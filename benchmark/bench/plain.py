@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import to_tensor
 
+from benchmark.config.protocol import Protocol
 from benchmark.losses import segmentation_loss
-from benchmark.protocol import Protocol
 from models.attention import PositionAttention, position_attention_plain
 from models.blocks import BNPReLU
 

@@ -14,9 +14,9 @@ import torch
 from benchmark.bench import steps
 from benchmark.bench.place import Place
 from benchmark.bench.records import Comparison, What
-from benchmark.execution import Execution
-from benchmark.protocol import Protocol
-from benchmark.registry import ModelEntry
+from benchmark.config.execution import Execution
+from benchmark.config.protocol import Protocol
+from benchmark.config.registry import ModelEntry
 from benchmark.utils.processes import SPAWN, end_with_parent
 
 WARM_UP, STEPS = 10, 100  # per run and round; a CUDA graph is captured in the first

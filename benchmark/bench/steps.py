@@ -18,15 +18,15 @@ from benchmark.bench.forwards import Way, random_image, set_allocator
 from benchmark.bench.networks import build
 from benchmark.bench.place import Place
 from benchmark.bench.records import Comparison
+from benchmark.config.execution import Execution
+from benchmark.config.protocol import Protocol
+from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.efficiency.resident import free_as_usual
-from benchmark.execution import Execution
 from benchmark.launching import Launch
-from benchmark.protocol import Protocol
-from benchmark.registry import ModelEntry
 from benchmark.training import place as placed
 from benchmark.training import train
 

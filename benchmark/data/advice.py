@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from benchmark.protocol import Split
+from benchmark.config.protocol import Split
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.config.protocol import Protocol
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.data.tiling import BoolMask
-from benchmark.protocol import Protocol
 from benchmark.utils import seeds
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmark.config.protocol import Protocol
 from benchmark.data import specs
 from benchmark.data.folders import HashCache, find_pairs, fingerprint
 from benchmark.data.scan import Pair
 from benchmark.data.specs import KNOWN, SUFFIX, DatasetSpec, Target
 from benchmark.data.synthetic import STANDINS
-from benchmark.protocol import Protocol
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError, did_you_mean
 

@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.config.protocol import Protocol
 from benchmark.data.advice import ways
 from benchmark.data.images import Levels, Picture, UInt8Array
 from benchmark.data.masks import Label
 from benchmark.data.scan import Pair
 from benchmark.data.splits import Division, Leakage, Tile, attempt, leakage, look_alikes, split_seed
 from benchmark.data.tiling import BoolMask
-from benchmark.protocol import Protocol
 from benchmark.utils.errors import UserError
 
 MOST_NAMED = 3

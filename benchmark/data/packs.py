@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from benchmark.config.protocol import Protocol
 from benchmark.data import duplicates, synthetic
 from benchmark.data.datasets import Source, refuse_changed
 from benchmark.data.images import (
@@ -35,7 +36,6 @@ from benchmark.data.scan import Pair
 from benchmark.data.splits import Division, Tile, divide_under, unlabelled
 from benchmark.data.synthetic import Stress
 from benchmark.data.tiling import cut_by_smallest, labelled_share, smaller_input, tiles_of, windows_of
-from benchmark.protocol import Protocol
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 from benchmark.utils.threads import in_order

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmark.config.protocol import Protocol, Split
 from benchmark.data.advice import ways
-from benchmark.protocol import Protocol, Split
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.config.protocol import Protocol
 from benchmark.data import packs
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, Progress
 from benchmark.data.splits import Tile
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.data.tiling import windows_of
-from benchmark.protocol import Protocol
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import write_atomically
 from benchmark.utils.threads import in_order

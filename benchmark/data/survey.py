@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.config.protocol import Protocol
 from benchmark.data import packs
 from benchmark.data.coco import Categories
 from benchmark.data.images import Levels, UInt8Array, percentile_levels
@@ -18,7 +19,6 @@ from benchmark.data.specs import Target
 from benchmark.data.splits import PARTS, Division, Tile, divide_under
 from benchmark.data.tiling import tiles_of, windows_of
 from benchmark.data.values import Values
-from benchmark.protocol import Protocol
 from benchmark.utils.errors import UserError
 from benchmark.utils.threads import in_order
 

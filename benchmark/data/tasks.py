@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.specs import KNOWN, known_first
-from benchmark.protocol import Protocol
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

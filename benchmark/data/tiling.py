@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.config.protocol import Protocol
 from benchmark.data.specs import SUFFIX
 from benchmark.data.splits import Tile
-from benchmark.protocol import Protocol
 
 BoolMask = NDArray[np.bool_]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.config.protocol import Protocol, Split
 from benchmark.data import duplicates
 from benchmark.data.images import sized
 from benchmark.data.judgement import MOST_NAMED, Finding, judge, judge_split, named, not_searched, squeezed
@@ -17,7 +18,6 @@ from benchmark.data.splits import PARTS, Division, count_unlabelled, leakage, lo
 from benchmark.data.survey import Subject, Survey, survey
 from benchmark.data.tiling import cut_by_smallest, smaller_input
 from benchmark.data.verification import Row, Verification, write
-from benchmark.protocol import Protocol, Split
 
 __all__ = ["Row", "Subject", "Verification", "verify", "write"]
 

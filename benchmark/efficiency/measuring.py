@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import torch
 
 from benchmark.claims import machine
+from benchmark.config.registry import ModelEntry, code_digest
 from benchmark.efficiency.conditions import movement
 from benchmark.efficiency.hindrance import TRIES, hindrances, undisturbed
 from benchmark.efficiency.latency import measure_latency, measure_throughput, memory_format
@@ -34,7 +35,6 @@ from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.efficiency.traffic import count_traffic
 from benchmark.environment import cpu_name, float32_precision, kernel_variables
 from benchmark.precision import computes_bfloat16
-from benchmark.registry import ModelEntry, code_digest
 from benchmark.utils.errors import UserError
 
 

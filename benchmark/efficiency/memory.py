@@ -12,6 +12,8 @@ from typing import Literal, ParamSpec, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from benchmark.config.protocol import Loss
+from benchmark.config.registry import ModelEntry
 from benchmark.efficiency.allocated import AllocatedPeak
 from benchmark.efficiency.records import DType, Memory
 from benchmark.efficiency.resident import (
@@ -21,8 +23,6 @@ from benchmark.efficiency.resident import (
     return_freed_memory,
 )
 from benchmark.losses import segmentation_loss
-from benchmark.protocol import Loss
-from benchmark.registry import ModelEntry
 from benchmark.utils import processes
 
 StepName = Literal["forward", "train_step"]

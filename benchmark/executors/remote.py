@@ -10,11 +10,11 @@ from pathlib import Path
 
 import benchmark
 from benchmark import claims
+from benchmark.config.own_packages import leave_current_folder, refuse_hidden
 from benchmark.data.packs import bring_near
 from benchmark.executors.events import Event, Finished, Step
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import Job, OnStep, Outcome, TrainJob
-from benchmark.own_packages import leave_current_folder, refuse_hidden
 from benchmark.records import Failure
 from benchmark.runs.perform import leave
 from benchmark.store import Store

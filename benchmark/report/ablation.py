@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmark import registry
+from benchmark.config import registry
 from benchmark.report import paper, tables
 from benchmark.report.collect import Study
 from benchmark.report.render import Block, Cell, Column, Row, Table

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from benchmark import protocol as protocols
-from benchmark.protocol import Protocol
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.report import difference
 from benchmark.report.collect import Scores, Study
 from benchmark.utils.errors import UserError

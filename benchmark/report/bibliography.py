@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from benchmark import registry
+from benchmark.config import registry
 
 FILE = Path(__file__).with_name("references.bib")
 

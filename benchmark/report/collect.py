@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from benchmark import BEHAVIOUR, claims, metrics
 from benchmark.bench.records import Comparison
+from benchmark.config.execution import WORDS
+from benchmark.config.protocol import Protocol
 from benchmark.efficiency.hindrance import hindrances
 from benchmark.efficiency.records import EfficiencyRecord, Limits
-from benchmark.execution import WORDS
-from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.report import references
 from benchmark.schema import Filed

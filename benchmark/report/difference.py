@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark import metrics
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.data.specs import known_first
-from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.store import Store
 from benchmark.utils.errors import UserError

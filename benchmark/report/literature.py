@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from benchmark import metrics, registry
+from benchmark import metrics
+from benchmark.config import registry
 from benchmark.report.render import Cell, Row
 from benchmark.utils.errors import UserError, did_you_mean
 

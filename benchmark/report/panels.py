@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmark import metrics, scoring
+from benchmark.config.protocol import Evaluation
 from benchmark.data.images import UInt8Array, to_channels
 from benchmark.data.packs import IGNORED
 from benchmark.data.specs import Target
 from benchmark.overlays import COLOURS, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED, Mask, overlay
 from benchmark.panels import Images, Predictions, read_images, read_predictions
-from benchmark.protocol import Evaluation
 from benchmark.report import plots, sheet, tables
 from benchmark.report.collect import Scores, Study
 from benchmark.report.contests import Contest, contest

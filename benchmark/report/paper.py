@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmark import metrics, registry
+from benchmark import metrics
+from benchmark.config import registry
 from benchmark.report import literature, tables
 from benchmark.report.collect import Measurement, Scores, Study, comparable
 from benchmark.report.render import Block, Cell, Column, Row, Table

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from benchmark.protocol import Protocol
+from benchmark.config.protocol import Protocol
 from benchmark.store import Store
 
 if TYPE_CHECKING:

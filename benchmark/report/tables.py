@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from benchmark import metrics, registry, scoring
+from benchmark import metrics, scoring
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.efficiency.records import ENERGY_SECONDS
-from benchmark.protocol import Protocol
 from benchmark.records import BOUNDED, BOUNDED_MEANS
 from benchmark.report.collect import Measurement, Run, Scores, Setting, Study
 from benchmark.report.render import HINDERED, Block, Cell, Column, Row, Table

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 
+from benchmark.config.execution import WORDS
+from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, known_first
-from benchmark.execution import WORDS
-from benchmark.protocol import Protocol
 from benchmark.records import Record, TrainingFacts
 from benchmark.report.collect import Study
 from benchmark.report.render import Block, Cell, Column, Row, Table

@@ -6,11 +6,12 @@ import errno
 import traceback
 from pathlib import Path
 
-from benchmark import network_files, probing, registry
+from benchmark import probing
+from benchmark.config import network_files, registry
+from benchmark.config.registry import ModelEntry
 from benchmark.determinism import NotDeterministicError
 from benchmark.device_errors import broke_the_device, may_lack_memory, ran_out_of_memory
 from benchmark.records import Failure, FailureKind
-from benchmark.registry import ModelEntry
 from benchmark.training import NonFiniteLossError
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 
 from benchmark import claims, figures
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
 from benchmark.jobs import EfficiencyJob, Elsewhere, Job, OnStep, Outcome, StressJob, TrainJob
 from benchmark.records import Failure, Record
 from benchmark.store import Store

@@ -16,7 +16,7 @@ from torch import nn
 
 from baselines.encoders import vgg_encoder
 from baselines.hrnet import HRNet
-from benchmark import registry
+from benchmark.config import registry
 
 NAMES = ["fcn", "unet", "hrnet", "manet", "unetpp"]
 

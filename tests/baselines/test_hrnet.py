@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from baselines.hrnet import HRNet
-from benchmark import registry
+from benchmark.config import registry
 from tests.baselines.plain import random_batchnorm
 from tests.network_tester import NetworkTester
 

@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from baselines.unetpp import UNetPlusPlus
-from benchmark import registry
+from benchmark.config import registry
 from tests.baselines.plain import assert_same_as_smp
 from tests.network_tester import NetworkTester
 

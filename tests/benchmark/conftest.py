@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import cli, registry
-from benchmark import protocol as protocols
+from benchmark import cli
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
 from benchmark.jobs import EfficiencyJob, TrainJob
-from benchmark.protocol import Protocol
 from benchmark.runs.perform import perform
 from benchmark.study import Study
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import protocol as protocols
 from benchmark import training
 from benchmark.checkpoints import Checkpoint
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.protocol import Protocol
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import TinyNet
 

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import cli, devices, metrics, protocol
+from benchmark import cli, devices, metrics
+from benchmark.config import protocol
 from benchmark.costs import Hardware
 from tests.benchmark.conftest import TINY, Call, Measured, settings, tiny_run
 from tests.benchmark.data.folder_makers import write_pairs

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from benchmark import export as exporting
-from benchmark import own_packages
 from benchmark.cli_export import cost
+from benchmark.config import own_packages
 from benchmark.efficiency.records import EfficiencySettings
 from benchmark.export.records import ExportRecord
 from benchmark.report.render import HINDERED

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import protocol
+from benchmark.config import protocol
 from benchmark.data import packs
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache

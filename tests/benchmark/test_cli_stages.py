@@ -11,11 +11,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from benchmark import registry
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.protocol import Protocol
 from benchmark.run import train_and_test
 from benchmark.store import Store
 from benchmark.study import Study

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import environment, registry, terminal
-from benchmark import protocol as protocols
+from benchmark import environment, terminal
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware, tiles
 from benchmark.data.datasets import Source
-from benchmark.protocol import Protocol
 from benchmark.store import Store
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import determinism, registry, run, training
-from benchmark import protocol as protocols
+from benchmark import determinism, run, training
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.jobs import Job, TrainJob
-from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.run import train_and_test
 from benchmark.runs.failures import describe_failure

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import evaluation, registry
-from benchmark import protocol as protocols
+from benchmark import evaluation
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.data.batches import evaluation_batches
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.packs import IGNORED, Pack, open_pack
 from benchmark.evaluation import evaluate
-from benchmark.protocol import Protocol
 from benchmark.scoring import summarise
 
 CPU = torch.device("cpu")

@@ -17,14 +17,14 @@ import psutil
 import pytest
 
 from benchmark import claims
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.devices import NO_GPUS
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.events import Note as NoteEvent
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import TrainJob
-from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.study import Plan, Study
 from tests.benchmark.conftest import SMALL

@@ -18,8 +18,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark import protocol as protocols
-from benchmark import registry, training
+from benchmark import training
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
 from benchmark.data.batches import Batch
 
 GPU = torch.device("cuda:0")

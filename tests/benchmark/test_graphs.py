@@ -12,15 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import graphs, registry, training
-from benchmark import protocol as protocols
+from benchmark import graphs, training
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.execution import Execution
+from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.evaluation import evaluate
-from benchmark.execution import Execution
 from benchmark.graphs import WAITED, WARM_UP, NotCapturableError, Replayed
 from benchmark.launching import Launch
-from benchmark.protocol import Protocol
 from benchmark.training import place
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_graphs import Generator, Tape, capturing, tapes

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import registry
+from benchmark.config import registry
 from benchmark.inference import PADDED_BY_KERNELS, channels_last, ready
 
 SHAPE = (1, 3, 16, 16)

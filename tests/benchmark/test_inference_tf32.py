@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from benchmark import registry
 from benchmark.bench.networks import build
+from benchmark.config import registry
 from benchmark.inference import ready
 from benchmark.precision import rounds_to_tf32
 

@@ -14,14 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmark import protocol as protocols
-from benchmark import registry, run, training
+from benchmark import run, training
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.initial import Start
 from benchmark.jobs import TrainJob
-from benchmark.protocol import Protocol
 from benchmark.report.collect import read_study
 from benchmark.report.tables import ACCURACY, scores
 from benchmark.run import train_and_test

@@ -15,14 +15,14 @@ import torch
 from rich.console import Console
 
 from benchmark import claims, environment, profiling, run, terminal
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.splits import Division
 from benchmark.efficiency.records import MEASURING, EfficiencyRecord, EfficiencySettings, Origin
 from benchmark.executors.events import Event, Finished
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import EfficiencyJob, Elsewhere, TrainJob
-from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.runs.perform import leave, perform
 from benchmark.store import RECORD, Shared

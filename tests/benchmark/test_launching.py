@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import execution, training
-from benchmark import protocol as protocols
+from benchmark import training
+from benchmark.config import execution
+from benchmark.config import protocol as protocols
+from benchmark.config.execution import Execution
+from benchmark.config.protocol import Determinism, Protocol
 from benchmark.costs import Hardware
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.execution import Execution
 from benchmark.jobs import TrainJob
 from benchmark.launching import Launch
-from benchmark.protocol import Determinism, Protocol
 from benchmark.run import train_and_test
 from benchmark.study import Study
 from benchmark.utils.errors import UserError

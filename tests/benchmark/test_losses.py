@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmark.config.protocol import Loss
 from benchmark.losses import segmentation_loss
-from benchmark.protocol import Loss
 
 
 def plain(logits: NDArray[np.float64], mask: NDArray[np.float64], settings: Loss) -> float:

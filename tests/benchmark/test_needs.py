@@ -13,8 +13,10 @@ import psutil
 import pytest
 from rich.console import Console
 
-from benchmark import environment, needs, registry, terminal_plan
-from benchmark import protocol as protocols
+from benchmark import environment, needs, terminal_plan
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
@@ -22,7 +24,6 @@ from benchmark.data.tasks import Task
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import KeepWeights
 from benchmark.needs import Needs
-from benchmark.protocol import Protocol
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

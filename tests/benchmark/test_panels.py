@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from benchmark import panels
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.data.packs import Pack
 from benchmark.evaluation import evaluate
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.jobs import Job, TrainJob
-from benchmark.protocol import Protocol
 from benchmark.runs.perform import perform_claimed
 from benchmark.study import Study
 from benchmark.utils.errors import UserError

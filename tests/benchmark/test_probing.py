@@ -9,13 +9,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import probing, registry
+from benchmark import probing
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.executors.events import Finished
 from benchmark.probing import Input
-from benchmark.protocol import Protocol
 from benchmark.records import BOUNDED, BOUNDED_MEANS, Failure
 from benchmark.report import tables
 from benchmark.report.collect import read_study

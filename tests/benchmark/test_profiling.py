@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark import profiling, registry
+from benchmark import profiling
+from benchmark.config import registry
 from benchmark.costs import Hardware
 
 CPU, GPU = Hardware("cpu", 2), Hardware("cuda:0", 4)

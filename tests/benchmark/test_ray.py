@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from benchmark import claims
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.local import LocalExecutor

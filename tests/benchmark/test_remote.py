@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.packs import pack_path
 from benchmark.executors.options import choose
 from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
 from benchmark.executors.slurm import SlurmOptions
 from benchmark.jobs import TrainJob
-from benchmark.protocol import Protocol
 from benchmark.records import Failure
 from benchmark.store import Store
 from benchmark.study import Study

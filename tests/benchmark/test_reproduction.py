@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from benchmark.config.protocol import Protocol
+from benchmark.config.registry import select
 from benchmark.costs import Hardware
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.jobs import Job, TrainJob
-from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
-from benchmark.registry import select
 from benchmark.reproduction import Original, Outcome, build, compare, plan
 from benchmark.run import train_and_test
 from benchmark.store import RECORD, Store, read_record

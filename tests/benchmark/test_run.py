@@ -20,14 +20,15 @@ import torch
 from safetensors.torch import load_file
 
 import benchmark
-from benchmark import protocol as protocols
-from benchmark import registry, run, scoring, training
+from benchmark import run, scoring, training
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.evaluation import evaluate
 from benchmark.jobs import TrainJob
 from benchmark.metering import Meter
-from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.run import train_and_test
 from benchmark.runs.failures import describe_failure

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import registry, report
+from benchmark import report
 from benchmark.checkpoints import Checkpoint
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.data import specs
 from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
 from benchmark.flags import study_folder
-from benchmark.protocol import Protocol
 from benchmark.records import Failure
 from benchmark.report.render import Block, Cell, Column, Row, Table, to_csv, to_markdown
 from benchmark.store import CHECKPOINT, RECORD, Store

@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmark import protocol as protocols
 from benchmark import report
+from benchmark.config import protocol as protocols
+from benchmark.config.registry import ModelEntry
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.needs import needs
 from benchmark.records import Record
-from benchmark.registry import ModelEntry
 from benchmark.report.collect import read_study
 from benchmark.report.page import PAGE_BYTES
 from benchmark.states import states

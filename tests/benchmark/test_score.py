@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from benchmark import metrics, scoring
+from benchmark.config.protocol import Protocol
 from benchmark.data.masks import read_label
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.evaluation import evaluate
 from benchmark.overlays import COLOURS, DARKENED, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED
-from benchmark.protocol import Protocol
 from tests.benchmark.conftest import Call
 
 Save = Callable[[str, np.ndarray], Path]

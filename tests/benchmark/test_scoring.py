@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmark import metrics, scoring
+from benchmark.config.protocol import Protocol
 from benchmark.data.packs import IGNORED, Pack
-from benchmark.protocol import Protocol
 
 
 def test_via_targets_have_via_counts_and_no_opens(small: Protocol, pack: Pack) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.executors.events import Event, Started
 from benchmark.executors.local import LocalExecutor

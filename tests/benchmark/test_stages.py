@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import registry, stages
+from benchmark import stages
+from benchmark.config import registry
 from benchmark.stages import Place
 from benchmark.utils.errors import UserError
 

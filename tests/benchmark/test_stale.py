@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from benchmark import claims
-from benchmark import protocol as protocols
-from benchmark.protocol import Protocol
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.store import Store
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

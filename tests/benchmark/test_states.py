@@ -12,10 +12,10 @@ import torch
 from rich.console import Console
 
 from benchmark import claims
-from benchmark import protocol as protocols
 from benchmark.checkpoints import Checkpoint
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.jobs import TrainJob
-from benchmark.protocol import Protocol
 from benchmark.records import Failure
 from benchmark.states import RunState, states
 from benchmark.store import CHECKPOINT

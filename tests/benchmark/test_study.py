@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import claims, registry
-from benchmark import protocol as protocols
+from benchmark import claims
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.executors.events import Event, Finished, Note, Packing, Started
 from benchmark.jobs import Job, TrainJob
-from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
 from benchmark.store import Store
 from benchmark.study import Study

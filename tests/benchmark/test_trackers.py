@@ -13,8 +13,8 @@ import pytest
 
 from benchmark import run, training
 from benchmark.checkpoints import Checkpoint
+from benchmark.config.protocol import Protocol
 from benchmark.jobs import TrainJob
-from benchmark.protocol import Protocol
 from benchmark.records import Record
 from benchmark.run import train_and_test
 from benchmark.store import RECORD

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import registry
-from benchmark.registry import ModelEntry
+from benchmark.config import registry
+from benchmark.config.registry import ModelEntry
 from models.attention import PositionAttention, TokenStatisticsAttention, plain_attention
 from models.eal_icnet import DAB, EALICNet
 from tests.baselines.weights_in_order import Weights, assert_same_logits, unsettle

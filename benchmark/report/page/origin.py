@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark import protocol as protocols
-from benchmark import registry
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config.protocol import PRESETS, Protocol
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.environment import PACKAGES
-from benchmark.protocol import PRESETS, Protocol
 from benchmark.records import Record
 from benchmark.report.collect import Study
 from benchmark.report.tables import in_order

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
-from benchmark.protocol import Protocol
 from benchmark.report.collect import Study
 from benchmark.report.page import origin
 from benchmark.report.page.grids import printed

@@ -18,18 +18,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import cli_bench, protocol, provenance, registry, report
+from benchmark import cli_bench, provenance, report
 from benchmark.bench import feeding, forwards, loop, plain, sharing, steps
 from benchmark.bench.networks import GAMMA, TEMPERATURE, build
 from benchmark.bench.place import Place
 from benchmark.bench.records import Comparison
+from benchmark.config import protocol, registry
+from benchmark.config.execution import Execution
+from benchmark.config.protocol import Protocol
+from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.data.splits import Tile
 from benchmark.efficiency.records import EfficiencySettings
-from benchmark.execution import Execution
-from benchmark.protocol import Protocol
-from benchmark.registry import ModelEntry
 from benchmark.report import bench as reported
 from benchmark.report import render
 from benchmark.report.collect import Study

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_corner, labelled_windows
 from benchmark.data.packs import IGNORED, Pack, Tile
-from benchmark.protocol import Protocol
 
 CPU = torch.device("cpu")
 SIDE, SIZE = 24, 16

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pycocotools import mask as pycoco
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
 from benchmark.data import coco
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache, find_pairs

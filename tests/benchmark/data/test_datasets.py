@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
 from benchmark.data import datasets
 from benchmark.data.datasets import FRAME, Source, resolve
 from benchmark.data.folders import HashCache

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFont
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
 from benchmark.data import synthetic
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark.config.protocol import Split
 from benchmark.data.splits import Division, Leakage, Tile, divide, leakage
-from benchmark.protocol import Split
 from benchmark.utils.errors import UserError
 
 IMAGE = Split(unit="image")

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.data import stressed
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
@@ -20,7 +21,6 @@ from benchmark.data.stressed import Stresses
 from benchmark.data.synthetic import STANDINS, Sample, Stress, generate, optical, sem
 from benchmark.data.synthetic.effects import Scene
 from benchmark.data.synthetic.raster import Raster
-from benchmark.protocol import Protocol
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack
 from benchmark.data.scan import Pair

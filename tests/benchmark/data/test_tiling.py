@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import foresee, open_pack
 from benchmark.data.splits import Division

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
 from benchmark.data import show, specs
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache

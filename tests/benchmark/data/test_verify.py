@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.data import synthetic
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.packs import open_pack
 from benchmark.data.survey import survey
 from benchmark.data.verify import Row, Subject, Verification, verify, write
-from benchmark.protocol import Protocol
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
 
 STEMS = "abcdefghij"

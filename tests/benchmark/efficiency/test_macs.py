@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import registry
+from benchmark.config import registry
 from benchmark.efficiency import macs
 from benchmark.efficiency.macs import COUNTED, FREE, MacCountError, count_macs
 

@@ -12,13 +12,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmark import claims, registry
+from benchmark import claims
+from benchmark.config import registry
+from benchmark.config.registry import ModelEntry
 from benchmark.efficiency import measuring
 from benchmark.efficiency.hindrance import TRIES, hindrances
 from benchmark.efficiency.latency import UnsupportedFormError
 from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Form, Limits
 from benchmark.environment import cpu_name
-from benchmark.registry import ModelEntry
 from benchmark.runs.failures import classify
 from benchmark.utils.errors import UserError
 from tests.benchmark.fake_graphs import Tape, tapes

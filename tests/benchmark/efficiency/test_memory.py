@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import registry
+from benchmark.config import registry
+from benchmark.config.registry import ModelEntry
 from benchmark.efficiency.memory import CPU_METHOD, GPU_METHOD, measure_memory
-from benchmark.registry import ModelEntry
 from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu
 
 __all__ = ["fake_gpu"]

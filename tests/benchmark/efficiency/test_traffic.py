@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import registry
+from benchmark.config import registry
 from benchmark.efficiency.traffic import count_traffic
 from models.attention import PositionAttention
 from tests.benchmark.efficiency.test_macs import Function

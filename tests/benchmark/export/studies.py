@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmark import registry, weights
+from benchmark import weights
+from benchmark.config import registry
 from benchmark.store import WEIGHTS
 from benchmark.weights import TrainedNetwork
 from tests.benchmark.report import fake

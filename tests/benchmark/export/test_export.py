@@ -22,7 +22,7 @@ import torch
 
 import benchmark
 from benchmark import export as exporting
-from benchmark import registry
+from benchmark.config import registry
 from benchmark.efficiency.records import EfficiencySettings
 from benchmark.export import ExportError, Request, formats
 from benchmark.export.capture import capture

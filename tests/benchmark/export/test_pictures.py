@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmark.config.protocol import Protocol
 from benchmark.data.batches import evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.export.pictures import picture
-from benchmark.protocol import Protocol
 from benchmark.store import Store
 from benchmark.utils.errors import UserError
 from benchmark.weights import TrainedNetwork

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmark import protocol as protocols
-from benchmark import registry
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
 from benchmark.costs import Hardware
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache

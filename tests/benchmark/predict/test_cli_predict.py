@@ -15,7 +15,8 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from benchmark import inference, registry, weights
+from benchmark import inference, weights
+from benchmark.config import registry
 from benchmark.data.images import OWN_LEVELS
 from benchmark.data.svg import rasterise, read_svg
 from benchmark.environment import float32_precision

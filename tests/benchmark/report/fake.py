@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import protocol, registry, scoring
+from benchmark import scoring
+from benchmark.config import protocol, registry
 from benchmark.efficiency.records import Conditions, EfficiencyRecord, EfficiencySettings, Latency, Memory, Throughput
 from benchmark.records import Failure, KeyParts, Record
 from benchmark.store import RECORD, Store, read_record

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import registry
+from benchmark.config import registry
 from benchmark.report import bibliography
 
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from benchmark import panels as kept
-from benchmark import protocol, report, scoring
+from benchmark import report, scoring
+from benchmark.config import protocol
 from benchmark.data.packs import IGNORED
 from benchmark.overlays import COLOURS, DARKENED, ONLY_PREDICTED
 from benchmark.report import panels, sheet

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import claims, report
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
 from benchmark.data.splits import Division
 from benchmark.report import merging, redaction, references, tables
 from benchmark.report.collect import read_study

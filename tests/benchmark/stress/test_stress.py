@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from benchmark import claims
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.stressed import Stresses
 from benchmark.data.synthetic import Stress
 from benchmark.executors.events import Event, Finished, Packing, Started
 from benchmark.executors.remote import Parcel, parcels
 from benchmark.jobs import Elsewhere, Job, StressJob, TrainJob
-from benchmark.protocol import Protocol
 from benchmark.records import Failure
 from benchmark.runs.perform import perform, perform_claimed
 from benchmark.store import WEIGHTS

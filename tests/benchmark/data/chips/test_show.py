@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from skimage.measure import label
 
-from benchmark import protocol as protocols
+from benchmark.config import protocol as protocols
 from benchmark.data.chips.layouts import Layout, open_layout
 from benchmark.data.chips.show import APPEARANCES, ROUNDING, Look, notes, show, write
 from benchmark.data.chips.windows import Window, windows

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import own_packages, registry
+from benchmark.config import own_packages, registry
+from benchmark.config.protocol import Protocol
 from benchmark.executors.remote import Parcel
 from benchmark.jobs import TrainJob
-from benchmark.protocol import Protocol
 from benchmark.utils.errors import UserError
 
 #: Stands for an editable installation, whose finder comes after the folders of the path.

@@ -9,7 +9,7 @@ from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import toml_value
 
 if TYPE_CHECKING:
-    from benchmark.protocol import Protocol
+    from benchmark.config.protocol import Protocol
 
 TABLES = (
     *("input.size_by_dataset", "input.tile_by_dataset", "input.channels_by_dataset"),

@@ -12,7 +12,7 @@ from benchmark.utils.errors import UserError
 #: The packages whose sources can change a number.
 CODE = ("benchmark", "models", "baselines")
 #: The folder that holds them.
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def is_own(file: Path) -> bool:

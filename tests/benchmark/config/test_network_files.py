@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 import models.attention
-from benchmark import registry
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
+from benchmark.config.registry import ModelEntry, code_digests, identity
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.figures import is_of, read
-from benchmark.protocol import Protocol
 from benchmark.records import Failure, Record
-from benchmark.registry import ModelEntry, code_digests, identity
 from benchmark.runs.perform import perform
 from benchmark.study import Study
 from benchmark.utils.errors import UserError

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmark import own_packages
+from benchmark.config import own_packages
 from benchmark.utils.errors import UserError
 
 #: Begins the names of packages under which network files and their neighbours are imported.

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import registry
+from benchmark.config import registry
+from benchmark.config.published import CHANNELS, CLASSES, PUBLISHED
 from benchmark.efficiency.macs import count_macs
 from benchmark.efficiency.parameters import split_parameters
-from benchmark.published import CHANNELS, CLASSES, PUBLISHED
 
 
 def on_meta(name: str) -> nn.Module:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from benchmark import unread
+from benchmark.config import unused_settings as unread
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml, toml_value
 
@@ -253,7 +253,7 @@ def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = Fa
     name, chosen = str(source), dict[str, str]()
     if name in PRESETS:
         where = f"preset {name!r}"
-        fields = tomllib.loads(resources.files("benchmark").joinpath(f"presets/{name}.toml").read_text("utf-8"))
+        fields = tomllib.loads(resources.files("benchmark.config").joinpath(f"presets/{name}.toml").read_text("utf-8"))
     elif Path(source).is_file():
         where = f"protocol {name!r}"
         fields = read_toml(Path(source), where)

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import protocol as protocols
-from benchmark import registry, unread
+from benchmark.config import protocol as protocols
+from benchmark.config import registry
+from benchmark.config import unused_settings as unread
+from benchmark.config.protocol import Protocol, paths
 from benchmark.costs import Hardware
 from benchmark.data import specs
 from benchmark.data.datasets import choose, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
-from benchmark.protocol import Protocol, paths
 from benchmark.records import Failure
 from benchmark.report import tables
 from benchmark.report.collect import read_study

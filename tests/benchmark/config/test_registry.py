@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from benchmark import registry
-from benchmark.registry import ModelEntry, code_digest, identity, models, select
+from benchmark.config import registry
+from benchmark.config.registry import ModelEntry, code_digest, identity, models, select
 from benchmark.utils.errors import UserError
 
 LIGHTWEIGHT = ["irdpnet", "edanet", "contextnet", "esnet", "letnet"]

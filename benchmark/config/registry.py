@@ -16,9 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from benchmark import network_files, own_packages
-from benchmark.network_files import NetworkFile
-from benchmark.published import PUBLISHED, Published
+from benchmark.config import network_files, own_packages
+from benchmark.config.network_files import NetworkFile
+from benchmark.config.published import PUBLISHED, Published
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.names import is_plain
 

@@ -1,0 +1,1 @@
+"""Settings: protocols, networks by name and what papers publish of them."""

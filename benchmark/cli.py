@@ -22,7 +22,7 @@ from benchmark import (
     cli_stages,
 )
 from benchmark.config.own_packages import refuse_hidden
-from benchmark.devices import hardware_of
+from benchmark.devices.hardware import hardware_of
 from benchmark.flags import (
     DATA_ROOT,
     Cache,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.devices import cores
+from benchmark.devices.hardware import cores
 from benchmark.flags import Models, Results, study_folder
 from benchmark.utils.errors import UserError, require
 from benchmark.utils.files import check_folder

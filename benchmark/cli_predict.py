@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.devices import hardware_of
+from benchmark.devices.hardware import hardware_of
 from benchmark.flags import Device, Results, study_folder
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import check_folder
@@ -95,7 +95,7 @@ def predict(
 
     from benchmark import probing, weights
     from benchmark.config import registry
-    from benchmark.precision import computes_bfloat16
+    from benchmark.devices.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
     from benchmark.predict.settings import Settings, finds_vias
     from benchmark.predict.tiles import Axis

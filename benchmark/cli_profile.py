@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.devices import MissingDeviceError, hardware_of
+from benchmark.devices.hardware import MissingDeviceError, hardware_of
 from benchmark.flags import Models, Results, study_folder
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import psutil
 
-from benchmark import nvml, provenance
+from benchmark import provenance
+from benchmark.devices import nvml
 
 PACKAGES = ("torch", "numpy", "scipy", "timm", "segmentation-models-pytorch", "fvcore", "scikit-image", "pillow")
 #: Environment variables that choose kernels, their precision or their threads. None of them holds a path.
@@ -127,7 +128,7 @@ def computing(device: str) -> dict[str, Any]:
 
 def float32_precision() -> str:
     """Return what a GPU's float32 kernels may round to: TF32 is torch's default for convolutions."""
-    from benchmark.precision import rounds_to_tf32
+    from benchmark.devices.precision import rounds_to_tf32
 
     convolution = "tf32" if rounds_to_tf32("convolutions") else "ieee"
     return f"convolution {convolution}, matmul {'high' if rounds_to_tf32('products') else 'highest'}"

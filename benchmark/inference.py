@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark.precision import tf32
+from benchmark.devices.precision import tf32
 from models.attention import plain_attention
 
 if TYPE_CHECKING:

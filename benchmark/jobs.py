@@ -15,7 +15,7 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import Source
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.data.tasks import Task
-from benchmark.devices import NO_GPUS
+from benchmark.devices.hardware import NO_GPUS
 from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Form
 from benchmark.initial import Weights
 from benchmark.records import SCHEMA, Failure, KeyParts, Record

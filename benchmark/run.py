@@ -20,10 +20,10 @@ from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, l
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.splits import Division
-from benchmark.efficiency.resident import keeping_freed_memory
+from benchmark.devices.launch import Launch
+from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, TrainJob
-from benchmark.launching import Launch
 from benchmark.metering import Meter
 from benchmark.records import BOUNDED, Record, TrainingFacts
 from benchmark.scoring import Row

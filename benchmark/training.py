@@ -16,10 +16,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from benchmark.checkpoints import Checkpoint
 from benchmark.config.protocol import Protocol, Training
 from benchmark.data.batches import Batch, TrainingBatches
-from benchmark.graphs import Function
-from benchmark.launching import Launch
+from benchmark.devices.cuda_graphs import Function
+from benchmark.devices.launch import Launch
+from benchmark.devices.precision import computes_bfloat16
 from benchmark.losses import segmentation_loss
-from benchmark.precision import computes_bfloat16
 from benchmark.weights import non_finite
 
 OnStep = Callable[[int, int], None]

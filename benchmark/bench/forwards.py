@@ -13,13 +13,13 @@ from benchmark.bench.networks import build
 from benchmark.bench.place import Place
 from benchmark.bench.records import Comparison
 from benchmark.config.registry import ModelEntry
+from benchmark.devices.cuda_graphs import captured
+from benchmark.devices.process_memory import free_as_usual, keep_freed_memory
 from benchmark.efficiency.hindrance import hindrances, undisturbed
 from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.efficiency.records import Latency
-from benchmark.efficiency.resident import free_as_usual, keep_freed_memory
-from benchmark.graphs import captured
 from benchmark.inference import SIDE, Dtype, Ready, ready
 
 Way = Literal["plain", "ours"]

@@ -22,8 +22,8 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.data.specs import Target
+from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.efficiency.measuring import using_threads
-from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.evaluation import evaluate
 from benchmark.run import FIRST_STEP
 from benchmark.training import place as placed

@@ -23,10 +23,10 @@ from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
+from benchmark.devices.launch import Launch
+from benchmark.devices.process_memory import free_as_usual
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
-from benchmark.efficiency.resident import free_as_usual
-from benchmark.launching import Launch
 from benchmark.training import place as placed
 from benchmark.training import train
 

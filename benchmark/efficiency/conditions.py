@@ -8,7 +8,8 @@ from statistics import median
 
 import torch
 
-from benchmark import environment, nvml
+from benchmark import environment
+from benchmark.devices import nvml
 from benchmark.efficiency.records import TOLERANCE, Conditions
 
 #: In cores: one more than the harness itself explains.

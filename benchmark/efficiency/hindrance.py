@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import psutil
 
-from benchmark.devices import cores
+from benchmark.devices.hardware import cores
 from benchmark.efficiency.records import HINDERED_SHARE, TOLERANCE, Limits
 
 T = TypeVar("T")

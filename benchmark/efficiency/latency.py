@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from benchmark.device_errors import ran_out_of_memory
+from benchmark.devices.cuda_graphs import NotCapturableError, captured
+from benchmark.devices.device_errors import ran_out_of_memory
+from benchmark.devices.process_memory import fits_into_memory
 from benchmark.efficiency.conditions import energy_joules, read_conditions
 from benchmark.efficiency.hindrance import Waits
 from benchmark.efficiency.records import (
@@ -19,8 +21,6 @@ from benchmark.efficiency.records import (
     Latency,
     Throughput,
 )
-from benchmark.efficiency.resident import fits_into_memory
-from benchmark.graphs import NotCapturableError, captured
 
 Step = Callable[[], object]
 

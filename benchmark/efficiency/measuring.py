@@ -13,6 +13,8 @@ import torch
 
 from benchmark.claims import machine
 from benchmark.config.registry import ModelEntry, code_digest
+from benchmark.devices.precision import computes_bfloat16
+from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.efficiency.conditions import movement
 from benchmark.efficiency.hindrance import TRIES, hindrances, undisturbed
 from benchmark.efficiency.latency import measure_latency, measure_throughput, memory_format
@@ -31,10 +33,8 @@ from benchmark.efficiency.records import (
     Origin,
     Throughput,
 )
-from benchmark.efficiency.resident import keeping_freed_memory
 from benchmark.efficiency.traffic import count_traffic
 from benchmark.environment import cpu_name, float32_precision, kernel_variables
-from benchmark.precision import computes_bfloat16
 from benchmark.utils.errors import UserError
 
 

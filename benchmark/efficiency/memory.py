@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from benchmark.config.protocol import Loss
 from benchmark.config.registry import ModelEntry
-from benchmark.efficiency.allocated import AllocatedPeak
-from benchmark.efficiency.records import DType, Memory
-from benchmark.efficiency.resident import (
+from benchmark.devices.process_memory import (
     fits_into_memory,
     high_water_mark,
     restart_high_water_mark,
     return_freed_memory,
 )
+from benchmark.efficiency.allocated import AllocatedPeak
+from benchmark.efficiency.records import DType, Memory
 from benchmark.losses import segmentation_loss
 from benchmark.utils import processes
 

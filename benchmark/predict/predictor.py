@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmark.data.images import UInt8Array
-from benchmark.device_errors import ran_out_of_memory
-from benchmark.efficiency.resident import keeping_freed_memory
+from benchmark.devices.device_errors import ran_out_of_memory
+from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.predict.sources import Source
 from benchmark.predict.tiles import Grid
 from benchmark.utils.errors import UserError

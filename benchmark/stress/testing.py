@@ -8,10 +8,10 @@ import torch
 
 from benchmark import determinism, scoring, weights
 from benchmark.data.stressed import open_stressed
-from benchmark.efficiency.resident import keeping_freed_memory
+from benchmark.devices.launch import Launch
+from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, StressJob
-from benchmark.launching import Launch
 from benchmark.store import Store
 from benchmark.training import place
 

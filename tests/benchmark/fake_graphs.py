@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_leaves
 
-from benchmark import graphs
+from benchmark.devices import cuda_graphs as graphs
 
 
 class Tape(TorchDispatchMode):

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import cli, devices, metrics
+from benchmark import cli, metrics
 from benchmark.config import protocol
 from benchmark.costs import Hardware
+from benchmark.devices import hardware as devices
 from tests.benchmark.conftest import TINY, Call, Measured, settings, tiny_run
 from tests.benchmark.data.folder_makers import write_pairs
 from tests.benchmark.report import fake

@@ -11,7 +11,7 @@ import torch
 from benchmark import profiling
 from benchmark.efficiency.records import EfficiencyRecord
 from tests.benchmark.conftest import TINY, Call, Measured
-from tests.benchmark.test_launching import needs_a_compiler
+from tests.benchmark.devices.test_launch import needs_a_compiler
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from benchmark import claims
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
-from benchmark.devices import NO_GPUS
+from benchmark.devices.hardware import NO_GPUS
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.events import Note as NoteEvent
 from benchmark.executors.local import LocalExecutor

@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from benchmark.bench.networks import build
 from benchmark.config import registry
+from benchmark.devices.precision import rounds_to_tf32
 from benchmark.inference import ready
-from benchmark.precision import rounds_to_tf32
 
 FAST = ("edanet", "contextnet", "unet")
 NETWORKS = [

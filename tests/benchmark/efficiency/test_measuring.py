@@ -317,7 +317,7 @@ def test_a_budget_with_room_for_everything_changes_nothing(file: Path) -> None:
 
 def test_a_training_step_that_would_fill_the_memory_is_not_tried(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = SimpleNamespace(available=100_000)
-    monkeypatch.setattr("benchmark.efficiency.resident.psutil.virtual_memory", lambda: free)
+    monkeypatch.setattr("benchmark.devices.process_memory.psutil.virtual_memory", lambda: free)
     record = measuring.measure(entry(file), 64, 64, settings=SHORT)
     assert record.memory is not None
     assert record.memory.forward_peak_bytes is not None

@@ -12,16 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import graphs, training
+from benchmark import training
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
+from benchmark.devices import cuda_graphs as graphs
+from benchmark.devices.cuda_graphs import WAITED, WARM_UP, NotCapturableError, Replayed
+from benchmark.devices.launch import Launch
 from benchmark.evaluation import evaluate
-from benchmark.graphs import WAITED, WARM_UP, NotCapturableError, Replayed
-from benchmark.launching import Launch
 from benchmark.training import place
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_graphs import Generator, Tape, capturing, tapes

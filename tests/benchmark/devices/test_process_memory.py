@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
+from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.efficiency.memory import in_fresh_process
-from benchmark.efficiency.resident import keeping_freed_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import devices, environment
+from benchmark import environment
 from benchmark.costs import Hardware
-from benchmark.devices import MissingDeviceError, hardware_of
+from benchmark.devices import hardware as devices
+from benchmark.devices.hardware import MissingDeviceError, hardware_of
 
 Machine = Callable[..., None]
 

@@ -19,8 +19,8 @@ from benchmark.config.protocol import Determinism, Protocol
 from benchmark.costs import Hardware
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
+from benchmark.devices.launch import Launch
 from benchmark.jobs import TrainJob
-from benchmark.launching import Launch
 from benchmark.run import train_and_test
 from benchmark.study import Study
 from benchmark.utils.errors import UserError

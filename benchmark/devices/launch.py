@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.config.execution import Execution
-from benchmark.graphs import Function, NotCapturableError, Replayed
+from benchmark.devices.cuda_graphs import Function, NotCapturableError, Replayed
 from benchmark.utils import logs
 
 REASON_CHARACTERS = 200  # of a library's message, in a record

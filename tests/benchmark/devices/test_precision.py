@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark import environment
-from benchmark.precision import computes_bfloat16, rounds_to_tf32, tf32
+from benchmark.devices.precision import computes_bfloat16, rounds_to_tf32, tf32
 
 
 @pytest.fixture(params=["by flag", "by word"])

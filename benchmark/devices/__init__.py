@@ -1,0 +1,1 @@
+"""Devices: their facts, precision, memory and ways to launch work."""

@@ -46,16 +46,17 @@ def bench(
     """Measure how much faster the harness is than the plain way, side by side; nothing else should run meanwhile."""
     from rich.console import Console
 
-    from benchmark import probing, provenance, report
+    from benchmark import probing, report
     from benchmark.bench import IMAGES, Subject, measurements
     from benchmark.bench.place import Place
     from benchmark.config import registry
     from benchmark.config.protocol import load
     from benchmark.data.datasets import resolve
     from benchmark.data.folders import HashCache
-    from benchmark.efficiency.records import EfficiencySettings
     from benchmark.profiling import side
-    from benchmark.store import Store
+    from benchmark.records import provenance
+    from benchmark.records.efficiency_record import EfficiencySettings
+    from benchmark.records.store import Store
     from benchmark.utils.files import write_atomically
 
     console, folder = Console(soft_wrap=True), study_folder(results, study)
@@ -100,9 +101,9 @@ def _trained(study: Path, entry: ModelEntry) -> tuple[nn.Module, Sequence[Tensor
     """Return a study's trained network and the test images of the stand-in that it was trained on."""
     import torch
 
-    from benchmark import weights
     from benchmark.export.pictures import test_pictures
-    from benchmark.store import Store
+    from benchmark.records import weights
+    from benchmark.records.store import Store
 
     trained_on = sorted(path.parent.name for path in (study / "runs").glob(f"*-syn/{entry.name}"))
     if not trained_on or Store(study).read_protocol() is None:

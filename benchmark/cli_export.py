@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from benchmark.export.records import Check, ExportRecord
+    from benchmark.records.export_record import Check, ExportRecord
 
 
 def export(
@@ -47,10 +47,10 @@ def export(
     from rich.console import Console
 
     from benchmark import export as exporting
-    from benchmark import weights
     from benchmark.config import registry
     from benchmark.data.images import OWN_LEVELS, read_depth
     from benchmark.export.pictures import picture
+    from benchmark.records import weights
 
     folder = study_folder(results, study)
     target = out or folder / "export"
@@ -95,7 +95,7 @@ def dynamic(record: ExportRecord) -> str:
 
 def parity(records: Sequence[ExportRecord]) -> Table:
     """Return a terminal table of how far each file is from torch, with its conventions below."""
-    from benchmark.export.records import RANDOM
+    from benchmark.records.export_record import RANDOM
 
     first = records[0]
     rows = [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmark.predict.batch import Done
     from benchmark.predict.layouts import Layouts
     from benchmark.predict.settings import Settings
-    from benchmark.weights import TrainedNetwork
+    from benchmark.records.weights import TrainedNetwork
 
 
 OVERLAP = 4  # by default tiles share one part in so many
@@ -93,12 +93,13 @@ def predict(
     """Predict images of up to 2^32 pixels with a trained network in blended tiles; an interrupted call goes on."""
     import hashlib
 
-    from benchmark import probing, weights
+    from benchmark import probing
     from benchmark.config import registry
     from benchmark.devices.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
     from benchmark.predict.settings import Settings, finds_vias
     from benchmark.predict.tiles import Axis
+    from benchmark.records import weights
 
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"--threshold {threshold}: expected a probability between 0 and 1, such as 0.5")

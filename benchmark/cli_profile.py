@@ -48,7 +48,7 @@ def profile(
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
     from benchmark.jobs import EfficiencyJob, Elsewhere
-    from benchmark.records import Failure
+    from benchmark.records.run_record import Failure
 
     console, folder = Console(soft_wrap=True), study_folder(results, study)
     places = _devices(devices, threads, console)

@@ -54,8 +54,8 @@ def report(
     other repeats (also of another base seed), or measurements of other machines. The studies themselves are left alone.
     """
     from benchmark import report as reports
+    from benchmark.records.store import Store
     from benchmark.report import literature
-    from benchmark.store import Store
 
     options = {
         **{"--columns": columns, "--models": models, "--digits": digits, "--layout": layout, "--reduction": reduction},

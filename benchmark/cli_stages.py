@@ -48,10 +48,11 @@ def stages(
     """Draw the maps of every encoder stage of trained networks side by side, with a patch enlarged."""
     from rich.console import Console
 
-    from benchmark import feature_maps, weights
+    from benchmark import feature_maps
     from benchmark import stages as taking
     from benchmark.config import registry
     from benchmark.data.images import OWN_LEVELS, read_depth
+    from benchmark.records import weights
     from benchmark.report import plots
     from benchmark.report import stages as drawing
     from benchmark.utils.files import check_folder, write_atomically

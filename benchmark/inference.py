@@ -18,7 +18,7 @@ from benchmark.devices.precision import tf32
 from models.attention import plain_attention
 
 if TYPE_CHECKING:
-    from benchmark.weights import TrainedNetwork
+    from benchmark.records.weights import TrainedNetwork
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 #: Activations that can write into the map they are given.

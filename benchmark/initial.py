@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark import weights
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
-from benchmark.records import Initial
-from benchmark.store import Store
+from benchmark.records import weights
+from benchmark.records.run_record import Initial
+from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from benchmark import environment, figures, provenance
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
@@ -16,11 +15,13 @@ from benchmark.data.datasets import Source
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.data.tasks import Task
 from benchmark.devices.hardware import NO_GPUS
-from benchmark.efficiency.records import DType, EfficiencyRecord, EfficiencySettings, Form
 from benchmark.initial import Weights
-from benchmark.records import SCHEMA, Failure, KeyParts, Record
-from benchmark.store import RECORD, Store, run_key
-from benchmark.stress.records import StressRecord
+from benchmark.records import environment, provenance
+from benchmark.records import measurements as figures
+from benchmark.records.efficiency_record import DType, EfficiencyRecord, EfficiencySettings, Form
+from benchmark.records.run_record import SCHEMA, Failure, KeyParts, Record
+from benchmark.records.store import RECORD, Store, run_key
+from benchmark.records.stress_record import StressRecord
 from benchmark.trackers import TrackerName
 from benchmark.utils import seeds
 from benchmark.utils.files import modified_ns

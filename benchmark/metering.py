@@ -9,7 +9,7 @@ import torch
 from benchmark.devices.process_memory import high_water_mark, restart_high_water_mark, return_freed_memory
 from benchmark.efficiency.allocated import AllocatedPeak
 from benchmark.efficiency.conditions import energy_joules, read_conditions
-from benchmark.records import RunCost
+from benchmark.records.run_record import RunCost
 
 
 class Meter:

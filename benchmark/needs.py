@@ -14,7 +14,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware, test_images, tiles
 from benchmark.data.datasets import Source
 from benchmark.jobs import TrainJob
-from benchmark.store import WEIGHTS
+from benchmark.records.store import WEIGHTS
 from benchmark.stress.plan import image_sets
 from benchmark.study import Plan, Study
 from benchmark.utils.errors import UserError

@@ -11,7 +11,7 @@ from benchmark.data.judgement import not_searched
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.scan import folders_among
 from benchmark.executors.events import Event, Note, Packing
-from benchmark.store import Shared
+from benchmark.records.store import Shared
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 

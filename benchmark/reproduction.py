@@ -19,11 +19,11 @@ from benchmark.costs import Hardware
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
-from benchmark.records import Record
+from benchmark.records.run_record import Record
+from benchmark.records.store import Store, read_record
 from benchmark.report import difference
 from benchmark.report.collect import read_scores
 from benchmark.report.contradictions import ROUNDING
-from benchmark.store import Store, read_record
 from benchmark.study import Plan, Study
 from benchmark.utils.errors import UserError
 

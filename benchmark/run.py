@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark import determinism, environment, initial, panels, scoring
+from benchmark import determinism, initial, panels, scoring
 from benchmark.checkpoints import Checkpoint
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
@@ -25,9 +25,10 @@ from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, TrainJob
 from benchmark.metering import Meter
-from benchmark.records import BOUNDED, Record, TrainingFacts
+from benchmark.records import environment
+from benchmark.records.run_record import BOUNDED, Record, TrainingFacts
+from benchmark.records.store import CHECKPOINT, Store
 from benchmark.scoring import Row
-from benchmark.store import CHECKPOINT, Store
 from benchmark.trackers import Tracker
 from benchmark.training import Round, Trained, autocast, compute_dtype, place, train
 from benchmark.utils import seeds

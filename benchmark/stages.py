@@ -32,8 +32,8 @@ from torch.autograd.graph import Node, saved_tensors_hooks
 
 from benchmark import feature_maps
 from benchmark.data.images import UInt8Array
+from benchmark.records.weights import TrainedNetwork
 from benchmark.utils.errors import UserError, did_you_mean
-from benchmark.weights import TrainedNetwork
 
 #: The rule above in the words of a caption.
 RULE = (

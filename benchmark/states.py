@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmark import claims
 from benchmark.jobs import TrainJob
-from benchmark.records import Record
+from benchmark.records import claims
+from benchmark.records.run_record import Record
+from benchmark.records.store import CHECKPOINT
 from benchmark.stale import Staleness
-from benchmark.store import CHECKPOINT
 from benchmark.study import Plan, Study
 
 State = Literal["done", "missing", "interrupted", "failed", "stale", "claimed"]

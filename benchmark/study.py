@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmark import BEHAVIOUR, claims, initial
+from benchmark import BEHAVIOUR, initial
 from benchmark.config import execution, registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
@@ -18,18 +18,19 @@ from benchmark.data.datasets import Source
 from benchmark.data.folders import HashCache
 from benchmark.data.stressed import Stresses
 from benchmark.data.tasks import Task
-from benchmark.efficiency.records import EfficiencyRecord
 from benchmark.executors.events import Event, Executor, Finished, Note, Started
-from benchmark.figures import Figures
 from benchmark.initial import Start
 from benchmark.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, StressJob, TrainJob
-from benchmark.records import Failure, KeyParts, Record
+from benchmark.records import claims
+from benchmark.records.efficiency_record import EfficiencyRecord
+from benchmark.records.measurements import Figures
+from benchmark.records.run_record import Failure, KeyParts, Record
+from benchmark.records.store import CHECKPOINT, RECORD, Broken, BrokenRecordError, Store
+from benchmark.records.stress_record import StressRecord
 from benchmark.runs.perform import POLL_S, leave
 from benchmark.stale import RunName, Staleness
-from benchmark.store import CHECKPOINT, RECORD, Broken, BrokenRecordError, Store
 from benchmark.stress import plan as stress_plan
 from benchmark.stress.plan import Planned
-from benchmark.stress.records import StressRecord
 from benchmark.trackers import TrackerName
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import modified_ns

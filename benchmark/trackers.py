@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     from benchmark.config.protocol import Protocol
-    from benchmark.records import Record
+    from benchmark.records.run_record import Record
     from benchmark.training import Round
 
 TrackerName = Literal["tensorboard"]

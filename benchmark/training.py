@@ -20,7 +20,7 @@ from benchmark.devices.cuda_graphs import Function
 from benchmark.devices.launch import Launch
 from benchmark.devices.precision import computes_bfloat16
 from benchmark.losses import segmentation_loss
-from benchmark.weights import non_finite
+from benchmark.records.weights import non_finite
 
 OnStep = Callable[[int, int], None]
 OnRound = Callable[[Sequence["Round"]], None]

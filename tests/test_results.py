@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from benchmark import report
-from benchmark.store import Store
+from benchmark.records.store import Store
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "results" / "reference-quick"

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.bench.records import Comparison, What
+from benchmark.records.speedup_record import Comparison, What
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,7 +67,7 @@ def measurements(
     """Yield what is to be measured, with its name; each is measured when it is called."""
     from benchmark.bench import feeding, forwards, loop, sharing, steps
     from benchmark.data.packs import open_pack
-    from benchmark.environment import cpu_has_bfloat16
+    from benchmark.records.environment import cpu_has_bfloat16
 
     method, sizes, protocol = subject.method, subject.sizes, subject.protocol
     if "start_up" in only:

@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 
 from benchmark.bench import plain
 from benchmark.bench.place import Place
-from benchmark.bench.records import Comparison
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.efficiency.measuring import using_threads
+from benchmark.records.speedup_record import Comparison
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from benchmark.bench import plain
 from benchmark.bench.networks import build
 from benchmark.bench.place import Place
-from benchmark.bench.records import Comparison
 from benchmark.config.registry import ModelEntry
 from benchmark.devices.cuda_graphs import captured
 from benchmark.devices.process_memory import free_as_usual, keep_freed_memory
@@ -19,8 +18,9 @@ from benchmark.efficiency.hindrance import hindrances, undisturbed
 from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
-from benchmark.efficiency.records import Latency
 from benchmark.inference import SIDE, Dtype, Ready, ready
+from benchmark.records.efficiency_record import Latency
+from benchmark.records.speedup_record import Comparison
 
 Way = Literal["plain", "ours"]
 READY = "norms folded, channels last, wide padding apart, attention without its matrix, freed memory kept"

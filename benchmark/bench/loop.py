@@ -16,7 +16,6 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from benchmark.bench.networks import build
 from benchmark.bench.place import Place
-from benchmark.bench.records import Comparison
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches, evaluation_batches
@@ -25,6 +24,7 @@ from benchmark.data.specs import Target
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.efficiency.measuring import using_threads
 from benchmark.evaluation import evaluate
+from benchmark.records.speedup_record import Comparison
 from benchmark.run import FIRST_STEP
 from benchmark.training import place as placed
 from benchmark.training import train

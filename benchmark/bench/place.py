@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from benchmark import environment
-from benchmark.bench.records import SCHEMA, Comparison
 from benchmark.efficiency.measuring import using_threads
-from benchmark.efficiency.records import EfficiencySettings
+from benchmark.records import environment
+from benchmark.records.efficiency_record import EfficiencySettings
+from benchmark.records.speedup_record import SCHEMA, Comparison
 
 
 @dataclass(frozen=True)

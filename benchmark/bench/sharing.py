@@ -13,10 +13,10 @@ import torch
 
 from benchmark.bench import steps
 from benchmark.bench.place import Place
-from benchmark.bench.records import Comparison, What
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
+from benchmark.records.speedup_record import Comparison, What
 from benchmark.utils.processes import SPAWN, end_with_parent
 
 WARM_UP, STEPS = 10, 100  # per run and round; a CUDA graph is captured in the first

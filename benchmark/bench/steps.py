@@ -17,7 +17,6 @@ from benchmark.bench.feeding import Pictures
 from benchmark.bench.forwards import Way, random_image, set_allocator
 from benchmark.bench.networks import build
 from benchmark.bench.place import Place
-from benchmark.bench.records import Comparison
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
@@ -27,6 +26,7 @@ from benchmark.devices.launch import Launch
 from benchmark.devices.process_memory import free_as_usual
 from benchmark.efficiency.measuring import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
+from benchmark.records.speedup_record import Comparison
 from benchmark.training import place as placed
 from benchmark.training import train
 

@@ -93,7 +93,7 @@ def _why_unseen(warned: Sequence[str]) -> str:
     """
     import torch
 
-    from benchmark import environment
+    from benchmark.records import environment
 
     if hiding := _hiding():
         return f"{hiding}={os.environ[hiding]} hides all"

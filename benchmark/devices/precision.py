@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from benchmark import environment
+from benchmark.records import environment
 
 AMPERE = 8  # major compute capability of the first NVIDIA GPUs with bfloat16 and TF32 ("CUDA C++ Programming Guide")
 

@@ -8,9 +8,9 @@ from statistics import median
 
 import torch
 
-from benchmark import environment
 from benchmark.devices import nvml
-from benchmark.efficiency.records import TOLERANCE, Conditions
+from benchmark.records import environment
+from benchmark.records.efficiency_record import TOLERANCE, Conditions
 
 #: In cores: one more than the harness itself explains.
 LOAD_TOLERANCE = 1.0

@@ -11,7 +11,7 @@ from typing import TypeVar
 import psutil
 
 from benchmark.devices.hardware import cores
-from benchmark.efficiency.records import HINDERED_SHARE, TOLERANCE, Limits
+from benchmark.records.efficiency_record import HINDERED_SHARE, TOLERANCE, Limits
 
 T = TypeVar("T")
 

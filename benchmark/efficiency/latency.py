@@ -14,13 +14,7 @@ from benchmark.devices.device_errors import ran_out_of_memory
 from benchmark.devices.process_memory import fits_into_memory
 from benchmark.efficiency.conditions import energy_joules, read_conditions
 from benchmark.efficiency.hindrance import Waits
-from benchmark.efficiency.records import (
-    ENERGY_SECONDS,
-    BatchThroughput,
-    EfficiencySettings,
-    Latency,
-    Throughput,
-)
+from benchmark.records.efficiency_record import ENERGY_SECONDS, BatchThroughput, EfficiencySettings, Latency, Throughput
 
 Step = Callable[[], object]
 

@@ -10,7 +10,7 @@ import torch
 from benchmark.devices.precision import rounds_to_tf32, tf32
 from benchmark.devices.process_memory import fits_into_memory
 from benchmark.efficiency.latency import time_steps
-from benchmark.efficiency.records import DType, EfficiencySettings, Limits
+from benchmark.records.efficiency_record import DType, EfficiencySettings, Limits
 
 #: A few timings of each limit; their median is told.
 TIMINGS = EfficiencySettings(min_iterations=5, min_seconds=0.1)

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmark.claims import machine
 from benchmark.config.registry import ModelEntry, code_digest
 from benchmark.devices.precision import computes_bfloat16
 from benchmark.devices.process_memory import keeping_freed_memory
@@ -22,7 +21,9 @@ from benchmark.efficiency.limits import measure_limits
 from benchmark.efficiency.macs import MacCountError, count_macs
 from benchmark.efficiency.memory import STATES, measure_memory, reason
 from benchmark.efficiency.parameters import split_parameters
-from benchmark.efficiency.records import (
+from benchmark.efficiency.traffic import count_traffic
+from benchmark.records.claims import machine
+from benchmark.records.efficiency_record import (
     MEASURING,
     DType,
     EfficiencyRecord,
@@ -33,8 +34,7 @@ from benchmark.efficiency.records import (
     Origin,
     Throughput,
 )
-from benchmark.efficiency.traffic import count_traffic
-from benchmark.environment import cpu_name, float32_precision, kernel_variables
+from benchmark.records.environment import cpu_name, float32_precision, kernel_variables
 from benchmark.utils.errors import UserError
 
 

@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.jobs import EfficiencyJob, Job, Outcome
-from benchmark.records import Failure
+from benchmark.records.run_record import Failure
 from benchmark.runs.perform import Perform
 from benchmark.utils import logs
 from benchmark.workers import Worker

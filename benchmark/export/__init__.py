@@ -11,19 +11,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmark import __version__, environment
+from benchmark import __version__
 from benchmark.data.specs import KNOWN, SUFFIX
 from benchmark.efficiency.conditions import movement
 from benchmark.efficiency.hindrance import hindrances, undisturbed
 from benchmark.efficiency.latency import measure_in_turn
-from benchmark.efficiency.records import EfficiencySettings
 from benchmark.export import parity
 from benchmark.export.capture import capture
 from benchmark.export.formats import FORMATS, INPUT, OUTPUT, Array, Format, Forward, of_module
 from benchmark.export.parity import Range
-from benchmark.export.records import Check, ExportRecord, Timing
+from benchmark.records import environment
+from benchmark.records.efficiency_record import EfficiencySettings
+from benchmark.records.export_record import Check, ExportRecord, Timing
+from benchmark.records.weights import TrainedNetwork, read
 from benchmark.utils.files import write_atomically
-from benchmark.weights import TrainedNetwork, read
 
 #: Heavy networks take seconds a forward, four of them for a pair of timings.
 TIMING = EfficiencySettings(warm_up=3, min_iterations=15, min_seconds=2.0)

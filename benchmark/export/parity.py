@@ -12,7 +12,7 @@ from scipy.special import expit
 from torch import nn
 
 from benchmark.export.formats import Array, Forward, of_module
-from benchmark.export.records import RANDOM, Check
+from benchmark.records.export_record import RANDOM, Check
 from benchmark.utils import logs
 
 #: float32 sums in another order: the networks of the registry mostly come to 1e-7 to 1e-5 of their logits.

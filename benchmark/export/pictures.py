@@ -12,9 +12,9 @@ from benchmark.data.images import UInt8Array, percentile_levels, read_depth, rea
 from benchmark.data.packs import draw_tile
 from benchmark.data.specs import KNOWN, SUFFIX
 from benchmark.export.formats import Array
-from benchmark.store import Store
+from benchmark.records.store import Store
+from benchmark.records.weights import TrainedNetwork
 from benchmark.utils.errors import UserError
-from benchmark.weights import TrainedNetwork
 
 
 def picture(study: Path, trained: TrainedNetwork, file: Path | None) -> tuple[str, Array] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark import __version__, environment
+from benchmark import __version__
 from benchmark.data.images import Levels
 from benchmark.inference import Ready
 from benchmark.predict import manifest, outputs
@@ -19,6 +19,7 @@ from benchmark.predict.predictor import probabilities
 from benchmark.predict.settings import Settings
 from benchmark.predict.sources import BrokenImageError, open_source
 from benchmark.predict.tiles import Grid
+from benchmark.records import environment
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from benchmark.data import specs
 from benchmark.data.datasets import target_of
 from benchmark.predict.layouts import Layouts
-from benchmark.weights import TrainedNetwork
+from benchmark.records.weights import TrainedNetwork
 
 FORMAT = 1  # raised when the same settings give other files
 

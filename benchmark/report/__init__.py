@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from benchmark.records.store import RECORD_BYTES
 from benchmark.report import (
     bench,
     bibliography,
@@ -39,7 +40,6 @@ from benchmark.report.collect import Study, read_study
 from benchmark.report.contradictions import contradictions
 from benchmark.report.paper import Choice
 from benchmark.report.render import Table
-from benchmark.store import RECORD_BYTES
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited, write_atomically
 

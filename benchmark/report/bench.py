@@ -11,8 +11,8 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from benchmark.bench.records import Comparison, What
 from benchmark.config.protocol import flatten
+from benchmark.records.speedup_record import Comparison, What
 from benchmark.report.collect import Study
 from benchmark.report.plots import DPI, INK, STYLE, drawable
 from benchmark.report.render import HINDERED, Block, Cell, Column, Row, Table

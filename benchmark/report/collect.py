@@ -15,17 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from benchmark import BEHAVIOUR, claims, metrics
-from benchmark.bench.records import Comparison
+from benchmark import BEHAVIOUR, metrics
 from benchmark.config.execution import WORDS
 from benchmark.config.protocol import Protocol
 from benchmark.efficiency.hindrance import hindrances
-from benchmark.efficiency.records import EfficiencyRecord, Limits
-from benchmark.records import Record
+from benchmark.records import claims
+from benchmark.records.efficiency_record import EfficiencyRecord, Limits
+from benchmark.records.run_record import Record
+from benchmark.records.schema import Filed
+from benchmark.records.speedup_record import Comparison
+from benchmark.records.store import RECORD_BYTES, Broken, Store
+from benchmark.records.stress_record import StressRecord
 from benchmark.report import references
-from benchmark.schema import Filed
-from benchmark.store import RECORD_BYTES, Broken, Store
-from benchmark.stress.records import StressRecord
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from benchmark.records.store import RECORD, Store
 from benchmark.report.collect import Study
-from benchmark.store import RECORD, Store
 
 #: Relative. Rounding in sums over thousands of images stays below it, and every digit that is printed above.
 ROUNDING = 1e-12

@@ -13,8 +13,8 @@ from benchmark import metrics
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.specs import known_first
-from benchmark.records import Record
-from benchmark.store import Store
+from benchmark.records.run_record import Record
+from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
 
 #: What the table of numbers shows, each as :mod:`benchmark.report.tables` takes it over images.

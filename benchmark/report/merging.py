@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import metrics
-from benchmark.efficiency.records import TOLERANCE
+from benchmark.records.efficiency_record import TOLERANCE
 from benchmark.report.agreement import Part, refuse_strangers
 from benchmark.report.collect import Measurement, Run, Scores, Setting, Study, read_study
 from benchmark.report.difference import contents

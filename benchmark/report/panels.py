@@ -20,12 +20,12 @@ from benchmark.data.packs import IGNORED
 from benchmark.data.specs import Target
 from benchmark.overlays import COLOURS, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED, Mask, overlay
 from benchmark.panels import Images, Predictions, read_images, read_predictions
+from benchmark.records.store import Store
 from benchmark.report import plots, sheet, tables
 from benchmark.report.collect import Scores, Study
 from benchmark.report.contests import Contest, contest
 from benchmark.report.render import Block, Row
 from benchmark.report.sheet import Picture
-from benchmark.store import Store
 from benchmark.utils.errors import UserError
 
 RANKS = ("hardest", "median", "easiest")

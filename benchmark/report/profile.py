@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.efficiency.records import DType
+from benchmark.records.efficiency_record import DType
 from benchmark.report.collect import Measurement, Setting, Study
 from benchmark.report.plots import DPI, INK, STYLE, drawable, round_ticks
 from benchmark.report.render import Block, Row, Table

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.records import Failure
+from benchmark.records.run_record import Failure
+from benchmark.records.store import Broken
 from benchmark.report.collect import Run, Scores, Study
-from benchmark.store import Broken
 
 WITHHELD = "message withheld"
 

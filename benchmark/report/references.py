@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from benchmark.config.protocol import Protocol
-from benchmark.store import Store
+from benchmark.records.store import Store
 
 if TYPE_CHECKING:
     from benchmark.report.collect import Run, Scores, Study

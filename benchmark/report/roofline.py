@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.efficiency.records import Limits
+from benchmark.records.efficiency_record import Limits
 from benchmark.report.collect import Measurement, Setting, Study
 from benchmark.report.plots import (
     DPI,

@@ -9,6 +9,7 @@ from typing import Literal
 from benchmark import metrics
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.data.synthetic import STANDINS, Stress
+from benchmark.records.stress_record import DRAWN, StressRecord
 from benchmark.report.collect import Scores, Study
 from benchmark.report.render import Block, Cell, Row, Table
 from benchmark.report.tables import (
@@ -22,7 +23,6 @@ from benchmark.report.tables import (
 )
 from benchmark.report.tables import column as metric_column
 from benchmark.report.transfer import reduction_of
-from benchmark.stress.records import DRAWN, StressRecord
 
 METRICS = ("miou", "net_error_rate", "via_f1")
 Shown = Literal["value", "change"]

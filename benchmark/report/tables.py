@@ -9,8 +9,8 @@ from benchmark import metrics, scoring
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
-from benchmark.efficiency.records import ENERGY_SECONDS
-from benchmark.records import BOUNDED, BOUNDED_MEANS
+from benchmark.records.efficiency_record import ENERGY_SECONDS
+from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS
 from benchmark.report.collect import Measurement, Run, Scores, Setting, Study
 from benchmark.report.render import HINDERED, Block, Cell, Column, Row, Table
 

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 from benchmark.config.execution import WORDS
 from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, known_first
-from benchmark.records import Record, TrainingFacts
+from benchmark.records.run_record import Record, TrainingFacts
 from benchmark.report.collect import Study
 from benchmark.report.render import Block, Cell, Column, Row, Table
 from benchmark.report.tables import display, in_order, over_repeats

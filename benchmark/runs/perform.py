@@ -7,11 +7,12 @@ import time
 import traceback
 from collections.abc import Callable
 
-from benchmark import claims, figures
 from benchmark.config import protocol as protocols
 from benchmark.jobs import EfficiencyJob, Elsewhere, Job, OnStep, Outcome, StressJob, TrainJob
-from benchmark.records import Failure, Record
-from benchmark.store import Store
+from benchmark.records import claims
+from benchmark.records import measurements as figures
+from benchmark.records.run_record import Failure, Record
+from benchmark.records.store import Store
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
@@ -61,7 +62,7 @@ def perform_claimed(job: TrainJob | StressJob, on_step: OnStep) -> Record | Fail
         job: claimed by this process, which prints into its log.
         on_step: called with (steps done, steps in all).
     """
-    from benchmark import environment
+    from benchmark.records import environment
     from benchmark.run import train_and_test  # with torch, which no plan needs
     from benchmark.runs.failures import describe_failure
     from benchmark.stress.testing import run_stress_tests

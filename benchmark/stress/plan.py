@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from benchmark import weights
 from benchmark.costs import test_images
 from benchmark.data import stressed
 from benchmark.data.datasets import Source
 from benchmark.executors.events import Event, Note, Packing
 from benchmark.jobs import StressJob, TrainJob
-from benchmark.store import WEIGHTS
+from benchmark.records import weights
+from benchmark.records.store import WEIGHTS
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,13 +6,14 @@ import gc
 
 import torch
 
-from benchmark import determinism, scoring, weights
+from benchmark import determinism, scoring
 from benchmark.data.stressed import open_stressed
 from benchmark.devices.launch import Launch
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation import evaluate
 from benchmark.jobs import OnStep, StressJob
-from benchmark.store import Store
+from benchmark.records import weights
+from benchmark.records.store import Store
 from benchmark.training import place
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from benchmark import export as exporting
 from benchmark.cli_export import cost
 from benchmark.config import own_packages
-from benchmark.efficiency.records import EfficiencySettings
-from benchmark.export.records import ExportRecord
+from benchmark.records.efficiency_record import EfficiencySettings
+from benchmark.records.export_record import ExportRecord
 from benchmark.report.render import HINDERED
 from tests.benchmark.conftest import TINY, Call
 from tests.benchmark.export import studies

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark import profiling
-from benchmark.efficiency.records import EfficiencyRecord
+from benchmark.records.efficiency_record import EfficiencyRecord
 from tests.benchmark.conftest import TINY, Call, Measured
 from tests.benchmark.devices.test_launch import needs_a_compiler
 

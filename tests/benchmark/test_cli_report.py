@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.store import Store
+from benchmark.records.store import Store
 from tests.benchmark.conftest import Call, Measured, tiny_run
 from tests.benchmark.report import fake
 

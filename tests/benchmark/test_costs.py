@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import environment, terminal
+from benchmark import terminal
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware, tiles
 from benchmark.data.datasets import Source
-from benchmark.store import Store
+from benchmark.records import environment
+from benchmark.records.store import Store
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake

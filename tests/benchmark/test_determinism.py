@@ -19,10 +19,10 @@ from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.jobs import Job, TrainJob
-from benchmark.records import Failure, Record
+from benchmark.records.run_record import Failure, Record
+from benchmark.records.store import WEIGHTS, Store
 from benchmark.run import train_and_test
 from benchmark.runs.failures import describe_failure
-from benchmark.store import WEIGHTS, Store
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL, TINY
 from tests.benchmark.tiny import Puts, Raises, TinyNet

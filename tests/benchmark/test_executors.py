@@ -16,7 +16,6 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmark import claims
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
@@ -25,7 +24,8 @@ from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.events import Note as NoteEvent
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import TrainJob
-from benchmark.records import Failure, Record
+from benchmark.records import claims
+from benchmark.records.run_record import Failure, Record
 from benchmark.study import Plan, Study
 from tests.benchmark.conftest import SMALL
 

@@ -23,10 +23,10 @@ from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.initial import Start
 from benchmark.jobs import TrainJob
+from benchmark.records.store import RECORD, WEIGHTS, run_key
 from benchmark.report.collect import read_study
 from benchmark.report.tables import ACCURACY, scores
 from benchmark.run import train_and_test
-from benchmark.store import RECORD, WEIGHTS, run_key
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, settings, tiny_run

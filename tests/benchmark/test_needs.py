@@ -13,7 +13,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from benchmark import environment, needs, terminal_plan
+from benchmark import needs, terminal_plan
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
@@ -24,6 +24,7 @@ from benchmark.data.tasks import Task
 from benchmark.executors.local import LocalExecutor
 from benchmark.jobs import KeepWeights
 from benchmark.needs import Needs
+from benchmark.records import environment
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

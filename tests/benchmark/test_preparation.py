@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import claims
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache
 from benchmark.executors.events import Event, Note
 from benchmark.preparation import prepare
-from benchmark.store import Shared
+from benchmark.records import claims
+from benchmark.records.store import Shared
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.data.folder_makers import write_pairs

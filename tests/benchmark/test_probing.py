@@ -17,7 +17,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.executors.events import Finished
 from benchmark.probing import Input
-from benchmark.records import BOUNDED, BOUNDED_MEANS, Failure
+from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS, Failure
 from benchmark.report import tables
 from benchmark.report.collect import read_study
 from benchmark.runs.failures import describe_failure

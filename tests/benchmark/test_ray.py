@@ -15,7 +15,6 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmark import claims
 from benchmark.config import protocol as protocols
 from benchmark.costs import Hardware
 from benchmark.executors.events import Event, Finished, Started, Step
@@ -23,7 +22,8 @@ from benchmark.executors.local import LocalExecutor
 from benchmark.executors.ray import ENVIRONMENT, OBJECT_STORE, RayExecutor, _outcome, _visible
 from benchmark.executors.remote import parcels
 from benchmark.jobs import TrainJob
-from benchmark.records import Failure, Record
+from benchmark.records import claims
+from benchmark.records.run_record import Failure, Record
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run

@@ -29,11 +29,11 @@ from benchmark.data.packs import Pack
 from benchmark.evaluation import evaluate
 from benchmark.jobs import TrainJob
 from benchmark.metering import Meter
-from benchmark.records import Record
+from benchmark.records.run_record import Record
+from benchmark.records.store import RECORD, WEIGHTS, Store
 from benchmark.run import train_and_test
 from benchmark.runs.failures import describe_failure
 from benchmark.runs.perform import perform_claimed
-from benchmark.store import RECORD, WEIGHTS, Store
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

@@ -23,9 +23,9 @@ from benchmark.data import specs
 from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
 from benchmark.flags import study_folder
-from benchmark.records import Failure
+from benchmark.records.run_record import Failure
+from benchmark.records.store import CHECKPOINT, RECORD, Store
 from benchmark.report.render import Block, Cell, Column, Row, Table, to_csv, to_markdown
-from benchmark.store import CHECKPOINT, RECORD, Store
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import TOML_BYTES

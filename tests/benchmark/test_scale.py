@@ -16,7 +16,7 @@ from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.needs import needs
-from benchmark.records import Record
+from benchmark.records.run_record import Record
 from benchmark.report.collect import read_study
 from benchmark.report.page import PAGE_BYTES
 from benchmark.states import states

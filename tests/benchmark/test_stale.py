@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark import claims
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
-from benchmark.store import Store
+from benchmark.records import claims
+from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.pretend import MakeStudy, Pretend, alone, begin_and_stop, contents, do

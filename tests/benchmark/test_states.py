@@ -11,14 +11,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import claims
 from benchmark.checkpoints import Checkpoint
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.jobs import TrainJob
-from benchmark.records import Failure
+from benchmark.records import claims
+from benchmark.records.run_record import Failure
+from benchmark.records.store import CHECKPOINT
 from benchmark.states import RunState, states
-from benchmark.store import CHECKPOINT
 from benchmark.study import Study
 from benchmark.terminal_plan import WIDEST, print_states
 from benchmark.utils.errors import UserError

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import claims
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
@@ -17,8 +16,9 @@ from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.executors.events import Event, Finished, Note, Packing, Started
 from benchmark.jobs import Job, TrainJob
-from benchmark.records import Failure, Record
-from benchmark.store import Store
+from benchmark.records import claims
+from benchmark.records.run_record import Failure, Record
+from benchmark.records.store import Store
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmark.records import Record
-from benchmark.store import WEIGHTS, Store
+from benchmark.records.run_record import Record
+from benchmark.records.store import WEIGHTS, Store
 from tests.benchmark.conftest import settings
 
 ROOT = Path(__file__).parents[2]

@@ -15,9 +15,9 @@ from benchmark import run, training
 from benchmark.checkpoints import Checkpoint
 from benchmark.config.protocol import Protocol
 from benchmark.jobs import TrainJob
-from benchmark.records import Record
+from benchmark.records.run_record import Record
+from benchmark.records.store import RECORD
 from benchmark.run import train_and_test
-from benchmark.store import RECORD
 from tests.benchmark.conftest import Call, Measured, tiny_run
 
 MakeJob = Callable[..., TrainJob]

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import environment, training
+from benchmark import training
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Loss, Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.losses import segmentation_loss
+from benchmark.records import environment
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import NotANumber, TinyNet
 

@@ -12,8 +12,8 @@ from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import PRESETS, Protocol
 from benchmark.data.specs import KNOWN, known_first
-from benchmark.environment import PACKAGES
-from benchmark.records import Record
+from benchmark.records.environment import PACKAGES
+from benchmark.records.run_record import Record
 from benchmark.report.collect import Study
 from benchmark.report.tables import in_order
 from benchmark.utils import logs

@@ -18,11 +18,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import cli_bench, provenance, report
+from benchmark import cli_bench, report
 from benchmark.bench import feeding, forwards, loop, plain, sharing, steps
 from benchmark.bench.networks import GAMMA, TEMPERATURE, build
 from benchmark.bench.place import Place
-from benchmark.bench.records import Comparison
 from benchmark.config import protocol, registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
@@ -30,11 +29,13 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.data.splits import Tile
-from benchmark.efficiency.records import EfficiencySettings
+from benchmark.records import provenance
+from benchmark.records.efficiency_record import EfficiencySettings
+from benchmark.records.speedup_record import Comparison
+from benchmark.records.store import Store
 from benchmark.report import bench as reported
 from benchmark.report import render
 from benchmark.report.collect import Study
-from benchmark.store import Store
 from benchmark.training import place as placed
 from benchmark.training import train
 from models.attention import PositionAttention, TokenStatisticsAttention

@@ -18,8 +18,8 @@ from benchmark.config.registry import ModelEntry, code_digests, identity
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.figures import is_of, read
-from benchmark.records import Failure, Record
+from benchmark.records.measurements import is_of, read
+from benchmark.records.run_record import Failure, Record
 from benchmark.runs.perform import perform
 from benchmark.study import Study
 from benchmark.utils.errors import UserError

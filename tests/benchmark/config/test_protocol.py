@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from benchmark.config.protocol import PRESETS, Protocol, differences, load
 from benchmark.listing import describe
-from benchmark.store import Store
+from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
 
 

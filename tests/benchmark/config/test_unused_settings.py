@@ -20,11 +20,11 @@ from benchmark.data import specs
 from benchmark.data.datasets import choose, resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
-from benchmark.records import Failure
+from benchmark.records.run_record import Failure
+from benchmark.records.store import WEIGHTS, Store
 from benchmark.report import tables
 from benchmark.report.collect import read_study
 from benchmark.runs.perform import perform
-from benchmark.store import WEIGHTS, Store
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import environment
 from benchmark.costs import Hardware
 from benchmark.devices import hardware as devices
 from benchmark.devices.hardware import MissingDeviceError, hardware_of
+from benchmark.records import environment
 
 Machine = Callable[..., None]
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmark import environment
 from benchmark.devices.precision import computes_bfloat16, rounds_to_tf32, tf32
+from benchmark.records import environment
 
 
 @pytest.fixture(params=["by flag", "by word"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmark.efficiency.conditions import energy_joules, movement, read_conditions
-from benchmark.efficiency.records import Conditions
+from benchmark.records.efficiency_record import Conditions
 
 CPU = torch.device("cpu")
 CALM = Conditions(clock_mhz=2000.0, load_average=0.0)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from benchmark.efficiency.hindrance import TRIES, Waits, hindrances, stolen_s, undisturbed, waited_s
-from benchmark.efficiency.records import Limits
+from benchmark.records.efficiency_record import Limits
 
 
 def limits(macs_per_second: float = 1e11, bytes_per_second: float = 2e10) -> Limits:

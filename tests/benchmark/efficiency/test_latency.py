@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmark.efficiency import latency
 from benchmark.efficiency.latency import measure_in_turn, measure_latency, measure_throughput
-from benchmark.efficiency.records import Conditions, EfficiencySettings, Latency
+from benchmark.records.efficiency_record import Conditions, EfficiencySettings, Latency
 
 STEADY = Conditions(clock_mhz=2000.0, load_average=0.5)
 SHORT = EfficiencySettings(

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmark import weights
 from benchmark.config import registry
-from benchmark.store import WEIGHTS
-from benchmark.weights import TrainedNetwork
+from benchmark.records import weights
+from benchmark.records.store import WEIGHTS
+from benchmark.records.weights import TrainedNetwork
 from tests.benchmark.report import fake
 from tests.benchmark.tiny import TinyNet
 

@@ -23,11 +23,11 @@ import torch
 import benchmark
 from benchmark import export as exporting
 from benchmark.config import registry
-from benchmark.efficiency.records import EfficiencySettings
 from benchmark.export import ExportError, Request, formats
 from benchmark.export.capture import capture
-from benchmark.export.records import ExportRecord
-from benchmark.weights import TrainedNetwork
+from benchmark.records.efficiency_record import EfficiencySettings
+from benchmark.records.export_record import ExportRecord
+from benchmark.records.weights import TrainedNetwork
 from models.attention import PositionAttention, plain_attention, position_attention
 from tests.benchmark.conftest import TINY
 from tests.benchmark.export import studies

@@ -15,9 +15,9 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.batches import evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.export.pictures import picture
-from benchmark.store import Store
+from benchmark.records.store import Store
+from benchmark.records.weights import TrainedNetwork
 from benchmark.utils.errors import UserError
-from benchmark.weights import TrainedNetwork
 from tests.benchmark.conftest import SMALL, TINY
 from tests.benchmark.export import studies
 

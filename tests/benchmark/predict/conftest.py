@@ -19,8 +19,8 @@ from benchmark.costs import Hardware
 from benchmark.data.datasets import resolve
 from benchmark.data.folders import HashCache
 from benchmark.data.tasks import Task
+from benchmark.records.store import WEIGHTS
 from benchmark.run import train_and_test
-from benchmark.store import WEIGHTS
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL, TINY, Call
 from tests.benchmark.tiny import TinyNet

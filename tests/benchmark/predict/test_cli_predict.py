@@ -15,16 +15,17 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from benchmark import inference, weights
+from benchmark import inference
 from benchmark.config import registry
 from benchmark.data.images import OWN_LEVELS
 from benchmark.data.svg import rasterise, read_svg
-from benchmark.environment import float32_precision
 from benchmark.inference import Ready
 from benchmark.predict import batch, outputs
 from benchmark.predict.outlines import trace
 from benchmark.predict.outputs import discs_of
 from benchmark.predict.settings import finds_vias
+from benchmark.records import weights
+from benchmark.records.environment import float32_precision
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import picture, save
 from tests.benchmark.predict.conftest import TINYNET, Predict, contents, pixels_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from benchmark.records import Failure
+from benchmark.records.run_record import Failure
 from tests.benchmark.report import fake
 
 

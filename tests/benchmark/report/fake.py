@@ -11,9 +11,16 @@ import numpy as np
 
 from benchmark import scoring
 from benchmark.config import protocol, registry
-from benchmark.efficiency.records import Conditions, EfficiencyRecord, EfficiencySettings, Latency, Memory, Throughput
-from benchmark.records import Failure, KeyParts, Record
-from benchmark.store import RECORD, Store, read_record
+from benchmark.records.efficiency_record import (
+    Conditions,
+    EfficiencyRecord,
+    EfficiencySettings,
+    Latency,
+    Memory,
+    Throughput,
+)
+from benchmark.records.run_record import Failure, KeyParts, Record
+from benchmark.records.store import RECORD, Store, read_record
 
 MODELS = [entry.name for entry in registry.select("all")]
 PIXELS = 96 * 96

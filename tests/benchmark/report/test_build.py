@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from benchmark.records import Failure
+from benchmark.records.run_record import Failure
 from benchmark.report import render
 from benchmark.report.render import Block, Cell, Column, Row, Table
 from benchmark.utils.errors import UserError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.records import KeyParts
+from benchmark.records.run_record import KeyParts
 from benchmark.report.collect import read_study
 from benchmark.report.contradictions import contradictions
 from tests.benchmark.report import fake

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.records import Failure, Record
+from benchmark.records.run_record import Failure, Record
+from benchmark.records.store import RECORD, Store, read_record
 from benchmark.report import difference
-from benchmark.store import RECORD, Store, read_record
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 

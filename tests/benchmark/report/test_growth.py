@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from benchmark import report
-from benchmark.efficiency.records import Conditions, Latency, Memory
+from benchmark.records.efficiency_record import Conditions, Latency, Memory
 from benchmark.report import growth, render
 from benchmark.report.collect import Study, read_study
 from benchmark.report.plots import STYLES

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchmark import report, terminal
-from benchmark.efficiency.records import Conditions, Latency, Limits
+from benchmark.records.efficiency_record import Conditions, Latency, Limits
 from benchmark.report import growth, merging, paper, plots, profile, roofline, tables
 from benchmark.report.collect import Study, read_study
 from benchmark.report.numbers import macros

@@ -18,12 +18,12 @@ from benchmark import report
 from benchmark.data.datasets import standin
 from benchmark.data.specs import KNOWN
 from benchmark.metrics import significance
-from benchmark.records import Failure, Initial, Record, TrainingFacts
+from benchmark.records.run_record import Failure, Initial, Record, TrainingFacts
+from benchmark.records.store import Store
 from benchmark.report import contests, tables
 from benchmark.report.collect import read_study
 from benchmark.report.merging import for_figures, merge
 from benchmark.report.page import summary
-from benchmark.store import Store
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
@@ -397,7 +397,7 @@ def test_devices_share_no_column_and_a_setting_that_was_measured_twice_is_of_the
 
 
 def latency(p50: float) -> object:
-    from benchmark.efficiency.records import Conditions, Latency
+    from benchmark.records.efficiency_record import Conditions, Latency
 
     moment = Conditions(clock_mhz=2600.0, load_average=1.0)
     return Latency.from_raw([p50] * 30, moment, moment)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from benchmark import report
-from benchmark.records import Failure, Record
+from benchmark.records.run_record import Failure, Record
 from benchmark.report.collect import read_study
 from benchmark.report.literature import Entry
 from benchmark.report.page import PAGE_BYTES, curves, grids, origin

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from benchmark.records import Failure
+from benchmark.records.run_record import Failure
 from tests.benchmark.report import fake
 from tests.benchmark.report.test_page import write_history
 

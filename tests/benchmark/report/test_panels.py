@@ -16,10 +16,10 @@ from benchmark import report, scoring
 from benchmark.config import protocol
 from benchmark.data.packs import IGNORED
 from benchmark.overlays import COLOURS, DARKENED, ONLY_PREDICTED
+from benchmark.records.store import Store
 from benchmark.report import panels, sheet
 from benchmark.report.collect import read_study
 from benchmark.report.tables import ACCURACY, scores
-from benchmark.store import Store
 from tests.benchmark.report import fake
 
 SIDE = 96

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark import report
-from benchmark.records import Failure
+from benchmark.records.run_record import Failure
 from benchmark.report import paper, tables, wide
 from benchmark.report.collect import read_study
 from benchmark.report.paper import Choice

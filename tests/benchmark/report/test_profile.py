@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from benchmark import report
-from benchmark.efficiency.records import EfficiencySettings, Form, Limits
+from benchmark.records.efficiency_record import EfficiencySettings, Form, Limits
 from benchmark.report import growth, profile, render, roofline, tables
 from benchmark.report.collect import Measurement, Study, comparable, read_study
 from tests.benchmark.report import fake

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmark import report
-from benchmark.records import Failure
+from benchmark.records.run_record import Failure
 from benchmark.report.collect import read_study
 from benchmark.report.redaction import redact
 from tests.benchmark.conftest import Call

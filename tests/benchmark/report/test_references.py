@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import claims, report
+from benchmark import report
 from benchmark.config import protocol as protocols
 from benchmark.data.splits import Division
+from benchmark.records import claims
+from benchmark.records.store import Shared, Store
 from benchmark.report import merging, redaction, references, tables
 from benchmark.report.collect import read_study
-from benchmark.store import Shared, Store
 from tests.benchmark.report import fake
 
 OTSU = "references/omc-syn.otsu.csv"

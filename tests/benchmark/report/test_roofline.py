@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmark import report
-from benchmark.efficiency.records import Conditions, Latency, Limits
+from benchmark.records.efficiency_record import Conditions, Latency, Limits
 from benchmark.report import render, roofline
 from benchmark.report.collect import Study, read_study
 from benchmark.report.roofline import Roof

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from benchmark import report
-from benchmark.records import Failure
+from benchmark.records.run_record import Failure
 from benchmark.report import significance, tables
 from benchmark.report.collect import Study, read_study
 from benchmark.report.render import Block, Row, to_latex, to_markdown

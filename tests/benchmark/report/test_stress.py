@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from benchmark import report, scoring
+from benchmark.records.store import Store
+from benchmark.records.stress_record import StressRecord
 from benchmark.report import redaction, render, stress, stress_plot
 from benchmark.report.collect import Study, read_study
-from benchmark.store import Store
-from benchmark.stress.records import StressRecord
 from tests.benchmark.report import fake
 
 TEST = "hy5syn-syn"

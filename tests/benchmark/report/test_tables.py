@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.efficiency.records import Throughput
-from benchmark.records import Failure
+from benchmark.records.efficiency_record import Throughput
+from benchmark.records.run_record import Failure
 from benchmark.report import significance, tables
 from benchmark.report.collect import read_study
 from benchmark.report.render import Block, Row, to_markdown

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from benchmark.records import Failure, TrainingFacts
+from benchmark.records.run_record import Failure, TrainingFacts
+from benchmark.records.store import RECORD, read_record
 from benchmark.report import training
 from benchmark.report.collect import read_study
 from benchmark.report.render import Block
-from benchmark.store import RECORD, read_record
 from tests.benchmark.report import fake
 
 FACTS = TrainingFacts(

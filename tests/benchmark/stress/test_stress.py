@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import claims
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
@@ -17,9 +16,10 @@ from benchmark.data.synthetic import Stress
 from benchmark.executors.events import Event, Finished, Packing, Started
 from benchmark.executors.remote import Parcel, parcels
 from benchmark.jobs import Elsewhere, Job, StressJob, TrainJob
-from benchmark.records import Failure
+from benchmark.records import claims
+from benchmark.records.run_record import Failure
+from benchmark.records.store import WEIGHTS
 from benchmark.runs.perform import perform, perform_claimed
-from benchmark.store import WEIGHTS
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

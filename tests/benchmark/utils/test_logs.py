@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.records import Failure
+from benchmark.records.run_record import Failure
 from benchmark.utils.logs import without_folders
 
 

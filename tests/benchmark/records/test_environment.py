@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import benchmark
-from benchmark import environment
+from benchmark.records import environment
 
 
 def test_it_names_code_system_and_libraries() -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry, identity
-from benchmark.records import Record
-from benchmark.store import WEIGHTS, BrokenRecordError, Store
+from benchmark.records.run_record import Record
+from benchmark.records.store import WEIGHTS, BrokenRecordError, Store
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import psutil
 
-from benchmark import provenance
 from benchmark.devices import nvml
+from benchmark.records import provenance
 
 PACKAGES = ("torch", "numpy", "scipy", "timm", "segmentation-models-pytorch", "fvcore", "scikit-image", "pillow")
 #: Environment variables that choose kernels, their precision or their threads. None of them holds a path.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from benchmark import provenance
+from benchmark.records import provenance
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git, which is not installed here")
 

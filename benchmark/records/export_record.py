@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from benchmark.efficiency.records import Latency
-from benchmark.schema import Filed, Frozen
+from benchmark.records.efficiency_record import Latency
+from benchmark.records.schema import Filed, Frozen
 
 SCHEMA: Final = 1
 RANDOM: Final = "random"

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmark import claims
+from benchmark.records import claims
 from benchmark.utils.errors import UserError
 
 

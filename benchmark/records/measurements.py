@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from benchmark import claims, environment
 from benchmark.config.registry import ModelEntry, code_digest
-from benchmark.efficiency.records import MEASURING, EfficiencyRecord, EfficiencySettings
+from benchmark.records import claims, environment
+from benchmark.records.efficiency_record import MEASURING, EfficiencyRecord, EfficiencySettings
 
 
 class Figures:

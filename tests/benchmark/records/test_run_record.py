@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from benchmark import report
-from benchmark.records import Failure, Initial, KeyParts, Record, TrainingFacts
+from benchmark.records.run_record import Failure, Initial, KeyParts, Record, TrainingFacts
+from benchmark.records.store import Store, run_key
 from benchmark.report.collect import read_study
-from benchmark.store import Store, run_key
 
 GENERATIONS = sorted((Path(__file__).parent / "records").glob("generation-*"))
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from benchmark import store as stores
-from benchmark.records import Failure, KeyParts, Record
-from benchmark.store import RECORD, BrokenRecordError, Store, read_record, run_key
+from benchmark.records import store as stores
+from benchmark.records.run_record import Failure, KeyParts, Record
+from benchmark.records.store import RECORD, BrokenRecordError, Store, read_record, run_key
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
-RESULTS = Path(__file__).parents[2] / "results"
+RESULTS = Path(__file__).parents[3] / "results"
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmark import weights
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
-from benchmark.store import WEIGHTS
+from benchmark.records import weights
+from benchmark.records.store import WEIGHTS
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 

@@ -8,7 +8,7 @@ from typing import Final, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from benchmark.schema import Filed, Frozen
+from benchmark.records.schema import Filed, Frozen
 
 SCHEMA: Final = 1
 

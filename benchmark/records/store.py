@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from benchmark import BEHAVIOUR, claims
+from benchmark import BEHAVIOUR
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.splits import PARTS, Division
-from benchmark.efficiency.records import Form
-from benchmark.records import SCHEMA, KeyParts, Record
-from benchmark.stress.records import StressRecord
+from benchmark.records import claims
+from benchmark.records.efficiency_record import Form
+from benchmark.records.run_record import SCHEMA, KeyParts, Record
+from benchmark.records.stress_record import StressRecord
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import TooLargeError, read_limited, write_atomically
 

@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from benchmark.efficiency.records import DType
-from benchmark.schema import Filed
+from benchmark.records.efficiency_record import DType
+from benchmark.records.schema import Filed
 
 SCHEMA: Final = 1
 

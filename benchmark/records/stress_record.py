@@ -6,8 +6,8 @@ from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
-from benchmark.records import Name
-from benchmark.schema import Filed
+from benchmark.records.run_record import Name
+from benchmark.records.schema import Filed
 
 SCHEMA: Final = 1
 DRAWN = "drawn"

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field
 
-from benchmark.efficiency.records import Conditions
-from benchmark.schema import Filed, Frozen
+from benchmark.records.efficiency_record import Conditions
+from benchmark.records.schema import Filed, Frozen
 from benchmark.utils import logs
 from benchmark.utils.names import PLAIN
 

@@ -1,0 +1,1 @@
+"""Records: every stored form, and the folder of a study that holds them."""

@@ -274,7 +274,7 @@ def _study(
     from benchmark.config import registry
     from benchmark.data import specs
     from benchmark.data.datasets import choose, resolve
-    from benchmark.data.folders import HashCache
+    from benchmark.data.fingerprint import HashCache
     from benchmark.data.tasks import arrange
     from benchmark.study import Study
 

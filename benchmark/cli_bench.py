@@ -52,7 +52,7 @@ def bench(
     from benchmark.config import registry
     from benchmark.config.protocol import load
     from benchmark.data.datasets import resolve
-    from benchmark.data.folders import HashCache
+    from benchmark.data.fingerprint import HashCache
     from benchmark.profiling import side
     from benchmark.records import provenance
     from benchmark.records.efficiency_record import EfficiencySettings

@@ -15,8 +15,8 @@ from benchmark.utils.files import check_folder, no_folder
 
 if TYPE_CHECKING:
     from benchmark.config.protocol import Protocol
+    from benchmark.data.check.verify import Subject
     from benchmark.data.specs import Target
-    from benchmark.data.verify import Subject
 
 app = typer.Typer(help="Make, bring in, check and look at datasets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -73,7 +73,8 @@ def synthesize(
             )
             notes: tuple[str, ...] = ()
         else:
-            from benchmark.data.chips import layouts, show
+            from benchmark.data.layouts import layout_source as layouts
+            from benchmark.data.layouts import microscope as show
 
             look, marked = show.Look(appearance, seed, switched_off), _target(target)
             source = layouts.open_layout(layout, layers, cell, out.name if out else None)
@@ -108,7 +109,7 @@ def prepare(
     data_root: DataRoot = DATA_ROOT,
 ) -> None:
     """Bring a download into DATA_ROOT/NAME in a layout that can be read; may be interrupted and called again."""
-    from benchmark.data import prepare as preparing
+    from benchmark.data.prepare import prepare as preparing
 
     with bar("copying") as progress:
         made = preparing.prepare(name, source, data_root, progress)
@@ -136,7 +137,7 @@ def verify(
     """Read everything of a dataset and print what was found; exit code 1 where a study's numbers would be wrong."""
     from rich.console import Console
 
-    from benchmark.data import verify as verifying
+    from benchmark.data.check import verify as verifying
 
     chosen = _fitted(protocol, set_, [name, *([against] if against else [])], data_root)
     place = _writable(out, (cache or data_root / ".cache") / "verify")
@@ -164,9 +165,9 @@ def show(
     """Draw a contact sheet: images with the outlines of their masks, as a PNG."""
     import io
 
-    from benchmark.data import show as showing
+    from benchmark.data.check import contact_sheet as showing
     from benchmark.data.datasets import resolve
-    from benchmark.data.folders import HashCache
+    from benchmark.data.fingerprint import HashCache
     from benchmark.utils.files import write_atomically
 
     chosen = _fitted(protocol, set_, [name], data_root)
@@ -210,8 +211,8 @@ def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_r
 
 
 def _subject(name: str, data_root: Path, protocol: Protocol) -> Subject:
+    from benchmark.data.check.verify import Subject
     from benchmark.data.datasets import choose, locate, target_of
-    from benchmark.data.verify import Subject
 
     chosen = choose(name, data_root)
     if len(chosen) != 1:

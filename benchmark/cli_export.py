@@ -48,7 +48,7 @@ def export(
 
     from benchmark import export as exporting
     from benchmark.config import registry
-    from benchmark.data.images import OWN_LEVELS, read_depth
+    from benchmark.data.formats.images import OWN_LEVELS, read_depth
     from benchmark.export.pictures import picture
     from benchmark.records import weights
 

@@ -172,7 +172,7 @@ def _predict(
     from rich.console import Console
 
     from benchmark import inference
-    from benchmark.data.images import OWN_LEVELS
+    from benchmark.data.formats.images import OWN_LEVELS
     from benchmark.predict.batch import Job
     from benchmark.predict.tiles import Axis
 
@@ -221,7 +221,7 @@ def _study_overlaps(
 ) -> None:
     """Measure how much the overlap matters to each network on one image, and plot it."""
     from benchmark import cli_data, inference
-    from benchmark.data.images import Levels
+    from benchmark.data.formats.images import Levels
     from benchmark.predict import overlaps
     from benchmark.predict.sources import open_source
 
@@ -262,7 +262,7 @@ def _display(
 
     count = 0
     told = time.monotonic()
-    from benchmark.data.images import sized
+    from benchmark.data.formats.images import sized
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bars:

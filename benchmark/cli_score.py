@@ -11,7 +11,7 @@ from benchmark import cli_data
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmark.data.values import Values
+    from benchmark.data.formats.values import Values
 
 
 def score(

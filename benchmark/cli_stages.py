@@ -13,7 +13,7 @@ from benchmark.utils.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from benchmark.data.images import UInt8Array
+    from benchmark.data.formats.images import UInt8Array
     from benchmark.feature_maps import Box, Encoder
 
 MOST_SIDE = 1024  # pixels; the largest input that a preset trains on, so what the machine has room for
@@ -51,7 +51,7 @@ def stages(
     from benchmark import feature_maps
     from benchmark import stages as taking
     from benchmark.config import registry
-    from benchmark.data.images import OWN_LEVELS, read_depth
+    from benchmark.data.formats.images import OWN_LEVELS, read_depth
     from benchmark.records import weights
     from benchmark.report import plots
     from benchmark.report import stages as drawing
@@ -92,7 +92,7 @@ def _area(image: Path, window: str | None, input_size: int) -> tuple[int, int, i
     Raises:
         UserError: the image cannot be read, the window is none or leaves it, or there is more than fits in memory.
     """
-    from benchmark.data.images import read_size
+    from benchmark.data.formats.images import read_size
 
     height, width = read_size(image)
     box = _box("--window", window)
@@ -114,7 +114,7 @@ def _area(image: Path, window: str | None, input_size: int) -> tuple[int, int, i
 
 def _read(image: Path, channels: int, area: tuple[int, int, int, int]) -> UInt8Array:
     """Read part of an image as ``(H, W, channels)``; 16 bits are mapped by the whole image's own percentiles."""
-    from benchmark.data.images import percentile_levels, read_depth, read_image
+    from benchmark.data.formats.images import percentile_levels, read_depth, read_image
 
     levels = percentile_levels([image]) if read_depth(image) == 16 else None
     x, y, width, height = area

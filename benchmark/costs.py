@@ -11,7 +11,7 @@ from typing import Literal
 
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
-from benchmark.data.images import read_size
+from benchmark.data.formats.images import read_size
 from benchmark.data.tasks import Task
 from benchmark.jobs import EfficiencyJob, TrainJob
 from benchmark.records.efficiency_record import ENERGY_SECONDS

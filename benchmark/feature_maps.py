@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import linalg, ndimage
 from skimage.transform import resize_local_mean
 
-from benchmark.data.images import UInt8Array, to_channels
+from benchmark.data.formats.images import UInt8Array, to_channels
 
 Channel = Literal["principal", "variance"]
 FloatArray = NDArray[np.floating]

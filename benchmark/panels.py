@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.config.protocol import Protocol
-from benchmark.data.images import UInt8Array
+from benchmark.data.formats.images import UInt8Array
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.scoring import tested_side
 from benchmark.utils import seeds

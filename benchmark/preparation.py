@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from benchmark.data import tasks
+from benchmark.data.check.judgement import not_searched
 from benchmark.data.datasets import Source
-from benchmark.data.judgement import not_searched
 from benchmark.data.packs import Pack, open_pack
-from benchmark.data.scan import folders_among
+from benchmark.data.pairs import folders_among
 from benchmark.executors.events import Event, Note, Packing
 from benchmark.records.store import Shared
 from benchmark.utils.errors import UserError

@@ -17,7 +17,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source, resolve
-from benchmark.data.folders import HashCache
+from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store, read_record

@@ -17,21 +17,14 @@ from rich.table import Table
 
 from benchmark import __version__, metrics, scoring
 from benchmark.config.protocol import Evaluation
-from benchmark.data import coco
-from benchmark.data.folders import refuse_orphans
-from benchmark.data.images import (
-    IMAGE_SUFFIXES,
-    decode,
-    percentile_levels,
-    read_depth,
-    read_image,
-    sized,
-)
-from benchmark.data.masks import label_size, read_ignore, read_label
+from benchmark.data.fingerprint import refuse_orphans
+from benchmark.data.formats import coco
+from benchmark.data.formats.images import IMAGE_SUFFIXES, decode, percentile_levels, read_depth, read_image, sized
+from benchmark.data.formats.masks import label_size, read_ignore, read_label
+from benchmark.data.formats.values import Values
 from benchmark.data.packs import IGNORED
-from benchmark.data.scan import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, scan_masks
+from benchmark.data.pairs import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, scan_masks
 from benchmark.data.specs import Target, check_group
-from benchmark.data.values import Values
 from benchmark.overlays import Mask, overlay
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder, write_atomically

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmark import BEHAVIOUR, metrics
 from benchmark.config.protocol import Evaluation, Protocol
-from benchmark.data.images import UInt8Array, to_channels
+from benchmark.data.formats.images import UInt8Array, to_channels
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.data.specs import Target
 

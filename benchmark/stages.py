@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node, saved_tensors_hooks
 
 from benchmark import feature_maps
-from benchmark.data.images import UInt8Array
+from benchmark.data.formats.images import UInt8Array
 from benchmark.records.weights import TrainedNetwork
 from benchmark.utils.errors import UserError, did_you_mean
 

@@ -15,7 +15,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.costs import THROUGHPUT_S, Basis, Costs, Hardware
 from benchmark.data.datasets import Source
-from benchmark.data.folders import HashCache
+from benchmark.data.fingerprint import HashCache
 from benchmark.data.stressed import Stresses
 from benchmark.data.tasks import Task
 from benchmark.executors.events import Event, Executor, Finished, Note, Started

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmark.config.protocol import Protocol
 from benchmark.data import specs
-from benchmark.data.folders import HashCache, find_pairs, fingerprint
-from benchmark.data.scan import Pair
+from benchmark.data.fingerprint import HashCache, find_pairs, fingerprint
+from benchmark.data.pairs import Pair
 from benchmark.data.specs import KNOWN, SUFFIX, DatasetSpec, Target
 from benchmark.data.synthetic import STANDINS
 from benchmark.utils import seeds

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import fft, sparse
 
-from benchmark.data.images import UInt8Array, to_channels
+from benchmark.data.formats.images import UInt8Array, to_channels
 
 SIDE = 32  # of a thumbnail, pixels
 LOW = 8  # frequencies of the hash in each direction

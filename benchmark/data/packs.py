@@ -19,8 +19,9 @@ import numpy as np
 
 from benchmark.config.protocol import Protocol
 from benchmark.data import duplicates, synthetic
+from benchmark.data.check.judgement import Facts, image_facts, judge_split, refuse_or_note, squeezed, with_label
 from benchmark.data.datasets import Source, refuse_changed
-from benchmark.data.images import (
+from benchmark.data.formats.images import (
     Levels,
     UInt8Array,
     decode,
@@ -30,9 +31,8 @@ from benchmark.data.images import (
     to_8_bit,
     to_channels,
 )
-from benchmark.data.judgement import Facts, image_facts, judge_split, refuse_or_note, squeezed, with_label
-from benchmark.data.masks import read_ignore, read_label
-from benchmark.data.scan import Pair
+from benchmark.data.formats.masks import read_ignore, read_label
+from benchmark.data.pairs import Pair
 from benchmark.data.splits import Division, Tile, divide_under, unlabelled
 from benchmark.data.synthetic import Stress
 from benchmark.data.tiling import cut_by_smallest, labelled_share, smaller_input, tiles_of, windows_of

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmark.config.protocol import Protocol
-from benchmark.data.values import Values
+from benchmark.data.formats.values import Values
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.config.protocol import Protocol, Split
-from benchmark.data.advice import ways
+from benchmark.data.split_advice import ways
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
 

@@ -12,7 +12,7 @@ from benchmark.data.specs import KNOWN, known_first
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmark.data.images import UInt8Array
+    from benchmark.data.formats.images import UInt8Array
     from benchmark.data.packs import Pack
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.datasets import standin, target_of
-from benchmark.data.images import UInt8Array, percentile_levels, read_depth, read_image, sized
+from benchmark.data.formats.images import UInt8Array, percentile_levels, read_depth, read_image, sized
 from benchmark.data.packs import draw_tile
 from benchmark.data.specs import KNOWN, SUFFIX
 from benchmark.export.formats import Array

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmark import __version__
-from benchmark.data.images import Levels
+from benchmark.data.formats.images import Levels
 from benchmark.inference import Ready
 from benchmark.predict import manifest, outputs
 from benchmark.predict.predictor import probabilities

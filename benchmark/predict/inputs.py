@@ -6,7 +6,7 @@ import glob
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmark.data.images import IMAGE_SUFFIXES
+from benchmark.data.formats.images import IMAGE_SUFFIXES
 from benchmark.utils.errors import UserError
 from benchmark.utils.names import comparable
 

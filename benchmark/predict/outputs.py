@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.data import svg
-from benchmark.data.images import UInt8Array
+from benchmark.data.formats import svg
+from benchmark.data.formats.images import UInt8Array
 from benchmark.metrics.components import Components
 from benchmark.predict import layouts
 from benchmark.predict.outlines import Integers, Mask, Polygon, count_corners, trace

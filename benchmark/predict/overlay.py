@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmark.data.images import UInt8Array, to_channels
-from benchmark.data.show import OUTLINE, RIM
+from benchmark.data.check.contact_sheet import OUTLINE, RIM
+from benchmark.data.formats.images import UInt8Array, to_channels
 
 MOST_SIDE = 4096  # pixels of the longer side; larger images are shrunk by a whole factor
 TINT = 0.2  # of the outline's colour within the prediction

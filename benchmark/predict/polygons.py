@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data.svg import OUTLINE_INSIDE
+from benchmark.data.formats.svg import OUTLINE_INSIDE
 from benchmark.predict.cuts import cut_open
 from benchmark.predict.outlines import Integers, Polygon
 

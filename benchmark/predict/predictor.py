@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmark.data.images import UInt8Array
+from benchmark.data.formats.images import UInt8Array
 from benchmark.devices.device_errors import ran_out_of_memory
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.predict.sources import Source

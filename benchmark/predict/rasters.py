@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from benchmark.data.images import UInt8Array
+from benchmark.data.formats.images import UInt8Array
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import replacing, write_atomically
 

@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from benchmark.data.images import (
+from benchmark.data.formats.images import (
     Depth,
     Levels,
     Picture,
@@ -67,7 +67,7 @@ class Source:
     transparent: bool = False
 
     def read(self, top: int, bottom: int, channels: int) -> UInt8Array:
-        """Return rows ``(bottom - top, W, channels)`` uint8, as :func:`benchmark.data.images.read_image` would.
+        """Return rows ``(bottom - top, W, channels)`` uint8, as :func:`benchmark.data.formats.images.read_image` would.
 
         Args:
             top: first row.
@@ -103,7 +103,7 @@ def open_source(path: Path, levels: Levels | None = None) -> Iterator[Source]:
         levels: how 16 bits become 8; by default the image's own percentiles.
 
     Raises:
-        BrokenImageError: a file that :func:`benchmark.data.images.decode` refuses.
+        BrokenImageError: a file that :func:`benchmark.data.formats.images.decode` refuses.
     """
     with contextlib.ExitStack() as stack:
         with _broken(path):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmark import metrics, scoring
 from benchmark.config.protocol import Evaluation
-from benchmark.data.images import UInt8Array, to_channels
+from benchmark.data.formats.images import UInt8Array, to_channels
 from benchmark.data.packs import IGNORED
 from benchmark.data.specs import Target
 from benchmark.overlays import COLOURS, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED, Mask, overlay

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from PIL import Image, ImageFont
 
-from benchmark.data.images import UInt8Array
-from benchmark.data.show import FONT, fit, shorten
+from benchmark.data.check.contact_sheet import FONT, fit, shorten
+from benchmark.data.formats.images import UInt8Array
 from benchmark.report.plots import DPI, INK, STYLE, drawable, wrapped
 
 # Lengths in pixels of the PNG. Seven cells are as wide as A4 is long at 200 dpi, and two rows of them as high as it is

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from benchmark.data.images import UInt8Array
+from benchmark.data.formats.images import UInt8Array
 from benchmark.feature_maps import Box, Encoder, Stage
 from benchmark.report.plots import DPI, INK, STYLE, drawable, wrapped
 

@@ -15,7 +15,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source, resolve
-from benchmark.data.folders import HashCache
+from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
 from benchmark.jobs import EfficiencyJob, TrainJob

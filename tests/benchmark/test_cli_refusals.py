@@ -14,7 +14,7 @@ import pytest
 from benchmark.config import protocol
 from benchmark.data import packs
 from benchmark.data.datasets import resolve
-from benchmark.data.folders import HashCache
+from benchmark.data.fingerprint import HashCache
 from tests.benchmark.conftest import Call, tiny_run
 from tests.benchmark.data.folder_makers import write_pairs
 

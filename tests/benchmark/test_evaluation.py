@@ -16,7 +16,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import evaluation_batches
 from benchmark.data.datasets import resolve
-from benchmark.data.folders import HashCache
+from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import IGNORED, Pack, open_pack
 from benchmark.evaluation import evaluate
 from benchmark.scoring import summarise

@@ -11,7 +11,7 @@ import pytest
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import resolve
-from benchmark.data.folders import HashCache
+from benchmark.data.fingerprint import HashCache
 from benchmark.executors.events import Event, Note
 from benchmark.preparation import prepare
 from benchmark.records import claims

@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmark import metrics, scoring
 from benchmark.config.protocol import Protocol
-from benchmark.data.masks import read_label
+from benchmark.data.formats.masks import read_label
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.evaluation import evaluate
 from benchmark.overlays import COLOURS, DARKENED, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED

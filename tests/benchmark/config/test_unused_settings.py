@@ -18,7 +18,7 @@ from benchmark.config.protocol import Protocol, paths
 from benchmark.costs import Hardware
 from benchmark.data import specs
 from benchmark.data.datasets import choose, resolve
-from benchmark.data.folders import HashCache
+from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
 from benchmark.records.run_record import Failure
 from benchmark.records.store import WEIGHTS, Store

@@ -10,7 +10,7 @@ from PIL import Image
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source, resolve
-from benchmark.data.folders import HashCache
+from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import Pack, open_pack
 
 SMALL = ("input.size=32", "input.tile=64", "split.counts=[2,1,1]", "data.standin_images=4")

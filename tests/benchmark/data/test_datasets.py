@@ -10,7 +10,7 @@ import pytest
 from benchmark.config import protocol as protocols
 from benchmark.data import datasets
 from benchmark.data.datasets import FRAME, Source, resolve
-from benchmark.data.folders import HashCache
+from benchmark.data.fingerprint import HashCache
 from benchmark.data.synthetic import STANDINS
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import make_folder

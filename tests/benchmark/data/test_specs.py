@@ -10,7 +10,7 @@ import pytest
 from benchmark.config import protocol as protocols
 from benchmark.data import specs
 from benchmark.data.datasets import Source, choose, resolve
-from benchmark.data.folders import HashCache
+from benchmark.data.fingerprint import HashCache
 from benchmark.data.specs import DatasetSpec
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture

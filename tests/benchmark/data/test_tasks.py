@@ -12,7 +12,7 @@ import pytest
 from benchmark.config import protocol as protocols
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack
-from benchmark.data.scan import Pair
+from benchmark.data.pairs import Pair
 from benchmark.data.splits import Tile
 from benchmark.data.tasks import Task, arrange, refuse_overlap
 from benchmark.utils.errors import UserError

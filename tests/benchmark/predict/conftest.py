@@ -17,7 +17,7 @@ from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.costs import Hardware
 from benchmark.data.datasets import resolve
-from benchmark.data.folders import HashCache
+from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
 from benchmark.records.store import WEIGHTS
 from benchmark.run import train_and_test

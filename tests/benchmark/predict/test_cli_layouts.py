@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.data.svg import read_svg
+from benchmark.data.formats.svg import read_svg
 from tests.benchmark.data.folder_makers import save
 from tests.benchmark.predict.conftest import Predict
 

@@ -17,8 +17,8 @@ from torch import nn
 
 from benchmark import inference
 from benchmark.config import registry
-from benchmark.data.images import OWN_LEVELS
-from benchmark.data.svg import rasterise, read_svg
+from benchmark.data.formats.images import OWN_LEVELS
+from benchmark.data.formats.svg import rasterise, read_svg
 from benchmark.inference import Ready
 from benchmark.predict import batch, outputs
 from benchmark.predict.outlines import trace

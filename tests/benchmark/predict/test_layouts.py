@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmark.data.chips import sky130
-from benchmark.data.chips.layouts import open_layout
-from benchmark.data.chips.show import Look, show
-from benchmark.data.chips.windows import windows
-from benchmark.data.polygons import fill
+from benchmark.data.formats.rasterize import fill
+from benchmark.data.layouts import sky130
+from benchmark.data.layouts.layout_source import open_layout
+from benchmark.data.layouts.microscope import Look, show
+from benchmark.data.layouts.windows import windows
 from benchmark.data.synthetic.standins import STANDINS, generate
 from benchmark.predict import layouts, outputs
 from benchmark.predict.layouts import Layouts, read_layer_map

@@ -14,7 +14,7 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmark.data.svg import rasterise, read_svg
+from benchmark.data.formats.svg import rasterise, read_svg
 from benchmark.predict import outlines
 from benchmark.predict.outlines import Polygon, trace
 from benchmark.predict.polygons import path_of, to_svg

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmark.data.show import OUTLINE, RIM
+from benchmark.data.check.contact_sheet import OUTLINE, RIM
 from benchmark.predict import overlay
 from benchmark.predict.overlay import TINT, Overlay
 from tests.benchmark.data.folder_makers import picture

@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from benchmark.data.images import Levels, decode, read_image
+from benchmark.data.formats.images import Levels, decode, read_image
 from benchmark.predict.sources import open_source
 from benchmark.utils.errors import UserError
 

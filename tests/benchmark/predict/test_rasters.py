@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from benchmark.data.images import read_image
+from benchmark.data.formats.images import read_image
 from benchmark.predict import rasters
 from benchmark.predict.rasters import Scratch, write_map
 from benchmark.utils.errors import UserError

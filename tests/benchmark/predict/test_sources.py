@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from benchmark.data.images import Levels, percentile_levels, read_image
+from benchmark.data.formats.images import Levels, percentile_levels, read_image
 from benchmark.predict.sources import BrokenImageError, open_source
 from tests.benchmark.data.folder_makers import picture, save
 

@@ -1,0 +1,1 @@
+"""Readers of image and label files, one module a format."""

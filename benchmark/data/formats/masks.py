@@ -1,0 +1,261 @@
+"""Reading a label or an ignore mask in any of its forms as a binary mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.data.formats import coco
+from benchmark.data.formats.coco import Categories
+from benchmark.data.formats.images import Picture, Pixels, decode, read_size, sized, to_channels
+from benchmark.data.formats.svg import Layers, Mask, rasterise, read_svg
+from benchmark.data.formats.values import Values, found_in, listed, remedy
+from benchmark.data.specs import Target
+from benchmark.utils.errors import UserError
+
+THRESHOLD = 128  # of JPEG masks: half of 255, rounded up
+UNCLEAR = (32, 224)  # JPEG leaves black and white areas well outside these; edges lie within
+GRAY_TOLERANCE = 8  # levels between a gray JPEG's channels, after conversion to YCbCr and back
+EXPECTED = "{0, 1} or {0, 255}"
+
+INVERTED = (
+    "TIFF that stores white as 0, read as viewers show it; some programs write a mask's foreground 1 that way, "
+    "which then is inverted: look at the masks"
+)
+INVERTED_PALETTE = (
+    "palette whose colours and indices tell opposite sides, read by its colours as viewers show it; some programs "
+    "number foreground 1 whatever its colour, which then is inverted: look at the masks"
+)
+ALPHA = "one colour everywhere, so the mask is what is not transparent: look at the masks"
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """A label as it was read.
+
+    Attributes:
+        mask: ``(H, W)`` bool, the foreground.
+        note: what a user should know about how it was read.
+        ignored: ``(H, W)`` bool, where the label says to ignore; ``None`` where it cannot.
+        stored_as: the value of foreground in a mask of 8 bits per pixel, 1 or 255; 0 where there is none, or where the
+            file's form tells what foreground is.
+    """
+
+    mask: Mask
+    note: str | None = None
+    ignored: Mask | None = None
+    stored_as: int = 0
+
+
+def read_label(
+    path: Path, target: Target, shape: tuple[int, int], categories: Categories = (), values: Values | None = None
+) -> Label:
+    """Read a label.
+
+    Accepted are {0, 1}, {0, 255} and, of 16 bit, {0, 65535}, as gray, gray RGB(A), 1 bit or palette; one-hot RGB (red
+    background, green track, blue via); gray JPEG, which is thresholded; HY5SYN's SVG; an image's part of a COCO file.
+    A palette counts by its colours where these are such grays (a black entry is background wherever it stands) or
+    one-hot, otherwise by its indices, which is how annotation tools number their classes. Transparent pixels must agree
+    with the colours, or colours must tell nothing.
+
+    Args:
+        path: the file; one that ends in ``.svg`` is an SVG, and one below a ``.json`` a part of it.
+        target: the layer that counts as foreground in a label of several; a binary one is what the target is.
+        shape: the image's height and width.
+        categories: what a COCO file's categories are, where their names do not tell.
+        values: what the values of a mask of pixels mean, in place of the forms above.
+
+    Raises:
+        UserError: unreadable file, another size than the image's, or any other values; names them. Transparency
+            that colours contradict.
+    """
+    if path.suffix.lower() == ".svg":
+        svg = read_svg(path)
+        _check_size(path, svg.size, shape)
+        return Label(rasterise(svg).of(target))
+    if coco.is_entry(path):
+        entry = coco.read(path)
+        _check_size(path, entry.size, shape)
+        return Label(coco.rasterise(entry, categories).of(target))
+    picture = _decode(path, shape)
+    if values is not None:
+        foreground, ignored = values.read(path, picture)
+        return Label(foreground, ignored=ignored)
+    if picture.lossy:
+        return _thresholded(path, picture)
+    if picture.alpha is not None:
+        return _with_alpha(path, picture, picture.alpha, target)
+    mask = _by_colours(picture, target)
+    if mask is None:
+        mask = _by_index(picture)
+    elif not picture.white_is_zero and (by_index := _by_index(picture)) is not None and (by_index != mask).any():
+        return Label(mask, INVERTED_PALETTE)
+    if mask is None:
+        raise _refused(path, picture, f"{EXPECTED}, or one-hot RGB (red background, green track, blue via)")
+    return Label(mask, INVERTED if picture.white_is_zero else None, stored_as=_stored_as(picture))
+
+
+def label_size(path: Path) -> tuple[int, int]:
+    """Return a label's height and width.
+
+    Raises:
+        UserError: unreadable file.
+    """
+    if coco.is_entry(path):
+        return coco.read(path).size
+    return read_svg(path).size if path.suffix.lower() == ".svg" else read_size(path)
+
+
+def read_ignore(path: Path, shape: tuple[int, int]) -> Mask:
+    """Read the pixels ``(H, W)`` that count nowhere: the foreground of a mask that is binary as in :func:`read_label`.
+
+    Raises:
+        UserError: unreadable file, another size than the image's, or not binary; names the values.
+    """
+    picture = _decode(path, shape)
+    if picture.lossy:
+        raise UserError(f"{path}: a JPEG; expected an ignore mask without loss: save it as PNG")
+    if picture.alpha is not None:
+        return _with_alpha(path, picture, picture.alpha, None).mask
+    mask = _binary(picture)
+    if mask is None:
+        mask = _by_index(picture)
+    if mask is None:
+        raise _refused(path, picture, EXPECTED, "threshold or recolour the mask first")
+    return mask
+
+
+def _decode(path: Path, shape: tuple[int, int]) -> Picture:
+    _check_size(path, read_size(path), shape)
+    return decode(path)
+
+
+def _with_alpha(path: Path, picture: Picture, alpha: NDArray[Any], target: Target | None) -> Label:
+    """Read a mask with transparent pixels: by its colours where transparency agrees, by transparency where all are one.
+
+    Programs hide either side of a mask, and any colour below it, so that nothing else has a meaning of its own.
+    """
+    shown: Mask = alpha > 0
+    opaque = np.iinfo(alpha.dtype).max
+    by_colour = _by_colours(picture, target and "metal")
+    if (alpha[shown] == opaque).all():
+        if by_colour is not None and (by_colour == shown).all() and (mask := _by_colours(picture, target)) is not None:
+            return Label(mask)
+        colours = picture.pixels if picture.palette is None else picture.palette[picture.pixels]
+        if target is not None and (colours == colours[0, 0]).all():
+            return Label(shown, ALPHA)
+        found = f"{np.mean(shown):.1%} foreground by transparency"
+    else:
+        found = f"values from {alpha.min()} to {alpha.max()} in the alpha channel"
+    colour = "no mask" if by_colour is None else f"{np.mean(by_colour):.1%} foreground"
+    raise UserError(
+        f"{path}: {np.mean(alpha < opaque):.1%} of the pixels are transparent; found {found} and {colour} by colour; "
+        "expected the same mask by both: flatten the image onto its background and save it without alpha"
+    )
+
+
+def _check_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
+    if found != expected:
+        raise UserError(
+            f"{path}: {sized(found)} pixels, but its image has {sized(expected)}; "
+            "expected the same size: export the mask at the image's size"
+        )
+
+
+def _binary(picture: Picture) -> Mask | None:
+    """Return the foreground of a mask whose colours are black and one white, or ``None``."""
+    if picture.palette is not None:
+        colours = picture.palette[_values(picture.pixels)]
+        binary = _is_colourless(colours) and _is_binary(set(colours[:, 0].tolist()))
+        foreground: Mask = picture.palette[:, 0] > 0
+        return foreground[picture.pixels] if binary else None
+    gray = _gray(picture.pixels)
+    return gray > 0 if gray is not None and _is_binary(set(_values(gray))) else None
+
+
+def _stored_as(picture: Picture) -> int:
+    """Return the value of foreground in a binary mask of 8 bits per pixel whose colours do not tell, else 0."""
+    told = picture.palette is not None and _binary(picture) is not None
+    gray = None if told else _gray(picture.pixels)
+    return int(gray.max()) if gray is not None and gray.dtype == np.uint8 else 0
+
+
+def _by_colours(picture: Picture, target: Target | None) -> Mask | None:
+    """Return the foreground by black and white, or by the colours of layers where there may be some, or ``None``."""
+    mask = _binary(picture)
+    if mask is None and target is not None and (layers := _one_hot(picture)):
+        return layers.of(target)
+    return mask
+
+
+def _one_hot(picture: Picture) -> Layers | None:
+    """Return the layers of a picture whose pixels are pure red, green or blue, or ``None``."""
+    if picture.palette is not None:
+        # Unused entries below the highest used one count too: a black one tells that colours are only decoration.
+        on = _channel_on(picture.palette[: int(picture.pixels.max()) + 1])
+        return None if on is None else Layers(on[:, 1][picture.pixels], on[:, 2][picture.pixels])
+    on = _channel_on(picture.pixels) if picture.pixels.ndim == 3 else None
+    return None if on is None else Layers(on[..., 1], on[..., 2])
+
+
+def _channel_on(colours: NDArray[Any]) -> Mask | None:
+    """Return which of the channels ``(..., 3)`` is on, or ``None`` where it is not exactly one everywhere."""
+    on: Mask = colours == colours.max()
+    pure = _is_binary({0, int(colours.max())}) and (on | (colours == 0)).all() and (on.sum(-1, np.uint8) == 1).all()
+    return on if pure else None
+
+
+def _by_index(picture: Picture) -> Mask | None:
+    indexed = picture.palette is not None and _is_binary(set(_values(picture.pixels)))
+    return picture.pixels > 0 if indexed else None
+
+
+def _thresholded(path: Path, picture: Picture) -> Label:
+    """Read a mask that was saved with loss."""
+    pixels = picture.pixels.astype(np.uint8, copy=False)
+    if pixels.ndim == 3 and (pixels.max(-1) - pixels.min(-1)).max() > GRAY_TOLERANCE:
+        raise UserError(f"{path}: a coloured JPEG; expected gray, since loss blurs colours: save the mask as PNG")
+    gray = to_channels(pixels, 1)[..., 0]
+    if 0 < gray.max() < THRESHOLD:
+        raise UserError(
+            f"{path}: a JPEG with values from {gray.min()} to {gray.max()}; expected black and white, 0 and 255: "
+            "save the mask as PNG"
+        )
+    unclear = int(((gray > UNCLEAR[0]) & (gray < UNCLEAR[1])).sum())
+    if 2 * unclear > gray.size:
+        raise UserError(
+            f"{path}: a JPEG of which {unclear:,} of {gray.size:,} pixels lie between {UNCLEAR[0]} and {UNCLEAR[1]}; "
+            "expected a mask, nearly all black or white: was an image put among the labels?"
+        )
+    note = f"JPEG mask, thresholded at {THRESHOLD}; {unclear:,} pixels lay between {UNCLEAR[0]} and {UNCLEAR[1]}"
+    return Label(gray >= THRESHOLD, note)
+
+
+def _refused(path: Path, picture: Picture, expected: str, advice: str = "") -> UserError:
+    gray = _gray(picture.pixels)
+    found = found_in(picture.pixels.reshape(-1, 3) if gray is None else gray.reshape(-1))
+    what = "colours" if gray is None else "values"
+    return UserError(f"{path}: mask {what} {listed(found)}; expected {expected}: {advice or remedy(found)}")
+
+
+def _gray(pixels: Pixels) -> Pixels | None:
+    """Return the one channel ``(H, W)`` of pixels that are gray, if as RGB, or ``None``."""
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., 0] if _is_colourless(pixels) else None
+
+
+def _is_colourless(colours: NDArray[Any]) -> bool:
+    return bool((colours == colours[..., :1]).all())
+
+
+def _values(pixels: NDArray[Any]) -> list[int]:
+    return np.flatnonzero(np.bincount(pixels.reshape(-1))).tolist()
+
+
+def _is_binary(values: set[int]) -> bool:
+    return values <= {0, 1} or values <= {0, 255} or values <= {0, 2**16 - 1}

@@ -1,0 +1,319 @@
+"""HY5SYN's label format: an SVG file per frame, with tracks as lime polygons and vias as red circles.
+
+Its coordinates name pixels, as contours do: a polygon covers the pixels on its outline, and x ends at ``width - 1``.
+HY5SYN's files are known by their names, such as ``label0001.svg``; others that are drawn so say
+``data-outline="inside"`` in their first element, as those of `predict` do. Any other file means what SVG says: a shape
+covers the pixels whose centres lie in it. Files hold exact and near duplicates and overlapping polygons of one net, so
+that only the union of all shapes means anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from benchmark.data.formats.rasterize import fill
+from benchmark.data.specs import Target
+from benchmark.utils.errors import UserError
+
+Mask = NDArray[np.bool_]
+Points = NDArray[np.float64]
+
+MOST_BYTES = 64 * 2**20  # a frame's label has 0.15 MB
+MOST_NUMBERS = 2 * 10**6  # and 30,000 numbers; this is a million points
+MOST_SIDE = 2**15  # beyond it, the integers of Pillow's ellipse overflow
+FARTHEST = 10**5  # pixels; shapes may be cut by the frame, but nothing three frames away is a slip of the pen
+
+SVG = "{http://www.w3.org/2000/svg}"
+# No repetition here can be split in two ways, so that no text makes them slow.
+NUMBER = re.compile(r"[\s,]*([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)")
+COMMAND = re.compile("([A-DF-Za-df-z])([^A-DF-Za-df-z]*)")  # E belongs to numbers
+ARGUMENTS = {"M": 2, "L": 2, "H": 1, "V": 1, "Z": 0}
+HY5SYN_NAME = re.compile(r"label\d+\.svg", re.IGNORECASE)
+OUTLINE_INSIDE = 'data-outline="inside"'  # what files say whose outlines belong to their shapes
+FILLS = {"path": "lime", "circle": "red"}
+# Whatever else may be said of an element changes what it draws (transform, style, clip-path, fill-rule, ...).
+ATTRIBUTES = {
+    "svg": {"width", "height", "viewBox", "version", "id", "data-outline"},
+    "path": {"d", "fill", "id"},
+    "circle": {"cx", "cy", "r", "fill", "id"},
+}
+DRAWS_NOTHING = frozenset({"defs", "title", "desc", "metadata"})
+EXPORT = "export the label again as plain paths and circles"
+
+
+@dataclass(frozen=True, eq=False)
+class SvgLabel:
+    """The shapes of a label, duplicates included.
+
+    Attributes:
+        size: height and width of the frame in pixels.
+        tracks: the corners of each polygon, ``(n, 2)`` float64 as (x, y).
+        vias: ``(n, 3)`` float64: centre x, centre y, radius.
+        outline_inside: whether coordinates name pixels, and those on an outline belong to the shape.
+    """
+
+    size: tuple[int, int]
+    tracks: tuple[Points, ...]
+    vias: Points
+    outline_inside: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """Tracks and vias as separate masks, both ``(H, W)`` bool."""
+
+    track: Mask
+    via: Mask
+
+    def of(self, target: Target) -> Mask:
+        """Return what counts as foreground; ``metal`` is the union of both."""
+        return {"track": self.track, "via": self.via, "metal": self.track | self.via}[target]
+
+
+def read_svg(path: Path) -> SvgLabel:
+    """Read a label's shapes.
+
+    Raises:
+        UserError: anything but polygons filled with lime and circles filled with red that reach into the frame; names
+            the element.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); expected an SVG label: replace the file"
+        ) from error
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{path}: more than {MOST_BYTES >> 20} MB; expected a label of one frame: split or replace it")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save the label as UTF-8") from error
+    # The parser takes UTF-16 for what it is even in decoded text, and would see declarations that the search does not.
+    if "\0" in text:
+        raise UserError(f"{path}: null characters, as in UTF-16; expected UTF-8: save the label as UTF-8")
+    # Entities expand without limit and may name other files.
+    if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):
+        raise UserError(f"{path}: a DOCTYPE or ENTITY declaration; expected SVG without: remove it")
+    reader = _Reader(path)
+    parser = ElementTree.XMLParser(target=reader)
+    try:
+        parser.feed(text)
+        parser.close()
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise UserError(f"{path}: not well-formed XML ({error}); expected an SVG label: replace the file") from error
+    return reader.label()
+
+
+def rasterise(label: SvgLabel) -> Layers:
+    """Draw the union of the tracks and that of the vias; what crosses the frame's border is cut.
+
+    Where outlines belong to shapes, corners, centres and radii are rounded to whole pixels, and a polygon that overlaps
+    itself is filled by the even-odd rule; no published label holds one. Elsewhere a pixel counts by its centre.
+    """
+    if not label.outline_inside:
+        return Layers(fill(label.tracks, label.size, nonzero=True), _discs(label.vias, label.size))
+    track, via = (Image.new("L", label.size[::-1]) for _ in range(2))
+    pen = ImageDraw.Draw(track)
+    for corners in label.tracks:
+        pen.polygon(np.rint(corners).astype(int).ravel().tolist(), fill=1)
+    pen = ImageDraw.Draw(via)
+    for x, y, radius in label.vias:
+        pen.ellipse(np.rint([x - radius, y - radius, x + radius, y + radius]).astype(int).tolist(), fill=1)
+    return Layers(np.asarray(track, np.bool_), np.asarray(via, np.bool_))
+
+
+def _discs(vias: Points, size: tuple[int, int]) -> Mask:
+    """Draw the pixels ``(H, W)`` whose centres lie in discs ``(n, 3)``."""
+    mask = np.zeros(size, np.bool_)
+    for x, y, radius in vias:
+        low = np.maximum(np.floor([y - radius, x - radius]), 0).astype(int)
+        high = np.minimum(np.ceil([y + radius, x + radius]), size).astype(int)
+        rows, columns = np.ogrid[low[0] : high[0], low[1] : high[1]]
+        mask[low[0] : high[0], low[1] : high[1]] |= np.hypot(rows + 0.5 - y, columns + 0.5 - x) <= radius
+    return mask
+
+
+class _Reader:
+    """Takes an XML parser's events one by one: no tree is built, so that a hostile file costs no memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._depth = 0
+        self._elements = 0
+        self._numbers = 0
+        self._where = str(path)
+        self._size = (0, 0)
+        self._tracks: list[Points] = []
+        self._vias: list[tuple[float, float, float]] = []
+        self._outline_inside = HY5SYN_NAME.fullmatch(path.name) is not None
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        self._elements += 1
+        self._depth += 1
+        name = tag.removeprefix(SVG)
+        self._where = f"{self._path}: element {self._elements} <{name[:40]}>"
+        if self._depth == 1:
+            if name != "svg":
+                raise self._refused("is the outermost", "svg", "replace the file")
+            self._check_attributes(name, attributes)
+            self._size = self._read_size(attributes)
+            outline = attributes.get("data-outline")
+            if outline not in (None, "inside"):
+                raise self._refused(f"data-outline {outline!r:.40}", "'inside'", "correct or remove it")
+            self._outline_inside |= outline is not None
+        elif name in FILLS:
+            if self._depth > 2:
+                raise self._refused("inside another element", "it directly inside svg", "ungroup the drawing")
+            self._check_attributes(name, attributes)
+            if attributes.get("fill") != FILLS[name]:
+                raise self._refused(f"fill {attributes.get('fill')!r:.40}", repr(FILLS[name]), EXPORT)
+            if name == "path":
+                self._read_path(attributes.get("d", ""))
+            else:
+                self._read_circle(attributes)
+        elif name not in DRAWS_NOTHING and not name.startswith("{"):  # what belongs to an editor draws nothing
+            raise self._refused("draws or changes something", "only path and circle", EXPORT)
+
+    def end(self, tag: str) -> None:
+        self._depth -= 1
+
+    def label(self) -> SvgLabel:
+        if not self._tracks and not self._vias:
+            raise UserError(f"{self._path}: no shape; expected path and circle elements: remove an empty label's file")
+        vias = np.array(self._vias, np.float64).reshape(-1, 3)
+        return SvgLabel(self._size, tuple(self._tracks), vias, self._outline_inside)
+
+    def _refused(self, found: str, expected: str, remedy: str) -> UserError:
+        return UserError(f"{self._where}: {found}; expected {expected}: {remedy}")
+
+    def _check_attributes(self, name: str, attributes: Mapping[str, str]) -> None:
+        for key, value in attributes.items():
+            if key not in ATTRIBUTES[name] and not key.startswith("{"):
+                known = ", ".join(sorted(ATTRIBUTES[name]))
+                raise self._refused(f"attribute {key[:40]}={value!r:.40}", f"only {known}", EXPORT)
+
+    def _read_size(self, attributes: Mapping[str, str]) -> tuple[int, int]:
+        sides = [attributes.get(key, "") for key in ("height", "width")]
+        if not all(re.fullmatch("[0-9]{1,5}", side) and 0 < int(side) <= MOST_SIDE for side in sides):
+            raise self._refused(
+                f"height {sides[0]!r:.40} and width {sides[1]!r:.40}",
+                f"whole numbers of pixels from 1 to {MOST_SIDE}",
+                "write the frame's size there",
+            )
+        height, width = int(sides[0]), int(sides[1])
+        view = attributes.get("viewBox", f"0 0 {width} {height}")
+        if view.replace(",", " ").split() != f"0 0 {width} {height}".split():
+            raise self._refused(f"viewBox {view!r:.40}", f"'0 0 {width} {height}'", "do not scale the drawing")
+        return height, width
+
+    def _read_path(self, drawn: str) -> None:
+        turns = set()
+        for corners in self._polygons(drawn):
+            if len(corners) < 3:
+                raise self._refused(f"a polygon of {len(corners)} points", "at least 3", "remove it")
+            polygon = np.array(corners)
+            self._check_inside(polygon)
+            x, y = polygon.T
+            turns.add(np.sign(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+            self._tracks.append(polygon)
+        if {-1, 1} <= turns:
+            raise self._refused(
+                "polygons of both directions in one path, which cut holes",
+                "polygons without holes",
+                "write each polygon as a path, and one with a hole as two halves",
+            )
+
+    def _polygons(self, drawn: str) -> Iterator[list[tuple[float, float]]]:
+        """Follow a path's commands; a polygon ends with Z, with the next M, or with the path."""
+        corners: list[tuple[float, float]] = []
+        first = here = (0.0, 0.0)
+        for letter, values in self._commands(drawn):
+            kind = letter.upper()
+            if kind == "Z":
+                yield corners
+                corners, here = [], first
+                continue
+            for at in range(0, len(values), ARGUMENTS[kind]):
+                x, y = here if letter.islower() else (0.0, 0.0)
+                if kind == "H":
+                    here = (x + values[at], here[1])
+                elif kind == "V":
+                    here = (here[0], y + values[at])
+                else:
+                    here = (x + values[at], y + values[at + 1])
+                if kind == "M" and at == 0:
+                    if corners:
+                        yield corners
+                    corners, first = [here], here
+                else:
+                    corners = corners or [first]  # behind a Z without an M, the next polygon begins where the last did
+                    corners.append(here)
+        if corners:
+            yield corners
+
+    def _commands(self, drawn: str) -> Iterator[tuple[str, list[float]]]:
+        """Yield each command's letter with its numbers, of which there are as many as it takes."""
+        drawn = drawn.strip()
+        if drawn[:1] not in ("M", "m"):
+            raise self._refused(f"a path that begins with {drawn[:20]!r}", "M", EXPORT)
+        for match in COMMAND.finditer(drawn):
+            letter, arguments = match.groups()
+            takes = ARGUMENTS.get(letter.upper())
+            if takes is None:
+                raise self._refused(f"command {letter!r}", "M, L, H, V or Z", "replace curves by polygons")
+            values = self._parse(arguments)
+            if bool(values) != bool(takes) or (takes and len(values) % takes):
+                raise self._refused(f"{len(values)} numbers behind {letter!r}", f"{takes} each time", EXPORT)
+            yield letter, values
+
+    def _read_circle(self, attributes: Mapping[str, str]) -> None:
+        numbers = []
+        for key in ("cx", "cy", "r"):
+            found = self._parse(attributes.get(key, ""))
+            if len(found) != 1:
+                raise self._refused(f"{key}={attributes.get(key)!r:.40}", "a number", EXPORT)
+            numbers += found
+        x, y, radius = numbers
+        if not 0 < radius <= max(self._size) / 2:
+            raise self._refused(f"r={radius:g}", f"above 0 and at most {max(self._size) / 2:g}", "correct it")
+        self._check_inside(np.array([[x - radius, y - radius], [x + radius, y + radius]]))
+        self._vias.append((x, y, radius))
+
+    def _parse(self, text: str) -> list[float]:
+        text = text.rstrip()
+        values: list[float] = []
+        position = 0
+        while position < len(text):
+            match = NUMBER.match(text, position)
+            if match is None:
+                raise self._refused(repr(text[position : position + 20]), "numbers", EXPORT)
+            values.append(float(match[1]))
+            position = match.end()
+            self._numbers += 1
+            if self._numbers > MOST_NUMBERS:
+                raise self._refused("more than a million points", "a label of one frame", "split or replace the file")
+        return values
+
+    def _check_inside(self, corners: Points) -> None:
+        """Refuse a shape of which no pixel can lie in the frame, by the box around its corners ``(n, 2)``."""
+        if not (np.abs(corners) <= FARTHEST).all():  # infinity too, and what relative steps make of it
+            raise self._refused(f"a coordinate {FARTHEST:,} pixels away", "the frame's", "remove the shape")
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        if (high < -0.5).any() or (low > np.array(self._size[::-1]) - 0.5).any():
+            box = "{:g},{:g} to {:g},{:g}".format(*low, *high)
+            height, width = self._size
+            raise self._refused(
+                f"a shape from {box}, outside the frame",
+                f"a part of it within width {width} and height {height}",
+                "remove it",
+            )

@@ -1,0 +1,1 @@
+"""Real layouts as data: windows of GDS and OASIS files as a microscope shows them."""

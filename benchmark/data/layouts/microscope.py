@@ -1,0 +1,199 @@
+"""A window of a real layout as a microscope would show it, with its masks, and whole sets of them on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from skimage.measure import label
+
+from benchmark.data.layouts.layout_source import Layout
+from benchmark.data.layouts.windows import Window, outlined_area, windows
+from benchmark.data.specs import SUFFIX, Target
+from benchmark.data.synthetic import STANDINS, Sample
+from benchmark.data.synthetic.effects import blur, render
+from benchmark.data.synthetic.raster import Raster, draw_discs
+from benchmark.data.synthetic.standins import Json, check_switches, refuse_existing, save, stream, write_set
+from benchmark.utils.errors import UserError
+
+VERSION = 1  # raised by hand whenever the same seed gives other bytes than before
+APPEARANCES = ("hy5syn", "miic", "omc")
+ROUNDING = "rounding"
+# Exposure blurs a drawn corner before the resist's threshold makes it sharp again: the standard deviation of that blur,
+# as a share of the mean track width. Twice that makes a disc of a square via.
+ROUNDING_SHARE = (0.10, 0.16)
+SIDE = 512  # pixels, where nobody says otherwise
+
+
+@dataclass(frozen=True)
+class ChipSample(Sample):
+    """An image with its truth; ``window`` holds the exact polygons."""
+
+    window: Window
+
+
+@dataclass(frozen=True)
+class Look:
+    """How windows are shown.
+
+    Attributes:
+        appearance: the stand-in whose microscope it is.
+        seed: of the whole set.
+        off: effects to leave out.
+    """
+
+    appearance: str = "hy5syn"
+    seed: int = 0
+    off: frozenset[str] = frozenset()
+
+    def check(self, name: str) -> None:
+        """Refuse what does not exist.
+
+        Raises:
+            UserError: an unknown appearance or effect.
+        """
+        if self.appearance not in APPEARANCES:
+            raise UserError(f"--appearance {self.appearance!r}: expected one of {', '.join(APPEARANCES)}")
+        check_switches(name, (ROUNDING, *STANDINS[self.appearance].switches()), self.off)
+
+
+def show(window: Window, look: Look) -> ChipSample:
+    """Show a window; the same arguments give the same bytes.
+
+    The masks are the layout: no effect touches them, and the rounding of corners is one of the effects.
+
+    Args:
+        window: what is shown.
+        look: how.
+
+    Returns:
+        The image, its masks (of vias, what lies on tracks), net numbers that are the 8-connected components of the
+        track mask, and the vias' centres and the radii of discs of their area.
+    """
+    standin = STANDINS[look.appearance]
+    streams = partial(stream, look.seed, window.sha256, window.index)
+    raster, width = _raster(window)
+    shown, rounding = raster, 0.0
+    if ROUNDING not in look.off:
+        rounding = float(streams(ROUNDING).uniform(*ROUNDING_SHARE)) * width
+        track = blur(raster.track.astype(np.float32), rounding) >= 0.5
+        via = blur(raster.via.astype(np.float32), 2 * rounding) >= 0.5
+        shown = replace(raster, track=track, via=via, nets=raster.nets * track, core=raster.core & via)
+    image, strengths = render(standin.effects, shown, standin.style, streams, look.off, standin.channels)
+    manifest: Json = {
+        "dataset": window.dataset,
+        "version": VERSION,
+        "seed": look.seed,
+        "index": window.index,
+        "height": window.height,
+        "width": window.width,
+        "off": sorted(look.off),
+        "layout": {
+            "origin_nm": list(window.origin_nm),
+            "nets": int(raster.nets.max()),
+            "polygons": len(window.visible),
+            "vias": len(raster.centres),
+            "track_share": float(raster.track.mean()),
+            "track_width_px": width,
+        },
+        "effects": {ROUNDING: {"sigma_px": rounding}, **strengths},
+    }
+    return ChipSample(image, raster.track, raster.via, raster.nets, raster.centres, manifest, window)
+
+
+def write(
+    layout: Layout,
+    directory: Path,
+    count: int,
+    *,
+    nm_per_pixel: float,
+    height: int | None = None,
+    width: int | None = None,
+    target: Target = "track",
+    look: Look,
+    executor: Executor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Json]:
+    """Write windows of a layout as a dataset's folder, as the stand-ins are written.
+
+    Args:
+        layout: where they come from.
+        directory: where the set will lie; must not exist yet.
+        count: number of images.
+        nm_per_pixel: side of a pixel.
+        height: pixels.
+        width: pixels.
+        target: what the label marks.
+        look: how windows are shown, and the seed of the whole set.
+        executor: makes the images, in processes beside each other; by default they are made here.
+        progress: called with (images done, images in all).
+
+    Returns:
+        What the manifest says of each image.
+
+    Raises:
+        UserError: as :func:`benchmark.data.layouts.windows.windows` and :meth:`Look.check`; or the directory exists.
+    """
+    look.check(layout.name)
+    refuse_existing(directory)
+    found = windows(
+        layout,
+        count,
+        height=height or SIDE,
+        width=width or SIDE,
+        nm_per_pixel=nm_per_pixel,
+        seed=look.seed,
+        target=target,
+    )
+    header: Json = {
+        "dataset": layout.name,
+        "version": VERSION,
+        "seed": look.seed,
+        "target": target,
+        "appearance": look.appearance,
+        "nm_per_pixel": nm_per_pixel,
+        "source": layout.facts,
+    }
+    return write_set(directory, partial(_write_one, look, target), found, header, executor, progress)
+
+
+def notes(images: Sequence[Json]) -> tuple[str, ...]:
+    """Return what a user should know of the images that a manifest describes."""
+    merged = [image["name"] for image in images if image["layout"]["nets"] != image["layout"]["polygons"]]
+    if not merged:
+        return ()
+    return (
+        f"{len(merged)} of {len(images)} masks have another number of nets than the layout, such as {merged[0]}: gaps "
+        "or lines of about a pixel, or metal that only corners join; lower --nm-per-pixel where that matters",
+    )
+
+
+def _write_one(look: Look, target: Target, directory: Path, window: Window) -> Json:
+    name = f"{window.dataset.replace(SUFFIX, '_syn')}_{window.index:04d}.png"
+    return save(show(window, look), directory, name, target)
+
+
+def _raster(window: Window) -> tuple[Raster, float]:
+    """Return a window's masks, and the mean width of its tracks in pixels: twice their area by their outline."""
+    shape = (window.height, window.width)
+    track = window.mask("track")
+    via = window.mask("via") & track
+    found = [outlined_area(corners) for corners in window.polygons.get("via", ())]
+    centres = np.array([(*centre, np.sqrt(area / np.pi)) for area, centre in found], np.float64).reshape(-1, 3)
+    raster = Raster(
+        nets=label(track, connectivity=2).astype(np.int32),
+        track=track,
+        via=via,
+        core=draw_discs(centres[:, :2], 0.5 * centres[:, 2], *shape) & via,
+        lower=window.mask("lower"),
+        decoration=np.zeros(shape, np.bool_),
+        centres=centres,
+    )
+    drawn = window.polygons.get("track", ())
+    area = sum(outlined_area(corners)[0] for corners in drawn)
+    outline = sum(float(np.hypot(*(np.roll(corners, -1, axis=0) - corners).T).sum()) for corners in drawn)
+    return raster, 2 * area / outline if outline else 0.0

@@ -1,0 +1,1 @@
+"""Turns an owner's download into a dataset's folder."""

@@ -1,0 +1,308 @@
+"""What a download holds: which of its files are images and labels, and where each goes in a dataset's folder."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmark.data.formats import coco
+from benchmark.data.formats.images import IMAGE_SUFFIXES
+from benchmark.data.formats.svg import HY5SYN_NAME
+from benchmark.data.pairs import LABEL_SUFFIX, LAYOUTS, plain_stem
+from benchmark.data.prepare.archives import ARCHIVE_SUFFIX, Member
+from benchmark.data.splits import PARTS
+from benchmark.utils.errors import UserError
+
+Layout = Literal["folders", "hy5syn", "miic"]
+LABEL_SUFFIXES = IMAGE_SUFFIXES | {LABEL_SUFFIX}
+ROLES = {
+    **dict.fromkeys(("image", "images", "img", "imgs"), "image"),
+    **dict.fromkeys(("label", "labels", "mask", "masks", "gt", "annotations"), "label"),
+    "ignore": "ignore",
+}
+PART_OF = {**{part: part for part in PARTS}, "valid": "val", "validation": "val"}
+
+# MIIC (doi:10.21979/N9/WBLTFI) comes as Anomaly_train/, Anomaly_test/{normal_img,abnormal_img,abnormal_mask,...} and
+# Inpainting_*/, its images as <split>_<normal|abnormal>_<id>.jpg.
+MIIC_ARCHIVE = re.compile(r"anomaly_(train|val|test).*|inpainting_.+")
+MIIC_FOLDER = re.compile(r"(normal|abnormal)_(img|mask)")
+MIIC_IMAGE = re.compile(r"(train|val|test)_(normal|abnormal)_.+", re.IGNORECASE)
+NO_IMAGES = re.compile(r"mask|label|gt|truth|annot")  # in the name of a folder
+TRACKS = frozenset({"label", "labels"})
+
+EXPECTED = (
+    "expected image/ and label/, alone or inside each of train/ val/ test/; sems/sem0001.png with "
+    "labels/label0001.svg (HY5SYN); or Anomaly_train, Anomaly_test, Inpainting_* (MIIC)"
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes where.
+
+    Attributes:
+        layout: what the download looks like.
+        parts: ``train val test``, or one empty name where there is no division.
+        files: path below the dataset's folder -> source, in the order of the source.
+        left_out: paths of the other files.
+        repeated: images left out because an image of the same stem is taken.
+    """
+
+    layout: Layout
+    parts: tuple[str, ...]
+    files: dict[str, Member]
+    left_out: tuple[str, ...]
+    repeated: int = 0
+
+
+@dataclass(frozen=True)
+class _File:
+    """A member and what its path says; folders are in lower case, without archives' suffixes and repeated names."""
+
+    index: int
+    folders: tuple[str, ...]
+    name: str
+    member: Member
+
+    @classmethod
+    def of(cls, index: int, member: Member) -> _File:
+        *folders, name = member.path.split("/")
+        plain = [ARCHIVE_SUFFIX.sub("", folder).casefold() for folder in folders]
+        # images.zip holds images/0001.png as often as 0001.png.
+        return cls(index, tuple(part for i, part in enumerate(plain) if plain[i - 1 : i] != [part]), name, member)
+
+    @property
+    def folder(self) -> str:
+        """The innermost one."""
+        return self.folders[-1] if self.folders else ""
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    def has(self, suffixes: Collection[str]) -> bool:
+        return Path(self.name).suffix.lower() in suffixes
+
+
+def recognise(source: Path, members: Sequence[Member], target: Path) -> Plan:
+    """Decide what each file of a download is.
+
+    Args:
+        source: for messages and, where it is called ``Anomaly_test.zip``, for recognition.
+        members: its files.
+        target: the dataset's folder; images and labels that lie there already count as pairs of what comes.
+
+    Raises:
+        UserError: unknown or ambiguous layout, a part of train/val/test missing, two files that would become one, a
+            HY5SYN or MIIC label without image.
+    """
+    files = [_File.of(index, member) for index, member in enumerate(members)]
+    layout, parts, chosen, repeated = _arranged(source, files, target)
+    placed: dict[str, _File] = {}
+    for path, file in sorted(chosen, key=lambda pair: pair[1].index):
+        other = placed.setdefault(path.casefold(), file)
+        if other is not file:
+            raise UserError(
+                f"{file.member.where} and {other.member.where}: both would become {path}; remove or rename one of them"
+            )
+    taken = {file.index for _, file in chosen}
+    return Plan(
+        layout,
+        parts,
+        {path: file.member for path, file in sorted(chosen, key=lambda pair: pair[1].index)},
+        tuple(file.member.path for file in files if file.index not in taken),
+        repeated,
+    )
+
+
+def present(folder: Path, suffixes: Collection[str]) -> set[str]:
+    """Return the names of a folder's images or labels, none where there is no folder.
+
+    Raises:
+        UserError: the folder cannot be listed.
+    """
+    try:
+        return {name.name for name in folder.iterdir() if name.suffix.lower() in suffixes and name.name[0] != "."}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); expected a readable folder") from error
+
+
+Arranged = tuple[Layout, tuple[str, ...], list[tuple[str, _File]], int]
+
+
+def _arranged(source: Path, files: Sequence[_File], target: Path) -> Arranged:
+    own = ARCHIVE_SUFFIX.sub("", source.resolve().name).casefold()
+    folders = {own}.union(*(file.folders for file in files))
+    images = [file for file in files if file.has(IMAGE_SUFFIXES)]
+    # Beside MIIC's images a folder called masks holds defects; only one called label can be the user's own.
+    unlabelled = not any(file.folder in TRACKS for file in files)
+    if any(MIIC_ARCHIVE.fullmatch(folder) or MIIC_FOLDER.fullmatch(folder) for folder in folders) or (
+        unlabelled and any(MIIC_IMAGE.fullmatch(file.stem) for file in images)
+    ):
+        return _miic(source, files, own, target)
+    names = LAYOUTS["hy5syn"]
+    if any(file.folder == names.image and names.image_key.fullmatch(file.stem) for file in images) or (
+        any(file.folder == names.label and HY5SYN_NAME.fullmatch(file.name) for file in files)
+        and not any(ROLES.get(file.folder) == "image" for file in images)
+    ):
+        return _hy5syn(source, files, target)
+    return _folders(source, files)
+
+
+def _miic(source: Path, files: Sequence[_File], own: str, target: Path) -> Arranged:
+    def of_owner(file: _File) -> bool:
+        return any(MIIC_ARCHIVE.fullmatch(folder) for folder in (own, *file.folders))
+
+    def inpainting(file: _File) -> bool:
+        return any(folder.startswith("inpainting_") for folder in (own, *file.folders))
+
+    candidates = [
+        file
+        for file in files
+        if file.has(IMAGE_SUFFIXES) and MIIC_IMAGE.fullmatch(file.stem) and not NO_IMAGES.search(file.folder)
+    ]
+    images: dict[str, _File] = {}
+    for file in sorted(candidates, key=inpainting):
+        other = images.setdefault(file.stem, file)
+        if other is not file and not inpainting(file):
+            raise UserError(f"{file.member.where} and {other.member.where}: images of the same stem; keep one of them")
+    if not images:
+        raise UserError(
+            f"{source}: looks like MIIC, but holds no image named as train_normal_0001.jpg; found "
+            f"{_summary(files)}; {EXPECTED}"
+        )
+    stems = images.keys() | {Path(name).stem for name in present(target / "image", IMAGE_SUFFIXES)}
+    labels = _labels([f for f in files if f.folder in TRACKS and f.has(LABEL_SUFFIXES) and not of_owner(f)], stems)
+    orphan = next((file for stem, file in labels if stem not in stems), None)
+    if orphan is not None:
+        raise UserError(f"{orphan.member.where}: label without image; add the image of its stem or remove the label")
+    chosen = [(f"image/{file.name}", file) for file in images.values()]
+    chosen += [(f"label/{stem}{Path(file.name).suffix}", file) for stem, file in labels]
+    return "miic", ("",), chosen, len(candidates) - len(images)
+
+
+def _hy5syn(source: Path, files: Sequence[_File], target: Path) -> Arranged:
+    names = LAYOUTS["hy5syn"]
+    numbers: dict[str, set[str]] = {}
+    chosen: list[tuple[str, _File]] = []
+    for folder, suffixes, key, example in (
+        (names.image, IMAGE_SUFFIXES, names.image_key, "sem0001.png"),
+        (names.label, LABEL_SUFFIXES, names.label_key, "label0001.svg"),
+    ):
+        found = [file for file in files if file.folder == folder and file.has(suffixes)]
+        _require_one(source, f"folders {folder}/", {file.folders for file in found})
+        earlier = (key.fullmatch(Path(name).stem) for name in present(target / folder, suffixes))
+        numbers[folder] = {match[1] for match in earlier if match}
+        for file in found:
+            match = key.fullmatch(file.stem)
+            if match is None:
+                raise UserError(f"{file.member.where}: expected a name such as {example}; rename or remove it")
+            if folder == names.label and match[1] not in numbers[names.image]:
+                raise UserError(
+                    f"{file.member.where}: label without image; expected {names.image}/sem{match[1]}.png in {source} "
+                    f"or in {target}: add it or remove the label"
+                )
+            numbers[folder].add(match[1])
+            chosen.append((f"{folder}/{file.name}", file))
+    return "hy5syn", ("",), chosen, 0
+
+
+def _folders(source: Path, files: Sequence[_File]) -> Arranged:
+    found: dict[tuple[str, ...], dict[str, dict[str, list[_File]]]] = {}  # place -> part -> role -> files
+    for file in files:
+        role = ROLES.get(file.folder)
+        if role and file.has(LABEL_SUFFIXES | {coco.SUFFIX} if role == "label" else IMAGE_SUFFIXES):
+            place = file.folders[:-1]
+            part = PART_OF.get(place[-1], "") if place else ""
+            roles = found.setdefault(place[:-1] if part else place, {}).setdefault(part, {})
+            roles.setdefault(role, []).append(file)
+    whole = [
+        place for place, parts in found.items() if any({"image", "label"} <= roles.keys() for roles in parts.values())
+    ]
+    if not whole:
+        raise UserError(f"{source}: found {_summary(files)}; {EXPECTED}")
+    _require_one(source, "places with image/ and label/", whole)
+    (place,) = whole
+    given = _given(source, place, found[place])
+    chosen: list[tuple[str, _File]] = []
+    used: set[tuple[str, ...]] = set()
+    for part, roles in found[place].items():
+        for role, mine in roles.items():
+            folders = {file.folders for file in mine}
+            _require_one(source, f"folders that may be {role}/", folders)
+            used |= folders
+            prefix = f"{part}/{role}/" if part else f"{role}/"
+            if role == "label":
+                pairs = _labels(mine, {file.stem for file in roles["image"]})
+                chosen += [(f"{prefix}{stem}{Path(file.name).suffix}", file) for stem, file in pairs]
+            else:
+                chosen += [(prefix + file.name, file) for file in mine]
+    for file in files:
+        if file.has(LABEL_SUFFIXES) and any(file.folders[:end] in used for end in range(len(file.folders))):
+            raise UserError(
+                f"{file.member.where}: in a folder of its own inside the images or labels; expected them side by side: "
+                "move it there or elsewhere"
+            )
+    return "folders", given, chosen, 0
+
+
+def _given(source: Path, place: tuple[str, ...], parts: dict[str, dict[str, list[_File]]]) -> tuple[str, ...]:
+    """Return the division that a place has, or refuse one that a loader cannot read."""
+    where = "/".join((str(source), *place))
+    given = tuple(part for part in PARTS if part in parts)
+    if given and "" in parts:
+        raise UserError(
+            f"{where}: both image/ label/ and {'/ '.join(given)}/; expected one of the two: move the other elsewhere"
+        )
+    if given and len(given) < len(PARTS):
+        missing = "/ ".join(part for part in PARTS if part not in parts)
+        raise UserError(
+            f"{where}: found {'/ '.join(given)}/ but not {missing}/; expected image/ and label/ inside all of train/ "
+            "val/ test/, or alone: divide or join them"
+        )
+    for part, roles in parts.items():
+        for role in ("image", "label"):
+            if role not in roles:
+                raise UserError(f"{where}: no {role}/ with files {f'in {part}/' if part else ''}; add it")
+    return given or ("",)
+
+
+def _labels(labels: Iterable[_File], images: Collection[str]) -> list[tuple[str, _File]]:
+    """Return labels with the stems they get: their image's, where theirs only adds ``_mask`` or ``_`` to it."""
+    found = list(labels)
+    stems = {file.stem for file in found}
+    pairs = []
+    for file in found:
+        stem = file.stem
+        if stem not in images:
+            plain = plain_stem(stem)
+            if plain in images and plain not in stems:
+                stem = plain
+        pairs.append((stem, file))
+    return pairs
+
+
+def _require_one(source: Path, what: str, places: Collection[tuple[str, ...]]) -> None:
+    if len(places) > 1:
+        names = sorted("/".join(place) or "." for place in places)
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        raise UserError(
+            f"{source}: {len(names)} {what}: {', '.join(names[:8])}{more}; expected one: name the folder or archive "
+            "that is meant, or move the others elsewhere"
+        )
+
+
+def _summary(files: Sequence[_File]) -> str:
+    """Say in a few words what a download holds."""
+    if not files:
+        return "no files"
+    folders = Counter(f"{file.member.path.partition('/')[0]}/" for file in files if file.folders).most_common(8)
+    suffixes = Counter(Path(file.name).suffix.lower() or "no suffix" for file in files).most_common(8)
+    counted = ", ".join(f"{count} {suffix}" for suffix, count in suffixes)
+    return f"{counted} in {', '.join(name for name, _ in folders) or 'no folder'}"

@@ -1,0 +1,492 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
+from benchmark.data import synthetic
+from benchmark.data.check.survey import survey
+from benchmark.data.check.verify import Row, Subject, Verification, verify, write
+from benchmark.data.datasets import resolve
+from benchmark.data.fingerprint import HashCache
+from benchmark.data.packs import open_pack
+from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
+
+STEMS = "abcdefghij"
+PARTS = ("train", "val", "test")
+Breaker = Callable[[Path], object]
+
+
+def protocol(*overrides: str, preset: str = "strict") -> Protocol:
+    return protocols.load(preset, ["input.size=64", *overrides])
+
+
+def check(root: Path, *overrides: str, preset: str = "strict", **how: object) -> Verification:
+    return verify(Subject("mychip", root, **how), protocol(*overrides, preset=preset))  # type: ignore[arg-type]
+
+
+def row(found: Verification, name: str) -> Row:
+    (one,) = (row for row in found.rows if row.name == name)
+    return one
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "mychip", STEMS)
+
+
+def with_parts(root: Path) -> Path:
+    """Write a division whose images all differ."""
+    for offset, part in enumerate(PARTS):
+        for index in range(3):
+            add_pair(root / part, f"{part}{index}", picture(100 * offset + index))
+    return root
+
+
+def test_a_clean_folder_is_ok_and_warns_of_nothing(root: Path) -> None:
+    found = check(root)
+    assert found.ok
+    assert [row for row in found.rows if row.problem or row.warning] == []
+    assert row(found, "pairs").value == "10"
+    assert row(found, "image sizes").value == "64x64: 10"
+    assert row(found, "mask values").value == "{0, 255}: 10"
+    assert row(found, "bit depth").value == "8 bit: 10"
+    assert row(found, "split").value == "8 train, 1 val, 1 test (by group, seed 0)"
+
+
+def test_clean_split_folders_are_ok_and_keep_their_division(tmp_path: Path) -> None:
+    found = check(with_parts(tmp_path))
+    assert found.ok
+    assert row(found, "split").value == "3 train, 3 val, 3 test (as the folders give it)"
+
+
+def empty_all(root: Path) -> None:
+    for path in (root / "label").iterdir():
+        save(path, np.zeros((64, 64), np.uint8))
+
+
+def fill_all(root: Path) -> None:
+    for path in (root / "label").iterdir():
+        save(path, np.full((64, 64), 255, np.uint8))
+
+
+def swap(root: Path) -> None:
+    (root / "image").rename(root / "was_image")
+    (root / "label").rename(root / "image")
+    (root / "was_image").rename(root / "label")
+
+
+def make_gray(root: Path) -> None:
+    save(root / "label" / "a.png", np.resize(np.array([0, 127, 255], np.uint8), (64, 64)))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def link_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize(
+    ("breaker", "name", "value", "problem"),
+    [
+        (lambda root: (root / "label" / "a.png").unlink(), "images without label", "1", "image/a.png: add the label"),
+        (lambda root: (root / "image" / "a.png").unlink(), "labels without image", "1", "label/a.png: add the image"),
+        (lambda root: save(root / "ignore" / "z.png", picture(0)), "ignore masks without image", "1", "ignore/z.png"),
+        (lambda root: save(root / "image" / "a.bmp", picture(50)), "duplicate stems", "1", "image/a.png: another"),
+        (lambda root: truncate(root / "image" / "a.png"), "unreadable files", "1", "image/a.png: not a readable image"),
+        (lambda root: truncate(root / "label" / "b.png"), "unreadable files", "1", "label/b.png: not a readable image"),
+        (lambda root: (root / "label" / "b.png").write_bytes(b""), "unreadable files", "1", "label/b.png"),
+        (lambda root: link_to_itself(root / "image" / "c.png"), "unreadable files", "1", "image/c.png"),
+        (lambda root: add_pair(root, "z", picture(50, 40)), "images smaller than the input", "1", "image/z.png"),
+        (
+            lambda root: save(root / "label" / "a.png", picture(0, 32) // 255),
+            "label sizes",
+            "1 differ from their image's",
+            "label/a.png: 32x32 pixels, its image 64x64",
+        ),
+        (
+            lambda root: save(root / "ignore" / "a.png", picture(0)),
+            "unreadable files",
+            "1",
+            "ignore/a.png: mask values {0, 1, 2",
+        ),
+        (
+            lambda root: save(root / "ignore" / "a.png", picture(0, 32) // 255),
+            "unreadable files",
+            "1",
+            "ignore/a.png: 32x32 pixels, but its image has 64x64",
+        ),
+        (
+            lambda root: save(root / "label" / "a.png", picture(0, channels=3)),
+            "mask values",
+            "{0, 255}: 9, more",
+            "a.png",
+        ),
+        (make_gray, "mask values", "{0, 255}: 9, {0, 127, 255}: 1", "label/a.png"),
+        (
+            lambda root: save(root / "image" / "a.png", picture(0).astype(np.uint16) * 257),
+            "bit depth",
+            "8 bit: 9, 16 bit: 1; ",
+            "one gray would mean two things",
+        ),
+        (empty_all, "empty masks", "10", "every mask is empty"),
+        (fill_all, "full masks", "10", "every mask is full"),
+        (swap, "swapped folders", "10 images look like masks, 10 labels look like images", "swapped folders"),
+        (lambda root: make_folder(root / "train", "a"), "files", "11 images", "found train/ but not val/, test/"),
+    ],
+)
+def test_what_would_make_a_number_wrong_is_a_problem(
+    root: Path, breaker: Breaker, name: str, value: str, problem: str
+) -> None:
+    breaker(root)
+    found = check(root)
+    assert row(found, name).value.startswith(value)
+    assert problem in row(found, name).problem
+    assert not found.ok
+
+
+def write_jpeg_mask(root: Path) -> None:
+    (root / "label" / "a.png").unlink()
+    blocks = np.kron(np.random.default_rng(0).integers(0, 2, (4, 4)), np.ones((16, 16))).astype(np.uint8)
+    Image.fromarray(blocks * np.uint8(255)).save(root / "label" / "a.jpg", quality=70)
+
+
+def make_transparent(root: Path) -> None:
+    with Image.open(root / "image" / "a.png") as file:
+        save(
+            root / "image" / "a.png", np.dstack([np.asarray(file.convert("RGB")), np.zeros(file.size[::-1], np.uint8)])
+        )
+
+
+def invert_one(root: Path) -> None:
+    image = np.clip(picture(50) + 0, 0, 255).astype(np.uint8)
+    image[:10] = 255
+    save(root / "image" / "z.png", image)
+    save(root / "label" / "z.png", np.where(image > 200, 0, 255).astype(np.uint8))
+
+
+def draw_one_as_1(root: Path) -> None:
+    save(root / "label" / "a.png", np.asarray(Image.open(root / "label" / "a.png")) // np.uint8(255))
+
+
+@pytest.mark.parametrize(
+    ("breaker", "name", "warning"),
+    [
+        (draw_one_as_1, "mask values", "foreground is 1 in label/a.png and 255 in label/b.png, label/c.png"),
+        (write_jpeg_mask, "mask values", "label/a.jpg: JPEG mask, thresholded at 128"),
+        (lambda root: save(root / "label" / "a.png", np.zeros((64, 64), np.uint8)), "empty masks", "label/a.png"),
+        (lambda root: save(root / "label" / "a.png", np.ones((64, 64), np.uint8)), "full masks", "label/a.png"),
+        (invert_one, "mean gray", "label/z.png: more than half is foreground and its contrast is not the others'"),
+        (lambda root: make_folder(root / "image" / "more", ["z"]), "files", "1 folder(s) are not searched: image/more"),
+        (make_transparent, "image formats", "image/a.png: transparent pixels, of which the stored colours count"),
+        (lambda root: add_pair(root, "z", picture(0)), "exact duplicates", "image/a.png = image/z.png: counted more"),
+    ],
+)
+def test_what_changes_no_number_is_a_warning(root: Path, breaker: Breaker, name: str, warning: str) -> None:
+    breaker(root)
+    found = check(root)
+    assert warning in row(found, name).warning
+    assert found.ok
+
+
+def test_inverted_masks_of_a_whole_dataset_are_suspected(root: Path) -> None:
+    for path in (root / "image").iterdir():
+        save(root / "label" / path.name, np.where(np.asarray(Image.open(path)) > 200, 0, 255).astype(np.uint8))
+    assert "are they inverted?" in row(check(root), "mean gray").warning
+
+
+def test_images_without_label_are_no_problem_where_they_are_left_out(root: Path) -> None:
+    (root / "label" / "a.png").unlink()
+    found = check(root, skip_unlabelled=True)
+    assert found.ok
+    assert row(found, "images without label").warning == "image/a.png: left out"
+
+
+def test_a_loop_in_place_of_a_folder_is_a_row(tmp_path: Path) -> None:
+    (tmp_path / "image").symlink_to(tmp_path / "image")
+    found = check(tmp_path)
+    assert "image: cannot be listed (Too many levels of symbolic links)" in row(found, "files").problem
+    assert row(found, "pairs").value == "0"
+    assert row(found, "split").problem == "no image can be used"
+    assert not found.ok
+
+
+def test_several_problems_are_all_told(root: Path) -> None:
+    (root / "label" / "a.png").unlink()
+    truncate(root / "image" / "b.png")
+    make_gray(root)
+    (root / "label" / "a.png").rename(root / "label" / "c.png")
+    found = check(root)
+    broken = [row.name for row in found.rows if row.problem]
+    assert broken == ["images without label", "unreadable files", "mask values"]
+
+
+def test_the_first_of_many_problems_is_told_and_others_are_named(root: Path) -> None:
+    for stem in STEMS[:6]:
+        truncate(root / "image" / f"{stem}.png")
+    broken = row(check(root), "unreadable files")
+    first, others = broken.problem.splitlines()
+    assert broken.value == "6"
+    assert first.startswith("image/a.png: not a readable image")
+    assert others == "also image/b.png, image/c.png, image/d.png (and 2 more)"
+
+
+def test_the_same_image_in_two_parts_is_a_problem(tmp_path: Path) -> None:
+    with_parts(tmp_path)
+    Image.fromarray(picture(0)).save(tmp_path / "test" / "image" / "test0.png", compress_level=0)
+    found = check(tmp_path)
+    assert row(found, "exact duplicates").value == "2 images in 1 set(s), 1 across parts"
+    assert "test/image/test0.png = train/image/train0.png: one part" in row(found, "exact duplicates").problem
+    assert row(found, "leakage: looks like a training tile").value == "val 0 of 3, test 1 of 3"
+    assert not found.ok
+
+
+def test_a_near_duplicate_in_two_parts_is_a_problem_and_no_exact_one(tmp_path: Path) -> None:
+    with_parts(tmp_path)
+    save(tmp_path / "val" / "image" / "val1.png", np.clip(picture(0).astype(int) + 12, 0, 255).astype(np.uint8))
+    found = check(tmp_path)
+    assert row(found, "exact duplicates").problem == ""
+    assert row(found, "near duplicates").problem == (
+        "train/train0, val/val1: one part knows the other, move them to one part"
+    )
+    assert "move them" in row(found, "leakage: looks like a training tile").problem
+    assert not found.ok
+
+
+def test_look_alikes_that_a_draw_keeps_together_are_a_warning(root: Path) -> None:
+    add_pair(root, "z", np.clip(picture(0).astype(int) + 12, 0, 255).astype(np.uint8))
+    found = check(root)
+    assert row(found, "near duplicates").value == "2 tiles in 1 set(s), 0 across parts"
+    assert row(found, "near duplicates").warning == "a, z: counted more than once"
+    assert found.ok
+
+
+def test_look_alikes_that_a_draw_parts_are_a_problem(root: Path) -> None:
+    for index in range(8):
+        add_pair(root, f"z{index}", np.clip(picture(0).astype(int) + index, 0, 255).astype(np.uint8))
+    found = check(root, "split.validation=0.4", "split.test=0.4", preset="paper")
+    assert "split.near_duplicates=together" in row(found, "near duplicates").problem
+    assert not found.ok
+
+
+def test_tiles_of_one_frame_may_part_only_where_the_protocol_draws_images(tmp_path: Path) -> None:
+    make_folder(tmp_path, "abc", 320)
+    by_image, by_group = check(tmp_path, preset="paper"), check(tmp_path)
+    name = "leakage: frame also trained on"
+    assert row(by_image, name).value == "val 8 of 8, test 8 of 8"
+    assert "use --set split.unit=group" in row(by_image, name).warning
+    assert row(by_group, name) == Row(name=name, value="val 0 of 25, test 0 of 25")
+    assert row(by_image, "leakage: touches a training tile").warning
+    assert by_image.ok
+    assert by_group.ok
+
+
+@pytest.mark.parametrize(
+    ("how", "preset", "name"),
+    [
+        (["split.unit=image"], "paper", "leakage: frame also trained on"),
+        (["split.unit=image"], "paper", "leakage: touches a training tile"),
+        (["split.unit=group"], "paper", "split"),
+        (["split.counts=[48,8,8]"], "strict", "split"),
+        (["input.tile=64"], "quick", "split"),
+    ],
+)
+def test_advice_for_a_single_frame_works_when_followed(tmp_path: Path, how: list[str], preset: str, name: str) -> None:
+    make_folder(tmp_path, ["scan"], 640)
+    told = row(check(tmp_path, *how, preset=preset), name)
+    flags = re.findall(r"--set (split\.\w+=\w+)", (told.problem or told.warning).partition("; or ")[0])
+    assert "split.unit=block" in flags
+    after = check(tmp_path, *how, *flags, preset=preset)
+    assert after.ok
+    assert row(after, "leakage: touches a training tile").value.startswith("val 0 of ")
+    assert not any(leak.problem or leak.warning for leak in after.rows if leak.name.startswith("leakage"))
+
+
+def test_the_input_that_verify_advises_for_small_images_fits(tmp_path: Path) -> None:
+    make_folder(tmp_path, STEMS, 50)
+    for how in ([], ["input.size_by_dataset.mychip=64"]):
+        (flag,) = re.findall(r"--set (\S+)$", row(check(tmp_path, *how), "images smaller than the input").problem)
+        assert check(tmp_path, *how, flag).ok
+
+
+def test_frames_on_both_sides_of_an_owners_division_are_a_problem_for_groups(tmp_path: Path) -> None:
+    found = check(with_parts(tmp_path), group="([0-9])$")
+    assert row(found, "source frames").value == "3"
+    assert row(found, "leakage: frame also trained on").problem
+    assert not found.ok
+
+
+def test_an_image_that_the_group_pattern_misses_is_a_problem(root: Path) -> None:
+    assert "image/b.png" in row(check(root, group="(a)|[c-j]"), "source frames").problem
+
+
+def test_tiles_and_left_out_pixels_are_counted(tmp_path: Path) -> None:
+    make_folder(tmp_path, "abc", 160)
+    add_pair(tmp_path, "d", picture(9, 80))
+    found = row(check(tmp_path), "tiles of 64x64")
+    left_out = 1 - 13 * 64**2 / (3 * 160**2 + 80**2)
+    assert found.value == f"13; 1 each from 1 images, 4 each from 3 images; {left_out:.1%} of all pixels left out"
+    add_pair(tmp_path, "small", picture(9, 50))
+    partial = row(check(tmp_path, "input.partial_tiles=true"), "tiles of 64x64").value
+    left_out = 50**2 / (3 * 160**2 + 80**2 + 50**2)
+    assert partial == f"31; 4 each from 1 images, 9 each from 3 images; {left_out:.1%} of all pixels left out"
+
+
+def test_a_split_that_cannot_be_drawn_is_a_problem(tmp_path: Path) -> None:
+    make_folder(tmp_path, "ab")
+    assert "cannot be split" in row(check(tmp_path), "split").problem
+
+
+def test_tiles_with_too_few_labelled_pixels_are_counted_and_left_out(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["scan"], 512)
+    ignored = np.full((512, 512), 255, np.uint8)
+    ignored[:, :210] = 0
+    save(tmp_path / "ignore" / "scan.png", ignored)
+    found = check(tmp_path, "split.unit=image")
+    few = row(found, "tiles with too few labelled pixels")
+    assert few.value == "32"
+    assert few.warning.startswith("32 of 64 tiles are left out, since less than 0.1 of their pixels")
+    assert row(found, "split").value == "26 train, 3 val, 3 test (by image, seed 0)"
+    save(tmp_path / "ignore" / "scan.png", np.maximum(ignored, 255 * (np.indices((512, 512))[1] > 90)).astype(np.uint8))
+    assert (
+        "look whether the ignored pixels are the right ones"
+        in row(check(tmp_path, "split.unit=image"), "tiles with too few labelled pixels").warning
+    )
+
+
+def test_ignored_pixels_count_in_no_share(root: Path) -> None:
+    left = np.zeros((64, 64), np.uint8)
+    left[:, :32] = 1
+    for stem in STEMS:
+        save(root / "ignore" / f"{stem}.png", left)
+        save(root / "label" / f"{stem}.png", left)
+    found = check(root)
+    assert row(found, "ignored pixels").value == "50.00%"
+    assert row(found, "empty masks").value == "10"
+
+
+def test_sixteen_bits_are_mapped_and_the_levels_told(tmp_path: Path) -> None:
+    for seed, stem in enumerate(STEMS):
+        add_pair(tmp_path, stem, picture(seed))
+        save(tmp_path / "image" / f"{stem}.png", picture(seed).astype(np.uint16) * 10 + 100)
+    assert row(check(tmp_path), "bit depth").value == "16 bit: 10; 100 becomes 0 and 2650 becomes 255"
+    assert row(check(tmp_path), "bit depth").warning == ""
+    declared = check(tmp_path, levels=(0, 4000))
+    assert row(declared, "bit depth").value.endswith("0 becomes 0 and 4000 becomes 255")
+    assert declared.ok
+
+
+def test_levels_under_a_data_bar_are_a_warning(tmp_path: Path) -> None:
+    for seed, stem in enumerate(STEMS):
+        add_pair(tmp_path, stem, picture(seed))
+        pixels = picture(seed).astype(np.uint16) * 10 + 100
+        pixels[56:], pixels[60:62, :9] = 0, 65535
+        save(tmp_path / "image" / f"{stem}.png", pixels)
+    warning = row(check(tmp_path), "bit depth").warning
+    assert "fill 10 of 256 gray values" in warning
+    assert "add levels = [1" in warning
+
+
+def test_the_smallest_image_that_sets_the_tile_is_a_warning(tmp_path: Path) -> None:
+    make_folder(tmp_path, STEMS, 128)
+    add_pair(tmp_path, "small", picture(50, 70))
+    found = row(check(tmp_path, "input.tile=128"), "tiles of 70x70")
+    assert found.warning.startswith("tiles are 70x70 and not 128x128, as the smallest image is; 10 larger images")
+
+
+def test_the_overlap_with_another_dataset_is_counted(root: Path, tmp_path: Path) -> None:
+    other = make_folder(tmp_path / "other", "abc")
+    settings = protocol("split.validation=0.3", "split.test=0.3")
+    found = verify(Subject("mychip", root), settings, against=Subject("other", other))
+    assert row(found, "overlap with other").value.startswith("3 of 10 tiles look like a tile there")
+    apart = verify(
+        Subject("mychip", root), settings, against=Subject("other", make_folder(tmp_path / "none", [], 64) / "none")
+    )
+    assert row(apart, "overlap with other").value.startswith("0 of 10 tiles")
+
+
+def test_a_test_image_of_one_dataset_that_another_trains_on_is_a_warning(tmp_path: Path) -> None:
+    first, second = with_parts(tmp_path / "first"), tmp_path / "second"
+    for offset, part in enumerate(("test", "val", "train")):  # train and test changed places
+        for index in range(3):
+            add_pair(second / part, f"x{index}", picture(100 * offset + index))
+    found = verify(Subject("a", first), protocol(), against=Subject("b", second))
+    assert row(found, "overlap with b").value == (
+        "9 of 9 tiles look like a tile there; 3 are test here and training there, "
+        "3 of b are test there and training here"
+    )
+    assert "do not train on b and test on a" in row(found, "overlap with b").warning
+
+
+def test_progress_reaches_the_number_of_pairs(root: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    verify(Subject("mychip", root), protocol(), progress=lambda *call: calls.append(call))
+    assert calls == [(done, 10) for done in range(1, 11)]
+
+
+def test_every_form_of_the_table_tells_the_same(root: Path, tmp_path: Path) -> None:
+    make_gray(root)
+    found = check(root)
+    as_json, as_markdown, as_csv = write(found, tmp_path / "out")
+    text = as_json.read_text()
+    assert Verification.model_validate_json(text) == found
+    assert json.loads(text)["ok"] is False
+    with as_csv.open(newline="") as file:
+        assert [Row(**line) for line in csv.DictReader(file)] == list(found.rows)
+    lines = as_markdown.read_text().splitlines()
+    assert len(lines) == 4 + len(found.rows)
+    assert {line.replace("\\|", "").count("|") for line in lines[2:]} == {5}
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(found.to_table())
+    shown = console.export_text()
+    assert all(row.name in shown for row in found.rows)
+
+
+def test_tiles_and_split_are_those_of_a_study(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "mychip", "abcd", 200, 140)
+    add_pair(tmp_path / "data" / "mychip", "e", picture(0, 200, 140))
+    for overrides in ((), ("input.partial_tiles=true",)):
+        settings = protocol(*overrides, preset="paper")
+        (source,) = resolve("mychip", tmp_path / "data", settings, HashCache(tmp_path / "hashes.json"))
+        pack = open_pack(source, settings, tmp_path / "cache")
+        seen = survey(Subject("mychip", tmp_path / "data" / "mychip"), settings)
+        assert seen.tiles == pack.tiles
+        assert any(tile.cluster for tile in seen.tiles)
+        assert seen.division == pack.divide(settings)
+
+
+def test_no_content_of_a_file_stops_the_check(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index, stem in enumerate(f"z{index}" for index in range(40)):
+        add_pair(root, stem, picture(index))
+        path = root / ("image", "label")[index % 2] / f"{stem}.png"
+        content = bytearray(path.read_bytes())
+        for place in rng.integers(0, 60 if index % 4 < 2 else len(content), 3):
+            content[place] = rng.integers(256)
+        path.write_bytes(content[: int(rng.integers(1, len(content)))] if index % 5 == 0 else content)
+    (root / "image" / "folder.png").mkdir()
+    (root / "label" / "folder.svg").mkdir()
+    found = check(root)
+    assert int(row(found, "unreadable files").value) > 20
+    assert row(found, "pairs").value == "51"
+
+
+@pytest.mark.parametrize("dataset", ["hy5syn", "miic", "omc", "omv"])
+def test_stand_ins_are_clean(dataset: str, tmp_path: Path) -> None:
+    folder = synthetic.write(dataset, tmp_path / f"{dataset}-syn", 6, height=128, width=128)
+    settings = protocols.load("strict", [f"input.size_by_dataset.{dataset}=128"])
+    found = verify(Subject(f"{dataset}-syn", folder, "via" if dataset == "omv" else "track"), settings)
+    assert [row for row in found.rows if row.problem or row.warning] == []

@@ -16,7 +16,7 @@ from benchmark.bench.place import Place
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
-from benchmark.efficiency.measuring import using_threads
+from benchmark.efficiency.measure import using_threads
 from benchmark.records.speedup_record import Comparison
 
 

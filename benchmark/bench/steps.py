@@ -24,7 +24,7 @@ from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.devices.launch import Launch
 from benchmark.devices.process_memory import free_as_usual
-from benchmark.efficiency.measuring import using_threads
+from benchmark.efficiency.measure import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.records.speedup_record import Comparison
 from benchmark.training import place as placed

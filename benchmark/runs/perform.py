@@ -133,7 +133,7 @@ def _measure(job: EfficiencyJob) -> None:
     """Write the study's efficiency file: another study's figures where they hold, else a new measurement."""
     record = job.taken_over()
     if record is None:
-        from benchmark.efficiency.measuring import measure  # with torch
+        from benchmark.efficiency.measure import measure  # with torch
 
         trainings = _trainings_here(job)
         record = measure(

@@ -50,7 +50,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         file = tmp_path / f"made/efficiency/{name}.{height}x{height}.cpu.float32.json"
         return EfficiencyRecord.from_json(file.read_bytes())
 
-    monkeypatch.setattr("benchmark.efficiency.measuring.measure", measure)
+    monkeypatch.setattr("benchmark.efficiency.measure.measure", measure)
     monkeypatch.setattr("benchmark.runs.perform.POLL_S", 0.02)
     return found
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
-from benchmark.efficiency import measuring
+from benchmark.efficiency import measure as measuring
 from benchmark.efficiency.hindrance import TRIES, hindrances
 from benchmark.efficiency.latency import UnsupportedFormError
 from benchmark.records import claims

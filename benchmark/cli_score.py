@@ -45,8 +45,8 @@ def score(
     """Score masks that any other tool made: the same counts and figures as of a run, and pictures of the faults."""
     from rich.console import Console
 
-    from benchmark import score as scores
     from benchmark.config.protocol import Evaluation
+    from benchmark.evaluation import score_folder as scores
 
     if images is not None and overlay is None:
         raise UserError(f"--images {images}: only shown below an overlay; expected --overlay DIR beside it")

@@ -32,7 +32,7 @@ def prepare(study: Study, emit: Callable[[Event], None], needed: set[str]) -> No
     Raises:
         UserError: data that cannot be used, or a run under way with other data of the same name.
     """
-    from benchmark import scoring
+    from benchmark.evaluation import counts as scoring
 
     packs: dict[str, Pack] = {}
     for source in study.sources:
@@ -69,7 +69,8 @@ def _renew(study: Study, source: Source) -> None:
 
 def _write(study: Study, source: Source, pack: Pack, missing: list[str], shared: Shared) -> None:
     """Write a dataset's files; the split, which says what they were made under, last."""
-    from benchmark import panels, scoring
+    from benchmark.evaluation import counts as scoring
+    from benchmark.evaluation import kept_images as panels
 
     division = pack.divide(study.protocol)
     for name in missing if division.test else []:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark import determinism, initial, panels, scoring
+from benchmark import determinism, initial
 from benchmark.checkpoints import Checkpoint
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
@@ -22,13 +22,15 @@ from benchmark.data.packs import Pack, open_pack
 from benchmark.data.splits import Division
 from benchmark.devices.launch import Launch
 from benchmark.devices.process_memory import keeping_freed_memory
-from benchmark.evaluation import evaluate
+from benchmark.evaluation import counts as scoring
+from benchmark.evaluation import kept_images as panels
+from benchmark.evaluation.counts import Row
+from benchmark.evaluation.evaluate import evaluate
 from benchmark.jobs import OnStep, TrainJob
 from benchmark.metering import Meter
 from benchmark.records import environment
 from benchmark.records.run_record import BOUNDED, Record, TrainingFacts
 from benchmark.records.store import CHECKPOINT, Store
-from benchmark.scoring import Row
 from benchmark.trackers import Tracker
 from benchmark.training import Round, Trained, autocast, compute_dtype, place, train
 from benchmark.utils import seeds

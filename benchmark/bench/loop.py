@@ -23,7 +23,7 @@ from benchmark.data.packs import Pack
 from benchmark.data.specs import Target
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.efficiency.measure import using_threads
-from benchmark.evaluation import evaluate
+from benchmark.evaluation.evaluate import evaluate
 from benchmark.records.speedup_record import Comparison
 from benchmark.run import FIRST_STEP
 from benchmark.training import place as placed

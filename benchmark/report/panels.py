@@ -13,13 +13,22 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmark import metrics, scoring
+from benchmark import metrics
 from benchmark.config.protocol import Evaluation
 from benchmark.data.formats.images import UInt8Array, to_channels
 from benchmark.data.packs import IGNORED
 from benchmark.data.specs import Target
-from benchmark.overlays import COLOURS, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED, Mask, overlay
-from benchmark.panels import Images, Predictions, read_images, read_predictions
+from benchmark.evaluation import counts as scoring
+from benchmark.evaluation.fault_overlay import (
+    COLOURS,
+    IGNORED_PIXELS,
+    ONLY_PREDICTED,
+    ONLY_TRUE,
+    PREDICTED,
+    Mask,
+    overlay,
+)
+from benchmark.evaluation.kept_images import Images, Predictions, read_images, read_predictions
 from benchmark.records.store import Store
 from benchmark.report import plots, sheet, tables
 from benchmark.report.collect import Scores, Study

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from benchmark import metrics, scoring
+from benchmark import metrics
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
+from benchmark.evaluation import counts as scoring
 from benchmark.records.efficiency_record import ENERGY_SECONDS
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS
 from benchmark.report.collect import Measurement, Run, Scores, Setting, Study

@@ -6,11 +6,12 @@ import gc
 
 import torch
 
-from benchmark import determinism, scoring
+from benchmark import determinism
 from benchmark.data.stressed import open_stressed
 from benchmark.devices.launch import Launch
 from benchmark.devices.process_memory import keeping_freed_memory
-from benchmark.evaluation import evaluate
+from benchmark.evaluation import counts as scoring
+from benchmark.evaluation.evaluate import evaluate
 from benchmark.jobs import OnStep, StressJob
 from benchmark.records import weights
 from benchmark.records.store import Store

@@ -20,13 +20,14 @@ import torch
 from safetensors.torch import load_file
 
 import benchmark
-from benchmark import run, scoring, training
+from benchmark import run, training
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.evaluation import evaluate
+from benchmark.evaluation import counts as scoring
+from benchmark.evaluation.evaluate import evaluate
 from benchmark.jobs import TrainJob
 from benchmark.metering import Meter
 from benchmark.records.run_record import Record

@@ -22,7 +22,7 @@ from benchmark.data.packs import Pack
 from benchmark.devices import cuda_graphs as graphs
 from benchmark.devices.cuda_graphs import WAITED, WARM_UP, NotCapturableError, Replayed
 from benchmark.devices.launch import Launch
-from benchmark.evaluation import evaluate
+from benchmark.evaluation.evaluate import evaluate
 from benchmark.training import place
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_graphs import Generator, Tape, capturing, tapes

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import scoring
 from benchmark.config import protocol, registry
+from benchmark.evaluation import counts as scoring
 from benchmark.records.efficiency_record import (
     Conditions,
     EfficiencyRecord,

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import panels as kept
-from benchmark import report, scoring
+from benchmark import report
 from benchmark.config import protocol
 from benchmark.data.packs import IGNORED
-from benchmark.overlays import COLOURS, DARKENED, ONLY_PREDICTED
+from benchmark.evaluation import counts as scoring
+from benchmark.evaluation import kept_images as kept
+from benchmark.evaluation.fault_overlay import COLOURS, DARKENED, ONLY_PREDICTED
 from benchmark.records.store import Store
 from benchmark.report import panels, sheet
 from benchmark.report.collect import read_study

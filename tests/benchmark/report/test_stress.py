@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import report, scoring
+from benchmark import report
+from benchmark.evaluation import counts as scoring
 from benchmark.records.store import Store
 from benchmark.records.stress_record import StressRecord
 from benchmark.report import redaction, render, stress, stress_plot

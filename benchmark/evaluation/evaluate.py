@@ -17,7 +17,7 @@ from benchmark.data.packs import Pack
 from benchmark.data.specs import Target
 from benchmark.data.splits import Tile
 from benchmark.devices.launch import Launch
-from benchmark.scoring import Row, count, tested_side
+from benchmark.evaluation.counts import Row, count, tested_side
 from benchmark.training import autocast
 
 # Counting takes a millisecond per image; only skeletons and noise, at up to a second, keep more than one thread busy.

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import panels
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.packs import Pack
-from benchmark.evaluation import evaluate
+from benchmark.evaluation import kept_images as panels
+from benchmark.evaluation.evaluate import evaluate
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.jobs import Job, TrainJob
 from benchmark.runs.perform import perform_claimed

@@ -13,12 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark import metrics, scoring
+from benchmark import metrics
 from benchmark.config.protocol import Protocol
 from benchmark.data.formats.masks import read_label
 from benchmark.data.packs import IGNORED, Pack
-from benchmark.evaluation import evaluate
-from benchmark.overlays import COLOURS, DARKENED, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED
+from benchmark.evaluation import counts as scoring
+from benchmark.evaluation.evaluate import evaluate
+from benchmark.evaluation.fault_overlay import COLOURS, DARKENED, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED
 from tests.benchmark.conftest import Call
 
 Save = Callable[[str, np.ndarray], Path]

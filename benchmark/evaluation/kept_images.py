@@ -22,7 +22,7 @@ import numpy.typing as npt
 from benchmark.config.protocol import Protocol
 from benchmark.data.formats.images import UInt8Array
 from benchmark.data.packs import IGNORED, Pack
-from benchmark.scoring import tested_side
+from benchmark.evaluation.counts import tested_side
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited

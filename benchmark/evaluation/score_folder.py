@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
-from benchmark import __version__, metrics, scoring
+from benchmark import __version__, metrics
 from benchmark.config.protocol import Evaluation
 from benchmark.data.fingerprint import refuse_orphans
 from benchmark.data.formats import coco
@@ -25,7 +25,8 @@ from benchmark.data.formats.values import Values
 from benchmark.data.packs import IGNORED
 from benchmark.data.pairs import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, scan_masks
 from benchmark.data.specs import Target, check_group
-from benchmark.overlays import Mask, overlay
+from benchmark.evaluation import counts as scoring
+from benchmark.evaluation.fault_overlay import Mask, overlay
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder, write_atomically
 from benchmark.utils.names import comparable
@@ -248,7 +249,7 @@ def write_overlays(
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write one PNG per pair that :func:`score` has read, named as the prediction; see :mod:`benchmark.overlays`."""
+    """Write one PNG per pair that :func:`score` has read, named as the prediction; see :mod:`benchmark.evaluation.fault_overlay`."""
     images = _images_of(pairs, settings.images)
     deep = [path for path in images.values() if read_depth(path) == 16]
     levels = percentile_levels(deep) if deep else None

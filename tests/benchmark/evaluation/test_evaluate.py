@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import evaluation
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
@@ -18,8 +17,9 @@ from benchmark.data.batches import evaluation_batches
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import IGNORED, Pack, open_pack
-from benchmark.evaluation import evaluate
-from benchmark.scoring import summarise
+from benchmark.evaluation import evaluate as evaluation
+from benchmark.evaluation.counts import summarise
+from benchmark.evaluation.evaluate import evaluate
 
 CPU = torch.device("cpu")
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark import metrics, scoring
+from benchmark import metrics
 from benchmark.config.protocol import Protocol
 from benchmark.data.packs import IGNORED, Pack
+from benchmark.evaluation import counts as scoring
 
 
 def test_via_targets_have_via_counts_and_no_opens(small: Protocol, pack: Pack) -> None:

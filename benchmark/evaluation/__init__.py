@@ -1,0 +1,1 @@
+"""Turns predictions of test images into integer counts."""

@@ -173,13 +173,14 @@ def run(
         ahead = Worker(ahead=True)  # importing torch takes longer than making the plan, so both are done at once
         context.call_on_close(ahead.end)
 
-    from benchmark import probing, terminal_plan
+    from benchmark import terminal_plan
     from benchmark.config import protocol as protocols
     from benchmark.config import unused_settings as unread
     from benchmark.data.datasets import names_of_all
     from benchmark.data.stressed import Stresses
     from benchmark.data.tasks import Wanted
     from benchmark.executors import options
+    from benchmark.training import probe as probing
 
     stresses = Stresses.parse(stress, strength)
     engine = options.choose(
@@ -203,7 +204,7 @@ def run(
     made.tracker = tracker
     made.stress = stresses
     if init_from is not None:
-        from benchmark.initial import Start
+        from benchmark.training.finetune import Start
 
         name, _, trained_on = init_from.partition(":")
         made.start = Start.of(study_folder(results, name, "--init-from"), trained_on, place)

@@ -46,7 +46,7 @@ def bench(
     """Measure how much faster the harness is than the plain way, side by side; nothing else should run meanwhile."""
     from rich.console import Console
 
-    from benchmark import probing, report
+    from benchmark import report
     from benchmark.bench import IMAGES, Subject, measurements
     from benchmark.bench.place import Place
     from benchmark.config import registry
@@ -57,6 +57,7 @@ def bench(
     from benchmark.records import provenance
     from benchmark.records.efficiency_record import EfficiencySettings
     from benchmark.records.store import Store
+    from benchmark.training import probe as probing
     from benchmark.utils.files import write_atomically
 
     console, folder = Console(soft_wrap=True), study_folder(results, study)

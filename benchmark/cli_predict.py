@@ -93,13 +93,13 @@ def predict(
     """Predict images of up to 2^32 pixels with a trained network in blended tiles; an interrupted call goes on."""
     import hashlib
 
-    from benchmark import probing
     from benchmark.config import registry
     from benchmark.devices.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
     from benchmark.predict.settings import Settings, finds_vias
     from benchmark.predict.tiles import Axis
     from benchmark.records import weights
+    from benchmark.training import probe as probing
 
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"--threshold {threshold}: expected a probability between 0 and 1, such as 0.5")

@@ -42,13 +42,14 @@ def profile(
     """
     from rich.console import Console
 
-    from benchmark import probing, profiling, terminal
+    from benchmark import profiling, terminal
     from benchmark import report as reports
     from benchmark.config import registry
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
     from benchmark.jobs import EfficiencyJob, Elsewhere
     from benchmark.records.run_record import Failure
+    from benchmark.training import probe as probing
 
     console, folder = Console(soft_wrap=True), study_folder(results, study)
     places = _devices(devices, threads, console)

@@ -48,8 +48,9 @@ def reproduce(
     Raises:
         UserError: the run cannot be repeated, or flags that would make it another one.
     """
-    from benchmark import probing, reproduction, terminal
+    from benchmark import reproduction, terminal
     from benchmark.executors.local import LocalExecutor
+    from benchmark.training import probe as probing
 
     if other := sorted(f"--{name.strip('_').replace('_', '-')}" for name in flags.keys() - ALLOWED - {"reproduce"}):
         raise UserError(f"{', '.join(other)}: does not go with --reproduce, which repeats what the record says")

@@ -15,14 +15,14 @@ from benchmark.data.datasets import Source
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.data.tasks import Task
 from benchmark.devices.hardware import NO_GPUS
-from benchmark.initial import Weights
 from benchmark.records import environment, provenance
 from benchmark.records import measurements as figures
 from benchmark.records.efficiency_record import DType, EfficiencyRecord, EfficiencySettings, Form
 from benchmark.records.run_record import SCHEMA, Failure, KeyParts, Record
 from benchmark.records.store import RECORD, Store, run_key
 from benchmark.records.stress_record import StressRecord
-from benchmark.trackers import TrackerName
+from benchmark.training.finetune import Weights
+from benchmark.training.trackers import TrackerName
 from benchmark.utils import seeds
 from benchmark.utils.files import modified_ns
 

@@ -12,8 +12,6 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark import determinism, initial
-from benchmark.checkpoints import Checkpoint
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_windows
@@ -31,8 +29,11 @@ from benchmark.metering import Meter
 from benchmark.records import environment
 from benchmark.records.run_record import BOUNDED, Record, TrainingFacts
 from benchmark.records.store import CHECKPOINT, Store
-from benchmark.trackers import Tracker
-from benchmark.training import Round, Trained, autocast, compute_dtype, place, train
+from benchmark.training import determinism
+from benchmark.training import finetune as initial
+from benchmark.training.checkpoint import Checkpoint
+from benchmark.training.loop import Round, Trained, autocast, compute_dtype, place, train
+from benchmark.training.trackers import Tracker
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
 

@@ -92,6 +92,6 @@ def _unfinished(job: TrainJob) -> RunState:
 def _saved_steps(job: TrainJob) -> int | None:
     if not (job.folder / CHECKPOINT).is_file():
         return None
-    from benchmark.checkpoints import Checkpoint
+    from benchmark.training.checkpoint import Checkpoint
 
     return Checkpoint(job.folder / CHECKPOINT, job.key).steps()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmark import BEHAVIOUR, initial
+from benchmark import BEHAVIOUR
 from benchmark.config import execution, registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
@@ -19,7 +19,6 @@ from benchmark.data.fingerprint import HashCache
 from benchmark.data.stressed import Stresses
 from benchmark.data.tasks import Task
 from benchmark.executors.events import Event, Executor, Finished, Note, Started
-from benchmark.initial import Start
 from benchmark.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, StressJob, TrainJob
 from benchmark.records import claims
 from benchmark.records.efficiency_record import EfficiencyRecord
@@ -31,7 +30,9 @@ from benchmark.runs.perform import POLL_S, leave
 from benchmark.stale import RunName, Staleness
 from benchmark.stress import plan as stress_plan
 from benchmark.stress.plan import Planned
-from benchmark.trackers import TrackerName
+from benchmark.training import finetune as initial
+from benchmark.training.finetune import Start
+from benchmark.training.trackers import TrackerName
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import modified_ns
 

@@ -26,8 +26,8 @@ from benchmark.efficiency.measure import using_threads
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records.speedup_record import Comparison
 from benchmark.run import FIRST_STEP
-from benchmark.training import place as placed
-from benchmark.training import train
+from benchmark.training.loop import place as placed
+from benchmark.training.loop import train
 from benchmark.utils.errors import UserError
 
 POLL_S, PATIENCE_S = 0.005, 120.0

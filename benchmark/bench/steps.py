@@ -27,8 +27,8 @@ from benchmark.devices.process_memory import free_as_usual
 from benchmark.efficiency.measure import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.records.speedup_record import Comparison
-from benchmark.training import place as placed
-from benchmark.training import train
+from benchmark.training.loop import place as placed
+from benchmark.training.loop import train
 
 OURS = (
     "float32, channels last, attention without its matrix, what a norm made computed again, fused Adam, "

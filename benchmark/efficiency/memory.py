@@ -21,8 +21,8 @@ from benchmark.devices.process_memory import (
     return_freed_memory,
 )
 from benchmark.efficiency.allocated import AllocatedPeak
-from benchmark.losses import segmentation_loss
 from benchmark.records.efficiency_record import DType, Memory
+from benchmark.training.loss import segmentation_loss
 from benchmark.utils import processes
 
 StepName = Literal["forward", "train_step"]

@@ -28,7 +28,7 @@ from benchmark.utils.errors import UserError
 from benchmark.utils.files import TooLargeError, read_limited, write_atomically
 
 if TYPE_CHECKING:
-    from benchmark.training import Round
+    from benchmark.training.loop import Round
 
 RECORD = "record.json"
 #: The most that a record may hold, bytes; one of many test datasets has a hundred thousand.

@@ -6,13 +6,13 @@ import errno
 import traceback
 from pathlib import Path
 
-from benchmark import probing
 from benchmark.config import network_files, registry
 from benchmark.config.registry import ModelEntry
-from benchmark.determinism import NotDeterministicError
 from benchmark.devices.device_errors import broke_the_device, may_lack_memory, ran_out_of_memory
 from benchmark.records.run_record import Failure, FailureKind
-from benchmark.training import NonFiniteLossError
+from benchmark.training import probe as probing
+from benchmark.training.determinism import NotDeterministicError
+from benchmark.training.loop import NonFiniteLossError
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError
 

@@ -6,7 +6,6 @@ import gc
 
 import torch
 
-from benchmark import determinism
 from benchmark.data.stressed import open_stressed
 from benchmark.devices.launch import Launch
 from benchmark.devices.process_memory import keeping_freed_memory
@@ -15,7 +14,8 @@ from benchmark.evaluation.evaluate import evaluate
 from benchmark.jobs import OnStep, StressJob
 from benchmark.records import weights
 from benchmark.records.store import Store
-from benchmark.training import place
+from benchmark.training import determinism
+from benchmark.training.loop import place
 
 
 def run_stress_tests(job: StressJob, on_step: OnStep) -> None:

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 import benchmark
-from benchmark import run, training
+from benchmark import run
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
@@ -36,6 +36,7 @@ from benchmark.run import train_and_test
 from benchmark.runs.failures import describe_failure
 from benchmark.runs.perform import perform_claimed
 from benchmark.study import Study
+from benchmark.training import loop as training
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu

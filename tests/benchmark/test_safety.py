@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from benchmark import report
-from benchmark.checkpoints import Checkpoint
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data import specs
@@ -26,6 +25,7 @@ from benchmark.flags import study_folder
 from benchmark.records.run_record import Failure
 from benchmark.records.store import CHECKPOINT, RECORD, Store
 from benchmark.report.render import Block, Cell, Column, Row, Table, to_csv, to_markdown
+from benchmark.training.checkpoint import Checkpoint
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import TOML_BYTES

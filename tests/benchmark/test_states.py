@@ -11,7 +11,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark.checkpoints import Checkpoint
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.jobs import TrainJob
@@ -21,6 +20,7 @@ from benchmark.records.store import CHECKPOINT
 from benchmark.states import RunState, states
 from benchmark.study import Study
 from benchmark.terminal_plan import WIDEST, print_states
+from benchmark.training.checkpoint import Checkpoint
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 

@@ -36,8 +36,8 @@ from benchmark.records.store import Store
 from benchmark.report import bench as reported
 from benchmark.report import render
 from benchmark.report.collect import Study
-from benchmark.training import place as placed
-from benchmark.training import train
+from benchmark.training.loop import place as placed
+from benchmark.training.loop import train
 from models.attention import PositionAttention, TokenStatisticsAttention
 from tests.benchmark.conftest import Call
 from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import training
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.execution import Execution
@@ -23,7 +22,8 @@ from benchmark.devices import cuda_graphs as graphs
 from benchmark.devices.cuda_graphs import WAITED, WARM_UP, NotCapturableError, Replayed
 from benchmark.devices.launch import Launch
 from benchmark.evaluation.evaluate import evaluate
-from benchmark.training import place
+from benchmark.training import loop as training
+from benchmark.training.loop import place
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_graphs import Generator, Tape, capturing, tapes
 from tests.benchmark.tiny import Comparable, TinyNet
@@ -282,7 +282,7 @@ DETERMINISTIC = "determinism=deterministic"
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """The GPU, with kernels that repeat themselves."""
-    from benchmark import determinism
+    from benchmark.training import determinism
 
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)

@@ -18,10 +18,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark import training
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.data.batches import Batch
+from benchmark.training import loop as training
 
 GPU = torch.device("cuda:0")
 SIDE = 64

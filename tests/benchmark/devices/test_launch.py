@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import training
 from benchmark.config import execution
 from benchmark.config import protocol as protocols
 from benchmark.config.execution import Execution
@@ -23,6 +22,7 @@ from benchmark.devices.launch import Launch
 from benchmark.jobs import TrainJob
 from benchmark.run import train_and_test
 from benchmark.study import Study
+from benchmark.training import loop as training
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import Comparable, TinyNet

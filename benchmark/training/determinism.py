@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from benchmark.config.protocol import Determinism, Protocol
-from benchmark.losses import segmentation_loss
-from benchmark.training import autocast
+from benchmark.training.loop import autocast
+from benchmark.training.loss import segmentation_loss
 
 # Sides below this leave deep networks with maps of a pixel, on which BatchNorm may refuse to train.
 PROBE_PX = 64

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from benchmark.checkpoints import Checkpoint
 from benchmark.config.protocol import Protocol, Training
 from benchmark.data.batches import Batch, TrainingBatches
 from benchmark.devices.cuda_graphs import Function
 from benchmark.devices.launch import Launch
 from benchmark.devices.precision import computes_bfloat16
-from benchmark.losses import segmentation_loss
 from benchmark.records.weights import non_finite
+from benchmark.training.checkpoint import Checkpoint
+from benchmark.training.loss import segmentation_loss
 
 OnStep = Callable[[int, int], None]
 OnRound = Callable[[Sequence["Round"]], None]

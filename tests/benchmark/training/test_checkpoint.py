@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import training
-from benchmark.checkpoints import Checkpoint
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
+from benchmark.training import loop as training
+from benchmark.training.checkpoint import Checkpoint
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import TinyNet
 
@@ -145,7 +145,7 @@ def test_a_hostile_or_damaged_file_runs_nothing_and_the_run_starts_anew(kind: st
 
 def test_writing_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("benchmark.checkpoints.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("benchmark.training.checkpoint.time.perf_counter", lambda: now[0])
     checkpoint = Checkpoint(tmp_path / "last.pt", "k")
     heavy = 1_000_000_000  # bytes: five seconds at the assumed speed, worth a hundred seconds of training
     now[0] += 99.0

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import training
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Loss, Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.losses import segmentation_loss
 from benchmark.records import environment
+from benchmark.training import loop as training
+from benchmark.training.loss import segmentation_loss
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import NotANumber, TinyNet
 

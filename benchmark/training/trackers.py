@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from benchmark.config.protocol import Protocol
     from benchmark.records.run_record import Record
-    from benchmark.training import Round
+    from benchmark.training.loop import Round
 
 TrackerName = Literal["tensorboard"]
 FOLDER = "tensorboard"

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.config.protocol import Loss
-from benchmark.losses import segmentation_loss
+from benchmark.training.loss import segmentation_loss
 
 
 def plain(logits: NDArray[np.float64], mask: NDArray[np.float64], settings: Loss) -> float:

@@ -9,14 +9,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import probing
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.executors.events import Finished
-from benchmark.probing import Input
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS, Failure
 from benchmark.report import tables
 from benchmark.report.collect import read_study
@@ -24,6 +22,8 @@ from benchmark.runs.failures import describe_failure
 from benchmark.runs.perform import perform
 from benchmark.study import Study
 from benchmark.terminal import Display
+from benchmark.training import probe as probing
+from benchmark.training.probe import Input
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
 

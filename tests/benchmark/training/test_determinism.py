@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import determinism, run, training
+from benchmark import run
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
@@ -24,6 +24,8 @@ from benchmark.records.store import WEIGHTS, Store
 from benchmark.run import train_and_test
 from benchmark.runs.failures import describe_failure
 from benchmark.study import Study
+from benchmark.training import determinism
+from benchmark.training import loop as training
 from tests.benchmark.conftest import SMALL, TINY
 from tests.benchmark.tiny import Puts, Raises, TinyNet
 

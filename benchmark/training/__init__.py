@@ -1,0 +1,1 @@
+"""Trains one network: loop, loss, checkpoints and determinism."""

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from benchmark.costs import Hardware
     from benchmark.data.tasks import Wanted
     from benchmark.executors.events import Executor
-    from benchmark.jobs import KeepWeights
+    from benchmark.runs.jobs import KeepWeights
     from benchmark.study import Plan, Study
 
 app = typer.Typer(

@@ -47,8 +47,8 @@ def profile(
     from benchmark.config import registry
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
-    from benchmark.jobs import EfficiencyJob, Elsewhere
     from benchmark.records.run_record import Failure
+    from benchmark.runs.jobs import EfficiencyJob, Elsewhere
     from benchmark.training import probe as probing
 
     console, folder = Console(soft_wrap=True), study_folder(results, study)

@@ -13,9 +13,9 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.formats.images import read_size
 from benchmark.data.tasks import Task
-from benchmark.jobs import EfficiencyJob, TrainJob
 from benchmark.records.efficiency_record import ENERGY_SECONDS
 from benchmark.records.measurements import Figures, device_name
+from benchmark.runs.jobs import EfficiencyJob, TrainJob
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 

@@ -13,8 +13,8 @@ import psutil
 from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware, test_images, tiles
 from benchmark.data.datasets import Source
-from benchmark.jobs import TrainJob
 from benchmark.records.store import WEIGHTS
+from benchmark.runs.jobs import TrainJob
 from benchmark.stress.plan import image_sets
 from benchmark.study import Plan, Study
 from benchmark.utils.errors import UserError

@@ -10,10 +10,10 @@ from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.tasks import Task
-from benchmark.jobs import TrainJob
 from benchmark.records import claims
 from benchmark.records.run_record import Initial, Record
 from benchmark.records.store import Store
+from benchmark.runs.jobs import TrainJob
 from benchmark.utils.errors import UserError
 
 #: What a run is called on disk: training datasets, model, repeat.

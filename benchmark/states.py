@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmark.jobs import TrainJob
 from benchmark.records import claims
 from benchmark.records.run_record import Record
 from benchmark.records.store import CHECKPOINT
+from benchmark.runs.jobs import TrainJob
 from benchmark.stale import Staleness
 from benchmark.study import Plan, Study
 

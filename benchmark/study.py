@@ -19,13 +19,13 @@ from benchmark.data.fingerprint import HashCache
 from benchmark.data.stressed import Stresses
 from benchmark.data.tasks import Task
 from benchmark.executors.events import Event, Executor, Finished, Note, Started
-from benchmark.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, StressJob, TrainJob
 from benchmark.records import claims
 from benchmark.records.efficiency_record import EfficiencyRecord
 from benchmark.records.measurements import Figures
 from benchmark.records.run_record import Failure, KeyParts, Record
 from benchmark.records.store import CHECKPOINT, RECORD, Broken, BrokenRecordError, Store
 from benchmark.records.stress_record import StressRecord
+from benchmark.runs.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, StressJob, TrainJob
 from benchmark.runs.perform import POLL_S, leave
 from benchmark.stale import RunName, Staleness
 from benchmark.stress import plan as stress_plan

@@ -18,8 +18,8 @@ from benchmark.costs import Basis
 from benchmark.data.datasets import Source
 from benchmark.data.stressed import Stresses
 from benchmark.executors.events import Event, Finished, Note, Packing, Started, Step
-from benchmark.jobs import EfficiencyJob, Job, TrainJob
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS, Failure, Record
+from benchmark.runs.jobs import EfficiencyJob, Job, TrainJob
 from benchmark.study import Plan, Study
 
 if TYPE_CHECKING:

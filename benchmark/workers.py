@@ -17,7 +17,7 @@ from benchmark.utils import telemetry
 from benchmark.utils.processes import SPAWN, end_with_parent
 
 if TYPE_CHECKING:
-    from benchmark.jobs import Job, Outcome
+    from benchmark.runs.jobs import Job, Outcome
     from benchmark.runs.perform import Perform
 
 STEP_INTERVAL_S = 0.2  # between two progress messages
@@ -78,7 +78,7 @@ def _import_ahead() -> None:
     """
     gc.disable()
     with contextlib.suppress(Exception):  # the job will meet the same error, and say so in its log and record
-        import benchmark.run  # noqa: F401  # with torch
+        import benchmark.runs.train  # noqa: F401  # with torch
     gc.freeze()
     gc.enable()
 

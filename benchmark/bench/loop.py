@@ -25,7 +25,7 @@ from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.efficiency.measure import using_threads
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records.speedup_record import Comparison
-from benchmark.run import FIRST_STEP
+from benchmark.runs.train import FIRST_STEP
 from benchmark.training.loop import place as placed
 from benchmark.training.loop import train
 from benchmark.utils.errors import UserError

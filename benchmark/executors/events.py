@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmark.jobs import Job, Outcome
+from benchmark.runs.jobs import Job, Outcome
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Step:
 class Finished:
     """A job has ended: a run with its record, others with nothing, all with the reason of their failure.
 
-    Any may also turn out to be another process's: first as :class:`~benchmark.jobs.Elsewhere`, which stays between
+    Any may also turn out to be another process's: first as :class:`~benchmark.runs.jobs.Elsewhere`, which stays between
     executor and study, then, with ``elsewhere``, as what that process left.
     """
 

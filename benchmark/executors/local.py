@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from benchmark.executors.events import Event, Finished, Started, Step
-from benchmark.jobs import EfficiencyJob, Job, Outcome
 from benchmark.records.run_record import Failure
+from benchmark.runs.jobs import EfficiencyJob, Job, Outcome
 from benchmark.runs.perform import Perform
 from benchmark.utils import logs
 from benchmark.workers import Worker

@@ -13,10 +13,10 @@ from benchmark.config.own_packages import leave_current_folder, refuse_hidden
 from benchmark.data.packs import bring_near
 from benchmark.executors.events import Event, Finished, Step
 from benchmark.executors.local import LocalExecutor
-from benchmark.jobs import Job, OnStep, Outcome, TrainJob
 from benchmark.records import claims
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Store
+from benchmark.runs.jobs import Job, OnStep, Outcome, TrainJob
 from benchmark.runs.perform import leave
 from benchmark.utils.errors import UserError
 

@@ -16,8 +16,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from benchmark.executors.events import Event, Note, Started
 from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
-from benchmark.jobs import Job
 from benchmark.records.run_record import Failure
+from benchmark.runs.jobs import Job
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError, did_you_mean, require
 

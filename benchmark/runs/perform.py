@@ -8,11 +8,11 @@ import traceback
 from collections.abc import Callable
 
 from benchmark.config import protocol as protocols
-from benchmark.jobs import EfficiencyJob, Elsewhere, Job, OnStep, Outcome, StressJob, TrainJob
 from benchmark.records import claims
 from benchmark.records import measurements as figures
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import Store
+from benchmark.runs.jobs import EfficiencyJob, Elsewhere, Job, OnStep, Outcome, StressJob, TrainJob
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
@@ -63,9 +63,9 @@ def perform_claimed(job: TrainJob | StressJob, on_step: OnStep) -> Record | Fail
         on_step: called with (steps done, steps in all).
     """
     from benchmark.records import environment
-    from benchmark.run import train_and_test  # with torch, which no plan needs
     from benchmark.runs.failures import describe_failure
-    from benchmark.stress.testing import run_stress_tests
+    from benchmark.runs.stress import run_stress_tests
+    from benchmark.runs.train import train_and_test  # with torch, which no plan needs
 
     print(f"{job.label}: on {job.device} with {job.threads} thread(s)", flush=True)  # into the job's log
     try:

@@ -14,9 +14,9 @@ from benchmark.costs import test_images
 from benchmark.data import stressed
 from benchmark.data.datasets import Source
 from benchmark.executors.events import Event, Note, Packing
-from benchmark.jobs import StressJob, TrainJob
 from benchmark.records import weights
 from benchmark.records.store import WEIGHTS
+from benchmark.runs.jobs import StressJob, TrainJob
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

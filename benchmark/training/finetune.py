@@ -18,7 +18,7 @@ from benchmark.utils.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from benchmark.jobs import TrainJob
+    from benchmark.runs.jobs import TrainJob
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def try_weights(jobs: Iterable[TrainJob]) -> None:
         UserError: such weights.
     """
     for job in firsts(jobs):
-        from benchmark import run  # imports torch
+        from benchmark.runs import train as run  # imports torch
 
         try:
             run.build(job)

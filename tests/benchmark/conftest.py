@@ -18,7 +18,7 @@ from benchmark.data.datasets import Source, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
-from benchmark.jobs import EfficiencyJob, TrainJob
+from benchmark.runs.jobs import EfficiencyJob, TrainJob
 from benchmark.runs.perform import perform
 from benchmark.study import Study
 

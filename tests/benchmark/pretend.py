@@ -10,9 +10,9 @@ import pytest
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.executors.events import Event, Finished, Started
-from benchmark.jobs import Job, TrainJob
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import Store
+from benchmark.runs.jobs import Job, TrainJob
 from benchmark.study import Plan, Study
 
 MakeStudy = Callable[..., Study]

@@ -17,7 +17,7 @@ from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.records.store import Store
-from benchmark.run import train_and_test
+from benchmark.runs.train import train_and_test
 from benchmark.study import Study
 from tests.benchmark.conftest import TINY, Call
 

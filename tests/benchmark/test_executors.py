@@ -23,9 +23,9 @@ from benchmark.devices.hardware import NO_GPUS
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.events import Note as NoteEvent
 from benchmark.executors.local import LocalExecutor
-from benchmark.jobs import TrainJob
 from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
+from benchmark.runs.jobs import TrainJob
 from benchmark.study import Plan, Study
 from tests.benchmark.conftest import SMALL
 

@@ -22,9 +22,9 @@ from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
 from benchmark.data.tasks import Task
 from benchmark.executors.local import LocalExecutor
-from benchmark.jobs import KeepWeights
 from benchmark.needs import Needs
 from benchmark.records import environment
+from benchmark.runs.jobs import KeepWeights
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

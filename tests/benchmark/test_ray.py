@@ -21,9 +21,9 @@ from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.ray import ENVIRONMENT, OBJECT_STORE, RayExecutor, _outcome, _visible
 from benchmark.executors.remote import parcels
-from benchmark.jobs import TrainJob
 from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
+from benchmark.runs.jobs import TrainJob
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run

@@ -18,9 +18,9 @@ from benchmark.data.packs import pack_path
 from benchmark.executors.options import choose
 from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
 from benchmark.executors.slurm import SlurmOptions
-from benchmark.jobs import TrainJob
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Store
+from benchmark.runs.jobs import TrainJob
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call, tiny_run

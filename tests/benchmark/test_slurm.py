@@ -20,8 +20,8 @@ from benchmark.costs import Hardware
 from benchmark.executors.events import Event, Started
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
-from benchmark.jobs import TrainJob
 from benchmark.records.run_record import Record
+from benchmark.runs.jobs import TrainJob
 from benchmark.study import Study
 from tests.benchmark import fake_slurm
 from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run

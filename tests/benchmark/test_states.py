@@ -13,10 +13,10 @@ from rich.console import Console
 
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
-from benchmark.jobs import TrainJob
 from benchmark.records import claims
 from benchmark.records.run_record import Failure
 from benchmark.records.store import CHECKPOINT
+from benchmark.runs.jobs import TrainJob
 from benchmark.states import RunState, states
 from benchmark.study import Study
 from benchmark.terminal_plan import WIDEST, print_states

@@ -15,10 +15,10 @@ from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.executors.events import Event, Finished, Note, Packing, Started
-from benchmark.jobs import Job, TrainJob
 from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import Store
+from benchmark.runs.jobs import Job, TrainJob
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

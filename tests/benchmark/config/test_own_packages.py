@@ -13,7 +13,7 @@ import pytest
 from benchmark.config import own_packages, registry
 from benchmark.config.protocol import Protocol
 from benchmark.executors.remote import Parcel
-from benchmark.jobs import TrainJob
+from benchmark.runs.jobs import TrainJob
 from benchmark.utils.errors import UserError
 
 #: Stands for an editable installation, whose finder comes after the folders of the path.

@@ -19,8 +19,8 @@ from benchmark.costs import Hardware
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices.launch import Launch
-from benchmark.jobs import TrainJob
-from benchmark.run import train_and_test
+from benchmark.runs.jobs import TrainJob
+from benchmark.runs.train import train_and_test
 from benchmark.study import Study
 from benchmark.training import loop as training
 from benchmark.utils.errors import UserError

@@ -19,7 +19,7 @@ from benchmark.data.packs import Pack
 from benchmark.evaluation import kept_images as panels
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.executors.events import Event, Finished, Started
-from benchmark.jobs import Job, TrainJob
+from benchmark.runs.jobs import Job, TrainJob
 from benchmark.runs.perform import perform_claimed
 from benchmark.study import Study
 from benchmark.utils.errors import UserError

@@ -20,7 +20,7 @@ from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
 from benchmark.records.store import WEIGHTS
-from benchmark.run import train_and_test
+from benchmark.runs.train import train_and_test
 from benchmark.study import Study
 from tests.benchmark.conftest import SMALL, TINY, Call
 from tests.benchmark.tiny import TinyNet

@@ -15,10 +15,10 @@ from benchmark.data.stressed import Stresses
 from benchmark.data.synthetic import Stress
 from benchmark.executors.events import Event, Finished, Packing, Started
 from benchmark.executors.remote import Parcel, parcels
-from benchmark.jobs import Elsewhere, Job, StressJob, TrainJob
 from benchmark.records import claims
 from benchmark.records.run_record import Failure
 from benchmark.records.store import WEIGHTS
+from benchmark.runs.jobs import Elsewhere, Job, StressJob, TrainJob
 from benchmark.runs.perform import perform, perform_claimed
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
@@ -162,7 +162,7 @@ def job_of(study: Study) -> StressJob:
 def test_a_failure_says_why_and_keeps_what_was_tested(
     make: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmark.stress import testing
+    from benchmark.runs import stress as testing
 
     do(make(asked=None))
     job, opened, count = job_of(make()), testing.open_stressed, []

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import run
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.executors.events import Event, Finished, Started
-from benchmark.jobs import Job, TrainJob
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import WEIGHTS, Store
-from benchmark.run import train_and_test
+from benchmark.runs import train as run
 from benchmark.runs.failures import describe_failure
+from benchmark.runs.jobs import Job, TrainJob
+from benchmark.runs.train import train_and_test
 from benchmark.study import Study
 from benchmark.training import determinism
 from benchmark.training import loop as training

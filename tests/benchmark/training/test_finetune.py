@@ -14,18 +14,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmark import run
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.jobs import TrainJob
 from benchmark.records.store import RECORD, WEIGHTS, run_key
 from benchmark.report.collect import read_study
 from benchmark.report.tables import ACCURACY, scores
-from benchmark.run import train_and_test
+from benchmark.runs import train as run
+from benchmark.runs.jobs import TrainJob
+from benchmark.runs.train import train_and_test
 from benchmark.study import Study
 from benchmark.training import loop as training
 from benchmark.training.finetune import Start

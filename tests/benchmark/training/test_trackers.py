@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import run
 from benchmark.config.protocol import Protocol
-from benchmark.jobs import TrainJob
 from benchmark.records.run_record import Record
 from benchmark.records.store import RECORD
-from benchmark.run import train_and_test
+from benchmark.runs import train as run
+from benchmark.runs.jobs import TrainJob
+from benchmark.runs.train import train_and_test
 from benchmark.training import loop as training
 from benchmark.training.checkpoint import Checkpoint
 from tests.benchmark.conftest import Call, Measured, tiny_run

@@ -20,7 +20,6 @@ import torch
 from safetensors.torch import load_file
 
 import benchmark
-from benchmark import run
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
@@ -28,13 +27,14 @@ from benchmark.data.batches import Batch, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.evaluation import counts as scoring
 from benchmark.evaluation.evaluate import evaluate
-from benchmark.jobs import TrainJob
-from benchmark.metering import Meter
 from benchmark.records.run_record import Record
 from benchmark.records.store import RECORD, WEIGHTS, Store
-from benchmark.run import train_and_test
+from benchmark.runs import train as run
+from benchmark.runs.cost import Meter
 from benchmark.runs.failures import describe_failure
+from benchmark.runs.jobs import TrainJob
 from benchmark.runs.perform import perform_claimed
+from benchmark.runs.train import train_and_test
 from benchmark.study import Study
 from benchmark.training import loop as training
 from benchmark.utils.errors import UserError

@@ -11,9 +11,9 @@ from benchmark.devices.launch import Launch
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation import counts as scoring
 from benchmark.evaluation.evaluate import evaluate
-from benchmark.jobs import OnStep, StressJob
 from benchmark.records import weights
 from benchmark.records.store import Store
+from benchmark.runs.jobs import OnStep, StressJob
 from benchmark.training import determinism
 from benchmark.training.loop import place
 

@@ -14,18 +14,19 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import profiling, run, terminal
+from benchmark import profiling, terminal
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.splits import Division
 from benchmark.executors.events import Event, Finished
 from benchmark.executors.local import LocalExecutor
-from benchmark.jobs import EfficiencyJob, Elsewhere, TrainJob
 from benchmark.records import claims, environment
 from benchmark.records.efficiency_record import MEASURING, EfficiencyRecord, EfficiencySettings, Origin
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import RECORD, Shared
+from benchmark.runs import train as run
+from benchmark.runs.jobs import EfficiencyJob, Elsewhere, TrainJob
 from benchmark.runs.perform import leave, perform
 from benchmark.study import Study
 from benchmark.utils.errors import UserError

@@ -24,11 +24,11 @@ from benchmark.evaluation import counts as scoring
 from benchmark.evaluation import kept_images as panels
 from benchmark.evaluation.counts import Row
 from benchmark.evaluation.evaluate import evaluate
-from benchmark.jobs import OnStep, TrainJob
-from benchmark.metering import Meter
 from benchmark.records import environment
 from benchmark.records.run_record import BOUNDED, Record, TrainingFacts
 from benchmark.records.store import CHECKPOINT, Store
+from benchmark.runs.cost import Meter
+from benchmark.runs.jobs import OnStep, TrainJob
 from benchmark.training import determinism
 from benchmark.training import finetune as initial
 from benchmark.training.checkpoint import Checkpoint

@@ -168,7 +168,7 @@ def run(
 
     ahead = None
     if executor == "local" and not dry_run:
-        from benchmark.workers import Worker
+        from benchmark.executors.worker import Worker
 
         ahead = Worker(ahead=True)  # importing torch takes longer than making the plan, so both are done at once
         context.call_on_close(ahead.end)
@@ -179,7 +179,7 @@ def run(
     from benchmark.data.datasets import names_of_all
     from benchmark.data.stressed import Stresses
     from benchmark.data.tasks import Wanted
-    from benchmark.executors import options
+    from benchmark.executors import choice as options
     from benchmark.training import probe as probing
 
     stresses = Stresses.parse(stress, strength)

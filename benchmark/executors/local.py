@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from benchmark.executors.events import Event, Finished, Started, Step
+from benchmark.executors.worker import Worker
 from benchmark.records.run_record import Failure
 from benchmark.runs.jobs import EfficiencyJob, Job, Outcome
 from benchmark.runs.perform import Perform
 from benchmark.utils import logs
-from benchmark.workers import Worker
 
 PATROL_S = 1.0  # between two looks at how long the running jobs take, and at whether the engine above wants an end
 #: After these a process is not used again: a CUDA error leaves its context broken, an exhausted memory fragments.

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from benchmark import workers
+from benchmark.executors import worker as workers
 from tests.benchmark.fake_gpu import FakeGPU, fake_gpu
 
 __all__ = ["fake_gpu"]

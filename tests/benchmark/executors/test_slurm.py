@@ -25,7 +25,7 @@ from benchmark.runs.jobs import TrainJob
 from benchmark.study import Study
 from tests.benchmark import fake_slurm
 from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run
-from tests.benchmark.test_executors import alone, finished
+from tests.benchmark.executors.test_local import alone, finished
 
 pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[slurm]'")
 
@@ -48,7 +48,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     fake_slurm.install(folder)
     monkeypatch.setenv("FAKE_SLURM", str(folder))
     monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]), prepend=os.pathsep)
     return folder
 
 

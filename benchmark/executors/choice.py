@@ -10,8 +10,8 @@ from typing import Literal
 from benchmark.costs import Hardware
 from benchmark.executors.events import Executor
 from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
+from benchmark.executors.worker import Worker
 from benchmark.utils.errors import UserError
-from benchmark.workers import Worker
 
 THREADS = 4  # of a run on a cluster; all cores of this machine say nothing there
 

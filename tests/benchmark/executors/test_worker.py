@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from benchmark import cli
 from benchmark.executors.events import Finished
 from benchmark.executors.local import LocalExecutor
+from benchmark.executors.worker import Worker
 from benchmark.utils.errors import UserError
-from benchmark.workers import Worker
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def test_a_command_that_comes_to_no_run_leaves_no_worker(
             super().__init__(ahead=ahead)
             begun.append(self)
 
-    monkeypatch.setattr("benchmark.workers.Worker", Counted)
+    monkeypatch.setattr("benchmark.executors.worker.Worker", Counted)
     monkeypatch.chdir(tmp_path)
     before = children()
     result = CliRunner().invoke(cli.app, ["run", *words, "--data-root", str(tmp_path), "--results", str(tmp_path)])

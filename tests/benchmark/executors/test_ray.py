@@ -27,7 +27,7 @@ from benchmark.runs.jobs import TrainJob
 from benchmark.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run
-from tests.benchmark.test_executors import alone, finished
+from tests.benchmark.executors.test_local import alone, finished
 
 os.environ.update(ENVIRONMENT)  # read when Ray is imported
 ray = pytest.importorskip("ray", reason="needs Ray: pip install -e '.[ray]'")

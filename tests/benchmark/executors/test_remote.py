@@ -15,7 +15,7 @@ from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.costs import Hardware
 from benchmark.data.packs import pack_path
-from benchmark.executors.options import choose
+from benchmark.executors.choice import choose
 from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
 from benchmark.executors.slurm import SlurmOptions
 from benchmark.records.run_record import Failure

@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
     from benchmark.config.execution import Execution
     from benchmark.config.protocol import Protocol
-    from benchmark.costs import Hardware
     from benchmark.data.tasks import Wanted
     from benchmark.executors.events import Executor
     from benchmark.runs.jobs import KeepWeights
-    from benchmark.study import Plan, Study
+    from benchmark.study.study import Plan, Study
+    from benchmark.study.time_estimate import Hardware
 
 app = typer.Typer(
     name="benchmark",
@@ -225,7 +225,9 @@ def run(
 
 def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> None:
     """Print a plan; refuse one that cannot be done."""
-    from benchmark import needs, states, terminal, terminal_plan
+    from benchmark import terminal, terminal_plan
+    from benchmark.study import run_states as states
+    from benchmark.study import space_estimate as needs
 
     terminal.print_plan(console, study, plan)
     needed = needs.needs(study, plan)
@@ -277,7 +279,7 @@ def _study(
     from benchmark.data.datasets import choose, resolve
     from benchmark.data.fingerprint import HashCache
     from benchmark.data.tasks import arrange
-    from benchmark.study import Study
+    from benchmark.study.study import Study
 
     check_data_root(data_root)
     cache = cache or data_root / ".cache"

@@ -53,10 +53,10 @@ def bench(
     from benchmark.config.protocol import load
     from benchmark.data.datasets import resolve
     from benchmark.data.fingerprint import HashCache
-    from benchmark.profiling import side
     from benchmark.records import provenance
     from benchmark.records.efficiency_record import EfficiencySettings
     from benchmark.records.store import Store
+    from benchmark.study.measure_study import side
     from benchmark.training import probe as probing
     from benchmark.utils.files import write_atomically
 

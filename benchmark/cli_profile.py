@@ -13,7 +13,7 @@ from benchmark.flags import Models, Results, study_folder
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.costs import Hardware
+    from benchmark.study.time_estimate import Hardware
 
 
 def profile(
@@ -42,13 +42,14 @@ def profile(
     """
     from rich.console import Console
 
-    from benchmark import profiling, terminal
     from benchmark import report as reports
+    from benchmark import terminal
     from benchmark.config import registry
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
     from benchmark.records.run_record import Failure
     from benchmark.runs.jobs import EfficiencyJob, Elsewhere
+    from benchmark.study import measure_study as profiling
     from benchmark.training import probe as probing
 
     console, folder = Console(soft_wrap=True), study_folder(results, study)

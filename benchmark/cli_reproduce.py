@@ -16,8 +16,8 @@ from benchmark.utils.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.costs import Hardware
-    from benchmark.reproduction import Original, Outcome
+    from benchmark.study.reproduce_run import Original, Outcome
+    from benchmark.study.time_estimate import Hardware
 
 #: Flags of ``run`` that say where things are and what to compute on; all others are part of what the record says.
 ALLOWED = {"models", "datasets", "protocol", "study", "results", "data_root", "cache", "device", "threads"} | {
@@ -48,8 +48,9 @@ def reproduce(
     Raises:
         UserError: the run cannot be repeated, or flags that would make it another one.
     """
-    from benchmark import reproduction, terminal
+    from benchmark import terminal
     from benchmark.executors.local import LocalExecutor
+    from benchmark.study import reproduce_run as reproduction
     from benchmark.training import probe as probing
 
     if other := sorted(f"--{name.strip('_').replace('_', '-')}" for name in flags.keys() - ALLOWED - {"reproduce"}):

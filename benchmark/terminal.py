@@ -14,13 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.costs import Basis
 from benchmark.data.datasets import Source
 from benchmark.data.stressed import Stresses
 from benchmark.executors.events import Event, Finished, Note, Packing, Started, Step
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS, Failure, Record
 from benchmark.runs.jobs import EfficiencyJob, Job, TrainJob
-from benchmark.study import Plan, Study
+from benchmark.study.study import Plan, Study
+from benchmark.study.time_estimate import Basis
 
 if TYPE_CHECKING:
     from benchmark.report.render import Block

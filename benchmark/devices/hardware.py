@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmark.costs import Hardware
+    from benchmark.study.time_estimate import Hardware
 
 #: Environment variables that hide all GPUs of NVIDIA and AMD from a process. A run on the CPU gets them, whatever its
 #: network does, and whatever an engine shows it (Ray shows a task without GPUs all of them).
@@ -43,7 +43,7 @@ def hardware_of(device: str, threads: int | None, flag: str = "--device") -> Har
         UserError: no name of a device.
         MissingDeviceError: a device that is not there.
     """
-    from benchmark.costs import Hardware
+    from benchmark.study.time_estimate import Hardware
 
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):

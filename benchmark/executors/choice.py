@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from benchmark.costs import Hardware
 from benchmark.executors.events import Executor
 from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
 from benchmark.executors.worker import Worker
+from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 
 THREADS = 4  # of a run on a cluster; all cores of this machine say nothing there

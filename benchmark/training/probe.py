@@ -18,7 +18,7 @@ from benchmark.utils.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from benchmark.study import Plan, Study
+    from benchmark.study.study import Plan, Study
 
 SMALL = 64  # pixels: on a CPU a forward of this side takes milliseconds, and five halvings leave more than one pixel
 DRAWS = 4  # of random weights and images

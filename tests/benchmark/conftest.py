@@ -13,14 +13,14 @@ from benchmark import cli
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
-from benchmark.costs import Hardware
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
 from benchmark.runs.jobs import EfficiencyJob, TrainJob
 from benchmark.runs.perform import perform
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 
 TINY = Path(__file__).with_name("tiny.py")
 SMALL = (

@@ -13,7 +13,7 @@ from benchmark.executors.events import Event, Finished, Started
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import Store
 from benchmark.runs.jobs import Job, TrainJob
-from benchmark.study import Plan, Study
+from benchmark.study.study import Plan, Study
 
 MakeStudy = Callable[..., Study]
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 from benchmark import cli, metrics
 from benchmark.config import protocol
-from benchmark.costs import Hardware
 from benchmark.devices import hardware as devices
+from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import TINY, Call, Measured, settings, tiny_run
 from tests.benchmark.data.folder_makers import write_pairs
 from tests.benchmark.report import fake

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import profiling
 from benchmark.records.efficiency_record import EfficiencyRecord
+from benchmark.study import measure_study as profiling
 from tests.benchmark.conftest import TINY, Call, Measured
 from tests.benchmark.devices.test_launch import needs_a_compiler
 

@@ -13,12 +13,12 @@ from PIL import Image
 
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
-from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.records.store import Store
 from benchmark.runs.train import train_and_test
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import TINY, Call
 
 MODEL = f"{TINY}:TinyNet"

@@ -15,13 +15,13 @@ import models.attention
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry, code_digests, identity
-from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.records.measurements import is_of, read
 from benchmark.records.run_record import Failure, Record
 from benchmark.runs.perform import perform
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY
 from tests.benchmark.report import fake

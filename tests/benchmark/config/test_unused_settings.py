@@ -15,7 +15,6 @@ from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config import unused_settings as unread
 from benchmark.config.protocol import Protocol, paths
-from benchmark.costs import Hardware
 from benchmark.data import specs
 from benchmark.data.datasets import choose, resolve
 from benchmark.data.fingerprint import HashCache
@@ -25,7 +24,8 @@ from benchmark.records.store import WEIGHTS, Store
 from benchmark.report import tables
 from benchmark.report.collect import read_study
 from benchmark.runs.perform import perform
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
 from tests.benchmark.data.folder_makers import save

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.costs import Hardware
 from benchmark.devices import hardware as devices
 from benchmark.devices.hardware import MissingDeviceError, hardware_of
 from benchmark.records import environment
+from benchmark.study.time_estimate import Hardware
 
 Machine = Callable[..., None]
 

@@ -15,13 +15,13 @@ from benchmark.config import execution
 from benchmark.config import protocol as protocols
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Determinism, Protocol
-from benchmark.costs import Hardware
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices.launch import Launch
 from benchmark.runs.jobs import TrainJob
 from benchmark.runs.train import train_and_test
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.training import loop as training
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

@@ -21,7 +21,7 @@ from benchmark.evaluation.evaluate import evaluate
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.runs.jobs import Job, TrainJob
 from benchmark.runs.perform import perform_claimed
-from benchmark.study import Study
+from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 

@@ -18,7 +18,6 @@ import pytest
 
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
-from benchmark.costs import Hardware
 from benchmark.devices.hardware import NO_GPUS
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.events import Note as NoteEvent
@@ -26,7 +25,8 @@ from benchmark.executors.local import LocalExecutor
 from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
 from benchmark.runs.jobs import TrainJob
-from benchmark.study import Plan, Study
+from benchmark.study.study import Plan, Study
+from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import SMALL
 
 

@@ -16,7 +16,6 @@ import psutil
 import pytest
 
 from benchmark.config import protocol as protocols
-from benchmark.costs import Hardware
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.ray import ENVIRONMENT, OBJECT_STORE, RayExecutor, _outcome, _visible
@@ -24,7 +23,8 @@ from benchmark.executors.remote import parcels
 from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
 from benchmark.runs.jobs import TrainJob
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run
 from tests.benchmark.executors.test_local import alone, finished

@@ -13,7 +13,6 @@ import pytest
 
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
-from benchmark.costs import Hardware
 from benchmark.data.packs import pack_path
 from benchmark.executors.choice import choose
 from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
@@ -21,7 +20,8 @@ from benchmark.executors.slurm import SlurmOptions
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Store
 from benchmark.runs.jobs import TrainJob
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call, tiny_run
 

@@ -16,13 +16,13 @@ import psutil
 import pytest
 
 from benchmark.config import protocol as protocols
-from benchmark.costs import Hardware
 from benchmark.executors.events import Event, Started
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
 from benchmark.records.run_record import Record
 from benchmark.runs.jobs import TrainJob
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from tests.benchmark import fake_slurm
 from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run
 from tests.benchmark.executors.test_local import alone, finished

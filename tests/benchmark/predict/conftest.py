@@ -15,13 +15,13 @@ from torch import nn
 
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
-from benchmark.costs import Hardware
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.train import train_and_test
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import SMALL, TINY, Call
 from tests.benchmark.tiny import TinyNet
 

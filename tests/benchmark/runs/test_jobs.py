@@ -14,10 +14,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import profiling, terminal
+from benchmark import terminal
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
-from benchmark.costs import Hardware
 from benchmark.data.splits import Division
 from benchmark.executors.events import Event, Finished
 from benchmark.executors.local import LocalExecutor
@@ -28,7 +27,9 @@ from benchmark.records.store import RECORD, Shared
 from benchmark.runs import train as run
 from benchmark.runs.jobs import EfficiencyJob, Elsewhere, TrainJob
 from benchmark.runs.perform import leave, perform
-from benchmark.study import Study
+from benchmark.study import measure_study as profiling
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake

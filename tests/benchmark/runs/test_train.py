@@ -35,7 +35,7 @@ from benchmark.runs.failures import describe_failure
 from benchmark.runs.jobs import TrainJob
 from benchmark.runs.perform import perform_claimed
 from benchmark.runs.train import train_and_test
-from benchmark.study import Study
+from benchmark.study.study import Study
 from benchmark.training import loop as training
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

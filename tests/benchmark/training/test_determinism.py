@@ -23,7 +23,7 @@ from benchmark.runs import train as run
 from benchmark.runs.failures import describe_failure
 from benchmark.runs.jobs import Job, TrainJob
 from benchmark.runs.train import train_and_test
-from benchmark.study import Study
+from benchmark.study.study import Study
 from benchmark.training import determinism
 from benchmark.training import loop as training
 from tests.benchmark.conftest import SMALL, TINY

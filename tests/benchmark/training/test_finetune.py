@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
-from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.records.store import RECORD, WEIGHTS, run_key
@@ -26,7 +25,8 @@ from benchmark.report.tables import ACCURACY, scores
 from benchmark.runs import train as run
 from benchmark.runs.jobs import TrainJob
 from benchmark.runs.train import train_and_test
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.training import loop as training
 from benchmark.training.finetune import Start
 from benchmark.utils.errors import UserError

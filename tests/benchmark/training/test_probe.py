@@ -11,7 +11,6 @@ from rich.console import Console
 
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
-from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.executors.events import Finished
@@ -20,7 +19,8 @@ from benchmark.report import tables
 from benchmark.report.collect import read_study
 from benchmark.runs.failures import describe_failure
 from benchmark.runs.perform import perform
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.terminal import Display
 from benchmark.training import probe as probing
 from benchmark.training.probe import Input

@@ -15,7 +15,6 @@ from benchmark.config import registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
-from benchmark.costs import Hardware
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
@@ -24,7 +23,8 @@ from benchmark.records.store import Store, read_record
 from benchmark.report import difference
 from benchmark.report.collect import read_scores
 from benchmark.report.contradictions import ROUNDING
-from benchmark.study import Plan, Study
+from benchmark.study.study import Plan, Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 
 #: What the parts of a run's key are, in words.

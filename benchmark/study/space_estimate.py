@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 
 from benchmark.config.protocol import Protocol
-from benchmark.costs import Hardware, test_images, tiles
 from benchmark.data.datasets import Source
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.jobs import TrainJob
-from benchmark.stress.plan import image_sets
-from benchmark.study import Plan, Study
+from benchmark.study.stress_plan import image_sets
+from benchmark.study.study import Plan, Study
+from benchmark.study.time_estimate import Hardware, test_images, tiles
 from benchmark.utils.errors import UserError
 
 FLOAT_BYTES = 4  # weights, gradients and moments are float32 whatever the arithmetic

@@ -13,7 +13,6 @@ from benchmark.config import execution, registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
-from benchmark.costs import THROUGHPUT_S, Basis, Costs, Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.stressed import Stresses
@@ -27,9 +26,10 @@ from benchmark.records.store import CHECKPOINT, RECORD, Broken, BrokenRecordErro
 from benchmark.records.stress_record import StressRecord
 from benchmark.runs.jobs import EfficiencyJob, Elsewhere, Job, KeepWeights, StressJob, TrainJob
 from benchmark.runs.perform import POLL_S, leave
-from benchmark.stale import RunName, Staleness
-from benchmark.stress import plan as stress_plan
-from benchmark.stress.plan import Planned
+from benchmark.study import stress_plan
+from benchmark.study.staleness import RunName, Staleness
+from benchmark.study.stress_plan import Planned
+from benchmark.study.time_estimate import THROUGHPUT_S, Basis, Costs, Hardware
 from benchmark.training import finetune as initial
 from benchmark.training.finetune import Start
 from benchmark.training.trackers import TrackerName
@@ -203,7 +203,7 @@ class Study:
             executor: does the jobs.
             emit: called with everything that happens, in order.
         """
-        from benchmark import preparation  # imports what decodes images, which no plan needs
+        from benchmark.study import prepare_data as preparation  # imports what decodes images, which no plan needs
 
         initial.try_weights(plan.todo)
         # A finished study is only looked at: it may lie where nothing can be written.

@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from benchmark.costs import test_images
 from benchmark.data import stressed
 from benchmark.data.datasets import Source
 from benchmark.executors.events import Event, Note, Packing
 from benchmark.records import weights
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.jobs import StressJob, TrainJob
+from benchmark.study.time_estimate import test_images
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmark.study import Study
+    from benchmark.study.study import Study
 
 DRAWN_PIXELS_PER_S = 11 * 512 * 512  # of one core
 

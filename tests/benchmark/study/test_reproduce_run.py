@@ -12,14 +12,14 @@ import pytest
 
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import select
-from benchmark.costs import Hardware
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import RECORD, Store, read_record
-from benchmark.reproduction import Original, Outcome, build, compare, plan
 from benchmark.runs.jobs import Job, TrainJob
 from benchmark.runs.train import train_and_test
-from benchmark.study import Study
+from benchmark.study.reproduce_run import Original, Outcome, build, compare, plan
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
 

@@ -13,19 +13,20 @@ import psutil
 import pytest
 from rich.console import Console
 
-from benchmark import needs, terminal_plan
+from benchmark import terminal_plan
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
-from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
 from benchmark.data.tasks import Task
 from benchmark.executors.local import LocalExecutor
-from benchmark.needs import Needs
 from benchmark.records import environment
 from benchmark.runs.jobs import KeepWeights
-from benchmark.study import Study
+from benchmark.study import space_estimate as needs
+from benchmark.study.space_estimate import Needs
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake

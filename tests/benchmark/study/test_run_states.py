@@ -17,8 +17,8 @@ from benchmark.records import claims
 from benchmark.records.run_record import Failure
 from benchmark.records.store import CHECKPOINT
 from benchmark.runs.jobs import TrainJob
-from benchmark.states import RunState, states
-from benchmark.study import Study
+from benchmark.study.run_states import RunState, states
+from benchmark.study.study import Study
 from benchmark.terminal_plan import WIDEST, print_states
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.utils.errors import UserError

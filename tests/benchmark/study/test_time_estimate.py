@@ -15,11 +15,11 @@ from benchmark import terminal
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
-from benchmark.costs import Hardware, tiles
 from benchmark.data.datasets import Source
 from benchmark.records import environment
 from benchmark.records.store import Store
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware, tiles
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
 

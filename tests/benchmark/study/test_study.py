@@ -12,14 +12,14 @@ import torch
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
-from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.executors.events import Event, Finished, Note, Packing, Started
 from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import Store
 from benchmark.runs.jobs import Job, TrainJob
-from benchmark.study import Study
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.pretend import MakeStudy, Pretend, alone, contents, do

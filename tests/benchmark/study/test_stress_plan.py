@@ -20,7 +20,7 @@ from benchmark.records.run_record import Failure
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.jobs import Elsewhere, Job, StressJob, TrainJob
 from benchmark.runs.perform import perform, perform_claimed
-from benchmark.study import Study
+from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 
@@ -231,7 +231,7 @@ def test_an_overdue_test_ends_as_a_run_does(make: Callable[..., Study]) -> None:
 
 
 def test_time_and_disk_of_the_tests_are_part_of_the_estimate(make: Callable[..., Study], tmp_path: Path) -> None:
-    from benchmark import needs
+    from benchmark.study import space_estimate as needs
 
     plain, asked = make(asked=None), make()
     for study in (plain, asked):

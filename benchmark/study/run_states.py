@@ -10,8 +10,8 @@ from benchmark.records import claims
 from benchmark.records.run_record import Record
 from benchmark.records.store import CHECKPOINT
 from benchmark.runs.jobs import TrainJob
-from benchmark.stale import Staleness
-from benchmark.study import Plan, Study
+from benchmark.study.staleness import Staleness
+from benchmark.study.study import Plan, Study
 
 State = Literal["done", "missing", "interrupted", "failed", "stale", "claimed"]
 Run = tuple[str, str, int]

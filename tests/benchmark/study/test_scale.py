@@ -12,15 +12,15 @@ import pytest
 from benchmark import report
 from benchmark.config import protocol as protocols
 from benchmark.config.registry import ModelEntry
-from benchmark.costs import Hardware
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.needs import needs
 from benchmark.records.run_record import Record
 from benchmark.report.collect import read_study
 from benchmark.report.page import PAGE_BYTES
-from benchmark.states import states
-from benchmark.study import Study
+from benchmark.study.run_states import states
+from benchmark.study.space_estimate import needs
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
 

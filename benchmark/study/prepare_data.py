@@ -16,7 +16,7 @@ from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 
 if TYPE_CHECKING:
-    from benchmark.study import Study
+    from benchmark.study.study import Study
 
 
 def prepare(study: Study, emit: Callable[[Event], None], needed: set[str]) -> None:

@@ -13,9 +13,9 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.executors.events import Event, Note
-from benchmark.preparation import prepare
 from benchmark.records import claims
 from benchmark.records.store import Shared
+from benchmark.study.prepare_data import prepare
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.data.folder_makers import write_pairs

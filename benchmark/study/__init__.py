@@ -1,0 +1,1 @@
+"""Studies: the runs that are asked for, those that are left, and doing them."""

@@ -102,7 +102,7 @@ def _trained(study: Path, entry: ModelEntry) -> tuple[nn.Module, Sequence[Tensor
     """Return a study's trained network and the test images of the stand-in that it was trained on."""
     import torch
 
-    from benchmark.export.pictures import test_pictures
+    from benchmark.predict.export.trial_image import test_pictures
     from benchmark.records import weights
     from benchmark.records.store import Store
 

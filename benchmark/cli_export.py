@@ -46,10 +46,10 @@ def export(
 
     from rich.console import Console
 
-    from benchmark import export as exporting
     from benchmark.config import registry
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
-    from benchmark.export.pictures import picture
+    from benchmark.predict.export import export_network as exporting
+    from benchmark.predict.export.trial_image import picture
     from benchmark.records import weights
 
     folder = study_folder(results, study)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
-    from benchmark.predict.batch import Done
-    from benchmark.predict.layouts import Layouts
+    from benchmark.predict.polygons.gds_writer import Layouts
+    from benchmark.predict.predict_images import Done
     from benchmark.predict.settings import Settings
     from benchmark.records.weights import TrainedNetwork
 
@@ -171,9 +171,9 @@ def _predict(
     """Predict images under a display; return the exit code."""
     from rich.console import Console
 
-    from benchmark import inference
     from benchmark.data.formats.images import OWN_LEVELS
-    from benchmark.predict.batch import Job
+    from benchmark.predict import fused_network as inference
+    from benchmark.predict.predict_images import Job
     from benchmark.predict.tiles import Axis
 
     console = Console(soft_wrap=True)
@@ -220,10 +220,11 @@ def _study_overlaps(
     out: Path,
 ) -> None:
     """Measure how much the overlap matters to each network on one image, and plot it."""
-    from benchmark import cli_data, inference
+    from benchmark import cli_data
     from benchmark.data.formats.images import Levels
-    from benchmark.predict import overlaps
-    from benchmark.predict.sources import open_source
+    from benchmark.predict import fused_network as inference
+    from benchmark.predict import overlap_study as overlaps
+    from benchmark.predict.reader import open_source
 
     if len(images) != 1:
         raise UserError(f"--overlap-study: {len(images)} images; expected one: name a typical frame")
@@ -305,7 +306,7 @@ def _polygons(
     Raises:
         UserError: names the flag that is wrong, missing, or idle.
     """
-    from benchmark.predict import layouts
+    from benchmark.predict.polygons import gds_writer as layouts
 
     if none and text is not None:
         raise UserError(f"--no-polygons: --polygons {text} asks for some; leave out one or the other")

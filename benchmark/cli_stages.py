@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from benchmark.data.formats.images import UInt8Array
-    from benchmark.feature_maps import Box, Encoder
+    from benchmark.predict.feature_maps import Box, Encoder
 
 MOST_SIDE = 1024  # pixels; the largest input that a preset trains on, so what the machine has room for
 
@@ -48,13 +48,13 @@ def stages(
     """Draw the maps of every encoder stage of trained networks side by side, with a patch enlarged."""
     from rich.console import Console
 
-    from benchmark import feature_maps
-    from benchmark import stages as taking
     from benchmark.config import registry
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
+    from benchmark.predict import encoder_plot as drawing
+    from benchmark.predict import encoder_stages as taking
+    from benchmark.predict import feature_maps
     from benchmark.records import weights
     from benchmark.report import plots
-    from benchmark.report import stages as drawing
     from benchmark.utils.files import check_folder, write_atomically
 
     folder = study_folder(results, study)
@@ -123,7 +123,7 @@ def _read(image: Path, channels: int, area: tuple[int, int, int, int]) -> UInt8A
 
 def _patch(pixels: UInt8Array, area: tuple[int, int, int, int], patch: str | None) -> Box:
     """Return what is enlarged, in the image's coordinates."""
-    from benchmark.feature_maps import Box, busiest
+    from benchmark.predict.feature_maps import Box, busiest
 
     x, y, width, height = area
     box = _box("--patch", patch)
@@ -139,7 +139,7 @@ def _patch(pixels: UInt8Array, area: tuple[int, int, int, int], patch: str | Non
 
 
 def _box(flag: str, text: str | None) -> Box | None:
-    from benchmark.feature_maps import Box
+    from benchmark.predict.feature_maps import Box
 
     if text is None:
         return None

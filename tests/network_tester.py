@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
-from benchmark.inference import ready
+from benchmark.predict.fused_network import ready
 
 
 class NetworkTester:

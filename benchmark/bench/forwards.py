@@ -18,7 +18,7 @@ from benchmark.efficiency.hindrance import hindrances, undisturbed
 from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.measure import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
-from benchmark.inference import SIDE, Dtype, Ready, ready
+from benchmark.predict.fused_network import SIDE, Dtype, Ready, ready
 from benchmark.records.efficiency_record import Latency
 from benchmark.records.speedup_record import Comparison
 

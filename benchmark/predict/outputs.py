@@ -14,15 +14,15 @@ from PIL import Image
 from benchmark.data.formats import svg
 from benchmark.data.formats.images import UInt8Array
 from benchmark.metrics.components import Components
-from benchmark.predict import layouts
-from benchmark.predict.outlines import Integers, Mask, Polygon, count_corners, trace
 from benchmark.predict.overlay import Overlay
-from benchmark.predict.pieces import pieces_of
-from benchmark.predict.polygons import to_svg
-from benchmark.predict.predictor import Probabilities
+from benchmark.predict.polygons import gds_writer as layouts
+from benchmark.predict.polygons.outlines import Integers, Mask, Polygon, count_corners, trace
+from benchmark.predict.polygons.pieces import pieces_of
+from benchmark.predict.polygons.simplify import simplified
+from benchmark.predict.polygons.svg_writer import to_svg
 from benchmark.predict.rasters import Scratch, write_map
 from benchmark.predict.settings import Settings
-from benchmark.predict.simplified import simplified
+from benchmark.predict.sliding_window import Probabilities
 from benchmark.utils.files import write_atomically
 
 MOST_TRACED_PIXELS = 2**29  # components are found in the whole mask, which takes two to four times half a gigabyte
@@ -60,7 +60,7 @@ def write(
         out: the folder.
         stem: of all files.
         shape: height and width of the image.
-        rows: made by :func:`benchmark.predict.predictor.probabilities`.
+        rows: made by :func:`benchmark.predict.sliding_window.probabilities`.
         settings: what is written.
         begin: called when all rows are there, before the first file is written.
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from benchmark.data import specs
 from benchmark.data.datasets import target_of
-from benchmark.predict.layouts import Layouts
+from benchmark.predict.polygons.gds_writer import Layouts
 from benchmark.records.weights import TrainedNetwork
 
 FORMAT = 1  # raised when the same settings give other files

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import export as exporting
 from benchmark.cli_export import cost
 from benchmark.config import own_packages
+from benchmark.predict.export import export_network as exporting
 from benchmark.records.efficiency_record import EfficiencySettings
 from benchmark.records.export_record import ExportRecord
 from benchmark.report.render import HINDERED
 from tests.benchmark.conftest import TINY, Call
-from tests.benchmark.export import studies
+from tests.benchmark.predict.export import studies
 
 TINYNET = f"{TINY}:TinyNet"
 LOOKS = f"{studies.HERE}:Looks"

@@ -12,7 +12,7 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmark.predict.pieces import FIFTHS
+from benchmark.predict.polygons.pieces import FIFTHS
 
 gdstk = pytest.importorskip("gdstk", reason="needs gdstk: pip install -e '.[layouts]'")
 

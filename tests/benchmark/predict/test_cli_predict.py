@@ -15,14 +15,15 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from benchmark import inference
 from benchmark.config import registry
 from benchmark.data.formats.images import OWN_LEVELS
 from benchmark.data.formats.svg import rasterise, read_svg
-from benchmark.inference import Ready
-from benchmark.predict import batch, outputs
-from benchmark.predict.outlines import trace
+from benchmark.predict import fused_network as inference
+from benchmark.predict import outputs
+from benchmark.predict import predict_images as batch
+from benchmark.predict.fused_network import Ready
 from benchmark.predict.outputs import discs_of
+from benchmark.predict.polygons.outlines import trace
 from benchmark.predict.settings import finds_vias
 from benchmark.records import weights
 from benchmark.records.environment import float32_precision

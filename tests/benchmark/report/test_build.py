@@ -105,7 +105,7 @@ def test_a_folder_that_is_no_study_or_an_empty_one_is_an_error(tmp_path: Path) -
 
 def test_a_report_needs_no_torch_no_model_and_no_pyplot() -> None:
     code = (
-        "import sys, benchmark.report, benchmark.report.stages; "
+        "import sys, benchmark.report, benchmark.predict.encoder_plot; "
         "print([name for name in ('torch', 'models', 'baselines', 'matplotlib.pyplot') if name in sys.modules])"
     )
 

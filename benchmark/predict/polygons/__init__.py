@@ -1,0 +1,1 @@
+"""Turns masks into polygons and writes them as SVG, GDSII and OASIS."""

@@ -1,0 +1,53 @@
+"""A component and its holes as one closed path: each hole is joined to the outline around it by a cut of no width."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmark.predict.polygons.outlines import Integers, Polygon
+
+
+def cut_open(polygon: Polygon, paths: list[Integers], ends: Integers) -> Integers:
+    """Join a component's paths; the cuts run along rows of foreground pixels.
+
+    Args:
+        polygon: the component.
+        paths: what is drawn of its outer outline and its holes, ``(k n, 2)``: ``k`` points for each of the ``n`` edges,
+            a hole's from where its cut begins. The list is used up.
+        ends: for each hole the point ``(m, 2)`` at which its cut ends, on another outline's edge.
+
+    Returns:
+        ``(n, 2)`` points; of the ``k`` for an edge at which a cut ends, the first is before it.
+    """
+    rings = [polygon.outer, *polygon.holes]
+    if not polygon.holes:
+        return paths[0]
+    per_edge = len(paths[0]) // len(polygon.outer)
+    # Each hole's cut ends at a left border, that is at a rising edge, of an earlier ring.
+    cuts: list[list[tuple[int, int, int]]] = [[] for _ in rings]
+    rows = np.array([hole[0, 1] for hole in polygon.holes])
+    for index, (ring, edge) in enumerate(_rising_edges_at(rings, np.column_stack([polygon.anchors, rows]))):
+        cuts[ring].append((edge, -int(rows[index]), index + 1))
+    for ring in range(len(rings) - 1, -1, -1):  # what is cut into a hole is complete before the hole itself is used
+        parts, behind = [], 0
+        for edge, _, hole in sorted(cuts[ring]):
+            end = ends[hole - 1 : hole]
+            parts += [paths[ring][behind : per_edge * edge + 1], end, paths[hole], paths[hole][:1], end]
+            behind = per_edge * edge + 1
+            paths[hole] = end  # it is cut in once; kept, holes behind holes would take memory by their square
+        paths[ring] = np.concatenate([*parts, paths[ring][behind:]])
+    return paths[0]
+
+
+def _rising_edges_at(rings: list[Integers], ends: Integers) -> list[tuple[int, int]]:
+    """Return the ring, and the edge within it, whose foreground side begins at each pixel ``(m, 2)``."""
+    x, y = np.concatenate(rings).T
+    top = np.concatenate([np.roll(ring[:, 1], -1) for ring in rings])
+    ring_of = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
+    edge_of = np.concatenate([np.arange(len(ring)) for ring in rings])
+    rising = np.flatnonzero(top < y)
+    stride = int(y.max()) + 1
+    keys = x[rising] * stride + top[rising]
+    order = np.argsort(keys)
+    found = order[np.searchsorted(keys[order], ends[:, 0] * stride + ends[:, 1], side="right") - 1]
+    return list(zip(ring_of[rising[found]].tolist(), edge_of[rising[found]].tolist(), strict=True))

@@ -1,0 +1,67 @@
+"""Polygons as HY5SYN's labels have them: an SVG with lime paths through the centres of border pixels and red circles.
+
+The schema knows no holes. A hole is joined to the outline around it by a cut of no width, along a row of foreground
+pixels: one closed path per component, of which the even-odd and the non-zero rule both leave the holes empty, and which
+covers, with its line, exactly the component's pixels. Files say that the line counts (``data-outline="inside"``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.data.formats.svg import OUTLINE_INSIDE
+from benchmark.predict.polygons.cuts import cut_open
+from benchmark.predict.polygons.outlines import Integers, Polygon
+
+LEAST_POINTS = 3  # of a path that readers take for a polygon; a single pixel is one point three times
+
+
+def to_svg(shape: tuple[int, int], polygons: Iterable[Polygon] = (), discs: NDArray[np.float64] | None = None) -> str:
+    """Return an SVG of an image's size.
+
+    Args:
+        shape: height and width of the image.
+        polygons: tracks, drawn exactly.
+        discs: vias ``(n, 3)``: centre x, centre y, radius; rounded to whole pixels, with a radius of at least one and
+            at most half the longer side.
+    """
+    height, width = shape
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        f"{OUTLINE_INSIDE}>"
+    ]
+    for polygon in polygons:
+        drawn = " L".join(f"{x},{y}" for x, y in path_of(polygon).tolist())
+        lines.append(f'<path d="M{drawn} Z" fill="lime"/>')
+    for x, y, radius in [] if discs is None else np.rint(discs).astype(int).tolist():
+        r = max(min(radius, max(shape) // 2), 1)
+        lines.append(f'<circle cx="{x}" cy="{y}" r="{r}" fill="red"/>')
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def path_of(polygon: Polygon) -> Integers:
+    """Return a component as one closed path of pixels ``(n, 2)`` as (x, y), with its holes cut open."""
+    paths = [_border_pixels(ring) for ring in (polygon.outer, *polygon.holes)]
+    ends = np.array([(anchor, hole[0, 1]) for anchor, hole in zip(polygon.anchors, polygon.holes, strict=True)])
+    return _simplified(cut_open(polygon, paths, ends))
+
+
+def _border_pixels(outline: Integers) -> Integers:
+    """Return the first and the last pixel ``(2 n, 2)`` along each edge, on its foreground side."""
+    following = np.roll(outline, -1, axis=0)
+    along = np.sign(following - outline)
+    inwards = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    first, last = outline + (along + inwards - 1) // 2, following + (inwards - along - 1) // 2
+    return np.stack([first, last], axis=1).reshape(-1, 2)
+
+
+def _simplified(path: Integers) -> Integers:
+    """Leave out repeated points and those at which a closed path goes straight on."""
+    path = path[(path != np.roll(path, -1, axis=0)).any(axis=1)] if (path != path[0]).any() else path[:1]
+    # All steps are horizontal, vertical or diagonal: one direction out of eight.
+    arriving, leaving = np.sign(path - np.roll(path, 1, axis=0)), np.sign(np.roll(path, -1, axis=0) - path)
+    kept = path[(arriving != leaving).any(axis=1)] if len(path) > 1 else path
+    return np.concatenate([kept, np.repeat(kept[-1:], max(LEAST_POINTS - len(kept), 0), axis=0)])

@@ -1,0 +1,104 @@
+"""A network's forwards over the tiles of an image, blended into rows of probabilities that leave when they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmark.data.formats.images import UInt8Array
+from benchmark.devices.device_errors import ran_out_of_memory
+from benchmark.devices.process_memory import keeping_freed_memory
+from benchmark.predict.reader import Source
+from benchmark.predict.tiles import Grid
+from benchmark.utils.errors import UserError
+
+Probabilities = NDArray[np.float32]
+
+
+def probabilities(
+    network: nn.Module,
+    source: Source,
+    grid: Grid,
+    *,
+    channels: int,
+    batch: int,
+    device: torch.device,
+    progress: Callable[[int], None] = lambda tiles: None,
+) -> Iterator[tuple[UInt8Array, Probabilities]]:
+    """Predict an image from top to bottom.
+
+    Memory is that of two rows of tiles as wide as the image, whatever its height. Of a network's float32 a
+    GPU's convolutions may keep TF32's ten bits (:func:`benchmark.records.environment.float32_precision`).
+
+    Args:
+        network: in eval mode, on ``device``.
+        source: the image.
+        grid: its tiles.
+        channels: that the network takes.
+        batch: tiles per forward.
+        device: where the network is.
+        progress: called with the number of tiles that are new.
+
+    Yields:
+        Rows of the image ``(n, W, channels)`` uint8 and the foreground's probabilities ``(n, W)`` in [0, 1].
+
+    Raises:
+        BrokenImageError: the image cannot be decoded.
+        UserError: not enough memory on the device.
+    """
+    height, width = source.shape
+    rows = grid.rows
+    blended = np.zeros((rows.tile, width), np.float32)
+    for start, weights, following in zip(rows.starts, rows.weights, (*rows.starts[1:], rows.padded), strict=True):
+        image = source.read(start, min(start + rows.tile, height), channels)
+        with keeping_freed_memory():  # no longer: what writing masks and polygons frees is to be given back
+            found = _row(network, image, grid, batch, device, progress)
+        blended += weights[:, None] * found
+        done = min(following, height) - start
+        yield image[:done], blended[:done].copy()
+        blended[: rows.tile - done] = blended[done:]
+        blended[rows.tile - done :] = 0
+
+
+def _row(
+    network: nn.Module,
+    image: UInt8Array,
+    grid: Grid,
+    batch: int,
+    device: torch.device,
+    progress: Callable[[int], None],
+) -> Probabilities:
+    """Return the probabilities ``(tile, W)`` of one row of tiles, blended across."""
+    columns = grid.columns
+    missing = (grid.rows.tile - len(image), columns.padded - image.shape[1])
+    # As often as needed to and fro, where an image is smaller than what is missing.
+    padded = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), "reflect")
+    blended = np.zeros((grid.rows.tile, columns.padded), np.float32)
+    tiles = list(zip(columns.starts, columns.weights, strict=True))
+    for first in range(0, len(tiles), batch):
+        chosen = tiles[first : first + batch]
+        found = _forward(network, np.stack([padded[:, start : start + columns.tile] for start, _ in chosen]), device)
+        for (start, weights), tile in zip(chosen, found, strict=True):
+            blended[:, start : start + columns.tile] += weights * tile
+        progress(len(chosen))
+    return blended[:, : image.shape[1]]
+
+
+def _forward(network: nn.Module, tiles: UInt8Array, device: torch.device) -> Probabilities:
+    """Map tiles ``(N, H, W, C)`` to probabilities ``(N, H, W)``; pixels are scaled as in training."""
+    try:
+        with torch.inference_mode():
+            images = torch.from_numpy(tiles).to(device).permute(0, 3, 1, 2).float().div_(255)
+            found: Probabilities = network(images)[:, 0].float().sigmoid().cpu().numpy()
+            return found
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise UserError(
+            f"--batch {len(tiles)}: not enough memory on {device} for so many tiles of {tiles.shape[1]}; use a smaller "
+            "--batch, --tile, or --device cpu"
+        ) from error

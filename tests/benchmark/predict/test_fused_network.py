@@ -1,0 +1,211 @@
+"""Networks made ready for inference: what is folded, what must not be, and that the numbers stay."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark.config import registry
+from benchmark.predict.fused_network import PADDED_BY_KERNELS, channels_last, ready
+
+SHAPE = (1, 3, 16, 16)
+
+
+def norm(channels: int = 3) -> nn.BatchNorm2d:
+    """A norm that is far from the identity."""
+    layer = nn.BatchNorm2d(channels)
+    for tensor in (layer.weight.data, layer.bias.data, layer.running_mean):
+        nn.init.uniform_(tensor, 0.5, 2.0)
+    nn.init.uniform_(layer.running_var, 0.2, 3.0)
+    return layer
+
+
+class Chain(nn.Module):
+    """Convolutions that norms follow, one of them transposed, with activations between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(3, 3, 3, padding=1, groups=3, bias=False), norm(), nn.ReLU()),
+            *(nn.ConvTranspose2d(3, 3, 3, padding=1), norm(), nn.SiLU()),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+
+class Seen(nn.Module):
+    """A convolution whose own result is looked at beside its norm's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(3, 3, 1), norm(), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.conv(x)
+        normed = self.norm(made)
+        return made + self.act(normed) + normed
+
+
+class Twice(nn.Module):
+    """One convolution before two norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.one, self.other = nn.Conv2d(3, 3, 1), norm(), norm()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.one(self.conv(x)) + self.other(self.conv(x))
+        return out
+
+
+class Shared(nn.Module):
+    """One norm behind two branches, or behind a branch and the image itself."""
+
+    def __init__(self, *, image: bool) -> None:
+        super().__init__()
+        self.image = image
+        self.one, self.other, self.norm = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), norm()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.one(x)) + self.norm(x if self.image else self.other(x))
+        return out
+
+
+class Standardised(nn.Conv2d):
+    """Weight standardisation (arXiv:1903.10520): scales its weights anew in every forward, so folding would undo it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = (self.weight - self.weight.mean((1, 2, 3), keepdim=True)) / self.weight.std((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(x, weight, self.bias)
+
+
+class Grouped(nn.Module):
+    """A transposed convolution in groups, which torch's fusion gets wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2), norm(6)
+        self.before = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(self.before(x)))
+        return out
+
+
+class NotOnMeta(nn.Module):
+    """Decides by a value, which the meta device has none of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), norm()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x))
+        return out if bool(out.mean() > -100) else -out
+
+
+@pytest.mark.parametrize(
+    ("network", "norms"),
+    [
+        (Chain(), 0),
+        (Seen(), 1),
+        (Twice(), 2),
+        (Shared(image=False), 0),
+        (Shared(image=True), 1),
+        (nn.Sequential(Standardised(3, 3, 3), norm()), 1),
+        (Grouped(), 1),
+        (NotOnMeta(), 1),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)), 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_only_norms_that_nobody_else_depends_on_are_folded(network: nn.Module, norms: int) -> None:
+    network = network.train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fast = ready(network, SHAPE)
+    image = torch.randn(2, *SHAPE[1:], generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found = fast(image)
+        expected = network.eval()(image)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in fast.modules()) == norms
+    torch.testing.assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
+    assert not any(weight.requires_grad for weight in fast.parameters())
+
+
+def test_activations_write_in_place_only_over_what_nobody_reads() -> None:
+    activations = [layer for layer in ready(Chain(), SHAPE).modules() if isinstance(layer, nn.ReLU | nn.SiLU)]
+    assert [layer.inplace for layer in activations] == [True, True]
+    assert [layer.inplace for layer in ready(Seen(), SHAPE).modules() if isinstance(layer, nn.ReLU)] == [False]
+
+
+class Depthwise(nn.Module):
+    """A depthwise convolution with a norm behind it."""
+
+    def __init__(self, kernel: tuple[int, int], dilation: int, *, groups: int = 8) -> None:
+        super().__init__()
+        padding = (dilation * (kernel[0] // 2), dilation * (kernel[1] // 2))
+        self.conv = nn.Conv2d(8, 8, kernel, padding=padding, dilation=dilation, groups=groups)
+        self.norm = norm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("network", "beside"),
+    [
+        (Depthwise((3, 3), 8), 8),
+        (Depthwise((1, 3), 16), 16),
+        (Depthwise((3, 1), 16), 0),
+        (Depthwise((3, 3), 4), 4),
+        (Depthwise((3, 3), 8, groups=1), 8),
+    ],
+)
+def test_depthwise_kernels_are_given_padded_rows_where_they_pad_none_themselves(
+    network: Depthwise, beside: int
+) -> None:
+    """oneDNN leaves its depthwise kernels where a convolution pads rows by more than they can."""
+    apart = network.conv.groups > 1 and beside > PADDED_BY_KERNELS
+    fast = ready(network, (1, 8, 20, 24))
+    convolution = next(layer for layer in fast.modules() if isinstance(layer, nn.Conv2d))
+    assert convolution.padding == (network.conv.padding[0], 0 if apart else beside)
+    assert sum(isinstance(layer, nn.ZeroPad2d) for layer in fast.modules()) == apart
+    image = torch.randn(2, 8, 20, 24, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found = fast(image)
+        torch.testing.assert_close(found, network.eval()(image), rtol=1e-5, atol=1e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", ["irdpnet", "eal_icnet", "letnet"])
+def test_no_depthwise_convolution_of_a_network_predicts_with_wide_padding(name: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        fast = ready(registry.models()[name].build(), (1, 1, 64, 64))
+    depthwise = [layer for layer in fast.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
+    assert depthwise
+    assert max(int(layer.padding[1]) for layer in depthwise) <= PADDED_BY_KERNELS
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_lie_channels_last_also_where_one_channel_would_fit_both(channels: int) -> None:
+    image = torch.rand(2, channels, 5, 7)
+    found = channels_last(image)
+    assert torch.equal(found, image)
+    assert found.stride() == (35 * channels, 1, 7 * channels, channels)
+    joined = torch.cat([found, torch.rand(2, 4, 5, 7).contiguous(memory_format=torch.channels_last)], dim=1)
+    assert joined.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_bfloat16_is_what_convolutions_compute_in() -> None:
+    seen: list[torch.dtype] = []
+    network = Chain()
+    network.layers[0].register_forward_hook(lambda layer, given, made: seen.append(made.dtype))
+    with torch.inference_mode():
+        ready(network, SHAPE, "bfloat16")(torch.rand(SHAPE))
+        ready(network, SHAPE)(torch.rand(SHAPE))
+    assert seen.count(torch.bfloat16) == 1

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from benchmark.bench import What
     from benchmark.config.registry import ModelEntry
+    from benchmark.speedup.compare import What
 
 METHOD, LIGHTEST = "eal_icnet", "contextnet"
 TIMINGS, ROUNDS, SECONDS = 7, 3, 3.0
@@ -47,8 +47,6 @@ def bench(
     from rich.console import Console
 
     from benchmark import report
-    from benchmark.bench import IMAGES, Subject, measurements
-    from benchmark.bench.place import Place
     from benchmark.config import registry
     from benchmark.config.protocol import load
     from benchmark.data.datasets import resolve
@@ -56,6 +54,8 @@ def bench(
     from benchmark.records import provenance
     from benchmark.records.efficiency_record import EfficiencySettings
     from benchmark.records.store import Store
+    from benchmark.speedup.compare import IMAGES, Subject, measurements
+    from benchmark.speedup.setting import Place
     from benchmark.study.measure_study import side
     from benchmark.training import probe as probing
     from benchmark.utils.files import write_atomically
@@ -88,7 +88,7 @@ def bench(
 
 
 def _wanted(only: str) -> tuple[What, ...]:
-    from benchmark.bench import What
+    from benchmark.speedup.compare import What
 
     known: dict[str, What] = {name: name for name in get_args(What)}
     names = [name.strip() for name in only.split(",") if name.strip()]

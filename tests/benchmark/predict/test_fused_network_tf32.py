@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from benchmark.bench.networks import build
 from benchmark.config import registry
 from benchmark.devices.precision import rounds_to_tf32
 from benchmark.predict.fused_network import ready
+from benchmark.speedup.networks import build
 
 FAST = ("edanet", "contextnet", "unet")
 NETWORKS = [

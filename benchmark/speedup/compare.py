@@ -14,11 +14,11 @@ from benchmark.records.speedup_record import Comparison, What
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from benchmark.bench.place import Place
     from benchmark.config.protocol import Protocol
     from benchmark.config.registry import ModelEntry
     from benchmark.data.datasets import Source
     from benchmark.data.packs import Pack
+    from benchmark.speedup.setting import Place
 
 __all__ = ["Comparison", "Subject", "What", "measurements"]
 
@@ -65,9 +65,10 @@ def measurements(
     subject: Subject, only: Sequence[What], place: Place
 ) -> Iterator[tuple[str, Callable[[], Comparison]]]:
     """Yield what is to be measured, with its name; each is measured when it is called."""
-    from benchmark.bench import feeding, forwards, loop, sharing, steps
     from benchmark.data.packs import open_pack
     from benchmark.records.environment import cpu_has_bfloat16
+    from benchmark.speedup import feeding, forwards, sharing, steps
+    from benchmark.speedup import loop_share as loop
 
     method, sizes, protocol = subject.method, subject.sizes, subject.protocol
     if "start_up" in only:

@@ -14,8 +14,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from benchmark.bench.networks import build
-from benchmark.bench.place import Place
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches, evaluation_batches
@@ -26,6 +24,8 @@ from benchmark.efficiency.measure import using_threads
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records.speedup_record import Comparison
 from benchmark.runs.train import FIRST_STEP
+from benchmark.speedup.networks import build
+from benchmark.speedup.setting import Place
 from benchmark.training.loop import place as placed
 from benchmark.training.loop import train
 from benchmark.utils.errors import UserError

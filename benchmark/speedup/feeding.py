@@ -11,13 +11,13 @@ from pathlib import Path
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from benchmark.bench import plain
-from benchmark.bench.place import Place
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.efficiency.measure import using_threads
 from benchmark.records.speedup_record import Comparison
+from benchmark.speedup import plain
+from benchmark.speedup.setting import Place
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from benchmark.bench import plain
-from benchmark.bench.feeding import Pictures
-from benchmark.bench.forwards import Way, random_image, set_allocator
-from benchmark.bench.networks import build
-from benchmark.bench.place import Place
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
@@ -27,6 +22,11 @@ from benchmark.devices.process_memory import free_as_usual
 from benchmark.efficiency.measure import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.records.speedup_record import Comparison
+from benchmark.speedup import plain
+from benchmark.speedup.feeding import Pictures
+from benchmark.speedup.forwards import Way, random_image, set_allocator
+from benchmark.speedup.networks import build
+from benchmark.speedup.setting import Place
 from benchmark.training.loop import place as placed
 from benchmark.training.loop import train
 

@@ -19,9 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import cli_bench, report
-from benchmark.bench import feeding, forwards, loop, plain, sharing, steps
-from benchmark.bench.networks import GAMMA, TEMPERATURE, build
-from benchmark.bench.place import Place
 from benchmark.config import protocol, registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
@@ -36,6 +33,10 @@ from benchmark.records.store import Store
 from benchmark.report import bench as reported
 from benchmark.report import render
 from benchmark.report.collect import Study
+from benchmark.speedup import feeding, forwards, plain, sharing, steps
+from benchmark.speedup import loop_share as loop
+from benchmark.speedup.networks import GAMMA, TEMPERATURE, build
+from benchmark.speedup.setting import Place
 from benchmark.training.loop import place as placed
 from benchmark.training.loop import train
 from models.attention import PositionAttention, TokenStatisticsAttention

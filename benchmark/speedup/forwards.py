@@ -8,9 +8,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from benchmark.bench import plain
-from benchmark.bench.networks import build
-from benchmark.bench.place import Place
 from benchmark.config.registry import ModelEntry
 from benchmark.devices.cuda_graphs import captured
 from benchmark.devices.process_memory import free_as_usual, keep_freed_memory
@@ -21,6 +18,9 @@ from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.predict.fused_network import SIDE, Dtype, Ready, ready
 from benchmark.records.efficiency_record import Latency
 from benchmark.records.speedup_record import Comparison
+from benchmark.speedup import plain
+from benchmark.speedup.networks import build
+from benchmark.speedup.setting import Place
 
 Way = Literal["plain", "ours"]
 READY = "norms folded, channels last, wide padding apart, attention without its matrix, freed memory kept"

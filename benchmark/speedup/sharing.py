@@ -11,12 +11,12 @@ from multiprocessing.synchronize import Barrier
 
 import torch
 
-from benchmark.bench import steps
-from benchmark.bench.place import Place
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.records.speedup_record import Comparison, What
+from benchmark.speedup import steps
+from benchmark.speedup.setting import Place
 from benchmark.utils.processes import SPAWN, end_with_parent
 
 WARM_UP, STEPS = 10, 100  # per run and round; a CUDA graph is captured in the first

@@ -1,0 +1,1 @@
+"""Compares the harness with the plain way of most repositories."""

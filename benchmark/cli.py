@@ -245,7 +245,8 @@ def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> Non
 
 def _work(console: Console, study: Study, plan: Plan, executor: Executor) -> int:
     """Execute a plan under a display, write the report, and return the exit code."""
-    from benchmark import report, terminal
+    from benchmark import terminal
+    from benchmark.report import build as report
 
     display = terminal.Display(console, plan)
     try:

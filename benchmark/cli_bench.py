@@ -46,7 +46,6 @@ def bench(
     """Measure how much faster the harness is than the plain way, side by side; nothing else should run meanwhile."""
     from rich.console import Console
 
-    from benchmark import report
     from benchmark.config import registry
     from benchmark.config.protocol import load
     from benchmark.data.datasets import resolve
@@ -54,6 +53,7 @@ def bench(
     from benchmark.records import provenance
     from benchmark.records.efficiency_record import EfficiencySettings
     from benchmark.records.store import Store
+    from benchmark.report import build as report
     from benchmark.speedup.compare import IMAGES, Subject, measurements
     from benchmark.speedup.setting import Place
     from benchmark.study.measure_study import side

@@ -121,7 +121,7 @@ def parity(records: Sequence[ExportRecord]) -> Table:
 
 def cost(records: Sequence[ExportRecord]) -> Table:
     """Return a terminal table of size and latency of each file, torch's beside them, with its conventions below."""
-    from benchmark.report.render import HINDERED
+    from benchmark.report.tables.render import HINDERED
 
     rows = [
         (

@@ -42,12 +42,12 @@ def profile(
     """
     from rich.console import Console
 
-    from benchmark import report as reports
     from benchmark import terminal
     from benchmark.config import registry
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
     from benchmark.records.run_record import Failure
+    from benchmark.report import build as reports
     from benchmark.runs.jobs import EfficiencyJob, Elsewhere
     from benchmark.study import measure_study as profiling
     from benchmark.training import probe as probing

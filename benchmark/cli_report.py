@@ -53,9 +53,9 @@ def report(
     Several studies are reported as one, in a folder of its own, if their settings, data and code agree: other models,
     other repeats (also of another base seed), or measurements of other machines. The studies themselves are left alone.
     """
-    from benchmark import report as reports
     from benchmark.records.store import Store
-    from benchmark.report import literature
+    from benchmark.report import build as reports
+    from benchmark.report.tables import literature_table as literature
 
     options = {
         **{"--columns": columns, "--models": models, "--digits": digits, "--layout": layout, "--reduction": reduction},
@@ -123,7 +123,7 @@ def diff(
     Exit code 0 if they have finished runs in common and all of these have the same metrics to the last bit; 1 if not; 2
     if they cannot be compared.
     """
-    from benchmark.report import difference
+    from benchmark.report import diff as difference
 
     folders = study_folder(results, first), study_folder(results, second)
     found = difference.compare(*folders)

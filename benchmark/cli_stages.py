@@ -54,7 +54,7 @@ def stages(
     from benchmark.predict import encoder_stages as taking
     from benchmark.predict import feature_maps
     from benchmark.records import weights
-    from benchmark.report import plots
+    from benchmark.report.plots import accuracy_cost_plot as plots
     from benchmark.utils.files import check_folder, write_atomically
 
     folder = study_folder(results, study)

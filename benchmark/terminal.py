@@ -23,7 +23,7 @@ from benchmark.study.study import Plan, Study
 from benchmark.study.time_estimate import Basis
 
 if TYPE_CHECKING:
-    from benchmark.report.render import Block
+    from benchmark.report.tables.render import Block
 
 BASES: dict[Basis, str] = {
     "runs": "from times of earlier runs on this machine",
@@ -245,9 +245,11 @@ def print_failures(console: Console, failures: Sequence[tuple[Job, Failure]]) ->
 
 def print_summary(console: Console, folder: Path) -> None:
     """Print the main columns of a study's tables."""
-    from benchmark.report import profile, roofline, tables
-    from benchmark.report.collect import read_study
-    from benchmark.report.render import HINDERED, remarks_of
+    from benchmark.report.read import read_study
+    from benchmark.report.tables import accuracy_table as tables
+    from benchmark.report.tables import profile_table as profile
+    from benchmark.report.tables import roofline_table as roofline
+    from benchmark.report.tables.render import HINDERED, remarks_of
 
     study = read_study(folder)
     for block in tables.scores(study, tables.ACCURACY).blocks:
@@ -271,7 +273,7 @@ def print_summary(console: Console, folder: Path) -> None:
 
 def _rich_table(block: Block, keys: Sequence[str]) -> Table:
     """Return some columns of a report table for the terminal, best bold and second underlined."""
-    from benchmark.report.render import own_n_of
+    from benchmark.report.tables.render import own_n_of
 
     columns = [column for column in block.columns if column.key.partition(".")[0] in keys]
     styles, marks = {"best": "bold", "second": "underline"}, block.marks()

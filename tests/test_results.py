@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from benchmark import report
 from benchmark.records.store import Store
+from benchmark.report import build as report
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "results" / "reference-quick"

@@ -45,7 +45,7 @@ class ModelEntry:
         multiple: what an input's height and width must divide by.
         kwargs: further constructor arguments, which is what makes a variant.
         version: raised by hand when a change alters the network's results, so that old records become stale.
-        cite: BibTeX keys of its papers, in ``report/references.bib``.
+        cite: BibTeX keys of its papers, in ``report/tables/references.bib``.
         built_on: keys of papers whose network it modifies: in a paper's list of references, not beside its name.
     """
 

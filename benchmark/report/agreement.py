@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
-from benchmark.report import difference
-from benchmark.report.collect import Scores, Study
+from benchmark.report import diff as difference
+from benchmark.report.read import Scores, Study
 from benchmark.utils.errors import UserError
 
 #: What two protocols may differ in; another seed makes other repeats.

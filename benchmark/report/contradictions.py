@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from benchmark.records.store import RECORD, Store
-from benchmark.report.collect import Study
+from benchmark.report.read import Study
 
 #: Relative. Rounding in sums over thousands of images stays below it, and every digit that is printed above.
 ROUNDING = 1e-12

@@ -10,7 +10,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.records.store import Store
 
 if TYPE_CHECKING:
-    from benchmark.report.collect import Run, Scores, Study
+    from benchmark.report.read import Run, Scores, Study
 
 
 def stranger(store: Store, protocol: Protocol, runs: Sequence[Run], dataset: str, scores: Scores) -> str:

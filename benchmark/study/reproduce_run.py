@@ -20,9 +20,9 @@ from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store, read_record
-from benchmark.report import difference
-from benchmark.report.collect import read_scores
+from benchmark.report import diff as difference
 from benchmark.report.contradictions import ROUNDING
+from benchmark.report.read import read_scores
 from benchmark.study.study import Plan, Study
 from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError

@@ -15,7 +15,7 @@ from benchmark.config import own_packages
 from benchmark.predict.export import export_network as exporting
 from benchmark.records.efficiency_record import EfficiencySettings
 from benchmark.records.export_record import ExportRecord
-from benchmark.report.render import HINDERED
+from benchmark.report.tables.render import HINDERED
 from tests.benchmark.conftest import TINY, Call
 from tests.benchmark.predict.export import studies
 

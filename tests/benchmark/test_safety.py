@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import report
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data import specs
@@ -24,7 +23,8 @@ from benchmark.data.packs import open_pack, pack_path
 from benchmark.flags import study_folder
 from benchmark.records.run_record import Failure
 from benchmark.records.store import CHECKPOINT, RECORD, Store
-from benchmark.report.render import Block, Cell, Column, Row, Table, to_csv, to_markdown
+from benchmark.report import build as report
+from benchmark.report.tables.render import Block, Cell, Column, Row, Table, to_csv, to_markdown
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark import metrics
-from benchmark.report import plots
-from benchmark.report.comparison import LINES, Standing
-from benchmark.report.faults import Faults
-from benchmark.report.labels import Box, place
 from benchmark.report.page.drawing import Axis, digits, number, path, shortened, text_width
+from benchmark.report.plots import accuracy_cost_plot as plots
+from benchmark.report.plots.comparison_plot import LINES, Standing
+from benchmark.report.plots.electrical_plot import Faults
+from benchmark.report.plots.labels import Box, place
 
 #: Models in a plot with a row for each, and blocks that are drawn at all; what is beyond is in the tables.
 ROWS, BLOCKS = 60, 12

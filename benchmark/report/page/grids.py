@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmark.report import render
-from benchmark.report.render import Block, Cell, Column, Mark, Row, Table
+from benchmark.report.tables import render
+from benchmark.report.tables.render import Block, Cell, Column, Mark, Row, Table
 
 #: Rows of one table that the page shows; the files hold all. A study of eleven models on four datasets has sixty.
 ROWS = 400

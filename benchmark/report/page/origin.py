@@ -14,8 +14,8 @@ from benchmark.config.protocol import PRESETS, Protocol
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.environment import PACKAGES
 from benchmark.records.run_record import Record
-from benchmark.report.collect import Study
-from benchmark.report.tables import in_order
+from benchmark.report.read import Study
+from benchmark.report.tables.accuracy_table import in_order
 from benchmark.utils import logs
 
 #: Values of one fact, and runs without numbers, that the page lists.

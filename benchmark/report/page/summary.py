@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
-from benchmark.report.collect import Study
 from benchmark.report.page import origin
 from benchmark.report.page.grids import printed
-from benchmark.report.render import Block, Column, Row, Table
-from benchmark.report.tables import display, in_order, left_out, origins, stand_ins
+from benchmark.report.read import Study
+from benchmark.report.tables.accuracy_table import display, in_order, left_out, origins, stand_ins
+from benchmark.report.tables.render import Block, Column, Row, Table
 
 #: Lines of the overview, and names in a sentence.
 LINES, NAMES = 24, 30

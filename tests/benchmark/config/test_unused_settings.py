@@ -21,8 +21,8 @@ from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
 from benchmark.records.run_record import Failure
 from benchmark.records.store import WEIGHTS, Store
-from benchmark.report import tables
-from benchmark.report.collect import read_study
+from benchmark.report.read import read_study
+from benchmark.report.tables import accuracy_table as tables
 from benchmark.runs.perform import perform
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware

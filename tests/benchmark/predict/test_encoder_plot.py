@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmark.predict import encoder_plot as drawing
 from benchmark.predict.feature_maps import Box, Encoder, Stage
-from benchmark.report import plots
+from benchmark.report.plots import accuracy_cost_plot as plots
 
 
 def encoder(name: str, count: int, size: tuple[int, int]) -> Encoder:

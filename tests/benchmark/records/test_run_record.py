@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from benchmark import report
 from benchmark.records.run_record import Failure, Initial, KeyParts, Record, TrainingFacts
 from benchmark.records.store import Store, run_key
-from benchmark.report.collect import read_study
+from benchmark.report import build as report
+from benchmark.report.read import read_study
 
 GENERATIONS = sorted((Path(__file__).parent / "records").glob("generation-*"))
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import report
 from benchmark.records.run_record import Failure
+from benchmark.report import build as report
 from tests.benchmark.report import fake
 
 

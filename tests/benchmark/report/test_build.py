@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import report
 from benchmark.records.run_record import Failure
-from benchmark.report import render
-from benchmark.report.render import Block, Cell, Column, Row, Table
+from benchmark.report import build as report
+from benchmark.report.tables import render
+from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
@@ -105,7 +105,7 @@ def test_a_folder_that_is_no_study_or_an_empty_one_is_an_error(tmp_path: Path) -
 
 def test_a_report_needs_no_torch_no_model_and_no_pyplot() -> None:
     code = (
-        "import sys, benchmark.report, benchmark.predict.encoder_plot; "
+        "import sys, benchmark.report.build, benchmark.predict.encoder_plot; "
         "print([name for name in ('torch', 'models', 'baselines', 'matplotlib.pyplot') if name in sys.modules])"
     )
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmark.records.run_record import KeyParts
-from benchmark.report.collect import read_study
 from benchmark.report.contradictions import contradictions
+from benchmark.report.read import read_study
 from tests.benchmark.report import fake
-from tests.benchmark.report.test_tables import VOID, image
+from tests.benchmark.report.tables.test_accuracy_table import VOID, image
 
 
 @pytest.mark.parametrize(("behaviour", "wrong"), [(2, 0), (3, 1)])

@@ -10,12 +10,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmark import report, terminal
+from benchmark import terminal
 from benchmark.records.efficiency_record import Conditions, Latency, Limits
-from benchmark.report import growth, merging, paper, plots, profile, roofline, tables
-from benchmark.report.collect import Study, read_study
-from benchmark.report.numbers import macros
-from benchmark.report.render import HINDERED, Table
+from benchmark.report import build as report
+from benchmark.report import merge as merging
+from benchmark.report.plots import accuracy_cost_plot as plots
+from benchmark.report.read import Study, read_study
+from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import growth_table as growth
+from benchmark.report.tables import paper_table as paper
+from benchmark.report.tables import profile_table as profile
+from benchmark.report.tables import roofline_table as roofline
+from benchmark.report.tables.numbers import macros
+from benchmark.report.tables.render import HINDERED, Table
 from tests.benchmark.report import fake
 
 MODELS = ("eal_icnet", "contextnet", "unet")

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import report
 from benchmark.config import protocol as protocols
 from benchmark.data.splits import Division
 from benchmark.records import claims
 from benchmark.records.store import Shared, Store
-from benchmark.report import merging, redaction, references, tables
-from benchmark.report.collect import read_study
+from benchmark.report import build as report
+from benchmark.report import merge as merging
+from benchmark.report import redact as redaction
+from benchmark.report import references
+from benchmark.report.read import read_study
+from benchmark.report.tables import accuracy_table as tables
 from tests.benchmark.report import fake
 
 OTSU = "references/omc-syn.otsu.csv"

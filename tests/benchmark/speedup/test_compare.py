@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import cli_bench, report
+from benchmark import cli_bench
 from benchmark.config import protocol, registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
@@ -30,9 +30,10 @@ from benchmark.records import provenance
 from benchmark.records.efficiency_record import EfficiencySettings
 from benchmark.records.speedup_record import Comparison
 from benchmark.records.store import Store
-from benchmark.report import bench as reported
-from benchmark.report import render
-from benchmark.report.collect import Study
+from benchmark.report import build as report
+from benchmark.report.read import Study
+from benchmark.report.tables import render
+from benchmark.report.tables import speedup_table as reported
 from benchmark.speedup import feeding, forwards, plain, sharing, steps
 from benchmark.speedup import loop_share as loop
 from benchmark.speedup.networks import GAMMA, TEMPERATURE, build

@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmark import report
 from benchmark.config import protocol as protocols
 from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.records.run_record import Record
-from benchmark.report.collect import read_study
-from benchmark.report.page import PAGE_BYTES
+from benchmark.report import build as report
+from benchmark.report.page.html import PAGE_BYTES
+from benchmark.report.read import read_study
 from benchmark.study.run_states import states
 from benchmark.study.space_estimate import needs
 from benchmark.study.study import Study

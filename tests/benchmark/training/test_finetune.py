@@ -20,8 +20,8 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.records.store import RECORD, WEIGHTS, run_key
-from benchmark.report.collect import read_study
-from benchmark.report.tables import ACCURACY, scores
+from benchmark.report.read import read_study
+from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.runs import train as run
 from benchmark.runs.jobs import TrainJob
 from benchmark.runs.train import train_and_test

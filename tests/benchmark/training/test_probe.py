@@ -15,8 +15,8 @@ from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.executors.events import Finished
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS, Failure
-from benchmark.report import tables
-from benchmark.report.collect import read_study
+from benchmark.report.read import read_study
+from benchmark.report.tables import accuracy_table as tables
 from benchmark.runs.failures import describe_failure
 from benchmark.runs.perform import perform
 from benchmark.study.study import Study

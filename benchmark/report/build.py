@@ -1,0 +1,253 @@
+"""Reports: tables, plots and a page from a study's files alone, without a model, a GPU or the data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from benchmark.records.store import RECORD_BYTES
+from benchmark.report import merge as merging
+from benchmark.report import redact as redaction
+from benchmark.report import references
+from benchmark.report.contradictions import contradictions
+from benchmark.report.page import html as page
+from benchmark.report.plots import accuracy_cost_plot as plots
+from benchmark.report.plots import comparison_plot as comparison
+from benchmark.report.plots import electrical_plot as faults
+from benchmark.report.plots import panels, stress_plot
+from benchmark.report.read import Study, read_study
+from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import bibliography, numbers, render
+from benchmark.report.tables import growth_table as growth
+from benchmark.report.tables import paper_table as paper
+from benchmark.report.tables import profile_table as profile
+from benchmark.report.tables import roofline_table as roofline
+from benchmark.report.tables import significance_table as significance
+from benchmark.report.tables import speedup_table as bench
+from benchmark.report.tables import stress_table as stress
+from benchmark.report.tables import training_table as training
+from benchmark.report.tables import transfer_table as transfer
+from benchmark.report.tables import wide_table as wide
+from benchmark.report.tables.ablation_table import ablation
+from benchmark.report.tables.paper_table import Choice
+from benchmark.report.tables.render import Table
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import read_limited, write_atomically
+
+__all__ = ["Choice", "build", "check"]
+
+RENDERERS = {"csv": render.to_csv, "md": render.to_markdown, "tex": render.to_latex}
+CHOICE = f"{paper.NAME}.json"
+PAGE = "index.html"
+#: Where reports go, below the study's folder. What may leave the house has a folder to itself, since what lies in the
+#: other one, from whichever report, may not.
+FOLDER, REDACTED = "report", "report-redacted"
+
+
+def build(
+    study: Path,
+    choice: Choice | None = None,
+    reference: str = significance.REFERENCE,
+    *,
+    merged: Sequence[Path] = (),
+    redact: bool = False,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> list[Path]:
+    """Write ``report/index.html``, ``tables/*``, ``tables.tex`` and ``{plots,panels}/*.{pdf,png}`` of a study.
+
+    The same records give the same bytes.
+
+    Args:
+        study: ``results/<study>``.
+        choice: what the table for a paper shows. It is kept, and ``None`` takes the kept one; without one there is no
+            such table.
+        reference: the model that the others are compared with.
+        merged: studies that are reported as one; ``study`` is then the folder that gets the report.
+        redact: write a report that may leave the house into ``report-redacted/`` instead: see :mod:`.redaction`.
+        tell: called with a sentence for each thing that is left out.
+
+    Returns:
+        The written files.
+
+    Raises:
+        UserError: no study there, nothing in it to report, a broken file in it, or studies that must not be merged.
+    """
+    folder = study / (REDACTED if redact else FOLDER)
+    found = _read(study, merged, redact)
+    files, shown = _texts(study, found, choice, reference)
+    if redact:
+        files.pop(CHOICE, None)
+    for file in found.strangers:
+        tell(f"{file}: left out; run the study again, and it is made anew")
+    told = merging.for_figures(found)
+    blocks = tables.scores(told, tables.ACCURACY).blocks
+    compared = comparison.standings(told, blocks)
+    drawn = (plots.figures(told, blocks), comparison.figures(compared), faults.figures(told, blocks))
+    measured = (module.figures(told) for module in (transfer, stress_plot, profile, roofline, growth, bench))
+    for stem, figure in itertools.chain(*drawn, *measured):
+        files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
+    if not redact and not merged:
+        files |= panels.build(study, found, blocks, tell)
+    for left in (folder / "panels").glob("[!.]*"):
+        if panels.is_panel(left.name) and f"panels/{left.name}" not in files:
+            left.unlink()  # of an image that may no longer be shown
+    for left in _plots(folder, found):
+        if f"plots/{left.name}" not in files:
+            left.unlink()  # of a setting that is no longer there
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    # Last, since it shows the plots and panels that lie there.
+    content = _page(study, found, shown, compared, files, reference, redact)
+    write_atomically(folder / PAGE, content)
+    return [folder / name for name in (*files, PAGE)]
+
+
+def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> list[str]:
+    """Compare page and tables on disk with what the records give, and these with their counts; nothing is written.
+
+    The table for a paper is the one that was chosen when the report was written.
+
+    Args:
+        study: as for ``build``.
+        merged: as for ``build``.
+        redact: look at the report that may leave the house.
+
+    Returns:
+        One sentence per file, other than plots, that differs, lacks or should not be, per record whose metrics are not
+        those of its counts per image, per stress test that cannot be read, and per test dataset whose runs, or methods
+        without training, were tested on different images.
+
+    Raises:
+        UserError: as ``build``.
+    """
+    folder = study / (REDACTED if redact else FOLDER)
+    found = _read(study, merged, redact)
+    files, shown = _texts(study, found, None)
+    if redact:
+        files.pop(CHOICE, None)
+    told = merging.for_figures(found)
+    compared = comparison.standings(told, tables.scores(told, tables.ACCURACY).blocks)
+    files[PAGE] = _page(study, found, shown, compared, files, significance.REFERENCE, redact)
+    sources = [(source, read_study(source)) for source in merged] or [(study, found)]
+    wrong = [line for source in sources for line in (*contradictions(*source), *source[1].broken_stress)]
+    wrong += [f"{folder}/{file}; left out" for folder, one in sources for file in one.strangers]
+    wrong += [f"{folder}: {line}" for folder, one in sources for line in references.divided(one)]
+    for name, content in files.items():
+        path = folder / name
+        if not path.is_file():
+            wrong.append(f"{path}: missing")
+        elif path.read_bytes() != content:
+            wrong.append(f"{path}: differs from the records")
+    left = sorted(path for path in (folder / "tables").glob("[!.]*") if f"tables/{path.name}" not in files)
+    return wrong + [f"{path}: belongs to no table of this report" for path in left]
+
+
+def _read(study: Path, merged: Sequence[Path], redact: bool) -> Study:
+    found = merging.merge(merged) if merged else read_study(study)
+    return redaction.redact(found) if redact else found
+
+
+def _page(
+    study: Path,
+    found: Study,
+    shown: list[Table],
+    compared: list[comparison.Standing],
+    files: Iterable[str],
+    reference: str,
+    redact: bool,
+) -> bytes:
+    """Return the page; its pictures are those in ``panels/`` and ``plots/``.
+
+    Where it may leave the house it has no panels, and of plots those that were made for it.
+    """
+    pictures = (
+        {} if redact else {file.name: file.read_bytes() for file in (study / FOLDER / "panels").glob("[!.]*.png")}
+    )
+    plotted = {file.name: file.read_bytes() for file in _plots(study / (REDACTED if redact else FOLDER), found)}
+    name = study.name or study.resolve().name
+    return page.to_html(name, found, shown, compared, files, pictures, plotted, reference, redacted=redact)
+
+
+def _plots(folder: Path, found: Study) -> list[Path]:
+    """Return a report's plots that the page shows as they are."""
+    stressed = [folder / f"plots/{name}.png" for name in stress_plot.names(found)]
+    others = [file for name in page.PLOTTED for file in sorted((folder / "plots").glob(f"{name}.*png"))]
+    return [*filter(Path.is_file, stressed), *others]
+
+
+def _texts(
+    study: Path, found: Study, choice: Choice | None, reference: str = significance.REFERENCE
+) -> tuple[dict[str, bytes], list[Table]]:
+    """Return everything but plots and page, by path below ``report/``, and the tables that were printed."""
+    standard = [tables.scores(found, kind) for kind in (tables.ACCURACY, tables.TOPOLOGY, tables.ELECTRICAL)]
+    standard += [
+        transfer.table(found),
+        stress.table(found),
+        tables.efficiency(found),
+        profile.overview(found),
+        roofline.table(found),
+        growth.table(found),
+    ]
+    standard += [training.cost(found), ablation(found), bench.table(found)]
+    filled = [merging.told(table, found) for table in standard if table.blocks]
+    if not filled and found.broken:
+        raise UserError(f"{study}: nothing to report, since every record is broken; {found.broken[0].reason}")
+    if not filled:
+        raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
+    printed = {table.name: {kind: to_text(table) for kind, to_text in RENDERERS.items()} for table in filled}
+    tested = [
+        replace(compared, table=merging.told(compared.table, found))
+        for compared in significance.written(found, standard[0].blocks, reference)
+    ]
+    for compared in tested:
+        shown = {kind: to_text(compared.table) for kind, to_text in RENDERERS.items()}
+        printed[compared.table.name] = shown | {"csv": compared.to_csv()}
+    counted = [*filled, *_costs(found)]
+    custom, chosen = _custom(study / FOLDER / CHOICE, found, choice)
+    if custom is not None and chosen is not None:
+        custom = merging.told(custom, found)
+        laid_out = wide.widen(custom) if chosen.layout == "wide" else custom
+        # The CSV file is for programs and stays one line per figure.
+        printed[custom.name] = {
+            kind: to_text(laid_out if kind != "csv" else custom) for kind, to_text in RENDERERS.items()
+        }
+        counted.append(custom)
+    files = {f"tables/{name}.{kind}": text.encode() for name, texts in printed.items() for kind, text in texts.items()}
+    reduction = found.protocol.report.reduction if found.protocol else ""
+    files["tables/numbers.tex"] = numbers.macros(counted, reduction).encode()
+    used = bibliography.keys(dict.fromkeys(row.key for table in filled for block in table.blocks for row in block.rows))
+    if used:
+        files["tables/references.bib"] = bibliography.bibtex(used).encode()
+    cited = bibliography.thebibliography(used) if used and chosen is not None and chosen.cite else ""
+    files["tables.tex"] = render.latex_document(printed, cited).encode()
+    if chosen is not None:
+        files[CHOICE] = (chosen.model_dump_json(indent=1) + "\n").encode()
+    return files, [*filled, *(compared.table for compared in tested), *([laid_out] if custom is not None else [])]
+
+
+def _costs(found: Study) -> Iterator[Table]:
+    """Yield each dataset's efficiency figures under the dataset's own name, for the numbers in a text."""
+    figures = paper.figures(list(paper.COSTS), "image")
+    for base in tables.scores(found, tables.ACCURACY).blocks:
+        block = paper.compose(found, base, figures, {row.key for row in base.rows})
+        yield Table("costs", "Efficiency", (block,))
+
+
+def _custom(file: Path, found: Study, choice: Choice | None) -> tuple[Table | None, Choice | None]:
+    """Return the table for a paper, from what is asked now or was kept, and what it was made from."""
+    if choice is not None:
+        return paper.table(found, choice), choice
+    try:
+        kept = Choice.model_validate_json(read_limited(file, RECORD_BYTES))
+    except FileNotFoundError:
+        return None, None
+    except (OSError, ValidationError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); delete it and choose the table's columns again") from error
+    try:
+        return paper.table(found, kept), kept
+    except UserError as error:
+        raise UserError(f"{file}: no longer fits the study ({error}); delete it or choose again") from error

@@ -1,0 +1,288 @@
+"""What differs between two studies: settings, data, code, environment, which runs there are, and their numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark import metrics
+from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol
+from benchmark.data.specs import known_first
+from benchmark.records.run_record import Record
+from benchmark.records.store import Store
+from benchmark.utils.errors import UserError
+
+#: What the table of numbers shows, each as :mod:`benchmark.report.tables.accuracy_table` takes it over images.
+ACCURACY = ("miou", "mpa", "dice", "aji")
+POOLED = ("net_error_rate", "net_f1", "via_f1")
+PACKAGE = "packages."
+MISSING = "-"
+
+TESTED, NETWORK, BEHAVIOUR = "{} is tested on", "network {}", "behaviour number of the {}"
+CONTENT, SPLIT = "content of {}", "split of {}"
+
+Values = Mapping[str, set[str]]
+Reduced = Mapping[metrics.Reduction, Mapping[str, float]]
+Runs = Mapping[tuple[tuple[str, ...], str, int], Record]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """One network's figures in both studies, over the repeats that both have finished.
+
+    Attributes:
+        repeats: how many these are.
+        identical: in how many of them all metrics are equal to the last bit.
+        means: metric -> mean of the first study, mean of the second; as stored.
+    """
+
+    train: str
+    test: str
+    model: str
+    repeats: int
+    identical: int
+    means: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs, the first study's values before the second's.
+
+    Attributes:
+        sections: heading -> a line per difference, perhaps none.
+        numbers: one entry per training set, test set and network with repeats that both studies finished.
+        outcomes: a line per run that both have and that ended differently.
+        reduction: how the accuracy figures are taken over images.
+    """
+
+    sections: Mapping[str, Sequence[str]]
+    numbers: Sequence[Numbers]
+    outcomes: Sequence[str]
+    reduction: metrics.Reduction
+
+    @property
+    def identical(self) -> bool:
+        """Whether there are common runs and all of them have the same numbers to the last bit."""
+        return bool(self.numbers) and not self.outcomes and all(row.identical == row.repeats for row in self.numbers)
+
+
+def compare(first: Path, second: Path) -> Difference:
+    """Compare two studies by their records; neither models nor data are needed.
+
+    Args:
+        first: ``results/<study>``.
+        second: the same of the other.
+
+    Raises:
+        UserError: no study there, or a broken file in it.
+    """
+    ours, theirs = _protocol(first), _protocol(second)
+    a, b = _runs(first), _runs(second)
+    common = [run for run in a if run in b]
+    both = [run for run in common if (a[run].status, b[run].status) == ("ok", "ok")]
+    inputs = [
+        {template.format(name): values for (template, name), values in made_from(records.values()).items()}
+        for records in (a, b)
+    ]
+    sections = {
+        "settings": protocols.differences(ours, theirs, ignored=frozenset()),
+        "data and code": _differing(inputs[0], inputs[1], inputs[0].keys() & inputs[1].keys()),
+        "environment": _environment_differences(_environments(first, a.values()), _environments(second, b.values())),
+        "runs": [
+            *(f"only in {first.name}: {line}" for line in _grouped(run for run in a if run not in b)),
+            *(f"only in {second.name}: {line}" for line in _grouped(run for run in b if run not in a)),
+        ],
+    }
+    ended = [(run, _ending(a[run]), _ending(b[run])) for run in common]
+    outcomes = [f"{_name(*run)}: {one} | {other}" for run, one, other in ended if one != other]
+    reduction = ours.report.reduction
+    return Difference(sections, _numbers(both, a, b, reduction), outcomes, reduction)
+
+
+def _protocol(study: Path) -> Protocol:
+    found = Store(study).read_protocol()
+    if found is None:
+        raise UserError(f"{Store(study).protocol_file}: no such file; expected a study that `benchmark run` made")
+    return found
+
+
+def _runs(study: Path) -> Runs:
+    records = [record for _, record in Store(study).records()]
+    return {(record.train, record.model, record.repeat): record for record in records}
+
+
+def _ending(record: Record) -> str:
+    return f"{record.status} ({record.failure.kind})" if record.failure else record.status
+
+
+def made_from(records: Iterable[Record]) -> dict[tuple[str, str], set[str]]:
+    """Return what runs were made from, apart from settings: data, division, networks, the harness's behaviour.
+
+    Returns:
+        (sentence with a gap, what stands in it) -> the values that there are.
+    """
+    found: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        train, parts = "+".join(record.train), record.key_parts
+        facts = {
+            (TESTED, train): ", ".join(record.test),
+            (NETWORK, record.model): parts.model,
+            (BEHAVIOUR, "harness"): str(parts.behaviour),
+            **{(CONTENT, name): fingerprint for name, fingerprint in contents(record).items()},
+        }
+        if record.training is not None:
+            facts[SPLIT, train] = record.training.split
+        for key, value in facts.items():
+            found.setdefault(key, set()).add(value)
+    return found
+
+
+def environment(study: Path, record: Record) -> dict[str, str]:
+    """Return a record's environment under dotted keys, with all packages where the study still has their list."""
+    found = {key: str(value) for key, value in protocols.flatten(record.environment).items()}
+    digest = found.pop("package_list", None)
+    if digest is not None and (file := Store(study).packages_file(digest)).is_file():
+        listed = (line.partition("==") for line in file.read_text("utf-8").splitlines())
+        found |= {f"{PACKAGE}{name}": version for name, _, version in listed}
+        found["package_list"] = digest
+    return found
+
+
+def contents(record: Record) -> dict[str, str]:
+    """Return the fingerprint of each dataset of a run, as :attr:`benchmark.data.tasks.Task.fingerprint` joined them."""
+    train, _, test = record.key_parts.data.partition(">")  # the second part is missing where both are the same
+    parts = ((record.train, train), (record.test, test or train))
+    return {name: found for names, joined in parts for name, found in zip(names, joined.split("+"), strict=False)}
+
+
+def _environments(study: Path, records: Iterable[Record]) -> dict[str, set[str]]:
+    """Return the values that each fact has among a study's finished runs; others may lack facts."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        for key, value in environment(study, record).items() if record.status == "ok" else ():
+            found.setdefault(key, set()).add(value)
+    return found
+
+
+def environment_differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """Return ``key: ours | theirs`` for the facts that differ between two records' environments."""
+    return _environment_differences(*({key: {value} for key, value in side.items()} for side in (ours, theirs)))
+
+
+def _environment_differences(ours: Values, theirs: Values) -> list[str]:
+    if not ours or not theirs:
+        return []  # without a finished run, a study has none
+    keys = (ours.keys() | theirs.keys()) - {"package_list"}
+    # A record names the main packages itself: without both lists, the others would all seem to be missing on one side.
+    if not all("package_list" in side for side in (ours, theirs)):
+        keys -= {key for key in ours.keys() ^ theirs.keys() if key.startswith(PACKAGE)}
+    return _differing(ours, theirs, keys)
+
+
+def _differing(ours: Values, theirs: Values, keys: Set[str]) -> list[str]:
+    return [
+        f"{key}: {_listed(ours.get(key, set()))} | {_listed(theirs.get(key, set()))}"
+        for key in sorted(keys)
+        if ours.get(key) != theirs.get(key)
+    ]
+
+
+def _listed(values: set[str]) -> str:
+    return ", ".join(sorted(values)) or MISSING
+
+
+def _name(train: tuple[str, ...], model: str, repeat: int) -> str:
+    return f"{'+'.join(train)} {model} repeat {repeat}"
+
+
+def _grouped(runs: Iterable[tuple[tuple[str, ...], str, int]]) -> list[str]:
+    repeats: dict[str, list[int]] = {}
+    for train, model, repeat in runs:
+        repeats.setdefault(f"{'+'.join(train)} {model}", []).append(repeat)
+    return [f"{name}, repeat {', '.join(map(str, sorted(found)))}" for name, found in repeats.items()]
+
+
+def _same(ours: Reduced, theirs: Reduced) -> bool:
+    """Tell whether the metrics of a test are equal to the last bit, metrics that one release lacks left out."""
+    shared = [
+        (values[name], theirs[reduction][name])
+        for reduction, values in ours.items()
+        if reduction in theirs
+        for name in values
+        if name in theirs[reduction]
+    ]
+    return bool(shared) and all(one == other for one, other in shared)
+
+
+def _numbers(
+    both: Sequence[tuple[tuple[str, ...], str, int]], ours: Runs, theirs: Runs, reduction: metrics.Reduction
+) -> list[Numbers]:
+    pairs: dict[tuple[str, str, str], list[tuple[Record, Record]]] = {}
+    for run in both:
+        for test in ours[run].metrics:
+            if test in theirs[run].metrics:
+                pairs.setdefault(("+".join(run[0]), test, run[1]), []).append((ours[run], theirs[run]))
+    wanted: list[tuple[metrics.Reduction, str]] = [(reduction, name) for name in ACCURACY]
+    wanted += [("pooled", name) for name in POOLED]
+    found = []
+    for (train, test, model), records in sorted(pairs.items(), key=lambda item: known_first(item[0][1], ()) + item[0]):
+        sides = [(one.metrics[test], other.metrics[test]) for one, other in records]
+        means = {}
+        for how, name in wanted:
+            values = [(one.get(how, {}).get(name), other.get(how, {}).get(name)) for one, other in sides]
+            present = [(one, other) for one, other in values if one is not None and other is not None]
+            if present:
+                means[name] = (_mean(one for one, _ in present), _mean(other for _, other in present))
+        found.append(Numbers(train, test, model, len(sides), sum(_same(*pair) for pair in sides), means))
+    return found
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return math.fsum(found) / len(found)
+
+
+def to_text(found: Difference, first: str, second: str) -> str:
+    """Write a comparison for a terminal: what differs, and the networks whose numbers differ.
+
+    Args:
+        found: the comparison.
+        first: name of the first study.
+        second: name of the second.
+    """
+    lines = [f"{first} | {second}"]
+    for heading, differences in (*found.sections.items(), ("ended differently", found.outcomes)):
+        if differences:
+            lines += ["", heading, *(f"  {line}" for line in differences)]
+    runs, identical = sum(row.repeats for row in found.numbers), sum(row.identical for row in found.numbers)
+    told = f"{identical} of {runs} tests that both have finished are identical to the last bit"
+    lines += ["", f"numbers: {told if runs else 'no finished run in common'}"]
+    changed = [row for row in found.numbers if row.identical < row.repeats]
+    if changed:
+        lines += [
+            f"  Means over the n repeats that both have finished; Δ: {second} minus {first}, in percentage points.",
+            f"  Accuracy: {metrics.REDUCTIONS[found.reduction]}; electrical: {metrics.REDUCTIONS['pooled']}.",
+            *("  " + line for line in _table(changed, first, second)),
+        ]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Numbers], first: str, second: str) -> list[str]:
+    shown = [name for name in (*ACCURACY, *POOLED) if any(name in row.means for row in rows)]
+    content = []
+    for row in rows:
+        cells = {"trained on": row.train, "tested on": row.test, "model": row.model}
+        cells |= {"n": str(row.repeats), "identical": str(row.identical)}
+        if "miou" in row.means:
+            cells |= {f"mIoU {first}": f"{100 * row.means['miou'][0]:.2f}"}
+            cells |= {f"mIoU {second}": f"{100 * row.means['miou'][1]:.2f}"}
+        for name in [name for name in shown if name in row.means]:
+            one, other = row.means[name]
+            cells[f"Δ {metrics.METRICS[name].display}"] = f"{100 * (other - one):+.3g}"  # tiny ones are told too
+        content.append(cells)
+    return pd.DataFrame(content).to_string(index=False, na_rep=MISSING).splitlines()

@@ -1,0 +1,250 @@
+"""Several studies as one: which of two equal runs or measurements counts, how repeats are numbered, what tables say."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark import metrics
+from benchmark.records.efficiency_record import TOLERANCE
+from benchmark.report.agreement import Part, refuse_strangers
+from benchmark.report.diff import contents
+from benchmark.report.read import Measurement, Run, Scores, Setting, Study, read_study
+from benchmark.report.tables.render import Table
+from benchmark.utils.errors import UserError
+
+#: Tables without repeats: of what is said of a merged study, only the first sentence concerns them.
+WITHOUT_REPEATS = ("efficiency", "profile", "roofline", "growth")
+
+
+def merge(folders: Sequence[Path]) -> Study:
+    """Read several studies as one that holds all their runs and measurements; their order does not matter.
+
+    A run that several hold counts once. Repeats of another seed are further repeats: those of the lowest seed keep
+    their numbers, the others are numbered on, so that repeats pair up where seed and number are the same. Of several
+    measurements of one setting, those of the study that measured most networks in it count: what stands in one column
+    was then measured under one condition as far as possible.
+
+    Args:
+        folders: each ``results/<study>``, with names of their own.
+
+    Raises:
+        UserError: a folder is no study, or they hold what must not share a table; names what differs and a remedy.
+    """
+    parts = [Part(folder.name, read_study(folder)) for folder in sorted(folders, key=lambda folder: folder.name)]
+    ran = [part for part in parts if part.study.protocol is not None]
+    refuse_strangers(ran)
+    seeds = sorted({part.protocol.seed for part in ran})
+    several = len(seeds) > 1
+    drawn_anew = _drawn_anew(ran) if several else set()
+    shared = 0
+    runs: list[Run] = []
+    lengths: dict[int, int] = {}
+    for seed in seeds:
+        of_seed, twice = _runs([part for part in ran if part.protocol.seed == seed])
+        start = sum(lengths.values())
+        runs += (_renamed(_numbered(run, start), seed, drawn_anew) for run in of_seed)
+        lengths[seed] = 1 + max((run.record.repeat for run in of_seed), default=-1)
+        shared += twice
+    names = ", ".join(
+        f"{part.name} (seed {part.protocol.seed})" if several and part in ran else part.name for part in parts
+    )
+    origin = [f"Merged from the studies {names}{f'; {shared} run(s) that several hold count once' * bool(shared)}."]
+    if len({part.protocol.repeats for part in ran}) > 1:
+        listed = ", ".join(f"{part.protocol.repeats} in {part.name}" for part in ran)
+        origin.append(f"Repeats that were asked for: {listed}.")
+    if several:
+        origin += _about_seeds(lengths)
+    if broken := list(_broken(ran)):
+        origin.append(f"Left out, since their records are broken: {', '.join(broken)}.")
+    protocol = None
+    if ran:
+        called = " + ".join(dict.fromkeys(part.protocol.name for part in ran))
+        protocol = ran[0].protocol.model_copy(update={"name": called})
+    return Study(
+        protocol,
+        tuple(sorted(runs, key=_place)),
+        _references(ran, drawn_anew),
+        tuple(_measurements(parts)),
+        origin=tuple(origin),
+        sources=tuple(part.name for part in parts),
+        strangers=tuple(f"{part.name}/{file}" for part in ran for file in part.study.strangers),
+    )
+
+
+def told(table: Table, study: Study) -> Table:
+    """Return a table that says which studies it was merged from; as it is for a single one."""
+    said = study.origin[:1] if table.name in WITHOUT_REPEATS else study.origin
+    blocks = (replace(block, conventions=(*block.conventions, *said)) for block in table.blocks)
+    return replace(table, blocks=tuple(blocks)) if said else table
+
+
+def for_figures(study: Study) -> Study:
+    """Return a study whose plots name what it was merged from, beside the protocol in their footnotes."""
+    if study.protocol is None or not study.origin:
+        return study
+    source = study.origin[0].removesuffix(".")
+    named = study.protocol.model_copy(update={"name": f"{study.protocol.name}. {source}"})
+    return replace(study, protocol=named)
+
+
+def _about_seeds(lengths: Mapping[int, int]) -> Iterator[str]:
+    starts = itertools.accumulate(lengths.values(), initial=0)
+    spans = [
+        (seed, f"{start}" if count == 1 else f"{start} to {start + count - 1}")
+        for (seed, count), start in zip(lengths.items(), starts, strict=False)
+        if count
+    ]
+    yield f"Repeats {', '.join(f'{span} are of seed {seed}' for seed, span in spans)}, where they count from 0 again."
+    yield (
+        "Each seed divides the images anew, and draws its own stand-ins: the spread over repeats holds that of the "
+        "division, a mean that lacks a failed repeat weighs the seeds otherwise, methods without training are means "
+        "over the seeds."
+    )
+    yield (
+        "Repeats pair up within a seed. Those of one seed share their division: what is tested over repeats is about "
+        f"these {len(lengths)} divisions, erring towards no difference, and not about divisions to come."
+    )
+
+
+def _place(run: Run) -> tuple[str, str, str]:
+    """Sort runs as their folders would lie in one study."""
+    return "+".join(run.record.train), run.record.model, str(run.record.repeat)
+
+
+def _broken(parts: Sequence[Part]) -> Iterator[str]:
+    """Yield the broken runs that no study of the same seed holds whole."""
+    whole = {(part.protocol.seed, *_place(run)) for part in parts for run in part.study.runs}
+    for part in parts:
+        for broken in part.study.broken:
+            if (part.protocol.seed, *broken.folder.parts[-3:]) not in whole:
+                yield f"{broken.run} of {part.name}"
+
+
+def _runs(parts: Sequence[Part]) -> tuple[list[Run], int]:
+    """Return the runs of studies of one seed, each once, and how many of them several hold.
+
+    A run that finished in one study and not in another has finished; of runs that are alike, the first study's counts.
+    """
+    held: dict[tuple[tuple[str, ...], str, int], list[tuple[str, Run]]] = {}
+    for part in parts:
+        for run in part.study.runs:
+            record = run.record
+            held.setdefault((record.train, record.model, record.repeat), []).append((part.name, run))
+    found, shared = [], 0
+    for key, runs in held.items():
+        finished = [(name, run) for name, run in runs if run.record.status == "ok"]
+        for (first, one), (second, other) in itertools.pairwise(finished):
+            for test in sorted(one.scores.keys() | other.scores.keys()):
+                what = f"{'+'.join(key[0])} {key[1]} repeat {key[2]} tested on {test}"
+                sides = (run.scores.get(test) for run in (one, other))
+                _refuse_other_scores(what, first, second, *sides)
+        found.append((finished or runs)[0][1])
+        shared += len(finished) > 1
+    return found, shared
+
+
+def _refuse_other_scores(what: str, first: str, second: str, one: Scores | None, other: Scores | None) -> None:
+    reduced = [scores.reduced if scores else {} for scores in (one, other)]
+    if reduced[0] == reduced[1]:
+        return
+    figures = [
+        {(how, name): value for how, values in side.items() for name, value in values.items()} for side in reduced
+    ]
+    how, name = next(key for key in figures[0] | figures[1] if figures[0].get(key) != figures[1].get(key))
+    ours, theirs = (side.get((how, name)) for side in figures)
+    raise UserError(
+        f"{what}: {metrics.METRICS[name].display} ({how}) is {ours!r} in {first} and {theirs!r} in {second}, though it "
+        f"was to be the same; a report does not choose between them: `diff {first} {second}` shows what else differs; "
+        "leave one study out, or move the one that is not to count out of its study"
+    )
+
+
+def _numbered(run: Run, start: int) -> Run:
+    changed = {"repeat": run.record.repeat + start}
+    return replace(run, record=run.record.model_copy(update=changed)) if start else run
+
+
+def _drawn_anew(parts: Sequence[Part]) -> Set[str]:
+    """Return the datasets that seeds have images of their own of, though these are called alike."""
+    found: dict[str, set[str]] = {}
+    for part in parts:
+        for run in part.study.runs:
+            for name, fingerprint in contents(run.record).items():
+                found.setdefault(name, set()).add(fingerprint)
+    return {name for name, fingerprints in found.items() if len(fingerprints) > 1}
+
+
+def _renamed(run: Run, seed: int, datasets: Set[str]) -> Run:
+    scores = {test: _of_seed(found, seed) if test in datasets else found for test, found in run.scores.items()}
+    return replace(run, scores=scores)
+
+
+def _of_seed(scores: Scores, seed: int) -> Scores:
+    """Call images and frames after their seed, so that none passes for another's."""
+    images, groups = (tuple(f"seed {seed}: {name}" for name in names) for names in (scores.images, scores.groups))
+    return replace(scores, images=images, groups=groups)
+
+
+def _references(parts: Sequence[Part], drawn_anew: Set[str]) -> dict[str, dict[str, tuple[Scores, ...]]]:
+    """Return the methods without training, once per dataset and seed."""
+    held: dict[tuple[str, str], dict[int, tuple[str, Scores]]] = {}
+    for part in sorted(parts, key=lambda part: part.protocol.seed):
+        seed = part.protocol.seed
+        for test, methods in part.study.references.items():
+            for method, (scores,) in methods.items():
+                first, other = held.setdefault((test, method), {}).setdefault(seed, (part.name, scores))
+                _refuse_other_scores(f"{method} on {test}", first, part.name, other, scores)
+    found: dict[str, dict[str, tuple[Scores, ...]]] = {}
+    for (test, method), by_seed in sorted(held.items()):
+        renamed = (_of_seed(scores, seed) if test in drawn_anew else scores for seed, (_, scores) in by_seed.items())
+        found.setdefault(test, {})[method] = tuple(renamed)
+    return found
+
+
+def _measurements(parts: Sequence[Part]) -> Iterator[Measurement]:
+    """Yield the measurements, one per network and setting, as their files would lie in one study."""
+    held: dict[tuple[str, Setting], list[tuple[str, Measurement]]] = {}
+    for part in parts:
+        for found in part.study.efficiency:
+            held.setdefault((found.record.model, found.setting), []).append((part.name, found))
+    extent: dict[tuple[str, Setting], int] = {}
+    for (_, setting), taken in held.items():
+        for name, _ in taken:
+            extent[name, setting] = extent.get((name, setting), 0) + 1
+    for (model, setting), taken in sorted(held.items()):
+        _refuse_other_network(model, setting, taken)
+        # Sorting is stable: of studies that measured as many undisturbed, the first.
+        ordered = sorted(taken, key=lambda item: (item[1].hindered, -extent[item[0], setting]))
+        yield _with_warning(ordered)
+
+
+def _refuse_other_network(model: str, setting: Setting, taken: Sequence[tuple[str, Measurement]]) -> None:
+    facts = {
+        name: f"version {found.record.model_version}, {found.record.params} parameters, {found.record.macs} MACs"
+        for name, found in taken
+    }
+    if len(set(facts.values())) > 1:
+        listed = " | ".join(f"{fact} ({name})" for name, fact in facts.items())
+        raise UserError(
+            f"efficiency of {model} at {setting.size}: measured of different networks: {listed}; measure it again with "
+            "one release (`run` or `profile` with --study)"
+        )
+
+
+def _with_warning(taken: Sequence[tuple[str, Measurement]]) -> Measurement:
+    """Return the first measurement, with a warning where the others tell of another speed."""
+    (first, chosen), *others = taken
+    p50 = chosen.record.latency.p50_ms
+    far = [
+        f"{found.record.latency.p50_ms:.2f} ms in {name}"
+        for name, found in others
+        if not found.hindered
+        if abs(found.record.latency.p50_ms - p50) > TOLERANCE * max(found.record.latency.p50_ms, p50)
+    ]
+    if not far:
+        return chosen
+    warning = f"the median latency is {p50:.2f} ms in {first}, whose figures stand here, and {', '.join(far)}"
+    return replace(chosen, warnings=(*chosen.warnings, warning))

@@ -1,0 +1,398 @@
+"""Accuracy against cost: one figure per dataset and cost, with error bars and the Pareto front, as PDF and PNG."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from benchmark.report.plots.labels import Box, Line, place
+from benchmark.report.read import Measurement, Study, comparable
+from benchmark.report.tables.accuracy_table import cost
+from benchmark.report.tables.render import FAMILIES, Block, Cell, Row
+
+# Okabe and Ito's palette (Color Universal Design, 2008) keeps apart under every common colour blindness; the shapes
+# keep families apart in grey. Shape, colour and marker size in points.
+STYLES = {
+    "ours": ("*", "#D55E00", 13.0),
+    "lightweight": ("o", "#0072B2", 7.0),
+    "ic": ("s", "#009E73", 6.5),
+    "user": ("D", "#CC79A7", 6.0),
+}
+INK = "#4D4D4D"
+DPI = 200
+SIZE_INCHES = (6.8, 4.8)
+LEFT_INCHES, TOP_INCHES, LINE_INCHES = 0.75, 0.62, 0.15
+X_TITLE_WIDTH, FOOTNOTE_WIDTH = 88, 115  # characters that fit beside each other
+POINT_PX = DPI / 72
+#: A footnote's words before the names that have no place in a plot of times.
+HINDERED_NAMES = "Not drawn, since something else had the device when they were timed"
+
+FONT = "DejaVu Sans"  # ships with matplotlib
+
+#: A user's matplotlibrc must not change a report, and ``$`` in a name is no formula.
+STYLE = {
+    "font.family": FONT,
+    "font.size": 9,
+    "text.parse_math": False,
+    "pdf.fonttype": 42,  # TrueType: text in a PDF stays text; journals refuse Type 3
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A cost that accuracy is plotted against.
+
+    Attributes:
+        name: the last part of the file name.
+        figure: key among a measurement's figures.
+        scale: factor from the stored unit to the printed one.
+        lower_is_better: the direction of the Pareto front.
+    """
+
+    name: str
+    figure: str
+    scale: float
+    lower_is_better: bool
+
+
+AXES = (
+    Axis("params", "params", 1e-6, lower_is_better=True),
+    Axis("macs", "macs", 1e-9, lower_is_better=True),
+    Axis("fps", "fps", 1.0, lower_is_better=False),
+)
+
+
+class Spot(Protocol):
+    """A model at a place of a plot."""
+
+    @property
+    def row(self) -> Row:
+        """The model."""
+
+    @property
+    def x(self) -> float:
+        """Across."""
+
+    @property
+    def y(self) -> float:
+        """Up."""
+
+    @property
+    def spread(self) -> float:
+        """Half the height of the error bar; 0 for none."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model with its cost, as printed, and its mIoU."""
+
+    row: Row
+    x: float
+    cell: Cell
+
+    @property
+    def y(self) -> float:
+        """The mIoU in percent."""
+        return 100 * self.cell.mean
+
+    @property
+    def spread(self) -> float:
+        """Half the height of the error bar, in percent; 0 for one repeat."""
+        return 100 * (self.cell.std or 0.0)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What one plot shows.
+
+    Attributes:
+        block: of the accuracy table.
+        axis: the cost.
+        points: the models that have both.
+        missing: labels of models that were not measured.
+        hindered: labels of models that were timed while something else had the device.
+        x_title: of the cost, with its unit and setting.
+    """
+
+    block: Block
+    axis: Axis
+    points: tuple[Point, ...]
+    missing: tuple[str, ...]
+    hindered: tuple[str, ...]
+    x_title: str
+
+    @property
+    def name(self) -> str:
+        """Of the plot's files."""
+        return f"{self.block.key}.miou_vs_{self.axis.name}"
+
+    @property
+    def y_title(self) -> str:
+        """Of the accuracy."""
+        return f"mIoU (%), {self.block.facts['reduction']} reduction"
+
+    @property
+    def footnote(self) -> str:
+        """What the points rest on."""
+        block = self.block
+        own = [f"{point.row.label}: n = {point.cell.n}" for point in self.points if point.cell.n != block.n]
+        spread = (
+            f"Mean ± std over n = {block.n} repeats (ddof = 1)" if block.n > 1 else "n = 1 repeat, so no error bars"
+        )
+        sentences = [
+            f"{spread}{'; ' * bool(own)}{', '.join(own)}",
+            f"{block.facts['test_images']} test images",
+            f"Protocol: {block.facts['protocol']}",
+        ]
+        if self.missing:
+            sentences.append(f"Not measured: {', '.join(self.missing)}")
+        if self.hindered:
+            sentences.append(f"{HINDERED_NAMES}: {', '.join(self.hindered)}")
+        return ". ".join(sentences) + "."
+
+    def stairs(self) -> list[tuple[float, float]]:
+        """Return the corners of the Pareto front: the accuracy that is reached at each cost."""
+        best = front([(point.x, point.y) for point in self.points], self.axis.lower_is_better)
+        # At a cost between two front points one has the cheaper one's accuracy: the step is at the dearer point.
+        corners = [best[0]]
+        for (x0, y0), (x1, y1) in itertools.pairwise(best):
+            corners += [(x1, y0) if self.axis.lower_is_better else (x0, y1), (x1, y1)]
+        return corners
+
+    def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return the ends of both axes, with room around the points for labels."""
+        low, high = min(point.x for point in self.points), max(point.x for point in self.points)
+        left, right = low / max((high / low) ** 0.1, 1.25), high * max((high / low) ** 0.2, 1.6)  # names go right
+        floor = min(point.y - point.spread for point in self.points)
+        ceiling = max(point.y + point.spread for point in self.points)
+        padding = max(0.1 * (ceiling - floor), 0.5)
+        return (left, right), (floor - padding, ceiling + padding)
+
+
+def front(points: Sequence[tuple[float, float]], lower_is_better: bool) -> list[tuple[float, float]]:
+    """Return the points that no other one beats on both axes, by rising x; a higher y is better.
+
+    Args:
+        points: (x, y) pairs.
+        lower_is_better: whether a smaller x is better.
+    """
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted(set(points), key=lambda point: (point[0] if lower_is_better else -point[0], -point[1])):
+        if not kept or y > kept[-1][1]:
+            kept.append((x, y))
+    return sorted(kept)
+
+
+def charts(study: Study, blocks: Sequence[Block]) -> Iterator[Chart]:
+    """Collect one chart per block and cost; a cost that was measured for none of a block's models has none.
+
+    Args:
+        study: where the costs come from; those at each dataset's input size are taken.
+        blocks: the accuracy table's blocks.
+    """
+    for block in blocks:
+        measured = study.measured_for(str(block.facts["dataset"]))
+        models = {row.key for row in block.rows}
+        for axis in AXES:
+            chart = _chart(block, axis, comparable(measured, models) if axis.name == "fps" else measured)
+            if chart is not None:
+                yield chart
+
+
+def _chart(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Chart | None:
+    cells = {found.record.model: cost(found, axis.figure) for found in measured if axis.figure in found.figures}
+    costs = {model: axis.scale * cell.mean for model, cell in cells.items() if not cell.hindered}
+    scored = [row for row in block.rows if row.ranked and "miou" in row.cells]
+    points = tuple(Point(row, costs[row.key], row.cells["miou"]) for row in scored if costs.get(row.key, 0) > 0)
+    if not points:
+        return None
+    missing = tuple(row.label for row in scored if row.key not in cells)
+    hindered = tuple(row.label for row in scored if row.key in cells and cells[row.key].hindered)
+    return Chart(block, axis, points, missing, hindered, _x_title(axis, measured))
+
+
+def figures(study: Study, blocks: Sequence[Block]) -> Iterator[tuple[str, Figure]]:
+    """Draw one figure per chart.
+
+    Yields:
+        The file name without its ending, and the figure.
+    """
+    for chart in charts(study, blocks):
+        yield chart.name, _figure(chart)
+
+
+def _figure(chart: Chart) -> Figure:
+    points = chart.points
+    x_title = wrapped(chart.x_title, X_TITLE_WIDTH)
+    footnote = wrapped(chart.footnote, FOOTNOTE_WIDTH)
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure = Figure(SIZE_INCHES, dpi=DPI)
+        axes = figure.add_axes(inside(x_title, footnote))
+        draw_spots(axes, points)
+        stairs = _draw_front(axes, chart)
+        _scale(axes, chart)
+        axes.set_xlabel(x_title)
+        axes.set_ylabel(chart.y_title)
+        write_frame(figure, chart.block.title, points, stairs, footnote)
+        label_spots(figure, axes, points, stairs)
+    return figure
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break text into lines of so many characters."""
+    return "\n".join(textwrap.wrap(drawable(text), width))
+
+
+def inside(x_title: str, footnote: str) -> tuple[float, float, float, float]:
+    """Return where the axes go, as fractions of the figure: the more lines below them, the higher their floor."""
+    width, height = SIZE_INCHES
+    bottom = 0.42 + LINE_INCHES * (x_title.count("\n") + footnote.count("\n") + 2)
+    return LEFT_INCHES / width, bottom / height, 1 - (LEFT_INCHES + 0.2) / width, 1 - (bottom + TOP_INCHES) / height
+
+
+def draw_spots(axes: Axes, points: Sequence[Spot], *, hollow: bool = False) -> None:
+    """Draw each model's mark in its family's look, with its error bar."""
+    for point in points:
+        marker, colour, size = STYLES[point.row.family]
+        axes.errorbar(
+            point.x, point.y, yerr=point.spread or None, fmt=marker, color=colour, markersize=size,
+            markerfacecolor="white" if hollow else colour, markeredgecolor=colour if hollow else "white",
+            markeredgewidth=1.0 if hollow else 0.6, elinewidth=1.1, capsize=2.5,
+            zorder=4 if point.row.family == "ours" else 3,
+        )  # fmt: skip
+
+
+def _draw_front(axes: Axes, chart: Chart) -> Line2D:
+    across, up = zip(*chart.stairs(), strict=True)
+    (stairs,) = axes.plot(
+        across, up, color=INK, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1, label="Pareto front"
+    )  # fmt: skip
+    return stairs
+
+
+def _scale(axes: Axes, chart: Chart) -> None:
+    """Put round numbers on the logarithmic axis."""
+    (left, right), height = chart.limits()
+    axes.set_xlim(left, right)  # before the scale, which would warn of the limits of tiny values
+    axes.set_xscale("log")
+    round_ticks(axes.xaxis, fine=right / left < 1e3)
+    axes.set_ylim(*height)
+    axes.grid(color="#E6E6E6", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def round_ticks(axis: XAxis | YAxis, *, fine: bool) -> None:
+    """Put 1, 2 and 5 of every decade on a logarithmic axis, or 1 alone, written out."""
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if fine else (1.0,), numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _x_title(axis: Axis, measured: Sequence[Measurement]) -> str:
+    setting = measured[0].setting
+    return {
+        "params": "Trainable parameters (M)",
+        "macs": f"MACs per image (G), {setting.size}, batch 1",
+        "fps": f"FPS ({setting.describe()}), {setting.size}",
+    }[axis.name]
+
+
+def write_frame(figure: Figure, title: str, points: Sequence[Spot], line: Line2D, footnote: str) -> None:
+    """Write title and legend above the axes and the footnote below, where no label can be."""
+    width, height = SIZE_INCHES
+    left = LEFT_INCHES / width
+    figure.text(left, 1 - 0.1 / height, drawable(title), fontsize=10.5, fontweight="bold", va="top")
+    figure.legend(
+        handles=[*family_handles([point.row for point in points]), line],
+        loc="upper left", bbox_to_anchor=(left, 1 - 0.3 / height), ncols=len(STYLES) + 1,
+        frameon=False, fontsize=7.8, borderaxespad=0, borderpad=0.2, columnspacing=0.9, handletextpad=0.3,
+    )  # fmt: skip
+    figure.text(left, 0.08 / height, footnote, fontsize=7.5, color=INK, va="bottom")
+
+
+def family_handles(rows: Sequence[Row]) -> list[Line2D]:
+    """Return legend entries of the families that rows have."""
+    return [
+        Line2D(
+            [], [], linestyle="", marker=marker, color=colour, markeredgecolor="white", markersize=size,
+            label=FAMILIES[family],
+        )
+        for family, (marker, colour, size) in STYLES.items()
+        if any(row.family == family for row in rows)
+    ]  # fmt: skip
+
+
+def label_spots(figure: Figure, axes: Axes, points: Sequence[Spot], line: Line2D) -> None:
+    """Write each model's name beside its mark, with a leader line where it had to move, best not on the drawn line."""
+    to_px = axes.transData.transform
+    inches = figure.dpi_scale_trans  # unlike pixels, the same in a PDF and a PNG
+    centres = [(float(x), float(y)) for x, y in to_px([(point.x, point.y) for point in points])]
+    texts = [
+        axes.text(
+            0, 0, drawable(point.row.label), transform=inches, fontsize=8.5, ha="center", va="center", zorder=5,
+            fontweight="bold" if point.row.family == "ours" else "normal",
+            bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+        )
+        for point in points
+    ]  # fmt: skip
+    extents = [text.get_window_extent() for text in texts]
+    frame = axes.get_window_extent()
+    corners = [(float(x), float(y)) for x, y in to_px(line.get_xydata())]
+    lines: list[Line] = list(itertools.pairwise(corners))
+    placed = place(
+        centres,
+        [(extent.width + 5 * POINT_PX, extent.height + 2.5 * POINT_PX) for extent in extents],
+        [(STYLES[point.row.family][2] / 2 + 1) * POINT_PX for point in points],
+        Box(frame.x0, frame.y0, frame.x1, frame.y1),
+        [box for point, centre in zip(points, centres, strict=True) for box in _covered(axes, point, centre)],
+        lines,
+    )
+    for text, label in zip(texts, placed, strict=True):
+        box = label.box
+        text.set_position(((box.left + box.right) / 2 / DPI, (box.bottom + box.top) / 2 / DPI))
+        if label.leader is not None:
+            (x0, y0), (x1, y1) = label.leader
+            leader = Line2D([x0 / DPI, x1 / DPI], [y0 / DPI, y1 / DPI], transform=inches, color=INK, linewidth=0.6)
+            axes.add_artist(leader)
+
+
+def _covered(axes: Axes, point: Spot, centre: tuple[float, float]) -> list[Box]:
+    """Return the pixels that a point's marker and error bar take."""
+    x, y = centre
+    half = STYLES[point.row.family][2] / 2 * POINT_PX
+    low, high = (
+        float(axes.transData.transform((point.x, value))[1])
+        for value in (point.y - point.spread, point.y + point.spread)
+    )
+    cap = 2.5 * POINT_PX
+    return [Box(x - half, y - half, x + half, y + half), Box(x - cap, low, x + cap, high)]
+
+
+def drawable(text: str) -> str:
+    """Replace what the font has no glyph for, so that a name in another script is a visible gap and no warning."""
+    known = get_font(findfont(FontProperties(family=FONT))).get_charmap()
+    return "".join(character if ord(character) in known else "□" for character in " ".join(text.split()))
+
+
+def save(figure: Figure, kind: str) -> bytes:
+    """Return a figure as a ``pdf`` or ``png`` file, which says neither when nor with which version it was made."""
+    metadata = {"CreationDate": None, "Producer": None, "Creator": None} if kind == "pdf" else {"Software": None}
+    content = io.BytesIO()
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+    return content.getvalue()

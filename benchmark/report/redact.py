@@ -1,0 +1,63 @@
+"""What a study may say outside the house: no names of images, no messages, logs or paths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark.records.run_record import Failure
+from benchmark.records.store import Broken
+from benchmark.report.read import Run, Scores, Study
+
+WITHHELD = "message withheld"
+
+
+def redact(study: Study) -> Study:
+    """Return the study with numbers in place of the names of images and frames, and nothing that a program said.
+
+    Numbers follow the names' order and are padded with zeros, so that everything that is computed in the order of names
+    comes out the same. Names of datasets, models and studies stay: a study is called by them.
+    """
+    images, groups = (_numbered(names) for names in _names(study))
+
+    def plain(scores: Scores) -> Scores:
+        return replace(
+            scores,
+            images=tuple(images[name] for name in scores.images),
+            groups=tuple(groups[name] for name in scores.groups),
+        )
+
+    def silent_names(scores: Scores) -> Scores:
+        return replace(scores, images=("",) * len(scores.images), groups=("",) * len(scores.groups))
+
+    def silent(run: Run) -> Run:
+        failure = run.record.failure
+        kept = Failure(kind=failure.kind, message=WITHHELD) if failure else None
+        record = run.record.model_copy(update={"failure": kept})
+        return replace(run, record=record, scores={test: plain(scores) for test, scores in run.scores.items()})
+
+    return replace(
+        study,
+        stressed=tuple(replace(test, scores=silent_names(test.scores)) for test in study.stressed),
+        broken_stress=tuple("a stress test cannot be read" for _ in study.broken_stress),
+        runs=tuple(silent(run) for run in study.runs),
+        references={
+            dataset: {method: tuple(map(plain, divisions)) for method, divisions in methods.items()}
+            for dataset, methods in study.references.items()
+        },
+        broken=tuple(Broken(Path(broken.run), f"{broken.run}: its record cannot be read") for broken in study.broken),
+    )
+
+
+def _names(study: Study) -> tuple[list[str], list[str]]:
+    """Return all names of images and of frames, in order."""
+    found = [scores for run in study.runs for scores in run.scores.values()]
+    found += [one for methods in study.references.values() for divisions in methods.values() for one in divisions]
+    return sorted({name for one in found for name in one.images}), sorted(
+        {name for one in found for name in one.groups}
+    )
+
+
+def _numbered(names: list[str]) -> dict[str, str]:
+    width = len(str(len(names)))
+    return {name: f"{place:0{width}d}" for place, name in enumerate(names, 1)}

@@ -1,0 +1,73 @@
+"""The table of variants: each network beside what is left of it without one of its parts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmark.config import registry
+from benchmark.report.read import Study
+from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import paper_table as paper
+from benchmark.report.tables.render import Block, Cell, Column, Row, Table
+
+COLUMNS = ("miou", "mpa", "dice", "aji", "net_error_rate", "params", "macs")
+DIFFERENCE = Column("miou_difference", "Δ mIoU", None, scale=100.0, digits=2, unit="pp", signed=True)
+
+
+def ablation(study: Study) -> Table:
+    """Return one block per dataset on which a network and variants of it (``parent.variant``) were run."""
+    blocks = []
+    if study.protocol is not None:
+        chosen = paper.figures(COLUMNS, study.protocol.report.reduction)
+        for base in tables.scores(study, tables.ACCURACY).blocks:
+            trained = [row.key for row in base.rows if row.ranked]
+            parents = {_parent(name) for name in trained if _parent(name) != name} & set(trained)
+            if parents:
+                family = {name for name in trained if _parent(name) in parents}
+                blocks.append(_with_differences(study, paper.compose(study, base, chosen, family), parents))
+    return Table("ablation", "Ablation", tuple(blocks))
+
+
+def _parent(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _with_differences(study: Study, block: Block, parents: set[str]) -> Block:
+    values = _miou_by_repeat(study, block)
+    rows: list[Row] = []
+    for row in block.rows:
+        own, other = values.get(row.key, {}), values.get(_parent(row.key), {})
+        # Repeats pair up: seed and data order are the same for both, so differences are formed before the mean.
+        cell = Cell.over(own[repeat] - other[repeat] for repeat in sorted(own.keys() & other.keys()))
+        rows.append(replace(row, cells={**row.cells, DIFFERENCE.key: cell}) if cell and row.key not in parents else row)
+    at = next((index + 1 for index, column in enumerate(block.columns) if column.key.startswith("miou")), 0)
+    return replace(
+        block,
+        title=block.title.replace("Results", "Ablation", 1),
+        conventions=(
+            *block.conventions,
+            "Δ mIoU: variant minus the whole network in percentage points, repeat by repeat where both have finished; "
+            "± is the std of these differences.",
+            *(f"What the variants of {tables.display(name)[0]} change: {_source(name)}." for name in sorted(parents)),
+        ),
+        columns=(*block.columns[:at], DIFFERENCE, *block.columns[at:]),
+        rows=tuple(rows),
+    )
+
+
+def _miou_by_repeat(study: Study, block: Block) -> dict[str, dict[int, float]]:
+    assert study.protocol is not None
+    reduction, test = study.protocol.report.reduction, str(block.facts["dataset"])
+    found: dict[str, dict[int, float]] = {}
+    for run in study.runs:
+        if "+".join(run.record.train) == block.facts["train"] and test in run.scores:
+            value = run.scores[test].reduced[reduction].get("miou")
+            if value is not None:
+                found.setdefault(run.record.model, {})[run.record.repeat] = value
+    return found
+
+
+def _source(model: str) -> str:
+    """Return the file that describes a network's variants."""
+    entry = registry.models().get(model)
+    return entry.target.partition(":")[0].replace(".", "/") + ".py" if entry else "its own source"

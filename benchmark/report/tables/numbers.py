@@ -1,0 +1,57 @@
+r"""Every number of the tables as text for LaTeX: ``\result{omc-syn}{eal_icnet}{miou}`` prints what the table prints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from benchmark.report.tables import tex
+from benchmark.report.tables.render import Table
+
+HEAD = r"""% The numbers of all tables as text; \input this file before \begin{document}, from one study per article.
+%   \result{dataset}{model}{metric}     the mean (or the value), as its table prints it
+%   \resultstd{dataset}{model}{metric}  the standard deviation over repeats
+% Datasets, models and metrics are called as in the CSV files: \result{omc-syn}{eal_icnet}{miou}. Costs stand under each
+% dataset (at its input size) and under each setting of the efficiency table, as named below. What does not exist prints
+% ?? with a warning.
+\newcommand{\noresult}[3]{\textbf{??}%
+  \GenericWarning{}{LaTeX Warning: No result `#3' of #2 on #1, input line \the\inputlineno}}
+\newcommand{\storedresult}[4]{\ifcsname #1/#2/#3/#4\endcsname\csname #1/#2/#3/#4\endcsname\else\noresult{#2}{#3}{#4}\fi}
+\newcommand{\result}{\storedresult{result}}
+\newcommand{\resultstd}{\storedresult{resultstd}}
+"""
+
+
+def macros(tables: Iterable[Table], reduction: str) -> str:
+    """Return a LaTeX file of definitions.
+
+    Args:
+        tables: where two have the same number, the later one's decimals count.
+        reduction: what a metric's bare name means (``miou`` beside ``miou.image``).
+    """
+    found: dict[tuple[str, str, str], tuple[str, str | None]] = {}
+    for table in tables:
+        for block in table.blocks:
+            for row in block.rows:
+                for column in block.columns:
+                    if cell := row.cells.get(column.key):
+                        std = None if cell.std is None else column.spread(cell.std)
+                        for name in dict.fromkeys((column.key, column.key.removesuffix(f".{reduction}"))):
+                            place = (_name(block.key), _name(row.key), _name(name))
+                            mark = "\\ensuremath{\\ddagger}" * cell.hindered
+                            found[place] = tex.number(column.text(cell.mean)) + mark, std
+    lines = []
+    for place, (mean, std) in found.items():
+        lines.append(_definition("result", place, mean))
+        if std is not None:
+            lines.append(_definition("resultstd", place, std))
+    return HEAD + "".join(lines)
+
+
+def _definition(kind: str, place: tuple[str, str, str], text: str) -> str:
+    return f"\\expandafter\\def\\csname {'/'.join((kind, *place))}\\endcsname{{{text}}}\n"
+
+
+def _name(text: str) -> str:
+    """Return a name that LaTeX reads as it stands: a space becomes a hyphen, other characters their code point."""
+    return re.sub(r"[^A-Za-z0-9._+-]", lambda found: "-" if found[0] == " " else f"u{ord(found[0]):04X}", text)

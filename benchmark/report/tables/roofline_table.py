@@ -1,0 +1,234 @@
+"""Measured latency against what the device allows: one table, and a roofline plot for every setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmark.records.efficiency_record import Limits
+from benchmark.report.plots.accuracy_cost_plot import (
+    DPI,
+    FOOTNOTE_WIDTH,
+    INK,
+    SIZE_INCHES,
+    STYLE,
+    draw_spots,
+    inside,
+    label_spots,
+    round_ticks,
+    wrapped,
+    write_frame,
+)
+from benchmark.report.read import Measurement, Setting, Study
+from benchmark.report.tables.accuracy_table import EFFICIENCY, about_hindered, cost, display, in_order
+from benchmark.report.tables.profile_table import Measured, grouped, stem
+from benchmark.report.tables.render import Block, Cell, Column, Row, Table
+
+X_TITLE = "MACs per byte moved"
+COLUMNS = (
+    *(column for column in EFFICIENCY if column.key == "macs"),
+    Column("bytes_moved", "Bytes", higher_is_better=False, scale=1e-6, digits=1, unit="MB"),
+    Column("macs_per_byte", "MACs/byte", higher_is_better=None, digits=1),
+    *(column for column in EFFICIENCY if column.key == "latency_p50_ms"),
+    Column("limit_ms", "Limit", higher_is_better=None, digits=2, unit="ms"),
+    Column("ridge_ratio", "Binds", higher_is_better=None),
+    Column("limit_share", "Share", higher_is_better=None, scale=100.0, digits=1, unit="%"),
+)
+#: The last of them, where the others do not stand beside it.
+SHARE = replace(COLUMNS[-1], title="Roofline share")
+
+
+@dataclass(frozen=True)
+class Roof:
+    """What a device reached at most in one number format, whatever the networks' input was.
+
+    What else a machine does lowers a measurement and never raises one, so that the best of several tells of the device.
+
+    Attributes:
+        taken: the measurements, each of which is a median already.
+    """
+
+    taken: tuple[Limits, ...]
+
+    @property
+    def macs_per_second(self) -> float:
+        """The best of the matrix products."""
+        return max(limits.macs_per_second for limits in self.taken)
+
+    @property
+    def bytes_per_second(self) -> float:
+        """The best of the copies."""
+        return max(limits.bytes_per_second for limits in self.taken)
+
+    @property
+    def ridge(self) -> float:
+        """MACs per byte from which on arithmetic takes longer than memory."""
+        return self.macs_per_second / self.bytes_per_second
+
+    def limit_ms(self, macs: int, moved: int) -> float:
+        """Return the shortest time of so many MACs and bytes (Williams et al., CACM 2009).
+
+        It is formed from a network's totals, as the plot is. The sum of each operator's own limit would be larger, but
+        holds only where operators run one after another; this one holds whatever runs at the same time.
+        """
+        return 1e3 * max(macs / self.macs_per_second, moved / self.bytes_per_second)
+
+    def attained_at(self, macs_per_byte: float) -> float:
+        """Return the most MACs per second at an intensity: the roof's height."""
+        return min(self.macs_per_second, macs_per_byte * self.bytes_per_second)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A network under the roof.
+
+    Attributes:
+        row: the network.
+        x: MACs per byte.
+        y: billions of MACs per second.
+        spread: none.
+    """
+
+    row: Row
+    x: float
+    y: float
+    spread: float = 0.0
+
+
+def table(study: Study) -> Table:
+    """Return one block per setting that has limits."""
+    return Table("roofline", "Roofline", tuple(_block(*setting) for setting in _settings(study)))
+
+
+def _settings(study: Study) -> Iterator[tuple[Setting, Measured, Roof]]:
+    """Yield settings with those measurements that have bytes and limits (older ones have none), and the roof."""
+    told = replace(study, efficiency=tuple(found for found in study.efficiency if found.record.bytes_moved))
+    for settings in grouped(told, lambda setting: replace(setting, height=0, width=0, channels=0)).values():
+        everything = [found.record.limits for measured in settings.values() for found in measured.values()]
+        if taken := tuple(limits for limits in everything if limits):
+            yield from ((setting, measured, Roof(taken)) for setting, measured in settings.items())
+
+
+def _block(setting: Setting, found: Measured, roof: Roof) -> Block:
+    return Block(
+        key=setting.key,
+        title=f"Roofline at {setting.size} on {setting.describe()}",
+        facts=setting.facts,
+        conventions=tuple(_conventions(setting, found, roof)),
+        columns=COLUMNS,
+        rows=tuple(_row(name, found[name], roof) for name in in_order(found)),
+    )
+
+
+def _row(name: str, measured: Measurement, roof: Roof) -> Row:
+    record = measured.record
+    moved = record.bytes_moved or 0
+    limit_ms = roof.limit_ms(record.macs, moved)
+    ratio = record.macs / moved / roof.ridge
+    cells = {
+        "macs": Cell(record.macs),
+        "bytes_moved": Cell(moved),
+        "macs_per_byte": Cell(record.macs / moved),
+        "latency_p50_ms": cost(measured, "latency_p50_ms"),
+        "limit_ms": Cell(limit_ms),
+        "ridge_ratio": Cell(ratio, text="compute" if ratio >= 1 else "memory"),
+        "limit_share": Cell(limit_ms / record.latency.p50_ms, hindered=measured.hindered),
+    }
+    remark = "warnings, told in the efficiency table" if measured.warnings else ""
+    return Row(name, *display(name), cells, remark=remark)
+
+
+def _conventions(setting: Setting, found: Measured, roof: Roof) -> Iterator[str]:
+    yield "Limit: the larger of MACs / peak and Bytes / bandwidth. Share: Limit / p50; p50: median latency at batch 1."
+    yield _limits(roof)
+    yield (
+        f"Bytes: every operator reads its inputs and weights and writes its outputs once, in {setting.dtype}; "
+        "operators are not fused, views are free, attention never writes its matrix."
+    )
+    yield (
+        "A Share above 100 %: caches keep what one operator hands to the next, or convolutions are faster than this "
+        "product."
+    )
+    yield f"Binds: compute from {roof.ridge:.1f} MACs/byte on, memory below."
+    if setting.precision:
+        yield f"float32 kernels: {setting.precision}; the peak is that of the convolutions' precision."
+    yield from about_hindered(found.values())
+    yield setting.remainder
+    yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
+
+
+def _limits(roof: Roof) -> str:
+    products = median(limits.macs_per_second for limits in roof.taken) / 1e9
+    copies = median(limits.bytes_per_second for limits in roof.taken) / 1e9
+    several = len(roof.taken) > 1
+    return (
+        f"Peak: {roof.macs_per_second / 1e9:.1f} GMAC/s{f' (median {products:.1f})' * several}, a product of square "
+        f"matrices; bandwidth: {roof.bytes_per_second / 1e9:.1f} GB/s{f' (median {copies:.1f})' * several}, a copy, "
+        f"read + written; {'the best of ' * several}{len(roof.taken)} measurement{'s' * several}, "
+        f"{'each ' * several}just before a latency with the same threads and number format."
+    )
+
+
+def figures(study: Study) -> Iterator[tuple[str, Figure]]:
+    """Draw one roofline per setting that has limits.
+
+    Yields:
+        The file name without its ending, and the figure.
+    """
+    taken: set[str] = set()
+    for setting, found, roof in _settings(study):
+        name = stem("roofline", (f"{setting.height}x{setting.width}", setting.device, setting.dtype), taken)
+        yield name, _figure(setting, found, roof)
+
+
+def _figure(setting: Setting, found: Measured, roof: Roof) -> Figure:
+    rows = {name: _row(name, found[name], roof) for name in in_order(found)}
+    spots = [
+        Spot(row, row.cells["macs_per_byte"].mean, row.cells["macs"].mean / row.cells["latency_p50_ms"].mean / 1e6)
+        for row in rows.values()
+        if row.cells["macs"].mean  # a network without MACs has no place on a logarithmic axis
+    ]
+    hindered = [spot for spot in spots if spot.row.cells["latency_p50_ms"].hindered]
+    footnote = wrapped(
+        f"{setting.describe()}. Limits: {roof.macs_per_second / 1e9:.3g} GMAC/s, a matrix product; "
+        f"{roof.bytes_per_second / 1e9:.3g} GB/s, a copy, read + written. Bytes: every operator's inputs, weights and "
+        "outputs once, unfused; caches can lift a network above the slope."
+        + " Hollow: something else had the device."
+        * bool(hindered),
+        FOOTNOTE_WIDTH,
+    )
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure = Figure(SIZE_INCHES, dpi=DPI)
+        axes = figure.add_axes(inside(X_TITLE, footnote))
+        draw_spots(axes, [spot for spot in spots if spot not in hindered])
+        draw_spots(axes, hindered, hollow=True)
+        line = _draw_roof(axes, roof, spots)
+        axes.set_xlabel(X_TITLE)
+        axes.set_ylabel("GMAC/s attained (MACs / p50)")
+        write_frame(figure, f"Roofline at {setting.size}", spots, line, footnote)
+        label_spots(figure, axes, spots, line)
+    return figure
+
+
+def _draw_roof(axes: Axes, roof: Roof, spots: Sequence[Spot]) -> Line2D:
+    across = [roof.ridge, *(spot.x for spot in spots)]
+    up = [roof.macs_per_second / 1e9, *(spot.y for spot in spots)]
+    left, right, bottom, top = min(across) / 1.6, max(across) * 1.8, min(up) / 1.8, max(up) * 1.5
+    corners = [left, roof.ridge, right]
+    heights = [roof.attained_at(x) / 1e9 for x in corners]
+    (line,) = axes.plot(corners, heights, color=INK, linewidth=1.4, zorder=1, label="Limit")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(left, right)
+    axes.set_ylim(min(bottom, heights[0]), top)
+    round_ticks(axes.xaxis, fine=right / left < 1e3)
+    round_ticks(axes.yaxis, fine=top / bottom < 1e3)
+    axes.grid(color="#E6E6E6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return line

@@ -1,0 +1,260 @@
+"""Two tables of differences to one reference model: about the methods, and about these trained networks only."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from benchmark import metrics
+from benchmark.metrics import significance as tests
+from benchmark.report.read import Study
+from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables.contests import Contest, contests
+from benchmark.report.tables.paired_tests import Comparison, Comparisons, over_frames, over_repeats
+from benchmark.report.tables.render import Block, Cell, Column, Row, Table, csv_cell
+
+REFERENCE = "eal_icnet"
+
+METHODS = "Methods"
+NETWORKS = "These trained networks, not the methods"
+
+Value = str | int | float
+
+
+@dataclass(frozen=True)
+class Written:
+    """A table with the lines of its CSV file: one per comparison, all its figures side by side."""
+
+    table: Table
+    fields: tuple[str, ...]
+    lines: tuple[Mapping[str, Value | None], ...] = ()
+
+    def to_csv(self) -> str:
+        """Return the CSV file: fractions in [0, 1], nine digits, on which special functions agree everywhere."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.fields, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for line in self.lines:
+            writer.writerow(
+                {key: f"{cell:.9g}" if isinstance(cell, float) else csv_cell(cell) for key, cell in line.items()}
+            )
+        return text.getvalue()
+
+
+_FACTS = ("dataset", "train", "protocol", "test_images", "metric", "reduction", "reference")
+_FIGURES = ("difference", "ci95_low", "ci95_high", "p")
+_MODEL = ("model", "display", "family", "n")
+METHODS_FIELDS = (
+    *(*_FACTS, *_MODEL, *_FIGURES, "exploratory_p_below_0.05", "holm_models", "p_holm"),
+    *("verdict", "remark"),
+)
+NETWORKS_FIELDS = (*_FACTS, *_MODEL, "clusters", *_FIGURES, "holm_models", "p_holm", "remark")
+
+
+def written(study: Study, blocks: Sequence[Block], reference: str = REFERENCE) -> list[Written]:
+    """Return ``methods`` and ``networks``: two statements that never share a table.
+
+    Args:
+        study: the study.
+        blocks: the accuracy table's blocks; each has a block here for mIoU and one for electrical errors.
+        reference: the model that the others are compared with.
+    """
+    found = contests(study, blocks)
+    if not found:
+        return []
+    label = tables.display(reference)[0]
+    methods, networks = ([test(one, reference) for one in found] for test in (over_repeats, over_frames))
+    return [
+        Written(_table("methods", METHODS, methods, label, _methods_block), METHODS_FIELDS, _lines(methods, reference)),
+        Written(
+            _table("networks", NETWORKS, networks, label, _networks_block), NETWORKS_FIELDS, _lines(networks, reference)
+        ),
+    ]
+
+
+def _table(
+    name: str, title: str, found: list[Comparisons], label: str, block_of: Callable[[Comparisons, str], Block]
+) -> Table:
+    if all(one.absent for one in found):
+        sentence = f"No table: {label}, which every model is compared with, is not among the models of this study."
+        return Table(name, title, (Block("none", title, {}, (sentence,), (), ()),))
+    blocks = (
+        replace(
+            block_of(one, label),
+            key=f"{one.contest.key}-{one.contest.metric.name}",
+            title=f"{title}: {one.contest.metric.display} against {label} {one.contest.where}",
+            facts=one.contest.facts,
+        )
+        for one in found
+    )
+    return Table(name, title, tuple(blocks))
+
+
+def _lines(found: list[Comparisons], reference: str) -> tuple[Mapping[str, Value | None], ...]:
+    """Return all that either CSV file holds; each picks its own fields."""
+    lines: list[Mapping[str, Value | None]] = []
+    for one in found:
+        shared = {**one.contest.facts, "reference": reference}
+        if one.why_not:
+            lines.append({**shared, "remark": one.why_not})
+        lines += [
+            {
+                **shared,
+                "model": made.row.key,
+                "display": made.row.label,
+                "family": made.row.family,
+                "n": made.n,
+                "clusters": one.clusters,
+                "difference": made.difference,
+                "ci95_low": made.low,
+                "ci95_high": made.high,
+                "p": made.p,
+                "exploratory_p_below_0.05": None if made.p is None else str(made.p < tests.ALPHA).lower(),
+                "holm_models": len(one.tested),
+                "p_holm": made.p_holm,
+                "verdict": made.verdict(one.contest.metric),
+                "remark": made.remark,
+            }
+            for made in one.made
+        ]
+    return tuple(lines)
+
+
+def _text(text: str, value: float = math.nan) -> Cell:
+    return Cell(value, text=text)
+
+
+def _points(value: float) -> str:
+    """Return percentage points with their sign; what rounds to nothing has none."""
+    text = f"{100 * value:+.2f}"
+    return "0.00" if float(text) == 0 else text.replace("-", "−")
+
+
+def _p(p: float) -> str:
+    return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
+
+
+def _cells(one: Comparison) -> dict[str, Cell]:
+    cells = {"n": _text(str(one.n), one.n)}
+    if one.difference is not None:
+        cells["difference"] = _text(_points(one.difference), one.difference)
+    if one.low is not None and one.high is not None:
+        cells["interval"] = _text(f"[{_points(one.low)}, {_points(one.high)}]")
+    for key, p in (("p", one.p), ("p_holm", one.p_holm)):
+        if p is not None:
+            cells[key] = _text(_p(p), p)
+    return cells
+
+
+def _columns(**titles: str) -> tuple[Column, ...]:
+    units = {"difference": "pp", "interval": "pp"}
+    return tuple(Column(key, title, higher_is_better=None, unit=units.get(key, "")) for key, title in titles.items())
+
+
+def _methods_block(found: Comparisons, label: str) -> Block:
+    contest = found.contest
+    rows = []
+    for one in found.made:
+        cells = _cells(one)
+        if one.p is not None and one.p < tests.ALPHA:
+            cells["exploratory"] = _text("✓")
+        cells["verdict"] = _text(one.verdict(contest.metric))
+        rows.append(Row(one.row.key, one.row.label, one.row.family, cells, remark=one.remark))
+    counts = " or ".join(str(n) for n in sorted({one.n for one in found.tested}))
+    return Block(
+        key="", title="", facts={}, rows=tuple(rows),
+        conventions=(found.why_not,) if found.why_not else tuple(_methods_conventions(found, label, counts)),
+        columns=_columns(
+            n="n", difference="Difference", interval="95 % interval", p="p",
+            exploratory=f"Exploratory, n={counts}", p_holm="Holm p", verdict="Verdict",
+        ),
+    )  # fmt: skip
+
+
+def _methods_conventions(found: Comparisons, label: str, counts: str) -> Iterator[str]:
+    family, contest = len(found.tested), found.contest
+    n = max(one.n for one in found.tested)
+    needed, reached = tests.effects_in_reach(n, family)
+    yield (
+        f"About the methods: two-sided paired t-test over repeats of each model against {label}; repeats pair up by "
+        "number, n is the number of pairs."
+    )
+    yield _difference(contest, label, "over the pairs")
+    yield (
+        f"Holm p: corrected over {_models(family)}; only where it is below {tests.ALPHA} a model is called better or "
+        f"worse than {label}."
+    )
+    yield (
+        f"✓: p below {tests.ALPHA} without correction, as the authors tick: exploratory, n={counts}; one of twenty "
+        "equal models gets one by chance."
+    )
+    yield (
+        f"What n = {n} can show: large and steady differences only. The least Holm p falls below {tests.ALPHA} where a "
+        f"mean difference is at least {_factor(needed)} times the standard deviation of the differences between "
+        f"repeats, and does so in four studies out of five where the true one is {_factor(reached)} times that large. "
+        f"A rank or sign-flip test over {n} pairs never falls below p = {tests.least_rank_p(n):.3g}. That no "
+        "difference is shown does not say that there is none."
+    )
+    yield from _origin(contest)
+
+
+def _networks_block(found: Comparisons, label: str) -> Block:
+    rows = (Row(one.row.key, one.row.label, one.row.family, _cells(one), remark=one.remark) for one in found.made)
+    return Block(
+        key="", title="", facts={}, rows=tuple(rows),
+        conventions=(found.why_not,) if found.why_not else tuple(_networks_conventions(found, label)),
+        columns=_columns(n="Networks", difference="Difference", interval="95 % interval", p="p", p_holm="Holm p"),
+    )  # fmt: skip
+
+
+def _networks_conventions(found: Comparisons, label: str) -> Iterator[str]:
+    family, contest, k = len(found.tested), found.contest, found.clusters
+    least, needed = tests.least_sign_flip_p(k), tests.clusters_needed(family)
+    yield (
+        "About these trained networks on images like these: trained again from other seeds, the methods may come out "
+        f"the other way round. Each model's networks against those of {label} of the same repeats."
+    )
+    yield _difference(contest, label, "over the networks")
+    yield (
+        f"Clusters: the {k} source frames of the test images. Interval: jackknife that leaves out one frame, Student's "
+        f"t with {k - 1} degrees of freedom."
+    )
+    how = (
+        f"all {2**k:,} exchanges"
+        if 2**k <= tests.EXACT_LIMIT
+        else f"{tests.SIGN_FLIPS:,} random exchanges, (1 + as extreme) / (1 + drawn)"
+    )
+    yield f"p: sign-flip permutation, which exchanges both models' results of whole frames; {how}."
+    yield (
+        f"Holm p: corrected over {_models(family)}. With {k} frames p never falls below {least:.3g}; Holm p can fall "
+        f"below {tests.ALPHA} from {needed} frames on" + (", so it cannot here." if k < needed else ".")
+    )
+    yield from _origin(contest)
+
+
+def _difference(contest: Contest, label: str, over: str) -> str:
+    side = "above" if contest.metric.higher_is_better else "below"
+    return (
+        f"Difference: {contest.metric.display} of the model minus that of {label}, mean {over}, in percentage points "
+        f"(pp), {side} 0 in the model's favour; its 95 % interval is not corrected."
+    )
+
+
+def _models(family: int) -> str:
+    return f"the {family} models of this table" if family > 1 else "the one model of this table, which changes nothing"
+
+
+def _factor(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def _origin(contest: Contest) -> Iterator[str]:
+    yield f"Reduction: {contest.reduction} ({metrics.REDUCTIONS[contest.reduction]})."
+    yield f"Test images: {contest.facts['test_images']}."
+    everything = (scores for of_model in contest.scores.values() for scores in of_model.values())
+    yield from tables.nothing_to_judge(everything, str(contest.facts["dataset"]))
+    yield f"Protocol: {contest.facts['protocol']}."
+    yield from tables.stand_ins((str(contest.facts["dataset"]), *str(contest.facts["train"]).split("+")))

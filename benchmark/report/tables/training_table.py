@@ -1,0 +1,121 @@
+"""The table of what training cost: time and speed per dataset and model, figures of different devices apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+
+from benchmark.config.execution import WORDS
+from benchmark.config.protocol import Protocol
+from benchmark.data.specs import KNOWN, known_first
+from benchmark.records.run_record import Record, TrainingFacts
+from benchmark.report.read import Study
+from benchmark.report.tables.accuracy_table import display, in_order, over_repeats
+from benchmark.report.tables.render import Block, Cell, Column, Row, Table
+
+COLUMNS = (
+    Column("epochs", "Epochs", higher_is_better=None, digits=1),
+    Column("best_epoch", "Best", higher_is_better=None, digits=1),
+    Column("steps", "Steps", higher_is_better=None, digits=0),
+    Column("seconds_per_epoch", "Per epoch", higher_is_better=False, digits=2, unit="s"),
+    Column("images_per_second", "Images/s", higher_is_better=True, digits=1),
+    Column("seconds", "Per run", higher_is_better=False, digits=1, unit="s"),
+    Column("device_seconds", "All runs", higher_is_better=False, digits=1, unit="s"),
+)
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """What training times must share to stand in one column."""
+
+    train: str
+    device: str
+    dtype: str
+    threads: int
+    execution: str = ""
+
+    @classmethod
+    def of(cls, record: Record) -> Place:
+        """Read where a run was trained; older releases name no number format, and are eager as most others are."""
+        facts = record.environment
+        device = str(facts.get("gpu") or facts.get("cpu", "unknown device"))
+        threads = facts.get("threads")
+        return cls(
+            "+".join(record.train),
+            device,
+            str(facts.get("compute_dtype", "")),
+            threads if isinstance(threads, int) else 0,
+            WORDS.get(str(facts.get("execution")), ""),
+        )
+
+
+def cost(study: Study) -> Table:
+    """Return one block per training dataset and device; empty where no run has finished."""
+    if study.protocol is None:
+        return Table("training", "Training cost")
+    places: dict[Place, dict[str, list[TrainingFacts]]] = {}
+    for run in study.runs:
+        if run.record.training is not None:
+            models = places.setdefault(Place.of(run.record), {})
+            models.setdefault(run.record.model, []).append(run.record.training)
+    ordered = sorted(places, key=lambda place: (known_first(place.train, KNOWN), place))
+    blocks = (_block(study.protocol, place, places[place]) for place in ordered)
+    return Table("training", "Training cost", tuple(blocks))
+
+
+def figures(facts: TrainingFacts, protocol: Protocol) -> dict[str, float]:
+    """Return a run's figures; an epoch is one pass over the training images, whether the protocol counts them or not.
+
+    Args:
+        facts: of the run.
+        protocol: decides how many steps an epoch and a validation round have.
+    """
+    settings = protocol.training
+    steps_per_epoch = -(-facts.train_images // settings.batch)
+    # The steps between two validations: an epoch's, unless the protocol counts steps.
+    interval = settings.validate_every or settings.steps or steps_per_epoch
+    epochs = facts.steps / steps_per_epoch
+    return {
+        "epochs": epochs,
+        "best_epoch": min(facts.best_round * interval, facts.steps) / steps_per_epoch,
+        "steps": facts.steps,
+        "seconds_per_epoch": facts.seconds / epochs,
+        "images_per_second": facts.images_per_second,
+        "seconds": facts.seconds,
+    }
+
+
+def _block(protocol: Protocol, place: Place, models: dict[str, list[TrainingFacts]]) -> Block:
+    return Block(
+        key="-".join(str(value) for value in astuple(place) if value),
+        title=", ".join(filter(None, (f"Training cost on {place.train}", place.device, place.execution))),
+        facts={
+            "train": place.train, "protocol": protocol.name, "device": place.device, "dtype": place.dtype,
+            "threads": place.threads, **({"execution": place.execution} if place.execution else {}), "ddof": 1,
+        },
+        conventions=tuple(_conventions(protocol, place, models)),
+        columns=COLUMNS,
+        rows=tuple(_row(name, models[name], protocol) for name in in_order(models)),
+        n=max(map(len, models.values())),
+    )  # fmt: skip
+
+
+def _row(name: str, runs: Sequence[TrainingFacts], protocol: Protocol) -> Row:
+    found = [figures(facts, protocol) for facts in runs]
+    cells = {key: Cell.over(values[key] for values in found) for key in found[0]}
+    cells["device_seconds"] = Cell(sum(facts.seconds for facts in runs), None, len(runs))
+    return Row(name, *display(name), {key: cell for key, cell in cells.items() if cell is not None})
+
+
+def _conventions(protocol: Protocol, place: Place, models: dict[str, list[TrainingFacts]]) -> Iterator[str]:
+    n = max(map(len, models.values()))
+    yield over_repeats(n)
+    yield "Epochs: passes over the training images; Best: after which the kept weights were reached."
+    yield (
+        "Images/s: while training; Per epoch and Per run: with validation, without the test; All runs: the sum over "
+        "repeats, in seconds of the device."
+    )
+    threads = f"{place.threads} thread{'s' * (place.threads != 1)}"
+    how = ", ".join(filter(None, (place.dtype, place.execution, threads)))
+    yield f"Protocol: {protocol.name}; {how} per run; runs may share a CPU."
+    yield "Bold: best, underlined: second, by the printed mean; equal means share a mark."

@@ -1,0 +1,345 @@
+"""The page of a study: the tables' figures, nothing fetched, nothing rendered that others wrote, within its size."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import shlex
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.records.run_record import Failure, Record
+from benchmark.report import build as report
+from benchmark.report.page import curves, grids, origin
+from benchmark.report.page.drawing import Axis, digits
+from benchmark.report.page.html import PAGE_BYTES
+from benchmark.report.read import read_study
+from benchmark.report.tables.literature_table import Entry
+from benchmark.report.tables.paper_table import Choice
+from benchmark.report.tables.render import Block, Cell, Column, Row, Table
+from tests.benchmark.conftest import Call
+from tests.benchmark.report import fake
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&<!--panels-->"
+
+
+class Tables(HTMLParser):
+    """Collects every sortable table as rows of (model, [figure or None]), and every tag with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tables: list[list[tuple[str, list[float | None]]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if tag == "table" and found.get("class") != "plain":
+            self.tables.append([])
+        elif tag == "tr" and "data-m" in found:
+            self.tables[-1].append((str(found["data-m"]), []))
+        elif tag == "td" and self.tables and self.tables[-1]:
+            value = found.get("data-v")
+            self.tables[-1][-1][1].append(float(value) if value else None)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page_of(folder: Path, name: str = report.FOLDER) -> str:
+    return (folder / name / "index.html").read_text("utf-8")
+
+
+def write_history(run: Path, losses: list[float]) -> None:
+    lines = [f"{n},{10 * n},{loss / 2},{loss},0.001,1.0,9.0" for n, loss in enumerate(losses, 1)]
+    header = "round,steps,train_loss,validation_loss,lr,seconds,images_per_second"
+    (run / "history.csv").write_text("\n".join([header, *lines]) + "\n")
+
+
+@pytest.mark.parametrize("name", ["accuracy", "electrical", "efficiency"])
+def test_page_and_csv_tell_the_same_figures(study: Path, built: list[Path], name: str) -> None:
+    section = page_of(study).partition(f'<section id="{name}">')[2].partition("</section>")[0]
+    shown = [row for table in Tables(section).tables for row in table]
+    with (study / f"report/tables/{name}.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    figures: list[tuple[str, list[float | None]]] = []
+    place = None
+    for line in lines:
+        here = tuple(line[key] for key in line if key not in ("metric", "mean", "std", "n", "remark"))
+        if here != place:
+            figures.append((line["model"], []))
+        place = here
+        figures[-1][1].append(float(line["mean"]) if line["mean"] else None)
+    # The page goes by family, as the printed tables do.
+    assert sorted(model for model, _ in shown) == sorted(model for model, _ in figures)
+    assert len(shown) > 10
+    for model, values in figures:
+        assert any(
+            model == other
+            and len(values) == len(found)
+            and all(
+                (a is None and b is None) or (a is not None and b is not None and math.isclose(a, b, rel_tol=1e-8))
+                for a, b in zip(values, found, strict=True)
+            )
+            for other, found in shown
+        ), model
+
+
+def test_it_fetches_nothing_and_every_link_leads_to_a_file_beside_it(study: Path, built: list[Path]) -> None:
+    found = Tables(page_of(study)).tags
+    assert not [tag for tag, _ in found if tag in ("link", "iframe", "object", "embed", "base", "video", "audio")]
+    for tag, attributes in found:
+        assert not str(attributes.get("src") or "data:").startswith(("http", "//", "/")), (tag, attributes)
+        assert not [name for name in attributes if name.startswith("on")]
+        href = attributes.get("href")
+        if href is None or href.startswith("#"):
+            continue
+        assert ":" not in href
+        assert (study / "report" / unquote(href)).exists(), href
+    assert not re.search(r"url\((?!#)|@import", page_of(study))
+    policy = next(a["content"] for tag, a in found if tag == "meta" and "http-equiv" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:")
+    targets = {a["href"][1:] for tag, a in found if tag == "a" and str(a.get("href", "")).startswith("#")}
+    assert targets <= {a["id"] for _, a in found if "id" in a}
+
+
+def test_what_others_wrote_is_shown_and_not_rendered(tmp_path: Path, no_plots: None) -> None:
+    folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
+    fake.write_run(folder, "fcn", ["omc-syn"], 0, None, Failure(kind="error", message=HOSTILE, log=HOSTILE))
+    record = Record.model_validate_json((folder / "runs/omc-syn/unet/0/record.json").read_bytes())
+    odd = record.model_copy(update={"environment": {"cpu": HOSTILE, "code": {"version": HOSTILE}}})
+    (folder / "runs/omc-syn/unet/0/record.json").write_bytes(odd.to_json())
+    printed = Entry(where="lit.csv:2", model=HOSTILE, dataset="omc-syn", metric="miou", value=0.5, source=HOSTILE)
+    report.build(folder, Choice(printed=(printed,)))
+    page = page_of(folder)
+    tags = Tables(page).tags
+    assert len([tag for tag, _ in tags if tag == "script"]) == 1
+    assert not [tag for tag, _ in tags if tag == "img"]
+    assert "<!--panels-->" not in page
+    assert page.count("&lt;script&gt;alert(1)") >= 5  # row, remark, message, log, CPU
+
+
+def test_no_user_host_or_absolute_path_is_shown(tmp_path: Path, no_plots: None) -> None:
+    folder = fake.write_study(tmp_path / "secret place" / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
+    message = "'/home/Jane Doe/wafers/7.png': not an image; see /home/jane and file:///home/jane/x"
+    failure = Failure(kind="bad_input", message=message, log='File "/home/jane/x.py", line 3')
+    fake.write_run(folder, "fcn", ["omc-syn"], 0, None, failure)
+    (folder / "runs/omc-syn/unet/1/record.json").write_text("{")
+    report.build(folder)
+    page = page_of(folder)
+    assert "&#39;7.png&#39;: not an image" in page
+    assert "omc-syn/unet/1" in page
+    for word in ("Jane", "jane", "/home", "secret place", str(tmp_path)):
+        assert word not in page
+        assert all(word not in path.read_text("utf-8") for path in (folder / "report/tables").iterdir())
+
+
+def test_summary_warns_and_names_best_and_reference(study: Path, built: list[Path]) -> None:
+    text = " ".join(Tables(page_of(study)).text.split())
+    assert "omc-syn is the synthetic stand-in for omc. miic-syn is the synthetic stand-in for miic." in text
+    assert "Protocol quick: short trainings" in text
+    assert "No numbers came from 4 of 66 runs" in text
+    assert "62 of 66 finished" in text
+    rows = list(csv.DictReader((study / "report/tables/accuracy.csv").read_text("utf-8").splitlines()))
+    for dataset in ("omc-syn", "miic-syn"):
+        means = {
+            row["model"]: (float(row["mean"]), row["display"])
+            for row in rows
+            if (row["dataset"], row["metric"], row["n"]) == (dataset, "miou", "3") and row["family"] != "reference"
+        }
+        best, label = max(means.values())
+        own = means["eal_icnet"][0]
+        rank = 1 + sum(value > own for value, _ in means.values())
+        figures = rf"{100 * best:.2f} ± [\d.]+ ?{100 * own:.2f} ± [\d.]+ ?{rank} of {len(means)}"
+        assert re.search(rf"{dataset} ?{re.escape(label)} ?{figures}", text)
+
+
+def test_runs_of_changed_or_different_code_are_told(tmp_path: Path, no_plots: None) -> None:
+    folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
+    for repeat, content in enumerate("ab"):
+        file = folder / f"runs/omc-syn/unet/{repeat}/record.json"
+        code = {"version": "9.9", "commit": "c" * 40, "dirty": repeat == 1, "content": content}
+        environment = {"code": code, "cpu": "A" * 500, "hostname": "lab-7", "packages": {"torch": "2.8"}}
+        record = Record.model_validate_json(file.read_bytes()).model_copy(update={"environment": environment})
+        file.write_bytes(record.to_json())
+    report.build(folder)
+    page = page_of(folder)
+    assert "1 of 4 runs were made by code with changes that are in no commit." in page
+    assert "The runs were made by 2 states of the code" in page
+    assert "version = {9.9}" in page
+    assert "lab-7" not in page  # only known facts are shown
+    assert "A" * 201 not in page
+
+
+def test_check_looks_at_the_page_too(tmp_path: Path, no_plots: None) -> None:
+    folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
+    report.build(folder)
+    assert report.check(folder) == []
+    file = folder / "report/index.html"
+    file.write_text(file.read_text("utf-8").replace("UNet", "VNet", 1), "utf-8")
+    assert report.check(folder) == [f"{file}: differs from the records"]
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """132 runs with sixty validations each."""
+    folder = fake.write_study(
+        tmp_path_factory.mktemp("results") / "full", datasets=("omc", "miic-syn", "hy5syn", "omv")
+    )
+    for run in folder.glob("runs/*/*/*"):
+        rng = fake.random_of(run.parts[-3:])
+        write_history(run, list(0.2 + 0.5 * np.exp(-np.arange(60) / 9) + rng.normal(0, 0.01, 60)))
+    return folder
+
+
+@pytest.fixture
+def panels(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """What a report is given as panels."""
+    made: dict[str, bytes] = {}
+    monkeypatch.setattr(
+        report.panels, "build", lambda *_: {f"panels/{name}": content for name, content in made.items()}
+    )
+    return made
+
+
+def png(pixels: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "png")
+    return content.getvalue()
+
+
+def test_a_full_study_with_panels_stays_below_five_megabytes(
+    full: Path, no_plots: None, panels: dict[str, bytes]
+) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"{dataset}.{rank}.png" for dataset in ("omc", "hy5syn") for rank in ("hardest", "median", "easiest")]
+    for name in names:  # noise, which does not compress: 3 MB each
+        panels[name] = png(rng.integers(0, 256, (800, 1300, 3), np.uint8))
+    panels["omv.hardest.png"] = b"no picture"
+    report.build(full)
+    page = page_of(full)
+    assert len(page.encode()) < PAGE_BYTES
+    assert page.count('src="data:image/webp;base64,') == len(names)
+    assert page.index("omc: hardest image") < page.index("omc: easiest image") < page.index("hy5syn: hardest image")
+    assert 'Left out to keep this page small: <a href="panels/omv.hardest.png">' in page
+    assert len(re.findall('<div class="small"', page)) == 44
+
+
+def test_small_panels_are_embedded_as_they_are(tmp_path: Path, no_plots: None, panels: dict[str, bytes]) -> None:
+    folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
+    panels["omc-syn.median.png"] = png(np.full((8, 8, 3), 255, np.uint8))
+    report.build(folder)
+    assert page_of(folder).count('<img src="data:image/png;base64,') == 1
+    assert "Left out" not in page_of(folder)
+
+
+def test_large_tables_are_cut_and_say_so() -> None:
+    column = Column("v", "V", higher_is_better=None)
+
+    def block(name: str, rows: int) -> Block:
+        made = tuple(Row(f"{name}{i}", f"{name}{i}", "user", {"v": Cell(i)}) for i in range(rows))
+        return Block(name, name, {}, ("the same", name), (column,), made)
+
+    shown = grids.show(Table("t", "T", (block("a", 300), block("b", 300))))
+    assert ([len(lines) for grid in shown.grids for _, lines in grid.sections], shown.left_out) == ([300], 1)
+    assert shown.conventions == ("the same",)
+    assert shown.grids[0].conventions == ("a",)
+    (alone,) = grids.show(Table("t", "T", (block("a", 1000),))).grids
+    assert sum(len(lines) for _, lines in alone.sections) + alone.left_out == 1000
+    assert alone.left_out == 600
+
+
+def test_curves_keep_the_best_point_and_leave_out_what_is_no_history(tmp_path: Path) -> None:
+    folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet", "fcn"], ["omc-syn"], repeats=2)
+    losses = [1.0] * 997
+    losses[640] = 0.5
+    write_history(folder / "runs/omc-syn/unet/0", losses)
+    write_history(folder / "runs/omc-syn/unet/1", [math.nan, 0.9, 0.8])
+    (folder / "runs/omc-syn/fcn/0/history.csv").write_text("steps\nmany\n")
+    (found,), left_out = curves.multiples(read_study(folder))
+    (plot,) = found.plots
+    assert (plot.key, left_out) == ("unet", 0)
+    assert plot.tip == (
+        "UNet: repeat 0: lowest validation loss 0.5000 at step 6410; repeat 1: lowest validation loss 0.8000 at step 30"
+    )
+    assert plot.validation[0].count("L") + 1 <= curves.POINTS + 1
+    x, y = plot.best[0]
+    assert f"L{x} {y}L" in plot.validation[0]
+    assert len(plot.validation[1].split("L")) == 2  # NaN is left out
+
+
+@pytest.mark.parametrize(
+    ("ends", "logarithmic", "ticks"),
+    [
+        ((0.0, 10.0), False, (0, 2, 4, 6, 8, 10)),
+        ((87.31, 93.4), False, (88, 90, 92)),
+        ((0.4, 130.0), True, (0.5, 1, 2, 5, 10, 20, 50, 100)),
+        ((1e-3, 1e7), True, (1e-2, 1, 1e2, 1e4, 1e6)),
+        ((5.0, 5.0), False, (5, 5.2, 5.4, 5.6, 5.8, 6)),
+    ],
+)
+def test_axes_have_round_ticks(ends: tuple[float, float], logarithmic: bool, ticks: tuple[float, ...]) -> None:
+    axis = Axis.over(ends, (0.0, 100.0), most=8 if logarithmic else 6, logarithmic=logarithmic)
+    if ends == (1e-3, 1e7):
+        assert len(axis.ticks) <= 8
+        assert all(math.log10(tick) == int(math.log10(tick)) for tick in axis.ticks)
+    else:
+        assert axis.ticks == ticks
+    assert axis.place(axis.ends[0]) == 0
+    assert axis.place(axis.ends[1]) == pytest.approx(100)
+    assert all(0 <= axis.place(tick) <= 100 + 1e-9 for tick in axis.ticks)
+    assert digits((0.25, 0.5)) == 2
+
+
+def commands(folder: Path) -> list[list[str]]:
+    return [shlex.split(line)[3:] for line in origin.commands(read_study(folder), folder.name)]
+
+
+def test_the_commands_do_the_same_study_again(tmp_path: Path, call: Call) -> None:
+    folder = fake.write_study(tmp_path / "results" / "mine", ["unet", "eal_icnet"], ["omc-syn", "miic-syn"], repeats=3)
+    again, diff, reproduce = commands(folder)
+    expected = "run --models eal_icnet,unet --datasets omc-syn,miic-syn --protocol quick --study mine-again"
+    assert again == expected.split()
+    assert diff == ["diff", "mine", "mine-again"]
+    assert reproduce == ["run", "--reproduce", "results/mine/runs/omc-syn/eal_icnet/0/record.json"]
+    code, out, err = call(*again, "--device", "cpu", "--dry-run")
+    assert code == 0, err
+    assert "12 runs" in out
+
+
+def test_the_commands_follow_settings_and_tests(tmp_path: Path) -> None:
+    folder = tmp_path / "odd name"
+    fake.write_protocol(folder, "training.lr=0.5")
+    rows = fake.counts(0.9, fake.random_of(1))
+    for train, test in ((["omc"], ["omc", "miic"]), (["miic"], ["omc", "miic"]), (["omc", "miic"], ["hy5syn"])):
+        fake.write_run(folder, "mynet", train, 0, rows, test=test)
+    one, two, *_ = commands(folder)
+    shared = ["--protocol", "results/odd name/protocol.toml", "--study", "odd name-again"]
+    models = ["run", "--models", "path/to/file.py:mynet"]
+    assert one == [*models, "--datasets", "omc,miic", "--test", "omc,miic", *shared]
+    assert two == [*models, "--train", "omc,miic", "--test", "hy5syn", *shared]
+    assert "training.lr: 0.002 -&gt; 0.5" in page_after(folder)
+
+
+def page_after(folder: Path) -> str:
+    report.build(folder)
+    return page_of(folder)
+
+
+def test_efficiency_alone_has_a_page(tmp_path: Path) -> None:
+    for side in (64, 96):
+        fake.write_efficiency(tmp_path, "unet", side)
+    page = page_after(tmp_path)
+    assert "efficiency alone, in 2 settings" in page
+    assert len(Tables(page).tables) == 3
+    assert io.StringIO(page).readline().startswith("<!doctype html>")

@@ -1,0 +1,161 @@
+"""Growth with the image size: exponents of made-up figures, what the plot draws, and when there is any of it."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from benchmark.records.efficiency_record import Conditions, Latency, Memory
+from benchmark.report import build as report
+from benchmark.report.plots.accuracy_cost_plot import STYLES
+from benchmark.report.read import Study, read_study
+from benchmark.report.tables import growth_table as growth
+from benchmark.report.tables import render
+from tests.benchmark.report import fake
+
+MOMENT = Conditions(clock_mhz=None, load_average=None)
+#: Powers of the number of pixels by which latency and memory grow.
+POWERS = {"eal_icnet": (1.8, 1.0), "unet": (1.0, 1.0), "esnet": (0.5, 0.8)}
+SIDES = (256, 512, 1024, 2048)
+
+
+def write(folder: Path, model: str, side: int, latency: float, memory: float | None, **changes: object) -> None:
+    peak = None if memory is None else round(memory)
+    fake.write_efficiency(
+        folder, model, side, latency=Latency.from_raw([latency] * 30, MOMENT, MOMENT),
+        memory=Memory(forward_peak_bytes=peak, train_step_peak_bytes=None, method="growth; a step adds"), **changes,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """UNet was not measured at 2048, whose memory EAL-ICNet lacks."""
+    for (model, (slow, large)), side in itertools.product(POWERS.items(), SIDES):
+        if (model, side) != ("unet", 2048):
+            pixels = (side / 256) ** 2
+            memory = None if (model, side) == ("eal_icnet", 2048) else 2**24 * pixels**large
+            write(tmp_path, model, side, 10 * pixels**slow, memory)
+    return tmp_path
+
+
+@pytest.fixture
+def study(folder: Path) -> Study:
+    return read_study(folder)
+
+
+def test_exponents_are_those_that_the_figures_were_made_of(study: Study) -> None:
+    (block,) = growth.table(study).blocks
+    found = {
+        row.key: tuple(
+            cell and cell.mean
+            for cell in (row.cells.get("latency_p50_ms.exponent"), row.cells.get("forward_peak_bytes.exponent"))
+        )
+        for row in block.rows
+    }
+    assert found["eal_icnet"] == (pytest.approx(1.8), None)
+    assert found["esnet"] == (pytest.approx(0.5), pytest.approx(0.8))
+    assert found["unet"] == (None, None)
+
+
+def test_the_exponent_is_of_the_largest_two_sizes(tmp_path: Path) -> None:
+    for side, ms in ((256, 1.0), (512, 1.0), (1024, 16.0)):
+        write(tmp_path, "unet", side, ms, None)
+    (block,) = growth.table(read_study(tmp_path)).blocks
+    assert block.rows[0].cells["latency_p50_ms.exponent"].mean == pytest.approx(2.0)
+    assert "from 512×512 to 1024×1024" in " ".join(block.conventions)
+    # No memory was measured, so there are no columns of it.
+    assert {column.title for column in block.columns} == {"p50"}
+
+
+def test_columns_go_from_small_to_large_sizes(study: Study) -> None:
+    (block,) = growth.table(study).blocks
+    groups = [f"{side}×{side}" for side in SIDES] + ["Exponent"]
+    assert [column.group for column in block.columns] == [group for group in groups for _ in range(2)]
+    text = render.to_markdown(growth.table(study))
+    assert "position attention" in text
+    assert "1: in proportion to the number of pixels" in text
+    assert "| 10.00 |" in text.replace("**", "").replace("<u>", "").replace("</u>", "")
+
+
+def test_the_attention_is_told_of_where_it_is(tmp_path: Path) -> None:
+    for side in SIDES:
+        write(tmp_path, "unet", side, side, side**2)
+    assert "attention" not in render.to_markdown(growth.table(read_study(tmp_path)))
+
+
+def test_more_sizes_than_a_page_is_wide_leave_out_the_small_ones(tmp_path: Path) -> None:
+    for side in (32, 64, *SIDES, 4096):
+        write(tmp_path, "unet", side, side, side**2)
+    (block,) = growth.table(read_study(tmp_path)).blocks
+    assert "The 5 largest of 7 sizes." in block.conventions
+    assert [column.group for column in block.columns[::2]] == [
+        *(f"{side}×{side}" for side in (256, 512, 1024, 2048, 4096)),
+        "Exponent",
+    ]
+
+
+def test_cut_short_measurements_are_pointed_to(folder: Path) -> None:
+    write(folder, "esnet", 2048, 80.0, 2**24, warnings=("cut short by the budget of 20 s: latency from n = 7 timings",))
+    (block,) = growth.table(read_study(folder)).blocks
+    remarks = {row.key: row.remark for row in block.rows}
+    assert remarks["esnet"] == "warnings, told in the efficiency table, at 2048×2048"
+    assert not remarks["unet"]
+
+
+def test_the_plot_draws_each_network_s_figures_in_its_family_s_colour(study: Study) -> None:
+    ((name, figure),) = growth.figures(study)
+    assert name == "growth.AMD-EPYC-9B14-96-Core-Processor.float32"
+    latency, memory = figure.axes
+    lines = {line.get_label(): line for line in latency.lines if line.get_marker() == "o"}
+    assert set(lines) == {"EAL-ICNet", "UNet", "ESNet"}
+    np.testing.assert_allclose(lines["UNet"].get_xdata(), SIDES[:3])
+    np.testing.assert_allclose(lines["UNet"].get_ydata(), [10, 40, 160])
+    assert to_hex(lines["UNet"].get_color()).upper() == STYLES["ic"][1]
+    held = {line.get_label(): line for line in memory.lines if line.get_marker() == "o"}
+    np.testing.assert_allclose(held["EAL-ICNet"].get_ydata(), [16, 64, 256])  # MiB
+    for axes in (latency, memory):
+        assert {text.get_text() for text in axes.texts} == {"EAL-ICNet", "UNet", "ESNet"}
+        guides = [
+            line.get_xydata() for line in axes.lines if line.get_marker() == "None" and len(line.get_xdata()) == 2
+        ]
+        slopes = {
+            round(float(np.log(y1 / y0) / np.log(x1 / x0)), 6)
+            for (x0, y0), (x1, y1) in guides
+            if x1 > 300  # leaders are drawn in inches
+        }
+        assert slopes == {2.0}
+
+
+def test_names_keep_their_distance_and_their_order() -> None:
+    for wanted in ([1.0, 1.0, 1.05, 3.0], [0.0, 4.9, 4.95, 5.0], [2.0]):
+        placed = growth.apart(wanted, gap=0.2, top=5.0)
+        assert all(after - before >= 0.2 - 1e-9 for before, after in itertools.pairwise(placed))
+        assert max(placed) <= 5.0
+    assert growth.apart([1.0, 2.0, 3.0], gap=0.2, top=5.0) == [1.0, 2.0, 3.0]
+
+
+def test_two_sizes_or_three_on_different_devices_are_no_growth(tmp_path: Path) -> None:
+    for side, name in ((256, "A"), (512, "A"), (1024, "B")):
+        fake.write_efficiency(tmp_path, "unet", side, name=name)
+    study = read_study(tmp_path)
+    assert growth.table(study).blocks == ()
+    assert list(growth.figures(study)) == []
+
+
+def test_a_study_without_memory_says_so_in_the_plot(tmp_path: Path) -> None:
+    for side in SIDES:
+        fake.write_efficiency(tmp_path, "unet", side, memory=None)
+    ((_, figure),) = growth.figures(read_study(tmp_path))
+    assert [text.get_text() for text in figure.axes[1].texts] == ["not measured"]
+
+
+def test_table_and_plot_are_written_and_on_the_page(folder: Path) -> None:
+    names = {path.name for path in report.build(folder)}
+    assert {"growth.csv", "growth.md", "growth.tex"} <= names
+    assert {name.rpartition(".")[2] for name in names if name.startswith("growth.AMD")} == {"pdf", "png"}
+    assert "Growth with image size on" in (folder / "report/index.html").read_text("utf-8")
+    assert report.check(folder) == []

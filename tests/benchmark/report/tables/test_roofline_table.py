@@ -1,0 +1,147 @@
+"""The roofline: shares formed by hand, what binds, what the plot shows, and studies without limits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.records.efficiency_record import Conditions, Latency, Limits
+from benchmark.report import build as report
+from benchmark.report.read import Study, read_study
+from benchmark.report.tables import render
+from benchmark.report.tables import roofline_table as roofline
+from benchmark.report.tables.roofline_table import Roof
+from tests.benchmark.report import fake
+
+MOMENT = Conditions(clock_mhz=None, load_average=None)
+
+
+def limits(gmacs: float, gbytes: float) -> Limits:
+    return Limits(macs_per_second=gmacs * 1e9, bytes_per_second=gbytes * 1e9, product_side=1024, copied_bytes=256 << 20)
+
+
+def write(folder: Path, model: str, macs: int, moved: int, ms: float, found: Limits, **changes: object) -> None:
+    fake.write_efficiency(
+        folder, model, macs=macs, bytes_moved=moved, latency=Latency.from_raw([ms] * 30, MOMENT, MOMENT),
+        limits=found, **changes,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """100 GMAC/s and 20 GB/s at best: the ridge lies at 5 MACs a byte."""
+    write(tmp_path, "unet", 2_000_000_000, 100_000_000, 40.0, limits(90, 20))
+    write(tmp_path, "esnet", 100_000_000, 200_000_000, 50.0, limits(100, 15))
+    write(tmp_path, "fcn", 500_000_000, 100_000_000, 4.0, limits(60, 19))
+    fake.write_efficiency(tmp_path, "hrnet")  # an older measurement
+    return read_study(tmp_path)
+
+
+def test_shares_are_those_of_a_hand(study: Study) -> None:
+    (block,) = roofline.table(study).blocks
+    rows = {row.key: row.cells for row in block.rows}
+    assert list(rows) == ["esnet", "fcn", "unet"]
+    # 2 GMAC take 20 ms, 100 MB 5 ms
+    assert rows["unet"]["limit_ms"].mean == pytest.approx(20.0)
+    assert rows["unet"]["limit_share"].mean == pytest.approx(0.5)
+    assert rows["unet"]["macs_per_byte"].mean == 20.0
+    assert rows["unet"]["ridge_ratio"].text == "compute"
+    # 0.1 GMAC take 1 ms, 200 MB 10 ms
+    assert rows["esnet"]["limit_ms"].mean == pytest.approx(10.0)
+    assert rows["esnet"]["limit_share"].mean == pytest.approx(0.2)
+    assert rows["esnet"]["ridge_ratio"].text == "memory"
+    # on the ridge both take 5 ms, and a cache made it faster
+    assert rows["fcn"]["limit_ms"].mean == pytest.approx(5.0)
+    assert rows["fcn"]["limit_share"].mean == pytest.approx(1.25)
+
+
+def test_the_header_says_what_the_limit_is(study: Study) -> None:
+    text = render.to_markdown(roofline.table(study))
+    assert "Peak: 100.0 GMAC/s (median 90.0), a product of square matrices" in text
+    assert "bandwidth: 20.0 GB/s (median 19.0), a copy, read + written; the best of 3 measurements" in text
+    assert "compute from 5.0 MACs/byte on, memory below" in text
+    assert "above 100 %" in text
+    plain = re.sub(r"</?u>|\*\*", "", text)
+    assert "| FCN | 0.500 | 100.0 | 5.0 | 4.00 | 5.00 | compute | 125.0 |" in plain
+
+
+def test_the_roof_is_the_lower_of_both_limits() -> None:
+    roof = Roof((limits(100, 10), limits(50, 20)))
+    assert roof.ridge == 5.0
+    assert [roof.attained_at(x) for x in (1.0, 5.0, 50.0)] == [20e9, 100e9, 100e9]
+
+
+def test_the_plot_has_every_network_at_its_place_under_its_roof(study: Study) -> None:
+    ((name, figure),) = roofline.figures(study)
+    assert name == "roofline.96x96.AMD-EPYC-9B14-96-Core-Processor.float32"
+    (axes,) = figure.axes
+    marks = [line.get_xydata()[0] for line in axes.lines if line.get_marker() not in ("None", "_", "|")]
+    expected = [(0.5, 2.0), (5.0, 125.0), (20.0, 50.0)]
+    np.testing.assert_allclose(sorted(map(tuple, marks)), expected)
+    (roof,) = (line for line in axes.lines if str(line.get_label()).startswith("Limit"))
+    (left, low), ridge, (right, high) = roof.get_xydata()
+    assert left < 0.5
+    assert right > 20
+    assert low == pytest.approx(left * 20)
+    assert tuple(ridge) == pytest.approx((5.0, 100.0))
+    assert high == pytest.approx(100.0)
+    assert {text.get_text() for text in axes.texts} == {"UNet", "ESNet", "FCN"}
+
+
+def test_a_network_without_macs_has_a_row_and_no_mark(tmp_path: Path) -> None:
+    write(tmp_path, "unet", 2_000_000_000, 100_000_000, 40.0, limits(100, 20))
+    write(tmp_path, "mine", 0, 1000, 1.0, limits(100, 20))
+    study = read_study(tmp_path)
+    assert {row.key for row in roofline.table(study).blocks[0].rows} == {"unet", "mine"}
+    ((_, figure),) = roofline.figures(study)
+    assert {text.get_text() for text in figure.axes[0].texts} == {"UNet"}
+
+
+def test_settings_have_plots_of_their_own_names(tmp_path: Path) -> None:
+    for size, dtype in ((96, "float32"), (128, "float32"), (96, "bfloat16")):
+        fake.write_efficiency(tmp_path, "unet", size, dtype=dtype, bytes_moved=10**8, limits=limits(100, 20))
+    fake.write_efficiency(tmp_path, "fcn", dtype="float32", threads=1, bytes_moved=10**8, limits=limits(60, 20))
+    study = read_study(tmp_path)
+    device = "AMD-EPYC-9B14-96-Core-Processor"
+    assert sorted(name for name, _ in roofline.figures(study)) == [
+        f"roofline.128x128.{device}.float32",
+        f"roofline.96x96.{device}.bfloat16",
+        f"roofline.96x96.{device}.float32",
+        f"roofline.96x96.{device}.float32.2",
+    ]
+    assert len(roofline.table(study).blocks) == 4
+
+
+def test_one_device_has_one_roof_for_all_sizes_and_another_per_number_format(tmp_path: Path) -> None:
+    for size, dtype, gmacs in ((96, "float32", 40), (128, "float32", 100), (96, "bfloat16", 70)):
+        fake.write_efficiency(
+            tmp_path, "unet", size, dtype=dtype, macs=10**9, bytes_moved=10**6, limits=limits(gmacs, 20)
+        )
+    found = {
+        (block.facts["height"], block.facts["dtype"]): block.rows[0].cells["limit_ms"].mean
+        for block in roofline.table(read_study(tmp_path)).blocks
+    }
+    assert found == {
+        (96, "float32"): pytest.approx(10.0),
+        (128, "float32"): pytest.approx(10.0),
+        (96, "bfloat16"): pytest.approx(1000 / 70),
+    }
+
+
+def test_a_study_without_limits_has_none_of_it(tmp_path: Path) -> None:
+    fake.write_efficiency(tmp_path, "unet")
+    study = read_study(tmp_path)
+    assert roofline.table(study).blocks == ()
+    assert list(roofline.figures(study)) == []
+
+
+def test_table_and_plot_are_written_and_on_the_page(tmp_path: Path) -> None:
+    write(tmp_path, "unet", 2_000_000_000, 100_000_000, 40.0, limits(100, 20))
+    names = {path.name for path in report.build(tmp_path)}
+    assert {"roofline.csv", "roofline.md", "roofline.tex"} <= names
+    assert {name.rpartition(".")[2] for name in names if name.startswith("roofline.96x96")} == {"pdf", "png"}
+    assert "Roofline at 96×96" in (tmp_path / "report/index.html").read_text("utf-8")
+    assert report.check(tmp_path) == []

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.cli.options import study_folder
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data import specs
 from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
-from benchmark.flags import study_folder
 from benchmark.records.run_record import Failure
 from benchmark.records.store import CHECKPOINT, RECORD, Store
 from benchmark.report import build as report

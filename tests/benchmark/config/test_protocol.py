@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from benchmark.cli.list import describe
 from benchmark.config.protocol import PRESETS, Protocol, differences, load
-from benchmark.listing import describe
 from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmark import terminal
+from benchmark.cli import progress as terminal
 from benchmark.records.efficiency_record import Conditions, Latency, Limits
 from benchmark.report import build as report
 from benchmark.report import merge as merging

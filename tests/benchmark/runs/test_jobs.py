@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmark import terminal
+from benchmark.cli import progress as terminal
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.splits import Division

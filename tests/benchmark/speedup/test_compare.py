@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import cli_bench
+from benchmark.cli import bench as cli_bench
 from benchmark.config import protocol, registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol

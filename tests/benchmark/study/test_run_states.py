@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from benchmark.cli.plan_table import WIDEST, print_states
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.records import claims
@@ -19,7 +20,6 @@ from benchmark.records.store import CHECKPOINT
 from benchmark.runs.jobs import TrainJob
 from benchmark.study.run_states import RunState, states
 from benchmark.study.study import Study
-from benchmark.terminal_plan import WIDEST, print_states
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from benchmark import terminal_plan
+from benchmark.cli import plan_table as terminal_plan
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol

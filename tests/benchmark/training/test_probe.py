@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from benchmark.cli.progress import Display
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
@@ -21,7 +22,6 @@ from benchmark.runs.failures import describe_failure
 from benchmark.runs.perform import perform
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
-from benchmark.terminal import Display
 from benchmark.training import probe as probing
 from benchmark.training.probe import Input
 from benchmark.utils.errors import UserError

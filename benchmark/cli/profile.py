@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmark.cli.options import Models, Results, study_folder
 from benchmark.devices.hardware import MissingDeviceError, hardware_of
-from benchmark.flags import Models, Results, study_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,7 @@ def profile(
     """
     from rich.console import Console
 
-    from benchmark import terminal
+    from benchmark.cli import progress as terminal
     from benchmark.config import registry
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from benchmark.cli.options import Models, Results, study_folder
 from benchmark.devices.hardware import cores
-from benchmark.flags import Models, Results, study_folder
 from benchmark.utils.errors import UserError, require
 from benchmark.utils.files import check_folder
 

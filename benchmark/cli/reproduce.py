@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from benchmark.flags import DATA_ROOT, check_data_root, study_folder
+from benchmark.cli.options import DATA_ROOT, check_data_root, study_folder
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def reproduce(
     Raises:
         UserError: the run cannot be repeated, or flags that would make it another one.
     """
-    from benchmark import terminal
+    from benchmark.cli import progress as terminal
     from benchmark.executors.local import LocalExecutor
     from benchmark.study import reproduce_run as reproduction
     from benchmark.training import probe as probing

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.flags import DATA_ROOT, Cache, DataRoot, Overrides, ProtocolName, check_data_root
+from benchmark.cli.options import DATA_ROOT, Cache, DataRoot, Overrides, ProtocolName, check_data_root
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from benchmark.cli.options import Device, Results, study_folder
 from benchmark.devices.hardware import hardware_of
-from benchmark.flags import Device, Results, study_folder
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import check_folder
 
@@ -220,7 +220,7 @@ def _study_overlaps(
     out: Path,
 ) -> None:
     """Measure how much the overlap matters to each network on one image, and plot it."""
-    from benchmark import cli_data
+    from benchmark.cli import data as cli_data
     from benchmark.data.formats.images import Levels
     from benchmark.predict import fused_network as inference
     from benchmark.predict import overlap_study as overlaps
@@ -259,7 +259,7 @@ def _display(
     """Show bars on a terminal, and a line per image and minute elsewhere; give the functions that move them."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from benchmark.terminal import duration
+    from benchmark.cli.progress import duration
 
     count = 0
     told = time.monotonic()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from benchmark.cli.options import DATA_ROOT, Cache, DataRoot, Device, Models, Results, check_data_root, study_folder
 from benchmark.devices.hardware import hardware_of
-from benchmark.flags import DATA_ROOT, Cache, DataRoot, Device, Models, Results, check_data_root, study_folder
 from benchmark.utils.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark import cli_data
+from benchmark.cli import data as cli_data
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import cli, metrics
+from benchmark import metrics
+from benchmark.cli import run as cli
 from benchmark.config import protocol
 from benchmark.devices import hardware as devices
 from benchmark.study.time_estimate import Hardware
@@ -26,13 +27,13 @@ from tests.benchmark.conftest import TINY, Call, Measured, settings, tiny_run
 from tests.benchmark.data.folder_makers import write_pairs
 from tests.benchmark.report import fake
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def modules_after(*arguments: str, cwd: Path) -> set[str]:
     """Return what a command line imported, in a process of its own."""
     code = (
-        "import sys; from benchmark.cli import main\n"
+        "import sys; from benchmark.cli.run import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "print('\\n'.join(sys.modules), file=sys.stderr)"
@@ -106,7 +107,7 @@ def test_a_report_imports_no_torch(tmp_path: Path) -> None:
 
 def test_module_and_console_script_are_the_same() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"benchmark": "benchmark.cli:main"}
+    assert scripts == {"benchmark": "benchmark.cli.run:main"}
     done = subprocess.run(
         [sys.executable, "-m", "benchmark", "--version"], capture_output=True, text=True, check=True, timeout=120
     )

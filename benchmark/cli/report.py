@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from benchmark.flags import Results, study_folder
+from benchmark.cli.options import Results, study_folder
 from benchmark.utils.errors import UserError
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.flags import Models, Results, study_folder
+from benchmark.cli.options import Models, Results, study_folder
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.cli_export import cost
+from benchmark.cli.export import cost
 from benchmark.config import own_packages
 from benchmark.predict.export import export_network as exporting
 from benchmark.records.efficiency_record import EfficiencySettings

@@ -15,7 +15,7 @@ from benchmark.records.store import Store
 from tests.benchmark.conftest import Call, Measured, tiny_run
 from tests.benchmark.report import fake
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TABLES = Path("results/quick/report/tables")
 
 
@@ -33,7 +33,7 @@ def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
         "    def find_spec(name, *_):\n"
         "        if name == 'torch': raise ImportError('no torch here')\n"
         "sys.meta_path.insert(0, NoTorch)\n"
-        "from benchmark.cli import main; main()"
+        "from benchmark.cli.run import main; main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # this checkout, whatever is installed
     return subprocess.run(

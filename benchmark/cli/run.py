@@ -9,21 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark import (
-    __version__,
-    cli_bench,
-    cli_data,
-    cli_export,
-    cli_predict,
-    cli_profile,
-    cli_report,
-    cli_reproduce,
-    cli_score,
-    cli_stages,
-)
-from benchmark.config.own_packages import refuse_hidden
-from benchmark.devices.hardware import hardware_of
-from benchmark.flags import (
+from benchmark import __version__
+from benchmark.cli import bench as cli_bench
+from benchmark.cli import data as cli_data
+from benchmark.cli import export as cli_export
+from benchmark.cli import predict as cli_predict
+from benchmark.cli import profile as cli_profile
+from benchmark.cli import report as cli_report
+from benchmark.cli import reproduce as cli_reproduce
+from benchmark.cli import score as cli_score
+from benchmark.cli import stages as cli_stages
+from benchmark.cli.options import (
     DATA_ROOT,
     Cache,
     DataRoot,
@@ -38,6 +34,8 @@ from benchmark.flags import (
     check_data_root,
     study_folder,
 )
+from benchmark.config.own_packages import refuse_hidden
+from benchmark.devices.hardware import hardware_of
 from benchmark.utils import logs, telemetry
 from benchmark.utils.errors import UserError, require
 
@@ -173,7 +171,7 @@ def run(
         ahead = Worker(ahead=True)  # importing torch takes longer than making the plan, so both are done at once
         context.call_on_close(ahead.end)
 
-    from benchmark import terminal_plan
+    from benchmark.cli import plan_table as terminal_plan
     from benchmark.config import protocol as protocols
     from benchmark.config import unused_settings as unread
     from benchmark.data.datasets import names_of_all
@@ -225,7 +223,8 @@ def run(
 
 def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> None:
     """Print a plan; refuse one that cannot be done."""
-    from benchmark import terminal, terminal_plan
+    from benchmark.cli import plan_table as terminal_plan
+    from benchmark.cli import progress as terminal
     from benchmark.study import run_states as states
     from benchmark.study import space_estimate as needs
 
@@ -245,7 +244,7 @@ def _tell(console: Console, study: Study, plan: Plan, *, every_run: bool) -> Non
 
 def _work(console: Console, study: Study, plan: Plan, executor: Executor) -> int:
     """Execute a plan under a display, write the report, and return the exit code."""
-    from benchmark import terminal
+    from benchmark.cli import progress as terminal
     from benchmark.report import build as report
 
     display = terminal.Display(console, plan)
@@ -320,7 +319,7 @@ def list_(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Everything that is known.")] = False,
 ) -> None:
     """List models, datasets, protocols or metrics."""
-    from benchmark import listing
+    from benchmark.cli import list as listing
 
     _console().print(listing.table(topic, verbose=verbose))
 
@@ -330,7 +329,7 @@ def explain(
     metric: Annotated[str, typer.Argument(help="Name of a metric, such as aji; `list metrics` has all.")],
 ) -> None:
     """Say what a metric means: its formula, its conventions and how it is taken over images."""
-    from benchmark import listing
+    from benchmark.cli import list as listing
 
     typer.echo(listing.explain(metric))
 

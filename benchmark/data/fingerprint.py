@@ -92,7 +92,7 @@ SETTLED_S = 2.0
 
 
 class HashCache:
-    """Content hashes remembered by path and :func:`~benchmark.utils.files.stamp`: a plan over 25,000 files stays instant."""
+    """Content hashes remembered by path and time stamp, so that a plan over 25,000 files stays instant."""
 
     def __init__(self, file: Path | None, *, settled_s: float = SETTLED_S) -> None:
         """Read what is remembered.

@@ -108,7 +108,7 @@ def scan(
     categories: Categories = (),
     values: Values | None = None,
 ) -> Scan:
-    """List a dataset's folder, faults included. Arguments are those of :func:`benchmark.data.fingerprint.find_pairs`."""
+    """List a dataset's folder, faults included. Arguments: see :func:`benchmark.data.fingerprint.find_pairs`."""
     result = Scan()
     entries = _entries(root, result)
     found = {path.name for path in entries}

@@ -63,7 +63,8 @@ class TrainJob:
         threads: compute threads on the CPU.
         keep_weights: ``best-repeat`` keeps those of the repeat with the lowest validation loss.
         retry: when the failure was written that is no reason to leave the run alone, as
-            :func:`~benchmark.utils.files.modified_ns` has it; a later one was left by a process that tried again meanwhile.
+            :func:`~benchmark.utils.files.modified_ns` has it; a later one was left by a process that tried again
+            meanwhile.
         init: weights to start from; ``None`` for random ones.
         execution: how the work is given to the device.
         tracker: what else is told of the training; it changes no number.
@@ -194,8 +195,8 @@ class EfficiencyJob:
         dtype: number format of weights and input.
         form: how forwards are given to the device.
         budget_s: seconds for warm-up, timings and throughput together, at most; ``None`` for the full protocol.
-        seen: when the figures were written that this job replaces, as :func:`~benchmark.utils.files.modified_ns` has it;
-            later ones were left by a process that measured meanwhile.
+        seen: when the figures were written that this job replaces, as :func:`~benchmark.utils.files.modified_ns` has
+            it; later ones were left by a process that measured meanwhile.
         anew: whether figures of another study are not taken over.
     """
 

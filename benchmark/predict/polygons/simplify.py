@@ -27,7 +27,8 @@ def simplified(paths: list[Integers], mask: Mask, tolerance: float) -> list[Inte
     Points that end a cut or slice stay, and so do the paths' first ones.
 
     Args:
-        paths: all paths of a mask, as :func:`benchmark.predict.polygons.pieces.pieces_of` gives them; the list is used up.
+        paths: all paths of a mask, as :func:`~benchmark.predict.polygons.pieces.pieces_of` gives them;
+            the list is used up.
         mask: ``(H, W)`` bool.
         tolerance: pixels; how far the outlines may be from the exact ones, and these from them (Hausdorff distance).
 

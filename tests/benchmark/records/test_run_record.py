@@ -15,7 +15,7 @@ from benchmark.records.store import Store, run_key
 from benchmark.report import build as report
 from benchmark.report.read import read_study
 
-GENERATIONS = sorted((Path(__file__).parent / "records").glob("generation-*"))
+GENERATIONS = sorted(Path(__file__).parent.glob("generation-*"))
 
 
 def test_the_generations_have_every_kind_of_end() -> None:

@@ -20,7 +20,7 @@ from benchmark.records.store import WEIGHTS, Store
 from tests.benchmark.conftest import settings
 
 ROOT = Path(__file__).parents[3]
-WATCHED = Path(__file__).with_name("watched.py")
+WATCHED = Path(__file__).parents[1] / "watched.py"
 # A kill belongs to the training if the last step began so recently: a step of the largest network here, on a busy core.
 STEP_S = 1.0
 

@@ -249,7 +249,7 @@ def write_overlays(
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write one PNG per pair that :func:`score` has read, named as the prediction, in the colours of ``fault_overlay``."""
+    """Write one PNG per pair that :func:`score` has read, named as the prediction, coloured as ``fault_overlay``."""
     images = _images_of(pairs, settings.images)
     deep = [path for path in images.values() if read_depth(path) == 16]
     levels = percentile_levels(deep) if deep else None

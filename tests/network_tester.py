@@ -43,15 +43,15 @@ class NetworkTester:
         height, width = self.sizes()[0]
         return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(1))
 
-    def test_parameter_count_is_the_expected_one(self) -> None:
+    def test_parameter_count(self) -> None:
         with torch.device("meta"):
             network = self.entry.build()
         assert sum(p.numel() for p in network.parameters() if p.requires_grad) == self.entry.params
 
-    def test_the_size_rule_is_the_registry_s(self) -> None:
+    def test_size_rule_equals_registry(self) -> None:
         assert self.entry.load().size_multiple == self.entry.multiple  # type: ignore[attr-defined]
 
-    def test_the_form_for_inference_computes_the_same(self) -> None:
+    def test_inference_form_gives_equal_logits(self) -> None:
         network, image = self.build(), self.image()
         with torch.no_grad():
             network(image)  # moves the norms' statistics
@@ -90,7 +90,7 @@ class NetworkTester:
         network.eval()
         assert not torch.equal(before, network(image))
 
-    def test_eval_mode_is_repeatable_and_treats_images_apart(self) -> None:
+    def test_eval_mode_is_repeatable_and_independent_of_batch(self) -> None:
         network = self.build().eval()
         image = self.image()
         with torch.inference_mode():
@@ -99,13 +99,13 @@ class NetworkTester:
             alone = torch.cat([network(image[:1]), network(image[1:])])
         torch.testing.assert_close(both, alone, atol=1e-4, rtol=1e-4)
 
-    def test_a_batch_of_one_trains(self) -> None:
+    def test_batch_of_one_image_trains(self) -> None:
         network = self.build().train()
         logits = network(self.image(batch=1))
         logits.mean().backward()
         assert torch.isfinite(logits).all()
 
-    def test_a_bad_size_is_refused_with_the_size_to_pad_to(self) -> None:
+    def test_bad_size_is_refused_with_padded_size(self) -> None:
         network = self.build().eval()
         height, width = self.sizes()[0]
         bad = torch.rand(1, 1, height - 1, width)
@@ -128,7 +128,7 @@ class NetworkTester:
         with torch.inference_mode():
             assert torch.equal(trained(self.image()), fresh(self.image()))
 
-    def test_it_can_be_exported(self) -> None:
+    def test_network_can_be_exported(self) -> None:
         network = self.build().eval()
         image = self.image()
         exported = torch.export.export(network, (image,)).module()
@@ -136,7 +136,7 @@ class NetworkTester:
             torch.testing.assert_close(exported(image), network(image), atol=1e-4, rtol=1e-4)
 
     @pytest.mark.gpu
-    def test_a_gpu_gives_the_cpu_s_logits(self) -> None:
+    def test_gpu_and_cpu_logits_agree(self) -> None:
         network = self.build().eval()
         image = self.image()
         with torch.inference_mode():

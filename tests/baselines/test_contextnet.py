@@ -58,7 +58,7 @@ def plain_forward(network: ContextNet, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("in_channels", "height", "width"), [(1, 128, 160), (3, 100, 124)])
-def test_it_computes_what_plain_torch_does(in_channels: int, height: int, width: int) -> None:
+def test_network_equals_plain_torch(in_channels: int, height: int, width: int) -> None:
     torch.manual_seed(0)
     network = unsettle(ContextNet(in_channels, classes=2)).eval().double()
     x = torch.rand(1, in_channels, height, width, dtype=torch.float64)

@@ -59,13 +59,13 @@ def unsettled(in_channels: int) -> nn.Module:
 
 # At 1/8 all sides are more than 16 pixels: on fewer, dilation 16 would meet padding only.
 @pytest.mark.parametrize(("in_channels", "height", "width"), [(1, 136, 152), (3, 140, 132)])
-def test_it_computes_what_plain_torch_does(in_channels: int, height: int, width: int) -> None:
+def test_network_equals_plain_torch(in_channels: int, height: int, width: int) -> None:
     network, x = unsettled(in_channels), plain_image(in_channels, height, width)
     with torch.inference_mode():
         assert_same_logits(network(x), plain_forward(network, x))
 
 
-def test_where_8_divides_the_size_the_logits_are_the_published_ones() -> None:
+def test_logits_equal_published_ones_if_8_divides_the_size() -> None:
     network, x = unsettled(1), plain_image(1, 64, 72)
     with torch.inference_mode():
         at_eighth = network.head(network.block_2(network.down_3(network.block_1(network.down_2(network.down_1(x))))))
@@ -73,7 +73,7 @@ def test_where_8_divides_the_size_the_logits_are_the_published_ones() -> None:
         assert_same_logits(network(x), by_factor)
 
 
-def test_dropout_takes_whole_maps_of_the_new_channels_only() -> None:
+def test_dropout_drops_only_whole_new_maps() -> None:
     dropouts = [module for module in EDANet().modules() if isinstance(module, nn.modules.dropout._DropoutNd)]
     assert len(dropouts) == 13
     assert {(type(module), module.p) for module in dropouts} == {(nn.Dropout2d, 0.02)}

@@ -43,7 +43,7 @@ def test_unknown_weights_are_refused(name: str) -> None:
     ("name", "encoder", "first"),
     [("manet", "efficientnet-b0", "_conv_stem.weight"), ("unet", "vgg13_bn", "features.0.weight")],
 )
-def test_asked_for_weights_arrive(
+def test_requested_weights_are_loaded(
     name: str, encoder: str, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with torch.device("meta"):
@@ -59,7 +59,7 @@ def test_asked_for_weights_arrive(
     assert all(torch.equal(value, weights[key]) for key, value in found.items())
 
 
-def test_hrnet_asks_timm_for_weights_and_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hrnet_loads_and_keeps_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     create, asked = timm.create_model, []
 
     def without_download(*args: Any, pretrained: bool, **kwargs: Any) -> nn.Module:
@@ -76,7 +76,7 @@ def test_hrnet_asks_timm_for_weights_and_keeps_them(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
-def test_vgg_is_initialised_as_torchvision_s(in_channels: int) -> None:
+def test_vgg_is_initialised_like_torchvision(in_channels: int) -> None:
     encoder = vgg_encoder("vgg13_bn", in_channels, depth=4, weights=None)
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Conv2d):

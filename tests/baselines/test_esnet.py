@@ -36,7 +36,7 @@ def convolutions(module: nn.Module) -> list[nn.Conv2d]:
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5])
-def test_fcu(kernel_size: int) -> None:
+def test_fcu_equals_plain_torch(kernel_size: int) -> None:
     unit = FCU(4, kernel_size, dropout=0.0)
     x = small_input(4)
     column_1, row_1, column_2, row_2 = convolutions(unit)
@@ -64,7 +64,7 @@ def test_pfcu_updates_its_one_shared_norm_three_times_a_step() -> None:
     torch.testing.assert_close(unit.shared_norm.running_var, variance)
 
 
-def test_pfcu_normalises_every_branch_by_the_blend_in_eval_mode() -> None:
+def test_pfcu_normalises_every_branch_by_shared_statistics_in_eval() -> None:
     unit = PFCU(4)
     x = small_input(4, 24, 20)
     unit(x)

@@ -18,7 +18,7 @@ class TestHRNet(NetworkTester):
 
 
 @pytest.mark.parametrize("name", ["hrnet", "hrnet.w18"])
-def test_wider_ones_have_the_expected_parameters_and_keep_the_size(name: str) -> None:
+def test_widths_have_expected_parameters_and_keep_size(name: str) -> None:
     entry = registry.models()[name]
     with torch.device("meta"):
         network = entry.build()
@@ -27,7 +27,7 @@ def test_wider_ones_have_the_expected_parameters_and_keep_the_size(name: str) ->
 
 
 @pytest.mark.parametrize(("width", "channels"), [("w48", [48, 96, 192, 384]), ("w18_small_v2", [18, 36, 72, 144])])
-def test_the_branches_are_raw_and_without_the_stem(width: str, channels: list[int]) -> None:
+def test_encoder_returns_only_raw_branches(width: str, channels: list[int]) -> None:
     with torch.device("meta"):
         branches = HRNet(width=width).encoder(torch.rand(1, 1, 64, 96))
     assert [tuple(branch.shape[1:]) for branch in branches] == [

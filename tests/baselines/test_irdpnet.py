@@ -61,7 +61,7 @@ def plain_forward(network: IRDPNet, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
-def test_it_computes_what_plain_torch_does(in_channels: int) -> None:
+def test_network_equals_plain_torch(in_channels: int) -> None:
     torch.manual_seed(0)
     network = unsettle(IRDPNet(in_channels, classes=2)).eval().double()
     # At 1/8 these are 17 and 20 pixels: fewer than 17, and dilation 16 would meet padding only.

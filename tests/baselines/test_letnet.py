@@ -28,7 +28,7 @@ def convolutions(module: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
 
 
-def test_eca_weighs_a_channel_by_the_means_of_itself_and_its_neighbours() -> None:
+def test_eca_scales_channel_by_means_of_neighbours() -> None:
     module = EfficientChannelAttention()
     x = random(2, 5, 4, 3)
     before, own, after = module.conv.weight.flatten()
@@ -37,7 +37,7 @@ def test_eca_weighs_a_channel_by_the_means_of_itself_and_its_neighbours() -> Non
     torch.testing.assert_close(module(x), x * weight[:, :, None, None])
 
 
-def test_ldb() -> None:
+def test_ldb_equals_plain_torch() -> None:
     unit = LDB(8, dilation=3)
     x = 0.05 * random(2, 8, 12, 10)  # so little variance that a wrong eps shows
     reduce, column, row, local_column, local_row, dilated_column, dilated_row, expand = convolutions(unit)
@@ -119,7 +119,7 @@ def test_long_connection_is_linear() -> None:
     torch.testing.assert_close(module(x), F.conv2d(half, row.weight, row.bias, padding=(0, 1)))
 
 
-def test_stages_and_how_they_are_joined() -> None:
+def test_stages_and_their_connections() -> None:
     network = LETNet(classes=2).eval()
     taken: dict[str, Tensor] = {}
     given: dict[str, Tensor] = {}

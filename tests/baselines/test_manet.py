@@ -23,11 +23,11 @@ class TestMAnet(NetworkTester):
         return network
 
 
-def test_it_is_smp_s_without_the_head_of_the_encoder() -> None:
+def test_network_equals_smp_without_encoder_head() -> None:
     assert_same_as_smp(MAnet(), smp.MAnet("efficientnet-b0", encoder_weights=None, in_channels=1))
 
 
-def test_the_position_attention_is_one_softmax_over_the_whole_matrix() -> None:
+def test_position_attention_is_softmax_over_whole_matrix() -> None:
     centre = random_batchnorm(MAnet()).eval().decoder.center
     x = torch.rand(2, 320, 2, 3)
     with torch.inference_mode():

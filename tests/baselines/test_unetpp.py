@@ -16,11 +16,11 @@ class TestUNetPlusPlus(NetworkTester):
     name = "unetpp"
 
 
-def test_it_is_smp_s_without_the_head_of_the_encoder() -> None:
+def test_network_equals_smp_without_encoder_head() -> None:
     assert_same_as_smp(UNetPlusPlus(), smp.UnetPlusPlus("efficientnet-b0", encoder_weights=None, in_channels=1))
 
 
-def test_the_b7_variant_has_the_expected_parameters_and_keeps_the_size() -> None:
+def test_b7_variant_has_expected_parameters_and_keeps_size() -> None:
     entry = registry.models()["unetpp.b7"]
     with torch.device("meta"):
         network = entry.build(classes=1)
@@ -28,6 +28,6 @@ def test_the_b7_variant_has_the_expected_parameters_and_keeps_the_size() -> None
     assert sum(p.numel() for p in network.parameters()) == entry.params
 
 
-def test_an_encoder_that_is_no_efficientnet_is_refused() -> None:
+def test_encoder_other_than_efficientnet_is_refused() -> None:
     with pytest.raises(ValueError, match=r"encoder must be one of efficientnet-b0, .*; found 'resnet34'"):
         UNetPlusPlus(encoder="resnet34")

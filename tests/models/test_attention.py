@@ -67,7 +67,7 @@ def position_layer(channels: int = 32, gamma: float = 0.7, seed: int = 0) -> Pos
     return layer
 
 
-def test_plain_form_is_the_softmax_over_keys_of_unscaled_scores() -> None:
+def test_plain_form_is_softmax_of_unscaled_scores() -> None:
     q, k, v = tokens(2, 5, dtype=torch.float64)
     expected = torch.zeros_like(v)
     for image in range(2):
@@ -82,21 +82,21 @@ def test_plain_form_is_the_softmax_over_keys_of_unscaled_scores() -> None:
 @pytest.mark.parametrize(
     ("batch", "n"), [(1, 1), (3, 7), (1, KEYS), (1, KEYS + 1), (2, 2 * KEYS + 50), (1, QUERIES + 3)]
 )
-def test_it_equals_the_plain_form(attend: Attend, batch: int, n: int, channels_first: bool) -> None:
+def test_position_attention_equals_plain_form(attend: Attend, batch: int, n: int, channels_first: bool) -> None:
     inputs = tokens(batch, n, channels_first=channels_first)
     found = forward_and_gradients(attend, inputs)
     # Gradients of keys and values are sums over all queries, whose terms cancel.
     torch.testing.assert_close(found, exactly(inputs), atol=1e-5 if n <= QUERIES else 2e-5, rtol=1e-5)
 
 
-def test_the_gradient_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradient_of_blocks_is_correct(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "QUERIES", 3)
     monkeypatch.setattr(attention, "KEYS", 2)
     assert torch.autograd.gradcheck(position_attention, tokens(2, 7, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_scores_that_no_exponential_holds(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_scores_do_not_overflow(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores to ±100 that grow, or fall, from block to block: what came before a larger one counts as it must."""
     monkeypatch.setattr(attention, "KEYS", 8)
     _, k, v = tokens(1, 48)
@@ -108,7 +108,7 @@ def test_scores_that_no_exponential_holds(order: int, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("attend", [position_attention, attention._fused])
-def test_the_matrix_is_never_held(attend: Attend) -> None:
+def test_attention_matrix_is_never_allocated(attend: Attend) -> None:
     n = 2 * QUERIES
     inputs = tokens(1, n, d=16, c=128)
     with LargestTensor() as plain:
@@ -131,7 +131,7 @@ def test_bfloat16_is_computed_in_float32() -> None:
         assert torch.linalg.norm(ours.float() - exact) < 2**-8 * torch.linalg.norm(exact)
 
 
-def test_layer_in_plain_torch() -> None:
+def test_layer_equals_plain_torch() -> None:
     layer = position_layer()
     x = torch.randn(2, 32, 5, 7)
     q, k, v = (
@@ -185,7 +185,7 @@ def test_layer_compiles_in_one_graph() -> None:
     torch.testing.assert_close(compiled(x), layer(x), atol=1e-5, rtol=1e-5)
 
 
-def test_plain_attention_holds_within_its_block_only() -> None:
+def test_plain_attention_ends_with_its_context() -> None:
     network = nn.Sequential(nn.Conv2d(1, 32, 1), nn.Sequential(position_layer()))
     layer = network[1][0]
     x = torch.randn(1, 1, 32, 32)
@@ -200,7 +200,7 @@ def test_plain_attention_holds_within_its_block_only() -> None:
 
 
 @pytest.mark.parametrize("attend", [position_attention, position_attention_plain])
-def test_both_forms_count_the_same_macs_on_the_meta_device(attend: Attend) -> None:
+def test_both_forms_have_equal_macs_on_meta_device(attend: Attend) -> None:
     n, channels = 40 * 50, 32
     with torch.device("meta"):
         layer, x = PositionAttention(channels), torch.empty(2, channels, 40, 50)
@@ -213,7 +213,7 @@ def test_both_forms_count_the_same_macs_on_the_meta_device(attend: Attend) -> No
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_gpu_never_holds_the_matrix(dtype: torch.dtype) -> None:
+def test_gpu_never_allocates_attention_matrix(dtype: torch.dtype) -> None:
     n = 8192
     inputs = tuple(t.detach().to("cuda", dtype).requires_grad_() for t in tokens(1, n, d=16, c=128))
     torch.cuda.reset_peak_memory_stats()
@@ -236,7 +236,7 @@ def statistics_layer(temperature: float, dtype: torch.dtype = torch.float64) -> 
 
 @pytest.mark.parametrize("temperature", [1, 40, 400])
 @pytest.mark.parametrize("scale", [1, 1e-12])  # the second brings norms near the eps of their division
-def test_token_statistics_in_plain_torch(temperature: float, scale: float) -> None:
+def test_token_statistics_equal_plain_torch(temperature: float, scale: float) -> None:
     layer = statistics_layer(temperature)
     with torch.no_grad():
         layer.qkv.weight *= scale
@@ -257,7 +257,7 @@ def test_token_statistics_in_plain_torch(temperature: float, scale: float) -> No
         torch.testing.assert_close(expected, plain, atol=0, rtol=1e-6)
 
 
-def test_token_statistics_start() -> None:
+def test_token_statistics_start_with_equal_membership() -> None:
     layer = TokenStatisticsAttention(128)
     assert [(name, tuple(p.shape)) for name, p in layer.named_parameters()] == [
         ("temperature", (8, 1)),
@@ -269,7 +269,7 @@ def test_token_statistics_start() -> None:
     assert sum(p.numel() for p in layer.parameters()) == 32_904
 
 
-def test_inference_in_bfloat16_sums_values_in_it_from_many_tokens_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_inference_sums_in_bfloat16_with_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "HALF_TOKENS", 300)
     q, k, v = (t.detach().bfloat16() for t in tokens(2, 384, d=16, c=32, channels_first=False))
     exact = position_attention_plain(q.double(), k.double(), v.double())

@@ -23,12 +23,12 @@ from models.blocks import (
 )
 
 
-def test_input_that_fits_is_accepted() -> None:
+def test_valid_input_is_accepted() -> None:
     check_input(torch.empty(2, 3, 16, 24), 3, 8)
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 3, 16, 16, 16), (1, 1, 16, 16)])
-def test_other_dimensions_or_channels_are_refused(shape: tuple[int, ...]) -> None:
+def test_wrong_dimensions_or_channels_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected an input of shape \(N, 3, H, W\), found \("):
         check_input(torch.empty(shape), 3, 8)
 
@@ -37,7 +37,7 @@ def test_other_dimensions_or_channels_are_refused(shape: tuple[int, ...]) -> Non
     ("size", "pad_to"),
     [((16, 17), "16x24"), ((9, 8), "16x8"), ((0, 8), "8x8"), ((8, 0), "8x8"), ((500, 510), "504x512")],
 )
-def test_a_size_that_does_not_divide_is_refused_with_the_next_that_does(size: tuple[int, int], pad_to: str) -> None:
+def test_indivisible_size_is_refused_with_next_valid_size(size: tuple[int, int], pad_to: str) -> None:
     with pytest.raises(ValueError, match=rf"multiples of 8, found {size[0]}x{size[1]}: pad to {pad_to}$"):
         check_input(torch.empty(1, 1, *size), 1, 8)
 
@@ -76,7 +76,7 @@ def bn_prelu_and_its_parts(channels: int) -> tuple[BNPReLU, nn.Sequential]:
 
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(("dtype", "autocast"), [(torch.float32, False), (torch.float32, True), (torch.bfloat16, True)])
-def test_bn_prelu_gives_the_same_bits_as_norm_and_activation(
+def test_bn_prelu_equals_norm_and_activation_to_the_bit(
     dtype: torch.dtype, autocast: bool, memory: torch.memory_format
 ) -> None:
     layers = bn_prelu_and_its_parts(6)
@@ -88,7 +88,7 @@ def test_bn_prelu_gives_the_same_bits_as_norm_and_activation(
 
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("part", [1, 500, 1188, 5000])
-def test_a_map_in_parts_gives_the_same_gradients(
+def test_backward_in_parts_gives_equal_gradients(
     part: int, memory: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "PART", part)
@@ -103,14 +103,14 @@ def test_a_map_in_parts_gives_the_same_gradients(
     torch.testing.assert_close(ours, plain)
 
 
-def test_bn_prelu_refuses_a_batch_of_one_value_per_channel_as_its_norm_does() -> None:
+def test_bn_prelu_refuses_single_value_per_channel() -> None:
     for layer in bn_prelu_and_its_parts(3):
         with pytest.raises(ValueError, match="more than 1 value per channel"):
             layer(torch.randn(1, 3, 1, 1))
 
 
 @pytest.mark.parametrize(("sparing", "frozen"), [(True, False), (False, False), (True, True)])
-def test_bn_prelu_does_not_hold_what_it_can_make_again(sparing: bool, frozen: bool) -> None:
+def test_bn_prelu_keeps_no_map_that_it_can_recompute(sparing: bool, frozen: bool) -> None:
     layer = BNPReLU(4)
     layer.sparing = sparing
     layer[0].train(not frozen)  # frozen statistics are those of no batch
@@ -149,9 +149,7 @@ def test_same_padding(
 
 @pytest.mark.parametrize(("in_channels", "out_channels"), [(3, 8), (7, 8), (8, 8), (9, 8)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_downsample_puts_the_convolution_first_and_pools_only_where_channels_are_left(
-    in_channels: int, out_channels: int, bias: bool
-) -> None:
+def test_downsample_pools_only_if_channels_remain(in_channels: int, out_channels: int, bias: bool) -> None:
     layer = DownsampleConcat(in_channels, out_channels, bias=bias)
     assert (layer.conv.bias is not None) == bias
     x = torch.randn(2, in_channels, 6, 8)
@@ -171,7 +169,7 @@ def test_upsampler_doubles_with_bias_and_eps_1e_3() -> None:
     torch.testing.assert_close(layer(x), F.batch_norm(up, None, None, training=True, eps=1e-3).relu())
 
 
-def test_image_pyramid_counts_the_padding_in_the_mean() -> None:
+def test_image_pyramid_includes_padding_in_mean() -> None:
     half, quarter = image_pyramid(torch.ones(1, 1, 8, 8), 2)
     expected = torch.ones(4, 4)
     expected[0, :] = expected[:, 0] = 6 / 9
@@ -182,7 +180,7 @@ def test_image_pyramid_counts_the_padding_in_the_mean() -> None:
 
 
 @pytest.mark.parametrize(("align_corners", "second"), [(True, 1 / 3), (False, 0.25)])
-def test_resize(align_corners: bool, second: float) -> None:
+def test_resize_is_bilinear(align_corners: bool, second: float) -> None:
     ramp = torch.tensor([[[[0.0, 1.0]]]])
     row = resize_to(ramp, (3, 4), align_corners=align_corners)[0, 0]
     torch.testing.assert_close(row, torch.tensor([0, second, 1 - second, 1]).expand(3, 4))

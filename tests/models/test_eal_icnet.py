@@ -35,7 +35,7 @@ class TestEALICNet(NetworkTester):
     def prepare(self, network: nn.Module) -> nn.Module:
         return make_attention_count(network)
 
-    def test_it_equals_the_plain_form_in_training(self) -> None:
+    def test_training_equals_plain_form(self) -> None:
         network = self.build().train()
         image = self.image()
         results = {}
@@ -125,7 +125,7 @@ def described(network: EALICNet, image: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("in_channels", "classes"), [(1, 1), (3, 2)])
-def test_the_network_as_described(in_channels: int, classes: int) -> None:
+def test_network_matches_its_description(in_channels: int, classes: int) -> None:
     torch.manual_seed(0)
     network = make_attention_count(unsettle(EALICNet(in_channels, classes))).double().eval()
     image = torch.rand(2, in_channels, 72, 136, dtype=torch.float64)
@@ -140,20 +140,20 @@ def test_dab_size(channels: int, params: int) -> None:
 
 @pytest.mark.parametrize("entry", VARIANTS, ids=lambda entry: entry.name)
 class TestVariants:
-    def test_it_runs_and_has_the_expected_size(self, entry: ModelEntry) -> None:
+    def test_variant_runs_with_expected_parameters(self, entry: ModelEntry) -> None:
         network = make_attention_count(entry.build(in_channels=2, classes=3)).eval()
         with torch.inference_mode():
             assert network(torch.rand(1, 2, 40, 64)).shape == (1, 3, 40, 64)
         assert sum(p.numel() for p in entry.build().parameters()) == entry.params
 
-    def test_it_differs_from_the_network_by_what_its_name_says(self, entry: ModelEntry) -> None:
+    def test_variant_differs_as_its_name_says(self, entry: ModelEntry) -> None:
         names = {name for name, _ in entry.build().named_parameters()}
         missing = {name.split(".")[0] for name, _ in EALICNet().named_parameters() if name not in names}
         removed = {"no_pam": {"pam"}, "no_tssa": {"tssa"}, "no_dab1": {"block_1"}, "no_dab2": {"block_2"}}
         assert missing == removed.get(entry.name.partition(".")[2], set())
 
 
-def test_an_empty_block_is_the_identity_and_a_dropped_branch_leaves_the_sum() -> None:
+def test_empty_block_is_identity_and_dropped_branch_leaves_sum() -> None:
     """Weights that make a part of the full network do nothing give the logits of the network without that part."""
     torch.manual_seed(0)
     network = unsettle(make_attention_count(EALICNet())).eval()

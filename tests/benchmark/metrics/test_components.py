@@ -30,7 +30,7 @@ def assert_same_components(mask: Mask) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(mask_pairs())
-def test_components_are_ndimage_s_in_raster_order(pair: tuple[Mask, Mask]) -> None:
+def test_components_equal_ndimage_in_raster_order(pair: tuple[Mask, Mask]) -> None:
     assert_same_components(pair[0])
 
 
@@ -47,13 +47,13 @@ def test_diagonal_neighbours_are_one_component_but_row_ends_are_not() -> None:
     assert Components.of(wrap).count == 3
 
 
-def test_views_of_larger_arrays_are_taken_as_they_are() -> None:
+def test_views_of_larger_arrays_are_accepted() -> None:
     base = np.random.default_rng(0).random((20, 30)) < 0.4
     assert_same_components(base[::2, ::-1])
     assert_same_components(base.T)
 
 
-def test_areas_and_centroids_are_scikit_image_s() -> None:
+def test_areas_and_centroids_equal_scikit_image() -> None:
     mask = np.random.default_rng(1).random((40, 31)) < 0.3
     regions = regionprops(label(mask, connectivity=2))
     found = Components.of(mask)
@@ -63,7 +63,7 @@ def test_areas_and_centroids_are_scikit_image_s() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(mask_pairs())
-def test_interior_is_what_a_cropped_mask_shows(pair: tuple[Mask, Mask]) -> None:
+def test_interior_equals_cropped_mask(pair: tuple[Mask, Mask]) -> None:
     mask = pair[0]
     found = Components.of(mask)
     for border in (0, 1, 3, 20):
@@ -89,7 +89,7 @@ def test_pairs_are_the_histogram_of_two_label_images(pair: tuple[Mask, Mask]) ->
 
 
 @pytest.mark.parametrize("bad", [np.zeros((2, 3)), np.zeros((2, 3), np.uint8), np.zeros((1, 2, 3), bool)])
-def test_anything_but_a_bool_mask_is_refused(bad: np.ndarray) -> None:
+def test_mask_must_be_bool(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"expected a \(H, W\) bool mask"):
         Components.of(bad)
 
@@ -101,7 +101,7 @@ def test_masks_of_different_sizes_are_refused() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(mask_pairs())
-def test_what_components_touch_is_what_they_reach_when_grown_by_a_pixel(pair: tuple[Mask, Mask]) -> None:
+def test_touched_components_equal_dilation_by_one_pixel(pair: tuple[Mask, Mask]) -> None:
     (labels, count), (others, _) = (ndimage.label(mask, EIGHT) for mask in pair)
     grown = (ndimage.binary_dilation(labels == index, EIGHT) for index in range(1, count + 1))
     expected = [len(set(others[one].tolist()) - {0}) for one in grown]

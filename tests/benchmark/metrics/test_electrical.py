@@ -44,7 +44,7 @@ def test_a_perfect_prediction_has_no_fault(bars: Mask) -> None:
     assert faults(bars, bars) == CLEAN
 
 
-def test_one_bridge_is_one_short_and_takes_both_nets(bars: Mask) -> None:
+def test_one_bridge_is_one_short_of_two_nets(bars: Mask) -> None:
     bridged = bars.copy()
     bridged[8:22, 40] = True
     assert faults(bars, bridged) == CLEAN | {"shorts": 1}
@@ -78,7 +78,7 @@ def test_a_net_cut_twice_is_still_one_open(bars: Mask) -> None:
     assert faults(bars, cut)["opens"] == 1
 
 
-def test_a_nick_that_leaves_one_pixel_is_no_open(bars: Mask) -> None:
+def test_net_cut_to_one_pixel_width_is_no_open(bars: Mask) -> None:
     nicked = bars.copy()
     nicked[9:12, 40] = False
     assert faults(bars, nicked) == CLEAN
@@ -99,7 +99,7 @@ def test_small_components_do_not_count(bars: Mask) -> None:
     assert faults(bars, speck) == CLEAN | {"false": 1}  # 4 px: as large as the least area
 
 
-def test_the_largest_small_component_finds_a_net_that_no_larger_one_hits(bars: Mask) -> None:
+def test_largest_small_component_finds_otherwise_missed_net(bars: Mask) -> None:
     crumbs = bars.copy()
     crumbs[8:12] = False
     crumbs[8, 10:12] = crumbs[8, 20:23] = True
@@ -111,7 +111,7 @@ def test_the_largest_small_component_finds_a_net_that_no_larger_one_hits(bars: M
     assert faults(bars, crumbs) == CLEAN | {"opens": 1}
 
 
-def test_errors_that_border_and_least_area_keep_from_counting_are_told(bars: Mask) -> None:
+def test_uncounted_errors_are_reported(bars: Mask) -> None:
     truth = bars.copy()
     truth[0:4, 10:70] = True
     prediction = truth.copy()
@@ -123,7 +123,7 @@ def test_errors_that_border_and_least_area_keep_from_counting_are_told(bars: Mas
     assert not_counted(truth, prediction, **limits) == expected
 
 
-def test_of_equal_small_components_the_first_in_raster_order_counts() -> None:
+def test_first_of_equal_small_components_counts() -> None:
     truth = np.zeros((12, 20), bool)
     truth[4:9, 2:18] = True
     prediction = np.zeros_like(truth)
@@ -164,7 +164,7 @@ def test_faults_in_the_border_band_do_not_count(bars: Mask) -> None:
     assert faults(with_net_in_band, joined, border_px=0)["shorts"] == 1
 
 
-def test_a_component_of_the_band_alone_makes_no_short_but_cuts_a_net() -> None:
+def test_component_in_border_band_makes_no_short_but_cuts_a_net() -> None:
     truth = np.zeros((30, 30), bool)
     truth[0:12, 4:7] = truth[0:12, 20:23] = True  # two nets that come in from the top edge
     prediction = truth.copy()
@@ -219,7 +219,7 @@ def plain(truth: Mask, prediction: Mask, border_px: int, min_area_px: int) -> di
 
 @settings(max_examples=200, deadline=None)
 @given(mask_pairs(max_side=14))
-def test_counts_are_the_definitions(pair: tuple[Mask, Mask]) -> None:
+def test_counts_equal_definitions(pair: tuple[Mask, Mask]) -> None:
     for border_px, min_area_px in ((0, 1), (2, 3), (1, 20)):
         counts = count_image(*pair, border_px=border_px, min_area_px=min_area_px)
         expected = plain(*pair, border_px, min_area_px)
@@ -228,7 +228,7 @@ def test_counts_are_the_definitions(pair: tuple[Mask, Mask]) -> None:
         assert counts["opens"] + counts["missed"] + counts["correct"] <= counts["nets"]
 
 
-def test_faults_are_painted_where_they_are(bars: Mask) -> None:
+def test_faults_are_painted_at_their_pixels(bars: Mask) -> None:
     prediction = bars.copy()
     prediction[8:12, 40] = False  # open
     prediction[18:32, 20] = True  # short
@@ -248,7 +248,7 @@ def far(places: Mask, wrong: Mask) -> float:
     return float(ndimage.distance_transform_edt(~wrong)[places].max())
 
 
-def test_the_place_of_a_cut_and_of_a_bridge_is_the_gap_and_not_the_whole_net(bars: Mask) -> None:
+def test_position_of_cut_and_bridge_is_the_gap(bars: Mask) -> None:
     bars[28:] = False
     staged = np.zeros_like(bars)
     staged[8:12, 40:46] = True
@@ -265,7 +265,7 @@ def test_the_place_of_a_cut_and_of_a_bridge_is_the_gap_and_not_the_whole_net(bar
     assert fault_map(bars, prediction, **limits).astype(bool).sum() > 5 * places.sum()
 
 
-def test_the_place_of_a_wide_gap_is_its_middle_whatever_else_is_near(bars: Mask) -> None:
+def test_position_of_wide_gap_is_its_middle(bars: Mask) -> None:
     cut = bars.copy()
     cut[18:22, 30:50] = False  # the other bars are nearer to its middle than its own ends
     rows, columns = np.nonzero(fault_places(bars, cut, border_px=5, min_area_px=4))
@@ -274,7 +274,7 @@ def test_the_place_of_a_wide_gap_is_its_middle_whatever_else_is_near(bars: Mask)
 
 
 @pytest.mark.parametrize("falling", [True, False])
-def test_a_bridge_of_corners_has_a_place(bars: Mask, falling: bool) -> None:
+def test_bridge_of_corners_has_a_position(bars: Mask, falling: bool) -> None:
     bridge = np.zeros_like(bars)
     bridge[np.arange(12, 18), np.arange(40, 46) if falling else np.arange(45, 39, -1)] = True
     places = fault_places(bars, bars | bridge, border_px=5, min_area_px=4)
@@ -284,7 +284,7 @@ def test_a_bridge_of_corners_has_a_place(bars: Mask, falling: bool) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(mask_pairs(max_side=14))
-def test_every_fault_has_a_place_within_what_is_painted(pair: tuple[Mask, Mask]) -> None:
+def test_position_of_every_fault_is_painted(pair: tuple[Mask, Mask]) -> None:
     limits = {"border_px": 2, "min_area_px": 3}
     painted, places = fault_map(*pair, **limits), fault_places(*pair, **limits)
     assert places.any() == any(faults(*pair, **limits).values())
@@ -318,7 +318,7 @@ def truth(request: pytest.FixtureRequest) -> Mask:
 class TestWindowsOfAChip:
     """What the figures mean: 1024x1024 windows with tracks about 22 px wide and gaps of at least 5 px."""
 
-    def test_the_truth_itself(self, truth: Mask) -> None:
+    def test_truth_has_no_error(self, truth: Mask) -> None:
         assert count_image(truth, truth)["nets"] >= 10
         assert faults(truth, truth, border_px=35, min_area_px=35) == CLEAN
 
@@ -334,7 +334,7 @@ class TestWindowsOfAChip:
         assert faults(truth, cut, border_px=35, min_area_px=35) == CLEAN | {"opens": 1}
         assert far(fault_places(truth, cut), truth & ~cut) <= 2
 
-    def test_one_pixel_more_everywhere(self, truth: Mask) -> None:
+    def test_dilated_prediction(self, truth: Mask) -> None:
         wider = ndimage.binary_dilation(truth, EIGHT)
         assert 0.92 <= miou(truth, wider) <= 0.96
         assert faults(truth, wider, border_px=35, min_area_px=35) == CLEAN

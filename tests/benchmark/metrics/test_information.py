@@ -38,7 +38,7 @@ def test_scikit_image_agrees_to_the_last_nanobit(pair: tuple[Mask, Mask]) -> Non
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_on_an_image_of_usual_size_the_rounding_is_below_1e_12(seed: int) -> None:
+def test_rounding_is_below_1e_12_on_large_image(seed: int) -> None:
     truth = tracks(512, 10, 6, margin=12) if seed % 2 else window(seed, 512)
     prediction = damaged(truth, 40, seed)
     if seed == 3:

@@ -18,13 +18,13 @@ from tests.benchmark.metrics.strategies import mask_pairs
 
 @settings(max_examples=200, deadline=None)
 @given(mask_pairs())
-def test_aji_is_the_brute_force_s(pair: tuple[Mask, Mask]) -> None:
+def test_aji_equals_brute_force(pair: tuple[Mask, Mask]) -> None:
     assert aji_terms(Overlap.of(*pair)) == brute_aji(*pair)
 
 
 @settings(max_examples=200, deadline=None)
 @given(mask_pairs(max_side=9))
-def test_aji_plus_is_the_brute_force_s(pair: tuple[Mask, Mask]) -> None:
+def test_aji_plus_equals_brute_force(pair: tuple[Mask, Mask]) -> None:
     truths, components = (len(masks_of(mask)) for mask in pair)
     assume((components + 1) ** truths <= 3000)
     assert aji_plus_terms(Overlap.of(*pair)) == brute_aji_plus(*pair)
@@ -78,14 +78,14 @@ def test_aji_is_not_symmetric() -> None:
     assert aji_terms(Overlap.of(prediction, truth)) == (6, 17)
 
 
-def test_a_component_that_serves_twice_serves_once_in_aji_plus() -> None:
+def test_aji_plus_matches_component_once_and_aji_twice() -> None:
     truth, prediction = np.zeros((2, 1, 12), bool)
     truth[0, :5] = truth[0, 6:12] = True
     prediction[0, :12] = True
     assert aji_plus_terms(Overlap.of(truth, prediction)) == (6, 17)
 
 
-def test_equal_ious_go_to_the_larger_intersection() -> None:
+def test_ties_of_iou_prefer_larger_intersection() -> None:
     """A net of 10 px: one component shares 4 of 10 px, the other 6 of 15; the IoUs are equal as integers."""
     truth, prediction = np.zeros((2, 3, 17), bool)
     truth[0, :10] = True
@@ -107,7 +107,7 @@ def test_equal_ious_go_to_the_larger_intersection() -> None:
     assert aji_plus_terms(Overlap.of(truth, prediction)) == (6, 20 + 3)
 
 
-def test_equal_totals_go_to_the_larger_intersection_in_aji_plus() -> None:
+def test_ties_of_aji_plus_prefer_larger_intersection() -> None:
     """One pair of 3/12, or two pairs of 1/8 each: the one shares 3 px, the two share 2."""
     truth = np.array([[0, 0, 1], [1, 0, 0], [1, 1, 0], [1, 0, 0], [1, 1, 1]], bool)
     prediction = np.array([[1, 1, 1], [0, 1, 1], [1, 0, 0], [1, 0, 1], [1, 0, 1]], bool)
@@ -115,7 +115,7 @@ def test_equal_totals_go_to_the_larger_intersection_in_aji_plus() -> None:
     assert aji_plus_terms(Overlap.of(prediction, truth)) == (3, 15)
 
 
-def test_equal_pairs_go_to_the_first_in_raster_order() -> None:
+def test_ties_prefer_first_in_raster_order() -> None:
     """Two nets share two equal components: which is used decides what is left over."""
     truth, prediction = np.zeros((2, 3, 7), bool)
     truth[:, 0] = truth[:, 6] = True

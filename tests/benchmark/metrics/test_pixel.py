@@ -65,7 +65,7 @@ def test_ignored_pixels_count_nowhere(pair: tuple[Mask, Mask]) -> None:
         assert counts["tp"] + counts["tn"] == correct
 
 
-def test_an_ignored_cut_through_a_net_makes_two_nets_of_it() -> None:
+def test_ignored_cut_divides_a_net() -> None:
     truth = np.zeros((5, 9), bool)
     truth[2] = True
     ignore = np.zeros_like(truth)
@@ -96,7 +96,7 @@ def test_conventions_for_absent_classes(truth: int, prediction: int, expected: d
     assert {name: values[name] for name in expected} == expected
 
 
-def test_background_absent_from_the_truth_leaves_mpa_but_not_miou() -> None:
+def test_absent_background_is_excluded_from_mpa_only() -> None:
     prediction = np.ones((2, 5), bool)
     prediction[0, 0] = False
     values = per_image(count_image(np.ones((2, 5), bool), prediction))

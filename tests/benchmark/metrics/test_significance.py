@@ -70,14 +70,14 @@ def test_paired_t_is_scipys_test_with_its_interval() -> None:
         ([3.0, 4.0], [1.0, 2.0], 2.0),
     ],
 )
-def test_one_pair_or_equal_differences_are_no_test(values: list[float], reference: list[float], mean: float) -> None:
+def test_one_pair_or_equal_differences_give_no_test(values: list[float], reference: list[float], mean: float) -> None:
     found = significance.paired_t(values, reference)
 
     assert float(found.mean) == pytest.approx(mean)
     assert np.isnan([found.p, found.low, found.high]).all()
 
 
-def test_untestable_rows_leave_the_others_alone() -> None:
+def test_untestable_rows_change_no_other_row() -> None:
     found = significance.paired_t([[0.9, 0.9, 0.9], [0.9, 0.8, 0.9]], [0.7, 0.7, 0.7])
 
     assert np.isnan(found.p[0])
@@ -91,7 +91,7 @@ def test_holm_of_a_textbook_example() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
-def test_holm_is_the_closed_test_of_bonferroni(p: list[float]) -> None:
+def test_holm_equals_closed_bonferroni_test(p: list[float]) -> None:
     """Holm's adjusted p of a hypothesis is the largest Bonferroni p of all intersections that contain it."""
     m = len(p)
     subsets = [subset for size in range(1, m + 1) for subset in itertools.combinations(range(m), size)]
@@ -102,14 +102,14 @@ def test_holm_is_the_closed_test_of_bonferroni(p: list[float]) -> None:
     assert significance.holm(p) == pytest.approx(closed)
 
 
-def test_holm_counts_what_could_not_be_tested_and_works_along_the_last_axis() -> None:
+def test_holm_counts_untestable_rows_along_last_axis() -> None:
     found = significance.holm([[0.01, math.nan, 0.02], [0.02, 0.5, 0.01]])
 
     assert found[0] == pytest.approx([0.03, math.nan, 0.04], nan_ok=True)
     assert found[1] == pytest.approx([0.04, 0.5, 0.03])
 
 
-def test_effects_in_reach_are_where_the_test_turns_and_where_it_finds_four_in_five() -> None:
+def test_detectable_effects_match_threshold_and_power() -> None:
     needed, found = significance.effects_in_reach(3, family=10)
     rng = np.random.default_rng(0)
 
@@ -122,7 +122,7 @@ def test_effects_in_reach_are_where_the_test_turns_and_where_it_finds_four_in_fi
     assert np.mean(10 * significance.paired_t(drawn, 0.0).p < 0.05) == pytest.approx(0.8, abs=0.01)
 
 
-def test_least_p_and_the_clusters_that_holm_needs() -> None:
+def test_smallest_p_and_clusters_required_by_holm() -> None:
     assert significance.least_rank_p(3) == stats.wilcoxon([1.0, 2.0, 3.0]).pvalue == 0.25
     assert significance.clusters_needed(10) == 9
     for family in range(1, 40):
@@ -131,7 +131,7 @@ def test_least_p_and_the_clusters_that_holm_needs() -> None:
     assert significance.least_sign_flip_p(17) == 1e-4
 
 
-def test_the_least_p_is_reached_by_the_sign_flip_test() -> None:
+def test_sign_flip_test_reaches_smallest_p() -> None:
     rng = np.random.default_rng(0)
     for clusters in (3, 17):
         good, bad = (counts(rng, clusters, error) for error in (0.01, 0.4))
@@ -140,7 +140,7 @@ def test_the_least_p_is_reached_by_the_sign_flip_test() -> None:
 
 
 @given(st.integers(2, 7), st.integers(0, 2**32))
-def test_items_share_a_group_exactly_if_they_do_not_differ(size: int, seed: int) -> None:
+def test_items_share_a_group_only_without_difference(size: int, seed: int) -> None:
     upper = np.triu(np.random.default_rng(seed).random((size, size)) < 0.4, 1)
     different = upper | upper.T
 
@@ -154,7 +154,7 @@ def test_items_share_a_group_exactly_if_they_do_not_differ(size: int, seed: int)
 
 @pytest.mark.parametrize(("metric", "reduction"), [("miou", "image"), ("miou", "pooled"), ("net_error_rate", "pooled")])
 @pytest.mark.parametrize("seed", range(3))
-def test_sign_flip_of_single_images_is_scipys_permutation_test(seed: int, metric: str, reduction: Reduction) -> None:
+def test_sign_flip_of_single_images_equals_scipy(seed: int, metric: str, reduction: Reduction) -> None:
     rng = np.random.default_rng(seed)
     images = 7
     ours, theirs = counts(rng, images), counts(rng, images, 0.13)
@@ -189,14 +189,14 @@ def test_sign_flip_keeps_clusters_and_the_repeats_of_a_frame_together() -> None:
     assert significance.sign_flip(ours, theirs) == pytest.approx(expected)
 
 
-def test_sign_flips_tried_in_parts_are_those_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sign_flips_in_parts_equal_sign_flips_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = sides(1, "miou", "pooled", images=12, repeats=3)
     whole = significance.sign_flip(ours, theirs)
     monkeypatch.setattr(significance, "VALUES_AT_ONCE", 50)
     assert significance.sign_flip(ours, theirs) == whole
 
 
-def test_random_sign_flips_agree_with_all_of_them_and_never_give_zero() -> None:
+def test_random_sign_flips_agree_with_exact_test() -> None:
     ours, theirs = sides(1, "miou", "pooled", images=12)
 
     exact = significance.sign_flip(ours, theirs)
@@ -217,7 +217,7 @@ def test_equal_networks_have_p_1() -> None:
     assert significance.paired_interval(ours, ours) == (0.0, 0.0, 0.0)
 
 
-def test_the_interval_of_single_images_is_students() -> None:
+def test_interval_of_single_images_equals_student() -> None:
     ours, theirs = sides(0, "miou", "image", images=9, repeats=3)
     differences = (ours.terms - theirs.terms)[..., 0].mean(axis=1)
     expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
@@ -228,7 +228,7 @@ def test_the_interval_of_single_images_is_students() -> None:
 
 
 @pytest.mark.parametrize(("metric", "reduction"), [("miou", "image"), ("miou", "pooled"), ("net_error_rate", "pooled")])
-def test_the_interval_covers_the_difference_as_often_as_it_says(metric: str, reduction: Reduction) -> None:
+def test_interval_has_nominal_coverage(metric: str, reduction: Reduction) -> None:
     """Ten frames of one to five images, drawn from a large population whose difference is known."""
     rng = np.random.default_rng(3)
     size, covered, studies = 4000, 0, 400
@@ -259,7 +259,7 @@ def test_one_cluster_has_no_interval() -> None:
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_forming_all_clusters_is_the_reduction_of_the_report(reduction: Reduction) -> None:
+def test_reduction_of_all_clusters_equals_report(reduction: Reduction) -> None:
     columns = counts(np.random.default_rng(0), 12)
     for metric in ("miou", "net_error_rate"):
         if reduction in METRICS[metric].reductions:
@@ -268,7 +268,7 @@ def test_forming_all_clusters_is_the_reduction_of_the_report(reduction: Reductio
 
 
 @pytest.mark.parametrize(("metric", "reduction"), [("miou", "image"), ("net_error_rate", "pooled")])
-def test_neither_order_nor_names_of_images_change_a_digit(metric: str, reduction: Reduction) -> None:
+def test_order_and_names_of_images_change_nothing(metric: str, reduction: Reduction) -> None:
     rng = np.random.default_rng(0)
     groups = frames(30, 3)
     networks = [counts(rng, 30) for _ in range(3)]
@@ -294,7 +294,7 @@ def test_neither_order_nor_names_of_images_change_a_digit(metric: str, reduction
 
 
 @pytest.mark.parametrize(("metric", "reduction"), [("miou", "image"), ("miou", "pooled")])
-def test_the_bootstrap_is_a_loop_over_repeats_and_frames(metric: str, reduction: Reduction) -> None:
+def test_bootstrap_equals_loop_over_repeats_and_frames(metric: str, reduction: Reduction) -> None:
     """Redraw rows of the counts themselves and reduce them with the report's own function."""
     rng = np.random.default_rng(1)
     groups = np.array(frames(12, 3))
@@ -314,7 +314,7 @@ def test_the_bootstrap_is_a_loop_over_repeats_and_frames(metric: str, reduction:
     assert found[1] - found[0] > 0.05
 
 
-def test_one_repeat_is_drawn_over_frames_and_one_frame_over_repeats() -> None:
+def test_bootstrap_of_one_repeat_or_one_frame() -> None:
     rng = np.random.default_rng(0)
     networks = [(counts(rng, 8, error), frames(8, 8)) for error in (0.05, 0.1, 0.2)]
     values = [reduce(columns, "image")["miou"] for columns, _ in networks]
@@ -328,7 +328,7 @@ def test_one_repeat_is_drawn_over_frames_and_one_frame_over_repeats() -> None:
     assert low < values[0] < high
 
 
-def test_a_frame_without_nets_has_no_rate_and_leaves_the_others_theirs() -> None:
+def test_frame_without_nets_has_no_rate() -> None:
     columns = {"nets": np.array([0, 4, 5]), "correct": np.array([0, 3, 5])}
     some = Clustered.of([(columns, ["a", "b", "c"])], "net_error_rate")
     none = Clustered.of([({name: column[:1] for name, column in columns.items()}, ["a"])], "net_error_rate")
@@ -372,7 +372,7 @@ def false_verdicts(difference: np.ndarray, adjusted: np.ndarray) -> dict[str, fl
 
 
 @pytest.mark.parametrize("luck", [0.0, 0.2, 0.5, 1.0])
-def test_a_verdict_about_identical_methods_is_rarely_false(luck: float) -> None:
+def test_equal_methods_are_rarely_called_different(luck: float) -> None:
     """(a): in at most one study out of twenty, plus three standard errors of the simulation."""
     studies = 2000
     values = identical_methods(luck, studies, seed=11).mean(axis=-1, dtype=np.float64)
@@ -388,7 +388,7 @@ def test_a_verdict_about_identical_methods_is_rarely_false(luck: float) -> None:
 
 
 @pytest.mark.parametrize(("luck", "least", "most"), [(0.0, 0.0, 0.12), (0.2, 0.5, 0.8), (0.5, 0.9, 1), (1.0, 0.9, 1)])
-def test_a_test_over_images_takes_the_luck_of_trainings_for_a_method(luck: float, least: float, most: float) -> None:
+def test_test_over_images_confuses_training_luck_with_method(luck: float, least: float, most: float) -> None:
     """(b) used as (a): right only without luck; at 0.2 points it is false in two studies out of three."""
     studies = 120
     names = tuple(str(index) for index in range(IMAGES))

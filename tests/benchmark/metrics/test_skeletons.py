@@ -30,7 +30,7 @@ def defined(truth: Mask, prediction: Mask) -> float:
 
 @settings(max_examples=150, deadline=None)
 @given(mask_pairs())
-def test_it_is_the_definition_symmetric_and_bounded(pair: tuple[Mask, Mask]) -> None:
+def test_cldice_equals_definition_and_is_symmetric_and_bounded(pair: tuple[Mask, Mask]) -> None:
     value = cldice_of(*pair)
     assert value == pytest.approx(defined(*pair), abs=1e-12)
     assert value == cldice_of(*pair[::-1])
@@ -46,14 +46,14 @@ def test_special_masks(first: str, second: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_on_tracks(seed: int) -> None:
+def test_skeletons_of_tracks(seed: int) -> None:
     truth = window(seed, 256)
     prediction = damaged(truth, 30, seed)
     assert cldice_of(truth, prediction) == pytest.approx(defined(truth, prediction), abs=1e-12)
     assert 0.5 < cldice_of(truth, prediction) < 1
 
 
-def test_width_costs_nothing_and_a_gap_its_length() -> None:
+def test_cldice_ignores_width_and_counts_gap_length() -> None:
     truth = np.zeros((30, 100), bool)
     truth[10:15, 10:90] = True
     wider = np.zeros_like(truth)
@@ -72,13 +72,13 @@ def test_conventions_for_empty_masks(truth: int, prediction: int, expected: floa
     assert cldice_of(np.full((6, 7), bool(truth)), np.full((6, 7), bool(prediction))) == expected
 
 
-def test_skeletons_that_miss_each_other_are_0() -> None:
+def test_disjoint_skeletons_give_0() -> None:
     truth, prediction = np.zeros((2, 9, 9), bool)
     truth[:3], prediction[6:] = True, True
     assert cldice_of(truth, prediction) == 0.0
 
 
-def test_ignored_pixels_are_background_before_skeletons_are_made() -> None:
+def test_ignored_pixels_are_background_in_skeletons() -> None:
     truth = np.zeros((20, 60), bool)
     truth[8:13, 5:55] = True
     ignore = np.zeros_like(truth)

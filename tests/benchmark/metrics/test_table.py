@@ -22,7 +22,7 @@ def columns_of(images: int = 6) -> dict[str, np.ndarray]:
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def test_counts_come_in_the_order_of_the_columns() -> None:
+def test_counts_follow_order_of_columns() -> None:
     assert tuple(columns_of()) == COUNT_COLUMNS
 
 
@@ -53,7 +53,7 @@ def test_fractions_stay_within_their_range() -> None:
         assert ((values >= low) & (values <= high)).all(), name
 
 
-def test_image_is_the_mean_and_pooled_the_ratio_of_sums() -> None:
+def test_image_is_mean_and_pooled_is_ratio_of_sums() -> None:
     counts = {"tp": np.array([90, 1]), "fp": np.array([10, 0]), "fn": np.array([0, 9]), "tn": np.array([0, 90])}
     image, pooled = reduce(counts, "image"), reduce(counts, "pooled")
     assert image["fg_iou"] == pytest.approx((0.9 + 0.1) / 2)
@@ -70,7 +70,7 @@ def test_one_image_reduces_to_itself() -> None:
         assert ratios(one)[name][0] == value
 
 
-def test_sums_beyond_64_bits_stay_exact() -> None:
+def test_sums_over_64_bits_are_exact() -> None:
     """Nanobits of a large test set: each image's fit, their sum does not."""
     pixels = 2**32
     counts = {name: np.full(2, number) for name, number in {"tp": pixels, "fp": 0, "fn": 0, "tn": 0}.items()}
@@ -89,7 +89,7 @@ def joined(*images: dict[str, int]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_an_image_without_a_counted_pixel_gives_no_metric_a_value(name: str) -> None:
+def test_image_without_counted_pixel_has_no_metric(name: str) -> None:
     rng = np.random.default_rng(1)
     truth, prediction = rng.random((24, 24)) < 0.3, rng.random((24, 24)) < 0.3
     some, void = counted(truth, prediction), counted(truth, prediction, ignore=np.ones_like(truth))
@@ -101,7 +101,7 @@ def test_an_image_without_a_counted_pixel_gives_no_metric_a_value(name: str) -> 
         assert name not in reduce(joined(void, void), reduction)
 
 
-def test_empty_truth_and_prediction_agree_where_there_were_pixels_to_judge() -> None:
+def test_empty_truth_and_prediction_agree() -> None:
     nothing, full = np.zeros((24, 24), bool), np.ones((24, 24), bool)
     alone, wrong = joined(counted(nothing, nothing)), joined(counted(nothing, nothing), counted(nothing, full))
     for name in ("dice", "aji", "aji_plus", "fg_iou", "cldice"):
@@ -109,7 +109,7 @@ def test_empty_truth_and_prediction_agree_where_there_were_pixels_to_judge() -> 
         assert reduce(wrong, "image")[name] == 0.5
 
 
-def test_rates_over_nets_and_vias_have_no_value_without_one() -> None:
+def test_rates_without_nets_or_vias_have_no_value() -> None:
     nothing = np.zeros((24, 24), bool)
     rates = {"net_error_rate", "net_precision", "net_recall", "net_f1", "via_precision", "via_recall", "via_f1"}
     alone = joined(counted(nothing, nothing))
@@ -117,7 +117,7 @@ def test_rates_over_nets_and_vias_have_no_value_without_one() -> None:
     assert not rates & reduce(alone, "pooled").keys()
 
 
-def test_the_order_of_images_changes_no_digit() -> None:
+def test_order_of_images_changes_nothing() -> None:
     counts = columns_of(40)
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(40)

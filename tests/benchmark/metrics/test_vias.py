@@ -32,7 +32,7 @@ def counted(
     return counts["via_true"], counts["via_predicted"], counts["via_matched"]
 
 
-def test_the_true_radius_is_the_reach_and_included() -> None:
+def test_matching_distance_includes_true_radius() -> None:
     assert counted([[0, 0]], [[3, 4]], [5.0]) == (1, 1, 1)
     assert counted([[0, 0]], [[3, 4]], [4.999]) == (1, 1, 0)
 
@@ -42,19 +42,19 @@ def test_matching_is_one_to_one() -> None:
     assert counted([[0, 0], [0, 8]], [[0, 4]], [5.0, 5.0]) == (2, 1, 1)
 
 
-def test_the_nearest_is_given_up_where_that_matches_more() -> None:
+def test_more_matches_are_preferred_to_nearest_match() -> None:
     """The prediction at 4 is nearest to the true via at 6, which alone can reach the one at 12."""
     assert counted([[0, 0], [0, 6]], [[0, 4], [0, 12]], [5.0, 6.0]) == (2, 2, 2)
 
 
-def test_fragments_closer_than_the_radius_are_one_via() -> None:
+def test_near_fragments_are_one_via() -> None:
     assert counted([[0, 0], [0, 4]], [[0, 2]], [5.0, 5.0]) == (1, 1, 1)
     assert counted([[0, 0], [0, 5]], [[0, 2]], [5.0, 5.0]) == (2, 1, 1)  # as far as the radius, not closer
     # A sliver at the rim of a via neither moves it by much nor shrinks its reach.
     assert counted([[0, 0], [0, 9]], [[0, -10]], [11.0, 3.0]) == (1, 1, 1)
 
 
-def test_predicted_fragments_closer_than_their_radius_are_one_via() -> None:
+def test_near_predicted_fragments_are_one_via() -> None:
     assert counted([[0, 0]], [[0, 1], [0, -1]], [5.0], predicted_radius=2.5) == (1, 1, 1)
     assert counted([[0, 0]], [[0, 1], [0, -1]], [5.0], predicted_radius=2.0) == (1, 2, 1)  # not closer
 
@@ -69,14 +69,14 @@ def test_the_truth_against_itself_has_no_via_fault(pair: tuple[Mask, Mask]) -> N
     assert not via_fault_map(kept, kept).any()
 
 
-def test_a_true_via_in_two_pieces_is_found_by_its_own_mask() -> None:
+def test_true_via_in_two_pieces_matches_its_own_mask() -> None:
     place = [(32, 32)]
     cut = discs(place, radius=9) & ~discs(place, radius=5) | discs(place, radius=2)  # a rim and what shines within
     assert via_counts_from_masks(cut, cut) == {"via_true": 1, "via_predicted": 1, "via_matched": 1}
     assert not via_fault_map(cut, cut).any()
 
 
-def test_empty_sides() -> None:
+def test_empty_truth_or_prediction() -> None:
     assert counted([], [], []) == (0, 0, 0)
     assert counted([[1, 1]], [], [2.0]) == (1, 0, 0)
     assert counted([], [[1, 1]], []) == (0, 1, 0)
@@ -110,7 +110,7 @@ def test_masks() -> None:
     assert via_counts_from_masks(empty, empty) == {"via_true": 0, "via_predicted": 0, "via_matched": 0}
 
 
-def test_the_radius_of_a_mask_is_that_of_the_disc() -> None:
+def test_radius_of_mask_equals_radius_of_disc() -> None:
     truth = discs([(30, 30)], radius=10)
     assert via_counts_from_masks(truth, discs([(30, 39)], radius=2))["via_matched"] == 1
     assert via_counts_from_masks(truth, discs([(30, 42)], radius=2))["via_matched"] == 0

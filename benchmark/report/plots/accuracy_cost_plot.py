@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import matplotlib.style
+import textalloc
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
@@ -17,7 +19,6 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from benchmark.report.plots.labels import Box, Line, place
 from benchmark.report.read import Measurement, Study, comparable
 from benchmark.report.tables.accuracy_table import cost
 from benchmark.report.tables.render import FAMILIES, Block, Cell, Row
@@ -36,6 +37,11 @@ SIZE_INCHES = (6.8, 4.8)
 LEFT_INCHES, TOP_INCHES, LINE_INCHES = 0.75, 0.62, 0.15
 X_TITLE_WIDTH, FOOTNOTE_WIDTH = 88, 115  # characters that fit beside each other
 POINT_PX = DPI / 72
+#: Sides of a mark on which its name may stand, the preferred ones first.
+DIRECTIONS = ("east", "north", "south", "west", "northeast", "southeast", "northwest", "southwest")
+# As fractions of the axes: a name's least distance from its own mark (2.5 points) and from everything else.
+OWN_GAP, GAP = 0.006, 0.005
+LEADER_POINTS = 4.5  # a name this far from its mark needs a line to it
 #: A footnote's words before the names that have no place in a plot of times.
 HINDERED_NAMES = "Not drawn, since something else had the device when they were timed"
 
@@ -248,7 +254,7 @@ def _figure(chart: Chart) -> Figure:
         axes.set_xlabel(x_title)
         axes.set_ylabel(chart.y_title)
         write_frame(figure, chart.block.title, points, stairs, footnote)
-        label_spots(figure, axes, points, stairs)
+        label_spots(axes, points, stairs)
     return figure
 
 
@@ -337,50 +343,29 @@ def family_handles(rows: Sequence[Row]) -> list[Line2D]:
     ]  # fmt: skip
 
 
-def label_spots(figure: Figure, axes: Axes, points: Sequence[Spot], line: Line2D) -> None:
-    """Write each model's name beside its mark, with a leader line where it had to move, best not on the drawn line."""
-    to_px = axes.transData.transform
-    inches = figure.dpi_scale_trans  # unlike pixels, the same in a PDF and a PNG
-    centres = [(float(x), float(y)) for x, y in to_px([(point.x, point.y) for point in points])]
-    texts = [
-        axes.text(
-            0, 0, drawable(point.row.label), transform=inches, fontsize=8.5, ha="center", va="center", zorder=5,
-            fontweight="bold" if point.row.family == "ours" else "normal",
-            bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
-        )
-        for point in points
-    ]  # fmt: skip
-    extents = [text.get_window_extent() for text in texts]
-    frame = axes.get_window_extent()
-    corners = [(float(x), float(y)) for x, y in to_px(line.get_xydata())]
-    lines: list[Line] = list(itertools.pairwise(corners))
-    placed = place(
-        centres,
-        [(extent.width + 5 * POINT_PX, extent.height + 2.5 * POINT_PX) for extent in extents],
-        [(STYLES[point.row.family][2] / 2 + 1) * POINT_PX for point in points],
-        Box(frame.x0, frame.y0, frame.x1, frame.y1),
-        [box for point, centre in zip(points, centres, strict=True) for box in _covered(axes, point, centre)],
-        lines,
-    )
-    for text, label in zip(texts, placed, strict=True):
-        box = label.box
-        text.set_position(((box.left + box.right) / 2 / DPI, (box.bottom + box.top) / 2 / DPI))
-        if label.leader is not None:
-            (x0, y0), (x1, y1) = label.leader
-            leader = Line2D([x0 / DPI, x1 / DPI], [y0 / DPI, y1 / DPI], transform=inches, color=INK, linewidth=0.6)
-            axes.add_artist(leader)
+def label_spots(axes: Axes, points: Sequence[Spot], line: Line2D) -> None:
+    """Write each model's name beside its mark, where it covers no mark, error bar or other name.
 
-
-def _covered(axes: Axes, point: Spot, centre: tuple[float, float]) -> list[Box]:
-    """Return the pixels that a point's marker and error bar take."""
-    x, y = centre
-    half = STYLES[point.row.family][2] / 2 * POINT_PX
-    low, high = (
-        float(axes.transData.transform((point.x, value))[1])
-        for value in (point.y - point.spread, point.y + point.spread)
-    )
-    cap = 2.5 * POINT_PX
-    return [Box(x - half, y - half, x + half, y + half), Box(x - cap, low, x + cap, high)]
+    A name that had to move away gets a leader line. Where there is room, none stands on the drawn line.
+    """
+    radii_px = [STYLES[point.row.family][2] / 2 * POINT_PX for point in points]
+    segments = [((point.x, point.x), (point.y - point.spread, point.y + point.spread)) for point in points]
+    across, up = zip(*segments, line.get_data(), strict=True)
+    *_, leaders = textalloc.allocate(
+        axes, [point.x for point in points], [point.y for point in points],
+        [drawable(point.row.label) for point in points], x_scatter=[point.x for point in points],
+        y_scatter=[point.y for point in points], scatter_sizes=radii_px, text_scatter_sizes=radii_px,
+        x_lines=list(across), y_lines=list(up), direction=list(DIRECTIONS), nbr_candidates=600, margin=GAP,
+        min_distance=OWN_GAP, max_distance=0.3, avoid_label_lines_overlap=True, avoid_crossing_label_lines=True,
+        linecolor=INK, linewidth=0.6, textsize=8.5, va="center", zorder=5,
+        fontweight=["bold" if point.row.family == "ours" else "normal" for point in points],
+        bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+    )  # fmt: skip
+    for radius_px, leader in zip(radii_px, leaders, strict=True):
+        if leader is not None:
+            ends = axes.transData.transform(leader.get_xydata())
+            if math.dist(*ends) < radius_px + LEADER_POINTS * POINT_PX:
+                leader.remove()
 
 
 def drawable(text: str) -> str:

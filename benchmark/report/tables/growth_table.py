@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 import matplotlib.style
 import numpy as np
@@ -13,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 from benchmark.report.plots.accuracy_cost_plot import (
     DPI,
@@ -277,14 +278,10 @@ def _write_names(axes: Axes, ends: Sequence[tuple[Row, tuple[float, float]]]) ->
         axes.add_artist(leader)
 
 
-def apart(wanted: Sequence[float], gap: float, top: float) -> list[float]:
-    """Move ascending places apart until neighbours keep a distance of ``gap`` and none is above ``top``.
+def apart(wanted: Sequence[float], gap: float, top: float) -> NDArray[np.float64]:
+    """Move ascending heights apart until neighbours keep a distance of ``gap`` and none is above ``top``.
 
-    Places that would touch form a row whose middle is the mean of what they want.
+    Of all such heights these are nearest to the wanted ones, by least squares.
     """
-    rows: list[list[float]] = []  # of what each place wants of the row's lowest one
-    for index, place in enumerate(wanted):
-        rows.append([min(place, top - gap * (len(wanted) - 1 - index)) - gap * index])
-        while len(rows) > 1 and fmean(rows[-2]) > fmean(rows[-1]):
-            rows[-2:] = [rows[-2] + rows[-1]]
-    return [fmean(row) + gap * index for index, row in enumerate(row for row in rows for _ in row)]
+    steps = gap * np.arange(len(wanted))
+    return isotonic_regression(np.minimum(np.subtract(wanted, steps), top - gap * (len(wanted) - 1))).x + steps

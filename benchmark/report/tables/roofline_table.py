@@ -212,7 +212,7 @@ def _figure(setting: Setting, found: Measured, roof: Roof) -> Figure:
         axes.set_xlabel(X_TITLE)
         axes.set_ylabel("GMAC/s attained (MACs / p50)")
         write_frame(figure, f"Roofline at {setting.size}", spots, line, footnote)
-        label_spots(figure, axes, spots, line)
+        label_spots(axes, spots, line)
     return figure
 
 

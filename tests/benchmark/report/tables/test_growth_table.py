@@ -135,7 +135,7 @@ def test_names_keep_their_distance_and_their_order() -> None:
         placed = growth.apart(wanted, gap=0.2, top=5.0)
         assert all(after - before >= 0.2 - 1e-9 for before, after in itertools.pairwise(placed))
         assert max(placed) <= 5.0
-    assert growth.apart([1.0, 2.0, 3.0], gap=0.2, top=5.0) == [1.0, 2.0, 3.0]
+    assert growth.apart([1.0, 2.0, 3.0], gap=0.2, top=5.0).tolist() == [1.0, 2.0, 3.0]
 
 
 def test_two_sizes_or_three_on_different_devices_are_no_growth(tmp_path: Path) -> None:

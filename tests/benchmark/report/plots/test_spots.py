@@ -1,0 +1,144 @@
+"""Names beside marks cover no mark, error bar or other name; lines lead to those that had to move."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
+
+from benchmark.report.plots.accuracy_cost_plot import (
+    DPI,
+    LEADER_POINTS,
+    POINT_PX,
+    SIZE_INCHES,
+    STYLES,
+    draw_spots,
+    label_spots,
+)
+from benchmark.report.tables.render import Row
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A model at a point of the plot, whose axes go from 0 to 100."""
+
+    x: float
+    y: float
+    label: str = "EUNet++"
+    family: str = "lightweight"
+    spread: float = 0.0
+
+    @property
+    def row(self) -> Row:
+        return Row(self.label, self.label, self.family, {})
+
+
+def plot(marks: list[Mark], front: tuple[tuple[float, float], ...] = ((0, 0), (0, 0))) -> Axes:
+    axes = Figure(SIZE_INCHES, dpi=DPI).add_axes((0.1, 0.15, 0.85, 0.7))
+    axes.set(xlim=(0, 100), ylim=(0, 100))
+    draw_spots(axes, marks)
+    (line,) = axes.plot(*zip(*front, strict=True))
+    label_spots(axes, marks, line)
+    return axes
+
+
+def names(axes: Axes) -> list[Bbox]:
+    return [Bbox.from_extents(text.get_window_extent()) for text in axes.texts]
+
+
+def leaders(axes: Axes) -> list[Line2D]:
+    return [line for line in axes.lines if line.get_linewidth() == 0.6]
+
+
+def mark_boxes(axes: Axes, marks: list[Mark]) -> list[Bbox]:
+    """Pixels of every marker and every error bar."""
+    boxes = []
+    for mark in marks:
+        (x, y), (_, low), (_, high) = axes.transData.transform(
+            [(mark.x, mark.y), (mark.x, mark.y - mark.spread), (mark.x, mark.y + mark.spread)]
+        )
+        radius = STYLES[mark.family][2] / 2 * POINT_PX
+        boxes += [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius), Bbox.from_extents(x, low, x, high)]
+    return boxes
+
+
+def disjoint(one: Bbox, two: Bbox) -> bool:
+    return one.x1 < two.x0 or two.x1 < one.x0 or one.y1 < two.y0 or two.y1 < one.y0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_eleven_random_marks_get_names_that_cover_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Half of the marks crowd together, as networks of one family do.
+    places = np.concatenate([rng.normal((30, 50), (5, 6), (6, 2)), rng.uniform((6, 9), (90, 90), (5, 2))])
+    families = ["ours", *["lightweight"] * 5, *["ic"] * 5]
+    marks = [
+        Mark(x, y, "Network"[: rng.integers(3, 8)] + "_" * rng.integers(4), family, rng.choice([0.0, 5.0]))
+        for (x, y), family in zip(places, families, strict=True)
+    ]
+
+    axes = plot(marks)
+
+    assert len(names(axes)) == len(marks)
+    for one, two in itertools.combinations(names(axes), 2):
+        assert disjoint(one, two)
+    frame = axes.get_window_extent()
+    for name in names(axes):
+        assert frame.x0 <= name.x0 < name.x1 <= frame.x1
+        assert frame.y0 <= name.y0 < name.y1 <= frame.y1
+        assert all(disjoint(name, box) for box in mark_boxes(axes, marks))
+    assert np.array_equal(names(axes), names(plot(marks)))
+
+
+def test_forty_marks_get_names_that_cover_no_other() -> None:
+    places = np.random.default_rng(0).uniform((4, 4), (96, 96), (40, 2))
+    marks = [Mark(x, y, f"net_{number}") for number, (x, y) in enumerate(places)]
+
+    boxes = names(plot(marks))
+
+    assert len(boxes) == 40
+    assert all(disjoint(one, two) for one, two in itertools.combinations(boxes, 2))
+
+
+def test_a_lone_name_stands_right_of_its_mark_without_a_leader() -> None:
+    axes = plot([Mark(50, 50)])
+
+    (name,), (x, y) = names(axes), axes.transData.transform((50, 50))
+    assert 0 < name.x0 - x - STYLES["lightweight"][2] / 2 * POINT_PX < LEADER_POINTS * POINT_PX
+    assert (name.y0 + name.y1) / 2 == pytest.approx(y, abs=2)
+    assert leaders(axes) == []
+
+
+def test_a_name_at_the_right_edge_moves_inside() -> None:
+    axes = plot([Mark(99, 50)])
+
+    assert names(axes)[0].x1 <= axes.get_window_extent().x1
+    assert disjoint(names(axes)[0], mark_boxes(axes, [Mark(99, 50)])[0])
+
+
+def test_a_name_that_had_to_move_has_a_leader_from_its_mark() -> None:
+    marks = [Mark(50, 30 + step, f"net_{step}") for step in range(9)]
+
+    axes = plot(marks)
+
+    lines = leaders(axes)
+    assert 0 < len(lines) < len(marks)
+    for line in lines:
+        near, start = line.get_xydata()
+        (name,) = [
+            name for name, mark in zip(names(axes), marks, strict=True) if (mark.x, mark.y) == pytest.approx(start)
+        ]
+        assert name.padded(1).contains(*axes.transData.transform(near))
+
+
+def test_names_avoid_the_front_line_where_there_is_room() -> None:
+    axes = plot([Mark(50, 50)], ((0, 50), (100, 50)))
+
+    y = axes.transData.transform((50, 50))[1]
+    assert not names(axes)[0].y0 <= y <= names(axes)[0].y1

@@ -13,7 +13,8 @@ from benchmark.data.formats import coco
 from benchmark.data.formats.images import IMAGE_SUFFIXES
 from benchmark.data.formats.svg import HY5SYN_NAME
 from benchmark.data.pairs import LABEL_SUFFIX, LAYOUTS, plain_stem
-from benchmark.data.prepare.archives import ARCHIVE_SUFFIX, Member
+from benchmark.data.prepare.archives import Member
+from benchmark.data.prepare.unpack import ARCHIVE_SUFFIX
 from benchmark.data.splits import PARTS
 from benchmark.utils.errors import UserError
 

@@ -14,8 +14,9 @@ from benchmark.data.formats import coco
 from benchmark.data.formats.images import IMAGE_SUFFIXES
 from benchmark.data.pairs import LAYOUTS
 from benchmark.data.prepare import archives
-from benchmark.data.prepare.archives import CHUNK, Member
+from benchmark.data.prepare.archives import Member
 from benchmark.data.prepare.downloads import LABEL_SUFFIXES, Layout, Plan, present, recognise
+from benchmark.data.prepare.unpack import CHUNK
 from benchmark.data.specs import SUFFIX
 from benchmark.data.splits import PARTS
 from benchmark.utils.errors import UserError

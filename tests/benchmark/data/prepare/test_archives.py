@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.data.prepare import archives
+from benchmark.data.prepare import archives, unpack
 from benchmark.utils.errors import UserError
 
 FILES = {"image/1.png": b"one", "image/2.png": bytes(100_000), "label/1.png": b""}
@@ -128,6 +129,16 @@ def test_a_nul_does_not_hide_the_rest_of_a_name(tmp_path: Path) -> None:
     refused(tmp_path / "evil.zip", r"a\.png\\x00\.exe.*control characters")
     (tmp_path / "evil.tar").write_bytes(tarred({"fine": b""}, pax_headers={"path": "a.png\0.exe"}, mode="w"))
     refused(tmp_path / "evil.tar", r"a\.png\\x00\.exe.*control characters")
+
+
+def test_an_extra_field_does_not_rename_a_member(tmp_path: Path) -> None:
+    """Of Info-ZIP: version, checksum of the name in the directory, another name."""
+    info = zipfile.ZipInfo("image/1.png")
+    other = b"image/2.png"
+    info.extra = struct.pack("<HHBL", 0x7075, 5 + len(other), 1, zlib.crc32(b"image/1.png")) + other
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr(info, b"one")
+    assert read(tmp_path / "a.zip") == {"image/1.png": b"one"}
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
@@ -255,7 +266,7 @@ def test_encrypted_and_exotic_zips_are_refused_with_the_remedy(tmp_path: Path) -
     ("head", "match"),
     [
         (b"Rar!\x1a\x07\x01\x00cut off", "a RAR archive.*unpack it"),
-        (b"7z\xbc\xaf\x27\x1c\x00", "a 7z archive.*unpack it"),
+        (b"7z\xbc\xaf\x27\x1c\x00", "a 7z archive that cannot be read.*unpack it"),
         (b"\x28\xb5\x2f\xfd", "a Zstandard archive.*unpack it"),
         (b"<html>not found</html>", "neither a folder nor a whole zip or tar"),
         (b"", "neither a folder nor a whole zip or tar"),
@@ -308,7 +319,7 @@ def test_a_damaged_header_of_a_tar_is_not_its_end(tmp_path: Path) -> None:
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(unpack, "MAX_MEMBERS", 3)
     (tmp_path / "a.zip").write_bytes(zipped({str(number): b"" for number in range(4)}))
     refused(tmp_path / "a.zip", "more than 3 files and folders")
     (tmp_path / "a.zip").write_bytes(zipped({str(number): b"" for number in range(3)}))
@@ -381,7 +392,7 @@ def test_a_negative_size_neither_loops_nor_leads_back(tmp_path: Path) -> None:
         (tmp_path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + tarred({"y": b""}))
         call = """if True:
             import pathlib, sys
-            from benchmark.data import archives
+            from benchmark.data.prepare import archives
             archives.members(pathlib.Path(sys.argv[1])).__enter__()"""
         command = [sys.executable, "-c", call, str(tmp_path / "a.tar")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

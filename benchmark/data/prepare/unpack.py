@@ -1,0 +1,290 @@
+"""Reads zip, tar, RAR and 7z archives entry by entry."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import functools
+import gzip
+import io
+import lzma
+import os
+import re
+import stat
+import subprocess
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from benchmark.utils.errors import UserError, require
+
+if TYPE_CHECKING:
+    import rarfile
+
+CHUNK = 1 << 16  # bytes per read; also the longest header of a tar, where a name and its attributes need a few hundred
+MAX_MEMBERS = 1_000_000  # forty times the files of the largest known dataset
+MAX_INDEX = 160 * MAX_MEMBERS  # bytes of a zip's directory: 46 and a name of a hundred per member
+# Images and masks reach 50:1; deflate ends at 1032:1 and the other methods much higher. Small files do no harm.
+MAX_RATIO, RATIO_FROM = 200, 1 << 20
+
+ARCHIVE_SUFFIX = re.compile(r"\.(zip|tar|tar\.(gz|bz2|xz|zst)|tgz|tbz2?|txz|rar|7z)$", re.IGNORECASE)
+LATER_VOLUME = re.compile(r".+\.part0*([2-9]|1\d+|[2-9]\d+)\.rar", re.IGNORECASE)  # the first leads to them
+OPENERS: Mapping[bytes, Callable[[Path], io.BufferedIOBase]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
+RAR, SEVEN_ZIP, ZSTANDARD = b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd"
+
+REMEDY = "get the archive from its owner again, or look into it, unpack what you trust and name that folder instead"
+LINK, SPECIAL = f"a symbolic link; {REMEDY}", f"a device, pipe or other special file; {REMEDY}"
+HARD_LINK = f"a hard link or a copy of another entry; {REMEDY}"
+ENCRYPTED = "encrypted; unpack the archive with its password and name the folder"
+PROGRAMS = "apt install unar (or unrar; brew install unar)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of an archive, not unpacked yet.
+
+    Attributes:
+        name: as the archive has it.
+        size: bytes that it unpacks to, as the archive says; ``extract`` never writes more.
+        extract: unpacks it to its name below the folder, some formats with all other entries; ``None`` for folders.
+        problem: why it is refused, or ``""``.
+        packed: bytes that it takes in the archive, where each entry is packed by itself.
+    """
+
+    name: str
+    size: int
+    extract: Callable[[], object] | None
+    problem: str = ""
+    packed: int | None = None
+
+
+def entries_of(archive: Path, folder: Path, stack: contextlib.ExitStack) -> tuple[int, list[Entry] | Iterator[Entry]]:
+    """Open an archive, whose content tells its format.
+
+    Args:
+        archive: the file; the first of several volumes.
+        folder: an empty folder, to which entries are unpacked.
+        stack: closes the archive.
+
+    Returns:
+        Bytes of the archive with all its volumes, and its entries. A tar has no list of them: each is to be unpacked
+        before the next is taken, and the last shows whether the tar is whole.
+
+    Raises:
+        UserError: an unknown format, a missing library or program.
+        Exception: whatever readers raise on damaged bytes.
+    """
+    with archive.open("rb") as file:
+        head = file.read(tarfile.BLOCKSIZE)
+    size = archive.stat().st_size
+    if head.startswith((b"PK\3\4", b"PK\5\6")):  # a member, or the end of an empty directory
+        return size, _zip_entries(archive, folder, stack)
+    if head.startswith(RAR):
+        return _rar_entries(archive, folder)
+    if head.startswith(SEVEN_ZIP):
+        require("py7zr", flag=f"{archive}: a 7z archive", extra="archives")
+        return size, _seven_zip_entries(archive, folder, stack)
+    if head.startswith(ZSTANDARD):
+        raise UserError(
+            f"{archive}: a Zstandard archive, which is not read; unpack it, move it elsewhere and name the folder"
+        )
+    opener = next((OPENERS[magic] for magic in OPENERS if head.startswith(magic)), None)
+    if opener is not None:
+        with opener(archive) as stream:
+            head = stream.read(tarfile.BLOCKSIZE)
+    if head[257:262] == b"ustar":
+        return size, _tar_entries(archive, folder, stack, opener)
+    raise UserError(
+        f"{archive}: neither a folder nor a whole zip or tar (.tar .tar.gz .tar.bz2 .tar.xz) by its content; "
+        "download it again, or unpack it, move it elsewhere and name the folder"
+    )
+
+
+def bomb(where: str, unpacked: int, packed: int) -> UserError:
+    """Return the refusal of content that no honest archive holds; sizes in bytes."""
+    return UserError(
+        f"{where}: {unpacked} bytes out of {packed}, more than {MAX_RATIO}:1 as in an attack on the disk; {REMEDY}"
+    )
+
+
+def _zip_entries(archive: Path, folder: Path, stack: contextlib.ExitStack) -> list[Entry]:
+    stream = _Bounded(stack.enter_context(archive.open("rb")), archive, MAX_INDEX)
+    file = stack.enter_context(zipfile.ZipFile(cast("IO[bytes]", stream)))
+    entries = []
+    for info in file.infolist():
+        # Readers shorten `filename` at a NUL, or replace it by an extra field; `orig_filename` is in the directory.
+        name = info.filename = info.orig_filename
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        problem = ""
+        if kind not in (0, stat.S_IFREG):
+            problem = LINK if kind == stat.S_IFLNK else SPECIAL
+        elif info.flag_bits & 1:
+            problem = ENCRYPTED
+        # Of the other methods, zipfile unpacks whatever 4 kB hold at once: gigabytes in the case of bzip2.
+        elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            problem = (
+                f"compression method {info.compress_type}, expected stored or deflated; unpack the archive and name "
+                "the folder"
+            )
+        extract = None if name.endswith("/") else partial(file.extract, info, folder)
+        entries.append(Entry(name, info.file_size, extract, problem, info.compress_size))
+    return entries
+
+
+def _tar_entries(
+    archive: Path, folder: Path, stack: contextlib.ExitStack, opener: Callable[[Path], io.BufferedIOBase] | None
+) -> Iterator[Entry]:
+    content = stack.enter_context(opener(archive) if opener else archive.open("rb"))
+    stream = _Bounded(content, archive, CHUNK, packed=archive.stat().st_size if opener else None)
+    file = stack.enter_context(tarfile.TarFile(fileobj=cast("IO[bytes]", stream)))
+    for info in file:
+        problem = ""
+        if info.size < 0:
+            problem = f"a size of {info.size} bytes; {REMEDY}"
+        elif not info.isreg() or info.issparse():
+            problem = {tarfile.SYMTYPE: LINK, tarfile.LNKTYPE: HARD_LINK}.get(info.type, SPECIAL)
+        extract = partial(file.extract, info, folder, set_attrs=False, filter="data")
+        yield Entry(info.name, info.size, None if info.isdir() else extract, problem)
+    # tarfile takes a damaged header, and a file that ends too early, for the end of the archive.
+    stream.seek(file.offset)
+    rest = stream.read(tarfile.BLOCKSIZE)
+    whole = len(rest) == tarfile.BLOCKSIZE
+    while rest and not any(rest):  # up to the end, where a compressed file has its checksum
+        rest = stream.read(CHUNK)
+    if rest or not whole:
+        raise UserError(f"{archive}: damaged or cut off at byte {file.offset} of its tar; download it again")
+
+
+def _rar_entries(archive: Path, folder: Path) -> tuple[int, list[Entry]]:
+    require("rarfile", flag=f"{archive}: a RAR archive", extra="archives")
+    import rarfile
+
+    with _refusals(archive, "RAR"):
+        file = rarfile.RarFile(archive.absolute(), errors="strict")  # a relative path could begin with a dash
+    if file.needs_password() and not file.infolist():
+        raise UserError(f"{archive}: {ENCRYPTED}")
+
+    @functools.cache
+    def extract(info: rarfile.RarInfo | None) -> None:
+        with _refusals(archive, "RAR"):
+            if info is None:
+                _extract_solid(file, folder)
+            else:
+                file.extract(info, folder)
+
+    entries = []
+    for info in file.infolist():
+        problem = ""
+        if info.needs_password():
+            problem = ENCRYPTED
+        elif not (info.is_file() or info.is_dir()):
+            problem = LINK
+        elif info.file_redir:
+            problem = HARD_LINK
+        # A file of a solid archive is unpacked with all those before it: all at once, each is unpacked once.
+        step = partial(extract, None if file.is_solid() else info)
+        entries.append(Entry(info.filename, info.file_size, None if info.is_dir() else step, problem))
+    return sum(os.path.getsize(volume) for volume in file.volumelist()), entries
+
+
+def _extract_solid(file: rarfile.RarFile, folder: Path) -> None:
+    """Unpack all files of a RAR from one program's output, in which they follow each other."""
+    import rarfile
+
+    command = rarfile.tool_setup().open_cmdline(None, file.filename)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as tool:
+        assert tool.stdout is not None
+        for info in file.infolist():
+            if not info.is_file():
+                continue
+            place = folder / info.filename
+            place.parent.mkdir(parents=True, exist_ok=True)
+            left, checksum = info.file_size, 0
+            with place.open("wb") as unpacked:
+                while left and (piece := tool.stdout.read(min(CHUNK, left))):
+                    left, checksum = left - len(piece), zlib.crc32(piece, checksum)
+                    unpacked.write(piece)
+            if left or info.CRC not in (None, checksum):
+                raise rarfile.BadRarFile(f"{info.filename}: too short, or of another checksum")
+
+
+@contextlib.contextmanager
+def _refusals(archive: Path, kind: str) -> Iterator[None]:
+    """Turn what rarfile and py7zr raise into refusals; errors of the disk pass."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes raise much that is not documented
+        cause = type(error).__name__
+        program = f", install another program ({PROGRAMS})" if kind == "RAR" else ""
+        folder = "unpack it, move it elsewhere and name the folder"
+        unreadable = f"a {kind} archive that cannot be read ({cause}: {error}); download it again{program}, or {folder}"
+        refusal = {
+            "PasswordRequired": ENCRYPTED,
+            "NeedFirstVolume": "one of several volumes; expected the first, which leads to the others: name it",
+            "RarCannotExec": "a RAR archive, and no program that reads it; expected unrar, unar, 7z, 7zz or bsdtar: "
+            f"{PROGRAMS}, or {folder}",
+        }.get(cause, unreadable)
+        raise UserError(f"{archive}: {refusal}") from error
+
+
+def _seven_zip_entries(archive: Path, folder: Path, stack: contextlib.ExitStack) -> list[Entry]:
+    import py7zr
+
+    with _refusals(archive, "7z"):
+        file = stack.enter_context(py7zr.SevenZipFile(stack.enter_context(archive.open("rb"))))
+    entries: list[Entry] = []
+    names: set[str] = set()
+
+    @functools.cache
+    def extract() -> None:
+        with _refusals(archive, "7z"):
+            file.extract(folder, names)  # together, for files of a block are unpacked one after the other
+
+    for info in file.files:
+        problem = ""
+        if info.is_symlink or info.is_junction:
+            problem = LINK
+        elif info.is_socket:
+            problem = SPECIAL
+        elif file.needs_password():
+            problem = ENCRYPTED
+        elif not info.is_directory:
+            names.add(info.filename)
+        entries.append(Entry(info.filename, info.uncompressed, None if info.is_directory else extract, problem))
+    return entries
+
+
+class _Bounded:
+    """A file that gives neither more at once nor more in all than an honest archive needs."""
+
+    def __init__(self, file: IO[bytes] | io.BufferedIOBase, archive: Path, longest: int, packed: int | None = None):
+        self.file, self.archive, self.longest, self.packed = file, archive, longest, packed
+        self.tell, self.seekable = file.tell, file.seekable
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move, but not beyond what the size of the archive makes plausible: the way there is unpacked."""
+        self._limit(offset if whence == os.SEEK_SET else 0)
+        return self.file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read a piece, which a hostile header can ask to be of any length."""
+        data = self.file.read(self.longest + 1 if size < 0 else min(size, self.longest + 1))
+        if len(data) > self.longest:
+            raise UserError(f"{self.archive}: a header of more than {self.longest} bytes; {REMEDY}")
+        self._limit(self.tell())
+        return data
+
+    def _limit(self, position: int) -> None:
+        if self.packed is not None and position > RATIO_FROM + MAX_RATIO * self.packed:
+            raise bomb(str(self.archive), position, self.packed)

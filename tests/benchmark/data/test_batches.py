@@ -65,7 +65,7 @@ def test_batches_have_the_promised_shapes_and_ranges(channels: int) -> None:
         assert set(batch.masks.unique().tolist()) <= {0.0, 1.0}
 
 
-def test_levels_0_and_255_become_exactly_0_and_1() -> None:
+def test_levels_0_and_255_become_0_and_1() -> None:
     images = np.array([0, 255], np.uint8).repeat(SIDE * SIDE).reshape(2, SIDE, SIDE, 1)
     pack = Pack("omc", "f", images, np.zeros((2, SIDE, SIDE), np.uint8), (Tile("a", "a", None), Tile("b", "b", None)))
     (batch,) = evaluation_batches(pack, [0, 1], SIZE, 2, CPU)
@@ -132,14 +132,14 @@ def test_order_and_crops_are_the_same_for_every_model() -> None:
     assert torch.equal(first, pixels(epoch(pack, chosen)))
 
 
-def test_order_and_crops_do_not_depend_on_what_a_step_holds() -> None:
+def test_order_and_crops_do_not_depend_on_micro_batch() -> None:
     pack = make_pack()
     assert torch.equal(
         pixels(epoch(pack, protocol("training.batch=1"))), pixels(epoch(pack, protocol("training.batch=5")))
     )
 
 
-def test_repeats_epochs_seeds_datasets_and_purposes_differ() -> None:
+def test_random_streams_differ() -> None:
     chosen, pack = protocol(), make_pack()
     batches = TrainingBatches([(pack, range(10))], chosen.input.size, chosen, 0, CPU)
     found = [
@@ -155,7 +155,7 @@ def test_repeats_epochs_seeds_datasets_and_purposes_differ() -> None:
         assert all(not torch.equal(one, other) for other in found[i + 1 :])
 
 
-def test_an_epoch_can_be_repeated_without_the_ones_before() -> None:
+def test_epoch_can_be_repeated_alone() -> None:
     pack, chosen = make_pack(), protocol()
     batches = TrainingBatches([(pack, range(10))], chosen.input.size, chosen, 0, CPU)
     in_turn = [pixels(list(batches.epoch(number))) for number in range(3)]
@@ -237,7 +237,7 @@ def test_validation_leaves_out_windows_without_labels() -> None:
     assert labelled_windows(make_pack(), [0, 1], 8, 0.1) == [0, 1]
 
 
-def test_a_tile_with_nothing_labelled_is_cropped_as_drawn() -> None:
+def test_unlabelled_tile_is_cropped_as_drawn() -> None:
     assert labelled_corner(np.zeros((SIDE, SIDE), np.bool_), SIZE, 3, 5, 0.1) == (3, 5)
 
 
@@ -269,7 +269,7 @@ def test_nothing_to_evaluate_gives_no_batch() -> None:
 
 
 @pytest.mark.gpu
-def test_a_gpu_gets_the_same_numbers() -> None:
+def test_gpu_batches_equal_cpu_batches() -> None:
     pack, chosen = make_pack(), protocol("training.augmentation=flips_turns")
     on_gpu = list(TrainingBatches([(pack, range(10))], chosen.input.size, chosen, 0, torch.device("cuda")).epoch(0))
     assert all(batch.images.is_cuda and batch.masks.is_cuda for batch in on_gpu)

@@ -40,7 +40,7 @@ def test_present_datasets_are_used(tmp_path: Path) -> None:
     assert (found.name, found.synthetic, [pair.name for pair in found.pairs]) == ("omc", False, ["a", "b"])
 
 
-def test_a_standin_can_be_asked_for_where_real_data_exist(tmp_path: Path) -> None:
+def test_standin_can_be_requested_beside_real_data(tmp_path: Path) -> None:
     make_folder(tmp_path / "omc", ["a"])
     assert [(s.name, s.synthetic) for s in find("omc,omc-syn", tmp_path)] == [("omc", False), ("omc-syn", True)]
 
@@ -62,7 +62,7 @@ def test_real_only_refuses_standins(tmp_path: Path) -> None:
         find("miic", tmp_path, real=True)
 
 
-def test_any_other_folder_is_a_dataset_of_the_users(tmp_path: Path) -> None:
+def test_other_folder_is_user_dataset(tmp_path: Path) -> None:
     make_folder(tmp_path / "mychip", ["a"])
     (tmp_path / ".cache").mkdir()
     (found,) = find("mychip", tmp_path)
@@ -100,22 +100,20 @@ def test_a_file_as_data_root_is_an_error(tmp_path: Path) -> None:
         find("omc", tmp_path / "data")
 
 
-def test_targets_are_the_owners_and_hy5syn_follows_the_protocol(tmp_path: Path) -> None:
+def test_targets_follow_dataset_or_protocol(tmp_path: Path) -> None:
     assert [source.target for source in find("all", tmp_path)] == ["track", "track", "metal", "via"]
     (found,) = find("hy5syn", tmp_path, "data.hy5syn_target=via")
     assert found.target == "via"
 
 
-def test_hy5syn_comes_in_frames_at_the_authors_tile_size_only(tmp_path: Path) -> None:
+def test_hy5syn_has_frames_only_at_published_tile_size(tmp_path: Path) -> None:
     (frames,) = find("hy5syn", tmp_path, preset="paper")
     assert (frames.shape, frames.count) == (FRAME, 40)
     (tiles,) = find("hy5syn", tmp_path, preset="quick")
     assert (tiles.shape, tiles.count) == ((192, 192), 64)
 
 
-def test_a_standins_fingerprint_follows_what_changes_its_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_standin_fingerprint_depends_on_its_image_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fingerprint(*overrides: str) -> str:
         return find("omc", tmp_path, *overrides)[0].fingerprint
 

@@ -118,7 +118,7 @@ def test_arrays_of_another_pitch_or_phase_are_kept_apart() -> None:
     assert clusters(smalls([*different, noisy(different[2], 5, 9)])) == [0, 1, 2, 3, 4, 2]
 
 
-def test_arrays_in_phase_are_kept_apart_by_what_lies_over_them() -> None:
+def test_arrays_in_phase_are_separated_by_their_clouds() -> None:
     # Three pixels of a thumbnail to a cell: only the clouds tell one window from another.
     fine = np.where(np.arange(32) % 3 == 0, 80, 0)
     clouds = [fft.idctn(np.pad(cloud, (0, 24)) * 10, norm="ortho") for cloud in random_signs(0, 3)]
@@ -127,7 +127,7 @@ def test_arrays_in_phase_are_kept_apart_by_what_lies_over_them() -> None:
     assert clusters(made) == [0, 1, 2]
 
 
-def test_one_coarse_layout_with_other_details_is_another_image() -> None:
+def test_different_details_make_different_images() -> None:
     coarse = fft.idctn(np.pad(random_signs(1, 1)[0], (0, 24)) * 100, norm="ortho")
     details = np.random.default_rng(2).choice([-20, 20], (2, 32, 32))
     made = np.clip(128 + coarse + details, 0, 255).astype(np.uint8)
@@ -141,20 +141,20 @@ def test_empty_fields_under_one_shading_are_kept_apart(sigma: float) -> None:
     assert clusters(np.concatenate([fields, fields[:2]])) == [*range(8), 0, 1]
 
 
-def test_what_rounding_leaves_of_a_shading_is_no_likeness() -> None:
+def test_rounded_shading_is_no_similarity() -> None:
     fields = np.repeat(thumbnail(shaded(0, 0))[None], 3, axis=0)
     fields[1, 3, 4] += 1
     assert clusters(fields) == [0, 1, 0]
 
 
-def test_flat_images_are_joined_only_where_they_are_equal() -> None:
+def test_flat_images_are_joined_only_if_equal() -> None:
     flat = np.stack([np.full((32, 32), gray, np.uint8) for gray in (0, 50, 0, 51, 50, 255)])
     nearly = flat[1].copy()
     nearly[3, 4] += 1
     assert clusters(np.concatenate([flat, nearly[None]])) == [0, 1, 0, 3, 1, 5, 6]
 
 
-def test_a_clusters_name_is_its_smallest_member_also_along_a_chain() -> None:
+def test_cluster_name_is_its_smallest_member() -> None:
     # Neighbours in the chain look alike; the ends do not.
     picture = synthetic.generate("hy5syn", 0, height=SIDE, width=SIDE + 30, seed=5).image.reshape(SIDE, SIDE + 30, -1)
     chain = smalls([picture[:, step : step + SIDE] for step in range(0, 31, 1)])

@@ -33,7 +33,7 @@ def test_split_folders_give_their_part_and_may_repeat_a_stem(tmp_path: Path) -> 
     ]
 
 
-def test_image_and_label_may_differ_in_format_and_other_files_are_left_alone(tmp_path: Path) -> None:
+def test_image_and_label_may_differ_in_format(tmp_path: Path) -> None:
     save(tmp_path / "image" / "a.JPG", picture(0))
     save(tmp_path / "label" / "a.png", picture(0) * 0)
     for stray in ("Thumbs.db", ".a.png", "notes.txt"):
@@ -56,7 +56,7 @@ def test_orphans_are_refused_by_name(tmp_path: Path, mine: str, other: str, mess
         find_pairs(tmp_path)
 
 
-def test_the_number_of_further_orphans_is_told(tmp_path: Path) -> None:
+def test_number_of_further_orphans_is_reported(tmp_path: Path) -> None:
     make_folder(tmp_path, "abc")
     for stem in "abc":
         (tmp_path / "label" / f"{stem}.png").unlink()
@@ -85,7 +85,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path, missing: str) -> None:
         find_pairs(tmp_path)
 
 
-def test_a_file_in_the_place_of_the_dataset_is_refused(tmp_path: Path) -> None:
+def test_file_instead_of_dataset_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "omc").write_bytes(b"")
     with pytest.raises(UserError, match="omc: a file, not a folder"):
         find_pairs(tmp_path / "omc")
@@ -118,7 +118,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
         (tmp_path / "image").chmod(0o755)
 
 
-def test_content_changes_the_fingerprint_and_dates_do_not(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_content_not_dates(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "omc", ["a", "b"])
     before = identity(root)
     for path in (root / "image" / "a.png", root / "label" / "a.png"):
@@ -132,7 +132,7 @@ def test_content_changes_the_fingerprint_and_dates_do_not(tmp_path: Path) -> Non
     assert identity(root) == before
 
 
-def test_the_fingerprint_follows_names_and_parts_but_not_the_place_or_order(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_names_and_parts_not_on_place(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "here" / "omc", ["a", "b"])
     before = identity(root)
     moved = tmp_path / "there" / "omc"
@@ -182,7 +182,7 @@ def test_masks_that_swap_their_names_are_seen(tmp_path: Path) -> None:
     assert (hashes.digest(first), hashes.digest(second)) == before[::-1]
 
 
-def test_a_file_that_may_change_within_its_disks_tick_is_not_remembered(tmp_path: Path) -> None:
+def test_very_recent_file_is_not_cached(tmp_path: Path) -> None:
     file = save(tmp_path / "a.bmp", picture(0))
     hashes = HashCache(tmp_path / "hashes.json")
     hashes.digest(file)
@@ -208,7 +208,7 @@ EARLIER = b'{"/data/omc/image/a.png": [4096, 1600000000000000000, "0123"]}'  # p
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"x": [1]}', b"\xff", b"{}", EARLIER])
-def test_a_broken_or_earlier_cache_of_hashes_is_made_again(tmp_path: Path, content: bytes) -> None:
+def test_broken_or_old_hash_cache_is_rebuilt(tmp_path: Path, content: bytes) -> None:
     root = make_folder(tmp_path / "omc", ["a"])
     before = identity(root)
     (tmp_path / "hashes.json").write_bytes(content)
@@ -235,13 +235,13 @@ def test_a_file_that_vanished_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["_mask", "_"])
-def test_a_labels_ending_is_looked_through(tmp_path: Path, ending: str) -> None:
+def test_label_suffix_is_ignored_in_pairing(tmp_path: Path, ending: str) -> None:
     make_folder(tmp_path, ["a", "b"])
     (tmp_path / "label" / "a.png").rename(tmp_path / "label" / f"a{ending}.png")
     assert [(pair.name, pair.label.stem) for pair in find_pairs(tmp_path)] == [("a", f"a{ending}"), ("b", "b")]
 
 
-def test_an_image_whose_own_name_has_the_ending_keeps_its_label(tmp_path: Path) -> None:
+def test_image_with_label_suffix_keeps_its_label(tmp_path: Path) -> None:
     make_folder(tmp_path, ["a", "a_"])
     assert [(pair.name, pair.label.stem) for pair in find_pairs(tmp_path)] == [("a", "a"), ("a_", "a_")]
 
@@ -263,7 +263,7 @@ def test_hy5syns_folders_pair_by_number(tmp_path: Path) -> None:
     ]
 
 
-def test_images_without_label_are_left_out_where_the_owner_ships_some(tmp_path: Path) -> None:
+def test_images_without_label_are_left_out_for_datasets_with_such_images(tmp_path: Path) -> None:
     frames(tmp_path, images="012", labels="02")
     assert [pair.name for pair in find_pairs(tmp_path, unlabelled="skip")] == ["sem0000", "sem0002"]
     with pytest.raises(UserError, match=r"sem0001\.png: image without label"):
@@ -277,7 +277,7 @@ def test_labels_without_image_and_no_labels_at_all_are_refused_everywhere(tmp_pa
         find_pairs(frames(tmp_path / "b", labels=""), unlabelled="skip")
 
 
-def test_a_strange_name_in_hy5syns_folders_is_refused(tmp_path: Path) -> None:
+def test_unknown_file_name_in_hy5syn_is_refused(tmp_path: Path) -> None:
     frames(tmp_path)
     save(tmp_path / "sems" / "overview.png", picture(0))
     with pytest.raises(UserError, match=r"overview\.png: expected a name such as sem0001\.png"):

@@ -17,7 +17,7 @@ def comb() -> np.ndarray:
     return mask
 
 
-def test_known_figures_come_back() -> None:
+def test_known_statistics_are_measured() -> None:
     via = np.zeros((400, 600), np.bool_)
     y, x = np.ogrid[:400, :600]
     for centre in (80, 120, 200):
@@ -33,7 +33,7 @@ def test_known_figures_come_back() -> None:
     assert found.vias_per_net_median == 0
 
 
-def test_turning_the_mask_changes_nothing_that_is_not_direction() -> None:
+def test_turning_the_mask_changes_only_direction() -> None:
     upright, turned = (
         layout_statistics(comb(), window=300),
         layout_statistics(np.ascontiguousarray(comb().T), window=300),
@@ -43,7 +43,7 @@ def test_turning_the_mask_changes_nothing_that_is_not_direction() -> None:
     assert upright.width_px == turned.width_px
 
 
-def test_touching_vias_count_by_area_and_specks_not_at_all() -> None:
+def test_touching_vias_count_by_area_and_specks_are_ignored() -> None:
     track = np.ones((100, 200), np.bool_)
     via = np.zeros_like(track)
     y, x = np.ogrid[:100, :200]

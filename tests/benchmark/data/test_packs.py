@@ -31,7 +31,7 @@ def leftovers(root: Path) -> list[Path]:
 
 @pytest.mark.parametrize("name", ["omc", "omc-syn"])
 @pytest.mark.parametrize("overrides", [(), ("input.partial_tiles=true",), ("split.unit=image",)])
-def test_a_split_is_foreseen_from_headers(tmp_path: Path, name: str, overrides: tuple[str, ...]) -> None:
+def test_split_is_planned_from_headers(tmp_path: Path, name: str, overrides: tuple[str, ...]) -> None:
     make_folder(tmp_path / "data/omc", "abcd")
     add_pair(tmp_path / "data/omc", "wide", picture(9, 64, 104))
     protocol = settings(*overrides)
@@ -68,7 +68,7 @@ def test_larger_images_are_cut_in_row_order_and_share_their_group(tmp_path: Path
         np.testing.assert_array_equal(pack.masks[index], window > 127, err_msg=tile.name)
 
 
-def test_images_smaller_than_the_tile_but_not_the_input_set_the_tile(tmp_path: Path) -> None:
+def test_image_smaller_than_tile_sets_the_tile(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a"], 64)
     add_pair(root, "b", picture(5, 40, 50))
     pack = build(tmp_path)
@@ -76,7 +76,7 @@ def test_images_smaller_than_the_tile_but_not_the_input_set_the_tile(tmp_path: P
     assert [tile.name for tile in pack.tiles] == ["a", "b"]
 
 
-def test_colour_is_kept_where_the_protocol_asks_for_it(tmp_path: Path) -> None:
+def test_colour_is_kept_if_protocol_requests_it(tmp_path: Path) -> None:
     root = tmp_path / "data" / "omc"
     add_pair(root, "a", picture(0, 64, channels=3))
     colour = pixels_of(root / "image" / "a.png")
@@ -185,7 +185,7 @@ def test_a_pack_is_reopened_without_decoding(tmp_path: Path, monkeypatch: pytest
     assert isinstance(again.images, np.memmap)
 
 
-def test_content_that_changed_since_the_plan_is_not_stored_under_its_fingerprint(tmp_path: Path) -> None:
+def test_changed_content_is_not_stored_under_old_fingerprint(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a", "b"])
     protocol = settings()
     source = find(tmp_path, protocol)
@@ -198,7 +198,7 @@ def test_content_that_changed_since_the_plan_is_not_stored_under_its_fingerprint
     build(tmp_path)
 
 
-def test_other_content_and_other_settings_have_packs_of_their_own(tmp_path: Path) -> None:
+def test_different_content_or_settings_have_separate_packs(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a"])
     protocol = settings()
     source = find(tmp_path, protocol)
@@ -257,12 +257,12 @@ def test_a_full_disk_is_the_users_error_and_leaves_nothing_behind(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
-def test_a_really_full_disk_raises_and_does_not_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_raises_and_does_not_kill_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="No space left"), packs.array_file(Path("/dev/full"), (1, 64, 64)) as file:
         file.write(bytes(1 << 20))
 
 
-def test_a_folder_that_is_no_pack_yet_is_never_used(tmp_path: Path) -> None:
+def test_incomplete_pack_is_never_used(tmp_path: Path) -> None:
     make_folder(tmp_path / "data" / "omc", ["a"])
     protocol = settings()
     path = pack_path(find(tmp_path, protocol), protocol, tmp_path / "cache")
@@ -294,7 +294,7 @@ def names_of(root: Path) -> list[str]:
     return [tile.name for tile in build(root).tiles]
 
 
-def test_threads_that_build_the_same_pack_all_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_threads_get_the_same_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_folder(tmp_path / "data" / "omc", ["a", "b"])
     fill, together = packs._fill, threading.Barrier(2, timeout=10)
 
@@ -309,7 +309,7 @@ def test_threads_that_build_the_same_pack_all_get_it(tmp_path: Path, monkeypatch
     assert len(leftovers(tmp_path)) == 1
 
 
-def test_processes_that_build_the_same_pack_all_get_it(tmp_path: Path) -> None:
+def test_concurrent_processes_get_the_same_pack(tmp_path: Path) -> None:
     make_folder(tmp_path / "data" / "omc", ["a", "b"])
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(names_of, [tmp_path] * 2))
@@ -362,7 +362,7 @@ def test_two_depths_in_one_dataset_are_refused(tmp_path: Path) -> None:
         build(tmp_path)
 
 
-def test_what_was_odd_about_the_labels_is_noted(tmp_path: Path) -> None:
+def test_unusual_labels_are_noted(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a", "b"])
     label = pixels_of(root / "label" / "a.png")
     (root / "label" / "a.png").unlink()
@@ -371,14 +371,14 @@ def test_what_was_odd_about_the_labels_is_noted(tmp_path: Path) -> None:
     assert note.startswith("1 of 2 labels: JPEG")
 
 
-def test_images_that_look_alike_share_a_cluster(tmp_path: Path) -> None:
+def test_similar_images_share_a_cluster(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a", "b", "c"])
     soft = pixels_of(root / "image" / "a.png").astype(float) * 0.97
     save(root / "image" / "c.png", soft.astype(np.uint8))
     assert [tile.cluster for tile in build(tmp_path).tiles] == ["a", "", "a"]
 
 
-def test_a_killed_builds_remains_are_removed_after_a_day(tmp_path: Path) -> None:
+def test_files_of_a_killed_build_are_removed_after_a_day(tmp_path: Path) -> None:
     make_folder(tmp_path / "data" / "omc", ["a"])
     protocol = settings()
     path = pack_path(find(tmp_path, protocol), protocol, tmp_path / "cache")
@@ -392,7 +392,7 @@ def test_a_killed_builds_remains_are_removed_after_a_day(tmp_path: Path) -> None
     assert young.exists()  # may be another process's work
 
 
-def test_a_split_that_look_alikes_prevent_tells_of_levels_that_made_them_alike(tmp_path: Path) -> None:
+def test_split_error_names_levels_that_made_images_similar(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", "abcd")
     for offset, file in enumerate(sorted(root.joinpath("image").iterdir())):
         barred = 800 + offset + 8 * picture(0).astype(np.uint16)

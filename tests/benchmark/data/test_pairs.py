@@ -10,7 +10,7 @@ from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import make_folder, picture, save
 
 
-def test_a_sound_folder_gives_the_pairs_that_a_study_uses(tmp_path: Path) -> None:
+def test_flat_folder_gives_the_pairs_of_a_study(tmp_path: Path) -> None:
     make_folder(tmp_path, ["f1_a", "f1_b", "f2_a"])
     (tmp_path / "label" / "f1_a.png").rename(tmp_path / "label" / "f1_a_mask.png")
     save(tmp_path / "ignore" / "f2_a.png", picture(0))
@@ -19,13 +19,13 @@ def test_a_sound_folder_gives_the_pairs_that_a_study_uses(tmp_path: Path) -> Non
     assert (found.images, found.labels, found.ignores, found.faults) == (3, 3, 1, [])
 
 
-def test_so_do_split_folders(tmp_path: Path) -> None:
+def test_split_folders_give_the_pairs_of_a_study(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         make_folder(tmp_path / part, ["a"])
     assert scan(tmp_path).pairs == find_pairs(tmp_path)
 
 
-def test_so_does_the_hy5syn_layout(tmp_path: Path) -> None:
+def test_hy5syn_layout_gives_the_pairs_of_a_study(tmp_path: Path) -> None:
     for index in (1, 2):
         save(tmp_path / "sems" / f"sem{index:04d}.png", picture(index))
     (tmp_path / "labels").mkdir()
@@ -60,7 +60,7 @@ def test_folders_among_images_are_listed_and_not_searched(tmp_path: Path) -> Non
     assert found.others == 0
 
 
-def test_names_are_compared_in_one_form_of_unicode(tmp_path: Path) -> None:
+def test_names_are_compared_in_normalised_unicode(tmp_path: Path) -> None:
     """A letter with its accent, and the two apart, as macOS writes them."""
     save(tmp_path / "image" / "\u00e9.png", picture(0))
     save(tmp_path / "label" / "e\u0301.png", picture(0) > 128)
@@ -69,7 +69,7 @@ def test_names_are_compared_in_one_form_of_unicode(tmp_path: Path) -> None:
     assert len(scan(tmp_path).doubled) == 1
 
 
-def test_folders_of_other_names_lead_to_prepare(tmp_path: Path) -> None:
+def test_unknown_folder_names_suggest_prepare(tmp_path: Path) -> None:
     for name in ("images", "masks"):
         save(tmp_path / name / "a.png", picture(0))
     with pytest.raises(UserError, match=r"image: no such folder; .*; found images/, masks/: .*data prepare NEWNAME"):
@@ -83,7 +83,7 @@ def test_names_outside_the_layout_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["val", "train"])
-def test_a_part_that_is_missing_is_a_fault(tmp_path: Path, missing: str) -> None:
+def test_missing_part_is_a_fault(tmp_path: Path, missing: str) -> None:
     for part in {"train", "val", "test"} - {missing}:
         make_folder(tmp_path / part, ["a"])
     found = scan(tmp_path)
@@ -100,7 +100,7 @@ def test_images_beside_split_folders_are_a_fault_and_are_listed(tmp_path: Path) 
     assert [pair.name for pair in found.pairs] == ["a", "test/a", "train/a", "val/a"]
 
 
-def test_a_loop_of_links_a_missing_folder_and_a_file_in_its_place_are_faults(tmp_path: Path) -> None:
+def test_link_loop_missing_folder_and_file_instead_of_folder_are_faults(tmp_path: Path) -> None:
     assert "no such folder" in scan(tmp_path / "nowhere").faults[0]
     (tmp_path / "image").symlink_to(tmp_path / "image")
     (tmp_path / "label").write_text("")

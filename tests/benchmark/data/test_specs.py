@@ -41,7 +41,7 @@ def test_a_toml_file_in_the_data_root_registers_a_dataset(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("line", ["levels = [800, 3200]", "target = 'via'"])
-def test_the_way_of_reading_files_is_part_of_the_fingerprint(tmp_path: Path, line: str) -> None:
+def test_fingerprint_depends_on_reader_settings(tmp_path: Path, line: str) -> None:
     """Else a study would leave runs alone that saw other gray values or looked for something else."""
     make_folder(tmp_path / "data" / "mychip", ["a"])
     before = find("mychip", tmp_path / "data").fingerprint
@@ -49,14 +49,14 @@ def test_the_way_of_reading_files_is_part_of_the_fingerprint(tmp_path: Path, lin
     assert find("mychip", tmp_path / "data").fingerprint != before
 
 
-def test_a_toml_file_can_be_named_by_its_path_and_lies_beside_its_folder_by_default(tmp_path: Path) -> None:
+def test_toml_file_can_be_named_by_path(tmp_path: Path) -> None:
     make_folder(tmp_path / "elsewhere" / "chip2", ["a"])
     file = write(tmp_path / "elsewhere" / "chip2.toml", "channels = 3")
     found = find(str(file), tmp_path / "data")
     assert (found.name, [pair.name for pair in found.pairs]) == ("chip2", ["a"])
 
 
-def test_a_toml_file_of_a_known_dataset_leaves_what_it_does_not_mention(tmp_path: Path) -> None:
+def test_toml_file_of_known_dataset_keeps_other_fields(tmp_path: Path) -> None:
     make_folder(tmp_path / "data" / "omv", ["a"])
     write(tmp_path / "data" / "omv.toml", "group = '(.)'")
     (spec,) = choose("omv", tmp_path / "data").values()
@@ -70,7 +70,7 @@ def test_a_registered_dataset_without_its_folder_is_an_error_and_never_a_standin
     assert find("omc-syn", tmp_path / "data").synthetic
 
 
-def test_size_and_channels_reach_the_protocol_unless_it_says_otherwise(tmp_path: Path) -> None:
+def test_size_and_channels_set_protocol_defaults(tmp_path: Path) -> None:
     wanted = [DatasetSpec(name="mychip", size=256, channels=3)]
     fitted = specs.fit(protocols.load("paper"), wanted).input
     assert (fitted.size_for("mychip"), fitted.channels_for("mychip")) == (256, 3)
@@ -98,13 +98,13 @@ def test_size_and_channels_reach_the_protocol_unless_it_says_otherwise(tmp_path:
         ("size =", r"mychip\.toml: not valid TOML"),
     ],
 )
-def test_what_is_wrong_in_a_toml_file_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_errors_in_toml_file_are_named(tmp_path: Path, line: str, message: str) -> None:
     file = write(tmp_path / "mychip.toml", line)
     with pytest.raises(UserError, match=message):
         specs.load(file)
 
 
-def test_files_that_are_no_text_are_refused_by_name(tmp_path: Path) -> None:
+def test_unreadable_toml_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     for name in ("binary.toml", "absent.toml"):
         with pytest.raises(UserError, match=rf"{name}: cannot be read"):
@@ -136,7 +136,7 @@ def test_a_broken_entry_point_is_named(
         choose("labchip", tmp_path)
 
 
-def test_an_image_that_names_no_frame_is_refused(tmp_path: Path) -> None:
+def test_image_without_frame_name_is_refused(tmp_path: Path) -> None:
     add_pair(tmp_path / "data" / "mychip", "stray", picture(0))
     write(tmp_path / "data" / "mychip.toml", "group = '(f\\d+)_'")
     with pytest.raises(UserError, match=r"stray\.png: the name does not match the dataset's group pattern"):

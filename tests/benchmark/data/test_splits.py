@@ -53,7 +53,7 @@ def shuffled(tiles: Sequence[Tile], seed: int) -> list[Tile]:
 NAMES = [f"image{i:03d}" for i in range(100)]
 
 
-def test_shares_are_those_asked_for_and_cover_everything_once() -> None:
+def test_shares_are_as_requested_and_cover_every_image_once() -> None:
     found = split(NAMES, IMAGE)
     assert [len(found.train), len(found.val), len(found.test)] == [80, 10, 10]
     assert sorted(found.train + found.val + found.test) == list(range(100))
@@ -67,7 +67,7 @@ def test_another_seed_gives_another_test() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(order=st.permutations(NAMES[:30]), seed=st.integers(0, 2**63 - 1))
-def test_the_order_of_images_does_not_matter(order: list[str], seed: int) -> None:
+def test_order_of_images_does_not_change_split(order: list[str], seed: int) -> None:
     names = NAMES[:30]
     assert parts(split(order, IMAGE, seed=seed), order) == parts(split(names, IMAGE, seed=seed), names)
     assert split(order, IMAGE, seed=seed).digest(order) == split(names, IMAGE, seed=seed).digest(names)
@@ -80,7 +80,7 @@ def test_an_added_image_displaces_at_most_one_image_per_part() -> None:
     assert sum(before[name] != after[name] for name in NAMES) <= 2
 
 
-def test_the_digest_tells_divisions_apart() -> None:
+def test_digest_differs_between_divisions() -> None:
     digests = {split(NAMES, IMAGE, seed=seed).digest(NAMES) for seed in range(5)}
     assert len(digests) == 5
 
@@ -92,9 +92,7 @@ def test_the_digest_tells_divisions_apart() -> None:
     counts=st.none() | st.tuples(st.integers(1, 40), st.integers(0, 12), st.integers(0, 12)),
     seed=st.integers(0, 1000),
 )
-def test_no_frame_stands_on_two_sides(
-    frame_count: int, tiles: int, counts: tuple[int, int, int] | None, seed: int
-) -> None:
+def test_no_frame_is_in_two_parts(frame_count: int, tiles: int, counts: tuple[int, int, int] | None, seed: int) -> None:
     names, groups = frames(frame_count, tiles)
     try:
         found = split(names, Split(unit="group", counts=counts), groups, seed)
@@ -109,7 +107,7 @@ def test_no_frame_stands_on_two_sides(
         assert (len(found.train), len(found.val), len(found.test)) == counts
 
 
-def test_tiles_of_a_frame_may_part_where_images_are_drawn() -> None:
+def test_tiles_of_a_frame_may_be_in_two_parts_if_unit_is_image() -> None:
     names, groups = frames(4, 12)
     found = split(names, IMAGE, groups)
     assert {groups[i] for i in found.test} & {groups[i] for i in found.train}
@@ -135,7 +133,7 @@ def test_too_few_frames_are_refused_with_the_setting() -> None:
     assert "--set split.unit=image" in str(told.value)
 
 
-def test_too_few_images_are_refused_without_a_remedy_that_changes_nothing() -> None:
+def test_too_few_images_are_refused_without_useless_remedy() -> None:
     with pytest.raises(UserError, match=r"omc: 2 image\(s\) cannot be split") as told:
         split(NAMES[:2], IMAGE)
     assert "split.unit" not in str(told.value)
@@ -143,13 +141,13 @@ def test_too_few_images_are_refused_without_a_remedy_that_changes_nothing() -> N
         split(NAMES[:10], Split(unit="image", counts=(9, 1, 1)))
 
 
-def test_the_owners_division_is_kept_whole() -> None:
+def test_existing_division_is_kept() -> None:
     owner = ["test", "val", "train", "train"]
     for how in (IMAGE, GROUP, BLOCK):
         assert divide("omc", images("abcd", owner=owner), how, 0) == Division((2, 3), (1,), (0,))
 
 
-def test_counts_thin_the_owners_parts_alike_whatever_the_order() -> None:
+def test_counts_reduce_existing_parts_in_any_order() -> None:
     owner = ["train"] * 60 + ["val"] * 20 + ["test"] * 20
     how = Split(unit="image", counts=(10, 3, 4))
     found = divide("omc", images(NAMES, owner=owner), how, 0)
@@ -162,12 +160,12 @@ def test_counts_thin_the_owners_parts_alike_whatever_the_order() -> None:
     assert turned.digest(NAMES[::-1]) == found.digest(NAMES)
 
 
-def test_counts_beyond_the_owners_parts_are_refused() -> None:
+def test_counts_beyond_existing_parts_are_refused() -> None:
     with pytest.raises(UserError, match=r"omc: val/ holds 1 images, but split\.counts \(1, 2, 1\) asks for 2"):
         divide("omc", images("abc", owner=["train", "val", "test"]), Split(unit="image", counts=(1, 2, 1)), 0)
 
 
-def test_the_draw_is_the_one_of_earlier_studies() -> None:
+def test_split_equals_earlier_studies() -> None:
     # Made before tiles and blocks: a study that is under way keeps its test.
     names, groups = frames(12, 3)
     assert split(names, GROUP, groups, 5).digest(names) == "6cb24df7b0ffdbfd"
@@ -197,7 +195,7 @@ def alike(tiles: Sequence[Tile], *clusters: Sequence[str]) -> list[Tile]:
     unit=st.sampled_from(["image", "group"]),
     seed=st.integers(0, 1000),
 )
-def test_look_alikes_never_end_on_two_sides(chosen: list[list[int]], unit: str, seed: int) -> None:
+def test_similar_images_are_never_in_two_parts(chosen: list[list[int]], unit: str, seed: int) -> None:
     names, groups = frames(10, 3)
     tiles = alike(images(names, groups), *([names[index] for index in members] for members in chosen))
     found = divide("omc", tiles, TOGETHER[unit], seed)
@@ -212,7 +210,7 @@ def test_look_alikes_never_end_on_two_sides(chosen: list[list[int]], unit: str, 
     assert parts(divide("omc", mixed, TOGETHER[unit], seed), [tile.name for tile in mixed]) == part
 
 
-def test_chains_of_frames_and_look_alikes_are_one_unit() -> None:
+def test_chains_of_frames_and_similar_images_are_one_unit() -> None:
     # a0~b1, b0~c1, c0~d1: frames a to d hang together although a and d share nothing.
     tiles = images([f"{f}{t}" for f in "abcdefghij" for t in range(2)], [f for f in "abcdefghij" for _ in range(2)])
     tiles = alike(tiles, ["a0", "b1"], ["b0", "c1"], ["c0", "d1"])
@@ -231,18 +229,18 @@ def test_a_unit_is_drawn_by_its_smallest_name() -> None:
         assert parts(divide("omc", tiles, TOGETHER["image"], seed), NAMES) == expected
 
 
-def test_without_look_alikes_joining_changes_nothing() -> None:
+def test_joining_changes_nothing_without_similar_images() -> None:
     names, groups = frames(12, 3)
     for unit in ("image", "group"):
         assert divide("omc", images(names, groups), TOGETHER[unit], 0) == split(names, Split(unit=unit), groups)
 
 
-def test_look_alikes_may_part_where_they_are_not_joined() -> None:
+def test_similar_images_may_be_in_two_parts_if_not_joined() -> None:
     tiles = [replace(tile, cluster="all") for tile in images(NAMES)]
     assert divide("omc", tiles, IMAGE, 0) == split(NAMES, IMAGE)
 
 
-def test_the_owners_division_is_not_mended() -> None:
+def test_existing_division_is_not_changed() -> None:
     tiles = [replace(tile, cluster="all") for tile in images("abcd", owner=["test", "val", "train", "train"])]
     for how in TOGETHER.values():
         assert divide("omc", tiles, how, 0) == Division((2, 3), (1,), (0,))
@@ -314,9 +312,7 @@ def test_blocks_are_not_advised_for_tiles_that_overlap() -> None:
         ),
     ],
 )
-def test_every_way_out_that_a_refusal_tells_works(
-    tiles: Callable[[], list[Tile]], how: Split, first: dict[str, object]
-) -> None:
+def test_every_suggested_remedy_works(tiles: Callable[[], list[Tile]], how: Split, first: dict[str, object]) -> None:
     with pytest.raises(UserError) as told:
         divide("omc", tiles(), how, 0)
     ways = follow(str(told.value).partition(": use ")[2], how)
@@ -346,7 +342,7 @@ def stripe_string(tiles: Sequence[Tile], division: Division, frame: str, axis: s
     shares=st.sampled_from([(0.1, 0.1), (0.0, 0.1), (0.1, 0.0), (0.0, 0.0), (0.45, 0.45), (0.9, 0.05), (0.3, 0.2)]),
     seed=st.integers(0, 1000),
 )
-def test_blocks_are_runs_of_stripes_with_gaps_of_one(
+def test_blocks_are_stripes_with_gaps_of_one_tile(
     sides: list[tuple[int, int]], shares: tuple[float, float], seed: int
 ) -> None:
     how = Split(unit="block", validation=shares[0], test=shares[1])
@@ -373,19 +369,19 @@ def test_blocks_are_runs_of_stripes_with_gaps_of_one(
     assert divide("omc", mixed, how, seed).digest(others) == found.digest(names)
 
 
-def test_the_known_cut_of_a_frame() -> None:
+def test_known_division_of_a_frame() -> None:
     tiles = grid("f", 2, 12)
     seen = {stripe_string(tiles, divide("hy5syn", tiles, BLOCK, seed), "f", "column") for seed in range(20)}
     assert seen == {"T-v-tttttttt", "tttttttt-v-T"}
 
 
-def test_frames_are_turned_one_by_one() -> None:
+def test_frames_have_separate_orientations() -> None:
     tiles = [tile for number in range(12) for tile in grid(f"f{number}", 6, 6)]
     found = divide("hy5syn", tiles, BLOCK, 0)
     assert len({stripe_string(tiles, found, f"f{number}", "row") for number in range(12)}) == 2
 
 
-def test_counts_thin_blocks() -> None:
+def test_counts_reduce_blocks() -> None:
     tiles = grid("f", 8, 16)
     counts = (20, 5, 7)
     found = divide("hy5syn", tiles, Split(unit="block", counts=counts), 0)
@@ -417,7 +413,7 @@ def test_files_that_share_a_frame_have_no_stripes() -> None:
         divide("hy5syn", tiles, BLOCK, 0)
 
 
-def test_look_alikes_of_a_blocks_test_are_not_trained_on() -> None:
+def test_images_similar_to_test_block_are_not_trained_on() -> None:
     tiles = alike(grid("f", 2, 12), ["f_r0_c0", "f_r1_c5", "f_r0_c11"])
     names = [tile.name for tile in tiles]
     for seed in range(4):
@@ -428,13 +424,13 @@ def test_look_alikes_of_a_blocks_test_are_not_trained_on() -> None:
         assert after == {name: part for name, part in before.items() if name in after}
 
 
-def test_a_block_of_look_alikes_only_is_refused() -> None:
+def test_block_of_only_similar_images_is_refused() -> None:
     tiles = [replace(tile, cluster="all") for tile in grid("f", 2, 12)]
     with pytest.raises(UserError, match=r"all 2 val images look like .*--set split\.near_duplicates=apart"):
         divide("hy5syn", tiles, TOGETHER["block"], 0)
 
 
-def test_one_large_frame_is_sent_to_blocks() -> None:
+def test_single_large_frame_suggests_blocks() -> None:
     with pytest.raises(UserError, match=r"1 group\(s\) cannot be split .*--set split\.unit=block"):
         divide("hy5syn", grid("f", 4, 6), GROUP, 0)
     with pytest.raises(UserError, match=r"--set split\.unit=image") as told:
@@ -442,7 +438,7 @@ def test_one_large_frame_is_sent_to_blocks() -> None:
     assert "split.unit=block" not in str(told.value)  # four stripes are too few
 
 
-def test_single_images_are_not_sent_to_another_unit() -> None:
+def test_single_images_suggest_no_other_unit() -> None:
     with pytest.raises(UserError, match=r"2 group\(s\) cannot be split") as told:
         split(NAMES[:2], GROUP)
     assert "--set split.unit" not in str(told.value)
@@ -451,7 +447,7 @@ def test_single_images_are_not_sent_to_another_unit() -> None:
 # Leakage.
 
 
-def test_leakage_counts_shared_frames_looks_and_edges() -> None:
+def test_leakage_counts_shared_frames_similar_images_and_edges() -> None:
     tiles = alike(grid("a", 1, 4) + grid("b", 1, 2) + grid("c", 1, 1), ["a_r0_c0", "b_r0_c0", "c_r0_c0"])
     #         train: a0 a2, val: a1 b0, test: a3 b1 c0
     division = Division(train=(0, 2), val=(1, 4), test=(3, 5, 6))
@@ -466,13 +462,13 @@ def test_a_clean_division_leaks_nothing() -> None:
     assert leakage(tiles, division) == Leakage(0, 0, 0, 0, 0, 0)
 
 
-def test_corners_touch_and_gaps_do_not() -> None:
+def test_corners_leak_and_gaps_do_not() -> None:
     tiles = grid("f", 3, 3)
     assert leakage(tiles, Division(train=(4,), val=(0,), test=(8,))).val_neighbours == 1
     assert leakage(tiles, Division(train=(0, 3, 6), val=(), test=(2, 5, 8))).test_neighbours == 0
 
 
-def test_places_tell_nothing_where_several_files_share_a_frame() -> None:
+def test_positions_are_unused_if_files_share_a_frame() -> None:
     tiles = images(["x", "y"], ["frame", "frame"])
     found = leakage(tiles, Division(train=(0,), val=(), test=(1,)))
     assert (found.test_groups, found.test_neighbours) == (1, 0)

@@ -52,7 +52,7 @@ def scene(image: NDArray[np.float32], track: NDArray[np.bool_] | None = None) ->
 
 
 @pytest.mark.parametrize(("dataset", "name"), CASES)
-def test_a_stress_changes_the_strengths_of_its_effects_and_the_image_and_nothing_else(dataset: str, name: str) -> None:
+def test_stress_changes_only_its_effects_and_the_image(dataset: str, name: str) -> None:
     drawn, forced = small(dataset, 2), small(dataset, 2, Stress(name, 1.0))
     assert drawn.nets.tobytes() == forced.nets.tobytes()
     assert drawn.via.tobytes() == forced.via.tobytes()
@@ -64,7 +64,7 @@ def test_a_stress_changes_the_strengths_of_its_effects_and_the_image_and_nothing
 
 
 @pytest.mark.parametrize("effect", HARDEST)
-def test_strength_1_is_the_hard_end_of_what_is_drawn(effect: str) -> None:
+def test_strength_1_is_the_hardest_drawn_value(effect: str) -> None:
     apply, hardest = HARDEST[effect]
     blank = np.full((32, 32) if apply in vars(sem).values() else (32, 32, 3), 0.5, np.float32)
     draws = [apply(scene(blank), np.random.default_rng(index)) for index in range(1000)]
@@ -135,7 +135,7 @@ def edge_deviation_px(strength: float) -> float:
     return float(made.track.sum(1).std())
 
 
-def test_roughness_moves_edges_in_proportion_also_beyond_what_is_drawn() -> None:
+def test_roughness_moves_edges_in_proportion() -> None:
     half, one, two, four = map(edge_deviation_px, (0.5, 1.0, 2.0, 4.0))
     assert half < one
     assert two / one == pytest.approx(2, rel=0.15)
@@ -143,7 +143,7 @@ def test_roughness_moves_edges_in_proportion_also_beyond_what_is_drawn() -> None
 
 
 @pytest.mark.parametrize("effect", [name for name, (_, hardest) in HARDEST.items() if len(hardest) == 1])
-def test_an_effect_forced_to_what_it_draws_is_as_drawn(effect: str) -> None:
+def test_effect_forced_to_its_drawn_value_changes_nothing(effect: str) -> None:
     apply, hardest = HARDEST[effect]
     ((name, (value, power)),) = hardest.items()
     track = np.zeros((96, 96), bool)
@@ -159,7 +159,7 @@ def test_an_effect_forced_to_what_it_draws_is_as_drawn(effect: str) -> None:
 
 
 @pytest.mark.parametrize(("dataset", "name"), CASES)
-def test_an_image_departs_further_from_its_drawn_one_with_every_strength(dataset: str, name: str) -> None:
+def test_image_difference_grows_with_strength(dataset: str, name: str) -> None:
     for index in range(3):
         drawn = small(dataset, index).image.astype(float)
         far = [np.abs(small(dataset, index, Stress(name, s)).image - drawn).mean() for s in (1.0, 2.0, 4.0)]
@@ -191,9 +191,7 @@ def check_same(found: Pack, whole: Pack, test: tuple[int, ...]) -> None:
     assert (found.masks == whole.masks[list(test)]).all()
 
 
-def test_a_stressed_pack_holds_the_test_images_alone_and_as_drawn_they_are_the_same_bytes(
-    find: Callable[..., tuple[Source, Protocol]], tmp_path: Path
-) -> None:
+def test_stressed_pack_holds_only_test_images(find: Callable[..., tuple[Source, Protocol]], tmp_path: Path) -> None:
     source, protocol = find()
     whole = open_pack(source, protocol, tmp_path)
     test = whole.divide(protocol).test
@@ -206,7 +204,7 @@ def test_a_stressed_pack_holds_the_test_images_alone_and_as_drawn_they_are_the_s
     assert rough[0] < rough[1]
 
 
-def test_tiles_of_frames_that_are_tested_in_part_are_the_right_ones(
+def test_stressed_tiles_of_partly_tested_frames_are_correct(
     find: Callable[..., tuple[Source, Protocol]], tmp_path: Path
 ) -> None:
     source, protocol = find("input.tile=128", "data.standin_images=4", "split.unit=image")
@@ -219,7 +217,7 @@ def test_tiles_of_frames_that_are_tested_in_part_are_the_right_ones(
     assert (drawn.images == whole.images[list(test)]).all()
 
 
-def test_packs_of_different_stresses_and_divisions_are_told_apart(
+def test_packs_of_different_stresses_and_divisions_differ(
     find: Callable[..., tuple[Source, Protocol]], tmp_path: Path
 ) -> None:
     source, protocol = find()
@@ -230,7 +228,7 @@ def test_packs_of_different_stresses_and_divisions_are_told_apart(
     assert len(list((tmp_path / "packs").iterdir())) == 6  # the whole one and these
 
 
-def test_what_cannot_be_stressed_is_named_with_what_can(find: Callable[..., tuple[Source, Protocol]]) -> None:
+def test_unsupported_stress_is_refused_with_alternatives(find: Callable[..., tuple[Source, Protocol]]) -> None:
     (sem_like, _), (optical_like, _) = find(), find(name="omc-syn")
 
     def refuse(sources: list[Source], *effects: str) -> None:

@@ -42,7 +42,7 @@ def test_datasets_are_trained_on_one_by_one_and_training_sets_together() -> None
     assert arranged(train="a,b", leave_one_out=True) == [("b", ("a",)), ("a", ("b",))]
 
 
-def test_the_order_of_names_makes_no_other_training_and_no_other_test() -> None:
+def test_order_of_names_changes_no_task() -> None:
     assert arranged(train="z,miic-syn,omc-syn,a", test="hy5syn,omc") == [("omc-syn+miic-syn+a+z", ("omc", "hy5syn"))]
     assert arranged(train="miic,omc") == arranged(train="omc,miic")
     assert arranged("hy5syn,miic,omc", leave_one_out=True) == [
@@ -62,25 +62,25 @@ def test_the_order_of_names_makes_no_other_training_and_no_other_test() -> None:
         ({"datasets": "a", "leave_one_out": True}, r"--leave-one-out: found 1 dataset\(s\), expected at least 2"),
     ],
 )
-def test_flags_that_exclude_each_other_are_refused(flags: dict[str, object], message: str) -> None:
+def test_conflicting_flags_are_refused(flags: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         arranged(**flags)  # type: ignore[arg-type]
 
 
-def test_a_training_alone_keeps_its_fingerprint_and_any_other_dataset_changes_it() -> None:
+def test_fingerprint_depends_on_added_datasets() -> None:
     a, b = source("a"), source("b")
     tasks = [Task((a,), (a,)), Task((a,), (b,)), Task((a, b), (a, b)), Task((a, b), (b,)), Task((a,), (a, b))]
     assert tasks[0].fingerprint == a.fingerprint
     assert len({task.fingerprint for task in tasks}) == len(tasks)
 
 
-def test_the_smallest_input_of_the_training_sets_is_what_is_trained_on() -> None:
+def test_training_uses_smallest_input_of_its_datasets() -> None:
     paper = protocols.load("paper")
     assert Task((source("hy5syn-syn"),), (source("omc"),)).input_size(paper) == 1024
     assert Task((source("hy5syn-syn"), source("omc")), (source("omc"),)).input_size(paper) == 512
 
 
-def test_vias_and_tracks_or_gray_and_colour_do_not_go_together() -> None:
+def test_mixed_targets_or_channels_are_refused() -> None:
     paper = protocols.load("paper", ["input.channels_by_dataset={omc=3}"])
     Task((source("hy5syn", "metal"),), (source("miic"),)).check(paper)
     with pytest.raises(UserError, match="omv marks via and miic track"):
@@ -98,7 +98,7 @@ def pack(name: str, images: np.ndarray) -> Pack:
     return Pack(name, "", images, images[..., 0], tiles)
 
 
-def test_a_test_image_that_another_dataset_trains_with_is_refused_by_name() -> None:
+def test_test_image_of_another_training_set_is_refused() -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
     images = np.kron(coarse, np.ones((1, 8, 8, 1), np.uint8))

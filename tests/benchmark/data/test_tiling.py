@@ -48,7 +48,7 @@ def make_partly_labelled(root: Path, share: float, side: int = 256) -> None:
     save(root / "ignore" / "scan.png", ignored)
 
 
-def test_tiles_and_inputs_without_labels_are_in_no_part(tmp_path: Path) -> None:
+def test_unlabelled_tiles_and_inputs_are_in_no_part(tmp_path: Path) -> None:
     make_partly_labelled(tmp_path / "data/omc", 0.55)
     pack = build(tmp_path)
     protocol = settings("split.unit=image", "split.counts=[4,2,2]")
@@ -63,7 +63,7 @@ def used(division: Division) -> list[int]:
     return sorted(division.train + division.val + division.test)
 
 
-def test_left_out_tiles_are_told_by_the_pack_and_the_plan(tmp_path: Path) -> None:
+def test_pack_and_plan_report_left_out_tiles(tmp_path: Path) -> None:
     make_partly_labelled(tmp_path / "data/omc", 0.55)
     protocol = settings("split.unit=image", "split.counts=[4,2,2]")
     source, cache = find(tmp_path, protocol), tmp_path / "cache"
@@ -83,7 +83,7 @@ def test_too_few_labelled_tiles_are_refused_with_the_field_and_the_counts(tmp_pa
         pack.divide(settings("split.unit=image", "split.counts=[8,4,4]"))
 
 
-def test_a_part_of_the_owner_without_labels_is_refused(tmp_path: Path) -> None:
+def test_existing_part_without_labels_is_refused(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "val", "test")):
         add_pair(tmp_path / "data/omc" / part, part, picture(number))
     save(tmp_path / "data/omc/test/ignore/test.png", np.full((64, 64), 255, np.uint8))
@@ -92,9 +92,7 @@ def test_a_part_of_the_owner_without_labels_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("unit", "known"), [("image", "54c21423d377acb9"), ("group", "13d2b291ded127ed")])
-def test_tiles_splits_and_crops_of_labelled_data_are_those_of_earlier_studies(
-    tmp_path: Path, unit: str, known: str
-) -> None:
+def test_labelled_data_give_results_of_earlier_studies(tmp_path: Path, unit: str, known: str) -> None:
     """The hashes were taken before there was a least labelled share."""
     make_folder(tmp_path / "data/chip", "abcdefgh", 150, 200)
     overrides = (f"split.unit={unit}", "split.counts=none", "training.augmentation=flips_turns")
@@ -110,7 +108,7 @@ def test_tiles_splits_and_crops_of_labelled_data_are_those_of_earlier_studies(
 
 
 @pytest.mark.parametrize("name", ["omc", "omc-syn"])
-def test_fully_labelled_data_are_divided_alike_under_any_least_share(tmp_path: Path, name: str) -> None:
+def test_min_labelled_changes_nothing_for_labelled_data(tmp_path: Path, name: str) -> None:
     make_folder(tmp_path / "data/omc", "abcd")
     for stem in "ab":  # an ignore mask that ignores nothing
         save(tmp_path / "data/omc/ignore" / f"{stem}.png", np.zeros((64, 64), np.uint8))

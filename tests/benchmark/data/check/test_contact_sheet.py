@@ -86,7 +86,7 @@ def test_a_shrunk_image_gets_a_part_at_full_size_beside_it() -> None:
     assert np.array_equal(small, contact_sheet("x", [sample(100, 100)], total=1, cell_px=100, crops=True))
 
 
-def test_the_head_is_never_cut() -> None:
+def test_header_is_never_cut() -> None:
     title = "a dataset of a long name, longer than its one image is wide"
     made = contact_sheet(title, [sample(64, 64)], total=1, cell_px=64)
     assert made.width >= ImageFont.truetype(FONT, TITLE_PX).getlength(title) + 2 * GAP
@@ -99,7 +99,7 @@ def test_an_image_keeps_its_proportions() -> None:
 
 
 @pytest.mark.parametrize("gray", [0, 60, 128, 200, 255])
-def test_the_outline_differs_from_any_ground_by_itself_or_by_its_rim(gray: int) -> None:
+def test_outline_or_rim_contrasts_with_every_background(gray: int) -> None:
     made = contact_sheet("x", [sample(100, 100, gray)], total=1, cell_px=100)
     rows, columns = where(made, OUTLINE).nonzero()
     top = rows[0] - 1, columns[len(columns) // 2]
@@ -116,7 +116,7 @@ def test_shrinking_averages_areas() -> None:
     assert where(made, (100, 100, 100)).sum() >= 100 * 100
 
 
-def test_a_full_mask_is_framed_and_an_empty_one_bare() -> None:
+def test_full_mask_has_frame_and_empty_mask_has_none() -> None:
     plain = np.full((50, 50, 3), 90, np.uint8)
     full, empty = (Sample("", plain, np.full((50, 50), value), None) for value in (True, False))
     assert where(contact_sheet("x", [full], total=1, cell_px=50), OUTLINE).sum() == 4 * 49
@@ -134,7 +134,7 @@ def test_ignored_pixels_are_hatched_and_others_are_not() -> None:
     assert changed[top:].sum() == left_quarter.sum()
 
 
-def test_images_stand_in_rows_without_overlap() -> None:
+def test_images_do_not_overlap() -> None:
     samples = [sample(100, 100, name="m" * 60) for _ in range(5)]
     one, made = (contact_sheet("x", some, total=5, columns=3, cell_px=100) for some in (samples[:1], samples))
     columns = where(made, (90, 90, 90)).any(axis=0).nonzero()[0]
@@ -152,7 +152,7 @@ def test_large_images_get_larger_cells_and_texts(side: int, cell_px: int) -> Non
     assert box(where(made, OUTLINE))[0] == pytest.approx(cell_px / 2, abs=1)
 
 
-def test_a_long_name_is_cut_in_the_middle_to_its_room() -> None:
+def test_long_name_is_shortened_in_the_middle() -> None:
     font = ImageFont.truetype(FONT, 13)
     name = "scan_of_the_whole_wafer_x0012_y0233_0017"
     cut = shorten(name, font, 120)
@@ -165,13 +165,13 @@ def test_a_long_name_is_cut_in_the_middle_to_its_room() -> None:
     assert shorten(name, font, 1) == "..."
 
 
-def test_a_sheet_of_nothing_is_refused() -> None:
+def test_empty_contact_sheet_is_refused() -> None:
     with pytest.raises(UserError, match="omc: no image to show"):
         contact_sheet("omc", [], total=0)
 
 
 @pytest.mark.parametrize("dataset", ["hy5syn", "miic", "omc", "omv"])
-def test_a_stand_in_looks_the_same_generated_and_read_from_files(dataset: str, tmp_path: Path) -> None:
+def test_generated_and_written_standins_look_equal(dataset: str, tmp_path: Path) -> None:
     protocol = protocols.load(
         "quick", ["data.standin_images=4", "input.size=64", "input.tile=128", "data.hy5syn_target=metal"]
     )

@@ -13,7 +13,7 @@ from tests.benchmark.data.pack_makers import build, pixels_of, settings
 
 
 @pytest.mark.parametrize(("level", "name"), [(0, "empty"), (255, "full")])
-def test_masks_that_teach_nothing_are_refused_as_verify_would(tmp_path: Path, level: int, name: str) -> None:
+def test_dataset_with_masks_of_one_value_is_refused(tmp_path: Path, level: int, name: str) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a", "b"])
     save(root / "label" / "a.png", np.full((64, 64), level, np.uint8))
     assert build(tmp_path).notes == (f"{name} masks: label/a.png",)
@@ -22,14 +22,14 @@ def test_masks_that_teach_nothing_are_refused_as_verify_would(tmp_path: Path, le
         build(tmp_path)
 
 
-def test_data_that_are_ignored_everywhere_are_refused(tmp_path: Path) -> None:
+def test_fully_ignored_data_are_refused(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a"])
     save(root / "ignore" / "a.png", np.ones((64, 64), np.uint8))
     with pytest.raises(UserError, match="omc: every pixel is ignored"):
         build(tmp_path)
 
 
-def test_masks_that_seem_inverted_are_noted(tmp_path: Path) -> None:
+def test_inverted_masks_are_noted(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", "abc")
     for path in (root / "image").iterdir():
         save(root / "label" / path.name, np.where(pixels_of(path) > 200, 0, 255).astype(np.uint8))
@@ -56,7 +56,7 @@ def test_transparent_images_are_noted(tmp_path: Path) -> None:
     assert note.startswith("image formats: image/a.png: transparent pixels")
 
 
-def test_sixteen_bits_under_a_data_bar_are_noted_with_levels_that_help(tmp_path: Path) -> None:
+def test_data_bar_in_16_bit_images_is_noted_with_levels(tmp_path: Path) -> None:
     root = tmp_path / "data" / "omc"
     for seed in range(2):
         pixels = 800 + picture(seed, 128).astype(np.uint16) * 10
@@ -75,7 +75,7 @@ def test_sixteen_bits_under_a_data_bar_are_noted_with_levels_that_help(tmp_path:
     assert pack.images[:, :64].std() > 60
 
 
-def test_look_alikes_in_two_parts_are_noted_with_what_keeps_them_in_one(tmp_path: Path) -> None:
+def test_similar_images_in_two_parts_are_noted_with_remedy(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", "abcdefgh")
     for seed, stem in enumerate("abcd"):
         add_pair(root, f"{stem}2", np.clip(picture(seed).astype(int) + 12, 0, 255).astype(np.uint8))

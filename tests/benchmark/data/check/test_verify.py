@@ -53,7 +53,7 @@ def with_parts(root: Path) -> Path:
     return root
 
 
-def test_a_clean_folder_is_ok_and_warns_of_nothing(root: Path) -> None:
+def test_clean_folder_gives_no_warning(root: Path) -> None:
     found = check(root)
     assert found.ok
     assert [row for row in found.rows if row.problem or row.warning] == []
@@ -148,7 +148,7 @@ def link_to_itself(path: Path) -> None:
         (lambda root: make_folder(root / "train", "a"), "files", "11 images", "found train/ but not val/, test/"),
     ],
 )
-def test_what_would_make_a_number_wrong_is_a_problem(
+def test_faults_that_make_numbers_wrong_are_problems(
     root: Path, breaker: Breaker, name: str, value: str, problem: str
 ) -> None:
     breaker(root)
@@ -195,7 +195,7 @@ def draw_one_as_1(root: Path) -> None:
         (lambda root: add_pair(root, "z", picture(0)), "exact duplicates", "image/a.png = image/z.png: counted more"),
     ],
 )
-def test_what_changes_no_number_is_a_warning(root: Path, breaker: Breaker, name: str, warning: str) -> None:
+def test_faults_that_change_no_number_are_warnings(root: Path, breaker: Breaker, name: str, warning: str) -> None:
     breaker(root)
     found = check(root)
     assert warning in row(found, name).warning
@@ -208,14 +208,14 @@ def test_inverted_masks_of_a_whole_dataset_are_suspected(root: Path) -> None:
     assert "are they inverted?" in row(check(root), "mean gray").warning
 
 
-def test_images_without_label_are_no_problem_where_they_are_left_out(root: Path) -> None:
+def test_left_out_images_without_label_are_no_problem(root: Path) -> None:
     (root / "label" / "a.png").unlink()
     found = check(root, skip_unlabelled=True)
     assert found.ok
     assert row(found, "images without label").warning == "image/a.png: left out"
 
 
-def test_a_loop_in_place_of_a_folder_is_a_row(tmp_path: Path) -> None:
+def test_link_loop_is_a_row(tmp_path: Path) -> None:
     (tmp_path / "image").symlink_to(tmp_path / "image")
     found = check(tmp_path)
     assert "image: cannot be listed (Too many levels of symbolic links)" in row(found, "files").problem
@@ -224,7 +224,7 @@ def test_a_loop_in_place_of_a_folder_is_a_row(tmp_path: Path) -> None:
     assert not found.ok
 
 
-def test_several_problems_are_all_told(root: Path) -> None:
+def test_all_problems_are_reported(root: Path) -> None:
     (root / "label" / "a.png").unlink()
     truncate(root / "image" / "b.png")
     make_gray(root)
@@ -234,7 +234,7 @@ def test_several_problems_are_all_told(root: Path) -> None:
     assert broken == ["images without label", "unreadable files", "mask values"]
 
 
-def test_the_first_of_many_problems_is_told_and_others_are_named(root: Path) -> None:
+def test_first_problem_is_explained_and_others_are_named(root: Path) -> None:
     for stem in STEMS[:6]:
         truncate(root / "image" / f"{stem}.png")
     broken = row(check(root), "unreadable files")
@@ -254,7 +254,7 @@ def test_the_same_image_in_two_parts_is_a_problem(tmp_path: Path) -> None:
     assert not found.ok
 
 
-def test_a_near_duplicate_in_two_parts_is_a_problem_and_no_exact_one(tmp_path: Path) -> None:
+def test_near_duplicate_in_two_parts_is_a_problem(tmp_path: Path) -> None:
     with_parts(tmp_path)
     save(tmp_path / "val" / "image" / "val1.png", np.clip(picture(0).astype(int) + 12, 0, 255).astype(np.uint8))
     found = check(tmp_path)
@@ -266,7 +266,7 @@ def test_a_near_duplicate_in_two_parts_is_a_problem_and_no_exact_one(tmp_path: P
     assert not found.ok
 
 
-def test_look_alikes_that_a_draw_keeps_together_are_a_warning(root: Path) -> None:
+def test_joined_similar_images_are_a_warning(root: Path) -> None:
     add_pair(root, "z", np.clip(picture(0).astype(int) + 12, 0, 255).astype(np.uint8))
     found = check(root)
     assert row(found, "near duplicates").value == "2 tiles in 1 set(s), 0 across parts"
@@ -274,7 +274,7 @@ def test_look_alikes_that_a_draw_keeps_together_are_a_warning(root: Path) -> Non
     assert found.ok
 
 
-def test_look_alikes_that_a_draw_parts_are_a_problem(root: Path) -> None:
+def test_divided_similar_images_are_a_problem(root: Path) -> None:
     for index in range(8):
         add_pair(root, f"z{index}", np.clip(picture(0).astype(int) + index, 0, 255).astype(np.uint8))
     found = check(root, "split.validation=0.4", "split.test=0.4", preset="paper")
@@ -282,7 +282,7 @@ def test_look_alikes_that_a_draw_parts_are_a_problem(root: Path) -> None:
     assert not found.ok
 
 
-def test_tiles_of_one_frame_may_part_only_where_the_protocol_draws_images(tmp_path: Path) -> None:
+def test_divided_tiles_of_a_frame_are_a_problem_unless_unit_is_image(tmp_path: Path) -> None:
     make_folder(tmp_path, "abc", 320)
     by_image, by_group = check(tmp_path, preset="paper"), check(tmp_path)
     name = "leakage: frame also trained on"
@@ -304,7 +304,7 @@ def test_tiles_of_one_frame_may_part_only_where_the_protocol_draws_images(tmp_pa
         (["input.tile=64"], "quick", "split"),
     ],
 )
-def test_advice_for_a_single_frame_works_when_followed(tmp_path: Path, how: list[str], preset: str, name: str) -> None:
+def test_advice_for_single_frame_works(tmp_path: Path, how: list[str], preset: str, name: str) -> None:
     make_folder(tmp_path, ["scan"], 640)
     told = row(check(tmp_path, *how, preset=preset), name)
     flags = re.findall(r"--set (split\.\w+=\w+)", (told.problem or told.warning).partition("; or ")[0])
@@ -315,21 +315,21 @@ def test_advice_for_a_single_frame_works_when_followed(tmp_path: Path, how: list
     assert not any(leak.problem or leak.warning for leak in after.rows if leak.name.startswith("leakage"))
 
 
-def test_the_input_that_verify_advises_for_small_images_fits(tmp_path: Path) -> None:
+def test_advised_input_for_small_images_fits(tmp_path: Path) -> None:
     make_folder(tmp_path, STEMS, 50)
     for how in ([], ["input.size_by_dataset.mychip=64"]):
         (flag,) = re.findall(r"--set (\S+)$", row(check(tmp_path, *how), "images smaller than the input").problem)
         assert check(tmp_path, *how, flag).ok
 
 
-def test_frames_on_both_sides_of_an_owners_division_are_a_problem_for_groups(tmp_path: Path) -> None:
+def test_frames_in_two_existing_parts_are_a_problem_for_groups(tmp_path: Path) -> None:
     found = check(with_parts(tmp_path), group="([0-9])$")
     assert row(found, "source frames").value == "3"
     assert row(found, "leakage: frame also trained on").problem
     assert not found.ok
 
 
-def test_an_image_that_the_group_pattern_misses_is_a_problem(root: Path) -> None:
+def test_image_without_group_match_is_a_problem(root: Path) -> None:
     assert "image/b.png" in row(check(root, group="(a)|[c-j]"), "source frames").problem
 
 
@@ -378,7 +378,7 @@ def test_ignored_pixels_count_in_no_share(root: Path) -> None:
     assert row(found, "empty masks").value == "10"
 
 
-def test_sixteen_bits_are_mapped_and_the_levels_told(tmp_path: Path) -> None:
+def test_sixteen_bit_levels_are_reported(tmp_path: Path) -> None:
     for seed, stem in enumerate(STEMS):
         add_pair(tmp_path, stem, picture(seed))
         save(tmp_path / "image" / f"{stem}.png", picture(seed).astype(np.uint16) * 10 + 100)
@@ -418,7 +418,7 @@ def test_the_overlap_with_another_dataset_is_counted(root: Path, tmp_path: Path)
     assert row(apart, "overlap with other").value.startswith("0 of 10 tiles")
 
 
-def test_a_test_image_of_one_dataset_that_another_trains_on_is_a_warning(tmp_path: Path) -> None:
+def test_image_in_test_and_other_training_set_is_a_warning(tmp_path: Path) -> None:
     first, second = with_parts(tmp_path / "first"), tmp_path / "second"
     for offset, part in enumerate(("test", "val", "train")):  # train and test changed places
         for index in range(3):
@@ -437,7 +437,7 @@ def test_progress_reaches_the_number_of_pairs(root: Path) -> None:
     assert calls == [(done, 10) for done in range(1, 11)]
 
 
-def test_every_form_of_the_table_tells_the_same(root: Path, tmp_path: Path) -> None:
+def test_all_forms_of_the_table_are_equal(root: Path, tmp_path: Path) -> None:
     make_gray(root)
     found = check(root)
     as_json, as_markdown, as_csv = write(found, tmp_path / "out")
@@ -455,7 +455,7 @@ def test_every_form_of_the_table_tells_the_same(root: Path, tmp_path: Path) -> N
     assert all(row.name in shown for row in found.rows)
 
 
-def test_tiles_and_split_are_those_of_a_study(tmp_path: Path) -> None:
+def test_tiles_and_split_equal_those_of_a_study(tmp_path: Path) -> None:
     make_folder(tmp_path / "data" / "mychip", "abcd", 200, 140)
     add_pair(tmp_path / "data" / "mychip", "e", picture(0, 200, 140))
     for overrides in ((), ("input.partial_tiles=true",)):

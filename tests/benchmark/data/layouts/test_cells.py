@@ -24,7 +24,7 @@ def parsed(file: Path) -> Hierarchy:
 
 @pytest.mark.parametrize("suffix", [".gds", ".oas"])
 @pytest.mark.parametrize("seed", range(8))
-def test_windows_hold_what_unfolding_everything_gives(seed: int, suffix: str, tmp_path: Path) -> None:
+def test_windows_equal_fully_unfolded_layout(seed: int, suffix: str, tmp_path: Path) -> None:
     made = jumble(seed)
     file = save(made, tmp_path / f"jumble{suffix}")
     hierarchy = parsed(file)
@@ -52,7 +52,7 @@ def test_windows_hold_what_unfolding_everything_gives(seed: int, suffix: str, tm
     assert hits > 5
 
 
-def test_boxes_are_those_of_gdstk(tmp_path: Path) -> None:
+def test_boxes_equal_gdstk(tmp_path: Path) -> None:
     for seed in range(5):
         file = save(jumble(seed), tmp_path / "jumble.gds")
         hierarchy = parsed(file)
@@ -80,7 +80,7 @@ def test_a_large_array_is_not_unfolded(tmp_path: Path) -> None:
         hierarchy.polygons(1, (0, 0, 9.6e6, 9.6e6))
 
 
-def test_copies_in_one_place_and_slanted_lattices_are_counted_right() -> None:
+def test_stacked_copies_and_slanted_lattices_are_counted() -> None:
     shapes = {"track": Shapes.of([SQUARE])}
     turned = np.array([[[0.0, -1.0], [1.0, 0.0]]])
 
@@ -102,7 +102,7 @@ def test_copies_in_one_place_and_slanted_lattices_are_counted_right() -> None:
     assert len(slanted.polygons(1, (100, 300, 300, 400))["track"]) == len(expected) > 10
 
 
-def test_cells_that_hold_themselves_are_refused(tmp_path: Path) -> None:
+def test_recursive_cells_are_refused(tmp_path: Path) -> None:
     first, second, lonely = gdstk.Cell("first"), gdstk.Cell("second"), gdstk.Cell("lonely")
     first.add(rectangle(0, 0, 9, 9), gdstk.Reference(second))
     second.add(gdstk.Reference(first))
@@ -112,7 +112,7 @@ def test_cells_that_hold_themselves_are_refused(tmp_path: Path) -> None:
             parsed(save(made, tmp_path / "loop.gds"))
 
 
-def test_depth_costs_no_recursion_and_doubling_no_time() -> None:
+def test_deep_and_doubling_cells_are_fast() -> None:
     """Sixty cells, each twice in the next: 2^60 squares in one place, and the window's count stops at the limit."""
     matrix, ones, still = np.tile(np.eye(2), (2, 1, 1)), np.ones((2, 2), int), np.zeros((2, 2, 2))
     held = [Cell("0", {"track": Shapes.of([SQUARE])})]
@@ -129,7 +129,7 @@ def test_depth_costs_no_recursion_and_doubling_no_time() -> None:
     )
 
 
-def test_doubling_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exponential_cells_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "MOST_SHAPES", 2000)
     matrix, ones, still = np.tile(np.eye(2), (2, 1, 1)), np.ones((2, 2), int), np.zeros((2, 2, 2))
     held = [Cell("0", {"track": Shapes.of([SQUARE])})]
@@ -141,7 +141,7 @@ def test_doubling_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("far", [1e10, float("nan"), float("inf")])
-def test_what_reaches_beyond_a_chip_is_refused(far: float) -> None:
+def test_coordinates_beyond_a_chip_are_refused(far: float) -> None:
     with pytest.raises(UserError, match="reaches 1 m or more"):
         Hierarchy([Cell("far", {"track": Shapes.of([np.array([(0, 0), (far, 0), (0, 1)])])})], "test")
 
@@ -175,6 +175,6 @@ def test_layers_and_roles() -> None:
         ("99999999999/0", "is no layer"),
     ],
 )
-def test_what_is_no_layer_is_refused(text: str, message: str) -> None:
+def test_invalid_layer_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         gds.parse_layers(text)

@@ -23,7 +23,7 @@ CHOSEN = gds.parse_layers("68/20,67/44")
 
 
 @pytest.mark.parametrize("suffix", [".gds", ".oas"])
-def test_a_file_is_read_in_a_process_of_its_own(suffix: str, tmp_path: Path) -> None:
+def test_file_is_read_in_separate_process(suffix: str, tmp_path: Path) -> None:
     chip = gds.read(bus(tmp_path / f"bus.top{suffix}"), CHOSEN)
     assert chip.name == "bus"
     assert chip.hierarchy.cells[chip.top].name == "bus"
@@ -36,7 +36,7 @@ def test_a_file_is_read_in_a_process_of_its_own(suffix: str, tmp_path: Path) -> 
         assert (np.concatenate(found["via"]) % 10 == 0).all()  # no dust from the file's floating-point unit
 
 
-def test_units_are_those_of_the_file(tmp_path: Path) -> None:
+def test_units_come_from_the_file(tmp_path: Path) -> None:
     """A micrometre is one, whether a file counts in micrometres, nanometres or half nanometres."""
     for unit, precision in ((1e-6, 1e-9), (1e-9, 1e-9), (1e-6, 5e-10)):
         made = gdstk.Library(unit=unit, precision=precision)
@@ -49,7 +49,7 @@ def test_units_are_those_of_the_file(tmp_path: Path) -> None:
         assert sorted(map(tuple, polygon.tolist())) == [(0, 0), (0, 3000), (1000, 0), (1000, 3000)]
 
 
-def test_the_largest_top_is_shown_or_the_one_that_is_named(tmp_path: Path) -> None:
+def test_largest_top_or_named_cell_is_shown(tmp_path: Path) -> None:
     small, large, other = gdstk.Cell("small"), gdstk.Cell("large"), gdstk.Cell("other layers, larger still")
     small.add(rectangle(0, 0, 10, 10))
     large.add(rectangle(0, 0, 100, 10))
@@ -63,7 +63,7 @@ def test_the_largest_top_is_shown_or_the_one_that_is_named(tmp_path: Path) -> No
         gds.read(file, {TRACK: "track"}, "other layers, larger still")
 
 
-def test_a_cell_that_is_not_in_the_file_is_told(tmp_path: Path) -> None:
+def test_missing_cell_is_reported(tmp_path: Path) -> None:
     top = gdstk.Cell("top")
     top.add(rectangle(0, 0, 10, 10), gdstk.Reference("macro", (5, 5)))
     chip = gds.read(save(library(top), tmp_path / "missing.gds"), {TRACK: "track"})
@@ -121,7 +121,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("make", "message"), BROKEN.values(), ids=list(BROKEN))
-def test_broken_files_are_one_message(make, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_broken_files_give_one_message(make, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "broken.gds"
     make(file)
     with pytest.raises(UserError, match=message) as caught:
@@ -129,14 +129,14 @@ def test_broken_files_are_one_message(make, message: str, tmp_path: Path) -> Non
     assert str(file) in str(caught.value)
 
 
-def test_a_crash_of_the_reader_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_of_reader_gives_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gds, "parse", _crash)
     with pytest.raises(UserError, match=r"bus\.gds: gdstk crashed on it"):
         gds.read(bus(tmp_path / "bus.gds"), CHOSEN)
 
 
 @pytest.mark.parametrize("suffix", [".gds", ".oas"])
-def test_paths_without_a_length_are_the_dots_that_they_draw(suffix: str, tmp_path: Path) -> None:
+def test_paths_without_length_are_dots(suffix: str, tmp_path: Path) -> None:
     top = gdstk.Cell("top")
     for number, ends in enumerate(["extended", "round", "flush", (100, 200)]):
         at = (1000 * number, 0)
@@ -150,7 +150,7 @@ def test_paths_without_a_length_are_the_dots_that_they_draw(suffix: str, tmp_pat
     assert boxes == squares | disc | {(2900.0, -30.0, 3200.0, 30.0)}
 
 
-def test_a_process_that_cannot_start_is_no_fault_of_the_file(tmp_path: Path) -> None:
+def test_failed_process_start_does_not_blame_the_file(tmp_path: Path) -> None:
     file = bus(tmp_path / "bus.gds")
     python = multiprocessing.spawn.get_executable()
     multiprocessing.set_executable("/bin/false")
@@ -246,6 +246,6 @@ def test_many_damaged_files_are_read_or_refused(suffix: str, tmp_path: Path) -> 
     assert_survives(fuzzed(tmp_path, suffix, 700))
 
 
-def test_layers_of_a_jumble_are_all_there(tmp_path: Path) -> None:
+def test_all_layers_of_mixed_file_are_listed(tmp_path: Path) -> None:
     chip = gds.read(save(jumble(3), tmp_path / "jumble.oas"), gds.parse_layers(LAYERS))
     assert len(chip.hierarchy.cells) == 3

@@ -37,7 +37,7 @@ def window(layout: Layout) -> Window:
 
 
 @pytest.mark.parametrize("appearance", APPEARANCES)
-def test_masks_are_the_layout_whatever_the_effects(window: Window, appearance: str) -> None:
+def test_masks_equal_layout_under_all_effects(window: Window, appearance: str) -> None:
     sample = show(window, Look(appearance))
     plain = show(window, Look(appearance, off=frozenset({ROUNDING, *STANDINS[appearance].switches()})))
     assert sample.image.shape == ((128, 352, 3) if appearance == "omc" else (128, 352))
@@ -51,7 +51,7 @@ def test_masks_are_the_layout_whatever_the_effects(window: Window, appearance: s
     assert sample.image.tobytes() != show(window, Look(appearance, seed=1)).image.tobytes()
 
 
-def test_rounding_corners_leaves_the_mask_alone(tmp_path: Path) -> None:
+def test_rounding_corners_keeps_mask(tmp_path: Path) -> None:
     """Of a layout with corners, unlike the straight lines of the other tests."""
     file = save(jumble(1), tmp_path / "jumble.gds")
     (window,) = windows(open_layout(str(file), LAYERS), 1, height=256, width=256, nm_per_pixel=10)
@@ -64,7 +64,7 @@ def test_rounding_corners_leaves_the_mask_alone(tmp_path: Path) -> None:
         assert (made.nets == label(made.track, connectivity=2)).all()
 
 
-def test_tracks_are_brighter_where_the_mask_is(window: Window) -> None:
+def test_tracks_are_brighter_inside_mask(window: Window) -> None:
     """The image shows the mask, not its mirror image or its neighbour."""
     sample = show(window, Look("miic", off=frozenset(STANDINS["miic"].switches())))
     plain = sample.track & ~sample.via
@@ -76,7 +76,7 @@ def test_tracks_are_brighter_where_the_mask_is(window: Window) -> None:
     assert mirrored < correlation - 0.2
 
 
-def test_rounding_takes_corners_off_and_nothing_else(tmp_path: Path, window: Window) -> None:
+def test_rounding_changes_only_corners(tmp_path: Path, window: Window) -> None:
     off = frozenset(STANDINS["miic"].switches())
     sharp, rounded = (show(window, Look("miic", off=off | more)) for more in (frozenset({ROUNDING}), frozenset()))
     sigma = rounded.manifest["effects"][ROUNDING]["sigma_px"]
@@ -124,7 +124,7 @@ def test_a_set_is_written_as_a_dataset_with_its_origin(layout: Layout, tmp_path:
         write(layout, target, 3, nm_per_pixel=10, look=look)
 
 
-def test_masks_that_merge_nets_are_told(layout: Layout) -> None:
+def test_masks_that_merge_nets_are_reported(layout: Layout) -> None:
     fine, coarse = (
         [show(w, Look()).manifest | {"name": "a.png"} for w in windows(layout, 2, height=64, width=64, nm_per_pixel=nm)]
         for nm in (10, 350)
@@ -198,7 +198,7 @@ def test_a_set_goes_through_a_study(call: Call, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_flags_are_one_message(call: Call, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_flags_give_one_message(call: Call, arguments: tuple[str, ...], message: str) -> None:
     code, _, err = call("data", "synthesize", *arguments)
     assert code == 2
     assert message in err.replace("\n", " ")

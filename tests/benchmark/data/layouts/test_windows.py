@@ -67,14 +67,14 @@ def test_masks_agree_with_an_unfolded_layout(seed: int, tmp_path: Path) -> None:
     assert len(window.polygons.get("track", ())) == len(merged)
 
 
-def test_nets_of_the_mask_are_those_of_the_polygons(layout: Layout) -> None:
+def test_nets_of_mask_equal_nets_of_polygons(layout: Layout) -> None:
     for window in drawn(layout, 20):
         assert label(window.mask("track"), connectivity=2).max() == len(window.visible) <= len(window.polygons["track"])
 
 
 @pytest.mark.parametrize(("down", "seen"), [(0, 1), (4, 1), (6, 2), (12, 2)])
 @pytest.mark.parametrize("turns", range(4))
-def test_a_strip_that_no_pixel_sees_joins_nothing(down: float, seen: int, turns: int, tmp_path: Path) -> None:
+def test_invisible_strip_joins_nothing(down: float, seen: int, turns: int, tmp_path: Path) -> None:
     """Two arms on a base of 10 nm, the width of a pixel, of which the border leaves ever less; and a line above."""
     shapes = [rectangle(0, 0, 800, 10), rectangle(0, 0, 100, 500), rectangle(700, 0, 800, 500)]
     shapes += [rectangle(0, 600, 1000, 700), rectangle(-100, -100, -50, -50), rectangle(1050, 1050, 1100, 1100)]
@@ -89,7 +89,7 @@ def test_a_strip_that_no_pixel_sees_joins_nothing(down: float, seen: int, turns:
     assert sorted(owners) == [[net] for net in range(1, seen + 2)]
 
 
-def test_the_same_seed_gives_the_same_windows_and_more_go_on_behind_them(layout: Layout) -> None:
+def test_same_seed_gives_same_windows_and_larger_count_appends(layout: Layout) -> None:
     first, again, other = drawn(layout, 6), drawn(layout, 9), drawn(layout, 6, seed=1)
     assert [window.origin_nm for window in first] == [window.origin_nm for window in again[:6]]
     assert not {window.origin_nm for window in first} & {window.origin_nm for window in other}
@@ -169,14 +169,14 @@ def test_names_of_other_datasets_are_refused(file: str, name: str | None, messag
         open_layout(str(bus(tmp_path / file)), "68/20", name=name)
 
 
-def test_flags_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+def test_invalid_flags_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no --layers; expected LAYER/DATATYPE"):
         open_layout(str(bus(tmp_path / "bus.gds")))
     with pytest.raises(UserError, match="--cell 'inv': sky130 is made of all its cells"):
         open_layout("sky130", cell="inv")
 
 
-def test_a_hole_counts_as_background_and_an_island_in_it_as_a_net(tmp_path: Path) -> None:
+def test_hole_is_background_and_island_is_net(tmp_path: Path) -> None:
     ring = gdstk.boolean([rectangle(0, 0, 1000, 1000)], [rectangle(200, 200, 800, 800)], "not", layer=68, datatype=20)
     top = gdstk.Cell("top")
     top.add(*ring, rectangle(400, 400, 600, 600))

@@ -108,13 +108,13 @@ def test_archives_of_images_and_of_labels_belong_together(tmp_path: Path) -> Non
     assert result.labels == 2
 
 
-def test_what_is_neither_image_nor_label_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_other_files_are_left_out_and_counted(tmp_path: Path) -> None:
     result = run(made(tmp_path / "download", (*FLAT, "README.md", "image/notes.txt", "preview.png")))
     assert set(tree(result.folder)) == set(FLAT)
     assert result.notes == (f"3 files of {tmp_path / 'download'} left out, such as 'README.md'",)
 
 
-def test_two_labels_of_an_image_stay_two_for_the_loader_to_refuse(tmp_path: Path) -> None:
+def test_two_labels_of_an_image_are_both_kept(tmp_path: Path) -> None:
     result = run(made(tmp_path / "download", (*FLAT, "label/1_mask.png")))
     with pytest.raises(UserError, match=r"1_mask\.png: label without image"):
         find_pairs(result.folder)
@@ -207,7 +207,7 @@ def test_miic_as_a_folder_of_archives(tmp_path: Path) -> None:
     assert set(tree(run(source, "miic").folder)) == MIIC_IMAGES
 
 
-def test_one_archive_of_miic_is_known_by_its_name_or_its_images(tmp_path: Path) -> None:
+def test_single_miic_archive_is_recognised(tmp_path: Path) -> None:
     defects = content(["images/test_abnormal_1.jpg", "masks/test_abnormal_1.png"])
     for name in ("Inpainting_test.zip", "download.zip"):
         (tmp_path / name).write_bytes(zipped(defects))
@@ -215,17 +215,17 @@ def test_one_archive_of_miic_is_known_by_its_name_or_its_images(tmp_path: Path) 
         assert (result.layout, result.labels, set(tree(result.folder))) == ("miic", 0, {"image/test_abnormal_1.jpg"})
 
 
-def test_the_images_themselves_go_before_those_to_inpaint(tmp_path: Path) -> None:
+def test_original_images_are_preferred_to_inpainted_images(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(zipped(content(reversed(MIIC))))
     assert tree(run(tmp_path / "a.zip", "miic").folder)["image/train_normal_1.jpg"].startswith(b"Anomaly_train")
 
 
-def test_labels_of_an_owners_archive_are_not_tracks(tmp_path: Path) -> None:
+def test_published_miic_labels_are_not_tracks(tmp_path: Path) -> None:
     result = run(made(tmp_path / "download", (*MIIC, "Anomaly_test/label/test_abnormal_3.png")), "miic")
     assert result.labels == 0
 
 
-def test_miic_takes_track_masks_that_lie_beside_or_are_there_already(tmp_path: Path) -> None:
+def test_miic_accepts_track_masks_of_download_or_target(tmp_path: Path) -> None:
     source = made(tmp_path / "download", (*MIIC, "label/train_normal_1_mask.png"))
     result = run(source, "miic")
     assert set(tree(result.folder)) == {*MIIC_IMAGES, "label/train_normal_1.png"}
@@ -307,7 +307,7 @@ def test_another_layout_is_not_mixed_in(tmp_path: Path) -> None:
     ("code", "match"), [(errno.ENOSPC, "No space left on device"), (errno.EACCES, "Permission denied")]
 )
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_disk_that_fails_is_one_message_and_leaves_nothing(
+def test_failing_disk_gives_one_message_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, code: int, match: str
 ) -> None:
     def fail(*args: object) -> None:
@@ -318,13 +318,13 @@ def test_a_disk_that_fails_is_one_message_and_leaves_nothing(
     refused(source, rf"image/1\.png: cannot be written \({match}\)")
 
 
-def test_too_little_room_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_disk_space_is_reported_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = made(tmp_path / "download", FLAT)
     monkeypatch.setattr(archives, "RESERVE", 1 << 62)
     refused(source, "mychip: needs .* and a reserve")
 
 
-def test_a_place_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+def test_target_must_be_a_folder(tmp_path: Path) -> None:
     source = made(tmp_path / "download", FLAT)
     (tmp_path / "data").write_bytes(b"")
     with pytest.raises(UserError, match="data"):
@@ -333,11 +333,11 @@ def test_a_place_that_is_no_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "/a", "C:a", "a\n", "omc-syn"])
-def test_only_plain_names_name_a_dataset(tmp_path: Path, name: str) -> None:
+def test_dataset_name_must_be_plain(tmp_path: Path, name: str) -> None:
     refused(made(tmp_path / "download", FLAT), "dataset name", name)
 
 
-def test_links_in_the_way_are_refused(tmp_path: Path) -> None:
+def test_links_in_target_are_refused(tmp_path: Path) -> None:
     source = made(tmp_path / "download", FLAT)
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -428,7 +428,7 @@ FUZZ = given(
 
 @settings(max_examples=200, deadline=None)
 @FUZZ
-def test_nothing_escapes(
+def test_no_file_escapes_the_target(
     tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], flips: list[tuple[int, int]], as_tar: bool
 ) -> None:
     check_unpacking(tmp_path_factory.getbasetemp() / "fuzz", files, flips, as_tar)
@@ -437,7 +437,7 @@ def test_nothing_escapes(
 @pytest.mark.slow
 @settings(max_examples=10_000, deadline=None)
 @FUZZ
-def test_nothing_escapes_many_times(
+def test_no_file_escapes_the_target_many_times(
     tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], flips: list[tuple[int, int]], as_tar: bool
 ) -> None:
     check_unpacking(tmp_path_factory.getbasetemp() / "fuzz", files, flips, as_tar)

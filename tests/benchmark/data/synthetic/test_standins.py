@@ -116,7 +116,7 @@ def test_a_switch_changes_the_image_and_never_the_mask(dataset: str, name: str) 
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_everything_off_leaves_levels_alone(dataset: str) -> None:
+def test_all_effects_off_keep_levels(dataset: str) -> None:
     sample = small(dataset, off=frozenset(STANDINS[dataset].switches()))
     assert set(sample.manifest["effects"]) <= FIXED
     flat = sample.image.reshape(192 * 192, -1)[:, 0]
@@ -143,7 +143,7 @@ def otsu_miou(sample: Sample, dataset: str) -> float:
 
 @pytest.mark.parametrize("dataset", ["hy5syn", "omc"])
 @pytest.mark.parametrize(("side", "count"), [(192, 32), (512, 12)])
-def test_one_threshold_does_not_solve_it(dataset: str, side: int, count: int) -> None:
+def test_one_threshold_does_not_solve_standins(dataset: str, side: int, count: int) -> None:
     scores = [otsu_miou(generate(dataset, i, height=side, width=side, seed=0), dataset) for i in range(count)]
     assert np.mean(scores) < 0.75
 

@@ -51,7 +51,7 @@ def reproduce(
     from benchmark.cli import progress as terminal
     from benchmark.executors.local import LocalExecutor
     from benchmark.study import reproduce_run as reproduction
-    from benchmark.training import probe as probing
+    from benchmark.study.probe_networks import probe_study
 
     if other := sorted(f"--{name.strip('_').replace('_', '-')}" for name in flags.keys() - ALLOWED - {"reproduce"}):
         raise UserError(f"{', '.join(other)}: does not go with --reproduce, which repeats what the record says")
@@ -76,7 +76,7 @@ def reproduce(
             execution=flags.get("execution"),
         )
         plan = reproduction.plan(original, study)
-        probing.probe_study(study, plan, typer.echo)
+        probe_study(study, plan, typer.echo)
         display = terminal.Display(console, plan)
         with display:
             study.execute(plan, LocalExecutor(hardware.slots[:1], timeout_s=flags.get("timeout")), display.show)

@@ -178,7 +178,7 @@ def run(
     from benchmark.data.stressed import Stresses
     from benchmark.data.tasks import Wanted
     from benchmark.executors import choice as options
-    from benchmark.training import probe as probing
+    from benchmark.study.probe_networks import probe_study
 
     stresses = Stresses.parse(stress, strength)
     engine = options.choose(
@@ -207,7 +207,7 @@ def run(
         name, _, trained_on = init_from.partition(":")
         made.start = Start.of(study_folder(results, name, "--init-from"), trained_on, place)
     plan = made.plan(retry_failed=retry_failed, replace_stale=replace_stale, refuse=not dry_run)
-    probing.probe_study(made, plan, typer.echo)
+    probe_study(made, plan, typer.echo)
     _tell(console, made, plan, every_run=dry_run)
     if engine.line:
         console.print(engine.line, markup=False, highlight=False)

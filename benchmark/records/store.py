@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
-import io
 import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -22,13 +19,11 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.splits import PARTS, Division
 from benchmark.records import claims
 from benchmark.records.efficiency_record import Form
+from benchmark.records.history import Round, history_csv
 from benchmark.records.run_record import SCHEMA, KeyParts, Record
 from benchmark.records.stress_record import StressRecord
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import TooLargeError, read_limited, write_atomically
-
-if TYPE_CHECKING:
-    from benchmark.training.loop import Round
 
 RECORD = "record.json"
 #: The most that a record may hold, bytes; one of many test datasets has a hundred thousand.
@@ -289,7 +284,7 @@ class Store:
         for dataset, content in panels.items():
             write_atomically(self.predictions_file(record.train, record.model, record.repeat, dataset), content)
         if history:
-            write_atomically(folder / "history.csv", _history_csv(history))
+            write_atomically(folder / "history.csv", history_csv(history))
         if weights is not None:
             write_atomically(folder / WEIGHTS, weights)
         write_atomically(folder / RECORD, record.to_json())
@@ -367,11 +362,3 @@ def _schema_of(content: bytes) -> int:
 def run_key(parts: KeyParts) -> str:
     """Hash what a run's numbers depend on; parts that a run does not have change no key."""
     return hashlib.sha256(json.dumps(parts.model_dump(exclude_none=True), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _history_csv(history: Sequence[Round]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(history[0])], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in history)
-    return text.getvalue().encode()

@@ -25,6 +25,7 @@ from benchmark.evaluation import kept_images as panels
 from benchmark.evaluation.counts import Row
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records import environment
+from benchmark.records.history import Round
 from benchmark.records.run_record import BOUNDED, Record, TrainingFacts
 from benchmark.records.store import CHECKPOINT, Store
 from benchmark.runs.cost import Meter
@@ -32,7 +33,7 @@ from benchmark.runs.jobs import OnStep, TrainJob
 from benchmark.training import determinism
 from benchmark.training import finetune as initial
 from benchmark.training.checkpoint import Checkpoint
-from benchmark.training.loop import Round, Trained, autocast, compute_dtype, place, train
+from benchmark.training.loop import Trained, autocast, compute_dtype, place, train
 from benchmark.training.trackers import Tracker
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError

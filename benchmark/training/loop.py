@@ -18,12 +18,13 @@ from benchmark.data.batches import Batch, TrainingBatches
 from benchmark.devices.cuda_graphs import Function
 from benchmark.devices.launch import Launch
 from benchmark.devices.precision import computes_bfloat16
+from benchmark.records.history import Round
 from benchmark.records.weights import non_finite
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.loss import segmentation_loss
 
 OnStep = Callable[[int, int], None]
-OnRound = Callable[[Sequence["Round"]], None]
+OnRound = Callable[[Sequence[Round]], None]
 
 # Side of the largest input that a CPU computes in bfloat16. On maps of 29 px and more, torch 2.14's CPU kernels return
 # wrong or NaN weight gradients for channels-last convolutions that are dilated along the height; networks dilate at 1/4
@@ -33,29 +34,6 @@ CPU_BFLOAT16_PX = 112
 
 class NonFiniteLossError(RuntimeError):
     """The loss, or a weight, became NaN or infinite; the run has no result."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """One validation round, a row of ``history.csv``; it comes after each epoch unless steps are counted.
-
-    Attributes:
-        round: counted from 1.
-        steps: optimiser steps so far.
-        train_loss: mean over the round's steps.
-        validation_loss: mean over the validation images; ``None`` without any.
-        lr: learning rate at the round's first step.
-        seconds: of its steps, without the validation.
-        images_per_second: in these seconds.
-    """
-
-    round: int
-    steps: int
-    train_loss: float
-    validation_loss: float | None
-    lr: float
-    seconds: float
-    images_per_second: float
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ from benchmark.utils.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from benchmark.study.study import Plan, Study
-
 SMALL = 64  # pixels: on a CPU a forward of this side takes milliseconds, and five halvings leave more than one pixel
 DRAWS = 4  # of random weights and images
 CLASSES = 1
@@ -41,24 +39,6 @@ class Input:
     side: int
     channels: int
     images: int | None = None
-
-
-def probe_study(study: Study, plan: Plan, tell: Callable[[str], None]) -> None:
-    """Try the networks that a plan has work for, at the sizes of its trainings and tests.
-
-    Raises:
-        UserError: as :func:`probe`.
-    """
-    protocol = study.protocol
-    busy = {job.entry.name for job in plan.todo} | {job.entry.name for job in plan.measurements}
-    inputs = [Input(protocol.input.size_for(of.name), protocol.input.channels_for(of.name)) for of in study.tested]
-    if protocol.evaluation.window == "tile":
-        inputs = [Input(protocol.input.tile_for(of.name), protocol.input.channels_for(of.name)) for of in study.tested]
-    for task in study.tasks:
-        images = min(map(protocol.training.micro_batch_for, task.train_names))
-        inputs.append(Input(task.input_size(protocol), task.channels(protocol), images))
-    here = study.hardware.kind == "cpu"
-    probe([entry for entry in study.models if entry.name in busy], inputs, tell, on_cpu=here)
 
 
 def probe(

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     from benchmark.config.protocol import Protocol
+    from benchmark.records.history import Round
     from benchmark.records.run_record import Record
-    from benchmark.training.loop import Round
 
 TrackerName = Literal["tensorboard"]
 FOLDER = "tensorboard"

@@ -28,11 +28,9 @@ from benchmark.report.tables import profile_table as profile
 from benchmark.report.tables import roofline_table as roofline
 from benchmark.report.tables import significance_table as significance
 from benchmark.report.tables import speedup_table as bench
-from benchmark.report.tables import stress_table as stress
-from benchmark.report.tables import training_table as training
 from benchmark.report.tables import transfer_table as transfer
 from benchmark.report.tables import wide_table as wide
-from benchmark.report.tables.ablation_table import ablation
+from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.paper_table import Choice
 from benchmark.report.tables.render import Table
 from benchmark.utils.errors import UserError
@@ -183,17 +181,8 @@ def _texts(
     study: Path, found: Study, choice: Choice | None, reference: str = significance.REFERENCE
 ) -> tuple[dict[str, bytes], list[Table]]:
     """Return everything but plots and page, by path below ``report/``, and the tables that were printed."""
-    standard = [tables.scores(found, kind) for kind in (tables.ACCURACY, tables.TOPOLOGY, tables.ELECTRICAL)]
-    standard += [
-        transfer.table(found),
-        stress.table(found),
-        tables.efficiency(found),
-        profile.overview(found),
-        roofline.table(found),
-        growth.table(found),
-    ]
-    standard += [training.cost(found), ablation(found), bench.table(found)]
-    filled = [merging.told(table, found) for table in standard if table.blocks]
+    made = {entry.name: entry.make(found) for entry in TABLES}
+    filled = [merging.told(table, found) for table in made.values() if table.blocks]
     if not filled and found.broken:
         raise UserError(f"{study}: nothing to report, since every record is broken; {found.broken[0].reason}")
     if not filled:
@@ -201,7 +190,7 @@ def _texts(
     printed = {table.name: {kind: to_text(table) for kind, to_text in RENDERERS.items()} for table in filled}
     tested = [
         replace(compared, table=merging.told(compared.table, found))
-        for compared in significance.written(found, standard[0].blocks, reference)
+        for compared in significance.written(found, made["accuracy"].blocks, reference)
     ]
     for compared in tested:
         shown = {kind: to_text(compared.table) for kind, to_text in RENDERERS.items()}

@@ -19,6 +19,7 @@ from benchmark.report.plots.comparison_plot import Standing
 from benchmark.report.read import Study
 from benchmark.report.tables import bibliography, render
 from benchmark.report.tables import stress_table as stress
+from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.render import Block, Table
 
 #: What a page may hold, bytes: it is mailed around. Pictures take what the rest leaves.
@@ -32,20 +33,26 @@ FOLDER = Path(__file__).parent
 #: Stands where pictures go; escaped text never holds it.
 _PANELS = "<!--panels-->"
 
-#: The sections that tables go to, in a reader's order; the page's own name for each, and for links.
-SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("accuracy", "Accuracy", ("accuracy",)),
-    ("custom", "Table for a paper", ("custom",)),
-    ("electrical", "Electrical errors", ("electrical",)),
-    ("topology", "Topology", ("topology",)),
-    ("transfer", "Transfer", ("transfer",)),
-    ("stress", "Stress", ("stress",)),
-    ("ablation", "Ablation", ("ablation",)),
-    ("significance", "Significance", ("methods", "networks")),
-    ("efficiency", "Efficiency", ("efficiency", "profile", "roofline", "growth")),
-    ("training", "Training", ("training",)),
-    ("bench", "Against the plain way", ("bench",)),
+#: The sections that tables go to, in a reader's order: the page's own name for each, and for links.
+SECTIONS: tuple[tuple[str, str], ...] = (
+    ("accuracy", "Accuracy"),
+    ("custom", "Table for a paper"),
+    ("electrical", "Electrical errors"),
+    ("topology", "Topology"),
+    ("transfer", "Transfer"),
+    ("stress", "Stress"),
+    ("ablation", "Ablation"),
+    ("significance", "Significance"),
+    ("efficiency", "Efficiency"),
+    ("training", "Training"),
+    ("bench", "Against the plain way"),
 )
+#: The section of each table, also of those that follow from records and a user's choice.
+SECTION_OF = {entry.name: entry.section for entry in TABLES} | {
+    "custom": "custom",
+    "methods": "significance",
+    "networks": "significance",
+}
 
 
 def to_html(
@@ -94,7 +101,7 @@ def to_html(
         redacted=redacted,
         summary=summary.summarise(study, by_name.get("accuracy", Table("accuracy", "")), reference),
         sections=[
-            (key, title, [shown[table] for table in inside if table in shown]) for key, title, inside in SECTIONS
+            (key, title, [grid for table, grid in shown.items() if SECTION_OF[table] == key]) for key, title in SECTIONS
         ],
         plots={name: [plot for plot in under if plot.file.partition(".")[0] == name] for name in PLOTTED},
         unplotted=unplotted,

@@ -1,0 +1,53 @@
+"""Lists the tables of a report; a new table is one entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from benchmark.report.read import Study
+from benchmark.report.tables import (
+    growth_table,
+    profile_table,
+    roofline_table,
+    speedup_table,
+    stress_table,
+    training_table,
+    transfer_table,
+)
+from benchmark.report.tables.ablation_table import ablation
+from benchmark.report.tables.accuracy_table import ACCURACY, ELECTRICAL, TOPOLOGY, efficiency, scores
+from benchmark.report.tables.render import Table
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    """A table that follows from a study's records alone.
+
+    Attributes:
+        name: of the table's files.
+        section: of the page that shows it, a key of its ``SECTIONS``.
+        make: returns the table, without blocks where a study has nothing for it.
+    """
+
+    name: str
+    section: str
+    make: Callable[[Study], Table]
+
+
+#: In the order of ``tables.tex`` and of the numbers for a text.
+TABLES = (
+    TableEntry("accuracy", "accuracy", partial(scores, kind=ACCURACY)),
+    TableEntry("topology", "topology", partial(scores, kind=TOPOLOGY)),
+    TableEntry("electrical", "electrical", partial(scores, kind=ELECTRICAL)),
+    TableEntry("transfer", "transfer", transfer_table.table),
+    TableEntry("stress", "stress", stress_table.table),
+    TableEntry("efficiency", "efficiency", efficiency),
+    TableEntry("profile", "efficiency", profile_table.overview),
+    TableEntry("roofline", "efficiency", roofline_table.table),
+    TableEntry("growth", "efficiency", growth_table.table),
+    TableEntry("training", "training", training_table.cost),
+    TableEntry("ablation", "ablation", ablation),
+    TableEntry("bench", "bench", speedup_table.table),
+)

@@ -1,10 +1,10 @@
-"""What a download holds: which of its files are images and labels, and where each goes in a dataset's folder."""
+"""Recognises the images and labels of a download, and their places in a dataset's folder."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -43,10 +43,10 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes where.
+    """Places of a download's files in a dataset's folder.
 
     Attributes:
-        layout: what the download looks like.
+        layout: of the download.
         parts: ``train val test``, or one empty name where there is no division.
         files: path below the dataset's folder -> source, in the order of the source.
         left_out: paths of the other files.
@@ -62,7 +62,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _File:
-    """A member and what its path says; folders are in lower case, without archives' suffixes and repeated names."""
+    """A member and the parts of its path; folders are in lower case, without archive suffixes and repeated names."""
 
     index: int
     folders: tuple[str, ...]
@@ -90,12 +90,12 @@ class _File:
 
 
 def recognise(source: Path, members: Sequence[Member], target: Path) -> Plan:
-    """Decide what each file of a download is.
+    """Decide which files of a download are images and labels.
 
     Args:
-        source: for messages and, where it is called ``Anomaly_test.zip``, for recognition.
+        source: the download; its name counts, too, such as ``Anomaly_test.zip``.
         members: its files.
-        target: the dataset's folder; images and labels that lie there already count as pairs of what comes.
+        target: the dataset's folder; its images and labels can pair with those of the download.
 
     Raises:
         UserError: unknown or ambiguous layout, a part of train/val/test missing, two files that would become one, a
@@ -103,21 +103,17 @@ def recognise(source: Path, members: Sequence[Member], target: Path) -> Plan:
     """
     files = [_File.of(index, member) for index, member in enumerate(members)]
     layout, parts, chosen, repeated = _arranged(source, files, target)
-    placed: dict[str, _File] = {}
-    for path, file in sorted(chosen, key=lambda pair: pair[1].index):
-        other = placed.setdefault(path.casefold(), file)
+    chosen.sort(key=lambda pair: pair[1].index)
+    first: dict[str, _File] = {}
+    for path, file in chosen:
+        other = first.setdefault(path.casefold(), file)
         if other is not file:
             raise UserError(
                 f"{file.member.where} and {other.member.where}: both would become {path}; remove or rename one of them"
             )
-    taken = {file.index for _, file in chosen}
-    return Plan(
-        layout,
-        parts,
-        {path: file.member for path, file in sorted(chosen, key=lambda pair: pair[1].index)},
-        tuple(file.member.path for file in files if file.index not in taken),
-        repeated,
-    )
+    chosen_files = {file.index for _, file in chosen}
+    left_out = tuple(file.member.path for file in files if file.index not in chosen_files)
+    return Plan(layout, parts, {path: file.member for path, file in chosen}, left_out, repeated)
 
 
 def present(folder: Path, suffixes: Collection[str]) -> set[str]:
@@ -196,11 +192,11 @@ def _hy5syn(source: Path, files: Sequence[_File], target: Path) -> Arranged:
         (names.image, IMAGE_SUFFIXES, names.image_key, "sem0001.png"),
         (names.label, LABEL_SUFFIXES, names.label_key, "label0001.svg"),
     ):
-        found = [file for file in files if file.folder == folder and file.has(suffixes)]
-        _require_one(source, f"folders {folder}/", {file.folders for file in found})
+        candidates = [file for file in files if file.folder == folder and file.has(suffixes)]
+        _require_one(source, f"folders {folder}/", {file.folders for file in candidates})
         earlier = (key.fullmatch(Path(name).stem) for name in present(target / folder, suffixes))
         numbers[folder] = {match[1] for match in earlier if match}
-        for file in found:
+        for file in candidates:
             match = key.fullmatch(file.stem)
             if match is None:
                 raise UserError(f"{file.member.where}: expected a name such as {example}; rename or remove it")
@@ -215,83 +211,77 @@ def _hy5syn(source: Path, files: Sequence[_File], target: Path) -> Arranged:
 
 
 def _folders(source: Path, files: Sequence[_File]) -> Arranged:
-    found: dict[tuple[str, ...], dict[str, dict[str, list[_File]]]] = {}  # place -> part -> role -> files
+    parts_of: dict[tuple[str, ...], dict[str, dict[str, list[_File]]]] = {}  # parent folder -> part -> role -> files
     for file in files:
         role = ROLES.get(file.folder)
         if role and file.has(LABEL_SUFFIXES | {coco.SUFFIX} if role == "label" else IMAGE_SUFFIXES):
-            place = file.folders[:-1]
-            part = PART_OF.get(place[-1], "") if place else ""
-            roles = found.setdefault(place[:-1] if part else place, {}).setdefault(part, {})
+            parent = file.folders[:-1]
+            part = PART_OF.get(parent[-1], "") if parent else ""
+            roles = parts_of.setdefault(parent[:-1] if part else parent, {}).setdefault(part, {})
             roles.setdefault(role, []).append(file)
-    whole = [
-        place for place, parts in found.items() if any({"image", "label"} <= roles.keys() for roles in parts.values())
-    ]
-    if not whole:
+    paired = {"image", "label"}
+    parents = [parent for parent, parts in parts_of.items() if any(paired <= roles.keys() for roles in parts.values())]
+    if not parents:
         raise UserError(f"{source}: found {_summary(files)}; {EXPECTED}")
-    _require_one(source, "places with image/ and label/", whole)
-    (place,) = whole
-    given = _given(source, place, found[place])
+    _require_one(source, "places with image/ and label/", parents)
+    parts = parts_of[parents[0]]
+    division = _division(source, parents[0], parts)
     chosen: list[tuple[str, _File]] = []
     used: set[tuple[str, ...]] = set()
-    for part, roles in found[place].items():
-        for role, mine in roles.items():
-            folders = {file.folders for file in mine}
+    for part, roles in parts.items():
+        for role, role_files in roles.items():
+            folders = {file.folders for file in role_files}
             _require_one(source, f"folders that may be {role}/", folders)
             used |= folders
-            prefix = f"{part}/{role}/" if part else f"{role}/"
-            if role == "label":
-                pairs = _labels(mine, {file.stem for file in roles["image"]})
-                chosen += [(f"{prefix}{stem}{Path(file.name).suffix}", file) for stem, file in pairs]
-            else:
-                chosen += [(prefix + file.name, file) for file in mine]
+            stems = {file.stem for file in roles["image"]}
+            pairs = _labels(role_files, stems) if role == "label" else [(file.stem, file) for file in role_files]
+            chosen += [
+                ("/".join(filter(None, (part, role, stem + Path(file.name).suffix))), file) for stem, file in pairs
+            ]
     for file in files:
         if file.has(LABEL_SUFFIXES) and any(file.folders[:end] in used for end in range(len(file.folders))):
             raise UserError(
                 f"{file.member.where}: in a folder of its own inside the images or labels; expected them side by side: "
                 "move it there or elsewhere"
             )
-    return "folders", given, chosen, 0
+    return "folders", division, chosen, 0
 
 
-def _given(source: Path, place: tuple[str, ...], parts: dict[str, dict[str, list[_File]]]) -> tuple[str, ...]:
-    """Return the division that a place has, or refuse one that a loader cannot read."""
-    where = "/".join((str(source), *place))
-    given = tuple(part for part in PARTS if part in parts)
-    if given and "" in parts:
+def _division(source: Path, parent: tuple[str, ...], parts: dict[str, dict[str, list[_File]]]) -> tuple[str, ...]:
+    """Return the parts of a folder, and refuse a division that a loader cannot read."""
+    where = "/".join((str(source), *parent))
+    division = tuple(part for part in PARTS if part in parts)
+    if division and "" in parts:
         raise UserError(
-            f"{where}: both image/ label/ and {'/ '.join(given)}/; expected one of the two: move the other elsewhere"
+            f"{where}: both image/ label/ and {'/ '.join(division)}/; expected one of the two: move the other elsewhere"
         )
-    if given and len(given) < len(PARTS):
+    if division and len(division) < len(PARTS):
         missing = "/ ".join(part for part in PARTS if part not in parts)
         raise UserError(
-            f"{where}: found {'/ '.join(given)}/ but not {missing}/; expected image/ and label/ inside all of train/ "
-            "val/ test/, or alone: divide or join them"
+            f"{where}: found {'/ '.join(division)}/ but not {missing}/; expected image/ and label/ inside all of "
+            "train/ val/ test/, or alone: divide or join them"
         )
     for part, roles in parts.items():
         for role in ("image", "label"):
             if role not in roles:
                 raise UserError(f"{where}: no {role}/ with files {f'in {part}/' if part else ''}; add it")
-    return given or ("",)
+    return division or ("",)
 
 
-def _labels(labels: Iterable[_File], images: Collection[str]) -> list[tuple[str, _File]]:
-    """Return labels with the stems they get: their image's, where theirs only adds ``_mask`` or ``_`` to it."""
-    found = list(labels)
-    stems = {file.stem for file in found}
-    pairs = []
-    for file in found:
-        stem = file.stem
-        if stem not in images:
-            plain = plain_stem(stem)
-            if plain in images and plain not in stems:
-                stem = plain
-        pairs.append((stem, file))
-    return pairs
+def _labels(labels: Collection[_File], images: Collection[str]) -> list[tuple[str, _File]]:
+    """Return labels with the stems of their images, to which their own may add ``_mask`` or ``_``."""
+    stems = {file.stem for file in labels}
+
+    def image_stem(stem: str) -> str:
+        plain = plain_stem(stem)
+        return plain if stem not in images and plain in images and plain not in stems else stem
+
+    return [(image_stem(file.stem), file) for file in labels]
 
 
-def _require_one(source: Path, what: str, places: Collection[tuple[str, ...]]) -> None:
-    if len(places) > 1:
-        names = sorted("/".join(place) or "." for place in places)
+def _require_one(source: Path, what: str, folders: Collection[tuple[str, ...]]) -> None:
+    if len(folders) > 1:
+        names = sorted("/".join(folder) or "." for folder in folders)
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         raise UserError(
             f"{source}: {len(names)} {what}: {', '.join(names[:8])}{more}; expected one: name the folder or archive "
@@ -300,7 +290,7 @@ def _require_one(source: Path, what: str, places: Collection[tuple[str, ...]]) -
 
 
 def _summary(files: Sequence[_File]) -> str:
-    """Say in a few words what a download holds."""
+    """Summarise the suffixes and folders of a download."""
     if not files:
         return "no files"
     folders = Counter(f"{file.member.path.partition('/')[0]}/" for file in files if file.folders).most_common(8)

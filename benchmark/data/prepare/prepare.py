@@ -1,4 +1,4 @@
-"""From a download, as its owner ships it, to a folder of the data root that the harness reads."""
+"""Copies a download's images and labels into a dataset's folder."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ TEMPORARY = ".prepare-{}.tmp"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a call left behind.
+    """Result of a call.
 
     Attributes:
         folder: the dataset's folder.
-        layout: what the source looked like.
+        layout: of the source.
         images: images in the folder now.
         labels: labels in the folder now.
         copied: files that this call wrote.

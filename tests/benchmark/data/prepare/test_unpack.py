@@ -17,10 +17,11 @@ import py7zr
 import pytest
 import rarfile
 
-from benchmark.data.prepare import archives
+from benchmark.data.prepare import archives, unpack
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import make_folder
+from tests.benchmark.data.prepare.test_archives import tarred, zipped
 
 FILES = {"image/0001.png": b"an image" * 300, "label/0001.png": b"a label", "image/empty.png": b"", "ü/ß.png": b"u"}
 PLAIN = [{"id": py7zr.FILTER_COPY}]
@@ -202,6 +203,25 @@ def test_a_link_in_a_7z_is_refused(tmp_path: Path) -> None:
         file.write(tmp_path / "x.png", "x.png")
     with pytest.raises(UserError, match=r"'x\.png': a symbolic link"):
         read(tmp_path / "a.7z")
+
+
+MAKERS = {"a.zip": zipped, "a.tar": tarred, "a.rar": rar, "a.7z": seven_zip}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_an_archive_is_not_unpacked_beyond_its_bounds(
+    name: str, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(MAKERS[name]({f"{number}.png": b"" for number in range(4)}))
+    monkeypatch.setattr(unpack, "MAX_MEMBERS", 3)
+    with pytest.raises(UserError, match=f"{name}: more than 3 files and folders"):
+        read(tmp_path / name)
+    monkeypatch.setattr(unpack, "MAX_MEMBERS", 4)
+    assert len(read(tmp_path / name)) == 4
+    monkeypatch.setattr(archives, "RESERVE", 1 << 62)
+    with pytest.raises(UserError, match=r"needs .* and a reserve of .* set TMPDIR to a folder on a larger disk"):
+        read(tmp_path / name)
+    assert not list(temporary.iterdir())
 
 
 def test_what_is_compressed_in_a_rar_is_left_to_a_program(tmp_path: Path, temporary: Path, programs: Path) -> None:

@@ -19,7 +19,8 @@ from benchmark.data.stressed import Stresses
 from benchmark.executors.events import Event, Finished, Note, Packing, Started, Step
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS, Failure, Record
 from benchmark.runs.jobs import EfficiencyJob, Job, TrainJob
-from benchmark.study.study import Plan, Study
+from benchmark.study.plan import Plan
+from benchmark.study.study import Study
 from benchmark.study.time_estimate import Basis
 
 if TYPE_CHECKING:

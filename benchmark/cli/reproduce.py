@@ -51,6 +51,7 @@ def reproduce(
     from benchmark.cli import progress as terminal
     from benchmark.executors.local import LocalExecutor
     from benchmark.study import reproduce_run as reproduction
+    from benchmark.study.execute import execute
     from benchmark.study.probe_networks import probe_study
 
     if other := sorted(f"--{name.strip('_').replace('_', '-')}" for name in flags.keys() - ALLOWED - {"reproduce"}):
@@ -79,7 +80,7 @@ def reproduce(
         probe_study(study, plan, typer.echo)
         display = terminal.Display(console, plan)
         with display:
-            study.execute(plan, LocalExecutor(hardware.slots[:1], timeout_s=flags.get("timeout")), display.show)
+            execute(study, plan, LocalExecutor(hardware.slots[:1], timeout_s=flags.get("timeout")), display.show)
         if display.failures:
             return 1
         outcome = reproduction.compare(original, folder)

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from benchmark.data.tasks import Wanted
     from benchmark.executors.events import Executor
     from benchmark.runs.jobs import KeepWeights
-    from benchmark.study.study import Plan, Study
+    from benchmark.study.plan import Plan
+    from benchmark.study.study import Study
     from benchmark.study.time_estimate import Hardware
 
 app = typer.Typer(
@@ -178,6 +179,7 @@ def run(
     from benchmark.data.stressed import Stresses
     from benchmark.data.tasks import Wanted
     from benchmark.executors import choice as options
+    from benchmark.study.plan import make_plan
     from benchmark.study.probe_networks import probe_study
 
     stresses = Stresses.parse(stress, strength)
@@ -206,7 +208,7 @@ def run(
 
         name, _, trained_on = init_from.partition(":")
         made.start = Start.of(study_folder(results, name, "--init-from"), trained_on, place)
-    plan = made.plan(retry_failed=retry_failed, replace_stale=replace_stale, refuse=not dry_run)
+    plan = make_plan(made, retry_failed=retry_failed, replace_stale=replace_stale, refuse=not dry_run)
     probe_study(made, plan, typer.echo)
     _tell(console, made, plan, every_run=dry_run)
     if engine.line:
@@ -246,11 +248,12 @@ def _work(console: Console, study: Study, plan: Plan, executor: Executor) -> int
     """Execute a plan under a display, write the report, and return the exit code."""
     from benchmark.cli import progress as terminal
     from benchmark.report import build as report
+    from benchmark.study.execute import execute
 
     display = terminal.Display(console, plan)
     try:
         with display:
-            study.execute(plan, executor, display.show)
+            execute(study, plan, executor, display.show)
     except KeyboardInterrupt:
         console.print("Interrupted. Finished runs are kept; the same command goes on from here.")
         return 130

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from benchmark.data import tasks
 from benchmark.data.check.judgement import not_searched
@@ -12,11 +11,9 @@ from benchmark.data.packs import Pack, open_pack
 from benchmark.data.pairs import folders_among
 from benchmark.executors.events import Event, Note, Packing
 from benchmark.records.store import Shared
+from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
-
-if TYPE_CHECKING:
-    from benchmark.study.study import Study
 
 
 def prepare(study: Study, emit: Callable[[Event], None], needed: set[str]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmark.study.study import Plan, Study
+from benchmark.study.plan import Plan
+from benchmark.study.study import Study
 from benchmark.training.probe import Input, probe
 
 

@@ -23,7 +23,8 @@ from benchmark.records.store import Store, read_record
 from benchmark.report import diff as difference
 from benchmark.report.contradictions import ROUNDING
 from benchmark.report.read import read_scores
-from benchmark.study.study import Plan, Study
+from benchmark.study.plan import Plan, make_plan
+from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 
@@ -152,7 +153,7 @@ def plan(original: Original, study: Study) -> Plan:
     """
     if study.folder.resolve() == original.study:
         raise UserError(f"--study {study.folder.name!r}: holds the original, which stays as it is; choose another name")
-    whole = study.plan()
+    whole = make_plan(study)
     todo = [job for job in whole.todo if job.repeat == original.record.repeat]
     if not todo:
         raise UserError(f"{study.folder}: holds that run already; choose another name for --study")

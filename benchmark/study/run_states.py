@@ -10,8 +10,9 @@ from benchmark.records import claims
 from benchmark.records.run_record import Record
 from benchmark.records.store import CHECKPOINT
 from benchmark.runs.jobs import TrainJob
+from benchmark.study.plan import Plan, staleness_of
 from benchmark.study.staleness import Staleness
-from benchmark.study.study import Plan, Study
+from benchmark.study.study import Study
 
 State = Literal["done", "missing", "interrupted", "failed", "stale", "claimed"]
 Run = tuple[str, str, int]
@@ -41,7 +42,7 @@ def states(study: Study, plan: Plan) -> list[RunState]:
 
     They come by training set, model and repeat, in the order in which they were asked for.
     """
-    staleness = study.staleness()
+    staleness = staleness_of(study)
     found: dict[Run, RunState] = {}
     for state in (*_recorded(plan, staleness), *map(_unfinished, plan.todo)):
         found.setdefault((state.train, state.model, state.repeat), state)

@@ -14,8 +14,9 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.jobs import TrainJob
+from benchmark.study.plan import Plan
 from benchmark.study.stress_plan import image_sets
-from benchmark.study.study import Plan, Study
+from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware, test_images, tiles
 from benchmark.utils.errors import UserError
 

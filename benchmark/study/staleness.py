@@ -1,23 +1,28 @@
-"""Finds runs of a study that were made under other settings, data or code, and replaces them."""
+"""Decides which records are stale: made under other settings, data, code or first weights."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from benchmark import BEHAVIOUR
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.tasks import Task
-from benchmark.records import claims
 from benchmark.records.run_record import Initial, Record
 from benchmark.records.store import Store
 from benchmark.runs.jobs import TrainJob
-from benchmark.utils.errors import UserError
 
 #: What a run is called on disk: training datasets, model, repeat.
 RunName = tuple[tuple[str, ...], str, int]
+
+
+def run_name(run: TrainJob | Record) -> RunName:
+    """Return (training datasets, model, repeat): what a run is called on disk."""
+    if isinstance(run, Record):
+        return run.train, run.model, run.repeat
+    return run.task.train_names, run.entry.name, run.repeat
 
 
 class Staleness:
@@ -44,19 +49,25 @@ class Staleness:
         self.store, self.protocol, self.asked, self.fine_tuned = store, protocol, asked, fine_tuned
         self._digest = protocol.digest()
         self._tasks = {task.train_names: task for task in tasks}
-        self._settings: list[str] | None = None
 
-    def has_other_settings(self, record: Record) -> bool:
-        """Tell whether any run, asked for or not, is of another protocol, harness, or kind of first weights."""
-        parts = record.key_parts
+    def stale(self, records: Iterable[Record]) -> dict[RunName, Record]:
+        """Return the records that do not hold any more: of other settings, harness, data, code or first weights.
+
+        A run that is not asked for is stale, too, if it is of another protocol, harness, or kind of first weights.
+        """
         expected = (self._digest, BEHAVIOUR, self.fine_tuned)
-        return (parts.protocol, parts.behaviour, parts.init is not None) != expected
+        stale = {}
+        for record in records:
+            job, parts = self.asked.get(run_name(record)), record.key_parts
+            if (job and job.key != record.key) or (parts.protocol, parts.behaviour, parts.init is not None) != expected:
+                stale[run_name(record)] = record
+        return stale
 
     def reasons(self, record: Record) -> list[str]:
         """Say in what a stale run differs from what is asked for now."""
         reasons = []
         if record.key_parts.protocol != self._digest:
-            reasons += self._differences()
+            reasons += self.differences
         if record.key_parts.behaviour != BEHAVIOUR:
             reasons.append(f"the harness's behaviour number: {record.key_parts.behaviour} -> {BEHAVIOUR}")
         reasons += self._other_start(record)
@@ -76,8 +87,8 @@ class Staleness:
         """
         held = [f"{len(stale)} run(s)"] if stale else []
         reasons = list(dict.fromkeys(reason for record in stale for reason in self.reasons(record)))
-        if not stale and self._differs(self.store.read_protocol()):
-            held, reasons = self.store.remains(), self._differences()
+        if not stale and self.differs(self.store.read_protocol()):
+            held, reasons = self.store.remains(), self.differences
         if not held:
             return ""
         return (
@@ -86,7 +97,7 @@ class Staleness:
         )
 
     def _other_code(self, record: Record) -> list[str]:
-        job = self.asked.get((record.train, record.model, record.repeat))
+        job = self.asked.get(run_name(record))
         if job is None or job.key_parts.model == record.key_parts.model:
             return []
         now, then = registry.code_digests(job.entry), record.environment.get("network_code")
@@ -95,58 +106,12 @@ class Staleness:
         changed = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
         return [f"the code of {record.model}, changed in {', '.join(changed)}"]
 
-    def agree(self, seen: Protocol | None, stale: Sequence[Record], *, replace: bool) -> None:
-        """Write the protocol as the study's own, and set aside what was made under another; needs the study's claim.
-
-        A run reads the protocol after it has claimed its own folder. So of a run and a call that replaces the protocol
-        at the same moment, at least one sees the other.
-
-        Args:
-            seen: the study's protocol when this call was planned.
-            stale: runs to set aside.
-            replace: whether what was made under another protocol may be set aside.
-
-        Raises:
-            UserError: another call has begun the study under other settings, or is at work under them.
-        """
-        found = self.store.read_protocol()
-        differs = self._differs(found)
-        self._settings = None
-        if differs and found != seen:
-            raise UserError(
-                f"{self.store.folder}: another call has begun this study meanwhile under other settings: "
-                f"{'; '.join(self._differences())}. Choose another study (--study NAME)"
-            )
-        if differs and not replace and (refusal := self.explain(())):
-            raise UserError(refusal)
-        self._refuse_claimed(stale, everything=differs)
-        self.store.write_protocol(self.protocol)
-        if found is not None and differs:
-            try:
-                self._refuse_claimed(stale, everything=True)
-            except UserError:
-                self.store.write_protocol(found)
-                raise
-        for record in stale:
-            self.store.set_aside(record.train, record.model, record.repeat)
-        if differs:
-            self.store.clear()
-
-    def _refuse_claimed(self, stale: Sequence[Record], *, everything: bool) -> None:
-        folders: Iterable[Path] = (self.store.run_folder(record.train, record.model, record.repeat) for record in stale)
-        for folder in self.store.claimed() if everything else folders:
-            if claims.holder(folder) is not None:
-                train, model, repeat = folder.parts[-3:]
-                raise UserError(
-                    f"--replace-stale: another process is doing {train} {model} repeat {repeat} under the earlier "
-                    "settings; wait for it or stop it"
-                )
-
-    def _differs(self, found: Protocol | None) -> bool:
-        return found is not None and found.digest() != self._digest
+    def differs(self, protocol: Protocol | None) -> bool:
+        """Tell whether a study's protocol, if it has one, is another than the one that is asked for."""
+        return protocol is not None and protocol.digest() != self._digest
 
     def _other_start(self, record: Record) -> list[str]:
-        job = self.asked.get((record.train, record.model, record.repeat))
+        job = self.asked.get(run_name(record))
         init = job.init.facts if job and job.init else None
         expected = record.key_parts.init if job is None else job.key_parts.init
         if record.key_parts.init == expected and (record.key_parts.init is not None) == self.fine_tuned:
@@ -154,11 +119,11 @@ class Staleness:
         ours = _origin(init) if init or not self.fine_tuned else "those of another study"
         return [f"the weights that runs start from: {_origin(record.init)} -> {ours}"]
 
-    def _differences(self) -> list[str]:
-        if self._settings is None:
-            old = self.store.read_protocol()
-            self._settings = (protocols.differences(old, self.protocol) if old else []) or ["the protocol"]
-        return self._settings
+    @functools.cached_property
+    def differences(self) -> list[str]:
+        """Name the settings in which the study's folder differs from what is asked for."""
+        recorded = self.store.read_protocol()
+        return (protocols.differences(recorded, self.protocol) if recorded else []) or ["the protocol"]
 
 
 def _origin(init: Initial | None) -> str:

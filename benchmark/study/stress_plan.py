@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from benchmark.data import stressed
 from benchmark.data.datasets import Source
@@ -16,11 +15,9 @@ from benchmark.executors.events import Event, Note, Packing
 from benchmark.records import weights
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.jobs import StressJob, TrainJob
+from benchmark.study.study import Study
 from benchmark.study.time_estimate import test_images
 from benchmark.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from benchmark.study.study import Study
 
 DRAWN_PIXELS_PER_S = 11 * 512 * 512  # of one core
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,6 @@ from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from benchmark.runs.jobs import TrainJob
 
 
 @dataclass(frozen=True)
@@ -133,25 +130,3 @@ def refuse_seen(task: Task, start: Weights, study: Store) -> str:
                 "protocol, seed and split of that study, or test on another dataset"
             )
     return ""
-
-
-def try_weights(jobs: Iterable[TrainJob]) -> None:
-    """Refuse weights that do not fit their networks, before any work; a network that raises is its run's affair.
-
-    Raises:
-        UserError: such weights.
-    """
-    for job in firsts(jobs):
-        from benchmark.runs import train as run  # imports torch
-
-        try:
-            run.build(job)
-        except UserError:
-            raise
-        except Exception:
-            continue
-
-
-def firsts(jobs: Iterable[TrainJob]) -> list[TrainJob]:
-    """Return one of the fine-tuning jobs of each network and training set."""
-    return list({(job.entry.name, job.task.name): job for job in jobs if job.init}.values())

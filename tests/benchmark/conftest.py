@@ -19,6 +19,7 @@ from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
 from benchmark.runs.jobs import EfficiencyJob, TrainJob
 from benchmark.runs.perform import perform
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 
@@ -68,7 +69,7 @@ def make_study(tmp_path: Path, source: Source, cache: Path) -> Callable[..., Stu
 @pytest.fixture
 def make_job(make_study: Callable[..., Study]) -> Callable[..., TrainJob]:
     def make(protocol: Protocol, *, repeat: int = 0, name: str = "small") -> TrainJob:
-        return next(job for job in make_study(protocol, name=name).plan().todo if job.repeat == repeat)
+        return next(job for job in make_plan(make_study(protocol, name=name)).todo if job.repeat == repeat)
 
     return make
 

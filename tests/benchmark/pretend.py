@@ -13,7 +13,9 @@ from benchmark.executors.events import Event, Finished, Started
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import Store
 from benchmark.runs.jobs import Job, TrainJob
-from benchmark.study.study import Plan, Study
+from benchmark.study.execute import execute
+from benchmark.study.plan import Plan, make_plan
+from benchmark.study.study import Study
 
 MakeStudy = Callable[..., Study]
 
@@ -47,8 +49,8 @@ def alone(source: Source) -> Task:
 
 def do(study: Study, executor: Pretend | None = None, **flags: bool) -> tuple[Plan, list[Event]]:
     events: list[Event] = []
-    plan = study.plan(**flags)
-    study.execute(plan, executor or Pretend(), events.append)
+    plan = make_plan(study, **flags)
+    execute(study, plan, executor or Pretend(), events.append)
     return plan, events
 
 
@@ -61,7 +63,7 @@ def begin_and_stop(study: Study) -> None:
             yield
 
     with pytest.raises(KeyboardInterrupt):
-        study.execute(study.plan(), Stops(), lambda event: None)
+        execute(study, make_plan(study), Stops(), lambda event: None)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

@@ -17,6 +17,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.records.store import Store
 from benchmark.runs.train import train_and_test
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import TINY, Call
@@ -29,7 +30,7 @@ def trained(small: Protocol, source: Source, cache: Path, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("results") / "base"
     study = Study(folder, small, registry.select(MODEL), [Task((source,), (source,))], Hardware("cpu", 1), cache)
     Store(folder).write_protocol(small)
-    train_and_test(replace(study.plan().todo[0], keep_weights="all"), lambda *_: None)
+    train_and_test(replace(make_plan(study).todo[0], keep_weights="all"), lambda *_: None)
     return folder
 
 

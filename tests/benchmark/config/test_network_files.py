@@ -20,6 +20,7 @@ from benchmark.data.tasks import Task
 from benchmark.records.measurements import is_of, read
 from benchmark.records.run_record import Failure, Record
 from benchmark.runs.perform import perform
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
@@ -232,7 +233,7 @@ def test_runs_of_changed_code_are_stale_and_the_file_is_named(
         task = Task((source,), (source,))
         return Study(tmp_path / "study", small, entries, [task], Hardware("cpu", 1), cache)
 
-    first, second, *_ = study().plan().todo
+    first, second, *_ = make_plan(study()).todo
     done = perform(first, lambda *_: None)
     assert isinstance(done, Record)
     assert set(done.environment["network_code"]) == {"mynet.py", "blocks.py"}
@@ -240,7 +241,7 @@ def test_runs_of_changed_code_are_stale_and_the_file_is_named(
     study().store.write_protocol(small)
     write({"blocks.py": "SIDE = 5"})
     with pytest.raises(UserError, match=r"under something else: the code of mynet, changed in blocks\.py\."):
-        study().plan()
+        make_plan(study())
     late = perform(second, lambda *_: None)
     assert isinstance(late, Failure)
     assert (late.kind, "blocks.py" in late.message, "has changed since this run was planned" in late.message) == (

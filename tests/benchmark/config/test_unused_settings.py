@@ -24,6 +24,7 @@ from benchmark.records.store import WEIGHTS, Store
 from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.runs.perform import perform
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
@@ -140,7 +141,7 @@ def left_by(root: Path, data: str, *overrides: str) -> dict[str, str]:
         Hardware("cpu", 1), root / ".cache", keep_weights="all",
     )  # fmt: skip
     study.store.write_protocol(protocol)
-    plan = study.plan()
+    plan = make_plan(study)
     outcome = perform(plan.todo[0], lambda *_: None)
     if isinstance(outcome, Failure):
         return dict.fromkeys(SEEN, "") | {"failure": outcome.message}

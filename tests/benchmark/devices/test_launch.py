@@ -20,6 +20,7 @@ from benchmark.data.packs import Pack
 from benchmark.devices.launch import Launch
 from benchmark.runs.jobs import TrainJob
 from benchmark.runs.train import train_and_test
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from benchmark.training import loop as training
@@ -62,9 +63,9 @@ def test_a_gpu_may_be_deterministic_in_every_other_way(asked: Execution) -> None
 
 def test_a_study_hands_it_to_its_runs_and_keeps_their_keys(small: Protocol, make_study: Callable[..., Study]) -> None:
     study = make_study(small)
-    plain = study.plan().todo
+    plain = make_plan(study).todo
     study.execution = "auto"
-    asked = study.plan().todo
+    asked = make_plan(study).todo
     assert {job.execution for job in plain} == {"eager"}
     assert {job.execution for job in asked} == {"auto"}
     assert [job.key for job in asked] == [job.key for job in plain]

@@ -21,6 +21,8 @@ from benchmark.evaluation.evaluate import evaluate
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.runs.jobs import Job, TrainJob
 from benchmark.runs.perform import perform_claimed
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
@@ -105,7 +107,7 @@ def test_a_study_keeps_images_once_and_predictions_per_run_or_none(
     make_study: Callable[..., Study], count: int, kept: int | None
 ) -> None:
     study = make_study(with_panels(count, "repeats=1"))
-    study.execute(study.plan(), Here(), lambda event: None)
+    execute(study, make_plan(study), Here(), lambda event: None)
     found = sorted(str(path.relative_to(study.folder)) for path in study.folder.rglob("*.npz"))
     if kept is None:
         assert found == []

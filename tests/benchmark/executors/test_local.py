@@ -25,7 +25,9 @@ from benchmark.executors.local import LocalExecutor
 from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
 from benchmark.runs.jobs import TrainJob
-from benchmark.study.study import Plan, Study
+from benchmark.study.execute import execute
+from benchmark.study.plan import Plan, make_plan
+from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import SMALL
 
@@ -124,7 +126,7 @@ def test_a_job_on_the_cpu_sees_no_gpu_and_one_on_a_gpu_beside_it_does(
 
 
 def test_runs_and_measurements_on_the_cpu_hide_the_gpus_on_every_engine(make_study: Callable[..., Study]) -> None:
-    plan = make_study(protocols.load("quick", SMALL)).plan()
+    plan = make_plan(make_study(protocols.load("quick", SMALL)))
     for job in (*plan.todo, *plan.measurements):
         assert NO_GPUS.items() <= job.variables.items()
         assert not NO_GPUS.keys() & job.on("cuda:0").variables.keys()
@@ -154,9 +156,9 @@ def test_a_dead_process_is_a_typed_failure_and_is_replaced(tmp_path: Path) -> No
 def test_networks_that_raise_diverge_or_kill_their_process_are_rows(make_study: Callable[..., Study]) -> None:
     protocol = protocols.load("quick", [*SMALL, "repeats=1"])
     study = make_study(protocol, "Raises", "NotANumber", "Dies", "TinyNet")
-    plan = study.plan()
+    plan = make_plan(study)
     events: list[Event] = []
-    study.execute(plan.__class__(**{**vars(plan), "measurements": []}), LocalExecutor(), events.append)
+    execute(study, plan.__class__(**{**vars(plan), "measurements": []}), LocalExecutor(), events.append)
     outcomes = finished(events)
     kinds = {label.split()[1]: getattr(outcome, "kind", "ok") for label, outcome in outcomes.items()}
     assert kinds == {"raises": "error", "notanumber": "nan_loss", "dies": "worker_died", "tinynet": "ok"}
@@ -171,10 +173,10 @@ def test_networks_that_raise_diverge_or_kill_their_process_are_rows(make_study: 
     assert "SIGKILL" in stored["dies"].failure.message
     assert "--workers" in stored["dies"].failure.message
     assert "--set training.micro_batch=2 in place of 4" in stored["dies"].failure.message
-    again = study.plan()
+    again = make_plan(study)
     assert [record.model for record in again.failed] == ["raises", "notanumber", "dies"]
     assert [record.model for record in again.done] == ["tinynet"]
-    assert [job.entry.name for job in study.plan(retry_failed=True).todo] == ["raises", "notanumber", "dies"]
+    assert [job.entry.name for job in make_plan(study, retry_failed=True).todo] == ["raises", "notanumber", "dies"]
 
 
 def alone(plan: Plan) -> Plan:
@@ -186,24 +188,24 @@ def test_a_run_that_hangs_is_ended_and_its_worker_replaced(make_study: Callable[
     study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Waits", "TinyNet")
     events: list[Event] = []
     # Long enough for a busy machine to start a process and do the other run.
-    study.execute(alone(study.plan()), LocalExecutor(timeout_s=25), events.append)
+    execute(study, alone(make_plan(study)), LocalExecutor(timeout_s=25), events.append)
     outcomes = finished(events)
     assert outcomes["omc-syn waits repeat 0"].kind == "timeout"
     assert "--timeout, 25 s" in outcomes["omc-syn waits repeat 0"].message
     assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
-    assert [record.failure.kind for record in study.plan().failed if record.failure] == ["timeout"]
+    assert [record.failure.kind for record in make_plan(study).failed if record.failure] == ["timeout"]
 
 
 def test_a_crash_leaves_its_stack_and_what_the_run_printed(make_study: Callable[..., Study]) -> None:
     study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Crashes", "TinyNet")
     events: list[Event] = []
-    study.execute(alone(study.plan()), LocalExecutor(), events.append)
+    execute(study, alone(make_plan(study)), LocalExecutor(), events.append)
     outcomes = finished(events)
     failure = outcomes["omc-syn crashes repeat 0"]
     assert (failure.kind, "SIGSEGV" in failure.message) == ("worker_died", True)
     assert re.search(r'File "tiny.py", line \d+ in forward', failure.log)
     assert str(Path(__file__).parents[2]) not in failure.log
-    job = next(job for job in study.plan(retry_failed=True).todo if job.entry.name == "crashes")
+    job = next(job for job in make_plan(study, retry_failed=True).todo if job.entry.name == "crashes")
     assert "about to crash" in job.log.read_text()
     assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
 
@@ -212,9 +214,9 @@ def test_the_first_failure_ends_the_study_where_that_is_asked_for(make_study: Ca
     study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Raises", "TinyNet")
     study.fail_fast = True
     events: list[Event] = []
-    study.execute(alone(study.plan()), LocalExecutor(), events.append)
+    execute(study, alone(make_plan(study)), LocalExecutor(), events.append)
     assert len(finished(events)) == 1
-    assert [job.entry.name for job in study.plan().todo] == ["tinynet"]
+    assert [job.entry.name for job in make_plan(study).todo] == ["tinynet"]
 
 
 def test_slots_give_runs_their_device(make_job: Callable[..., TrainJob], small: Protocol) -> None:
@@ -228,7 +230,7 @@ def test_a_run_that_another_process_does_is_waited_for_and_not_done_again(
     make_study: Callable[..., Study], small: Protocol
 ) -> None:
     study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]))
-    plan = alone(study.plan())
+    plan = alone(make_plan(study))
     (job,) = plan.todo
     claim = claims.acquire(job.folder)
     assert claim is not None
@@ -240,7 +242,7 @@ def test_a_run_that_another_process_does_is_waited_for_and_not_done_again(
                 study.store.write_run(job.record(status="ok", training=None), {}, [], None)
 
     events: list[Event] = []
-    study.execute(plan, LocalExecutor(), other_process)
+    execute(study, plan, LocalExecutor(), other_process)
     (outcome,) = finished(events).values()
     assert isinstance(outcome, Record)
     assert outcome.training is None  # the other process's record, not one of a training here
@@ -249,7 +251,7 @@ def test_a_run_that_another_process_does_is_waited_for_and_not_done_again(
 
 def test_a_run_whose_other_process_dies_is_taken_over(make_study: Callable[..., Study]) -> None:
     study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]))
-    plan = alone(study.plan())
+    plan = alone(make_plan(study))
     claim = claims.acquire(plan.todo[0].folder)
     assert claim is not None
 
@@ -259,7 +261,7 @@ def test_a_run_whose_other_process_dies_is_taken_over(make_study: Callable[..., 
             claim.__exit__()
 
     events: list[Event] = []
-    study.execute(plan, LocalExecutor(), other_process)
+    execute(study, plan, LocalExecutor(), other_process)
     outcome = finished(events)["omc-syn tinynet repeat 0"]
     assert isinstance(outcome, Record)
     assert outcome.training is not None

@@ -23,6 +23,8 @@ from benchmark.executors.remote import parcels
 from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
 from benchmark.runs.jobs import TrainJob
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
@@ -73,7 +75,7 @@ def test_what_a_killed_node_was_training_goes_on_elsewhere_and_every_run_is_done
             others = [node for node in cluster.worker_nodes if node.node_id != here]
             cluster.remove_node(others[0], allow_graceful=False)
 
-    study.execute(alone(study.plan()), RayExecutor(NODE, address=cluster.address), emit)
+    execute(study, alone(make_plan(study)), RayExecutor(NODE, address=cluster.address), emit)
     killed = len(cluster.worker_nodes) == 1
     cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
     assert killed
@@ -86,7 +88,7 @@ def test_what_a_killed_node_was_training_goes_on_elsewhere_and_every_run_is_done
     assert sorted(log.count("begun") for log in logs) == [1, 1, 2]
 
     here = make_study(study.protocol, "TinyNet", name="local")
-    here.execute(alone(here.plan()), LocalExecutor(), lambda event: None)
+    execute(here, alone(make_plan(here)), LocalExecutor(), lambda event: None)
     assert [record.metrics for _, record in study.store.records()] == [
         record.metrics for _, record in here.store.records()
     ]
@@ -114,7 +116,7 @@ def test_runs_one_after_the_other_on_a_node_share_a_process_that_ends_with_the_s
             assert isinstance(event.outcome, Record)
             logged.extend(processes())
 
-    study.execute(alone(study.plan()), RayExecutor(NODE, address=cluster.address), emit)
+    execute(study, alone(make_plan(study)), RayExecutor(NODE, address=cluster.address), emit)
     assert 1 <= len(set(logged)) <= 2  # four runs, two nodes
     deadline = time.monotonic() + 20
     while processes() and time.monotonic() < deadline:
@@ -128,7 +130,7 @@ def test_failures_are_rows_and_a_crashing_network_takes_no_other_along(
     study = make_study(quick(repeats=1), "Dies", "TinyNet")
     study.hardware = NODE
     events: list[Event] = []
-    study.execute(alone(study.plan()), RayExecutor(NODE, address=cluster.address), events.append)
+    execute(study, alone(make_plan(study)), RayExecutor(NODE, address=cluster.address), events.append)
     outcomes = finished(events)
     assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
     assert outcomes["omc-syn dies repeat 0"].kind == "worker_died"
@@ -140,7 +142,7 @@ def test_failures_are_rows_and_a_crashing_network_takes_no_other_along(
 
 def test_closing_the_iterator_ends_what_the_cluster_is_doing(make_study: Callable[..., Study], cluster: Any) -> None:
     study = make_study(quick(repeats=1), "Waits")
-    plan = alone(study.plan())
+    plan = alone(make_plan(study))
     study.store.write_protocol(study.protocol)
     events = RayExecutor(NODE, address=cluster.address).run(plan.todo)
     folder = plan.todo[0].folder
@@ -163,7 +165,7 @@ def test_a_run_that_hangs_is_ended(make_study: Callable[..., Study], cluster: An
     study = make_study(quick(repeats=1), "Waits", "TinyNet")
     study.hardware = NODE
     events: list[Event] = []
-    study.execute(alone(study.plan()), RayExecutor(NODE, address=cluster.address, timeout_s=40), events.append)
+    execute(study, alone(make_plan(study)), RayExecutor(NODE, address=cluster.address, timeout_s=40), events.append)
     outcomes = finished(events)
     assert outcomes["omc-syn waits repeat 0"].kind == "timeout"
     assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
@@ -191,7 +193,7 @@ def test_an_exhausted_node_is_a_typed_failure(
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
     study = make_study(quick(repeats=1), "Waits")
     events: list[Event] = []
-    study.execute(alone(study.plan()), RayExecutor(Hardware("cpu", 1)), events.append)
+    execute(study, alone(make_plan(study)), RayExecutor(Hardware("cpu", 1)), events.append)
     (outcome,) = finished(events).values()
     assert isinstance(outcome, Failure)
     assert outcome.kind == "out_of_memory"
@@ -231,7 +233,7 @@ class OfThree:
 
 
 def test_runs_ask_for_a_share_of_a_gpu_and_measurements_for_a_whole_node(make_study: Callable[..., Study]) -> None:
-    plan = make_study(quick(repeats=1)).plan()
+    plan = make_plan(make_study(quick(repeats=1)))
     measurements, run = parcels([*plan.todo, *plan.measurements])
     cuda = RayExecutor(Hardware("cuda:0", 4, gpus=("cuda:0",), remote=True), per_gpu=4)
     assert cuda._needs(OfThree, run) == {"num_cpus": 4, "num_gpus": 0.25}

@@ -20,6 +20,7 @@ from benchmark.executors.slurm import SlurmOptions
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Store
 from benchmark.runs.jobs import TrainJob
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
@@ -34,7 +35,7 @@ def silent(done: int, total: int) -> None: ...
 def test_measurements_are_of_one_machine_and_each_run_goes_alone(
     make_study: Callable[..., Study], small: Protocol
 ) -> None:
-    plan = make_study(small, "TinyNet", "Raises").plan()
+    plan = make_plan(make_study(small, "TinyNet", "Raises"))
     first, *others = parcels([*plan.todo, *plan.measurements], near="/scratch")
     assert (first.jobs, first.exclusive) == (tuple(plan.measurements), True)
     assert [parcel.jobs for parcel in others] == [(job,) for job in plan.todo]
@@ -60,7 +61,7 @@ def test_a_machine_without_the_command_s_folder_or_the_study_is_refused(
 def test_the_machine_that_saw_a_run_fail_writes_it_down(make_study: Callable[..., Study], small: Protocol) -> None:
     study = make_study(small, "Dies")
     study.store.write_protocol(study.protocol)
-    job = study.plan().todo[0]
+    job = make_plan(study).todo[0]
     ((failure, seconds),) = Parcel((job,), Path.cwd()).perform(silent)
     assert isinstance(failure, Failure)
     assert seconds > 0
@@ -177,7 +178,7 @@ def test_a_run_on_a_cluster_gets_what_is_asked_for_and_nothing_of_this_machine(m
 
 def test_times_of_a_cluster_are_kept_apart_from_this_machine_s(make_study: Callable[..., Study]) -> None:
     study = make_study(protocols.load("quick"))
-    job = study.plan().todo[0]
+    job = make_plan(study).todo[0]
     here = study.costs._key(job)
     study.costs.hardware = Hardware("cpu", 1, remote=True)
     assert study.costs._key(job) != here

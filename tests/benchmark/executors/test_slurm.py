@@ -21,6 +21,8 @@ from benchmark.executors.local import LocalExecutor
 from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
 from benchmark.records.run_record import Record
 from benchmark.runs.jobs import TrainJob
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from tests.benchmark import fake_slurm
@@ -57,14 +59,14 @@ def test_an_array_does_what_local_slots_do(make_study: Callable[..., Study]) -> 
     study = make_study(protocol, "TinyNet", "Dies", name="array")
     study.hardware = Hardware("cpu", 1, remote=True)
     events: list[Event] = []
-    study.execute(alone(study.plan()), watched(study), events.append)
+    execute(study, alone(make_plan(study)), watched(study), events.append)
     outcomes = finished(events)
     assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
     assert "SIGKILL" in outcomes["omc-syn dies repeat 0"].message
-    assert [record.model for record in study.plan().failed] == ["dies"]
+    assert [record.model for record in make_plan(study).failed] == ["dies"]
 
     here = make_study(protocol, "TinyNet", name="here")
-    here.execute(alone(here.plan()), LocalExecutor(), lambda event: None)
+    execute(here, alone(make_plan(here)), LocalExecutor(), lambda event: None)
     (expected,) = (record for _, record in here.store.records())
     assert outcomes["omc-syn tinynet repeat 0"].metrics == expected.metrics
 
@@ -78,7 +80,7 @@ def signal_all(process: psutil.Process, number: int) -> None:
 def test_a_preempted_run_goes_on_from_its_checkpoint(make_study: Callable[..., Study]) -> None:
     protocol = protocols.load("quick", [*SMALL, "repeats=1", "training.steps=24"])
     study = make_study(protocol, "Slow", name="array")
-    plan = alone(study.plan())
+    plan = alone(make_plan(study))
     executor = watched(study)
 
     def preempt(event: Event) -> None:
@@ -97,14 +99,14 @@ def test_a_preempted_run_goes_on_from_its_checkpoint(make_study: Callable[..., S
 
     events: list[Event] = []
     left: list[Path] = []
-    study.execute(plan, executor, preempt)
+    execute(study, plan, executor, preempt)
     assert left == []
     (outcome,) = finished(events).values()
     assert isinstance(outcome, Record)
     assert plan.todo[0].log.read_text().count("begun") == 2
     assert any("Requeued job" in file.read_text() for file in executor.folder.glob("*_log.out"))
     here = make_study(protocol, "TinyNet", name="here")
-    here.execute(alone(here.plan()), LocalExecutor(), lambda event: None)
+    execute(here, alone(make_plan(here)), LocalExecutor(), lambda event: None)
     assert [record.metrics for _, record in here.store.records()] == [outcome.metrics]
 
 
@@ -121,7 +123,7 @@ def test_a_job_that_is_killed_is_a_typed_failure(make_study: Callable[..., Study
             task.kill()
 
     events: list[Event] = []
-    study.execute(alone(study.plan()), executor, kill)
+    execute(study, alone(make_plan(study)), executor, kill)
     (failure,) = finished(events).values()
     assert failure.kind == "worker_died"
     assert "ended without an answer" in failure.message
@@ -132,7 +134,7 @@ def test_a_job_that_is_killed_is_a_typed_failure(make_study: Callable[..., Study
 def test_closing_the_iterator_cancels_jobs(make_study: Callable[..., Study], slurm: Path) -> None:
     study = make_study(protocols.load("quick", [*SMALL, "repeats=2"]), "Waits", name="array")
     study.store.write_protocol(study.protocol)
-    events = watched(study, "slurm").run(alone(study.plan()).todo)
+    events = watched(study, "slurm").run(alone(make_plan(study)).todo)
     next(event for event in events if isinstance(event, Started))
     events.close()
     deadline = time.monotonic() + 20
@@ -261,9 +263,9 @@ def test_a_run_that_is_queued_again_after_its_preemption_is_collected(
             fake_slurm.queue_again("4711")
         return 0.0
 
-    plan, events = alone(study.plan()), list[Event]()
+    plan, events = alone(make_plan(study)), list[Event]()
     executor = watched(study, "slurm", ask_s=0, clock=queue_again_at_the_second_look)
-    study.execute(plan, executor, preempt_once_begun(executor, plan, slurm, events))
+    execute(study, plan, executor, preempt_once_begun(executor, plan, slurm, events))
     (outcome,) = finished(events).values()
     assert isinstance(outcome, Record)
     assert looks.count("PREEMPTED") == 2
@@ -278,14 +280,14 @@ def test_a_run_that_is_preempted_for_good_fails_and_can_be_retried(
     study = make_study(protocol, "Slow", name="array")
     study.hardware = Hardware("cpu", 1, remote=True)
     clock, events = itertools.count(0, 200), list[Event]()
-    plan = alone(study.plan())
+    plan = alone(make_plan(study))
     executor = watched(study, "slurm", ask_s=0, clock=lambda: next(clock))
-    study.execute(plan, executor, preempt_once_begun(executor, plan, slurm, events))
+    execute(study, plan, executor, preempt_once_begun(executor, plan, slurm, events))
     (failure,) = finished(events).values()
     assert failure.kind == "worker_died"
     assert "last state PREEMPTED, is out of the queue for five minutes" in failure.message
     assert [record.status for _, record in study.store.records()] == ["failed"]
-    study.execute(alone(study.plan(retry_failed=True)), LocalExecutor(), lambda event: None)
+    execute(study, alone(make_plan(study, retry_failed=True)), LocalExecutor(), lambda event: None)
     assert [record.status for _, record in study.store.records()] == ["ok"]
     assert plan.todo[0].log.read_text().count("begun") == 2  # it went on from its checkpoint
 
@@ -321,7 +323,7 @@ def test_jobs_inherit_nothing_of_the_job_that_they_are_submitted_in(
         monkeypatch.setenv(name, value)
     study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Waits", name="array")
     study.store.write_protocol(study.protocol)
-    events = watched(study, "slurm").run(alone(study.plan()).todo)
+    events = watched(study, "slurm").run(alone(make_plan(study)).todo)
     next(events)
     events.close()
     assert (slurm / "4711.variables").read_text() == "SLURM_CONF"

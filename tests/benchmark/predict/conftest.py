@@ -20,6 +20,7 @@ from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.train import train_and_test
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import SMALL, TINY, Call
@@ -66,7 +67,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     sources = resolve("omc-syn,omv-syn", cache / "no data", protocol, HashCache(cache / "hashes.json"))
     tasks = [Task((source,), (source,)) for source in sources]
     study = Study(folder / "known", protocol, registry.select(TINYNET), tasks, Hardware("cpu", 1), cache)
-    for job in study.plan().todo:
+    for job in make_plan(study).todo:
         train_and_test(replace(job, keep_weights="all"), lambda *_: None)
     for file in folder.rglob(WEIGHTS):
         save_file(brightness().state_dict(), file)

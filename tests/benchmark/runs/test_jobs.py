@@ -28,6 +28,8 @@ from benchmark.runs import train as run
 from benchmark.runs.jobs import EfficiencyJob, Elsewhere, TrainJob
 from benchmark.runs.perform import leave, perform
 from benchmark.study import measure_study as profiling
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
@@ -66,14 +68,14 @@ def later(file: Path) -> None:
 def test_two_calls_that_planned_the_same_measurement_take_it_once(
     make_study: MakeStudy, small: Protocol, measured: list[str]
 ) -> None:
-    (first,), (second,) = (make_study(small).plan().measurements for _ in range(2))
+    (first,), (second,) = (make_plan(make_study(small)).measurements for _ in range(2))
     assert perform(first, silent) is None
     outcome = perform(second, silent)
     assert isinstance(outcome, Elsewhere)
     assert outcome.record == EfficiencyRecord.from_json(first.file.read_bytes())
     assert measured == ["tinynet"]
     assert not list(first.folder.glob("claim.*"))
-    assert make_study(small).plan().measurements == []
+    assert make_plan(make_study(small)).measurements == []
 
 
 def test_profile_measures_anew_what_was_there_but_not_what_another_process_takes_meanwhile(
@@ -95,7 +97,7 @@ def test_profile_measures_anew_what_was_there_but_not_what_another_process_takes
 def test_a_measurement_waits_for_another_process_s_and_for_nothing_once_that_is_dead(
     make_study: MakeStudy, small: Protocol, measured: list[str]
 ) -> None:
-    job, other = (make_study(small, name).plan().measurements[0] for name in ("TinyNet", "Raises"))
+    job, other = (make_plan(make_study(small, name)).measurements[0] for name in ("TinyNet", "Raises"))
     claim = claims.acquire(other.folder)
     assert claim is not None
     thread = threading.Thread(target=perform, args=(job, silent))
@@ -110,7 +112,7 @@ def test_a_measurement_waits_for_another_process_s_and_for_nothing_once_that_is_
 def test_trainings_of_another_call_on_this_machine_are_a_warning_in_the_figures(
     make_study: MakeStudy, small: Protocol, measured: list[str]
 ) -> None:
-    plan = make_study(small).plan()
+    plan = make_plan(make_study(small))
     (job,) = plan.measurements
     claim = claims.acquire(plan.todo[0].folder)
     assert claim is not None
@@ -125,10 +127,10 @@ def test_trainings_of_another_call_on_this_machine_are_a_warning_in_the_figures(
 
 def test_a_study_tells_of_measurements_that_another_process_took(make_study: MakeStudy, small: Protocol) -> None:
     study = make_study(small)
-    plan = study.plan()
+    plan = make_plan(study)
     fake.write_efficiency(study.folder, "tinynet", 32, threads=1)
     events: list[Event] = []
-    study.execute(plan.__class__(**{**vars(plan), "todo": []}), LocalExecutor(), events.append)
+    execute(study, plan.__class__(**{**vars(plan), "todo": []}), LocalExecutor(), events.append)
     (found,) = (event for event in events if isinstance(event, Finished))
     assert (found.outcome, found.elsewhere) == (None, True)
 
@@ -157,10 +159,10 @@ def test_figures_of_another_study_that_measuring_would_give_again_are_taken_over
     make_study: MakeStudy, small: Protocol, measured: list[str]
 ) -> None:
     study = make_study(small)
-    before = study.plan()
+    before = make_plan(study)
     (job,) = before.measurements
     measured_elsewhere(job)
-    plan = study.plan()
+    plan = make_plan(study)
     assert plan.taken_over == ["earlier"]
     assert plan.seconds < before.seconds
     assert perform(job, silent) is None
@@ -169,9 +171,9 @@ def test_figures_of_another_study_that_measuring_would_give_again_are_taken_over
     assert found is not None
     assert found.origin == origin(job, taken_from="earlier")
     assert job.outcome() == f"taken over from study earlier, measured {MEASURED}"
-    assert study.plan().measurements == []
+    assert make_plan(study).measurements == []
     # A third study names the one that measured.
-    (again,) = make_study(small, name="third").plan().measurements
+    (again,) = make_plan(make_study(small, name="third")).measurements
     (job.study.parent / "earlier/efficiency" / job.file.name).unlink()
     taken = again.taken_over()
     assert taken is not None
@@ -191,10 +193,10 @@ def test_figures_of_another_study_that_measuring_would_give_again_are_taken_over
 )
 def test_other_figures_are_not_taken_over(make_study: MakeStudy, small: Protocol, differs: dict[str, object]) -> None:
     study = make_study(small)
-    (job,) = study.plan().measurements
+    (job,) = make_plan(study).measurements
     measured_elsewhere(job, **differs)
     assert job.taken_over() is None
-    assert study.plan().taken_over == []
+    assert make_plan(study).taken_over == []
 
 
 @pytest.mark.parametrize(
@@ -205,13 +207,13 @@ def test_other_figures_are_not_taken_over(make_study: MakeStudy, small: Protocol
 def test_figures_of_another_start_way_or_kernels_are_not_taken_over(
     make_study: MakeStudy, small: Protocol, differs: dict[str, object]
 ) -> None:
-    (job,) = make_study(small).plan().measurements
+    (job,) = make_plan(make_study(small)).measurements
     measured_elsewhere(job, origin=origin(job, **differs))
     assert job.taken_over() is None
 
 
 def test_longer_measurements_are_taken_over_and_profile_takes_none(make_study: MakeStudy, small: Protocol) -> None:
-    (job,) = make_study(small).plan().measurements
+    (job,) = make_plan(make_study(small)).measurements
     measured_elsewhere(job, settings=job.settings.model_copy(update={"throughput_seconds": 5.0}))
     assert job.taken_over() is not None
     (anew,) = profiling.jobs(job.study, [job.entry], "32", "float32", [Hardware("cpu", 1)], 1)
@@ -221,15 +223,15 @@ def test_longer_measurements_are_taken_over_and_profile_takes_none(make_study: M
 
 def test_the_terminal_says_that_figures_were_taken_over_or_hindered(make_study: MakeStudy, small: Protocol) -> None:
     study = make_study(small)
-    (job,) = study.plan().measurements
+    (job,) = make_plan(study).measurements
     measured_elsewhere(job)
     output = io.StringIO()
     console = Console(file=output, width=300)
-    terminal.print_plan(console, study, study.plan())
+    terminal.print_plan(console, study, make_plan(study))
     assert "Efficiency: 0 to measure, 1 taken over from earlier" in output.getvalue()
     why = "the processor was taken away for 64% of the time"
     fake.write_efficiency(study.folder, "tinynet", 32, threads=1, hindered=(why,), tries=3)
-    terminal.Display(console, study.plan()).show(Finished(job, None, 1.0))
+    terminal.Display(console, make_plan(study)).show(Finished(job, None, 1.0))
     assert f"measured 3 times, hindered ({why}): marked, and compared with none" in output.getvalue()
 
 
@@ -238,8 +240,8 @@ def test_two_calls_that_retry_a_failure_do_it_once(make_study: MakeStudy, monkey
     monkeypatch.setattr(run, "train_and_test", lambda job, on_step: attempts.append(job.label) or train(job, on_step))
     protocol = protocols.load("quick", [*SMALL, "repeats=1"])
     study = make_study(protocol, "Raises")
-    assert isinstance(perform(study.plan().todo[0], silent), Failure)
-    (first,), (second,) = (make_study(protocol, "Raises").plan(retry_failed=True).todo for _ in range(2))
+    assert isinstance(perform(make_plan(study).todo[0], silent), Failure)
+    (first,), (second,) = (make_plan(make_study(protocol, "Raises"), retry_failed=True).todo for _ in range(2))
     assert isinstance(perform(first, silent), Failure)
     later(first.folder / RECORD)
     outcome = perform(second, silent)
@@ -247,7 +249,7 @@ def test_two_calls_that_retry_a_failure_do_it_once(make_study: MakeStudy, monkey
     assert isinstance(outcome.record, Record)
     assert outcome.record.status == "failed"
     assert len(attempts) == 2  # the failure and one retry
-    (third,) = make_study(protocol, "Raises").plan(retry_failed=True).todo
+    (third,) = make_plan(make_study(protocol, "Raises"), retry_failed=True).todo
     assert isinstance(perform(third, silent), Failure)
 
 
@@ -256,7 +258,7 @@ def outcomes(job: TrainJob) -> list[object]:
 
 
 def test_who_loses_a_run_leaves_its_log_alone(make_study: MakeStudy, small: Protocol) -> None:
-    job = make_study(small).plan().todo[0]
+    job = make_plan(make_study(small)).todo[0]
     claim = claims.acquire(job.folder)
     assert claim is not None
     with claim:
@@ -281,7 +283,7 @@ def test_a_run_looks_at_the_studys_settings_once_more_when_it_has_its_claim(
     make_study: MakeStudy, small: Protocol
 ) -> None:
     study = make_study(small)
-    job = study.plan().todo[0]
+    job = make_plan(study).todo[0]
     study.store.write_protocol(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
     refused(job, "training.lr: 0.5 -> 0.002")
     study.store.write_protocol(small)
@@ -290,16 +292,16 @@ def test_a_run_looks_at_the_studys_settings_once_more_when_it_has_its_claim(
 
 def test_a_run_of_other_data_or_code_replaces_no_record(make_study: MakeStudy, small: Protocol) -> None:
     study = make_study(small)
-    job, others = study.plan().todo[0], make_study(small)
+    job, others = make_plan(study).todo[0], make_study(small)
     others.models = [replace(study.models[0], version=2)]
-    other = others.plan().todo[0]
+    other = make_plan(others).todo[0]
     assert isinstance(perform(job, silent), Record)
     refused(other, "omc-syn tinynet repeat 0 under another key: other data, code or first weights")
 
 
 def test_a_run_of_other_data_than_the_studys_split_is_refused(make_study: MakeStudy, small: Protocol) -> None:
     study = make_study(small)
-    job = study.plan().todo[0]
+    job = make_plan(study).todo[0]
     shared = Shared.of(small, "other content")
     study.store.write_split("omc-syn", shared, Division((0,), (), ()), ["image0000"])
     refused(job, "the content of omc-syn")
@@ -310,7 +312,7 @@ def test_a_run_under_way_has_its_key_on_disk(
 ) -> None:
     """So a second call with other data or code is refused, although the first has not finished anything."""
     study = make_study(small)
-    job = study.plan().todo[0]
+    job = make_plan(study).todo[0]
 
     def killed(job: TrainJob, on_step: object) -> None:
         raise KeyboardInterrupt
@@ -323,4 +325,4 @@ def test_a_run_under_way_has_its_key_on_disk(
     assert record.status == "interrupted"
     study.models = [replace(study.models[0], version=2)]
     with pytest.raises(UserError, match=r"the code of tinynet.*--replace-stale"):
-        study.plan()
+        make_plan(study)

@@ -35,6 +35,7 @@ from benchmark.runs.failures import describe_failure
 from benchmark.runs.jobs import TrainJob
 from benchmark.runs.perform import perform_claimed
 from benchmark.runs.train import train_and_test
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.training import loop as training
 from benchmark.utils.errors import UserError
@@ -46,14 +47,14 @@ __all__ = ["fake_gpu"]
 MakeJob = Callable[..., TrainJob]
 
 
-def execute(job: TrainJob) -> tuple[Record, Path]:
+def train_job(job: TrainJob) -> tuple[Record, Path]:
     record = train_and_test(job, lambda *_: None)
     return record, Store(job.study).run_folder(record.train, record.model, record.repeat)
 
 
 def test_a_run_leaves_its_record_its_counts_its_history_and_its_weights(small: Protocol, make_job: MakeJob) -> None:
     job = make_job(small)
-    record, folder = execute(job)
+    record, folder = train_job(job)
     assert {path.name for path in folder.iterdir()} == {
         "record.json",
         "images.omc-syn.csv",
@@ -87,7 +88,7 @@ def test_a_broken_record_of_another_repeat_does_not_replace_a_finished_one(small
 
 def test_the_record_names_no_place_and_no_person(small: Protocol, make_job: MakeJob) -> None:
     job = make_job(small)
-    _, folder = execute(job)
+    _, folder = train_job(job)
     text = (folder / "record.json").read_text()
     (packages,) = (job.study / "environment").iterdir()
     for place in (job.study.parent, job.cache, Path.home(), Path.cwd()):
@@ -99,7 +100,7 @@ def test_the_record_names_no_place_and_no_person(small: Protocol, make_job: Make
 def test_a_record_says_with_what_it_was_made_and_what_that_took(small: Protocol, make_job: MakeJob) -> None:
     job = make_job(small)
     started = time.perf_counter(), time.process_time()
-    record, _ = execute(job)
+    record, _ = train_job(job)
     wall, processor = time.perf_counter() - started[0], time.process_time() - started[1]
     facts = record.environment
     assert facts["code"]["version"] == benchmark.__version__
@@ -117,7 +118,7 @@ def test_a_record_says_with_what_it_was_made_and_what_that_took(small: Protocol,
 
 def test_studies_share_a_list_of_packages_but_not_a_file(small: Protocol, make_job: MakeJob) -> None:
     jobs = [make_job(small, repeat=repeat, name=name) for name in ("a", "b") for repeat in (0, 1)]
-    records = [execute(job)[0] for job in jobs]
+    records = [train_job(job)[0] for job in jobs]
     assert len({record.environment["package_list"] for record in records}) == 1
     assert [len(list((job.study / "environment").iterdir())) for job in jobs] == [1, 1, 1, 1]
 
@@ -127,7 +128,7 @@ def test_the_peak_of_memory_is_the_run_s_own(
     small: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def peak() -> int:
-        record, _ = execute(make_job(small, name=f"study{len(peaks)}"))
+        record, _ = train_job(make_job(small, name=f"study{len(peaks)}"))
         assert record.cost is not None
         return record.cost.peak_host_bytes
 
@@ -148,7 +149,7 @@ def test_the_peak_of_memory_is_the_run_s_own(
 
 
 def test_a_failed_run_says_with_what_it_was_made_too(small: Protocol, make_study: Callable[..., Study]) -> None:
-    (job, *_) = make_study(small, "Raises").plan().todo
+    (job, *_) = make_plan(make_study(small, "Raises")).todo
     perform_claimed(job, lambda *_: None)
     record = Store(job.study).read_record(("omc-syn",), "raises", 0)
     assert record is not None
@@ -158,7 +159,7 @@ def test_a_failed_run_says_with_what_it_was_made_too(small: Protocol, make_study
 
 
 def test_two_studies_get_the_same_bytes(small: Protocol, make_job: MakeJob) -> None:
-    (one, first), (two, second) = (execute(make_job(small, name=name)) for name in ("a", "b"))
+    (one, first), (two, second) = (train_job(make_job(small, name=name)) for name in ("a", "b"))
     assert one.metrics == two.metrics
     for name in ("images.omc-syn.csv", "panels.omc-syn.npz", WEIGHTS):
         assert (first / name).read_bytes() == (second / name).read_bytes()
@@ -172,13 +173,13 @@ def test_networks_with_dropout_attention_or_pooling_get_the_same_bytes_in_bfloat
     entry = registry.models()[model]
     jobs = [replace(make_job(small, name=name), entry=entry) for name in ("a", "b")]
     parts = jobs[0].key_parts.model_copy(update={"model": registry.identity(entry)})
-    (one, first), (two, second) = (execute(replace(job, key_parts=parts)) for job in jobs)
+    (one, first), (two, second) = (train_job(replace(job, key_parts=parts)) for job in jobs)
     assert one.metrics == two.metrics
     assert (first / WEIGHTS).read_bytes() == (second / WEIGHTS).read_bytes()
 
 
 def test_repeats_start_from_other_weights_and_orders_but_share_the_split(small: Protocol, make_job: MakeJob) -> None:
-    (one, first), (two, second) = (execute(make_job(small, repeat=repeat, name=str(repeat))) for repeat in (0, 1))
+    (one, first), (two, second) = (train_job(make_job(small, repeat=repeat, name=str(repeat))) for repeat in (0, 1))
     assert one.training is not None
     assert two.training is not None
     assert one.training.split == two.training.split
@@ -187,7 +188,7 @@ def test_repeats_start_from_other_weights_and_orders_but_share_the_split(small: 
 
 def test_the_stored_weights_give_the_stored_metrics(small: Protocol, make_job: MakeJob, pack: Pack) -> None:
     job = make_job(small)
-    record, folder = execute(job)
+    record, folder = train_job(job)
     network = job.entry.build()
     network.load_state_dict(load_file(folder / WEIGHTS))
     rows = evaluate(
@@ -212,14 +213,14 @@ def test_whole_tiles_are_tested_and_windows_of_the_inputs_size_validated(
         return evaluation_batches(pack, indices, size, *rest)
 
     monkeypatch.setattr(run, "evaluation_batches", spy)
-    _, folder = execute(make_job(protocols.load("quick", [*SMALL, "evaluation.window=tile"])))
+    _, folder = train_job(make_job(protocols.load("quick", [*SMALL, "evaluation.window=tile"])))
     assert set(sides) == {32}
     with (folder / "images.omc-syn.csv").open() as file:
         assert all(sum(int(row[n]) for n in ("tp", "fp", "fn", "tn")) == 64 * 64 for row in csv.DictReader(file))
 
 
 def test_only_the_weights_of_the_best_repeat_are_kept(small: Protocol, make_job: MakeJob) -> None:
-    done = [execute(make_job(small, repeat=repeat)) for repeat in range(3)]
+    done = [train_job(make_job(small, repeat=repeat)) for repeat in range(3)]
     losses = [record.training.best_validation_loss for record, _ in done if record.training is not None]
     kept = [(folder / WEIGHTS).is_file() for _, folder in done]
     assert kept == [loss == min(losses) for loss in losses if loss is not None]
@@ -228,7 +229,7 @@ def test_only_the_weights_of_the_best_repeat_are_kept(small: Protocol, make_job:
 def test_of_two_repeats_that_end_at_the_same_moment_one_keeps_its_weights(small: Protocol, make_job: MakeJob) -> None:
     # As if both had written their weights and records before either looked at the other.
     jobs = [replace(make_job(small, repeat=repeat), keep_weights="all") for repeat in (0, 1)]
-    done = [execute(job) for job in jobs]
+    done = [train_job(job) for job in jobs]
     losses = [record.training.best_validation_loss or 0.0 for record, _ in done if record.training is not None]
     for job in jobs:
         Store(job.study).keep_best_weights(("omc-syn",), "tinynet")
@@ -238,7 +239,7 @@ def test_of_two_repeats_that_end_at_the_same_moment_one_keeps_its_weights(small:
 @pytest.mark.parametrize(("keep", "expected"), [("all", True), ("none", False)])
 def test_keeping_all_or_no_weights(small: Protocol, make_job: MakeJob, keep: str, expected: bool) -> None:
     for repeat in (0, 1):
-        _, folder = execute(replace(make_job(small, repeat=repeat), keep_weights=keep))
+        _, folder = train_job(replace(make_job(small, repeat=repeat), keep_weights=keep))
         assert (folder / WEIGHTS).is_file() is expected
 
 
@@ -349,7 +350,7 @@ def test_the_first_thing_of_a_process_can_be_a_run_on_a_gpu(
     job = make_job(small).on("cuda:0")
     assert not fake_gpu.initialised
     with OnTheCPU():
-        record, _ = execute(job)
+        record, _ = train_job(job)
     assert record.status == "ok"
     assert record.environment["gpu"] == "NVIDIA GeForce RTX 4060 Ti"
     assert record.cost is not None
@@ -369,7 +370,7 @@ def test_memory_held_before_a_run_is_not_in_its_peak(fake_gpu: FakeGPU) -> None:
 
 @pytest.mark.gpu
 def test_a_run_on_a_gpu(small: Protocol, make_job: MakeJob) -> None:
-    record, _ = execute(replace(make_job(small), device="cuda:0"))
+    record, _ = train_job(replace(make_job(small), device="cuda:0"))
     assert record.status == "ok"
     assert record.environment["gpu"]
     assert record.environment["cudnn"]

@@ -17,6 +17,8 @@ from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import RECORD, Store, read_record
 from benchmark.runs.jobs import Job, TrainJob
 from benchmark.runs.train import train_and_test
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
 from benchmark.study.reproduce_run import Original, Outcome, build, compare, plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
@@ -41,7 +43,7 @@ class Here:
 def file(small: Protocol, make_study: MakeStudy) -> Path:
     """The record of the second repeat, in a study of its own."""
     study = make_study(small)
-    job = next(job for job in study.plan().todo if job.repeat == 1)
+    job = next(job for job in make_plan(study).todo if job.repeat == 1)
     study.store.write_protocol(small)
     train_and_test(job, lambda *_: None)
     return job.folder / RECORD
@@ -61,7 +63,7 @@ def prepare(file: Path, cache: Path, folder: Path, **flags: Any) -> tuple[Origin
 
 def repeat(file: Path, cache: Path, tmp_path: Path, **flags: Any) -> Outcome:
     original, study = prepare(file, cache, tmp_path / "repeated", **flags)
-    study.execute(plan(original, study), Here(), lambda _: None)
+    execute(study, plan(original, study), Here(), lambda _: None)
     return compare(original, study.folder)
 
 

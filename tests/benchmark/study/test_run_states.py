@@ -18,6 +18,7 @@ from benchmark.records import claims
 from benchmark.records.run_record import Failure
 from benchmark.records.store import CHECKPOINT
 from benchmark.runs.jobs import TrainJob
+from benchmark.study.plan import make_plan
 from benchmark.study.run_states import RunState, states
 from benchmark.study.study import Study
 from benchmark.training.checkpoint import Checkpoint
@@ -37,7 +38,7 @@ def save(job: TrainJob, steps: int, key: str | None = None) -> None:
 
 
 def of(study: Study, **flags: bool) -> list[tuple[str, str]]:
-    return [(found.state, found.why) for found in states(study, study.plan(refuse=False, **flags))]
+    return [(found.state, found.why) for found in states(study, make_plan(study, refuse=False, **flags))]
 
 
 @pytest.fixture
@@ -46,14 +47,14 @@ def study(make_study: MakeStudy) -> Study:
 
 
 def test_every_run_has_its_state_in_order(study: Study) -> None:
-    jobs = study.plan().todo
+    jobs = make_plan(study).todo
     write(study, jobs[0])
     write(study, jobs[1], "failed", FAILURE)
     write(study, jobs[2], "interrupted")
     save(jobs[2], 2)
     write(study, jobs[3], "interrupted")
     with claims.acquire(jobs[4].folder) or pytest.fail("not free"):
-        found = states(study, study.plan())
+        found = states(study, make_plan(study))
     assert [(run.train, run.model, run.repeat) for run in found] == [("omc-syn", "tinynet", n) for n in range(6)]
     assert [(run.state, run.why) for run in found] == [
         ("done", ""),
@@ -66,7 +67,7 @@ def test_every_run_has_its_state_in_order(study: Study) -> None:
 
 
 def test_a_killed_run_leaves_a_checkpoint_but_no_record(study: Study) -> None:
-    jobs = study.plan().todo
+    jobs = make_plan(study).todo
     save(jobs[0], 2)
     save(jobs[1], 2, key="of other settings")
     (jobs[2].folder).mkdir(parents=True)
@@ -75,7 +76,7 @@ def test_a_killed_run_leaves_a_checkpoint_but_no_record(study: Study) -> None:
 
 
 def test_a_dead_owner_s_claim_holds_nothing(study: Study) -> None:
-    folder = study.plan().todo[0].folder
+    folder = make_plan(study).todo[0].folder
     folder.mkdir(parents=True)
     pid = os.spawnlp(os.P_NOWAIT, "true", "true")
     os.waitpid(pid, 0)
@@ -84,7 +85,7 @@ def test_a_dead_owner_s_claim_holds_nothing(study: Study) -> None:
 
 
 def test_failed_runs_that_will_be_tried_again_say_from_where(study: Study) -> None:
-    job = study.plan().todo[0]
+    job = make_plan(study).todo[0]
     write(study, job, "failed", FAILURE)
     save(job, 2)
     told = "goes on from last.pt at step 2; failed with out_of_memory: too large"
@@ -95,17 +96,17 @@ def test_stale_runs_say_why_each_and_come_last_where_nobody_asked_for_them(
     small: Protocol, make_study: MakeStudy
 ) -> None:
     study = make_study(small, "TinyNet", "Raises")
-    for job in study.plan().todo:
+    for job in make_plan(study).todo:
         write(study, job)
     study.store.write_protocol(small)
     other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5", "repeats=2"]))
-    found = states(other, other.plan(refuse=False))
+    found = states(other, make_plan(other, refuse=False))
     assert [(run.model, run.repeat) for run in found] == [(m, n) for m in ("tinynet", "raises") for n in range(3)]
     assert {(run.state, run.why) for run in found} == {("stale", "training.lr: 0.002 -> 0.5")}
     with pytest.raises(UserError, match=r"6 run\(s\)"):
-        other.plan()
-    assert other.plan(refuse=False).refusal
-    assert not other.plan(replace_stale=True).refusal
+        make_plan(other)
+    assert make_plan(other, refuse=False).refusal
+    assert not make_plan(other, replace_stale=True).refusal
 
 
 def printed(runs: list[RunState], *, terminal: bool) -> list[str]:

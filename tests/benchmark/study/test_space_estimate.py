@@ -24,6 +24,8 @@ from benchmark.executors.local import LocalExecutor
 from benchmark.records import environment
 from benchmark.runs.jobs import KeepWeights
 from benchmark.study import space_estimate as needs
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
 from benchmark.study.space_estimate import Needs
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
@@ -49,7 +51,7 @@ def make(tmp_path: Path, source: Source) -> Make:
 
 
 def assess(study: Study) -> Needs:
-    return needs.needs(study, study.plan())
+    return needs.needs(study, make_plan(study))
 
 
 def test_a_pack_is_as_large_as_it_will_be(make: Make, source: Source) -> None:
@@ -88,9 +90,9 @@ def test_files_of_a_real_run_take_no_more_than_was_foreseen(make_study: Make, sm
     study.keep_weights = "all"
     study.models = [replace(study.models[0], params=65)]
     parts = assess(study).results.parts
-    plan = study.plan()
+    plan = make_plan(study)
     plan.todo[1:] = []
-    study.execute(plan, LocalExecutor(), lambda event: None)
+    execute(study, plan, LocalExecutor(), lambda event: None)
     files = list(study.store.run_folder(("omc-syn",), "tinynet", 0).iterdir())
     taken = sum(file.stat().st_size for file in files if file.suffix != ".safetensors")
     assert 0 < taken <= parts["records"] / 3
@@ -193,7 +195,7 @@ def test_too_little_memory_is_a_warning_that_names_the_flags(make: Make, hardwar
 
 def test_a_finished_study_needs_nothing(make: Make) -> None:
     study = make()
-    for job in study.plan().todo:
+    for job in make_plan(study).todo:
         study.store.write_run(job.record(status="ok"), {}, [], None)
     found = assess(study)
     assert (found.memory, found.cache.bytes, found.results.bytes) == (None, 0, 0)

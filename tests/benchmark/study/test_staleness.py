@@ -10,6 +10,8 @@ from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.records import claims
 from benchmark.records.store import Store
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.pretend import MakeStudy, Pretend, alone, begin_and_stop, contents, do
@@ -22,7 +24,7 @@ def test_other_settings_are_refused_with_the_fields_and_the_remedies(small: Prot
     do(make_study(small))
     other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
     with pytest.raises(UserError, match=r"3 run\(s\).*training\.lr: 0\.002 -> 0\.5.*--study NAME.*--replace-stale"):
-        other.plan()
+        make_plan(other)
 
 
 def test_replaced_runs_are_set_aside_and_never_deleted(small: Protocol, make_study: MakeStudy) -> None:
@@ -32,7 +34,7 @@ def test_replaced_runs_are_set_aside_and_never_deleted(small: Protocol, make_stu
     assert (len(plan.stale), len(plan.todo)) == (3, 3)
     kept = sorted(path.name for path in (other.folder / "runs" / ".stale").iterdir())
     assert kept == ["omc-syn.tinynet.0.0", "omc-syn.tinynet.1.0", "omc-syn.tinynet.2.0"]
-    assert len(other.plan().done) == 3
+    assert len(make_plan(other).done) == 3
     assert other.store.read_protocol() == other.protocol
 
 
@@ -44,7 +46,7 @@ def test_a_run_that_another_process_is_doing_is_not_moved_away(small: Protocol, 
     with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 1)), refusal:  # type: ignore[union-attr]
         do(other, replace_stale=True)
     assert study.store.read_protocol() == study.protocol
-    assert len(study.plan().done) == 3
+    assert len(make_plan(study).done) == 3
 
 
 def test_other_settings_are_refused_before_any_run_has_finished(small: Protocol, make_study: MakeStudy) -> None:
@@ -52,8 +54,8 @@ def test_other_settings_are_refused_before_any_run_has_finished(small: Protocol,
     begin_and_stop(study)
     before = contents(study.folder)
     with pytest.raises(UserError, match=rf"3 file\(s\) of reference rows.*{DIFFERS}.*--study NAME.*--replace-stale"):
-        other.plan()
-    assert "reference rows" in other.plan(refuse=False).refusal
+        make_plan(other)
+    assert "reference rows" in make_plan(other, refuse=False).refusal
     assert contents(study.folder) == before
     do(other, replace_stale=True)
     assert other.store.read_protocol() == other.protocol
@@ -66,7 +68,7 @@ def test_other_settings_are_refused_while_a_run_of_the_study_is_being_done(
     study.store.write_protocol(small)
     with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 0)):  # type: ignore[union-attr]
         with pytest.raises(UserError, match=rf"holds 1 run\(s\) under way made under something else: {DIFFERS}"):
-            other.plan()
+            make_plan(other)
         with pytest.raises(UserError, match="--replace-stale: another process is doing omc-syn tinynet repeat 0"):
             do(other, replace_stale=True)
     assert study.store.read_protocol() == small
@@ -74,11 +76,11 @@ def test_other_settings_are_refused_while_a_run_of_the_study_is_being_done(
 
 def test_of_two_calls_at_the_same_moment_only_one_begins_the_study(small: Protocol, make_study: MakeStudy) -> None:
     study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
-    first, second = study.plan(), other.plan()
-    study.execute(first, Pretend(), lambda event: None)
+    first, second = make_plan(study), make_plan(other)
+    execute(study, first, Pretend(), lambda event: None)
     before, executor = contents(study.folder), Pretend()
     with pytest.raises(UserError, match=rf"another call has begun this study meanwhile .*{DIFFERS}.*--study NAME"):
-        other.execute(second, executor, lambda event: None)
+        execute(other, second, executor, lambda event: None)
     assert (executor.jobs, contents(study.folder)) == ([], before)
 
 
@@ -97,7 +99,7 @@ def test_a_call_that_finds_a_run_begun_while_it_replaces_the_settings_puts_them_
     with pytest.raises(UserError, match="--replace-stale: another process is doing omc-syn tinynet repeat 3"):
         do(other, replace_stale=True)
     assert study.store.read_protocol() == small
-    assert len(study.plan().done) == 3
+    assert len(make_plan(study).done) == 3
 
 
 def test_a_study_in_which_nothing_was_made_takes_other_settings(small: Protocol, make_study: MakeStudy) -> None:
@@ -123,7 +125,7 @@ def test_unfinished_trainings_under_other_settings_are_set_aside(small: Protocol
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"state")
     with pytest.raises(UserError, match=r"holds 1 unfinished training\(s\)"):
-        other.plan()
+        make_plan(other)
     do(other, replace_stale=True)
     assert (study.folder / "runs/.stale/omc-syn.tinynet.0.0/last.pt").read_bytes() == b"state"
 
@@ -131,7 +133,7 @@ def test_unfinished_trainings_under_other_settings_are_set_aside(small: Protocol
 def test_runs_of_other_models_under_other_settings_are_stale_too(small: Protocol, make_study: MakeStudy) -> None:
     do(make_study(small, "Raises"))
     with pytest.raises(UserError, match=r"training\.lr"):
-        make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]), "TinyNet").plan()
+        make_plan(make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]), "TinyNet"))
 
 
 def test_changed_data_is_named(small: Protocol, make_study: MakeStudy) -> None:
@@ -139,7 +141,7 @@ def test_changed_data_is_named(small: Protocol, make_study: MakeStudy) -> None:
     do(study)
     study.tasks = [alone(replace(study.sources[0], fingerprint="something else"))]
     with pytest.raises(UserError, match="the content of omc-syn"):
-        study.plan()
+        make_plan(study)
 
 
 def test_a_changed_network_is_named(small: Protocol, make_study: MakeStudy) -> None:
@@ -147,4 +149,4 @@ def test_a_changed_network_is_named(small: Protocol, make_study: MakeStudy) -> N
     do(study)
     study.models = [replace(study.models[0], version=2)]
     with pytest.raises(UserError, match="the code of tinynet"):
-        study.plan()
+        make_plan(study)

@@ -20,6 +20,8 @@ from benchmark.records.run_record import Failure
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.jobs import Elsewhere, Job, StressJob, TrainJob
 from benchmark.runs.perform import perform, perform_claimed
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
@@ -45,7 +47,7 @@ class Here:
 def do(study: Study) -> list[Job]:
     """Do what is left of a study; return what was done."""
     events: list[Event] = []
-    study.execute(study.plan(), Here(), events.append)
+    execute(study, make_plan(study), Here(), events.append)
     assert not [event for event in events if isinstance(event, Finished) and isinstance(event.outcome, Failure)]
     return [event.job for event in events if isinstance(event, Started) and not event.job.exclusive]
 
@@ -68,7 +70,7 @@ def test_stress_tests_follow_the_trainings_and_as_drawn_repeat_the_run_s_own_tes
     make: Callable[..., Study],
 ) -> None:
     study = make()
-    (planned,) = study.plan().stress
+    (planned,) = make_plan(study).stress
     assert (planned.known, len(planned.job.tests)) == (False, 5)
     done = do(study)
     assert [type(job) for job in done] == [TrainJob, TrainJob, StressJob]
@@ -89,7 +91,7 @@ def test_what_is_done_is_not_done_again_and_what_is_missing_broken_or_of_other_w
     do(make(asked=None))
     assert [type(job) for job in do(make())] == [StressJob]  # a study that is done is stressed without any training
     study = make()
-    assert (study.plan().stress, do(study)) == ([], [])
+    assert (make_plan(study).stress, do(study)) == ([], [])
     first, second, third, *_ = files(study).values()
     first.unlink()
     second.with_suffix(".json").write_text("{")
@@ -97,27 +99,27 @@ def test_what_is_done_is_not_done_again_and_what_is_missing_broken_or_of_other_w
         third.with_suffix(".json").read_bytes().replace(b'"weights": "', b'"weights": "0')
     )
     before = {name: file.stat().st_mtime_ns for name, file in files(study).items()}
-    (planned,) = study.plan().stress
+    (planned,) = make_plan(study).stress
     assert {planned.job.record(*test).stem for test in planned.job.tests} == {
         file.stem for file in (first, second, third)
     }
     assert [type(job) for job in do(study)] == [StressJob]
     changed = {name for name, file in files(study).items() if file.stat().st_mtime_ns != before.get(name)}
     assert {name.partition("/")[2] for name in changed} == {file.stem for file in (first, second, third)}
-    assert study.plan().stress == []
+    assert make_plan(study).stress == []
 
 
 def test_a_further_strength_adds_its_own_tests_alone(make: Callable[..., Study]) -> None:
     do(make())
     study = make(asked=Stresses(("clouds", "noise"), (1.0, 4.0)))
-    (planned,) = study.plan().stress
+    (planned,) = make_plan(study).stress
     assert [stress for _, stress in planned.job.tests] == [Stress("clouds", 4.0), Stress("noise", 4.0)]
     assert planned.told == "omc-syn clouds 4; noise 4"
 
 
 def test_all_weights_are_tested_where_all_are_kept(make: Callable[..., Study]) -> None:
     study = make(keep="all")
-    assert [planned.known for planned in study.plan().stress] == [False]
+    assert [planned.known for planned in make_plan(study).stress] == [False]
     do(study)
     assert {name.partition("/")[0] for name in files(study)} == {"0", "1"}
 
@@ -126,7 +128,7 @@ def test_images_are_drawn_once_for_all_networks(make_study: MakeStudy, source: S
     study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "TinyNet", "Comparable")
     study.stress, study.cache = ASKED, tmp_path / "own"
     events: list[Event] = []
-    study.execute(study.plan(), Here(), events.append)
+    execute(study, make_plan(study), Here(), events.append)
     built = [event.dataset for event in events if isinstance(event, Packing) and event.done == event.total]
     assert built == [
         "omc-syn",
@@ -138,24 +140,24 @@ def test_images_are_drawn_once_for_all_networks(make_study: MakeStudy, source: S
 
 def test_without_weights_nothing_starts(make: Callable[..., Study]) -> None:
     with pytest.raises(UserError, match="--stress: tests trained weights, which --keep-weights none throws away"):
-        make(keep="none").plan()
+        make_plan(make(keep="none"))
     do(make(asked=None, keep="none"))
     with pytest.raises(UserError, match=r"--stress: no weights of tinynet .* leave tinynet out of --models"):
-        make().plan()
+        make_plan(make())
 
 
 def test_networks_whose_runs_all_failed_are_passed_over(make_study: MakeStudy, small: Protocol) -> None:
     study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "TinyNet", "Raises")
     study.stress = ASKED
     events: list[Event] = []
-    study.execute(study.plan(), Here(), events.append)
+    execute(study, make_plan(study), Here(), events.append)
     tested = [event.job.label for event in events if isinstance(event, Started) and isinstance(event.job, StressJob)]
     assert tested == ["omc-syn tinynet repeat 0 stress"]
-    assert study.plan().stress == []
+    assert make_plan(study).stress == []
 
 
 def job_of(study: Study) -> StressJob:
-    (planned,) = study.plan().stress
+    (planned,) = make_plan(study).stress
     return planned.job
 
 
@@ -236,11 +238,11 @@ def test_time_and_disk_of_the_tests_are_part_of_the_estimate(make: Callable[...,
     plain, asked = make(asked=None), make()
     for study in (plain, asked):
         study.cache = tmp_path / "empty"
-    assert asked.plan().seconds > plain.plan().seconds
-    parts = needs.needs(asked, asked.plan()).cache.parts
+    assert make_plan(asked).seconds > make_plan(plain).seconds
+    parts = needs.needs(asked, make_plan(asked)).cache.parts
     # As drawn and four stresses, each of two test tiles of 64x64 with one channel and a mask.
     assert parts["stressed images of omc-syn"] == 5 * 2 * 64 * 64 * 2
-    assert "stressed images of omc-syn" not in needs.needs(plain, plain.plan()).cache.parts
+    assert "stressed images of omc-syn" not in needs.needs(plain, make_plan(plain)).cache.parts
 
 
 def test_a_dataset_without_test_images_has_no_stress_tests(make: Callable[..., Study]) -> None:
@@ -255,4 +257,4 @@ def test_a_dataset_of_files_is_refused_before_anything_starts(make: Callable[...
     real = replace(task.test[0], name="mychip", pairs=("a",))  # type: ignore[arg-type]
     study.tasks = [replace(task, test=(real,))]
     with pytest.raises(UserError, match="mychip is read from files"):
-        study.plan()
+        make_plan(study)

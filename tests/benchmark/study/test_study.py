@@ -18,6 +18,8 @@ from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import Store
 from benchmark.runs.jobs import Job, TrainJob
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
@@ -32,7 +34,7 @@ def test_a_new_study_has_everything_to_do_and_a_finished_one_nothing(small: Prot
     assert (len(plan.todo), len(plan.done), plan.runs) == (3, 0, 3)
     assert len(plan.measurements) == 1
     assert any(isinstance(event, Packing) for event in events) or (study.cache / "packs").is_dir()
-    again = study.plan()
+    again = make_plan(study)
     assert (len(again.todo), len(again.done), again.seconds) == (0, 3, pytest.approx(8.0))
     assert {path.name for path in (study.folder / "references").iterdir()} == {
         "omc-syn.otsu.csv",
@@ -43,20 +45,20 @@ def test_a_new_study_has_everything_to_do_and_a_finished_one_nothing(small: Prot
 
 def test_planning_changes_nothing(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
-    study.plan()
+    make_plan(study)
     assert not study.folder.exists()
 
 
 def test_more_repeats_keep_the_finished_ones(small: Protocol, make_study: MakeStudy) -> None:
     do(make_study(small))
-    more = make_study(protocols.load("quick", [*SMALL, "repeats=5"])).plan()
+    more = make_plan(make_study(protocols.load("quick", [*SMALL, "repeats=5"])))
     assert ([job.repeat for job in more.todo], len(more.done)) == ([3, 4], 3)
 
 
 def test_repeats_come_before_models_so_that_every_model_has_a_first_result_early(
     small: Protocol, make_study: MakeStudy
 ) -> None:
-    todo = make_study(small, "TinyNet", "Raises").plan().todo
+    todo = make_plan(make_study(small, "TinyNet", "Raises")).todo
     assert [(job.repeat, job.entry.name) for job in todo[:3]] == [(0, "tinynet"), (0, "raises"), (1, "tinynet")]
 
 
@@ -64,14 +66,14 @@ def test_a_second_call_waits_while_another_prepares_the_study(
     small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make_study(small)
-    plan = study.plan()
+    plan = make_plan(study)
     claim = claims.acquire(study.folder)
     assert claim is not None
     monkeypatch.setattr("time.sleep", lambda seconds: claim.__exit__())
     events: list[Event] = []
-    study.execute(plan, Pretend(), events.append)
+    execute(study, plan, Pretend(), events.append)
     assert Note("", "waiting for another call of this study that prepares its data") in events
-    assert len(study.plan().done) == 3
+    assert len(make_plan(study).done) == 3
 
 
 def test_a_finished_study_is_not_claimed(small: Protocol, make_study: MakeStudy) -> None:
@@ -86,12 +88,12 @@ def test_a_finished_study_is_not_claimed(small: Protocol, make_study: MakeStudy)
 def test_failed_runs_are_listed_and_only_run_again_on_request(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     do(study, Pretend(fail=["omc-syn tinynet repeat 1"]))
-    plan = study.plan()
+    plan = make_plan(study)
     assert [record.repeat for record in plan.failed] == [1]
     assert plan.todo == []
     retried, _ = do(study, retry_failed=True)
     assert [job.repeat for job in retried.todo] == [1]
-    assert len(study.plan().done) == 3
+    assert len(make_plan(study).done) == 3
 
 
 def test_an_interrupted_run_goes_on_with_the_next_call(small: Protocol, make_study: MakeStudy) -> None:
@@ -101,7 +103,7 @@ def test_an_interrupted_run_goes_on_with_the_next_call(small: Protocol, make_stu
     record = study.store.read_record(("omc-syn",), "tinynet", 1)
     assert record is not None
     assert record.status == "interrupted"
-    assert [job.repeat for job in study.plan().todo] == [1, 2]
+    assert [job.repeat for job in make_plan(study).todo] == [1, 2]
 
 
 def test_a_disk_that_takes_no_claim_of_a_failed_run_does_not_end_the_study(
@@ -135,17 +137,17 @@ def test_a_failure_that_a_worker_wrote_down_is_not_replaced_by_an_interruption(
 
     study = make_study(small)
     with pytest.raises(KeyboardInterrupt):
-        study.execute(study.plan(), Fails(), lambda event: None)
-    assert [record.failure and record.failure.kind for record in study.plan().failed] == ["nan_loss"]
+        execute(study, make_plan(study), Fails(), lambda event: None)
+    assert [record.failure and record.failure.kind for record in make_plan(study).failed] == ["nan_loss"]
 
 
 def test_efficiency_is_measured_once_per_model_and_size(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     study.tasks = [*study.tasks, alone(replace(study.sources[0], name="miic-syn"))]
-    plan = study.plan()
+    plan = make_plan(study)
     assert (len(plan.todo), len(plan.measurements)) == (6, 1)
     fake.write_efficiency(study.folder, "tinynet", 32, threads=1)
-    assert study.plan().measurements == []
+    assert make_plan(study).measurements == []
 
 
 @pytest.mark.parametrize("differs", [{"threads": 2}, {"model_version": 2}, None])
@@ -156,7 +158,7 @@ def test_figures_of_other_threads_or_another_version_and_broken_ones_are_measure
     fake.write_efficiency(study.folder, "tinynet", 32, **({"threads": 1} | (differs or {})))
     if differs is None:
         study.store.efficiency_file("tinynet", 32, "cpu").write_text("{}")
-    assert [job.threads for job in study.plan().measurements] == [1]
+    assert [job.threads for job in make_plan(study).measurements] == [1]
 
 
 def test_a_gpu_s_figures_do_not_depend_on_the_processor_s_threads(small: Protocol, make_study: MakeStudy) -> None:
@@ -164,7 +166,7 @@ def test_a_gpu_s_figures_do_not_depend_on_the_processor_s_threads(small: Protoco
     study.hardware = Hardware("cuda:0", 3)
     study.__post_init__()
     fake.write_efficiency(study.folder, "tinynet", 32, device="cuda", threads=1)
-    assert study.plan().measurements == []
+    assert make_plan(study).measurements == []
 
 
 def test_figures_of_another_gpu_are_measured_anew(
@@ -176,9 +178,9 @@ def test_figures_of_another_gpu_are_measured_anew(
     fake.write_efficiency(study.folder, "tinynet", 32, device="cuda", name="NVIDIA H200")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: {"cuda:0": "NVIDIA H200"}[device])
-    assert study.plan().measurements == []
+    assert make_plan(study).measurements == []
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: {"cuda:0": "NVIDIA GeForce RTX 4060 Ti"}[device])
-    assert len(study.plan().measurements) == 1
+    assert len(make_plan(study).measurements) == 1
 
 
 def spoil(study: Study, repeat: int) -> Path:
@@ -194,13 +196,13 @@ def test_a_run_with_a_broken_record_is_planned_without_a_change_and_then_set_asi
     do(study)
     broken = spoil(study, 1).read_bytes()
     before = contents(study.folder)
-    plan = study.plan()
+    plan = make_plan(study)
     assert contents(study.folder) == before
     assert ([job.repeat for job in plan.todo], [record.repeat for record in plan.done]) == ([1], [0, 2])
     (found,) = plan.broken
     assert "record.json: not a valid record (status: " in found.reason
     do(study)
-    again = study.plan()
+    again = make_plan(study)
     assert (len(again.done), again.broken) == (3, [])
     assert (study.folder / "runs/.stale/omc-syn.tinynet.1.0/record.json").read_bytes() == broken
 
@@ -222,9 +224,9 @@ def test_a_run_that_another_process_has_repaired_meanwhile_is_not_set_aside(
     file = study.store.run_folder(("omc-syn",), "tinynet", 0) / "record.json"
     good = file.read_bytes()
     spoil(study, 0)
-    plan = study.plan()
+    plan = make_plan(study)
     file.write_bytes(good)
-    study.execute(plan, Pretend(), lambda _: None)
+    execute(study, plan, Pretend(), lambda _: None)
     assert not (study.folder / "runs/.stale").exists()
 
 
@@ -234,7 +236,7 @@ def test_a_record_of_a_newer_release_is_refused_and_stays(small: Protocol, make_
     file = study.store.run_folder(("omc-syn",), "tinynet", 0) / "record.json"
     file.write_text(file.read_text().replace('"schema": 2', '"schema": 3'))
     with pytest.raises(UserError, match=r"schema 3, made by a newer release"):
-        study.plan(replace_stale=True)
+        make_plan(study, replace_stale=True)
     assert file.is_file()
 
 

@@ -18,6 +18,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.records import environment
 from benchmark.records.store import Store
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware, tiles
 from tests.benchmark.conftest import SMALL
@@ -52,10 +53,10 @@ def figures(study: Study, folder: str, size: int = 32, **changes: object) -> flo
 
 def test_the_estimate_is_a_guess_until_a_run_was_timed_here(make: MakeStudy) -> None:
     study = make()
-    guessed = study.plan()
+    guessed = make_plan(study)
     assert (guessed.basis, guessed.seconds > MEASURING_S) == ("macs", True)
     study.costs.remember(guessed.todo[0], 8.0)
-    plan = make().plan()
+    plan = make_plan(make())
     assert plan.basis == "runs"
     assert plan.seconds == pytest.approx(REPEATS * 8.0 + MEASURING_S)
 
@@ -64,36 +65,36 @@ def test_the_estimate_is_a_guess_until_a_run_was_timed_here(make: MakeStudy) -> 
 def test_latencies_of_the_study_or_of_profile_stand_in_for_runs(make: MakeStudy, folder: str) -> None:
     study = make()
     forward = figures(study, folder)
-    plan = study.plan()
+    plan = make_plan(study)
     measuring = MEASURING_S * (folder == "profile")  # the study still needs figures of its own
     assert plan.basis == "latencies"
     assert plan.seconds == pytest.approx(REPEATS * IMAGES * 3 * forward + measuring)
     study.costs.remember(plan.todo[0], 8.0)
-    assert study.plan().basis == "runs"
+    assert make_plan(study).basis == "runs"
 
 
 def test_latencies_at_another_size_are_scaled_with_the_area(make: MakeStudy) -> None:
     study = make()
     forward = figures(study, "profile", size=64)
-    assert study.plan().seconds == pytest.approx(REPEATS * IMAGES * 3 * forward / 4 + MEASURING_S)
+    assert make_plan(study).seconds == pytest.approx(REPEATS * IMAGES * 3 * forward / 4 + MEASURING_S)
     nearer = figures(study, "profile", size=32)
-    assert study.plan().seconds == pytest.approx(REPEATS * IMAGES * 3 * nearer + MEASURING_S)
+    assert make_plan(study).seconds == pytest.approx(REPEATS * IMAGES * 3 * nearer + MEASURING_S)
 
 
 def test_a_run_with_fewer_threads_than_were_measured_with_is_slower_in_proportion(make: MakeStudy) -> None:
     study = make()
     forward = figures(study, "profile", threads=4)
-    assert study.plan().seconds == pytest.approx(REPEATS * IMAGES * 3 * 4 * forward + MEASURING_S)
+    assert make_plan(study).seconds == pytest.approx(REPEATS * IMAGES * 3 * 4 * forward + MEASURING_S)
 
 
 def test_figures_of_another_machine_or_version_are_no_measure_of_this_one(make: MakeStudy) -> None:
     study = make()
     fake.write_efficiency(study.folder.parent / "profile", "tinynet", 32, name="another processor", threads=1)
-    assert study.plan().basis == "macs"
+    assert make_plan(study).basis == "macs"
     figures(study, "profile")
-    assert study.plan().basis == "latencies"
+    assert make_plan(study).basis == "latencies"
     study.models = [replace(study.models[0], version=2)]
-    assert study.plan().basis == "macs"
+    assert make_plan(study).basis == "macs"
 
 
 def test_times_of_one_gpu_are_no_measure_of_another(make: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,9 +102,9 @@ def test_times_of_one_gpu_are_no_measure_of_another(make: MakeStudy, monkeypatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", gpus.__getitem__)
     study = make(Hardware("cuda:0", 1))
-    study.costs.remember(study.plan().todo[0], 8.0)
-    assert make(Hardware("cuda:0", 1)).plan().basis == "runs"
-    assert make(Hardware("cuda:1", 1)).plan().basis == "macs"
+    study.costs.remember(make_plan(study).todo[0], 8.0)
+    assert make_plan(make(Hardware("cuda:0", 1))).basis == "runs"
+    assert make_plan(make(Hardware("cuda:1", 1))).basis == "macs"
 
 
 @pytest.mark.parametrize(("energy", "seconds"), [(False, 14.0), (True, 24.0)])
@@ -118,7 +119,7 @@ def test_a_measurement_on_a_gpu_takes_longer_where_its_energy_is_read(
     elif importlib.util.find_spec("pynvml") is not None:
         pytest.skip("nvidia-ml-py is installed")
     study = make(Hardware("cuda:0", 1))
-    assert study.costs.estimate([], study.plan().measurements)[0] == seconds
+    assert study.costs.estimate([], make_plan(study).measurements)[0] == seconds
 
 
 def test_figures_of_a_variant_are_not_its_parents(tmp_path: Path, source: Source) -> None:
@@ -133,15 +134,15 @@ def test_figures_of_a_variant_are_not_its_parents(tmp_path: Path, source: Source
 
 def test_one_network_without_figures_makes_the_whole_estimate_a_guess(make: MakeStudy) -> None:
     study = make(ONE, "TinyNet", "Raises")
-    study.costs.remember(study.plan().todo[0], 8.0)
-    assert study.plan().basis == "macs"
+    study.costs.remember(make_plan(study).todo[0], 8.0)
+    assert make_plan(study).basis == "macs"
 
 
 def test_runs_at_a_time_share_the_seconds_but_none_ends_before_the_longest(make: MakeStudy) -> None:
     def seconds(workers: int) -> float:
         study = make(Hardware("cpu", workers, workers))  # one thread each, whatever their number
-        study.costs.remember(study.plan().todo[0], 8.0)
-        return study.plan().seconds - MEASURING_S
+        study.costs.remember(make_plan(study).todo[0], 8.0)
+        return make_plan(study).seconds - MEASURING_S
 
     assert seconds(2) == pytest.approx(REPEATS * 8.0 / 2)
     assert seconds(8) == pytest.approx(8.0)
@@ -165,4 +166,4 @@ def test_broken_figures_count_as_none(make: MakeStudy) -> None:
     study = make()
     figures(study, "profile")
     Store(study.folder.parent / "profile").efficiency_file("tinynet", 32, "cpu").write_text("{")
-    assert study.plan().basis == "macs"
+    assert make_plan(study).basis == "macs"

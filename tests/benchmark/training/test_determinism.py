@@ -23,6 +23,8 @@ from benchmark.runs import train as run
 from benchmark.runs.failures import describe_failure
 from benchmark.runs.jobs import Job, TrainJob
 from benchmark.runs.train import train_and_test
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.training import determinism
 from benchmark.training import loop as training
@@ -33,7 +35,7 @@ CPU = torch.device("cpu")
 MakeJob = Callable[..., TrainJob]
 
 
-def execute(job: TrainJob) -> Record:
+def train_job(job: TrainJob) -> Record:
     return train_and_test(job, lambda *_: None)
 
 
@@ -91,7 +93,7 @@ def test_torch_s_words_on_a_gpu_are_understood(message: str, expected: list[str]
 def test_a_record_lists_the_mode_and_the_operations(
     small: Protocol, make_job: MakeJob, name: str, expected: list[str]
 ) -> None:
-    environment = execute(of(make_job(small), name)).environment
+    environment = train_job(of(make_job(small), name)).environment
     assert environment["determinism"] == "seeded"
     assert environment["nondeterministic_operations"] == expected
 
@@ -103,7 +105,7 @@ def test_the_probe_changes_no_bit_of_the_trained_weights(make_job: MakeJob, monk
     files = []
     for name in ("with", "without"):
         job = of(make_job(protocol, name=name), "esnet")
-        execute(job)
+        train_job(job)
         files.append(Store(job.study).run_folder(("omc-syn",), "esnet", 0) / WEIGHTS)
         monkeypatch.setattr(determinism, "nondeterministic_operations", lambda *_: [])
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -120,7 +122,7 @@ def test_the_deterministic_mode_holds_during_a_run_and_ends_with_it(
     seen = []
     monkeypatch.setattr(run, "evaluate", lambda *_: seen.append(flags()) or [])
     before = flags()
-    assert execute(make_job(deterministic)).environment["determinism"] == "deterministic"
+    assert train_job(make_job(deterministic)).environment["determinism"] == "deterministic"
     assert seen == [(True, False, False, False)]
     assert flags() == before
 
@@ -128,7 +130,7 @@ def test_the_deterministic_mode_holds_during_a_run_and_ends_with_it(
 def test_the_deterministic_mode_refuses_an_operation_by_name(deterministic: Protocol, make_job: MakeJob) -> None:
     before = flags()
     with pytest.raises(determinism.NotDeterministicError) as caught:
-        execute(of(make_job(deterministic), "Puts"))
+        train_job(of(make_job(deterministic), "Puts"))
     assert flags() == before
     failure = describe_failure(caught.value, "")
     assert failure.kind == "not_deterministic"
@@ -138,7 +140,7 @@ def test_the_deterministic_mode_refuses_an_operation_by_name(deterministic: Prot
 
 def test_another_error_stays_what_it_is(deterministic: Protocol, make_job: MakeJob) -> None:
     with pytest.raises(RuntimeError, match="the sort of bug"):
-        execute(of(make_job(deterministic), "Raises"))
+        train_job(of(make_job(deterministic), "Raises"))
 
 
 def test_a_worker_s_environment_follows_the_mode(small: Protocol, deterministic: Protocol, make_job: MakeJob) -> None:
@@ -153,7 +155,7 @@ def test_a_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_
             yield Finished(jobs[-1], Failure(kind="error", message="no"), 0.0)
 
     study = make_study(deterministic)
-    study.execute(study.plan(), Failing(), lambda _: None)
+    execute(study, make_plan(study), Failing(), lambda _: None)
     (record,) = (record for _, record in study.store.records())
     assert record.environment["determinism"] == "deterministic"
 
@@ -193,6 +195,6 @@ def test_a_gpu_repeats_itself_bit_for_bit_in_the_deterministic_mode(
     files: list[Path] = []
     for name in ("a", "b"):
         job = replace(of(make_job(deterministic, name=name), "eal_icnet"), device="cuda:0")
-        assert execute(job).environment["nondeterministic_operations"] is not None
+        assert train_job(job).environment["nondeterministic_operations"] is not None
         files.append(Store(job.study).run_folder(("omc-syn",), "eal_icnet", 0) / WEIGHTS)
     assert files[0].read_bytes() == files[1].read_bytes()

@@ -25,6 +25,8 @@ from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.runs import train as run
 from benchmark.runs.jobs import TrainJob
 from benchmark.runs.train import train_and_test
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from benchmark.training import loop as training
@@ -44,7 +46,7 @@ def trained(small: Protocol, source: Source, cache: Path, tmp_path_factory: pyte
     study = Study(
         folder, small, registry.select(f"{TINY}:TinyNet"), [Task((source,), (source,))], Hardware("cpu", 1), cache
     )
-    for job in study.plan().todo:
+    for job in make_plan(study).todo:
         train_and_test(replace(job, keep_weights="all"), lambda *_: None)
     for repeat, loss in enumerate((0.5, 0.4, 0.3)):
         file = weights_of(study, repeat).with_name(RECORD)
@@ -73,7 +75,7 @@ def tuned(make_study: MakeStudy, base: Study, protocol: Protocol, train: str = "
 
 
 def jobs_of(study: Study) -> list[TrainJob]:
-    return sorted(study.plan().todo, key=lambda job: job.repeat)
+    return sorted(make_plan(study).todo, key=lambda job: job.repeat)
 
 
 def test_a_repeat_starts_from_its_own_weights_or_else_from_those_of_the_best(
@@ -130,30 +132,30 @@ def test_the_same_command_again_is_done_and_other_weights_make_it_stale(
     small: Protocol, make_study: MakeStudy, base: Study
 ) -> None:
     study = tuned(make_study, base, small)
-    study.execute(study.plan(), Pretend(), lambda _: None)
-    assert len(tuned(make_study, base, small).plan().done) == 3
+    execute(study, make_plan(study), Pretend(), lambda _: None)
+    assert len(make_plan(tuned(make_study, base, small)).done) == 3
     changed = load_file(weights_of(base, 0))
     changed["head.bias"] += 1
     save_file(changed, weights_of(base, 0))
     with pytest.raises(UserError, match=r"1 run\(s\).* start from: base, omc-syn \(\w{8}\) -> base"):
-        tuned(make_study, base, small).plan()
-    plan = tuned(make_study, base, small).plan(replace_stale=True)
+        make_plan(tuned(make_study, base, small))
+    plan = make_plan(tuned(make_study, base, small), replace_stale=True)
     assert [job.repeat for job in plan.todo] == [0]
 
 
 def test_fine_tuned_runs_and_others_never_share_a_study(small: Protocol, make_study: MakeStudy, base: Study) -> None:
     study = tuned(make_study, base, small)
-    study.execute(study.plan(), Pretend(), lambda _: None)
+    execute(study, make_plan(study), Pretend(), lambda _: None)
     with pytest.raises(UserError, match=r"start from: base, omc-syn \(\w{8}\) -> random ones"):
-        make_study(small, name="tuned").plan()
+        make_plan(make_study(small, name="tuned"))
     # Also where the study has no such runs yet.
     with pytest.raises(UserError, match="start from: base, omc-syn"):
-        make_study(small, "Raises", name="tuned").plan()
+        make_plan(make_study(small, "Raises", name="tuned"))
     other = make_study(small, name="scratch")
-    other.execute(other.plan(), Pretend(), lambda _: None)
+    execute(other, make_plan(other), Pretend(), lambda _: None)
     fewer = tuned(make_study, base, protocols.load("quick", [*SMALL, "repeats=1"]), name="scratch")
     with pytest.raises(UserError, match="start from: random ones -> those of another study"):
-        fewer.plan()
+        make_plan(fewer)
 
 
 def test_a_study_with_several_training_sets_needs_one_to_be_named(
@@ -161,12 +163,12 @@ def test_a_study_with_several_training_sets_needs_one_to_be_named(
 ) -> None:
     shutil.copytree(base.folder / "runs/omc-syn", base.folder / "runs/miic-syn+omc-syn")
     with pytest.raises(UserError, match=r"on miic-syn\+omc-syn, omc-syn; name one, as in --init-from base:miic"):
-        tuned(make_study, base, small).plan()
+        make_plan(tuned(make_study, base, small))
     job = jobs_of(tuned(make_study, base, small, "miic-syn+omc-syn"))[0]
     assert job.init is not None
     assert job.init.facts.train == ("miic-syn", "omc-syn")
     with pytest.raises(UserError, match=r"--init-from base:omc: .* trained on miic-syn\+omc-syn, omc-syn, not on omc$"):
-        tuned(make_study, base, small, "omc").plan()
+        make_plan(tuned(make_study, base, small, "omc"))
 
 
 def test_missing_weights_are_refused_with_the_folder_and_the_remedy(
@@ -175,11 +177,11 @@ def test_missing_weights_are_refused_with_the_folder_and_the_remedy(
     for repeat in (0, 2):
         weights_of(base, repeat).unlink()
     with pytest.raises(UserError, match=r"no weights in \S*base/runs/omc-syn/tinynet; .*--keep-weights all"):
-        tuned(make_study, base, small).plan()
+        make_plan(tuned(make_study, base, small))
     study = make_study(small, "Raises", name="tuned")
     study.start = Start.of(base.folder, "", study.folder)
     with pytest.raises(UserError, match=r"base has no runs of raises; leave it out of --models"):
-        study.plan()
+        make_plan(study)
 
 
 def test_a_study_that_is_not_there_or_is_the_same_is_refused(
@@ -198,7 +200,7 @@ def test_weights_of_other_shapes_are_refused_before_any_work_and_name_the_tensor
     executor = Pretend()
     told = r"features\.weight is 4x3x3x3 here and 4x1x3x3 there; expected .* model and input\.channels"
     with pytest.raises(UserError, match=told):
-        study.execute(study.plan(), executor, lambda _: None)
+        execute(study, make_plan(study), executor, lambda _: None)
     assert executor.jobs == []
     assert not study.folder.exists()
 
@@ -231,19 +233,19 @@ def test_weights_that_change_between_plan_and_run_are_refused(
 def test_pretrained_encoders_beside_it_are_refused(small: Protocol, make_study: MakeStudy, base: Study) -> None:
     study = tuned(make_study, base, protocols.load("quick", [*SMALL, "training.encoder_weights=imagenet"]))
     with pytest.raises(UserError, match=r"--init-from base and training\.encoder_weights: give one"):
-        study.plan()
+        make_plan(study)
 
 
 def test_a_test_on_images_that_the_weights_have_seen_is_refused(
     small: Protocol, make_study: MakeStudy, base: Study
 ) -> None:
-    base.execute(base.plan(), Pretend(), lambda _: None)  # writes its splits
+    execute(base, make_plan(base), Pretend(), lambda _: None)  # writes its splits
     same = tuned(make_study, base, small, name="same split")
-    same.execute(same.plan(), Pretend(), lambda _: None)
+    execute(same, make_plan(same), Pretend(), lambda _: None)
     more = tuned(make_study, base, protocols.load("quick", [*SMALL, "split.counts=[4,2,4]"]), name="more")
     executor = Pretend()
     with pytest.raises(UserError, match=r"\d test image\(s\) of omc-syn, first image\d+, .* that study base trained"):
-        more.execute(more.plan(), executor, lambda _: None)
+        execute(more, make_plan(more), executor, lambda _: None)
     assert executor.jobs == []
 
 
@@ -252,14 +254,14 @@ def test_that_nobody_knows_what_the_weights_have_seen_is_said(
 ) -> None:
     events: list[Any] = []
     study = tuned(make_study, base, small)
-    study.execute(study.plan(), Pretend(), events.append)
+    execute(study, make_plan(study), Pretend(), events.append)
     notes = [event.text for event in events if hasattr(event, "text")]
     assert any("unknown: base keeps no list" in note for note in notes)
     study = tuned(make_study, base, small, name="foreign")
     foreign = replace(study.sources[0], name="miic-syn")
     study.tasks = [Task((foreign,), (foreign,))]
     events.clear()
-    study.execute(study.plan(), Pretend(), events.append)
+    execute(study, make_plan(study), Pretend(), events.append)
     assert not [event.text for event in events if "unknown" in getattr(event, "text", "")]
 
 

@@ -20,6 +20,7 @@ from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.runs.failures import describe_failure
 from benchmark.runs.perform import perform
+from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Hardware
 from benchmark.training import probe as probing
@@ -199,7 +200,7 @@ def test_profile_and_bench_refuse_before_any_work(call: Call, write: Callable[..
 def test_a_failed_run_names_the_line_of_the_users_file_and_the_log(
     make_study: Callable[..., Study], small: Protocol
 ) -> None:
-    (job, *_) = make_study(small, "Raises").plan().todo
+    (job, *_) = make_plan(make_study(small, "Raises")).todo
     failure = perform(job, lambda *_: None)
     assert isinstance(failure, Failure)
     assert re.search(
@@ -221,7 +222,7 @@ def test_a_run_whose_outputs_are_no_logits_says_so_in_record_terminal_and_table(
     """As where the network could not be tried before."""
     entries = registry.select(f"{write('torch.sigmoid(y)')}:MyNet,{TINY}:TinyNet")
     study = Study(tmp_path / "small", small, entries, [Task((source,), (source,))], Hardware("cpu", 1), cache)
-    plan = study.plan()
+    plan = make_plan(study)
     first, second = plan.todo[:2]
     shown = io.StringIO()
     console = Console(file=shown, width=200)

@@ -1,0 +1,120 @@
+"""Plans a study: compares what is asked for with what its folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from benchmark.config.protocol import Protocol
+from benchmark.records.run_record import Record
+from benchmark.records.store import RECORD, Broken
+from benchmark.runs.jobs import EfficiencyJob, TrainJob
+from benchmark.study import stress_plan
+from benchmark.study.staleness import Staleness, run_name
+from benchmark.study.stress_plan import Planned
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Basis
+from benchmark.utils.errors import UserError
+from benchmark.utils.files import modified_ns
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call will do.
+
+    Attributes:
+        done: records that already are what is asked for.
+        todo: runs to do, in order.
+        failed: runs that failed earlier and are left alone without ``--retry-failed``.
+        stale: runs to set aside first.
+        broken: runs whose records cannot be read; those that are asked for are in ``todo`` and set aside first.
+        measurements: efficiency figures to take.
+        seconds: estimate for all that is left; training at most, since early stopping cannot be foreseen.
+        basis: what the estimate rests on.
+        refusal: why none of it may be done; blank where it may.
+        stress: tests of trained networks that are left.
+        seen: the protocol that the study's folder had when the plan was made.
+        replaces: whether what was made under another one may be set aside.
+        taken_over: for each measurement that is taken over from another study, the study.
+    """
+
+    done: list[Record]
+    todo: list[TrainJob]
+    failed: list[Record]
+    stale: list[Record]
+    measurements: list[EfficiencyJob]
+    seconds: float
+    basis: Basis
+    refusal: str = ""
+    broken: list[Broken] = field(default_factory=list)
+    stress: list[Planned] = field(default_factory=list)
+    seen: Protocol | None = None
+    replaces: bool = False
+    taken_over: list[str] = field(default_factory=list)
+
+    @property
+    def runs(self) -> int:
+        """All runs of the plan, done or not."""
+        return len(self.done) + len(self.todo) + len(self.failed)
+
+
+def make_plan(study: Study, *, retry_failed: bool = False, replace_stale: bool = False, refuse: bool = True) -> Plan:
+    """Compare what is asked for with what the folder holds, without changing anything.
+
+    Args:
+        study: what is asked for.
+        retry_failed: run failed runs again.
+        replace_stale: plan to set aside runs made under other settings, data or code, and run them again.
+        refuse: raise where stale runs forbid the plan, and do not only say so in it.
+
+    Raises:
+        UserError: the folder holds runs made under other settings (names the fields), or of a newer release.
+    """
+    if study.start and study.protocol.training.encoder_weights:
+        raise UserError(f"{study.start.flag} and training.encoder_weights: give one; the first replaces all weights")
+    if study.stress:
+        study.stress.refuse(study.tested, study.keep_weights)
+    jobs, seen = study.jobs(), study.store.read_protocol()
+    # Before the records are read: one that is replaced in between counts as tried again.
+    written = {run_name(job): modified_ns(job.folder / RECORD) for job in jobs} if retry_failed else {}
+    found, broken = study.store.survey()
+    records = {run_name(record): record for _, record in found}
+    staleness = staleness_of(study, jobs)
+    stale = staleness.stale(records.values())
+    refusal = "" if replace_stale else staleness.explain(list(stale.values()))
+    if refusal and refuse:
+        raise UserError(refusal)
+    done: list[Record] = []
+    todo: list[TrainJob] = []
+    failed: list[Record] = []
+    for job in jobs:
+        run = run_name(job)
+        record = records.get(run)
+        if record is None or run in stale or record.status == "interrupted":
+            todo.append(job)
+        elif record.status == "ok":
+            done.append(record)
+        elif retry_failed:
+            todo.append(replace(job, retry=written[run]))
+        else:
+            failed.append(record)
+    measurements = study.measurements()
+    # On a cluster another machine's figures may count; it looks itself.
+    known = {} if study.hardware.remote else {job: job.taken_over() for job in measurements}
+    origins = [record.origin for record in known.values() if record is not None]
+    taken_over = [origin.taken_from for origin in origins if origin is not None and origin.taken_from]
+    seconds, basis = study.costs.estimate(todo, [job for job in measurements if known.get(job) is None])
+    stress = stress_plan.plan_stress(study, jobs, todo) if study.stress else []
+    seconds += stress_plan.stress_seconds(study, stress)
+    return Plan(
+        *(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken, stress),
+        seen=seen,
+        replaces=replace_stale,
+        taken_over=taken_over,
+    )
+
+
+def staleness_of(study: Study, jobs: Sequence[TrainJob] | None = None) -> Staleness:
+    """Return what compares records with a study's jobs, which are made anew where they are not given."""
+    asked = {run_name(job): job for job in (study.jobs() if jobs is None else jobs)}
+    return Staleness(study.store, study.protocol, asked, study.tasks, fine_tuned=study.start is not None)

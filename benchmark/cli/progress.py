@@ -248,6 +248,7 @@ def print_summary(console: Console, folder: Path) -> None:
     """Print the main columns of a study's tables."""
     from benchmark.report.read import read_study
     from benchmark.report.tables import accuracy_table as tables
+    from benchmark.report.tables import efficiency_table
     from benchmark.report.tables import profile_table as profile
     from benchmark.report.tables import roofline_table as roofline
     from benchmark.report.tables.render import HINDERED, remarks_of
@@ -261,7 +262,7 @@ def print_summary(console: Console, folder: Path) -> None:
         shares = {row.key: row.cells for block in roofline.table(study).blocks for row in block.rows}
         # Of several settings a terminal is wide enough for the latencies only.
         keys = ("params", "latency_p50_ms", *(() if overview else ("macs", "fps", "forward_peak_bytes", "limit_share")))
-        for block in overview or tables.efficiency(study).blocks:
+        for block in overview or efficiency_table.efficiency(study).blocks:
             if shares and not overview:  # a single setting, so that every model has one share
                 rows = tuple(replace(row, cells={**row.cells, **shares.get(row.key, {})}) for row in block.rows)
                 block = replace(block, columns=(*block.columns, roofline.SHARE), rows=rows)

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.report.page.drawing import Axis, digits, number, path
 from benchmark.report.read import Run, Study
-from benchmark.report.tables.accuracy_table import display, in_order
+from benchmark.report.tables.conventions import display, in_order
 from benchmark.utils.files import read_limited
 
 #: What the page shows of large studies: training sets, models of each, repeats of each, points of a curve.

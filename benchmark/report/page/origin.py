@@ -15,7 +15,7 @@ from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.environment import PACKAGES
 from benchmark.records.run_record import Record
 from benchmark.report.read import Study
-from benchmark.report.tables.accuracy_table import in_order
+from benchmark.report.tables.conventions import in_order
 from benchmark.utils import logs
 
 #: Values of one fact, and runs without numbers, that the page lists.

@@ -11,7 +11,7 @@ from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.report.page import origin
 from benchmark.report.page.grids import printed
 from benchmark.report.read import Study
-from benchmark.report.tables.accuracy_table import display, in_order, left_out, origins, stand_ins
+from benchmark.report.tables.conventions import display, in_order, left_out, origins, stand_ins
 from benchmark.report.tables.render import Block, Column, Row, Table
 
 #: Lines of the overview, and names in a sentence.

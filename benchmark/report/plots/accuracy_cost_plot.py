@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmark.report.read import Measurement, Study, comparable
-from benchmark.report.tables.accuracy_table import cost
+from benchmark.report.tables.efficiency_table import cost
 from benchmark.report.tables.render import FAMILIES, Block, Cell, Row
 
 # Okabe and Ito's palette (Color Universal Design, 2008) keeps apart under every common colour blindness; the shapes

@@ -35,6 +35,7 @@ from benchmark.report.plots import sheet
 from benchmark.report.plots.sheet import Picture
 from benchmark.report.read import Scores, Study
 from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import conventions
 from benchmark.report.tables.contests import Contest, contest
 from benchmark.report.tables.render import Block, Row
 from benchmark.utils.errors import UserError
@@ -369,4 +370,4 @@ def _caption(
     if missing := [row.label for row in found.rows if row.key not in shown]:
         yield f"Without kept predictions: {', '.join(missing)}."
     yield f"Protocol: {found.facts['protocol']}."
-    yield from tables.stand_ins((str(found.facts["dataset"]), *str(found.facts["train"]).split("+")))
+    yield from conventions.stand_ins((str(found.facts["dataset"]), *str(found.facts["train"]).split("+")))

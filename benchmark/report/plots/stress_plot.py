@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmark import metrics
 from benchmark.report.plots.accuracy_cost_plot import DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, wrapped
 from benchmark.report.read import Study
-from benchmark.report.tables.accuracy_table import display
+from benchmark.report.tables.conventions import display
 from benchmark.report.tables.growth_table import DASHES
 from benchmark.report.tables.render import Row
 from benchmark.report.tables.stress_table import METRICS, Tested, tested

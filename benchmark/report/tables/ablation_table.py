@@ -8,6 +8,7 @@ from benchmark.config import registry
 from benchmark.report.read import Study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import paper_table as paper
+from benchmark.report.tables.conventions import display
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 
 COLUMNS = ("miou", "mpa", "dice", "aji", "net_error_rate", "params", "macs")
@@ -48,7 +49,7 @@ def _with_differences(study: Study, block: Block, parents: set[str]) -> Block:
             *block.conventions,
             "Δ mIoU: variant minus the whole network in percentage points, repeat by repeat where both have finished; "
             "± is the std of these differences.",
-            *(f"What the variants of {tables.display(name)[0]} change: {_source(name)}." for name in sorted(parents)),
+            *(f"What the variants of {display(name)[0]} change: {_source(name)}." for name in sorted(parents)),
         ),
         columns=(*block.columns[:at], DIFFERENCE, *block.columns[at:]),
         rows=tuple(rows),

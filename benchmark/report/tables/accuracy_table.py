@@ -1,19 +1,26 @@
-"""The tables of a study: accuracy and electrical errors per dataset, efficiency per device."""
+"""Tables accuracy, topology and electrical errors: one block per training set and test dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark import metrics
-from benchmark.config import registry
 from benchmark.config.protocol import Protocol
-from benchmark.data.specs import KNOWN, SUFFIX, known_first
-from benchmark.evaluation import counts as scoring
-from benchmark.records.efficiency_record import ENERGY_SECONDS
-from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS
-from benchmark.report.read import Measurement, Run, Scores, Setting, Study
-from benchmark.report.tables.render import HINDERED, Block, Cell, Column, Row, Table
+from benchmark.data.specs import KNOWN, known_first
+from benchmark.report.read import Run, Study
+from benchmark.report.tables.conventions import (
+    about_scores,
+    display,
+    electrical_conventions,
+    in_order,
+    left_out,
+    metric_column,
+    no_logits,
+    nothing_to_judge,
+    origins,
+)
+from benchmark.report.tables.render import Block, Cell, Row, Table
 
 REFERENCES = {"otsu": "Otsu threshold", "kmeans": "k-means", "background": "All background"}
 
@@ -90,23 +97,17 @@ def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str,
             "test_images": tested,
         },
         conventions=(
-            *conventions(protocol, (reduction,), train, test, n, tested),
+            *about_scores(protocol, (reduction,), train, test, n, tested),
             *nothing_to_judge(everything, test),
             *origins(run for of_model in runs.values() for run in of_model),
             *left_out(study),
             *no_logits(run for of_model in runs.values() for run in of_model),
             *(electrical_conventions(protocol, everything) if kind is ELECTRICAL else ()),
         ),
-        columns=tuple(column(metrics.METRICS[name]) for name in names),
+        columns=tuple(metric_column(metrics.METRICS[name]) for name in names),
         rows=tuple(rows),
         n=n,
     )
-
-
-def column(metric: metrics.Metric) -> Column:
-    """Return how tables print a metric."""
-    scale, digits, unit = {"fraction": (100.0, 2, "%"), "count": (1.0, 1, ""), "bits": (1.0, 4, "bits")}[metric.unit]
-    return Column(metric.name, metric.display, metric.higher_is_better, scale, digits, unit)
 
 
 def _test_images(runs: dict[str, list[Run]], test: str) -> str:
@@ -114,84 +115,6 @@ def _test_images(runs: dict[str, list[Run]], test: str) -> str:
     finished = [run for of_model in runs.values() for run in of_model if run.record.status == "ok"]
     counts = {run.scores[test].judged if test in run.scores else 0 for run in finished}
     return " or ".join(map(str, sorted(counts))) or "no"
-
-
-#: How cells are marked.
-MARKS = "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark."
-
-
-def conventions(
-    protocol: Protocol,
-    reductions: Sequence[metrics.Reduction],
-    train: Sequence[str],
-    test: str,
-    n: int,
-    test_images: str,
-) -> Iterator[str]:
-    """Say how the scores of a block were formed."""
-    nothing = "No test images to judge: trained, not tested." if test_images == "0" else "No run has finished."
-    yield nothing if n == 0 else over_repeats(n)
-    if reductions:
-        yield f"Reduction: {', '.join(f'{name} ({metrics.REDUCTIONS[name]})' for name in reductions)}."
-    yield f"Test images: {test_images}."
-    yield f"Protocol: {protocol.name}."
-    yield MARKS
-    yield from stand_ins((test, *train))
-
-
-def no_logits(runs: Iterable[Run]) -> Iterator[str]:
-    """Name the networks whose outputs were no logits."""
-    models = dict.fromkeys(run.record.model for run in runs if run.record.environment.get(BOUNDED))
-    if models:
-        yield f"{', '.join(models)}: {BOUNDED_MEANS}."
-
-
-def nothing_to_judge(scores: Iterable[Scores], test: str) -> Iterator[str]:
-    """Say how many images of a test gave no value, and where to see which; nothing where all of them gave one."""
-    found = sorted({len(one.images) - one.judged for one in scores} - {0})
-    if found:
-        yield (
-            f"Without a counted pixel, and so without any value: {' or '.join(map(str, found))} more test images "
-            f"(their ratios are blank in images.{test}.csv)."
-        )
-
-
-def over_repeats(n: int) -> str:
-    """Say what a mean over so many repeats stands beside."""
-    return f"Mean ± std over n = {n} repeats (std with ddof = 1)." if n > 1 else "n = 1 repeat, so no std."
-
-
-def stand_ins(datasets: Iterable[str]) -> Iterator[str]:
-    """Yield a sentence for each dataset that stands in for another, or whose images are drawn from a layout."""
-    for name in dict.fromkeys(datasets):
-        base = name.removesuffix(SUFFIX)
-        if name != base:
-            what = f"the synthetic stand-in for {base}" if base in KNOWN else f"synthetic, drawn from the layout {base}"
-            yield f"{name} is {what}."
-
-
-def origins(runs: Iterable[Run]) -> Iterator[str]:
-    """Say which weights of other studies the runs started from."""
-    found = {(init.study, "+".join(init.train)) for run in runs if (init := run.record.init)}
-    for study, train in sorted(found):
-        yield f"Fine-tuned: training started from the weights of study {study}, trained on {train}."
-
-
-def left_out(study: Study) -> Iterator[str]:
-    """Name the runs that are missing because their records cannot be read, and rows that are not of the runs."""
-    if study.broken:
-        yield f"Left out, since their records are broken: {', '.join(broken.run for broken in study.broken)}."
-    if study.strangers:
-        yield f"Left out, since they do not belong to these runs: {', '.join(study.strangers)}."
-
-
-def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:
-    """Say what counts as a net or a via, and how many true ones there are."""
-    yield scoring.limits_of_nets(protocol.evaluation, (score.behaviour for score in scores))
-    for column, what in (("nets", "Interior nets"), ("via_true", "True vias")):
-        found = sorted({score.sums[column] for score in scores if column in score.sums})
-        if found:
-            yield f"{what} in all test images: {' or '.join(map(str, found))}."
 
 
 def _model_row(name: str, runs: list[Run], test: str, kind: Kind, reduction: metrics.Reduction) -> Row:
@@ -234,125 +157,3 @@ def _why_missing(run: Run, test: str) -> str:
     if record.failure is None:
         return record.status
     return f"{record.status} ({record.failure.kind}): {record.failure.message}"
-
-
-def display(model: str) -> tuple[str, str]:
-    """Return a model's name for readers and its family; a user's network known only to its records keeps its name."""
-    entry = registry.models().get(model)
-    return (entry.display, entry.family) if entry else (model, "user")
-
-
-def in_order(models: Iterable[str]) -> list[str]:
-    """Sort model names as the registry does; unknown ones follow by name."""
-    known = registry.models()
-    return sorted(models, key=lambda name: known_first(name, known))
-
-
-UNUSED_NAMES = 3  # of parameters, in a remark; the file of the measurement has all
-EFFICIENCY = (
-    Column("params", "Params", higher_is_better=False, scale=1e-6, digits=3, unit="M"),
-    Column("unused_params", "Unused", higher_is_better=None, scale=1e-6, digits=3, unit="M"),
-    Column("macs", "MACs", higher_is_better=False, scale=1e-9, digits=3, unit="G"),
-    Column("flops", "FLOPs", higher_is_better=False, scale=1e-9, digits=3, unit="G"),
-    Column("latency_p50_ms", "p50", higher_is_better=False, digits=2, unit="ms"),
-    Column("latency_p90_ms", "p90", higher_is_better=False, digits=2, unit="ms"),
-    Column("latency_p99_ms", "p99", higher_is_better=False, digits=2, unit="ms"),
-    Column("fps", "FPS", higher_is_better=True, digits=1),
-    Column("images_per_second", "Images/s", higher_is_better=True, digits=1),
-    Column("images_per_second_batch", "Batch", higher_is_better=None, digits=0),
-    Column("forward_peak_bytes", "Forward", higher_is_better=False, scale=2**-20, digits=1, unit="MiB"),
-    Column("train_step_peak_bytes", "Step", higher_is_better=False, scale=2**-20, digits=1, unit="MiB"),
-    Column("energy_j_per_image", "Energy", higher_is_better=False, digits=3, unit="J"),
-    Column("energy_j_per_image_batch", "Energy at Batch", higher_is_better=False, digits=3, unit="J"),
-)
-
-#: Those that tell of everything that the device did while they were taken.
-TIMED = frozenset(
-    {
-        *("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "fps", "images_per_second", "images_per_second_batch"),
-        *("energy_j_per_image", "energy_j_per_image_batch"),
-    }
-)
-
-
-def cost(measured: Measurement, figure: str) -> Cell:
-    """Return the cell of a figure, marked where it was taken while something else had the device."""
-    return Cell(measured.figures[figure], hindered=measured.hindered and figure in TIMED)
-
-
-def about_hindered(found: Iterable[Measurement]) -> Iterator[str]:
-    """Say what the mark of hindered figures means, where there are any."""
-    if any(measured.hindered for measured in found):
-        yield f"{HINDERED}: taken while something else had the device, as said below the table; never ranked."
-
-
-def efficiency(study: Study) -> Table:
-    """Return one block per setting: figures of another device, input, number format or thread count share no column."""
-    settings = sorted({found.setting for found in study.efficiency})
-    return Table("efficiency", "Efficiency", tuple(_efficiency_block(study, setting) for setting in settings))
-
-
-def _efficiency_block(study: Study, setting: Setting) -> Block:
-    found = {measured.record.model: measured for measured in study.efficiency if measured.setting == setting}
-    shown = {key for measured in found.values() for key in measured.figures}
-    return Block(
-        key=setting.key,
-        title=f"Efficiency at {setting.size} on {setting.describe()}",
-        facts=setting.facts,
-        conventions=(
-            *efficiency_conventions(list(found.values()), setting, shown),
-            "Bold: best, underlined: second, by the printed value; equal values share a mark.",
-        ),
-        columns=tuple(column for column in EFFICIENCY if column.key in shown),
-        rows=tuple(
-            Row(
-                name,
-                *display(name),
-                {key: cost(found[name], key) for key in found[name].figures},
-                remark="; ".join((*_unused(found[name]), *found[name].warnings)),
-            )
-            for name in in_order(found)
-        ),
-    )
-
-
-def _unused(measured: Measurement) -> Iterator[str]:
-    if names := list(measured.record.unused_params):
-        more = f" and {len(names) - UNUSED_NAMES} more" if len(names) > UNUSED_NAMES else ""
-        yield f"never take part in the forward pass: {', '.join(names[:UNUSED_NAMES])}{more}"
-
-
-def efficiency_conventions(found: Sequence[Measurement], setting: Setting, shown: Set[str]) -> Iterator[str]:
-    """Say what the shown efficiency figures are."""
-    if "params" in shown:
-        unused = "; Unused: those that it never does" if "unused_params" in shown else ""
-        yield f"Params: trainable parameters that the forward pass reaches{unused}."
-    if shown & {"macs", "flops"}:
-        flops = "; FLOPs = 2 × MACs" if "flops" in shown else ""
-        yield (
-            "MACs: multiply-accumulates of convolutions, linear layers, matrix products and attention for one image"
-            f"{flops}."
-        )
-    if shown & {"latency_p50_ms", "latency_p90_ms", "latency_p99_ms"}:
-        yield "p50, p90, p99: percentiles of the latency at batch 1; FPS = 1000 / p50."
-    elif "fps" in shown:
-        yield "FPS = 1000 / median latency in ms at batch 1."
-    if "images_per_second" in shown:
-        yield "Images/s: throughput at the best Batch."
-    if shown & {"forward_peak_bytes", "train_step_peak_bytes"}:
-        for method in sorted({measured.record.memory.method for measured in found if measured.record.memory}):
-            yield f"Memory of one forward pass and of one training step at batch 1: {method}."
-    if energy := [
-        what
-        for key, what in (("energy_j_per_image", "at batch 1"), ("energy_j_per_image_batch", "at the best Batch"))
-        if key in shown
-    ]:
-        yield (
-            f"Energy: joules per image {' and '.join(energy)}, of the whole GPU, idle power included, over at least "
-            f"{ENERGY_SECONDS:g} s."
-        )
-    if setting.precision:
-        yield f"float32 kernels: {setting.precision}."
-    if shown & TIMED:
-        yield from about_hindered(found)
-    yield setting.remainder

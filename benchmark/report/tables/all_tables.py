@@ -17,7 +17,8 @@ from benchmark.report.tables import (
     transfer_table,
 )
 from benchmark.report.tables.ablation_table import ablation
-from benchmark.report.tables.accuracy_table import ACCURACY, ELECTRICAL, TOPOLOGY, efficiency, scores
+from benchmark.report.tables.accuracy_table import ACCURACY, ELECTRICAL, TOPOLOGY, scores
+from benchmark.report.tables.efficiency_table import efficiency
 from benchmark.report.tables.render import Table
 
 

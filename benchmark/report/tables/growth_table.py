@@ -26,7 +26,8 @@ from benchmark.report.plots.accuracy_cost_plot import (
     wrapped,
 )
 from benchmark.report.read import Setting, Study
-from benchmark.report.tables.accuracy_table import EFFICIENCY, about_hindered, cost, display, in_order
+from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
+from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost
 from benchmark.report.tables.profile_table import Measured, about_forward, grouped, key_of, pointer, stem
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 
@@ -141,7 +142,7 @@ def _conventions(
         yield f"float32 kernels: {shared.precision}."
     yield from about_hindered(measured for setting in shown for measured in sizes[setting].values())
     yield shared.remainder
-    yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
+    yield VALUE_MARKS
 
 
 PANEL_INCHES, HEIGHT_INCHES = 3.1, 4.4

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from benchmark import metrics
 from benchmark.metrics import significance as tests
-from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import conventions
 from benchmark.report.tables.contests import Contest
 from benchmark.report.tables.render import Row
 
@@ -76,7 +76,7 @@ def _others(contest: Contest, reference: str) -> list[Row]:
 
 def _why_alone(contest: Contest, reference: str) -> str:
     """Say why no model can be compared, whatever the test; blank where one can."""
-    label = tables.display(reference)[0]
+    label = conventions.display(reference)[0]
     if reference not in contest.scores:
         return f"No test: {label}, which every model is compared with, was not trained and tested here."
     if not _others(contest, reference):
@@ -108,7 +108,7 @@ def over_repeats(contest: Contest, reference: str) -> Comparisons:
         )  # fmt: skip
     most = max(one.n for one in made)
     if most < 2:
-        label = tables.display(reference)[0]
+        label = conventions.display(reference)[0]
         here = "one repeat" if most else "no repeat"
         return Comparisons(
             contest,
@@ -144,7 +144,7 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
             )
         )  # fmt: skip
     if not any(one.n for one in made):
-        label = tables.display(reference)[0]
+        label = conventions.display(reference)[0]
         return Comparisons(contest, why_not=f"No test: no model has a repeat in common with {label}.")
     return Comparisons(contest, tuple(_corrected(made)), frames)
 

@@ -12,13 +12,14 @@ from benchmark import metrics
 from benchmark.config import registry
 from benchmark.report.read import Measurement, Scores, Study, comparable
 from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import conventions, efficiency_table
 from benchmark.report.tables import literature_table as literature
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from benchmark.utils.errors import UserError, did_you_mean
 
 NAME = "custom"
 DEFAULT = ("miou", "mpa", "dice", "aji", "params", "macs", "fps")
-COSTS: Mapping[str, Column] = {column.key: replace(column, repeated=False) for column in tables.EFFICIENCY}
+COSTS: Mapping[str, Column] = {column.key: replace(column, repeated=False) for column in efficiency_table.EFFICIENCY}
 STATIC = frozenset({"params", "unused_params", "macs", "flops"})  # the same on every device
 ELECTRICAL = frozenset({*tables.ELECTRICAL.columns, "net_precision", "net_recall"})
 
@@ -86,7 +87,7 @@ def _figure(text: str, default: metrics.Reduction) -> Figure:
         raise UserError(f"--columns {text!r}: {name} is taken {' or '.join(metric.reductions)}")
     wanted = suffix or default
     reduction = next((how for how in metric.reductions if how == wanted), metric.reductions[0])
-    column = tables.column(metric)
+    column = conventions.metric_column(metric)
     # The key says how the figure was taken wherever there are two ways.
     key = f"{name}.{reduction}" if len(metric.reductions) > 1 else name
     return Figure(replace(column, key=key), metric, reduction)
@@ -214,7 +215,7 @@ def _row(
             cell = Cell.over(values[figure.metric.name] for values in reduced if figure.metric.name in values)
         else:
             source = cost if key in STATIC else clocked
-            cell = tables.cost(source, key) if source and key in source.figures else None
+            cell = efficiency_table.cost(source, key) if source and key in source.figures else None
             if cell and source and key not in STATIC:
                 remarks += source.warnings
         if cell is not None:
@@ -235,18 +236,18 @@ def _score_conventions(
     rated = [(figure, figure.metric) for figure in shown if figure.metric]
     reductions = list(dict.fromkeys(figure.reduction for figure, metric in rated if metric.unit != "count"))
     train, test = str(base.facts["train"]).split("+"), str(base.facts["dataset"])
-    yield from tables.conventions(study.protocol, reductions, train, test, n, str(base.facts["test_images"]))
-    yield from tables.nothing_to_judge(everything, test)
-    yield from tables.origins(run for run in study.runs if "+".join(run.record.train) == str(base.facts["train"]))
-    yield from tables.left_out(study)
+    yield from conventions.about_scores(study.protocol, reductions, train, test, n, str(base.facts["test_images"]))
+    yield from conventions.nothing_to_judge(everything, test)
+    yield from conventions.origins(run for run in study.runs if "+".join(run.record.train) == str(base.facts["train"]))
+    yield from conventions.left_out(study)
     if any(metric.unit == "count" for _, metric in rated):
         yield "Counts are sums over the test images."
     if any(metric.name in ELECTRICAL for _, metric in rated):
-        yield from tables.electrical_conventions(study.protocol, everything)
+        yield from conventions.electrical_conventions(study.protocol, everything)
 
 
 def _cost_conventions(measured: Sequence[Measurement], costly: Set[str]) -> Iterator[str]:
     setting = measured[0].setting
     where = f" on {setting.describe()}" if costly - STATIC else ""
     yield f"Efficiency at {setting.size}{where}."
-    yield from tables.efficiency_conventions(measured, setting, costly)
+    yield from efficiency_table.efficiency_conventions(measured, setting, costly)

@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from benchmark.records.efficiency_record import DType
 from benchmark.report.plots.accuracy_cost_plot import DPI, INK, STYLE, drawable, round_ticks
 from benchmark.report.read import Measurement, Setting, Study
-from benchmark.report.tables.accuracy_table import EFFICIENCY, about_hindered, cost, display, in_order
+from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
+from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost
 from benchmark.report.tables.render import Block, Row, Table
 
 FIGURES = ("latency_p50_ms", "fps", "forward_peak_bytes")
@@ -127,7 +128,7 @@ def _conventions(machine: Setting, columns: Mapping[Setting, Measured]) -> Itera
     yield "Weights and input are in the number format of the column."
     yield from about_hindered(found for measured in columns.values() for found in measured.values())
     yield machine.remainder
-    yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
+    yield VALUE_MARKS
 
 
 def about_forward(found: Iterable[Measurement]) -> Iterator[str]:

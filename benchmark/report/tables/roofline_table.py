@@ -26,7 +26,8 @@ from benchmark.report.plots.accuracy_cost_plot import (
     write_frame,
 )
 from benchmark.report.read import Measurement, Setting, Study
-from benchmark.report.tables.accuracy_table import EFFICIENCY, about_hindered, cost, display, in_order
+from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
+from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost
 from benchmark.report.tables.profile_table import Measured, grouped, stem
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 
@@ -160,7 +161,7 @@ def _conventions(setting: Setting, found: Measured, roof: Roof) -> Iterator[str]
         yield f"float32 kernels: {setting.precision}; the peak is that of the convolutions' precision."
     yield from about_hindered(found.values())
     yield setting.remainder
-    yield "Bold: best, underlined: second, by the printed value; equal values share a mark."
+    yield VALUE_MARKS
 
 
 def _limits(roof: Roof) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from benchmark import metrics
 from benchmark.metrics import significance as tests
 from benchmark.report.read import Study
-from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import conventions
 from benchmark.report.tables.contests import Contest, contests
 from benchmark.report.tables.paired_tests import Comparison, Comparisons, over_frames, over_repeats
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table, csv_cell
@@ -65,7 +65,7 @@ def written(study: Study, blocks: Sequence[Block], reference: str = REFERENCE) -
     found = contests(study, blocks)
     if not found:
         return []
-    label = tables.display(reference)[0]
+    label = conventions.display(reference)[0]
     methods, networks = ([test(one, reference) for one in found] for test in (over_repeats, over_frames))
     return [
         Written(_table("methods", METHODS, methods, label, _methods_block), METHODS_FIELDS, _lines(methods, reference)),
@@ -255,6 +255,6 @@ def _origin(contest: Contest) -> Iterator[str]:
     yield f"Reduction: {contest.reduction} ({metrics.REDUCTIONS[contest.reduction]})."
     yield f"Test images: {contest.facts['test_images']}."
     everything = (scores for of_model in contest.scores.values() for scores in of_model.values())
-    yield from tables.nothing_to_judge(everything, str(contest.facts["dataset"]))
+    yield from conventions.nothing_to_judge(everything, str(contest.facts["dataset"]))
     yield f"Protocol: {contest.facts['protocol']}."
-    yield from tables.stand_ins((str(contest.facts["dataset"]), *str(contest.facts["train"]).split("+")))
+    yield from conventions.stand_ins((str(contest.facts["dataset"]), *str(contest.facts["train"]).split("+")))

@@ -15,7 +15,7 @@ from benchmark.config.protocol import flatten
 from benchmark.records.speedup_record import Comparison, What
 from benchmark.report.plots.accuracy_cost_plot import DPI, INK, STYLE, drawable
 from benchmark.report.read import Study
-from benchmark.report.tables.accuracy_table import display, in_order
+from benchmark.report.tables.conventions import display, in_order
 from benchmark.report.tables.render import HINDERED, Block, Cell, Column, Row, Table
 
 #: What each kind of work is called, and whether more of its unit is better.

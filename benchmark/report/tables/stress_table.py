@@ -11,16 +11,16 @@ from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.data.synthetic import STANDINS, Stress
 from benchmark.records.stress_record import DRAWN, StressRecord
 from benchmark.report.read import Scores, Study
-from benchmark.report.tables.accuracy_table import (
+from benchmark.report.tables.conventions import (
     MARKS,
     display,
     electrical_conventions,
     in_order,
+    metric_column,
     nothing_to_judge,
     over_repeats,
     stand_ins,
 )
-from benchmark.report.tables.accuracy_table import column as metric_column
 from benchmark.report.tables.render import Block, Cell, Row, Table
 from benchmark.report.tables.transfer_table import reduction_of
 

@@ -10,7 +10,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.run_record import Record, TrainingFacts
 from benchmark.report.read import Study
-from benchmark.report.tables.accuracy_table import display, in_order, over_repeats
+from benchmark.report.tables.conventions import display, in_order, over_repeats
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 
 COLUMNS = (

@@ -16,8 +16,7 @@ from benchmark import metrics
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.report.plots.accuracy_cost_plot import DPI, INK, LINE_INCHES, STYLE, drawable, wrapped
 from benchmark.report.read import Run, Study
-from benchmark.report.tables.accuracy_table import MARKS, display, in_order, over_repeats, stand_ins
-from benchmark.report.tables.accuracy_table import column as metric_column
+from benchmark.report.tables.conventions import MARKS, display, in_order, metric_column, over_repeats, stand_ins
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 
 Train = tuple[str, ...]

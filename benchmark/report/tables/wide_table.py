@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmark.report.tables.accuracy_table import in_order
+from benchmark.report.tables.conventions import in_order
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 
 

@@ -17,6 +17,7 @@ from benchmark.report import merge as merging
 from benchmark.report.plots import accuracy_cost_plot as plots
 from benchmark.report.read import Study, read_study
 from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import efficiency_table
 from benchmark.report.tables import growth_table as growth
 from benchmark.report.tables import paper_table as paper
 from benchmark.report.tables import profile_table as profile
@@ -57,7 +58,7 @@ def study(tmp_path: Path) -> Study:
 
 def every_table(study: Study) -> list[Table]:
     return [
-        tables.efficiency(study),
+        efficiency_table.efficiency(study),
         profile.overview(study),
         growth.table(study),
         roofline.table(study),

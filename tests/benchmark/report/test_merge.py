@@ -24,7 +24,7 @@ from benchmark.report.merge import for_figures, merge
 from benchmark.report.page import summary
 from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table as tables
-from benchmark.report.tables import contests
+from benchmark.report.tables import contests, efficiency_table
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
@@ -385,7 +385,7 @@ def test_devices_share_no_column_and_a_setting_that_was_measured_twice_is_of_the
         fake.write_efficiency(tmp_path / "gpu", model, device="cuda", name=GPU, latency=latency(p50))
     fake.write_efficiency(tmp_path / "few", "unet", device="cuda", name=GPU, latency=latency(12.0))
     merged = merge([*two, tmp_path / "few", tmp_path / "gpu"])
-    blocks = {str(block.facts["device"]): block for block in tables.efficiency(merged).blocks}
+    blocks = {str(block.facts["device"]): block for block in efficiency_table.efficiency(merged).blocks}
     assert blocks.keys() == {fake.CPU, GPU}
     rows = {row.key: row for row in blocks[GPU].rows}
     assert (rows["eal_icnet"].cells["latency_p50_ms"].mean, rows["unet"].cells["latency_p50_ms"].mean) == (7.0, 8.0)

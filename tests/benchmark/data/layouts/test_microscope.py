@@ -19,7 +19,7 @@ from benchmark.data.layouts.microscope import APPEARANCES, ROUNDING, Look, notes
 from benchmark.data.layouts.windows import Window, windows
 from benchmark.data.packs import open_pack
 from benchmark.data.synthetic import STANDINS
-from benchmark.report.tables.accuracy_table import stand_ins
+from benchmark.report.tables.conventions import stand_ins
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, settings
 from tests.benchmark.data.layouts.layout_makers import LAYERS, bus, jumble, save

@@ -13,6 +13,7 @@ from benchmark.records.run_record import Failure
 from benchmark.report import build as report
 from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import efficiency_table
 from benchmark.report.tables import paper_table as paper
 from benchmark.report.tables import wide_table as wide
 from benchmark.report.tables.paper_table import Choice
@@ -41,7 +42,7 @@ def test_columns_stand_in_the_order_asked_for_and_the_figures_are_those_of_the_s
     found = read_study(study)
     accuracy = tables.scores(found, tables.ACCURACY).blocks[0]
     electrical = tables.scores(found, tables.ELECTRICAL).blocks[0]
-    (efficiency,) = tables.efficiency(found).blocks
+    (efficiency,) = efficiency_table.efficiency(found).blocks
     assert [row.key for row in omc.rows] == [row.key for row in accuracy.rows]
     for name in fake.MODELS:
         cells = row(omc, name).cells

@@ -11,10 +11,9 @@ from matplotlib.colors import to_hex
 from benchmark.records.efficiency_record import EfficiencySettings, Form, Limits
 from benchmark.report import build as report
 from benchmark.report.read import Measurement, Study, comparable, read_study
-from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import efficiency_table, render
 from benchmark.report.tables import growth_table as growth
 from benchmark.report.tables import profile_table as profile
-from benchmark.report.tables import render
 from benchmark.report.tables import roofline_table as roofline
 from tests.benchmark.report import fake
 
@@ -115,7 +114,7 @@ def test_figures_of_a_hindered_device_say_so_wherever_they_are_shown(tmp_path: P
     both = f"{product} of the best rate known and {copy} {end}"
     alone = f"a copy just before ran at 5% {end}"
     assert told == {("unet", 1024): (both,), ("unet", 2048): (alone,)}
-    efficiency = [row for block in tables.efficiency(study).blocks for row in block.rows if row.remark]
+    efficiency = [row for block in efficiency_table.efficiency(study).blocks for row in block.rows if row.remark]
     assert [(row.key, row.remark) for row in efficiency] == [("unet", both), ("unet", alone)]
     (grown,) = growth.table(study).blocks
     assert {row.key: row.remark for row in grown.rows}["unet"].endswith("at 1024×1024, 2048×2048")

@@ -1,0 +1,111 @@
+"""Says below a table how its figures were formed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from benchmark import metrics
+from benchmark.config import registry
+from benchmark.config.protocol import Protocol
+from benchmark.data.specs import KNOWN, SUFFIX, known_first
+from benchmark.evaluation import counts as scoring
+from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS
+from benchmark.report.read import Run, Scores, Study
+from benchmark.report.tables.render import Column
+
+
+def metric_column(metric: metrics.Metric) -> Column:
+    """Return how tables print a metric."""
+    scale, digits, unit = {"fraction": (100.0, 2, "%"), "count": (1.0, 1, ""), "bits": (1.0, 4, "bits")}[metric.unit]
+    return Column(metric.name, metric.display, metric.higher_is_better, scale, digits, unit)
+
+
+#: How cells are marked: those of scores, and those of measurements.
+MARKS = "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark."
+VALUE_MARKS = "Bold: best, underlined: second, by the printed value; equal values share a mark."
+
+
+def about_scores(
+    protocol: Protocol,
+    reductions: Sequence[metrics.Reduction],
+    train: Sequence[str],
+    test: str,
+    n: int,
+    test_images: str,
+) -> Iterator[str]:
+    """Say how the scores of a block were formed."""
+    nothing = "No test images to judge: trained, not tested." if test_images == "0" else "No run has finished."
+    yield nothing if n == 0 else over_repeats(n)
+    if reductions:
+        yield f"Reduction: {', '.join(f'{name} ({metrics.REDUCTIONS[name]})' for name in reductions)}."
+    yield f"Test images: {test_images}."
+    yield f"Protocol: {protocol.name}."
+    yield MARKS
+    yield from stand_ins((test, *train))
+
+
+def no_logits(runs: Iterable[Run]) -> Iterator[str]:
+    """Name the networks whose outputs were no logits."""
+    models = dict.fromkeys(run.record.model for run in runs if run.record.environment.get(BOUNDED))
+    if models:
+        yield f"{', '.join(models)}: {BOUNDED_MEANS}."
+
+
+def nothing_to_judge(scores: Iterable[Scores], test: str) -> Iterator[str]:
+    """Say how many images of a test gave no value, and where to see which; nothing where all of them gave one."""
+    found = sorted({len(one.images) - one.judged for one in scores} - {0})
+    if found:
+        yield (
+            f"Without a counted pixel, and so without any value: {' or '.join(map(str, found))} more test images "
+            f"(their ratios are blank in images.{test}.csv)."
+        )
+
+
+def over_repeats(n: int) -> str:
+    """Say what a mean over so many repeats stands beside."""
+    return f"Mean ± std over n = {n} repeats (std with ddof = 1)." if n > 1 else "n = 1 repeat, so no std."
+
+
+def stand_ins(datasets: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for each dataset that stands in for another, or whose images are drawn from a layout."""
+    for name in dict.fromkeys(datasets):
+        base = name.removesuffix(SUFFIX)
+        if name != base:
+            what = f"the synthetic stand-in for {base}" if base in KNOWN else f"synthetic, drawn from the layout {base}"
+            yield f"{name} is {what}."
+
+
+def origins(runs: Iterable[Run]) -> Iterator[str]:
+    """Say which weights of other studies the runs started from."""
+    found = {(init.study, "+".join(init.train)) for run in runs if (init := run.record.init)}
+    for study, train in sorted(found):
+        yield f"Fine-tuned: training started from the weights of study {study}, trained on {train}."
+
+
+def left_out(study: Study) -> Iterator[str]:
+    """Name the runs that are missing because their records cannot be read, and rows that are not of the runs."""
+    if study.broken:
+        yield f"Left out, since their records are broken: {', '.join(broken.run for broken in study.broken)}."
+    if study.strangers:
+        yield f"Left out, since they do not belong to these runs: {', '.join(study.strangers)}."
+
+
+def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:
+    """Say what counts as a net or a via, and how many true ones there are."""
+    yield scoring.limits_of_nets(protocol.evaluation, (score.behaviour for score in scores))
+    for column, what in (("nets", "Interior nets"), ("via_true", "True vias")):
+        found = sorted({score.sums[column] for score in scores if column in score.sums})
+        if found:
+            yield f"{what} in all test images: {' or '.join(map(str, found))}."
+
+
+def display(model: str) -> tuple[str, str]:
+    """Return a model's name for readers and its family; a user's network known only to its records keeps its name."""
+    entry = registry.models().get(model)
+    return (entry.display, entry.family) if entry else (model, "user")
+
+
+def in_order(models: Iterable[str]) -> list[str]:
+    """Sort model names as the registry does; unknown ones follow by name."""
+    known = registry.models()
+    return sorted(models, key=lambda name: known_first(name, known))

@@ -1,0 +1,118 @@
+"""Tables the networks' cost: one block per device, input size and number format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Set
+
+from benchmark.records.efficiency_record import ENERGY_SECONDS
+from benchmark.report.read import Measurement, Setting, Study
+from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
+from benchmark.report.tables.render import HINDERED, Block, Cell, Column, Row, Table
+
+UNUSED_NAMES = 3  # of parameters, in a remark; the file of the measurement has all
+EFFICIENCY = (
+    Column("params", "Params", higher_is_better=False, scale=1e-6, digits=3, unit="M"),
+    Column("unused_params", "Unused", higher_is_better=None, scale=1e-6, digits=3, unit="M"),
+    Column("macs", "MACs", higher_is_better=False, scale=1e-9, digits=3, unit="G"),
+    Column("flops", "FLOPs", higher_is_better=False, scale=1e-9, digits=3, unit="G"),
+    Column("latency_p50_ms", "p50", higher_is_better=False, digits=2, unit="ms"),
+    Column("latency_p90_ms", "p90", higher_is_better=False, digits=2, unit="ms"),
+    Column("latency_p99_ms", "p99", higher_is_better=False, digits=2, unit="ms"),
+    Column("fps", "FPS", higher_is_better=True, digits=1),
+    Column("images_per_second", "Images/s", higher_is_better=True, digits=1),
+    Column("images_per_second_batch", "Batch", higher_is_better=None, digits=0),
+    Column("forward_peak_bytes", "Forward", higher_is_better=False, scale=2**-20, digits=1, unit="MiB"),
+    Column("train_step_peak_bytes", "Step", higher_is_better=False, scale=2**-20, digits=1, unit="MiB"),
+    Column("energy_j_per_image", "Energy", higher_is_better=False, digits=3, unit="J"),
+    Column("energy_j_per_image_batch", "Energy at Batch", higher_is_better=False, digits=3, unit="J"),
+)
+#: Those that tell of everything that the device did while they were taken.
+TIMED = frozenset(
+    {
+        *("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "fps", "images_per_second", "images_per_second_batch"),
+        *("energy_j_per_image", "energy_j_per_image_batch"),
+    }
+)
+
+
+def cost(measured: Measurement, figure: str) -> Cell:
+    """Return the cell of a figure, marked where it was taken while something else had the device."""
+    return Cell(measured.figures[figure], hindered=measured.hindered and figure in TIMED)
+
+
+def about_hindered(found: Iterable[Measurement]) -> Iterator[str]:
+    """Say what the mark of hindered figures means, where there are any."""
+    if any(measured.hindered for measured in found):
+        yield f"{HINDERED}: taken while something else had the device, as said below the table; never ranked."
+
+
+def efficiency(study: Study) -> Table:
+    """Return one block per setting: figures of another device, input, number format or thread count share no column."""
+    settings = sorted({found.setting for found in study.efficiency})
+    return Table("efficiency", "Efficiency", tuple(_efficiency_block(study, setting) for setting in settings))
+
+
+def _efficiency_block(study: Study, setting: Setting) -> Block:
+    found = {measured.record.model: measured for measured in study.efficiency if measured.setting == setting}
+    shown = {key for measured in found.values() for key in measured.figures}
+    return Block(
+        key=setting.key,
+        title=f"Efficiency at {setting.size} on {setting.describe()}",
+        facts=setting.facts,
+        conventions=(
+            *efficiency_conventions(list(found.values()), setting, shown),
+            VALUE_MARKS,
+        ),
+        columns=tuple(column for column in EFFICIENCY if column.key in shown),
+        rows=tuple(
+            Row(
+                name,
+                *display(name),
+                {key: cost(found[name], key) for key in found[name].figures},
+                remark="; ".join((*_unused(found[name]), *found[name].warnings)),
+            )
+            for name in in_order(found)
+        ),
+    )
+
+
+def _unused(measured: Measurement) -> Iterator[str]:
+    if names := list(measured.record.unused_params):
+        more = f" and {len(names) - UNUSED_NAMES} more" if len(names) > UNUSED_NAMES else ""
+        yield f"never take part in the forward pass: {', '.join(names[:UNUSED_NAMES])}{more}"
+
+
+def efficiency_conventions(found: Sequence[Measurement], setting: Setting, shown: Set[str]) -> Iterator[str]:
+    """Say what the shown efficiency figures are."""
+    if "params" in shown:
+        unused = "; Unused: those that it never does" if "unused_params" in shown else ""
+        yield f"Params: trainable parameters that the forward pass reaches{unused}."
+    if shown & {"macs", "flops"}:
+        flops = "; FLOPs = 2 × MACs" if "flops" in shown else ""
+        yield (
+            "MACs: multiply-accumulates of convolutions, linear layers, matrix products and attention for one image"
+            f"{flops}."
+        )
+    if shown & {"latency_p50_ms", "latency_p90_ms", "latency_p99_ms"}:
+        yield "p50, p90, p99: percentiles of the latency at batch 1; FPS = 1000 / p50."
+    elif "fps" in shown:
+        yield "FPS = 1000 / median latency in ms at batch 1."
+    if "images_per_second" in shown:
+        yield "Images/s: throughput at the best Batch."
+    if shown & {"forward_peak_bytes", "train_step_peak_bytes"}:
+        for method in sorted({measured.record.memory.method for measured in found if measured.record.memory}):
+            yield f"Memory of one forward pass and of one training step at batch 1: {method}."
+    if energy := [
+        what
+        for key, what in (("energy_j_per_image", "at batch 1"), ("energy_j_per_image_batch", "at the best Batch"))
+        if key in shown
+    ]:
+        yield (
+            f"Energy: joules per image {' and '.join(energy)}, of the whole GPU, idle power included, over at least "
+            f"{ENERGY_SECONDS:g} s."
+        )
+    if setting.precision:
+        yield f"float32 kernels: {setting.precision}."
+    if shown & TIMED:
+        yield from about_hindered(found)
+    yield setting.remainder

@@ -136,7 +136,7 @@ def fake_unrar(folder: Path, script: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.rar", "-{place} a.rar"])
-def test_a_rar_is_read_without_a_trace(name: str, tmp_path: Path, temporary: Path, programs: Path) -> None:
+def test_rar_is_read_and_leaves_no_files(name: str, tmp_path: Path, temporary: Path, programs: Path) -> None:
     (tmp_path / name).write_bytes(rar(FILES))
     assert read(tmp_path / name) == FILES
     assert not list(temporary.iterdir())
@@ -144,7 +144,7 @@ def test_a_rar_is_read_without_a_trace(name: str, tmp_path: Path, temporary: Pat
 
 
 @pytest.mark.parametrize("filters", [None, [{"id": py7zr.FILTER_ZSTD}], PLAIN])
-def test_a_7z_is_read_without_a_trace(filters: object, tmp_path: Path, temporary: Path, programs: Path) -> None:
+def test_7z_is_read_and_leaves_no_files(filters: object, tmp_path: Path, temporary: Path, programs: Path) -> None:
     (tmp_path / "a.7z").write_bytes(seven_zip(FILES | {".hidden/x.png": b"x"}, filters=filters))
     assert read(tmp_path / "a.7z") == FILES
     assert not list(temporary.iterdir())
@@ -185,7 +185,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_archives_are_one_message_and_leave_nothing(
+def test_hostile_archives_give_one_message_and_leave_nothing(
     name: str, tmp_path: Path, temporary: Path, programs: Path
 ) -> None:
     content, message = HOSTILE[name]
@@ -209,7 +209,7 @@ MAKERS = {"a.zip": zipped, "a.tar": tarred, "a.rar": rar, "a.7z": seven_zip}
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_an_archive_is_not_unpacked_beyond_its_bounds(
+def test_unpacking_stops_at_the_bounds(
     name: str, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / name).write_bytes(MAKERS[name]({f"{number}.png": b"" for number in range(4)}))
@@ -224,7 +224,7 @@ def test_an_archive_is_not_unpacked_beyond_its_bounds(
     assert not list(temporary.iterdir())
 
 
-def test_what_is_compressed_in_a_rar_is_left_to_a_program(tmp_path: Path, temporary: Path, programs: Path) -> None:
+def test_compressed_rar_is_unpacked_by_a_program(tmp_path: Path, temporary: Path, programs: Path) -> None:
     (tmp_path / "a.rar").write_bytes(rar({"image/1.png": b"abc", "image/2.png": b"abc"}, method=COMPRESSED))
     fake_unrar(programs, "out.write(b'abc')")
     assert read(tmp_path / "a.rar") == {"image/1.png": b"abc", "image/2.png": b"abc"}
@@ -250,9 +250,7 @@ def test_a_solid_rar_is_read_by_a_real_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [0, SOLID])
-def test_a_program_that_does_not_stop_writing_is_stopped(
-    flags: int, tmp_path: Path, temporary: Path, programs: Path
-) -> None:
+def test_endless_program_is_stopped(flags: int, tmp_path: Path, temporary: Path, programs: Path) -> None:
     (tmp_path / "a.rar").write_bytes(rar({"a.png": b"abc"}, method=COMPRESSED, flags=flags))
     fake_unrar(programs, "while True:\n    out.write(bytes(1 << 16))")
     with pytest.raises(UserError, match=r"checksum|CRC"):
@@ -269,14 +267,14 @@ def test_a_program_that_fails_is_named_with_the_remedy(flags: int, tmp_path: Pat
 
 
 @pytest.mark.parametrize("flags", [0, SOLID])
-def test_without_a_program_the_message_says_which_to_install(flags: int, tmp_path: Path, programs: Path) -> None:
+def test_missing_program_is_named_with_install_command(flags: int, tmp_path: Path, programs: Path) -> None:
     (tmp_path / "a.rar").write_bytes(rar(FILES, method=COMPRESSED, flags=flags))
     with pytest.raises(UserError, match=r"a RAR archive, and no program that reads it; expected .* apt install unar"):
         read(tmp_path / "a.rar")
 
 
 @pytest.mark.parametrize(("name", "package"), [("a.rar", "rarfile"), ("a.7z", "py7zr")])
-def test_without_the_library_the_message_names_the_extra(
+def test_missing_library_is_named_with_its_extra(
     name: str, package: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / name).write_bytes(rar(FILES) if name == "a.rar" else seven_zip(FILES))
@@ -288,7 +286,7 @@ def test_without_the_library_the_message_names_the_extra(
     assert not (tmp_path / "data").exists()
 
 
-def test_later_volumes_belong_to_the_first(tmp_path: Path) -> None:
+def test_later_volumes_are_read_with_the_first(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     parts = [tmp_path / "d" / f"a.part{number:02d}.rar" for number in (1, 2, 3)]
     names = ("image/1.png", "image/2.png", "image/3.png")
@@ -304,7 +302,7 @@ def test_later_volumes_belong_to_the_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "make"), [("a.rar", rar), ("a.7z", seven_zip)])
-def test_archives_inside_stay_closed(name: str, make: object, tmp_path: Path) -> None:
+def test_nested_archives_are_not_unpacked(name: str, make: object, tmp_path: Path) -> None:
     inner = {"a/inner.zip": b"not looked at", "a/b.png": b"x"}
     (tmp_path / name).write_bytes(make(inner))  # type: ignore[operator]
     assert read(tmp_path / name) == inner
@@ -322,7 +320,7 @@ def test_a_dataset_is_brought_in(name: str, make: object, call: Call, tmp_path: 
         assert (tmp_path / "data/mychip" / path).read_bytes() == content
 
 
-def test_rars_of_miic_are_known_by_their_names(call: Call, tmp_path: Path) -> None:
+def test_miic_rars_are_recognised_by_name(call: Call, tmp_path: Path) -> None:
     (tmp_path / "miic").mkdir()
     jpeg = b"\xff\xd8 not decoded here"
     (tmp_path / "miic/Anomaly_train.rar").write_bytes(rar({"Anomaly_train/train_normal_0001.jpg": jpeg}))

@@ -218,24 +218,13 @@ def _subject(name: str, data_root: Path, protocol: Protocol) -> Subject:
     if len(chosen) != 1:
         raise UserError(f"{name!r} names {len(chosen)} datasets ({', '.join(chosen)}); expected one")
     ((found, spec),) = chosen.items()
-    root, group = locate(found, spec, data_root)
+    root, reading = locate(found, spec, data_root)
     if not root.is_dir():
         raise UserError(
             f"{root}: {no_folder(root)}; bring the data there (`benchmark data prepare {found} DOWNLOAD`), "
             "or name another --data-root"
         )
-    return Subject(
-        found,
-        root,
-        target_of(spec, protocol),
-        layout=spec.layout,
-        group=group,
-        skip_unlabelled=spec.unlabelled == "skip",
-        levels=spec.levels,
-        labels=spec.labels and root / spec.labels,
-        categories=tuple(spec.categories.items()),
-        values=spec.values,
-    )
+    return Subject(found, root, target_of(spec, protocol), reading)
 
 
 @contextlib.contextmanager

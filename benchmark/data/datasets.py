@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmark.config.protocol import Protocol
 from benchmark.data import specs
-from benchmark.data.fingerprint import HashCache, find_pairs, fingerprint
-from benchmark.data.pairs import Pair
+from benchmark.data.fingerprint import HashCache, fingerprint
+from benchmark.data.pairs import Pair, find_pairs
 from benchmark.data.specs import KNOWN, SUFFIX, DatasetSpec, Target
 from benchmark.data.synthetic import STANDINS
 from benchmark.utils import seeds
@@ -152,18 +152,10 @@ def _own(data_root: Path) -> tuple[dict[str, Path], list[str]]:
 def _resolve(
     name: str, spec: DatasetSpec, data_root: Path, protocol: Protocol, hashes: HashCache, real_only: bool
 ) -> Source:
-    (root, group), target = locate(name, spec, data_root), target_of(spec, protocol)
+    (root, reading), target = locate(name, spec, data_root), target_of(spec, protocol)
     # A link whose target is not mounted is broken data, not absent data; so is the folder that a TOML file names.
     if os.path.lexists(root) or (name == spec.name and spec.root is not None):
-        pairs = find_pairs(
-            root,
-            layout=spec.layout,
-            group=group,
-            unlabelled=spec.unlabelled,
-            labels=spec.labels and root / spec.labels,
-            categories=tuple(spec.categories.items()),
-            values=spec.values,
-        )
+        pairs = find_pairs(root, reading)
         source = Source(name, target, "", pairs=tuple(pairs), levels=spec.levels)
         return replace(source, fingerprint=_content(source, hashes))
     if real_only:
@@ -171,11 +163,12 @@ def _resolve(
     return standin(KNOWN[spec.name], target, protocol)
 
 
-def locate(name: str, spec: DatasetSpec, data_root: Path) -> tuple[Path, str | None]:
-    """Return the folder of a dataset, which may not exist, and the pattern of its frames."""
+def locate(name: str, spec: DatasetSpec, data_root: Path) -> tuple[Path, DatasetSpec]:
+    """Return the folder of a dataset, which may not exist, and how it is read."""
     if name == spec.name:
-        return spec.root or data_root / name, spec.group
-    return data_root / name, None  # a stand-in, which `data synthesize` may have written as files
+        return spec.root or data_root / name, spec
+    # A stand-in, which `data synthesize` may have written as files; no pattern finds frames in its names.
+    return data_root / name, spec.model_copy(update={"group": None})
 
 
 def target_of(spec: DatasetSpec, protocol: Protocol) -> Target:

@@ -1,4 +1,4 @@
-"""Folders of images and labels as owners ship them: ``image/ label/`` with or without a division, or HY5SYN's."""
+"""Computes a hash of a dataset's files, and remembers those of unchanged files."""
 
 from __future__ import annotations
 
@@ -9,83 +9,13 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from benchmark.data.formats import coco
-from benchmark.data.formats.coco import Categories
-from benchmark.data.formats.values import Values
-from benchmark.data.pairs import Pair, scan
+from benchmark.data.formats.all_formats import format_of
+from benchmark.data.pairs import Pair
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import Stamp, stamp, write_atomically
-
-
-def find_pairs(
-    root: Path,
-    *,
-    layout: str | None = None,
-    group: str | None = None,
-    unlabelled: Literal["refuse", "skip"] = "refuse",
-    labels: Path | None = None,
-    categories: Categories = (),
-    values: Values | None = None,
-) -> list[Pair]:
-    """List the image/label pairs below a dataset's folder, sorted by name.
-
-    A label has its image's stem, perhaps followed by ``_mask`` or ``_``; in the hy5syn layout ``sem0001`` goes with
-    ``label0001``. A JSON file among the labels is a COCO file and holds those of many images. A folder ``ignore/``
-    beside may hold masks of the images' stems.
-
-    Args:
-        root: holds ``image/ label/``, those inside each of ``train/ val/ test/``, or ``sems/ labels/``.
-        layout: ``folders`` or ``hy5syn``; by default what the folder looks like.
-        group: pattern on an image's stem whose first group names the source frame.
-        unlabelled: whether an image without a label is an error or left out.
-        labels: a folder of labels or a COCO file, in place of ``label/``.
-        categories: what a COCO file's categories are, where their names do not tell.
-        values: what the values of masks of pixels mean, where they are not the usual ones.
-
-    Raises:
-        UserError: no such layout, no pairs, an orphan, duplicate stems, only some of train/val/test, images beside
-            them, or a stem that the group's pattern does not match; names the files.
-    """
-    found = scan(root, layout=layout, group=group, labels=labels, categories=categories, values=values)
-    for fault in found.faults:
-        raise UserError(fault)
-    for path in found.misnamed:
-        raise UserError(f"{path}: expected a name such as sem0001.png beside label0001.svg: rename or remove it")
-    for path in found.doubled:
-        raise UserError(f"{path}: another file has the stem {path.stem!r}; keep one of them")
-    refuse_orphans(found.unpaired, "label", "image")
-    refuse_orphans(found.unpaired_ignores, "ignore mask", "image")
-    if unlabelled == "refuse":
-        refuse_orphans(found.unlabelled, "image", "label")
-    if not found.pairs:
-        raise UserError(
-            f"{root}: no labels for {found.images} images; expected a mask for each image that is to be used: add them"
-        )
-    for path in found.ungrouped:
-        raise UserError(
-            f"{path}: the name does not match the dataset's group pattern {group!r}; "
-            "expected every image to name its frame: rename the file or correct `group`"
-        )
-    return found.pairs
-
-
-def refuse_orphans(orphans: Sequence[Path], what: str, missing: str) -> None:
-    """Name the first file that has no partner, and how many more there are.
-
-    Raises:
-        UserError: there is one.
-    """
-    if orphans:
-        more = f" (and {len(orphans) - 1} more such)" if len(orphans) > 1 else ""
-        raise UserError(
-            f"{orphans[0]}: {what} without {missing}{more}; "
-            f"expected a file of the same stem in the folder of {missing}s: add it or remove the {what}"
-        )
-
 
 #: A file younger than this may change once more within one tick of its disk's clock (2 s on FAT), unseen by its times.
 SETTLED_S = 2.0
@@ -146,13 +76,15 @@ def fingerprint(pairs: Iterable[Pair], hashes: HashCache, reading: Sequence[obje
         reading: what else decides how they are read: what is foreground, gray levels.
     """
     total = hashlib.sha256(repr(tuple(reading)).encode() if reading else b"")
-    digests: dict[Path, str] = {}  # a COCO file is that of many images
+    digests: dict[Path, str] = {}  # a file may hold the labels of many images
     for pair in sorted(pairs, key=lambda pair: pair.name):
-        files = [pair.image, coco.file_of(pair.label), *([pair.ignore] if pair.ignore else [])]
+        label_format = format_of(pair.label)
+        files = [pair.image, label_format.file_of(pair.label), *([pair.ignore] if pair.ignore else [])]
         digests |= {file: hashes.digest(file) for file in files if file not in digests}
-        told = [f"{name}={kind}" for name, kind in sorted(pair.categories)] if coco.is_entry(pair.label) else []
-        told += [str(pair.values)] if pair.values else []
-        parts = (pair.name, str(pair.split), pair.group, *(digests[file] for file in files), *told)
+        categories = sorted(pair.legend.categories) if label_format.has_categories else []
+        meanings = [f"{name}={kind}" for name, kind in categories]
+        meanings += [str(pair.legend.values)] if pair.legend.values else []
+        parts = (pair.name, str(pair.split), pair.group, *(digests[file] for file in files), *meanings)
         total.update("\0".join(parts).encode() + b"\n")
     hashes.save()
     return total.hexdigest()[:16]

@@ -21,6 +21,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data import duplicates, synthetic
 from benchmark.data.check.judgement import Facts, image_facts, judge_split, refuse_or_note, squeezed, with_label
 from benchmark.data.datasets import Source, refuse_changed
+from benchmark.data.formats.all_formats import read_label
 from benchmark.data.formats.images import (
     Levels,
     UInt8Array,
@@ -31,7 +32,7 @@ from benchmark.data.formats.images import (
     to_8_bit,
     to_channels,
 )
-from benchmark.data.formats.masks import read_ignore, read_label
+from benchmark.data.formats.masks import read_ignore
 from benchmark.data.pairs import Pair
 from benchmark.data.splits import Division, Tile, divide_under, unlabelled
 from benchmark.data.synthetic import Stress
@@ -169,7 +170,7 @@ def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[Division, 
     tiles: list[Tile] = []
     for frame, shape in zip(frames, shapes, strict=True):
         tiles += tiles_of(*frame, windows_of(shape, side, partial=protocol.input.partial_tiles))
-    partly = any(pair.ignore or (pair.values and pair.values.ignore) for pair in source.pairs)
+    partly = any(pair.ignore or (pair.legend.values and pair.legend.values.ignore) for pair in source.pairs)
     unknown = f"tiles with too few labelled pixels will be left out; `data verify {source.name}` counts them"
     return divide_under(source.name, tiles, protocol), [unknown] if partly and protocol.split.min_labelled else []
 
@@ -363,7 +364,7 @@ def _read(source: Source, pair: Pair, channels: int, levels: Levels | None) -> D
     picture = decode(pair.image)
     image = to_channels(to_8_bit(pair.image, picture, levels), channels)
     shape, gray = image.shape[:2], to_channels(image, 1)[..., 0]
-    label = read_label(pair.label, source.target, shape, pair.categories, pair.values)
+    label = read_label(pair.label, source.target, shape, pair.legend)
     ignored = np.zeros(shape, np.bool_) if label.ignored is None else label.ignored
     if pair.ignore is not None:
         ignored = ignored | read_ignore(pair.ignore, shape)

@@ -1,24 +1,22 @@
-"""Listing a dataset's folder without refusing anything: the pairs that are there, and all that stands in the way."""
+"""Finds the images of a dataset's folder with their labels, and its faults."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmark.data.formats import coco
-from benchmark.data.formats.coco import Categories
-from benchmark.data.formats.images import IMAGE_SUFFIXES
-from benchmark.data.formats.values import Values
+from benchmark.data.formats.all_formats import FORMATS, format_of_file, label_suffixes
+from benchmark.data.formats.label_format import NO_LEGEND, Format, Legend
+from benchmark.data.formats.masks import PIXELS
+from benchmark.data.specs import DatasetSpec
 from benchmark.data.splits import PARTS
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import no_folder
 from benchmark.utils.names import comparable
 
-LABEL_SUFFIX = ".svg"  # of labels only
-MASK_SUFFIXES = IMAGE_SUFFIXES | {LABEL_SUFFIX}
 # Annotation tools mark a label's file this way.
 LABEL_ENDINGS = ("_mask", "_")
 SHOWN = 4  # folders that a message lists
@@ -33,8 +31,7 @@ class Pair:
         split: ``train``, ``val``, ``test``, or ``None`` where the owner gives no division.
         group: the source frame; the name itself where nothing tells frames apart.
         ignore: mask of pixels that count nowhere.
-        categories: what a COCO label's categories are, where their names do not tell.
-        values: what the values of a mask of pixels mean, where they are not the usual ones.
+        legend: meanings that the dataset's TOML file gives to the label's content.
     """
 
     name: str
@@ -43,8 +40,7 @@ class Pair:
     split: str | None
     group: str
     ignore: Path | None = None
-    categories: Categories = ()
-    values: Values | None = None
+    legend: Legend = NO_LEGEND
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ LAYOUTS: Mapping[str, Names] = {
 
 @dataclass
 class Scan:
-    """What lies in a dataset's folder; :func:`benchmark.data.fingerprint.find_pairs` refuses the first fault instead.
+    """Content of a dataset's folder, faults included.
 
     Attributes:
         pairs: images with their labels, sorted by name.
@@ -99,21 +95,69 @@ class Scan:
     faults: list[str] = field(default_factory=list)
 
 
-def scan(
-    root: Path,
-    *,
-    layout: str | None = None,
-    group: str | None = None,
-    labels: Path | None = None,
-    categories: Categories = (),
-    values: Values | None = None,
-) -> Scan:
-    """List a dataset's folder, faults included. Arguments: see :func:`benchmark.data.fingerprint.find_pairs`."""
+#: How a folder is read that nothing else describes.
+PLAIN = DatasetSpec(name="folder")
+
+
+def find_pairs(root: Path, spec: DatasetSpec = PLAIN) -> list[Pair]:
+    """List the image/label pairs below a dataset's folder, sorted by name.
+
+    A label has its image's stem, perhaps followed by ``_mask`` or ``_``; in the hy5syn layout ``sem0001`` goes with
+    ``label0001``. A file of a format that holds many labels, such as COCO's, goes with the images that it names. A
+    folder ``ignore/`` beside may hold masks of the images' stems.
+
+    Args:
+        root: holds ``image/ label/``, those inside each of ``train/ val/ test/``, or ``sems/ labels/``.
+        spec: says how the folder is read.
+
+    Raises:
+        UserError: no such layout, no pairs, an orphan, duplicate stems, only some of train/val/test, images beside
+            them, or a stem that the group's pattern does not match; names the files.
+    """
+    found = scan(root, spec)
+    for fault in found.faults:
+        raise UserError(fault)
+    for path in found.misnamed:
+        raise UserError(f"{path}: expected a name such as sem0001.png beside label0001.svg: rename or remove it")
+    for path in found.doubled:
+        raise UserError(f"{path}: another file has the stem {path.stem!r}; keep one of them")
+    refuse_orphans(found.unpaired, "label", "image")
+    refuse_orphans(found.unpaired_ignores, "ignore mask", "image")
+    if spec.unlabelled == "refuse":
+        refuse_orphans(found.unlabelled, "image", "label")
+    if not found.pairs:
+        raise UserError(
+            f"{root}: no labels for {found.images} images; expected a mask for each image that is to be used: add them"
+        )
+    for path in found.ungrouped:
+        raise UserError(
+            f"{path}: the name does not match the dataset's group pattern {spec.group!r}; "
+            "expected every image to name its frame: rename the file or correct `group`"
+        )
+    return found.pairs
+
+
+def refuse_orphans(orphans: Sequence[Path], what: str, missing: str) -> None:
+    """Name the first file that has no partner, and how many more there are.
+
+    Raises:
+        UserError: there is one.
+    """
+    if orphans:
+        more = f" (and {len(orphans) - 1} more such)" if len(orphans) > 1 else ""
+        raise UserError(
+            f"{orphans[0]}: {what} without {missing}{more}; "
+            f"expected a file of the same stem in the folder of {missing}s: add it or remove the {what}"
+        )
+
+
+def scan(root: Path, spec: DatasetSpec = PLAIN) -> Scan:
+    """List a dataset's folder, faults included; the arguments are those of :func:`find_pairs`."""
     result = Scan()
     entries = _entries(root, result)
     found = {path.name for path in entries}
     unlisted = bool(result.faults)
-    names = LAYOUTS[layout or ("hy5syn" if "sems" in found and "image" not in found else "folders")]
+    names = LAYOUTS[spec.layout or ("hy5syn" if "sems" in found and "image" not in found else "folders")]
     given = [part for part in PARTS if part in found]
     if given and len(given) < len(PARTS):
         missing = ", ".join(f"{part}/" for part in PARTS if part not in given)
@@ -125,6 +169,7 @@ def scan(
         result.faults.append(
             f"{root}: both {names.image}/ and train/ val/ test/; expected one of the two: move the other elsewhere"
         )
+    labels = root / spec.labels if spec.labels else None
     if given and labels is not None:
         result.faults.append(
             f"{root}: train/ val/ test/, and labels in {labels}; expected labels inside each of the three: move them "
@@ -134,14 +179,18 @@ def scan(
     if not unlisted and (not given or names.image in found):
         places.append((root, None))
     for folder, part in places:
-        _scan_part(folder, part, names, group, result, labels)
+        # A broken link too: its masks would silently be missing.
+        ignores = folder / "ignore" if os.path.lexists(folder / "ignore") else None
+        parts = (folder / names.image, labels or folder / names.label, ignores)
+        _pair_up(parts, part, names, spec.group, result, [PIXELS])
     folders = [f"{path.name}/" for path in entries if path.is_dir() and not path.name.startswith(".")]
     if folders and not given and names.image not in found:
         result.faults[0] += (
             f"; found {', '.join(folders[:SHOWN])}: rename them, or see if `benchmark data prepare NEWNAME {root}` "
             "knows these names"
         )
-    result.pairs = [replace(pair, categories=categories, values=values) for pair in result.pairs]
+    legend = Legend(tuple(spec.categories.items()), spec.values)
+    result.pairs = [replace(pair, legend=legend) for pair in result.pairs]
     result.pairs.sort(key=lambda pair: pair.name)
     return result
 
@@ -155,7 +204,7 @@ def scan_masks(predictions: Path, truths: Path, ignores: Path | None = None, *, 
         predictions: folder of masks.
         truths: folder of masks.
         ignores: folder of masks of ignored pixels, named as the predictions.
-        group: as in :func:`scan`.
+        group: pattern on a prediction's stem whose first group names the source frame.
     """
     result, hy5syn = Scan(), LAYOUTS["hy5syn"]
     keys = {predictions: hy5syn.image_key, truths: hy5syn.label_key}
@@ -163,10 +212,10 @@ def scan_masks(predictions: Path, truths: Path, ignores: Path | None = None, *, 
         key.fullmatch(path.stem)
         for folder, key in keys.items()
         for path in _entries(folder, Scan())
-        if path.suffix.lower() in MASK_SUFFIXES
+        if path.suffix.lower() in label_suffixes()
     )
     names = LAYOUTS["hy5syn" if fits else "folders"]
-    _pair_up((predictions, truths, ignores), None, names, group, result, MASK_SUFFIXES)
+    _pair_up((predictions, truths, ignores), None, names, group, result, FORMATS)
     result.pairs.sort(key=lambda pair: pair.name)
     return result
 
@@ -177,40 +226,29 @@ def folders_among(files: Iterable[Path]) -> list[Path]:
     return [path for path in beside if path.is_dir() and not path.name.startswith(".")]
 
 
-def _scan_part(
-    folder: Path, part: str | None, names: Names, group: str | None, result: Scan, labels: Path | None
-) -> None:
-    """Add the pairs and faults of one folder that holds images and, unless they lie elsewhere, labels side by side."""
-    # A broken link too: its masks would silently be missing.
-    ignores = folder / "ignore" if os.path.lexists(folder / "ignore") else None
-    _pair_up(
-        (folder / names.image, labels or folder / names.label, ignores), part, names, group, result, IMAGE_SUFFIXES
-    )
-
-
 def _pair_up(
     folders: tuple[Path, Path, Path | None],
     part: str | None,
     names: Names,
     group: str | None,
     result: Scan,
-    image_suffixes: Collection[str],
+    image_formats: Sequence[Format],
 ) -> None:
-    """Add the pairs and faults of folders of images, labels and ignore masks."""
+    """Add the pairs and faults of folders of images, labels and ignore masks; images may be masks themselves."""
     faults = len(result.faults)
-    images = _by_key(folders[0], names.image_key, image_suffixes, result)
+    images = _by_key(folders[0], names.image_key, image_formats, result)
     if not images and len(result.faults) == faults:
         result.faults.append(
             f"{folders[0]}: no images; expected {names.image}/<name>.png beside {names.label}/<name>.png "
             "(or .jpg, .bmp, .tif)"
         )
-    labels = _by_key(folders[1], names.label_key, MASK_SUFFIXES, result)
-    ignores = _by_key(folders[2], names.image_key, IMAGE_SUFFIXES, result) if folders[2] else {}
+    labels = _by_key(folders[1], names.label_key, FORMATS, result)
+    ignores = _by_key(folders[2], names.image_key, [PIXELS], result) if folders[2] else {}
     result.images += len(images)
     result.labels += len(labels)
     result.ignores += len(ignores)
     _drop_endings(labels, images)
-    if image_suffixes == MASK_SUFFIXES:
+    if image_formats is FORMATS:
         _drop_endings(images, labels)
         _drop_endings(ignores, images)
     result.unlabelled += [images[key] for key in sorted(images.keys() - labels.keys())]
@@ -240,44 +278,44 @@ def _drop_endings(masks: dict[str, Path], others: Collection[str]) -> None:
             masks[plain] = masks.pop(key)
 
 
-def _by_key(folder: Path, pattern: re.Pattern[str], suffixes: Collection[str], result: Scan) -> dict[str, Path]:
+def _by_key(folder: Path, pattern: re.Pattern[str], formats: Sequence[Format], result: Scan) -> dict[str, Path]:
+    """Return the files of some formats in a folder, or their entries, by the key that pairs them."""
     found: dict[str, Path] = {}
     for path in _entries(folder, result):
         if path.name.startswith("."):
             continue
-        if path.suffix.lower() == coco.SUFFIX and suffixes == MASK_SUFFIXES:
-            _add_coco(path, found, result)
-            continue
-        if path.suffix.lower() not in suffixes:
-            if path.is_dir():
-                result.folders.append(path)
-            else:
-                result.others += 1
-            continue
+        known = format_of_file(path, formats)
         match = pattern.fullmatch(path.stem)
-        if match is None:
+        if known is None and path.is_dir():
+            result.folders.append(path)
+        elif known is None:
+            result.others += 1
+        elif known.holds_many:
+            for entry in _labels_in(path, known, result):
+                if found.setdefault(comparable(entry.stem), entry) != entry:
+                    result.doubled.append(entry)
+        elif match is None:
             result.misnamed.append(path)
         elif found.setdefault(comparable(match.group(1)), path) != path:
             result.doubled.append(path)
     return found
 
 
-def _add_coco(file: Path, found: dict[str, Path], result: Scan) -> None:
-    """Add the labels of a JSON file; one that is no COCO file lies there for another purpose."""
+def _labels_in(file: Path, label_format: Format, result: Scan) -> list[Path]:
+    """Return the labels of a file that holds many, or note why it has none."""
     try:
-        labels = coco.entries(file)
+        labels = label_format.entries(file)
     except UserError as error:
         result.faults.append(str(error))
-        return
+        return []
     result.others += labels is None
-    for label in labels or ():
-        if found.setdefault(comparable(label.stem), label) != label:
-            result.doubled.append(label)
+    return labels or []
 
 
 def _entries(folder: Path, result: Scan) -> list[Path]:
     try:
-        if folder.suffix.lower() == coco.SUFFIX and folder.is_file():
+        known = format_of_file(folder)
+        if known is not None and known.holds_many and folder.is_file():
             return [folder]
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

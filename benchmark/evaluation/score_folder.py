@@ -17,13 +17,13 @@ from rich.table import Table
 
 from benchmark import __version__, metrics
 from benchmark.config.protocol import Evaluation
-from benchmark.data.fingerprint import refuse_orphans
-from benchmark.data.formats import coco
+from benchmark.data.formats.all_formats import format_of, label_suffixes, read_label
 from benchmark.data.formats.images import IMAGE_SUFFIXES, decode, percentile_levels, read_depth, read_image, sized
-from benchmark.data.formats.masks import label_size, read_ignore, read_label
+from benchmark.data.formats.label_format import Legend
+from benchmark.data.formats.masks import gray_of, read_ignore
 from benchmark.data.formats.values import Values
 from benchmark.data.packs import IGNORED
-from benchmark.data.pairs import LABEL_SUFFIX, MASK_SUFFIXES, Pair, plain_stem, scan_masks
+from benchmark.data.pairs import Pair, plain_stem, refuse_orphans, scan_masks
 from benchmark.data.specs import Target, check_group
 from benchmark.evaluation import counts as scoring
 from benchmark.evaluation.fault_overlay import Mask, overlay
@@ -107,7 +107,7 @@ def find_pairs(settings: Settings) -> list[Pair]:
         if not count:
             raise UserError(
                 f"--{flag} {getattr(settings, flag)}: no masks; expected files that end in "
-                f"{', '.join(sorted(MASK_SUFFIXES))}"
+                f"{', '.join(sorted(label_suffixes()))}"
             )
     for fault in found.faults:
         raise UserError(fault)
@@ -220,7 +220,7 @@ def table(settings: Settings, scored: Scored) -> Table:
             )
     limits, void = settings.evaluation, _not_judged(scored)
     count = len(scored.rows) - len(void)
-    lines = [f"{count} image{'s' * (count != 1)}; target {settings.target}; {__package__} {__version__}."]
+    lines = [f"{count} image{'s' * (count != 1)}; target {settings.target}; benchmark {__version__}."]
     if void:
         more = f" and {len(void) - NAMED} more (summary.json)" if len(void) > NAMED else ""
         lines.append(f"Without a counted pixel, and so without any value: {', '.join(void[:NAMED])}{more}.")
@@ -264,11 +264,10 @@ def write_overlays(
 
 
 def _read(pair: Pair, settings: Settings) -> Masks:
-    shape = label_size(pair.label)
-    found = label_size(pair.image)
+    shape, found = (format_of(mask).size(mask) for mask in (pair.label, pair.image))
     if found != shape:
         raise UserError(_sizes(pair.image, found, f"its truth {pair.label}", shape))
-    truth = read_label(pair.label, settings.target, shape, values=settings.values)
+    truth = read_label(pair.label, settings.target, shape, Legend(values=settings.values))
     notes = [f"{pair.label}: {truth.note}"] if truth.note else []
     if settings.threshold is not None:
         prediction = _thresholded(pair.image, settings.threshold)
@@ -284,17 +283,15 @@ def _read(pair: Pair, settings: Settings) -> Masks:
 
 def _thresholded(path: Path, threshold: float) -> Mask:
     """Read a map of probabilities: gray, 0 for none and the format's largest value for one."""
-    if path.suffix.lower() == LABEL_SUFFIX or coco.is_entry(path):
+    if format_of(path).is_drawn:
         raise UserError(f"{path}: shapes; expected gray values with --threshold: leave the flag out")
     picture = decode(path)
-    pixels = picture.pixels
+    pixels = gray_of(picture.pixels)
     if picture.alpha is not None:
         raise UserError(
             f"{path}: transparent pixels; expected gray values alone with --threshold: save it without alpha"
         )
-    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
-        pixels = pixels[..., 0]
-    if pixels.ndim == 3 or picture.palette is not None:
+    if pixels is None or picture.palette is not None:
         raise UserError(f"{path}: colours; expected gray values with --threshold: leave the flag out or convert it")
     most = {np.bool_: 1, np.uint8: 2**8 - 1, np.uint16: 2**16 - 1}[pixels.dtype.type]
     foreground: Mask = pixels >= threshold * most

@@ -15,8 +15,9 @@ from scipy import ndimage
 
 from benchmark.data import packs, synthetic
 from benchmark.data.datasets import Source
+from benchmark.data.formats.all_formats import read_label
 from benchmark.data.formats.images import UInt8Array, read_image, sized, to_channels
-from benchmark.data.formats.masks import read_ignore, read_label
+from benchmark.data.formats.masks import read_ignore
 from benchmark.utils.errors import UserError
 
 BoolMask = NDArray[np.bool_]
@@ -69,7 +70,7 @@ def read_samples(source: Source, count: int) -> list[Sample]:
         image = read_image(pair.image, 3, levels)
         shape = (image.shape[0], image.shape[1])
         ignore = None if pair.ignore is None else read_ignore(pair.ignore, shape)
-        label = read_label(pair.label, source.target, shape, pair.categories, pair.values)
+        label = read_label(pair.label, source.target, shape, pair.legend)
         if label.ignored is not None:
             ignore = label.ignored if ignore is None else ignore | label.ignored
         samples.append(Sample(pair.name, image, label.mask, ignore))

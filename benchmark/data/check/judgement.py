@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmark.config.protocol import Protocol
 from benchmark.data.formats.images import Levels, Picture, UInt8Array
-from benchmark.data.formats.masks import Label
+from benchmark.data.formats.label_format import Label
 from benchmark.data.pairs import Pair
 from benchmark.data.split_advice import ways
 from benchmark.data.splits import Division, Leakage, Tile, attempt, leakage, look_alikes, split_seed

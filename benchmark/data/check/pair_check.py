@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.data import duplicates
 from benchmark.data.check.judgement import MASK_VALUES, Facts, holds_few_values, image_facts, with_label
-from benchmark.data.formats import coco
+from benchmark.data.formats.all_formats import format_of, read_label
 from benchmark.data.formats.images import (
     Levels,
     UInt8Array,
@@ -22,14 +22,13 @@ from benchmark.data.formats.images import (
     to_8_bit,
     to_channels,
 )
-from benchmark.data.formats.masks import label_size, read_ignore, read_label
-from benchmark.data.formats.pillow import open_image
-from benchmark.data.pairs import LABEL_SUFFIX, Pair
+from benchmark.data.formats.masks import gray_of, read_ignore
+from benchmark.data.formats.pillow import read_form
+from benchmark.data.formats.values import SHOWN, found_in, listed
+from benchmark.data.pairs import Pair
 from benchmark.data.specs import Target
 from benchmark.data.tiling import labelled_share, windows_of
 from benchmark.utils.errors import UserError
-
-MOST_VALUES = 8  # of a mask, named one by one
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Look:
 def read_header(path: Path) -> Header:
     """Read an image's header; what is wrong with it is part of the answer."""
     try:
-        return Header(read_size(path), read_depth(path), _form(path))
+        return Header(read_size(path), read_depth(path), read_form(path))
     except UserError as error:
         return Header(error=str(error))
 
@@ -146,9 +145,9 @@ def _with_label(
     size: int,
 ) -> Look:
     """Add what the label holds; it is read at its own size, so that a wrong size hides nothing else."""
-    drawn = "COCO" if coco.is_entry(pair.label) else "SVG" if pair.label.suffix.lower() == LABEL_SUFFIX else ""
+    label_format = format_of(pair.label)
     try:
-        shape = label_size(pair.label)
+        shape = label_format.size(pair.label)
     except UserError as error:
         return _with_fault(found, "label", str(error))
     expected = found.header.shape
@@ -158,9 +157,10 @@ def _with_label(
             "size",
             f"{pair.label}: {sized(shape)} pixels, its image {sized(expected)}",
         )
-    found = replace(found, label_form=drawn, values="shapes") if drawn else _with_values(found, pair.label)
+    found = replace(found, label_form=label_format.form(pair.label))
+    found = replace(found, values="shapes") if label_format.is_drawn else _with_values(found, pair.label)
     try:
-        label = read_label(pair.label, target, shape, pair.categories, pair.values)
+        label = read_label(pair.label, target, shape, pair.legend)
     except UserError as error:
         return _with_fault(found, "values" if found.values else "label", str(error))
     counted = np.ones(shape, np.bool_) if label.ignored is None else ~label.ignored
@@ -180,30 +180,17 @@ def _with_label(
 
 
 def _with_values(found: Look, path: Path) -> Look:
-    """Add a mask's format and values as they are stored, also of a mask that the reader refuses."""
-    found = replace(found, label_form=_form(path))
+    """Add a mask's values as they are stored, also of a mask that the reader refuses."""
     try:
         pixels = decode(path).pixels
     except UserError:  # the label's reader says the same
         return found
-    if pixels.ndim == 3 and bool((pixels == pixels[..., :1]).all()):
-        pixels = pixels[..., 0]
-    if pixels.ndim == 3:
-        # Three channels of 16 bits, perhaps, in one integer, since unique rows are slow to find.
-        codes = pixels.astype(np.uint64) @ np.array([1 << 32, 1 << 16, 1], np.uint64)
-        count = len(np.unique(codes))
-        shown = str(count) if count <= MOST_VALUES else f"more than {MOST_VALUES}"
+    gray = gray_of(pixels)
+    if gray is None:
+        count = len(found_in(pixels.reshape(-1, 3)))
+        shown = str(count) if count <= SHOWN else f"more than {SHOWN}"
         return replace(found, values=f"{shown} colours", facts=replace(found.facts, label_is_image=count > MASK_VALUES))
-    values = np.unique(pixels)
-    few = len(values) <= MOST_VALUES
-    shown = f"{{{', '.join(str(int(value)) for value in values)}}}" if few else f"more than {MOST_VALUES} values"
-    scaled = (pixels.astype(np.float32) * (255 / max(float(values[-1]), 1))).clip(0, 255).astype(np.uint8)
+    values = found_in(gray.reshape(-1))
+    shown = listed(values) if len(values) <= SHOWN else f"more than {SHOWN} values"
+    scaled = (gray.astype(np.float32) * (255 / max(float(gray.max()), 1))).clip(0, 255).astype(np.uint8)
     return replace(found, values=shown, facts=replace(found.facts, label_is_image=not holds_few_values(scaled)))
-
-
-def _form(path: Path) -> str:
-    try:
-        with open_image(path) as file:
-            return f"{file.format} {file.mode}"
-    except Exception:  # Pillow raises errors of many kinds; some of these files tifffile can read
-        return path.suffix.lstrip(".").upper()

@@ -12,11 +12,9 @@ import numpy as np
 from benchmark.config.protocol import Protocol
 from benchmark.data import packs
 from benchmark.data.check.pair_check import Header, Look, look, read_header
-from benchmark.data.formats.coco import Categories
 from benchmark.data.formats.images import Levels, UInt8Array, percentile_levels
-from benchmark.data.formats.values import Values
-from benchmark.data.pairs import Scan, scan
-from benchmark.data.specs import Target
+from benchmark.data.pairs import PLAIN, Scan, scan
+from benchmark.data.specs import DatasetSpec, Target
 from benchmark.data.splits import PARTS, Division, Tile, divide_under
 from benchmark.data.tiling import tiles_of, windows_of
 from benchmark.utils.errors import UserError
@@ -31,25 +29,13 @@ class Subject:
         name: the dataset's, ``-syn`` included; decides input size and split.
         root: the folder.
         target: what counts as foreground where masks tell tracks from vias.
-        layout: ``folders`` or ``hy5syn``; by default what the folder looks like.
-        group: pattern on an image's stem whose first group names the source frame.
-        skip_unlabelled: whether images without a label are left out, rather than an error.
-        levels: values of 16-bit images that become 0 and 255; by default percentiles of the dataset.
-        labels: a folder of labels or a COCO file, in place of ``label/``.
-        categories: what a COCO file's categories are, where their names do not tell.
-        values: what the values of masks of pixels mean, where they are not the usual ones.
+        spec: what else says how it is read.
     """
 
     name: str
     root: Path
     target: Target = "track"
-    layout: str | None = None
-    group: str | None = None
-    skip_unlabelled: bool = False
-    levels: tuple[float, float] | None = None
-    labels: Path | None = None
-    categories: Categories = ()
-    values: Values | None = None
+    spec: DatasetSpec = PLAIN
 
 
 @dataclass(frozen=True)
@@ -103,14 +89,7 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
         progress: called with (pairs done, pairs in all).
     """
     name, settings = subject.name, protocol.input
-    found = scan(
-        subject.root,
-        layout=subject.layout,
-        group=subject.group,
-        labels=subject.labels,
-        categories=subject.categories,
-        values=subject.values,
-    )
+    found = scan(subject.root, subject.spec)
     headers = list(in_order(lambda pair: read_header(pair.image), found.pairs))
     size, channels = settings.size_for(name), settings.channels_for(name)
     fitting = [min(header.shape) for header in headers if header.shape and min(header.shape) >= size]
@@ -163,8 +142,8 @@ def _levels(subject: Subject, images: Sequence[Path], headers: Sequence[Header])
     deep = [image for image, header in zip(images, headers, strict=True) if header.depth == 16]
     if not deep:
         return None
-    if subject.levels is not None:
-        return Levels(*subject.levels)
+    if subject.spec.levels is not None:
+        return Levels(*subject.spec.levels)
     try:
         return percentile_levels(deep)
     except UserError:

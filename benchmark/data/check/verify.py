@@ -45,7 +45,7 @@ def verify(
 
 
 def _file_rows(seen: Survey) -> list[Row]:
-    scan, root = seen.scan, seen.subject.root
+    scan, root, spec = seen.scan, seen.subject.root, seen.subject.spec
 
     def orphans(name: str, paths: Sequence[Path], remedy: str, *, wrong: bool = True) -> Row:
         text = f"{_named(paths, root)}: {remedy}" if paths else ""
@@ -66,17 +66,17 @@ def _file_rows(seen: Survey) -> list[Row]:
         orphans(
             "images without label",
             scan.unlabelled,
-            "left out" if seen.subject.skip_unlabelled else "add the labels or remove the images",
-            wrong=not seen.subject.skip_unlabelled,
+            "left out" if spec.unlabelled == "skip" else "add the labels or remove the images",
+            wrong=spec.unlabelled == "refuse",
         ),
         orphans("labels without image", scan.unpaired, "add the images or remove the labels"),
         orphans("ignore masks without image", scan.unpaired_ignores, "rename or remove them"),
         orphans("duplicate stems", scan.doubled, "another file has the same stem: keep one of them"),
         orphans("misnamed files", scan.misnamed, "expected names such as sem0001 and label0001"),
     ]
-    if seen.subject.group is not None:
+    if spec.group is not None:
         frames = len({pair.group for pair in scan.pairs})
-        missed = f"{_named(scan.ungrouped, root)}: the group pattern {seen.subject.group!r} does not match"
+        missed = f"{_named(scan.ungrouped, root)}: the group pattern {spec.group!r} does not match"
         rows.append(Row(name="source frames", value=str(frames), problem=missed if scan.ungrouped else ""))
     count, broken = _faults(seen, "image", "label", "ignore")
     rows.append(Row(name="unreadable files", value=str(count), problem=broken))

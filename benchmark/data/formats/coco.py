@@ -1,19 +1,15 @@
-"""COCO's label format: one JSON file of polygons and run lengths for many images.
-
-An image's part of ``label/instances.json`` is called by the path ``label/instances.json/<file name>``, as if the file
-were a folder.
-"""
+"""Reads labels in COCO's format: one JSON file of polygons and run lengths for many images."""
 
 from __future__ import annotations
 
-import functools
 import json
 import math
+import os
 import re
 import reprlib
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,20 +17,18 @@ from typing import Any, NoReturn
 import numpy as np
 from pycocotools import mask as pycoco
 
+from benchmark.data.formats.label_format import Format, Label, Layers, Legend, remembering
 from benchmark.data.formats.rasterize import Mask, Points
-from benchmark.data.formats.svg import FARTHEST, MOST_SIDE, Layers
-from benchmark.data.specs import Kind
+from benchmark.data.formats.svg import FARTHEST, MOST_SIDE
+from benchmark.data.specs import Kind, Target
 from benchmark.utils.errors import UserError
-from benchmark.utils.files import Stamp, stamp
 from benchmark.utils.names import comparable
 
-SUFFIX = ".json"
 MOST_BYTES = 1 << 29  # in memory, five to ten times as much
 # Lengths of outlines in pixels: of one polygon, 2 GB while it is drawn, and of all in one image, about a minute.
 MOST_OUTLINE, MOST_OUTLINES = 2 * 10**7, 3 * 10**8
 DECODING = threading.Lock()  # filters of warnings are the process's, and masks are read by several threads
 MERGED = 16  # run lengths at a time, so that many small shapes are not each compared with all of them
-Categories = Sequence[tuple[str, Kind]]
 
 # What a category is by its name, a number behind it being that of a layer. Anything else must be told.
 NAMES: Mapping[Kind, re.Pattern[str]] = {
@@ -75,39 +69,47 @@ class Entry:
     categories: tuple[str, ...]
 
 
-def is_entry(label: Path) -> bool:
-    """Tell whether a label's path names an image's part of a COCO file."""
-    return label.parent.suffix.lower() == SUFFIX
+class CocoFormat(Format):
+    """COCO's annotations; a JSON file without them lies there for another purpose."""
+
+    suffixes = frozenset({".json"})
+    holds_many = is_drawn = has_categories = True
+
+    def __init__(self) -> None:
+        self._images = remembering(_load)
+
+    def size(self, label: Path) -> tuple[int, int]:
+        """Return the height and width that the file gives to an image."""
+        return self.entry(label).size
+
+    def read(self, label: Path, target: Target, legend: Legend) -> Label:
+        """Draw the target's layer."""
+        return Label(rasterise(self.entry(label), legend.categories).of(target))
+
+    def entries(self, file: Path) -> list[Path] | None:
+        """Return the labels of all images, or ``None`` for a file without annotations."""
+        images = self._images(file)
+        return None if images is None else [file / name for name in images]
+
+    def form(self, label: Path) -> str:
+        """Return the format's name, whatever the image's suffix."""
+        return "COCO"
+
+    def entry(self, label: Path) -> Entry:
+        """Return what a file says of one image.
+
+        Raises:
+            UserError: unreadable, damaged or ambiguous.
+        """
+        entry = (self._images(label.parent) or {}).get(label.name)
+        if entry is None:
+            raise UserError(
+                f"{label.parent}: no image {label.name!r}; expected the file that was there before: restore it"
+            )
+        return entry
 
 
-def file_of(label: Path) -> Path:
-    """Return the file that a label's path leads to."""
-    return label.parent if is_entry(label) else label
-
-
-def entries(file: Path) -> list[Path] | None:
-    """Return the labels that a JSON file holds; ``None`` for one that is no COCO file at all.
-
-    Raises:
-        UserError: unreadable, damaged or ambiguous.
-    """
-    found = _load(file)
-    return None if found is None else [file / name for name in found]
-
-
-def read(label: Path) -> Entry:
-    """Return what a COCO file says of an image.
-
-    Raises:
-        UserError: unreadable, damaged or ambiguous.
-    """
-    entry = (_load(label.parent) or {}).get(label.name)
-    if entry is None:
-        raise UserError(f"{label.parent}: no image {label.name!r}; expected the file that was there before: restore it")
-    return entry
-
-
-def rasterise(entry: Entry, categories: Categories = ()) -> Layers:
+def rasterise(entry: Entry, categories: Sequence[tuple[str, Kind]] = ()) -> Layers:
     """Draw the union of an image's tracks and that of its vias.
 
     Drawn by pycocotools, as COCO's own evaluation does. Pixel (row r, column c) spans ``[c, c + 1) x [r, r + 1)``; a
@@ -169,157 +171,145 @@ def _pixels(runs: Any) -> Mask:
 
 
 def _load(file: Path) -> Mapping[str, Entry] | None:
+    """Return what a file says of each image, by the last part of its name, or ``None`` without annotations."""
     try:
-        found = stamp(file)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); expected a COCO file: restore it") from error
-    return _parsed(file, found)
-
-
-@functools.lru_cache(maxsize=4)  # train, val, test and one more
-def _parsed(file: Path, found: Stamp) -> Mapping[str, Entry] | None:
-    size = found[1]
-    if size > MOST_BYTES:
-        raise UserError(
-            f"{file}: {size / 1e6:.0f} MB, more than {MOST_BYTES >> 20} MB; expected annotations: split the file"
-        )
-    try:
+        size = file.stat().st_size
+        if size > MOST_BYTES:
+            raise UserError(
+                f"{file}: {size / 1e6:.0f} MB, more than {MOST_BYTES >> 20} MB; expected annotations: split the file"
+            )
         content = json.loads(file.read_bytes(), parse_constant=_refuse_constant)
     except OSError as error:
-        raise UserError(
-            f"{file}: cannot be read ({error.strerror}); expected a COCO file: check its permissions"
-        ) from error
+        remedy = "check its permissions" if os.path.exists(file) else "restore it"
+        raise UserError(f"{file}: cannot be read ({error.strerror}); expected a COCO file: {remedy}") from error
     except (ValueError, RecursionError, MemoryError) as error:
         what = str(error)[:200] or type(error).__name__
         raise UserError(f"{file}: no JSON ({what}); expected COCO annotations: export them again") from error
     if not isinstance(content, dict) or not {"images", "annotations"} & content.keys():
         return None
-    return _Reader(file).entries(content)
+    return parse(file, content)
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-class _Reader:
-    """Takes a COCO file apart, and refuses what is not as the format says."""
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
 
-    def entries(self, content: dict[str, Any]) -> Mapping[str, Entry]:
-        """Return what is said of each image, by the last part of its file name."""
-        images, annotations, categories = (self._list(content, key) for key in ("images", "annotations", "categories"))
-        names = {
-            self._id(item, "id", f"categories[{at}]"): self._text(item, "name", f"categories[{at}]")
-            for at, item in enumerate(categories)
-        }
-        if len(names) < len(categories):
-            raise self._refused("categories", "an id that occurs twice", "one category for each id")
-        sizes: dict[int | str, tuple[int, int]] = {}
-        paths: dict[str, str] = {}
-        files: dict[int | str, str] = {}
-        for at, item in enumerate(images):
-            where = f"images[{at}]"
-            number = self._id(item, "id", where)
-            if number in sizes:
-                raise self._refused(where, f"id {number!r} a second time", "one image for each id")
-            sizes[number] = (self._side(item, "height", where), self._side(item, "width", where))
-            path = self._file_name(item, where)
-            files[number] = path.rpartition("/")[2]
-            other = paths.setdefault(comparable(Path(path).stem).casefold(), path)
-            if other is not path:
-                raise self._refused(
-                    where, f"{other[:80]!r} and {path[:80]!r}", "names that differ by more than folder and suffix"
-                )
-        shapes: dict[int | str, list[Shape]] = {number: [] for number in sizes}
-        for at, item in enumerate(annotations):
-            where = f"annotations[{at}]" + (f" (id {_short(item['id'])})" if "id" in item else "")
-            image, category = self._id(item, "image_id", where), self._id(item, "category_id", where)
-            if image not in sizes:
-                raise self._refused(where, f"image_id {image!r}", "the id of an image in the file")
-            if category not in names:
-                raise self._refused(where, f"category_id {category!r}", "the id of a category in the file")
-            shapes[image].append(self._shape(item, where, names[category], sizes[image]))
-        known = tuple(names.values())
-        return {files[number]: Entry(sizes[number], tuple(shapes[number]), known) for number in sizes}
+def _is_number(value: Any) -> bool:
+    return math.isfinite(value) if isinstance(value, float) else _is_whole(value)
 
-    def _shape(self, item: dict[str, Any], where: str, category: str, size: tuple[int, int]) -> Shape:
-        drawn = item.get("segmentation")
+
+def _is_plain_path(value: str) -> bool:
+    if value.startswith("/") or "\\" in value or not value.isprintable():
+        return False
+    return ".." not in value.split("/") and bool(Path(value.rpartition("/")[2]).stem)
+
+
+# What a field may hold, and how messages say so.
+Expected = tuple[Callable[[Any], bool], str]
+ID: Expected = (lambda value: _is_whole(value) or isinstance(value, str), "a whole number")
+TEXT: Expected = (lambda value: isinstance(value, str) and bool(value.strip()), "a text")
+SIDE: Expected = (
+    lambda value: _is_whole(value) and 0 < value <= MOST_SIDE,
+    f"a whole number of pixels from 1 to {MOST_SIDE}",
+)
+PATH: Expected = (_is_plain_path, "a relative path such as images/0001.png, without '..'")
+
+
+def parse(file: Path, content: dict[str, Any]) -> dict[str, Entry]:
+    """Return what a file's content says of each image, by the last part of its file name.
+
+    Raises:
+        UserError: content that is not as the format says.
+    """
+    images, annotations, categories = (_items(file, content, key) for key in ("images", "annotations", "categories"))
+    names = {item.field("id", *ID): item.field("name", *TEXT) for item in categories}
+    if len(names) < len(categories):
+        raise _refused(f"{file}: categories", "an id that occurs twice", "one category for each id")
+    sizes: dict[int | str, tuple[int, int]] = {}
+    paths: dict[str, str] = {}
+    files: dict[int | str, str] = {}
+    for item in images:
+        number = item.field("id", *ID)
+        if number in sizes:
+            raise _refused(item.where, f"id {number!r} a second time", "one image for each id")
+        sizes[number] = (item.field("height", *SIDE), item.field("width", *SIDE))
+        item.field("file_name", *TEXT)
+        path = item.field("file_name", *PATH)  # its folders are where the image once lay
+        files[number] = path.rpartition("/")[2]
+        other = paths.setdefault(comparable(Path(path).stem).casefold(), path)
+        if other is not path:
+            found = f"{other[:80]!r} and {path[:80]!r}"
+            raise _refused(item.where, found, "names that differ by more than folder and suffix")
+    shapes: dict[int | str, list[Shape]] = {number: [] for number in sizes}
+    for item in annotations:
+        item.where += f" (id {_short(item.fields['id'])})" if "id" in item.fields else ""
+        image, category = item.field("image_id", *ID), item.field("category_id", *ID)
+        if image not in sizes:
+            raise _refused(item.where, f"image_id {image!r}", "the id of an image in the file")
+        if category not in names:
+            raise _refused(item.where, f"category_id {category!r}", "the id of a category in the file")
+        shapes[image].append(item.shape(names[category], sizes[image]))
+    known = tuple(names.values())
+    return {files[number]: Entry(sizes[number], tuple(shapes[number]), known) for number in sizes}
+
+
+@dataclass
+class _Item:
+    """An object of a file, and how messages name it."""
+
+    where: str
+    fields: dict[str, Any]
+
+    def field(self, key: str, fits: Callable[[Any], bool], expected: str) -> Any:
+        value = self.fields.get(key)
+        if not fits(value):
+            raise _refused(self.where, f"{key} {_short(value)}", expected)
+        return value
+
+    def shape(self, category: str, size: tuple[int, int]) -> Shape:
+        drawn = self.fields.get("segmentation")
         if isinstance(drawn, dict):
-            return Shape(f"{self.file}: {where}", category, runs=self._runs(drawn, where, size))
+            return Shape(self.where, category, runs=self._runs(drawn, size))
         if not isinstance(drawn, list) or not drawn:
-            raise self._refused(where, f"segmentation {_short(drawn)}", "polygons or run lengths, not a box alone")
-        return Shape(f"{self.file}: {where}", category, tuple(self._polygon(corners, where) for corners in drawn))
+            raise _refused(self.where, f"segmentation {_short(drawn)}", "polygons or run lengths, not a box alone")
+        return Shape(self.where, category, tuple(map(self._polygon, drawn)))
 
-    def _polygon(self, corners: Any, where: str) -> Points:
+    def _polygon(self, corners: Any) -> Points:
         if not isinstance(corners, list) or len(corners) < 6 or len(corners) % 2:
-            raise self._refused(where, f"polygon {_short(corners)}", "[x, y, x, y, x, y, …] of three corners or more")
+            expected = "[x, y, x, y, x, y, …] of three corners or more"
+            raise _refused(self.where, f"polygon {_short(corners)}", expected)
         for value in corners:
             if not _is_number(value) or not -FARTHEST <= value <= FARTHEST:
-                raise self._refused(
-                    where, f"coordinate {_short(value)}", f"a number of pixels, at most {FARTHEST:,} away"
-                )
+                expected = f"a number of pixels, at most {FARTHEST:,} away"
+                raise _refused(self.where, f"coordinate {_short(value)}", expected)
         return np.array(corners, np.float64).reshape(-1, 2)
 
-    def _runs(self, drawn: dict[str, Any], where: str, size: tuple[int, int]) -> tuple[int, ...]:
+    def _runs(self, drawn: dict[str, Any], size: tuple[int, int]) -> tuple[int, ...]:
         if drawn.get("size") != list(size):
-            raise self._refused(where, f"run lengths of size {_short(drawn.get('size'))}", f"the image's, {list(size)}")
-        counts = drawn.get("counts")
-        runs = _decoded(counts) if isinstance(counts, str) else counts
-        if (
-            not isinstance(runs, list)
-            or not all(_is_number(run) and run == int(run) and 0 <= run <= size[0] * size[1] for run in runs)
-            or sum(runs) != size[0] * size[1]
-        ):
-            total = f" whose sum is {sum(runs)}" if isinstance(runs, list) and all(map(_is_number, runs)) else ""
-            raise self._refused(
-                where, f"run lengths {_short(counts)}{total}", f"lengths whose sum is {size[0] * size[1]}"
-            )
+            found = f"run lengths of size {_short(drawn.get('size'))}"
+            raise _refused(self.where, found, f"the image's, {list(size)}")
+        counts, area = drawn.get("counts"), size[0] * size[1]
+        runs: Any = _decoded(counts) if isinstance(counts, str) else counts
+        numbers = isinstance(runs, list) and all(map(_is_number, runs))
+        if not numbers or not all(run == int(run) and 0 <= run <= area for run in runs) or sum(runs) != area:
+            total = f" whose sum is {sum(runs)}" if numbers else ""
+            raise _refused(self.where, f"run lengths {_short(counts)}{total}", f"lengths whose sum is {area}")
         return tuple(map(int, runs))
 
-    def _list(self, content: dict[str, Any], key: str) -> list[dict[str, Any]]:
-        found = content.get(key)
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-            raise self._refused(key, _short(found), "a list of objects")
-        return found
 
-    def _id(self, item: dict[str, Any], key: str, where: str) -> int | str:
-        found = item.get(key)
-        if isinstance(found, bool) or not isinstance(found, int | str):
-            raise self._refused(where, f"{key} {_short(found)}", "a whole number")
-        return found
+def _items(file: Path, content: dict[str, Any], key: str) -> list[_Item]:
+    items = content.get(key)
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise _refused(f"{file}: {key}", _short(items), "a list of objects")
+    return [_Item(f"{file}: {key}[{at}]", item) for at, item in enumerate(items)]
 
-    def _text(self, item: dict[str, Any], key: str, where: str) -> str:
-        found = item.get(key)
-        if not isinstance(found, str) or not found.strip():
-            raise self._refused(where, f"{key} {_short(found)}", "a text")
-        return found
 
-    def _side(self, item: dict[str, Any], key: str, where: str) -> int:
-        found = item.get(key)
-        if isinstance(found, bool) or not isinstance(found, int) or not 0 < found <= MOST_SIDE:
-            raise self._refused(where, f"{key} {_short(found)}", f"a whole number of pixels from 1 to {MOST_SIDE}")
-        return found
-
-    def _file_name(self, item: dict[str, Any], where: str) -> str:
-        """Return an image's path, of which the last part counts; folders before it are where it once lay."""
-        found = self._text(item, "file_name", where)
-        parts = found.split("/")
-        if (
-            found.startswith("/")
-            or ".." in parts
-            or "\\" in found
-            or not found.isprintable()
-            or not Path(parts[-1]).stem
-        ):
-            raise self._refused(
-                where, f"file_name {_short(found)}", "a relative path such as images/0001.png, without '..'"
-            )
-        return found
-
-    def _refused(self, where: str, found: str, expected: str) -> UserError:
-        return UserError(f"{self.file}: {where}: found {found}; expected {expected}: export the annotations again")
+def _refused(where: str, found: str, expected: str) -> UserError:
+    return UserError(f"{where}: found {found}; expected {expected}: export the annotations again")
 
 
 def _decoded(text: str) -> list[int] | None:
@@ -343,12 +333,6 @@ def _decoded(text: str) -> list[int] | None:
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))
             value = shift = 0
     return None if shift else runs
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _short(value: Any) -> str:

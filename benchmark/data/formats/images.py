@@ -1,4 +1,4 @@
-"""Reading the pixels of one image file, or refusing it by name."""
+"""Reads the pixels of an image file, or refuses it by name."""
 
 from __future__ import annotations
 
@@ -83,11 +83,15 @@ class Picture:
     white_is_zero: bool = False
     alpha: NDArray[np.uint8 | np.uint16] | None = None
 
+    @property
+    def colours(self) -> Pixels:
+        """The pixels as viewers show them, by the palette's colours."""
+        return self.pixels if self.palette is None else self.palette[self.pixels]
+
 
 @dataclass(frozen=True)
 class _Header:
-    height: int
-    width: int
+    shape: tuple[int, int]
     depth: Depth
     reader: Literal["pillow", "pillow by bytes", "tifffile"] = "pillow"
     white_is_zero: bool = False
@@ -99,8 +103,7 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         UserError: no image, it cannot be read, or of a kind that :func:`decode` refuses by its header.
     """
-    header = _header(path)
-    return header.height, header.width
+    return _header(path).shape
 
 
 def sized(shape: Sequence[int]) -> str:
@@ -180,9 +183,8 @@ def to_8_bit(path: Path, picture: Picture, levels: Levels | None) -> UInt8Array:
     Raises:
         UserError: 16 bits without levels.
     """
-    if picture.palette is not None:
-        return picture.palette[picture.pixels]
-    if picture.pixels.dtype == np.uint16:
+    colours = picture.colours
+    if colours.dtype == np.uint16:
         if levels is None:
             raise UserError(
                 f"{path}: 16 bits per channel; expected 8, or levels that say which values become black and white: "
@@ -190,9 +192,8 @@ def to_8_bit(path: Path, picture: Picture, levels: Levels | None) -> UInt8Array:
             )
         share = (np.arange(2**16) - levels.low) / (levels.high - levels.low)
         table: UInt8Array = np.rint(share.clip(0, 1) * 255).astype(np.uint8)
-        return table[picture.pixels]
-    pixels = picture.pixels.astype(np.uint8, copy=False)
-    return pixels * np.uint8(255) if picture.pixels.dtype == np.bool_ else pixels
+        return table[colours]
+    return colours * np.uint8(255) if colours.dtype == np.bool_ else colours.astype(np.uint8, copy=False)
 
 
 def decode(path: Path) -> Picture:
@@ -227,9 +228,8 @@ def decode(path: Path) -> Picture:
                 return Picture(pixels, alpha=_unless_opaque(alpha))
             palette = None
             if file.mode == "P":
-                palette = np.zeros((256, 3), np.uint8)
                 colours = np.array(file.getpalette("RGB"), np.uint8).reshape(-1, 3)
-                palette[: len(colours)] = colours
+                palette = np.pad(colours, ((0, 256 - len(colours)), (0, 0)))
             # Uncompressed YCbCr is left as it is stored.
             pixels, alpha = _split(np.asarray(file.convert("RGB") if file.mode == "YCbCr" else file))
             if alpha is None:
@@ -259,7 +259,7 @@ def _pillow_header(path: Path) -> _Header:
             )
         _refuse_bomb(path, file.height, file.width)
         colour = deep and not file.mode.startswith("I")
-        return _Header(file.height, file.width, 16 if deep else 8, "pillow by bytes" if colour else "pillow")
+        return _Header((file.height, file.width), 16 if deep else 8, "pillow by bytes" if colour else "pillow")
 
 
 def _tiff_header(path: Path) -> _Header:
@@ -287,10 +287,10 @@ def _tiff_header(path: Path) -> _Header:
         # A small image may be stored in one huge tile, which is decoded whole.
         _refuse_bomb(path, max(height, page.tilelength), max(width, page.tilewidth))
         if page.bitspersample != 16:
-            return _Header(height, width, 8, white_is_zero=photometric == "MINISWHITE")
+            return _Header((height, width), 8, white_is_zero=photometric == "MINISWHITE")
         # Pillow misreads all 16-bit TIFF but these.
         plain = photometric == "MINISBLACK" and page.samplesperpixel == 1
-        return _Header(height, width, 16, "pillow" if plain else "tifffile")
+        return _Header((height, width), 16, "pillow" if plain else "tifffile")
 
 
 def _decode_tiff(path: Path) -> Picture:

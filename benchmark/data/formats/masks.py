@@ -1,19 +1,26 @@
-"""Reading a label or an ignore mask in any of its forms as a binary mask."""
+"""Reads labels and ignore masks that are stored as pixels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data.formats import coco
-from benchmark.data.formats.coco import Categories
-from benchmark.data.formats.images import Picture, Pixels, decode, read_size, sized, to_channels
-from benchmark.data.formats.svg import Layers, Mask, rasterise, read_svg
-from benchmark.data.formats.values import Values, found_in, listed, remedy
+from benchmark.data.formats.images import (
+    IMAGE_SUFFIXES,
+    Picture,
+    Pixels,
+    decode,
+    read_size,
+    sized,
+    to_channels,
+)
+from benchmark.data.formats.label_format import Format, Label, Layers, Legend
+from benchmark.data.formats.pillow import read_form
+from benchmark.data.formats.rasterize import Mask
+from benchmark.data.formats.values import distinct, found_in, listed, remedy
 from benchmark.data.specs import Target
 from benchmark.utils.errors import UserError
 
@@ -33,90 +40,70 @@ INVERTED_PALETTE = (
 ALPHA = "one colour everywhere, so the mask is what is not transparent: look at the masks"
 
 
-@dataclass(frozen=True, eq=False)
-class Label:
-    """A label as it was read.
-
-    Attributes:
-        mask: ``(H, W)`` bool, the foreground.
-        note: what a user should know about how it was read.
-        ignored: ``(H, W)`` bool, where the label says to ignore; ``None`` where it cannot.
-        stored_as: the value of foreground in a mask of 8 bits per pixel, 1 or 255; 0 where there is none, or where the
-            file's form tells what foreground is.
-    """
-
-    mask: Mask
-    note: str | None = None
-    ignored: Mask | None = None
-    stored_as: int = 0
-
-
-def read_label(
-    path: Path, target: Target, shape: tuple[int, int], categories: Categories = (), values: Values | None = None
-) -> Label:
-    """Read a label.
+class PixelFormat(Format):
+    """Masks of pixels, in any file that an image may have.
 
     Accepted are {0, 1}, {0, 255} and, of 16 bit, {0, 65535}, as gray, gray RGB(A), 1 bit or palette; one-hot RGB (red
-    background, green track, blue via); gray JPEG, which is thresholded; HY5SYN's SVG; an image's part of a COCO file.
-    A palette counts by its colours where these are such grays (a black entry is background wherever it stands) or
-    one-hot, otherwise by its indices, which is how annotation tools number their classes. Transparent pixels must agree
-    with the colours, or colours must tell nothing.
+    background, green track, blue via); and gray JPEG, which is thresholded. A palette counts by its colours where these
+    are such grays (a black entry is background wherever it stands) or one-hot, otherwise by its indices, which is how
+    annotation tools number their classes. Transparent pixels must agree with the colours, or colours must tell nothing.
+    ``[values]`` of a dataset's TOML file replaces all of this.
+    """
 
-    Args:
-        path: the file; one that ends in ``.svg`` is an SVG, and one below a ``.json`` a part of it.
-        target: the layer that counts as foreground in a label of several; a binary one is what the target is.
-        shape: the image's height and width.
-        categories: what a COCO file's categories are, where their names do not tell.
-        values: what the values of a mask of pixels mean, in place of the forms above.
+    suffixes = IMAGE_SUFFIXES
+
+    def size(self, label: Path) -> tuple[int, int]:
+        """Return height and width, from the file's header."""
+        return read_size(label)
+
+    def form(self, label: Path) -> str:
+        """Return the file's format and mode, such as ``PNG L``."""
+        return read_form(label)
+
+    def read(self, label: Path, target: Target, legend: Legend) -> Label:
+        """Read a mask; an error names the values or colours that have no meaning."""
+        picture = decode(label)
+        if legend.values is not None:
+            foreground, ignored = legend.values.read(label, picture)
+            return Label(foreground, ignored=ignored)
+        if picture.lossy:
+            return _thresholded(label, picture)
+        if picture.alpha is not None:
+            return _with_alpha(label, picture, picture.alpha, target)
+        mask, by_index = _by_colours(picture, target), _by_index(picture)
+        if mask is None:
+            mask = by_index
+        elif not picture.white_is_zero and by_index is not None and (by_index != mask).any():
+            return Label(mask, INVERTED_PALETTE)
+        if mask is None:
+            raise _refused(label, picture, f"{EXPECTED}, or one-hot RGB (red background, green track, blue via)")
+        return Label(mask, INVERTED if picture.white_is_zero else None, stored_as=_stored_as(picture))
+
+
+PIXELS = PixelFormat()
+
+
+def check_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
+    """Refuse a mask of another height and width than its image has.
 
     Raises:
-        UserError: unreadable file, another size than the image's, or any other values; names them. Transparency
-            that colours contradict.
+        UserError: names both.
     """
-    if path.suffix.lower() == ".svg":
-        svg = read_svg(path)
-        _check_size(path, svg.size, shape)
-        return Label(rasterise(svg).of(target))
-    if coco.is_entry(path):
-        entry = coco.read(path)
-        _check_size(path, entry.size, shape)
-        return Label(coco.rasterise(entry, categories).of(target))
-    picture = _decode(path, shape)
-    if values is not None:
-        foreground, ignored = values.read(path, picture)
-        return Label(foreground, ignored=ignored)
-    if picture.lossy:
-        return _thresholded(path, picture)
-    if picture.alpha is not None:
-        return _with_alpha(path, picture, picture.alpha, target)
-    mask = _by_colours(picture, target)
-    if mask is None:
-        mask = _by_index(picture)
-    elif not picture.white_is_zero and (by_index := _by_index(picture)) is not None and (by_index != mask).any():
-        return Label(mask, INVERTED_PALETTE)
-    if mask is None:
-        raise _refused(path, picture, f"{EXPECTED}, or one-hot RGB (red background, green track, blue via)")
-    return Label(mask, INVERTED if picture.white_is_zero else None, stored_as=_stored_as(picture))
-
-
-def label_size(path: Path) -> tuple[int, int]:
-    """Return a label's height and width.
-
-    Raises:
-        UserError: unreadable file.
-    """
-    if coco.is_entry(path):
-        return coco.read(path).size
-    return read_svg(path).size if path.suffix.lower() == ".svg" else read_size(path)
+    if found != expected:
+        raise UserError(
+            f"{path}: {sized(found)} pixels, but its image has {sized(expected)}; "
+            "expected the same size: export the mask at the image's size"
+        )
 
 
 def read_ignore(path: Path, shape: tuple[int, int]) -> Mask:
-    """Read the pixels ``(H, W)`` that count nowhere: the foreground of a mask that is binary as in :func:`read_label`.
+    """Read the pixels ``(H, W)`` that count nowhere: the foreground of a mask that is binary as a label may be.
 
     Raises:
         UserError: unreadable file, another size than the image's, or not binary; names the values.
     """
-    picture = _decode(path, shape)
+    check_size(path, read_size(path), shape)
+    picture = decode(path)
     if picture.lossy:
         raise UserError(f"{path}: a JPEG; expected an ignore mask without loss: save it as PNG")
     if picture.alpha is not None:
@@ -129,9 +116,11 @@ def read_ignore(path: Path, shape: tuple[int, int]) -> Mask:
     return mask
 
 
-def _decode(path: Path, shape: tuple[int, int]) -> Picture:
-    _check_size(path, read_size(path), shape)
-    return decode(path)
+def gray_of(pixels: Pixels) -> Pixels | None:
+    """Return the one channel ``(H, W)`` of pixels that are gray, if as RGB, or ``None``."""
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., 0] if _is_colourless(pixels) else None
 
 
 def _with_alpha(path: Path, picture: Picture, alpha: NDArray[Any], target: Target | None) -> Label:
@@ -145,8 +134,7 @@ def _with_alpha(path: Path, picture: Picture, alpha: NDArray[Any], target: Targe
     if (alpha[shown] == opaque).all():
         if by_colour is not None and (by_colour == shown).all() and (mask := _by_colours(picture, target)) is not None:
             return Label(mask)
-        colours = picture.pixels if picture.palette is None else picture.palette[picture.pixels]
-        if target is not None and (colours == colours[0, 0]).all():
+        if target is not None and (picture.colours == picture.colours[0, 0]).all():
             return Label(shown, ALPHA)
         found = f"{np.mean(shown):.1%} foreground by transparency"
     else:
@@ -158,29 +146,21 @@ def _with_alpha(path: Path, picture: Picture, alpha: NDArray[Any], target: Targe
     )
 
 
-def _check_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
-    if found != expected:
-        raise UserError(
-            f"{path}: {sized(found)} pixels, but its image has {sized(expected)}; "
-            "expected the same size: export the mask at the image's size"
-        )
-
-
 def _binary(picture: Picture) -> Mask | None:
     """Return the foreground of a mask whose colours are black and one white, or ``None``."""
     if picture.palette is not None:
-        colours = picture.palette[_values(picture.pixels)]
+        colours = picture.palette[distinct(picture.pixels)]
         binary = _is_colourless(colours) and _is_binary(set(colours[:, 0].tolist()))
         foreground: Mask = picture.palette[:, 0] > 0
         return foreground[picture.pixels] if binary else None
-    gray = _gray(picture.pixels)
-    return gray > 0 if gray is not None and _is_binary(set(_values(gray))) else None
+    gray = gray_of(picture.pixels)
+    return gray > 0 if gray is not None and _is_binary(set(distinct(gray))) else None
 
 
 def _stored_as(picture: Picture) -> int:
     """Return the value of foreground in a binary mask of 8 bits per pixel whose colours do not tell, else 0."""
     told = picture.palette is not None and _binary(picture) is not None
-    gray = None if told else _gray(picture.pixels)
+    gray = None if told else gray_of(picture.pixels)
     return int(gray.max()) if gray is not None and gray.dtype == np.uint8 else 0
 
 
@@ -210,7 +190,7 @@ def _channel_on(colours: NDArray[Any]) -> Mask | None:
 
 
 def _by_index(picture: Picture) -> Mask | None:
-    indexed = picture.palette is not None and _is_binary(set(_values(picture.pixels)))
+    indexed = picture.palette is not None and _is_binary(set(distinct(picture.pixels)))
     return picture.pixels > 0 if indexed else None
 
 
@@ -236,25 +216,14 @@ def _thresholded(path: Path, picture: Picture) -> Label:
 
 
 def _refused(path: Path, picture: Picture, expected: str, advice: str = "") -> UserError:
-    gray = _gray(picture.pixels)
+    gray = gray_of(picture.pixels)
     found = found_in(picture.pixels.reshape(-1, 3) if gray is None else gray.reshape(-1))
     what = "colours" if gray is None else "values"
     return UserError(f"{path}: mask {what} {listed(found)}; expected {expected}: {advice or remedy(found)}")
 
 
-def _gray(pixels: Pixels) -> Pixels | None:
-    """Return the one channel ``(H, W)`` of pixels that are gray, if as RGB, or ``None``."""
-    if pixels.ndim == 2:
-        return pixels
-    return pixels[..., 0] if _is_colourless(pixels) else None
-
-
 def _is_colourless(colours: NDArray[Any]) -> bool:
     return bool((colours == colours[..., :1]).all())
-
-
-def _values(pixels: NDArray[Any]) -> list[int]:
-    return np.flatnonzero(np.bincount(pixels.reshape(-1))).tolist()
 
 
 def _is_binary(values: set[int]) -> bool:

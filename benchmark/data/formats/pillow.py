@@ -44,6 +44,15 @@ def open_image(path: Path) -> ImageFile.ImageFile:
     raise UnidentifiedImageError(f"begins with {start!r}")
 
 
+def read_form(path: Path) -> str:
+    """Return an image's format and mode, such as ``PNG L``, or its suffix where Pillow cannot read it."""
+    try:
+        with open_image(path) as file:
+            return f"{file.format} {file.mode}"
+    except Exception:  # Pillow raises errors of many kinds; some of these files tifffile can read
+        return path.suffix[1:].upper()
+
+
 def keyed_alpha(file: ImageFile.ImageFile, raw_mode: str, pixels: NDArray[Any]) -> NDArray[np.uint8] | None:
     """Return the alpha ``(H, W)`` that a PNG gives to a colour or to entries of its palette (tRNS), if it does.
 

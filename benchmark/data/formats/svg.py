@@ -1,10 +1,10 @@
-"""HY5SYN's label format: an SVG file per frame, with tracks as lime polygons and vias as red circles.
+"""Reads labels in SVG: tracks are lime polygons, vias are red circles.
 
-Its coordinates name pixels, as contours do: a polygon covers the pixels on its outline, and x ends at ``width - 1``.
-HY5SYN's files are known by their names, such as ``label0001.svg``; others that are drawn so say
+HY5SYN's coordinates name pixels, as contours do: a polygon covers the pixels on its outline, and x ends at
+``width - 1``. Its files are known by their names, such as ``label0001.svg``; other files that are drawn this way say
 ``data-outline="inside"`` in their first element, as those of `predict` do. Any other file means what SVG says: a shape
-covers the pixels whose centres lie in it. Files hold exact and near duplicates and overlapping polygons of one net, so
-that only the union of all shapes means anything.
+covers the pixels whose centres lie in it. HY5SYN's files hold exact and near duplicates and overlapping polygons of one
+net, so that only the union of all shapes has a meaning.
 """
 
 from __future__ import annotations
@@ -16,15 +16,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from benchmark.data.formats.rasterize import fill
+from benchmark.data.formats.label_format import Format, Label, Layers, Legend, remembering
+from benchmark.data.formats.rasterize import Mask, Points, fill
 from benchmark.data.specs import Target
 from benchmark.utils.errors import UserError
-
-Mask = NDArray[np.bool_]
-Points = NDArray[np.float64]
 
 MOST_BYTES = 64 * 2**20  # a frame's label has 0.15 MB
 MOST_NUMBERS = 2 * 10**6  # and 30,000 numbers; this is a million points
@@ -66,16 +63,22 @@ class SvgLabel:
     outline_inside: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Layers:
-    """Tracks and vias as separate masks, both ``(H, W)`` bool."""
+class SvgFormat(Format):
+    """One SVG file of shapes an image."""
 
-    track: Mask
-    via: Mask
+    suffixes = frozenset({".svg"})
+    is_drawn = True
 
-    def of(self, target: Target) -> Mask:
-        """Return what counts as foreground; ``metal`` is the union of both."""
-        return {"track": self.track, "via": self.via, "metal": self.track | self.via}[target]
+    def __init__(self) -> None:
+        self._shapes = remembering(read_svg)
+
+    def size(self, label: Path) -> tuple[int, int]:
+        """Return the frame's height and width; the whole file is read."""
+        return self._shapes(label).size
+
+    def read(self, label: Path, target: Target, legend: Legend) -> Label:
+        """Draw the target's layer."""
+        return Label(rasterise(self._shapes(label)).of(target))
 
 
 def read_svg(path: Path) -> SvgLabel:

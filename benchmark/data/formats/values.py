@@ -128,10 +128,16 @@ def _any_of(pixels: NDArray[Any], colours: Sequence[Colour]) -> Mask:
     return found
 
 
+def distinct(pixels: NDArray[Any]) -> list[int]:
+    """Return the values of gray pixels, ascending."""
+    values: list[int] = np.flatnonzero(np.bincount(pixels.reshape(-1))).tolist()
+    return values
+
+
 def found_in(pixels: NDArray[Any]) -> list[Colour]:
     """Return the colours of pixels, gray ``(N,)`` or colours ``(N, 3)``, ascending; one more than a message lists."""
     if pixels.ndim == 1:
-        return [Colour(value, value, value) for value in np.flatnonzero(np.bincount(pixels))[: SHOWN + 1].tolist()]
+        return [Colour(value, value, value) for value in distinct(pixels)[: SHOWN + 1]]
     codes = np.unique(pixels.astype(np.int64) @ np.array([2**32, 2**16, 1]))[: SHOWN + 1]
     return [Colour(code >> 32, code >> 16 & 0xFFFF, code & 0xFFFF) for code in codes.tolist()]
 

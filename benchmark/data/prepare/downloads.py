@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmark.data.formats import coco
+from benchmark.data.formats.all_formats import label_suffixes
 from benchmark.data.formats.images import IMAGE_SUFFIXES
 from benchmark.data.formats.svg import HY5SYN_NAME
-from benchmark.data.pairs import LABEL_SUFFIX, LAYOUTS, plain_stem
+from benchmark.data.pairs import LAYOUTS, plain_stem
 from benchmark.data.prepare.archives import Member
 from benchmark.data.prepare.unpack import ARCHIVE_SUFFIX
 from benchmark.data.splits import PARTS
 from benchmark.utils.errors import UserError
 
 Layout = Literal["folders", "hy5syn", "miic"]
-LABEL_SUFFIXES = IMAGE_SUFFIXES | {LABEL_SUFFIX}
 ROLES = {
     **dict.fromkeys(("image", "images", "img", "imgs"), "image"),
     **dict.fromkeys(("label", "labels", "mask", "masks", "gt", "annotations"), "label"),
@@ -175,7 +174,7 @@ def _miic(source: Path, files: Sequence[_File], own: str, target: Path) -> Arran
             f"{_summary(files)}; {EXPECTED}"
         )
     stems = images.keys() | {Path(name).stem for name in present(target / "image", IMAGE_SUFFIXES)}
-    labels = _labels([f for f in files if f.folder in TRACKS and f.has(LABEL_SUFFIXES) and not of_owner(f)], stems)
+    labels = _labels([f for f in files if f.folder in TRACKS and f.has(label_suffixes()) and not of_owner(f)], stems)
     orphan = next((file for stem, file in labels if stem not in stems), None)
     if orphan is not None:
         raise UserError(f"{orphan.member.where}: label without image; add the image of its stem or remove the label")
@@ -190,7 +189,7 @@ def _hy5syn(source: Path, files: Sequence[_File], target: Path) -> Arranged:
     chosen: list[tuple[str, _File]] = []
     for folder, suffixes, key, example in (
         (names.image, IMAGE_SUFFIXES, names.image_key, "sem0001.png"),
-        (names.label, LABEL_SUFFIXES, names.label_key, "label0001.svg"),
+        (names.label, label_suffixes(), names.label_key, "label0001.svg"),
     ):
         candidates = [file for file in files if file.folder == folder and file.has(suffixes)]
         _require_one(source, f"folders {folder}/", {file.folders for file in candidates})
@@ -214,7 +213,7 @@ def _folders(source: Path, files: Sequence[_File]) -> Arranged:
     parts_of: dict[tuple[str, ...], dict[str, dict[str, list[_File]]]] = {}  # parent folder -> part -> role -> files
     for file in files:
         role = ROLES.get(file.folder)
-        if role and file.has(LABEL_SUFFIXES | {coco.SUFFIX} if role == "label" else IMAGE_SUFFIXES):
+        if role and file.has(label_suffixes(many=True) if role == "label" else IMAGE_SUFFIXES):
             parent = file.folders[:-1]
             part = PART_OF.get(parent[-1], "") if parent else ""
             roles = parts_of.setdefault(parent[:-1] if part else parent, {}).setdefault(part, {})
@@ -239,7 +238,7 @@ def _folders(source: Path, files: Sequence[_File]) -> Arranged:
                 ("/".join(filter(None, (part, role, stem + Path(file.name).suffix))), file) for stem, file in pairs
             ]
     for file in files:
-        if file.has(LABEL_SUFFIXES) and any(file.folders[:end] in used for end in range(len(file.folders))):
+        if file.has(label_suffixes()) and any(file.folders[:end] in used for end in range(len(file.folders))):
             raise UserError(
                 f"{file.member.where}: in a folder of its own inside the images or labels; expected them side by side: "
                 "move it there or elsewhere"

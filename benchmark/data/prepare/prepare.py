@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.data.formats import coco
+from benchmark.data.formats.all_formats import format_of_file, label_suffixes
 from benchmark.data.formats.images import IMAGE_SUFFIXES
 from benchmark.data.pairs import LAYOUTS
 from benchmark.data.prepare import archives
 from benchmark.data.prepare.archives import Member
-from benchmark.data.prepare.downloads import LABEL_SUFFIXES, Layout, Plan, present, recognise
+from benchmark.data.prepare.downloads import Layout, Plan, present, recognise
 from benchmark.data.prepare.unpack import CHUNK
 from benchmark.data.specs import SUFFIX
 from benchmark.data.splits import PARTS
@@ -77,8 +77,8 @@ def prepare(name: str, source: Path, data_root: Path, progress: Callable[[int, i
 
 
 def _count_labels(folder: Path) -> int:
-    files = (coco.entries(folder / name) or () for name in present(folder, {coco.SUFFIX}))
-    return len(present(folder, LABEL_SUFFIXES)) + sum(map(len, files))
+    files = [folder / name for name in present(folder, label_suffixes(many=True))]
+    return sum(len(known.entries(file) or ()) for file in files if (known := format_of_file(file)))
 
 
 def _target(name: str, source: Path, data_root: Path) -> Path:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data.fingerprint import HashCache, find_pairs, fingerprint
-from benchmark.data.pairs import Pair
+from benchmark.data.fingerprint import HashCache, fingerprint
+from benchmark.data.pairs import Pair, find_pairs
+from benchmark.data.specs import DatasetSpec
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
 
@@ -265,16 +266,19 @@ def test_hy5syns_folders_pair_by_number(tmp_path: Path) -> None:
 
 def test_images_without_label_are_left_out_for_datasets_with_such_images(tmp_path: Path) -> None:
     frames(tmp_path, images="012", labels="02")
-    assert [pair.name for pair in find_pairs(tmp_path, unlabelled="skip")] == ["sem0000", "sem0002"]
+    assert [pair.name for pair in find_pairs(tmp_path, DatasetSpec(name="chip", unlabelled="skip"))] == [
+        "sem0000",
+        "sem0002",
+    ]
     with pytest.raises(UserError, match=r"sem0001\.png: image without label"):
         find_pairs(tmp_path)
 
 
 def test_labels_without_image_and_no_labels_at_all_are_refused_everywhere(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"label0001\.svg: label without image"):
-        find_pairs(frames(tmp_path / "a", images="0"), unlabelled="skip")
+        find_pairs(frames(tmp_path / "a", images="0"), DatasetSpec(name="chip", unlabelled="skip"))
     with pytest.raises(UserError, match=r"b: no labels for 2 images"):
-        find_pairs(frames(tmp_path / "b", labels=""), unlabelled="skip")
+        find_pairs(frames(tmp_path / "b", labels=""), DatasetSpec(name="chip", unlabelled="skip"))
 
 
 def test_unknown_file_name_in_hy5syn_is_refused(tmp_path: Path) -> None:
@@ -298,6 +302,6 @@ def test_ignore_masks_belong_to_images(tmp_path: Path) -> None:
 
 def test_groups_come_from_the_name_and_are_part_of_the_fingerprint(tmp_path: Path) -> None:
     make_folder(tmp_path, ["f1_a", "f1_b", "f2_a"])
-    found = find_pairs(tmp_path, group=r"(f\d)_")
+    found = find_pairs(tmp_path, DatasetSpec(name="chip", group=r"(f\d)_"))
     assert [pair.group for pair in found] == ["f1", "f1", "f2"]
     assert fingerprint(found, HashCache(tmp_path.parent / "hashes.json")) != identity(tmp_path)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmark.data import packs
 from benchmark.data.datasets import Source
-from benchmark.data.formats.masks import Label
+from benchmark.data.formats.label_format import Label
 from benchmark.data.packs import draw_tile, foresee, open_pack, pack_path
 from benchmark.data.splits import Tile
 from benchmark.utils.errors import UserError

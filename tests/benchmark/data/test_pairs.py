@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data.fingerprint import find_pairs
-from benchmark.data.pairs import scan
+from benchmark.data.pairs import find_pairs, scan
+from benchmark.data.specs import DatasetSpec
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import make_folder, picture, save
 
@@ -14,8 +14,8 @@ def test_flat_folder_gives_the_pairs_of_a_study(tmp_path: Path) -> None:
     make_folder(tmp_path, ["f1_a", "f1_b", "f2_a"])
     (tmp_path / "label" / "f1_a.png").rename(tmp_path / "label" / "f1_a_mask.png")
     save(tmp_path / "ignore" / "f2_a.png", picture(0))
-    found = scan(tmp_path, group="(f.)_")
-    assert found.pairs == find_pairs(tmp_path, group="(f.)_")
+    found = scan(tmp_path, DatasetSpec(name="chip", group="(f.)_"))
+    assert found.pairs == find_pairs(tmp_path, DatasetSpec(name="chip", group="(f.)_"))
     assert (found.images, found.labels, found.ignores, found.faults) == (3, 3, 1, [])
 
 
@@ -31,7 +31,7 @@ def test_hy5syn_layout_gives_the_pairs_of_a_study(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "label0002.svg").write_text("<svg/>")
     found = scan(tmp_path)
-    assert found.pairs == find_pairs(tmp_path, unlabelled="skip")
+    assert found.pairs == find_pairs(tmp_path, DatasetSpec(name="chip", unlabelled="skip"))
     assert [path.name for path in found.unlabelled] == ["sem0001.png"]
 
 
@@ -42,7 +42,7 @@ def test_every_stray_file_is_listed(tmp_path: Path) -> None:
     save(tmp_path / "image" / "c.bmp", picture(9))
     save(tmp_path / "ignore" / "z.png", picture(0))
     (tmp_path / "image" / "notes.txt").write_text("")
-    found = scan(tmp_path, group="(never)")
+    found = scan(tmp_path, DatasetSpec(name="chip", group="(never)"))
     names = [
         [path.name for path in paths]
         for paths in (found.unlabelled, found.unpaired, found.unpaired_ignores, found.doubled, found.ungrouped)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmark import metrics
 from benchmark.config.protocol import Protocol
-from benchmark.data.formats.masks import read_label
+from benchmark.data.formats.all_formats import read_label
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.evaluation import counts as scoring
 from benchmark.evaluation.evaluate import evaluate

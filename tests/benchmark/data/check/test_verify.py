@@ -20,6 +20,7 @@ from benchmark.data.check.verify import Row, Subject, Verification, verify, writ
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import open_pack
+from benchmark.data.specs import DatasetSpec
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
 
 STEMS = "abcdefghij"
@@ -32,7 +33,8 @@ def protocol(*overrides: str, preset: str = "strict") -> Protocol:
 
 
 def check(root: Path, *overrides: str, preset: str = "strict", **how: object) -> Verification:
-    return verify(Subject("mychip", root, **how), protocol(*overrides, preset=preset))  # type: ignore[arg-type]
+    spec = DatasetSpec(name="mychip", **how)
+    return verify(Subject("mychip", root, spec=spec), protocol(*overrides, preset=preset))
 
 
 def row(found: Verification, name: str) -> Row:
@@ -210,7 +212,7 @@ def test_inverted_masks_of_a_whole_dataset_are_suspected(root: Path) -> None:
 
 def test_left_out_images_without_label_are_no_problem(root: Path) -> None:
     (root / "label" / "a.png").unlink()
-    found = check(root, skip_unlabelled=True)
+    found = check(root, unlabelled="skip")
     assert found.ok
     assert row(found, "images without label").warning == "image/a.png: left out"
 

@@ -21,10 +21,10 @@ from pycocotools import mask as pycoco
 
 from benchmark.config import protocol as protocols
 from benchmark.data.datasets import resolve
-from benchmark.data.fingerprint import HashCache, find_pairs
+from benchmark.data.fingerprint import HashCache
 from benchmark.data.formats import coco
-from benchmark.data.formats.masks import label_size, read_label
-from benchmark.data.pairs import scan
+from benchmark.data.formats.all_formats import format_of, read_label
+from benchmark.data.pairs import find_pairs, scan
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import picture, save
@@ -73,7 +73,7 @@ def test_polygons_become_the_union_of_their_pixels(tmp_path: Path) -> None:
     via = np.zeros((HEIGHT, WIDTH), bool)
     via[4:7, 4:7] = True
     shape = (HEIGHT, WIDTH)
-    assert label_size(first.label) == shape
+    assert format_of(first.label).size(first.label) == shape
     for target, expected in (("track", track), ("via", via), ("metal", track | via)):
         assert (read_label(first.label, target, shape).mask == expected).all()  # type: ignore[arg-type]
         assert not read_label(second.label, target, shape).mask.any()  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ def test_polygons_are_drawn_as_pycocotools_draws_them(polygons: list[list[tuple[
     expected = drawn_by_pycocotools(drawn)
     content = plain()
     content["annotations"] = [{"image_id": 7, "category_id": 1, "segmentation": [shape]} for shape in drawn]
-    assert (coco.rasterise(coco._Reader(Path("a.json")).entries(content)["0001.png"]).track == expected).all()
+    assert (coco.rasterise(coco.parse(Path("a.json"), content)["0001.png"]).track == expected).all()
 
 
 def test_fractional_corners_follow_the_rule_of_coco(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_run_lengths_are_read_column_by_column(mask: NDArray[np.bool_]) -> None:
     for runs in (counts, compressed(counts)):
         drawn = {"counts": runs, "size": list(mask.shape)}
         content["annotations"] = [{"image_id": 7, "category_id": 1, "segmentation": drawn}]
-        entry = coco._Reader(Path("a.json")).entries(content)["0001.png"]
+        entry = coco.parse(Path("a.json"), content)["0001.png"]
         assert (coco.rasterise(entry).track == mask).all()
 
 
@@ -162,7 +162,7 @@ def test_names_tell_tracks_from_vias(name: str, kind: str, tmp_path: Path) -> No
     content = plain()
     content["categories"] = [{"id": 1, "name": name}, {"id": 2, "name": "something else"}]
     content["annotations"] = content["annotations"][:1]
-    layers = coco.rasterise(coco.read(write(tmp_path, content) / "0001.png"))
+    layers = coco.rasterise(coco.CocoFormat().entry(write(tmp_path, content) / "0001.png"))
     assert layers.track.any() == (kind == "track")
     assert layers.via.any() == (kind == "via")
 
@@ -170,7 +170,7 @@ def test_names_tell_tracks_from_vias(name: str, kind: str, tmp_path: Path) -> No
 def test_other_names_are_told_or_alone_in_their_file(tmp_path: Path) -> None:
     content = plain()
     content["categories"][1]["name"] = "pad"
-    entry = coco.read(write(tmp_path, content) / "0001.png")
+    entry = coco.CocoFormat().entry(write(tmp_path, content) / "0001.png")
     with pytest.raises(
         UserError, match=r"annotations\[1\] \(id 2\): category 'pad', which is neither .* add \"pad\" = 'track'"
     ):
@@ -180,7 +180,7 @@ def test_other_names_are_told_or_alone_in_their_file(tmp_path: Path) -> None:
     assert not nothing.track.any()
     content["categories"], content["annotations"] = [{"id": 1, "name": "pad"}], content["annotations"][:1]
     (tmp_path / "alone").mkdir()
-    alone = coco.rasterise(coco.read(write(tmp_path / "alone", content) / "0001.png"))
+    alone = coco.rasterise(coco.CocoFormat().entry(write(tmp_path / "alone", content) / "0001.png"))
     assert (alone.track == alone.via).all()
     assert alone.track.any()
 
@@ -193,7 +193,7 @@ def test_a_toml_file_names_the_annotations_and_their_categories(call: Call, tmp_
     settings = protocols.load("quick", ["input.size=16", "input.tile=16"])
     hashes = HashCache(tmp_path / "hashes.json")
     (source,) = resolve("mychip", tmp_path / "data", settings, hashes)
-    assert read_label(source.pairs[0].label, "via", (HEIGHT, WIDTH), source.pairs[0].categories).mask.sum() == 9
+    assert read_label(source.pairs[0].label, "via", (HEIGHT, WIDTH), source.pairs[0].legend).mask.sum() == 9
     (tmp_path / "data/mychip.toml").write_text('labels = "export/result.json"\n[categories]\npad = "none"\n')
     (other,) = resolve("mychip", tmp_path / "data", settings, hashes)
     assert source.fingerprint != other.fingerprint
@@ -212,13 +212,13 @@ def test_annotations_of_the_same_size_and_time_are_read_again(tmp_path: Path) ->
     file = write(tmp_path, plain())
     os.utime(file, (1.6e9, 1.6e9))
     entry = file / "0001.png"
-    before = coco.read(entry)
+    before = coco.CocoFormat().entry(entry)
     other = tmp_path / "other.json"
     other.write_text(file.read_text().replace("0001.png", "0009.png"))
     os.utime(other, (1.6e9, 1.6e9))
     other.rename(file)
-    assert coco.read(file / "0009.png").size == before.size
-    assert "0001.png" not in [path.name for path in coco.entries(file) or ()]
+    assert coco.CocoFormat().entry(file / "0009.png").size == before.size
+    assert "0001.png" not in [path.name for path in coco.CocoFormat().entries(file) or ()]
 
 
 def test_images_without_an_entry_and_entries_without_an_image_are_named(tmp_path: Path) -> None:

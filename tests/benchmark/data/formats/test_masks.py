@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmark.data.formats.all_formats import read_label
 from benchmark.data.formats.images import Levels, percentile_levels, read_depth, read_image, read_size
-from benchmark.data.formats.masks import read_ignore, read_label
+from benchmark.data.formats.masks import read_ignore
 from benchmark.data.specs import Target
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import picture, save

@@ -15,8 +15,10 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmark.data.formats.all_formats import read_label
 from benchmark.data.formats.images import decode, read_image
-from benchmark.data.formats.masks import read_ignore, read_label
+from benchmark.data.formats.label_format import Legend
+from benchmark.data.formats.masks import read_ignore
 from benchmark.data.formats.values import Values
 from benchmark.utils.errors import UserError
 
@@ -122,7 +124,7 @@ def test_declared_values_do_not_cover_transparent_pixels(tmp_path: Path) -> None
     rgba(tmp_path / "m.png", OPAQUE, OPAQUE)
     values = Values(background=0, foreground=255)
     with pytest.raises(UserError, match=r"m\.png: transparent pixels, of which \[values\] tells nothing"):
-        read_label(tmp_path / "m.png", "track", TRACK.shape, (), values)
+        read_label(tmp_path / "m.png", "track", TRACK.shape, Legend(values=values))
 
 
 def test_images_keep_their_stored_colours(tmp_path: Path) -> None:

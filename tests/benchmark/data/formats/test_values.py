@@ -11,7 +11,8 @@ from benchmark.data import specs
 from benchmark.data.check import contact_sheet as show
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
-from benchmark.data.formats.masks import read_label
+from benchmark.data.formats.all_formats import read_label
+from benchmark.data.formats.label_format import Legend
 from benchmark.data.formats.values import Values
 from benchmark.data.packs import IGNORED, open_pack
 from benchmark.utils.errors import UserError
@@ -23,7 +24,7 @@ CLASSES = np.arange(48).reshape(6, 8) % 3  # 0 background, 1 foreground, 2 unlab
 
 def read(path: Path, values: Values) -> np.ndarray:
     """Return 0, 1 and 2 for background, foreground and ignored pixels."""
-    label = read_label(path, "track", (6, 8), values=values)
+    label = read_label(path, "track", (6, 8), Legend(values=values))
     assert label.ignored is not None
     return np.where(label.ignored, 2, label.mask)
 

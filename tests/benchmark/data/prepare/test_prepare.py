@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.data.fingerprint import find_pairs
+from benchmark.data.pairs import find_pairs
 from benchmark.data.prepare import archives, prepare
 from benchmark.data.prepare.archives import Member
 from benchmark.data.prepare.prepare import Prepared
+from benchmark.data.specs import DatasetSpec
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.prepare.test_archives import tarred, zipped
 
@@ -152,7 +153,7 @@ def test_hy5syn_keeps_its_layout_and_frames_without_label(tmp_path: Path, wrappi
     assert set(tree(result.folder)) == set(HY5SYN)
     assert (result.layout, result.images, result.labels) == ("hy5syn", 3, 2)
     assert result.notes == ("3 images, 2 labels",)
-    assert len(find_pairs(result.folder, unlabelled="skip")) == 2
+    assert len(find_pairs(result.folder, DatasetSpec(name="miic", unlabelled="skip"))) == 2
 
 
 def test_hy5syn_may_come_in_two_steps_but_frames_first(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Lists the label formats, and reads a label in any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark.data.formats.coco import CocoFormat
+from benchmark.data.formats.label_format import NO_LEGEND, Format, Label, Legend
+from benchmark.data.formats.masks import PIXELS, check_size
+from benchmark.data.formats.svg import SvgFormat
+from benchmark.data.specs import Target
+
+FORMATS: list[Format] = [PIXELS, SvgFormat(), CocoFormat()]
+
+
+def format_of_file(file: Path, formats: Sequence[Format] = FORMATS) -> Format | None:
+    """Return the format that a file's suffix tells, if it is one of ``formats``."""
+    return next((known for known in formats if file.suffix.lower() in known.suffixes), None)
+
+
+def format_of(label: Path) -> Format:
+    """Return the format of a label; one of unknown suffix is read as a mask of pixels."""
+    container, single = format_of_file(label.parent), format_of_file(label)
+    if container is not None and container.holds_many:
+        return container
+    return PIXELS if single is None or single.holds_many else single
+
+
+def label_suffixes(*, many: bool = False) -> frozenset[str]:
+    """Return the suffixes of label files, with those of files that hold many labels or without."""
+    return frozenset[str]().union(*(known.suffixes for known in FORMATS if many or not known.holds_many))
+
+
+def read_label(label: Path, target: Target, shape: tuple[int, int], legend: Legend = NO_LEGEND) -> Label:
+    """Read a label.
+
+    Args:
+        label: its path, as :func:`format_of` takes it.
+        target: the layer that counts as foreground in a label of several; a binary one is what the target is.
+        shape: the image's height and width.
+        legend: meanings that the dataset's TOML file gives to values and categories.
+
+    Raises:
+        UserError: unreadable file, another size than the image's, or content that has no known meaning.
+    """
+    label_format = format_of(label)
+    check_size(label, label_format.size(label), shape)
+    return label_format.read(label, target, legend)

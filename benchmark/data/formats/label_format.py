@@ -1,0 +1,139 @@
+"""Defines what a label format must provide, and the label that it returns."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple, TypeVar
+
+from benchmark.data.formats.rasterize import Mask
+from benchmark.data.formats.values import Values
+from benchmark.data.specs import Kind, Target
+from benchmark.utils.files import Stamp, stamp
+
+Content = TypeVar("Content")
+
+
+class Legend(NamedTuple):
+    """Meanings that a dataset's TOML file gives to its labels.
+
+    Attributes:
+        categories: pairs of a category's name and what it is, for names that do not tell.
+        values: meanings of a mask's values that are not the usual ones.
+    """
+
+    categories: Sequence[tuple[str, Kind]] = ()
+    values: Values | None = None
+
+
+NO_LEGEND = Legend()
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """A label as it was read.
+
+    Attributes:
+        mask: ``(H, W)`` bool, the foreground.
+        note: what a user should know about how it was read.
+        ignored: ``(H, W)`` bool, where the label says to ignore; ``None`` where it cannot.
+        stored_as: the value of foreground in a mask of 8 bits per pixel, 1 or 255; 0 where there is none, or where the
+            file's form tells what foreground is.
+    """
+
+    mask: Mask
+    note: str | None = None
+    ignored: Mask | None = None
+    stored_as: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """Tracks and vias as separate masks, both ``(H, W)`` bool."""
+
+    track: Mask
+    via: Mask
+
+    def of(self, target: Target) -> Mask:
+        """Return what counts as foreground; ``metal`` is the union of both."""
+        return {"track": self.track, "via": self.via, "metal": self.track | self.via}[target]
+
+
+class Format(ABC):
+    """A kind of label file.
+
+    To add one, write a subclass in a file of its own and add an instance to ``FORMATS`` in ``all_formats.py``; folders,
+    checks, packs, downloads and scores then know it.
+
+    Attributes:
+        suffixes: endings of its files, lower case, with the dot.
+        holds_many: whether a file holds labels of many images. A label's path is then ``file/name``, as if the file
+            were a folder, and ``name`` has its image's stem.
+        is_drawn: whether a file holds shapes, not values of pixels.
+        has_categories: whether shapes belong to named categories, which ``[categories]`` of a TOML file explains.
+    """
+
+    suffixes: ClassVar[frozenset[str]]
+    holds_many: ClassVar[bool] = False
+    is_drawn: ClassVar[bool] = False
+    has_categories: ClassVar[bool] = False
+
+    @abstractmethod
+    def size(self, label: Path) -> tuple[int, int]:
+        """Return a label's height and width in pixels.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+
+    @abstractmethod
+    def read(self, label: Path, target: Target, legend: Legend) -> Label:
+        """Read a label of :meth:`size`.
+
+        Args:
+            label: its path.
+            target: the layer that counts as foreground in a label of several; a binary one is what the target is.
+            legend: meanings that the dataset's TOML file gives.
+
+        Raises:
+            UserError: the file cannot be read, or its content has no known meaning.
+        """
+
+    def entries(self, file: Path) -> list[Path] | None:
+        """Return the labels in a file, or ``None`` where the file lies there for another purpose.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        return [file]
+
+    def file_of(self, label: Path) -> Path:
+        """Return the file that holds a label."""
+        return label.parent if self.holds_many else label
+
+    def form(self, label: Path) -> str:
+        """Return what `data verify` calls a label's format."""
+        return self.file_of(label).suffix[1:].upper()
+
+
+def remembering(read: Callable[[Path], Content]) -> Callable[[Path], Content]:
+    """Return a reader that remembers four files, since a label's size and its mask are asked for in turn.
+
+    A file that has changed since is read again.
+    """
+
+    @functools.lru_cache(maxsize=4)  # train, val, test and one more
+    def read_once(file: Path, state: Stamp) -> Content:
+        return read(file)
+
+    def remembered(file: Path) -> Content:
+        try:
+            state = stamp(file)
+        except OSError:
+            return read(file)  # whose error says what was expected
+        return read_once(file, state)
+
+    return remembered

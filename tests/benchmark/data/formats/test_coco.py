@@ -167,7 +167,7 @@ def test_names_tell_tracks_from_vias(name: str, kind: str, tmp_path: Path) -> No
     assert layers.via.any() == (kind == "via")
 
 
-def test_other_names_are_told_or_alone_in_their_file(tmp_path: Path) -> None:
+def test_other_category_names_need_toml_or_a_single_category(tmp_path: Path) -> None:
     content = plain()
     content["categories"][1]["name"] = "pad"
     entry = coco.CocoFormat().entry(write(tmp_path, content) / "0001.png")
@@ -232,7 +232,7 @@ def test_images_without_an_entry_and_entries_without_an_image_are_named(tmp_path
         find_pairs(tmp_path)
 
 
-def test_a_download_with_annotations_is_brought_in(call: Call, tmp_path: Path) -> None:
+def test_download_with_annotations_is_prepared(call: Call, tmp_path: Path) -> None:
     """As annotation tools export it: images/ and annotations/instances_default.json."""
     write(tmp_path / "export", plain(), "annotations/instances_default.json")
     (tmp_path / "export/image").rename(tmp_path / "export/images")
@@ -249,7 +249,7 @@ def test_masks_and_annotations_of_one_image_are_refused(tmp_path: Path) -> None:
         find_pairs(tmp_path)
 
 
-def test_a_json_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+def test_other_json_file_is_ignored(tmp_path: Path) -> None:
     write(tmp_path, {"shapes": []})
     for name in ("0001.png", "0002.png"):
         save(tmp_path / "label" / name, np.zeros((HEIGHT, WIDTH), np.uint8))
@@ -339,7 +339,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize(("change", "message"), BROKEN.values(), ids=list(BROKEN))
-def test_broken_annotations_are_one_message(change: Change, message: str, tmp_path: Path) -> None:
+def test_broken_annotations_give_one_message(change: Change, message: str, tmp_path: Path) -> None:
     content = plain()
     change(content)
     file = write(tmp_path, content)
@@ -361,7 +361,7 @@ def test_broken_annotations_are_one_message(change: Change, message: str, tmp_pa
         ('{"images": ' + "9" * 5000 + "}", "no JSON"),
     ],
 )
-def test_what_is_no_json_is_one_message(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_json_gives_one_message(text: str, message: str, tmp_path: Path) -> None:
     write(tmp_path, text)
     with pytest.raises(UserError, match=message) as caught:
         find_pairs(tmp_path)

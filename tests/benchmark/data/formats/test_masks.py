@@ -78,7 +78,7 @@ def test_palette_masks_are_read_by_index(
     np.testing.assert_array_equal(read(tmp_path / "m.png"), TRACK)
 
 
-def test_a_palette_that_begins_with_white_is_not_inverted(tmp_path: Path) -> None:
+def test_palette_starting_with_white_is_not_inverted(tmp_path: Path) -> None:
     with_palette((~TRACK).astype(np.uint8), (255, 255, 255), (0, 0, 0)).save(tmp_path / "m.png")
     np.testing.assert_array_equal(read(tmp_path / "m.png"), TRACK)
 
@@ -103,7 +103,7 @@ def test_many_other_values_are_shortened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_binary_mask_is_what_the_target_is(tmp_path: Path, target: Target) -> None:
+def test_binary_mask_means_the_target(tmp_path: Path, target: Target) -> None:
     np.testing.assert_array_equal(read(save(tmp_path / "m.png", TRACK), target), TRACK)
 
 
@@ -125,26 +125,26 @@ EXPECTED = {"metal": TRACK | VIA, "track": TRACK & ~VIA, "via": VIA}
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("on", [1, 255])
-def test_one_hot_masks_give_the_layer_that_is_asked_for(tmp_path: Path, target: Target, on: int) -> None:
+def test_one_hot_masks_give_the_requested_layer(tmp_path: Path, target: Target, on: int) -> None:
     path = save(tmp_path / "m.png", one_hot(on))
     np.testing.assert_array_equal(read(path, target), EXPECTED[target])
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_one_hot_masks_of_16_bit_too(tmp_path: Path, target: Target) -> None:
+def test_one_hot_masks_may_have_16_bit(tmp_path: Path, target: Target) -> None:
     tifffile.imwrite(tmp_path / "m.tif", one_hot(65535, np.uint16), photometric="rgb")
     label = read_label(tmp_path / "m.tif", target, (6, 8))
     np.testing.assert_array_equal(label.mask, EXPECTED[target])
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_one_hot_colours_in_a_palette_count_in_any_order(tmp_path: Path, target: Target) -> None:
+def test_one_hot_palette_may_have_any_order(tmp_path: Path, target: Target) -> None:
     indices = np.where(VIA, 0, np.where(TRACK, 1, 2)).astype(np.uint8)
     with_palette(indices, (0, 0, 255), (0, 255, 0), (255, 0, 0)).save(tmp_path / "m.png")
     np.testing.assert_array_equal(read(tmp_path / "m.png", target), EXPECTED[target])
 
 
-def test_a_red_foreground_beside_black_is_no_one_hot_even_where_it_fills_the_mask(tmp_path: Path) -> None:
+def test_red_and_black_mask_is_not_one_hot(tmp_path: Path) -> None:
     for indices in (TRACK.astype(np.uint8), np.ones((6, 8), np.uint8)):
         with_palette(indices, (0, 0, 0), (255, 0, 0)).save(tmp_path / "m.png")
         np.testing.assert_array_equal(read(tmp_path / "m.png"), indices > 0)
@@ -160,7 +160,7 @@ def test_a_red_foreground_beside_black_is_no_one_hot_even_where_it_fills_the_mas
         ([[i, 0, 9] for i in range(20)], r"\{\(0, 0, 9\), .*\(7, 0, 9\), \.\.\.\}"),
     ],
 )
-def test_colours_that_are_not_one_hot_are_refused_and_named(tmp_path: Path, pixels: list[object], found: str) -> None:
+def test_other_colours_are_refused_and_named(tmp_path: Path, pixels: list[object], found: str) -> None:
     path = save(tmp_path / "m.png", np.array([pixels], np.uint8))
     with pytest.raises(UserError, match=rf"m\.png: mask colours {found}; expected .*one-hot RGB \(red background"):
         read(path)
@@ -204,7 +204,7 @@ def test_a_coloured_jpeg_is_refused(tmp_path: Path) -> None:
         read(jpeg(tmp_path / "m.jpg", colours))
 
 
-def test_a_jpeg_of_zeros_and_ones_is_refused_and_not_taken_for_an_empty_mask(tmp_path: Path) -> None:
+def test_jpeg_of_zeros_and_ones_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"m\.jpg: a JPEG with values from 0 to [12]; .*save the mask as PNG"):
         read(jpeg(tmp_path / "m.jpg", BLOCKS.astype(np.uint8), quality=100))
 
@@ -218,7 +218,7 @@ def test_a_photograph_among_the_labels_is_refused(tmp_path: Path) -> None:
 # --- what else there is to say
 
 
-def test_a_tiff_that_stores_white_as_zero_is_read_as_shown_with_a_note(tmp_path: Path) -> None:
+def test_tiff_with_white_as_zero_is_read_as_shown(tmp_path: Path) -> None:
     """What tifffile and scikit-image write for a bool array: every viewer shows its inverse."""
     tifffile.imwrite(tmp_path / "m.tif", TRACK)
     label = read_label(tmp_path / "m.tif", "track", (6, 8))
@@ -236,7 +236,7 @@ SHAPES = '<path d="M1,2 L6,2 L6,3 L1,3 Z" fill="lime"/><circle cx="3" cy="3" r="
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".SVG"])
-def test_svg_labels_give_the_layer_that_is_asked_for(tmp_path: Path, suffix: str) -> None:
+def test_svg_labels_give_the_requested_layer(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"m{suffix}"
     path.write_text(SVG.format(SHAPES))
     masks = {target: read_label(path, target, (6, 8)).mask for target in TARGETS}
@@ -278,7 +278,7 @@ def test_a_label_without_permission_is_refused_by_name(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("pixels", [TRACK, TRACK.astype(np.uint8), np.where(TRACK, 255, 0).astype(np.uint8)])
-def test_ignore_masks_are_non_zero_where_nothing_counts(tmp_path: Path, pixels: NDArray[np.generic]) -> None:
+def test_non_zero_pixels_of_ignore_masks_are_ignored(tmp_path: Path, pixels: NDArray[np.generic]) -> None:
     np.testing.assert_array_equal(read_ignore(save(tmp_path / "i.png", pixels), (6, 8)), TRACK)
 
 
@@ -366,7 +366,7 @@ def check_every_reader(path: Path, content: bytes) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's words on odd metadata, which a run does not show
 @settings(max_examples=200, deadline=None)
 @given(content=CONTENTS)
-def test_no_file_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_files_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     check_every_reader(tmp_path_factory.getbasetemp() / "fuzzed.png", content)
 
 
@@ -374,5 +374,5 @@ def test_no_file_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, c
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=10_000, deadline=None)
 @given(content=CONTENTS)
-def test_no_file_ends_in_a_traceback_in_ten_thousand(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_ten_thousand_files_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     check_every_reader(tmp_path_factory.getbasetemp() / "fuzzed.png", content)

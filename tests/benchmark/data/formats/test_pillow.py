@@ -65,7 +65,7 @@ def written(folder: Path, write: Form, gray: Levels, alpha: Levels) -> Path:
 
 
 @FORMS
-def test_colours_and_transparency_that_agree_are_one_mask(tmp_path: Path, write: Form) -> None:
+def test_agreeing_colours_and_transparency_are_one_mask(tmp_path: Path, write: Form) -> None:
     path = written(tmp_path, write, OPAQUE, OPAQUE)
     label = read_label(path, "track", TRACK.shape)
     np.testing.assert_array_equal(label.mask, TRACK)
@@ -75,7 +75,7 @@ def test_colours_and_transparency_that_agree_are_one_mask(tmp_path: Path, write:
 
 @FORMS
 @pytest.mark.parametrize("level", [0, 255])
-def test_a_mask_of_one_colour_is_what_is_not_transparent(tmp_path: Path, write: Form, level: int) -> None:
+def test_transparency_draws_mask_of_one_colour(tmp_path: Path, write: Form, level: int) -> None:
     path = written(tmp_path, write, np.full(TRACK.shape, level, np.uint8), OPAQUE)
     label = read_label(path, "track", TRACK.shape)
     np.testing.assert_array_equal(label.mask, TRACK)
@@ -102,7 +102,7 @@ def test_half_transparent_pixels_of_a_mask_are_refused(tmp_path: Path, write: Fo
 
 
 @pytest.mark.parametrize(("mode", "key"), [("1", 0), ("L", 0), ("RGB", (0, 0, 0)), ("I;16", 0)])
-def test_a_colour_that_a_png_calls_transparent_counts(tmp_path: Path, mode: str, key: object) -> None:
+def test_transparent_colour_of_png_counts(tmp_path: Path, mode: str, key: object) -> None:
     drawn = OPAQUE.astype(np.uint16) * 257 if mode == "I;16" else OPAQUE
     picture = Image.fromarray(drawn) if mode == "I;16" else Image.fromarray(OPAQUE).convert(mode)
     picture.save(tmp_path / "m.png", transparency=key)
@@ -120,7 +120,7 @@ def test_layers_by_colour_may_have_a_transparent_background(tmp_path: Path) -> N
     assert read_label(tmp_path / "m.png", "via", TRACK.shape).mask.sum() == 2
 
 
-def test_declared_values_do_not_cover_transparent_pixels(tmp_path: Path) -> None:
+def test_transparent_pixels_are_refused_with_declared_values(tmp_path: Path) -> None:
     rgba(tmp_path / "m.png", OPAQUE, OPAQUE)
     values = Values(background=0, foreground=255)
     with pytest.raises(UserError, match=r"m\.png: transparent pixels, of which \[values\] tells nothing"):
@@ -143,7 +143,7 @@ def test_a_palette_whose_colours_and_indices_contradict_each_other_is_noted(tmp_
 
 
 @pytest.mark.parametrize("photometric", ["minisblack", "rgb"])
-def test_a_channel_that_is_not_called_alpha_is_refused(tmp_path: Path, photometric: str) -> None:
+def test_channel_without_alpha_tag_is_refused(tmp_path: Path, photometric: str) -> None:
     shape = (6, 8, 2 if photometric == "minisblack" else 4)
     tifffile.imwrite(
         tmp_path / "a.tif",
@@ -170,13 +170,13 @@ def test_slices_behind_one_page_are_refused(tmp_path: Path, imagej: bool) -> Non
         decode(tmp_path / "a.tif")
 
 
-def test_images_are_read_whatever_the_limit_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixel_limit_of_process_does_not_stop_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(OPAQUE).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     np.testing.assert_array_equal(decode(tmp_path / "a.png").pixels, OPAQUE)
 
 
-def test_reading_images_leaves_the_process_as_it_was() -> None:
+def test_reading_images_keeps_process_settings() -> None:
     program = (
         "import json, logging, warnings; from PIL import Image; import numpy, tifffile\n"
         "tifffiles = logging.getLogger('tifffile')\n"
@@ -189,7 +189,7 @@ def test_reading_images_leaves_the_process_as_it_was() -> None:
     assert before[0] is not None
 
 
-def test_no_module_changes_the_process_when_it_is_imported() -> None:
+def test_imports_keep_process_settings() -> None:
     """Statements of modules define names: none calls a function for its effect or sets what belongs to another one."""
     root = Path(__file__).parents[4]
     found = []

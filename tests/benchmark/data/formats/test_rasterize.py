@@ -24,7 +24,7 @@ floats = st.floats(-20, 60, allow_nan=False).map(lambda value: round(value, 3) +
 
 
 @given(st.lists(st.tuples(floats, floats), min_size=3, max_size=12))
-def test_a_pixel_belongs_where_its_centre_lies(points: list[tuple[float, float]]) -> None:
+def test_pixel_centre_decides(points: list[tuple[float, float]]) -> None:
     """Polygons may cross themselves: both sides count by the even-odd rule."""
     polygon = corners(*points)
     y, x = np.mgrid[0:30, 0:40] + 0.5
@@ -82,7 +82,7 @@ def test_a_polygon_that_overlaps_itself_is_full_by_the_nonzero_rule() -> None:
 
 
 @pytest.mark.parametrize("far", [1e6, 1e15, 1e300])
-def test_what_lies_outside_is_cut_off(far: float) -> None:
+def test_polygons_are_cut_at_the_border(far: float) -> None:
     assert fill([rectangle(-far, -far, far, far)], (8, 9)).all()
     assert not fill([rectangle(far, far, 2 * far, 2 * far), rectangle(-far, 2, -1, 3)], (8, 9)).any()
     assert fill([rectangle(4, -far, 5, far)], (8, 9)).sum() == 8

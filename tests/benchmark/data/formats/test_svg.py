@@ -97,7 +97,7 @@ def test_a_polygon_covers_the_pixels_on_its_outline(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["label.svg", "0001.svg", "label0001_mask.svg"])
-def test_a_file_from_elsewhere_is_drawn_as_svg_says(tmp_path: Path, name: str) -> None:
+def test_other_svg_files_follow_the_svg_rule(tmp_path: Path, name: str) -> None:
     """As browsers do: 4x5 pixels, and those whose centres lie in the circle."""
     layers = rasterise(read_svg(write(tmp_path, SQUARE, VIA, name=name)))
     expected = np.zeros((30, 40), bool)
@@ -110,7 +110,7 @@ def test_a_file_from_elsewhere_is_drawn_as_svg_says(tmp_path: Path, name: str) -
     assert np.argwhere(track)[[0, -1]].tolist() == [[3, 3], [7, 6]]
 
 
-def test_a_file_may_say_that_outlines_belong_to_shapes(tmp_path: Path) -> None:
+def test_data_outline_attribute_includes_outlines(tmp_path: Path) -> None:
     told = HEAD.replace("<svg", '<svg data-outline="inside"')
     by_name = rasterise(read_svg(write(tmp_path, SQUARE, VIA, name=HY5SYN)))
     by_word = rasterise(read_svg(write(tmp_path, SQUARE, VIA, head=told)))
@@ -136,7 +136,7 @@ def test_a_via_covers_its_disc(tmp_path: Path) -> None:
     assert not via[distance > 5].any()
 
 
-def test_layers_are_unions_and_metal_is_both(tmp_path: Path) -> None:
+def test_metal_is_union_of_tracks_and_vias(tmp_path: Path) -> None:
     beside = '<path d="M5,3 L9,3 L9,8 L5,8 Z" fill="lime"/>'
     layers = rasterise(read_svg(write(tmp_path, SQUARE, SQUARE, beside, VIA, VIA, name=HY5SYN)))
     expected = np.zeros((30, 40), bool)
@@ -146,7 +146,7 @@ def test_layers_are_unions_and_metal_is_both(tmp_path: Path) -> None:
     np.testing.assert_array_equal(layers.of("metal"), layers.track | layers.via)
 
 
-def test_what_crosses_the_border_is_cut(tmp_path: Path) -> None:
+def test_shapes_are_cut_at_the_border(tmp_path: Path) -> None:
     wide = '<path d="M-500,3 L500,3 L500,8 L-500,8 Z" fill="lime"/>'
     corner = '<circle cx="39" cy="29" r="3" fill="red"/>'
     layers = rasterise(read_svg(write(tmp_path, wide, corner, name=HY5SYN)))
@@ -156,7 +156,7 @@ def test_what_crosses_the_border_is_cut(tmp_path: Path) -> None:
     assert layers.via[26:, 39].all()
 
 
-def test_a_byte_order_mark_an_editors_elements_and_no_namespace_change_nothing(tmp_path: Path) -> None:
+def test_byte_order_mark_and_editor_elements_change_nothing(tmp_path: Path) -> None:
     plain = read_svg(write(tmp_path, SQUARE, VIA))
     head = HEAD.replace(">", ' xmlns:e="http://editor" e:version="3">')
     text = document(
@@ -239,7 +239,7 @@ def test_other_circles_are_refused(tmp_path: Path, values: tuple[object, ...], m
         (SQUARE.replace(" />", ' fill-rule="evenodd"/>'), "<path>: attribute fill-rule='evenodd'"),
     ],
 )
-def test_whatever_else_changes_the_drawing_is_refused(tmp_path: Path, shape: str, message: str) -> None:
+def test_other_drawing_attributes_are_refused(tmp_path: Path, shape: str, message: str) -> None:
     refused(write(tmp_path, shape), f"element 3 {message}")
 
 
@@ -249,7 +249,7 @@ def test_other_elements_are_refused(tmp_path: Path, name: str) -> None:
     refused(write(tmp_path, f"<{name}/>"), message)
 
 
-def test_a_shape_that_is_not_drawn_is_refused(tmp_path: Path) -> None:
+def test_invisible_shape_is_refused(tmp_path: Path) -> None:
     refused(
         write(tmp_path, f"<defs>{SQUARE}</defs>"), "element 4 <path>: inside another element; .*directly inside svg"
     )
@@ -259,7 +259,7 @@ def test_an_empty_label_is_refused(tmp_path: Path) -> None:
     refused(write(tmp_path), "no shape; expected path and circle elements")
 
 
-def test_the_element_is_counted_in_the_files_order(tmp_path: Path) -> None:
+def test_error_names_element_number_in_file_order(tmp_path: Path) -> None:
     refused(write(tmp_path, SQUARE, VIA, "<rect/>", SQUARE), "element 5 <rect>")
 
 
@@ -296,13 +296,13 @@ def test_a_frame_without_a_plain_size_is_refused(tmp_path: Path, attributes: str
         (b'<!doctype svg SYSTEM "file:///etc/passwd">' + document(SQUARE)[38:].encode(), "a DOCTYPE or ENTITY"),
     ],
 )
-def test_what_is_no_plain_xml_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_other_xml_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "label.svg"
     path.write_bytes(content)
     refused(path, message)
 
 
-def test_a_declared_encoding_that_does_not_exist_cannot_do_harm(tmp_path: Path) -> None:
+def test_unknown_declared_encoding_is_harmless(tmp_path: Path) -> None:
     path = tmp_path / "label.svg"
     path.write_text(document(SQUARE).replace("UTF-8", "klingon"))
     assert len(read_svg(path).tracks) == 1  # it is read as UTF-8 whatever it says
@@ -397,12 +397,12 @@ def check(path: Path, content: bytes) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(content=CONTENTS)
-def test_no_label_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_labels_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     check(tmp_path_factory.getbasetemp() / "fuzzed.svg", content)
 
 
 @pytest.mark.slow
 @settings(max_examples=10_000, deadline=None)
 @given(content=CONTENTS)
-def test_no_label_ends_in_a_traceback_in_ten_thousand(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_ten_thousand_labels_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     check(tmp_path_factory.getbasetemp() / "fuzzed.svg", content)

@@ -46,7 +46,7 @@ def coloured(*colours: tuple[int, int, int]) -> np.ndarray:
         (coloured((0, 0, 0), (255, 255, 0), (9, 9, 9)), {"background": 0, "foreground": "#ffff00", "ignore": [9, 8]}),
     ],
 )
-def test_masks_are_read_by_the_values_that_a_dataset_tells(tmp_path: Path, pixels: np.ndarray, values: dict) -> None:
+def test_masks_are_read_by_declared_values(tmp_path: Path, pixels: np.ndarray, values: dict) -> None:
     np.testing.assert_array_equal(read(save(tmp_path / "m.png", pixels), Values(**values)), CLASSES)
 
 
@@ -59,7 +59,7 @@ def test_a_palette_counts_by_index_or_by_colours_as_listed(tmp_path: Path) -> No
     np.testing.assert_array_equal(read(tmp_path / "m.png", by_colour), CLASSES)
 
 
-def test_a_value_that_is_not_listed_is_refused_by_name(tmp_path: Path) -> None:
+def test_undeclared_value_is_refused_by_name(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", np.where(CLASSES == 2, 9, CLASSES).astype(np.uint8))
     with pytest.raises(
         UserError, match=r"m\.png: 16 pixels of mask values \{9\}; expected .*foreground = 1, ignore = 2"
@@ -89,7 +89,7 @@ def test_a_value_that_is_not_listed_is_refused_by_name(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_refusal_of_other_values_names_lines_that_work(tmp_path: Path, pixels: np.ndarray, example: str) -> None:
+def test_refusal_of_other_values_suggests_valid_toml(tmp_path: Path, pixels: np.ndarray, example: str) -> None:
     path = save(tmp_path / "m.png", pixels)
     with pytest.raises(UserError, match=r"below \[values\] in the dataset's TOML file") as told:
         read_label(path, "track", (6, 8))
@@ -101,7 +101,7 @@ def test_the_refusal_of_other_values_names_lines_that_work(tmp_path: Path, pixel
     assert read(path, values).any()
 
 
-def test_many_values_are_to_be_thresholded(tmp_path: Path) -> None:
+def test_many_values_suggest_a_threshold(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", np.arange(48, dtype=np.uint8).reshape(6, 8))
     with pytest.raises(UserError, match="threshold or recolour the mask first"):
         read_label(path, "track", (6, 8))

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.cli.progress import duration
+from benchmark.devices.hardware import Hardware
 from benchmark.study.run_states import RunState, State
 from benchmark.study.space_estimate import Memory, Needs, Space, size
 from benchmark.study.stress_plan import Planned
-from benchmark.study.time_estimate import Hardware
 
 MARKS: dict[State, str] = {
     "done": "D",

@@ -13,7 +13,7 @@ from benchmark.devices.hardware import MissingDeviceError, hardware_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.study.time_estimate import Hardware
+    from benchmark.devices.hardware import Hardware
 
 
 def profile(

@@ -16,8 +16,8 @@ from benchmark.utils.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.devices.hardware import Hardware
     from benchmark.study.reproduce_run import Original, Outcome
-    from benchmark.study.time_estimate import Hardware
 
 #: Flags of ``run`` that say where things are and what to compute on; all others are part of what the record says.
 ALLOWED = {"models", "datasets", "protocol", "study", "results", "data_root", "cache", "device", "threads"} | {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -35,7 +34,7 @@ from benchmark.cli.options import (
     study_folder,
 )
 from benchmark.config.own_packages import refuse_hidden
-from benchmark.devices.hardware import hardware_of
+from benchmark.devices.hardware import hardware_of, hardware_of_node
 from benchmark.utils import logs, telemetry
 from benchmark.utils.errors import UserError, require
 
@@ -45,11 +44,11 @@ if TYPE_CHECKING:
     from benchmark.config.execution import Execution
     from benchmark.config.protocol import Protocol
     from benchmark.data.tasks import Wanted
+    from benchmark.devices.hardware import Hardware
     from benchmark.executors.events import Executor
     from benchmark.runs.jobs import KeepWeights
     from benchmark.study.plan import Plan
     from benchmark.study.study import Study
-    from benchmark.study.time_estimate import Hardware
 
 app = typer.Typer(
     name="benchmark",
@@ -70,8 +69,6 @@ app.command()(cli_stages.stages)
 app.command()(cli_export.export)
 
 PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
-SMALL_INPUT = 128  # pixels; above it one run with all threads is about as fast
-WORKER_BYTES = 3 << 30  # the largest network's training on small inputs takes half of this
 
 
 @app.command()
@@ -190,11 +187,10 @@ def run(
     chosen = protocols.load(protocol, overrides)
     place = study_folder(results, study or chosen.name)
     console = _console()
-    hardware = engine.hardware(device, threads) if engine.remote else hardware_of(device, threads)
+    hardware = hardware_of_node(device, threads, executor) if engine.remote else hardware_of(device, threads)
     wanted = Wanted(datasets, train, test, leave_one_out)
-    at_a_time = 1 if engine.remote else per_gpu if hardware.kind == "cuda" else workers
     made = _study(
-        models, wanted, chosen, place, data_root, cache, hardware, at_a_time, keep_weights, real_only, execution
+        models, wanted, chosen, place, data_root, cache, hardware, workers, per_gpu, keep_weights, real_only, execution
     )
     bases = {source.base for source in made.sources}
     divided = all(source.pairs and all(pair.split for pair in source.pairs) for source in made.sources)
@@ -273,6 +269,7 @@ def _study(
     cache: Path | None,
     hardware: Hardware,
     workers: int | None,
+    per_gpu: int,
     keep_weights: KeepWeights,
     real_only: bool,
     execution: Execution,
@@ -297,17 +294,8 @@ def _study(
         leave_one_out=wanted.leave_one_out,
     )
     largest = max(protocol.input.size_for(source.name) for task in tasks for source in task.sources)
-    hardware = replace(hardware, workers=workers or _workers(hardware, largest))
+    hardware = hardware.with_slots(workers=workers, per_gpu=per_gpu, input_size=largest)
     return Study(folder, protocol, entries, tasks, hardware, cache, keep_weights, execution=execution)
-
-
-def _workers(hardware: Hardware, size: int) -> int:
-    """Choose how many runs share a CPU: kernels on small maps do not gain from a second thread, runs beside do."""
-    import psutil
-
-    if hardware.kind != "cpu" or size > SMALL_INPUT:
-        return 1
-    return max(min(hardware.threads, psutil.virtual_memory().available // WORKER_BYTES), 1)
 
 
 def _console() -> Console:

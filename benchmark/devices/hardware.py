@@ -1,4 +1,4 @@
-"""Devices that flags name: what is there, told without importing torch where that can be."""
+"""Finds the devices that flags name and divides them into slots for runs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import shutil
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from benchmark.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from benchmark.study.time_estimate import Hardware
 
 #: Environment variables that hide all GPUs of NVIDIA and AMD from a process. A run on the CPU gets them, whatever its
 #: network does, and whatever an engine shows it (Ray shows a task without GPUs all of them).
@@ -28,6 +25,61 @@ DRIVER, WSL, WSL_DRIVER, AMD = map(
 #: Oldest driver for each major version of CUDA ("CUDA Toolkit Release Notes", minor version compatibility).
 LEAST_DRIVER = {"11": "450", "12": "525", "13": "580"}
 INSTALL_TORCH = "pytorch.org, Get started"
+SMALL_INPUT = 128  # pixels; kernels on larger maps gain from several threads, on smaller ones runs side by side do
+WORKER_BYTES = 3 << 30  # the largest network's training on small inputs takes half of this
+NODE_THREADS = 4  # of a run on a cluster; all cores of this machine say nothing there
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where runs are computed.
+
+    Attributes:
+        device: ``cpu``, or the GPU that measurements are made on, as ``cuda:N``.
+        threads: CPU threads of all workers together, and of a measurement, which has nothing beside it.
+        workers: runs at a time, on each GPU where there are any.
+        gpus: all GPUs that runs are spread over.
+        remote: whether runs are computed on other machines; the other fields are then what one run gets there.
+    """
+
+    device: str
+    threads: int
+    workers: int = 1
+    gpus: tuple[str, ...] = ()
+    remote: bool = False
+
+    @property
+    def kind(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return self.device.partition(":")[0]
+
+    @property
+    def slots(self) -> tuple[str | None, ...]:
+        """A device for each run at a time; ``None`` for the one that a run names."""
+        return self.workers * (self.gpus or (None,))
+
+    def with_slots(self, *, workers: int | None, per_gpu: int, input_size: int) -> Hardware:
+        """Return the same hardware with as many runs at a time as the flags say.
+
+        Args:
+            workers: what ``--workers`` says; by default one run, or one for each core of a CPU where inputs are small.
+            per_gpu: what ``--per-gpu`` says: runs that share a GPU.
+            input_size: side of the largest input, pixels.
+        """
+        if self.remote:
+            return self  # the cluster divides its machines itself
+        if self.kind == "cuda":
+            return replace(self, workers=per_gpu)
+        if workers is None and input_size <= SMALL_INPUT:
+            import psutil
+
+            workers = min(self.threads, psutil.virtual_memory().available // WORKER_BYTES)
+        return replace(self, workers=max(workers or 1, 1))
+
+    @property
+    def threads_each(self) -> int:
+        """CPU threads of one run."""
+        return max(self.threads // len(self.slots), 1)
 
 
 class MissingDeviceError(UserError):
@@ -43,8 +95,6 @@ def hardware_of(device: str, threads: int | None, flag: str = "--device") -> Har
         UserError: no name of a device.
         MissingDeviceError: a device that is not there.
     """
-    from benchmark.study.time_estimate import Hardware
-
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
         raise UserError(f"{flag} {device!r}: expected auto, cpu, cuda or cuda:N")
@@ -66,6 +116,26 @@ def hardware_of(device: str, threads: int | None, flag: str = "--device") -> Har
         )
     gpus = [int(index)] if index else range(count)
     return Hardware(f"cuda:{gpus[0]}", threads or cores(), gpus=tuple(f"cuda:{number}" for number in gpus))
+
+
+def hardware_of_node(device: str, threads: int | None, executor: str) -> Hardware:
+    """Return what one run gets on a cluster's node.
+
+    Args:
+        device: what ``--device`` says.
+        threads: what ``--threads`` says.
+        executor: what ``--executor`` says.
+
+    Raises:
+        UserError: a device that only a look at the node could find.
+    """
+    if device not in ("cpu", "cuda"):
+        raise UserError(
+            f"--device {device}: with --executor {executor} say --device cuda or --device cpu; "
+            "what this machine has tells nothing about the nodes"
+        )
+    name, gpus = ("cuda:0", ("cuda:0",)) if device == "cuda" else ("cpu", ())
+    return Hardware(name, threads or NODE_THREADS, gpus=gpus, remote=True)
 
 
 def _signs_of_a_gpu() -> list[str]:
@@ -93,11 +163,11 @@ def _why_unseen(warned: Sequence[str]) -> str:
     """
     import torch
 
-    from benchmark.records import environment
+    from benchmark.devices import facts
 
     if hiding := _hiding():
         return f"{hiding}={os.environ[hiding]} hides all"
-    signs, driver, cuda = _signs_of_a_gpu(), environment.driver_version(), torch.version.cuda
+    signs, driver, cuda = _signs_of_a_gpu(), facts.driver_version(), torch.version.cuda
     on_amd = signs == ["AMD's driver is loaded"]
     there = ", ".join(signs) or "no driver of a GPU is found"
     if driver is not None:

@@ -8,8 +8,7 @@ from statistics import median
 
 import torch
 
-from benchmark.devices import nvml
-from benchmark.records import environment
+from benchmark.devices import facts, nvml
 from benchmark.records.efficiency_record import TOLERANCE, Conditions
 
 #: In cores: one more than the harness itself explains.
@@ -20,7 +19,7 @@ MINUTE = 60.0
 
 def read_conditions(device: torch.device) -> Conditions:
     """Read clock and load now; costs about a millisecond."""
-    clock = _gpu_clock_mhz(device) if device.type == "cuda" else environment.cpu_clock_mhz("current")
+    clock = _gpu_clock_mhz(device) if device.type == "cuda" else facts.cpu_clock_mhz("current")
     return Conditions(clock_mhz=clock, load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None)
 
 

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 import torch
 
 from benchmark.config.registry import ModelEntry, code_digest
-from benchmark.devices.precision import computes_bfloat16
+from benchmark.devices.facts import cpu_name
+from benchmark.devices.precision import computes_bfloat16, float32_precision, using_threads
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.efficiency.conditions import movement
 from benchmark.efficiency.hindrance import TRIES, hindrances, undisturbed
@@ -34,7 +35,7 @@ from benchmark.records.efficiency_record import (
     Origin,
     Throughput,
 )
-from benchmark.records.environment import cpu_name, float32_precision, kernel_variables
+from benchmark.records.environment import kernel_variables
 from benchmark.utils.errors import UserError
 
 
@@ -248,14 +249,3 @@ def _random_state_kept(target: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
         torch.manual_seed(0)
         yield
-
-
-@contextlib.contextmanager
-def using_threads(count: int | None) -> Iterator[int]:
-    """Compute with a number of threads for a while; ``None`` keeps the process's own. Yields the number."""
-    previous = torch.get_num_threads()
-    torch.set_num_threads(count or previous)
-    try:
-        yield torch.get_num_threads()
-    finally:
-        torch.set_num_threads(previous)

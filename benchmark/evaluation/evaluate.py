@@ -17,8 +17,8 @@ from benchmark.data.packs import Pack
 from benchmark.data.specs import Target
 from benchmark.data.splits import Tile
 from benchmark.devices.launch import Launch
+from benchmark.devices.precision import autocast
 from benchmark.evaluation.counts import Row, count, tested_side
-from benchmark.training.loop import autocast
 
 # Counting takes a millisecond per image; only skeletons and noise, at up to a second, keep more than one thread busy.
 SCORERS = min(4, os.cpu_count() or 1)

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Executor
 from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
 from benchmark.executors.worker import Worker
-from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
-
-THREADS = 4  # of a run on a cluster; all cores of this machine say nothing there
 
 
 @dataclass(frozen=True)
@@ -48,20 +46,6 @@ class Choice:
         if self.engine == "ray":
             return f"Engine: {f'the Ray cluster at {self.address}' if self.address else 'a Ray of this machine'}"
         return ""
-
-    def hardware(self, device: str, threads: int | None) -> Hardware:
-        """Return what one run gets on a cluster's node.
-
-        Raises:
-            UserError: a device that only a look at the node could find.
-        """
-        if device not in ("cpu", "cuda"):
-            raise UserError(
-                f"--device {device}: with --executor {self.engine} say --device cuda or --device cpu; "
-                "what this machine has tells nothing about the nodes"
-            )
-        name, gpus = ("cuda:0", ("cuda:0",)) if device == "cuda" else ("cpu", ())
-        return Hardware(name, threads or THREADS, gpus=gpus, remote=True)
 
     def executor(self, hardware: Hardware, folder: Path, ahead: Worker | None = None) -> Executor:
         """Return what does the jobs of the study in a folder, here with a worker that was started already."""

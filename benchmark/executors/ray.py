@@ -14,12 +14,12 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Event, Note, Started, Step
 from benchmark.executors.local import PATROL_S, LocalExecutor
 from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
 from benchmark.records.run_record import Failure
 from benchmark.runs.jobs import Job
-from benchmark.study.time_estimate import Hardware
 from benchmark.utils import logs, telemetry
 from benchmark.utils.errors import UserError, require
 

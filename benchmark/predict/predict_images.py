@@ -13,13 +13,13 @@ import torch
 
 from benchmark import __version__
 from benchmark.data.formats.images import Levels
+from benchmark.devices.precision import float32_precision
 from benchmark.predict import manifest, outputs
 from benchmark.predict.fused_network import Ready
 from benchmark.predict.reader import BrokenImageError, open_source
 from benchmark.predict.settings import Settings
 from benchmark.predict.sliding_window import probabilities
 from benchmark.predict.tiles import Grid
-from benchmark.records import environment
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,9 @@ class Job:
 
 
 def _computing(network: Ready, device: torch.device) -> dict[str, str]:
-    precision = {"float32_precision": environment.float32_precision()} if device.type == "cuda" else {}
+    rounding = {"float32_precision": float32_precision()} if device.type == "cuda" else {}
     form = {"as_written": network.as_written} if network.as_written else {}
-    return {"device": device.type} | precision | form
+    return {"device": device.type} | rounding | form
 
 
 def _digest(image: Path) -> str:

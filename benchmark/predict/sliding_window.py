@@ -32,7 +32,7 @@ def probabilities(
     """Predict an image from top to bottom.
 
     Memory is that of two rows of tiles as wide as the image, whatever its height. Of a network's float32 a
-    GPU's convolutions may keep TF32's ten bits (:func:`benchmark.records.environment.float32_precision`).
+    GPU's convolutions may keep TF32's ten bits (:func:`benchmark.devices.precision.float32_precision`).
 
     Args:
         network: in eval mode, on ``device``.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import os
 import platform
-import re
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 
 from benchmark.devices import nvml
+from benchmark.devices.facts import cpu_clock_mhz, cpu_name, driver_version
 from benchmark.records import provenance
 
 PACKAGES = ("torch", "numpy", "scipy", "timm", "segmentation-models-pytorch", "fvcore", "scikit-image", "pillow")
@@ -23,38 +21,6 @@ VARIABLES = (
     *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "CUDA_LAUNCH_BLOCKING"),
     *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING"),
 )
-
-
-@functools.cache
-def cpu_name() -> str:
-    """Return the processor's model name as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
-
-
-@functools.cache
-def cpu_has_bfloat16() -> bool:
-    """Tell whether the processor multiplies bfloat16 by itself, as the system lists its features (Linux only)."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text("utf-8").split())
-    except OSError:
-        return False
-    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})  # x86 AVX-512, x86 AMX, Arm
-
-
-def cpu_clock_mhz(which: Literal["current", "max"]) -> float | None:
-    """Return the processor's mean clock or the highest it can reach, where the system tells."""
-    try:
-        clock = psutil.cpu_freq()
-    except (AttributeError, NotImplementedError, OSError):
-        return None  # psutil has it on some systems only, and a container may hide it
-    value = getattr(clock, which, None)
-    return float(value) if value else None
 
 
 def kernel_variables() -> dict[str, str]:
@@ -104,19 +70,11 @@ def _gpu(device: str) -> dict[str, Any]:
     }
 
 
-def driver_version() -> str | None:
-    """Return the version of the NVIDIA driver that is loaded, as the kernel or the management library tells it."""
-    try:
-        loaded = Path("/proc/driver/nvidia/version").read_text("utf-8")
-    except OSError:  # not Linux, or under WSL, where the driver is Windows's
-        return nvml.ask(None, lambda library, _: str(library.nvmlSystemGetDriverVersion()))
-    found = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)", loaded)
-    return found[1] if found else None
-
-
 def computing(device: str) -> dict[str, Any]:
     """Return what this process computes with; torch is imported, and asked in the worker that does the run."""
     import torch
+
+    from benchmark.devices.precision import float32_precision
 
     return {
         "torch_threads": torch.get_num_threads(),
@@ -124,11 +82,3 @@ def computing(device: str) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         **({"float32_precision": float32_precision()} if device.startswith("cuda") else {}),
     }
-
-
-def float32_precision() -> str:
-    """Return what a GPU's float32 kernels may round to: TF32 is torch's default for convolutions."""
-    from benchmark.devices.precision import rounds_to_tf32
-
-    convolution = "tf32" if rounds_to_tf32("convolutions") else "ieee"
-    return f"convolution {convolution}, matmul {'high' if rounds_to_tf32('products') else 'highest'}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from benchmark.config.registry import ModelEntry, code_digest
+from benchmark.devices import facts
 from benchmark.records import claims, environment
 from benchmark.records.efficiency_record import MEASURING, EfficiencyRecord, EfficiencySettings
 
@@ -63,7 +64,7 @@ class Figures:
 def device_name(device: str) -> str:
     """Return the model name of ``cpu`` or ``cuda:N``; empty where the GPU is another machine's."""
     if device == "cpu":
-        return environment.cpu_name()
+        return facts.cpu_name()
     if "torch" not in sys.modules:
         return ""
     import torch  # loaded already, where a GPU was found
@@ -97,7 +98,11 @@ def would_be_measured_again(
     if origin is None or record.hindered or not is_of(record, entry):
         return False
     longer = max(record.settings.throughput_seconds, settings.throughput_seconds)
-    precision = environment.float32_precision() if record.device == "cuda" else record.float32_precision
+    precision = record.float32_precision
+    if record.device == "cuda":
+        from benchmark.devices.precision import float32_precision  # with torch, which a GPU's job has imported
+
+        precision = float32_precision()
     release = importlib.metadata.version("torch").partition("+")[0]
     found = (origin.machine, origin.measuring, origin.variables, record.device_name, record.threads)
     return (

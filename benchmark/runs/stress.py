@@ -8,6 +8,7 @@ import torch
 
 from benchmark.data.stressed import open_stressed
 from benchmark.devices.launch import Launch
+from benchmark.devices.precision import place
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation import counts as scoring
 from benchmark.evaluation.evaluate import evaluate
@@ -15,7 +16,6 @@ from benchmark.records import weights
 from benchmark.records.store import Store
 from benchmark.runs.jobs import OnStep, StressJob
 from benchmark.training import determinism
-from benchmark.training.loop import place
 
 
 def run_stress_tests(job: StressJob, on_step: OnStep) -> None:

@@ -19,6 +19,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.splits import Division
 from benchmark.devices.launch import Launch
+from benchmark.devices.precision import autocast, compute_dtype, place
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation import counts as scoring
 from benchmark.evaluation import kept_images as panels
@@ -33,7 +34,7 @@ from benchmark.runs.jobs import OnStep, TrainJob
 from benchmark.training import determinism
 from benchmark.training import finetune as initial
 from benchmark.training.checkpoint import Checkpoint
-from benchmark.training.loop import Trained, autocast, compute_dtype, place, train
+from benchmark.training.loop import Trained, train
 from benchmark.training.trackers import Tracker
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError

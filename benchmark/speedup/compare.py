@@ -66,7 +66,7 @@ def measurements(
 ) -> Iterator[tuple[str, Callable[[], Comparison]]]:
     """Yield what is to be measured, with its name; each is measured when it is called."""
     from benchmark.data.packs import open_pack
-    from benchmark.records.environment import cpu_has_bfloat16
+    from benchmark.devices.facts import cpu_has_bfloat16
     from benchmark.speedup import feeding, forwards, sharing, steps
     from benchmark.speedup import loop_share as loop
 

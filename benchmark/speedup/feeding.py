@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
-from benchmark.efficiency.measure import using_threads
+from benchmark.devices.precision import using_threads
 from benchmark.records.speedup_record import Comparison
 from benchmark.speedup import plain
 from benchmark.speedup.setting import Place

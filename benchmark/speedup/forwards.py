@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from benchmark.config.registry import ModelEntry
 from benchmark.devices.cuda_graphs import captured
+from benchmark.devices.precision import using_threads
 from benchmark.devices.process_memory import free_as_usual, keep_freed_memory
 from benchmark.efficiency.hindrance import hindrances, undisturbed
 from benchmark.efficiency.latency import measure_in_turn
-from benchmark.efficiency.measure import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.predict.fused_network import SIDE, Dtype, Ready, ready
 from benchmark.records.efficiency_record import Latency

@@ -19,14 +19,14 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.data.specs import Target
+from benchmark.devices.precision import place as placed
+from benchmark.devices.precision import using_threads
 from benchmark.devices.process_memory import keeping_freed_memory
-from benchmark.efficiency.measure import using_threads
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records.speedup_record import Comparison
 from benchmark.runs.train import FIRST_STEP
 from benchmark.speedup.networks import build
 from benchmark.speedup.setting import Place
-from benchmark.training.loop import place as placed
 from benchmark.training.loop import train
 from benchmark.utils.errors import UserError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmark.efficiency.measure import using_threads
+from benchmark.devices.precision import using_threads
 from benchmark.records import environment
 from benchmark.records.efficiency_record import EfficiencySettings
 from benchmark.records.speedup_record import SCHEMA, Comparison

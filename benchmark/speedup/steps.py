@@ -18,8 +18,9 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.devices.launch import Launch
+from benchmark.devices.precision import place as placed
+from benchmark.devices.precision import using_threads
 from benchmark.devices.process_memory import free_as_usual
-from benchmark.efficiency.measure import using_threads
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.records.speedup_record import Comparison
 from benchmark.speedup import plain
@@ -27,7 +28,6 @@ from benchmark.speedup.feeding import Pictures
 from benchmark.speedup.forwards import Way, random_image, set_allocator
 from benchmark.speedup.networks import build
 from benchmark.speedup.setting import Place
-from benchmark.training.loop import place as placed
 from benchmark.training.loop import train
 
 OURS = (

@@ -18,6 +18,7 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
+from benchmark.devices.hardware import Hardware
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store, read_record
 from benchmark.report import diff as difference
@@ -25,7 +26,6 @@ from benchmark.report.contradictions import ROUNDING
 from benchmark.report.read import read_scores
 from benchmark.study.plan import Plan, make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 
 #: What the parts of a run's key are, in words.

@@ -12,12 +12,13 @@ import psutil
 
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
+from benchmark.devices.hardware import Hardware
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.jobs import TrainJob
 from benchmark.study.plan import Plan
 from benchmark.study.stress_plan import image_sets
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware, test_images, tiles
+from benchmark.study.time_estimate import test_images, tiles
 from benchmark.utils.errors import UserError
 
 FLOAT_BYTES = 4  # weights, gradients and moments are float32 whatever the arithmetic

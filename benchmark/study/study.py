@@ -15,11 +15,12 @@ from benchmark.data.datasets import Source
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.stressed import Stresses
 from benchmark.data.tasks import Task
+from benchmark.devices.hardware import Hardware
 from benchmark.records.measurements import Figures
 from benchmark.records.run_record import KeyParts
 from benchmark.records.store import Store
 from benchmark.runs.jobs import EfficiencyJob, KeepWeights, TrainJob
-from benchmark.study.time_estimate import THROUGHPUT_S, Costs, Hardware
+from benchmark.study.time_estimate import THROUGHPUT_S, Costs
 from benchmark.training.finetune import Start
 from benchmark.training.trackers import TrackerName
 from benchmark.utils.errors import UserError

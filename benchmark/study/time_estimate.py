@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.formats.images import read_size
 from benchmark.data.tasks import Task
+from benchmark.devices.hardware import Hardware
 from benchmark.records.efficiency_record import ENERGY_SECONDS
 from benchmark.records.measurements import Figures, device_name
 from benchmark.runs.jobs import EfficiencyJob, TrainJob
@@ -31,40 +31,6 @@ EFFICIENCY_S = {"cpu": 8.0, "cuda": 14.0}
 #: What an estimate rests on, the firmest first: times of runs, latencies of forwards, or expected MACs alone.
 Basis = Literal["runs", "latencies", "macs"]
 BASES: tuple[Basis, ...] = ("runs", "latencies", "macs")
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where runs are computed.
-
-    Attributes:
-        device: ``cpu``, or the GPU that measurements are made on, as ``cuda:N``.
-        threads: CPU threads of all workers together, and of a measurement, which has nothing beside it.
-        workers: runs at a time, on each GPU where there are any.
-        gpus: all GPUs that runs are spread over.
-        remote: whether runs are computed on other machines; the other fields are then what one run gets there.
-    """
-
-    device: str
-    threads: int
-    workers: int = 1
-    gpus: tuple[str, ...] = ()
-    remote: bool = False
-
-    @property
-    def kind(self) -> str:
-        """``cpu`` or ``cuda``."""
-        return self.device.partition(":")[0]
-
-    @property
-    def slots(self) -> tuple[str | None, ...]:
-        """A device for each run at a time; ``None`` for the one that a run names."""
-        return self.workers * (self.gpus or (None,))
-
-    @property
-    def threads_each(self) -> int:
-        """CPU threads of one run."""
-        return max(self.threads // len(self.slots), 1)
 
 
 class Costs:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmark.config.protocol import Determinism, Protocol
-from benchmark.training.loop import autocast
+from benchmark.devices.precision import autocast
 from benchmark.training.loss import segmentation_loss
 
 # Sides below this leave deep networks with maps of a pixel, on which BatchNorm may refuse to train.

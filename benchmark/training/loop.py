@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import time
@@ -17,7 +16,7 @@ from benchmark.config.protocol import Protocol, Training
 from benchmark.data.batches import Batch, TrainingBatches
 from benchmark.devices.cuda_graphs import Function
 from benchmark.devices.launch import Launch
-from benchmark.devices.precision import computes_bfloat16
+from benchmark.devices.precision import autocast
 from benchmark.records.history import Round
 from benchmark.records.weights import non_finite
 from benchmark.training.checkpoint import Checkpoint
@@ -25,11 +24,6 @@ from benchmark.training.loss import segmentation_loss
 
 OnStep = Callable[[int, int], None]
 OnRound = Callable[[Sequence[Round]], None]
-
-# Side of the largest input that a CPU computes in bfloat16. On maps of 29 px and more, torch 2.14's CPU kernels return
-# wrong or NaN weight gradients for channels-last convolutions that are dilated along the height; networks dilate at 1/4
-# of the input's size and below.
-CPU_BFLOAT16_PX = 112
 
 
 class NonFiniteLossError(RuntimeError):
@@ -241,32 +235,6 @@ def _differentiate(network: nn.Module, batch: Batch, micro: int, protocol: Proto
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
         loss_sum += loss.detach()
     return loss_sum
-
-
-def autocast(device: torch.device, protocol: Protocol) -> contextlib.AbstractContextManager[object]:
-    """Return the context in which a protocol's forwards run."""
-    if compute_dtype(device, protocol) == "float32":
-        return contextlib.nullcontext()
-    # Weights that one replay has cast are stale in the next: what is captured casts them anew.
-    capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=not capturing)
-
-
-def compute_dtype(device: torch.device, protocol: Protocol) -> str:
-    """Return the number format of convolutions and matrix products: bfloat16 where asked for, native and right.
-
-    A CPU or GPU without bfloat16 instructions would emulate them, slower than float32; on larger inputs a CPU's kernels
-    are wrong (see :data:`CPU_BFLOAT16_PX`).
-    """
-    if protocol.training.mixed_precision != "bfloat16" or not computes_bfloat16(device):
-        return "float32"
-    largest = max([protocol.input.size, *protocol.input.size_by_dataset.values()])
-    return "bfloat16" if device.type == "cuda" or largest <= CPU_BFLOAT16_PX else "float32"
-
-
-def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to a device, channels last: the layout in which the kernels of most networks are fastest."""
-    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def reestimate_norms(network: nn.Module, batches: TrainingBatches, protocol: Protocol, draw: int) -> None:

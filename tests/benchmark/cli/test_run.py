@@ -19,10 +19,9 @@ import pytest
 from PIL import Image
 
 from benchmark import metrics
-from benchmark.cli import run as cli
 from benchmark.config import protocol
 from benchmark.devices import hardware as devices
-from benchmark.study.time_estimate import Hardware
+from benchmark.devices.hardware import Hardware
 from tests.benchmark.conftest import TINY, Call, Measured, settings, tiny_run
 from tests.benchmark.data.folder_makers import write_pairs
 from tests.benchmark.report import fake
@@ -294,12 +293,6 @@ def test_a_gpu_is_used_without_being_asked_for(call: Call) -> None:
 def test_hidden_gpus_are_not_looked_for(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     assert devices.hardware_of("auto", 3) == Hardware("cpu", 3)
-
-
-def test_small_inputs_on_a_cpu_share_the_cores_between_runs() -> None:
-    assert cli._workers(Hardware("cpu", 2), 96) == 2
-    assert cli._workers(Hardware("cpu", 2), 512) == 1
-    assert cli._workers(Hardware("cuda:0", 16), 96) == 1
 
 
 def test_list_names_everything(call: Call) -> None:

@@ -15,11 +15,11 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
+from benchmark.devices.hardware import Hardware
 from benchmark.records.store import Store
 from benchmark.runs.train import train_and_test
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import TINY, Call
 
 MODEL = f"{TINY}:TinyNet"

@@ -17,12 +17,12 @@ from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry, code_digests, identity
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
+from benchmark.devices.hardware import Hardware
 from benchmark.records.measurements import is_of, read
 from benchmark.records.run_record import Failure, Record
 from benchmark.runs.perform import perform
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY
 from tests.benchmark.report import fake

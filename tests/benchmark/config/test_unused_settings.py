@@ -19,6 +19,7 @@ from benchmark.data import specs
 from benchmark.data.datasets import choose, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
+from benchmark.devices.hardware import Hardware
 from benchmark.records.run_record import Failure
 from benchmark.records.store import WEIGHTS, Store
 from benchmark.report.read import read_study
@@ -26,7 +27,6 @@ from benchmark.report.tables import accuracy_table as tables
 from benchmark.runs.perform import perform
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
 from tests.benchmark.data.folder_makers import save

@@ -21,9 +21,9 @@ from benchmark.data.packs import Pack
 from benchmark.devices import cuda_graphs as graphs
 from benchmark.devices.cuda_graphs import WAITED, WARM_UP, NotCapturableError, Replayed
 from benchmark.devices.launch import Launch
+from benchmark.devices.precision import place
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.training import loop as training
-from benchmark.training.loop import place
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_graphs import Generator, Tape, capturing, tapes
 from tests.benchmark.tiny import Comparable, TinyNet

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmark.devices import facts
 from benchmark.devices import hardware as devices
-from benchmark.devices.hardware import MissingDeviceError, hardware_of
-from benchmark.records import environment
-from benchmark.study.time_estimate import Hardware
+from benchmark.devices.hardware import Hardware, MissingDeviceError, hardware_of
 
 Machine = Callable[..., None]
 
@@ -29,7 +28,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
             if name in files:
                 file.touch()
         monkeypatch.setenv("PATH", "")
-        monkeypatch.setattr(environment, "driver_version", lambda: driver)
+        monkeypatch.setattr(facts, "driver_version", lambda: driver)
         monkeypatch.setattr(torch.version, "cuda", cuda)
         monkeypatch.setattr(torch.version, "hip", hip)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -100,3 +99,19 @@ def test_a_variable_that_hides_all_gpus_is_named(machine: Machine, monkeypatch: 
     machine("DRIVER", driver="590.1", cuda="13.0")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert "CUDA_VISIBLE_DEVICES=-1 hides all" in str(_refusal())
+
+
+@pytest.mark.parametrize(
+    ("hardware", "workers", "input_size", "slots"),
+    [
+        (Hardware("cpu", 2), None, 96, (None, None)),
+        (Hardware("cpu", 2), None, 512, (None,)),
+        (Hardware("cpu", 2), 3, 512, (None, None, None)),
+        (Hardware("cuda:0", 16, gpus=("cuda:0", "cuda:1")), None, 96, ("cuda:0", "cuda:1") * 2),
+        (Hardware("cuda:0", 4, gpus=("cuda:0",), remote=True), None, 96, ("cuda:0",)),
+    ],
+)
+def test_slots_follow_workers_on_a_cpu_and_per_gpu_on_gpus(
+    hardware: Hardware, workers: int | None, input_size: int, slots: tuple[str | None, ...]
+) -> None:
+    assert hardware.with_slots(workers=workers, per_gpu=2, input_size=input_size).slots == slots

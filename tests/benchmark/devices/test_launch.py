@@ -17,12 +17,12 @@ from benchmark.config.execution import Execution
 from benchmark.config.protocol import Determinism, Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
+from benchmark.devices.hardware import Hardware
 from benchmark.devices.launch import Launch
 from benchmark.runs.jobs import TrainJob
 from benchmark.runs.train import train_and_test
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.training import loop as training
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL

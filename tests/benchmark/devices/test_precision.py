@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmark.devices import precision
 from benchmark.devices.precision import computes_bfloat16, rounds_to_tf32, tf32
-from benchmark.records import environment
 
 
 @pytest.fixture(params=["by flag", "by word"])
@@ -28,10 +28,10 @@ def _somebody_s(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("_somebody_s")
 def test_tf32_is_told_allowed_and_forbidden_however_it_was_set() -> None:
     convolutions, products = rounds_to_tf32("convolutions"), rounds_to_tf32("products")
-    assert environment.float32_precision().startswith(f"convolution {'tf32' if convolutions else 'ieee'}, ")
+    assert precision.float32_precision().startswith(f"convolution {'tf32' if convolutions else 'ieee'}, ")
     with tf32(convolutions=False, products=True):
         assert (rounds_to_tf32("convolutions"), rounds_to_tf32("products")) == (False, True)
-        assert environment.float32_precision() == "convolution ieee, matmul high"
+        assert precision.float32_precision() == "convolution ieee, matmul high"
         with tf32(convolutions=True, products=False):
             assert (rounds_to_tf32("convolutions"), rounds_to_tf32("products")) == (True, False)
     assert (rounds_to_tf32("convolutions"), rounds_to_tf32("products")) == (convolutions, products)
@@ -39,7 +39,7 @@ def test_tf32_is_told_allowed_and_forbidden_however_it_was_set() -> None:
 
 def test_rocm_has_no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4")
-    assert environment.float32_precision() == "convolution ieee, matmul highest"
+    assert precision.float32_precision() == "convolution ieee, matmul highest"
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cuda:0", False), ("cuda:1", True)])

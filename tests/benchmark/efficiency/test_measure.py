@@ -14,12 +14,12 @@ from pydantic import ValidationError
 
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
+from benchmark.devices.facts import cpu_name
 from benchmark.efficiency import measure as measuring
 from benchmark.efficiency.hindrance import TRIES, hindrances
 from benchmark.efficiency.latency import UnsupportedFormError
 from benchmark.records import claims
 from benchmark.records.efficiency_record import DType, EfficiencyRecord, EfficiencySettings, Form, Limits
-from benchmark.records.environment import cpu_name
 from benchmark.runs.failures import classify
 from benchmark.utils.errors import UserError
 from tests.benchmark.fake_graphs import Tape, tapes
@@ -203,7 +203,7 @@ def test_other_number_formats(file: Path, dtype: str) -> None:
 
 @pytest.mark.parametrize(("native", "expected"), [(True, 0), (False, 1)])
 def test_emulated_bfloat16_is_said(file: Path, monkeypatch: pytest.MonkeyPatch, native: bool, expected: int) -> None:
-    monkeypatch.setattr("benchmark.records.environment.cpu_has_bfloat16", lambda: native)
+    monkeypatch.setattr("benchmark.devices.facts.cpu_has_bfloat16", lambda: native)
     warnings = quick(file, dtype="bfloat16").warnings + quick(file, dtype="float32").warnings
     assert sum("emulated" in warning for warning in warnings) == expected
 

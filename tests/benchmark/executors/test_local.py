@@ -18,7 +18,7 @@ import pytest
 
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
-from benchmark.devices.hardware import NO_GPUS
+from benchmark.devices.hardware import NO_GPUS, Hardware
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.events import Note as NoteEvent
 from benchmark.executors.local import LocalExecutor
@@ -28,7 +28,6 @@ from benchmark.runs.jobs import TrainJob
 from benchmark.study.execute import execute
 from benchmark.study.plan import Plan, make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import SMALL
 
 

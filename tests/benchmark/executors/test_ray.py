@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from benchmark.config import protocol as protocols
+from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.ray import ENVIRONMENT, OBJECT_STORE, RayExecutor, _outcome, _visible
@@ -26,7 +27,6 @@ from benchmark.runs.jobs import TrainJob
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run
 from tests.benchmark.executors.test_local import alone, finished

@@ -14,6 +14,7 @@ import pytest
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.packs import pack_path
+from benchmark.devices.hardware import Hardware, hardware_of_node
 from benchmark.executors.choice import choose
 from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
 from benchmark.executors.slurm import SlurmOptions
@@ -22,7 +23,6 @@ from benchmark.records.store import Store
 from benchmark.runs.jobs import TrainJob
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call, tiny_run
 
@@ -163,9 +163,8 @@ def test_an_engine_that_is_not_installed_is_refused_before_any_work(
 
 def test_a_run_on_a_cluster_gets_what_is_asked_for_and_nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     none: dict[str, Any] = {"slurm": None, "address": None, "workers": None, "per_gpu": 1, "timeout_s": None}
-    slurm = choose("slurm", **none)
-    assert slurm.hardware("cuda", None) == Hardware("cuda:0", 4, gpus=("cuda:0",), remote=True)
-    assert slurm.hardware("cpu", 12) == Hardware("cpu", 12, remote=True)
+    assert hardware_of_node("cuda", None, "slurm") == Hardware("cuda:0", 4, gpus=("cuda:0",), remote=True)
+    assert hardware_of_node("cpu", 12, "slurm") == Hardware("cpu", 12, remote=True)
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     ray = choose("ray", **none)
     assert (ray.address, ray.remote) == ("head:6379", True)

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from benchmark.config import protocol as protocols
+from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Event, Started
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
@@ -24,7 +25,6 @@ from benchmark.runs.jobs import TrainJob
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from tests.benchmark import fake_slurm
 from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run
 from tests.benchmark.executors.test_local import alone, finished

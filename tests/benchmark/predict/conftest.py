@@ -18,11 +18,11 @@ from benchmark.config import registry
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
+from benchmark.devices.hardware import Hardware
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.train import train_and_test
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import SMALL, TINY, Call
 from tests.benchmark.tiny import TinyNet
 

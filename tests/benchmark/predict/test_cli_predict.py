@@ -18,6 +18,7 @@ from torch import nn
 from benchmark.config import registry
 from benchmark.data.formats.images import OWN_LEVELS
 from benchmark.data.formats.svg import rasterise, read_svg
+from benchmark.devices.precision import float32_precision
 from benchmark.predict import fused_network as inference
 from benchmark.predict import outputs
 from benchmark.predict import predict_images as batch
@@ -26,7 +27,6 @@ from benchmark.predict.outputs import discs_of
 from benchmark.predict.polygons.outlines import trace
 from benchmark.predict.settings import finds_vias
 from benchmark.records import weights
-from benchmark.records.environment import float32_precision
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import picture, save
 from tests.benchmark.predict.conftest import TINYNET, Predict, contents, pixels_of

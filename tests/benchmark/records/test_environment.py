@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -50,38 +49,6 @@ def test_threads_are_those_that_torch_has_in_this_process() -> None:
     assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     assert "float32_precision" not in found
     assert "matmul" in environment.computing("cuda:0")["float32_precision"]
-
-
-@pytest.mark.parametrize(
-    ("line", "version"),
-    [
-        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023", "535.104.05"),
-        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (a@b)", "570.86.15"),
-        ("something else", None),
-    ],
-)
-def test_the_driver_s_version_is_read_from_the_kernel(
-    line: str, version: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda *_: line + "\nGCC version: gcc 12.3.0\n")
-    assert environment.driver_version() == version
-
-
-def test_the_driver_s_version_is_asked_for_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hidden(*_: object) -> str:
-        raise FileNotFoundError
-
-    class NVMLError(Exception):
-        pass
-
-    library = SimpleNamespace(
-        NVMLError=NVMLError, nvmlInit=lambda: None, nvmlSystemGetDriverVersion=lambda: "581.29"
-    )  # fmt: skip
-    monkeypatch.setattr(Path, "read_text", hidden)
-    monkeypatch.setitem(sys.modules, "pynvml", library)
-    assert environment.driver_version() == "581.29"
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert environment.driver_version() is None
 
 
 def test_a_gpu_s_facts_come_from_torch_and_the_management_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from benchmark.cli import progress as terminal
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.splits import Division
+from benchmark.devices import facts
+from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Event, Finished
 from benchmark.executors.local import LocalExecutor
 from benchmark.records import claims, environment
@@ -31,7 +33,6 @@ from benchmark.study import measure_study as profiling
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
@@ -149,7 +150,7 @@ def origin(job: EfficiencyJob, **changes: object) -> Origin:
 def measured_elsewhere(job: EfficiencyJob, study: str = "earlier", **changes: object) -> None:
     """Leave figures of the job in another study of the results folder, as they would be measured now."""
     now: dict[str, object] = {
-        "name": environment.cpu_name(), "threads": job.threads, "settings": job.settings, "torch": torch.__version__,
+        "name": facts.cpu_name(), "threads": job.threads, "settings": job.settings, "torch": torch.__version__,
         "origin": origin(job),
     }  # fmt: skip
     fake.write_efficiency(job.study.parent / study, job.entry.name, job.size, **(now | changes))  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, evaluation_batches
 from benchmark.data.packs import Pack
+from benchmark.devices import precision
 from benchmark.evaluation import counts as scoring
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records.run_record import Record
@@ -192,7 +193,7 @@ def test_the_stored_weights_give_the_stored_metrics(small: Protocol, make_job: M
     network = job.entry.build()
     network.load_state_dict(load_file(folder / WEIGHTS))
     rows = evaluate(
-        training.place(network, torch.device("cpu")),
+        precision.place(network, torch.device("cpu")),
         pack,
         pack.divide(small).test,
         job.task.test[0].target,

@@ -26,6 +26,7 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.data.splits import Tile
+from benchmark.devices.precision import place as placed
 from benchmark.records import provenance
 from benchmark.records.efficiency_record import EfficiencySettings
 from benchmark.records.speedup_record import Comparison
@@ -38,7 +39,6 @@ from benchmark.speedup import feeding, forwards, plain, sharing, steps
 from benchmark.speedup import loop_share as loop
 from benchmark.speedup.networks import GAMMA, TEMPERATURE, build
 from benchmark.speedup.setting import Place
-from benchmark.training.loop import place as placed
 from benchmark.training.loop import train
 from models.attention import PositionAttention, TokenStatisticsAttention
 from tests.benchmark.conftest import Call

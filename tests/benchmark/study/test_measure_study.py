@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.config import registry
+from benchmark.devices.hardware import Hardware
 from benchmark.study import measure_study as profiling
-from benchmark.study.time_estimate import Hardware
 
 CPU, GPU = Hardware("cpu", 2), Hardware("cuda:0", 4)
 

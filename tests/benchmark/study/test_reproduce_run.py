@@ -12,6 +12,7 @@ import pytest
 
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import select
+from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import RECORD, Store, read_record
@@ -21,7 +22,6 @@ from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.reproduce_run import Original, Outcome, build, compare, plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
 

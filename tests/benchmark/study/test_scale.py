@@ -13,6 +13,7 @@ from benchmark.config import protocol as protocols
 from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
+from benchmark.devices.hardware import Hardware
 from benchmark.records.run_record import Record
 from benchmark.report import build as report
 from benchmark.report.page.html import PAGE_BYTES
@@ -21,7 +22,6 @@ from benchmark.study.plan import make_plan
 from benchmark.study.run_states import states
 from benchmark.study.space_estimate import needs
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
 

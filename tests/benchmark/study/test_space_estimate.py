@@ -20,15 +20,15 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
 from benchmark.data.tasks import Task
+from benchmark.devices import facts
+from benchmark.devices.hardware import Hardware
 from benchmark.executors.local import LocalExecutor
-from benchmark.records import environment
 from benchmark.runs.jobs import KeepWeights
 from benchmark.study import space_estimate as needs
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.space_estimate import Needs
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
@@ -104,7 +104,7 @@ def test_memory_follows_from_a_measured_training_step(make: Make) -> None:
     weights, peak = 4 * PARAMS["unet"], 300_000_000
     figures = fake.Memory(forward_peak_bytes=1, train_step_peak_bytes=peak, method="growth")
     for name in PARAMS:
-        machine = environment.cpu_name()
+        machine = facts.cpu_name()
         fake.write_efficiency(study.folder.parent / "profile", name, 64, name=machine, memory=figures)
     found = assess(study).memory
     assert found is not None
@@ -129,7 +129,7 @@ def test_no_study_is_refused_for_a_network_of_unknown_size_until_it_is_measured(
     assert found.memory is not None
     assert found.memory.bytes > needs.PROCESS_BYTES + 5 * 4 * needs.UNKNOWN_PARAMS
     assert "not known before it is measured: eal_icnet" in told(found, study.hardware)
-    fake.write_efficiency(study.folder, "eal_icnet", 32, name=environment.cpu_name(), params=1234)
+    fake.write_efficiency(study.folder, "eal_icnet", 32, name=facts.cpu_name(), params=1234)
     found = assess(study)
     assert (found.unknown, found.results.parts["weights"]) == ((), 3 * 4 * 1234)
 

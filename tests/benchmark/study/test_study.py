@@ -13,6 +13,7 @@ from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
+from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Event, Finished, Note, Packing, Started
 from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
@@ -21,7 +22,6 @@ from benchmark.runs.jobs import Job, TrainJob
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.pretend import MakeStudy, Pretend, alone, contents, do

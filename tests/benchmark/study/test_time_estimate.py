@@ -16,11 +16,12 @@ from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
-from benchmark.records import environment
+from benchmark.devices import facts
+from benchmark.devices.hardware import Hardware
 from benchmark.records.store import Store
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware, tiles
+from benchmark.study.time_estimate import tiles
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
 
@@ -46,7 +47,7 @@ def make(make_study: MakeStudy, small: Protocol, tmp_path: Path) -> MakeStudy:
 def figures(study: Study, folder: str, size: int = 32, **changes: object) -> float:
     """Write figures of the small network into a study; return seconds of a forward."""
     place = study.folder.parent / folder
-    fake.write_efficiency(place, "tinynet", size, name=environment.cpu_name(), **({"threads": 1} | changes))
+    fake.write_efficiency(place, "tinynet", size, name=facts.cpu_name(), **({"threads": 1} | changes))
     found = study.figures.of(study.models[0], size)
     return found.latency.p50_ms / 1000 if found else 0.0
 
@@ -125,7 +126,7 @@ def test_a_measurement_on_a_gpu_takes_longer_where_its_energy_is_read(
 def test_figures_of_a_variant_are_not_its_parents(tmp_path: Path, source: Source) -> None:
     study = Study(tmp_path / "one", protocols.load("quick", SMALL), [], [], Hardware("cpu", 1), tmp_path)
     parent, variant = registry.select(["eal_icnet", "eal_icnet.no_tssa"])
-    fake.write_efficiency(tmp_path / "profile", variant.name, 32, name=environment.cpu_name())
+    fake.write_efficiency(tmp_path / "profile", variant.name, 32, name=facts.cpu_name())
     assert study.figures.of(parent, 32) is None
     found = study.figures.of(variant, 32)
     assert found is not None

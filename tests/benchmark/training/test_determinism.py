@@ -16,6 +16,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
+from benchmark.devices import precision
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import WEIGHTS, Store
@@ -172,7 +173,7 @@ def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: M
     assert determinism.nondeterministic_operations(network, job.entry.multiple, 64, 1, protocol) == []
 
     def trained() -> dict[str, torch.Tensor]:
-        network = training.place(run.build(job), CPU)
+        network = precision.place(run.build(job), CPU)
         torch.manual_seed(7)
         batches = TrainingBatches([(pack, division.train)], 64, protocol, 0, CPU)
         training.train(

@@ -19,6 +19,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
+from benchmark.devices.hardware import Hardware
 from benchmark.records.store import RECORD, WEIGHTS, run_key
 from benchmark.report.read import read_study
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
@@ -28,7 +29,6 @@ from benchmark.runs.train import train_and_test
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.training import loop as training
 from benchmark.training.finetune import Start
 from benchmark.utils.errors import UserError

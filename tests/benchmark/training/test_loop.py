@@ -15,7 +15,7 @@ from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Loss, Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.records import environment
+from benchmark.devices import facts, precision
 from benchmark.training import loop as training
 from benchmark.training.loss import segmentation_loss
 from tests.benchmark.conftest import SMALL
@@ -235,11 +235,11 @@ def test_norm_statistics_are_those_of_the_network_as_it_is_tested_without_dropou
 def test_a_cpu_computes_in_bfloat16_only_where_asked_for_and_native(
     pack: Pack, monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dtype
 ) -> None:
-    monkeypatch.setattr(environment, "cpu_has_bfloat16", lambda: native)
+    monkeypatch.setattr(facts, "cpu_has_bfloat16", lambda: native)
     image = next(batches(pack, with_settings()).epoch(0)).images
-    with training.autocast(CPU, with_settings("training.mixed_precision=bfloat16")):
+    with precision.autocast(CPU, with_settings("training.mixed_precision=bfloat16")):
         assert tiny()(image).dtype == expected
-    with training.autocast(CPU, with_settings("training.mixed_precision=off")):
+    with precision.autocast(CPU, with_settings("training.mixed_precision=off")):
         assert tiny()(image).dtype == torch.float32
 
 
@@ -254,7 +254,7 @@ def test_mixed_precision_trains_on_a_gpu(pack: Pack) -> None:
         network, source, lambda: evaluation_batches(pack, division.val, 32, 2, device), protocol, lambda *_: None
     )
     assert trained.history[-1].steps == 4
-    with training.autocast(device, protocol):
+    with precision.autocast(device, protocol):
         assert network(next(source.epoch(0)).images).dtype == torch.bfloat16
 
 
@@ -274,7 +274,7 @@ def test_mixed_precision_trains_on_a_gpu(pack: Pack) -> None:
 def test_bfloat16_is_used_where_it_is_asked_for_native_and_right(
     monkeypatch: pytest.MonkeyPatch, protocol: list[str], device: str, native: bool, expected: str
 ) -> None:
-    monkeypatch.setattr(environment, "cpu_has_bfloat16", lambda: native)
+    monkeypatch.setattr(facts, "cpu_has_bfloat16", lambda: native)
     gpu = SimpleNamespace(major=9 if native else 7)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
-    assert training.compute_dtype(torch.device(device), protocols.load(protocol[0], protocol[1:])) == expected
+    assert precision.compute_dtype(torch.device(device), protocols.load(protocol[0], protocol[1:])) == expected

@@ -14,6 +14,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
+from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Finished
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS, Failure
 from benchmark.report.read import read_study
@@ -22,7 +23,6 @@ from benchmark.runs.failures import describe_failure
 from benchmark.runs.perform import perform
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import Hardware
 from benchmark.training import probe as probing
 from benchmark.training.probe import Input
 from benchmark.utils.errors import UserError

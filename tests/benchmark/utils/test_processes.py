@@ -19,12 +19,12 @@ EVERY_KIND = f"""
 import contextlib
 from pathlib import Path
 import gdstk
-from benchmark import registry
-from benchmark.efficiency.measuring import measure
-from benchmark.efficiency.records import EfficiencySettings
-from benchmark.data.chips import gds
+from benchmark.config import registry
+from benchmark.data.layouts import gds
+from benchmark.efficiency.measure import measure
 from benchmark.executors.local import LocalExecutor
-from tests.benchmark.test_workers import Look
+from benchmark.records.efficiency_record import EfficiencySettings
+from tests.benchmark.executors.test_worker import Look, tell
 
 library = gdstk.Library()
 library.new_cell("top").add(gdstk.rectangle((0, 0), (1, 2), layer=1))
@@ -36,12 +36,12 @@ settings = EfficiencySettings(warm_up=0, min_iterations=1, min_seconds=0)
 record = measure(entry, 16, 16, settings=settings)
 print(record.memory.forward_peak_bytes is not None, "memory")
 
-with contextlib.closing(LocalExecutor().run([Look()])) as events:
+with contextlib.closing(LocalExecutor(perform=tell).run([Look()])) as events:
     print([type(event).__name__ for event in events])
 """
 
 EVERY_METHOD = """
-from benchmark.processes import FORKSERVER, SPAWN
+from benchmark.utils.processes import FORKSERVER, SPAWN
 for method in (SPAWN, FORKSERVER):
     process = method.Process(target=print, args=("a child",))
     process.start()

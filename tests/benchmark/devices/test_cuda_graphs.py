@@ -179,7 +179,7 @@ def test_a_capture_leaves_random_numbers_and_buffers_as_they_were(tapes: list[Ta
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
-        (Counting, "the host waits for the GPU in test_graphs.py, line"),
+        (Counting, "the host waits for the GPU in test_cuda_graphs.py, line"),
         (Chance, "random numbers are drawn on the host"),
         (Breaking, "RuntimeError: CUDA error: operation not permitted when stream is capturing"),
     ],

@@ -78,7 +78,7 @@ WITHOUT = """
 import sys
 from pathlib import Path
 sys.modules["imagecodecs"] = None
-from tests.benchmark.predict.test_parts import in_parts, whole
+from tests.benchmark.predict.test_reader_parts import in_parts, whole
 import numpy as np
 for file in sorted(Path(sys.argv[1]).glob("*.tif")):
     one, other = whole(file), in_parts(file)

@@ -15,7 +15,7 @@ from benchmark.utils.files import check_folder, no_folder
 
 if TYPE_CHECKING:
     from benchmark.config.protocol import Protocol
-    from benchmark.data.check.verify import Subject
+    from benchmark.data.check.survey import DatasetFolder
     from benchmark.data.specs import Target
 
 app = typer.Typer(help="Make, bring in, check and look at datasets.", no_args_is_help=True, rich_markup_mode=None)
@@ -210,8 +210,8 @@ def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_r
     return fitted
 
 
-def _subject(name: str, data_root: Path, protocol: Protocol) -> Subject:
-    from benchmark.data.check.verify import Subject
+def _subject(name: str, data_root: Path, protocol: Protocol) -> DatasetFolder:
+    from benchmark.data.check.survey import DatasetFolder
     from benchmark.data.datasets import choose, locate, target_of
 
     chosen = choose(name, data_root)
@@ -224,7 +224,7 @@ def _subject(name: str, data_root: Path, protocol: Protocol) -> Subject:
             f"{root}: {no_folder(root)}; bring the data there (`benchmark data prepare {found} DOWNLOAD`), "
             "or name another --data-root"
         )
-    return Subject(found, root, target_of(spec, protocol), reading)
+    return DatasetFolder(found, root, target_of(spec, protocol), reading)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from benchmark.config.execution import Execution
     from benchmark.config.protocol import Protocol
-    from benchmark.data.tasks import Wanted
+    from benchmark.data.tasks import DatasetFlags
     from benchmark.devices.hardware import Hardware
     from benchmark.executors.events import Executor
     from benchmark.runs.jobs import KeepWeights
@@ -174,7 +174,7 @@ def run(
     from benchmark.config import unused_settings as unread
     from benchmark.data.datasets import names_of_all
     from benchmark.data.stressed import Stresses
-    from benchmark.data.tasks import Wanted
+    from benchmark.data.tasks import DatasetFlags
     from benchmark.executors import choice as options
     from benchmark.study.plan import make_plan
     from benchmark.study.probe_networks import probe_study
@@ -188,7 +188,7 @@ def run(
     place = study_folder(results, study or chosen.name)
     console = _console()
     hardware = hardware_of_node(device, threads, executor) if engine.remote else hardware_of(device, threads)
-    wanted = Wanted(datasets, train, test, leave_one_out)
+    wanted = DatasetFlags(datasets, train, test, leave_one_out)
     made = _study(
         models, wanted, chosen, place, data_root, cache, hardware, workers, per_gpu, keep_weights, real_only, execution
     )
@@ -262,7 +262,7 @@ def _work(console: Console, study: Study, plan: Plan, executor: Executor) -> int
 
 def _study(
     models: str,
-    wanted: Wanted,
+    wanted: DatasetFlags,
     protocol: Protocol,
     folder: Path,
     data_root: Path,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmark.data.formats.all_formats import FORMATS, format_of_file, label_suffixes
-from benchmark.data.formats.label_format import NO_LEGEND, Format, Legend
+from benchmark.data.formats.label_format import NO_LEGEND, LabelFormat, Legend
 from benchmark.data.formats.masks import PIXELS
 from benchmark.data.specs import DatasetSpec
 from benchmark.data.splits import PARTS
@@ -44,7 +44,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Names:
+class FolderNames:
     """What a layout calls its folders, and how a file's stem becomes the key that pairs image and label."""
 
     image: str
@@ -54,9 +54,9 @@ class Names:
 
 
 ANY = re.compile("(.*)", re.DOTALL)
-LAYOUTS: Mapping[str, Names] = {
-    "folders": Names("image", "label", ANY, ANY),
-    "hy5syn": Names("sems", "labels", re.compile("sem(.+)"), re.compile("label(.+)")),
+LAYOUTS: Mapping[str, FolderNames] = {
+    "folders": FolderNames("image", "label", ANY, ANY),
+    "hy5syn": FolderNames("sems", "labels", re.compile("sem(.+)"), re.compile("label(.+)")),
 }
 
 
@@ -229,10 +229,10 @@ def folders_among(files: Iterable[Path]) -> list[Path]:
 def _pair_up(
     folders: tuple[Path, Path, Path | None],
     part: str | None,
-    names: Names,
+    names: FolderNames,
     group: str | None,
     result: Scan,
-    image_formats: Sequence[Format],
+    image_formats: Sequence[LabelFormat],
 ) -> None:
     """Add the pairs and faults of folders of images, labels and ignore masks; images may be masks themselves."""
     faults = len(result.faults)
@@ -278,7 +278,7 @@ def _drop_endings(masks: dict[str, Path], others: Collection[str]) -> None:
             masks[plain] = masks.pop(key)
 
 
-def _by_key(folder: Path, pattern: re.Pattern[str], formats: Sequence[Format], result: Scan) -> dict[str, Path]:
+def _by_key(folder: Path, pattern: re.Pattern[str], formats: Sequence[LabelFormat], result: Scan) -> dict[str, Path]:
     """Return the files of some formats in a folder, or their entries, by the key that pairs them."""
     found: dict[str, Path] = {}
     for path in _entries(folder, result):
@@ -301,7 +301,7 @@ def _by_key(folder: Path, pattern: re.Pattern[str], formats: Sequence[Format], r
     return found
 
 
-def _labels_in(file: Path, label_format: Format, result: Scan) -> list[Path]:
+def _labels_in(file: Path, label_format: LabelFormat, result: Scan) -> list[Path]:
     """Return the labels of a file that holds many, or note why it has none."""
     try:
         labels = label_format.entries(file)

@@ -83,7 +83,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DatasetFlags:
     """The datasets that ``run`` was told to train and test on."""
 
     datasets: str

@@ -34,7 +34,7 @@ GAP, NAME_PX, TITLE_PX = 12, 13, 20  # at the least cell
 FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))  # has more scripts than Pillow's own
 
 
-class Sample(NamedTuple):
+class SheetImage(NamedTuple):
     """One image to show.
 
     Attributes:
@@ -55,7 +55,7 @@ def choose(n: int, count: int) -> list[int]:
     return [int(index) for index in np.linspace(0, n - 1, min(n, count)).round()]
 
 
-def read_samples(source: Source, count: int) -> list[Sample]:
+def read_samples(source: Source, count: int) -> list[SheetImage]:
     """Read evenly chosen images of a dataset, or generate those of a stand-in.
 
     Raises:
@@ -73,14 +73,14 @@ def read_samples(source: Source, count: int) -> list[Sample]:
         label = read_label(pair.label, source.target, shape, pair.legend)
         if label.ignored is not None:
             ignore = label.ignored if ignore is None else ignore | label.ignored
-        samples.append(Sample(pair.name, image, label.mask, ignore))
+        samples.append(SheetImage(pair.name, image, label.mask, ignore))
     return samples
 
 
-def _generated(source: Source, index: int) -> Sample:
+def _generated(source: Source, index: int) -> SheetImage:
     height, width = source.shape
     made = synthetic.generate(source.base, index, height=height, width=width, seed=source.seed)
-    return Sample(f"image{index:04d}", to_channels(made.image, 3), made.mask(source.target), None)
+    return SheetImage(f"image{index:04d}", to_channels(made.image, 3), made.mask(source.target), None)
 
 
 def contact_sheet(
@@ -121,7 +121,7 @@ def contact_sheet(
     small, large = (ImageFont.truetype(FONT, size) for size in (name_px, title_px))
     facts = _facts(samples, total)
     if crops:
-        samples = [part for sample in samples for part in (sample, *_crop(Sample(*sample), cell_px))]
+        samples = [part for sample in samples for part in (sample, *_crop(SheetImage(*sample), cell_px))]
     cells = [_cell(image, mask, ignore, cell_px) for _, image, mask, ignore in samples]
     columns = min(columns, len(cells))
     height = max(cell.height for cell in cells)
@@ -142,7 +142,7 @@ def contact_sheet(
     return sheet
 
 
-def _crop(sample: Sample, side: int) -> Iterator[Sample]:
+def _crop(sample: SheetImage, side: int) -> Iterator[SheetImage]:
     """Give the part ``(side, side)`` of an image that does not fit there which shows the most outline."""
     height, width = sample.mask.shape
     if max(height, width) <= side:
@@ -158,7 +158,7 @@ def _crop(sample: Sample, side: int) -> Iterator[Sample]:
     top, left = (max(min(int(at) * step, extent - side), 0) for at, extent in ((row, height), (column, width)))
     part = np.s_[top : top + side, left : left + side]
     ignore = None if sample.ignore is None else sample.ignore[part]
-    yield Sample(f"{sample.name}, from {left},{top}", sample.image[part], sample.mask[part], ignore)
+    yield SheetImage(f"{sample.name}, from {left},{top}", sample.image[part], sample.mask[part], ignore)
 
 
 def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:

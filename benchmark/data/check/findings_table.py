@@ -14,7 +14,7 @@ from rich.text import Text
 from benchmark.utils.files import write_atomically
 
 
-class Row(BaseModel):
+class FindingRow(BaseModel):
     """One line of the table.
 
     Attributes:
@@ -40,7 +40,7 @@ class Verification(BaseModel):
     dataset: str
     root: str
     protocol: str
-    rows: tuple[Row, ...]
+    rows: tuple[FindingRow, ...]
 
     @property
     def ok(self) -> bool:
@@ -76,7 +76,7 @@ class Verification(BaseModel):
         """Return the table as CSV with a line of headings."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(Row.model_fields)
+        writer.writerow(FindingRow.model_fields)
         writer.writerows(tuple(row.model_dump().values()) for row in self.rows)
         return text.getvalue()
 

@@ -49,7 +49,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Look:
+class PairFacts:
     """What a pair of files holds, in a few numbers.
 
     Attributes:
@@ -94,7 +94,7 @@ def look(
     size: int,
     *,
     partial: bool,
-) -> Look:
+) -> PairFacts:
     """Read a pair; what is wrong with it is part of the answer.
 
     Args:
@@ -107,7 +107,7 @@ def look(
         size: side of the network's input.
         partial: whether what fills no tile gets one of its own.
     """
-    found, gray = Look(header), None
+    found, gray = PairFacts(header), None
     places: list[tuple[int, int, int, int]] = []
     if header.shape is not None and min(header.shape) >= tile:
         places = windows_of(header.shape, tile, partial=partial)
@@ -132,18 +132,18 @@ def look(
     return _with_label(found, pair, target, gray, windows, size)
 
 
-def _with_fault(found: Look, kind: str, message: str) -> Look:
+def _with_fault(found: PairFacts, kind: str, message: str) -> PairFacts:
     return replace(found, faults=(*found.faults, (kind, message)))
 
 
 def _with_label(
-    found: Look,
+    found: PairFacts,
     pair: Pair,
     target: Target,
     gray: UInt8Array | None,
     windows: Sequence[tuple[slice, slice]],
     size: int,
-) -> Look:
+) -> PairFacts:
     """Add what the label holds; it is read at its own size, so that a wrong size hides nothing else."""
     label_format = format_of(pair.label)
     try:
@@ -179,7 +179,7 @@ def _with_label(
     )
 
 
-def _with_values(found: Look, path: Path) -> Look:
+def _with_values(found: PairFacts, path: Path) -> PairFacts:
     """Add a mask's values as they are stored, also of a mask that the reader refuses."""
     try:
         pixels = decode(path).pixels

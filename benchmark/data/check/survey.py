@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.config.protocol import Protocol
 from benchmark.data import packs
-from benchmark.data.check.pair_check import Header, Look, look, read_header
+from benchmark.data.check.pair_check import Header, PairFacts, look, read_header
 from benchmark.data.formats.images import Levels, UInt8Array, percentile_levels
 from benchmark.data.pairs import PLAIN, Scan, scan
 from benchmark.data.specs import DatasetSpec, Target
@@ -22,7 +22,7 @@ from benchmark.utils.threads import in_order
 
 
 @dataclass(frozen=True)
-class Subject:
+class DatasetFolder:
     """A dataset folder and how it is read.
 
     Attributes:
@@ -56,9 +56,9 @@ class Survey:
         shortage: why not.
     """
 
-    subject: Subject
+    subject: DatasetFolder
     scan: Scan
-    looks: tuple[Look, ...]
+    looks: tuple[PairFacts, ...]
     levels: Levels | None
     size: int
     tile: int
@@ -78,7 +78,7 @@ class Survey:
         return parts
 
 
-def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None = None) -> Survey:
+def survey(subject: DatasetFolder, protocol: Protocol, progress: packs.Progress | None = None) -> Survey:
     """Read every pair of a dataset's folder and divide its tiles as a study under the protocol would.
 
     Files without a partner are listed and not read.
@@ -96,13 +96,13 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
     tile = min([settings.tile_for(name), *fitting])
     levels = _levels(subject, [pair.image for pair in found.pairs], headers)
 
-    def one(index: int) -> Look:
+    def one(index: int) -> PairFacts:
         return look(
             *(found.pairs[index], headers[index], subject.target, channels, levels, tile, size),
             partial=settings.partial_tiles,
         )
 
-    looks: list[Look] = []
+    looks: list[PairFacts] = []
     tiles: list[Tile] = []
     owners: list[int] = []
     for index, seen in enumerate(in_order(one, range(len(headers)))):
@@ -138,7 +138,7 @@ def survey(subject: Subject, protocol: Protocol, progress: packs.Progress | None
     )
 
 
-def _levels(subject: Subject, images: Sequence[Path], headers: Sequence[Header]) -> Levels | None:
+def _levels(subject: DatasetFolder, images: Sequence[Path], headers: Sequence[Header]) -> Levels | None:
     deep = [image for image, header in zip(images, headers, strict=True) if header.depth == 16]
     if not deep:
         return None

@@ -11,21 +11,25 @@ import numpy as np
 
 from benchmark.config.protocol import Protocol, Split
 from benchmark.data import duplicates
-from benchmark.data.check.findings_table import Row, Verification, write
+from benchmark.data.check.findings_table import FindingRow, Verification, write
 from benchmark.data.check.judgement import MOST_NAMED, Finding, judge, judge_split, named, not_searched, squeezed
-from benchmark.data.check.survey import Subject, Survey, survey
+from benchmark.data.check.survey import DatasetFolder, Survey, survey
 from benchmark.data.formats.images import sized
 from benchmark.data.packs import Progress
 from benchmark.data.splits import PARTS, Division, count_unlabelled, leakage, look_alikes, unlabelled
 from benchmark.data.tiling import cut_by_smallest, smaller_input
 
-__all__ = ["Row", "Subject", "Verification", "verify", "write"]
+__all__ = ["DatasetFolder", "FindingRow", "Verification", "verify", "write"]
 
 MOST_KINDS = 8  # of sizes, formats and sets of values, in one row
 
 
 def verify(
-    subject: Subject, protocol: Protocol, *, against: Subject | None = None, progress: Progress | None = None
+    subject: DatasetFolder,
+    protocol: Protocol,
+    *,
+    against: DatasetFolder | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Read a dataset's whole folder and say what is there and what is wrong, without stopping at the first problem.
 
@@ -44,21 +48,23 @@ def verify(
     return Verification(dataset=subject.name, root=str(subject.root), protocol=protocol.name, rows=tuple(rows))
 
 
-def _file_rows(seen: Survey) -> list[Row]:
+def _file_rows(seen: Survey) -> list[FindingRow]:
     scan, root, spec = seen.scan, seen.subject.root, seen.subject.spec
 
-    def orphans(name: str, paths: Sequence[Path], remedy: str, *, wrong: bool = True) -> Row:
+    def orphans(name: str, paths: Sequence[Path], remedy: str, *, wrong: bool = True) -> FindingRow:
         text = f"{_named(paths, root)}: {remedy}" if paths else ""
-        return Row(name=name, value=str(len(paths)), problem=text if wrong else "", warning="" if wrong else text)
+        return FindingRow(
+            name=name, value=str(len(paths)), problem=text if wrong else "", warning="" if wrong else text
+        )
 
     rows = [
-        Row(
+        FindingRow(
             name="files",
             value=f"{scan.images} images, {scan.labels} labels, {scan.ignores} ignore masks, {scan.others} others",
             problem="; ".join(_short(fault, root) for fault in scan.faults),
             warning=not_searched([_short(str(folder), root) for folder in scan.folders]),
         ),
-        Row(
+        FindingRow(
             name="pairs",
             value=str(len(scan.pairs)),
             problem="" if scan.pairs else "expected image/ and label/, alone or inside train/ val/ test/",
@@ -77,13 +83,13 @@ def _file_rows(seen: Survey) -> list[Row]:
     if spec.group is not None:
         frames = len({pair.group for pair in scan.pairs})
         missed = f"{_named(scan.ungrouped, root)}: the group pattern {spec.group!r} does not match"
-        rows.append(Row(name="source frames", value=str(frames), problem=missed if scan.ungrouped else ""))
+        rows.append(FindingRow(name="source frames", value=str(frames), problem=missed if scan.ungrouped else ""))
     count, broken = _faults(seen, "image", "label", "ignore")
-    rows.append(Row(name="unreadable files", value=str(count), problem=broken))
+    rows.append(FindingRow(name="unreadable files", value=str(count), problem=broken))
     return rows
 
 
-def _image_rows(seen: Survey, findings: Mapping[str, Finding], protocol: Protocol) -> list[Row]:
+def _image_rows(seen: Survey, findings: Mapping[str, Finding], protocol: Protocol) -> list[FindingRow]:
     pairs, size = seen.scan.pairs, seen.size
     shapes = [look.header.shape for look in seen.looks]
     small = [pair.image for pair, shape in zip(pairs, shapes, strict=True) if shape and min(shape) < size]
@@ -98,20 +104,20 @@ def _image_rows(seen: Survey, findings: Mapping[str, Finding], protocol: Protoco
     # Partial tiles overlap and together show more pixels than their image has: all of it.
     used = sum(min(count * seen.tile**2, areas[owner]) for owner, count in places.items())
     return [
-        Row(name="image sizes", value=_kinds(sized(shape) for shape in shapes if shape)),
-        Row(name="images smaller than the input", value=str(len(small)), problem=too_small if small else ""),
-        Row(
+        FindingRow(name="image sizes", value=_kinds(sized(shape) for shape in shapes if shape)),
+        FindingRow(name="images smaller than the input", value=str(len(small)), problem=too_small if small else ""),
+        FindingRow(
             name="bit depth",
             value=_kinds(f"{depth} bit" for depth in depths.elements()) + mapped,
             problem="one gray would mean two things: convert the ones or the others" if len(depths) > 1 else "",
             warning=squeezed(seen.levels),
         ),
-        Row(
+        FindingRow(
             name="image formats",
             value=_kinds(look.header.form for look in seen.looks if look.header.form),
             **_remarks(findings, "image formats"),
         ),
-        Row(
+        FindingRow(
             name=f"tiles of {seen.tile}x{seen.tile}",
             value="; ".join(
                 filter(
@@ -135,7 +141,7 @@ def _image_rows(seen: Survey, findings: Mapping[str, Finding], protocol: Protoco
     ]
 
 
-def _mask_rows(seen: Survey, findings: Mapping[str, Finding]) -> list[Row]:
+def _mask_rows(seen: Survey, findings: Mapping[str, Finding]) -> list[FindingRow]:
     root = seen.subject.root
     pairs, looks = seen.scan.pairs, seen.looks
     (wrong_sizes, sizes), (_, refused) = _faults(seen, "size"), _faults(seen, "values")
@@ -148,9 +154,9 @@ def _mask_rows(seen: Survey, findings: Mapping[str, Finding]) -> list[Row]:
     images, labels = sum(one.image_is_mask for one in facts), sum(one.label_is_image for one in facts)
     counted, ignored = sum(one.counted for one in facts), sum(one.ignored for one in facts)
     return [
-        Row(name="label sizes", value=f"{wrong_sizes} differ from their image's", problem=sizes),
-        Row(name="label formats", value=_kinds(look.label_form for look in looks if look.label_form)),
-        Row(
+        FindingRow(name="label sizes", value=f"{wrong_sizes} differ from their image's", problem=sizes),
+        FindingRow(name="label formats", value=_kinds(look.label_form for look in looks if look.label_form)),
+        FindingRow(
             name="mask values",
             value=_kinds(look.values for look in looks if look.values),
             problem=refused,
@@ -161,24 +167,24 @@ def _mask_rows(seen: Survey, findings: Mapping[str, Finding]) -> list[Row]:
                 ]
             ),
         ),
-        Row(
+        FindingRow(
             name="foreground share",
             value=f"mean {shares.mean():.1%}, from {shares.min():.1%} to {shares.max():.1%}" if len(shares) else "-",
         ),
-        Row(name="empty masks", value=str(np.count_nonzero(shares == 0)), **_remarks(findings, "empty masks")),
-        Row(name="full masks", value=str(np.count_nonzero(shares == 1)), **_remarks(findings, "full masks")),
-        Row(
+        FindingRow(name="empty masks", value=str(np.count_nonzero(shares == 0)), **_remarks(findings, "empty masks")),
+        FindingRow(name="full masks", value=str(np.count_nonzero(shares == 1)), **_remarks(findings, "full masks")),
+        FindingRow(
             name="mean gray",
             value=f"foreground {_mean(one.foreground_gray for one in facts)}, "
             f"background {_mean(one.background_gray for one in facts)}",
             **_remarks(findings, "mean gray"),
         ),
-        Row(
+        FindingRow(
             name="swapped folders",
             value=f"{images} images look like masks, {labels} labels look like images",
             **_remarks(findings, "swapped folders"),
         ),
-        Row(
+        FindingRow(
             name="ignored pixels",
             value=f"{ignored / (counted + ignored):.2%}" if ignored else "0",
             **_remarks(findings, "ignored pixels"),
@@ -186,10 +192,10 @@ def _mask_rows(seen: Survey, findings: Mapping[str, Finding]) -> list[Row]:
     ]
 
 
-def _labelled_row(seen: Survey, settings: Split) -> Row:
+def _labelled_row(seen: Survey, settings: Split) -> FindingRow:
     count = count_unlabelled(seen.tiles, settings)
     text = unlabelled(seen.tiles, settings)
-    return Row(
+    return FindingRow(
         name="tiles with too few labelled pixels",
         value=str(count),
         warning=f"{text}: label more, or look whether the ignored pixels are the right ones"
@@ -198,17 +204,17 @@ def _labelled_row(seen: Survey, settings: Split) -> Row:
     )
 
 
-def _split_rows(seen: Survey, protocol: Protocol) -> list[Row]:
+def _split_rows(seen: Survey, protocol: Protocol) -> list[FindingRow]:
     given, division = any(tile.given for tile in seen.tiles), seen.division
     findings = judge_split(seen.subject.name, seen.tiles, division, protocol) if division is not None else {}
     rows = [_exact_row(seen), _near_row(seen, findings), _labelled_row(seen, protocol.split)]
     if division is None:
-        return [*rows, Row(name="split", value="-", problem=seen.shortage)]
+        return [*rows, FindingRow(name="split", value="-", problem=seen.shortage)]
     counts = {part: len(getattr(division, part)) for part in PARTS}
     drawn = "as the folders give it" if given else f"by {protocol.split.unit}, seed {protocol.seed}"
     left = len(seen.tiles) - sum(counts.values()) - count_unlabelled(seen.tiles, protocol.split)
     value = ", ".join(f"{count} {part}" for part, count in counts.items()) + f" ({drawn})"
-    rows.append(Row(name="split", value=value + (f"; {left} tiles in no part" if left else "")))
+    rows.append(FindingRow(name="split", value=value + (f"; {left} tiles in no part" if left else "")))
     leaks = leakage(seen.tiles, division)
     for name, val, test in (
         ("leakage: frame also trained on", leaks.val_groups, leaks.test_groups),
@@ -216,11 +222,11 @@ def _split_rows(seen: Survey, protocol: Protocol) -> list[Row]:
         ("leakage: touches a training tile", leaks.val_neighbours, leaks.test_neighbours),
     ):
         value = f"val {val} of {counts['val']}, test {test} of {counts['test']}"
-        rows.append(Row(name=name, value=value, **_remarks(findings, name)))
+        rows.append(FindingRow(name=name, value=value, **_remarks(findings, name)))
     return rows
 
 
-def _exact_row(seen: Survey) -> Row:
+def _exact_row(seen: Survey) -> FindingRow:
     """Compare pixels as a network gets them: equal bytes give equal pixels, and so do other formats."""
     equal: dict[bytes, list[int]] = defaultdict(list)
     for index, look in enumerate(seen.looks):
@@ -233,7 +239,7 @@ def _exact_row(seen: Survey) -> Row:
     across = [indices for indices in sets if len(set().union(*(places[index] for index in indices))) > 1]
     images, root = [pair.image for pair in seen.scan.pairs], seen.subject.root
     shown = " = ".join(_short(str(images[index]), root) for index in (across or sets or [[]])[0][:MOST_NAMED])
-    return Row(
+    return FindingRow(
         name="exact duplicates",
         value=_sets("images", sets, across),
         problem=f"{shown}: one part knows the other, keep one of each" if across else "",
@@ -241,10 +247,10 @@ def _exact_row(seen: Survey) -> Row:
     )
 
 
-def _near_row(seen: Survey, findings: Mapping[str, Finding]) -> Row:
+def _near_row(seen: Survey, findings: Mapping[str, Finding]) -> FindingRow:
     """Compare thumbnails of tiles; equal images are among those that look alike."""
     value = _sets("tiles", *look_alikes(seen.tiles, seen.division or Division((), (), ())))
-    return Row(name="near duplicates", value=value, **_remarks(findings, "near duplicates"))
+    return FindingRow(name="near duplicates", value=value, **_remarks(findings, "near duplicates"))
 
 
 def _sets(what: str, sets: Sequence[Sequence[int]], across: Sequence[Sequence[int]]) -> str:
@@ -253,14 +259,14 @@ def _sets(what: str, sets: Sequence[Sequence[int]], across: Sequence[Sequence[in
     return f"{sum(map(len, sets))} {what} in {len(sets)} set(s), {len(across)} across parts"
 
 
-def _overlap_row(seen: Survey, other: Survey) -> Row:
+def _overlap_row(seen: Survey, other: Survey) -> FindingRow:
     """Compare with another dataset, tile by tile."""
     pairs = duplicates.overlap(seen.thumbnails, other.thumbnails)
     mine = len({index for index, _ in pairs})
     taught = len({index for index, match in pairs if seen.parts[index] == "test" and other.parts[match] == "train"})
     teach = len({match for index, match in pairs if seen.parts[index] == "train" and other.parts[match] == "test"})
     name, theirs = seen.subject.name, other.subject.name
-    return Row(
+    return FindingRow(
         name=f"overlap with {theirs}",
         value=f"{mine} of {len(seen.tiles)} tiles look like a tile there; {taught} are test here and training there, "
         f"{teach} of {theirs} are test there and training here",

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.data.formats.coco import CocoFormat
-from benchmark.data.formats.label_format import NO_LEGEND, Format, Label, Legend
+from benchmark.data.formats.label_format import NO_LEGEND, Label, LabelFormat, Legend
 from benchmark.data.formats.masks import PIXELS, check_size
 from benchmark.data.formats.svg import SvgFormat
 from benchmark.data.specs import Target
 
-FORMATS: list[Format] = [PIXELS, SvgFormat(), CocoFormat()]
+FORMATS: list[LabelFormat] = [PIXELS, SvgFormat(), CocoFormat()]
 
 
-def format_of_file(file: Path, formats: Sequence[Format] = FORMATS) -> Format | None:
+def format_of_file(file: Path, formats: Sequence[LabelFormat] = FORMATS) -> LabelFormat | None:
     """Return the format that a file's suffix tells, if it is one of ``formats``."""
     return next((known for known in formats if file.suffix.lower() in known.suffixes), None)
 
 
-def format_of(label: Path) -> Format:
+def format_of(label: Path) -> LabelFormat:
     """Return the format of a label; one of unknown suffix is read as a mask of pixels."""
     container, single = format_of_file(label.parent), format_of_file(label)
     if container is not None and container.holds_many:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 from pycocotools import mask as pycoco
 
-from benchmark.data.formats.label_format import Format, Label, Layers, Legend, remembering
+from benchmark.data.formats.label_format import Label, LabelFormat, Layers, Legend, remembering
 from benchmark.data.formats.rasterize import Mask, Points
 from benchmark.data.formats.svg import FARTHEST, MOST_SIDE
 from benchmark.data.specs import Kind, Target
@@ -55,7 +55,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ImageEntry:
     """What a file says of one image.
 
     Attributes:
@@ -69,7 +69,7 @@ class Entry:
     categories: tuple[str, ...]
 
 
-class CocoFormat(Format):
+class CocoFormat(LabelFormat):
     """COCO's annotations; a JSON file without them lies there for another purpose."""
 
     suffixes = frozenset({".json"})
@@ -95,7 +95,7 @@ class CocoFormat(Format):
         """Return the format's name, whatever the image's suffix."""
         return "COCO"
 
-    def entry(self, label: Path) -> Entry:
+    def entry(self, label: Path) -> ImageEntry:
         """Return what a file says of one image.
 
         Raises:
@@ -109,7 +109,7 @@ class CocoFormat(Format):
         return entry
 
 
-def rasterise(entry: Entry, categories: Sequence[tuple[str, Kind]] = ()) -> Layers:
+def rasterise(entry: ImageEntry, categories: Sequence[tuple[str, Kind]] = ()) -> Layers:
     """Draw the union of an image's tracks and that of its vias.
 
     Drawn by pycocotools, as COCO's own evaluation does. Pixel (row r, column c) spans ``[c, c + 1) x [r, r + 1)``; a
@@ -131,7 +131,7 @@ def rasterise(entry: Entry, categories: Sequence[tuple[str, Kind]] = ()) -> Laye
     return Layers(*(_union(shapes, entry.size) for shapes in groups.values()))
 
 
-def _kinds(shape: Shape, entry: Entry, told: Mapping[str, Kind]) -> Sequence[str]:
+def _kinds(shape: Shape, entry: ImageEntry, told: Mapping[str, Kind]) -> Sequence[str]:
     name = shape.category
     alike = {comparable(key): kind for key, kind in told.items()}
     by_name = (kind for kind in NAMES if NAMES[kind].fullmatch(name.strip().casefold()))
@@ -170,7 +170,7 @@ def _pixels(runs: Any) -> Mask:
         return np.ascontiguousarray(pycoco.decode(runs), np.bool_)
 
 
-def _load(file: Path) -> Mapping[str, Entry] | None:
+def _load(file: Path) -> Mapping[str, ImageEntry] | None:
     """Return what a file says of each image, by the last part of its name, or ``None`` without annotations."""
     try:
         size = file.stat().st_size
@@ -219,7 +219,7 @@ SIDE: Expected = (
 PATH: Expected = (_is_plain_path, "a relative path such as images/0001.png, without '..'")
 
 
-def parse(file: Path, content: dict[str, Any]) -> dict[str, Entry]:
+def parse(file: Path, content: dict[str, Any]) -> dict[str, ImageEntry]:
     """Return what a file's content says of each image, by the last part of its file name.
 
     Raises:
@@ -254,7 +254,7 @@ def parse(file: Path, content: dict[str, Any]) -> dict[str, Entry]:
             raise _refused(item.where, f"category_id {category!r}", "the id of a category in the file")
         shapes[image].append(item.shape(names[category], sizes[image]))
     known = tuple(names.values())
-    return {files[number]: Entry(sizes[number], tuple(shapes[number]), known) for number in sizes}
+    return {files[number]: ImageEntry(sizes[number], tuple(shapes[number]), known) for number in sizes}
 
 
 @dataclass

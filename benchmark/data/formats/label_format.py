@@ -62,7 +62,7 @@ class Layers:
         return {"track": self.track, "via": self.via, "metal": self.track | self.via}[target]
 
 
-class Format(ABC):
+class LabelFormat(ABC):
     """A kind of label file.
 
     To add one, write a subclass in a file of its own and add an instance to ``FORMATS`` in ``all_formats.py``; folders,

@@ -17,7 +17,7 @@ from benchmark.data.formats.images import (
     sized,
     to_channels,
 )
-from benchmark.data.formats.label_format import Format, Label, Layers, Legend
+from benchmark.data.formats.label_format import Label, LabelFormat, Layers, Legend
 from benchmark.data.formats.pillow import read_form
 from benchmark.data.formats.rasterize import Mask
 from benchmark.data.formats.values import distinct, found_in, listed, remedy
@@ -40,7 +40,7 @@ INVERTED_PALETTE = (
 ALPHA = "one colour everywhere, so the mask is what is not transparent: look at the masks"
 
 
-class PixelFormat(Format):
+class PixelFormat(LabelFormat):
     """Masks of pixels, in any file that an image may have.
 
     Accepted are {0, 1}, {0, 255} and, of 16 bit, {0, 65535}, as gray, gray RGB(A), 1 bit or palette; one-hot RGB (red

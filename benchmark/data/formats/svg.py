@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmark.data.formats.label_format import Format, Label, Layers, Legend, remembering
+from benchmark.data.formats.label_format import Label, LabelFormat, Layers, Legend, remembering
 from benchmark.data.formats.rasterize import Mask, Points, fill
 from benchmark.data.specs import Target
 from benchmark.utils.errors import UserError
@@ -63,7 +63,7 @@ class SvgLabel:
     outline_inside: bool
 
 
-class SvgFormat(Format):
+class SvgFormat(LabelFormat):
     """One SVG file of shapes an image."""
 
     suffixes = frozenset({".svg"})
@@ -107,7 +107,7 @@ def read_svg(path: Path) -> SvgLabel:
     # Entities expand without limit and may name other files.
     if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):
         raise UserError(f"{path}: a DOCTYPE or ENTITY declaration; expected SVG without: remove it")
-    reader = _Reader(path)
+    reader = _SvgParser(path)
     parser = ElementTree.XMLParser(target=reader)
     try:
         parser.feed(text)
@@ -146,7 +146,7 @@ def _discs(vias: Points, size: tuple[int, int]) -> Mask:
     return mask
 
 
-class _Reader:
+class _SvgParser:
     """Takes an XML parser's events one by one: no tree is built, so that a hostile file costs no memory."""
 
     def __init__(self, path: Path) -> None:

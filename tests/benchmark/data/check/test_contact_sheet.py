@@ -15,7 +15,7 @@ from benchmark.data.check.contact_sheet import (
     OUTLINE,
     RIM,
     TITLE_PX,
-    Sample,
+    SheetImage,
     choose,
     contact_sheet,
     read_samples,
@@ -29,12 +29,12 @@ from tests.benchmark.data.folder_makers import save
 Pixels = NDArray[np.uint8]
 
 
-def sample(height: int, width: int, gray: int = 90, name: str = "a", *, ignore: bool = False) -> Sample:
+def sample(height: int, width: int, gray: int = 90, name: str = "a", *, ignore: bool = False) -> SheetImage:
     """A flat image whose middle, half of it each way, is foreground; its left quarter may be ignored."""
     mask = np.zeros((height, width), bool)
     mask[height // 4 : height // 4 + height // 2, width // 4 : width // 4 + width // 2] = True
     hidden = np.broadcast_to(np.arange(width) < width // 4, (height, width)) if ignore else None
-    return Sample(name, np.full((height, width, 1), gray, np.uint8), mask, hidden)
+    return SheetImage(name, np.full((height, width, 1), gray, np.uint8), mask, hidden)
 
 
 def where(made: Image.Image, colour: tuple[int, int, int]) -> NDArray[np.bool_]:
@@ -76,7 +76,7 @@ def test_a_shrunk_image_gets_a_part_at_full_size_beside_it() -> None:
     """The part with the most outline: the square of 40 px in the lower right corner."""
     mask = np.zeros((300, 500), bool)
     mask[240:280, 440:480] = True
-    shown = [Sample("a", np.full((300, 500, 1), 90, np.uint8), mask, None)]
+    shown = [SheetImage("a", np.full((300, 500, 1), 90, np.uint8), mask, None)]
     made = np.asarray(contact_sheet("x", shown, total=1, cell_px=100, crops=True))
     whole = np.asarray(contact_sheet("x", shown, total=1, cell_px=100))
     line = where(Image.fromarray(made), OUTLINE)
@@ -112,13 +112,13 @@ def test_outline_or_rim_contrasts_with_every_background(gray: int) -> None:
 def test_shrinking_averages_areas() -> None:
     stripes = np.zeros((400, 400, 1), np.uint8)
     stripes[:, ::2] = 200
-    made = contact_sheet("x", [Sample("", stripes, np.zeros((400, 400), bool), None)], total=1, cell_px=100)
+    made = contact_sheet("x", [SheetImage("", stripes, np.zeros((400, 400), bool), None)], total=1, cell_px=100)
     assert where(made, (100, 100, 100)).sum() >= 100 * 100
 
 
 def test_full_mask_has_frame_and_empty_mask_has_none() -> None:
     plain = np.full((50, 50, 3), 90, np.uint8)
-    full, empty = (Sample("", plain, np.full((50, 50), value), None) for value in (True, False))
+    full, empty = (SheetImage("", plain, np.full((50, 50), value), None) for value in (True, False))
     assert where(contact_sheet("x", [full], total=1, cell_px=50), OUTLINE).sum() == 4 * 49
     assert not where(contact_sheet("x", [empty], total=1, cell_px=50), OUTLINE).any()
 

@@ -16,7 +16,7 @@ from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data import synthetic
 from benchmark.data.check.survey import survey
-from benchmark.data.check.verify import Row, Subject, Verification, verify, write
+from benchmark.data.check.verify import DatasetFolder, FindingRow, Verification, verify, write
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import open_pack
@@ -34,10 +34,10 @@ def protocol(*overrides: str, preset: str = "strict") -> Protocol:
 
 def check(root: Path, *overrides: str, preset: str = "strict", **how: object) -> Verification:
     spec = DatasetSpec(name="mychip", **how)
-    return verify(Subject("mychip", root, spec=spec), protocol(*overrides, preset=preset))
+    return verify(DatasetFolder("mychip", root, spec=spec), protocol(*overrides, preset=preset))
 
 
-def row(found: Verification, name: str) -> Row:
+def row(found: Verification, name: str) -> FindingRow:
     (one,) = (row for row in found.rows if row.name == name)
     return one
 
@@ -290,7 +290,7 @@ def test_divided_tiles_of_a_frame_are_a_problem_unless_unit_is_image(tmp_path: P
     name = "leakage: frame also trained on"
     assert row(by_image, name).value == "val 8 of 8, test 8 of 8"
     assert "use --set split.unit=group" in row(by_image, name).warning
-    assert row(by_group, name) == Row(name=name, value="val 0 of 25, test 0 of 25")
+    assert row(by_group, name) == FindingRow(name=name, value="val 0 of 25, test 0 of 25")
     assert row(by_image, "leakage: touches a training tile").warning
     assert by_image.ok
     assert by_group.ok
@@ -412,10 +412,12 @@ def test_the_smallest_image_that_sets_the_tile_is_a_warning(tmp_path: Path) -> N
 def test_the_overlap_with_another_dataset_is_counted(root: Path, tmp_path: Path) -> None:
     other = make_folder(tmp_path / "other", "abc")
     settings = protocol("split.validation=0.3", "split.test=0.3")
-    found = verify(Subject("mychip", root), settings, against=Subject("other", other))
+    found = verify(DatasetFolder("mychip", root), settings, against=DatasetFolder("other", other))
     assert row(found, "overlap with other").value.startswith("3 of 10 tiles look like a tile there")
     apart = verify(
-        Subject("mychip", root), settings, against=Subject("other", make_folder(tmp_path / "none", [], 64) / "none")
+        DatasetFolder("mychip", root),
+        settings,
+        against=DatasetFolder("other", make_folder(tmp_path / "none", [], 64) / "none"),
     )
     assert row(apart, "overlap with other").value.startswith("0 of 10 tiles")
 
@@ -425,7 +427,7 @@ def test_image_in_test_and_other_training_set_is_a_warning(tmp_path: Path) -> No
     for offset, part in enumerate(("test", "val", "train")):  # train and test changed places
         for index in range(3):
             add_pair(second / part, f"x{index}", picture(100 * offset + index))
-    found = verify(Subject("a", first), protocol(), against=Subject("b", second))
+    found = verify(DatasetFolder("a", first), protocol(), against=DatasetFolder("b", second))
     assert row(found, "overlap with b").value == (
         "9 of 9 tiles look like a tile there; 3 are test here and training there, "
         "3 of b are test there and training here"
@@ -435,7 +437,7 @@ def test_image_in_test_and_other_training_set_is_a_warning(tmp_path: Path) -> No
 
 def test_progress_reaches_the_number_of_pairs(root: Path) -> None:
     calls: list[tuple[int, int]] = []
-    verify(Subject("mychip", root), protocol(), progress=lambda *call: calls.append(call))
+    verify(DatasetFolder("mychip", root), protocol(), progress=lambda *call: calls.append(call))
     assert calls == [(done, 10) for done in range(1, 11)]
 
 
@@ -447,7 +449,7 @@ def test_all_forms_of_the_table_are_equal(root: Path, tmp_path: Path) -> None:
     assert Verification.model_validate_json(text) == found
     assert json.loads(text)["ok"] is False
     with as_csv.open(newline="") as file:
-        assert [Row(**line) for line in csv.DictReader(file)] == list(found.rows)
+        assert [FindingRow(**line) for line in csv.DictReader(file)] == list(found.rows)
     lines = as_markdown.read_text().splitlines()
     assert len(lines) == 4 + len(found.rows)
     assert {line.replace("\\|", "").count("|") for line in lines[2:]} == {5}
@@ -464,7 +466,7 @@ def test_tiles_and_split_equal_those_of_a_study(tmp_path: Path) -> None:
         settings = protocol(*overrides, preset="paper")
         (source,) = resolve("mychip", tmp_path / "data", settings, HashCache(tmp_path / "hashes.json"))
         pack = open_pack(source, settings, tmp_path / "cache")
-        seen = survey(Subject("mychip", tmp_path / "data" / "mychip"), settings)
+        seen = survey(DatasetFolder("mychip", tmp_path / "data" / "mychip"), settings)
         assert seen.tiles == pack.tiles
         assert any(tile.cluster for tile in seen.tiles)
         assert seen.division == pack.divide(settings)
@@ -490,5 +492,5 @@ def test_no_content_of_a_file_stops_the_check(root: Path) -> None:
 def test_stand_ins_are_clean(dataset: str, tmp_path: Path) -> None:
     folder = synthetic.write(dataset, tmp_path / f"{dataset}-syn", 6, height=128, width=128)
     settings = protocols.load("strict", [f"input.size_by_dataset.{dataset}=128"])
-    found = verify(Subject(f"{dataset}-syn", folder, "via" if dataset == "omv" else "track"), settings)
+    found = verify(DatasetFolder(f"{dataset}-syn", folder, "via" if dataset == "omv" else "track"), settings)
     assert [row for row in found.rows if row.problem or row.warning] == []

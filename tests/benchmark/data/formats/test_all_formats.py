@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from benchmark.config import protocol as protocols
-from benchmark.data.check.verify import Subject, verify
+from benchmark.data.check.verify import DatasetFolder, verify
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.formats.all_formats import FORMATS, format_of, label_suffixes, read_label
-from benchmark.data.formats.label_format import Format, Label, Legend
+from benchmark.data.formats.label_format import Label, LabelFormat, Legend
 from benchmark.data.formats.masks import PIXELS
 from benchmark.data.packs import open_pack
 from benchmark.data.pairs import find_pairs, scan_masks
@@ -26,7 +26,7 @@ from tests.benchmark.data.folder_makers import picture, save
 STEMS = "abcdefghij"
 
 
-class GridFormat(Format):
+class GridFormat(LabelFormat):
     """A text file of zeros and ones an image."""
 
     suffixes = frozenset({".grid"})
@@ -39,7 +39,7 @@ class GridFormat(Format):
         return Label(np.array([list(row) for row in label.read_text().split()]) == "1")
 
 
-class BundleFormat(Format):
+class BundleFormat(LabelFormat):
     """A file of arrays for many images."""
 
     suffixes = frozenset({".npz"})
@@ -64,7 +64,7 @@ class BundleFormat(Format):
 
 
 @pytest.fixture(params=[GridFormat, BundleFormat])
-def toy(request: pytest.FixtureRequest) -> Iterator[Format]:
+def toy(request: pytest.FixtureRequest) -> Iterator[LabelFormat]:
     """Add a format to the list, as its author would, for one test."""
     FORMATS.append(request.param())
     yield FORMATS[-1]
@@ -75,7 +75,7 @@ def masks() -> dict[str, np.ndarray]:
     return {stem: picture(seed) > 127 for seed, stem in enumerate(STEMS)}
 
 
-def write(root: Path, toy: Format) -> Path:
+def write(root: Path, toy: LabelFormat) -> Path:
     """Write a dataset's folder whose labels are of the toy format."""
     for seed, stem in enumerate(STEMS):
         save(root / "image" / f"{stem}.png", picture(seed))
@@ -83,7 +83,7 @@ def write(root: Path, toy: Format) -> Path:
     return root
 
 
-def write_labels(folder: Path, toy: Format) -> None:
+def write_labels(folder: Path, toy: LabelFormat) -> None:
     folder.mkdir(parents=True)
     if toy.holds_many:
         np.savez(folder / "all.npz", **masks())
@@ -92,7 +92,7 @@ def write_labels(folder: Path, toy: Format) -> None:
             (folder / f"{stem}.grid").write_text("\n".join("".join(map(str, row)) for row in mask.astype(int).tolist()))
 
 
-def test_a_new_format_is_found_checked_and_packed(toy: Format, tmp_path: Path) -> None:
+def test_a_new_format_is_found_checked_and_packed(toy: LabelFormat, tmp_path: Path) -> None:
     root = write(tmp_path / "chip", toy)
     pairs = find_pairs(root)
     assert [pair.name for pair in pairs] == list(STEMS)
@@ -100,7 +100,7 @@ def test_a_new_format_is_found_checked_and_packed(toy: Format, tmp_path: Path) -
         np.testing.assert_array_equal(read_label(pair.label, "track", (64, 64)).mask, mask)
 
     protocol = protocols.load("quick", ["input.size=64", "input.tile=64", "split.counts=none"])
-    found = verify(Subject("chip", root), protocol)
+    found = verify(DatasetFolder("chip", root), protocol)
     assert found.ok, found.to_markdown()
     values = {row.name: row.value for row in found.rows}
     assert values["files"] == "10 images, 10 labels, 0 ignore masks, 0 others"
@@ -113,7 +113,7 @@ def test_a_new_format_is_found_checked_and_packed(toy: Format, tmp_path: Path) -
         np.testing.assert_array_equal(packed, masks()[tile.name])
 
 
-def test_its_content_is_part_of_the_fingerprint(toy: Format, tmp_path: Path) -> None:
+def test_its_content_is_part_of_the_fingerprint(toy: LabelFormat, tmp_path: Path) -> None:
     protocol = protocols.load("quick", ["input.size=64"])
     root = write(tmp_path / "chip", toy)
     (before,) = resolve("chip", tmp_path, protocol, HashCache(None))
@@ -125,13 +125,13 @@ def test_its_content_is_part_of_the_fingerprint(toy: Format, tmp_path: Path) -> 
     assert before.fingerprint != after.fingerprint
 
 
-def test_a_label_of_another_size_is_refused_for_every_format(toy: Format, tmp_path: Path) -> None:
+def test_a_label_of_another_size_is_refused_for_every_format(toy: LabelFormat, tmp_path: Path) -> None:
     (first, *_) = find_pairs(write(tmp_path / "chip", toy))
     with pytest.raises(UserError, match="64x64 pixels, but its image has 32x64; expected the same size"):
         read_label(first.label, "track", (64, 32))
 
 
-def test_scores_and_downloads_know_it_too(toy: Format, tmp_path: Path) -> None:
+def test_scores_and_downloads_know_it_too(toy: LabelFormat, tmp_path: Path) -> None:
     source = write(tmp_path / "download", toy)
     prepared = prepare("chip", source, tmp_path / "data")
     assert (prepared.images, prepared.labels) == (10, 10)

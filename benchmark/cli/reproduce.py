@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.devices.hardware import Hardware
-    from benchmark.study.reproduce_run import Original, Outcome
+    from benchmark.report.reproduced import Outcome
+    from benchmark.study.reproduce_run import Original
 
 #: Flags of ``run`` that say where things are and what to compute on; all others are part of what the record says.
 ALLOWED = {"models", "datasets", "protocol", "study", "results", "data_root", "cache", "device", "threads"} | {
@@ -50,6 +51,7 @@ def reproduce(
     """
     from benchmark.cli import progress as terminal
     from benchmark.executors.local import LocalExecutor
+    from benchmark.report.reproduced import compare
     from benchmark.study import reproduce_run as reproduction
     from benchmark.study.execute import execute
     from benchmark.study.probe_networks import probe_study
@@ -83,7 +85,7 @@ def reproduce(
             execute(study, plan, LocalExecutor(hardware.slots[:1], timeout_s=flags.get("timeout")), display.show)
         if display.failures:
             return 1
-        outcome = reproduction.compare(original, folder)
+        outcome = compare(original.record, original.file, original.study, folder)
     typer.echo(to_text(original, outcome))
     return 0 if outcome.identical else 1
 

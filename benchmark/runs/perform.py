@@ -7,12 +7,12 @@ import time
 import traceback
 from collections.abc import Callable
 
-from benchmark.config import protocol as protocols
 from benchmark.records import claims
 from benchmark.records import measurements as figures
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import Store
 from benchmark.runs.jobs import EfficiencyJob, Elsewhere, Job, OnStep, Outcome, StressJob, TrainJob
+from benchmark.runs.staleness import refusal
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
@@ -104,29 +104,6 @@ def leave(job: TrainJob, *, here: bool, **outcome: object) -> None:
             facts = {"device": job.device, "threads": job.threads, "determinism": job.protocol.determinism}
             facts = job.environment() if here else facts
             Store(job.study).write_run(job.record(environment=facts, **outcome), {}, [], None)
-
-
-def refusal(job: TrainJob) -> Failure | None:
-    """Return why the study's folder is no longer the folder of this run; ``None`` where it still is."""
-    store, reasons = Store(job.study), []
-    agreed = store.read_protocol()
-    if agreed is not None and agreed.digest() != job.key_parts.protocol:
-        reasons += protocols.differences(agreed, job.protocol)
-    for source in job.task.sources:
-        shared = store.shared(source.name)
-        if shared is not None and shared.fingerprint != source.fingerprint:
-            reasons.append(f"the content of {source.name}")
-    record = store.read_record(job.task.train_names, job.entry.name, job.repeat)
-    if record is not None and record.key != job.key:
-        reasons += reasons or [f"{job.label} under another key: other data, code or first weights"]
-    if not reasons:
-        return None
-    return Failure(
-        kind="bad_input",
-        message=f"{job.study}: another call has begun this study under something else: {'; '.join(reasons)}; "
-        "nothing of it was replaced. Choose another study (--study NAME), or wait until that call has ended and "
-        "replace what it made (--replace-stale)",
-    )
 
 
 def _measure(job: EfficiencyJob) -> None:

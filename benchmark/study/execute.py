@@ -15,9 +15,9 @@ from benchmark.records.store import CHECKPOINT, BrokenRecordError
 from benchmark.records.stress_record import StressRecord
 from benchmark.runs.jobs import EfficiencyJob, Elsewhere, Job, StressJob, TrainJob
 from benchmark.runs.perform import POLL_S, leave
+from benchmark.runs.staleness import run_name
 from benchmark.study import stress_plan
 from benchmark.study.plan import Plan, staleness_of
-from benchmark.study.staleness import run_name
 from benchmark.study.study import Study
 from benchmark.training.finetune import refuse_seen
 from benchmark.utils.errors import UserError

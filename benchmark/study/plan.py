@@ -9,8 +9,8 @@ from benchmark.config.protocol import Protocol
 from benchmark.records.run_record import Record
 from benchmark.records.store import RECORD, Broken
 from benchmark.runs.jobs import EfficiencyJob, TrainJob
+from benchmark.runs.staleness import Staleness, run_name
 from benchmark.study import stress_plan
-from benchmark.study.staleness import Staleness, run_name
 from benchmark.study.stress_plan import Planned
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Basis

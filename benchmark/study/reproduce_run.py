@@ -1,15 +1,11 @@
-"""Repeating one run from its record: what must be the same for that to mean something, and how close it came."""
+"""Plans to repeat one run from its record, under the same settings, data and code."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from benchmark import metrics
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.execution import Execution
@@ -21,20 +17,10 @@ from benchmark.data.tasks import Task
 from benchmark.devices.hardware import Hardware
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store, read_record
-from benchmark.report import diff as difference
-from benchmark.report.contradictions import ROUNDING
-from benchmark.report.read import read_scores
+from benchmark.runs.staleness import changed_parts
 from benchmark.study.plan import Plan, make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
-
-#: What the parts of a run's key are, in words.
-WORDS = {
-    "data": "the content of its datasets",
-    "model": "the version of its network",
-    "behaviour": "the behaviour number of the harness",
-    "protocol": "its settings",
-}
 
 
 @dataclass(frozen=True)
@@ -157,21 +143,11 @@ def plan(original: Original, study: Study) -> Plan:
     todo = [job for job in whole.todo if job.repeat == original.record.repeat]
     if not todo:
         raise UserError(f"{study.folder}: holds that run already; choose another name for --study")
-    recorded, now = original.record.key_parts.model_dump(), todo[0].key_parts.model_dump()
-    other = [name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name)]
-    if "model" in other and _version(recorded["model"], original) == _version(now["model"], original):
-        other.remove("model")  # a user's file that was edited may well compute the same
-    if other:
+    if parts := changed_parts(original.record, todo[0].key_parts):
         code = original.record.environment.get("code", {})
         made = f"; the run was made by version {code.get('version')}, commit {code.get('commit')}" if code else ""
-        reasons = (f"{WORDS.get(name, name)} (recorded {recorded.get(name)}, now {now.get(name)})" for name in other)
-        raise UserError(f"--reproduce {original.file}: another run by now, in {'; '.join(sorted(reasons))}{made}")
+        raise UserError(f"--reproduce {original.file}: another run by now, in {'; '.join(parts)}{made}")
     return replace(whole, done=[], failed=[], stale=[], todo=todo, measurements=[])
-
-
-def _version(model: str, original: Original) -> str:
-    """Return ``v1`` of ``name-v1-<hash of a user's file>``."""
-    return model.removeprefix(f"{original.record.model}-").partition("-")[0]
 
 
 def build(
@@ -210,104 +186,3 @@ def build(
     execution = execution or original.execution(hardware.kind)
     network = original.network(models)
     return Study(folder, settings, [network], [task], hardware, cache, "none", execution=execution)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One metric that is not what the record says; ``None`` where one side lacks it."""
-
-    test: str
-    reduction: metrics.Reduction
-    name: str
-    recorded: float | None
-    now: float | None
-
-    @property
-    def rounding(self) -> bool:
-        """Whether only the last bits differ."""
-        if self.recorded is None or self.now is None:
-            return False
-        return math.isclose(self.recorded, self.now, rel_tol=ROUNDING)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a repeated run compares with its record.
-
-    Attributes:
-        figures: metrics that differ.
-        images: test dataset -> images with other counts; ``None`` where there are no counts beside the record.
-        tested: test dataset -> all images.
-        notes: what else differs, ``recorded | now``.
-    """
-
-    figures: Sequence[Figure]
-    images: dict[str, int | None]
-    tested: dict[str, int]
-    notes: Sequence[str]
-
-    @property
-    def identical(self) -> bool:
-        """Whether every metric is equal to the last bit.
-
-        Where they agree but for rounding, equal counts of every image stand in for them: an older release may have
-        summed these in another order.
-        """
-        counted = set(self.images.values()) == {0}
-        agree = not self.figures or (counted and all(figure.rounding for figure in self.figures))
-        return agree and not any(self.images.values())
-
-
-def compare(original: Original, folder: Path) -> Outcome:
-    """Compare the run in a study's folder with its record.
-
-    Raises:
-        UserError: it did not finish there, or counts cannot be read.
-    """
-    recorded, store = original.record, Store(folder)
-    place = store.run_folder(recorded.train, recorded.model, recorded.repeat)
-    now = store.read_record(recorded.train, recorded.model, recorded.repeat)
-    if now is None or now.status != "ok":
-        raise UserError(f"{place}: the repeated run did not finish")
-    images: dict[str, int | None] = {}
-    tested: dict[str, int] = {}
-    for test in now.metrics:
-        name = f"images.{test}.csv"
-        counted = read_scores(place / name)
-        tested[test] = len(counted.images)
-        images[test] = None
-        if (file := original.file.with_name(name)).is_file():
-            before = read_scores(file)
-            shared = [column for column in before.columns if column in counted.columns]
-            if before.images == counted.images:
-                changed = [before.columns[column] != counted.columns[column] for column in shared]
-                images[test] = int(np.any(changed, axis=0).sum())
-            else:
-                images[test] = len(set(before.images) ^ set(counted.images)) or tested[test]
-    return Outcome(_figures(recorded, now), images, tested, _notes(original, now, folder))
-
-
-def _figures(recorded: Record, now: Record) -> list[Figure]:
-    found: list[Figure] = []
-    for test in recorded.metrics.keys() | now.metrics.keys():
-        for reduction in metrics.REDUCTIONS:
-            before, after = (side.metrics.get(test, {}).get(reduction, {}) for side in (recorded, now))
-            pairs = {name: (before.get(name), after.get(name)) for name in (*before, *after)}
-            found += [Figure(test, reduction, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
-    return sorted(found, key=lambda figure: (figure.test, figure.reduction))
-
-
-def _notes(original: Original, now: Record, folder: Path) -> list[str]:
-    before, after = original.record.training, now.training
-    notes = []
-    if original.record.key_parts.model != now.key_parts.model:
-        notes.append(f"the network's code: {original.record.key_parts.model} | {now.key_parts.model}")
-    if before is not None and after is not None:
-        pairs = {
-            "split of the training datasets": (before.split, after.split),
-            "optimiser steps": (before.steps, after.steps),
-            "best validation loss": (before.best_validation_loss, after.best_validation_loss),
-        }
-        notes += [f"{name}: {one} | {other}" for name, (one, other) in pairs.items() if one != other]
-    sides = difference.environment(original.study, original.record), difference.environment(folder, now)
-    return notes + difference.environment_differences(*sides)

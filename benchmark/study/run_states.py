@@ -10,8 +10,8 @@ from benchmark.records import claims
 from benchmark.records.run_record import Record
 from benchmark.records.store import CHECKPOINT
 from benchmark.runs.jobs import TrainJob
+from benchmark.runs.staleness import Staleness
 from benchmark.study.plan import Plan, staleness_of
-from benchmark.study.staleness import Staleness
 from benchmark.study.study import Study
 
 State = Literal["done", "missing", "interrupted", "failed", "stale", "claimed"]

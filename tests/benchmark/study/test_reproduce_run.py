@@ -16,11 +16,12 @@ from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import RECORD, Store, read_record
+from benchmark.report.reproduced import Outcome, compare
 from benchmark.runs.jobs import Job, TrainJob
 from benchmark.runs.train import train_and_test
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
-from benchmark.study.reproduce_run import Original, Outcome, build, compare, plan
+from benchmark.study.reproduce_run import Original, build, plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
@@ -64,7 +65,7 @@ def prepare(file: Path, cache: Path, folder: Path, **flags: Any) -> tuple[Origin
 def repeat(file: Path, cache: Path, tmp_path: Path, **flags: Any) -> Outcome:
     original, study = prepare(file, cache, tmp_path / "repeated", **flags)
     execute(study, plan(original, study), Here(), lambda _: None)
-    return compare(original, study.folder)
+    return compare(original.record, original.file, original.study, study.folder)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -113,7 +114,7 @@ def test_rounding_of_an_older_release_is_no_difference_where_the_counts_are_the_
     outcome = repeat(file, cache, tmp_path)
     assert (len(outcome.figures), outcome.identical) == (1, True)
     file.with_name("images.omc-syn.csv").unlink()
-    outcome = compare(Original.read(file), tmp_path / "repeated")
+    outcome = compare(Original.read(file).record, file, file.parents[4], tmp_path / "repeated")
     assert (outcome.images, outcome.identical) == ({"omc-syn": None}, False)
 
 

@@ -10,7 +10,7 @@ from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.tasks import Task
-from benchmark.records.run_record import Initial, Record
+from benchmark.records.run_record import Failure, Initial, KeyParts, Record
 from benchmark.records.store import Store
 from benchmark.runs.jobs import TrainJob
 
@@ -23,6 +23,31 @@ def run_name(run: TrainJob | Record) -> RunName:
     if isinstance(run, Record):
         return run.train, run.model, run.repeat
     return run.task.train_names, run.entry.name, run.repeat
+
+
+#: What the parts of a run's key are, in words.
+PARTS = {
+    "data": "the content of its datasets",
+    "model": "the version of its network",
+    "behaviour": "the behaviour number of the harness",
+    "protocol": "its settings",
+}
+
+
+def changed_parts(record: Record, now: KeyParts) -> list[str]:
+    """Say which parts of a run's key differ from a record's: all but a user's file of the same version.
+
+    A user's file that was edited may well compute the same.
+    """
+
+    def version(model: str) -> str:  # v1 of name-v1-<hash of a user's file>
+        return model.removeprefix(f"{record.model}-").partition("-")[0]
+
+    before, after = record.key_parts.model_dump(), now.model_dump()
+    changed = {part for part in before | after if before.get(part) != after.get(part)}
+    if version(before["model"]) == version(after["model"]):
+        changed.discard("model")
+    return sorted(f"{PARTS.get(part, part)} (recorded {before.get(part)}, now {after.get(part)})" for part in changed)
 
 
 class Staleness:
@@ -124,6 +149,29 @@ class Staleness:
         """Name the settings in which the study's folder differs from what is asked for."""
         recorded = self.store.read_protocol()
         return (protocols.differences(recorded, self.protocol) if recorded else []) or ["the protocol"]
+
+
+def refusal(job: TrainJob) -> Failure | None:
+    """Return why the study's folder is no longer the folder of this run; ``None`` where it still is."""
+    store, reasons = Store(job.study), []
+    agreed = store.read_protocol()
+    if agreed is not None and agreed.digest() != job.key_parts.protocol:
+        reasons += protocols.differences(agreed, job.protocol)
+    for source in job.task.sources:
+        shared = store.shared(source.name)
+        if shared is not None and shared.fingerprint != source.fingerprint:
+            reasons.append(f"the content of {source.name}")
+    record = store.read_record(job.task.train_names, job.entry.name, job.repeat)
+    if record is not None and record.key != job.key:
+        reasons += reasons or [f"{job.label} under another key: other data, code or first weights"]
+    if not reasons:
+        return None
+    return Failure(
+        kind="bad_input",
+        message=f"{job.study}: another call has begun this study under something else: {'; '.join(reasons)}; "
+        "nothing of it was replaced. Choose another study (--study NAME), or wait until that call has ended and "
+        "replace what it made (--replace-stale)",
+    )
 
 
 def _origin(init: Initial | None) -> str:

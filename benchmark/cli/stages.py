@@ -54,7 +54,7 @@ def stages(
     from benchmark.predict import encoder_stages as taking
     from benchmark.predict import feature_maps
     from benchmark.records import weights
-    from benchmark.report.plots import accuracy_cost_plot as plots
+    from benchmark.report.plots import plot_style
     from benchmark.utils.files import check_folder, write_atomically
 
     folder = study_folder(results, study)
@@ -82,7 +82,7 @@ def stages(
         console.print(f"note: {OWN_LEVELS}", markup=False, highlight=False)
     for kind in ("pdf", "png"):
         path = place / f"{trained_on}.{image.stem}.{channel}.{kind}"
-        write_atomically(path, plots.save(figure, kind))
+        write_atomically(path, plot_style.save(figure, kind))
         typer.echo(path)
 
 

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 
 from benchmark.data.formats.images import UInt8Array
 from benchmark.predict.feature_maps import Box, Encoder, Stage
-from benchmark.report.plots.accuracy_cost_plot import DPI, INK, STYLE, drawable, wrapped
+from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, wrapped
 
 # The same colours over the same range in every map: what is two deviations off is bright or dark whatever the network.
 COLOURS = "viridis"

@@ -19,7 +19,7 @@ from torch import nn
 from benchmark.predict.reader import Source
 from benchmark.predict.sliding_window import Probabilities, probabilities
 from benchmark.predict.tiles import Axis, Grid
-from benchmark.report.plots.accuracy_cost_plot import DPI, STYLE, drawable, save, wrapped
+from benchmark.report.plots.plot_style import DPI, STYLE, drawable, save, wrapped
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from pydantic import ValidationError
 
 from benchmark.records.store import RECORD_BYTES
@@ -15,20 +16,13 @@ from benchmark.report import redact as redaction
 from benchmark.report import references
 from benchmark.report.contradictions import contradictions
 from benchmark.report.page import html as page
-from benchmark.report.plots import accuracy_cost_plot as plots
-from benchmark.report.plots import comparison_plot as comparison
-from benchmark.report.plots import electrical_plot as faults
-from benchmark.report.plots import panels, stress_plot
+from benchmark.report.page.drawings import Drawing, texts_only
+from benchmark.report.plots import all_plots, panels, plot_style
 from benchmark.report.read import Study, read_study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import bibliography, numbers, render
-from benchmark.report.tables import growth_table as growth
 from benchmark.report.tables import paper_table as paper
-from benchmark.report.tables import profile_table as profile
-from benchmark.report.tables import roofline_table as roofline
 from benchmark.report.tables import significance_table as significance
-from benchmark.report.tables import speedup_table as bench
-from benchmark.report.tables import transfer_table as transfer
 from benchmark.report.tables import wide_table as wide
 from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.paper_table import Choice
@@ -81,25 +75,23 @@ def build(
         files.pop(CHOICE, None)
     for file in found.strangers:
         tell(f"{file}: left out; run the study again, and it is made anew")
-    told = merging.for_figures(found)
-    blocks = tables.scores(told, tables.ACCURACY).blocks
-    compared = comparison.standings(told, blocks)
-    drawn = (plots.figures(told, blocks), comparison.figures(compared), faults.figures(told, blocks))
-    measured = (module.figures(told) for module in (transfer, stress_plot, profile, roofline, growth, bench))
-    for stem, figure in itertools.chain(*drawn, *measured):
-        files |= {f"plots/{stem}.{kind}": plots.save(figure, kind) for kind in ("pdf", "png")}
+    drawings = []
+    for plot, stem, figure in _figures(found):
+        files |= {f"plots/{stem}.{kind}": plot_style.save(figure, kind) for kind in plot.kinds}
+        drawings.append(Drawing.of(plot, stem, figure))
     if not redact and not merged:
-        files |= panels.build(study, found, blocks, tell)
+        files |= panels.build(study, found, tables.scores(found, tables.ACCURACY).blocks, tell)
     for left in (folder / "panels").glob("[!.]*"):
         if panels.is_panel(left.name) and f"panels/{left.name}" not in files:
             left.unlink()  # of an image that may no longer be shown
-    for left in _plots(folder, found):
-        if f"plots/{left.name}" not in files:
-            left.unlink()  # of a setting that is no longer there
+    for plot, kind in itertools.product(all_plots.PLOTS, ("pdf", "png")):
+        for left in (folder / "plots").glob(f"{plot.table}.*{kind}"):
+            if f"plots/{left.name}" not in files:
+                left.unlink()  # of a setting that is no longer there
     for name, content in files.items():
         write_atomically(folder / name, content)
-    # Last, since it shows the plots and panels that lie there.
-    content = _page(study, found, shown, compared, files, reference, redact)
+    # Last, since it shows the panels that lie there.
+    content = _page(study, found, shown, drawings, files, reference, redact)
     write_atomically(folder / PAGE, content)
     return [folder / name for name in (*files, PAGE)]
 
@@ -107,7 +99,8 @@ def build(
 def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> list[str]:
     """Compare page and tables on disk with what the records give, and these with their counts; nothing is written.
 
-    The table for a paper is the one that was chosen when the report was written.
+    Of the plots in the page it compares all texts, with names and values, and not the shapes. The table for a paper is
+    the one that was chosen when the report was written.
 
     Args:
         study: as for ``build``.
@@ -127,9 +120,8 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
     files, shown = _texts(study, found, None)
     if redact:
         files.pop(CHOICE, None)
-    told = merging.for_figures(found)
-    compared = comparison.standings(told, tables.scores(told, tables.ACCURACY).blocks)
-    files[PAGE] = _page(study, found, shown, compared, files, significance.REFERENCE, redact)
+    drawings = [Drawing.of(*drawn) for drawn in _figures(found)]
+    files[PAGE] = texts_only(_page(study, found, shown, drawings, files, significance.REFERENCE, redact))
     sources = [(source, read_study(source)) for source in merged] or [(study, found)]
     wrong = [line for source in sources for line in (*contradictions(*source), *source[1].broken_stress)]
     wrong += [f"{folder}/{file}; left out" for folder, one in sources for file in one.strangers]
@@ -138,7 +130,7 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
         path = folder / name
         if not path.is_file():
             wrong.append(f"{path}: missing")
-        elif path.read_bytes() != content:
+        elif (texts_only if name == PAGE else bytes)(path.read_bytes()) != content:
             wrong.append(f"{path}: differs from the records")
     left = sorted(path for path in (folder / "tables").glob("[!.]*") if f"tables/{path.name}" not in files)
     return wrong + [f"{path}: belongs to no table of this report" for path in left]
@@ -153,28 +145,23 @@ def _page(
     study: Path,
     found: Study,
     shown: list[Table],
-    compared: list[comparison.Standing],
+    drawings: list[Drawing],
     files: Iterable[str],
     reference: str,
     redact: bool,
 ) -> bytes:
-    """Return the page; its pictures are those in ``panels/`` and ``plots/``.
-
-    Where it may leave the house it has no panels, and of plots those that were made for it.
-    """
+    """Return the page; its pictures are those in ``panels/``, and none where it may leave the house."""
     pictures = (
         {} if redact else {file.name: file.read_bytes() for file in (study / FOLDER / "panels").glob("[!.]*.png")}
     )
-    plotted = {file.name: file.read_bytes() for file in _plots(study / (REDACTED if redact else FOLDER), found)}
     name = study.name or study.resolve().name
-    return page.to_html(name, found, shown, compared, files, pictures, plotted, reference, redacted=redact)
+    return page.to_html(name, found, shown, drawings, files, pictures, reference, redacted=redact)
 
 
-def _plots(folder: Path, found: Study) -> list[Path]:
-    """Return a report's plots that the page shows as they are."""
-    stressed = [folder / f"plots/{name}.png" for name in stress_plot.names(found)]
-    others = [file for name in page.PLOTTED for file in sorted((folder / "plots").glob(f"{name}.*png"))]
-    return [*filter(Path.is_file, stressed), *others]
+def _figures(found: Study) -> Iterator[tuple[all_plots.Plot, str, Figure]]:
+    told = merging.for_figures(found)
+    for plot in all_plots.PLOTS:
+        yield from ((plot, stem, figure) for stem, figure in plot.figures(told))
 
 
 def _texts(

@@ -116,8 +116,7 @@ def test_a_report_imports_no_network_that_a_study_names(
 
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (report.plots, report.comparison, report.faults):
-        monkeypatch.setattr(module, "figures", lambda *_: iter(()))
+    monkeypatch.setattr(report.all_plots, "PLOTS", ())
 
 
 @pytest.mark.parametrize("content", [b"a = 1\n" + b"#" * TOML_BYTES, b"a = " + b"[" * 100_000])

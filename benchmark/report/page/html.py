@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
-from benchmark.report.page import charts, curves, grids, origin, summary
+from benchmark.report.page import grids, origin, summary
 from benchmark.report.page import pictures as panels
-from benchmark.report.plots import accuracy_cost_plot as plots
-from benchmark.report.plots import electrical_plot as faults
-from benchmark.report.plots.comparison_plot import Standing
+from benchmark.report.page.drawings import Drawing
 from benchmark.report.read import Study
-from benchmark.report.tables import bibliography, render
+from benchmark.report.tables import bibliography
 from benchmark.report.tables import stress_table as stress
 from benchmark.report.tables.all_tables import TABLES
-from benchmark.report.tables.render import Block, Table
+from benchmark.report.tables.render import Table
 
 #: What a page may hold, bytes: it is mailed around. Pictures take what the rest leaves.
 PAGE_BYTES = 5_000_000
-#: Of these, at most, the plots below their tables.
-PLOT_BYTES = 1_500_000
-#: Tables whose plots the page shows as the files hold them; it draws the others itself.
-PLOTTED = ("transfer", "profile", "roofline", "growth", "bench")
+#: Of these, at most, the plots.
+PLOT_BYTES = 2_500_000
 
 FOLDER = Path(__file__).parent
 #: Stands where pictures go; escaped text never holds it.
@@ -59,10 +55,9 @@ def to_html(
     name: str,
     study: Study,
     tables: Sequence[Table],
-    compared: Sequence[Standing],
+    drawings: Sequence[Drawing],
     files: Iterable[str],
     pictures: Mapping[str, bytes],
-    plotted: Mapping[str, bytes],
     reference: str,
     *,
     redacted: bool = False,
@@ -73,21 +68,21 @@ def to_html(
         name: of the study.
         study: redacted already where the page is to be.
         tables: the report's tables, which the page shows as the files hold them.
-        compared: how the models stand, as :func:`benchmark.report.plots.comparison_plot.standings` says.
+        drawings: the report's plots, in the order of :data:`benchmark.report.plots.all_plots.PLOTS`.
         files: paths of the report's files, below the page's own folder, that it links to.
         pictures: panels by name.
-        plotted: plots by name, those of stress tests and others, each beginning with a name in ``PLOTTED``.
         reference: the model that the others are compared with.
         redacted: whether the page says so.
     """
     by_name = {table.name: table for table in tables if table.blocks}
-    blocks = by_name["accuracy"].blocks if "accuracy" in by_name else ()
     shown = {table.name: grids.show(table) for table in by_name.values()}
-    scatters = [charts.scatter(chart) for chart in plots.charts(study, blocks[: charts.BLOCKS])]
-    small, sets_left_out = curves.multiples(study)
+    sizes = itertools.accumulate(len(drawing.svg.encode()) for drawing in drawings)
+    within = sum(size <= PLOT_BYTES for size in sizes)
+    by_table: dict[str, list[tuple[str, list[Drawing]]]] = {}
+    for plot, group in itertools.groupby(drawings[:within], key=lambda drawing: drawing.plot):
+        by_table.setdefault(plot.table, []).append((plot.heading, list(group)))
     lost, more_lost = origin.lost(study)
     used = bibliography.keys(dict.fromkeys(row.key for table in tables for block in table.blocks for row in block.rows))
-    under, unplotted = panels.embed(plotted, PLOT_BYTES)
     script = (FOLDER / "page.js").read_text("utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -103,15 +98,9 @@ def to_html(
         sections=[
             (key, title, [grid for table, grid in shown.items() if SECTION_OF[table] == key]) for key, title in SECTIONS
         ],
-        plots={name: [plot for plot in under if plot.file.partition(".")[0] == name] for name in PLOTTED},
-        unplotted=unplotted,
-        scatters=scatters,
-        ladders=[charts.ladder(standing) for standing in compared[: charts.BLOCKS]],
-        errors=[charts.bars(found) for found in faults.of_blocks(study, blocks[: charts.BLOCKS])],
-        undrawn=max(len(blocks) - charts.BLOCKS, 0),
-        multiples=small,
-        stressed=_stressed(study, {plot.file: plot.uri for plot in under}),
-        sets_left_out=sets_left_out,
+        drawings=by_table,
+        undrawn=drawings[within:],
+        stressed=[(found, stress.sentences(study, found)) for found in stress.tested(study) if found.stresses],
         lost=lost,
         more_lost=more_lost,
         broken=[(found.run, _reason(found.reason)) for found in study.broken],
@@ -121,12 +110,7 @@ def to_html(
         downloads=_downloads(files),
         titles={table.name: table.title for table in tables}
         | {"numbers": "Numbers for a text", "references": "Papers"},
-        datasets=_datasets(blocks, small),
-        families=render.FAMILIES,
-        colours={family: colour for family, (_, colour, _) in plots.STYLES.items()},
-        looks=faults.LOOKS,
-        geometry=charts,
-        small=curves,
+        datasets=_datasets(by_name.get("accuracy"), drawings),
         css=Markup((FOLDER / "page.css").read_text("utf-8")),
         script=Markup(script),
         # Nothing but this script runs, whatever a name or a message holds, and nothing is fetched.
@@ -136,23 +120,6 @@ def to_html(
     chosen, left_out = panels.embed(pictures, max(PAGE_BYTES - len(page.encode()) - 10_000, 0))
     pictured = environment.get_template("panels.html").render(panels=chosen, left_out=left_out)
     return page.replace(_PANELS, pictured, 1).encode()
-
-
-@dataclass(frozen=True)
-class _Stressed:
-    """What the page says of a stand-in's stress tests before their tables; a plot that is too large is blank."""
-
-    found: stress.Tested
-    sentences: list[tuple[str, str]]
-    uri: str
-
-
-def _stressed(study: Study, uris: Mapping[str, str]) -> list[_Stressed]:
-    return [
-        _Stressed(found, stress.sentences(study, found), uris.get(f"{found.plot}.png", ""))
-        for found in stress.tested(study)
-        if found.stresses
-    ]
 
 
 def _reason(reason: str) -> str:
@@ -171,7 +138,8 @@ def _downloads(files: Iterable[str]) -> list[tuple[str, list[tuple[str, str]]]]:
     return list(found.items())
 
 
-def _datasets(blocks: Sequence[Block], small: Sequence[curves.Multiples]) -> list[str]:
+def _datasets(accuracy: Table | None, drawings: Sequence[Drawing]) -> list[str]:
     """Return what parts of the page can be chosen by."""
-    named = [str(block.facts["dataset"]) for block in blocks] + [found.train for found in small]
+    named = [str(block.facts["dataset"]) for block in accuracy.blocks] if accuracy else []
+    named += [drawing.dataset for drawing in drawings if drawing.plot.table == "training"]
     return list(dict.fromkeys(named))

@@ -69,10 +69,8 @@
         heading.hidden = Boolean(table.dataset.sorted) || !lines.some(row => !row.hidden && row.dataset.f === name);
       });
     });
-    all(".pt, .small").forEach(shape => {
-      const off = !wanted(...(families.get(shape.dataset.m) || [shape.dataset.m]));
-      if (shape.classList.contains("small")) shape.hidden = off;
-      else shape.classList.toggle("off", off);
+    all(".pt").forEach(shape => {
+      shape.classList.toggle("off", !wanted(...(families.get(shape.dataset.m) || [shape.dataset.m])));
     });
     const chosen = dataset ? dataset.value : "";
     all("[data-dataset]").forEach(part => {
@@ -86,33 +84,40 @@
   tools.addEventListener("submit", event => event.preventDefault());
   tools.hidden = false;
 
-  // One stop of the Tab key per plot; arrows go from point to point.
+  // A model's shapes without words of their own tell those of its first shape in the plot. One stop of the Tab key per
+  // plot; arrows go from one shape with words to the next.
   const tip = document.getElementById("tip");
   const show = point => {
     const box = point.getBoundingClientRect();
-    tip.textContent = point.getAttribute("aria-label");
+    tip.textContent = words.get(point);
     tip.hidden = false;
     const left = Math.min(box.left + box.width / 2 + 10, document.documentElement.clientWidth - tip.offsetWidth - 8);
     const below = box.bottom + 6 + tip.offsetHeight <= window.innerHeight;
     tip.style.left = `${Math.max(left, 8)}px`;
     tip.style.top = `${below ? box.bottom + 6 : Math.max(box.top - tip.offsetHeight - 6, 4)}px`;
-    all(".pt").forEach(other => other.classList.toggle("on", other.dataset.m === point.dataset.m));
-    all("figure svg").forEach(plot => plot.classList.toggle("lit", !plot.closest(".small") && plot.querySelector(".pt.on") !== null));
+    all("[data-m]").forEach(other => other.classList.toggle("on", other.dataset.m === point.dataset.m));
+    all(".drawn").forEach(plot => plot.classList.toggle("lit", plot.querySelector(".on") !== null));
   };
   const hide = () => {
     tip.hidden = true;
-    all(".lit").forEach(plot => plot.classList.remove("lit"));
+    all(".lit, .on").forEach(shape => shape.classList.remove("lit", "on"));
   };
-  all("figure.plot > svg, figure.curves").forEach(plot => {
-    const points = all(".pt", plot);
+  const words = new Map();
+  all(".drawn").forEach(plot => {
+    const shapes = all(".pt", plot);
+    const points = shapes.filter(shape => shape.querySelector("title"));
+    const first = new Map(points.map(point => [point.dataset.m, point]).reverse());
+    points.forEach(point => words.set(point, point.querySelector("title").textContent));
+    shapes.forEach(shape => {
+      if (!words.has(shape)) words.set(shape, words.get(first.get(shape.dataset.m)) || shape.dataset.m);
+      shape.addEventListener("pointerenter", () => show(shape));
+      shape.addEventListener("pointerleave", hide);
+    });
     points.forEach((point, index) => {
-      const title = point.querySelector("title");
-      point.setAttribute("aria-label", title.textContent);
+      point.querySelector("title").remove();
+      point.setAttribute("aria-label", words.get(point));
       point.setAttribute("role", "img");
       point.setAttribute("tabindex", index === 0 ? "0" : "-1");
-      title.remove();
-      point.addEventListener("pointerenter", () => show(point));
-      point.addEventListener("pointerleave", hide);
       point.addEventListener("focus", () => show(point));
       point.addEventListener("blur", hide);
       point.addEventListener("keydown", event => {

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import matplotlib.style
 import textalloc
 from matplotlib.axes import Axes
-from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from benchmark.report.plots.plot_style import (
+    DPI,
+    INK,
+    LINE_INCHES,
+    SIZE_INCHES,
+    STYLE,
+    STYLES,
+    drawable,
+    family_handles,
+    round_ticks,
+    tag,
+    wrapped,
+)
 from benchmark.report.read import Measurement, Study, comparable
+from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.efficiency_table import cost
-from benchmark.report.tables.render import FAMILIES, Block, Cell, Row
+from benchmark.report.tables.render import Block, Cell, Row
 
-# Okabe and Ito's palette (Color Universal Design, 2008) keeps apart under every common colour blindness; the shapes
-# keep families apart in grey. Shape, colour and marker size in points.
-STYLES = {
-    "ours": ("*", "#D55E00", 13.0),
-    "lightweight": ("o", "#0072B2", 7.0),
-    "ic": ("s", "#009E73", 6.5),
-    "user": ("D", "#CC79A7", 6.0),
-}
-INK = "#4D4D4D"
-DPI = 200
-SIZE_INCHES = (6.8, 4.8)
-LEFT_INCHES, TOP_INCHES, LINE_INCHES = 0.75, 0.62, 0.15
+LEFT_INCHES, TOP_INCHES = 0.75, 0.62
 X_TITLE_WIDTH, FOOTNOTE_WIDTH = 88, 115  # characters that fit beside each other
 POINT_PX = DPI / 72
 #: Sides of a mark on which its name may stand, the preferred ones first.
@@ -44,18 +42,6 @@ OWN_GAP, GAP = 0.006, 0.005
 LEADER_POINTS = 4.5  # a name this far from its mark needs a line to it
 #: A footnote's words before the names that have no place in a plot of times.
 HINDERED_NAMES = "Not drawn, since something else had the device when they were timed"
-
-FONT = "DejaVu Sans"  # ships with matplotlib
-
-#: A user's matplotlibrc must not change a report, and ``$`` in a name is no formula.
-STYLE = {
-    "font.family": FONT,
-    "font.size": 9,
-    "text.parse_math": False,
-    "pdf.fonttype": 42,  # TrueType: text in a PDF stays text; journals refuse Type 3
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 @dataclass(frozen=True)
@@ -179,6 +165,19 @@ class Chart:
             corners += [(x1, y0) if self.axis.lower_is_better else (x0, y1), (x1, y1)]
         return corners
 
+    def tips(self) -> dict[str, str]:
+        """Return for each model its name and values in words."""
+        best = self.stairs()
+        tips = {}
+        for point in self.points:
+            cell, repeated = point.cell, point.cell.std is not None
+            tips[point.row.key] = (
+                f"{point.row.label}: mIoU {point.y:.2f}{f' ± {point.spread:.2f}' * repeated} % (n = {cell.n}"
+                f"{', std with ddof = 1' * repeated}, {self.block.facts['reduction']} reduction); "
+                f"{self.x_title}: {point.x:.4g}{'; on the Pareto front' * ((point.x, point.y) in best)}"
+            )
+        return tips
+
     def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Return the ends of both axes, with room around the points for labels."""
         low, high = min(point.x for point in self.points), max(point.x for point in self.points)
@@ -231,13 +230,13 @@ def _chart(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Chart |
     return Chart(block, axis, points, missing, hindered, _x_title(axis, measured))
 
 
-def figures(study: Study, blocks: Sequence[Block]) -> Iterator[tuple[str, Figure]]:
-    """Draw one figure per chart.
+def figures(study: Study) -> Iterator[tuple[str, Figure]]:
+    """Draw one figure per chart of the study's accuracy table.
 
     Yields:
         The file name without its ending, and the figure.
     """
-    for chart in charts(study, blocks):
+    for chart in charts(study, scores(study, ACCURACY).blocks):
         yield chart.name, _figure(chart)
 
 
@@ -247,8 +246,9 @@ def _figure(chart: Chart) -> Figure:
     footnote = wrapped(chart.footnote, FOOTNOTE_WIDTH)
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(SIZE_INCHES, dpi=DPI)
+        figure.set_gid(str(chart.block.facts["dataset"]))
         axes = figure.add_axes(inside(x_title, footnote))
-        draw_spots(axes, points)
+        draw_spots(axes, points, chart.tips())
         stairs = _draw_front(axes, chart)
         _scale(axes, chart)
         axes.set_xlabel(x_title)
@@ -258,11 +258,6 @@ def _figure(chart: Chart) -> Figure:
     return figure
 
 
-def wrapped(text: str, width: int) -> str:
-    """Break text into lines of so many characters."""
-    return "\n".join(textwrap.wrap(drawable(text), width))
-
-
 def inside(x_title: str, footnote: str) -> tuple[float, float, float, float]:
     """Return where the axes go, as fractions of the figure: the more lines below them, the higher their floor."""
     width, height = SIZE_INCHES
@@ -270,16 +265,17 @@ def inside(x_title: str, footnote: str) -> tuple[float, float, float, float]:
     return LEFT_INCHES / width, bottom / height, 1 - (LEFT_INCHES + 0.2) / width, 1 - (bottom + TOP_INCHES) / height
 
 
-def draw_spots(axes: Axes, points: Sequence[Spot], *, hollow: bool = False) -> None:
+def draw_spots(axes: Axes, points: Sequence[Spot], tips: Mapping[str, str], *, hollow: bool = False) -> None:
     """Draw each model's mark in its family's look, with its error bar."""
     for point in points:
         marker, colour, size = STYLES[point.row.family]
-        axes.errorbar(
+        bar = axes.errorbar(
             point.x, point.y, yerr=point.spread or None, fmt=marker, color=colour, markersize=size,
             markerfacecolor="white" if hollow else colour, markeredgecolor=colour if hollow else "white",
             markeredgewidth=1.0 if hollow else 0.6, elinewidth=1.1, capsize=2.5,
             zorder=4 if point.row.family == "ours" else 3,
         )  # fmt: skip
+        tag(point.row.key, tips[point.row.key], *bar.get_children())
 
 
 def _draw_front(axes: Axes, chart: Chart) -> Line2D:
@@ -299,14 +295,6 @@ def _scale(axes: Axes, chart: Chart) -> None:
     axes.set_ylim(*height)
     axes.grid(color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
-
-
-def round_ticks(axis: XAxis | YAxis, *, fine: bool) -> None:
-    """Put 1, 2 and 5 of every decade on a logarithmic axis, or 1 alone, written out."""
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if fine else (1.0,), numticks=20))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _x_title(axis: Axis, measured: Sequence[Measurement]) -> str:
@@ -331,18 +319,6 @@ def write_frame(figure: Figure, title: str, points: Sequence[Spot], line: Line2D
     figure.text(left, 0.08 / height, footnote, fontsize=7.5, color=INK, va="bottom")
 
 
-def family_handles(rows: Sequence[Row]) -> list[Line2D]:
-    """Return legend entries of the families that rows have."""
-    return [
-        Line2D(
-            [], [], linestyle="", marker=marker, color=colour, markeredgecolor="white", markersize=size,
-            label=FAMILIES[family],
-        )
-        for family, (marker, colour, size) in STYLES.items()
-        if any(row.family == family for row in rows)
-    ]  # fmt: skip
-
-
 def label_spots(axes: Axes, points: Sequence[Spot], line: Line2D) -> None:
     """Write each model's name beside its mark, where it covers no mark, error bar or other name.
 
@@ -351,7 +327,7 @@ def label_spots(axes: Axes, points: Sequence[Spot], line: Line2D) -> None:
     radii_px = [STYLES[point.row.family][2] / 2 * POINT_PX for point in points]
     segments = [((point.x, point.x), (point.y - point.spread, point.y + point.spread)) for point in points]
     across, up = zip(*segments, line.get_data(), strict=True)
-    *_, leaders = textalloc.allocate(
+    *_, names, leaders = textalloc.allocate(
         axes, [point.x for point in points], [point.y for point in points],
         [drawable(point.row.label) for point in points], x_scatter=[point.x for point in points],
         y_scatter=[point.y for point in points], scatter_sizes=radii_px, text_scatter_sizes=radii_px,
@@ -361,23 +337,9 @@ def label_spots(axes: Axes, points: Sequence[Spot], line: Line2D) -> None:
         fontweight=["bold" if point.row.family == "ours" else "normal" for point in points],
         bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
     )  # fmt: skip
-    for radius_px, leader in zip(radii_px, leaders, strict=True):
+    for point, radius_px, name, leader in zip(points, radii_px, names, leaders, strict=True):
+        tag(point.row.key, "", *filter(None, (name, leader)))
         if leader is not None:
             ends = axes.transData.transform(leader.get_xydata())
             if math.dist(*ends) < radius_px + LEADER_POINTS * POINT_PX:
                 leader.remove()
-
-
-def drawable(text: str) -> str:
-    """Replace what the font has no glyph for, so that a name in another script is a visible gap and no warning."""
-    known = get_font(findfont(FontProperties(family=FONT))).get_charmap()
-    return "".join(character if ord(character) in known else "□" for character in " ".join(text.split()))
-
-
-def save(figure: Figure, kind: str) -> bytes:
-    """Return a figure as a ``pdf`` or ``png`` file, which says neither when nor with which version it was made."""
-    metadata = {"CreationDate": None, "Producer": None, "Creator": None} if kind == "pdf" else {"Software": None}
-    content = io.BytesIO()
-    with matplotlib.style.context(STYLE, after_reset=True):
-        figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
-    return content.getvalue()

@@ -16,8 +16,9 @@ from matplotlib.lines import Line2D
 
 from benchmark.metrics import significance
 from benchmark.report.plots import rows as layout
-from benchmark.report.plots.accuracy_cost_plot import INK, STYLE, STYLES, family_handles
+from benchmark.report.plots.plot_style import INK, STYLE, STYLES, family_handles, tag
 from benchmark.report.read import Study
+from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.contests import Contest, contest
 from benchmark.report.tables.render import Block, Row
 
@@ -126,13 +127,13 @@ def standings(study: Study, blocks: Sequence[Block]) -> list[Standing]:
     return made
 
 
-def figures(compared: Sequence[Standing]) -> Iterator[tuple[str, Figure]]:
-    """Draw one figure per standing.
+def figures(study: Study) -> Iterator[tuple[str, Figure]]:
+    """Draw one figure per block of the accuracy table in which a run has finished.
 
     Yields:
         The file name without its ending, and the figure.
     """
-    for standing in compared:
+    for standing in standings(study, scores(study, ACCURACY).blocks):
         yield f"{standing.found.key}.comparison", _figure(standing)
 
 
@@ -171,8 +172,9 @@ def _figure(standing: Standing) -> Figure:
             standing.footnote,
             right_inches=0.2 + _bar_inches(shown) * (len(shown) + bool(shown)),
         )
-        for row, place in zip(ranked, itertools.count()):
-            _draw_row(axes, place, row, standing.percent(row.key), standing.intervals[row.key])
+        figure.set_gid(str(standing.found.facts["dataset"]))
+        for place, row in enumerate(ranked):
+            _draw_row(axes, place, row, standing)
         for line in lines:
             if line.place is not None:
                 axes.axvline(line.place, color=INK, linewidth=1.0, linestyle=line.style, zorder=1)
@@ -189,21 +191,29 @@ def _interval(found: Contest, model: str) -> tuple[float, float]:
     return significance.two_level_bootstrap(found.networks(model, repeats))
 
 
-def _draw_row(axes: Axes, place: int, row: Row, values: Sequence[float], interval: tuple[float, float]) -> None:
+def _draw_row(axes: Axes, place: int, row: Row, standing: Standing) -> None:
     marker, colour, size = STYLES[row.family]
+    values, interval = standing.percent(row.key), standing.intervals[row.key]
+    artists: list[Artist] = []
+    said = "no interval, since its repeats saw different images"
     if not math.isnan(interval[0]):
-        axes.errorbar(
+        said = f"95 % interval [{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]"
+        bar = axes.errorbar(
             sum(interval) * 50, place, xerr=(interval[1] - interval[0]) * 50, fmt="none", ecolor=colour,
             elinewidth=1.4, capsize=2.5, zorder=3,
         )  # fmt: skip
-    axes.plot(
+        artists += bar.get_children()
+    artists += axes.plot(
         float(np.mean(values)), place, marker, color=colour, markersize=size, markeredgecolor="white",
         markeredgewidth=0.6, zorder=5,
     )  # fmt: skip
     # Beside the interval, so that a repeat is seen wherever it lies.
-    axes.plot(
+    artists += axes.plot(
         values, [place + 0.3] * len(values), "o", color=colour, alpha=0.45, markersize=3.2, markeredgewidth=0, zorder=4
     )
+    singles = ", ".join(f"{value:.2f}" for value in values[:12]) + ", …" * (len(values) > 12)
+    tip = f"{row.label}: {standing.x_title} {np.mean(values):.2f}, {said}; repeats: {singles}"
+    tag(row.key, tip, *artists)
 
 
 def _draw_groups(axes: Axes, members: Sequence[tuple[int, ...]]) -> None:

@@ -13,8 +13,9 @@ from matplotlib.patches import Patch
 
 from benchmark import metrics
 from benchmark.report.plots import rows as layout
-from benchmark.report.plots.accuracy_cost_plot import STYLE
+from benchmark.report.plots.plot_style import STYLE, tag
 from benchmark.report.read import Study
+from benchmark.report.tables import accuracy_table
 from benchmark.report.tables.contests import Contest, contest
 from benchmark.report.tables.render import Block, Row
 
@@ -87,13 +88,13 @@ def of_blocks(study: Study, blocks: Sequence[Block]) -> list[Faults]:
     return made
 
 
-def figures(study: Study, blocks: Sequence[Block]) -> Iterator[tuple[str, Figure]]:
+def figures(study: Study) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per block of the accuracy table that has counts of nets or of vias.
 
     Yields:
         The file name without its ending, and the figure.
     """
-    for made in of_blocks(study, blocks):
+    for made in of_blocks(study, accuracy_table.scores(study, accuracy_table.ACCURACY).blocks):
         yield f"{made.found.key}.electrical", _figure(made)
 
 
@@ -121,18 +122,19 @@ def _figure(made: Faults) -> Figure:
             for kind in kinds
         ]  # fmt: skip
         figure, axes = layout.frame(made.title, ranked, [handles], made.footnote, right_inches=0.25)
+        figure.set_gid(str(made.found.facts["dataset"]))
         for place, row in enumerate(ranked):
-            start = 0.0
+            start, artists = 0.0, list[Artist]()
             for kind in kinds:
                 colour, hatch = LOOKS[kind]
                 length = means[row.key].get(kind, 0.0)
                 if length:
-                    axes.barh(
+                    artists += axes.barh(
                         place, length, left=start, height=0.62, color=colour, hatch=hatch, edgecolor=EDGE_COLOUR,
                         linewidth=0.5, zorder=3,
                     )  # fmt: skip
                 start += length
-            axes.annotate(
+            total = axes.annotate(
                 f"{start:.1f}",
                 (start, place),
                 (4, 0),
@@ -141,6 +143,9 @@ def _figure(made: Faults) -> Figure:
                 va="center_baseline",
                 zorder=4,
             )
+            told = ", ".join(f"{metrics.METRICS[kind].display} {count:.1f}" for kind, count in means[row.key].items())
+            over = f"mean over n = {len(made.found.scores[row.key])} of counts summed over all test images"
+            tag(row.key, f"{row.label}: {told}; together {start:.1f} ({over})", *artists, total)
         axes.set_xlim(0, made.longest)
         axes.set_xlabel(made.x_title)
     return figure

@@ -30,8 +30,7 @@ from benchmark.evaluation.fault_overlay import (
 )
 from benchmark.evaluation.kept_images import Images, Predictions, read_images, read_predictions
 from benchmark.records.store import Store
-from benchmark.report.plots import accuracy_cost_plot as plots
-from benchmark.report.plots import sheet
+from benchmark.report.plots import plot_style, sheet
 from benchmark.report.plots.sheet import Picture
 from benchmark.report.read import Scores, Study
 from benchmark.report.tables import accuracy_table as tables
@@ -103,7 +102,7 @@ def build(folder: Path, study: Study, blocks: Sequence[Block], tell: Tell) -> di
             tell(f"{error}; no panels of {block.key}")
             continue
         for stem, figure in _figures(Store(folder), study.protocol.evaluation, found, images, tell):
-            files |= {f"panels/{stem}.{kind}": plots.save(figure, kind) for kind in KINDS}
+            files |= {f"panels/{stem}.{kind}": plot_style.save(figure, kind) for kind in KINDS}
     if without:
         tell(f"{folder}: no panels of {', '.join(without)}, since no test images were kept: made before panels were")
     return files

@@ -8,7 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.report.plots.accuracy_cost_plot import DPI, INK, LINE_INCHES, SIZE_INCHES, drawable, wrapped
+from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, SIZE_INCHES, drawable, tag, wrapped
 from benchmark.report.tables.render import Row
 
 ROW_INCHES = 0.27
@@ -23,7 +23,7 @@ def frame(
 ) -> tuple[Figure, Axes]:
     """Return a figure as high as its rows need, and axes in which row ``i`` lies at height ``i`` from the top.
 
-    Call it, and draw, in matplotlib's style context :data:`~benchmark.report.plots.accuracy_cost_plot.STYLE`.
+    Call it, and draw, in matplotlib's style context :data:`~benchmark.report.plots.plot_style.STYLE`.
 
     Args:
         title: above all.
@@ -47,6 +47,7 @@ def frame(
     axes.tick_params(axis="y", length=0)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set(fontsize=8.5, fontweight="bold" if row.family == "ours" else "normal", linespacing=1.05)
+        tag(row.key, "", label)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -16,7 +16,7 @@ from PIL import Image, ImageFont
 
 from benchmark.data.check.contact_sheet import FONT, fit, shorten
 from benchmark.data.formats.images import UInt8Array
-from benchmark.report.plots.accuracy_cost_plot import DPI, INK, STYLE, drawable, wrapped
+from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, wrapped
 
 # Lengths in pixels of the PNG. Seven cells are as wide as A4 is long at 200 dpi, and two rows of them as high as it is
 # wide: eleven networks beside the image, the truth and a method without training.

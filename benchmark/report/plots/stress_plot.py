@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.style
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from benchmark import metrics
-from benchmark.report.plots.accuracy_cost_plot import DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, wrapped
+from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, tag, wrapped
 from benchmark.report.read import Study
 from benchmark.report.tables.conventions import display
 from benchmark.report.tables.growth_table import DASHES
@@ -53,11 +54,6 @@ class _Look:
         }
 
 
-def names(study: Study) -> list[str]:
-    """Return what the plots' files are called."""
-    return [found.plot for found in tested(study) if found.stresses]
-
-
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per training set and stand-in that was tested under stress.
 
@@ -82,6 +78,7 @@ def _figure(study: Study, found: Tested) -> Figure:
     height = top + len(rows) * (PANEL_INCHES[1] + GAP_INCHES[1]) - GAP_INCHES[1] + bottom
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure((width, height), dpi=DPI)
+        figure.set_gid(found.test)
         for down, metric in enumerate(rows):
             ends = _ends(study, found, metric)
             for across, effect in enumerate(found.effects):
@@ -151,23 +148,29 @@ def _panel(axes: Axes, study: Study, found: Tested, metric: str, effect: str, lo
         # Side by side, so that equal values do not hide each other.
         aside = DODGE * (number / max(len(looks) - 1, 1) - 0.5)
         start = found.cell(study, model, metric, None)
-        line = [
-            (places[stress.strength] + aside, cell)
+        cells = [
+            (stress.strength, cell)
             for stress in found.stresses
             if stress.name == effect and (cell := found.cell(study, model, metric, stress)) is not None
         ]
+        line = [(places[strength] + aside, cell) for strength, cell in cells]
         options = look.options()
+        values = [*([("as drawn", start)] if start else []), *((f"{strength:g}", cell) for strength, cell in cells)]
+        said = ", ".join(f"{name}: {100 * cell.mean:.2f}" for name, cell in values)
+        tip = f"{look.row.label}, {metrics.METRICS[metric].display} (%) by strength of {effect}: {said}"
+        artists: list[Artist] = []
         for points in ([(drawn + aside, start)] if start else [], line):
             x, y = [at for at, _ in points], [100 * cell.mean for _, cell in points]
-            axes.plot(x, y, **options)
+            artists += axes.plot(x, y, **options)
             if any(cell.std for _, cell in points):
-                axes.errorbar(
+                bar = axes.errorbar(
                     x, y, yerr=[100 * (cell.std or 0) for _, cell in points], fmt="none", ecolor=options["color"],
                     elinewidth=0.8, capsize=1.5, zorder=2,
                 )  # fmt: skip
+                artists += bar.get_children()
         if start and line:
             first, cell = line[0]
-            axes.plot(
+            artists += axes.plot(
                 [drawn + aside, first],
                 [100 * start.mean, 100 * cell.mean],
                 color=options["color"],
@@ -175,6 +178,7 @@ def _panel(axes: Axes, study: Study, found: Tested, metric: str, effect: str, lo
                 linestyle=":",
                 zorder=2,
             )
+        tag(model, tip, *artists)
     axes.set_xlim(drawn - 0.35, right)
     axes.set_xticks([drawn, *places.values()], ["as\ndrawn", *(f"{strength:g}" for strength in places)])
     axes.tick_params(labelsize=8)

@@ -15,7 +15,7 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from benchmark.report.plots.accuracy_cost_plot import (
+from benchmark.report.plots.plot_style import (
     DPI,
     INK,
     STYLE,
@@ -23,6 +23,7 @@ from benchmark.report.plots.accuracy_cost_plot import (
     drawable,
     family_handles,
     round_ticks,
+    tag,
     wrapped,
 )
 from benchmark.report.read import Setting, Study
@@ -223,11 +224,13 @@ def _panel(axes: Axes, growing: Growing, sizes: Mapping[Setting, Measured], rows
     for row in rows:
         dashes = DASHES[drawn.setdefault(row.family, 0) % len(DASHES)]
         drawn[row.family] += 1
-        axes.plot(
+        line = axes.plot(
             *np.reshape(lines[row.key], (-1, 2)).T, color=STYLES[row.family][1],
             linewidth=2.0 if row.family == "ours" else 1.2, linestyle=dashes, marker="o", markersize=2.5,
             zorder=3 if row.family == "ours" else 2, label=drawable(row.label),
         )  # fmt: skip
+        said = ", ".join(f"{value:.4g} at {side:.0f}" for side, value in lines[row.key])
+        tag(row.key, f"{row.label}: {growing.name}: {said}", *line)
     _write_names(axes, [(row, lines[row.key][-1]) for row in rows if lines[row.key]])
 
 
@@ -268,7 +271,7 @@ def _write_names(axes: Axes, ends: Sequence[tuple[Row, tuple[float, float]]]) ->
     start = frame.x1 / DPI + 0.15
     scale = axes.figure.dpi_scale_trans  # unlike pixels, the same in a PDF and a PNG
     for ((x, y), row), height in zip(found, heights, strict=True):
-        axes.text(
+        name = axes.text(
             start, height, drawable(row.label), transform=scale, fontsize=8, va="center", color=STYLES[row.family][1],
             fontweight="bold" if row.family == "ours" else "normal",
         )  # fmt: skip
@@ -276,6 +279,7 @@ def _write_names(axes: Axes, ends: Sequence[tuple[Row, tuple[float, float]]]) ->
             [x + 0.03, start - 0.03], [y, height], transform=scale, color="#8C8C8C", linewidth=0.5, clip_on=False,
             zorder=1,
         )  # fmt: skip
+        tag(row.key, "", name, leader)
         axes.add_artist(leader)
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.records.efficiency_record import DType
-from benchmark.report.plots.accuracy_cost_plot import DPI, INK, STYLE, drawable, round_ticks
+from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, round_ticks, tag
 from benchmark.report.read import Measurement, Setting, Study
 from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
 from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost
@@ -190,12 +190,14 @@ def _panel(
         colour, shape = COLOURS[setting.dtype], shapes[setting.height, setting.width]
         for model, found in measured.items():
             latency, row = found.record.latency, models.index(model) + offset
-            axes.plot([latency.p50_ms, latency.p90_ms], [row] * 2, color=colour, linewidth=1.2, zorder=2)
+            span = axes.plot([latency.p50_ms, latency.p90_ms], [row] * 2, color=colour, linewidth=1.2, zorder=2)
             inside, edge = ("white", colour) if found.hindered else (colour, "white")
-            axes.plot(
+            spot = axes.plot(
                 latency.p50_ms, row, marker=shape, color=inside, markersize=5.5, markeredgecolor=edge,
                 markeredgewidth=1.0 if found.hindered else 0.5, linestyle="", zorder=3,
             )  # fmt: skip
+            tip = f"{display(model)[0]} at {_name(setting)}: p50 {latency.p50_ms:.4g} ms, p90 {latency.p90_ms:.4g} ms"
+            tag(model, tip, *spot, *span)
     axes.set_xscale("log")
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.set_yticks(range(len(models)), [drawable(display(model)[0]) for model in models] if named else [])

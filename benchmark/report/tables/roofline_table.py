@@ -12,19 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.records.efficiency_record import Limits
-from benchmark.report.plots.accuracy_cost_plot import (
-    DPI,
-    FOOTNOTE_WIDTH,
-    INK,
-    SIZE_INCHES,
-    STYLE,
-    draw_spots,
-    inside,
-    label_spots,
-    round_ticks,
-    wrapped,
-    write_frame,
-)
+from benchmark.report.plots.accuracy_cost_plot import FOOTNOTE_WIDTH, draw_spots, inside, label_spots, write_frame
+from benchmark.report.plots.plot_style import DPI, INK, SIZE_INCHES, STYLE, round_ticks, wrapped
 from benchmark.report.read import Measurement, Setting, Study
 from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
 from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost
@@ -204,11 +193,12 @@ def _figure(setting: Setting, found: Measured, roof: Roof) -> Figure:
         * bool(hindered),
         FOOTNOTE_WIDTH,
     )
+    tips = {spot.row.key: f"{spot.row.label}: {spot.x:.4g} {X_TITLE}, {spot.y:.4g} GMAC/s" for spot in spots}
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(SIZE_INCHES, dpi=DPI)
         axes = figure.add_axes(inside(X_TITLE, footnote))
-        draw_spots(axes, [spot for spot in spots if spot not in hindered])
-        draw_spots(axes, hindered, hollow=True)
+        draw_spots(axes, [spot for spot in spots if spot not in hindered], tips)
+        draw_spots(axes, hindered, tips, hollow=True)
         line = _draw_roof(axes, roof, spots)
         axes.set_xlabel(X_TITLE)
         axes.set_ylabel("GMAC/s attained (MACs / p50)")

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from benchmark.config.protocol import flatten
 from benchmark.records.speedup_record import Comparison, What
-from benchmark.report.plots.accuracy_cost_plot import DPI, INK, STYLE, drawable
+from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, tag
 from benchmark.report.read import Study
 from benchmark.report.tables.conventions import display, in_order
 from benchmark.report.tables.render import HINDERED, Block, Cell, Column, Row, Table
@@ -189,10 +189,11 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
         axes = figure.add_subplot()
         for row, (one, gain) in enumerate(bars):
             own = one.model in (None, "eal_icnet")
-            axes.barh(row, gain - 1, left=1, color="#D55E00" if own else "#0072B2", height=0.72)
-            axes.annotate(
+            bar = axes.barh(row, gain - 1, left=1, color="#D55E00" if own else "#0072B2", height=0.72)
+            text = axes.annotate(
                 f"{gain:.2f}", (max(gain, 1), row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7.5
             )
+            tag(one.model or HARNESS, f"{_bar_name(one)}: {gain:.2f} times the plain way", *bar, text)
         axes.set_yticks(range(len(bars)), [drawable(_bar_name(one)) for one, _ in bars], fontsize=7.5)
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.set_xscale("log")

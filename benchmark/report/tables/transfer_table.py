@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from benchmark import metrics
 from benchmark.data.specs import KNOWN, known_first
-from benchmark.report.plots.accuracy_cost_plot import DPI, INK, LINE_INCHES, STYLE, drawable, wrapped
+from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, drawable, tag, wrapped
 from benchmark.report.read import Run, Study
 from benchmark.report.tables.conventions import MARKS, display, in_order, metric_column, over_repeats, stand_ins
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
@@ -24,6 +24,7 @@ Train = tuple[str, ...]
 ACROSS = 4  # panels beside each other
 CELL_INCHES, PANEL_TITLE_INCHES, TITLE_INCHES, LABELS_INCHES = 0.62, 0.32, 0.35, 0.7
 NOTE_PER_INCH = 17  # characters beside each other in the note below
+LIGHT_INK, DARK_INK = "#FAFAFA", "#111111"  # unlike white and black, they stay as they are on a dark page
 
 
 @dataclass(frozen=True)
@@ -201,13 +202,16 @@ def _heat_map(
                 continue
             grid[i, j] = 100 * cell.mean
             # Cividis is dark in its lower half.
-            ink = "white" if scale(grid[i, j]) < 0.5 else "black"
+            ink = LIGHT_INK if scale(grid[i, j]) < 0.5 else DARK_INK
             axes.text(j, i, f"{grid[i, j]:.1f}", ha="center", va="center", fontsize=8, color=ink)
             if test in train:
                 axes.add_patch(
                     Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=1.4)
                 )
     axes.imshow(grid, cmap="cividis", norm=scale, aspect="equal")
-    axes.set_title(drawable(display(matrix.model)[0]), fontsize=9, pad=4)
+    label = display(matrix.model)[0]
+    axes.set_title(drawable(label), fontsize=9, pad=4)
+    said = (f"{100 * cell.mean:.2f} from {'+'.join(train)} to {test}" for (train, test), cell in matrix.cells.items())
+    tag(matrix.model, f"{label}: mIoU (%) {', '.join(said)}", axes)
     axes.tick_params(length=0, labelsize=8)
     axes.spines[:].set_visible(False)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmark.predict import encoder_plot as drawing
 from benchmark.predict.feature_maps import Box, Encoder, Stage
-from benchmark.report.plots import accuracy_cost_plot as plots
+from benchmark.report.plots import plot_style
 
 
 def encoder(name: str, count: int, size: tuple[int, int]) -> Encoder:
@@ -60,7 +60,7 @@ def test_no_text_overlaps_another_or_leaves_the_figure(case: str) -> None:
 
 def cell(figure: Figure, column: int, *, patch: bool) -> np.ndarray:
     """Pixels of a cell of the first row, as printed: ``(height, width, 4)`` uint8."""
-    printed = np.asarray(Image.open(io.BytesIO(plots.save(figure, "png"))))
+    printed = np.asarray(Image.open(io.BytesIO(plot_style.save(figure, "png"))))
     box = figure.axes[2 * column + patch].get_window_extent()
     height = printed.shape[0]
     return printed[round(height - box.y1) : round(height - box.y0), round(box.x0) : round(box.x1)]
@@ -96,6 +96,6 @@ def test_colours_are_the_common_scales_and_the_patch_is_cut_where_the_box_is() -
 
 @pytest.mark.parametrize("kind", ["pdf", "png"])
 def test_the_same_maps_give_the_same_file(kind: str) -> None:
-    one, two = (plots.save(drawing.draw(*CASES["many stages"]), kind) for _ in range(2))
+    one, two = (plot_style.save(drawing.draw(*CASES["many stages"]), kind) for _ in range(2))
 
     assert one == two

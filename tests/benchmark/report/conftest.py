@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build reports without figures, which take most of the time, for tests that look at tables."""
-    monkeypatch.setattr(report.plots, "figures", lambda *_: iter(()))
+    monkeypatch.setattr(report.all_plots, "PLOTS", ())
+
+
+@pytest.fixture
+def no_plot_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw plots into the page alone."""
+    monkeypatch.setattr(report.all_plots, "PLOTS", [replace(plot, kinds=()) for plot in report.all_plots.PLOTS])
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from benchmark.records.store import Store
 from benchmark.report import build as report
 from benchmark.report.merge import for_figures, merge
 from benchmark.report.page import summary
+from benchmark.report.plots import comparison_plot as comparison
 from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import contests, efficiency_table
@@ -36,8 +37,7 @@ LOST = Failure(kind="nan_loss", message="the training loss became NaN in step 37
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw nothing, which takes most of the time; what a plot says is in a test of its own."""
-    for module in (report.plots, report.comparison, report.faults, report.profile, report.transfer):
-        monkeypatch.setattr(module, "figures", lambda *_: iter(()))
+    monkeypatch.setattr(report.all_plots, "PLOTS", ())
 
 
 def parts(record: Record, **changes: object) -> dict[str, object]:
@@ -347,12 +347,9 @@ def test_networks_that_do_not_share_all_seeds_have_no_means_to_compare(
         merge(folders)  # a network that finished nowhere has no mean
 
 
-def test_plots_say_what_they_were_merged_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plots_say_what_they_were_merged_from(tmp_path: Path) -> None:
     folders = [of_seed(tmp_path / name, seed, MODELS[:2]) for name, seed in (("one", 0), ("two", 1))]
-    monkeypatch.undo()
-    study = for_figures(merge(folders))
-    blocks = tables.scores(study, tables.ACCURACY).blocks
-    ((_, figure),) = report.comparison.figures(report.comparison.standings(study, blocks))
+    ((_, figure),) = comparison.figures(for_figures(merge(folders)))
     text = " ".join(found.get_text().replace("\n", " ") for found in figure.texts)
     assert "Means over n = 4 repeats. No intervals, since repeats saw different images." in text
     assert "Protocol: quick. Merged from the studies one (seed 0), two (seed 1)." in text

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for repeat in range(3):
         fake.write_run(folder, "hrnet", ["omc-syn"], repeat, None, failure)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (report.plots, report.comparison, report.faults):
-            patch.setattr(module, "figures", lambda *_: iter(()))
+        patch.setattr(report.all_plots, "PLOTS", [replace(plot, kinds=()) for plot in report.all_plots.PLOTS])
         report.build(folder)
     return folder / "report/index.html"
 
@@ -137,14 +137,35 @@ def test_the_keyboard_sorts_and_reaches_points(browser: webdriver.Chrome) -> Non
     assert not tip.is_displayed()
 
 
+def test_a_model_is_highlighted_in_all_plots_and_tables(browser: webdriver.Chrome) -> None:
+    lit = """
+        const section = document.getElementById(arguments[0]);
+        const shapes = [...section.querySelectorAll('.lit .pt')];
+        const bright = shapes.filter(shape => getComputedStyle(shape).opacity === '1').map(shape => shape.dataset.m);
+        const rows = [...section.querySelectorAll('tr.on')].map(row => row.dataset.m);
+        return [[...new Set(bright)], shapes.length > bright.length, [...new Set(rows)]];
+    """
+    shape = browser.find_element("css selector", "#accuracy .drawn .pt[data-m='letnet']")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", shape)
+    webdriver.ActionChains(browser).move_to_element(shape).perform()
+    assert browser.find_element("id", "tip").text.startswith("LETNet: mIoU (%), image reduction ")
+    for section in ("accuracy", "electrical", "training"):
+        assert browser.execute_script(lit, section) == [["letnet"], True, ["letnet"] * (section != "training")]
+    label = browser.find_element("css selector", "#accuracy .drawn .pt[data-m='fcn']:not([aria-label])")
+    webdriver.ActionChains(browser).move_to_element(label).perform()
+    assert browser.find_element("id", "tip").text.startswith("FCN: mIoU")
+
+
 def test_the_filter_reaches_tables_plots_and_curves(browser: webdriver.Chrome) -> None:
     box = browser.find_element("id", "models")
     assert box.accessible_name.strip() == "Models"  # some browsers keep the space between label and field
     box.send_keys("unet, eal")
     assert column(browser, 0) == ["EAL-ICNet", "UNet", "EUNet++"]
-    small = browser.find_elements("css selector", ".small:not([hidden]) h5")
-    assert {one.text for one in small} == {"EAL-ICNet", "UNet", "EUNet++"}
-    assert browser.find_elements("css selector", ".pt.off[data-m='fcn']")
+    for section in ("accuracy", "electrical", "training"):
+        models = "return [...new Set([...document.querySelectorAll(arguments[0])].map(e => e.dataset.m))].sort()"
+        kept = browser.execute_script(models, f"#{section} .drawn .pt:not(.off)")
+        assert kept == ["eal_icnet", "unet", "unetpp"]
+        assert "fcn" in browser.execute_script(models, f"#{section} .drawn .pt.off")
     assert "rows" in browser.find_element("id", "count").text
     # Headings of families without a row go; sorting keeps the filter.
     headings = f"return [...{TABLE}.querySelectorAll('.fam')].filter(r => !r.hidden).map(r => r.textContent.trim())"
@@ -190,6 +211,14 @@ def test_dark_is_dark_and_paper_is_white_with_whole_tables(browser: webdriver.Ch
     paper, ink = lightness()
     assert paper < 40
     assert ink > 200
+    plot = """
+        const svg = document.querySelector('#accuracy .drawn');
+        const [paper, text] = [svg.querySelector('path'), svg.querySelector('text')].map(getComputedStyle);
+        return [paper.fill, text.fill, text.fontFamily];
+    """
+    background, name, face = browser.execute_script(plot)
+    assert (background, name) == tuple(browser.execute_script(colours))
+    assert face.startswith('"DejaVu Sans"')
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [feature]})
     assert lightness() == [255, 0]
     assert not browser.find_element("id", "tools").is_displayed()

@@ -17,9 +17,8 @@ from PIL import Image
 
 from benchmark.records.run_record import Failure, Record
 from benchmark.report import build as report
-from benchmark.report.page import curves, grids, origin
-from benchmark.report.page.drawing import Axis, digits
-from benchmark.report.page.html import PAGE_BYTES
+from benchmark.report.page import grids, origin
+from benchmark.report.page.html import PAGE_BYTES, PLOT_BYTES
 from benchmark.report.read import read_study
 from benchmark.report.tables.literature_table import Entry
 from benchmark.report.tables.paper_table import Choice
@@ -219,7 +218,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def test_a_full_study_with_panels_stays_below_five_megabytes(
-    full: Path, no_plots: None, panels: dict[str, bytes]
+    full: Path, no_plot_files: None, panels: dict[str, bytes]
 ) -> None:
     rng = np.random.default_rng(0)
     names = [f"{dataset}.{rank}.png" for dataset in ("omc", "hy5syn") for rank in ("hardest", "median", "easiest")]
@@ -232,7 +231,10 @@ def test_a_full_study_with_panels_stays_below_five_megabytes(
     assert page.count('src="data:image/webp;base64,') == len(names)
     assert page.index("omc: hardest image") < page.index("omc: easiest image") < page.index("hy5syn: hardest image")
     assert 'Left out to keep this page small: <a href="panels/omv.hardest.png">' in page
-    assert len(re.findall('<div class="small"', page)) == 44
+    drawn = re.findall(r'(?s)<svg class="drawn".*?</svg>', page)
+    assert len(drawn) == 4 * 6
+    assert sum(map(len, drawn)) < PLOT_BYTES
+    assert "Not shown above" not in page
 
 
 def test_small_panels_are_embedded_as_they_are(tmp_path: Path, no_plots: None, panels: dict[str, bytes]) -> None:
@@ -259,46 +261,17 @@ def test_large_tables_are_cut_and_say_so() -> None:
     assert alone.left_out == 600
 
 
-def test_curves_keep_the_best_point_and_leave_out_what_is_no_history(tmp_path: Path) -> None:
-    folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet", "fcn"], ["omc-syn"], repeats=2)
-    losses = [1.0] * 997
-    losses[640] = 0.5
-    write_history(folder / "runs/omc-syn/unet/0", losses)
-    write_history(folder / "runs/omc-syn/unet/1", [math.nan, 0.9, 0.8])
-    (folder / "runs/omc-syn/fcn/0/history.csv").write_text("steps\nmany\n")
-    (found,), left_out = curves.multiples(read_study(folder))
-    (plot,) = found.plots
-    assert (plot.key, left_out) == ("unet", 0)
-    assert plot.tip == (
-        "UNet: repeat 0: lowest validation loss 0.5000 at step 6410; repeat 1: lowest validation loss 0.8000 at step 30"
-    )
-    assert plot.validation[0].count("L") + 1 <= curves.POINTS + 1
-    x, y = plot.best[0]
-    assert f"L{x} {y}L" in plot.validation[0]
-    assert len(plot.validation[1].split("L")) == 2  # NaN is left out
-
-
-@pytest.mark.parametrize(
-    ("ends", "logarithmic", "ticks"),
-    [
-        ((0.0, 10.0), False, (0, 2, 4, 6, 8, 10)),
-        ((87.31, 93.4), False, (88, 90, 92)),
-        ((0.4, 130.0), True, (0.5, 1, 2, 5, 10, 20, 50, 100)),
-        ((1e-3, 1e7), True, (1e-2, 1, 1e2, 1e4, 1e6)),
-        ((5.0, 5.0), False, (5, 5.2, 5.4, 5.6, 5.8, 6)),
-    ],
-)
-def test_axes_have_round_ticks(ends: tuple[float, float], logarithmic: bool, ticks: tuple[float, ...]) -> None:
-    axis = Axis.over(ends, (0.0, 100.0), most=8 if logarithmic else 6, logarithmic=logarithmic)
-    if ends == (1e-3, 1e7):
-        assert len(axis.ticks) <= 8
-        assert all(math.log10(tick) == int(math.log10(tick)) for tick in axis.ticks)
-    else:
-        assert axis.ticks == ticks
-    assert axis.place(axis.ends[0]) == 0
-    assert axis.place(axis.ends[1]) == pytest.approx(100)
-    assert all(0 <= axis.place(tick) <= 100 + 1e-9 for tick in axis.ticks)
-    assert digits((0.25, 0.5)) == 2
+def test_plots_beyond_their_room_are_named(
+    tmp_path: Path, no_plot_files: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
+    report.build(folder)
+    first = re.findall(r'(?s)<svg class="drawn".*?</svg>', page_of(folder))[0]
+    monkeypatch.setattr(report.page, "PLOT_BYTES", len(first.encode()))
+    report.build(folder)
+    page = page_of(folder)
+    assert re.findall(r'(?s)<svg class="drawn".*?</svg>', page) == [first]
+    assert "Not shown above, to keep this page small: omc-syn.miou_vs_params, " in page
 
 
 def commands(folder: Path) -> list[list[str]]:

@@ -13,6 +13,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from benchmark.report.plots import accuracy_cost_plot as plots
+from benchmark.report.plots import plot_style
 from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table as tables
 from tests.benchmark.report import fake
@@ -20,10 +21,7 @@ from tests.benchmark.report import fake
 
 def figures(folder: Path) -> dict[str, Figure]:
     study = read_study(folder)
-    return {
-        name.replace("miou_vs_", ""): figure
-        for name, figure in plots.figures(study, tables.scores(study, tables.ACCURACY).blocks)
-    }
+    return {name.replace("miou_vs_", ""): figure for name, figure in plots.figures(study)}
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +32,9 @@ def drawn(study: Path) -> dict[str, Figure]:
 def extents(figure: Figure) -> dict[str, Bbox]:
     """Pixels of every visible text, by its content."""
     figure.draw_without_rendering()
-    axes = figure.axes[0]
     unseen = {  # ticks that a locator keeps just beyond the ends of an axis
         label
+        for axes in figure.axes
         for axis in (axes.xaxis, axes.yaxis)
         for place, label in zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
         if not axis.get_view_interval()[0] <= place <= axis.get_view_interval()[1]
@@ -115,8 +113,8 @@ def test_points_lie_at_the_tables_figures_with_their_deviation_as_bars(study: Pa
 
 
 def test_families_differ_in_shape_and_colour() -> None:
-    assert len({shape for shape, _, _ in plots.STYLES.values()}) == len(plots.STYLES)
-    assert len({colour for _, colour, _ in plots.STYLES.values()}) == len(plots.STYLES)
+    assert len({shape for shape, _, _ in plot_style.STYLES.values()}) == len(plot_style.STYLES)
+    assert len({colour for _, colour, _ in plot_style.STYLES.values()}) == len(plot_style.STYLES)
 
 
 def test_fps_of_two_devices_do_not_share_a_plot(tmp_path: Path) -> None:
@@ -148,7 +146,7 @@ def test_equal_means_and_names_without_glyphs_draw(tmp_path: Path) -> None:
     drawn = figures(tmp_path)
 
     assert {text.get_text() for text in drawn["omc-syn.params"].axes[0].texts} == {"x_1", "□□"}
-    assert plots.save(drawn["omc-syn.params"], "png")
+    assert plot_style.save(drawn["omc-syn.params"], "png")
 
 
 def test_pdfs_embed_truetype_and_no_date_and_pngs_have_200_dpi(built: list[Path]) -> None:

@@ -25,8 +25,7 @@ from tests.benchmark.report.tables.test_significance_table import image, write_m
 
 def figures(folder: Path) -> dict[str, Figure]:
     study = read_study(folder)
-    blocks = tables.scores(study, tables.ACCURACY).blocks
-    return {**dict(comparison.figures(comparison.standings(study, blocks))), **dict(faults.figures(study, blocks))}
+    return {**dict(comparison.figures(study)), **dict(faults.figures(study))}
 
 
 @pytest.fixture(scope="module")

@@ -421,7 +421,7 @@ def test_a_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) 
     ]
     place = (side // 3, side // 4)
     figure = sheet.draw("title", pictures, place, [("open", COLOURS["open"])], "word " * 150)
-    page = np.asarray(Image.open(io.BytesIO(report.plots.save(figure, "png"))).convert("RGB"))
+    page = np.asarray(Image.open(io.BytesIO(report.plot_style.save(figure, "png"))).convert("RGB"))
     assert page.shape[1] <= 11.7 * 200
     assert page.shape[0] <= 8.3 * 200
     part, zoom = sheet.part_side((side, side)), sheet.zoom_of((side, side))

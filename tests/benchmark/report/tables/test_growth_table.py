@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 
 from benchmark.records.efficiency_record import Conditions, Latency, Memory
 from benchmark.report import build as report
-from benchmark.report.plots.accuracy_cost_plot import STYLES
+from benchmark.report.plots.plot_style import STYLES
 from benchmark.report.read import Study, read_study
 from benchmark.report.tables import growth_table as growth
 from benchmark.report.tables import render

@@ -1,0 +1,99 @@
+"""Gives all plots one look: colours, typeface, sizes, the files they are saved to."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import textwrap
+from collections.abc import Sequence
+
+import matplotlib.style
+from matplotlib.artist import Artist
+from matplotlib.axis import XAxis, YAxis
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from benchmark.report.tables.render import FAMILIES, Row
+
+# Okabe and Ito's palette (Color Universal Design, 2008) keeps apart under every common colour blindness; the shapes
+# keep families apart in grey. Shape, colour and marker size in points.
+STYLES = {
+    "ours": ("*", "#D55E00", 13.0),
+    "lightweight": ("o", "#0072B2", 7.0),
+    "ic": ("s", "#009E73", 6.5),
+    "user": ("D", "#CC79A7", 6.0),
+}
+INK = "#4D4D4D"
+DPI = 200
+SIZE_INCHES = (6.8, 4.8)
+LINE_INCHES = 0.15  # of a footnote
+#: Between the parts of an artist's identifier: names and tips hold printable characters alone, and XML keeps this one.
+SEPARATOR = "\u2028"
+FONT = "DejaVu Sans"  # ships with matplotlib
+#: A user's matplotlibrc must not change a report, and ``$`` in a name is no formula.
+STYLE = {
+    "font.family": FONT,
+    "font.size": 9,
+    "text.parse_math": False,
+    "pdf.fonttype": 42,  # TrueType: text in a PDF stays text; journals refuse Type 3
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break text into lines of so many characters."""
+    return "\n".join(textwrap.wrap(drawable(text), width))
+
+
+def tag(model: str, tip: str, *artists: Artist) -> None:
+    """Say which model artists stand for, and of the first what a reader should know; the page shows it on hover.
+
+    Both go into matplotlib's group identifier, which PDF and PNG files do not hold. A figure's own identifier is the
+    dataset that it is about.
+
+    Args:
+        model: key of its row.
+        tip: name and values in words; blank where another artist of the plot has them.
+        artists: that belong to the model.
+    """
+    for artist, text in zip(artists, itertools.chain([tip], itertools.repeat("")), strict=False):
+        words = ("".join(filter(str.isprintable, word)) for word in (model, text))
+        artist.set_gid(SEPARATOR.join(("model", *words)))
+
+
+def round_ticks(axis: XAxis | YAxis, *, fine: bool) -> None:
+    """Put 1, 2 and 5 of every decade on a logarithmic axis, or 1 alone, written out."""
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if fine else (1.0,), numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def family_handles(rows: Sequence[Row]) -> list[Line2D]:
+    """Return legend entries of the families that rows have."""
+    return [
+        Line2D(
+            [], [], linestyle="", marker=marker, color=colour, markeredgecolor="white", markersize=size,
+            label=FAMILIES[family],
+        )
+        for family, (marker, colour, size) in STYLES.items()
+        if any(row.family == family for row in rows)
+    ]  # fmt: skip
+
+
+def drawable(text: str) -> str:
+    """Replace what the font has no glyph for, so that a name in another script is a visible gap and no warning."""
+    known = get_font(findfont(FontProperties(family=FONT))).get_charmap()
+    return "".join(character if ord(character) in known else "□" for character in " ".join(text.split()))
+
+
+def save(figure: Figure, kind: str) -> bytes:
+    """Return a figure as a ``pdf`` or ``png`` file, which says neither when nor with which version it was made."""
+    metadata = {"CreationDate": None, "Producer": None, "Creator": None} if kind == "pdf" else {"Software": None}
+    content = io.BytesIO()
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+    return content.getvalue()

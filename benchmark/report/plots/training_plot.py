@@ -1,0 +1,189 @@
+"""Draws the losses of every run, one small panel per model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from benchmark.data.specs import KNOWN, known_first
+from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, round_ticks, tag, wrapped
+from benchmark.report.read import Run, Study
+from benchmark.report.tables.conventions import display, in_order
+from benchmark.utils.files import read_limited
+
+#: Bounds for large studies: training sets, models of each, repeats of each, points of a curve.
+SETS, MODELS, REPEATS, POINTS = 12, 40, 6, 48
+#: The most bytes that a history may hold; ten thousand rounds have less.
+HISTORY_BYTES = 4 << 20
+LOG_FROM = 8.0  # largest over smallest loss, from which on the axis is logarithmic
+ACROSS = 4  # panels beside each other
+PANEL_INCHES, GAP_INCHES = (2.0, 1.15), (0.5, 0.5)
+TOP_INCHES, NOTE_WIDTH = 0.85, 165
+BAND = "#E6E6E6"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's losses.
+
+    Attributes:
+        steps: of the validations.
+        validation: the validation loss at each; not a number where there is none.
+        training: the training loss since the validation before.
+    """
+
+    repeat: int
+    steps: tuple[int, ...]
+    validation: tuple[float, ...]
+    training: tuple[float, ...]
+
+    @property
+    def best(self) -> int | None:
+        """Position of the lowest validation loss."""
+        finite = [index for index, loss in enumerate(self.validation) if math.isfinite(loss)]
+        return min(finite, key=lambda index: self.validation[index], default=None)
+
+    def thinned(self, losses: Sequence[float]) -> tuple[list[int], list[float]]:
+        """Return steps and finite losses of ``POINTS`` validations at most, both ends and the best among them."""
+        last = len(self.steps) - 1
+        kept = {round(number * last / (POINTS - 1)) for number in range(POINTS)} if last >= POINTS else range(last + 1)
+        indices = sorted({*kept, *([] if self.best is None else [self.best])})
+        points = [(self.steps[index], losses[index]) for index in indices if math.isfinite(losses[index])]
+        return [step for step, _ in points], [loss for _, loss in points]
+
+    @property
+    def tip(self) -> str:
+        """The lowest validation loss in words."""
+        if self.best is None:
+            return f"repeat {self.repeat}: no validation loss"
+        loss, step = self.validation[self.best], self.steps[self.best]
+        return f"repeat {self.repeat}: lowest validation loss {loss:.4f} at step {step}"
+
+
+def read_history(file: Path, repeat: int) -> Curve | None:
+    """Read a ``history.csv``; ``None`` where it is missing or broken, since no number of the report rests on it."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_limited(file, HISTORY_BYTES).decode("utf-8"))))
+        steps = tuple(int(row["steps"]) for row in rows)
+        losses = [tuple(float(row[name] or "nan") for row in rows) for name in ("validation_loss", "train_loss")]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return None
+    return Curve(repeat, steps, losses[0], losses[1]) if rows else None
+
+
+def figures(study: Study) -> Iterator[tuple[str, Figure]]:
+    """Draw one figure per training set.
+
+    Yields:
+        The name of the plot, which has no files, and the figure.
+    """
+    sets: dict[str, dict[str, list[Run]]] = {}
+    for run in study.runs:
+        if run.folder is not None:
+            sets.setdefault("+".join(run.record.train), {}).setdefault(run.record.model, []).append(run)
+    for train in sorted(sets, key=lambda train: known_first(train, KNOWN))[:SETS]:
+        models = sets[train]
+        curves: dict[str, list[Curve]] = {}
+        for model in in_order(models)[:MODELS]:
+            runs = sorted(models[model], key=lambda run: run.record.repeat)[:REPEATS]
+            histories = [read_history(run.folder / "history.csv", run.record.repeat) for run in runs if run.folder]
+            curves[model] = [curve for curve in histories if curve is not None]
+        curves = {model: found for model, found in curves.items() if found}
+        if any(map(math.isfinite, _losses(curves))):
+            yield f"training.{train}", _figure(train, curves, models)
+
+
+def _losses(curves: Mapping[str, Sequence[Curve]]) -> list[float]:
+    every = [curve for found in curves.values() for curve in found]
+    return [loss for curve in every for loss in (*curve.validation, *curve.training) if math.isfinite(loss)]
+
+
+def _figure(train: str, curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[Run]]) -> Figure:
+    low, high = min(_losses(curves)), max(_losses(curves))
+    logarithmic = low > 0 and high / low > LOG_FROM
+    pad = 1.1 if logarithmic else max(0.06 * (high - low), 1e-3)
+    note = wrapped(_note(curves, models, logarithmic=logarithmic), NOTE_WIDTH)
+    down = -(-len(curves) // ACROSS)
+    bottom = 0.1 + LINE_INCHES * (note.count("\n") + 1) + GAP_INCHES[1]
+    width = ACROSS * (PANEL_INCHES[0] + GAP_INCHES[0]) + 0.1
+    height = TOP_INCHES + down * (PANEL_INCHES[1] + GAP_INCHES[1]) - GAP_INCHES[1] + bottom
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure = Figure((width, height), dpi=DPI)
+        figure.set_gid(train)
+        for number, model in enumerate(curves):
+            row, column = divmod(number, ACROSS)
+            left = GAP_INCHES[0] + column * (PANEL_INCHES[0] + GAP_INCHES[0])
+            floor = height - TOP_INCHES - PANEL_INCHES[1] - row * (PANEL_INCHES[1] + GAP_INCHES[1])
+            axes = figure.add_axes((left / width, floor / height, PANEL_INCHES[0] / width, PANEL_INCHES[1] / height))
+            axes.set_xlim(0, max(max(curve.steps) for found in curves.values() for curve in found))
+            axes.set_ylim(*((low / pad, high * pad) if logarithmic else (low - pad, high + pad)))
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            if logarithmic:
+                axes.set_yscale("log")
+                round_ticks(axes.yaxis, fine=high / low < 100)
+            else:
+                axes.yaxis.set_major_locator(MaxNLocator(4))
+            _panel(axes, model, curves)
+        edge = 0.1 / width
+        title = drawable(f"Losses while training on {train}")
+        figure.text(edge, 1 - 0.1 / height, title, fontsize=10.5, fontweight="bold", va="top")
+        figure.legend(
+            handles=[
+                Line2D([], [], color=INK, linewidth=1.3, label="Validation loss, one line per repeat"),
+                Line2D([], [], color=INK, linewidth=0.9, linestyle="--", label="Training loss"),
+                Line2D([], [], color=INK, linewidth=0, marker="o", markersize=4, label="Lowest validation loss"),
+                Patch(color=BAND, label="Validation losses of all models, lowest to highest"),
+            ],
+            loc="upper left", bbox_to_anchor=(edge, 1 - 0.3 / height), ncols=4, frameon=False, fontsize=8,
+            borderaxespad=0, borderpad=0.2, columnspacing=1.2, handletextpad=0.5,
+        )  # fmt: skip
+        figure.text(edge, 0.08 / height, note, fontsize=7.5, color=INK, va="bottom")
+    return figure
+
+
+def _panel(axes: Axes, model: str, curves: Mapping[str, Sequence[Curve]]) -> None:
+    label, family = display(model)
+    every = [curve for found in curves.values() for curve in found]
+    losses: dict[int, list[float]] = {}
+    for curve in every:
+        for step, loss in zip(*curve.thinned(curve.validation), strict=True):
+            losses.setdefault(step, []).append(loss)
+    steps = sorted(losses)
+    axes.fill_between(steps, [min(losses[s]) for s in steps], [max(losses[s]) for s in steps], color=BAND, linewidth=0)
+    colour = STYLES[family][1]
+    for curve in curves[model]:
+        axes.plot(*curve.thinned(curve.training), color=colour, linewidth=0.9, linestyle="--", alpha=0.75)
+        axes.plot(*curve.thinned(curve.validation), color=colour, linewidth=1.3)
+        if curve.best is not None:
+            axes.plot(
+                curve.steps[curve.best], curve.validation[curve.best], "o", color=colour, markersize=4,
+                markeredgecolor="white", markeredgewidth=0.6,
+            )  # fmt: skip
+    axes.set_title(drawable(label), fontsize=8.5, fontweight="bold", loc="left", pad=3)
+    axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=7.5, length=2)
+    tag(model, f"{label}: {'; '.join(curve.tip for curve in curves[model])}", axes)
+
+
+def _note(curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[Run]], *, logarithmic: bool) -> str:
+    left_out = max(len(models) - MODELS, 0)
+    return (
+        f"Loss over optimiser steps, at every validation{', on a logarithmic scale' * logarithmic}; the same axes for "
+        "all models of a dataset. The weights of the lowest validation loss are those that were tested, where there is "
+        "a validation part."
+        + f" The first {REPEATS} repeats are drawn." * any(len(models[model]) > REPEATS for model in curves)
+        + f" {left_out} more models are not drawn." * bool(left_out)
+        + " Points of long trainings are thinned out; history.csv of each run has all."
+    )

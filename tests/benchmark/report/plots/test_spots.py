@@ -35,7 +35,7 @@ class Mark:
 def plot(marks: list[Mark], front: tuple[tuple[float, float], ...] = ((0, 0), (0, 0))) -> Axes:
     axes = Figure(SIZE_INCHES, dpi=DPI).add_axes((0.1, 0.15, 0.85, 0.7))
     axes.set(xlim=(0, 100), ylim=(0, 100))
-    draw_spots(axes, marks)
+    draw_spots(axes, marks, dict.fromkeys((mark.row.key for mark in marks), ""))
     (line,) = axes.plot(*zip(*front, strict=True))
     label_spots(axes, marks, line)
     return axes

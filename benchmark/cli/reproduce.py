@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.devices.hardware import Hardware
-    from benchmark.report.reproduced import Outcome
+    from benchmark.report.reproduced import Comparison
     from benchmark.study.reproduce_run import Original
 
 #: Flags of ``run`` that say where things are and what to compute on; all others are part of what the record says.
@@ -90,7 +90,7 @@ def reproduce(
     return 0 if outcome.identical else 1
 
 
-def to_text(original: Original, outcome: Outcome) -> str:
+def to_text(original: Original, outcome: Comparison) -> str:
     """Write a comparison for a terminal."""
     import pandas as pd
 

@@ -103,7 +103,7 @@ def compute_dtype(device: torch.device, protocol: Protocol) -> str:
     return "bfloat16" if device.type == "cuda" or largest <= CPU_BFLOAT16_PX else "float32"
 
 
-def place(network: nn.Module, device: torch.device) -> nn.Module:
+def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to a device, channels last: the layout in which the kernels of most networks are fastest."""
     return network.to(device).to(memory_format=torch.channels_last)
 

@@ -19,7 +19,7 @@ from benchmark.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Figure:
+class ChangedMetric:
     """One metric that is not what the record says; ``None`` where one side lacks it."""
 
     test: str
@@ -37,7 +37,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Comparison:
     """How a repeated run compares with its record.
 
     Attributes:
@@ -47,7 +47,7 @@ class Outcome:
         notes: what else differs, ``recorded | now``.
     """
 
-    figures: Sequence[Figure]
+    figures: Sequence[ChangedMetric]
     images: dict[str, int | None]
     tested: dict[str, int]
     notes: Sequence[str]
@@ -64,7 +64,7 @@ class Outcome:
         return agree and not any(self.images.values())
 
 
-def compare(recorded: Record, file: Path, study: Path, folder: Path) -> Outcome:
+def compare(recorded: Record, file: Path, study: Path, folder: Path) -> Comparison:
     """Compare the run in a study's folder with its record.
 
     Args:
@@ -96,16 +96,16 @@ def compare(recorded: Record, file: Path, study: Path, folder: Path) -> Outcome:
                 images[test] = int(np.any(changed, axis=0).sum())
             else:
                 images[test] = len(set(before.images) ^ set(counted.images)) or tested[test]
-    return Outcome(_figures(recorded, now), images, tested, _notes(recorded, study, now, folder))
+    return Comparison(_changed_metrics(recorded, now), images, tested, _notes(recorded, study, now, folder))
 
 
-def _figures(recorded: Record, now: Record) -> list[Figure]:
-    found: list[Figure] = []
+def _changed_metrics(recorded: Record, now: Record) -> list[ChangedMetric]:
+    found: list[ChangedMetric] = []
     for test in recorded.metrics.keys() | now.metrics.keys():
         for reduction in metrics.REDUCTIONS:
             before, after = (side.metrics.get(test, {}).get(reduction, {}) for side in (recorded, now))
             pairs = {name: (before.get(name), after.get(name)) for name in (*before, *after)}
-            found += [Figure(test, reduction, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
+            found += [ChangedMetric(test, reduction, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
     return sorted(found, key=lambda figure: (figure.test, figure.reduction))
 
 

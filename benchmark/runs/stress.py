@@ -8,7 +8,7 @@ import torch
 
 from benchmark.data.stressed import open_stressed
 from benchmark.devices.launch import Launch
-from benchmark.devices.precision import place
+from benchmark.devices.precision import to_device
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation import counts as scoring
 from benchmark.evaluation.evaluate import evaluate
@@ -33,7 +33,7 @@ def run_stress_tests(job: StressJob, on_step: OnStep) -> None:
     torch.set_num_threads(training.threads)
     with determinism.kernels(protocol.determinism), keeping_freed_memory():
         (trained,) = weights.find(job.study, [training.entry], training.task.name, training.repeat)
-        network = place(trained.build(), device)
+        network = to_device(trained.build(), device)
         launch = Launch(network, device, training.execution)
         for done, (source, stress) in enumerate(todo, start=1):
             pack = open_stressed(source, protocol, training.cache, stress)

@@ -19,7 +19,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.splits import Division
 from benchmark.devices.launch import Launch
-from benchmark.devices.precision import autocast, compute_dtype, place
+from benchmark.devices.precision import autocast, compute_dtype, to_device
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation import counts as scoring
 from benchmark.evaluation import kept_images as panels
@@ -65,7 +65,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         meter = Meter(device)
         parts = {source.name: _open(source, job) for source in job.task.sources}
         taught = [parts[name] for name in job.task.train_names]
-        network = place(build(job), device)
+        network = to_device(build(job), device)
         network_code = registry.unchanged_code(job.entry, job.key_parts.model)
         size, channels = job.task.input_size(job.protocol), job.task.channels(job.protocol)
         operations = determinism.nondeterministic_operations(network, job.entry.multiple, size, channels, job.protocol)

@@ -19,8 +19,7 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.data.specs import Target
-from benchmark.devices.precision import place as placed
-from benchmark.devices.precision import using_threads
+from benchmark.devices.precision import to_device, using_threads
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records.speedup_record import Comparison
@@ -80,7 +79,7 @@ def loop(entry: ModelEntry, pack: Pack, target: Target, protocol: Protocol, plac
     division, size = pack.divide(protocol), pack.images.shape[1]
     epoch = protocol.model_copy(update={"training": protocol.training.model_copy(update={"epochs": 1})})
     batches = TrainingBatches([(pack, division.train)], size, protocol, 0, place.device)
-    network, clock = placed(build(entry), place.device), _Clock(place)
+    network, clock = to_device(build(entry), place.device), _Clock(place)
     with using_threads(place.threads), keeping_freed_memory(), clock.on(network):
         started = time.perf_counter()
         train(

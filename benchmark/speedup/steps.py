@@ -18,8 +18,7 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.devices.launch import Launch
-from benchmark.devices.precision import place as placed
-from benchmark.devices.precision import using_threads
+from benchmark.devices.precision import to_device, using_threads
 from benchmark.devices.process_memory import free_as_usual
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.records.speedup_record import Comparison
@@ -108,7 +107,7 @@ def _ours(place: Place) -> str:
 def network_of(way: Way, entry: ModelEntry, place: Place) -> nn.Module:
     """Return a network in train mode on its device, laid out as a way has it."""
     network = build(entry).train()
-    return placed(network, place.device) if way == "ours" else plain.plain_form(network).to(place.device)
+    return to_device(network, place.device) if way == "ours" else plain.plain_form(network).to(place.device)
 
 
 def _step_times(way: Way, network: nn.Module, size: int, protocol: Protocol, place: Place) -> list[float]:

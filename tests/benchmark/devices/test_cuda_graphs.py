@@ -21,7 +21,7 @@ from benchmark.data.packs import Pack
 from benchmark.devices import cuda_graphs as graphs
 from benchmark.devices.cuda_graphs import WAITED, WARM_UP, NotCapturableError, Replayed
 from benchmark.devices.launch import Launch
-from benchmark.devices.precision import place
+from benchmark.devices.precision import to_device
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.training import loop as training
 from tests.benchmark.conftest import SMALL
@@ -93,7 +93,7 @@ class Trained:
             return evaluation_batches(pack, division.val, 32, protocol.evaluation.batch, device)
 
         make = training._optimizer
-        self.network = place(network, device)
+        self.network = to_device(network, device)
         self.launch = Launch(self.network, device, execution)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "_optimizer", kept)
@@ -248,7 +248,7 @@ def meta(monkeypatch: pytest.MonkeyPatch) -> torch.device:
 
 def take_a_step(network: nn.Module, device: torch.device, protocol: Protocol) -> None:
     """Train on a batch in two parts and validate on it, as a run does between two rounds."""
-    network = place(network, device).train()
+    network = to_device(network, device).train()
     image = torch.rand(2, 1, 64, 64, device=device)
     batch = Batch(image, torch.zeros_like(image), torch.ones_like(image))
     training._differentiate(network, batch, 1, protocol)
@@ -366,7 +366,7 @@ def test_a_capture_that_breaks_off_leaves_a_gpu_that_draws_allocates_and_capture
 @pytest.mark.gpu
 def test_a_gpu_tests_alike_by_graph(small: Protocol, pack: Pack, gpu: torch.device) -> None:
     torch.manual_seed(0)
-    network, indices = place(TinyNet(), gpu), range(len(pack.tiles))
+    network, indices = to_device(TinyNet(), gpu), range(len(pack.tiles))
     protocol = small.model_copy(update={"evaluation": small.evaluation.model_copy(update={"batch": 1})})
     launch = Launch(network, gpu, "auto")
     replayed = evaluate(network, pack, indices, "track", protocol, gpu, launch=launch)

@@ -193,7 +193,7 @@ def test_the_stored_weights_give_the_stored_metrics(small: Protocol, make_job: M
     network = job.entry.build()
     network.load_state_dict(load_file(folder / WEIGHTS))
     rows = evaluate(
-        precision.place(network, torch.device("cpu")),
+        precision.to_device(network, torch.device("cpu")),
         pack,
         pack.divide(small).test,
         job.task.test[0].target,

@@ -26,7 +26,7 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.data.splits import Tile
-from benchmark.devices.precision import place as placed
+from benchmark.devices.precision import to_device
 from benchmark.records import provenance
 from benchmark.records.efficiency_record import EfficiencySettings
 from benchmark.records.speedup_record import Comparison
@@ -90,7 +90,7 @@ def test_training_curves_of_the_plain_way_and_the_harness_agree(pack: Pack) -> N
     plain.train(plain.plain_form(build(EAL)).train(), fed, PAPER, slow.append)
     changed = {"training": PAPER.training.model_copy(update={"epochs": 1, "validate_every": 1, "steps": 10})}
     fast = train(
-        placed(build(EAL).train(), torch.device("cpu")),
+        to_device(build(EAL).train(), torch.device("cpu")),
         batches,
         lambda: [],
         PAPER.model_copy(update=changed),

@@ -16,7 +16,7 @@ from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import RECORD, Store, read_record
-from benchmark.report.reproduced import Outcome, compare
+from benchmark.report.reproduced import Comparison, compare
 from benchmark.runs.jobs import Job, TrainJob
 from benchmark.runs.train import train_and_test
 from benchmark.study.execute import execute
@@ -62,7 +62,7 @@ def prepare(file: Path, cache: Path, folder: Path, **flags: Any) -> tuple[Origin
     return original, build(original, folder, cache / "no data", cache, Hardware("cpu", 1), **given)
 
 
-def repeat(file: Path, cache: Path, tmp_path: Path, **flags: Any) -> Outcome:
+def repeat(file: Path, cache: Path, tmp_path: Path, **flags: Any) -> Comparison:
     original, study = prepare(file, cache, tmp_path / "repeated", **flags)
     execute(study, plan(original, study), Here(), lambda _: None)
     return compare(original.record, original.file, original.study, study.folder)

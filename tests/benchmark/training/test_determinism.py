@@ -173,7 +173,7 @@ def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: M
     assert determinism.nondeterministic_operations(network, job.entry.multiple, 64, 1, protocol) == []
 
     def trained() -> dict[str, torch.Tensor]:
-        network = precision.place(run.build(job), CPU)
+        network = precision.to_device(run.build(job), CPU)
         torch.manual_seed(7)
         batches = TrainingBatches([(pack, division.train)], 64, protocol, 0, CPU)
         training.train(

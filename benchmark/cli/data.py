@@ -76,7 +76,7 @@ def synthesize(
             from benchmark.data.layouts import layout_source as layouts
             from benchmark.data.layouts import microscope as show
 
-            look, marked = show.Look(appearance, seed, switched_off), _target(target)
+            look, marked = show.Appearance(appearance, seed, switched_off), _target(target)
             source = layouts.open_layout(layout, layers, cell, out.name if out else None)
             folder = out or data_root / source.name
             check_folder("--out" if out else "--data-root", folder)

@@ -69,7 +69,7 @@ class Placements:
 
 
 @dataclass
-class Cell:
+class LayoutCell:
     """A cell: its own polygons and the cells that it holds."""
 
     name: str
@@ -80,7 +80,7 @@ class Cell:
 class Hierarchy:
     """Cells that hold each other, with the box around each and around each placement."""
 
-    def __init__(self, cells: Sequence[Cell], where: str) -> None:
+    def __init__(self, cells: Sequence[LayoutCell], where: str) -> None:
         """Find the boxes.
 
         Args:
@@ -96,7 +96,7 @@ class Hierarchy:
         for index in self._children_first():
             self._measure(index)
 
-    def add(self, cell: Cell) -> Hierarchy:
+    def add(self, cell: LayoutCell) -> Hierarchy:
         """Return this hierarchy with one more cell, which holds others and is the last."""
         grown = Hierarchy.__new__(Hierarchy)
         grown.cells, grown.where = [*self.cells, cell], self.where

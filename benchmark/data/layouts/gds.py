@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from benchmark.data.formats.rasterize import Points
-from benchmark.data.layouts.cells import Cell, Hierarchy, Placements, Role, Shapes, snapped
+from benchmark.data.layouts.cells import Hierarchy, LayoutCell, Placements, Role, Shapes, snapped
 from benchmark.utils.errors import UserError, did_you_mean, require
 from benchmark.utils.processes import SPAWN, end_with_parent
 
@@ -156,7 +156,7 @@ class Parsed:
         missing: names of cells that are referred to and not there.
     """
 
-    cells: list[Cell]
+    cells: list[LayoutCell]
     chosen: frozenset[Layer]
     layers: frozenset[Layer]
     missing: frozenset[str]
@@ -195,7 +195,7 @@ def parse(file: Path, layers: Layers) -> Parsed:
                 f"{file}: a grid of {precision:g} m; expected one that suits a chip, such as 1e-9: correct it"
             )
         library = gdstk.read_oas(file, unit=NM) if is_oasis else gdstk.read_gds(file, unit=NM, filter=set(layers))
-        reader = _Reader(file, layers)
+        reader = _CellReader(file, layers)
         cells = reader.cells(library)
         found: Iterable[Layer] = ()
         if layers.keys() - reader.found:
@@ -209,7 +209,7 @@ def parse(file: Path, layers: Layers) -> Parsed:
     return Parsed(cells, frozenset(reader.found), frozenset(found), frozenset(reader.missing))
 
 
-class _Reader:
+class _CellReader:
     """Turns gdstk's cells into plain ones."""
 
     def __init__(self, file: Path, layers: Layers) -> None:
@@ -217,9 +217,9 @@ class _Reader:
         self.points = 0
         self.found: set[Layer] = set()
         self.missing: set[str] = set()
-        self.extra: list[Cell] = []  # one for each polygon that a file repeats on a lattice
+        self.extra: list[LayoutCell] = []  # one for each polygon that a file repeats on a lattice
 
-    def cells(self, library: gdstk.Library) -> list[Cell]:
+    def cells(self, library: gdstk.Library) -> list[LayoutCell]:
         """Return all cells.
 
         Raises:
@@ -233,7 +233,7 @@ class _Reader:
             raise UserError(f"{self.file}: two cells are called {twice[:80]!r}; expected one of each name: rename one")
         return [self._cell(cell, index) for cell in library.cells] + self.extra
 
-    def _cell(self, cell: gdstk.Cell, index: Mapping[str, int]) -> Cell:
+    def _cell(self, cell: gdstk.Cell, index: Mapping[str, int]) -> LayoutCell:
         plain: dict[Role, list[Points]] = {}
         placed: list[_Placed] = []
         for (layer, datatype), role in self.layers.items():
@@ -247,7 +247,7 @@ class _Reader:
                 if polygon.repetition.size:
                     # len(index) cells come first, then these.
                     placed += _Placed.of(len(index) + len(self.extra), np.eye(2), (0.0, 0.0), polygon.repetition)
-                    self.extra.append(Cell(f"a repeated polygon of {cell.name}", {role: Shapes.of([points])}))
+                    self.extra.append(LayoutCell(f"a repeated polygon of {cell.name}", {role: Shapes.of([points])}))
                 else:
                     plain.setdefault(role, []).append(points)
         for reference in cell.references:
@@ -259,7 +259,7 @@ class _Reader:
             if not (np.isfinite(matrix).all() and reference.magnification > 0):
                 raise UserError(f"{self.file}: cell {cell.name[:80]!r} turns or magnifies {name[:80]!r} by no number")
             placed += _Placed.of(index[name], matrix, reference.origin, reference.repetition)
-        return Cell(cell.name, {role: Shapes.of(found) for role, found in plain.items()}, _joined(placed))
+        return LayoutCell(cell.name, {role: Shapes.of(found) for role, found in plain.items()}, _joined(placed))
 
     def _checked(self, points: Points, cell: gdstk.Cell) -> Points:
         self.points += len(points)

@@ -19,7 +19,7 @@ Json = dict[str, Any]  # JSON's own types
 
 
 @dataclass(frozen=True)
-class Place:
+class WindowPosition:
     """A window's place: a cell of a hierarchy, and the window's lower left corner in it, nm."""
 
     hierarchy: Hierarchy
@@ -42,7 +42,7 @@ class Layout:
     """
 
     name: str
-    draw: Callable[[np.random.Generator, float, float], Place]
+    draw: Callable[[np.random.Generator, float, float], WindowPosition]
     is_one_piece: bool
     sha256: str
     facts: Json
@@ -72,8 +72,8 @@ def open_layout(what: str, layers: str | None = None, cell: str | None = None, n
         chosen = gds.parse_layers(layers or sky130.LAYERS)
         rows = sky130.read(chosen)
 
-        def in_rows(rng: np.random.Generator, height: float, width: float) -> Place:
-            return Place(*rows.draw(rng, height, width), 0.0, 0.0)
+        def in_rows(rng: np.random.Generator, height: float, width: float) -> WindowPosition:
+            return WindowPosition(*rows.draw(rng, height, width), 0.0, 0.0)
 
         facts = {"file": f"{sky130.LIBRARY} of the package {sky130.NAME}", "sha256": rows.sha256, "cell": "rows"}
         return Layout(name, in_rows, False, rows.sha256, facts | _layer_facts(chosen))
@@ -86,7 +86,7 @@ def open_layout(what: str, layers: str | None = None, cell: str | None = None, n
     chip = gds.read(file, chosen, cell)
     left, bottom, right, top = chip.hierarchy.boxes[chip.top].tolist()
 
-    def in_chip(rng: np.random.Generator, height: float, width: float) -> Place:
+    def in_chip(rng: np.random.Generator, height: float, width: float) -> WindowPosition:
         if width > right - left or height > top - bottom:
             raise UserError(
                 f"--layout {what}: a window of {width / 1000:g}x{height / 1000:g} µm is larger than the layout of "
@@ -97,7 +97,7 @@ def open_layout(what: str, layers: str | None = None, cell: str | None = None, n
         x, y = (
             round(float(rng.uniform(low, high)), 3) for low, high in ((left, right - width), (bottom, top - height))
         )
-        return Place(chip.hierarchy, chip.top, x, y)
+        return WindowPosition(chip.hierarchy, chip.top, x, y)
 
     facts = {"file": file.name, "sha256": chip.sha256, "cell": chip.hierarchy.cells[chip.top].name}
     return Layout(name, in_chip, True, chip.sha256, facts | _layer_facts(chosen), chip.notes)

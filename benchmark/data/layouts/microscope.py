@@ -37,7 +37,7 @@ class ChipSample(Sample):
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """How windows are shown.
 
     Attributes:
@@ -61,7 +61,7 @@ class Look:
         check_switches(name, (ROUNDING, *STANDINS[self.appearance].switches()), self.off)
 
 
-def show(window: Window, look: Look) -> ChipSample:
+def show(window: Window, look: Appearance) -> ChipSample:
     """Show a window; the same arguments give the same bytes.
 
     The masks are the layout: no effect touches them, and the rounding of corners is one of the effects.
@@ -114,7 +114,7 @@ def write(
     height: int | None = None,
     width: int | None = None,
     target: Target = "track",
-    look: Look,
+    look: Appearance,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Json]:
@@ -136,7 +136,7 @@ def write(
         What the manifest says of each image.
 
     Raises:
-        UserError: as :func:`benchmark.data.layouts.windows.windows` and :meth:`Look.check`; or the directory exists.
+        UserError: as :func:`.windows.windows` and :meth:`Appearance.check`; the directory exists.
     """
     look.check(layout.name)
     refuse_existing(directory)
@@ -172,7 +172,7 @@ def notes(images: Sequence[Json]) -> tuple[str, ...]:
     )
 
 
-def _write_one(look: Look, target: Target, directory: Path, window: Window) -> Json:
+def _write_one(look: Appearance, target: Target, directory: Path, window: Window) -> Json:
     name = f"{window.dataset.replace(SUFFIX, '_syn')}_{window.index:04d}.png"
     return save(show(window, look), directory, name, target)
 

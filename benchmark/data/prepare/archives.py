@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.data.prepare import unpack
-from benchmark.data.prepare.unpack import Entry
+from benchmark.data.prepare.unpack import ArchiveEntry
 from benchmark.utils.errors import UserError
 
 RESERVE = 1 << 28  # bytes of the disk that stay free
@@ -154,7 +154,7 @@ class _Listing:
                     extract()
 
     def _checked(
-        self, archive: Path, prefix: str, folder: Path, packed: int, entries: Iterable[Entry]
+        self, archive: Path, prefix: str, folder: Path, packed: int, entries: Iterable[ArchiveEntry]
     ) -> Iterator[tuple[Member, Callable[[], object]]]:
         """Add the members of an archive, and yield each with what unpacks it."""
         total = 0

@@ -41,7 +41,7 @@ EXPECTED = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class Assignment:
     """Places of a download's files in a dataset's folder.
 
     Attributes:
@@ -88,7 +88,7 @@ class _File:
         return Path(self.name).suffix.lower() in suffixes
 
 
-def recognise(source: Path, members: Sequence[Member], target: Path) -> Plan:
+def recognise(source: Path, members: Sequence[Member], target: Path) -> Assignment:
     """Decide which files of a download are images and labels.
 
     Args:
@@ -112,7 +112,7 @@ def recognise(source: Path, members: Sequence[Member], target: Path) -> Plan:
             )
     chosen_files = {file.index for _, file in chosen}
     left_out = tuple(file.member.path for file in files if file.index not in chosen_files)
-    return Plan(layout, parts, {path: file.member for path, file in chosen}, left_out, repeated)
+    return Assignment(layout, parts, {path: file.member for path, file in chosen}, left_out, repeated)
 
 
 def present(folder: Path, suffixes: Collection[str]) -> set[str]:

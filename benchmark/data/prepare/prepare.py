@@ -15,7 +15,7 @@ from benchmark.data.formats.images import IMAGE_SUFFIXES
 from benchmark.data.pairs import LAYOUTS
 from benchmark.data.prepare import archives
 from benchmark.data.prepare.archives import Member
-from benchmark.data.prepare.downloads import Layout, Plan, present, recognise
+from benchmark.data.prepare.downloads import Assignment, Layout, present, recognise
 from benchmark.data.prepare.unpack import CHUNK
 from benchmark.data.specs import SUFFIX
 from benchmark.data.splits import PARTS
@@ -108,7 +108,7 @@ def _target(name: str, source: Path, data_root: Path) -> Path:
     return target
 
 
-def _already_there(plan: Plan, target: Path) -> set[str]:
+def _already_there(plan: Assignment, target: Path) -> set[str]:
     """Return which of the planned files exist with the right size, and refuse whatever else is in their way."""
     tops = {path.partition("/")[0] for path in plan.files}
     mine = {"sems"} if plan.layout == "hy5syn" else {"image"} if plan.parts == ("",) else set(plan.parts)
@@ -136,7 +136,7 @@ def _already_there(plan: Plan, target: Path) -> set[str]:
     return there
 
 
-def _copy_all(plan: Plan, target: Path, there: set[str], progress: Callable[[int, int], None] | None) -> None:
+def _copy_all(plan: Assignment, target: Path, there: set[str], progress: Callable[[int, int], None] | None) -> None:
     made: list[Path] = []
     try:
         for stale in target.glob(TEMPORARY.format("*")):
@@ -206,7 +206,7 @@ def _writing(place: Path) -> Iterator[None]:
         ) from error
 
 
-def _notes(plan: Plan, source: Path, target: Path, images: int, labels: int) -> tuple[str, ...]:
+def _notes(plan: Assignment, source: Path, target: Path, images: int, labels: int) -> tuple[str, ...]:
     notes = []
     if plan.layout == "miic" and labels < images:
         notes.append(

@@ -49,7 +49,7 @@ PROGRAMS = "apt install unar (or unrar; brew install unar)"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveEntry:
     """An entry of an archive, not unpacked yet.
 
     Attributes:
@@ -67,7 +67,9 @@ class Entry:
     packed: int | None = None
 
 
-def entries_of(archive: Path, folder: Path, stack: contextlib.ExitStack) -> tuple[int, list[Entry] | Iterator[Entry]]:
+def entries_of(
+    archive: Path, folder: Path, stack: contextlib.ExitStack
+) -> tuple[int, list[ArchiveEntry] | Iterator[ArchiveEntry]]:
     """Open an archive, whose content tells its format.
 
     Args:
@@ -116,7 +118,7 @@ def bomb(where: str, unpacked: int, packed: int) -> UserError:
     )
 
 
-def _zip_entries(archive: Path, folder: Path, stack: contextlib.ExitStack) -> list[Entry]:
+def _zip_entries(archive: Path, folder: Path, stack: contextlib.ExitStack) -> list[ArchiveEntry]:
     stream = _Bounded(stack.enter_context(archive.open("rb")), archive, MAX_INDEX)
     file = stack.enter_context(zipfile.ZipFile(cast("IO[bytes]", stream)))
     entries = []
@@ -136,13 +138,13 @@ def _zip_entries(archive: Path, folder: Path, stack: contextlib.ExitStack) -> li
                 "the folder"
             )
         extract = None if name.endswith("/") else partial(file.extract, info, folder)
-        entries.append(Entry(name, info.file_size, extract, problem, info.compress_size))
+        entries.append(ArchiveEntry(name, info.file_size, extract, problem, info.compress_size))
     return entries
 
 
 def _tar_entries(
     archive: Path, folder: Path, stack: contextlib.ExitStack, opener: Callable[[Path], io.BufferedIOBase] | None
-) -> Iterator[Entry]:
+) -> Iterator[ArchiveEntry]:
     content = stack.enter_context(opener(archive) if opener else archive.open("rb"))
     stream = _Bounded(content, archive, CHUNK, packed=archive.stat().st_size if opener else None)
     file = stack.enter_context(tarfile.TarFile(fileobj=cast("IO[bytes]", stream)))
@@ -153,7 +155,7 @@ def _tar_entries(
         elif not info.isreg() or info.issparse():
             problem = {tarfile.SYMTYPE: LINK, tarfile.LNKTYPE: HARD_LINK}.get(info.type, SPECIAL)
         extract = partial(file.extract, info, folder, set_attrs=False, filter="data")
-        yield Entry(info.name, info.size, None if info.isdir() else extract, problem)
+        yield ArchiveEntry(info.name, info.size, None if info.isdir() else extract, problem)
     # tarfile takes a damaged header, and a file that ends too early, for the end of the archive.
     stream.seek(file.offset)
     rest = stream.read(tarfile.BLOCKSIZE)
@@ -164,7 +166,7 @@ def _tar_entries(
         raise UserError(f"{archive}: damaged or cut off at byte {file.offset} of its tar; download it again")
 
 
-def _rar_entries(archive: Path, folder: Path) -> tuple[int, list[Entry]]:
+def _rar_entries(archive: Path, folder: Path) -> tuple[int, list[ArchiveEntry]]:
     require("rarfile", flag=f"{archive}: a RAR archive", extra="archives")
     import rarfile
 
@@ -192,7 +194,7 @@ def _rar_entries(archive: Path, folder: Path) -> tuple[int, list[Entry]]:
             problem = HARD_LINK
         # A file of a solid archive is unpacked with all those before it: all at once, each is unpacked once.
         step = partial(extract, None if file.is_solid() else info)
-        entries.append(Entry(info.filename, info.file_size, None if info.is_dir() else step, problem))
+        entries.append(ArchiveEntry(info.filename, info.file_size, None if info.is_dir() else step, problem))
     return sum(os.path.getsize(volume) for volume in file.volumelist()), entries
 
 
@@ -238,12 +240,12 @@ def _refusals(archive: Path, kind: str) -> Iterator[None]:
         raise UserError(f"{archive}: {refusal}") from error
 
 
-def _seven_zip_entries(archive: Path, folder: Path, stack: contextlib.ExitStack) -> list[Entry]:
+def _seven_zip_entries(archive: Path, folder: Path, stack: contextlib.ExitStack) -> list[ArchiveEntry]:
     import py7zr
 
     with _refusals(archive, "7z"):
         file = stack.enter_context(py7zr.SevenZipFile(stack.enter_context(archive.open("rb"))))
-    entries: list[Entry] = []
+    entries: list[ArchiveEntry] = []
     names: set[str] = set()
 
     @functools.cache
@@ -261,7 +263,7 @@ def _seven_zip_entries(archive: Path, folder: Path, stack: contextlib.ExitStack)
             problem = ENCRYPTED
         elif not info.is_directory:
             names.add(info.filename)
-        entries.append(Entry(info.filename, info.uncompressed, None if info.is_directory else extract, problem))
+        entries.append(ArchiveEntry(info.filename, info.uncompressed, None if info.is_directory else extract, problem))
     return entries
 
 

@@ -10,7 +10,7 @@ MIN_GAP_PX = 7.0
 
 
 @dataclass(frozen=True)
-class Bar:
+class MetalBar:
     """A straight piece of metal: a rectangle with rounded corners around the line from one point to another.
 
     Attributes:
@@ -38,7 +38,7 @@ class Via:
 
 
 @dataclass
-class Layout:
+class Canvas:
     """Bars and vias on a canvas that reaches beyond the window to be shown.
 
     Attributes:
@@ -54,10 +54,10 @@ class Layout:
 
     size: tuple[int, int]
     corner_px: float
-    bars: list[Bar] = field(default_factory=list)
+    bars: list[MetalBar] = field(default_factory=list)
     vias: list[Via] = field(default_factory=list)
-    lower: list[Bar] = field(default_factory=list)
-    decoration: list[Bar] = field(default_factory=list)
+    lower: list[MetalBar] = field(default_factory=list)
+    decoration: list[MetalBar] = field(default_factory=list)
     facts: dict[str, float] = field(default_factory=dict)
     nets: int = 0
 

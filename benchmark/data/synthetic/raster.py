@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from skimage.measure import label
 
-from benchmark.data.synthetic.layout import Bar, Layout
+from benchmark.data.synthetic.layout import Canvas, MetalBar
 
 # Points per rounded corner; at the largest radius (half a 150 px pad) the polygon is within 0.4 px of the arc.
 CORNER_POINTS = 5
@@ -48,7 +48,7 @@ class Placement:
     angle: float
 
 
-def rasterise(layout: Layout, placement: Placement, height: int, width: int) -> Raster:
+def rasterise(layout: Canvas, placement: Placement, height: int, width: int) -> Raster:
     """Draw the window of ``height`` x ``width`` pixels at its place on the layout's canvas."""
     vias = layout.vias
     centres = _to_window(np.array([v.centre for v in vias]).reshape(-1, 2), placement, height, width)
@@ -77,7 +77,7 @@ def _to_window(points: NDArray[np.float64], placement: Placement, height: int, w
     return moved
 
 
-def _draw_bars(bars: list[Bar], corner: float, placement: Placement, height: int, width: int) -> NDArray[np.int32]:
+def _draw_bars(bars: list[MetalBar], corner: float, placement: Placement, height: int, width: int) -> NDArray[np.int32]:
     """Paint each bar's net number; bars of one net may overlap, those of two never do."""
     image = Image.new("I", (width, height))
     if bars:
@@ -90,7 +90,7 @@ def _draw_bars(bars: list[Bar], corner: float, placement: Placement, height: int
     return np.asarray(image, np.int32)
 
 
-def _outlines(bars: list[Bar], corner: float) -> NDArray[np.float64]:
+def _outlines(bars: list[MetalBar], corner: float) -> NDArray[np.float64]:
     """Return the rounded rectangles of bars as polygons ``(N, points, 2)``."""
     start, end = np.array([bar.start for bar in bars]), np.array([bar.end for bar in bars])
     size = np.array([(bar.width, bar.extend) for bar in bars])

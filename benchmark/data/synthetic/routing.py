@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data.synthetic.layout import MIN_GAP_PX, Bar, Layout, Via
+from benchmark.data.synthetic.layout import MIN_GAP_PX, Canvas, MetalBar, Via
 
 Generator = np.random.Generator
 
@@ -56,7 +56,7 @@ class Wiring:
 
 
 @dataclass(frozen=True)
-class Box:
+class CanvasBox:
     """A rectangle of the canvas: left, top, width, height in pixels."""
 
     x: float
@@ -65,56 +65,56 @@ class Box:
     h: float
 
 
-def hy5syn(rng: Generator, height: int, width: int) -> Layout:
+def hy5syn(rng: Generator, height: int, width: int) -> Canvas:
     """Routing of one metal layer on a grid of 45.3 px; every figure is calibrated on real HY5SYN labels.
 
     A net's length, bends and pads included, has a median of 154-261 px and a 95 % quantile of 918-1,679 px in six
     frames, 4-14 % of the straight length lies across the preferred direction, and a 1024x1024 window holds 28-41 nets.
     """
-    layout = Layout((height, width), corner_px=float(rng.uniform(7, 8)))
+    layout = Canvas((height, width), corner_px=float(rng.uniform(7, 8)))
     fill = float(rng.uniform(0.6, 1.0))
     wiring = Wiring(
         pitch=45.3, width=21, width_sd=3.5, length=120, length_sigma=1.75, gap=2.6, fill=fill, unevenness=0.55,
         jog=0.22, branch=0.12, via_pair=0.46, via_single=0.1, via_radius=11.5, via_every=0, pad=35,
     )  # fmt: skip
-    route(layout, rng, Box(0, 0, width, height), wiring, vertical=False)
+    route(layout, rng, CanvasBox(0, 0, width, height), wiring, vertical=False)
     layout.lower = lower_layer(rng, height, width, wiring, vertical=True)
     layout.facts = {"pitch_px": wiring.pitch, "fill": fill}
     return layout
 
 
-def miic(rng: Generator, height: int, width: int) -> Layout:
+def miic(rng: Generator, height: int, width: int) -> Canvas:
     """Buses, dog-bones with double vias, power lines and empty areas; pitch 27-128 px, median 51, as in MIIC."""
     pitch = float(np.clip(51 * np.exp(rng.normal(0, 0.35)), 27, 128))
     vertical = bool(rng.random() < 0.5)
-    layout = Layout((height, width), corner_px=float(rng.uniform(2, 0.12 * pitch)))
+    layout = Canvas((height, width), corner_px=float(rng.uniform(2, 0.12 * pitch)))
     wiring = Wiring(
         pitch=pitch, width=0.46 * pitch, width_sd=0.02 * pitch, length=7 * pitch, length_sigma=1.2, gap=1.6, fill=0.8,
         unevenness=0.5, jog=0.25, branch=0.05, via_pair=0.45, via_single=0.15, via_radius=0.19 * pitch, via_every=0,
         pad=0.56 * pitch, bus=0.25, power=0.06,
     )  # fmt: skip
-    route(layout, rng, Box(0, 0, width, height), wiring, vertical=vertical)
+    route(layout, rng, CanvasBox(0, 0, width, height), wiring, vertical=vertical)
     layout.lower = lower_layer(rng, height, width, wiring, vertical=not vertical)
     layout.facts = {"pitch_px": pitch, "vertical": float(vertical)}
     return layout
 
 
-def lower_layer(rng: Generator, height: int, width: int, wiring: Wiring, *, vertical: bool) -> list[Bar]:
+def lower_layer(rng: Generator, height: int, width: int, wiring: Wiring, *, vertical: bool) -> list[MetalBar]:
     """Route the layer below across the upper one, sparser and a little wider."""
-    below = Layout((height, width), corner_px=0)
+    below = Canvas((height, width), corner_px=0)
     scale = float(rng.uniform(1.0, 1.5))
     sparse = replace(
         wiring, pitch=scale * wiring.pitch, width=1.1 * scale * wiring.width, width_sd=0, pad=wiring.pitch,
         length=3 * wiring.length, fill=0.6, via_pair=0, via_single=0, via_every=0,
     )  # fmt: skip
-    route(below, rng, Box(0, 0, width, height), sparse, vertical=vertical)
+    route(below, rng, CanvasBox(0, 0, width, height), sparse, vertical=vertical)
     return below.bars
 
 
 class _Grid:
     """Which grid nodes of a box are taken, and the way from a node (line, position) to pixels."""
 
-    def __init__(self, box: Box, pitch: float, vertical: bool) -> None:
+    def __init__(self, box: CanvasBox, pitch: float, vertical: bool) -> None:
         self.pitch, self.vertical, self.box = pitch, vertical, box
         across, along = (box.w, box.h) if vertical else (box.h, box.w)
         self.lines, self.nodes = max(int(across // pitch), 0), max(int(along // pitch), 0)
@@ -138,7 +138,7 @@ class _Grid:
         return self.box.x + dx, self.box.y + dy
 
 
-def route(layout: Layout, rng: Generator, box: Box, wiring: Wiring, *, vertical: bool) -> None:
+def route(layout: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring, *, vertical: bool) -> None:
     """Fill a box with nets on a grid; a node belongs to one net only, which is what keeps nets apart."""
     grid = _Grid(box, wiring.pitch, vertical)
     if grid.lines < 1 or grid.nodes < 1:
@@ -161,7 +161,7 @@ def route(layout: Layout, rng: Generator, box: Box, wiring: Wiring, *, vertical:
 
 
 def _place(
-    layout: Layout, rng: Generator, grid: _Grid, wiring: Wiring, line: int, span: tuple[int, int], width: float
+    layout: Canvas, rng: Generator, grid: _Grid, wiring: Wiring, line: int, span: tuple[int, int], width: float
 ) -> None:
     """Lay a line, and beside it what may come with one: the rest of a bus, the width of a power line, bends, vias."""
     first, last = span
@@ -202,8 +202,8 @@ def _place(
 
 def _bar(
     grid: _Grid, net: int, start: tuple[float, float], end: tuple[float, float], width: float, extend: float
-) -> Bar:
-    return Bar(net, grid.point(*start), grid.point(*end), width, extend)
+) -> MetalBar:
+    return MetalBar(net, grid.point(*start), grid.point(*end), width, extend)
 
 
 def _free_lines(grid: _Grid, line: int, span: tuple[int, int], wanted: int) -> range:
@@ -215,7 +215,14 @@ def _free_lines(grid: _Grid, line: int, span: tuple[int, int], wanted: int) -> r
 
 
 def _bend(
-    layout: Layout, rng: Generator, grid: _Grid, wiring: Wiring, net: int, end: tuple[int, int], step: int, width: float
+    layout: Canvas,
+    rng: Generator,
+    grid: _Grid,
+    wiring: Wiring,
+    net: int,
+    end: tuple[int, int],
+    step: int,
+    width: float,
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Perhaps turn a line's end aside by 1-3 pitches and on again; return the new end and its direction."""
     line, node = end
@@ -244,7 +251,7 @@ def _bend(
 
 
 def _end_vias(
-    layout: Layout,
+    layout: Canvas,
     rng: Generator,
     grid: _Grid,
     wiring: Wiring,

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.data.synthetic import blocks, optical, routing, sem
+from benchmark.data.synthetic import chip_blocks, optical, routing, sem
 from benchmark.data.synthetic.effects import FIXED, Effect, Stress, render
-from benchmark.data.synthetic.layout import Layout
+from benchmark.data.synthetic.layout import Canvas
 from benchmark.data.synthetic.raster import Placement, Raster, rasterise
 from benchmark.utils.errors import UserError, did_you_mean
 
@@ -59,7 +59,7 @@ class StandIn:
         version: raised by hand whenever the same seed gives other bytes than before.
     """
 
-    layout: Callable[[np.random.Generator, int, int], Layout]
+    layout: Callable[[np.random.Generator, int, int], Canvas]
     effects: Mapping[str, Effect]
     stresses: Mapping[str, tuple[str, ...]]
     style: object
@@ -84,10 +84,10 @@ STANDINS: Mapping[str, StandIn] = MappingProxyType(
         ),
         "miic": StandIn(routing.miic, sem.EFFECTS, sem.STRESSES, sem.MIIC, 1, 512, 512, 400, "track", 0.5, version=2),
         "omc": StandIn(
-            blocks.omc, optical.EFFECTS, optical.STRESSES, optical.OMC, 3, 512, 512, 400, "track", 1.5, version=2
+            chip_blocks.omc, optical.EFFECTS, optical.STRESSES, optical.OMC, 3, 512, 512, 400, "track", 1.5, version=2
         ),
         "omv": StandIn(
-            blocks.omv, optical.EFFECTS, optical.STRESSES, optical.OMC, 3, 512, 512, 400, "via", 1.5, version=2
+            chip_blocks.omv, optical.EFFECTS, optical.STRESSES, optical.OMC, 3, 512, 512, 400, "via", 1.5, version=2
         ),
     }
 )

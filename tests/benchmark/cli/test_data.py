@@ -38,7 +38,7 @@ def owners_folder(root: Path, frames: int) -> Path:
     return root
 
 
-def polygon(bar: layout.Bar) -> str:
+def polygon(bar: layout.MetalBar) -> str:
     (x0, x1), (y0, y1) = (sorted(pair) for pair in zip(bar.start, bar.end, strict=True))
     left, right = (round(x) for x in (x0 - bar.width / 2, x1 + bar.width / 2))
     top, bottom = (round(y) for y in (y0 - bar.width / 2, y1 + bar.width / 2))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark.data.layouts import cells, gds
-from benchmark.data.layouts.cells import Cell, Hierarchy, Placements, Shapes, moved
+from benchmark.data.layouts.cells import Hierarchy, LayoutCell, Placements, Shapes, moved
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.layouts.layout_makers import LAYERS, TRACK, jumble, library, rectangle, save
 
@@ -86,7 +86,7 @@ def test_stacked_copies_and_slanted_lattices_are_counted() -> None:
 
     def placed(counts: tuple[int, int], *steps: tuple[float, float]) -> Hierarchy:
         placements = Placements(np.array([0]), turned, np.zeros((1, 2)), np.array([counts]), np.array([steps], float))
-        return Hierarchy([Cell("square", shapes), Cell("top", {}, placements)], "test")  # type: ignore[arg-type]
+        return Hierarchy([LayoutCell("square", shapes), LayoutCell("top", {}, placements)], "test")  # type: ignore[arg-type]
 
     everywhere = (-1e6, -1e6, 1e6, 1e6)
     assert len(placed((7, 1), (0, 0), (0, 0)).polygons(1, everywhere)["track"]) == 7
@@ -115,15 +115,16 @@ def test_recursive_cells_are_refused(tmp_path: Path) -> None:
 def test_deep_and_doubling_cells_are_fast() -> None:
     """Sixty cells, each twice in the next: 2^60 squares in one place, and the window's count stops at the limit."""
     matrix, ones, still = np.tile(np.eye(2), (2, 1, 1)), np.ones((2, 2), int), np.zeros((2, 2, 2))
-    held = [Cell("0", {"track": Shapes.of([SQUARE])})]
+    held = [LayoutCell("0", {"track": Shapes.of([SQUARE])})]
     held += [
-        Cell(f"{i + 1}", {}, Placements(np.array([i, i]), matrix, np.zeros((2, 2)), ones, still)) for i in range(60)
+        LayoutCell(f"{i + 1}", {}, Placements(np.array([i, i]), matrix, np.zeros((2, 2)), ones, still))
+        for i in range(60)
     ]
     hierarchy = Hierarchy(held, "test")
     assert hierarchy.polygons(60, (20, 20, 30, 30)) == {}
-    deep = [Cell("0", {"track": Shapes.of([SQUARE])})]
+    deep = [LayoutCell("0", {"track": Shapes.of([SQUARE])})]
     one = Placements(np.array([0]), matrix[:1], np.array([[1.0, 0.0]]), ones[:1], still[:1])
-    deep += [Cell(f"{i + 1}", {}, Placements(np.array([i]), *list(vars(one).values())[1:])) for i in range(5000)]
+    deep += [LayoutCell(f"{i + 1}", {}, Placements(np.array([i]), *list(vars(one).values())[1:])) for i in range(5000)]
     assert np.array_equal(
         Hierarchy(deep, "test").polygons(5000, (0, 0, 9999, 9999))["track"][0], SQUARE + np.array((5000, 0))
     )
@@ -132,9 +133,10 @@ def test_deep_and_doubling_cells_are_fast() -> None:
 def test_exponential_cells_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "MOST_SHAPES", 2000)
     matrix, ones, still = np.tile(np.eye(2), (2, 1, 1)), np.ones((2, 2), int), np.zeros((2, 2, 2))
-    held = [Cell("0", {"track": Shapes.of([SQUARE])})]
+    held = [LayoutCell("0", {"track": Shapes.of([SQUARE])})]
     held += [
-        Cell(f"{i + 1}", {}, Placements(np.array([i, i]), matrix, np.zeros((2, 2)), ones, still)) for i in range(60)
+        LayoutCell(f"{i + 1}", {}, Placements(np.array([i, i]), matrix, np.zeros((2, 2)), ones, still))
+        for i in range(60)
     ]
     with pytest.raises(UserError, match="more than 2,000 shapes"):
         Hierarchy(held, "test").polygons(60, (0, 0, 5, 5))
@@ -143,13 +145,13 @@ def test_exponential_cells_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("far", [1e10, float("nan"), float("inf")])
 def test_coordinates_beyond_a_chip_are_refused(far: float) -> None:
     with pytest.raises(UserError, match="reaches 1 m or more"):
-        Hierarchy([Cell("far", {"track": Shapes.of([np.array([(0, 0), (far, 0), (0, 1)])])})], "test")
+        Hierarchy([LayoutCell("far", {"track": Shapes.of([np.array([(0, 0), (far, 0), (0, 1)])])})], "test")
 
 
 def test_empty_boxes_stay_empty() -> None:
     box = moved(cells.NOTHING[None], np.eye(2)[None], np.ones((1, 2)))
     assert np.array_equal(box[0], cells.NOTHING)
-    hierarchy = Hierarchy([Cell("empty", {})], "test")
+    hierarchy = Hierarchy([LayoutCell("empty", {})], "test")
     assert hierarchy.polygons(0, (0, 0, 1, 1)) == {}
 
 

@@ -196,9 +196,9 @@ def mutated(content: bytes, seed: int) -> bytes:
 SCRIPT = """
 import sys
 from pathlib import Path
-from benchmark.data.chips import gds
-from benchmark.data.chips.cells import Hierarchy
-from benchmark.errors import UserError
+from benchmark.data.layouts import gds
+from benchmark.data.layouts.cells import Hierarchy
+from benchmark.utils.errors import UserError
 for name in sys.argv[1:]:
     try:
         hierarchy = Hierarchy(gds.parse(Path(name), {(68, 20): "track", (67, 44): "via"}).cells, name)

@@ -15,7 +15,7 @@ from benchmark.config import protocol as protocols
 from benchmark.data.datasets import choose, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.layouts.layout_source import Layout, open_layout
-from benchmark.data.layouts.microscope import APPEARANCES, ROUNDING, Look, notes, show, write
+from benchmark.data.layouts.microscope import APPEARANCES, ROUNDING, Appearance, notes, show, write
 from benchmark.data.layouts.windows import Window, windows
 from benchmark.data.packs import open_pack
 from benchmark.data.synthetic import STANDINS
@@ -38,8 +38,8 @@ def window(layout: Layout) -> Window:
 
 @pytest.mark.parametrize("appearance", APPEARANCES)
 def test_masks_equal_layout_under_all_effects(window: Window, appearance: str) -> None:
-    sample = show(window, Look(appearance))
-    plain = show(window, Look(appearance, off=frozenset({ROUNDING, *STANDINS[appearance].switches()})))
+    sample = show(window, Appearance(appearance))
+    plain = show(window, Appearance(appearance, off=frozenset({ROUNDING, *STANDINS[appearance].switches()})))
     assert sample.image.shape == ((128, 352, 3) if appearance == "omc" else (128, 352))
     for made in (sample, plain):
         assert (made.track == window.mask("track")).all()
@@ -47,8 +47,8 @@ def test_masks_equal_layout_under_all_effects(window: Window, appearance: str) -
         assert (made.nets == label(made.track, connectivity=2)).all()
         assert made.window is window
     assert (sample.image != plain.image).any()
-    assert sample.image.tobytes() == show(window, Look(appearance)).image.tobytes()
-    assert sample.image.tobytes() != show(window, Look(appearance, seed=1)).image.tobytes()
+    assert sample.image.tobytes() == show(window, Appearance(appearance)).image.tobytes()
+    assert sample.image.tobytes() != show(window, Appearance(appearance, seed=1)).image.tobytes()
 
 
 def test_rounding_corners_keeps_mask(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_rounding_corners_keeps_mask(tmp_path: Path) -> None:
     file = save(jumble(1), tmp_path / "jumble.gds")
     (window,) = windows(open_layout(str(file), LAYERS), 1, height=256, width=256, nm_per_pixel=10)
     off = frozenset(STANDINS["miic"].switches())
-    sharp, rounded = (show(window, Look("miic", off=off | more)) for more in (frozenset({ROUNDING}), frozenset()))
+    sharp, rounded = (show(window, Appearance("miic", off=off | more)) for more in (frozenset({ROUNDING}), frozenset()))
     assert (np.abs(sharp.image.astype(int) - rounded.image) > 30).any()
     for made in (sharp, rounded):
         assert (made.track == window.mask("track")).all()
@@ -66,7 +66,7 @@ def test_rounding_corners_keeps_mask(tmp_path: Path) -> None:
 
 def test_tracks_are_brighter_inside_mask(window: Window) -> None:
     """The image shows the mask, not its mirror image or its neighbour."""
-    sample = show(window, Look("miic", off=frozenset(STANDINS["miic"].switches())))
+    sample = show(window, Appearance("miic", off=frozenset(STANDINS["miic"].switches())))
     plain = sample.track & ~sample.via
     inside = sample.image[plain].astype(int)
     assert np.median(inside) - np.median(sample.image[~sample.track].astype(int)) > 50
@@ -78,7 +78,7 @@ def test_tracks_are_brighter_inside_mask(window: Window) -> None:
 
 def test_rounding_changes_only_corners(tmp_path: Path, window: Window) -> None:
     off = frozenset(STANDINS["miic"].switches())
-    sharp, rounded = (show(window, Look("miic", off=off | more)) for more in (frozenset({ROUNDING}), frozenset()))
+    sharp, rounded = (show(window, Appearance("miic", off=off | more)) for more in (frozenset({ROUNDING}), frozenset()))
     sigma = rounded.manifest["effects"][ROUNDING]["sigma_px"]
     assert 0.1 * 14 < sigma < 0.16 * 17  # of lines 16 px wide, whose ends shorten the outline's figure a little
     assert sharp.manifest["effects"][ROUNDING]["sigma_px"] == 0
@@ -92,7 +92,7 @@ def test_rounding_changes_only_corners(tmp_path: Path, window: Window) -> None:
 
 
 def test_vias_are_given_by_centre_and_radius(window: Window) -> None:
-    sample = show(window, Look())
+    sample = show(window, Appearance())
     assert len(sample.vias) == len(window.polygons["via"]) > 0
     whole = [(x, y) for x, y, radius in sample.vias if radius == pytest.approx(10 / np.sqrt(np.pi), abs=1e-3)]
     assert all(sample.via[int(y), int(x)] for x, y in whole)
@@ -101,7 +101,7 @@ def test_vias_are_given_by_centre_and_radius(window: Window) -> None:
 
 def test_a_set_is_written_as_a_dataset_with_its_origin(layout: Layout, tmp_path: Path) -> None:
     target = tmp_path / "bus-syn"
-    look = Look("hy5syn", seed=5, off=frozenset({"jpeg"}))
+    look = Appearance("hy5syn", seed=5, off=frozenset({"jpeg"}))
     made = write(layout, target, 3, nm_per_pixel=10, height=96, width=96, look=look)
     manifest = json.loads((target / "manifest.json").read_text("utf-8"))
     assert manifest["images"] == made
@@ -126,7 +126,10 @@ def test_a_set_is_written_as_a_dataset_with_its_origin(layout: Layout, tmp_path:
 
 def test_masks_that_merge_nets_are_reported(layout: Layout) -> None:
     fine, coarse = (
-        [show(w, Look()).manifest | {"name": "a.png"} for w in windows(layout, 2, height=64, width=64, nm_per_pixel=nm)]
+        [
+            show(w, Appearance()).manifest | {"name": "a.png"}
+            for w in windows(layout, 2, height=64, width=64, nm_per_pixel=nm)
+        ]
         for nm in (10, 350)
     )
     assert notes(fine) == ()
@@ -137,11 +140,11 @@ def test_masks_that_merge_nets_are_reported(layout: Layout) -> None:
 @pytest.mark.parametrize(
     ("look", "message"),
     [
-        (Look("omv"), "--appearance 'omv': expected one of hy5syn, miic, omc"),
-        (Look("hy5syn", off=frozenset({"film"})), "bus-syn has no effect 'film' to switch off"),
+        (Appearance("omv"), "--appearance 'omv': expected one of hy5syn, miic, omc"),
+        (Appearance("hy5syn", off=frozenset({"film"})), "bus-syn has no effect 'film' to switch off"),
     ],
 )
-def test_unknown_looks_are_refused(layout: Layout, look: Look, message: str, tmp_path: Path) -> None:
+def test_unknown_looks_are_refused(layout: Layout, look: Appearance, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         write(layout, tmp_path / "bus-syn", 1, nm_per_pixel=10, look=look)
     assert not list(tmp_path.iterdir())
@@ -206,6 +209,6 @@ def test_wrong_flags_give_one_message(call: Call, arguments: tuple[str, ...], me
 
 def test_replacing_the_layout_of_a_window_changes_no_truth(window: Window) -> None:
     """Streams follow the content's hash: the same window of other bytes looks different and has the same mask."""
-    other = show(replace(window, sha256="0" * 64), Look())
+    other = show(replace(window, sha256="0" * 64), Appearance())
     assert (other.track == window.mask("track")).all()
-    assert (other.image != show(window, Look()).image).any()
+    assert (other.image != show(window, Appearance()).image).any()

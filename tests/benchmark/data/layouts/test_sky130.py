@@ -11,7 +11,7 @@ import pytest
 from skimage.measure import label
 
 from benchmark.data.layouts import gds, sky130
-from benchmark.data.layouts.layout_source import Layout, Place, open_layout
+from benchmark.data.layouts.layout_source import Layout, WindowPosition, open_layout
 from benchmark.data.layouts.windows import cut
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.layouts.layout_makers import library, rectangle, save, standard_cells
@@ -31,7 +31,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def rows_and_window(folder: Path | None, layers: str, seed: int, side: int = 600):  # type: ignore[no-untyped-def]
     rows = sky130.read(gds.parse_layers(layers), folder)
-    place = Place(*rows.draw(np.random.default_rng(seed), side * NM, side * NM), 0, 0)
+    place = WindowPosition(*rows.draw(np.random.default_rng(seed), side * NM, side * NM), 0, 0)
     layout = Layout("sky130-syn", lambda *_: place, False, rows.sha256, {})
     return rows, place, cut(layout, place, 0, side, side, NM)
 

@@ -10,7 +10,7 @@ import pytest
 from skimage.measure import label
 
 from benchmark.data.formats.rasterize import fill
-from benchmark.data.layouts.layout_source import Layout, Place, open_layout
+from benchmark.data.layouts.layout_source import Layout, WindowPosition, open_layout
 from benchmark.data.layouts.windows import Window, cut, outlined_area, windows
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.layouts.layout_makers import LAYERS, TRACK, bus, jumble, library, rectangle, save
@@ -27,7 +27,7 @@ def drawn(layout: Layout, count: int, seed: int = 0) -> list[Window]:
 
 def at(layout: Layout, x: float, y: float, height: int, width: int, nm: float) -> Window:
     place = layout.draw(np.random.default_rng(0), height * nm, width * nm)
-    return cut(layout, Place(place.hierarchy, place.top, x, y), 0, height, width, nm)
+    return cut(layout, WindowPosition(place.hierarchy, place.top, x, y), 0, height, width, nm)
 
 
 def test_a_window_on_the_grid_is_exact(layout: Layout) -> None:

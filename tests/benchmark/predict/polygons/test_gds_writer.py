@@ -12,7 +12,7 @@ from scipy import ndimage
 from benchmark.data.formats.rasterize import fill
 from benchmark.data.layouts import sky130
 from benchmark.data.layouts.layout_source import open_layout
-from benchmark.data.layouts.microscope import Look, show
+from benchmark.data.layouts.microscope import Appearance, show
 from benchmark.data.layouts.windows import windows
 from benchmark.data.synthetic.standins import STANDINS, generate
 from benchmark.predict import outputs
@@ -81,7 +81,7 @@ def check_cells(out: Path, count: int, tolerance: float) -> None:
         labels = np.zeros((window.height, window.width), np.int64)
         for number, polygon in enumerate(window.visible, 1):
             labels[fill([polygon], labels.shape)] = number
-        sample = show(window, Look())
+        sample = show(window, Appearance())
         assert ((labels > 0) == sample.track).all()
         stem = f"sky130_{window.index}"
         write(out, stem, sample.track, Layouts(("gds",), 10.0, track=(67, 20), tolerance=tolerance))

@@ -1,8 +1,12 @@
-"""Claims: how processes, also on other machines, agree on who does a run, by files alone.
+"""Decides by files alone which process does a run, also across machines.
 
-Locks are unreliable on network disks; creating a file exclusively is not. A claim is a file ``claim.<n>`` that its
-owner touches every few seconds. Whoever finds the owner dead creates ``claim.<n+1>``, which only one process can, so
-that two that see the same dead owner cannot both take over.
+Locks are unreliable on network disks; the exclusive creation of a file is not. A claim is a file ``claim.<n>`` that its
+owner touches every few seconds. A process that finds the owner dead creates ``claim.<n+1>``. Only one process can: two
+that see the same dead owner cannot both take over.
+
+``filelock.SoftFileLease`` (filelock 4.3) does not replace this module. Its file holds the host name and stays after a
+kill; it takes the claim of a living owner on another machine of the same host name; and a process has to watch a silent
+owner for two minutes before it may take over, however long the owner has been silent.
 """
 
 from __future__ import annotations
@@ -26,8 +30,8 @@ from benchmark.utils.errors import UserError
 
 #: Between two signs of life.
 HEARTBEAT_S = 10.0
-#: An owner on another machine that has been silent for so long is dead. One that only slept does its run beside the one
-#: that took over; both write whole files of the same run.
+#: An owner on another machine that has been silent for so long counts as dead. If it only slept, it does its run beside
+#: the new owner; both write whole files of the same run.
 SILENCE_S = 120.0
 
 _NAME = re.compile(r"claim\.(\d+)")
@@ -35,7 +39,7 @@ _NAME = re.compile(r"claim\.(\d+)")
 
 @functools.cache
 def machine() -> str:
-    """Return what tells this machine, since it was started, from others, without its name."""
+    """Return a hash that differs between machines and between starts of a machine, and hides the name."""
     facts = []
     with contextlib.suppress(OSError):
         facts.append(Path("/proc/sys/kernel/random/boot_id").read_text("utf-8"))
@@ -47,7 +51,7 @@ def machine() -> str:
 
 @dataclass(frozen=True)
 class Owner:
-    """A process; ``started``, seconds after its machine, tells it from a later one of the same number."""
+    """A process; ``started``, seconds after its machine, tells it from a later process of the same number."""
 
     machine: str
     pid: int
@@ -55,11 +59,11 @@ class Owner:
 
     @classmethod
     def this(cls) -> Owner:
-        """Return the owner that this process is."""
+        """Return this process as an owner."""
         return cls(machine(), os.getpid(), _started(psutil.Process()))
 
     def is_gone(self) -> bool:
-        """Tell whether it is a process of this machine that does not run any more."""
+        """Return whether the owner is a process of this machine that no longer runs."""
         if self.machine != machine():
             return False
         try:
@@ -82,7 +86,7 @@ class Claim:
     """The right to write into a folder; a context manager that gives it back at its end."""
 
     def __init__(self, folder: Path, number: int) -> None:
-        """Keep a claim that :func:`acquire` has made alive."""
+        """Begin the heartbeat of a claim that :func:`acquire` made."""
         self.folder, self.number = folder, number
         self._end = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
@@ -127,8 +131,8 @@ def acquire(folder: Path) -> Claim | None:
             except OSError:  # on a full disk; a claim without an owner would stand until it has been silent for long
                 (folder / f"claim.{number}").unlink()
                 raise
-            # One that had seen the folder before the last owner gave it back may have taken another number meanwhile:
-            # of two such at least one sees the other here.
+            # A process that saw the folder before the last owner gave it back may have taken another number meanwhile:
+            # of two such processes at least one sees the other here.
             if any(other > number or not _is_dead(file) for other, file in _numbered(folder) if other != number):
                 (folder / f"claim.{number}").unlink()
                 return None
@@ -139,7 +143,7 @@ def acquire(folder: Path) -> Claim | None:
 
 
 def holder(folder: Path) -> Owner | None:
-    """Return the living process that has a folder, ``None`` where nobody has."""
+    """Return the living process that has claimed a folder, or ``None``."""
     held = max(_numbered(folder), default=None)
     return _owner(held[1]) if held is not None and not _is_dead(held[1]) else None
 
@@ -151,7 +155,7 @@ def _numbered(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _is_dead(file: Path) -> bool:
-    """Tell whether a claim's owner is gone: at once where it ran here, after a silence where it ran elsewhere."""
+    """Return whether a claim's owner is gone: at once if it ran here, after a silence if it ran elsewhere."""
     owner = _owner(file)
     if owner is not None and owner.machine == machine():
         return owner.is_gone()

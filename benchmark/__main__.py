@@ -13,6 +13,6 @@ if __name__ == "__main__":  # worker processes import this file too, and need no
     if getattr(package, "__file__", None) != os.path.join(os.path.dirname(__file__), "__init__.py"):
         sys.modules.pop("benchmark", None)  # that folder's; this file was found in spite of it
 
-    from benchmark.cli.run import main
+    from benchmark.cli.main import main
 
     main()

@@ -11,7 +11,7 @@ import typer.main
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from benchmark.cli import run as cli
+from benchmark.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

@@ -44,8 +44,7 @@ def bench(
     cache: Cache = None,
 ) -> None:
     """Measure how much faster the harness is than the plain way, side by side; nothing else should run meanwhile."""
-    from rich.console import Console
-
+    from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.config.protocol import load
     from benchmark.data.datasets import resolve
@@ -60,34 +59,34 @@ def bench(
     from benchmark.training import probe as probing
     from benchmark.utils.files import write_atomically
 
-    console, folder = Console(soft_wrap=True), study_folder(results, study)
+    console, folder = open_console(), study_folder(results, study)
     check_data_root(data_root)
-    wanted, hardware = _wanted(only), hardware_of(device, threads)
+    comparisons, hardware = _comparisons(only), hardware_of(device, threads)
     method, lightest = (registry.models()[name] for name in (METHOD, LIGHTEST))
     others = [entry for entry in registry.select(models) if entry.name != METHOD]
     sides = list(dict.fromkeys(side(text, [method, lightest, *others]) for text in sizes.split(",")))
     squares = [probing.Input(of, channels=1) for of in sides]
-    probing.probe(others, squares, typer.echo, on_cpu=hardware.kind == "cpu")
+    probing.probe(others, squares, console.print, on_cpu=hardware.kind == "cpu")
     protocol = load("paper", [f"input.size={sides[0]}", f"data.standin_images={IMAGES}"])
     cache = cache or data_root / ".cache"
     (source,) = resolve("omc-syn", data_root, protocol, HashCache(cache / "hashes.json"))
     timing = EfficiencySettings(warm_up=1, min_iterations=TIMINGS, min_seconds=SECONDS)
-    trained = _trained(study_folder(results, weights, "--weights"), method) if "forward" in wanted else None
-    if trained is None and "forward" in wanted:
+    trained = _trained(study_folder(results, weights, "--weights"), method) if "forward" in comparisons else None
+    if trained is None and "forward" in comparisons:
         console.print(f"--weights {weights}: no trained {METHOD} of a stand-in there; masks are not compared")
     packages = Store(folder).write_packages(provenance.packages())
-    place = Place(hardware.device, hardware.threads, timing, ROUNDS, {"package_list": packages})
+    setting = Place(hardware.device, hardware.threads, timing, ROUNDS, {"package_list": packages})
     subject = Subject(method, others, lightest, sides, source, protocol, data_root, cache, trained)
-    for name, measure in measurements(subject, wanted, place):
-        console.print(name, highlight=False)
-        found = measure()
-        write_atomically(folder / "bench" / found.file_name, found.to_json())
+    for name, measure in measurements(subject, comparisons, setting):
+        console.print(name)
+        record = measure()
+        write_atomically(folder / "bench" / record.file_name, record.to_json())
     report.build(folder)
-    console.print((folder / "report/tables/bench.md").read_text("utf-8"), markup=False, highlight=False)
+    console.print((folder / "report/tables/bench.md").read_text("utf-8"))
     console.print(f"Report: {folder / 'report'}")
 
 
-def _wanted(only: str) -> tuple[What, ...]:
+def _comparisons(only: str) -> tuple[What, ...]:
     from benchmark.speedup.compare import What
 
     known: dict[str, What] = {name: name for name in get_args(What)}
@@ -110,8 +109,8 @@ def _trained(study: Path, entry: ModelEntry) -> tuple[nn.Module, Sequence[Tensor
     if not trained_on or Store(study).read_protocol() is None:
         return None
     try:
-        (found,) = weights.find(study, [entry], trained_on[0])
+        (network,) = weights.find(study, [entry], trained_on[0])
     except UserError:
         return None
-    images = [torch.from_numpy(image) for image in test_pictures(study, found)]
-    return (found.build(), images) if images else None
+    images = [torch.from_numpy(image) for image in test_pictures(study, network)]
+    return (network.build(), images) if images else None

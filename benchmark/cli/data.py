@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +49,7 @@ def synthesize(
     """Write a synthetic stand-in, or windows of a real layout, as files: image/, label/ and a manifest."""
     from concurrent.futures import ProcessPoolExecutor
 
+    from benchmark.cli.progress import bar, open_console
     from benchmark.utils.processes import SPAWN
 
     if (dataset is None) == (layout is None):
@@ -80,7 +79,7 @@ def synthesize(
             source = layouts.open_layout(layout, layers, cell, out.name if out else None)
             folder = out or data_root / source.name
             check_folder("--out" if out else "--data-root", folder)
-            made = show.write(
+            windows = show.write(
                 *(source, folder, count),
                 height=height,
                 width=width,
@@ -90,10 +89,11 @@ def synthesize(
                 executor=pool,
                 progress=progress,
             )
-            notes = (*source.notes, *show.notes(made))
+            notes = (*source.notes, *show.notes(windows))
+    console = open_console()
     for note in notes:
-        typer.echo(note)
-    typer.echo(f"{folder}: {count} images")
+        console.print(note)
+    console.print(f"{folder}: {count} images")
 
 
 def _target(name: str) -> Target:
@@ -109,17 +109,19 @@ def prepare(
     data_root: DataRoot = DATA_ROOT,
 ) -> None:
     """Bring a download into DATA_ROOT/NAME in a layout that can be read; may be interrupted and called again."""
+    from benchmark.cli.progress import bar, open_console
     from benchmark.data.prepare import prepare as preparing
 
     with bar("copying") as progress:
-        made = preparing.prepare(name, source, data_root, progress)
-    for note in made.notes:
-        typer.echo(note)
-    typer.echo(
-        f"{made.folder}: {made.images} images, {made.labels} labels; "
-        f"{made.copied} files copied, {made.skipped} there already"
+        prepared = preparing.prepare(name, source, data_root, progress)
+    console = open_console()
+    for note in prepared.notes:
+        console.print(note)
+    console.print(
+        f"{prepared.folder}: {prepared.images} images, {prepared.labels} labels; "
+        f"{prepared.copied} files copied, {prepared.skipped} there already"
     )
-    typer.echo(f"next: python -m benchmark data verify {name}")
+    console.print(f"next: python -m benchmark data verify {name}")
 
 
 @app.command()
@@ -135,21 +137,21 @@ def verify(
     out: Annotated[Path | None, typer.Option(help="Folder for the table as files; default: CACHE/verify.")] = None,
 ) -> None:
     """Read everything of a dataset and print what was found; exit code 1 where a study's numbers would be wrong."""
-    from rich.console import Console
-
+    from benchmark.cli.progress import bar, open_console
     from benchmark.data.check import verify as verifying
 
-    chosen = _fitted(protocol, set_, [name, *([against] if against else [])], data_root)
-    place = _writable(out, (cache or data_root / ".cache") / "verify")
-    subject, other = _subject(name, data_root, chosen), _subject(against, data_root, chosen) if against else None
+    fitted = _fitted(protocol, set_, [name, *([against] if against else [])], data_root)
+    folder = _writable(out, (cache or data_root / ".cache") / "verify")
+    subject = _subject(name, data_root, fitted)
+    other = _subject(against, data_root, fitted) if against else None
     with bar("reading") as progress:
-        found = verifying.verify(subject, chosen, against=other, progress=progress)
-    console = Console()
+        verification = verifying.verify(subject, fitted, against=other, progress=progress)
+    console = open_console()
     # A file or a pipe has no width of its own; eighty columns would break every line.
-    Console(width=None if console.is_terminal else 160).print(found.to_table())
-    for path in verifying.write(found, place):
-        typer.echo(path)
-    raise typer.Exit(0 if found.ok else 1)
+    open_console(width=None if console.is_terminal else 160).print(verification.to_table(), soft_wrap=False)
+    for path in verifying.write(verification, folder):
+        console.print(path)
+    raise typer.Exit(0 if verification.ok else 1)
 
 
 @app.command()
@@ -165,15 +167,16 @@ def show(
     """Draw a contact sheet: images with the outlines of their masks, as a PNG."""
     import io
 
+    from benchmark.cli.progress import open_console
     from benchmark.data.check import contact_sheet as showing
     from benchmark.data.datasets import resolve
     from benchmark.data.fingerprint import HashCache
     from benchmark.utils.files import write_atomically
 
-    chosen = _fitted(protocol, set_, [name], data_root)
+    fitted = _fitted(protocol, set_, [name], data_root)
     cache = cache or data_root / ".cache"
-    place = _writable(out and out.parent, cache / "show")
-    sources = resolve([name], data_root, chosen, HashCache(cache / "hashes.json"))
+    folder = _writable(out and out.parent, cache / "show")
+    sources = resolve([name], data_root, fitted, HashCache(cache / "hashes.json"))
     if out and len(sources) > 1:
         raise UserError(
             f"--out {out}: one file for the sheets of {len(sources)} datasets "
@@ -183,10 +186,10 @@ def show(
         sheet = showing.contact_sheet(
             source.name, showing.read_samples(source, count), total=source.count or len(source.pairs), crops=True
         )
-        file, content = out or place / f"{source.name}.png", io.BytesIO()
+        file, content = out or folder / f"{source.name}.png", io.BytesIO()
         sheet.save(content, "png")
         write_atomically(file, content.getvalue())
-        typer.echo(file)
+        open_console().print(file)
 
 
 def _writable(out: Path | None, default: Path) -> Path:
@@ -203,9 +206,9 @@ def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_r
     from benchmark.data.datasets import choose, names_of_all
 
     check_data_root(data_root)
-    found = choose(names, data_root)
-    fitted = specs.fit(protocols.load(protocol, overrides or []), list(found.values()))
-    bases = {name.removesuffix(specs.SUFFIX) for name in found}
+    chosen = choose(names, data_root)
+    fitted = specs.fit(protocols.load(protocol, overrides or []), list(chosen.values()))
+    bases = {name.removesuffix(specs.SUFFIX) for name in chosen}
     unread.refuse_for(bases, fitted, overrides or [], names_of_all(data_root))
     return fitted
 
@@ -217,23 +220,11 @@ def _subject(name: str, data_root: Path, protocol: Protocol) -> DatasetFolder:
     chosen = choose(name, data_root)
     if len(chosen) != 1:
         raise UserError(f"{name!r} names {len(chosen)} datasets ({', '.join(chosen)}); expected one")
-    ((found, spec),) = chosen.items()
-    root, reading = locate(found, spec, data_root)
+    ((full_name, spec),) = chosen.items()
+    root, reading = locate(full_name, spec, data_root)
     if not root.is_dir():
         raise UserError(
-            f"{root}: {no_folder(root)}; bring the data there (`benchmark data prepare {found} DOWNLOAD`), "
+            f"{root}: {no_folder(root)}; bring the data there (`benchmark data prepare {full_name} DOWNLOAD`), "
             "or name another --data-root"
         )
-    return DatasetFolder(found, root, target_of(spec, protocol), reading)
-
-
-@contextlib.contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on a terminal, nothing elsewhere, and give the function that moves it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(what, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+    return DatasetFolder(full_name, root, target_of(spec, protocol), reading)

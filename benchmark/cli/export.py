@@ -44,8 +44,7 @@ def export(
     packages = ("onnx", "onnxscript", "onnxruntime") if format_ == "onnx" else ()
     require(*packages, flag=f"--format {format_}", extra="export")
 
-    from rich.console import Console
-
+    from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
     from benchmark.predict.export import export_network as exporting
@@ -58,11 +57,11 @@ def export(
     networks = weights.find(folder, registry.select(models), dataset, repeat)
     sets = {trained.record.train: trained for trained in networks}
     pictures = {train: picture(folder, trained, image) for train, trained in sets.items()}
-    console = Console(soft_wrap=True)
+    console = open_console()
     done: list[ExportRecord] = []
     for number, trained in enumerate(networks, start=1):
-        seen = pictures[trained.record.train]
-        request = exporting.Request(study, format_, target, seen, threads or cores(), exporting.TIMING)
+        image_seen = pictures[trained.record.train]
+        request = exporting.Request(study, format_, target, image_seen, threads or cores(), exporting.TIMING)
         try:
             file, record = exporting.export(trained, request)
         except (exporting.ExportError, UserError) as error:
@@ -70,7 +69,7 @@ def export(
         else:
             done.append(record)
             outcome = f"{dynamic(record)} -> {file}"
-        console.print(f"[{number}/{len(networks)}] {trained.label}: {outcome}", markup=False, highlight=False)
+        console.print(f"[{number}/{len(networks)}] {trained.label}: {outcome}")
     if done:
         for shown in (parity(done), cost(done)):
             console.print(shown)
@@ -82,7 +81,7 @@ def export(
             for text in (*record.timing.hindered, *record.timing.warnings)
         ]
         for note in dict.fromkeys(notes):
-            console.print(f"note: {note}", markup=False, highlight=False)
+            console.print(f"note: {note}")
     raise typer.Exit(1 if len(done) < len(networks) else 0)
 
 
@@ -150,14 +149,14 @@ def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]], lines: Seque
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=None, pad_edge=False)
-    made.add_column("model", no_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", no_wrap=True)
     for column in columns:
-        made.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        made.add_row(*row)
-    made.caption, made.caption_justify = Text("\n".join(lines)), "left"
-    return made
+        table.add_row(*row)
+    table.caption, table.caption_justify = Text("\n".join(lines)), "left"
+    return table
 
 
 def _parity(checks: Sequence[Check]) -> tuple[str, str]:

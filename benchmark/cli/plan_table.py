@@ -1,4 +1,4 @@
-"""What a person sees of a plan before a study works: where every run stands, and the memory and disk that it needs."""
+"""Prints a plan: what runs, what it needs and how long it takes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,24 @@ from operator import attrgetter
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmark.cli.progress import duration
+from benchmark.data.datasets import Source
+from benchmark.data.stressed import Stresses
 from benchmark.devices.hardware import Hardware
+from benchmark.study.plan import Plan
 from benchmark.study.run_states import RunState, State
 from benchmark.study.space_estimate import Memory, Needs, Space, size
 from benchmark.study.stress_plan import Planned
+from benchmark.study.study import Study
+from benchmark.study.time_estimate import Basis
 
+BASES: dict[Basis, str] = {
+    "runs": "from times of earlier runs on this machine",
+    "latencies": "from latencies measured on this machine",
+    "macs": "a guess from MACs: not yet measured on this machine",
+}
 MARKS: dict[State, str] = {
     "done": "D",
     "missing": ".",
@@ -28,29 +39,111 @@ MARKS: dict[State, str] = {
 WIDEST = 60  # repeats that are shown one by one
 
 
+def print_plan(console: Console, study: Study, plan: Plan) -> None:
+    """Print what will run, what is done, which datasets are stand-ins and how long it will take."""
+    protocol, hardware = study.protocol, study.hardware
+    console.print(
+        Text.assemble(
+            (f"Study {study.folder.name}", "bold"),
+            f": protocol {protocol.name}, {len(study.models)} model(s) x {len(study.tasks)} training set(s) x "
+            f"{protocol.repeats} repeat(s) = {plan.runs} runs on {hardware.device}",
+            f" with {hardware.threads} thread(s)" if hardware.kind == "cpu" else "",
+            f", {hardware.workers} at a time" if hardware.workers > 1 else "",
+        )
+    )
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    crossed = any(task.train_names != task.test_names for task in study.tasks)
+    for heading in ("trained on", "tested on", "source") if crossed else ("dataset", "source"):
+        table.add_column(heading)
+    for heading in ("input", "done", "to do", "failed"):
+        table.add_column(heading, justify="right")
+    for task in study.tasks:
+        size = task.input_size(protocol)
+        table.add_row(
+            task.name,
+            *([", ".join(task.test_names)] if crossed else []),
+            "; ".join(map(_described, task.train)),
+            f"{size}x{size}",
+            *(
+                str(sum(names == task.train_names for names in of_runs))
+                for of_runs in (
+                    [record.train for record in plan.done],
+                    [job.task.train_names for job in plan.todo],
+                    [record.train for record in plan.failed],
+                )
+            ),
+        )
+    console.print(table)
+    for record in plan.failed:
+        assert record.failure is not None
+        console.print(
+            f"failed earlier: {'+'.join(record.train)} {record.model} repeat {record.repeat} "
+            f"({record.failure.kind}: {record.failure.message}); run again with --retry-failed",
+        )
+    if plan.stale and not plan.refusal:
+        console.print(
+            f"{len(plan.stale)} run(s) made under other settings are set aside in {study.folder / 'runs' / '.stale'}"
+        )
+    if study.start:
+        sets = sorted({"+".join(job.init.facts.train) for job in plan.todo if job.init})
+        trained = f", trained on {' or '.join(sets)}" if sets else ""
+        console.print(f"Runs start from the weights of study {study.start.store.folder.name}{trained}")
+    for broken in plan.broken:
+        again = any(job.folder == broken.folder for job in plan.todo)
+        what = f"set aside in {study.folder / 'runs' / '.stale'} and done again" if again else "left as it is"
+        console.print(f"broken record: {broken.reason}; the run is {what}")
+    standins = [source for source in study.sources if source.synthetic]
+    if standins:
+        names = ", ".join(f"{source.name} (no {source.base} folder)" for source in standins)
+        console.print(f"Synthetic, not real data: {names}. Bring real data as <data-root>/<name>/image and label.")
+    if study.stress:
+        console.print(_stress(study.stress, plan))
+    if plan.taken_over:
+        studies, left = ", ".join(dict.fromkeys(plan.taken_over)), len(plan.measurements) - len(plan.taken_over)
+        console.print(
+            f"Efficiency: {left} to measure, {len(plan.taken_over)} taken over from {studies}: the same network "
+            "in the same setting, on this machine since it was started",
+        )
+    if plan.todo or plan.measurements or plan.stress:
+        console.print(f"Estimated time: at most {duration(plan.seconds)} ({BASES[plan.basis]})")
+
+
+def _stress(stress: Stresses, plan: Plan) -> str:
+    strengths = ", ".join(f"{strength:g}" for strength in stress.strengths)
+    left = sum(len(planned.job.tests) for planned in plan.stress)
+    return (
+        f"Stress tests: as drawn, and {', '.join(stress.effects)} at {strengths} times the hardest that is drawn; "
+        + (f"{left} to do for {len(plan.stress)} network(s)" if left else "all done")
+    )
+
+
+def _described(source: Source) -> str:
+    if source.synthetic:
+        return f"synthetic stand-in, {source.count} images"
+    return f"{len(source.pairs)} image/label pairs"
+
+
 def print_states(console: Console, states: Sequence[RunState]) -> None:
     """Print a letter per run and a line for what a letter does not say; where nobody reads along, a line per run."""
     if not console.is_terminal:
         for run in states:
             why = f" ({run.why})" if run.why else ""
-            console.print(
-                f"{run.train} {run.model} repeat {run.repeat}: {run.state}{why}", markup=False, highlight=False
-            )
+            console.print(f"{run.train} {run.model} repeat {run.repeat}: {run.state}{why}")
         return
     for train, of_train in itertools.groupby(states, attrgetter("train")):
         console.print(_matrix(train, list(of_train)))
     there = {run.state for run in states}
-    console.print("  ".join(f"{mark} {state}" for state, mark in MARKS.items() if state in there), highlight=False)
+    console.print("  ".join(f"{mark} {state}" for state, mark in MARKS.items() if state in there))
     notable = [run for run in states if run.why]
     for (train, model, state, why), runs in itertools.groupby(notable, attrgetter("train", "model", "state", "why")):
         repeats = ", ".join(str(run.repeat) for run in runs)
-        console.print(f"{train} {model} repeat {repeats}: {state} ({why})", markup=False, highlight=False)
+        console.print(f"{train} {model} repeat {repeats}: {state} ({why})")
 
 
 def print_stress(console: Console, planned: Sequence[Planned]) -> None:
     """Print a line per network with the stress tests that are left."""
-    for one in planned:
-        console.print(f"{one.label}: {one.told}", markup=False, highlight=False)
+    for network in planned:
+        console.print(f"{network.label}: {network.told}")
 
 
 def _matrix(train: str, states: Sequence[RunState]) -> Table:
@@ -73,13 +166,13 @@ def print_needs(console: Console, needs: Needs, hardware: Hardware) -> None:
     """Print memory and disk in a line each, and a warning where the memory will not do."""
     if needs.memory is not None:
         for line in _memory(needs.memory, hardware):
-            console.print(line, markup=False, highlight=False)
+            console.print(line)
     for space in (needs.cache, needs.results):
         if space.bytes:
-            console.print(_disk(space), markup=False, highlight=False)
+            console.print(_disk(space))
     if needs.unknown:
         names = ", ".join(needs.unknown)
-        console.print(f"Size not known before it is measured: {names}; left out on the disk", highlight=False)
+        console.print(f"Size not known before it is measured: {names}; left out on the disk")
 
 
 def _memory(memory: Memory, hardware: Hardware) -> list[str]:
@@ -104,14 +197,14 @@ def _disk(space: Space) -> str:
     return f"Estimated disk: {size(space.bytes)} in {space.folder} ({parts}); {size(space.free)} free"
 
 
-def too_long(seconds: float, asked: Sequence[str]) -> str:
+def too_long(seconds: float, flags: Sequence[str]) -> str:
     """Say that a CPU would take days or weeks, and how to see results in minutes.
 
     Args:
         seconds: estimate for the study.
-        asked: flags of ``run`` that say of what.
+        flags: flags of ``run`` that say of what.
     """
-    words = ["python", "-m", "benchmark", "run", *asked, "--protocol", "quick"]
+    words = ["python", "-m", "benchmark", "run", *flags, "--protocol", "quick"]
     return (
         f"on this CPU the study would take about {duration(seconds)}. Use a GPU; or see results in minutes with "
         f"`{shlex.join(words)}`; or add --yes to start anyway (Ctrl-C is safe: the same command goes on)"

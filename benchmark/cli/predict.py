@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
 
 OVERLAP = 4  # by default tiles share one part in so many
-LINE_S = 60.0  # between lines that tell how far an image is, where nothing can be redrawn
 
 
 def predict(
@@ -93,6 +90,7 @@ def predict(
     """Predict images of up to 2^32 pixels with a trained network in blended tiles; an interrupted call goes on."""
     import hashlib
 
+    from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.devices.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
@@ -101,10 +99,11 @@ def predict(
     from benchmark.records import weights
     from benchmark.training import probe as probing
 
+    console = open_console()
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"--threshold {threshold}: expected a probability between 0 and 1, such as 0.5")
     if overlap_study:
-        asked = {
+        given_flags = {
             "--overlap": overlap is not None,
             "--vias" if vias else "--no-vias": vias is not None,
             "--polygons": polygons is not None,
@@ -116,7 +115,7 @@ def predict(
             "--probability": probability,
             "--dtype": dtype != "float32",
         }
-        if idle := [flag for flag, given in asked.items() if given]:
+        if idle := [flag for flag, given in given_flags.items() if given]:
             raise UserError(
                 f"{', '.join(idle)}: --overlap-study tries overlaps from none to 7/8 of a tile and writes a table and "
                 "a figure only; leave out one or the other"
@@ -129,10 +128,10 @@ def predict(
             "since results would have the same names: call predict once for each, with an --out of its own"
         )
     trained = weights.find(study_folder(results, study), entries, dataset, repeat)
-    found = inputs.expand(images, typer.echo)
+    files = inputs.expand(images, console.print)
     check_folder("--out", out)
     if overlap_study:
-        _study_overlaps(trained, found, tile, threshold, _levels(levels), batch, _device(device, threads), out)
+        _study_overlaps(console, trained, files, tile, threshold, _levels(levels), batch, _device(device, threads), out)
         return
     network = trained[0]
     side = tile or network.input_size
@@ -155,44 +154,61 @@ def predict(
         settings.tile, settings.tile, settings.overlap, network.entry.multiple
     )  # refuses what no image could be cut to
     manifest.check(out, settings, set())  # before the network is built
-    place = _device(device, threads)
-    if dtype == "bfloat16" and not computes_bfloat16(place):
+    torch_device = _device(device, threads)
+    if dtype == "bfloat16" and not computes_bfloat16(torch_device):
         raise UserError(
-            f"--dtype bfloat16: {place} has no instructions for it and would emulate it, slower; use float32"
+            f"--dtype bfloat16: {torch_device} has no instructions for it and would emulate it, slower; use float32"
         )
     tiles = probing.Input(side, network.channels)
-    probing.probe([network.entry], [tiles], typer.echo, on_cpu=place.type == "cpu")
-    raise typer.Exit(_predict(network, settings, found, out, batch, place))
+    probing.probe([network.entry], [tiles], console.print, on_cpu=torch_device.type == "cpu")
+    raise typer.Exit(_predict(console, network, settings, files, out, batch, torch_device))
 
 
 def _predict(
-    trained: TrainedNetwork, settings: Settings, images: list[Path], out: Path, batch: int, device: torch.device
+    console: Console,
+    trained: TrainedNetwork,
+    settings: Settings,
+    images: list[Path],
+    out: Path,
+    batch: int,
+    device: torch.device,
 ) -> int:
     """Predict images under a display; return the exit code."""
-    from rich.console import Console
-
-    from benchmark.data.formats.images import OWN_LEVELS
+    from benchmark.cli.progress import ProgressDisplay, duration
+    from benchmark.data.formats.images import OWN_LEVELS, sized
     from benchmark.predict import fused_network as inference
     from benchmark.predict.predict_images import Job
     from benchmark.predict.tiles import Axis
 
-    console = Console(soft_wrap=True)
     job = Job(inference.of_study(trained, device, settings.dtype), settings, trained.entry.multiple, device, batch, out)
-    console.print(
+    progress = ProgressDisplay(console)
+    progress.print(
         f"{trained.label}: {len(images)} image{'s' * (len(images) > 1)}, tiles of {settings.tile} px that share "
-        f"{Axis(settings.tile, settings.tile, settings.overlap, trained.entry.multiple).shared}, on {device}",
-        markup=False,
-        highlight=False,
+        f"{Axis(settings.tile, settings.tile, settings.overlap, trained.entry.multiple).shared}, on {device}"
     )
     if job.network.as_written:
-        console.print(
-            f"note: the network's layers stay as they are written, which is slower: {job.network.as_written}",
-            markup=False,
-            highlight=False,
+        progress.print(
+            f"note: the network's layers stay as they are written, which is slower: {job.network.as_written}"
         )
-    with _display(console, len(images)) as (progress, done):
+    numbers = itertools.count(1)
+    with progress:
+        progress.begin("images", len(images))
+
+        def advance(image: Path, tiles: int, total: int) -> None:
+            progress.update(image.name, tiles, total, "tiles")
+
+        def end(outcome: Done) -> None:
+            number = next(numbers)
+            progress.end(outcome.image.name)
+            progress.update("images", number, len(images))
+            result = {"finished": "finished before", "broken": "broken"}.get(outcome.status) or (
+                f"{sized(outcome.shape)}, {outcome.tiles} tile{'s' * (outcome.tiles != 1)}, {duration(outcome.seconds)}"
+            )
+            notes = "".join(f"; {note}" for note in outcome.notes) if outcome.status == "predicted" else ""
+            progress.print(f"[{number}/{len(images)}] {outcome.image.name}: {result}{notes}")
+
         try:
-            outcomes = job.run(images, progress, done)
+            outcomes = job.run(images, advance, end)
         except KeyboardInterrupt:
             console.print("Interrupted. Finished images are kept; the same command goes on from here.")
             return 130
@@ -201,15 +217,16 @@ def _predict(
     counts = [f"{len(outcomes) - len(broken) - finished} predicted"]
     counts += [f"{finished} finished before"] if finished else []
     counts += [f"{len(broken)} broken"] if broken else []
-    console.print(f"{out}: {', '.join(counts)}", markup=False, highlight=False)
+    console.print(f"{out}: {', '.join(counts)}")
     if any(outcome.own_levels for outcome in outcomes):
-        console.print(f"note: {OWN_LEVELS}: --levels sets the same for all", markup=False, highlight=False)
+        console.print(f"note: {OWN_LEVELS}: --levels sets the same for all")
     for outcome in broken:
-        console.print(f"broken: {outcome.notes[0]}", markup=False, highlight=False)
+        console.print(f"broken: {outcome.notes[0]}")
     return 1 if broken else 0
 
 
 def _study_overlaps(
+    console: Console,
     trained: list[TrainedNetwork],
     images: list[Path],
     tile: int | None,
@@ -220,7 +237,7 @@ def _study_overlaps(
     out: Path,
 ) -> None:
     """Measure how much the overlap matters to each network on one image, and plot it."""
-    from benchmark.cli import data as cli_data
+    from benchmark.cli.progress import bar
     from benchmark.data.formats.images import Levels
     from benchmark.predict import fused_network as inference
     from benchmark.predict import overlap_study as overlaps
@@ -230,63 +247,26 @@ def _study_overlaps(
         raise UserError(f"--overlap-study: {len(images)} images; expected one: name a typical frame")
     differences = []
     with open_source(images[0], Levels(*levels) if levels else None) as source:
-        for one in trained:
+        for network in trained:
             subject = overlaps.Subject(
-                one.entry.display,
-                inference.of_study(one, device),
-                one.channels,
-                tile or one.input_size,
-                one.entry.multiple,
-                one.protocol.evaluation.threshold if threshold is None else threshold,
+                network.entry.display,
+                inference.of_study(network, device),
+                network.channels,
+                tile or network.input_size,
+                network.entry.multiple,
+                network.protocol.evaluation.threshold if threshold is None else threshold,
             )
-            with cli_data.bar(one.label) as progress:
-                found = overlaps.measure(subject, source, batch, device, progress)
-            differences += found
-            for line in found:
-                typer.echo(
-                    f"{one.label}: {line.overlap_px} px shared, {line.tiles} tiles: probability differs by "
+            with bar(network.label) as progress:
+                lines = overlaps.measure(subject, source, batch, device, progress)
+            differences += lines
+            for line in lines:
+                console.print(
+                    f"{network.label}: {line.overlap_px} px shared, {line.tiles} tiles: probability differs by "
                     f"{line.max_difference:.2g} at most, {line.mean_difference:.2g} on average; "
                     f"{line.changed_px:,} of {line.image_px:,} mask pixels differ"
                 )
     for path in overlaps.write(out, images[0].name, differences):
-        typer.echo(path)
-
-
-@contextlib.contextmanager
-def _display(
-    console: Console, images: int
-) -> Iterator[tuple[Callable[[Path, int, int], None], Callable[[Done], None]]]:
-    """Show bars on a terminal, and a line per image and minute elsewhere; give the functions that move them."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from benchmark.cli.progress import duration
-
-    count = 0
-    told = time.monotonic()
-    from benchmark.data.formats.images import sized
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bars:
-        overall, one = bars.add_task("images", total=images), bars.add_task("tiles", total=None)
-
-        def progress(image: Path, tiles: int, total: int) -> None:
-            nonlocal told
-            bars.update(one, description=image.name, completed=tiles, total=total)
-            if bars.disable and tiles < total and time.monotonic() - told >= LINE_S:
-                told = time.monotonic()
-                console.print(f"{image.name}: {100 * tiles // total} % of {total} tiles", markup=False, highlight=False)
-
-        def done(outcome: Done) -> None:
-            nonlocal count, told
-            count, told = count + 1, time.monotonic()
-            bars.update(overall, completed=count)
-            what = {"finished": "finished before", "broken": "broken"}.get(outcome.status) or (
-                f"{sized(outcome.shape)}, {outcome.tiles} tile{'s' * (outcome.tiles != 1)}, {duration(outcome.seconds)}"
-            )
-            notes = "".join(f"; {note}" for note in outcome.notes) if outcome.status == "predicted" else ""
-            console.print(f"[{count}/{images}] {outcome.image.name}: {what}{notes}", markup=False, highlight=False)
-
-        yield progress, done
+        console.print(path)
 
 
 def _device(name: str, threads: int | None) -> torch.device:

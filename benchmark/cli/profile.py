@@ -38,11 +38,10 @@ def profile(
 ) -> None:
     """Measure parameters, MACs, latency and memory without training.
 
-    What is asked for is measured anew and replaces older figures of the same setting; the study's others stay.
+    A new measurement replaces the older one of the same setting; the others of the study stay.
     """
-    from rich.console import Console
-
-    from benchmark.cli import progress as terminal
+    from benchmark.cli.progress import duration, open_console
+    from benchmark.cli.summary import print_summary
     from benchmark.config import registry
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
@@ -52,31 +51,31 @@ def profile(
     from benchmark.study import measure_study as profiling
     from benchmark.training import probe as probing
 
-    console, folder = Console(soft_wrap=True), study_folder(results, study)
+    console, folder = open_console(), study_folder(results, study)
     places = _devices(devices, threads, console)
     jobs = profiling.jobs(folder, registry.select(models), sizes, dtypes, places, channels, forms=form, budget_s=budget)
     if "graph" in form and any(place.kind == "cpu" for place in places):
-        console.print("left out: --form graph on a CPU, which has no CUDA graphs", markup=False, highlight=False)
+        console.print("left out: --form graph on a CPU, which has no CUDA graphs")
     if resume:
-        asked, jobs = len(jobs), [job for job in jobs if job.found() is None]
-        console.print(f"--resume: {asked - len(jobs)} of {asked} settings are in {folder}", highlight=False)
+        planned, jobs = len(jobs), [job for job in jobs if job.found() is None]
+        console.print(f"--resume: {planned - len(jobs)} of {planned} settings are in {folder}")
     sides, here = [probing.Input(job.size, channels) for job in jobs], all(of.kind == "cpu" for of in places)
-    probing.probe([job.entry for job in jobs], sides, typer.echo, on_cpu=here)
+    probing.probe([job.entry for job in jobs], sides, console.print, on_cpu=here)
     done: list[Finished] = []
     for event in LocalExecutor().run(jobs):
         if isinstance(event, Finished):
             done.append(event)
             failure = event.outcome if isinstance(event.outcome, Failure) else None
-            took = terminal.duration(event.seconds)
+            took = duration(event.seconds)
             took = "by another process" if isinstance(event.outcome, Elsewhere) else took
-            told = event.job.outcome() if isinstance(event.job, EfficiencyJob) else ""
-            outcome = f"{failure.kind}: {failure.message}" if failure else f"{told}, {took}"
+            summary = event.job.outcome() if isinstance(event.job, EfficiencyJob) else ""
+            outcome = f"{failure.kind}: {failure.message}" if failure else f"{summary}, {took}"
             line = f"[{len(done)}/{len(jobs)}] {event.job.label} on {event.job.device}: {outcome}"
-            console.print(line, markup=False, highlight=False)
+            console.print(line)
     failures = [event.outcome for event in done if isinstance(event.outcome, Failure)]
     if len(failures) < len(jobs) or not jobs:
         reports.build(folder)
-        terminal.print_summary(console, folder)
+        print_summary(console, folder)
         console.print(f"Report: {folder / 'report'}")
     # What a device cannot compute is a finding, not a failure.
     raise typer.Exit(1 if any(failure.kind != "unsupported" for failure in failures) else 0)
@@ -84,14 +83,14 @@ def profile(
 
 def _devices(devices: str, threads: int | None, console: Console) -> list[Hardware]:
     """Resolve ``--devices``; one that is not there is left out with a line that says so, unless it is the only one."""
-    found, missing = [], []
+    present, missing = [], []
     for text in devices.split(","):
         try:
-            found.append(hardware_of(text.strip(), threads, "--devices"))
+            present.append(hardware_of(text.strip(), threads, "--devices"))
         except MissingDeviceError as error:
             missing.append(error)
-    if not found:
+    if not present:
         raise missing[0]
     for reason in missing:
-        console.print(f"left out: {reason}", markup=False, highlight=False)
-    return found
+        console.print(f"left out: {reason}")
+    return present

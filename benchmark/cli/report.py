@@ -53,10 +53,12 @@ def report(
     Several studies are reported as one, in a folder of its own, if their settings, data and code agree: other models,
     other repeats (also of another base seed), or measurements of other machines. The studies themselves are left alone.
     """
+    from benchmark.cli.progress import open_console
     from benchmark.records.store import Store
     from benchmark.report import build as reports
     from benchmark.report.tables import literature_table as literature
 
+    console = open_console()
     options = {
         **{"--columns": columns, "--models": models, "--digits": digits, "--layout": layout, "--reduction": reduction},
         **{"--extra": extra, "--cite": cite or None},
@@ -86,31 +88,37 @@ def report(
         if not folder.is_dir():
             raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
         for broken in Store(folder).survey()[1]:
-            typer.echo(f"benchmark: {broken.reason}; left out of the report", err=True)
+            _tell(f"{broken.reason}; left out of the report")
     merged = folders if len(folders) > 1 else []
-    place = _place_of_merged(results, names, study) if merged else folders[0]
+    report_folder = _place_of_merged(results, names, study) if merged else folders[0]
     if not check:
-        for path in reports.build(place, choice, merged=merged, redact=redact, tell=_tell):
-            typer.echo(path)
+        for path in reports.build(report_folder, choice, merged=merged, redact=redact, tell=_tell):
+            console.print(path)
         return
-    wrong = reports.check(place, merged, redact=redact)
+    wrong = reports.check(report_folder, merged, redact=redact)
     for line in wrong:
-        typer.echo(line)
+        console.print(line)
     if not wrong:
-        typer.echo(f"{', '.join(names)}: page and tables are what the records give, and records what their counts give")
+        console.print(
+            f"{', '.join(names)}: page and tables are what the records give, and records what their counts give"
+        )
     raise typer.Exit(1 if wrong else 0)
 
 
 def _place_of_merged(results: Path, names: list[str], study: str | None) -> Path:
     """Return the folder of a report of several studies, which must not be a study itself."""
-    place = study_folder(results, study or "+".join(sorted(names)))
-    if any((place / own).exists() for own in ("protocol.toml", "runs", "efficiency")):
-        raise UserError(f"{place}: is a study itself; choose another --study NAME for the report of {', '.join(names)}")
-    return place
+    report_folder = study_folder(results, study or "+".join(sorted(names)))
+    if any((report_folder / own).exists() for own in ("protocol.toml", "runs", "efficiency")):
+        raise UserError(
+            f"{report_folder}: is a study itself; choose another --study NAME for the report of {', '.join(names)}"
+        )
+    return report_folder
 
 
 def _tell(sentence: str) -> None:
-    typer.echo(f"benchmark: {sentence}", err=True)
+    from benchmark.cli.progress import open_console
+
+    open_console(stderr=True).print(f"benchmark: {sentence}")
 
 
 def diff(
@@ -123,9 +131,10 @@ def diff(
     Exit code 0 if they have finished runs in common and all of these have the same metrics to the last bit; 1 if not; 2
     if they cannot be compared.
     """
+    from benchmark.cli.progress import open_console
     from benchmark.report import diff as difference
 
     folders = study_folder(results, first), study_folder(results, second)
-    found = difference.compare(*folders)
-    typer.echo(difference.to_text(found, first, second))
-    raise typer.Exit(0 if found.identical else 1)
+    comparison = difference.compare(*folders)
+    open_console().print(difference.to_text(comparison, first, second))
+    raise typer.Exit(0 if comparison.identical else 1)

@@ -26,13 +26,13 @@ ALLOWED = {"models", "datasets", "protocol", "study", "results", "data_root", "c
 }
 
 
-def given(context: typer.Context) -> dict[str, Any]:
+def flags_given(context: typer.Context) -> dict[str, Any]:
     """Return the flags that stand on the command line, by the name of their parameter."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
-def reproduce(
+def repeat_run(
     file: Path, flags: Mapping[str, Any], console: Console, find_hardware: Callable[[str, int | None], Hardware]
 ) -> int:
     """Repeat the run of a record and print how it compares.
@@ -49,7 +49,7 @@ def reproduce(
     Raises:
         UserError: the run cannot be repeated, or flags that would make it another one.
     """
-    from benchmark.cli import progress as terminal
+    from benchmark.cli.study_display import StudyDisplay
     from benchmark.executors.local import LocalExecutor
     from benchmark.report.reproduced import compare
     from benchmark.study import reproduce_run as reproduction
@@ -79,14 +79,14 @@ def reproduce(
             execution=flags.get("execution"),
         )
         plan = reproduction.plan(original, study)
-        probe_study(study, plan, typer.echo)
-        display = terminal.Display(console, plan)
+        probe_study(study, plan, console.print)
+        display = StudyDisplay(console, plan)
         with display:
             execute(study, plan, LocalExecutor(hardware.slots[:1], timeout_s=flags.get("timeout")), display.show)
         if display.failures:
             return 1
         outcome = compare(original.record, original.file, original.study, folder)
-    typer.echo(to_text(original, outcome))
+    console.print(to_text(original, outcome))
     return 0 if outcome.identical else 1
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli import data as cli_data
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,8 +42,7 @@ def score(
     cldice: Annotated[bool, typer.Option(help="Make skeletons for clDice, which take most of the time.")] = True,
 ) -> None:
     """Score masks that any other tool made: the same counts and figures as of a run, and pictures of the faults."""
-    from rich.console import Console
-
+    from benchmark.cli.progress import bar, open_console
     from benchmark.config.protocol import Evaluation
     from benchmark.evaluation import score_folder as scores
 
@@ -66,24 +64,25 @@ def score(
     for flag, folder in (("out", out), ("overlay", overlay)):
         if folder is not None:
             scores.check_writable(flag, folder, settings)
-    with cli_data.bar("scoring") as progress:
+    with bar("scoring") as progress:
         scored = scores.score(settings, pairs, progress)
     if overlay is not None:
-        with cli_data.bar("drawing") as progress:
+        with bar("drawing") as progress:
             scores.write_overlays(settings, pairs, overlay, progress)
     written = scores.write(settings, scored, out)
-    Console(soft_wrap=True).print(scores.table(settings, scored))
+    console = open_console()
+    console.print(scores.table(settings, scored))
     for note in scored.notes[:1]:
         more = f" (and {len(scored.notes) - 1} more such)" if len(scored.notes) > 1 else ""
-        typer.echo(f"note: {note}{more}")
+        console.print(f"note: {note}{more}")
     for path in (*written, *([overlay] if overlay else [])):
-        typer.echo(path)
+        console.print(path)
 
 
 def _values(file: Path) -> Values:
     from benchmark.data import specs
 
-    found = specs.load(file).values
-    if found is None:
+    values = specs.load(file).values
+    if values is None:
         raise UserError(f"--values {file}: no [values]; expected a table of background, foreground and ignore: add it")
-    return found
+    return values

@@ -46,8 +46,7 @@ def stages(
     out: Annotated[Path | None, typer.Option(help="Folder for PDF and PNG; default: stages/ in the study.")] = None,
 ) -> None:
     """Draw the maps of every encoder stage of trained networks side by side, with a patch enlarged."""
-    from rich.console import Console
-
+    from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
     from benchmark.predict import encoder_plot as drawing
@@ -58,14 +57,14 @@ def stages(
     from benchmark.utils.files import check_folder, write_atomically
 
     folder = study_folder(results, study)
-    place = out or folder / "stages"
-    found = weights.find(folder, registry.select(models), dataset, repeat)
-    check_folder("--out", place)
-    area = _area(image, window, min(one.input_size for one in found))
-    views = {channels: _read(image, channels, area) for channels in sorted({one.channels for one in found})}
+    target = out or folder / "stages"
+    networks = weights.find(folder, registry.select(models), dataset, repeat)
+    check_folder("--out", target)
+    area = _area(image, window, min(network.input_size for network in networks))
+    views = {channels: _read(image, channels, area) for channels in sorted({network.channels for network in networks})}
     pixels = views[max(views)]
     enlarged = _patch(pixels, area, patch)
-    encoders = [taking.encoder(one, views[one.channels], channel, at) for one in found]
+    encoders = [taking.encoder(network, views[network.channels], channel, at) for network in networks]
     notes = (
         taking.NAMED if at else taking.RULE,
         f"Shown: {feature_maps.CHANNELS[channel]}",
@@ -73,17 +72,17 @@ def stages(
         *([f"16 bits: {feature_maps.DEPTH}"] if read_depth(image) == 16 else []),
         "Networks compute in float32",
     )
-    trained_on = "_".join(dict.fromkeys("+".join(one.record.train) for one in found))
+    trained_on = "_".join(dict.fromkeys("+".join(network.record.train) for network in networks))
     title = f"Encoder stages, study {study}: {image.name}"
     figure = drawing.draw(drawing.Seen(title, pixels, (area[0], area[1]), enlarged, notes), encoders)
-    console = Console(soft_wrap=True)
+    console = open_console()
     console.print(_table(encoders))
     if read_depth(image) == 16:
-        console.print(f"note: {OWN_LEVELS}", markup=False, highlight=False)
+        console.print(f"note: {OWN_LEVELS}")
     for kind in ("pdf", "png"):
-        path = place / f"{trained_on}.{image.stem}.{channel}.{kind}"
+        path = target / f"{trained_on}.{image.stem}.{channel}.{kind}"
         write_atomically(path, plot_style.save(figure, kind))
-        typer.echo(path)
+        console.print(path)
 
 
 def _area(image: Path, window: str | None, input_size: int) -> tuple[int, int, int, int]:
@@ -154,11 +153,11 @@ def _box(flag: str, text: str | None) -> Box | None:
 def _table(encoders: list[Encoder]) -> Table:
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for name in ("network", "trained as", "stage", "scale · channels · size", "shown"):
-        made.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=True)
     for encoder in encoders:
         for number, stage in enumerate(encoder.stages):
             owner = (encoder.display, encoder.label) if number == 0 else ("", "")
-            made.add_row(*owner, stage.name.replace("[", r"\["), stage.facts, stage.what)
-    return made
+            table.add_row(*owner, stage.name, stage.facts, stage.what)
+    return table

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cli import run as cli
+from benchmark.cli import main as cli
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol

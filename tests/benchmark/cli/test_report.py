@@ -33,7 +33,7 @@ def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
         "    def find_spec(name, *_):\n"
         "        if name == 'torch': raise ImportError('no torch here')\n"
         "sys.meta_path.insert(0, NoTorch)\n"
-        "from benchmark.cli.run import main; main()"
+        "from benchmark.cli.main import main; main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # this checkout, whatever is installed
     return subprocess.run(

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[3]
 def modules_after(*arguments: str, cwd: Path) -> set[str]:
     """Return what a command line imported, in a process of its own."""
     code = (
-        "import sys; from benchmark.cli.run import main\n"
+        "import sys; from benchmark.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "print('\\n'.join(sys.modules), file=sys.stderr)"
@@ -106,7 +106,7 @@ def test_a_report_imports_no_torch(tmp_path: Path) -> None:
 
 def test_module_and_console_script_are_the_same() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"benchmark": "benchmark.cli.run:main"}
+    assert scripts == {"benchmark": "benchmark.cli.main:main"}
     done = subprocess.run(
         [sys.executable, "-m", "benchmark", "--version"], capture_output=True, text=True, check=True, timeout=120
     )

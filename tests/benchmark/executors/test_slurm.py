@@ -366,7 +366,7 @@ def test_the_hook_of_a_submission_is_itself(make_job: Callable[..., TrainJob], s
 
 def test_a_plan_for_nodes_with_gpus_needs_no_torch_here(tmp_path: Path) -> None:
     code = (
-        "import sys; from benchmark.cli.run import main\n"
+        "import sys; from benchmark.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "assert not {'torch', 'submitit'} & set(sys.modules)"

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from benchmark.cli import run as cli
+from benchmark.cli import main as cli
 from benchmark.executors.events import Finished
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.worker import Worker

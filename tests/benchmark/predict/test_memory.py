@@ -21,11 +21,11 @@ ROOT = Path(__file__).parents[3]
 # The verb as a shell would call it, and then the largest resident set that the kernel saw, in bytes.
 MEASURED = """
 import resource, sys
-from benchmark import cli
+from benchmark.cli.main import main
 from benchmark.predict import rasters
 rasters.MOST_PNG_PIXELS = 2**22  # so that a smaller image than usual is large
 try:
-    cli.main()
+    main()
 finally:
     print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 """

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from benchmark.cli import progress as terminal
+from benchmark.cli.progress import open_console
+from benchmark.cli.summary import print_summary
 from benchmark.records.efficiency_record import Conditions, Latency, Limits
 from benchmark.report import build as report
 from benchmark.report import merge as merging
@@ -141,7 +141,7 @@ def test_files_page_and_terminal_print_the_mark_beside_the_figure(tmp_path: Path
     shutil.rmtree(folder / "runs")
     (folder / "protocol.toml").unlink()
     output = io.StringIO()
-    terminal.print_summary(Console(file=output, width=300), folder)
+    print_summary(open_console(file=output, width=300), folder)
     line, *remarks = [line for line in output.getvalue().splitlines() if "ContextNet" in line]
     assert len(remarks) == 1
     assert line.count(f"0.01{HINDERED}") == len(SIZES)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
-from benchmark.cli import progress as terminal
+from benchmark.cli.plan_table import print_plan
+from benchmark.cli.progress import open_console
+from benchmark.cli.study_display import StudyDisplay
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.splits import Division
@@ -227,12 +228,12 @@ def test_the_terminal_says_that_figures_were_taken_over_or_hindered(make_study: 
     (job,) = make_plan(study).measurements
     measured_elsewhere(job)
     output = io.StringIO()
-    console = Console(file=output, width=300)
-    terminal.print_plan(console, study, make_plan(study))
+    console = open_console(file=output, width=300)
+    print_plan(console, study, make_plan(study))
     assert "Efficiency: 0 to measure, 1 taken over from earlier" in output.getvalue()
     why = "the processor was taken away for 64% of the time"
     fake.write_efficiency(study.folder, "tinynet", 32, threads=1, hindered=(why,), tries=3)
-    terminal.Display(console, make_plan(study)).show(Finished(job, None, 1.0))
+    StudyDisplay(console, make_plan(study)).show(Finished(job, None, 1.0))
     assert f"measured 3 times, hindered ({why}): marked, and compared with none" in output.getvalue()
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from rich.console import Console
 
 from benchmark.cli.plan_table import WIDEST, print_states
+from benchmark.cli.progress import open_console
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.records import claims
@@ -111,7 +111,7 @@ def test_stale_runs_say_why_each_and_come_last_where_nobody_asked_for_them(
 
 def printed(runs: list[RunState], *, terminal: bool) -> list[str]:
     text = io.StringIO()
-    print_states(Console(file=text, force_terminal=terminal, no_color=True, width=120), runs)
+    print_states(open_console(file=text, force_terminal=terminal, no_color=True, width=120), runs)
     return [re.sub(r"\x1b\[\d*m", "", line).rstrip() for line in text.getvalue().splitlines()]
 
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from rich.console import Console
 
 from benchmark.cli import plan_table as terminal_plan
+from benchmark.cli.progress import open_console
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
@@ -164,7 +164,7 @@ def test_two_disks_are_looked_at_one_by_one(make: Make) -> None:
 
 def told(found: Needs, hardware: Hardware) -> str:
     text = io.StringIO()
-    terminal_plan.print_needs(Console(file=text, width=400), found, hardware)
+    terminal_plan.print_needs(open_console(file=text, width=400), found, hardware)
     return text.getvalue()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.cli import progress as terminal
+from benchmark.cli.progress import duration
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
@@ -160,7 +160,7 @@ def test_tiles_are_counted_as_packs_cut_them(source: Source, partial: str, expec
     [(45, "45 s"), (720, "12 min"), (12000, "3 h 20 min"), (5 * 86400, "5 days"), (21 * 86400, "3 weeks")],
 )
 def test_durations_are_said_as_people_do(seconds: float, text: str) -> None:
-    assert terminal.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_broken_figures_count_as_none(make: MakeStudy) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
-from benchmark.cli.progress import Display
+from benchmark.cli.progress import open_console
+from benchmark.cli.study_display import StudyDisplay
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
@@ -225,8 +225,8 @@ def test_a_run_whose_outputs_are_no_logits_says_so_in_record_terminal_and_table(
     plan = make_plan(study)
     first, second = plan.todo[:2]
     shown = io.StringIO()
-    console = Console(file=shown, width=200)
-    with Display(console, plan) as display:
+    console = open_console(file=shown, width=200)
+    with StudyDisplay(console, plan) as display:
         for job in (first, second):
             display.show(Finished(job, perform(job, lambda *_: None), 1.0))
     study.store.write_protocol(small)

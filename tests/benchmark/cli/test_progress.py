@@ -1,0 +1,70 @@
+"""Progress of tasks: bars on a terminal, lines anywhere else, and lines that are printed as they are."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmark.cli.progress import ProgressDisplay, bar, open_console
+from benchmark.cli.study_display import StudyDisplay
+from benchmark.executors.events import Note, Packing
+
+
+def test_a_line_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["error: [bold]", r"C:\[x]\a", ":cat: 12 of 0x1f, 'text'", "long " * 50]
+    console = open_console()
+    for line in (*lines, Path("a/[b]/" + 100 * "c")):
+        console.print(line)
+    assert capsys.readouterr().out.splitlines() == [*lines, "a/[b]/" + 100 * "c"]
+
+
+def test_without_a_terminal_a_line_now_and_then_tells_the_progress() -> None:
+    text, now = io.StringIO(), [1000.0]
+    with ProgressDisplay(open_console(file=text), 60, lambda: now[0]) as progress:
+        progress.print("3 images")
+        for done in range(6):
+            progress.update("scan.png", done, 5, "tiles")
+            progress.update("silent", done, 5)
+            now[0] += 25
+        progress.end("scan.png")
+    assert text.getvalue().splitlines() == ["3 images", "scan.png: 3/5 tiles"]
+
+
+def test_a_terminal_shows_a_bar_and_the_time_left() -> None:
+    text, now = io.StringIO(), [1000.0]
+    console = open_console(file=text, force_terminal=True, width=120)
+    with ProgressDisplay(console, 0, lambda: now[0]) as progress:
+        assert progress.update("omc [unet]", 10, 30, "images") == ""  # a resumed task has no pace yet
+        now[0] += 20
+        assert progress.update("omc [unet]", 20, 30, "images") == "about 20 s left"
+        progress.print("[1/2] done")
+        progress.bars.refresh()
+        assert progress.update("omc [unet]", 30, 30, "images") == ""
+    shown = re.sub(r"\x1b\[[\d?]*\w", "", text.getvalue())
+    assert "omc [unet]" in shown
+    assert "20/30 about 20 s left" in shown
+    assert "[1/2] done" in shown
+    assert "images" not in shown  # the bar stands for the line
+
+
+def test_a_bar_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with bar("reading") as advance:
+        advance(1, 2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_building_of_a_dataset_is_told_at_its_start_and_end() -> None:
+    text = io.StringIO()
+    with StudyDisplay(open_console(file=text), SimpleNamespace(todo=[])) as display:  # type: ignore[arg-type]
+        for done in range(1, 5):
+            display.show(Packing("omc-syn", done, 4))
+        display.show(Note("omc", "levels differ"))
+    assert text.getvalue().splitlines() == [
+        "building omc-syn: 1/4 images",
+        "building omc-syn: 4/4 images",
+        "omc: levels differ",
+    ]

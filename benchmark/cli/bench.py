@@ -30,11 +30,11 @@ EACH = (
 def bench(
     models: Models = "all",
     sizes: Annotated[
-        str, typer.Option(help="Comma list of input sides, pixels; networks without attention at the first.")
+        str, typer.Option(help="Comma list of input sides, pixels; networks without attention use the first.")
     ] = "512,1024",
-    only: Annotated[str, typer.Option(help=f"Comma list of what to measure: {EACH}; default: all there is.")] = "",
+    only: Annotated[str, typer.Option(help=f"Comma list of measurements: {EACH}; default: all.")] = "",
     weights: Annotated[
-        str, typer.Option(help="Study whose trained EAL-ICNet shows whether bfloat16 changes masks.")
+        str, typer.Option(help="Study with a trained EAL-ICNet, to compare masks in bfloat16.")
     ] = "quick",
     device: Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
@@ -43,7 +43,7 @@ def bench(
     data_root: DataRoot = DATA_ROOT,
     cache: Cache = None,
 ) -> None:
-    """Measure how much faster the harness is than the plain way, side by side; nothing else should run meanwhile."""
+    """Measure the gain of the harness over the plain way, side by side; let nothing else run meanwhile."""
     from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.config.protocol import load

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from benchmark.data.check.survey import DatasetFolder
     from benchmark.data.specs import Target
 
-app = typer.Typer(help="Make, bring in, check and look at datasets.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Synthesize, prepare, verify and show datasets.", no_args_is_help=True, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(help="omc, miic, hy5syn, omv, NAME-syn, or a dataset of your own.")]
 
@@ -25,24 +25,28 @@ Name = Annotated[str, typer.Argument(help="omc, miic, hy5syn, omv, NAME-syn, or 
 def synthesize(
     dataset: Annotated[str | None, typer.Option(help="A stand-in: omc, miic, hy5syn or omv.")] = None,
     layout: Annotated[
-        str | None, typer.Option(help="In place of a stand-in, a real layout: a GDS or OASIS file, or sky130.")
+        str | None, typer.Option(help="A real layout instead of a stand-in: a GDS or OASIS file, or sky130.")
     ] = None,
     layers: Annotated[
         str | None,
         typer.Option(
-            help="Of a layout, LAYER/DATATYPE of tracks, of vias and of the layer below, in this order, or each with "
-            "its role: 68/20:track,67/44:via,67/20:lower. Default for sky130: 67/20,67/44,66/20."
+            help="Layers of a layout: LAYER/DATATYPE of tracks, of vias and of the layer below, in this order, or each "
+            "with its role: 68/20:track,67/44:via,67/20:lower. Default for sky130: 67/20,67/44,66/20."
         ),
     ] = None,
-    nm_per_pixel: Annotated[float, typer.Option(help="Of a layout: side of a pixel.")] = 10.0,
-    cell: Annotated[str | None, typer.Option(help="Of a layout file: cell to show; default: the largest top.")] = None,
-    appearance: Annotated[str, typer.Option(help="Of a layout: hy5syn, miic or omc.")] = "hy5syn",
-    target: Annotated[str, typer.Option(help="Of a layout: what labels mark, track or via.")] = "track",
+    nm_per_pixel: Annotated[float, typer.Option(help="Side of a pixel of a layout.")] = 10.0,
+    cell: Annotated[str | None, typer.Option(help="Cell of a layout file; default: the largest top cell.")] = None,
+    appearance: Annotated[str, typer.Option(help="Appearance of a layout: hy5syn, miic or omc.")] = "hy5syn",
+    target: Annotated[str, typer.Option(help="Foreground of a layout's labels: track or via.")] = "track",
     count: Annotated[int, typer.Option(min=1, help="Images (frames for hy5syn).")] = 64,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     off: Annotated[str, typer.Option(help="Comma list of effects to leave out.")] = "",
-    height: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's, 512 of layouts.")] = None,
-    width: Annotated[int | None, typer.Option(min=32, help="Pixels; default: the dataset's, 512 of layouts.")] = None,
+    height: Annotated[
+        int | None, typer.Option(min=32, help="Pixels; default: the dataset's size, 512 for layouts.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=32, help="Pixels; default: the dataset's size, 512 for layouts.")
+    ] = None,
     data_root: DataRoot = DATA_ROOT,
     out: Annotated[Path | None, typer.Option(help="Target folder; default: DATA_ROOT/NAME-syn.")] = None,
 ) -> None:
@@ -105,10 +109,10 @@ def _target(name: str) -> Target:
 @app.command()
 def prepare(
     name: Name,
-    source: Annotated[Path, typer.Argument(help="What you downloaded: a folder, a zip, tar, RAR or 7z.")],
+    source: Annotated[Path, typer.Argument(help="The download: a folder, a zip, tar, RAR or 7z.")],
     data_root: DataRoot = DATA_ROOT,
 ) -> None:
-    """Bring a download into DATA_ROOT/NAME in a layout that can be read; may be interrupted and called again."""
+    """Copy a download into DATA_ROOT/NAME in a readable layout; the same call continues after an interruption."""
     from benchmark.cli.progress import bar, open_console
     from benchmark.data.prepare import prepare as preparing
 
@@ -128,7 +132,7 @@ def prepare(
 def verify(
     name: Name,
     against: Annotated[
-        str | None, typer.Option(help="Another dataset whose images may be the same, such as omv against omc.")
+        str | None, typer.Option(help="Another dataset that may share images, such as omc for omv.")
     ] = None,
     protocol: ProtocolName = "paper",
     data_root: DataRoot = DATA_ROOT,
@@ -136,7 +140,7 @@ def verify(
     set_: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the table as files; default: CACHE/verify.")] = None,
 ) -> None:
-    """Read everything of a dataset and print what was found; exit code 1 where a study's numbers would be wrong."""
+    """Read every file of a dataset and print the findings; exit code 1 if a study's numbers would be wrong."""
     from benchmark.cli.progress import bar, open_console
     from benchmark.data.check import verify as verifying
 

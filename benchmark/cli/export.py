@@ -29,18 +29,19 @@ def export(
     ] = "onnx",
     results: Results = Path("results"),
     dataset: Annotated[
-        str | None, typer.Option(help="What they were trained on; default: the only training set of the study.")
+        str | None, typer.Option(help="Training set of the networks; default: the only training set of the study.")
     ] = None,
     repeat: Annotated[
-        int | None, typer.Option(min=0, help="Which repeat; default: the kept one of the lowest validation loss.")
+        int | None,
+        typer.Option(min=0, help="Number of the repeat; default: the kept repeat with the lowest validation loss."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the files; default: RESULTS/STUDY/export.")] = None,
     image: Annotated[
-        Path | None, typer.Option(help="Image to compare on; default: a stand-in's first test image, drawn again.")
+        Path | None, typer.Option(help="Image for the comparison; default: a stand-in's first test image, drawn again.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
 ) -> None:
-    """Write trained networks as files that run without this project, and compare and time them beside torch."""
+    """Write trained networks as files that run without this project, and compare them with torch."""
     packages = ("onnx", "onnxscript", "onnxruntime") if format_ == "onnx" else ()
     require(*packages, flag=f"--format {format_}", extra="export")
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def list_(
-    topic: Annotated[Literal["models", "datasets", "protocols", "metrics"], typer.Argument(help="What to list.")],
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Everything that is known.")] = False,
+    topic: Annotated[Literal["models", "datasets", "protocols", "metrics"], typer.Argument(help="Topic to list.")],
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print all details.")] = False,
 ) -> None:
     """List models, datasets, protocols or metrics."""
     from benchmark.cli.progress import open_console
@@ -149,9 +149,9 @@ def _metrics(verbose: bool) -> Table:
 
 
 def explain(
-    metric: Annotated[str, typer.Argument(help="Name of a metric, such as aji; `list metrics` has all.")],
+    metric: Annotated[str, typer.Argument(help="Name of a metric, such as aji; `list metrics` names all.")],
 ) -> None:
-    """Say what a metric means: its formula, its conventions and how it is taken over images."""
+    """Explain a metric: its formula, conventions and reduction over images."""
     from benchmark import metrics
     from benchmark.cli.progress import open_console
 

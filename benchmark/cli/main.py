@@ -24,7 +24,7 @@ from benchmark.utils.errors import UserError
 
 app = typer.Typer(
     name="benchmark",
-    help="Benchmark EAL-ICNet against ten networks on integrated-circuit images, down to tables and plots.",
+    help="Benchmark EAL-ICNet and ten other networks on integrated-circuit images; write tables and plots.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

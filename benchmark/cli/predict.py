@@ -29,25 +29,26 @@ OVERLAP = 4  # by default tiles share one part in so many
 def predict(
     images: Annotated[list[str], typer.Argument(help="Files, folders or wildcards: PNG, JPEG, BMP, TIFF, BigTIFF.")],
     study: Annotated[str, typer.Option(help="Name of the study that trained the network.")],
-    models: Annotated[str, typer.Option(help="Name of the network; one, unless with --overlap-study.")],
+    models: Annotated[str, typer.Option(help="Name of the network; several only with --overlap-study.")],
     out: Annotated[Path, typer.Option(help="Folder of the results, with one subfolder per kind.")],
     results: Results = Path("results"),
     dataset: Annotated[
-        str | None, typer.Option(help="What the network was trained on, such as omc-syn or omc+miic.")
+        str | None, typer.Option(help="Training set of the network, such as omc-syn or omc+miic.")
     ] = None,
     repeat: Annotated[
-        int | None, typer.Option(min=0, help="Which repeat; default: the kept one of the lowest validation loss.")
+        int | None,
+        typer.Option(min=0, help="Number of the repeat; default: the kept repeat with the lowest validation loss."),
     ] = None,
     tile: Annotated[int | None, typer.Option(min=1, help="Side of the tiles, pixels; default: as in training.")] = None,
     overlap: Annotated[
-        int | None, typer.Option(min=0, help="That neighbouring tiles share at least, pixels; default: tile / 4.")
+        int | None, typer.Option(min=0, help="Least overlap of neighbouring tiles, pixels; default: tile / 4.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Foreground from this probability on; default: the study's.")
+        float | None, typer.Option(help="Least probability of foreground; default: the study's threshold.")
     ] = None,
     levels: Annotated[
         str | None,
-        typer.Option(metavar="LOW,HIGH", help="16-bit values that become black and white; default: percentiles."),
+        typer.Option(metavar="LOW,HIGH", help="16-bit values of black and white; default: percentiles."),
     ] = None,
     vias: Annotated[
         bool | None,
@@ -67,7 +68,9 @@ def predict(
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(metavar="PX", help="How far outlines in gds and oas may be from pixels' edges; default: 0."),
+        typer.Option(
+            metavar="PX", help="Largest distance of outlines in gds and oas from the pixels' edges; default: 0."
+        ),
     ] = None,
     overlay: Annotated[bool, typer.Option(help="Write a PNG of the image with the prediction on it.")] = True,
     probability: Annotated[
@@ -76,18 +79,16 @@ def predict(
     batch: Annotated[int, typer.Option(min=1, help="Tiles per forward.")] = 4,
     dtype: Annotated[
         Literal["float32", "bfloat16"],
-        typer.Option(help="What convolutions compute in; bfloat16 is faster and changes few pixels."),
+        typer.Option(help="Number format of convolutions; bfloat16 is faster and changes few pixels."),
     ] = "float32",
     device: Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
     overlap_study: Annotated[
         bool,
-        typer.Option(
-            "--overlap-study", help="Instead: measure on one image how much the overlap matters, and plot it."
-        ),
+        typer.Option("--overlap-study", help="Only measure and plot the effect of the overlap on one image."),
     ] = False,
 ) -> None:
-    """Predict images of up to 2^32 pixels with a trained network in blended tiles; an interrupted call goes on."""
+    """Predict images of up to 2^32 pixels with a trained network in blended tiles; a repeated call continues."""
     import hashlib
 
     from benchmark.cli.progress import open_console

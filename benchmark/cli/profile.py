@@ -28,11 +28,12 @@ def profile(
     channels: Annotated[int, typer.Option(min=1, help="Input channels.")] = 1,
     budget: Annotated[
         float | None,
-        typer.Option(min=1, help="Seconds for a network's timings in one setting; fewer timings are then said."),
+        typer.Option(min=1, help="Seconds for a network's timings in one setting; tables name the number of timings."),
     ] = None,
     study: Annotated[str, typer.Option(help="Name of the study that keeps the figures.")] = "profile",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Leave what the study holds already, as after an interrupted call.")
+        bool,
+        typer.Option("--resume", help="Keep existing figures of the study, for example after an interrupted call."),
     ] = False,
     results: Results = Path("results"),
 ) -> None:

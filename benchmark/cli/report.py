@@ -31,7 +31,7 @@ def report(
         Literal["long", "wide"] | None, typer.Option(help="Datasets below each other or side by side.")
     ] = None,
     reduction: Annotated[
-        Literal["image", "pooled"] | None, typer.Option(help="How metrics are taken over images.")
+        Literal["image", "pooled"] | None, typer.Option(help="Reduction of metrics over images.")
     ] = None,
     extra: Annotated[
         Path | None, typer.Option(help="CSV of figures from other papers: model,dataset,metric,value,source[,std,n].")
@@ -40,7 +40,8 @@ def report(
     redact: Annotated[
         bool,
         typer.Option(
-            "--redact", help="Write a report that may leave the house: no pictures, image names, messages or paths."
+            "--redact",
+            help="Write a report that may leave the house, without pictures, image names, messages and paths.",
         ),
     ] = False,
     check: Annotated[
@@ -48,10 +49,10 @@ def report(
         typer.Option("--check", help="Write nothing; exit 1 if page, tables, records and counts per image disagree."),
     ] = False,
 ) -> None:
-    """Build page, tables and plots again from records of finished studies; options make one more table, for a paper.
+    """Build page, tables and plots again from records; options add a table for a paper.
 
-    Several studies are reported as one, in a folder of its own, if their settings, data and code agree: other models,
-    other repeats (also of another base seed), or measurements of other machines. The studies themselves are left alone.
+    Several studies become one report in a new folder if their settings, data and code agree. They may differ in models,
+    in repeats (also of another base seed) and in the machines of measurements. The studies stay unchanged.
     """
     from benchmark.cli.progress import open_console
     from benchmark.records.store import Store
@@ -123,13 +124,13 @@ def _tell(sentence: str) -> None:
 
 def diff(
     first: Annotated[str, typer.Argument(metavar="STUDY_A", help="Name of a study below --results.")],
-    second: Annotated[str, typer.Argument(metavar="STUDY_B", help="Name of another.")],
+    second: Annotated[str, typer.Argument(metavar="STUDY_B", help="Name of another study.")],
     results: Results = Path("results"),
 ) -> None:
-    """Show what differs between two studies: settings, data, code, environment, runs and numbers.
+    """Show the differences between two studies: settings, data, code, environment, runs and numbers.
 
-    Exit code 0 if they have finished runs in common and all of these have the same metrics to the last bit; 1 if not; 2
-    if they cannot be compared.
+    Exit code 0 if the studies share finished runs and all of these have the same metrics to the last bit; 1 if not;
+    2 if the studies cannot be compared.
     """
     from benchmark.cli.progress import open_console
     from benchmark.report import diff as difference

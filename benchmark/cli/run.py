@@ -45,12 +45,10 @@ def run(
     context: typer.Context,
     models: Models = "all",
     datasets: Datasets = "all",
-    train: Annotated[
-        str | None, typer.Option(help="Datasets that are one training set together, in place of --datasets.")
-    ] = None,
-    test: Annotated[str | None, typer.Option(help="Datasets to test on; default: those trained on.")] = None,
+    train: Annotated[str | None, typer.Option(help="Datasets that form one training set; replaces --datasets.")] = None,
+    test: Annotated[str | None, typer.Option(help="Datasets to test on; default: the training datasets.")] = None,
     leave_one_out: Annotated[
-        bool, typer.Option("--leave-one-out", help="Train on all datasets but one and test on that one, each in turn.")
+        bool, typer.Option("--leave-one-out", help="For each dataset: train on all others, test on this one.")
     ] = False,
     protocol: ProtocolName = "paper",
     repeats: Repeats = None,
@@ -59,18 +57,19 @@ def run(
     data_root: DataRoot = DATA_ROOT,
     cache: Cache = None,
     device: Device = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in all; default: all cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in total; default: all cores.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time; default: one, or one per core on a CPU for small inputs.")
+        int | None, typer.Option(min=1, help="Parallel runs; default: 1, or one per core on a CPU for small inputs.")
     ] = None,
     per_gpu: Annotated[
-        int, typer.Option(min=1, help="Runs at a time on each GPU: light networks leave most of a large one idle.")
+        int, typer.Option(min=1, help="Parallel runs on each GPU; light networks leave most of a large GPU idle.")
     ] = 1,
     executor: Annotated[
-        Literal["local", "ray", "slurm"], typer.Option(help="What does the runs: this machine, Ray or Slurm.")
+        Literal["local", "ray", "slurm"], typer.Option(help="Executor of the runs: this machine, Ray or Slurm.")
     ] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(help="A Ray cluster: auto or HOST:PORT; default: RAY_ADDRESS, or a Ray of its own.")
+        str | None,
+        typer.Option(help="Ray cluster: auto or HOST:PORT; default: RAY_ADDRESS, or a new Ray on this machine."),
     ] = None,
     slurm: Annotated[
         str | None,
@@ -94,19 +93,21 @@ def run(
         str | None,
         typer.Option(
             metavar="EFFECT,...",
-            help="Then test stand-ins with clouds, defocus, noise or roughness alone made stronger; all else as drawn.",
+            help="After training, test stand-ins with one stronger effect: clouds, defocus, noise or roughness.",
         ),
     ] = None,
     strength: Annotated[
         str | None,
-        typer.Option(metavar="S,...", help="Of --stress, times the hardest that training shows; default: 0.5,1,2."),
+        typer.Option(
+            metavar="S,...", help="Factors of the hardest effect in training, for --stress; default: 0.5,1,2."
+        ),
     ] = None,
     keep_weights: Annotated[
-        Literal["best-repeat", "all", "none"], typer.Option(help="Whose trained weights stay on disk.")
+        Literal["best-repeat", "all", "none"], typer.Option(help="Trained weights that stay on disk.")
     ] = "best-repeat",
     tracker: Annotated[
         Literal["tensorboard"] | None,
-        typer.Option(help="Also write each training's course as TensorBoard's event files."),
+        typer.Option(help="Also write TensorBoard event files of each training."),
     ] = None,
     real_only: Annotated[bool, typer.Option("--real-only", help="Refuse synthetic stand-ins.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
@@ -115,15 +116,15 @@ def run(
         bool, typer.Option("--replace-stale", help="Set aside runs made under other settings and run them again.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and where every run stands, and stop.")
+        bool, typer.Option("--dry-run", help="Print the plan with the status of every run, and stop.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Start also where a CPU would need more than 12 hours.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Start even if a CPU would need more than 12 hours.")] = False,
     reproduce: Annotated[
         Path | None,
-        typer.Option(metavar="RECORD.json", help="Only repeat this one run and compare; exit 1 if a number differs."),
+        typer.Option(metavar="RECORD.json", help="Only repeat this run and compare; exit 1 if a number differs."),
     ] = None,
 ) -> None:
-    """Train and test models on datasets, as often as the protocol repeats, then write tables and plots."""
+    """Train and test models on datasets with the protocol's repeats, then write tables and plots."""
     from benchmark.cli.progress import open_console
 
     console = open_console()

@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 
 
 def score(
-    truth: Annotated[Path, typer.Option(help="Folder of true masks, in any form that a dataset's labels may have.")],
+    truth: Annotated[Path, typer.Option(help="Folder of true masks, in any form of a dataset's labels.")],
     prediction: Annotated[Path, typer.Option(help="Folder of predicted masks of the same stems and sizes.")],
     out: Annotated[Path, typer.Option(help="Folder for images.csv and summary.json.")],
     overlay: Annotated[
         Path | None,
         typer.Option(help="Folder for a PNG per image: red short, blue open, green false, yellow missed, pink wrong."),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images, to be seen below the overlay.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, shown below the overlay.")] = None,
     ignore: Annotated[Path | None, typer.Option(help="Folder of masks of pixels that count nowhere.")] = None,
     values: Annotated[
-        Path | None, typer.Option(help="A dataset's TOML file whose [values] say what the true masks' values mean.")
+        Path | None, typer.Option(help="TOML file of a dataset; its [values] explain the values of the true masks.")
     ] = None,
     target: Annotated[
-        Literal["track", "metal", "via"], typer.Option(help="Layer that counts where masks hold several; via: vias.")
+        Literal["track", "metal", "via"], typer.Option(help="Layer to count if masks hold several layers.")
     ] = "track",
     threshold: Annotated[
-        float | None, typer.Option(help="Predictions are gray, foreground from this share of white on, 0 to 1.")
+        float | None, typer.Option(help="Predictions are gray; foreground has at least this share of white, 0 to 1.")
     ] = None,
     border: Annotated[
-        int | None, typer.Option(min=0, help="Band in which nets are not judged, pixels; default: 35.")
+        int | None, typer.Option(min=0, help="Border band without judged nets, pixels; default: 35.")
     ] = None,
     min_area: Annotated[
-        int | None, typer.Option(min=1, help="Least area of a predicted component that counts, px²; default: 35.")
+        int | None, typer.Option(min=1, help="Least area of a counted predicted component, px²; default: 35.")
     ] = None,
-    group: Annotated[str | None, typer.Option(help="Pattern on a stem whose (...) names the source frame.")] = None,
-    cldice: Annotated[bool, typer.Option(help="Make skeletons for clDice, which take most of the time.")] = True,
+    group: Annotated[str | None, typer.Option(help="Pattern for stems; its (...) names the source frame.")] = None,
+    cldice: Annotated[bool, typer.Option(help="Compute clDice, which takes most of the time.")] = True,
 ) -> None:
-    """Score masks that any other tool made: the same counts and figures as of a run, and pictures of the faults."""
+    """Score masks of any other tool with the counts and metrics of a run, and draw the faults."""
     from benchmark.cli.progress import bar, open_console
     from benchmark.config.protocol import Evaluation
     from benchmark.evaluation import score_folder as scores

@@ -28,24 +28,26 @@ def stages(
         str | None, typer.Option(help="Training set of the weights, such as omc or omc+miic; default: the only one.")
     ] = None,
     repeat: Annotated[
-        int | None, typer.Option(min=0, help="Repeat of the weights; default: the lowest validation loss.")
+        int | None,
+        typer.Option(min=0, help="Number of the repeat; default: the repeat with the lowest validation loss."),
     ] = None,
     window: Annotated[
         str | None, typer.Option(metavar="X,Y,SIDE", help="Square that the networks see; default: the whole image.")
     ] = None,
     patch: Annotated[
-        str | None, typer.Option(metavar="X,Y,SIDE", help="Square to enlarge; default: the most gradient energy.")
+        str | None,
+        typer.Option(metavar="X,Y,SIDE", help="Square to enlarge; default: the square with the most gradient energy."),
     ] = None,
     channel: Annotated[
         Literal["principal", "variance"],
-        typer.Option(help="Shown of a stage: its first principal component, or its most varying channel."),
+        typer.Option(help="Map of a stage: its first principal component, or its most varying channel."),
     ] = "principal",
     at: Annotated[
         str, typer.Option(help="Comma list of modules, such as down_2,block_2 or encoder[3]; default: the stages.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for PDF and PNG; default: stages/ in the study.")] = None,
 ) -> None:
-    """Draw the maps of every encoder stage of trained networks side by side, with a patch enlarged."""
+    """Draw the maps of every encoder stage of trained networks side by side, with an enlarged patch."""
     from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.data.formats.images import OWN_LEVELS, read_depth

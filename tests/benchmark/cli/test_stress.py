@@ -77,4 +77,4 @@ def test_help_tells_what_a_strength_is(call: Call) -> None:
     code, out, _ = call("run", "--help")
     text = " ".join(out.replace("│", " ").split())
     assert code == 0
-    assert "times the hardest that training shows; default: 0.5,1,2" in text
+    assert "Factors of the hardest effect in training, for --stress; default: 0.5,1,2" in text

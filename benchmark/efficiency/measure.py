@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import torch
+from torch import nn
 
 from benchmark.config.registry import ModelEntry, code_digest
 from benchmark.devices.facts import cpu_name
@@ -19,7 +20,7 @@ from benchmark.efficiency.conditions import movement
 from benchmark.efficiency.hindrance import TRIES, hindrances, undisturbed
 from benchmark.efficiency.latency import measure_latency, measure_throughput, memory_format
 from benchmark.efficiency.limits import measure_limits
-from benchmark.efficiency.macs import MacCountError, count_macs
+from benchmark.efficiency.macs import compare_with_fvcore, count_macs
 from benchmark.efficiency.memory import STATES, measure_memory, reason
 from benchmark.efficiency.parameters import split_parameters
 from benchmark.efficiency.traffic import count_traffic
@@ -37,6 +38,9 @@ from benchmark.records.efficiency_record import (
 )
 from benchmark.records.environment import kernel_variables
 from benchmark.utils.errors import UserError
+
+#: Pixels: fvcore computes a forward of this side, which takes milliseconds and leaves a pixel after five halvings.
+CHECKED_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,7 @@ def measure(
         judge: says what hindered a measurement, as :func:`~benchmark.efficiency.hindrance.hindrances`.
 
     Raises:
-        UserError: a size that the network cannot take, a device that is not there, or an operator whose
-            multiply-accumulates are not known.
+        UserError: a size that the network cannot take, or a device that is not there.
         UnsupportedFormError: the network cannot be compiled or replayed here.
     """
     settings = settings or EfficiencySettings.for_device(device)
@@ -101,17 +104,14 @@ def measure(
         network = entry.build(in_channels=in_channels, classes=classes).eval()
         shadow = copy.deepcopy(network).to("meta")
         params, unused = split_parameters(shadow, image_shape)
-        try:
-            macs = count_macs(shadow, image_shape)
-        except MacCountError as error:
-            raise UserError(f"model {entry.name!r} at {height}x{width}: {error}") from error
+        macs, notes = _count_macs(entry, network, shadow, image_shape)
         read, written = count_traffic(shadow.to(getattr(torch, dtype)), image_shape)
         memory: Memory | None = None
-        notes: list[str] = []
         # Of the other forms it is another's figure, which only tells here how large a batch a CPU has room for.
         if settings.memory and (settings.form == "eager" or not on_gpu):
             held = written + STATES * sum(parameter.nbytes for parameter in network.parameters())
-            memory, notes = measure_memory(entry, image_shape, classes, target, dtype, used_threads, held)
+            memory, reasons = measure_memory(entry, image_shape, classes, target, dtype, used_threads, held)
+            notes += reasons
         if dtype == "bfloat16" and not computes_bfloat16(target):
             notes.append("the device lists no instructions for bfloat16: it is emulated, and slower for that")
         layout = memory_format(settings)
@@ -212,6 +212,19 @@ def _check(entry: ModelEntry, height: int, width: int, device: str) -> None:
             f"model {entry.name!r} takes heights and widths that are multiples of {entry.multiple}, "
             f"found {height}x{width}; choose another --sizes"
         )
+
+
+def _count_macs(
+    entry: ModelEntry, network: nn.Module, shadow: nn.Module, image_shape: tuple[int, int, int, int]
+) -> tuple[dict[str, int], list[str]]:
+    """Return the MACs per operator and notes on them; a test compares those of registered networks with fvcore's."""
+    macs, uncounted = count_macs(shadow, image_shape)
+    notes = [f"torch counts no MACs for {', '.join(uncounted)}: they are left out"] if uncounted else []
+    if entry.family == "user":
+        small = -(-CHECKED_SIDE // entry.multiple) * entry.multiple
+        batch, channels, height, width = image_shape
+        notes += compare_with_fvcore(network, (batch, channels, min(height, small), min(width, small)))
+    return macs, notes
 
 
 def _limits(

@@ -140,12 +140,12 @@ KEPT = {"names": np.array(["a", "b"]), "bits": np.zeros((2, 8, 1), np.uint8), "w
         ({"names": np.array(["a"])}, "do not go together"),
         ({"names": np.array([1, 2])}, "names: an array of int64"),
         ({"images": np.zeros((2, 8, 8, 2), np.uint8)}, "do not go together"),
-        ({"images": np.zeros((2, 8, 8), np.uint8)}, "images: an array of uint8 with 3 axes"),
+        ({"images": np.zeros((2, 8, 8), np.uint8)}, r"images: an array of uint8 with the shape \(2, 8, 8\)"),
         ({"images": np.zeros((2, 8, 8, 1), np.uint16)}, "images: an array of uint16"),
         ({"images": np.zeros((2, 9, 8, 1), np.uint8)}, "do not go together"),
         ({"masks": np.full((2, 8, 8), 3, np.uint8)}, "a mask with the value 3"),
-        ({"masks": np.zeros((2, 0, 8), np.uint8)}, "for the shape"),
-        ({"names": np.array([object(), object()])}, "names: an array of object"),
+        ({"masks": np.zeros((2, 0, 8), np.uint8)}, r"with the shape \(2, 0, 8\)"),
+        ({"names": np.array([object(), object()])}, "Object arrays cannot be loaded"),
         ({"names": np.frombuffer(b"\xff" * 8, "<U1")}, "names that are no text"),
         ({"names": np.array(["", ""])}, "an image comes twice"),
     ],
@@ -176,10 +176,11 @@ def claiming(shape: tuple[int, ...], content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("bits", "told"),
     [
-        (claiming((2, 2**40, 2**20), b"\0" * 64), "64 bytes for the shape"),
-        (claiming((2, 8, 2**21), b"\0" * 2**25), "more than"),  # 32 MiB in 32 KiB
+        (claiming((2, 2**40, 2**20), b"\0" * 64), "Maximum allowed|allocate"),
+        (claiming((2, 8, 2**21), b"\0" * 2**25), "33554[0-9]* bytes"),  # 32 MiB in 32 KiB
         (pickle.dumps("no"), "magic string"),
         (b"", "EOF"),
+        (claiming((2, 8, 2), b"\0" * 31), "EOF"),
     ],
 )
 def test_a_file_that_would_fill_the_memory_or_is_no_array_is_refused(

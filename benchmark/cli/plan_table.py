@@ -18,7 +18,7 @@ from benchmark.data.stressed import Stresses
 from benchmark.devices.hardware import Hardware
 from benchmark.study.plan import Plan
 from benchmark.study.run_states import RunState, State
-from benchmark.study.space_estimate import Memory, Needs, Space, size
+from benchmark.study.space_estimate import Needs, RunMemory, Space, size
 from benchmark.study.stress_plan import Planned
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Basis
@@ -175,7 +175,7 @@ def print_needs(console: Console, needs: Needs, hardware: Hardware) -> None:
         console.print(f"Size not known before it is measured: {names}; left out on the disk")
 
 
-def _memory(memory: Memory, hardware: Hardware) -> list[str]:
+def _memory(memory: RunMemory, hardware: Hardware) -> list[str]:
     basis = "from training steps measured on this machine" if memory.measured else "a rough rule, not yet measured here"
     gpu = hardware.kind == "cuda"
     there = "" if memory.free is None else f"; {size(memory.free)} " + ("on the GPU" if gpu else "free")

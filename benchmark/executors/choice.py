@@ -15,7 +15,7 @@ from benchmark.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Choice:
+class ExecutorChoice:
     """An engine and its settings.
 
     Attributes:
@@ -74,7 +74,7 @@ def choose(
     workers: int | None,
     per_gpu: int,
     timeout_s: float | None,
-) -> Choice:
+) -> ExecutorChoice:
     """Check flags against each other.
 
     Raises:
@@ -84,7 +84,7 @@ def choose(
         raise UserError("--slurm: only with --executor slurm")
     if address is not None and engine != "ray":
         raise UserError("--ray-address: only with --executor ray")
-    chosen = Choice(
+    chosen = ExecutorChoice(
         engine,
         SlurmOptions.parse(slurm or ""),
         (address or os.environ.get("RAY_ADDRESS") or None) if engine == "ray" else None,

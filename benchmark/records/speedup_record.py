@@ -26,7 +26,7 @@ What = Literal[
 ]
 
 
-class Comparison(Filed):
+class SpeedupComparison(Filed):
     """The same work done in two ways, in turn, in one process; ratios are formed where they are read."""
 
     schema_: Literal[1] = Field(SCHEMA, alias="schema")

@@ -23,7 +23,7 @@ from benchmark.records import claims
 from benchmark.records.efficiency_record import EfficiencyRecord, Limits
 from benchmark.records.run_record import Record
 from benchmark.records.schema import Filed
-from benchmark.records.speedup_record import Comparison
+from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.records.store import RECORD_BYTES, Broken, Store
 from benchmark.records.stress_record import StressRecord
 from benchmark.report import references
@@ -222,7 +222,7 @@ class Study:
     references: Mapping[str, Mapping[str, tuple[Scores, ...]]]
     efficiency: tuple[Measurement, ...]
     broken: tuple[Broken, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[SpeedupComparison, ...] = ()
     origin: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     stressed: tuple[Stressed, ...] = ()
@@ -283,7 +283,7 @@ def read_study(folder: Path) -> Study:
     protocol = store.read_protocol()
     figures = sorted((folder / "efficiency").glob("[!.]*.json"))
     efficiency = with_hindrances([Measurement.of(_filed(EfficiencyRecord, file)) for file in figures])
-    comparisons = tuple(_filed(Comparison, file) for file in sorted((folder / "bench").glob("[!.]*.json")))
+    comparisons = tuple(_filed(SpeedupComparison, file) for file in sorted((folder / "bench").glob("[!.]*.json")))
     if protocol is None:
         if not efficiency and not comparisons:
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")

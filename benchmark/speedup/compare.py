@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.records.speedup_record import Comparison, What
+from benchmark.records.speedup_record import SpeedupComparison, What
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmark.data.packs import Pack
     from benchmark.speedup.setting import Place
 
-__all__ = ["Comparison", "Subject", "What", "measurements"]
+__all__ = ["SpeedupComparison", "Subject", "What", "measurements"]
 
 #: Images of the loop's epoch, and of those as many as feeding and whole epochs of both ways take.
 IMAGES, FED = 200, 16
@@ -63,7 +63,7 @@ class Subject:
 
 def measurements(
     subject: Subject, only: Sequence[What], place: Place
-) -> Iterator[tuple[str, Callable[[], Comparison]]]:
+) -> Iterator[tuple[str, Callable[[], SpeedupComparison]]]:
     """Yield what is to be measured, with its name; each is measured when it is called."""
     from benchmark.data.packs import open_pack
     from benchmark.devices.facts import cpu_has_bfloat16

@@ -15,7 +15,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.devices.precision import using_threads
-from benchmark.records.speedup_record import Comparison
+from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.speedup import plain
 from benchmark.speedup.setting import Place
 
@@ -49,7 +49,7 @@ def write(pack: Pack, count: int, folder: Path) -> Pictures:
     return Pictures(pack, files)
 
 
-def feeding(pictures: Pictures, protocol: Protocol, place: Place) -> Comparison:
+def feeding(pictures: Pictures, protocol: Protocol, place: Place) -> SpeedupComparison:
     """Compare images per second that reach the network, one image per batch."""
     ours = TrainingBatches(pictures.parts, pictures.size, protocol, 0, place.device)
     loader = DataLoader(plain.PlainImages(pictures.files), batch_size=1, shuffle=True)

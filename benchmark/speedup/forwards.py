@@ -17,7 +17,7 @@ from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.predict.fused_network import SIDE, Dtype, Ready, ready
 from benchmark.records.efficiency_record import Latency
-from benchmark.records.speedup_record import Comparison
+from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.speedup import plain
 from benchmark.speedup.networks import build
 from benchmark.speedup.setting import Place
@@ -26,7 +26,7 @@ Way = Literal["plain", "ours"]
 READY = "norms folded, channels last, wide padding apart, attention without its matrix, freed memory kept"
 
 
-def forward(entry: ModelEntry, size: int, place: Place) -> Comparison:
+def forward(entry: ModelEntry, size: int, place: Place) -> SpeedupComparison:
     """Compare float32 forwards of one image: time, and the logits."""
     image = random_image(size).to(place.device)
     slow, fast = (of(way, entry, size, place) for way in get_args(Way))
@@ -47,7 +47,7 @@ def forward(entry: ModelEntry, size: int, place: Place) -> Comparison:
 
 def half_forward(
     entry: ModelEntry, size: int, place: Place, trained: nn.Module | None, images: Sequence[Tensor]
-) -> Comparison:
+) -> SpeedupComparison:
     """Compare a float32 forward of the plain form with a bfloat16 one: time, and the masks of trained weights.
 
     Args:
@@ -83,7 +83,7 @@ def half_forward(
     )
 
 
-def replayed(entry: ModelEntry, size: int, place: Place) -> Comparison:
+def replayed(entry: ModelEntry, size: int, place: Place) -> SpeedupComparison:
     """Compare an eager float32 forward of the plain form with replays of a bfloat16 one, captured as a CUDA graph."""
     image = random_image(size).to(place.device)
     slow, fast = of("plain", entry, size, place), of("ours", entry, size, place, "bfloat16")
@@ -104,7 +104,7 @@ def replayed(entry: ModelEntry, size: int, place: Place) -> Comparison:
     )
 
 
-def forward_memory(entry: ModelEntry, size: int, place: Place) -> Comparison:
+def forward_memory(entry: ModelEntry, size: int, place: Place) -> SpeedupComparison:
     """Compare by how much a process grows at most while it predicts one image."""
     slow, fast = (in_fresh_process(_growth, way, entry, size, place) for way in get_args(Way))
     return place.comparison(

@@ -22,7 +22,7 @@ from benchmark.data.specs import Target
 from benchmark.devices.precision import to_device, using_threads
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation.evaluate import evaluate
-from benchmark.records.speedup_record import Comparison
+from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.runs.train import FIRST_STEP
 from benchmark.speedup.networks import build
 from benchmark.speedup.setting import Place
@@ -66,7 +66,7 @@ class _Clock:
                 hook.remove()
 
 
-def loop(entry: ModelEntry, pack: Pack, target: Target, protocol: Protocol, place: Place) -> Comparison:
+def loop(entry: ModelEntry, pack: Pack, target: Target, protocol: Protocol, place: Place) -> SpeedupComparison:
     """Train, validate and test for one epoch as ``run`` does; measure the share outside the network.
 
     Args:
@@ -105,7 +105,7 @@ def loop(entry: ModelEntry, pack: Pack, target: Target, protocol: Protocol, plac
     )
 
 
-def start_up(data_root: Path, cache: Path, place: Place) -> Comparison:
+def start_up(data_root: Path, cache: Path, place: Place) -> SpeedupComparison:
     """Measure from typing ``run`` to the end of the first training step: imports, plan, worker, opening the pack.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from benchmark.devices.precision import using_threads
 from benchmark.records import environment
 from benchmark.records.efficiency_record import EfficiencySettings
-from benchmark.records.speedup_record import SCHEMA, Comparison
+from benchmark.records.speedup_record import SCHEMA, SpeedupComparison
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Place:
         if self.kind == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def comparison(self, **facts: object) -> Comparison:
+    def comparison(self, **facts: object) -> SpeedupComparison:
         """Return a comparison that was made here."""
         with using_threads(self.threads):
             made_with = environment.describe(self.name, self.threads) | environment.computing(self.name)
-        return Comparison.model_validate(
+        return SpeedupComparison.model_validate(
             {
                 "schema": SCHEMA,
                 "model": None,

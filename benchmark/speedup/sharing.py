@@ -14,7 +14,7 @@ import torch
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
-from benchmark.records.speedup_record import Comparison, What
+from benchmark.records.speedup_record import SpeedupComparison, What
 from benchmark.speedup import steps
 from benchmark.speedup.setting import Place
 from benchmark.utils.processes import SPAWN, end_with_parent
@@ -25,7 +25,7 @@ PATIENCE_S = 600.0  # for the slowest run to be ready
 
 def together(
     entry: ModelEntry, size: int, runs: int, protocol: Protocol, place: Place, alone: Execution, what: What = "together"
-) -> Comparison:
+) -> SpeedupComparison:
     """Compare training images per second of all runs together, at batch 1, with those of one run alone.
 
     Args:

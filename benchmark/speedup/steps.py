@@ -21,7 +21,7 @@ from benchmark.devices.launch import Launch
 from benchmark.devices.precision import to_device, using_threads
 from benchmark.devices.process_memory import free_as_usual
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
-from benchmark.records.speedup_record import Comparison
+from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.speedup import plain
 from benchmark.speedup.feeding import Pictures
 from benchmark.speedup.forwards import Way, random_image, set_allocator
@@ -36,7 +36,7 @@ OURS = (
 STEPS = 3  # per round; the time of the first is left out, since it also sets up the optimiser's state
 
 
-def train_step(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> Comparison:
+def train_step(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> SpeedupComparison:
     """Compare training steps at batch 1 on an image that already lies in memory."""
     networks = {way: network_of(way, entry, place) for way in get_args(Way)}
     times: dict[Way, list[float]] = {way: [] for way in networks}
@@ -55,7 +55,7 @@ def train_step(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -
     )
 
 
-def train_step_memory(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> Comparison:
+def train_step_memory(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> SpeedupComparison:
     """Compare by how much a process grows at most in its first training step at batch 1."""
     slow, fast = (in_fresh_process(_growth, way, entry, size, protocol, place) for way in get_args(Way))
     return place.comparison(
@@ -70,7 +70,7 @@ def train_step_memory(entry: ModelEntry, size: int, protocol: Protocol, place: P
     )
 
 
-def epochs(entry: ModelEntry, pictures: Pictures, protocol: Protocol, place: Place) -> Comparison:
+def epochs(entry: ModelEntry, pictures: Pictures, protocol: Protocol, place: Place) -> SpeedupComparison:
     """Compare images per second of whole epochs at batch 1, decoding or gathering included."""
     networks = {way: network_of(way, entry, place) for way in get_args(Way)}
     speeds: dict[Way, list[float]] = {way: [] for way in networks}

@@ -36,7 +36,7 @@ ROW_BYTES = 200  # counts of one test image
 
 
 @dataclass(frozen=True)
-class Memory:
+class RunMemory:
     """Memory of the runs at a time on one device.
 
     Attributes:
@@ -87,7 +87,7 @@ class Needs:
         unknown: networks that were never measured: on disk they are left out, since no study is refused for a guess.
     """
 
-    memory: Memory | None
+    memory: RunMemory | None
     cache: Space
     results: Space
     unknown: tuple[str, ...] = ()
@@ -165,14 +165,14 @@ def _parameters(study: Study, job: TrainJob) -> int | None:
 
 def _memory(
     study: Study, plan: Plan, jobs: Mapping[tuple[str, str], TrainJob], parameters: Mapping[str, int]
-) -> Memory | None:
+) -> RunMemory | None:
     if not plan.todo:
         return None
     each = {kind: _of_run(study, job, parameters[kind[0]]) for kind, job in jobs.items()}
     at_a_time = heapq.nlargest(
         study.hardware.workers, ((*each[job.entry.name, job.task.name], job.entry.name) for job in plan.todo)
     )
-    return Memory(
+    return RunMemory(
         bytes=sum(taken for taken, _, _ in at_a_time),
         runs=len(at_a_time),
         largest=at_a_time[0][2],

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from benchmark.config.protocol import flatten
-from benchmark.records.speedup_record import Comparison, What
+from benchmark.records.speedup_record import SpeedupComparison, What
 from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, tag
 from benchmark.report.read import Study
 from benchmark.report.tables.conventions import display, in_order
@@ -48,10 +48,10 @@ def table(study: Study) -> Table:
     return Table("bench", "The harness against the plain way", tuple(map(_block, _groups(study.comparisons))))
 
 
-def _groups(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+def _groups(comparisons: Sequence[SpeedupComparison]) -> list[list[SpeedupComparison]]:
     order = get_args(What)
 
-    def kind(one: Comparison) -> tuple[str | int, ...]:
+    def kind(one: SpeedupComparison) -> tuple[str | int, ...]:
         # Of a float32 and a bfloat16 comparison the plain side is the same, so float32 comes first.
         where = (one.device, one.device_name, one.threads, one.torch)
         return (*where, order.index(one.what), one.size or 0, one.dtype != "float32", one.our_form, one.plain_form)
@@ -61,7 +61,7 @@ def _groups(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
     return [list(found) for _, found in groupby(ordered, kind)]
 
 
-def ratio(one: Comparison) -> float | None:
+def ratio(one: SpeedupComparison) -> float | None:
     """Return how many times better the harness's median is; ``None`` where there is no plain way."""
     if not one.plain:
         return None
@@ -69,7 +69,7 @@ def ratio(one: Comparison) -> float | None:
     return fast / slow if TITLES[one.what][1] else slow / fast
 
 
-def _block(found: Sequence[Comparison]) -> Block:
+def _block(found: Sequence[SpeedupComparison]) -> Block:
     first = found[0]
     title, more_is_better = TITLES[first.what]
     scale, digits, unit = UNITS[first.unit]
@@ -102,7 +102,7 @@ def _block(found: Sequence[Comparison]) -> Block:
     )
 
 
-def _row(one: Comparison) -> Row:
+def _row(one: SpeedupComparison) -> Row:
     hindered = bool(one.hindered)
     values = {"plain": one.plain, "ours": one.ours}
     cells = {name: Cell(statistics.median(taken), hindered=hindered) for name, taken in values.items() if taken}
@@ -132,7 +132,7 @@ def _spread(values: Sequence[float]) -> float:
     return (high - low) / middle
 
 
-def _conventions(found: Sequence[Comparison], *, more_is_better: bool) -> Iterator[str]:
+def _conventions(found: Sequence[SpeedupComparison], *, more_is_better: bool) -> Iterator[str]:
     first = found[0]
     numbers = sorted({len(one.ours) for one in found})
     if first.plain:
@@ -160,7 +160,7 @@ def _conventions(found: Sequence[Comparison], *, more_is_better: bool) -> Iterat
     yield from dict.fromkeys(map(_made_with, found))
 
 
-def _made_with(one: Comparison) -> str:
+def _made_with(one: SpeedupComparison) -> str:
     """Say which versions and code a comparison was made with, as far as its file tells; the page lists all of them."""
     facts = flatten(one.environment)
     said = [f"torch {one.torch}"]
@@ -211,7 +211,7 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
     yield "bench", figure
 
 
-def _bar_name(one: Comparison) -> str:
+def _bar_name(one: SpeedupComparison) -> str:
     name = display(one.model)[0] if one.model else ""
     size = f"{one.size}×{one.size}" if one.size else ""
     facts = filter(None, (name, size, one.dtype if one.dtype != "float32" else ""))

@@ -29,7 +29,7 @@ from benchmark.data.splits import Tile
 from benchmark.devices.precision import to_device
 from benchmark.records import provenance
 from benchmark.records.efficiency_record import EfficiencySettings
-from benchmark.records.speedup_record import Comparison
+from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.records.store import Store
 from benchmark.report import build as report
 from benchmark.report.read import Study
@@ -64,7 +64,7 @@ def pack() -> Pack:
     return Pack("bars", "", images, masks, tiles)
 
 
-def comparison(**facts: object) -> Comparison:
+def comparison(**facts: object) -> SpeedupComparison:
     usual = {"what": "forward", "model": "unet", "size": 64, "unit": "ms", "plain_form": "slow", "our_form": "fast"}
     return PLACE.comparison(**usual | facts)
 

@@ -56,7 +56,7 @@ def score(
         min_area_px=min_area or default.min_area_px,
         cldice=cldice,
     )
-    settings = scores.Settings(
+    settings = scores.ScoreSettings(
         *(truth, prediction, ignore, images, target, threshold, group, evaluation),
         values=_values(values) if values else None,
     )

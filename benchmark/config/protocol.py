@@ -41,14 +41,14 @@ Determinism = Literal["seeded", "deterministic"]
 ByDataset = Annotated[dict[str, Number], AfterValidator(_no_standins)]
 
 
-class Settings(BaseModel):
+class SettingsModel(BaseModel):
     """A frozen group of settings that refuses unknown fields."""
 
     # Strict: `lr = true` would otherwise be a learning rate of 1.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Split(Settings):
+class Split(SettingsModel):
     """How a dataset's images are divided; a dataset that ships train/val/test folders keeps its own division."""
 
     unit: Literal["image", "group", "block"] = Field(
@@ -79,7 +79,7 @@ class Split(Settings):
         return self
 
 
-class Input(Settings):
+class Input(SettingsModel):
     """What a network is given."""
 
     size: Side = Field(512, description="height and width of a network's input, pixels")
@@ -108,7 +108,7 @@ class Input(Settings):
         return max(self.tile_by_dataset.get(dataset.removesuffix("-syn"), self.tile or 0), self.size_for(dataset))
 
 
-class Training(Settings):
+class Training(SettingsModel):
     """Optimisation."""
 
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -142,7 +142,7 @@ class Training(Settings):
         return min(chosen or self.batch, self.batch)
 
 
-class Loss(Settings):
+class Loss(SettingsModel):
     """Weighted binary cross-entropy on logits plus soft Dice over the batch."""
 
     bce: float = Field(0.5, ge=0)
@@ -156,7 +156,7 @@ class Loss(Settings):
         return self
 
 
-class Evaluation(Settings):
+class Evaluation(SettingsModel):
     """How test predictions become counts."""
 
     batch: int = Field(1, ge=1)
@@ -169,7 +169,7 @@ class Evaluation(Settings):
     cldice: bool = Field(False, description="count skeletons for clDice too: 30 to 100 ms per image instead of one")
 
 
-class Data(Settings):
+class Data(SettingsModel):
     """Which masks are used, and how large a stand-in is."""
 
     hy5syn_target: Literal["metal", "track", "via"] = "metal"
@@ -181,7 +181,7 @@ class Data(Settings):
         return self.standin_images_by_dataset.get(dataset.removesuffix("-syn"), self.standin_images)
 
 
-class Report(Settings):
+class Report(SettingsModel):
     """How records become tables and pictures; changes no record."""
 
     reduction: Literal["image", "pooled"] = Field("image", description="mean of per-image values, or ratio of sums")
@@ -194,7 +194,7 @@ class Report(Settings):
     )
 
 
-class Protocol(Settings):
+class Protocol(SettingsModel):
     """All settings of a study.
 
     ``name``, ``repeats`` and ``report`` change no single run and are left out of its key: a fourth repeat or another

@@ -35,7 +35,7 @@ NAMED = 5  # images in a sentence
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScoreSettings:
     """What is scored and how.
 
     Attributes:
@@ -86,7 +86,7 @@ class Masks:
     notes: list[str]
 
 
-def find_pairs(settings: Settings) -> list[Pair]:
+def find_pairs(settings: ScoreSettings) -> list[Pair]:
     """Pair predictions with truths by their stems, which may end in ``_mask`` or ``_``.
 
     Raises:
@@ -122,7 +122,7 @@ def find_pairs(settings: Settings) -> list[Pair]:
 
 
 def score(
-    settings: Settings, pairs: list[Pair], progress: Callable[[int, int], None] = lambda done, total: None
+    settings: ScoreSettings, pairs: list[Pair], progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Scored:
     """Read and count all pairs; nothing is written.
 
@@ -165,7 +165,7 @@ def score(
     return Scored(rows, not_counted, notes)
 
 
-def check_writable(flag: str, folder: Path, settings: Settings) -> None:
+def check_writable(flag: str, folder: Path, settings: ScoreSettings) -> None:
     """Refuse a place before any work where nothing could be written, or where a picture would replace a mask.
 
     Raises:
@@ -177,7 +177,7 @@ def check_writable(flag: str, folder: Path, settings: Settings) -> None:
     check_folder(f"--{flag}", folder)
 
 
-def write(settings: Settings, scored: Scored, out: Path) -> list[Path]:
+def write(settings: ScoreSettings, scored: Scored, out: Path) -> list[Path]:
     """Write ``images.csv`` (as a run's ``images.<test>.csv``) and ``summary.json``; return their paths."""
     evaluation = settings.evaluation
     summary = {
@@ -204,7 +204,7 @@ def write(settings: Settings, scored: Scored, out: Path) -> list[Path]:
     return list(files)
 
 
-def table(settings: Settings, scored: Scored) -> Table:
+def table(settings: ScoreSettings, scored: Scored) -> Table:
     """Return the figures as a terminal table with its conventions below."""
     reduced = scoring.summarise(scored.rows)
     made = Table(box=None, pad_edge=False)
@@ -244,7 +244,7 @@ def _figure(metric: metrics.Metric, value: float | None) -> str:
 
 
 def write_overlays(
-    settings: Settings,
+    settings: ScoreSettings,
     pairs: list[Pair],
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -263,7 +263,7 @@ def write_overlays(
         progress(done, len(pairs))
 
 
-def _read(pair: Pair, settings: Settings) -> Masks:
+def _read(pair: Pair, settings: ScoreSettings) -> Masks:
     shape, found = (format_of(mask).size(mask) for mask in (pair.label, pair.image))
     if found != shape:
         raise UserError(_sizes(pair.image, found, f"its truth {pair.label}", shape))

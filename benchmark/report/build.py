@@ -161,7 +161,7 @@ def _page(
 def _figures(found: Study) -> Iterator[tuple[all_plots.Plot, str, Figure]]:
     told = merging.for_figures(found)
     for plot in all_plots.PLOTS:
-        yield from ((plot, stem, figure) for stem, figure in plot.figures(told))
+        yield from ((plot, stem, figure) for stem, figure in plot.draw(told))
 
 
 def _texts(

@@ -1,15 +1,12 @@
-"""Accuracy against cost: one figure per dataset and cost, with error bars and the Pareto front, as PDF and PNG."""
+"""Draws accuracy against cost, with error bars and the Pareto front."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import matplotlib.style
-import textalloc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,29 +14,18 @@ from matplotlib.lines import Line2D
 from benchmark.report.plots.plot_style import (
     DPI,
     INK,
-    LINE_INCHES,
     SIZE_INCHES,
     STYLE,
-    STYLES,
-    drawable,
-    family_handles,
     round_ticks,
-    tag,
     wrapped,
 )
+from benchmark.report.plots.spots import FOOTNOTE_WIDTH, draw_spots, inside, label_spots, write_frame
 from benchmark.report.read import Measurement, Study, comparable
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.efficiency_table import cost
 from benchmark.report.tables.render import Block, Cell, Row
 
-LEFT_INCHES, TOP_INCHES = 0.75, 0.62
-X_TITLE_WIDTH, FOOTNOTE_WIDTH = 88, 115  # characters that fit beside each other
-POINT_PX = DPI / 72
-#: Sides of a mark on which its name may stand, the preferred ones first.
-DIRECTIONS = ("east", "north", "south", "west", "northeast", "southeast", "northwest", "southwest")
-# As fractions of the axes: a name's least distance from its own mark (2.5 points) and from everything else.
-OWN_GAP, GAP = 0.006, 0.005
-LEADER_POINTS = 4.5  # a name this far from its mark needs a line to it
+X_TITLE_WIDTH = 88  # characters that fit beside each other
 #: A footnote's words before the names that have no place in a plot of times.
 HINDERED_NAMES = "Not drawn, since something else had the device when they were timed"
 
@@ -66,26 +52,6 @@ AXES = (
     Axis("macs", "macs", 1e-9, lower_is_better=True),
     Axis("fps", "fps", 1.0, lower_is_better=False),
 )
-
-
-class Spot(Protocol):
-    """A model at a place of a plot."""
-
-    @property
-    def row(self) -> Row:
-        """The model."""
-
-    @property
-    def x(self) -> float:
-        """Across."""
-
-    @property
-    def y(self) -> float:
-        """Up."""
-
-    @property
-    def spread(self) -> float:
-        """Half the height of the error bar; 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +196,7 @@ def _chart(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Chart |
     return Chart(block, axis, points, missing, hindered, _x_title(axis, measured))
 
 
-def figures(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: Study) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per chart of the study's accuracy table.
 
     Yields:
@@ -256,26 +222,6 @@ def _figure(chart: Chart) -> Figure:
         write_frame(figure, chart.block.title, points, stairs, footnote)
         label_spots(axes, points, stairs)
     return figure
-
-
-def inside(x_title: str, footnote: str) -> tuple[float, float, float, float]:
-    """Return where the axes go, as fractions of the figure: the more lines below them, the higher their floor."""
-    width, height = SIZE_INCHES
-    bottom = 0.42 + LINE_INCHES * (x_title.count("\n") + footnote.count("\n") + 2)
-    return LEFT_INCHES / width, bottom / height, 1 - (LEFT_INCHES + 0.2) / width, 1 - (bottom + TOP_INCHES) / height
-
-
-def draw_spots(axes: Axes, points: Sequence[Spot], tips: Mapping[str, str], *, hollow: bool = False) -> None:
-    """Draw each model's mark in its family's look, with its error bar."""
-    for point in points:
-        marker, colour, size = STYLES[point.row.family]
-        bar = axes.errorbar(
-            point.x, point.y, yerr=point.spread or None, fmt=marker, color=colour, markersize=size,
-            markerfacecolor="white" if hollow else colour, markeredgecolor=colour if hollow else "white",
-            markeredgewidth=1.0 if hollow else 0.6, elinewidth=1.1, capsize=2.5,
-            zorder=4 if point.row.family == "ours" else 3,
-        )  # fmt: skip
-        tag(point.row.key, tips[point.row.key], *bar.get_children())
 
 
 def _draw_front(axes: Axes, chart: Chart) -> Line2D:
@@ -304,42 +250,3 @@ def _x_title(axis: Axis, measured: Sequence[Measurement]) -> str:
         "macs": f"MACs per image (G), {setting.size}, batch 1",
         "fps": f"FPS ({setting.describe()}), {setting.size}",
     }[axis.name]
-
-
-def write_frame(figure: Figure, title: str, points: Sequence[Spot], line: Line2D, footnote: str) -> None:
-    """Write title and legend above the axes and the footnote below, where no label can be."""
-    width, height = SIZE_INCHES
-    left = LEFT_INCHES / width
-    figure.text(left, 1 - 0.1 / height, drawable(title), fontsize=10.5, fontweight="bold", va="top")
-    figure.legend(
-        handles=[*family_handles([point.row for point in points]), line],
-        loc="upper left", bbox_to_anchor=(left, 1 - 0.3 / height), ncols=len(STYLES) + 1,
-        frameon=False, fontsize=7.8, borderaxespad=0, borderpad=0.2, columnspacing=0.9, handletextpad=0.3,
-    )  # fmt: skip
-    figure.text(left, 0.08 / height, footnote, fontsize=7.5, color=INK, va="bottom")
-
-
-def label_spots(axes: Axes, points: Sequence[Spot], line: Line2D) -> None:
-    """Write each model's name beside its mark, where it covers no mark, error bar or other name.
-
-    A name that had to move away gets a leader line. Where there is room, none stands on the drawn line.
-    """
-    radii_px = [STYLES[point.row.family][2] / 2 * POINT_PX for point in points]
-    segments = [((point.x, point.x), (point.y - point.spread, point.y + point.spread)) for point in points]
-    across, up = zip(*segments, line.get_data(), strict=True)
-    *_, names, leaders = textalloc.allocate(
-        axes, [point.x for point in points], [point.y for point in points],
-        [drawable(point.row.label) for point in points], x_scatter=[point.x for point in points],
-        y_scatter=[point.y for point in points], scatter_sizes=radii_px, text_scatter_sizes=radii_px,
-        x_lines=list(across), y_lines=list(up), direction=list(DIRECTIONS), nbr_candidates=600, margin=GAP,
-        min_distance=OWN_GAP, max_distance=0.3, avoid_label_lines_overlap=True, avoid_crossing_label_lines=True,
-        linecolor=INK, linewidth=0.6, textsize=8.5, va="center", zorder=5,
-        fontweight=["bold" if point.row.family == "ours" else "normal" for point in points],
-        bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
-    )  # fmt: skip
-    for point, radius_px, name, leader in zip(points, radii_px, names, leaders, strict=True):
-        tag(point.row.key, "", *filter(None, (name, leader)))
-        if leader is not None:
-            ends = axes.transData.transform(leader.get_xydata())
-            if math.dist(*ends) < radius_px + LEADER_POINTS * POINT_PX:
-                leader.remove()

@@ -127,7 +127,7 @@ def standings(study: Study, blocks: Sequence[Block]) -> list[Standing]:
     return made
 
 
-def figures(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: Study) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per block of the accuracy table in which a run has finished.
 
     Yields:

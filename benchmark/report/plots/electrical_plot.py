@@ -88,7 +88,7 @@ def of_blocks(study: Study, blocks: Sequence[Block]) -> list[Faults]:
     return made
 
 
-def figures(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: Study) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per block of the accuracy table that has counts of nets or of vias.
 
     Yields:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -25,6 +26,8 @@ STYLES = {
     "ic": ("s", "#009E73", 6.5),
     "user": ("D", "#CC79A7", 6.0),
 }
+#: Within a family, whose colour they share, lines are told apart by their dashes.
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 INK = "#4D4D4D"
 DPI = 200
 SIZE_INCHES = (6.8, 4.8)
@@ -97,3 +100,13 @@ def save(figure: Figure, kind: str) -> bytes:
     with matplotlib.style.context(STYLE, after_reset=True):
         figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
     return content.getvalue()
+
+
+def file_stem(name: str, parts: Sequence[str], taken: set[str]) -> str:
+    """Return a name for a plot's files, made of what a reader looks for and a number where that is not enough."""
+    plain = [re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in parts]
+    base = ".".join(filter(None, (name, *plain)))
+    names = itertools.chain([base], (f"{base}.{number}" for number in itertools.count(2)))
+    found = next(name for name in names if name not in taken)
+    taken.add(found)
+    return found

@@ -15,10 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from benchmark import metrics
-from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, tag, wrapped
+from benchmark.report.plots.plot_style import DASHES, DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, tag, wrapped
 from benchmark.report.read import Study
 from benchmark.report.tables.conventions import display
-from benchmark.report.tables.growth_table import DASHES
 from benchmark.report.tables.render import Row
 from benchmark.report.tables.stress_table import METRICS, Tested, tested
 from benchmark.report.tables.transfer_table import reduction_of
@@ -54,7 +53,7 @@ class _Look:
         }
 
 
-def figures(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: Study) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per training set and stand-in that was tested under stress.
 
     Yields:

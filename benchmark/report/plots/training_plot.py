@@ -82,7 +82,7 @@ def read_history(file: Path, repeat: int) -> Curve | None:
     return Curve(repeat, steps, losses[0], losses[1]) if rows else None
 
 
-def figures(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: Study) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per training set.
 
     Yields:

@@ -1,26 +1,18 @@
-"""Measured latency against what the device allows: one table, and a roofline plot for every setting."""
+"""Tables measured latency against what the device allows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import median
 
-import matplotlib.style
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-
 from benchmark.records.efficiency_record import Limits
-from benchmark.report.plots.accuracy_cost_plot import FOOTNOTE_WIDTH, draw_spots, inside, label_spots, write_frame
-from benchmark.report.plots.plot_style import DPI, INK, SIZE_INCHES, STYLE, round_ticks, wrapped
 from benchmark.report.read import Measurement, Setting, Study
 from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
 from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost
-from benchmark.report.tables.profile_table import Measured, grouped, stem
+from benchmark.report.tables.profile_table import Measured, grouped
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 
-X_TITLE = "MACs per byte moved"
 COLUMNS = (
     *(column for column in EFFICIENCY if column.key == "macs"),
     Column("bytes_moved", "Bytes", higher_is_better=False, scale=1e-6, digits=1, unit="MB"),
@@ -74,29 +66,12 @@ class Roof:
         return min(self.macs_per_second, macs_per_byte * self.bytes_per_second)
 
 
-@dataclass(frozen=True)
-class Spot:
-    """A network under the roof.
-
-    Attributes:
-        row: the network.
-        x: MACs per byte.
-        y: billions of MACs per second.
-        spread: none.
-    """
-
-    row: Row
-    x: float
-    y: float
-    spread: float = 0.0
-
-
 def table(study: Study) -> Table:
     """Return one block per setting that has limits."""
-    return Table("roofline", "Roofline", tuple(_block(*setting) for setting in _settings(study)))
+    return Table("roofline", "Roofline", tuple(_block(*setting) for setting in settings_with_limits(study)))
 
 
-def _settings(study: Study) -> Iterator[tuple[Setting, Measured, Roof]]:
+def settings_with_limits(study: Study) -> Iterator[tuple[Setting, Measured, Roof]]:
     """Yield settings with those measurements that have bytes and limits (older ones have none), and the roof."""
     told = replace(study, efficiency=tuple(found for found in study.efficiency if found.record.bytes_moved))
     for settings in grouped(told, lambda setting: replace(setting, height=0, width=0, channels=0)).values():
@@ -112,11 +87,12 @@ def _block(setting: Setting, found: Measured, roof: Roof) -> Block:
         facts=setting.facts,
         conventions=tuple(_conventions(setting, found, roof)),
         columns=COLUMNS,
-        rows=tuple(_row(name, found[name], roof) for name in in_order(found)),
+        rows=tuple(row_of(name, found[name], roof) for name in in_order(found)),
     )
 
 
-def _row(name: str, measured: Measurement, roof: Roof) -> Row:
+def row_of(name: str, measured: Measurement, roof: Roof) -> Row:
+    """Return a network's figures beside the limit of its device."""
     record = measured.record
     moved = record.bytes_moved or 0
     limit_ms = roof.limit_ms(record.macs, moved)
@@ -163,63 +139,3 @@ def _limits(roof: Roof) -> str:
         f"read + written; {'the best of ' * several}{len(roof.taken)} measurement{'s' * several}, "
         f"{'each ' * several}just before a latency with the same threads and number format."
     )
-
-
-def figures(study: Study) -> Iterator[tuple[str, Figure]]:
-    """Draw one roofline per setting that has limits.
-
-    Yields:
-        The file name without its ending, and the figure.
-    """
-    taken: set[str] = set()
-    for setting, found, roof in _settings(study):
-        name = stem("roofline", (f"{setting.height}x{setting.width}", setting.device, setting.dtype), taken)
-        yield name, _figure(setting, found, roof)
-
-
-def _figure(setting: Setting, found: Measured, roof: Roof) -> Figure:
-    rows = {name: _row(name, found[name], roof) for name in in_order(found)}
-    spots = [
-        Spot(row, row.cells["macs_per_byte"].mean, row.cells["macs"].mean / row.cells["latency_p50_ms"].mean / 1e6)
-        for row in rows.values()
-        if row.cells["macs"].mean  # a network without MACs has no place on a logarithmic axis
-    ]
-    hindered = [spot for spot in spots if spot.row.cells["latency_p50_ms"].hindered]
-    footnote = wrapped(
-        f"{setting.describe()}. Limits: {roof.macs_per_second / 1e9:.3g} GMAC/s, a matrix product; "
-        f"{roof.bytes_per_second / 1e9:.3g} GB/s, a copy, read + written. Bytes: every operator's inputs, weights and "
-        "outputs once, unfused; caches can lift a network above the slope."
-        + " Hollow: something else had the device."
-        * bool(hindered),
-        FOOTNOTE_WIDTH,
-    )
-    tips = {spot.row.key: f"{spot.row.label}: {spot.x:.4g} {X_TITLE}, {spot.y:.4g} GMAC/s" for spot in spots}
-    with matplotlib.style.context(STYLE, after_reset=True):
-        figure = Figure(SIZE_INCHES, dpi=DPI)
-        axes = figure.add_axes(inside(X_TITLE, footnote))
-        draw_spots(axes, [spot for spot in spots if spot not in hindered], tips)
-        draw_spots(axes, hindered, tips, hollow=True)
-        line = _draw_roof(axes, roof, spots)
-        axes.set_xlabel(X_TITLE)
-        axes.set_ylabel("GMAC/s attained (MACs / p50)")
-        write_frame(figure, f"Roofline at {setting.size}", spots, line, footnote)
-        label_spots(axes, spots, line)
-    return figure
-
-
-def _draw_roof(axes: Axes, roof: Roof, spots: Sequence[Spot]) -> Line2D:
-    across = [roof.ridge, *(spot.x for spot in spots)]
-    up = [roof.macs_per_second / 1e9, *(spot.y for spot in spots)]
-    left, right, bottom, top = min(across) / 1.6, max(across) * 1.8, min(up) / 1.8, max(up) * 1.5
-    corners = [left, roof.ridge, right]
-    heights = [roof.attained_at(x) / 1e9 for x in corners]
-    (line,) = axes.plot(corners, heights, color=INK, linewidth=1.4, zorder=1, label="Limit")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(left, right)
-    axes.set_ylim(min(bottom, heights[0]), top)
-    round_ticks(axes.xaxis, fine=right / left < 1e3)
-    round_ticks(axes.yaxis, fine=top / bottom < 1e3)
-    axes.grid(color="#E6E6E6", linewidth=0.6)
-    axes.set_axisbelow(True)
-    return line

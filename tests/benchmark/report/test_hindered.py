@@ -15,6 +15,7 @@ from benchmark.records.efficiency_record import Conditions, Latency, Limits
 from benchmark.report import build as report
 from benchmark.report import merge as merging
 from benchmark.report.plots import accuracy_cost_plot as plots
+from benchmark.report.plots import growth_plot, profile_plot, roofline_plot
 from benchmark.report.read import Study, read_study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import efficiency_table
@@ -93,7 +94,7 @@ def test_no_exponent_is_formed_from_a_hindered_time(study: Study) -> None:
     assert "latency_p50_ms.exponent" in rows["unet"]
     assert "latency_p50_ms.exponent" not in rows["contextnet"]
     assert "forward_peak_bytes.exponent" in rows["contextnet"]
-    ((_, figure),) = growth.figures(study)
+    ((_, figure),) = growth_plot.draw(study)
     latency, memory = ({line.get_label() for line in axes.lines if len(line.get_xdata())} for axes in figure.axes)
     assert "ContextNet" in memory
     assert "ContextNet" not in latency
@@ -116,11 +117,11 @@ def test_no_plot_is_drawn_against_times_that_are_all_hindered(study: Study) -> N
 
 
 def test_hindered_times_are_hollow_marks(study: Study) -> None:
-    for _, figure in roofline.figures(study):
+    for _, figure in roofline_plot.draw(study):
         faces = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() in ("*", "o", "s")]
         assert sorted(face == "white" for face in faces) == [False, False, True]
         assert any("Hollow: something else" in text.get_text().replace("\n", " ") for text in figure.texts)
-    ((_, figure),) = profile.figures(study)
+    ((_, figure),) = profile_plot.draw(study)
     marks = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
     hollow = [line for line in marks if line.get_markerfacecolor() == "white"]
     assert len(hollow) == len(SIZES)

@@ -349,7 +349,7 @@ def test_networks_that_do_not_share_all_seeds_have_no_means_to_compare(
 
 def test_plots_say_what_they_were_merged_from(tmp_path: Path) -> None:
     folders = [of_seed(tmp_path / name, seed, MODELS[:2]) for name, seed in (("one", 0), ("two", 1))]
-    ((_, figure),) = comparison.figures(for_figures(merge(folders)))
+    ((_, figure),) = comparison.draw(for_figures(merge(folders)))
     text = " ".join(found.get_text().replace("\n", " ") for found in figure.texts)
     assert "Means over n = 4 repeats. No intervals, since repeats saw different images." in text
     assert "Protocol: quick. Merged from the studies one (seed 0), two (seed 1)." in text

@@ -21,7 +21,7 @@ from tests.benchmark.report import fake
 
 def figures(folder: Path) -> dict[str, Figure]:
     study = read_study(folder)
-    return {name.replace("miou_vs_", ""): figure for name, figure in plots.figures(study)}
+    return {name.replace("miou_vs_", ""): figure for name, figure in plots.draw(study)}
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from tests.benchmark.report.tables.test_significance_table import image, write_m
 
 def figures(folder: Path) -> dict[str, Figure]:
     study = read_study(folder)
-    return {**dict(comparison.figures(study)), **dict(faults.figures(study))}
+    return {**dict(comparison.draw(study)), **dict(faults.draw(study))}
 
 
 @pytest.fixture(scope="module")

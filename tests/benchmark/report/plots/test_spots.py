@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from benchmark.report.plots.accuracy_cost_plot import LEADER_POINTS, POINT_PX, draw_spots, label_spots
 from benchmark.report.plots.plot_style import DPI, SIZE_INCHES, STYLES
+from benchmark.report.plots.spots import LEADER_POINTS, POINT_PX, draw_spots, label_spots
 from benchmark.report.tables.render import Row
 
 

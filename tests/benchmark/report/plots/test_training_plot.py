@@ -23,7 +23,7 @@ def test_panels_keep_the_best_point_and_leave_out_what_is_no_history(tmp_path: P
     write_history(folder / "runs/omc-syn/unet/1", [math.nan, 0.9, 0.8])
     (folder / "runs/omc-syn/fcn/0/history.csv").write_text("steps\nmany\n")
 
-    ((name, figure),) = training_plot.figures(read_study(folder))
+    ((name, figure),) = training_plot.draw(read_study(folder))
 
     assert (name, figure.get_gid()) == ("training.omc-syn", "omc-syn")
     (axes,) = figure.axes
@@ -47,7 +47,7 @@ def test_eleven_models_and_a_wide_range_of_losses_stay_readable(tmp_path: Path) 
     for run in folder.glob("runs/*/*/*"):
         write_history(run, list(0.05 + 3 * np.exp(-np.arange(30) / 5)))
 
-    ((name, figure),) = training_plot.figures(read_study(folder))
+    ((name, figure),) = training_plot.draw(read_study(folder))
 
     assert len(figure.axes) == 11
     assert {axes.get_yscale() for axes in figure.axes} == {"log"}
@@ -59,4 +59,4 @@ def test_eleven_models_and_a_wide_range_of_losses_stay_readable(tmp_path: Path) 
 def test_a_study_without_histories_has_no_curves(tmp_path: Path) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet"], ["omc-syn"], repeats=1)
 
-    assert list(training_plot.figures(read_study(folder))) == []
+    assert list(training_plot.draw(read_study(folder))) == []

@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 
 from benchmark.records.efficiency_record import Conditions, Latency, Memory
 from benchmark.report import build as report
+from benchmark.report.plots import growth_plot
 from benchmark.report.plots.plot_style import STYLES
 from benchmark.report.read import Study, read_study
 from benchmark.report.tables import growth_table as growth
@@ -107,7 +108,7 @@ def test_cut_short_measurements_are_pointed_to(folder: Path) -> None:
 
 
 def test_the_plot_draws_each_network_s_figures_in_its_family_s_colour(study: Study) -> None:
-    ((name, figure),) = growth.figures(study)
+    ((name, figure),) = growth_plot.draw(study)
     assert name == "growth.AMD-EPYC-9B14-96-Core-Processor.float32"
     latency, memory = figure.axes
     lines = {line.get_label(): line for line in latency.lines if line.get_marker() == "o"}
@@ -132,10 +133,10 @@ def test_the_plot_draws_each_network_s_figures_in_its_family_s_colour(study: Stu
 
 def test_names_keep_their_distance_and_their_order() -> None:
     for wanted in ([1.0, 1.0, 1.05, 3.0], [0.0, 4.9, 4.95, 5.0], [2.0]):
-        placed = growth.apart(wanted, gap=0.2, top=5.0)
+        placed = growth_plot.apart(wanted, gap=0.2, top=5.0)
         assert all(after - before >= 0.2 - 1e-9 for before, after in itertools.pairwise(placed))
         assert max(placed) <= 5.0
-    assert growth.apart([1.0, 2.0, 3.0], gap=0.2, top=5.0).tolist() == [1.0, 2.0, 3.0]
+    assert growth_plot.apart([1.0, 2.0, 3.0], gap=0.2, top=5.0).tolist() == [1.0, 2.0, 3.0]
 
 
 def test_two_sizes_or_three_on_different_devices_are_no_growth(tmp_path: Path) -> None:
@@ -143,13 +144,13 @@ def test_two_sizes_or_three_on_different_devices_are_no_growth(tmp_path: Path) -
         fake.write_efficiency(tmp_path, "unet", side, name=name)
     study = read_study(tmp_path)
     assert growth.table(study).blocks == ()
-    assert list(growth.figures(study)) == []
+    assert list(growth_plot.draw(study)) == []
 
 
 def test_a_study_without_memory_says_so_in_the_plot(tmp_path: Path) -> None:
     for side in SIDES:
         fake.write_efficiency(tmp_path, "unet", side, memory=None)
-    ((_, figure),) = growth.figures(read_study(tmp_path))
+    ((_, figure),) = growth_plot.draw(read_study(tmp_path))
     assert [text.get_text() for text in figure.axes[1].texts] == ["not measured"]
 
 

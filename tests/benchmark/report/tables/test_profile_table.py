@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 
 from benchmark.records.efficiency_record import EfficiencySettings, Form, Limits
 from benchmark.report import build as report
+from benchmark.report.plots import profile_plot
 from benchmark.report.read import Measurement, Study, comparable, read_study
 from benchmark.report.tables import efficiency_table, render
 from benchmark.report.tables import growth_table as growth
@@ -160,7 +161,7 @@ def test_a_study_of_runs_in_one_setting_has_no_profile(study: Study, tmp_path: P
     fake.write_study(tmp_path / "runs", ["unet"], ["omc-syn"], 1)
     plain = read_study(tmp_path / "runs")
     assert profile.overview(plain).blocks == ()
-    assert list(profile.figures(plain)) == []
+    assert list(profile_plot.draw(plain)) == []
 
 
 def test_groups_head_their_columns_in_every_format(study: Study) -> None:
@@ -175,7 +176,7 @@ def test_groups_head_their_columns_in_every_format(study: Study) -> None:
 
 
 def test_the_plot_shows_each_latency_once_where_it_belongs(study: Study) -> None:
-    ((name, figure),) = profile.figures(study)
+    ((name, figure),) = profile_plot.draw(study)
     assert name == "profile"
     assert [axes.get_title(loc="left").partition(",")[0] for axes in figure.axes] == [fake.CPU, GPU]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["EAL-ICNet", "UNet"]
@@ -191,7 +192,7 @@ def test_the_plot_shows_each_latency_once_where_it_belongs(study: Study) -> None
                 one.record.latency.p50_ms,
                 ["eal_icnet", "unet"].index(one.record.model),
                 shapes[one.record.height],
-                profile.COLOURS[one.record.dtype],
+                profile_plot.COLOURS[one.record.dtype],
             )
             for one in study.efficiency
             if one.record.device == device
@@ -199,7 +200,7 @@ def test_the_plot_shows_each_latency_once_where_it_belongs(study: Study) -> None
 
 
 def test_marks_of_one_model_do_not_cover_each_other(study: Study) -> None:
-    ((_, figure),) = profile.figures(study)
+    ((_, figure),) = profile_plot.draw(study)
     for axes in figure.axes:
         rows = [line.get_ydata()[0] for line in axes.lines if line.get_marker() != "None"]
         assert len(set(rows)) == len(rows)

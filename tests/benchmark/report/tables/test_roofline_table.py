@@ -10,6 +10,7 @@ import pytest
 
 from benchmark.records.efficiency_record import Conditions, Latency, Limits
 from benchmark.report import build as report
+from benchmark.report.plots import roofline_plot
 from benchmark.report.read import Study, read_study
 from benchmark.report.tables import render
 from benchmark.report.tables import roofline_table as roofline
@@ -75,7 +76,7 @@ def test_the_roof_is_the_lower_of_both_limits() -> None:
 
 
 def test_the_plot_has_every_network_at_its_place_under_its_roof(study: Study) -> None:
-    ((name, figure),) = roofline.figures(study)
+    ((name, figure),) = roofline_plot.draw(study)
     assert name == "roofline.96x96.AMD-EPYC-9B14-96-Core-Processor.float32"
     (axes,) = figure.axes
     marks = [line.get_xydata()[0] for line in axes.lines if line.get_marker() not in ("None", "_", "|")]
@@ -96,7 +97,7 @@ def test_a_network_without_macs_has_a_row_and_no_mark(tmp_path: Path) -> None:
     write(tmp_path, "mine", 0, 1000, 1.0, limits(100, 20))
     study = read_study(tmp_path)
     assert {row.key for row in roofline.table(study).blocks[0].rows} == {"unet", "mine"}
-    ((_, figure),) = roofline.figures(study)
+    ((_, figure),) = roofline_plot.draw(study)
     assert {text.get_text() for text in figure.axes[0].texts} == {"UNet"}
 
 
@@ -106,7 +107,7 @@ def test_settings_have_plots_of_their_own_names(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "fcn", dtype="float32", threads=1, bytes_moved=10**8, limits=limits(60, 20))
     study = read_study(tmp_path)
     device = "AMD-EPYC-9B14-96-Core-Processor"
-    assert sorted(name for name, _ in roofline.figures(study)) == [
+    assert sorted(name for name, _ in roofline_plot.draw(study)) == [
         f"roofline.128x128.{device}.float32",
         f"roofline.96x96.{device}.bfloat16",
         f"roofline.96x96.{device}.float32",
@@ -135,7 +136,7 @@ def test_a_study_without_limits_has_none_of_it(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "unet")
     study = read_study(tmp_path)
     assert roofline.table(study).blocks == ()
-    assert list(roofline.figures(study)) == []
+    assert list(roofline_plot.draw(study)) == []
 
 
 def test_table_and_plot_are_written_and_on_the_page(tmp_path: Path) -> None:

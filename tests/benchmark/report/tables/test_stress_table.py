@@ -197,7 +197,7 @@ def test_broken_files_are_named_and_the_rest_is_reported(folder: Path, no_plots:
 
 
 def test_the_plot_has_a_column_per_effect_and_a_row_per_metric_and_every_value(study: Study) -> None:
-    ((stem, figure),) = stress_plot.figures(study)
+    ((stem, figure),) = stress_plot.draw(study)
     assert stem == "hy5syn-syn.stress"
     top = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in top] == ["clouds", "noise"]

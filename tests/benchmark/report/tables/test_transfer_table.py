@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.report import build as report
+from benchmark.report.plots import transfer_plot
 from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import transfer_table as transfer
@@ -58,7 +59,7 @@ def test_net_errors_are_pooled_whatever_the_protocol_says(crossed: Path) -> None
 
 
 def test_the_heat_map_prints_every_mean_and_frames_the_trainings_own_data(crossed: Path) -> None:
-    ((stem, figure),) = transfer.figures(read_study(crossed))
+    ((stem, figure),) = transfer_plot.draw(read_study(crossed))
     assert stem == "transfer.miou"
     panels = [axes for axes in figure.axes if axes.images]
     assert [axes.get_title() for axes in panels] == ["EAL-ICNet", "ESNet", "LETNet", "UNet"]
@@ -81,7 +82,7 @@ def test_the_report_writes_them_and_a_study_without_a_crossing_has_none(
     names = {path.name for path in report.build(crossed)}
     assert {"transfer.csv", "transfer.md", "transfer.tex", "transfer.miou.pdf", "transfer.miou.png"} <= names
     assert not transfer.table(read_study(study)).blocks
-    assert not list(transfer.figures(read_study(study)))
+    assert not list(transfer_plot.draw(read_study(study)))
 
 
 def test_each_block_says_how_many_images_its_own_dataset_has(crossed: Path) -> None:

@@ -1,4 +1,4 @@
-"""The errors that the harness raises on purpose, apart from bugs."""
+"""Errors that a user can mend, and the words that they share."""
 
 from __future__ import annotations
 

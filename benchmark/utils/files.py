@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old content or the new, and reading files that others may have written."""
+"""Writes files all or nothing, and reads files that others may have written."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TOML_BYTES = 1 << 20
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a file to write, and put that file in place of ``path`` when it is complete (fsync and rename).
+    """Yield the name of a temporary file that replaces ``path`` once it is complete (fsync and rename).
 
-    A reader sees the old content or the new, never a part; nothing is left of a file that was not completed.
+    A reader sees the old content or the new, never a part. An incomplete file is removed.
 
     Raises:
         UserError: the place cannot be written.
@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file as :func:`replacing` does; a read-only place that holds the content already is as good.
+    """Replace a file as :func:`replacing` does; a read-only file that already has this content is fine.
 
     Raises:
         UserError: the place cannot be written.
@@ -58,7 +58,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def modified_ns(path: Path) -> int:
-    """Return when a file was last written, in nanoseconds by its disk's clock; 0 where there is none."""
+    """Return when a file was last written, in nanoseconds by its disk's clock; 0 without a file."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -78,8 +78,8 @@ def stamp(path: Path) -> Stamp:
     Raises:
         OSError: as ``stat`` does.
     """
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    facts = path.stat()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def no_folder(path: Path) -> str:
@@ -90,35 +90,31 @@ def no_folder(path: Path) -> str:
 
 
 def check_folder(flag: str, folder: Path) -> None:
-    """Refuse a folder before any work where nothing could be written; it need not exist.
+    """Refuse a folder that cannot be written to, before any work; it need not exist.
 
     Args:
-        flag: by which a user names the place.
-        folder: the place.
+        flag: names the folder in the message.
+        folder: existing or not.
 
     Raises:
         UserError: the place is a file or is read-only.
     """
-    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "cannot be written to" if there.is_dir() else "is a file"
-        raise UserError(f"{flag} {folder}: {there} {what}; expected a folder to write to: name another place")
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        reason = "cannot be written to" if existing.is_dir() else "is a file"
+        raise UserError(f"{flag} {folder}: {existing} {reason}; expected a folder to write to: name another place")
 
 
 class TooLargeError(UserError):
-    """A file that holds more than one of its kind can."""
+    """A file is larger than files of its kind are."""
 
 
 def read_limited(path: Path, limit: int) -> bytes:
-    """Return a file's content, but never read more than a limit: a file from elsewhere must not fill the memory.
-
-    Args:
-        path: the file.
-        limit: bytes.
+    """Return a file's content of at most ``limit`` bytes, so that a foreign file cannot fill the memory.
 
     Raises:
-        TooLargeError: there is more.
-        OSError: as opening and reading does.
+        TooLargeError: the file is larger.
+        OSError: the file cannot be opened or read.
     """
     with path.open("rb") as file:
         content = file.read(limit + 1)
@@ -130,11 +126,7 @@ def read_limited(path: Path, limit: int) -> bytes:
 
 
 def read_toml(path: Path, where: str) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Args:
-        path: the file.
-        where: what errors call it.
+    """Read a TOML file, which errors call ``where``.
 
     Raises:
         UserError: unreadable, too large, or no TOML.
@@ -148,7 +140,7 @@ def read_toml(path: Path, where: str) -> dict[str, Any]:
 
 
 def toml_value(text: str) -> Any:
-    """Read a value as TOML would; what is no TOML is a plain string, so quotes are not needed on the command line."""
+    """Read a value as TOML, or else as a plain string, so that a command line needs no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,4 +1,4 @@
-"""A run's log: where a worker's output goes, and how its last lines are quoted."""
+"""Writes a worker's output to its run's log and quotes the last lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINES = 20
 TAIL_BYTES = 16_384
 
 _HOMES = r"(?:[A-Za-z]:)?[/\\](?:home|Users)[/\\]"
-#: What absolute paths become, in this order: a quoted one may have spaces, and a home folder is called after its user.
+#: Replacements of absolute paths, in this order: a quoted path may have spaces, and a home folder names its user.
 _PATHS = (
     (re.compile(r"\bfile:/+(?=/)|\bfile:(?=/)"), ""),
     (re.compile(rf"""(?<=['"]){_HOMES}[^/\\"'\n]+(?=['"])"""), "~"),
@@ -29,9 +29,9 @@ _PATHS = (
 
 
 def quiet_image_readers() -> None:
-    """Keep comments of Pillow and tifffile on odd metadata off a terminal: they concern nobody who gets the pixels.
+    """Silence remarks of Pillow and tifffile on odd metadata, which do not change the pixels.
 
-    For a process of this program alone; in a notebook that imports it, warnings are the notebook's.
+    Called by this program's own processes only: a notebook keeps its warnings.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -39,7 +39,7 @@ def quiet_image_readers() -> None:
 
 @contextlib.contextmanager
 def to_file(file: Path | None) -> Iterator[None]:
-    """Append what this process and its libraries print to a file; ``None`` leaves all as it is.
+    """Append the output of this process and its libraries to a file; ``None`` changes nothing.
 
     The descriptors themselves are redirected, so that messages of C libraries arrive too, and the stack that
     ``faulthandler`` prints in a crash.
@@ -47,13 +47,13 @@ def to_file(file: Path | None) -> Iterator[None]:
     if file is None:
         yield
         return
-    kept: list[int] = []
+    copies: list[int] = []
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "ab", opener=_unlinked) as log:
             sys.stdout.flush()
             sys.stderr.flush()
-            kept = [os.dup(1), os.dup(2)]
+            copies = [os.dup(1), os.dup(2)]
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
     except OSError:
@@ -64,13 +64,13 @@ def to_file(file: Path | None) -> Iterator[None]:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
-        for descriptor, copy in zip((1, 2), kept, strict=False):
+        for descriptor, copy in zip((1, 2), copies, strict=False):
             os.dup2(copy, descriptor)
             os.close(copy)
 
 
 def tail(file: Path | None) -> str:
-    """Return a log's last lines, without folders; nothing where there is no log."""
+    """Return a log's last lines without folders; empty without a log."""
     if file is None:
         return ""
     try:
@@ -88,16 +88,16 @@ def quoted(text: str) -> str:
 
 
 def without_folders(text: str) -> str:
-    """Cut absolute paths to their files' names, which leaves nothing of users and their folders."""
+    """Cut absolute paths to their files' names, so that no user or folder is named."""
     for pattern, instead in _PATHS:
         text = pattern.sub(instead, text)
     return text
 
 
 def _unlinked(path: str, flags: int) -> int:
-    """Open a file that is no symbolic link: a study from elsewhere must not have this one write to, or quote, another.
+    """Open a file, but no symbolic link, through which a foreign study could reach other files.
 
     Raises:
-        OSError: it is one (systems without ``O_NOFOLLOW`` cannot tell).
+        OSError: the file is a link (systems without ``O_NOFOLLOW`` open it).
     """
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -1,4 +1,4 @@
-"""Names of models, datasets and files."""
+"""Checks and compares names of models, datasets and files."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def is_plain(name: str) -> bool:
 
 
 def comparable(name: str) -> str:
-    """Return a name in the one form of Unicode that names are compared in; macOS takes accents and letters apart."""
+    """Return a name in Unicode form NFC, for comparison: macOS separates accents from letters."""
     return unicodedata.normalize("NFC", name)

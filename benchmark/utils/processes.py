@@ -1,4 +1,4 @@
-"""Child processes that run none of their caller's script and do not outlive their parent."""
+"""Starts child processes without their caller's script, and ends them with their parent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STARTING = threading.Lock()
 
 @contextlib.contextmanager
 def _main_without_origin() -> Iterator[None]:
-    """Hide where the main module comes from; multiprocessing would have a child run it again.
+    """Hide the main module's file, since multiprocessing would run it again in a child.
 
     A script without ``if __name__ == "__main__"`` would start over in each child, and Python code from the standard
     input has no file that a child could find. Until a child has this process's ``sys.path``, the current folder stays

@@ -1,4 +1,4 @@
-"""Where every random draw of a study comes from: named seeds derived from one base seed."""
+"""Derives a named seed for every random draw of a study from one base seed."""
 
 from __future__ import annotations
 

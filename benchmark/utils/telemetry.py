@@ -1,4 +1,4 @@
-"""Keeps packages that are used here from reporting to their makers."""
+"""Stops the packages in use from reporting to their makers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ OFF: Mapping[str, str] = MappingProxyType(
 
 
 def switch_off() -> None:
-    """Set the environment variables by which each package is told, for this process and those that it starts.
+    """Set the environment variables that switch reports off, in this process and its children.
 
-    A variable that is set already stays: it is the user's wish.
+    A variable that the user has set stays.
     """
     for name, value in OFF.items():
         os.environ.setdefault(name, value)

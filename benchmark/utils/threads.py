@@ -1,4 +1,4 @@
-"""Threads read files side by side and give the results in order."""
+"""Reads files in parallel threads and yields the results in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def in_order(read: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
-    """Map in parallel and yield in order, holding a few results at a time: a dataset need not fit in memory."""
+    """Map in parallel and yield in order; few results are held, so that a dataset need not fit in memory."""
     workers = min(os.cpu_count() or 1, MOST_READERS)
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.predict.polygons.gds_writer import Layouts
-    from benchmark.predict.predict_images import Done
-    from benchmark.predict.settings import Settings
+    from benchmark.predict.predict_images import ImageOutcome
+    from benchmark.predict.settings import PredictSettings
     from benchmark.records.weights import TrainedNetwork
 
 
@@ -95,8 +95,8 @@ def predict(
     from benchmark.config import registry
     from benchmark.devices.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
-    from benchmark.predict.settings import Settings, finds_vias
-    from benchmark.predict.tiles import Axis
+    from benchmark.predict.settings import PredictSettings, finds_vias
+    from benchmark.predict.tiles import TileAxis
     from benchmark.records import weights
     from benchmark.training import probe as probing
 
@@ -136,7 +136,7 @@ def predict(
         return
     network = trained[0]
     side = tile or network.input_size
-    settings = Settings(
+    settings = PredictSettings(
         network=network.label,
         weights=hashlib.sha256(weights.read(network.file)).hexdigest(),
         channels=network.channels,
@@ -151,7 +151,7 @@ def predict(
         overlay=overlay,
         layouts=layouts,
     )
-    Axis(
+    TileAxis(
         settings.tile, settings.tile, settings.overlap, network.entry.multiple
     )  # refuses what no image could be cut to
     manifest.check(out, settings, set())  # before the network is built
@@ -168,7 +168,7 @@ def predict(
 def _predict(
     console: Console,
     trained: TrainedNetwork,
-    settings: Settings,
+    settings: PredictSettings,
     images: list[Path],
     out: Path,
     batch: int,
@@ -178,14 +178,16 @@ def _predict(
     from benchmark.cli.progress import ProgressDisplay, duration
     from benchmark.data.formats.images import OWN_LEVELS, sized
     from benchmark.predict import fused_network as inference
-    from benchmark.predict.predict_images import Job
-    from benchmark.predict.tiles import Axis
+    from benchmark.predict.predict_images import PredictionJob
+    from benchmark.predict.tiles import TileAxis
 
-    job = Job(inference.of_study(trained, device, settings.dtype), settings, trained.entry.multiple, device, batch, out)
+    job = PredictionJob(
+        inference.fuse_trained(trained, device, settings.dtype), settings, trained.entry.multiple, device, batch, out
+    )
     progress = ProgressDisplay(console)
     progress.print(
         f"{trained.label}: {len(images)} image{'s' * (len(images) > 1)}, tiles of {settings.tile} px that share "
-        f"{Axis(settings.tile, settings.tile, settings.overlap, trained.entry.multiple).shared}, on {device}"
+        f"{TileAxis(settings.tile, settings.tile, settings.overlap, trained.entry.multiple).shared}, on {device}"
     )
     if job.network.as_written:
         progress.print(
@@ -198,7 +200,7 @@ def _predict(
         def advance(image: Path, tiles: int, total: int) -> None:
             progress.update(image.name, tiles, total, "tiles")
 
-        def end(outcome: Done) -> None:
+        def end(outcome: ImageOutcome) -> None:
             number = next(numbers)
             progress.end(outcome.image.name)
             progress.update("images", number, len(images))
@@ -249,9 +251,9 @@ def _study_overlaps(
     differences = []
     with open_source(images[0], Levels(*levels) if levels else None) as source:
         for network in trained:
-            subject = overlaps.Subject(
+            subject = overlaps.StudiedNetwork(
                 network.entry.display,
-                inference.of_study(network, device),
+                inference.fuse_trained(network, device),
                 network.channels,
                 tile or network.input_size,
                 network.entry.multiple,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from benchmark.data.formats.images import UInt8Array
-    from benchmark.predict.feature_maps import Box, Encoder
+    from benchmark.predict.feature_maps import Encoder, Patch
 
 MOST_SIDE = 1024  # pixels; the largest input that a preset trains on, so what the machine has room for
 
@@ -76,7 +76,7 @@ def stages(
     )
     trained_on = "_".join(dict.fromkeys("+".join(network.record.train) for network in networks))
     title = f"Encoder stages, study {study}: {image.name}"
-    figure = drawing.draw(drawing.Seen(title, pixels, (area[0], area[1]), enlarged, notes), encoders)
+    figure = drawing.draw(drawing.StagePanel(title, pixels, (area[0], area[1]), enlarged, notes), encoders)
     console = open_console()
     console.print(_table(encoders))
     if read_depth(image) == 16:
@@ -122,16 +122,16 @@ def _read(image: Path, channels: int, area: tuple[int, int, int, int]) -> UInt8A
     return read_image(image, channels, levels)[y : y + height, x : x + width]
 
 
-def _patch(pixels: UInt8Array, area: tuple[int, int, int, int], patch: str | None) -> Box:
+def _patch(pixels: UInt8Array, area: tuple[int, int, int, int], patch: str | None) -> Patch:
     """Return what is enlarged, in the image's coordinates."""
-    from benchmark.predict.feature_maps import Box, busiest
+    from benchmark.predict.feature_maps import Patch, busiest
 
     x, y, width, height = area
     box = _box("--patch", patch)
     if box is None:
         chosen = busiest(pixels)
-        return Box(chosen.x + x, chosen.y + y, chosen.side)
-    if not Box(box.x - x, box.y - y, box.side).fits(height, width):
+        return Patch(chosen.x + x, chosen.y + y, chosen.side)
+    if not Patch(box.x - x, box.y - y, box.side).fits(height, width):
         raise UserError(
             f"--patch {patch}: leaves what the networks see, {width} pixels wide and {height} high from {x},{y} on; "
             "expected a square inside, in the image's coordinates"
@@ -139,8 +139,8 @@ def _patch(pixels: UInt8Array, area: tuple[int, int, int, int], patch: str | Non
     return box
 
 
-def _box(flag: str, text: str | None) -> Box | None:
-    from benchmark.predict.feature_maps import Box
+def _box(flag: str, text: str | None) -> Patch | None:
+    from benchmark.predict.feature_maps import Patch
 
     if text is None:
         return None
@@ -149,7 +149,7 @@ def _box(flag: str, text: str | None) -> Box | None:
         raise UserError(
             f"{flag} {text!r}: expected X,Y,SIDE, pixels: a square's left and upper edge and its side, such as 64,32,96"
         )
-    return Box(*map(int, numbers))
+    return Patch(*map(int, numbers))
 
 
 def _table(encoders: list[Encoder]) -> Table:

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from benchmark.data.formats.images import UInt8Array
-from benchmark.predict.feature_maps import Box, Encoder, Stage
+from benchmark.predict.feature_maps import Encoder, Patch, Stage
 from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, wrapped
 
 # The same colours over the same range in every map: what is two deviations off is bright or dark whatever the network.
@@ -38,7 +38,7 @@ TITLE_PER_INCH, LABEL_PER_INCH, NOTE_PER_INCH = 9, 13, 17  # characters that fit
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class StagePanel:
     """What all networks were shown.
 
     Attributes:
@@ -52,11 +52,11 @@ class Seen:
     title: str
     pixels: UInt8Array
     corner: tuple[int, int]
-    patch: Box
+    patch: Patch
     notes: tuple[str, ...]
 
 
-def draw(seen: Seen, encoders: Sequence[Encoder]) -> Figure:
+def draw(seen: StagePanel, encoders: Sequence[Encoder]) -> Figure:
     """Draw one row per network: the image, then its stages; below each map its patch, enlarged.
 
     Args:
@@ -99,7 +99,7 @@ def _draw_heading(figure: Figure, y: float, encoder: Encoder) -> None:
     _write(figure, x, y, label, fontsize=8, color=INK, va="center_baseline")
 
 
-def _draw_column(figure: Figure, x: float, top: float, tall: float, seen: Seen, stage: Stage | None) -> None:
+def _draw_column(figure: Figure, x: float, top: float, tall: float, seen: StagePanel, stage: Stage | None) -> None:
     """Draw a map, its patch and what they are below each other; ``None`` is the image."""
     width, height = figure.get_size_inches()
     whole, patch = (
@@ -112,7 +112,7 @@ def _draw_column(figure: Figure, x: float, top: float, tall: float, seen: Seen, 
         _write(figure, x + CELL / 2, y, drawable(line), fontsize=7, fontweight=weight, ha="center", va="center")
 
 
-def _draw_maps(whole: Axes, enlarged: Axes, seen: Seen, stage: Stage | None) -> None:
+def _draw_maps(whole: Axes, enlarged: Axes, seen: StagePanel, stage: Stage | None) -> None:
     height, width = seen.pixels.shape[:2]
     (left, top), patch = seen.corner, seen.patch
     views = (
@@ -141,7 +141,7 @@ def _draw_maps(whole: Axes, enlarged: Axes, seen: Seen, stage: Stage | None) -> 
     enlarged.spines[:].set(linewidth=1.1, color=BOX)
 
 
-def _lines(seen: Seen, stage: Stage | None) -> tuple[str, str, str]:
+def _lines(seen: StagePanel, stage: Stage | None) -> tuple[str, str, str]:
     if stage is None:
         height, width = seen.pixels.shape[:2]
         (x, y), patch = seen.corner, seen.patch

@@ -44,7 +44,7 @@ NAMED = "Stages: the modules that were asked for"
 
 
 @dataclass(frozen=True)
-class Place:
+class MapSource:
     """Where a map comes from.
 
     Attributes:
@@ -67,17 +67,17 @@ class Place:
         return self.module.count(".")
 
     @classmethod
-    def parse(cls, text: str) -> Place:
+    def parse(cls, text: str) -> MapSource:
         """Read what :meth:`__str__` writes."""
         indexed = re.fullmatch(r"(.+)\[(\d+)\]", text)
         return cls(indexed[1], int(indexed[2])) if indexed else cls(text)
 
 
 @dataclass(frozen=True)
-class Made:
+class StageMaps:
     """A map that a module returned; ``depth`` is the longest chain of operations behind it."""
 
-    place: Place
+    place: MapSource
     size: tuple[int, int]
     depth: int
 
@@ -100,7 +100,7 @@ def encoder(
     padded = feature_maps.pad(pixels, trained.entry.multiple)
     image = torch.from_numpy(padded).permute(2, 0, 1)[None].float().div_(255)
     try:
-        places = [Place.parse(name.strip()) for name in at.split(",")] if at else find(network, image)
+        places = [MapSource.parse(name.strip()) for name in at.split(",")] if at else find(network, image)
         maps = take(network, image, places)
         for place, features in zip(places, maps, strict=True):
             if not np.isfinite(features).all():
@@ -121,7 +121,7 @@ def encoder(
     return feature_maps.Encoder(trained.entry.display, trained.label, tuple(found))
 
 
-def find(network: nn.Module, image: Tensor) -> list[Place]:
+def find(network: nn.Module, image: Tensor) -> list[MapSource]:
     """Return the stages of a network's encoder by the rule at the top of this file.
 
     Args:
@@ -138,9 +138,9 @@ def find(network: nn.Module, image: Tensor) -> list[Place]:
     return [one.place for one in found]
 
 
-def _returned_together(made: Sequence[Made]) -> list[Made]:
+def _returned_together(made: Sequence[StageMaps]) -> list[StageMaps]:
     """Return the maps of the module that returns most of falling size, or none."""
-    groups: dict[tuple[str, int | None], list[Made]] = {}
+    groups: dict[tuple[str, int | None], list[StageMaps]] = {}
     for one in made:
         if one.place.part is not None:
             groups.setdefault((one.place.module, one.place.call), []).append(one)
@@ -152,9 +152,9 @@ def _returned_together(made: Sequence[Made]) -> list[Made]:
     return max(falling, key=lambda group: (len(group), -group[0].place.nesting), default=[])
 
 
-def _falling(made: Sequence[Made]) -> list[Made]:
+def _falling(made: Sequence[StageMaps]) -> list[StageMaps]:
     """Return one map of each size while sizes fall."""
-    found: list[Made] = []
+    found: list[StageMaps] = []
     for one in made:
         if one.size == (1, 1):
             continue
@@ -171,7 +171,7 @@ def _smaller(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] < other[0] and one[1] < other[1]
 
 
-def trace(network: nn.Module, image: Tensor) -> list[Made]:
+def trace(network: nn.Module, image: Tensor) -> list[StageMaps]:
     """Return the maps that modules make of an image, in the order in which they are returned, up to the logits.
 
     Args:
@@ -181,7 +181,7 @@ def trace(network: nn.Module, image: Tensor) -> list[Made]:
     # What is differentiated with respect to the image knows all operations between them; nothing is kept for that. The
     # copy may be overwritten by the network's first layer, which a leaf may not.
     image = image.detach().requires_grad_().clone()
-    seen: list[tuple[Place, tuple[int, int], Node | None]] = []
+    seen: list[tuple[MapSource, tuple[int, int], Node | None]] = []
     logits = 0
     calls: Counter[str] = Counter()
 
@@ -192,7 +192,7 @@ def trace(network: nn.Module, image: Tensor) -> list[Made]:
             logits = len(seen)
         for part, made in _maps(output):
             if made.data_ptr() != image.data_ptr():
-                seen.append((Place(name, part, calls[name]), (made.shape[2], made.shape[3]), made.grad_fn))
+                seen.append((MapSource(name, part, calls[name]), (made.shape[2], made.shape[3]), made.grad_fn))
 
     with (
         _hooked({name: module for name, module in network.named_modules() if name}, note),
@@ -201,10 +201,10 @@ def trace(network: nn.Module, image: Tensor) -> list[Made]:
     ):
         network(image)
     depths: dict[Node, int] = {}
-    return [Made(place, size, _depth(node, depths)) for place, size, node in seen[:logits]]
+    return [StageMaps(place, size, _depth(node, depths)) for place, size, node in seen[:logits]]
 
 
-def take(network: nn.Module, image: Tensor, places: Sequence[Place]) -> list[NDArray[np.float32]]:
+def take(network: nn.Module, image: Tensor, places: Sequence[MapSource]) -> list[NDArray[np.float32]]:
     """Return maps ``(channels, h, w)``, copied before a later operation may overwrite them.
 
     Args:
@@ -222,7 +222,7 @@ def take(network: nn.Module, image: Tensor, places: Sequence[Place]) -> list[NDA
                 f"--at {place}: no such module{did_you_mean(place.module, modules)}; the outermost ones are "
                 f"{', '.join(name for name, _ in network.named_children())}"
             )
-    taken: dict[Place, NDArray[np.float32]] = {}
+    taken: dict[MapSource, NDArray[np.float32]] = {}
     calls: Counter[str] = Counter()
 
     def keep(name: str, module: nn.Module, _: Any, output: Any) -> None:

@@ -29,7 +29,7 @@ LEAST_PATCH = 32  # pixels; four of a map at 1/8
 
 
 @dataclass(frozen=True)
-class Box:
+class Patch:
     """A square of an image, pixels; ``x`` and ``y`` are its upper left corner's, from the image's."""
 
     x: int
@@ -144,7 +144,7 @@ def principal(values: FloatArray, brightness: FloatArray) -> tuple[FloatArray, f
     return (loadings if along > 0 else -loadings), (float(power) / total if total else 0.0)
 
 
-def busiest(pixels: UInt8Array) -> Box:
+def busiest(pixels: UInt8Array) -> Patch:
     """Return the patch of the most gradient energy: squared Sobel gradients of the brightness, summed.
 
     Its side is a quarter of the image's shorter one, at least :data:`LEAST_PATCH` where there are so many. Of equals,
@@ -160,4 +160,4 @@ def busiest(pixels: UInt8Array) -> Box:
     sums = np.pad(energy.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     patches = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     y, x = np.unravel_index(patches.argmax(), patches.shape)
-    return Box(int(x), int(y), side)
+    return Patch(int(x), int(y), side)

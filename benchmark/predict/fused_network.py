@@ -63,7 +63,7 @@ class _Uses(TorchFunctionMode):
         return result
 
 
-class Ready(nn.Module):
+class FusedNetwork(nn.Module):
     """A network that computes the same with fewer passes over memory; it cannot be trained.
 
     Args:
@@ -85,14 +85,14 @@ class Ready(nn.Module):
         return logits
 
 
-def of_study(trained: TrainedNetwork, device: torch.device, dtype: Dtype = "float32") -> Ready:
+def fuse_trained(trained: TrainedNetwork, device: torch.device, dtype: Dtype = "float32") -> FusedNetwork:
     """Return a trained network of a study, made ready."""
     multiple = trained.entry.multiple
     side = min(trained.input_size, -(-SIDE // multiple) * multiple)
     return ready(trained.build(device), (1, trained.channels, side, side), dtype)
 
 
-def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float32") -> Ready:
+def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float32") -> FusedNetwork:
     """Make a copy of a network ready for inference.
 
     A batch norm that only ever sees what a convolution made, where nobody else sees it, becomes part of that
@@ -111,7 +111,7 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
     try:
         calls, uses = _follow(fast, image_shape)
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-        return Ready(plain, dtype, f"torch's meta device cannot run the network ({type(error).__name__})")
+        return FusedNetwork(plain, dtype, f"torch's meta device cannot run the network ({type(error).__name__})")
     layers = dict(fast.named_modules())
     _fold(fast, layers, calls, uses)
     _write_in_place(layers, calls, uses)
@@ -119,8 +119,8 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
         _pad_before(fast, calls)
     difference = _difference(plain, fast, image_shape)
     if not difference <= TOLERANCE:
-        return Ready(plain, dtype, f"with folded norms its logits differ by {difference:.1e}")
-    return Ready(fast, dtype)
+        return FusedNetwork(plain, dtype, f"with folded norms its logits differ by {difference:.1e}")
+    return FusedNetwork(fast, dtype)
 
 
 def channels_last(images: Tensor) -> Tensor:

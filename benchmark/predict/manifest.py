@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmark.predict.settings import Settings
+from benchmark.predict.settings import PredictSettings
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited, write_atomically
 
@@ -33,7 +33,7 @@ def path_of(out: Path, stem: str) -> Path:
     return out / FOLDER / f"{stem}.json"
 
 
-def check(out: Path, settings: Settings, checked: set[Path]) -> None:
+def check(out: Path, settings: PredictSettings, checked: set[Path]) -> None:
     """Refuse a folder that holds predictions made otherwise, since nobody could tell them apart later.
 
     Args:
@@ -107,7 +107,7 @@ def is_finished(out: Path, image: Path, content: str) -> bool:
     return "files" in found and all((out / str(file)).is_file() for file in found["files"])
 
 
-def begin(out: Path, image: Path, content: str, settings: Settings, checked: set[Path]) -> None:
+def begin(out: Path, image: Path, content: str, settings: PredictSettings, checked: set[Path]) -> None:
     """Declare an image unfinished, and remove the files that an earlier call left of it.
 
     Args:
@@ -136,7 +136,7 @@ def begin(out: Path, image: Path, content: str, settings: Settings, checked: set
             raise UserError(f"{path}: cannot be removed ({error.strerror or error}); name another --out") from error
 
 
-def write(out: Path, stem: str, settings: Settings, facts: dict[str, Any], files: Iterable[Path]) -> None:
+def write(out: Path, stem: str, settings: PredictSettings, facts: dict[str, Any], files: Iterable[Path]) -> None:
     """Declare an image finished.
 
     Raises:

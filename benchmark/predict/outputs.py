@@ -21,7 +21,7 @@ from benchmark.predict.polygons.pieces import pieces_of
 from benchmark.predict.polygons.simplify import simplified
 from benchmark.predict.polygons.svg_writer import to_svg
 from benchmark.predict.rasters import Scratch, write_map
-from benchmark.predict.settings import Settings
+from benchmark.predict.settings import PredictSettings
 from benchmark.predict.sliding_window import Probabilities
 from benchmark.utils.files import write_atomically
 
@@ -30,7 +30,7 @@ MOST_CORNERS = 2**24  # each takes about 300 bytes while it is traced, so 5 GB, 
 
 
 @dataclass
-class Written:
+class WrittenFiles:
     """What was written.
 
     Attributes:
@@ -51,9 +51,9 @@ def write(
     stem: str,
     shape: tuple[int, int],
     rows: Iterable[tuple[UInt8Array, Probabilities]],
-    settings: Settings,
+    settings: PredictSettings,
     begin: Callable[[], None] = lambda: None,
-) -> Written:
+) -> WrittenFiles:
     """Write all files of an image but its manifest; each kind has a subfolder.
 
     Args:
@@ -67,7 +67,7 @@ def write(
     Raises:
         UserError: the place cannot be written, and whatever ``rows`` raises.
     """
-    written = Written()
+    written = WrittenFiles()
     overlay = Overlay(shape, settings.channels) if settings.overlay else None
     with Scratch(out, shape) as mask, Scratch(out, shape) as probability:
         top = 0
@@ -106,7 +106,7 @@ def write(
     return written
 
 
-def _write_shapes(out: Path, stem: str, mask: Mask, settings: Settings, written: Written) -> None:
+def _write_shapes(out: Path, stem: str, mask: Mask, settings: PredictSettings, written: WrittenFiles) -> None:
     """Write components as discs or polygons; in layout files, vias are polygons too, in a layer of their own."""
     discs, polygons = None, [] if settings.vias and not settings.layouts else trace(mask)
     written.components = len(polygons)
@@ -122,7 +122,7 @@ def _write_shapes(out: Path, stem: str, mask: Mask, settings: Settings, written:
         _write_layouts(out, stem, mask, polygons, settings.layouts, layer, written)
 
 
-def _write_svg(out: Path, stem: str, drawn: str, shape: tuple[int, int], written: Written) -> None:
+def _write_svg(out: Path, stem: str, drawn: str, shape: tuple[int, int], written: WrittenFiles) -> None:
     if not written.components:  # HY5SYN has no empty labels, and none is read
         written.notes.append("nothing predicted, so no SVG")
         return
@@ -138,7 +138,7 @@ def _write_layouts(
     polygons: list[Polygon],
     wanted: layouts.Layouts,
     layer: layouts.Layer,
-    written: Written,
+    written: WrittenFiles,
 ) -> None:
     """Write layout files of all formats; the polygons are used up, since what is made of them takes as much memory."""
     if not wanted.fits(mask.shape):
@@ -159,7 +159,7 @@ def _write_layouts(
         written.files.append(path)
 
 
-def _keep(written: Written, path: Path, content: bytes) -> None:
+def _keep(written: WrittenFiles, path: Path, content: bytes) -> None:
     write_atomically(path, content)
     written.files.append(path)
 

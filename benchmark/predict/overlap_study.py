@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torch import nn
 
-from benchmark.predict.reader import Source
+from benchmark.predict.reader import ImageReader
 from benchmark.predict.sliding_window import Probabilities, probabilities
-from benchmark.predict.tiles import Axis, Grid
+from benchmark.predict.tiles import TileAxis, TileGrid
 from benchmark.report.plots.plot_style import DPI, STYLE, drawable, save, wrapped
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
@@ -34,7 +34,7 @@ MARKERS = "osD^vP*X<>h"
 
 
 @dataclass(frozen=True)
-class Difference:
+class OverlapDifference:
     """A network's prediction under one overlap, against that under its largest.
 
     Attributes:
@@ -59,7 +59,7 @@ class Difference:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class StudiedNetwork:
     """A network to be studied, in eval mode on its device, and what its predictions depend on."""
 
     name: str
@@ -71,12 +71,12 @@ class Subject:
 
 
 def measure(
-    subject: Subject,
-    source: Source,
+    subject: StudiedNetwork,
+    source: ImageReader,
     batch: int,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Difference]:
+) -> list[OverlapDifference]:
     """Predict an image under overlaps from none to seven eighths of a tile.
 
     Args:
@@ -97,13 +97,13 @@ def measure(
     if max(source.shape) <= subject.tile:
         raise UserError(f"{source.path}: no larger than a tile of {subject.tile}; expected an image of several tiles")
     wanted = [min(subject.tile * part // PARTS, subject.tile - subject.multiple) for part in range(MOST + 1)]
-    shared = sorted({Axis(subject.tile, subject.tile, overlap, subject.multiple).shared for overlap in wanted})
+    shared = sorted({TileAxis(subject.tile, subject.tile, overlap, subject.multiple).shared for overlap in wanted})
     if len(shared) == 1:
         raise UserError(
             f"--tile {subject.tile}: {subject.name} takes sides that divide by {subject.multiple}, so such tiles "
             f"cannot overlap and there is nothing to compare; use --tile {subject.multiple * PARTS} or more"
         )
-    grids = [Grid.of(source.shape, subject.tile, overlap, subject.multiple) for overlap in shared]
+    grids = [TileGrid.of(source.shape, subject.tile, overlap, subject.multiple) for overlap in shared]
     done, total = 0, sum(map(len, grids))
 
     def advance(tiles: int) -> None:
@@ -111,7 +111,7 @@ def measure(
         done += tiles
         progress(done, total)
 
-    def whole(grid: Grid) -> Probabilities:
+    def whole(grid: TileGrid) -> Probabilities:
         rows = probabilities(
             subject.network, source, grid, channels=subject.channels, batch=batch, device=device, progress=advance
         )
@@ -124,18 +124,18 @@ def measure(
         difference = np.abs(probability - reference)
         changed = (probability >= subject.threshold) != (reference >= subject.threshold)
         figures = float(difference.max()), float(difference.mean(dtype=np.float64)), int(changed.sum())
-        found.append(Difference(subject.name, subject.tile, overlap, len(grid), *figures, reference.size))
+        found.append(OverlapDifference(subject.name, subject.tile, overlap, len(grid), *figures, reference.size))
     return found
 
 
-def write(out: Path, image: str, differences: Sequence[Difference]) -> list[Path]:
+def write(out: Path, image: str, differences: Sequence[OverlapDifference]) -> list[Path]:
     """Write ``overlap.csv``, ``overlap.png`` and ``overlap.pdf``; return their paths.
 
     Raises:
         UserError: the place cannot be written.
     """
     table = io.StringIO()
-    writer = csv.DictWriter(table, [field.name for field in fields(Difference)], lineterminator="\n")
+    writer = csv.DictWriter(table, [field.name for field in fields(OverlapDifference)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(map(asdict, differences))
     figure = plot(image, differences)
@@ -145,9 +145,9 @@ def write(out: Path, image: str, differences: Sequence[Difference]) -> list[Path
     return [out / f"overlap.{kind}" for kind in files]
 
 
-def plot(image: str, differences: Sequence[Difference]) -> Figure:
+def plot(image: str, differences: Sequence[OverlapDifference]) -> Figure:
     """Draw the largest and the mean difference of probability, and the agreement of masks, against the overlap."""
-    panels: tuple[tuple[str, Callable[[Difference], float]], ...] = (
+    panels: tuple[tuple[str, Callable[[OverlapDifference], float]], ...] = (
         ("largest difference of probability", lambda one: max(one.max_difference, FLOOR)),
         ("mean difference of probability", lambda one: max(one.mean_difference, FLOOR)),
         ("mask pixels that agree (%)", lambda one: 100 * (1 - one.changed_px / one.image_px)),

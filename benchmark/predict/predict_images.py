@@ -15,15 +15,15 @@ from benchmark import __version__
 from benchmark.data.formats.images import Levels
 from benchmark.devices.precision import float32_precision
 from benchmark.predict import manifest, outputs
-from benchmark.predict.fused_network import Ready
+from benchmark.predict.fused_network import FusedNetwork
 from benchmark.predict.reader import BrokenImageError, open_source
-from benchmark.predict.settings import Settings
+from benchmark.predict.settings import PredictSettings
 from benchmark.predict.sliding_window import probabilities
-from benchmark.predict.tiles import Grid
+from benchmark.predict.tiles import TileGrid
 
 
 @dataclass(frozen=True)
-class Done:
+class ImageOutcome:
     """What became of an image.
 
     Attributes:
@@ -46,7 +46,7 @@ class Done:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class PredictionJob:
     """A call: which network, how, and where the results go.
 
     Attributes:
@@ -58,8 +58,8 @@ class Job:
         out: folder of the results.
     """
 
-    network: Ready
-    settings: Settings
+    network: FusedNetwork
+    settings: PredictSettings
     multiple: int
     device: torch.device
     batch: int
@@ -69,8 +69,8 @@ class Job:
         self,
         images: Sequence[Path],
         progress: Callable[[Path, int, int], None] = lambda image, done, total: None,
-        done: Callable[[Done], None] = lambda done: None,
-    ) -> list[Done]:
+        done: Callable[[ImageOutcome], None] = lambda done: None,
+    ) -> list[ImageOutcome]:
         """Predict images.
 
         Args:
@@ -94,22 +94,24 @@ class Job:
             try:
                 outcome = self._one(image, progress, began, checked)
             except BrokenImageError as error:
-                outcome = Done(image, "broken", (str(error),))
+                outcome = ImageOutcome(image, "broken", (str(error),))
             except MemoryError:
-                outcome = Done(
+                outcome = ImageOutcome(
                     image, "broken", (f"{image}: not enough memory; cut it, or leave out what takes it: --no-polygons",)
                 )
             outcomes.append(outcome)
             done(outcome)
         return outcomes
 
-    def _one(self, image: Path, progress: Callable[[Path, int, int], None], began: float, checked: set[Path]) -> Done:
+    def _one(
+        self, image: Path, progress: Callable[[Path, int, int], None], began: float, checked: set[Path]
+    ) -> ImageOutcome:
         content = _digest(image)
         if manifest.is_finished(self.out, image, content):
-            return Done(image, "finished")
+            return ImageOutcome(image, "finished")
         settings = self.settings
         with open_source(image, Levels(*settings.levels) if settings.levels else None) as source:
-            grid = Grid.of(source.shape, settings.tile, settings.overlap, self.multiple)
+            grid = TileGrid.of(source.shape, settings.tile, settings.overlap, self.multiple)
             finished = 0
 
             def advance(tiles: int) -> None:
@@ -152,7 +154,7 @@ class Job:
                 "notes": written.notes,
             }
         manifest.write(self.out, image.stem, settings, facts, written.files)
-        return Done(
+        return ImageOutcome(
             image,
             "predicted",
             tuple(written.notes),
@@ -163,7 +165,7 @@ class Job:
         )
 
 
-def _computing(network: Ready, device: torch.device) -> dict[str, str]:
+def _computing(network: FusedNetwork, device: torch.device) -> dict[str, str]:
     rounding = {"float32_precision": float32_precision()} if device.type == "cuda" else {}
     form = {"as_written": network.as_written} if network.as_written else {}
     return {"device": device.type} | rounding | form

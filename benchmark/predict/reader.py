@@ -46,7 +46,7 @@ class _Rows(Protocol):
 
 
 @dataclass(eq=False)
-class Source:
+class ImageReader:
     """An open image.
 
     Attributes:
@@ -95,7 +95,7 @@ class Source:
 
 
 @contextlib.contextmanager
-def open_source(path: Path, levels: Levels | None = None) -> Iterator[Source]:
+def open_source(path: Path, levels: Levels | None = None) -> Iterator[ImageReader]:
     """Open an image.
 
     Args:
@@ -111,7 +111,7 @@ def open_source(path: Path, levels: Levels | None = None) -> Iterator[Source]:
             parts = _parts(path, stack)
             rows = parts or _Whole(decode(path))
             transparent = isinstance(rows, _Whole) and rows.picture.alpha is not None
-            source = Source(path, shape, depth, parts is not None, rows, transparent=transparent)
+            source = ImageReader(path, shape, depth, parts is not None, rows, transparent=transparent)
         if depth == 16:
             source.levels = levels or source.percentiles()
         yield source

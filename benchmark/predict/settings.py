@@ -14,7 +14,7 @@ FORMAT = 1  # raised when the same settings give other files
 
 
 @dataclass(frozen=True)
-class Settings:
+class PredictSettings:
     """Everything that a prediction depends on beside the image.
 
     Attributes:

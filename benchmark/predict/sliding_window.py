@@ -12,8 +12,8 @@ from torch import nn
 from benchmark.data.formats.images import UInt8Array
 from benchmark.devices.device_errors import ran_out_of_memory
 from benchmark.devices.process_memory import keeping_freed_memory
-from benchmark.predict.reader import Source
-from benchmark.predict.tiles import Grid
+from benchmark.predict.reader import ImageReader
+from benchmark.predict.tiles import TileGrid
 from benchmark.utils.errors import UserError
 
 Probabilities = NDArray[np.float32]
@@ -21,8 +21,8 @@ Probabilities = NDArray[np.float32]
 
 def probabilities(
     network: nn.Module,
-    source: Source,
-    grid: Grid,
+    source: ImageReader,
+    grid: TileGrid,
     *,
     channels: int,
     batch: int,
@@ -67,7 +67,7 @@ def probabilities(
 def _row(
     network: nn.Module,
     image: UInt8Array,
-    grid: Grid,
+    grid: TileGrid,
     batch: int,
     device: torch.device,
     progress: Callable[[int], None],

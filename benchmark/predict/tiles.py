@@ -22,7 +22,7 @@ SIGMAS = 4  # standard deviations from a window's middle to its end, as in nnU-N
 
 
 @dataclass(frozen=True)
-class Axis:
+class TileAxis:
     """The tiles along one side of an image.
 
     Attributes:
@@ -93,16 +93,16 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Grid:
+class TileGrid:
     """The tiles of an image: every one of ``rows`` with every one of ``columns``; a pixel's weight is the product."""
 
-    rows: Axis
-    columns: Axis
+    rows: TileAxis
+    columns: TileAxis
 
     @classmethod
-    def of(cls, shape: Sequence[int], tile: int, overlap: int, multiple: int) -> Grid:
+    def of(cls, shape: Sequence[int], tile: int, overlap: int, multiple: int) -> TileGrid:
         """Lay square tiles over an image of a height and width."""
-        rows, columns = (Axis(side, tile, overlap, multiple) for side in shape)
+        rows, columns = (TileAxis(side, tile, overlap, multiple) for side in shape)
         return cls(rows, columns)
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ from benchmark.devices.process_memory import free_as_usual, keep_freed_memory
 from benchmark.efficiency.hindrance import hindrances, undisturbed
 from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
-from benchmark.predict.fused_network import SIDE, Dtype, Ready, ready
+from benchmark.predict.fused_network import SIDE, Dtype, FusedNetwork, ready
 from benchmark.records.efficiency_record import Latency
 from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.speedup import plain
@@ -121,7 +121,7 @@ def forward_memory(entry: ModelEntry, size: int, place: Place) -> SpeedupCompari
 
 def _form(network: nn.Module) -> str:
     """Say how ``predict`` runs a network; not every one has norms that can be folded."""
-    return f"as written: {network.as_written}" if isinstance(network, Ready) and network.as_written else READY
+    return f"as written: {network.as_written}" if isinstance(network, FusedNetwork) and network.as_written else READY
 
 
 def of(way: Way, entry: ModelEntry, size: int, place: Place, dtype: Dtype = "float32") -> nn.Module:

@@ -22,7 +22,7 @@ from benchmark.devices.precision import float32_precision
 from benchmark.predict import fused_network as inference
 from benchmark.predict import outputs
 from benchmark.predict import predict_images as batch
-from benchmark.predict.fused_network import Ready
+from benchmark.predict.fused_network import FusedNetwork
 from benchmark.predict.outputs import discs_of
 from benchmark.predict.polygons.outlines import trace
 from benchmark.predict.settings import finds_vias
@@ -152,11 +152,11 @@ def test_sixteen_bits_colours_and_small_images(predict: Predict, frame: np.ndarr
 
 
 def test_a_manifest_tells_what_a_gpu_may_round_to_and_that_layers_stay_as_written() -> None:
-    network = Ready(nn.Identity())
+    network = FusedNetwork(nn.Identity())
     assert batch._computing(network, torch.device("cpu")) == {"device": "cpu"}
     gpu = torch.device("cuda", 1)
     assert batch._computing(network, gpu) == {"device": "cuda", "float32_precision": float32_precision()}
-    slow = Ready(nn.Identity(), as_written="torch's meta device cannot run the network (ValueError)")
+    slow = FusedNetwork(nn.Identity(), as_written="torch's meta device cannot run the network (ValueError)")
     assert batch._computing(slow, torch.device("cpu"))["as_written"] == slow.as_written
 
 

@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from benchmark.predict import encoder_plot as drawing
-from benchmark.predict.feature_maps import Box, Encoder, Stage
+from benchmark.predict.feature_maps import Encoder, Patch, Stage
 from benchmark.report.plots import plot_style
 
 
@@ -27,10 +27,12 @@ def encoder(name: str, count: int, size: tuple[int, int]) -> Encoder:
     return Encoder(name, f"omc-syn+miic-syn/{name.lower()}/2", tuple(made))
 
 
-def seen(size: tuple[int, int], corner: tuple[int, int] = (0, 0), channels: int = 1) -> drawing.Seen:
+def seen(size: tuple[int, int], corner: tuple[int, int] = (0, 0), channels: int = 1) -> drawing.StagePanel:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, channels), dtype=np.uint8)
-    patch = Box(corner[0] + 4, corner[1] + 2, 8)
-    return drawing.Seen("Encoder stages, study a_$b$: " + "0123" * 30, pixels, corner, patch, ("One", "Two " * 80))
+    patch = Patch(corner[0] + 4, corner[1] + 2, 8)
+    return drawing.StagePanel(
+        "Encoder stages, study a_$b$: " + "0123" * 30, pixels, corner, patch, ("One", "Two " * 80)
+    )
 
 
 CASES = {
@@ -71,7 +73,7 @@ def test_colours_are_the_common_scales_and_the_patch_is_cut_where_the_box_is() -
     values[2, 5], values[3, 4], values[0, 0] = 2.0, -2.0, 40.0
     # Padded to 40x40: a map's pixel covers five of the image's, and the eighth row and column lie beyond it.
     stage = Stage("down", 3, "channel 1", values, (40, 40))
-    shown = drawing.Seen("title", np.zeros((36, 36, 1), np.uint8), (100, 50), Box(120, 60, 10), ("Note",))
+    shown = drawing.StagePanel("title", np.zeros((36, 36, 1), np.uint8), (100, 50), Patch(120, 60, 10), ("Note",))
     figure = drawing.draw(shown, [Encoder("Net", "omc/net/0", (stage,))])
 
     enlarged, whole = cell(figure, 1, patch=True), cell(figure, 1, patch=False)

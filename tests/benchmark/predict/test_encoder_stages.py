@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from benchmark.config import registry
 from benchmark.predict import encoder_stages as stages
-from benchmark.predict.encoder_stages import Place
+from benchmark.predict.encoder_stages import MapSource
 from benchmark.utils.errors import UserError
 
 SIDE = 96
@@ -114,7 +114,7 @@ def test_the_rule_holds_in_a_network_of_the_users() -> None:
 
     found = stages.find(network, image(32))
 
-    assert found == [Place("enter", call=1), Place("act", call=1)]
+    assert found == [MapSource("enter", call=1), MapSource("act", call=1)]
 
 
 def test_a_shortcut_is_no_stage_although_it_comes_last() -> None:
@@ -129,7 +129,7 @@ def test_a_shortcut_is_no_stage_although_it_comes_last() -> None:
 
     found = stages.find(network, x)
 
-    assert found == [Place("enter", call=1), Place("shared", call=2)]
+    assert found == [MapSource("enter", call=1), MapSource("shared", call=2)]
     with torch.inference_mode():
         half = network.down(network.half_step(network.enter(x)))
         twice = network.shared(network.shared(half))
@@ -139,7 +139,7 @@ def test_a_shortcut_is_no_stage_although_it_comes_last() -> None:
 def test_a_map_is_copied_before_the_next_layer_overwrites_it() -> None:
     network, x = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(3, 1, 1)).eval(), image()
 
-    (features,) = stages.take(network, x, [Place("0")])
+    (features,) = stages.take(network, x, [MapSource("0")])
 
     assert features.min() < 0
     with torch.inference_mode():
@@ -171,26 +171,29 @@ def test_of_modules_that_return_several_maps_the_outermost_first_one_of_most_cou
             logits: Tensor = self.head(F.interpolate(maps[-1], scale_factor=4) + F.interpolate(maps[0], scale_factor=2))
             return logits
 
-    assert stages.find(Whole().eval(), image(16)) == [Place("encoder", 1, 1), Place("encoder", 2, 1)]
+    assert stages.find(Whole().eval(), image(16)) == [MapSource("encoder", 1, 1), MapSource("encoder", 2, 1)]
 
 
 def test_hooks_go_also_where_the_network_fails() -> None:
     network = built("eal_icnet")
 
-    for call in (stages.find, lambda *given: stages.take(*given, [Place("stem")])):
+    for call in (stages.find, lambda *given: stages.take(*given, [MapSource("stem")])):
         with pytest.raises(ValueError, match="multiples of 8"):
             call(network, image(20))
         assert hooks(network) == 0
 
 
 def test_modules_are_named_as_they_are_shown() -> None:
-    assert [Place.parse(text) for text in ("down_2", "encoder[3]")] == [Place("down_2"), Place("encoder", 3)]
-    assert [str(Place.parse(text)) for text in ("context.5", "encoder[3]")] == ["context.5", "encoder[3]"]
+    assert [MapSource.parse(text) for text in ("down_2", "encoder[3]")] == [
+        MapSource("down_2"),
+        MapSource("encoder", 3),
+    ]
+    assert [str(MapSource.parse(text)) for text in ("context.5", "encoder[3]")] == ["context.5", "encoder[3]"]
     network = built("eal_icnet")
 
     with pytest.raises(UserError, match=r"--at down_3: no such module; did you mean 'down_\d'\?.*stem, join_1"):
-        stages.take(network, image(), [Place("down_3")])
+        stages.take(network, image(), [MapSource("down_3")])
     with pytest.raises(UserError, match=r"--at stem\[1\]: returns no map"):
-        stages.take(network, image(), [Place("stem", 1)])
+        stages.take(network, image(), [MapSource("stem", 1)])
     with pytest.raises(UserError, match="name modules with --at"):
         stages.find(nn.Conv2d(1, 1, 1), image())

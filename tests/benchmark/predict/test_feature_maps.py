@@ -8,7 +8,7 @@ from scipy import ndimage
 from sklearn.decomposition import PCA
 
 from benchmark.predict import feature_maps
-from benchmark.predict.feature_maps import Box
+from benchmark.predict.feature_maps import Patch
 
 Rng = np.random.Generator
 
@@ -113,9 +113,9 @@ def test_the_patch_has_the_most_gradient_energy(size: tuple[int, int], rng: Rng)
 
 
 def test_of_equal_patches_the_upmost_then_the_leftmost_is_taken() -> None:
-    assert feature_maps.busiest(np.full((200, 300, 3), 7, np.uint8)) == Box(0, 0, 50)
+    assert feature_maps.busiest(np.full((200, 300, 3), 7, np.uint8)) == Patch(0, 0, 50)
 
 
 def test_a_box_lies_inside_or_not() -> None:
-    assert Box(2, 3, 5).fits(8, 7)
-    assert not any(box.fits(8, 7) for box in (Box(3, 3, 5), Box(2, 4, 5), Box(-1, 0, 2), Box(0, 0, 0)))
+    assert Patch(2, 3, 5).fits(8, 7)
+    assert not any(box.fits(8, 7) for box in (Patch(3, 3, 5), Patch(2, 4, 5), Patch(-1, 0, 2), Patch(0, 0, 0)))

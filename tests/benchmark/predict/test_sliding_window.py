@@ -16,7 +16,7 @@ from baselines.esnet import ESNet
 from baselines.fcn import FCN
 from benchmark.predict.reader import open_source
 from benchmark.predict.sliding_window import probabilities
-from benchmark.predict.tiles import CUT, Axis, Grid
+from benchmark.predict.tiles import CUT, TileAxis, TileGrid
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import picture, save
 from tests.benchmark.predict.conftest import brightness, busy
@@ -25,7 +25,7 @@ from tests.benchmark.tiny import TinyNet
 CPU = torch.device("cpu")
 
 
-def predicted(network: nn.Module, path: Path, grid: Grid, batch: int = 3, channels: int = 1) -> NDArray[np.float32]:
+def predicted(network: nn.Module, path: Path, grid: TileGrid, batch: int = 3, channels: int = 1) -> NDArray[np.float32]:
     with open_source(path) as source:
         found = list(probabilities(network, source, grid, channels=channels, batch=batch, device=CPU))
         image = source.read(0, source.shape[0], channels)
@@ -63,15 +63,15 @@ def test_a_local_network_predicts_the_same_in_tiles_as_in_whole(
     seen = reach(network, 32, width // 32 * 32)
     needed = -(-CUT * seen // multiple) * multiple
     path = save(tmp_path / "strip.png", image)
-    rows = Axis(32, 32, 0, multiple)
+    rows = TileAxis(32, 32, 0, multiple)
     expected = whole(network, image, multiple)
-    covered = Axis(image.shape[1], needed + 2 * multiple, needed, multiple)
+    covered = TileAxis(image.shape[1], needed + 2 * multiple, needed, multiple)
     assert covered.shared // CUT >= seen
     assert len(covered.starts) > 5
-    np.testing.assert_allclose(predicted(network, path, Grid(rows, covered), batch=8), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(predicted(network, path, TileGrid(rows, covered), batch=8), expected, rtol=0, atol=1e-4)
     # Side by side, they do not, or nothing would have been shown.
-    beside = Axis(image.shape[1], covered.tile, 0, multiple)
-    assert np.abs(predicted(network, path, Grid(rows, beside)) - expected).max() > 1e-2
+    beside = TileAxis(image.shape[1], covered.tile, 0, multiple)
+    assert np.abs(predicted(network, path, TileGrid(rows, beside)) - expected).max() > 1e-2
 
 
 @pytest.mark.parametrize("shape", [(96, 96), (97, 64), (10, 201), (3, 5), (1, 1), (150, 1)])
@@ -82,7 +82,7 @@ def test_every_size_of_image_is_predicted_whole(
     torch.manual_seed(1)
     image = picture(1, *shape)
     network = busy(TinyNet(), torch.rand(1, 1, 64, 64))
-    found = predicted(network, save(tmp_path / "a.png", image), Grid.of(shape, tile, overlap, 1))
+    found = predicted(network, save(tmp_path / "a.png", image), TileGrid.of(shape, tile, overlap, 1))
     side = [max(0, tile - length) for length in shape]
     padded = np.pad(image, ((0, side[0]), (0, side[1])), "reflect")
     np.testing.assert_allclose(found, whole(network, padded, 1)[: shape[0], : shape[1]], rtol=0, atol=1e-5)
@@ -92,7 +92,7 @@ def test_without_overlap_tiles_are_what_the_network_says_of_each(tmp_path: Path)
     torch.manual_seed(2)
     image = picture(2, 64, 96)
     network = busy(TinyNet(), torch.rand(1, 1, 64, 64))
-    found = predicted(network, save(tmp_path / "a.png", image), Grid.of(image.shape, 32, 0, 1))
+    found = predicted(network, save(tmp_path / "a.png", image), TileGrid.of(image.shape, 32, 0, 1))
     for top in (0, 32):
         for left in (0, 32, 64):
             tile = np.s_[top : top + 32, left : left + 32]
@@ -101,20 +101,20 @@ def test_without_overlap_tiles_are_what_the_network_says_of_each(tmp_path: Path)
 
 def test_colour_reaches_a_network_that_takes_it(tmp_path: Path) -> None:
     image = picture(3, 40, 70, 3)
-    found = predicted(brightness(3), save(tmp_path / "a.png", image), Grid.of((40, 70), 32, 8, 1), channels=3)
+    found = predicted(brightness(3), save(tmp_path / "a.png", image), TileGrid.of((40, 70), 32, 8, 1), channels=3)
     np.testing.assert_array_equal(found >= 0.5, image.mean(axis=-1) >= 127.5)
 
 
 def test_the_same_call_gives_the_same_bits(tmp_path: Path) -> None:
     torch.manual_seed(4)
     path = save(tmp_path / "a.png", picture(4, 100, 130))
-    network, grid = busy(TinyNet(), torch.rand(1, 1, 64, 64)), Grid.of((100, 130), 32, 12, 1)
+    network, grid = busy(TinyNet(), torch.rand(1, 1, 64, 64)), TileGrid.of((100, 130), 32, 12, 1)
     first, second = (predicted(network, path, grid) for _ in range(2))
     assert first.tobytes() == second.tobytes()
 
 
 def test_progress_counts_every_tile_once(tmp_path: Path) -> None:
-    path, grid = save(tmp_path / "a.png", picture(5, 100, 130)), Grid.of((100, 130), 32, 8, 1)
+    path, grid = save(tmp_path / "a.png", picture(5, 100, 130)), TileGrid.of((100, 130), 32, 8, 1)
     counts: list[int] = []
     with open_source(path) as source:
         rows = probabilities(brightness(), source, grid, channels=1, batch=4, device=CPU, progress=counts.append)
@@ -127,7 +127,7 @@ def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     peaks = []
     for height in (512, 8192):
         path = save(tmp_path / f"{height}.tif", np.zeros((height, 700), np.uint8))
-        grid = Grid.of((height, 700), 128, 32, 1)
+        grid = TileGrid.of((height, 700), 128, 32, 1)
         with open_source(path) as source:
             assert source.streamed
             tracemalloc.start()
@@ -153,4 +153,4 @@ def test_a_device_without_room_is_the_users_error(tmp_path: Path, error: Excepti
             raise error
 
     with pytest.raises(UserError, match="--batch 2: not enough memory on cpu for so many tiles of 32; use a smaller"):
-        predicted(Large(), save(tmp_path / "a.png", picture(6, 40, 60)), Grid.of((40, 60), 32, 8, 1), batch=2)
+        predicted(Large(), save(tmp_path / "a.png", picture(6, 40, 60)), TileGrid.of((40, 60), 32, 8, 1), batch=2)

@@ -5,20 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.predict.tiles import CUT, Axis, Grid
+from benchmark.predict.tiles import CUT, TileAxis, TileGrid
 from benchmark.utils.errors import UserError
 
 
 @st.composite
-def axes(draw: st.DrawFn) -> Axis:
+def axes(draw: st.DrawFn) -> TileAxis:
     multiple = draw(st.sampled_from([1, 2, 4, 8, 32]))
     tile = multiple * draw(st.integers(1, 12))
     overlap = draw(st.integers(0, tile - multiple))
-    return Axis(draw(st.integers(1, 700)), tile, overlap, multiple)
+    return TileAxis(draw(st.integers(1, 700)), tile, overlap, multiple)
 
 
 @given(axes())
-def test_weights_of_all_tiles_sum_to_one_at_every_pixel(axis: Axis) -> None:
+def test_weights_of_all_tiles_sum_to_one_at_every_pixel(axis: TileAxis) -> None:
     total = np.zeros(axis.padded)
     for start, weights in zip(axis.starts, axis.weights, strict=True):
         assert (weights >= 0).all()
@@ -27,7 +27,7 @@ def test_weights_of_all_tiles_sum_to_one_at_every_pixel(axis: Axis) -> None:
 
 
 @given(axes())
-def test_tiles_cover_the_image_begin_at_multiples_and_share_what_was_asked_for(axis: Axis) -> None:
+def test_tiles_cover_the_image_begin_at_multiples_and_share_what_was_asked_for(axis: TileAxis) -> None:
     assert axis.starts[0] == 0
     assert axis.starts[-1] + axis.tile == axis.padded >= axis.size
     assert axis.padded - axis.size < max(axis.multiple, axis.tile - axis.size + 1)
@@ -39,7 +39,7 @@ def test_tiles_cover_the_image_begin_at_multiples_and_share_what_was_asked_for(a
 
 
 @given(axes())
-def test_only_the_image_s_own_border_counts_up_to_a_tile_s_edge(axis: Axis) -> None:
+def test_only_the_image_s_own_border_counts_up_to_a_tile_s_edge(axis: TileAxis) -> None:
     cut = axis.shared // CUT
     for start, weights in zip(axis.starts, axis.weights, strict=True):
         ends = (weights[:cut] == 0).all(), (weights[axis.tile - cut :] == 0).all()
@@ -47,7 +47,7 @@ def test_only_the_image_s_own_border_counts_up_to_a_tile_s_edge(axis: Axis) -> N
 
 
 def test_the_middle_third_of_an_overlap_is_blended_by_gaussians() -> None:
-    axis = Axis(162, 96, 30)
+    axis = TileAxis(162, 96, 30)
     first, second = axis.weights
     assert axis.starts == (0, 66)
     blend = first[76:86]
@@ -72,9 +72,9 @@ def test_the_middle_third_of_an_overlap_is_blended_by_gaussians() -> None:
 )
 def test_tiles_that_cannot_be_are_refused(tile: int, overlap: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Axis(500, tile, overlap, 32)
+        TileAxis(500, tile, overlap, 32)
 
 
 def test_a_grid_counts_its_tiles() -> None:
-    grid = Grid.of((100, 200), 64, 16, 8)
+    grid = TileGrid.of((100, 200), 64, 16, 8)
     assert len(grid) == len(grid.rows.starts) * len(grid.columns.starts) == 2 * 4

@@ -19,16 +19,16 @@ from benchmark.predict import outputs
 from benchmark.predict.polygons import gds_writer as layouts
 from benchmark.predict.polygons.gds_writer import Layouts, read_layer_map
 from benchmark.predict.polygons.outlines import Integers
-from benchmark.predict.settings import Settings
+from benchmark.predict.settings import PredictSettings
 from benchmark.utils.errors import UserError
 from tests.benchmark.predict.shapes import EIGHT, Mask, blobs, comb, count, gdstk, merged
 
 WINDOWS = 50
 
 
-def write(out: Path, stem: str, mask: Mask, wanted: Layouts, *, vias: bool = False) -> outputs.Written:
+def write(out: Path, stem: str, mask: Mask, wanted: Layouts, *, vias: bool = False) -> outputs.WrittenFiles:
     """Write what a network leaves that predicts a mask without a fault."""
-    settings = Settings("known", "", 1, 32, 8, 0.5, vias=vias, polygons=False, overlay=False, layouts=wanted)
+    settings = PredictSettings("known", "", 1, 32, 8, 0.5, vias=vias, polygons=False, overlay=False, layouts=wanted)
     rows = [(np.zeros((*mask.shape, 1), np.uint8), mask.astype(np.float32))]
     return outputs.write(out, stem, mask.shape, rows, settings)
 

@@ -1,4 +1,4 @@
-"""The ``bench`` verb: the harness against the plain way of feeding, training and running networks."""
+"""Defines the ``bench`` verb: times the harness against the plain way."""
 
 from __future__ import annotations
 

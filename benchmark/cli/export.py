@@ -1,4 +1,4 @@
-"""The ``export`` verb: trained networks of a study as ONNX files or saved programs, compared with torch."""
+"""Defines the ``export`` verb: writes trained networks as ONNX files or saved programs."""
 
 from __future__ import annotations
 

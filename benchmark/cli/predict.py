@@ -1,4 +1,4 @@
-"""The ``predict`` verb: masks, polygons and vias of images of up to 2^32 pixels, by a trained network of a study."""
+"""Defines the ``predict`` verb: predicts images of any size with a trained network."""
 
 from __future__ import annotations
 

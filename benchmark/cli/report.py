@@ -1,4 +1,4 @@
-"""The verbs ``report``, for tables and plots from records, and ``diff``, for what differs between two studies."""
+"""Defines the verbs ``report`` and ``diff``, which read the records of studies."""
 
 from __future__ import annotations
 

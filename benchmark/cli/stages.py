@@ -1,4 +1,4 @@
-"""The ``stages`` verb: what every stage of trained encoders makes of one image, side by side."""
+"""Defines the ``stages`` verb: draws the feature maps of trained encoders."""
 
 from __future__ import annotations
 

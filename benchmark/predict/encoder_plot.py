@@ -1,4 +1,4 @@
-"""Stages of encoders side by side: each network's maps of one image below each other, with one patch enlarged."""
+"""Draws encoders' stages side by side: a row per network, with one patch enlarged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The maps that a network's encoder makes of an image: which modules return them, and their values.
+"""Finds the modules of an encoder's stages and returns their feature maps.
 
 No network says which of its modules are stages, so a rule finds them in any network, a user's own included:
 

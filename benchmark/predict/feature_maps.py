@@ -1,4 +1,4 @@
-"""Feature maps as a picture shows them: many channels as one, a scale of their own, and the patch worth enlarging."""
+"""Turns a stage's channels into one picture and finds the patch to enlarge."""
 
 from __future__ import annotations
 

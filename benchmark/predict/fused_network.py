@@ -1,4 +1,4 @@
-"""Networks made ready for inference: batch norms folded into the convolutions before them, channels last."""
+"""Folds batch norms into convolutions and sets channels last, for faster inference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what stands on the command line to the images that are meant: files, folders and wildcards."""
+"""Expands files, folders and wildcards of a command line into images."""
 
 from __future__ import annotations
 

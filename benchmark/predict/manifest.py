@@ -1,4 +1,4 @@
-"""What is finished in a folder of predictions: one small JSON file per image, completed after its other files.
+"""Records the finished predictions of a folder, one JSON file per image.
 
 Before any of these, it is written without their list: so a folder tells which images it is of even where a call was
 interrupted, and no other image's results are taken for its own or replaced.

@@ -1,4 +1,4 @@
-"""How much the overlap of tiles matters: one image, predicted under several overlaps, against the largest; a figure."""
+"""Measures and plots the effect of the tiles' overlap on one image."""
 
 from __future__ import annotations
 

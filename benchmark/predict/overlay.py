@@ -1,4 +1,4 @@
-"""A picture of an image with what was predicted on it, made while rows pass by and small enough to be opened."""
+"""Draws a prediction on its image, row by row and small enough to open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image after image: what is finished is left out, what is broken is told at the end."""
+"""Predicts images one after another, skips finished ones and lists broken ones."""
 
 from __future__ import annotations
 

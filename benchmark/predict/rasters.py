@@ -1,4 +1,4 @@
-"""Maps of one value per pixel: collected on the disk row by row, then written as PNG, or as tiled TIFF where large."""
+"""Collects maps on the disk row by row and writes them as PNG or TIFF."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading an image some rows at a time, so that one larger than the memory can be predicted.
+"""Reads an image in strips of rows, so that it may exceed the memory.
 
 TIFF of gray or RGB, 8 or 16 bit, uncompressed or in compressed strips or tiles that tifffile decodes, is read part by
 part. Everything else (PNG, JPEG, BMP, palettes, alpha) is decoded whole, since its decoders know no other way.

@@ -1,4 +1,4 @@
-"""What decides what a prediction is, and which files it leaves."""
+"""Holds the settings of a prediction and of its files."""
 
 from __future__ import annotations
 

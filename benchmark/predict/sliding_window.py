@@ -1,4 +1,4 @@
-"""A network's forwards over the tiles of an image, blended into rows of probabilities that leave when they are done."""
+"""Predicts overlapping tiles of an image and blends them into rows of probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where tiles lie on an image and how much each counts where they overlap.
+"""Places tiles on an image and weights their overlaps.
 
 A pixel near a tile's edge lacks the context that the network saw in training, unless the edge is the image's own. So of
 each overlap a third is cut off at either tile's edge, and the third between is blended by Gaussian windows. A network

@@ -1,4 +1,4 @@
-"""What studies must agree in before their runs may share a table."""
+"""Decides in which settings studies must agree before their runs share a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports: tables, plots and a page from a study's files alone, without a model, a GPU or the data."""
+"""Builds a report of tables, plots and a page from a study's files alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between two studies: settings, data, code, environment, which runs there are, and their numbers."""
+"""Finds the differences of two studies: settings, data, code, environment, runs and numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several studies as one: which of two equal runs or measurements counts, how repeats are numbered, what tables say."""
+"""Merges several studies into one: runs, repeats, measurements and remarks."""
 
 from __future__ import annotations
 

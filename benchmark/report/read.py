@@ -1,4 +1,4 @@
-"""Read a study's files into memory: protocol, runs with their reduced metrics, reference rows, efficiency figures."""
+"""Reads a study's protocol, runs, reference rows and efficiency measurements into memory."""
 
 from __future__ import annotations
 

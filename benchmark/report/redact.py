@@ -1,4 +1,4 @@
-"""What a study may say outside the house: no names of images, no messages, logs or paths."""
+"""Removes names of images, messages, logs and paths from a study."""
 
 from __future__ import annotations
 

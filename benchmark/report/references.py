@@ -1,4 +1,4 @@
-"""Compares what methods without training were tested on with what the runs of a study were tested on."""
+"""Checks that methods without training were tested on the same images as the runs."""
 
 from __future__ import annotations
 

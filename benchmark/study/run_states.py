@@ -1,4 +1,4 @@
-"""Where every run of a plan stands: done, missing, or why neither."""
+"""Status of every planned run: done, missing, failed or stale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a network to a captured program whose inputs may vary in number and, where asked for, in size."""
+"""Captures a network as a program for any number and, optionally, any size of images."""
 
 from __future__ import annotations
 

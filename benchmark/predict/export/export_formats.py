@@ -1,4 +1,4 @@
-"""The two formats of an exported network: how one is written, and how what was written is run again."""
+"""Writes and runs the two formats of exported networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trained networks as files that run without this project: captured, written, compared with torch and timed."""
+"""Exports trained networks as files that run without this project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an exported file computes what torch computes, also at sizes and in numbers that it was not captured with."""
+"""Compares an exported file with torch, also at sizes that the capture never saw."""
 
 from __future__ import annotations
 

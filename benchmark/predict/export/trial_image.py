@@ -1,4 +1,4 @@
-"""The image that an exported file is tried on: the user's, or a test image of a stand-in, drawn again."""
+"""Provides the image that an exported file is tried on."""
 
 from __future__ import annotations
 

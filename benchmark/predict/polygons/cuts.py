@@ -1,4 +1,4 @@
-"""A component and its holes as one closed path: each hole is joined to the outline around it by a cut of no width."""
+"""Joins the holes of a component to its outline by cuts of no width."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polygons as GDSII or OASIS files, which lie upright over their image in a layout tool.
+"""Writes polygons as GDSII or OASIS files that lie upright over their image.
 
 One cell, named after the image, has them in one layer. The image's lower left corner is (0, 0), x goes to the right and
 y up. A fifth of a pixel is a whole number of database units, which are 1 nm or the next smaller ones that divide it: so

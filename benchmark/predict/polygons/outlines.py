@@ -1,4 +1,4 @@
-"""Outlines of a mask's components along the edges of pixels: polygons with holes, as layouts are made of."""
+"""Traces the outlines of a mask's components along the edges of pixels."""
 
 from __future__ import annotations
 

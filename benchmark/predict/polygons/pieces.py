@@ -1,4 +1,4 @@
-"""Polygons without holes and of few points, as layout files take them, on a lattice of fifths of a pixel.
+"""Divides polygons into pieces without holes and with few points, for layout files.
 
 Every outline stays on the edges of pixels, but for one thing: where pixels touch by a corner only, they are one net
 here, while a layout tool sees two that meet at a point. There, the outline cuts the corner by a fifth of a pixel, which

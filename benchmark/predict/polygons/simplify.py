@@ -1,4 +1,4 @@
-"""Outlines of fewer points, no farther from the exact ones than a tolerance, that leave every net as it is.
+"""Simplifies outlines within a tolerance without changing any net.
 
 A point b between a and c is left out if all that the edge from a to c replaces lies within the tolerance of it, and if
 no other point lies in the triangle abc. Outlines that touch nowhere then still touch nowhere: an edge that crossed the

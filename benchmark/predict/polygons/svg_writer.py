@@ -1,4 +1,4 @@
-"""Polygons as HY5SYN's labels have them: an SVG with lime paths through the centres of border pixels and red circles.
+"""Writes polygons and vias as SVG, like HY5SYN's labels.
 
 The schema knows no holes. A hole is joined to the outline around it by a cut of no width, along a row of foreground
 pixels: one closed path per component, of which the even-odd and the non-zero rule both leave the holes empty, and which

@@ -1,4 +1,4 @@
-"""A report's tables as the page shows them: the same rows, marks and figures as in the files, within a bound."""
+"""Prepares a report's tables for the page, within a bound of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a study: everything that its report knows in one HTML file that needs nothing else to be read."""
+"""Writes a study's page: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the page's numbers come from: environments, runs without numbers, and how to do and cite the study again."""
+"""Describes the origin of the page's numbers: environments, failed runs, commands, citations."""
 
 from __future__ import annotations
 

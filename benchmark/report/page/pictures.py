@@ -1,4 +1,4 @@
-"""Panels in the page: pictures of predictions as data URIs, made smaller where all of them would be too large."""
+"""Embeds panels in the page as data URIs, reduced where they are too large."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page says first: what was trained on what, how, how far it got, who came out best, and what to beware of."""
+"""Writes the page's summary: trainings, progress, the best networks, and warnings."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def bench(
     from benchmark.records.store import Store
     from benchmark.report import build as report
     from benchmark.speedup.compare import IMAGES, Subject, measurements
-    from benchmark.speedup.setting import Place
+    from benchmark.speedup.setting import SpeedupSetting
     from benchmark.study.measure_study import side
     from benchmark.training import probe as probing
     from benchmark.utils.files import write_atomically
@@ -75,7 +75,7 @@ def bench(
     if trained is None and "forward" in comparisons:
         console.print(f"--weights {weights}: no trained {METHOD} of a stand-in there; masks are not compared")
     packages = Store(folder).write_packages(provenance.packages())
-    setting = Place(hardware.device, hardware.threads, timing, ROUNDS, {"package_list": packages})
+    setting = SpeedupSetting(hardware.device, hardware.threads, timing, ROUNDS, {"package_list": packages})
     subject = Subject(method, others, lightest, sides, source, protocol, data_root, cache, trained)
     for name, measure in measurements(subject, comparisons, setting):
         console.print(name)

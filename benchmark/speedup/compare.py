@@ -1,4 +1,4 @@
-"""How fast the harness is against the plain way, side by side, row by row; ``report.bench`` makes the table."""
+"""Lists the comparisons of the harness with the plain way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmark.config.registry import ModelEntry
     from benchmark.data.datasets import Source
     from benchmark.data.packs import Pack
-    from benchmark.speedup.setting import Place
+    from benchmark.speedup.setting import SpeedupSetting
 
 __all__ = ["SpeedupComparison", "Subject", "What", "measurements"]
 
@@ -62,7 +62,7 @@ class Subject:
 
 
 def measurements(
-    subject: Subject, only: Sequence[What], place: Place
+    subject: Subject, only: Sequence[What], setting: SpeedupSetting
 ) -> Iterator[tuple[str, Callable[[], SpeedupComparison]]]:
     """Yield what is to be measured, with its name; each is measured when it is called."""
     from benchmark.data.packs import open_pack
@@ -72,45 +72,45 @@ def measurements(
 
     method, sizes, protocol = subject.method, subject.sizes, subject.protocol
     if "start_up" in only:
-        yield "start-up", partial(loop.start_up, subject.data_root, subject.cache, place)
+        yield "start-up", partial(loop.start_up, subject.data_root, subject.cache, setting)
     if {"feeding", "training", "loop"} & set(only):
         pack: Pack = open_pack(subject.source, protocol, subject.cache)
         with tempfile.TemporaryDirectory() as folder:
             pictures = feeding.write(pack, FED, Path(folder))
             if "feeding" in only:
-                yield "feeding", partial(feeding.feeding, pictures, protocol, place)
+                yield "feeding", partial(feeding.feeding, pictures, protocol, setting)
             if "training" in only:
-                for entry in subject.trained_entries(place.kind):
-                    yield f"training {entry.name}", partial(steps.epochs, entry, pictures, protocol, place)
+                for entry in subject.trained_entries(setting.kind):
+                    yield f"training {entry.name}", partial(steps.epochs, entry, pictures, protocol, setting)
         if "loop" in only:
             for entry in (method, subject.lightest):
-                yield f"loop {entry.name}", partial(loop.loop, entry, pack, subject.source.target, protocol, place)
+                yield f"loop {entry.name}", partial(loop.loop, entry, pack, subject.source.target, protocol, setting)
     if "forward" in only:
         for entry, size in [*((method, size) for size in sizes), *((other, sizes[0]) for other in subject.others)]:
-            yield f"forward {entry.name} {size}", partial(forwards.forward, entry, size, place)
-        if place.kind == "cuda" or cpu_has_bfloat16():
+            yield f"forward {entry.name} {size}", partial(forwards.forward, entry, size, setting)
+        if setting.kind == "cuda" or cpu_has_bfloat16():
             network, images = subject.trained or (None, ())
             for size in sizes:
                 name = f"forward {method.name} {size} bfloat16"
-                yield name, partial(forwards.half_forward, method, size, place, network, images)
+                yield name, partial(forwards.half_forward, method, size, setting, network, images)
     if "together" in only:
-        size, runs = (sizes[0], RUNS) if place.kind == "cuda" else (SMALL_INPUT, place.threads)
-        run = partial(sharing.together, subject.lightest, size, runs, protocol, place)
+        size, runs = (sizes[0], RUNS) if setting.kind == "cuda" else (SMALL_INPUT, setting.threads)
+        run = partial(sharing.together, subject.lightest, size, runs, protocol, setting)
         yield f"together {subject.lightest.name} {size}", partial(run, "eager")
-    if place.kind == "cuda":
+    if setting.kind == "cuda":
         if "together_replayed" in only:
-            run = partial(sharing.together, subject.lightest, sizes[0], RUNS, protocol, place)
+            run = partial(sharing.together, subject.lightest, sizes[0], RUNS, protocol, setting)
             yield f"together {subject.lightest.name} {sizes[0]} replayed", partial(run, "graph", "together_replayed")
         if "replayed" in only:
-            for entry in subject.trained_entries(place.kind):
-                yield f"replayed {entry.name} {sizes[0]}", partial(forwards.replayed, entry, sizes[0], place)
-    if place.kind == "cpu":  # a GPU's memory is what torch's allocator says, and is in `profile`
+            for entry in subject.trained_entries(setting.kind):
+                yield f"replayed {entry.name} {sizes[0]}", partial(forwards.replayed, entry, sizes[0], setting)
+    if setting.kind == "cpu":  # a GPU's memory is what torch's allocator says, and is in `profile`
         if "forward_memory" in only:
-            yield f"memory {method.name} {sizes[-1]}", partial(forwards.forward_memory, method, sizes[-1], place)
+            yield f"memory {method.name} {sizes[-1]}", partial(forwards.forward_memory, method, sizes[-1], setting)
         if "train_step_memory" in only:
             for size in sizes:
                 name = f"training memory {method.name} {size}"
-                yield name, partial(steps.train_step_memory, method, size, protocol, place)
+                yield name, partial(steps.train_step_memory, method, size, protocol, setting)
     if "train_step" in only:
         for size in sizes:
-            yield f"training step {method.name} {size}", partial(steps.train_step, method, size, protocol, place)
+            yield f"training step {method.name} {size}", partial(steps.train_step, method, size, protocol, setting)

@@ -1,9 +1,7 @@
-"""Feeding: decoding and converting files for every batch against gathering pixels from a pack."""
+"""Compares decoding files for every batch with gathering pixels from a pack."""
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +12,9 @@ from torch.utils.data import DataLoader
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
-from benchmark.devices.precision import using_threads
 from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.speedup import plain
-from benchmark.speedup.setting import Place
+from benchmark.speedup.setting import SpeedupSetting
 
 
 @dataclass(frozen=True)
@@ -49,28 +46,23 @@ def write(pack: Pack, count: int, folder: Path) -> Pictures:
     return Pictures(pack, files)
 
 
-def feeding(pictures: Pictures, protocol: Protocol, place: Place) -> SpeedupComparison:
+def feeding(pictures: Pictures, protocol: Protocol, setting: SpeedupSetting) -> SpeedupComparison:
     """Compare images per second that reach the network, one image per batch."""
-    ours = TrainingBatches(pictures.parts, pictures.size, protocol, 0, place.device)
+    ours = TrainingBatches(pictures.parts, pictures.size, protocol, 0, setting.device)
     loader = DataLoader(plain.PlainImages(pictures.files), batch_size=1, shuffle=True)
 
     def decode() -> None:
         for batch in loader:
             for tensor in batch:
-                tensor.to(place.device)
+                tensor.to(setting.device)
 
     def gather() -> None:
         for _ in ours.epoch(0):
             pass
 
-    speeds: dict[str, list[float]] = {"plain": [], "ours": []}
-    with using_threads(place.threads):
-        for _, (way, feed) in itertools.product(range(place.rounds), (("plain", decode), ("ours", gather))):
-            started = time.perf_counter()
-            feed()
-            place.wait()
-            speeds[way].append(len(pictures.files) / (time.perf_counter() - started))
-    return place.comparison(
+    feeds = {"plain": decode, "ours": gather}
+    speeds = setting.in_turn(lambda way: setting.images_per_second(len(pictures.files), feeds[way]))
+    return setting.comparison(
         what="feeding",
         size=pictures.size,
         unit="images/s",

@@ -1,9 +1,9 @@
-"""Forwards: the plain form of a network against the one that ``predict`` uses."""
+"""Compares forwards of the plain form of a network with those of ``predict``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,97 +17,70 @@ from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.predict.fused_network import SIDE, Dtype, FusedNetwork, ready
 from benchmark.records.efficiency_record import Latency
-from benchmark.records.speedup_record import SpeedupComparison
+from benchmark.records.speedup_record import SpeedupComparison, What
 from benchmark.speedup import plain
 from benchmark.speedup.networks import build
-from benchmark.speedup.setting import Place
+from benchmark.speedup.setting import SpeedupSetting, Way
 
-Way = Literal["plain", "ours"]
 READY = "norms folded, channels last, wide padding apart, attention without its matrix, freed memory kept"
 
 
-def forward(entry: ModelEntry, size: int, place: Place) -> SpeedupComparison:
+def forward(entry: ModelEntry, size: int, setting: SpeedupSetting) -> SpeedupComparison:
     """Compare float32 forwards of one image: time, and the logits."""
-    image = random_image(size).to(place.device)
-    slow, fast = (of(way, entry, size, place) for way in get_args(Way))
+    image = random_image(size).to(setting.device)
+    slow, fast = (of(way, entry, size, setting) for way in get_args(Way))
     with torch.inference_mode():
-        expected, found = slow(image), fast(image)
-    return place.comparison(
-        what="forward",
-        model=entry.name,
-        size=size,
-        unit="ms",
-        **_in_turn(slow, fast, image, place),
-        plain_form=plain.FORWARD,
-        our_form=f"float32, {_form(fast)}",
-        max_difference=float((expected - found).abs().max()),
-        max_logit=float(expected.abs().max()),
-    )
+        facts = _differences(slow(image), fast(image))
+    form = f"float32, {_form(fast)}"
+    return _timed("forward", entry, image, setting, slow, fast, our_form=form, **facts)
 
 
 def half_forward(
-    entry: ModelEntry, size: int, place: Place, trained: nn.Module | None, images: Sequence[Tensor]
+    entry: ModelEntry, size: int, setting: SpeedupSetting, trained: nn.Module | None, images: Sequence[Tensor]
 ) -> SpeedupComparison:
     """Compare a float32 forward of the plain form with a bfloat16 one: time, and the masks of trained weights.
 
     Args:
         entry: the network.
         size: of the timed image, pixels.
-        place: where to measure.
+        setting: device and duration.
         trained: the network with weights of a study; ``None`` leaves masks out.
         images: test images of that study, each ``(1, C, H, W)``.
     """
-    image = random_image(size).to(place.device)
-    slow, fast = of("plain", entry, size, place), of("ours", entry, size, place, "bfloat16")
+    image = random_image(size).to(setting.device)
+    slow, fast = of("plain", entry, size, setting), of("ours", entry, size, setting, "bfloat16")
     pixels = differing = 0
     if trained is not None:
-        trained = trained.to(place.device)
-        shown = ready(trained, images[0].shape, "bfloat16")
+        trained = trained.to(setting.device)
+        trained_fast = ready(trained, images[0].shape, "bfloat16")
         trained = plain.plain_form(trained)
-        for one in (image.to(place.device) for image in images):
+        for test_image in (image.to(setting.device) for image in images):
             with torch.inference_mode():
-                masks = [network(one) >= 0 for network in (trained, shown)]
+                masks = [network(test_image) >= 0 for network in (trained, trained_fast)]
             pixels += masks[0].numel()
             differing += int((masks[0] != masks[1]).sum())
-    return place.comparison(
-        what="forward",
-        model=entry.name,
-        size=size,
-        dtype="bfloat16",
-        unit="ms",
-        **_in_turn(slow, fast, image, place),
-        plain_form=plain.FORWARD,
-        our_form=f"bfloat16 autocast, {_form(fast)}",
-        pixels=pixels or None,
-        differing_pixels=differing if pixels else None,
-    )
+    facts = {"pixels": pixels or None, "differing_pixels": differing if pixels else None}
+    form = f"bfloat16 autocast, {_form(fast)}"
+    return _timed("forward", entry, image, setting, slow, fast, dtype="bfloat16", our_form=form, **facts)
 
 
-def replayed(entry: ModelEntry, size: int, place: Place) -> SpeedupComparison:
+def replayed(entry: ModelEntry, size: int, setting: SpeedupSetting) -> SpeedupComparison:
     """Compare an eager float32 forward of the plain form with replays of a bfloat16 one, captured as a CUDA graph."""
-    image = random_image(size).to(place.device)
-    slow, fast = of("plain", entry, size, place), of("ours", entry, size, place, "bfloat16")
+    image = random_image(size).to(setting.device)
+    slow, fast = of("plain", entry, size, setting), of("ours", entry, size, setting, "bfloat16")
     with torch.inference_mode():
         graph = captured(fast, image)
-        expected, found = slow(image), graph(image).float()
-    return place.comparison(
-        what="replayed",
-        model=entry.name,
-        size=size,
-        dtype="bfloat16",
-        unit="ms",
-        **_in_turn(slow, lambda _: graph.replay(), image, place),
-        plain_form=plain.FORWARD,
-        our_form=f"bfloat16 autocast, {_form(fast)}, replayed as a CUDA graph",
-        max_difference=float((expected - found).abs().max()),
-        max_logit=float(expected.abs().max()),
+        facts = _differences(slow(image), graph(image).float())
+    form = f"bfloat16 autocast, {_form(fast)}, replayed as a CUDA graph"
+    return _timed(
+        "replayed", entry, image, setting, slow, lambda _: graph.replay(), dtype="bfloat16", our_form=form, **facts
     )
 
 
-def forward_memory(entry: ModelEntry, size: int, place: Place) -> SpeedupComparison:
+def forward_memory(entry: ModelEntry, size: int, setting: SpeedupSetting) -> SpeedupComparison:
     """Compare by how much a process grows at most while it predicts one image."""
-    slow, fast = (in_fresh_process(_growth, way, entry, size, place) for way in get_args(Way))
-    return place.comparison(
+    slow, fast = (in_fresh_process(_growth, way, entry, size, setting) for way in get_args(Way))
+    return setting.comparison(
         what="forward_memory",
         model=entry.name,
         size=size,
@@ -124,22 +97,22 @@ def _form(network: nn.Module) -> str:
     return f"as written: {network.as_written}" if isinstance(network, FusedNetwork) and network.as_written else READY
 
 
-def of(way: Way, entry: ModelEntry, size: int, place: Place, dtype: Dtype = "float32") -> nn.Module:
+def of(way: Way, entry: ModelEntry, size: int, setting: SpeedupSetting, dtype: Dtype = "float32") -> nn.Module:
     """Return a network as most repositories run it, or as ``predict`` does."""
-    network = build(entry).to(place.device)
+    network = build(entry).to(setting.device)
     side = min(size, -(-SIDE // entry.multiple) * entry.multiple)
     return ready(network, (1, 1, side, side), dtype) if way == "ours" else plain.plain_form(network).eval()
 
 
-def _growth(way: Way, entry: ModelEntry, size: int, place: Place) -> int:
-    network, image = of(way, entry, size, place), random_image(size)
+def _growth(way: Way, entry: ModelEntry, size: int, setting: SpeedupSetting) -> int:
+    network, image = of(way, entry, size, setting), random_image(size)
 
     def step() -> None:
         set_allocator(way)
         with torch.inference_mode():
             network(image)
 
-    return peak_growth(step, place.threads)
+    return peak_growth(step, setting.threads)
 
 
 def set_allocator(way: str) -> None:
@@ -155,27 +128,47 @@ def random_image(size: int) -> Tensor:
     return torch.rand((1, 1, size, size), generator=torch.Generator().manual_seed(0))
 
 
-def _in_turn(
-    slow: Callable[[Tensor], Tensor], fast: Callable[[Tensor], Tensor], image: Tensor, place: Place
-) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
-    """Time both ways in turn, again where something else had the processor, and say where it had it each time."""
+def _differences(expected: Tensor, logits: Tensor) -> dict[str, object]:
+    return {"max_difference": float((expected - logits).abs().max()), "max_logit": float(expected.abs().max())}
+
+
+def _timed(
+    what: What,
+    entry: ModelEntry,
+    image: Tensor,
+    setting: SpeedupSetting,
+    slow: Callable[[Tensor], Tensor],
+    fast: Callable[[Tensor], Tensor],
+    **facts: object,
+) -> SpeedupComparison:
+    """Time forwards of both ways in turn, again where another process disturbs them, and record the disturbance."""
 
     def step(network: Callable[[Tensor], Tensor]) -> Callable[[], None]:
-        def once() -> None:
+        def forward_and_wait() -> None:
             with torch.inference_mode():
                 network(image)
-            place.wait()
+            setting.wait()
 
-        return once
+        return forward_and_wait
 
     def hindered(latencies: dict[str, Latency]) -> tuple[str, ...]:
-        return hindrances(latencies["plain"].waited if place.kind == "cpu" else None)
+        return hindrances(latencies["plain"].waited if setting.kind == "cpu" else None)
 
-    with using_threads(place.threads):
-        found, _ = undisturbed(
-            lambda: measure_in_turn({"plain": step(slow), "ours": step(fast)}, place.timing, set_allocator),
+    with using_threads(setting.threads):
+        latencies, _ = undisturbed(
+            lambda: measure_in_turn({"plain": step(slow), "ours": step(fast)}, setting.timing, set_allocator),
             hindered,
             lambda latencies: latencies["plain"].p50_ms,
         )
     free_as_usual()
-    return {"plain": found["plain"].raw_ms, "ours": found["ours"].raw_ms, "hindered": hindered(found)}
+    return setting.comparison(
+        what=what,
+        model=entry.name,
+        size=image.shape[-1],
+        unit="ms",
+        plain=latencies["plain"].raw_ms,
+        ours=latencies["ours"].raw_ms,
+        hindered=hindered(latencies),
+        plain_form=plain.FORWARD,
+        **facts,
+    )

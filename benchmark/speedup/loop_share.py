@@ -1,4 +1,4 @@
-"""The share of a run's loop that is not the network: feeding, loss, bookkeeping, scoring; and a run's start-up."""
+"""Measures the share of a run outside the network, and its start-up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from benchmark.evaluation.evaluate import evaluate
 from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.runs.train import FIRST_STEP
 from benchmark.speedup.networks import build
-from benchmark.speedup.setting import Place
+from benchmark.speedup.setting import SpeedupSetting
 from benchmark.training.loop import train
 from benchmark.utils.errors import UserError
 
@@ -35,15 +35,15 @@ POLL_S, PATIENCE_S = 0.005, 120.0
 class _Clock:
     """Adds up the seconds of a network's forwards, of backward passes and of optimiser steps."""
 
-    def __init__(self, place: Place) -> None:
-        self.place, self.inside, self._since = place, 0.0, 0.0
+    def __init__(self, setting: SpeedupSetting) -> None:
+        self.setting, self.inside, self._since = setting, 0.0, 0.0
 
     def start(self, *_: object) -> None:
-        self.place.wait()
+        self.setting.wait()
         self._since = time.perf_counter()
 
     def stop(self, *_: object) -> None:
-        self.place.wait()
+        self.setting.wait()
         self.inside += time.perf_counter() - self._since
 
     @contextlib.contextmanager
@@ -66,7 +66,9 @@ class _Clock:
                 hook.remove()
 
 
-def loop(entry: ModelEntry, pack: Pack, target: Target, protocol: Protocol, place: Place) -> SpeedupComparison:
+def loop(
+    entry: ModelEntry, pack: Pack, target: Target, protocol: Protocol, setting: SpeedupSetting
+) -> SpeedupComparison:
     """Train, validate and test for one epoch as ``run`` does; measure the share outside the network.
 
     Args:
@@ -74,26 +76,26 @@ def loop(entry: ModelEntry, pack: Pack, target: Target, protocol: Protocol, plac
         pack: the images.
         target: what they show.
         protocol: gives the split.
-        place: where to measure.
+        setting: where to measure.
     """
     division, size = pack.divide(protocol), pack.images.shape[1]
     epoch = protocol.model_copy(update={"training": protocol.training.model_copy(update={"epochs": 1})})
-    batches = TrainingBatches([(pack, division.train)], size, protocol, 0, place.device)
-    network, clock = to_device(build(entry), place.device), _Clock(place)
-    with using_threads(place.threads), keeping_freed_memory(), clock.on(network):
+    batches = TrainingBatches([(pack, division.train)], size, protocol, 0, setting.device)
+    network, clock = to_device(build(entry), setting.device), _Clock(setting)
+    with using_threads(setting.threads), keeping_freed_memory(), clock.on(network):
         started = time.perf_counter()
         train(
             network,
             batches,
-            lambda: evaluation_batches(pack, division.val, size, protocol.evaluation.batch, place.device),
+            lambda: evaluation_batches(pack, division.val, size, protocol.evaluation.batch, setting.device),
             epoch,
             lambda done, total: None,
         )
-        evaluate(network, pack, division.test, target, protocol, place.device)
-        place.wait()
+        evaluate(network, pack, division.test, target, protocol, setting.device)
+        setting.wait()
         whole = time.perf_counter() - started
     count = sum(map(len, (division.train, division.val, division.test)))
-    return place.comparison(
+    return setting.comparison(
         what="loop",
         model=entry.name,
         size=size,
@@ -105,26 +107,35 @@ def loop(entry: ModelEntry, pack: Pack, target: Target, protocol: Protocol, plac
     )
 
 
-def start_up(data_root: Path, cache: Path, place: Place) -> SpeedupComparison:
+def start_up(data_root: Path, cache: Path, setting: SpeedupSetting) -> SpeedupComparison:
     """Measure from typing ``run`` to the end of the first training step: imports, plan, worker, opening the pack.
 
     Args:
         data_root: where datasets are looked for.
         cache: of packs; the images are packed before.
-        place: where to measure.
+        setting: where to measure.
     """
     with tempfile.TemporaryDirectory() as results:
         command = [sys.executable, "-m", "benchmark", "run", "--models", "edanet", "--datasets", "omc-syn"]
-        command += ["--protocol", "quick", "--study", "start", "--device", place.name, "--threads", str(place.threads)]
+        command += [
+            "--protocol",
+            "quick",
+            "--study",
+            "start",
+            "--device",
+            setting.name,
+            "--threads",
+            str(setting.threads),
+        ]
         command += ["--data-root", str(data_root), "--cache", str(cache), "--results", results, "--repeats"]
         log = Path(results, "start", "runs", "omc-syn", "edanet")
         # The first call, not timed, builds the pack and measures efficiency; every later one has one repeat to do.
         subprocess.run([*command, "1"], check=True, capture_output=True)
         seconds = [
             _until_first_step([*command, str(number + 1)], log / str(number) / "log.txt")
-            for number in range(1, place.rounds + 1)
+            for number in range(1, setting.rounds + 1)
         ]
-    return place.comparison(
+    return setting.comparison(
         what="start_up",
         model="edanet",
         unit="s",

@@ -1,4 +1,4 @@
-"""The networks that are measured, in a state in which no branch is the identity and every norm has seen images."""
+"""Builds measured networks without identity branches, with norms that have seen images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain way: how most repositories of the field feed, train and run a network. ``bench`` measures against it.
+"""Feeds, trains and runs a network as most repositories of the field do.
 
 float32 in NCHW as torch builds it, images decoded by PIL and converted by ToTensor in a DataLoader, attention by its
 formula with the whole matrix in memory, and ``loss.item()`` after every step. Nothing in it is slower than that way is:

@@ -1,10 +1,12 @@
-"""Where comparisons are measured, how long, and what is written down about it."""
+"""Names the device, threads and duration of a comparison, and makes its record."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -13,17 +15,19 @@ from benchmark.records import environment
 from benchmark.records.efficiency_record import EfficiencySettings
 from benchmark.records.speedup_record import SCHEMA, SpeedupComparison
 
+Way = Literal["plain", "ours"]
+
 
 @dataclass(frozen=True)
-class Place:
-    """A device with the number of compute threads and the length of every measurement.
+class SpeedupSetting:
+    """A device, its compute threads and the duration of every measurement.
 
     Attributes:
         name: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: compute threads on a CPU.
-        timing: of a pair of ways: warm-ups and timings of each, seconds of both together.
-        rounds: how often both ways of longer work are done in turn.
-        facts: what every comparison's environment says beside what this process knows.
+        timing: warm-ups and timings of each way, seconds of both ways together.
+        rounds: repetitions of longer work, both ways in turn.
+        facts: entries that every comparison's environment has beside those that this process knows.
     """
 
     name: str
@@ -43,26 +47,41 @@ class Place:
         return torch.device(self.name)
 
     def wait(self) -> None:
-        """Return when the device has done what it was told."""
+        """Wait until the device is idle."""
         if self.kind == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def comparison(self, **facts: object) -> SpeedupComparison:
-        """Return a comparison that was made here."""
+    def images_per_second(self, images: int, work: Callable[[], object]) -> list[float]:
+        """Return the speed of work on a number of images."""
+        started = time.perf_counter()
+        work()
+        self.wait()
+        return [images / (time.perf_counter() - started)]
+
+    def in_turn(self, measure: Callable[[Way], Iterable[float]]) -> dict[Way, list[float]]:
+        """Measure both ways in turn, round after round; return the values of each."""
+        values: dict[Way, list[float]] = {"plain": [], "ours": []}
         with using_threads(self.threads):
-            made_with = environment.describe(self.name, self.threads) | environment.computing(self.name)
+            for _, way in itertools.product(range(self.rounds), values):
+                values[way] += measure(way)
+        return values
+
+    def comparison(self, **facts: object) -> SpeedupComparison:
+        """Return the record of a comparison on this device."""
+        with using_threads(self.threads):
+            described = environment.describe(self.name, self.threads) | environment.computing(self.name)
         return SpeedupComparison.model_validate(
             {
                 "schema": SCHEMA,
                 "model": None,
                 "size": None,
                 "device": self.kind,
-                "device_name": made_with.get("gpu", made_with["cpu"]),
+                "device_name": described.get("gpu", described["cpu"]),
                 "dtype": "float32",
                 "threads": self.threads,
                 "torch": torch.__version__,
                 "plain": (),
-                "environment": {**made_with, **self.facts},
+                "environment": {**described, **self.facts},
                 **facts,
             }
         )

@@ -1,4 +1,4 @@
-"""Several runs at once on one device, as ``run --per-gpu`` and ``--workers`` do them, against one run alone."""
+"""Compares several runs at once on one device with one run alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.records.speedup_record import SpeedupComparison, What
 from benchmark.speedup import steps
-from benchmark.speedup.setting import Place
+from benchmark.speedup.setting import SpeedupSetting, Way
 from benchmark.utils.processes import SPAWN, end_with_parent
 
 WARM_UP, STEPS = 10, 100  # per run and round; a CUDA graph is captured in the first
@@ -24,7 +24,13 @@ PATIENCE_S = 600.0  # for the slowest run to be ready
 
 
 def together(
-    entry: ModelEntry, size: int, runs: int, protocol: Protocol, place: Place, alone: Execution, what: What = "together"
+    entry: ModelEntry,
+    size: int,
+    runs: int,
+    protocol: Protocol,
+    setting: SpeedupSetting,
+    alone: Execution,
+    what: What = "together",
 ) -> SpeedupComparison:
     """Compare training images per second of all runs together, at batch 1, with those of one run alone.
 
@@ -33,31 +39,34 @@ def together(
         size: of the images, which lie in memory, pixels.
         runs: how many.
         protocol: how is trained.
-        place: where; on a CPU the runs share its threads, and the run alone has all of them.
+        setting: where; on a CPU the runs share its threads, and the run alone has all of them.
         alone: how the work of the run alone is given to the device.
         what: the comparison's name.
     """
-    each = replace(place, threads=max(place.threads // runs, 1))
-    speeds: dict[str, list[float]] = {"plain": [], "ours": []}
-    for _ in range(place.rounds):
-        speeds["plain"].append(images_per_second(1, entry, size, protocol, place, alone))
-        speeds["ours"].append(images_per_second(runs, entry, size, protocol, each, "auto"))
-    way = {"eager": "eager", "graph": "as a CUDA graph"}[alone] if place.kind == "cuda" else f"{place.threads} threads"
-    ways = "as CUDA graphs (--per-gpu)" if place.kind == "cuda" else f"{each.threads} thread(s) each (--workers)"
-    return place.comparison(
+    each = replace(setting, threads=max(setting.threads // runs, 1))
+    on_gpu = setting.kind == "cuda"
+
+    def measure(way: Way) -> list[float]:
+        if way == "plain":
+            return [images_per_second(1, entry, size, protocol, setting, alone)]
+        return [images_per_second(runs, entry, size, protocol, each, "auto")]
+
+    speeds = setting.in_turn(measure)
+    form = {"eager": "eager", "graph": "as a CUDA graph"}[alone] if on_gpu else f"{setting.threads} threads"
+    forms = "as CUDA graphs (--per-gpu)" if on_gpu else f"{each.threads} thread(s) each (--workers)"
+    return setting.comparison(
         what=what,
         model=entry.name,
         size=size,
         unit="images/s",
-        plain=tuple(speeds["plain"]),
-        ours=tuple(speeds["ours"]),
-        plain_form=f"one run alone, {way}",
-        our_form=f"{runs} runs at once, {ways}, all their images together",
+        **speeds,
+        plain_form=f"one run alone, {form}",
+        our_form=f"{runs} runs at once, {forms}, all their images together",
     )
 
 
 def images_per_second(
-    runs: int, entry: ModelEntry, size: int, protocol: Protocol, place: Place, execution: Execution
+    runs: int, entry: ModelEntry, size: int, protocol: Protocol, setting: SpeedupSetting, execution: Execution
 ) -> float:
     """Train in processes beside each other; return images per second from the last warm-up's end to the last run's.
 
@@ -69,7 +78,7 @@ def images_per_second(
     for _ in range(runs):
         ours, theirs = SPAWN.Pipe(duplex=False)
         process = SPAWN.Process(
-            target=_run, args=(theirs, barrier, (WARM_UP, STEPS), entry, size, protocol, place, execution)
+            target=_run, args=(theirs, barrier, (WARM_UP, STEPS), entry, size, protocol, setting, execution)
         )
         process.start()
         theirs.close()
@@ -92,12 +101,12 @@ def _run(
     entry: ModelEntry,
     size: int,
     protocol: Protocol,
-    place: Place,
+    setting: SpeedupSetting,
     execution: Execution,
 ) -> None:
     """Train one network in this process and send when its steps after the warm-up began and ended, in seconds."""
     end_with_parent()
-    torch.set_num_threads(place.threads)
+    torch.set_num_threads(setting.threads)
     span: list[float] = []
     counted = itertools.count(1)
 
@@ -105,15 +114,15 @@ def _run(
         step = next(counted)
         if step not in (counts[0], sum(counts)):
             return
-        place.wait()
+        setting.wait()
         if step == counts[0]:
             barrier.wait(PATIENCE_S)
         span.append(time.monotonic())  # one clock for all processes of a machine
 
-    network = steps.network_of("ours", entry, place)
+    network = steps.network_of("ours", entry, setting)
     with contextlib.closing(pipe):
         try:
-            steps.take("ours", network, size, sum(counts), protocol, place, on_step, execution)
+            steps.take("ours", network, size, sum(counts), protocol, setting, on_step, execution)
         except BaseException:
             barrier.abort()  # or else the others wait for one that is gone
             raise

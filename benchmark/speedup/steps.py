@@ -1,4 +1,4 @@
-"""Training: a step's time and memory, and images per second of the whole loop, in the plain way and in ``run``'s."""
+"""Compares time and memory of training in the plain way and in the harness's."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
 from benchmark.devices.launch import Launch
-from benchmark.devices.precision import to_device, using_threads
+from benchmark.devices.precision import to_device
 from benchmark.devices.process_memory import free_as_usual
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.speedup import plain
 from benchmark.speedup.feeding import Pictures
-from benchmark.speedup.forwards import Way, random_image, set_allocator
+from benchmark.speedup.forwards import random_image, set_allocator
 from benchmark.speedup.networks import build
-from benchmark.speedup.setting import Place
+from benchmark.speedup.setting import SpeedupSetting, Way
 from benchmark.training.loop import train
 
 OURS = (
@@ -36,29 +36,26 @@ OURS = (
 STEPS = 3  # per round; the time of the first is left out, since it also sets up the optimiser's state
 
 
-def train_step(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> SpeedupComparison:
+def train_step(entry: ModelEntry, size: int, protocol: Protocol, setting: SpeedupSetting) -> SpeedupComparison:
     """Compare training steps at batch 1 on an image that already lies in memory."""
-    networks = {way: network_of(way, entry, place) for way in get_args(Way)}
-    times: dict[Way, list[float]] = {way: [] for way in networks}
-    with using_threads(place.threads):
-        for _, (way, network) in itertools.product(range(place.rounds), networks.items()):
-            times[way] += _step_times(way, network, size, protocol, place)
+    networks = {way: network_of(way, entry, setting) for way in get_args(Way)}
+    times = setting.in_turn(lambda way: _step_times(way, networks[way], size, protocol, setting))
     free_as_usual()
-    return place.comparison(
+    return setting.comparison(
         what="train_step",
         model=entry.name,
         size=size,
         unit="ms",
         **times,
         plain_form=plain.STEP,
-        our_form=_ours(place),
+        our_form=_ours(setting),
     )
 
 
-def train_step_memory(entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> SpeedupComparison:
+def train_step_memory(entry: ModelEntry, size: int, protocol: Protocol, setting: SpeedupSetting) -> SpeedupComparison:
     """Compare by how much a process grows at most in its first training step at batch 1."""
-    slow, fast = (in_fresh_process(_growth, way, entry, size, protocol, place) for way in get_args(Way))
-    return place.comparison(
+    slow, fast = (in_fresh_process(_growth, way, entry, size, protocol, setting) for way in get_args(Way))
+    return setting.comparison(
         what="train_step_memory",
         model=entry.name,
         size=size,
@@ -66,59 +63,60 @@ def train_step_memory(entry: ModelEntry, size: int, protocol: Protocol, place: P
         plain=(slow,),
         ours=(fast,),
         plain_form=plain.STEP,
-        our_form=_ours(place),
+        our_form=_ours(setting),
     )
 
 
-def epochs(entry: ModelEntry, pictures: Pictures, protocol: Protocol, place: Place) -> SpeedupComparison:
+def epochs(entry: ModelEntry, pictures: Pictures, protocol: Protocol, setting: SpeedupSetting) -> SpeedupComparison:
     """Compare images per second of whole epochs at batch 1, decoding or gathering included."""
-    networks = {way: network_of(way, entry, place) for way in get_args(Way)}
-    speeds: dict[Way, list[float]] = {way: [] for way in networks}
-    ours = TrainingBatches(pictures.parts, pictures.size, protocol, 0, place.device)
+    networks = {way: network_of(way, entry, setting) for way in get_args(Way)}
+    ours = TrainingBatches(pictures.parts, pictures.size, protocol, 0, setting.device)
     epoch = protocol.model_copy(update={"training": protocol.training.model_copy(update={"epochs": 1})})
-    with using_threads(place.threads):
-        for _, (way, network) in itertools.product(range(place.rounds), networks.items()):
-            set_allocator(way)
-            started = time.perf_counter()
-            if way == "ours":
-                launch = Launch(network, place.device, "auto")
-                train(network, ours, lambda: [], epoch, lambda done, total: None, launch=launch)
-            else:
-                loader = DataLoader(plain.PlainImages(pictures.files), batch_size=1, shuffle=True)
-                plain.train(network, loader, protocol, lambda loss: None)
-            place.wait()
-            speeds[way].append(len(pictures.files) / (time.perf_counter() - started))
+
+    def run(way: Way) -> None:
+        if way == "ours":
+            launch = Launch(networks[way], setting.device, "auto")
+            train(networks[way], ours, lambda: [], epoch, lambda done, total: None, launch=launch)
+        else:
+            loader = DataLoader(plain.PlainImages(pictures.files), batch_size=1, shuffle=True)
+            plain.train(networks[way], loader, protocol, lambda loss: None)
+
+    def measure(way: Way) -> list[float]:
+        set_allocator(way)
+        return setting.images_per_second(len(pictures.files), lambda: run(way))
+
+    speeds = setting.in_turn(measure)
     free_as_usual()
-    return place.comparison(
+    return setting.comparison(
         what="training",
         model=entry.name,
         size=pictures.size,
         unit="images/s",
         **speeds,
         plain_form=f"{plain.STEP}; {plain.FEEDING}",
-        our_form=f"{_ours(place)}; pixels gathered from a pack",
+        our_form=f"{_ours(setting)}; pixels gathered from a pack",
     )
 
 
-def _ours(place: Place) -> str:
-    return f"{OURS}, as a CUDA graph (run --execution auto)" if place.kind == "cuda" else OURS
+def _ours(setting: SpeedupSetting) -> str:
+    return f"{OURS}, as a CUDA graph (run --execution auto)" if setting.kind == "cuda" else OURS
 
 
-def network_of(way: Way, entry: ModelEntry, place: Place) -> nn.Module:
+def network_of(way: Way, entry: ModelEntry, setting: SpeedupSetting) -> nn.Module:
     """Return a network in train mode on its device, laid out as a way has it."""
     network = build(entry).train()
-    return to_device(network, place.device) if way == "ours" else plain.plain_form(network).to(place.device)
+    return to_device(network, setting.device) if way == "ours" else plain.plain_form(network).to(setting.device)
 
 
-def _step_times(way: Way, network: nn.Module, size: int, protocol: Protocol, place: Place) -> list[float]:
+def _step_times(way: Way, network: nn.Module, size: int, protocol: Protocol, setting: SpeedupSetting) -> list[float]:
     """Return the milliseconds of all steps of a round but the first."""
     ends: list[float] = []
 
     def ended(*_: object) -> None:
-        place.wait()
+        setting.wait()
         ends.append(time.perf_counter())
 
-    take(way, network, size, STEPS, protocol, place, ended)
+    take(way, network, size, STEPS, protocol, setting, ended)
     return [1e3 * (end - start) for start, end in itertools.pairwise(ends)]
 
 
@@ -128,7 +126,7 @@ def take(
     size: int,
     steps: int,
     protocol: Protocol,
-    place: Place,
+    setting: SpeedupSetting,
     on_step: Callable[..., None] = lambda *_: None,
     execution: Execution = "auto",
 ) -> None:
@@ -143,11 +141,11 @@ def take(
     pack = Pack("bench", "", images, (images[..., 0] > 127).astype(np.uint8), ())
     # One round for all: validation rounds wait for the device and keep a copy of the weights.
     changed = {"training": protocol.training.model_copy(update={"steps": steps, "validate_every": steps})}
-    batches = TrainingBatches([(pack, [0])], size, protocol, 0, place.device)
-    launch = Launch(network, place.device, execution)
+    batches = TrainingBatches([(pack, [0])], size, protocol, 0, setting.device)
+    launch = Launch(network, setting.device, execution)
     train(network, batches, lambda: [], protocol.model_copy(update=changed), on_step, launch=launch)
 
 
-def _growth(way: Way, entry: ModelEntry, size: int, protocol: Protocol, place: Place) -> int:
-    network = network_of(way, entry, place)
-    return peak_growth(lambda: take(way, network, size, 1, protocol, place), place.threads)
+def _growth(way: Way, entry: ModelEntry, size: int, protocol: Protocol, setting: SpeedupSetting) -> int:
+    network = network_of(way, entry, setting)
+    return peak_growth(lambda: take(way, network, size, 1, protocol, setting), setting.threads)

@@ -39,7 +39,7 @@ from benchmark.report.tables import speedup_table as reported
 from benchmark.speedup import feeding, forwards, plain, sharing, steps
 from benchmark.speedup import loop_share as loop
 from benchmark.speedup.networks import GAMMA, TEMPERATURE, build
-from benchmark.speedup.setting import Place
+from benchmark.speedup.setting import SpeedupSetting
 from benchmark.training.loop import train
 from models.attention import PositionAttention, TokenStatisticsAttention
 from tests.benchmark.conftest import Call
@@ -48,7 +48,7 @@ from tests.benchmark.fake_graphs import Tape, tapes
 
 __all__ = ["fake_gpu", "tapes"]
 
-PLACE = Place("cpu", 1, EfficiencySettings(warm_up=1, min_iterations=2, min_seconds=0), 2)
+SETTING = SpeedupSetting("cpu", 1, EfficiencySettings(warm_up=1, min_iterations=2, min_seconds=0), 2)
 PAPER = protocol.load("paper", ["input.size=64"])
 EAL = registry.models()["eal_icnet"]
 
@@ -67,7 +67,7 @@ def pack() -> Pack:
 
 def comparison(**facts: object) -> SpeedupComparison:
     usual = {"what": "forward", "model": "unet", "size": 64, "unit": "ms", "plain_form": "slow", "our_form": "fast"}
-    return PLACE.comparison(**usual | facts)
+    return SETTING.comparison(**usual | facts)
 
 
 def test_no_branch_of_a_measured_network_is_the_identity_and_its_norms_have_seen_images() -> None:
@@ -114,20 +114,20 @@ def test_both_ways_feed_the_same_pixels(pack: Pack, tmp_path: Path) -> None:
     ours = TrainingBatches(pictures.parts, 64, PAPER, 0, torch.device("cpu"))
     gathered = [(batch.images[0], batch.masks[0]) for batch in ours.epoch(0)]
     assert by_content([files[index] for index in range(10)]) == by_content(gathered)
-    found = feeding.feeding(pictures, PAPER, PLACE)
+    found = feeding.feeding(pictures, PAPER, SETTING)
     assert (len(found.plain), len(found.ours), found.unit) == (2, 2, "images/s")
     assert min(*found.plain, *found.ours) > 0
 
 
 def test_forwards_agree_and_both_are_timed() -> None:
-    found = forwards.forward(EAL, 64, PLACE)
+    found = forwards.forward(EAL, 64, SETTING)
     assert found.max_difference is not None
     assert found.max_logit is not None
     assert found.max_difference < 1e-5
     assert found.max_logit > 1e-2
     assert len(found.plain) == len(found.ours) >= 2
     images = [torch.rand(1, 1, 64, 64)] * 2
-    half = forwards.half_forward(EAL, 64, PLACE, build(EAL).eval(), images)
+    half = forwards.half_forward(EAL, 64, SETTING, build(EAL).eval(), images)
     assert (half.dtype, half.pixels) == ("bfloat16", 2 * 64 * 64)
     assert half.differing_pixels is not None
     assert half.differing_pixels < 0.05 * 2 * 64 * 64
@@ -147,9 +147,9 @@ def test_masks_of_trained_weights_are_made_on_the_device_of_the_record(fake_gpu:
             Picture.sent += [argument for argument in arguments if isinstance(argument, torch.device)]
             return super().to(*arguments, **named)
 
-    place, images = replace(PLACE, name="cuda:1"), cast("list[Tensor]", [Picture()])
+    setting, images = replace(SETTING, name="cuda:1"), cast("list[Tensor]", [Picture()])
     with OnTheCPU():
-        found = forwards.half_forward(EAL, 64, place, Trained(1, 1, 1), images)
+        found = forwards.half_forward(EAL, 64, setting, Trained(1, 1, 1), images)
     assert Picture.sent[:1] + Picture.sent[-1:] == [torch.device("cuda:1")] * 2
     assert (found.device, found.device_name, found.pixels) == ("cuda", fake_gpu.properties.name, 32 * 32)
 
@@ -164,15 +164,15 @@ def test_steps_are_timed_without_a_round_after_each(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(steps, "train", noted)
     network, ends = nn.Conv2d(1, 1, 1), list[int]()
-    steps.take("ours", network, 32, 3, PAPER, PLACE, lambda done, total: ends.append(done))
+    steps.take("ours", network, 32, 3, PAPER, SETTING, lambda done, total: ends.append(done))
     assert (rounds, ends) == ([1], [1, 2, 3])
 
 
 def test_memory_and_time_of_training_steps_are_those_of_both_ways() -> None:
-    time, memory = (take(EAL, 64, PAPER, PLACE) for take in (steps.train_step, steps.train_step_memory))
-    assert len(time.plain) == len(time.ours) == PLACE.rounds * (steps.STEPS - 1)
+    time, memory = (take(EAL, 64, PAPER, SETTING) for take in (steps.train_step, steps.train_step_memory))
+    assert len(time.plain) == len(time.ours) == SETTING.rounds * (steps.STEPS - 1)
     assert min(*memory.plain, *memory.ours) > 1 << 20
-    forward = forwards.forward_memory(EAL, 512, PLACE)
+    forward = forwards.forward_memory(EAL, 512, SETTING)
     # A float32 matrix of 4096 x 4096 scores and its softmax are in the plain way only.
     assert forward.plain[0] - forward.ours[0] > 64 << 20
 
@@ -183,13 +183,15 @@ def test_trainings_beside_each_other_count_all_their_images(monkeypatch: pytest.
     taken: list[tuple[int, int, str, float]] = []
     measured = sharing.images_per_second
 
-    def noted(runs: int, entry: ModelEntry, size: int, protocol: Protocol, place: Place, execution: Execution) -> float:
-        speed = measured(runs, entry, size, protocol, place, execution)
-        taken.append((runs, place.threads, execution, speed))
+    def noted(
+        runs: int, entry: ModelEntry, size: int, protocol: Protocol, setting: SpeedupSetting, execution: Execution
+    ) -> float:
+        speed = measured(runs, entry, size, protocol, setting, execution)
+        taken.append((runs, setting.threads, execution, speed))
         return speed
 
     monkeypatch.setattr(sharing, "images_per_second", noted)
-    found = sharing.together(registry.models()["contextnet"], 64, 2, PAPER, replace(PLACE, rounds=1), "eager")
+    found = sharing.together(registry.models()["contextnet"], 64, 2, PAPER, replace(SETTING, rounds=1), "eager")
     assert [of[:3] for of in taken] == [(1, 1, "eager"), (2, 1, "auto")]
     assert (found.plain, found.ours) == ((taken[0][3],), (taken[1][3],))
     assert min(*found.plain, *found.ours) > 0
@@ -201,12 +203,12 @@ def test_trainings_beside_each_other_count_all_their_images(monkeypatch: pytest.
 def test_a_run_that_dies_beside_others_ends_the_measurement() -> None:
     broken = replace(registry.models()["contextnet"], target="nowhere:Nothing")
     with pytest.raises(RuntimeError, match=r"contextnet: one of 2 runs beside each other died"):
-        sharing.images_per_second(2, broken, 64, PAPER, PLACE, "eager")
+        sharing.images_per_second(2, broken, 64, PAPER, SETTING, "eager")
     assert not multiprocessing.active_children()
 
 
 def test_replays_give_what_the_plain_form_gives_within_bfloat16(tapes: list[Tape]) -> None:
-    found = forwards.replayed(registry.models()["contextnet"], 64, PLACE)
+    found = forwards.replayed(registry.models()["contextnet"], 64, SETTING)
     assert len(found.plain) == len(found.ours) >= 2
     assert tapes[0].replays > len(found.ours)
     assert found.max_difference is not None
@@ -217,7 +219,7 @@ def test_replays_give_what_the_plain_form_gives_within_bfloat16(tapes: list[Tape
 
 def test_the_loop_s_share_is_what_is_left_of_forward_backward_and_optimiser(pack: Pack) -> None:
     settings = protocol.load("paper", ["input.size=64", "split.validation=0.2", "split.test=0.2"])
-    found = loop.loop(registry.models()["contextnet"], pack, "track", settings, PLACE)
+    found = loop.loop(registry.models()["contextnet"], pack, "track", settings, SETTING)
     assert 0 < found.ours[0] < 1
     assert "10 images" in found.our_form
     assert torch.Tensor.backward.__qualname__ == "Tensor.backward"
@@ -294,13 +296,13 @@ def test_comparisons_alone_make_a_report_that_is_rebuilt_from_their_files(tmp_pa
 def test_a_comparison_says_what_it_was_made_with_and_so_do_table_and_page(tmp_path: Path) -> None:
     study = tmp_path / "bench"
     packages = Store(study).write_packages(provenance.packages())
-    one = replace(PLACE, facts={"package_list": packages}).comparison(
+    one = replace(SETTING, facts={"package_list": packages}).comparison(
         what="forward", model="unet", size=64, unit="ms", plain=(2.0,), ours=(1.0,), plain_form="slow", our_form="fast"
     )
     facts = one.environment
     assert facts["python"] == platform.python_version()
     assert facts["packages"]["numpy"] == np.__version__
-    assert facts["torch_threads"] == PLACE.threads
+    assert facts["torch_threads"] == SETTING.threads
     assert facts["code"] == provenance.code()
     (study / "bench").mkdir()
     (study / "bench" / one.file_name).write_bytes(one.to_json())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.report import diff as difference
-from benchmark.report.read import Scores, Study
+from benchmark.report.read import Scores, StudyResults
 from benchmark.utils.errors import UserError
 
 #: What two protocols may differ in; another seed makes other repeats.
@@ -25,7 +25,7 @@ class Part:
     """One of the studies that are to be merged."""
 
     name: str
-    study: Study
+    study: StudyResults
 
     @property
     def protocol(self) -> Protocol:
@@ -168,7 +168,7 @@ def _content(name: str, fingerprint: str, protocol: Protocol) -> str:
     return fingerprint
 
 
-def _tested(study: Study) -> Iterator[tuple[str, Scores]]:
+def _tested(study: StudyResults) -> Iterator[tuple[str, Scores]]:
     for run in study.runs:
         yield from run.scores.items()
     for test, methods in study.references.items():

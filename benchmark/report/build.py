@@ -18,7 +18,7 @@ from benchmark.report.contradictions import contradictions
 from benchmark.report.page import html as page
 from benchmark.report.page.drawings import Drawing, texts_only
 from benchmark.report.plots import all_plots, panels, plot_style
-from benchmark.report.read import Study, read_study
+from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import bibliography, numbers, render
 from benchmark.report.tables import paper_table as paper
@@ -136,14 +136,14 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
     return wrong + [f"{path}: belongs to no table of this report" for path in left]
 
 
-def _read(study: Path, merged: Sequence[Path], redact: bool) -> Study:
+def _read(study: Path, merged: Sequence[Path], redact: bool) -> StudyResults:
     found = merging.merge(merged) if merged else read_study(study)
     return redaction.redact(found) if redact else found
 
 
 def _page(
     study: Path,
-    found: Study,
+    found: StudyResults,
     shown: list[Table],
     drawings: list[Drawing],
     files: Iterable[str],
@@ -158,14 +158,14 @@ def _page(
     return page.to_html(name, found, shown, drawings, files, pictures, reference, redacted=redact)
 
 
-def _figures(found: Study) -> Iterator[tuple[all_plots.Plot, str, Figure]]:
+def _figures(found: StudyResults) -> Iterator[tuple[all_plots.Plot, str, Figure]]:
     told = merging.for_figures(found)
     for plot in all_plots.PLOTS:
         yield from ((plot, stem, figure) for stem, figure in plot.draw(told))
 
 
 def _texts(
-    study: Path, found: Study, choice: Choice | None, reference: str = significance.REFERENCE
+    study: Path, found: StudyResults, choice: Choice | None, reference: str = significance.REFERENCE
 ) -> tuple[dict[str, bytes], list[Table]]:
     """Return everything but plots and page, by path below ``report/``, and the tables that were printed."""
     made = {entry.name: entry.make(found) for entry in TABLES}
@@ -205,7 +205,7 @@ def _texts(
     return files, [*filled, *(compared.table for compared in tested), *([laid_out] if custom is not None else [])]
 
 
-def _costs(found: Study) -> Iterator[Table]:
+def _costs(found: StudyResults) -> Iterator[Table]:
     """Yield each dataset's efficiency figures under the dataset's own name, for the numbers in a text."""
     figures = paper.figures(list(paper.COSTS), "image")
     for base in tables.scores(found, tables.ACCURACY).blocks:
@@ -213,7 +213,7 @@ def _costs(found: Study) -> Iterator[Table]:
         yield Table("costs", "Efficiency", (block,))
 
 
-def _custom(file: Path, found: Study, choice: Choice | None) -> tuple[Table | None, Choice | None]:
+def _custom(file: Path, found: StudyResults, choice: Choice | None) -> tuple[Table | None, Choice | None]:
     """Return the table for a paper, from what is asked now or was kept, and what it was made from."""
     if choice is not None:
         return paper.table(found, choice), choice

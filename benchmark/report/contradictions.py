@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from benchmark.records.store import RECORD, Store
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 
 #: Relative. Rounding in sums over thousands of images stays below it, and every digit that is printed above.
 ROUNDING = 1e-12
@@ -14,7 +14,7 @@ ROUNDING = 1e-12
 NOTHING_WITHOUT_VALUE = 3
 
 
-def contradictions(folder: Path, study: Study) -> list[str]:
+def contradictions(folder: Path, study: StudyResults) -> list[str]:
     """Return one sentence per run and test dataset whose record tells other metrics than its counts per image give.
 
     Both were formed by :func:`benchmark.metrics.reduce`; of an older release's records the last bits may differ, since

@@ -11,7 +11,7 @@ from benchmark import metrics
 from benchmark.records.efficiency_record import TOLERANCE
 from benchmark.report.agreement import Part, refuse_strangers
 from benchmark.report.diff import contents
-from benchmark.report.read import Measurement, Run, Scores, Setting, Study, read_study
+from benchmark.report.read import Measurement, Run, Scores, Setting, StudyResults, read_study
 from benchmark.report.tables.render import Table
 from benchmark.utils.errors import UserError
 
@@ -19,7 +19,7 @@ from benchmark.utils.errors import UserError
 WITHOUT_REPEATS = ("efficiency", "profile", "roofline", "growth")
 
 
-def merge(folders: Sequence[Path]) -> Study:
+def merge(folders: Sequence[Path]) -> StudyResults:
     """Read several studies as one that holds all their runs and measurements; their order does not matter.
 
     A run that several hold counts once. Repeats of another seed are further repeats: those of the lowest seed keep
@@ -63,7 +63,7 @@ def merge(folders: Sequence[Path]) -> Study:
     if ran:
         called = " + ".join(dict.fromkeys(part.protocol.name for part in ran))
         protocol = ran[0].protocol.model_copy(update={"name": called})
-    return Study(
+    return StudyResults(
         protocol,
         tuple(sorted(runs, key=_place)),
         _references(ran, drawn_anew),
@@ -74,14 +74,14 @@ def merge(folders: Sequence[Path]) -> Study:
     )
 
 
-def told(table: Table, study: Study) -> Table:
+def told(table: Table, study: StudyResults) -> Table:
     """Return a table that says which studies it was merged from; as it is for a single one."""
     said = study.origin[:1] if table.name in WITHOUT_REPEATS else study.origin
     blocks = (replace(block, conventions=(*block.conventions, *said)) for block in table.blocks)
     return replace(table, blocks=tuple(blocks)) if said else table
 
 
-def for_figures(study: Study) -> Study:
+def for_figures(study: StudyResults) -> StudyResults:
     """Return a study whose plots name what it was merged from, beside the protocol in their footnotes."""
     if study.protocol is None or not study.origin:
         return study

@@ -201,7 +201,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyResults:
     """Everything that a report is made of.
 
     Attributes:
@@ -270,7 +270,7 @@ def _device(found: Measurement) -> Hashable:
     return replace(found.setting, height=0, width=0, channels=0), found.record.origin and found.record.origin.machine
 
 
-def read_study(folder: Path) -> Study:
+def read_study(folder: Path) -> StudyResults:
     """Read a study.
 
     Args:
@@ -287,7 +287,7 @@ def read_study(folder: Path) -> Study:
     if protocol is None:
         if not efficiency and not comparisons:
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
-        return Study(None, (), {}, efficiency, comparisons=comparisons)
+        return StudyResults(None, (), {}, efficiency, comparisons=comparisons)
     found, broken = store.survey()
     # The record of a run that is being done says that it was interrupted, which is not so yet.
     ended = [(path, record) for path, record in found if record.status != "interrupted" or not claims.holder(path)]
@@ -305,7 +305,7 @@ def read_study(folder: Path) -> Study:
             rows.setdefault(dataset, {})[method] = (scores,)
     stressed, unread = _stressed(store, runs)
     held = (protocol, runs, rows, efficiency, tuple(broken), comparisons)
-    return Study(*held, stressed=stressed, broken_stress=unread, strangers=tuple(strangers))
+    return StudyResults(*held, stressed=stressed, broken_stress=unread, strangers=tuple(strangers))
 
 
 def _filed(kind: type[F], file: Path) -> F:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Broken
-from benchmark.report.read import Run, Scores, Study
+from benchmark.report.read import Run, Scores, StudyResults
 
 WITHHELD = "message withheld"
 
 
-def redact(study: Study) -> Study:
+def redact(study: StudyResults) -> StudyResults:
     """Return the study with numbers in place of the names of images and frames, and nothing that a program said.
 
     Numbers follow the names' order and are padded with zeros, so that everything that is computed in the order of names
@@ -49,7 +49,7 @@ def redact(study: Study) -> Study:
     )
 
 
-def _names(study: Study) -> tuple[list[str], list[str]]:
+def _names(study: StudyResults) -> tuple[list[str], list[str]]:
     """Return all names of images and of frames, in order."""
     found = [scores for run in study.runs for scores in run.scores.values()]
     found += [one for methods in study.references.values() for divisions in methods.values() for one in divisions]

@@ -10,7 +10,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.records.store import Store
 
 if TYPE_CHECKING:
-    from benchmark.report.read import Run, Scores, Study
+    from benchmark.report.read import Run, Scores, StudyResults
 
 
 def stranger(store: Store, protocol: Protocol, runs: Sequence[Run], dataset: str, scores: Scores) -> str:
@@ -39,7 +39,7 @@ def stranger(store: Store, protocol: Protocol, runs: Sequence[Run], dataset: str
     return " and ".join(reasons)
 
 
-def divided(study: Study) -> Iterator[str]:
+def divided(study: StudyResults) -> Iterator[str]:
     """Yield a sentence for each test dataset whose runs in one study were tested on different images."""
     for test in dict.fromkeys(test for run in study.runs for test in run.scores):
         first: dict[frozenset[tuple[str, str]], str] = {}

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from benchmark.report.page import grids, origin, summary
 from benchmark.report.page import pictures as panels
 from benchmark.report.page.drawings import Drawing
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables import bibliography
 from benchmark.report.tables import stress_table as stress
 from benchmark.report.tables.all_tables import TABLES
@@ -53,7 +53,7 @@ SECTION_OF = {entry.name: entry.section for entry in TABLES} | {
 
 def to_html(
     name: str,
-    study: Study,
+    study: StudyResults,
     tables: Sequence[Table],
     drawings: Sequence[Drawing],
     files: Iterable[str],

@@ -14,7 +14,7 @@ from benchmark.config.protocol import PRESETS, Protocol
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.environment import PACKAGES
 from benchmark.records.run_record import Record
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import in_order
 from benchmark.utils import logs
 
@@ -76,7 +76,7 @@ class Lost:
     log: str
 
 
-def environments(study: Study) -> dict[str, list[Fact]]:
+def environments(study: StudyResults) -> dict[str, list[Fact]]:
     """Collect what runs, and comparisons with the plain way, were computed with, by what one of them is called."""
     found = {
         "run": facts([run.record.environment for run in study.runs]),
@@ -109,7 +109,7 @@ def _readable(key: str, value: object) -> str:
     return logs.without_folders(text)[:VALUE_CHARACTERS]
 
 
-def lost(study: Study) -> tuple[list[Lost], int]:
+def lost(study: StudyResults) -> tuple[list[Lost], int]:
     """Return the runs that failed or were interrupted, and how many more there are than are listed."""
     found = [run.record for run in study.runs if run.record.status != "ok"]
     listed = []
@@ -130,7 +130,7 @@ def settings(protocol: Protocol, ignored: Set[str] = frozenset()) -> list[str]:
     return protocols.differences(protocols.load(protocol.name), protocol, ignored={"report", *ignored})
 
 
-def commands(study: Study, name: str) -> list[str]:
+def commands(study: StudyResults, name: str) -> list[str]:
     """Return command lines that do the whole study again beside itself, compare both, and repeat one run exactly.
 
     Several studies that are reported as one are merged again.
@@ -193,7 +193,7 @@ def _initial(records: Sequence[Record]) -> list[str]:
     return ["--init-from", starts[0]] if len(starts) == 1 else []
 
 
-def software(study: Study) -> str:
+def software(study: StudyResults) -> str:
     """Return a BibTeX entry of this benchmark with the versions that the runs were made by."""
     made = [run.record.environment for run in study.runs] + [one.environment for one in study.comparisons]
     codes = [environment.get("code") for environment in made]

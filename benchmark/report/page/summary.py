@@ -10,7 +10,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.report.page import origin
 from benchmark.report.page.grids import printed
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, in_order, left_out, origins, stand_ins
 from benchmark.report.tables.render import Block, Column, Row, Table
 
@@ -66,7 +66,7 @@ class Summary:
     reference: str
 
 
-def summarise(study: Study, accuracy: Table, reference: str) -> Summary:
+def summarise(study: StudyResults, accuracy: Table, reference: str) -> Summary:
     """Collect what the page says first.
 
     Args:
@@ -114,7 +114,7 @@ def _place(row: Row, column: Column) -> Place:
     return Place(row.label, printed(column, cell), f"± {column.spread(cell.std)}" if cell.std is not None else "n = 1")
 
 
-def _warnings(study: Study) -> Iterator[str]:
+def _warnings(study: StudyResults) -> Iterator[str]:
     names = _datasets(study)
     if any(name.endswith(SUFFIX) for name in names):
         yield (
@@ -143,7 +143,7 @@ def _warnings(study: Study) -> Iterator[str]:
         yield f"{dirty} of {len(study.runs)} runs were made by code with changes that are in no commit."
 
 
-def _datasets(study: Study) -> list[str]:
+def _datasets(study: StudyResults) -> list[str]:
     return _ordered(name for run in study.runs for name in (*run.record.train, *run.record.test))
 
 
@@ -151,7 +151,7 @@ def _ordered(datasets: Iterable[str]) -> list[str]:
     return sorted(set(datasets), key=lambda name: known_first(name, KNOWN))
 
 
-def _facts(study: Study) -> Iterator[tuple[str, str]]:
+def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
     if study.protocol is None or not study.runs:
         measured = {found.record.model for found in study.efficiency}
         models = in_order(measured | {one.model for one in study.comparisons if one.model})

@@ -20,7 +20,7 @@ from benchmark.report.plots.plot_style import (
     wrapped,
 )
 from benchmark.report.plots.spots import FOOTNOTE_WIDTH, draw_spots, inside, label_spots, write_frame
-from benchmark.report.read import Measurement, Study, comparable
+from benchmark.report.read import Measurement, StudyResults, comparable
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.efficiency_table import cost
 from benchmark.report.tables.render import Block, Cell, Row
@@ -168,7 +168,7 @@ def front(points: Sequence[tuple[float, float]], lower_is_better: bool) -> list[
     return sorted(kept)
 
 
-def charts(study: Study, blocks: Sequence[Block]) -> Iterator[Chart]:
+def charts(study: StudyResults, blocks: Sequence[Block]) -> Iterator[Chart]:
     """Collect one chart per block and cost; a cost that was measured for none of a block's models has none.
 
     Args:
@@ -196,7 +196,7 @@ def _chart(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Chart |
     return Chart(block, axis, points, missing, hindered, _x_title(axis, measured))
 
 
-def draw(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per chart of the study's accuracy table.
 
     Yields:

@@ -19,7 +19,7 @@ from benchmark.report.plots import (
     training_plot,
     transfer_plot,
 )
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Plot:
     """
 
     table: str
-    draw: Callable[[Study], Iterator[tuple[str, Figure]]]
+    draw: Callable[[StudyResults], Iterator[tuple[str, Figure]]]
     heading: str = ""
     kinds: tuple[str, ...] = ("pdf", "png")
 

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from benchmark.metrics import significance
 from benchmark.report.plots import rows as layout
 from benchmark.report.plots.plot_style import INK, STYLE, STYLES, family_handles, tag
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.contests import Contest, contest
 from benchmark.report.tables.render import Block, Row
@@ -110,7 +110,7 @@ class Standing:
         return low - edge, high + edge
 
 
-def standings(study: Study, blocks: Sequence[Block]) -> list[Standing]:
+def standings(study: StudyResults, blocks: Sequence[Block]) -> list[Standing]:
     """Compare the models of each block of the accuracy table in which a run has finished."""
     if study.protocol is None:
         return []
@@ -127,7 +127,7 @@ def standings(study: Study, blocks: Sequence[Block]) -> list[Standing]:
     return made
 
 
-def draw(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per block of the accuracy table in which a run has finished.
 
     Yields:

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from benchmark import metrics
 from benchmark.report.plots import rows as layout
 from benchmark.report.plots.plot_style import STYLE, tag
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables import accuracy_table
 from benchmark.report.tables.contests import Contest, contest
 from benchmark.report.tables.render import Block, Row
@@ -74,7 +74,7 @@ class Faults:
         return TOTAL_SPACE * max(*(sum(faults.values()) for faults in self.means.values()), 1.0)
 
 
-def of_blocks(study: Study, blocks: Sequence[Block]) -> list[Faults]:
+def of_blocks(study: StudyResults, blocks: Sequence[Block]) -> list[Faults]:
     """Collect the errors of each block of the accuracy table that has counts of nets or of vias."""
     made = []
     for block in blocks:
@@ -88,7 +88,7 @@ def of_blocks(study: Study, blocks: Sequence[Block]) -> list[Faults]:
     return made
 
 
-def draw(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per block of the accuracy table that has counts of nets or of vias.
 
     Yields:

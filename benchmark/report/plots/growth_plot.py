@@ -27,7 +27,7 @@ from benchmark.report.plots.plot_style import (
     tag,
     wrapped,
 )
-from benchmark.report.read import Setting, Study
+from benchmark.report.read import Setting, StudyResults
 from benchmark.report.tables.conventions import display, in_order
 from benchmark.report.tables.efficiency_table import cost
 from benchmark.report.tables.growth_table import FIGURES, Growing, groups
@@ -40,7 +40,7 @@ NAME_GAP_INCHES, NAME_OVER_INCHES = 0.14, 0.2  # between names, and of the first
 NOTE_WIDTH = 140  # characters that fit beside each other
 
 
-def draw(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Draw latency and memory against the image's side, one line per network.
 
     Yields:

@@ -32,7 +32,7 @@ from benchmark.evaluation.kept_images import Images, Predictions, read_images, r
 from benchmark.records.store import Store
 from benchmark.report.plots import plot_style, sheet
 from benchmark.report.plots.sheet import Picture
-from benchmark.report.read import Scores, Study
+from benchmark.report.read import Scores, StudyResults
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import conventions
 from benchmark.report.tables.contests import Contest, contest
@@ -72,7 +72,7 @@ class _Candidate:
     mean_miou: float
 
 
-def build(folder: Path, study: Study, blocks: Sequence[Block], tell: Tell) -> dict[str, bytes]:
+def build(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tell) -> dict[str, bytes]:
     """Draw up to three panels per block of the accuracy table.
 
     Args:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, round_ticks, tag
-from benchmark.report.read import Setting, Study
+from benchmark.report.read import Setting, StudyResults
 from benchmark.report.tables.conventions import display, in_order
 from benchmark.report.tables.profile_table import Measured, by_machine, name_of
 
@@ -23,7 +23,7 @@ TITLE_WIDTH = 52  # characters beside each other above a panel; two lines have r
 NAMES_INCHES, TOP_INCHES, BOTTOM_INCHES = 1.15, 0.92, 0.5
 
 
-def draw(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Draw the latencies of all settings: a row per model, a panel per device, a mark per size and number format.
 
     A study of runs has its own plots and gets this one only where it has figures in several settings.

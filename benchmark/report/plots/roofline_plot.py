@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from benchmark.report.plots.plot_style import DPI, INK, SIZE_INCHES, STYLE, file_stem, round_ticks, wrapped
 from benchmark.report.plots.spots import FOOTNOTE_WIDTH, draw_spots, inside, label_spots, write_frame
-from benchmark.report.read import Setting, Study
+from benchmark.report.read import Setting, StudyResults
 from benchmark.report.tables.conventions import in_order
 from benchmark.report.tables.profile_table import Measured
 from benchmark.report.tables.render import Row
@@ -38,7 +38,7 @@ class RooflinePoint:
     spread: float = 0.0
 
 
-def draw(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Draw one roofline per setting that has limits.
 
     Yields:

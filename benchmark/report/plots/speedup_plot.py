@@ -10,12 +10,12 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, tag
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display
 from benchmark.report.tables.speedup_table import HARNESS, TITLES, groups, ratio
 
 
-def draw(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Draw the ratios, a bar per comparison.
 
     Yields:

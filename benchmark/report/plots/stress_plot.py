@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmark import metrics
 from benchmark.report.plots.plot_style import DASHES, DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, tag, wrapped
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display
 from benchmark.report.tables.render import Row
 from benchmark.report.tables.stress_table import METRICS, Tested, tested
@@ -53,7 +53,7 @@ class _Look:
         }
 
 
-def draw(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per training set and stand-in that was tested under stress.
 
     Yields:
@@ -64,7 +64,7 @@ def draw(study: Study) -> Iterator[tuple[str, Figure]]:
             yield found.plot, _figure(study, found)
 
 
-def _figure(study: Study, found: Tested) -> Figure:
+def _figure(study: StudyResults, found: Tested) -> Figure:
     assert study.protocol is not None
     rows = [metric for metric in METRICS if found.has(metric)]
     looks = _looks(found.models)
@@ -123,11 +123,11 @@ def _looks(models: Sequence[str]) -> dict[str, _Look]:
     return looks
 
 
-def _y_title(study: Study, metric: str) -> str:
+def _y_title(study: StudyResults, metric: str) -> str:
     return f"{metrics.METRICS[metric].display} (%),\n{reduction_of(study, metric)} reduction"
 
 
-def _ends(study: Study, found: Tested, metric: str) -> tuple[float, float]:
+def _ends(study: StudyResults, found: Tested, metric: str) -> tuple[float, float]:
     """Return the ends of a row's axis, which its panels share."""
     cells = (found.cell(study, model, metric, key) for model in found.models for key in (None, *found.stresses))
     values = [100 * (cell.mean + side * (cell.std or 0)) for cell in cells if cell is not None for side in (-1, 1)]
@@ -135,7 +135,7 @@ def _ends(study: Study, found: Tested, metric: str) -> tuple[float, float]:
     return min(values) - room, max(values) + room
 
 
-def _panel(axes: Axes, study: Study, found: Tested, metric: str, effect: str, looks: dict[str, _Look]) -> None:
+def _panel(axes: Axes, study: StudyResults, found: Tested, metric: str, effect: str, looks: dict[str, _Look]) -> None:
     """Draw one metric under one effect; all panels share the strengths of all effects."""
     places = {strength: math.log2(strength) for strength in sorted({stress.strength for stress in found.stresses})}
     drawn = min(places.values()) - AS_DRAWN
@@ -185,7 +185,7 @@ def _panel(axes: Axes, study: Study, found: Tested, metric: str, effect: str, lo
     axes.set_axisbelow(True)
 
 
-def _note(study: Study, found: Tested) -> str:
+def _note(study: StudyResults, found: Tested) -> str:
     assert study.protocol is not None
     spread = f"Mean ± std over n = {found.n} repeats (ddof = 1)" if found.n > 1 else "No error bars, since n = 1 repeat"
     return (

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, round_ticks, tag, wrapped
-from benchmark.report.read import Run, Study
+from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import display, in_order
 from benchmark.utils.files import read_limited
 
@@ -82,7 +82,7 @@ def read_history(file: Path, repeat: int) -> Curve | None:
     return Curve(repeat, steps, losses[0], losses[1]) if rows else None
 
 
-def draw(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per training set.
 
     Yields:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, drawable, tag, wrapped
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display
 from benchmark.report.tables.transfer_table import Matrix, Train, axes_of, crosses, matrices_of
 
@@ -22,7 +22,7 @@ NOTE_PER_INCH = 17  # characters beside each other in the note below
 LIGHT_INK, DARK_INK = "#FAFAFA", "#111111"  # unlike white and black, they stay as they are on a dark page
 
 
-def draw(study: Study) -> Iterator[tuple[str, Figure]]:
+def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Draw mIoU as one heat map per model, training sets as rows and test datasets as columns.
 
     Yields:
@@ -35,7 +35,7 @@ def draw(study: Study) -> Iterator[tuple[str, Figure]]:
         yield "transfer.miou", _heat_maps(study, matrices)
 
 
-def _heat_maps(study: Study, matrices: Sequence[Matrix]) -> Figure:
+def _heat_maps(study: StudyResults, matrices: Sequence[Matrix]) -> Figure:
     assert study.protocol is not None
     trains, tests = axes_of([run for run in study.runs if run.scores])
     across = min(ACROSS, len(matrices))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmark.config import registry
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import paper_table as paper
 from benchmark.report.tables.conventions import display
@@ -15,7 +15,7 @@ COLUMNS = ("miou", "mpa", "dice", "aji", "net_error_rate", "params", "macs")
 DIFFERENCE = Column("miou_difference", "Δ mIoU", None, scale=100.0, digits=2, unit="pp", signed=True)
 
 
-def ablation(study: Study) -> Table:
+def ablation(study: StudyResults) -> Table:
     """Return one block per dataset on which a network and variants of it (``parent.variant``) were run."""
     blocks = []
     if study.protocol is not None:
@@ -33,7 +33,7 @@ def _parent(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _with_differences(study: Study, block: Block, parents: set[str]) -> Block:
+def _with_differences(study: StudyResults, block: Block, parents: set[str]) -> Block:
     values = _miou_by_repeat(study, block)
     rows: list[Row] = []
     for row in block.rows:
@@ -56,7 +56,7 @@ def _with_differences(study: Study, block: Block, parents: set[str]) -> Block:
     )
 
 
-def _miou_by_repeat(study: Study, block: Block) -> dict[str, dict[int, float]]:
+def _miou_by_repeat(study: StudyResults, block: Block) -> dict[str, dict[int, float]]:
     assert study.protocol is not None
     reduction, test = study.protocol.report.reduction, str(block.facts["dataset"])
     found: dict[str, dict[int, float]] = {}

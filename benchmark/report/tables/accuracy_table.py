@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmark import metrics
 from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, known_first
-from benchmark.report.read import Run, Study
+from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import (
     about_scores,
     display,
@@ -56,7 +56,7 @@ ELECTRICAL = Kind(
 )
 
 
-def scores(study: Study, kind: Kind) -> Table:
+def scores(study: StudyResults, kind: Kind) -> Table:
     """Return one block per (training datasets, test dataset), models in the registry's order, references last."""
     if study.protocol is None:
         return Table(kind.name, kind.title)
@@ -68,7 +68,7 @@ def scores(study: Study, kind: Kind) -> Table:
     return Table(kind.name, kind.title, tuple(block for block in blocks if block.columns))
 
 
-def _score_block(study: Study, protocol: Protocol, kind: Kind, train: tuple[str, ...], test: str) -> Block:
+def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tuple[str, ...], test: str) -> Block:
     reduction = kind.reduction or protocol.report.reduction
     runs: dict[str, list[Run]] = {}
     for run in study.runs:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables import (
     growth_table,
     profile_table,
@@ -34,7 +34,7 @@ class TableEntry:
 
     name: str
     section: str
-    make: Callable[[Study], Table]
+    make: Callable[[StudyResults], Table]
 
 
 #: In the order of ``tables.tex`` and of the numbers for a text.

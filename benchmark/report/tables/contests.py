@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmark import metrics
 from benchmark.metrics.significance import Clustered
-from benchmark.report.read import Scores, Study
+from benchmark.report.read import Scores, StudyResults
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables.render import Block, Row
 
@@ -64,7 +64,7 @@ class Contest:
         return Clustered.of([(found.columns, found.groups) for found in chosen], self.metric.name, self.reduction)
 
 
-def contest(study: Study, block: Block, metric: str, reduction: metrics.Reduction) -> Contest:
+def contest(study: StudyResults, block: Block, metric: str, reduction: metrics.Reduction) -> Contest:
     """Collect the runs of a block of the accuracy table."""
     train, test = str(block.facts["train"]), str(block.facts["dataset"])
     rows = tuple(row for row in block.rows if row.ranked)
@@ -88,7 +88,7 @@ def contest(study: Study, block: Block, metric: str, reduction: metrics.Reductio
     )
 
 
-def contests(study: Study, blocks: Iterable[Block]) -> list[Contest]:
+def contests(study: StudyResults, blocks: Iterable[Block]) -> list[Contest]:
     """Return for each block mIoU under the protocol's reduction, and the net error rate or the vias' F1, pooled."""
     if study.protocol is None:
         return []

@@ -10,7 +10,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.evaluation import counts as scoring
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS
-from benchmark.report.read import Run, Scores, Study
+from benchmark.report.read import Run, Scores, StudyResults
 from benchmark.report.tables.render import Column
 
 
@@ -82,7 +82,7 @@ def origins(runs: Iterable[Run]) -> Iterator[str]:
         yield f"Fine-tuned: training started from the weights of study {study}, trained on {train}."
 
 
-def left_out(study: Study) -> Iterator[str]:
+def left_out(study: StudyResults) -> Iterator[str]:
     """Name the runs that are missing because their records cannot be read, and rows that are not of the runs."""
     if study.broken:
         yield f"Left out, since their records are broken: {', '.join(broken.run for broken in study.broken)}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence, Set
 
 from benchmark.records.efficiency_record import ENERGY_SECONDS
-from benchmark.report.read import Measurement, Setting, Study
+from benchmark.report.read import Measurement, Setting, StudyResults
 from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
 from benchmark.report.tables.render import HINDERED, Block, Cell, Column, Row, Table
 
@@ -46,13 +46,13 @@ def about_hindered(found: Iterable[Measurement]) -> Iterator[str]:
         yield f"{HINDERED}: taken while something else had the device, as said below the table; never ranked."
 
 
-def efficiency(study: Study) -> Table:
+def efficiency(study: StudyResults) -> Table:
     """Return one block per setting: figures of another device, input, number format or thread count share no column."""
     settings = sorted({found.setting for found in study.efficiency})
     return Table("efficiency", "Efficiency", tuple(_efficiency_block(study, setting) for setting in settings))
 
 
-def _efficiency_block(study: Study, setting: Setting) -> Block:
+def _efficiency_block(study: StudyResults, setting: Setting) -> Block:
     found = {measured.record.model: measured for measured in study.efficiency if measured.setting == setting}
     shown = {key for measured in found.values() for key in measured.figures}
     return Block(

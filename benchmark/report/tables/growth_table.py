@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from benchmark.report.read import Setting, Study
+from benchmark.report.read import Setting, StudyResults
 from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
 from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost
 from benchmark.report.tables.profile_table import Measured, about_forward, grouped, key_of, pointer
@@ -41,12 +41,12 @@ FIGURES = (
 )
 
 
-def table(study: Study) -> Table:
+def table(study: StudyResults) -> Table:
     """Return one block per device and number format with figures at three sizes or more."""
     return Table("growth", "Growth with image size", tuple(_block(*group) for group in groups(study)))
 
 
-def groups(study: Study) -> Iterator[tuple[Setting, dict[Setting, Measured]]]:
+def groups(study: StudyResults) -> Iterator[tuple[Setting, dict[Setting, Measured]]]:
     """Yield what figures share beside the size, and the figures by size, small to large."""
     for shared, sizes in grouped(study, lambda setting: replace(setting, height=0, width=0)).items():
         if len({setting.pixels for setting in sizes}) >= SIZES:

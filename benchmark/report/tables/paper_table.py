@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark import metrics
 from benchmark.config import registry
-from benchmark.report.read import Measurement, Scores, Study, comparable
+from benchmark.report.read import Measurement, Scores, StudyResults, comparable
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import conventions, efficiency_table
 from benchmark.report.tables import literature_table as literature
@@ -103,7 +103,7 @@ def _printed(figure: Figure, *, named: bool, digits: int | None) -> Figure:
     return replace(figure, column=replace(column, digits=column.digits if digits is None else digits))
 
 
-def table(study: Study, choice: Choice) -> Table:
+def table(study: StudyResults, choice: Choice) -> Table:
     """Return one block per dataset with the chosen columns and rows; the layout is left to ``wide.widen``.
 
     Raises:
@@ -139,7 +139,7 @@ def _chosen_rows(patterns: str | None, known: Sequence[str]) -> set[str]:
 
 
 def compose(
-    study: Study, base: Block, chosen: Sequence[Figure], models: Set[str], choice: Choice | None = None
+    study: StudyResults, base: Block, chosen: Sequence[Figure], models: Set[str], choice: Choice | None = None
 ) -> Block:
     """Return a block with the rows of an accuracy block and other columns.
 
@@ -230,7 +230,7 @@ def _row(
 
 
 def _score_conventions(
-    study: Study, base: Block, shown: Sequence[Figure], n: int, everything: Sequence[Scores]
+    study: StudyResults, base: Block, shown: Sequence[Figure], n: int, everything: Sequence[Scores]
 ) -> Iterator[str]:
     assert study.protocol is not None
     rated = [(figure, figure.metric) for figure in shown if figure.metric]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import get_args
 
 from benchmark.records.efficiency_record import DType
-from benchmark.report.read import Measurement, Setting, Study
+from benchmark.report.read import Measurement, Setting, StudyResults
 from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
 from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost
 from benchmark.report.tables.render import Block, Row, Table
@@ -16,7 +16,7 @@ FIGURES = ("latency_p50_ms", "fps", "forward_peak_bytes")
 SETTINGS_PER_BLOCK = 4  # with three figures each as many as a page is wide
 
 
-def overview(study: Study) -> Table:
+def overview(study: StudyResults) -> Table:
     """Return one block per device, whose columns are grouped by size and number format; empty for a single setting."""
     blocks = [
         _block(machine, dict(list(columns.items())[start : start + SETTINGS_PER_BLOCK]))
@@ -30,12 +30,12 @@ def overview(study: Study) -> Table:
 Measured = Mapping[str, Measurement]  # by model
 
 
-def by_machine(study: Study) -> dict[Setting, dict[Setting, Measured]]:
+def by_machine(study: StudyResults) -> dict[Setting, dict[Setting, Measured]]:
     """Group measurements by device, then by size and number format."""
     return grouped(study, lambda setting: replace(setting, height=0, width=0, dtype="", precision=""))
 
 
-def grouped(study: Study, shared: Callable[[Setting], Setting]) -> dict[Setting, dict[Setting, Measured]]:
+def grouped(study: StudyResults, shared: Callable[[Setting], Setting]) -> dict[Setting, dict[Setting, Measured]]:
     """Group figures by what they share, then by size and number format, both in order.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from benchmark.records.efficiency_record import Limits
-from benchmark.report.read import Measurement, Setting, Study
+from benchmark.report.read import Measurement, Setting, StudyResults
 from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
 from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost
 from benchmark.report.tables.profile_table import Measured, grouped
@@ -66,12 +66,12 @@ class Roof:
         return min(self.macs_per_second, macs_per_byte * self.bytes_per_second)
 
 
-def table(study: Study) -> Table:
+def table(study: StudyResults) -> Table:
     """Return one block per setting that has limits."""
     return Table("roofline", "Roofline", tuple(_block(*setting) for setting in settings_with_limits(study)))
 
 
-def settings_with_limits(study: Study) -> Iterator[tuple[Setting, Measured, Roof]]:
+def settings_with_limits(study: StudyResults) -> Iterator[tuple[Setting, Measured, Roof]]:
     """Yield settings with those measurements that have bytes and limits (older ones have none), and the roof."""
     told = replace(study, efficiency=tuple(found for found in study.efficiency if found.record.bytes_moved))
     for settings in grouped(told, lambda setting: replace(setting, height=0, width=0, channels=0)).values():

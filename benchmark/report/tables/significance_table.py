@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from benchmark import metrics
 from benchmark.metrics import significance as tests
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables import conventions
 from benchmark.report.tables.contests import Contest, contests
 from benchmark.report.tables.paired_tests import Comparison, Comparisons, over_frames, over_repeats
@@ -54,7 +54,7 @@ METHODS_FIELDS = (
 NETWORKS_FIELDS = (*_FACTS, *_MODEL, "clusters", *_FIGURES, "holm_models", "p_holm", "remark")
 
 
-def written(study: Study, blocks: Sequence[Block], reference: str = REFERENCE) -> list[Written]:
+def written(study: StudyResults, blocks: Sequence[Block], reference: str = REFERENCE) -> list[Written]:
     """Return ``methods`` and ``networks``: two statements that never share a table.
 
     Args:

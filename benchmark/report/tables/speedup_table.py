@@ -9,7 +9,7 @@ from typing import get_args
 
 from benchmark.config.protocol import flatten
 from benchmark.records.speedup_record import SpeedupComparison, What
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, in_order
 from benchmark.report.tables.render import HINDERED, Block, Cell, Column, Row, Table
 
@@ -38,7 +38,7 @@ UNITS = {
 HARNESS = "harness"  # stands in a model's place where no network is involved
 
 
-def table(study: Study) -> Table:
+def table(study: StudyResults) -> Table:
     """Return one block per kind of work, size, number format and device; empty without comparisons."""
     return Table("bench", "The harness against the plain way", tuple(map(_block, groups(study.comparisons))))
 

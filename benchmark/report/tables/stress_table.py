@@ -10,7 +10,7 @@ from benchmark import metrics
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.data.synthetic import STANDINS, Stress
 from benchmark.records.stress_record import DRAWN, StressRecord
-from benchmark.report.read import Scores, Study
+from benchmark.report.read import Scores, StudyResults
 from benchmark.report.tables.conventions import (
     MARKS,
     display,
@@ -82,7 +82,9 @@ class Tested:
         tests = (scores for by in self.scores.values() for of in by.values() for scores in of.values())
         return " or ".join(map(str, sorted({scores.judged for scores in tests})))
 
-    def cell(self, study: Study, model: str, metric: str, stress: Stress | None, shown: Shown = "value") -> Cell | None:
+    def cell(
+        self, study: StudyResults, model: str, metric: str, stress: Stress | None, shown: Shown = "value"
+    ) -> Cell | None:
         """Return a metric under a stress over repeats, or by how much it differs from that of the images as drawn."""
         reduction = reduction_of(study, metric)
         values = []
@@ -104,7 +106,7 @@ class Tested:
         )
 
 
-def tested(study: Study) -> list[Tested]:
+def tested(study: StudyResults) -> list[Tested]:
     """Group a study's stress tests; those of which the images as drawn were not tested alike are left out."""
     if study.protocol is None:
         return []
@@ -134,7 +136,7 @@ def tested(study: Study) -> list[Tested]:
     return made
 
 
-def table(study: Study) -> Table:
+def table(study: StudyResults) -> Table:
     """Return, per training set and stand-in, a block per metric with its values and one with its changes."""
     blocks = [
         _block(study, found, metric, shown)
@@ -146,7 +148,7 @@ def table(study: Study) -> Table:
     return Table("stress", "Stress tests", tuple(blocks))
 
 
-def _block(study: Study, found: Tested, metric: str, shown: Shown) -> Block:
+def _block(study: StudyResults, found: Tested, metric: str, shown: Shown) -> Block:
     assert study.protocol is not None
     printed = replace(metric_column(metrics.METRICS[metric]), digits=1)
     if shown == "change":
@@ -191,7 +193,7 @@ def _remark(found: Tested, model: str) -> str:
     )
 
 
-def _conventions(study: Study, found: Tested, metric: str, shown: Shown) -> Iterator[str]:
+def _conventions(study: StudyResults, found: Tested, metric: str, shown: Shown) -> Iterator[str]:
     assert study.protocol is not None
     reduction = reduction_of(study, metric)
     yield strengths(found)
@@ -222,7 +224,7 @@ def strengths(found: Tested) -> str:
     )
 
 
-def sentences(study: Study, found: Tested) -> list[tuple[str, str]]:
+def sentences(study: StudyResults, found: Tested) -> list[tuple[str, str]]:
     """Say of each network which effect costs it most at the largest strength that all effects have in common.
 
     Returns:
@@ -237,7 +239,7 @@ def sentences(study: Study, found: Tested) -> list[tuple[str, str]]:
     return [(model, _sentence(study, found, model, strongest)) for model in found.models]
 
 
-def _sentence(study: Study, found: Tested, model: str, strength: float) -> str:
+def _sentence(study: StudyResults, found: Tested, model: str, strength: float) -> str:
     parts = []
     for metric in METRICS:
         sign = 1 if metrics.METRICS[metric].higher_is_better else -1

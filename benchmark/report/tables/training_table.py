@@ -9,7 +9,7 @@ from benchmark.config.execution import WORDS
 from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.run_record import Record, TrainingFacts
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, in_order, over_repeats
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 
@@ -49,7 +49,7 @@ class Place:
         )
 
 
-def cost(study: Study) -> Table:
+def cost(study: StudyResults) -> Table:
     """Return one block per training dataset and device; empty where no run has finished."""
     if study.protocol is None:
         return Table("training", "Training cost")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmark import metrics
 from benchmark.data.specs import KNOWN, known_first
-from benchmark.report.read import Run, Study
+from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import MARKS, display, in_order, metric_column, over_repeats, stand_ins
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 
@@ -22,14 +22,14 @@ class Matrix:
     cells: dict[tuple[Train, str], Cell]
 
 
-def reduction_of(study: Study, name: str) -> metrics.Reduction:
+def reduction_of(study: StudyResults, name: str) -> metrics.Reduction:
     """Return how a metric is reduced here: as the protocol says, or the one way that it can be."""
     allowed = metrics.METRICS[name].reductions
     assert study.protocol is not None
     return study.protocol.report.reduction if study.protocol.report.reduction in allowed else allowed[0]
 
 
-def crosses(study: Study) -> bool:
+def crosses(study: StudyResults) -> bool:
     """Tell whether any run was tested on a dataset that it was not trained on."""
     return any(set(run.record.test) - set(run.record.train) for run in study.runs)
 
@@ -45,7 +45,7 @@ def axes_of(runs: Sequence[Run]) -> tuple[list[Train], list[str]]:
     return trains, tests
 
 
-def matrices_of(study: Study, name: str) -> list[Matrix]:
+def matrices_of(study: StudyResults, name: str) -> list[Matrix]:
     """Return a metric of every model, in the registry's order."""
     reduction = reduction_of(study, name)
     by_model: dict[str, dict[tuple[Train, str], list[float]]] = {}
@@ -60,7 +60,7 @@ def matrices_of(study: Study, name: str) -> list[Matrix]:
     ]
 
 
-def table(study: Study) -> Table:
+def table(study: StudyResults) -> Table:
     """Return one block per metric and training set: models as rows, test datasets as columns.
 
     A study without a test on a foreign dataset has no blocks.
@@ -77,7 +77,7 @@ def table(study: Study) -> Table:
     return Table("transfer", "Transfer", tuple(blocks))
 
 
-def _block(study: Study, name: str, train: Train, tests: Sequence[str]) -> Block | None:
+def _block(study: StudyResults, name: str, train: Train, tests: Sequence[str]) -> Block | None:
     assert study.protocol is not None
     rows = [
         Row(
@@ -110,7 +110,7 @@ def _block(study: Study, name: str, train: Train, tests: Sequence[str]) -> Block
 
 
 def _conventions(
-    study: Study, reduction: metrics.Reduction, train: Train, tests: Sequence[str], n: int
+    study: StudyResults, reduction: metrics.Reduction, train: Train, tests: Sequence[str], n: int
 ) -> Iterator[str]:
     assert study.protocol is not None
     yield "Columns: the dataset that is tested on."

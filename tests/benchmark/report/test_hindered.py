@@ -16,7 +16,7 @@ from benchmark.report import build as report
 from benchmark.report import merge as merging
 from benchmark.report.plots import accuracy_cost_plot as plots
 from benchmark.report.plots import growth_plot, profile_plot, roofline_plot
-from benchmark.report.read import Study, read_study
+from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import efficiency_table
 from benchmark.report.tables import growth_table as growth
@@ -53,11 +53,11 @@ def write(folder: Path) -> Path:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> StudyResults:
     return read_study(write(tmp_path / "hindered"))
 
 
-def every_table(study: Study) -> list[Table]:
+def every_table(study: StudyResults) -> list[Table]:
     return [
         efficiency_table.efficiency(study),
         profile.overview(study),
@@ -68,7 +68,7 @@ def every_table(study: Study) -> list[Table]:
 
 
 @pytest.mark.parametrize("place", range(5), ids=("efficiency", "profile", "growth", "roofline", "paper"))
-def test_a_hindered_time_is_marked_and_never_best_or_second(study: Study, place: int) -> None:
+def test_a_hindered_time_is_marked_and_never_best_or_second(study: StudyResults, place: int) -> None:
     table = every_table(study)[place]
     times = ("latency", "fps", "images_per_second", "limit_share")
     for block in table.blocks:
@@ -88,7 +88,7 @@ def test_a_hindered_time_is_marked_and_never_best_or_second(study: Study, place:
         assert "a matrix product just before ran at 1%" in remark or "told in the efficiency table" in remark
 
 
-def test_no_exponent_is_formed_from_a_hindered_time(study: Study) -> None:
+def test_no_exponent_is_formed_from_a_hindered_time(study: StudyResults) -> None:
     (block,) = growth.table(study).blocks
     rows = {row.key: row.cells for row in block.rows}
     assert "latency_p50_ms.exponent" in rows["unet"]
@@ -100,7 +100,7 @@ def test_no_exponent_is_formed_from_a_hindered_time(study: Study) -> None:
     assert "ContextNet" not in latency
 
 
-def test_a_hindered_network_is_no_point_of_a_plot_of_times_and_on_no_front(study: Study) -> None:
+def test_a_hindered_network_is_no_point_of_a_plot_of_times_and_on_no_front(study: StudyResults) -> None:
     charts = {chart.axis.name: chart for chart in plots.charts(study, tables.scores(study, tables.ACCURACY).blocks)}
     assert [point.row.key for point in charts["fps"].points] == ["eal_icnet", "unet"]
     assert charts["fps"].missing == ()
@@ -110,13 +110,13 @@ def test_a_hindered_network_is_no_point_of_a_plot_of_times_and_on_no_front(study
         assert plots.HINDERED_NAMES not in charts[other].footnote
 
 
-def test_no_plot_is_drawn_against_times_that_are_all_hindered(study: Study) -> None:
+def test_no_plot_is_drawn_against_times_that_are_all_hindered(study: StudyResults) -> None:
     everything = replace(study, efficiency=tuple(replace(found, hindered=True) for found in study.efficiency))
     found = plots.charts(everything, tables.scores(study, tables.ACCURACY).blocks)
     assert [chart.axis.name for chart in found] == ["params", "macs"]
 
 
-def test_hindered_times_are_hollow_marks(study: Study) -> None:
+def test_hindered_times_are_hollow_marks(study: StudyResults) -> None:
     for _, figure in roofline_plot.draw(study):
         faces = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() in ("*", "o", "s")]
         assert sorted(face == "white" for face in faces) == [False, False, True]

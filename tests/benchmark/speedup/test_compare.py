@@ -33,7 +33,7 @@ from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.records.store import Store
 from benchmark.report import build as report
 from benchmark.report.plots import speedup_plot
-from benchmark.report.read import Study
+from benchmark.report.read import StudyResults
 from benchmark.report.tables import render
 from benchmark.report.tables import speedup_table as reported
 from benchmark.speedup import feeding, forwards, plain, sharing, steps
@@ -239,7 +239,7 @@ def test_the_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
         comparison(dtype="bfloat16", plain=(8.0,), ours=(4.0,), pixels=1000, differing_pixels=1),
         comparison(what="start_up", model=None, size=None, unit="s", ours=(5.0, 6.0)),
     ]
-    table = reported.table(Study(None, (), {}, (), comparisons=tuple(made)))
+    table = reported.table(StudyResults(None, (), {}, (), comparisons=tuple(made)))
     assert [block.title.partition(",")[0] for block in table.blocks] == [
         *["Forward of one image at 64×64"] * 2,
         "Start-up to the first training step",
@@ -259,7 +259,7 @@ def test_the_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
 
 def test_a_row_that_is_slower_than_the_plain_way_says_so_below_the_table() -> None:
     made = (comparison(model="fcn", plain=(20.0,), ours=(10.0,)), comparison(plain=(10.0,), ours=(20.0,)))
-    table = reported.table(Study(None, (), {}, (), comparisons=made))
+    table = reported.table(StudyResults(None, (), {}, (), comparisons=made))
     assert [row.remark for row in table.blocks[0].rows] == ["", "0.50 times the plain way: behind it"]
     assert "UNet: 0.50 times the plain way: behind it" in render.to_markdown(table)
 
@@ -267,7 +267,7 @@ def test_a_row_that_is_slower_than_the_plain_way_says_so_below_the_table() -> No
 def test_a_hindered_row_is_marked_and_in_no_mean_and_no_plot() -> None:
     hindered = comparison(model="fcn", plain=(90.0,), ours=(1.0,), hindered=("the processor was taken away",))
     others = [comparison(model=name, plain=(20.0,), ours=(10.0,)) for name in ("unet", "hrnet")]
-    study = Study(None, (), {}, (), comparisons=(hindered, *others))
+    study = StudyResults(None, (), {}, (), comparisons=(hindered, *others))
     (block,) = reported.table(study).blocks
     rows = {row.key: row for row in block.rows}
     assert [cell.hindered for key, cell in rows["fcn"].cells.items() if key != "spread"] == [True] * 3

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 from benchmark.report.page.html import SECTIONS
-from benchmark.report.read import Study, read_study
+from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables.all_tables import TABLES, TableEntry
 from tests.benchmark.report import fake
 
 
 @pytest.fixture(scope="module")
-def report(study: Path) -> Study:
+def report(study: Path) -> StudyResults:
     return read_study(study)
 
 
 @pytest.mark.parametrize("entry", TABLES, ids=lambda entry: entry.name)
 def test_a_table_has_the_name_of_its_entry_and_a_section_of_the_page(
-    entry: TableEntry, report: Study, tmp_path: Path
+    entry: TableEntry, report: StudyResults, tmp_path: Path
 ) -> None:
     fake.write_efficiency(tmp_path, "unet")
 

@@ -13,7 +13,7 @@ from benchmark.records.efficiency_record import Conditions, Latency, Memory
 from benchmark.report import build as report
 from benchmark.report.plots import growth_plot
 from benchmark.report.plots.plot_style import STYLES
-from benchmark.report.read import Study, read_study
+from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables import growth_table as growth
 from benchmark.report.tables import render
 from tests.benchmark.report import fake
@@ -44,11 +44,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def study(folder: Path) -> Study:
+def study(folder: Path) -> StudyResults:
     return read_study(folder)
 
 
-def test_exponents_are_those_that_the_figures_were_made_of(study: Study) -> None:
+def test_exponents_are_those_that_the_figures_were_made_of(study: StudyResults) -> None:
     (block,) = growth.table(study).blocks
     found = {
         row.key: tuple(
@@ -72,7 +72,7 @@ def test_the_exponent_is_of_the_largest_two_sizes(tmp_path: Path) -> None:
     assert {column.title for column in block.columns} == {"p50"}
 
 
-def test_columns_go_from_small_to_large_sizes(study: Study) -> None:
+def test_columns_go_from_small_to_large_sizes(study: StudyResults) -> None:
     (block,) = growth.table(study).blocks
     groups = [f"{side}×{side}" for side in SIDES] + ["Exponent"]
     assert [column.group for column in block.columns] == [group for group in groups for _ in range(2)]
@@ -107,7 +107,7 @@ def test_cut_short_measurements_are_pointed_to(folder: Path) -> None:
     assert not remarks["unet"]
 
 
-def test_the_plot_draws_each_network_s_figures_in_its_family_s_colour(study: Study) -> None:
+def test_the_plot_draws_each_network_s_figures_in_its_family_s_colour(study: StudyResults) -> None:
     ((name, figure),) = growth_plot.draw(study)
     assert name == "growth.AMD-EPYC-9B14-96-Core-Processor.float32"
     latency, memory = figure.axes

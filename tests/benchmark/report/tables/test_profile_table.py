@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from benchmark.records.efficiency_record import EfficiencySettings, Form, Limits
 from benchmark.report import build as report
 from benchmark.report.plots import profile_plot
-from benchmark.report.read import Measurement, Study, comparable, read_study
+from benchmark.report.read import Measurement, StudyResults, comparable, read_study
 from benchmark.report.tables import efficiency_table, render
 from benchmark.report.tables import growth_table as growth
 from benchmark.report.tables import profile_table as profile
@@ -34,11 +34,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def study(folder: Path) -> Study:
+def study(folder: Path) -> StudyResults:
     return read_study(folder)
 
 
-def found(study: Study, model: str, device: str, size: int, dtype: str) -> Measurement:
+def found(study: StudyResults, model: str, device: str, size: int, dtype: str) -> Measurement:
     (measured,) = (
         one
         for one in study.efficiency
@@ -47,7 +47,7 @@ def found(study: Study, model: str, device: str, size: int, dtype: str) -> Measu
     return measured
 
 
-def test_a_block_per_device_with_columns_by_size_then_number_format(study: Study) -> None:
+def test_a_block_per_device_with_columns_by_size_then_number_format(study: StudyResults) -> None:
     cpu, gpu = profile.overview(study).blocks
     assert fake.CPU in cpu.title
     assert GPU in gpu.title
@@ -123,7 +123,7 @@ def test_figures_of_a_hindered_device_say_so_wherever_they_are_shown(tmp_path: P
     assert sorted(roofs) == ["", "", *["warnings, told in the efficiency table"] * 2]
 
 
-def test_every_cell_is_the_figure_of_its_own_setting(study: Study) -> None:
+def test_every_cell_is_the_figure_of_its_own_setting(study: StudyResults) -> None:
     for block, device in zip(profile.overview(study).blocks, ("cpu", "cuda"), strict=True):
         for row in block.rows:
             for size in (512, 1024):
@@ -157,14 +157,14 @@ def test_one_setting_alone_is_told_by_the_efficiency_table(tmp_path: Path) -> No
     assert profile.overview(read_study(tmp_path)).blocks == ()
 
 
-def test_a_study_of_runs_in_one_setting_has_no_profile(study: Study, tmp_path: Path) -> None:
+def test_a_study_of_runs_in_one_setting_has_no_profile(study: StudyResults, tmp_path: Path) -> None:
     fake.write_study(tmp_path / "runs", ["unet"], ["omc-syn"], 1)
     plain = read_study(tmp_path / "runs")
     assert profile.overview(plain).blocks == ()
     assert list(profile_plot.draw(plain)) == []
 
 
-def test_groups_head_their_columns_in_every_format(study: Study) -> None:
+def test_groups_head_their_columns_in_every_format(study: StudyResults) -> None:
     table = profile.overview(study)
     rows = list(csv.DictReader(render.to_csv(table).splitlines()))
     assert {row["device"] for row in rows} == {fake.CPU, GPU}
@@ -175,7 +175,7 @@ def test_groups_head_their_columns_in_every_format(study: Study) -> None:
     assert r"\cmidrule(lr){3-5}\cmidrule(lr){6-8}\cmidrule(lr){9-11}\cmidrule(lr){12-14}" in latex
 
 
-def test_the_plot_shows_each_latency_once_where_it_belongs(study: Study) -> None:
+def test_the_plot_shows_each_latency_once_where_it_belongs(study: StudyResults) -> None:
     ((name, figure),) = profile_plot.draw(study)
     assert name == "profile"
     assert [axes.get_title(loc="left").partition(",")[0] for axes in figure.axes] == [fake.CPU, GPU]
@@ -199,7 +199,7 @@ def test_the_plot_shows_each_latency_once_where_it_belongs(study: Study) -> None
         }
 
 
-def test_marks_of_one_model_do_not_cover_each_other(study: Study) -> None:
+def test_marks_of_one_model_do_not_cover_each_other(study: StudyResults) -> None:
     ((_, figure),) = profile_plot.draw(study)
     for axes in figure.axes:
         rows = [line.get_ydata()[0] for line in axes.lines if line.get_marker() != "None"]

@@ -11,7 +11,7 @@ import pytest
 from benchmark.records.efficiency_record import Conditions, Latency, Limits
 from benchmark.report import build as report
 from benchmark.report.plots import roofline_plot
-from benchmark.report.read import Study, read_study
+from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables import render
 from benchmark.report.tables import roofline_table as roofline
 from benchmark.report.tables.roofline_table import Roof
@@ -32,7 +32,7 @@ def write(folder: Path, model: str, macs: int, moved: int, ms: float, found: Lim
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> StudyResults:
     """100 GMAC/s and 20 GB/s at best: the ridge lies at 5 MACs a byte."""
     write(tmp_path, "unet", 2_000_000_000, 100_000_000, 40.0, limits(90, 20))
     write(tmp_path, "esnet", 100_000_000, 200_000_000, 50.0, limits(100, 15))
@@ -41,7 +41,7 @@ def study(tmp_path: Path) -> Study:
     return read_study(tmp_path)
 
 
-def test_shares_are_those_of_a_hand(study: Study) -> None:
+def test_shares_are_those_of_a_hand(study: StudyResults) -> None:
     (block,) = roofline.table(study).blocks
     rows = {row.key: row.cells for row in block.rows}
     assert list(rows) == ["esnet", "fcn", "unet"]
@@ -59,7 +59,7 @@ def test_shares_are_those_of_a_hand(study: Study) -> None:
     assert rows["fcn"]["limit_share"].mean == pytest.approx(1.25)
 
 
-def test_the_header_says_what_the_limit_is(study: Study) -> None:
+def test_the_header_says_what_the_limit_is(study: StudyResults) -> None:
     text = render.to_markdown(roofline.table(study))
     assert "Peak: 100.0 GMAC/s (median 90.0), a product of square matrices" in text
     assert "bandwidth: 20.0 GB/s (median 19.0), a copy, read + written; the best of 3 measurements" in text
@@ -75,7 +75,7 @@ def test_the_roof_is_the_lower_of_both_limits() -> None:
     assert [roof.attained_at(x) for x in (1.0, 5.0, 50.0)] == [20e9, 100e9, 100e9]
 
 
-def test_the_plot_has_every_network_at_its_place_under_its_roof(study: Study) -> None:
+def test_the_plot_has_every_network_at_its_place_under_its_roof(study: StudyResults) -> None:
     ((name, figure),) = roofline_plot.draw(study)
     assert name == "roofline.96x96.AMD-EPYC-9B14-96-Core-Processor.float32"
     (axes,) = figure.axes

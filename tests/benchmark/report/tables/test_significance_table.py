@@ -15,7 +15,7 @@ from scipy import stats
 
 from benchmark.records.run_record import Failure
 from benchmark.report import build as report
-from benchmark.report.read import Study, read_study
+from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import significance_table as significance
 from benchmark.report.tables.render import Block, Row, to_latex, to_markdown
@@ -44,7 +44,7 @@ def printed(block: Block, key: str) -> dict[str, str]:
     return {name: cell.text for name, cell in row(block, key).cells.items()}
 
 
-def values(study: Study, dataset: str, model: str, metric: str, reduction: str) -> dict[int, float]:
+def values(study: StudyResults, dataset: str, model: str, metric: str, reduction: str) -> dict[int, float]:
     return {
         run.record.repeat: run.scores[dataset].reduced[reduction][metric]
         for run in study.runs

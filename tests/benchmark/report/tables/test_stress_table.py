@@ -16,7 +16,7 @@ from benchmark.records.stress_record import StressRecord
 from benchmark.report import build as report
 from benchmark.report import redact as redaction
 from benchmark.report.plots import stress_plot
-from benchmark.report.read import Study, read_study
+from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables import render
 from benchmark.report.tables import stress_table as stress
 from tests.benchmark.report import fake
@@ -69,11 +69,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def study(folder: Path) -> Study:
+def study(folder: Path) -> StudyResults:
     return read_study(folder)
 
 
-def only(study: Study) -> stress.Tested:
+def only(study: StudyResults) -> stress.Tested:
     (found,) = stress.tested(study)
     return found
 
@@ -85,7 +85,7 @@ def miou(rows: Rows) -> float:
     ]))  # fmt: skip
 
 
-def test_values_and_changes_follow_from_the_counts(study: Study) -> None:
+def test_values_and_changes_follow_from_the_counts(study: StudyResults) -> None:
     values, changes, errors, error_changes = stress.table(study).blocks
     assert [column.key for column in values.columns] == ["drawn", "clouds-1", "clouds-2", "noise-1", "noise-2"]
     assert [column.group for column in changes.columns] == ["clouds", "clouds", "noise", "noise"]
@@ -108,7 +108,7 @@ def test_values_and_changes_follow_from_the_counts(study: Study) -> None:
     assert {block.facts["reduction"] for block in (errors, error_changes)} == {"pooled"}
 
 
-def test_the_header_says_what_a_strength_is_and_what_is_forced(study: Study) -> None:
+def test_the_header_says_what_a_strength_is_and_what_is_forced(study: StudyResults) -> None:
     for block in stress.table(study).blocks:
         text = " ".join(block.conventions)
         assert "so many times the hardest strength that hy5syn-syn draws" in text
@@ -119,7 +119,7 @@ def test_the_header_says_what_a_strength_is_and_what_is_forced(study: Study) -> 
     assert "Interior nets in all test images: 36" in text
 
 
-def test_csv_has_a_line_per_model_effect_and_strength(study: Study) -> None:
+def test_csv_has_a_line_per_model_effect_and_strength(study: StudyResults) -> None:
     lines = list(csv.DictReader(io.StringIO(render.to_csv(stress.table(study)))))
     found = {(line["metric_name"], line["shown"], line["model"], line["metric"]) for line in lines}
     assert ("net_error_rate", "change", "eal_icnet", "noise-2") in found
@@ -196,7 +196,7 @@ def test_broken_files_are_named_and_the_rest_is_reported(folder: Path, no_plots:
     assert "/unet/1/" not in redacted
 
 
-def test_the_plot_has_a_column_per_effect_and_a_row_per_metric_and_every_value(study: Study) -> None:
+def test_the_plot_has_a_column_per_effect_and_a_row_per_metric_and_every_value(study: StudyResults) -> None:
     ((stem, figure),) = stress_plot.draw(study)
     assert stem == "hy5syn-syn.stress"
     top = [axes for axes in figure.axes if axes.get_title()]

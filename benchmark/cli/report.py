@@ -75,7 +75,7 @@ def report(
         raise UserError(f"--study {study}: names the folder for a report of several studies, found only {names[0]}")
     choice = None
     if given:
-        choice = reports.Choice(
+        choice = reports.PaperChoice(
             columns=None if columns is None else tuple(columns.split(",")),
             models=models,
             digits=digits,

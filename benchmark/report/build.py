@@ -25,12 +25,12 @@ from benchmark.report.tables import paper_table as paper
 from benchmark.report.tables import significance_table as significance
 from benchmark.report.tables import wide_table as wide
 from benchmark.report.tables.all_tables import TABLES
-from benchmark.report.tables.paper_table import Choice
+from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Table
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited, write_atomically
 
-__all__ = ["Choice", "build", "check"]
+__all__ = ["PaperChoice", "build", "check"]
 
 RENDERERS = {"csv": render.to_csv, "md": render.to_markdown, "tex": render.to_latex}
 CHOICE = f"{paper.NAME}.json"
@@ -42,7 +42,7 @@ FOLDER, REDACTED = "report", "report-redacted"
 
 def build(
     study: Path,
-    choice: Choice | None = None,
+    choice: PaperChoice | None = None,
     reference: str = significance.REFERENCE,
     *,
     merged: Sequence[Path] = (),
@@ -165,7 +165,7 @@ def _figures(found: StudyResults) -> Iterator[tuple[all_plots.Plot, str, Figure]
 
 
 def _texts(
-    study: Path, found: StudyResults, choice: Choice | None, reference: str = significance.REFERENCE
+    study: Path, found: StudyResults, choice: PaperChoice | None, reference: str = significance.REFERENCE
 ) -> tuple[dict[str, bytes], list[Table]]:
     """Return everything but plots and page, by path below ``report/``, and the tables that were printed."""
     made = {entry.name: entry.make(found) for entry in TABLES}
@@ -213,12 +213,12 @@ def _costs(found: StudyResults) -> Iterator[Table]:
         yield Table("costs", "Efficiency", (block,))
 
 
-def _custom(file: Path, found: StudyResults, choice: Choice | None) -> tuple[Table | None, Choice | None]:
+def _custom(file: Path, found: StudyResults, choice: PaperChoice | None) -> tuple[Table | None, PaperChoice | None]:
     """Return the table for a paper, from what is asked now or was kept, and what it was made from."""
     if choice is not None:
         return paper.table(found, choice), choice
     try:
-        kept = Choice.model_validate_json(read_limited(file, RECORD_BYTES))
+        kept = PaperChoice.model_validate_json(read_limited(file, RECORD_BYTES))
     except FileNotFoundError:
         return None, None
     except (OSError, ValidationError) as error:

@@ -50,7 +50,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Difference:
+class StudyDifference:
     """What differs, the first study's values before the second's.
 
     Attributes:
@@ -71,7 +71,7 @@ class Difference:
         return bool(self.numbers) and not self.outcomes and all(row.identical == row.repeats for row in self.numbers)
 
 
-def compare(first: Path, second: Path) -> Difference:
+def compare(first: Path, second: Path) -> StudyDifference:
     """Compare two studies by their records; neither models nor data are needed.
 
     Args:
@@ -101,7 +101,7 @@ def compare(first: Path, second: Path) -> Difference:
     ended = [(run, _ending(a[run]), _ending(b[run])) for run in common]
     outcomes = [f"{_name(*run)}: {one} | {other}" for run, one, other in ended if one != other]
     reduction = ours.report.reduction
-    return Difference(sections, _numbers(both, a, b, reduction), outcomes, reduction)
+    return StudyDifference(sections, _numbers(both, a, b, reduction), outcomes, reduction)
 
 
 def _protocol(study: Path) -> Protocol:
@@ -247,7 +247,7 @@ def _mean(values: Iterable[float]) -> float:
     return math.fsum(found) / len(found)
 
 
-def to_text(found: Difference, first: str, second: str) -> str:
+def to_text(found: StudyDifference, first: str, second: str) -> str:
     """Write a comparison for a terminal: what differs, and the networks whose numbers differ.
 
     Args:

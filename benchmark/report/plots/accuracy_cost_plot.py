@@ -31,7 +31,7 @@ HINDERED_NAMES = "Not drawn, since something else had the device when they were 
 
 
 @dataclass(frozen=True)
-class Axis:
+class CostAxis:
     """A cost that accuracy is plotted against.
 
     Attributes:
@@ -48,9 +48,9 @@ class Axis:
 
 
 AXES = (
-    Axis("params", "params", 1e-6, lower_is_better=True),
-    Axis("macs", "macs", 1e-9, lower_is_better=True),
-    Axis("fps", "fps", 1.0, lower_is_better=False),
+    CostAxis("params", "params", 1e-6, lower_is_better=True),
+    CostAxis("macs", "macs", 1e-9, lower_is_better=True),
+    CostAxis("fps", "fps", 1.0, lower_is_better=False),
 )
 
 
@@ -87,7 +87,7 @@ class Chart:
     """
 
     block: Block
-    axis: Axis
+    axis: CostAxis
     points: tuple[Point, ...]
     missing: tuple[str, ...]
     hindered: tuple[str, ...]
@@ -184,7 +184,7 @@ def charts(study: StudyResults, blocks: Sequence[Block]) -> Iterator[Chart]:
                 yield chart
 
 
-def _chart(block: Block, axis: Axis, measured: Sequence[Measurement]) -> Chart | None:
+def _chart(block: Block, axis: CostAxis, measured: Sequence[Measurement]) -> Chart | None:
     cells = {found.record.model: cost(found, axis.figure) for found in measured if axis.figure in found.figures}
     costs = {model: axis.scale * cell.mean for model, cell in cells.items() if not cell.hindered}
     scored = [row for row in block.rows if row.ranked and "miou" in row.cells]
@@ -243,7 +243,7 @@ def _scale(axes: Axes, chart: Chart) -> None:
     axes.set_axisbelow(True)
 
 
-def _x_title(axis: Axis, measured: Sequence[Measurement]) -> str:
+def _x_title(axis: CostAxis, measured: Sequence[Measurement]) -> str:
     setting = measured[0].setting
     return {
         "params": "Trainable parameters (M)",

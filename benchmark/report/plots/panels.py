@@ -31,7 +31,7 @@ from benchmark.evaluation.fault_overlay import (
 from benchmark.evaluation.kept_images import Images, Predictions, read_images, read_predictions
 from benchmark.records.store import Store
 from benchmark.report.plots import plot_style, sheet
-from benchmark.report.plots.sheet import Picture
+from benchmark.report.plots.sheet import SheetPicture
 from benchmark.report.read import Scores, StudyResults
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import conventions
@@ -192,11 +192,11 @@ def _figure(
     target: Target = "via" if "via_true" in results[0].scores.columns else "track"
     judged_by = _Judge(np.where(image.ignore, IGNORED, image.truth).astype(np.uint8), target, limits)
 
-    def picture(title: str, figure: str, lines: tuple[str, ...], prediction: Mask, bold: bool = False) -> Picture:
+    def picture(title: str, figure: str, lines: tuple[str, ...], prediction: Mask, bold: bool = False) -> SheetPicture:
         pixels = overlay(image.truth, prediction, image.ignore, target, limits)
-        return Picture(title, figure, lines, pixels, bold)
+        return SheetPicture(title, figure, lines, pixels, bold)
 
-    def judged(title: str, prediction: Mask, result: _Result | None = None) -> Picture:
+    def judged(title: str, prediction: Mask, result: _Result | None = None) -> SheetPicture:
         miou, (*lines, last) = judged_by.of(prediction)
         if result and result.repeat:
             last += f"; repeat {result.repeat}"
@@ -207,7 +207,7 @@ def _figure(
 
     height, width = image.truth.shape
     pictures = [
-        Picture("Image", "", (f"{width} × {height} px",), to_channels(image.pixels, 3)),
+        SheetPicture("Image", "", (f"{width} × {height} px",), to_channels(image.pixels, 3)),
         picture("Truth", "", judged_by.nets(), image.truth),
         *(
             judged(result.row.label, prediction, result)

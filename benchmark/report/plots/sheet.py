@@ -30,7 +30,7 @@ LEAST_ZOOM, MOST_SHARE = 2, 2.5  # an enlarged part shows at most 1 / 2.5 of a s
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class SheetPicture:
     """One cell.
 
     Attributes:
@@ -60,7 +60,7 @@ def part_side(shape: tuple[int, ...]) -> int:
 
 def draw(
     title: str,
-    pictures: Sequence[Picture],
+    pictures: Sequence[SheetPicture],
     place: tuple[int, int],
     legend: Sequence[tuple[str, tuple[int, int, int]]],
     caption: str,
@@ -131,7 +131,7 @@ class _Canvas:
             self._axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=colour, linewidth=line))
 
 
-def _draw_cell(canvas: _Canvas, picture: Picture, place: tuple[int, int], left: int, top: int, lines: int) -> None:
+def _draw_cell(canvas: _Canvas, picture: SheetPicture, place: tuple[int, int], left: int, top: int, lines: int) -> None:
     gap = GAP if picture.figure else 0
     room = CELL - _font(SMALL, bold=False).getlength(picture.figure) - gap
     text = top + LINE - DESCENT

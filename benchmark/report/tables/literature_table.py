@@ -22,7 +22,7 @@ MARK = "†"
 CONVENTION = f"{MARK} As printed in other papers, with their data splits, training and evaluation; not ranked."
 
 
-class Entry(BaseModel):
+class LiteratureEntry(BaseModel):
     """One figure of another paper.
 
     Attributes:
@@ -44,7 +44,7 @@ class Entry(BaseModel):
     n: int | None = None
 
 
-def read(file: Path) -> tuple[Entry, ...]:
+def read(file: Path) -> tuple[LiteratureEntry, ...]:
     """Read ``model,dataset,metric,value,source[,std,n]``; fractions are in percent, as papers print them.
 
     Raises:
@@ -62,7 +62,7 @@ def read(file: Path) -> tuple[Entry, ...]:
             f"{file}: line 1 names the columns {', '.join(header) or '(none)'}; expected {','.join(REQUIRED)} "
             f"and perhaps {' and '.join(OPTIONAL)}, separated by commas"
         )
-    entries: dict[tuple[str, str, str, str], Entry] = {}
+    entries: dict[tuple[str, str, str, str], LiteratureEntry] = {}
     for fields, number in lines[1:]:
         if not any(fields):
             continue
@@ -83,7 +83,7 @@ def read(file: Path) -> tuple[Entry, ...]:
     return tuple(entries.values())
 
 
-def _entry(where: str, fields: Mapping[str, str]) -> Entry:
+def _entry(where: str, fields: Mapping[str, str]) -> LiteratureEntry:
     blank = [name for name in REQUIRED if not fields[name]]
     if blank:
         raise UserError(f"{where}: {blank[0]} is blank; every figure needs {', '.join(REQUIRED)}")
@@ -106,7 +106,7 @@ def _entry(where: str, fields: Mapping[str, str]) -> Entry:
     n = _number(where, "n", fields["n"], (1, math.inf), "a whole number of repeats") if fields.get("n") else None
     if n is not None and n != int(n):
         raise UserError(f"{where}: n {fields['n']!r}: expected a whole number of repeats")
-    return Entry(
+    return LiteratureEntry(
         where=where,
         model=fields["model"],
         dataset=fields["dataset"],
@@ -128,13 +128,13 @@ def _number(where: str, name: str, text: str, between: tuple[float, float], expe
     return value
 
 
-def _is_high_rate(entry: Entry) -> bool:
+def _is_high_rate(entry: LiteratureEntry) -> bool:
     """Tell whether the figure of a useful network would be far above 1 percent."""
     metric = metrics.METRICS[entry.metric.partition(".")[0]]
     return metric.unit == "fraction" and metric.higher_is_better
 
 
-def check_datasets(entries: Sequence[Entry], known: Sequence[str]) -> None:
+def check_datasets(entries: Sequence[LiteratureEntry], known: Sequence[str]) -> None:
     """Refuse figures on data that the report has no block of; a stand-in is not the dataset it stands in for.
 
     Raises:
@@ -148,7 +148,7 @@ def check_datasets(entries: Sequence[Entry], known: Sequence[str]) -> None:
             )
 
 
-def rows(entries: Sequence[Entry], dataset: str, columns: Mapping[tuple[str, str], str]) -> Iterator[Row]:
+def rows(entries: Sequence[LiteratureEntry], dataset: str, columns: Mapping[tuple[str, str], str]) -> Iterator[Row]:
     """Yield one row per model and source with a figure among a block's columns.
 
     Args:
@@ -160,7 +160,7 @@ def rows(entries: Sequence[Entry], dataset: str, columns: Mapping[tuple[str, str
         UserError: a metric stands there under both reductions, and the line does not say which one it means.
     """
     sources = list(dict.fromkeys(entry.source for entry in entries))
-    grouped: dict[tuple[str, str], dict[str, Entry]] = {}
+    grouped: dict[tuple[str, str], dict[str, LiteratureEntry]] = {}
     for entry in entries:
         name, _, reduction = entry.metric.partition(".")
         keys = [key for (metric, how), key in columns.items() if metric == name and reduction in ("", how)]

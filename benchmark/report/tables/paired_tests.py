@@ -14,7 +14,7 @@ from benchmark.report.tables.render import Row
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """One model against the reference; fields that no test fills are ``None``.
 
     Attributes:
@@ -59,13 +59,13 @@ class Comparisons:
     """
 
     contest: Contest
-    made: tuple[Comparison, ...] = ()
+    made: tuple[PairedComparison, ...] = ()
     clusters: int = 0
     why_not: str = ""
     absent: bool = False
 
     @property
-    def tested(self) -> list[Comparison]:
+    def tested(self) -> list[PairedComparison]:
         """The family that Holm corrects over."""
         return [one for one in self.made if one.difference is not None]
 
@@ -95,13 +95,13 @@ def over_repeats(contest: Contest, reference: str) -> Comparisons:
     for row in _others(contest, reference):
         ours, repeats = contest.values(row.key), contest.common(row.key, reference)
         if len(repeats) < 2:
-            made.append(Comparison(row, len(repeats), remark=_joined(row.remark, _few(len(repeats)))))
+            made.append(PairedComparison(row, len(repeats), remark=_joined(row.remark, _few(len(repeats)))))
             continue
         found = tests.paired_t([ours[repeat] for repeat in repeats], [theirs[repeat] for repeat in repeats])
         p = _number(found.p)
         remark = "no test: the difference is the same in every repeat" if p is None else ""
         made.append(
-            Comparison(
+            PairedComparison(
                 row, len(repeats), float(found.mean), _number(found.low), _number(found.high), p,
                 remark=_joined(row.remark, remark),
             )
@@ -133,13 +133,13 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
     for row in _others(contest, reference):
         repeats = tuple(contest.common(row.key, reference))
         if not repeats:
-            made.append(Comparison(row, 0, remark=_joined(row.remark, _few(0))))
+            made.append(PairedComparison(row, 0, remark=_joined(row.remark, _few(0))))
             continue
         ours, theirs = contest.networks(row.key, repeats), of_reference(repeats)
         difference, low, high = tests.paired_interval(ours, theirs)
         p = tests.sign_flip(ours, theirs)
         made.append(
-            Comparison(
+            PairedComparison(
                 row, len(repeats), difference, _number(low), _number(high), _number(p), remark=row.remark
             )
         )  # fmt: skip
@@ -149,7 +149,7 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
     return Comparisons(contest, tuple(_corrected(made)), frames)
 
 
-def _corrected(made: list[Comparison]) -> list[Comparison]:
+def _corrected(made: list[PairedComparison]) -> list[PairedComparison]:
     tested = [one for one in made if one.difference is not None]
     adjusted = tests.holm([math.nan if one.p is None else one.p for one in tested])
     corrected = {one.row.key: _number(p) for one, p in zip(tested, adjusted, strict=True)}

@@ -24,7 +24,7 @@ STATIC = frozenset({"params", "unused_params", "macs", "flops"})  # the same on 
 ELECTRICAL = frozenset({*tables.ELECTRICAL.columns, "net_precision", "net_recall"})
 
 
-class Choice(BaseModel):
+class PaperChoice(BaseModel):
     """What a paper's table shows, and how; kept beside the report, so that later reports build the table again.
 
     Attributes:
@@ -44,11 +44,11 @@ class Choice(BaseModel):
     layout: Literal["long", "wide"] = "long"
     reduction: metrics.Reduction | None = None
     cite: bool = False
-    printed: tuple[literature.Entry, ...] = ()
+    printed: tuple[literature.LiteratureEntry, ...] = ()
 
 
 @dataclass(frozen=True)
-class Figure:
+class PaperFigure:
     """A column of such a table: a metric under a reduction, or a cost."""
 
     column: Column
@@ -56,7 +56,7 @@ class Figure:
     reduction: metrics.Reduction = "pooled"
 
 
-def figures(names: Sequence[str], default: metrics.Reduction, digits: int | None = None) -> list[Figure]:
+def figures(names: Sequence[str], default: metrics.Reduction, digits: int | None = None) -> list[PaperFigure]:
     """Resolve names of columns.
 
     Args:
@@ -72,9 +72,9 @@ def figures(names: Sequence[str], default: metrics.Reduction, digits: int | None
     return [_printed(figure, named=len(ratios) > 1, digits=digits) for figure in found.values()]
 
 
-def _figure(text: str, default: metrics.Reduction) -> Figure:
+def _figure(text: str, default: metrics.Reduction) -> PaperFigure:
     if text in COSTS:
-        return Figure(COSTS[text])
+        return PaperFigure(COSTS[text])
     name, _, suffix = text.partition(".")
     metric = metrics.METRICS.get(name)
     if metric is None:
@@ -90,10 +90,10 @@ def _figure(text: str, default: metrics.Reduction) -> Figure:
     column = conventions.metric_column(metric)
     # The key says how the figure was taken wherever there are two ways.
     key = f"{name}.{reduction}" if len(metric.reductions) > 1 else name
-    return Figure(replace(column, key=key), metric, reduction)
+    return PaperFigure(replace(column, key=key), metric, reduction)
 
 
-def _printed(figure: Figure, *, named: bool, digits: int | None) -> Figure:
+def _printed(figure: PaperFigure, *, named: bool, digits: int | None) -> PaperFigure:
     """Name the reduction beside the unit where a table mixes them; a count is a sum and needs no name."""
     column = figure.column
     if figure.metric is None:
@@ -103,7 +103,7 @@ def _printed(figure: Figure, *, named: bool, digits: int | None) -> Figure:
     return replace(figure, column=replace(column, digits=column.digits if digits is None else digits))
 
 
-def table(study: StudyResults, choice: Choice) -> Table:
+def table(study: StudyResults, choice: PaperChoice) -> Table:
     """Return one block per dataset with the chosen columns and rows; the layout is left to ``wide.widen``.
 
     Raises:
@@ -139,7 +139,7 @@ def _chosen_rows(patterns: str | None, known: Sequence[str]) -> set[str]:
 
 
 def compose(
-    study: StudyResults, base: Block, chosen: Sequence[Figure], models: Set[str], choice: Choice | None = None
+    study: StudyResults, base: Block, chosen: Sequence[PaperFigure], models: Set[str], choice: PaperChoice | None = None
 ) -> Block:
     """Return a block with the rows of an accuracy block and other columns.
 
@@ -151,7 +151,7 @@ def compose(
         choice: for figures of other papers and citations.
     """
     assert study.protocol is not None
-    choice = choice or Choice()
+    choice = choice or PaperChoice()
     test, train = str(base.facts["dataset"]), str(base.facts["train"])
     kept = [row for row in base.rows if row.key in models]
     scores: dict[str, list[Scores]] = {
@@ -199,7 +199,7 @@ def compose(
 
 def _row(
     row: Row,
-    chosen: Sequence[Figure],
+    chosen: Sequence[PaperFigure],
     scores: Sequence[Scores],
     cost: Measurement | None,
     clocked: Measurement | None,
@@ -230,7 +230,7 @@ def _row(
 
 
 def _score_conventions(
-    study: StudyResults, base: Block, shown: Sequence[Figure], n: int, everything: Sequence[Scores]
+    study: StudyResults, base: Block, shown: Sequence[PaperFigure], n: int, everything: Sequence[Scores]
 ) -> Iterator[str]:
     assert study.protocol is not None
     rated = [(figure, figure.metric) for figure in shown if figure.metric]

@@ -13,7 +13,7 @@ from benchmark.metrics import significance as tests
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import conventions
 from benchmark.report.tables.contests import Contest, contests
-from benchmark.report.tables.paired_tests import Comparison, Comparisons, over_frames, over_repeats
+from benchmark.report.tables.paired_tests import Comparisons, PairedComparison, over_frames, over_repeats
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table, csv_cell
 
 REFERENCE = "eal_icnet"
@@ -25,7 +25,7 @@ Value = str | int | float
 
 
 @dataclass(frozen=True)
-class Written:
+class SignificanceTable:
     """A table with the lines of its CSV file: one per comparison, all its figures side by side."""
 
     table: Table
@@ -54,7 +54,7 @@ METHODS_FIELDS = (
 NETWORKS_FIELDS = (*_FACTS, *_MODEL, "clusters", *_FIGURES, "holm_models", "p_holm", "remark")
 
 
-def written(study: StudyResults, blocks: Sequence[Block], reference: str = REFERENCE) -> list[Written]:
+def written(study: StudyResults, blocks: Sequence[Block], reference: str = REFERENCE) -> list[SignificanceTable]:
     """Return ``methods`` and ``networks``: two statements that never share a table.
 
     Args:
@@ -68,8 +68,10 @@ def written(study: StudyResults, blocks: Sequence[Block], reference: str = REFER
     label = conventions.display(reference)[0]
     methods, networks = ([test(one, reference) for one in found] for test in (over_repeats, over_frames))
     return [
-        Written(_table("methods", METHODS, methods, label, _methods_block), METHODS_FIELDS, _lines(methods, reference)),
-        Written(
+        SignificanceTable(
+            _table("methods", METHODS, methods, label, _methods_block), METHODS_FIELDS, _lines(methods, reference)
+        ),
+        SignificanceTable(
             _table("networks", NETWORKS, networks, label, _networks_block), NETWORKS_FIELDS, _lines(networks, reference)
         ),
     ]
@@ -137,7 +139,7 @@ def _p(p: float) -> str:
     return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
 
 
-def _cells(one: Comparison) -> dict[str, Cell]:
+def _cells(one: PairedComparison) -> dict[str, Cell]:
     cells = {"n": _text(str(one.n), one.n)}
     if one.difference is not None:
         cells["difference"] = _text(_points(one.difference), one.difference)

@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class TimingSetting:
     """What training times must share to stand in one column."""
 
     train: str
@@ -35,7 +35,7 @@ class Place:
     execution: str = ""
 
     @classmethod
-    def of(cls, record: Record) -> Place:
+    def of(cls, record: Record) -> TimingSetting:
         """Read where a run was trained; older releases name no number format, and are eager as most others are."""
         facts = record.environment
         device = str(facts.get("gpu") or facts.get("cpu", "unknown device"))
@@ -53,10 +53,10 @@ def cost(study: StudyResults) -> Table:
     """Return one block per training dataset and device; empty where no run has finished."""
     if study.protocol is None:
         return Table("training", "Training cost")
-    places: dict[Place, dict[str, list[TrainingFacts]]] = {}
+    places: dict[TimingSetting, dict[str, list[TrainingFacts]]] = {}
     for run in study.runs:
         if run.record.training is not None:
-            models = places.setdefault(Place.of(run.record), {})
+            models = places.setdefault(TimingSetting.of(run.record), {})
             models.setdefault(run.record.model, []).append(run.record.training)
     ordered = sorted(places, key=lambda place: (known_first(place.train, KNOWN), place))
     blocks = (_block(study.protocol, place, places[place]) for place in ordered)
@@ -85,7 +85,7 @@ def figures(facts: TrainingFacts, protocol: Protocol) -> dict[str, float]:
     }
 
 
-def _block(protocol: Protocol, place: Place, models: dict[str, list[TrainingFacts]]) -> Block:
+def _block(protocol: Protocol, place: TimingSetting, models: dict[str, list[TrainingFacts]]) -> Block:
     return Block(
         key="-".join(str(value) for value in astuple(place) if value),
         title=", ".join(filter(None, (f"Training cost on {place.train}", place.device, place.execution))),
@@ -107,7 +107,7 @@ def _row(name: str, runs: Sequence[TrainingFacts], protocol: Protocol) -> Row:
     return Row(name, *display(name), {key: cell for key, cell in cells.items() if cell is not None})
 
 
-def _conventions(protocol: Protocol, place: Place, models: dict[str, list[TrainingFacts]]) -> Iterator[str]:
+def _conventions(protocol: Protocol, place: TimingSetting, models: dict[str, list[TrainingFacts]]) -> Iterator[str]:
     n = max(map(len, models.values()))
     yield over_repeats(n)
     yield "Epochs: passes over the training images; Best: after which the kept weights were reached."

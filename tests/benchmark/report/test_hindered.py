@@ -63,7 +63,7 @@ def every_table(study: StudyResults) -> list[Table]:
         profile.overview(study),
         growth.table(study),
         roofline.table(study),
-        paper.table(study, paper.Choice()),
+        paper.table(study, paper.PaperChoice()),
     ]
 
 
@@ -132,7 +132,7 @@ def test_hindered_times_are_hollow_marks(study: StudyResults) -> None:
 def test_files_page_and_terminal_print_the_mark_beside_the_figure(tmp_path: Path) -> None:
     folder = write(tmp_path / "hindered")
     shutil.rmtree(folder / "report", ignore_errors=True)
-    report.build(folder, choice=paper.Choice())
+    report.build(folder, choice=paper.PaperChoice())
     markdown = (folder / "report/tables/custom.md").read_text("utf-8")
     (line,) = [line for line in markdown.splitlines() if line.startswith("| ContextNet")]
     assert line.endswith(f"| 100000.0{HINDERED} |")

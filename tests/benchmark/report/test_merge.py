@@ -102,7 +102,7 @@ def test_other_machine_s_models_make_the_tables_of_one_study_that_held_all(
     tmp_path: Path, two: tuple[Path, Path]
 ) -> None:
     whole = written(study(tmp_path / "whole", MODELS))
-    choice = report.Choice(columns=("miou", "params", "fps"), layout="wide")
+    choice = report.PaperChoice(columns=("miou", "params", "fps"), layout="wide")
     report.build(tmp_path / "whole", choice)
 
     merged = written(tmp_path / "one+two", *two)

@@ -20,8 +20,8 @@ from benchmark.report import build as report
 from benchmark.report.page import grids, origin
 from benchmark.report.page.html import PAGE_BYTES, PLOT_BYTES
 from benchmark.report.read import read_study
-from benchmark.report.tables.literature_table import Entry
-from benchmark.report.tables.paper_table import Choice
+from benchmark.report.tables.literature_table import LiteratureEntry
+from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from tests.benchmark.conftest import Call
 from tests.benchmark.report import fake
@@ -118,8 +118,10 @@ def test_what_others_wrote_is_shown_and_not_rendered(tmp_path: Path, no_plots: N
     record = Record.model_validate_json((folder / "runs/omc-syn/unet/0/record.json").read_bytes())
     odd = record.model_copy(update={"environment": {"cpu": HOSTILE, "code": {"version": HOSTILE}}})
     (folder / "runs/omc-syn/unet/0/record.json").write_bytes(odd.to_json())
-    printed = Entry(where="lit.csv:2", model=HOSTILE, dataset="omc-syn", metric="miou", value=0.5, source=HOSTILE)
-    report.build(folder, Choice(printed=(printed,)))
+    printed = LiteratureEntry(
+        where="lit.csv:2", model=HOSTILE, dataset="omc-syn", metric="miou", value=0.5, source=HOSTILE
+    )
+    report.build(folder, PaperChoice(printed=(printed,)))
     page = page_of(folder)
     tags = Tables(page).tags
     assert len([tag for tag, _ in tags if tag == "script"]) == 1

@@ -416,7 +416,7 @@ def test_the_same_files_give_the_same_bytes_at_the_size_of_a_page(study: Path) -
 def test_a_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     pictures = [
-        sheet.Picture(f"Network {n}", "91.42 %", ("12 shorts, 13 opens", "1 false, 2 missed"), pixels)
+        sheet.SheetPicture(f"Network {n}", "91.42 %", ("12 shorts, 13 opens", "1 false, 2 missed"), pixels)
         for n in range(14)
     ]
     place = (side // 3, side // 4)

@@ -7,7 +7,7 @@ import pytest
 from benchmark.report.read import read_study
 from benchmark.report.tables import literature_table as literature
 from benchmark.report.tables import paper_table as paper
-from benchmark.report.tables.paper_table import Choice
+from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, to_csv, to_latex, to_markdown
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
@@ -20,14 +20,16 @@ def small(tmp_path: Path) -> Path:
     return fake.write_study(tmp_path / "quick", ["eal_icnet", "unet"], ["omc-syn", "miic-syn"], repeats=2)
 
 
-def read(tmp_path: Path, lines: str, header: str = HEADER, encoding: str = "utf-8") -> tuple[literature.Entry, ...]:
+def read(
+    tmp_path: Path, lines: str, header: str = HEADER, encoding: str = "utf-8"
+) -> tuple[literature.LiteratureEntry, ...]:
     file = tmp_path / "lit.csv"
     file.write_bytes((header + lines).encode(encoding))
     return literature.read(file)
 
 
-def blocks(study: Path, printed: tuple[literature.Entry, ...], *columns: str) -> tuple[Block, ...]:
-    return paper.table(read_study(study), Choice(columns=columns or None, printed=printed)).blocks
+def blocks(study: Path, printed: tuple[literature.LiteratureEntry, ...], *columns: str) -> tuple[Block, ...]:
+    return paper.table(read_study(study), PaperChoice(columns=columns or None, printed=printed)).blocks
 
 
 def test_printed_figures_are_rows_of_their_own_that_are_never_ranked(small: Path, tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ def test_printed_figures_are_rows_of_their_own_that_are_never_ranked(small: Path
     marks = omc.marks()
     assert marks
     assert not any(key.startswith("literature") for key, _ in marks)
-    table = paper.table(read_study(small), Choice(printed=printed))
+    table = paper.table(read_study(small), PaperChoice(printed=printed))
     text = to_markdown(table)
     assert "| *From the literature* |" in text
     assert "| SegNet †1 | 99.90 ± 0.50 | – |" in text

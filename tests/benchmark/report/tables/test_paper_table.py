@@ -16,7 +16,7 @@ from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import efficiency_table
 from benchmark.report.tables import paper_table as paper
 from benchmark.report.tables import wide_table as wide
-from benchmark.report.tables.paper_table import Choice
+from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, Row, Table, to_latex, to_markdown
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
@@ -24,7 +24,7 @@ from tests.benchmark.report import fake
 
 def custom(folder: Path, columns: str | None = None, **choice: object) -> Table:
     names = None if columns is None else tuple(columns.split(","))
-    return paper.table(read_study(folder), Choice(columns=names, **choice))
+    return paper.table(read_study(folder), PaperChoice(columns=names, **choice))
 
 
 def row(block: Block, key: str) -> Row:
@@ -223,7 +223,7 @@ def test_a_study_without_finished_runs_still_says_why(tmp_path: Path) -> None:
 def test_efficiency_alone_makes_no_paper_table(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "unet")
     with pytest.raises(UserError, match="needs runs"):
-        report.build(tmp_path, Choice())
+        report.build(tmp_path, PaperChoice())
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_the_choice_is_kept_and_the_standard_tables_stay_as_they_were(small: Pat
     before = {path: path.read_bytes() for path in report.build(small) if path.name != "tables.tex"}
     assert not any("custom" in path.name for path in before)
 
-    report.build(small, Choice(columns=("miou.pooled", "params"), digits=1, layout="wide"))
+    report.build(small, PaperChoice(columns=("miou.pooled", "params"), digits=1, layout="wide"))
     tex = small / "report/tables/custom.tex"
     first = tex.read_bytes()
     different = {path.name for path, content in before.items() if path.read_bytes() != content}
@@ -264,7 +264,7 @@ def test_a_kept_choice_that_no_longer_fits_names_its_file(small: Path) -> None:
 def test_csv_is_one_line_per_figure_in_either_layout_and_says_how_it_was_taken(small: Path) -> None:
     texts = []
     for layout in ("long", "wide"):
-        report.build(small, Choice(columns=("miou", "miou.pooled", "macs"), layout=layout))
+        report.build(small, PaperChoice(columns=("miou", "miou.pooled", "macs"), layout=layout))
         texts.append((small / "report/tables/custom.csv").read_text())
     assert texts[0] == texts[1]
     lines = list(csv.DictReader(io.StringIO(texts[0])))

@@ -19,19 +19,19 @@ from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import significance_table as significance
 from benchmark.report.tables.render import Block, Row, to_latex, to_markdown
-from benchmark.report.tables.significance_table import Written
+from benchmark.report.tables.significance_table import SignificanceTable
 from tests.benchmark.report import fake
 
 Counts = dict[str, int]
 
 
-def written(folder: Path, reference: str = "eal_icnet") -> tuple[Written, Written]:
+def written(folder: Path, reference: str = "eal_icnet") -> tuple[SignificanceTable, SignificanceTable]:
     study = read_study(folder)
     methods, networks = significance.written(study, tables.scores(study, tables.ACCURACY).blocks, reference)
     return methods, networks
 
 
-def lines(found: Written) -> list[dict[str, str]]:
+def lines(found: SignificanceTable) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(found.to_csv())))
 
 

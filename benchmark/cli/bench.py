@@ -65,7 +65,7 @@ def bench(
     method, lightest = (registry.models()[name] for name in (METHOD, LIGHTEST))
     others = [entry for entry in registry.select(models) if entry.name != METHOD]
     sides = list(dict.fromkeys(side(text, [method, lightest, *others]) for text in sizes.split(",")))
-    squares = [probing.Input(of, channels=1) for of in sides]
+    squares = [probing.ProbeInput(of, channels=1) for of in sides]
     probing.probe(others, squares, console.print, on_cpu=hardware.kind == "cpu")
     protocol = load("paper", [f"input.size={sides[0]}", f"data.standin_images={IMAGES}"])
     cache = cache or data_root / ".cache"

@@ -160,7 +160,7 @@ def predict(
         raise UserError(
             f"--dtype bfloat16: {torch_device} has no instructions for it and would emulate it, slower; use float32"
         )
-    tiles = probing.Input(side, network.channels)
+    tiles = probing.ProbeInput(side, network.channels)
     probing.probe([network.entry], [tiles], console.print, on_cpu=torch_device.type == "cpu")
     raise typer.Exit(_predict(console, network, settings, files, out, batch, torch_device))
 

@@ -60,7 +60,7 @@ def profile(
     if resume:
         planned, jobs = len(jobs), [job for job in jobs if job.found() is None]
         console.print(f"--resume: {planned - len(jobs)} of {planned} settings are in {folder}")
-    sides, here = [probing.Input(job.size, channels) for job in jobs], all(of.kind == "cpu" for of in places)
+    sides, here = [probing.ProbeInput(job.size, channels) for job in jobs], all(of.kind == "cpu" for of in places)
     probing.probe([job.entry for job in jobs], sides, console.print, on_cpu=here)
     done: list[Finished] = []
     for event in LocalExecutor().run(jobs):

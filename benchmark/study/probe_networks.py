@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from benchmark.study.plan import Plan
 from benchmark.study.study import Study
-from benchmark.training.probe import Input, probe
+from benchmark.training.probe import ProbeInput, probe
 
 
 def probe_study(study: Study, plan: Plan, tell: Callable[[str], None]) -> None:
@@ -17,11 +17,11 @@ def probe_study(study: Study, plan: Plan, tell: Callable[[str], None]) -> None:
     """
     protocol = study.protocol
     busy = {job.entry.name for job in plan.todo} | {job.entry.name for job in plan.measurements}
-    inputs = [Input(protocol.input.size_for(of.name), protocol.input.channels_for(of.name)) for of in study.tested]
-    if protocol.evaluation.window == "tile":
-        inputs = [Input(protocol.input.tile_for(of.name), protocol.input.channels_for(of.name)) for of in study.tested]
+    settings = protocol.input
+    side = settings.tile_for if protocol.evaluation.window == "tile" else settings.size_for
+    inputs = [ProbeInput(side(source.name), settings.channels_for(source.name)) for source in study.tested]
     for task in study.tasks:
         images = min(map(protocol.training.micro_batch_for, task.train_names))
-        inputs.append(Input(task.input_size(protocol), task.channels(protocol), images))
+        inputs.append(ProbeInput(task.input_size(protocol), task.channels(protocol), images))
     here = study.hardware.kind == "cpu"
     probe([entry for entry in study.models if entry.name in busy], inputs, tell, on_cpu=here)

@@ -27,7 +27,7 @@ ONE_VALUE = "Expected more than 1 value per channel when training"
 
 
 @dataclass(frozen=True)
-class Input:
+class ProbeInput:
     """An input that a network will be given.
 
     Attributes:
@@ -42,7 +42,7 @@ class Input:
 
 
 def probe(
-    entries: Iterable[ModelEntry], inputs: Sequence[Input], tell: Callable[[str], None], *, on_cpu: bool = True
+    entries: Iterable[ModelEntry], inputs: Sequence[ProbeInput], tell: Callable[[str], None], *, on_cpu: bool = True
 ) -> None:
     """Build users' networks and compute one forward of zeros each, on the meta device or else on the CPU.
 
@@ -114,7 +114,7 @@ class _RaisedError(Exception):
     """A user's network raised something of its own."""
 
 
-def _probe(entry: ModelEntry, inputs: Sequence[Input]) -> list[str]:
+def _probe(entry: ModelEntry, inputs: Sequence[ProbeInput]) -> list[str]:
     warnings: list[str] = []
     for channels in dict.fromkeys(of.channels for of in inputs):
         try:
@@ -135,7 +135,7 @@ def _probe(entry: ModelEntry, inputs: Sequence[Input]) -> list[str]:
     return warnings + _unseen(entry)
 
 
-def _refuse(entry: ModelEntry, network: nn.Module, of: Input) -> None:
+def _refuse(entry: ModelEntry, network: nn.Module, of: ProbeInput) -> None:
     """Refuse a network whose output is not one logit per pixel, for two images and for one, in training too."""
     for images, training in ((2, False), (1, False), (1, True)):
         if training and of.images is None:
@@ -159,7 +159,7 @@ def _refuse(entry: ModelEntry, network: nn.Module, of: Input) -> None:
             )
 
 
-def _forward(network: nn.Module, images: int, of: Input) -> tuple[tuple[int, ...], Tensor]:
+def _forward(network: nn.Module, images: int, of: ProbeInput) -> tuple[tuple[int, ...], Tensor]:
     """Return the expected shape and the output: computed nowhere, else small, else in full."""
     import torch
 

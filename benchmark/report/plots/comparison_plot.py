@@ -1,4 +1,4 @@
-"""All models of a dataset in one plot: means, intervals, repeats, and who cannot be told apart."""
+"""Plots all models of a dataset: means, intervals, repeats, and ties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Panels: the hardest, the median and the easiest of the test images that a study keeps, and all results on each."""
+"""Builds panels: all results on the hardest, median and easiest kept images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sheet of a panel: pictures of one image side by side, each with an enlarged part below it, on a page's width."""
+"""Lays out a panel: pictures of one image, each with an enlarged part."""
 
 from __future__ import annotations
 

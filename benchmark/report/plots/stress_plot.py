@@ -1,4 +1,4 @@
-"""Stress tests as plots: a column per effect, a row per metric, a line per network, strength across."""
+"""Plots stress tests: a column per effect, a row per metric."""
 
 from __future__ import annotations
 

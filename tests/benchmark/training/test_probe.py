@@ -24,7 +24,7 @@ from benchmark.runs.perform import perform
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.training import probe as probing
-from benchmark.training.probe import Input
+from benchmark.training.probe import ProbeInput
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
 
@@ -56,7 +56,9 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def probe(write: Callable[..., Path]) -> Probe:
-    def probe(*changes: str, inputs: tuple[Input, ...] = (Input(32, 1, 4),), on_cpu: bool = True) -> list[str]:
+    def probe(
+        *changes: str, inputs: tuple[ProbeInput, ...] = (ProbeInput(32, 1, 4),), on_cpu: bool = True
+    ) -> list[str]:
         told: list[str] = []
         probing.probe(registry.select(f"{write(*changes)}:MyNet"), inputs, told.append, on_cpu=on_cpu)
         return told
@@ -136,14 +138,14 @@ def test_logits_of_untrained_weights_are_not_taken_for_probabilities(probe: Prob
 def test_a_norm_of_a_single_value_is_told_where_batches_have_one_image(probe: Probe) -> None:
     returned = "y + self.n(y.mean((2, 3), keepdim=True))"
     assert probe(returned) == []
-    assert probe(returned, inputs=(Input(32, 1),)) == []
+    assert probe(returned, inputs=(ProbeInput(32, 1),)) == []
     with pytest.raises(UserError, match=r"got a map of one pixel from one image.*--set training\.batch=8"):
-        probe(returned, inputs=(Input(32, 1, 1),))
+        probe(returned, inputs=(ProbeInput(32, 1, 1),))
 
 
 def test_a_network_is_tried_at_each_size_and_number_of_channels(probe: Probe) -> None:
     for fails, inputs in (("1 / (x.shape[-1] - 64)", [32, 64]), ("1 / (x.shape[1] - 3)", [32])):
-        squares = [Input(side, channels) for side in inputs for channels in (1, 3)]
+        squares = [ProbeInput(side, channels) for side in inputs for channels in (1, 3)]
         with pytest.raises(UserError, match="ZeroDivisionError"):
             probe(f"y * ({fails})", inputs=tuple(squares))
 
@@ -168,7 +170,7 @@ def test_built_in_networks_are_not_tried_and_random_states_stay(probe: Probe, mo
     probe("torch.sigmoid(y)")
     assert torch.equal(torch.get_rng_state(), state)
     monkeypatch.setattr(registry.ModelEntry, "build", None)
-    probing.probe(registry.BUILTIN.values(), [Input(512, 1, 8)], print)
+    probing.probe(registry.BUILTIN.values(), [ProbeInput(512, 1, 8)], print)
 
 
 @pytest.mark.parametrize("dry", [["--dry-run"], []])

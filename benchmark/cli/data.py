@@ -142,18 +142,19 @@ def verify(
 ) -> None:
     """Read every file of a dataset and print the findings; exit code 1 if a study's numbers would be wrong."""
     from benchmark.cli.progress import bar, open_console
-    from benchmark.data.check import verify as verifying
+    from benchmark.data.check import verify as checks
+    from benchmark.data.check.findings_table import write
 
     fitted = _fitted(protocol, set_, [name, *([against] if against else [])], data_root)
     folder = _writable(out, (cache or data_root / ".cache") / "verify")
     subject = _subject(name, data_root, fitted)
     other = _subject(against, data_root, fitted) if against else None
     with bar("reading") as progress:
-        verification = verifying.verify(subject, fitted, against=other, progress=progress)
+        verification = checks.verify(subject, fitted, against=other, progress=progress)
     console = open_console()
     # A file or a pipe has no width of its own; eighty columns would break every line.
     open_console(width=None if console.is_terminal else 160).print(verification.to_table(), soft_wrap=False)
-    for path in verifying.write(verification, folder):
+    for path in write(verification, folder):
         console.print(path)
     raise typer.Exit(0 if verification.ok else 1)
 

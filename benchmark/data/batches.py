@@ -1,4 +1,4 @@
-"""Batches for training and evaluation: order, crops and flips drawn from seeds, pixels gathered from a pack."""
+"""Gathers batches from packs; seeds give their order, crops and flips."""
 
 from __future__ import annotations
 
@@ -17,20 +17,14 @@ from benchmark.utils import seeds
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and masks of one size, on the device.
+    """Images and masks of one size, on the device."""
 
-    Attributes:
-        images: ``(N, C, S, S)`` float32 in [0, 1].
-        masks: ``(N, 1, S, S)`` float32 in {0, 1}.
-        counted: ``(N, 1, S, S)`` float32, 0 on pixels that count nowhere and 1 elsewhere; ``None`` for all 1.
-    """
-
-    images: Tensor
-    masks: Tensor
-    counted: Tensor | None = None
+    images: Tensor  # ``(N, C, S, S)`` float32 in [0, 1]
+    masks: Tensor  # ``(N, 1, S, S)`` float32 in {0, 1}
+    counted: Tensor | None = None  # ``(N, 1, S, S)`` float32, 0 on ignored pixels and else 1; ``None`` for all 1
 
     def part(self, start: int, stop: int) -> Batch:
-        """Return some of the images, from one position up to another."""
+        """Return the images from one position up to another."""
         chosen = slice(start, stop)
         return Batch(self.images[chosen], self.masks[chosen], None if self.counted is None else self.counted[chosen])
 
@@ -38,8 +32,8 @@ class Batch:
 class TrainingBatches:
     """The training images of a run, in an order that depends on (base seed, datasets, repeat) and never on the model.
 
-    Several datasets are one set: each image comes once per epoch, whichever it is from, cropped to the smallest input.
-    Every epoch draws from a generator of its own, so an epoch can be repeated without the ones before it.
+    Each image of all datasets comes once per epoch, cropped to the smallest input. Every epoch has its own random
+    generator, so that an epoch can be repeated without the earlier ones.
     """
 
     def __init__(
@@ -63,7 +57,7 @@ class TrainingBatches:
         return -(-len(self.images) // self.batch)
 
     def epoch(self, number: int, purpose: str = "train") -> Iterator[Batch]:
-        """Yield the batches of an epoch, counted from 0; another purpose has an independent order and other crops."""
+        """Yield the batches of an epoch, counted from 0; another purpose gives an independent order and crops."""
         rng = np.random.default_rng(seeds.derive(self.seed, purpose, number))
         order = rng.permutation(len(self.images))
         for start in range(0, len(order), self.batch):
@@ -77,9 +71,8 @@ class TrainingBatches:
             side = pack.images.shape[1]
             top, left = rng.integers(0, side - size, size=2, endpoint=True)
             if pack.has_ignored:
-                top, left = labelled_corner(
-                    pack.masks[index] != IGNORED, size, top, left, self.protocol.split.min_labelled
-                )
+                least = self.protocol.split.min_labelled
+                top, left = labelled_corner(pack.masks[index] != IGNORED, size, top, left, least)
             window = np.s_[top : top + size, left : left + size]
             image, mask = pack.images[index][window], pack.masks[index][window]
             if self.protocol.training.augmentation == "flips_turns":
@@ -92,13 +85,13 @@ class TrainingBatches:
 
 
 def labelled_corner(counted: BoolMask, size: int, top: int, left: int, least: float) -> tuple[int, int]:
-    """Return the corner of a crop in which enough pixels count: the drawn one, or another where it holds too few.
+    """Return the corner of a crop in which enough pixels count: the drawn corner or, if it has too few, another.
 
-    The other corner follows from the drawn one alone, so nothing more is drawn and crops of labelled tiles stay as they
-    are; over all corners with too few, the others come equally often. The fullest crop is taken if none holds enough.
+    The other corner follows from the drawn one without another draw, so that crops of fully labelled tiles stay the
+    same; over all corners with too few, the others come equally often. If no crop has enough, the fullest is taken.
 
     Args:
-        counted: ``(T, T)``, where the tile's pixels count.
+        counted: ``(T, T)``, true on pixels that count.
         size: side of the crop, pixels.
         top: the drawn corner's row.
         left: the drawn corner's column.
@@ -119,9 +112,9 @@ def labelled_corner(counted: BoolMask, size: int, top: int, left: int, least: fl
 
 
 def labelled_windows(pack: Pack, indices: Sequence[int], size: int, least: float) -> Sequence[int]:
-    """Return the images whose centred ``size x size`` window holds enough pixels that count; all where none does.
+    """Return the images whose centred ``size x size`` window holds enough pixels that count; all if none does.
 
-    A division sees to it for the dataset's own input, but several datasets are validated at the smallest of theirs.
+    A division ensures this for the dataset's own input, but several datasets are validated at the smallest of theirs.
     """
     if not pack.has_ignored or size == pack.images.shape[1]:
         return indices
@@ -138,7 +131,7 @@ def evaluation_batches(
 
 
 def to_device(images: np.ndarray, masks: np.ndarray, device: torch.device, *, ignored: bool) -> Batch:
-    """Move uint8 pixels to the device, where they become float32: a quarter of the bytes travel."""
+    """Move uint8 pixels to the device and convert them to float32 there: a quarter of the bytes to copy."""
     pixels, truth = torch.from_numpy(images), torch.from_numpy(masks).unsqueeze(1)
     if device.type == "cuda":
         pixels, truth = (t.pin_memory().to(device, non_blocking=True) for t in (pixels, truth))

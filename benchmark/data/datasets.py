@@ -1,4 +1,4 @@
-"""From a name on the command line to a source of images: the user's folder where there is one, or else a stand-in."""
+"""Finds the images of a named dataset: the user's folder or a stand-in."""
 
 from __future__ import annotations
 
@@ -24,31 +24,20 @@ FRAME = (3536, 4096)  # height and width of a HY5SYN frame (Rothaug et al., ASHE
 
 @dataclass(frozen=True)
 class Source:
-    """Where a run's images come from.
+    """A dataset's images: files or a generator."""
 
-    Attributes:
-        name: what every artefact calls it; ends in ``-syn`` for a stand-in.
-        target: what counts as foreground.
-        fingerprint: hash of the content and how it is read (folder) or of all that the generator depends on (stand-in).
-        pairs: the user's files; empty for a stand-in.
-        levels: values of 16-bit images that become 0 and 255; ``None`` for percentiles of the dataset.
-        count: images that a stand-in has (frames for a tiled one).
-        shape: height and width of a stand-in's images before they are cut into tiles.
-        seed: the generator's.
-    """
-
-    name: str
-    target: Target
-    fingerprint: str
-    pairs: tuple[Pair, ...] = ()
-    levels: tuple[float, float] | None = None
-    count: int = 0
-    shape: tuple[int, int] = (0, 0)
-    seed: int = 0
+    name: str  # in every artefact; ends in ``-syn`` for a stand-in
+    target: Target  # what counts as foreground
+    fingerprint: str  # hash of the files and how they are read, or of the generator's settings
+    pairs: tuple[Pair, ...] = ()  # the user's files; empty for a stand-in
+    levels: tuple[float, float] | None = None  # 16-bit values that become 0 and 255; ``None`` for percentiles
+    count: int = 0  # images that a stand-in has (frames for a tiled one)
+    shape: tuple[int, int] = (0, 0)  # height and width of a stand-in's images before they are cut into tiles
+    seed: int = 0  # the generator's
 
     @property
     def base(self) -> str:
-        """The dataset's name without the mark of a stand-in."""
+        """The dataset's name without ``-syn``."""
         return self.name.removesuffix(SUFFIX)
 
     @property
@@ -62,13 +51,13 @@ def resolve(
 ) -> list[Source]:
     """Find the source of every dataset that ``--datasets`` names.
 
-    A dataset whose folder exists is used, and is an error where it is broken; a known dataset that is absent is
-    replaced by its stand-in, called ``<name>-syn``, unless ``real_only``.
+    An existing folder is used, and refused if it is broken; an absent known dataset is replaced by its stand-in,
+    called ``<name>-syn``, unless ``real_only``.
 
     Args:
         names: as for :func:`choose`.
         data_root: the folder of datasets.
-        protocol: gives targets, sizes and the stand-ins' extent; see :func:`specs.fit` for what datasets bring.
+        protocol: gives targets, sizes and the stand-ins' number of images; see :func:`specs.fit`.
         hashes: remembers the content of files.
         real_only: refuse stand-ins.
 
@@ -77,31 +66,38 @@ def resolve(
     """
     sources = {}
     for name, spec in choose(names, data_root).items():
-        source = _resolve(name, spec, data_root, protocol, hashes, real_only)
+        (root, reading), target = locate(name, spec, data_root), target_of(spec, protocol)
+        # A link whose target is not mounted is broken data, not absent data; so is the folder that a TOML file names.
+        if os.path.lexists(root) or (name == spec.name and spec.root is not None):
+            source = Source(name, target, "", pairs=tuple(find_pairs(root, reading)), levels=spec.levels)
+            source = replace(source, fingerprint=_content(source, hashes))
+        elif real_only:
+            raise UserError(f"--real-only: no folder {root}; add the data, choose --data-root, or drop the flag")
+        else:
+            source = standin(KNOWN[spec.name], target, protocol)
         sources[source.name] = source
     return list(sources.values())
 
 
 def choose(names: str | Iterable[str], data_root: Path) -> dict[str, DatasetSpec]:
-    """Return what each dataset is that ``--datasets`` names, without looking into it.
+    """Return the description of each dataset that ``--datasets`` names, without reading its files.
 
     Args:
-        names: comma-separated names, ``all`` (the four known ones), wildcards, or paths of TOML files. ``omc-syn`` asks
-            for a stand-in where real data exist. Names are those of the known datasets, of ``data_root/<name>.toml``,
-            of installed packages' entry points, and of the folders of ``data_root``, in this order of precedence:
-            a TOML file, an entry point, a known dataset, a folder.
+        names: comma-separated names, ``all`` (the four known datasets), wildcards, or paths of TOML files. ``omc-syn``
+            is a stand-in, also where real data exist. A name is looked up among TOML files ``data_root/<name>.toml``,
+            entry points of installed packages, known datasets and folders of ``data_root``, in this order.
         data_root: the folder of datasets; need not exist.
 
     Raises:
         UserError: unknown name, or a broken TOML file or entry point.
     """
-    wanted = names.split(",") if isinstance(names, str) else list(names)
-    wanted = [name.strip() for name in wanted if name.strip()]
+    patterns = names.split(",") if isinstance(names, str) else list(names)
+    patterns = [name.strip() for name in patterns if name.strip()]
     files, points, known = _own(data_root)[0], specs.from_entry_points(), names_of_all(data_root)
-    if not wanted:
+    if not patterns:
         raise UserError(f"--datasets is empty; expected names out of {', '.join(known)}")
     chosen: dict[str, DatasetSpec] = {}
-    for pattern in wanted:
+    for pattern in patterns:
         if pattern.endswith(".toml"):
             spec = specs.load(Path(pattern))
             chosen[spec.name] = spec
@@ -124,7 +120,7 @@ def choose(names: str | Iterable[str], data_root: Path) -> dict[str, DatasetSpec
 
 
 def names_of_all(data_root: Path) -> list[str]:
-    """Return the names of all datasets that there are, stand-ins included.
+    """Return the names of all datasets, stand-ins included.
 
     Raises:
         UserError: the data root cannot be listed.
@@ -138,33 +134,18 @@ def _own(data_root: Path) -> tuple[dict[str, Path], list[str]]:
     """Return the TOML files (by stem) and the folders of a data root, which need not exist."""
     try:
         entries = sorted(path for path in data_root.iterdir() if not path.name.startswith("."))
-        files = {path.stem: path for path in entries if path.suffix == ".toml"}
-        # A broken link is a dataset that is not mounted.
-        return files, [path.name for path in entries if path.is_dir() or (path.is_symlink() and not path.exists())]
     except FileNotFoundError:
         return {}, []
     except OSError as error:
-        raise UserError(
-            f"--data-root {data_root}: cannot be listed ({error.strerror}); name a readable folder"
-        ) from error
-
-
-def _resolve(
-    name: str, spec: DatasetSpec, data_root: Path, protocol: Protocol, hashes: HashCache, real_only: bool
-) -> Source:
-    (root, reading), target = locate(name, spec, data_root), target_of(spec, protocol)
-    # A link whose target is not mounted is broken data, not absent data; so is the folder that a TOML file names.
-    if os.path.lexists(root) or (name == spec.name and spec.root is not None):
-        pairs = find_pairs(root, reading)
-        source = Source(name, target, "", pairs=tuple(pairs), levels=spec.levels)
-        return replace(source, fingerprint=_content(source, hashes))
-    if real_only:
-        raise UserError(f"--real-only: no folder {root}; add the data, choose --data-root, or drop the flag")
-    return standin(KNOWN[spec.name], target, protocol)
+        message = f"--data-root {data_root}: cannot be listed ({error.strerror}); name a readable folder"
+        raise UserError(message) from error
+    files = {path.stem: path for path in entries if path.suffix == ".toml"}
+    # A broken link is a dataset that is not mounted.
+    return files, [path.name for path in entries if path.is_dir() or (path.is_symlink() and not path.exists())]
 
 
 def locate(name: str, spec: DatasetSpec, data_root: Path) -> tuple[Path, DatasetSpec]:
-    """Return the folder of a dataset, which may not exist, and how it is read."""
+    """Return the folder of a dataset, which may not exist, and its description."""
     if name == spec.name:
         return spec.root or data_root / name, spec
     # A stand-in, which `data synthesize` may have written as files; no pattern finds frames in its names.
@@ -177,34 +158,27 @@ def target_of(spec: DatasetSpec, protocol: Protocol) -> Target:
 
 
 def standin(entry: DatasetSpec, target: Target, protocol: Protocol, version: int | None = None) -> Source:
-    """Return the synthetic source that replaces a dataset under a protocol; by an earlier version, what it was."""
+    """Return the synthetic source that replaces a dataset under a protocol, also of an earlier generator's version."""
     tile = protocol.input.tile_for(entry.name)
     # At the authors' tile size HY5SYN comes in frames, so that tiles of one frame can leak as they do in reality.
     shape = FRAME if entry.name == "hy5syn" and tile == 1024 else (tile, tile)
     count = protocol.data.standin_count(entry.name)
     seed = seeds.derive(protocol.seed, "standin", entry.name)
     identity = json.dumps([version or STANDINS[entry.name].version, entry.name, target, count, shape, seed])
-    return Source(
-        entry.name + SUFFIX,
-        target,
-        hashlib.sha256(identity.encode()).hexdigest()[:16],
-        count=count,
-        shape=shape,
-        seed=seed,
-    )
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return Source(entry.name + SUFFIX, target, digest, count=count, shape=shape, seed=seed)
 
 
 def standin_version(name: str, fingerprint: str, protocol: Protocol) -> int | None:
     """Return the version of the generator that made images of this fingerprint under a protocol.
 
-    ``None`` where they were not generated (files may be called ``omc-syn`` too), or by a newer release.
+    ``None`` for files (which may be called ``omc-syn`` too) and for images of a newer release.
     """
     entry = KNOWN.get(name.removesuffix(SUFFIX)) if name.endswith(SUFFIX) else None
     if entry is None:
         return None
-    target, newest = target_of(entry, protocol), STANDINS[entry.name].version
-    made = ((number, standin(entry, target, protocol, number)) for number in range(1, newest + 1))
-    return next((number for number, source in made if source.fingerprint == fingerprint), None)
+    target, versions = target_of(entry, protocol), range(1, STANDINS[entry.name].version + 1)
+    return next((v for v in versions if standin(entry, target, protocol, v).fingerprint == fingerprint), None)
 
 
 def _content(source: Source, hashes: HashCache) -> str:
@@ -212,14 +186,14 @@ def _content(source: Source, hashes: HashCache) -> str:
 
 
 def refuse_changed(source: Source, remembered: Path) -> None:
-    """Read all files of a dataset once more, and refuse content that is not what the plan was made for.
+    """Read all files of a dataset once more, and refuse content that changed since the plan.
 
     Args:
         source: a folder.
-        remembered: the file of content hashes; one that told something wrong is removed.
+        remembered: the file of content hashes; it is removed if it was wrong.
 
     Raises:
-        UserError: files changed since, or their hashes were remembered wrongly.
+        UserError: files changed, or their remembered hashes were wrong.
     """
     if _content(source, HashCache(None)) != source.fingerprint:
         remembered.unlink(missing_ok=True)

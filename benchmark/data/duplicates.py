@@ -1,4 +1,4 @@
-"""Finding images that are equal or nearly so, from small gray thumbnails.
+"""Finds images that are equal or nearly equal, from small gray thumbnails.
 
 Two images are near-duplicates where a perceptual hash (signs of their low frequencies) and the details of their
 thumbnails both agree. The hash alone also joins repetitive layouts of one pitch; details alone would join empty areas
@@ -43,15 +43,15 @@ def thumbnail(image: UInt8Array) -> UInt8Array:
 
 
 def clusters(thumbnails: UInt8Array) -> list[int]:
-    """Give each image the index of the smallest member of its cluster, its own where it looks like none.
+    """Return for each image the smallest index of its cluster, or its own index if it looks like no other.
 
-    Clusters are chains: the ends of one need not look alike.
+    Clusters are chains, whose ends need not look alike.
 
     Args:
         thumbnails: ``(n, 32, 32)`` uint8.
     """
-    places: dict[bytes, int] = {}
-    labels = np.array([places.setdefault(small.tobytes(), index) for index, small in enumerate(thumbnails)], np.intp)
+    first: dict[bytes, int] = {}
+    labels = np.array([first.setdefault(small.tobytes(), index) for index, small in enumerate(thumbnails)], np.intp)
     count = len(labels)
     everything = np.arange(count)
     bits, details = _features(thumbnails)
@@ -63,7 +63,8 @@ def clusters(thumbnails: UInt8Array) -> list[int]:
         graph = sparse.coo_array((np.ones(len(ends[0]), np.uint8), ends), shape=(count, count))
         component = sparse.csgraph.connected_components(graph, directed=False)[1]
         labels = np.unique(component, return_index=True)[1][component]
-    return [int(label) for label in labels]
+    clustered: list[int] = labels.tolist()
+    return clustered
 
 
 def overlap(first: UInt8Array, second: UInt8Array) -> list[tuple[int, int]]:
@@ -86,7 +87,7 @@ def overlap(first: UInt8Array, second: UInt8Array) -> list[tuple[int, int]]:
 
 
 def _features(thumbnails: UInt8Array) -> tuple[FloatArray, FloatArray]:
-    """Return each hash as ±1 ``(n, 63)``, and its details ``(n, 1024)`` of mean 0 and norm 1, all 0 where faint."""
+    """Return hashes ``(n, 63)`` of ±1, and details ``(n, 1024)`` of mean 0 and norm 1, all 0 where faint."""
     pixels = thumbnails.astype(np.float32)
     low = fft.dctn(pixels, axes=(1, 2), norm="ortho")[:, :LOW, :LOW].reshape(len(pixels), LOW * LOW)[:, 1:]
     bits = np.where(low > np.median(low, axis=1, keepdims=True), np.float32(1), np.float32(-1))
@@ -110,10 +111,10 @@ SHADING = _shading()
 def _alike(
     bits: FloatArray, details: FloatArray, other_bits: FloatArray, other_details: FloatArray
 ) -> tuple[Indices, Indices]:
-    """Return the rows of one set and of another whose hashes and details agree."""
+    """Return the indices of pairs, one from each set, whose hashes and details agree."""
     # A product of ±1 counts equal bits minus unequal ones, faster than any loop over XOR; numpy 1 counts no bits.
     near = bits @ other_bits.T >= bits.shape[1] - 2 * MOST_BITS
     rows, columns = near.any(axis=1).nonzero()[0], near.any(axis=0).nonzero()[0]
     agree = details[rows] @ other_details[columns].T >= LEAST_CORRELATION
-    found = (near[np.ix_(rows, columns)] & agree).nonzero()
-    return rows[found[0]], columns[found[1]]
+    row, column = (near[np.ix_(rows, columns)] & agree).nonzero()
+    return rows[row], columns[column]

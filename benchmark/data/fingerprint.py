@@ -1,4 +1,4 @@
-"""Computes a hash of a dataset's files, and remembers those of unchanged files."""
+"""Computes a hash of a dataset's files, and remembers the hashes of unchanged files."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class HashCache:
     """Content hashes remembered by path and time stamp, so that a plan over 25,000 files stays instant."""
 
     def __init__(self, file: Path | None, *, settled_s: float = SETTLED_S) -> None:
-        """Read what is remembered.
+        """Read the remembered hashes.
 
         Args:
-            file: where it lies; ``None`` to read every file anew.
+            file: the cache; ``None`` to read every file again.
             settled_s: the least age of a file, seconds, at which its hash is remembered.
         """
         self.file, self.settled_s = file, settled_s
         self.known: dict[str, tuple[Stamp, str]] = {}
         self.changed = False
-        # A cache that is missing, unreadable, of an earlier release or holds something else is made again.
+        # A cache that is missing or cannot be read, such as an earlier release's, is made again.
         with contextlib.suppress(OSError, ValidationError):
             if file is not None:
                 self.known = TypeAdapter(dict[str, tuple[Stamp, str]]).validate_json(file.read_bytes())
@@ -58,22 +58,20 @@ class HashCache:
         return digest
 
     def save(self) -> None:
-        """Write the cache back where something was added; a read-only place only costs the next plan some time."""
+        """Write new hashes to the cache; without write access, the next plan only takes longer."""
         if self.changed and self.file is not None:
-            try:
+            with contextlib.suppress(UserError):
                 write_atomically(self.file, json.dumps(self.known).encode())
-            except UserError:
-                return
-            self.changed = False
+                self.changed = False
 
 
 def fingerprint(pairs: Iterable[Pair], hashes: HashCache, reading: Sequence[object] = ()) -> str:
-    """Return a hash of names, given split, groups and contents; independent of dates, order and the folder's place.
+    """Return a hash of names, given split, groups and contents, but not of dates, order and the folder's path.
 
     Args:
         pairs: the files.
         hashes: remembers their content.
-        reading: what else decides how they are read: what is foreground, gray levels.
+        reading: other settings of how they are read: target, gray levels.
     """
     total = hashlib.sha256(repr(tuple(reading)).encode() if reading else b"")
     digests: dict[Path, str] = {}  # a file may hold the labels of many images

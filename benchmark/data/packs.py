@@ -1,4 +1,4 @@
-"""Packs: a dataset decoded once into memory-mapped uint8 arrays, so that a training step decodes nothing."""
+"""Decodes a dataset once into memory-mapped uint8 arrays, so that training decodes nothing."""
 
 from __future__ import annotations
 
@@ -29,52 +29,42 @@ from benchmark.data.formats.images import (
     percentile_levels,
     read_depth,
     read_size,
+    sized,
     to_8_bit,
     to_channels,
 )
+from benchmark.data.formats.label_format import Label
 from benchmark.data.formats.masks import read_ignore
 from benchmark.data.pairs import Pair
+from benchmark.data.specs import Target
 from benchmark.data.splits import Division, Tile, divide_under, unlabelled
 from benchmark.data.synthetic import Stress
-from benchmark.data.tiling import cut_by_smallest, labelled_share, smaller_input, tiles_of, windows_of
+from benchmark.data.tiling import BoolMask, cut_by_smallest, labelled_share, smaller_input, tiles_of, windows_of
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 from benchmark.utils.threads import in_order
 
 FORMAT = 3  # raised when the layout of a pack changes, so that old ones are built again
 IGNORED = 2  # in a pack's masks, beside 0 (background) and 1 (foreground)
-ABANDONED_S = 24 * 3600.0  # a half-written pack this old belongs to a process that was killed
+ABANDONED_S = 24 * 3600.0  # older half-written packs belong to killed processes; younger ones may be being written
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Pack:
-    """A dataset ready to be trained on.
+    """A dataset ready to be trained on."""
 
-    Attributes:
-        dataset: its name, ``-syn`` included.
-        fingerprint: the source's.
-        images: ``(n, T, T, C)`` uint8, memory-mapped.
-        masks: ``(n, T, T)`` uint8, memory-mapped: 0 background, 1 foreground, :data:`IGNORED`.
-        tiles: a description of every image, in the arrays' order.
-        has_ignored: whether any mask holds ignored pixels.
-        notes: what a user should know about how the files were read, whatever the split.
-    """
-
-    dataset: str
-    fingerprint: str
-    images: UInt8Array
-    masks: UInt8Array
-    tiles: tuple[Tile, ...]
-    has_ignored: bool = False
-    notes: tuple[str, ...] = ()
+    dataset: str  # its name, ``-syn`` included
+    fingerprint: str  # the source's
+    images: UInt8Array  # ``(n, T, T, C)`` uint8, memory-mapped
+    masks: UInt8Array  # ``(n, T, T)`` uint8, memory-mapped: 0 background, 1 foreground, :data:`IGNORED`
+    tiles: tuple[Tile, ...]  # a description of every image, in the arrays' order
+    has_ignored: bool = False  # whether any mask holds ignored pixels
+    notes: tuple[str, ...] = ()  # remarks about how the files were read, for any split
 
     def centre(self, indices: Sequence[int], size: int) -> tuple[UInt8Array, UInt8Array]:
-        """Copy images ``(n, size, size, C)`` and masks ``(n, size, size)``, each cut to its centred window.
-
-        Masks are as in ``masks``.
-        """
+        """Copy images ``(n, size, size, C)`` and masks ``(n, size, size)``, each cut to its centred window."""
         margin = (self.images.shape[1] - size) // 2
         window = np.s_[margin : margin + size, margin : margin + size]
         return np.stack([self.images[i][window] for i in indices]), np.stack([self.masks[i][window] for i in indices])
@@ -83,8 +73,8 @@ class Pack:
         """Return the split, the same for every model and repeat.
 
         Raises:
-            UserError: too little to fill it; the notes are told with it, since one may be why, such as levels that make
-                all images look alike.
+            UserError: too few images; names the notes too, since one may be the cause, such as levels that make all
+                images look alike.
         """
         try:
             return divide_under(self.dataset, self.tiles, protocol)
@@ -94,14 +84,14 @@ class Pack:
             raise UserError(f"{error}. First look at what was found in the files: {'; '.join(self.notes)}") from error
 
     def notes_under(self, protocol: Protocol) -> list[str]:
-        """Return the notes and what follows from the protocol."""
-        found = judge_split(self.dataset, self.tiles, self.divide(protocol), protocol)
-        wrong = [f"{name}: {finding.text}" for name, finding in found.items() if finding.wrong]
+        """Return the notes, and those on the split."""
+        findings = judge_split(self.dataset, self.tiles, self.divide(protocol), protocol)
+        wrong = [f"{name}: {finding.text}" for name, finding in findings.items() if finding.wrong]
         return [*self.notes, *filter(None, [unlabelled(self.tiles, protocol.split)]), *wrong]
 
 
 def pack_path(source: Source, protocol: Protocol, cache: Path) -> Path:
-    """Return the folder that a source's pack has under a protocol."""
+    """Return the folder of a source's pack under a protocol."""
     settings = protocol.input
     identity = json.dumps(
         [
@@ -115,13 +105,13 @@ def pack_path(source: Source, protocol: Protocol, cache: Path) -> Path:
 def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progress | None = None) -> Pack:
     """Open a source's pack, building it first where it is missing.
 
-    A pack is built in a folder of its own and renamed when complete: half-written ones are never used, and two
+    A pack is built in a temporary folder and renamed when complete: half-written packs are never used, and two
     processes that build at once both end with a whole pack.
 
     Args:
         source: the images.
         protocol: tile size and channels.
-        cache: where packs live.
+        cache: folder of all packs.
         progress: called with (images done, images in all) while building.
 
     Raises:
@@ -129,15 +119,15 @@ def open_pack(source: Source, protocol: Protocol, cache: Path, progress: Progres
     """
 
     def fill(folder: Path) -> None:
-        _fill(source, protocol, folder, progress or (lambda done, total: None))
-        if source.pairs:  # last, so that what changed while it was read is seen too
+        _fill(source, protocol, folder, progress)
+        if source.pairs:  # last, so that a change during the reading is seen too
             refuse_changed(source, cache / "hashes.json")
 
     return open_at(pack_path(source, protocol, cache), source, fill)
 
 
 def open_at(path: Path, source: Source, fill: Callable[[Path], object]) -> Pack:
-    """Open a pack in a folder, filling the folder first where it is missing; raises what :func:`open_pack` does."""
+    """Open a pack in a folder, filling the folder first where it is missing; raises as :func:`open_pack` does."""
     if not (path / "manifest.json").is_file():
         _make(path, fill)
     try:
@@ -146,16 +136,14 @@ def open_at(path: Path, source: Source, fill: Callable[[Path], object]) -> Pack:
         tiles = tuple(Tile(**tile) for tile in manifest["tiles"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: a damaged pack ({error}); remove the folder, and it is built again") from error
-    return Pack(
-        source.name, source.fingerprint, images, masks, tiles, manifest["has_ignored"], tuple(manifest["notes"])
-    )
+    notes = tuple(manifest["notes"])
+    return Pack(source.name, source.fingerprint, images, masks, tiles, manifest["has_ignored"], notes)
 
 
 def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[Division, list[str]]:
-    """Divide a source by its pack or, where there is none yet, by its files' headers alone; say what is known of it.
+    """Return the division and the notes of a source: by its pack or, before there is one, by its files' headers.
 
-    Headers do not tell which images look alike, nor which pixels are ignored; that can only make a split harder to
-    fill.
+    Headers tell neither look-alikes nor ignored pixels; both can only make a split harder to fill.
 
     Raises:
         UserError: as for :func:`open_pack` and :func:`benchmark.data.splits.divide`.
@@ -176,10 +164,10 @@ def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[Division, 
 
 
 def bring_near(source: Source, protocol: Protocol, cache: Path, near: Path) -> None:
-    """Copy a source's pack into another cache, such as one on a node's own disk; one not built yet is left to be.
+    """Copy a source's pack, if it is built, into another cache, such as one on a node's own disk.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: the other cache cannot be written.
     """
     shared, path = (pack_path(source, protocol, folder) for folder in (cache, near))
     if (shared / "manifest.json").is_file() and not (path / "manifest.json").is_file():
@@ -190,7 +178,10 @@ def _make(path: Path, fill: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.mkdir(parents=True)
-        _remove_abandoned(path)
+        for folder in path.parent.glob(f".{path.name}.*.tmp"):
+            with contextlib.suppress(OSError):  # another process may remove it at the same time
+                if time.time() - folder.stat().st_mtime > ABANDONED_S:
+                    shutil.rmtree(folder)
         fill(temporary)
         try:
             os.replace(temporary, path)
@@ -198,19 +189,11 @@ def _make(path: Path, fill: Callable[[Path], object]) -> None:
             if not (path / "manifest.json").is_file():
                 raise  # otherwise another process finished the same pack first
     except OSError as error:
-        raise UserError(
-            f"{path}: the pack cannot be written ({error.strerror or error}); choose another --cache or free the disk"
-        ) from error
+        cause = error.strerror or error
+        message = f"{path}: the pack cannot be written ({cause}); choose another --cache or free the disk"
+        raise UserError(message) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Delete what killed processes left of the same pack; younger folders may be another process's work."""
-    for folder in path.parent.glob(f".{path.name}.*.tmp"):
-        with contextlib.suppress(OSError):  # another process may remove it at the same time
-            if time.time() - folder.stat().st_mtime > ABANDONED_S:
-                shutil.rmtree(folder)
 
 
 @dataclass(frozen=True)
@@ -227,48 +210,49 @@ class Decoded:
     drawn: dict[str, object] | None = None
 
 
-def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) -> None:
+def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress | None) -> None:
     """Write a pack's files."""
     settings = protocol.input
     items: Sequence[Pair | int] = source.pairs or range(source.count)
     size, channels = settings.size_for(source.name), settings.channels_for(source.name)
     shapes = _shapes(source)
     levels = None if source.synthetic else levels_of(source)
-    tile = fitting_tile(source, protocol, shapes)
-    windows = [windows_of(shape, tile, partial=settings.partial_tiles) for shape in shapes]
+    side = fitting_tile(source, protocol, shapes)
+    windows = [windows_of(shape, side, partial=settings.partial_tiles) for shape in shapes]
     total = sum(map(len, windows))
 
     def read(item: Pair | int) -> Decoded:
         if isinstance(item, int):
-            return draw_image(source, item, tile, channels)
+            return draw_image(source, item, side, channels)
         return _read(source, item, channels, levels)
 
     tiles: list[Tile] = []
     thumbnails: list[UInt8Array] = []
-    drawn: list[dict[str, object] | None] = []
+    generated: list[dict[str, object] | None] = []
     notes: Counter[str] = Counter()
     facts: list[Facts] = []
     has_ignored = False
     with (
-        array_file(folder / "images.npy", (total, tile, tile, channels)) as images,
-        array_file(folder / "masks.npy", (total, tile, tile)) as masks,
+        array_file(folder / "images.npy", (total, side, side, channels)) as images,
+        array_file(folder / "masks.npy", (total, side, side)) as masks,
         contextlib.closing(in_order(read, items)) as results,
     ):
-        for done, (item, places) in enumerate(zip(results, windows, strict=True), start=1):
-            cut = tiles_of(item.name, item.group, item.given, places)
-            for entry, (_, _, top, left) in zip(cut, places, strict=True):
-                window = np.s_[top : top + tile, left : left + tile]
-                tiles.append(replace(entry, labelled=labelled_share(item.mask[window] != IGNORED, size)))
+        for done, (item, corners) in enumerate(zip(results, windows, strict=True), start=1):
+            cut = tiles_of(item.name, item.group, item.given, corners)
+            for tile, (_, _, top, left) in zip(cut, corners, strict=True):
+                window = np.s_[top : top + side, left : left + side]
+                tiles.append(replace(tile, labelled=labelled_share(item.mask[window] != IGNORED, size)))
                 images.write(item.image[window].tobytes())
                 masks.write(item.mask[window].tobytes())
                 if not source.synthetic:
                     thumbnails.append(duplicates.thumbnail(item.image[window]))
             has_ignored |= bool((item.mask == IGNORED).any())
-            drawn.append(item.drawn)
+            generated.append(item.drawn)
             facts += [item.facts] if item.facts else []
-            # What follows the semicolon is of one file, such as how many of its pixels were doubtful.
+            # Figures of the one file follow the semicolon, such as how many of its pixels were doubtful.
             notes.update([item.note.partition(";")[0]] if item.note else [])
-            progress(done, len(items))
+            if progress:
+                progress(done, len(items))
     if thumbnails:
         tiles = clustered(tiles, thumbnails)
     manifest = {
@@ -276,23 +260,22 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress) 
         "dataset": source.name,
         "fingerprint": source.fingerprint,
         "target": source.target,
-        "tile": tile,
+        "tile": side,
         "has_ignored": has_ignored,
         "levels": asdict(levels) if levels else None,
         "notes": [
             *(f"{times} of {len(items)} labels: {note}" for note, times in sorted(notes.items())),
             *refuse_or_note(source.name, source.pairs, facts),
-            *filter(None, [squeezed(levels), cut_by_smallest(tile, settings.tile_for(source.name), shapes)]),
+            *filter(None, [squeezed(levels), cut_by_smallest(side, settings.tile_for(source.name), shapes)]),
         ],
-        "tiles": [asdict(entry) for entry in tiles],
+        "tiles": [asdict(tile) for tile in tiles],
+        **({"generated": generated} if source.synthetic else {}),
     }
-    if source.synthetic:
-        manifest["generated"] = drawn
     write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
 
 
 def levels_of(source: Source) -> Levels | None:
-    """Return how a dataset's 16-bit values become 8 bit: as declared, or by percentiles; ``None`` for 8 bit."""
+    """Return the levels of a dataset's 16-bit images, declared or by percentiles; ``None`` for 8 bit."""
     depths = {pair.image: read_depth(pair.image) for pair in source.pairs}
     if set(depths.values()) == {8}:
         return None
@@ -311,17 +294,16 @@ def _shapes(source: Source) -> list[tuple[int, int]]:
 
 
 def fitting_tile(source: Source, protocol: Protocol, shapes: Sequence[tuple[int, int]]) -> int:
-    """Return the side of a pack's tiles: what the protocol asks for, or the smallest image's side."""
+    """Return the side of a pack's tiles: the protocol's or, if smaller, the smallest image's."""
     size = protocol.input.size_for(source.name)
-    smallest = min(range(len(shapes)), key=lambda index: min(shapes[index]))
-    if min(shapes[smallest]) < size:
-        height, width = shapes[smallest]
-        where = source.name if source.synthetic else source.pairs[smallest].image
+    smallest = min(shapes, key=min)
+    if min(smallest) < size:
+        subject = source.name if source.synthetic else source.pairs[shapes.index(smallest)].image
         raise UserError(
-            f"{where}: {width}x{height} pixels, smaller than the input {size}x{size}; "
-            + smaller_input(source.name, protocol, min(height, width))
+            f"{subject}: {sized(smallest)} pixels, smaller than the input {size}x{size}; "
+            + smaller_input(source.name, protocol, min(smallest))
         )
-    return min(protocol.input.tile_for(source.name), min(shapes[smallest]))
+    return min(protocol.input.tile_for(source.name), min(smallest))
 
 
 def draw_tile(source: Source, protocol: Protocol, name: str) -> UInt8Array:
@@ -333,13 +315,13 @@ def draw_tile(source: Source, protocol: Protocol, name: str) -> UInt8Array:
         name: the tile's.
 
     Raises:
-        ValueError: there is no such tile.
+        ValueError: no tile has this name.
     """
     side = fitting_tile(source, protocol, [source.shape])
-    places = windows_of(source.shape, side, partial=protocol.input.partial_tiles)
+    corners = windows_of(source.shape, side, partial=protocol.input.partial_tiles)
     for index in range(source.count):
         frame = drawn_name(source, index, side)
-        for tile, (_, _, top, left) in zip(tiles_of(frame, frame, None, places), places, strict=True):
+        for tile, (_, _, top, left) in zip(tiles_of(frame, frame, None, corners), corners, strict=True):
             if tile.name == name:
                 image = draw_image(source, index, side, protocol.input.channels_for(source.name)).image
                 return image[top : top + side, left : left + side]
@@ -347,12 +329,12 @@ def draw_tile(source: Source, protocol: Protocol, name: str) -> UInt8Array:
 
 
 def drawn_name(source: Source, index: int, tile: int) -> str:
-    """Return what a pack calls an image of a stand-in before it is cut into tiles."""
+    """Return the name of a stand-in's image in a pack, before it is cut into tiles."""
     return f"{'frame' if source.shape[0] > tile else 'image'}{index:04d}"
 
 
 def draw_image(source: Source, index: int, tile: int, channels: int, stress: Stress | None = None) -> Decoded:
-    """Draw one image of a stand-in, its effects as they come or under a stress."""
+    """Draw one image of a stand-in, with its own effects or under a stress."""
     height, width = source.shape
     sample = synthetic.generate(source.base, index, height=height, width=width, seed=source.seed, stress=stress)
     name = drawn_name(source, index, tile)
@@ -363,15 +345,22 @@ def draw_image(source: Source, index: int, tile: int, channels: int, stress: Str
 def _read(source: Source, pair: Pair, channels: int, levels: Levels | None) -> Decoded:
     picture = decode(pair.image)
     image = to_channels(to_8_bit(pair.image, picture, levels), channels)
-    shape, gray = image.shape[:2], to_channels(image, 1)[..., 0]
-    label = read_label(pair.label, source.target, shape, pair.legend)
-    ignored = np.zeros(shape, np.bool_) if label.ignored is None else label.ignored
-    if pair.ignore is not None:
-        ignored = ignored | read_ignore(pair.ignore, shape)
-    facts = with_label(image_facts(picture, gray), label, ~ignored, gray)
-    mask = label.mask.astype(np.uint8)
+    label, ignored = read_masks(pair, source.target, image.shape[:2])
+    gray, mask = to_channels(image, 1)[..., 0], label.mask.astype(np.uint8)
     mask[ignored] = IGNORED
+    facts = with_label(image_facts(picture, gray), label, ~ignored, gray)
     return Decoded(pair.name, pair.group, pair.split, image, mask, label.note, facts)
+
+
+def read_masks(pair: Pair, target: Target, shape: tuple[int, int]) -> tuple[Label, BoolMask]:
+    """Return the label of an image of a shape, and the pixels ``(H, W)`` that the label or the ignore mask ignores.
+
+    Raises:
+        UserError: a file that cannot be read or does not fit the image.
+    """
+    label = read_label(pair.label, target, shape, pair.legend)
+    ignored = np.zeros(shape, np.bool_) if label.ignored is None else label.ignored
+    return label, ignored if pair.ignore is None else ignored | read_ignore(pair.ignore, shape)
 
 
 def clustered(tiles: Sequence[Tile], thumbnails: Sequence[UInt8Array]) -> list[Tile]:
@@ -388,7 +377,7 @@ def clustered(tiles: Sequence[Tile], thumbnails: Sequence[UInt8Array]) -> list[T
 def array_file(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
     """Open an ``.npy`` file of uint8 for its pixels, to be written in order.
 
-    Written and not mapped: a full disk raises an error on write, but kills the process on a mapped page.
+    A full disk raises an error on write, but kills the process on a mapped page.
     """
     with path.open("wb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}

@@ -24,28 +24,20 @@ SHOWN = 4  # folders that a message lists
 
 @dataclass(frozen=True)
 class Pair:
-    """One image with its label.
+    """One image with its label."""
 
-    Attributes:
-        name: the image's stem, with its split folder where there is one.
-        split: ``train``, ``val``, ``test``, or ``None`` where the owner gives no division.
-        group: the source frame; the name itself where nothing tells frames apart.
-        ignore: mask of pixels that count nowhere.
-        legend: meanings that the dataset's TOML file gives to the label's content.
-    """
-
-    name: str
+    name: str  # the image's stem, with its split folder where there is one
     image: Path
     label: Path
-    split: str | None
-    group: str
-    ignore: Path | None = None
-    legend: Legend = NO_LEGEND
+    split: str | None  # ``train``, ``val``, ``test``, or ``None`` where the owner gives no division
+    group: str  # the source frame; the name itself without a pattern for frames
+    ignore: Path | None = None  # mask of pixels that count nowhere
+    legend: Legend = NO_LEGEND  # meanings that the dataset's TOML file gives to the label's content
 
 
 @dataclass(frozen=True)
 class FolderNames:
-    """What a layout calls its folders, and how a file's stem becomes the key that pairs image and label."""
+    """A layout's folders, and patterns that give the key by which images and labels pair from a file's stem."""
 
     image: str
     label: str
@@ -62,40 +54,24 @@ LAYOUTS: Mapping[str, FolderNames] = {
 
 @dataclass
 class Scan:
-    """Content of a dataset's folder, faults included.
+    """Content of a dataset's folder, faults included."""
 
-    Attributes:
-        pairs: images with their labels, sorted by name.
-        images: number of image files.
-        labels: number of label files.
-        ignores: number of masks of ignored pixels.
-        others: number of files that are neither.
-        folders: folders among the files, which are not searched.
-        unlabelled: images without a label.
-        unpaired: labels without an image.
-        unpaired_ignores: masks of ignored pixels without an image.
-        doubled: files whose stem another file before them has.
-        misnamed: files whose name does not follow the layout.
-        ungrouped: images whose name the group's pattern does not match; each is a frame of its own here.
-        faults: what is wrong with the folders themselves: where, what was found, what was expected and the remedy.
-    """
-
-    pairs: list[Pair] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)  # images with their labels, sorted by name
     images: int = 0
     labels: int = 0
     ignores: int = 0
     others: int = 0
-    folders: list[Path] = field(default_factory=list)
-    unlabelled: list[Path] = field(default_factory=list)
-    unpaired: list[Path] = field(default_factory=list)
-    unpaired_ignores: list[Path] = field(default_factory=list)
-    doubled: list[Path] = field(default_factory=list)
-    misnamed: list[Path] = field(default_factory=list)
-    ungrouped: list[Path] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)  # folders among the files, which are not searched
+    unlabelled: list[Path] = field(default_factory=list)  # images without a label
+    unpaired: list[Path] = field(default_factory=list)  # labels without an image
+    unpaired_ignores: list[Path] = field(default_factory=list)  # masks of ignored pixels without an image
+    doubled: list[Path] = field(default_factory=list)  # files with the stem of an earlier file
+    misnamed: list[Path] = field(default_factory=list)  # files whose name does not follow the layout
+    ungrouped: list[Path] = field(default_factory=list)  # images that the group's pattern does not match
+    faults: list[str] = field(default_factory=list)  # messages about the folders themselves
 
 
-#: How a folder is read that nothing else describes.
+#: Describes a folder that has no other description.
 PLAIN = DatasetSpec(name="folder")
 
 
@@ -108,40 +84,40 @@ def find_pairs(root: Path, spec: DatasetSpec = PLAIN) -> list[Pair]:
 
     Args:
         root: holds ``image/ label/``, those inside each of ``train/ val/ test/``, or ``sems/ labels/``.
-        spec: says how the folder is read.
+        spec: how the folder is read.
 
     Raises:
         UserError: no such layout, no pairs, an orphan, duplicate stems, only some of train/val/test, images beside
             them, or a stem that the group's pattern does not match; names the files.
     """
-    found = scan(root, spec)
-    for fault in found.faults:
+    result = scan(root, spec)
+    for fault in result.faults:
         raise UserError(fault)
-    for path in found.misnamed:
+    for path in result.misnamed:
         raise UserError(f"{path}: expected a name such as sem0001.png beside label0001.svg: rename or remove it")
-    for path in found.doubled:
+    for path in result.doubled:
         raise UserError(f"{path}: another file has the stem {path.stem!r}; keep one of them")
-    refuse_orphans(found.unpaired, "label", "image")
-    refuse_orphans(found.unpaired_ignores, "ignore mask", "image")
+    refuse_orphans(result.unpaired, "label", "image")
+    refuse_orphans(result.unpaired_ignores, "ignore mask", "image")
     if spec.unlabelled == "refuse":
-        refuse_orphans(found.unlabelled, "image", "label")
-    if not found.pairs:
+        refuse_orphans(result.unlabelled, "image", "label")
+    if not result.pairs:
         raise UserError(
-            f"{root}: no labels for {found.images} images; expected a mask for each image that is to be used: add them"
+            f"{root}: no labels for {result.images} images; expected a mask for each image that is to be used: add them"
         )
-    for path in found.ungrouped:
+    for path in result.ungrouped:
         raise UserError(
             f"{path}: the name does not match the dataset's group pattern {spec.group!r}; "
             "expected every image to name its frame: rename the file or correct `group`"
         )
-    return found.pairs
+    return result.pairs
 
 
 def refuse_orphans(orphans: Sequence[Path], what: str, missing: str) -> None:
-    """Name the first file that has no partner, and how many more there are.
+    """Refuse files without a partner.
 
     Raises:
-        UserError: there is one.
+        UserError: names the first file and the number of the others.
     """
     if orphans:
         more = f" (and {len(orphans) - 1} more such)" if len(orphans) > 1 else ""
@@ -155,62 +131,56 @@ def scan(root: Path, spec: DatasetSpec = PLAIN) -> Scan:
     """List a dataset's folder, faults included; the arguments are those of :func:`find_pairs`."""
     result = Scan()
     entries = _entries(root, result)
-    found = {path.name for path in entries}
-    unlisted = bool(result.faults)
-    names = LAYOUTS[spec.layout or ("hy5syn" if "sems" in found and "image" not in found else "folders")]
-    given = [part for part in PARTS if part in found]
+    listed = not result.faults
+    names_found = {path.name for path in entries}
+    names = LAYOUTS[spec.layout or ("hy5syn" if "sems" in names_found and "image" not in names_found else "folders")]
+    plain, given = names.image in names_found, [part for part in PARTS if part in names_found]
+    labels = root / spec.labels if spec.labels else None
     if given and len(given) < len(PARTS):
         missing = ", ".join(f"{part}/" for part in PARTS if part not in given)
         result.faults.append(
             f"{root}: found {', '.join(f'{part}/' for part in given)} but not {missing}; "
             "expected all of train/ val/ test/, or none"
         )
-    if given and names.image in found:
+    if given and plain:
         result.faults.append(
             f"{root}: both {names.image}/ and train/ val/ test/; expected one of the two: move the other elsewhere"
         )
-    labels = root / spec.labels if spec.labels else None
     if given and labels is not None:
         result.faults.append(
             f"{root}: train/ val/ test/, and labels in {labels}; expected labels inside each of the three: move them "
             "there"
         )
-    places: list[tuple[Path, str | None]] = [(root / part, part) for part in given]
-    if not unlisted and (not given or names.image in found):
-        places.append((root, None))
-    for folder, part in places:
+    folders: list[tuple[Path, str | None]] = [(root / part, part) for part in given]
+    folders += [(root, None)] if listed and (plain or not given) else []
+    for folder, part in folders:
         # A broken link too: its masks would silently be missing.
         ignores = folder / "ignore" if os.path.lexists(folder / "ignore") else None
-        parts = (folder / names.image, labels or folder / names.label, ignores)
-        _pair_up(parts, part, names, spec.group, result, [PIXELS])
-    folders = [f"{path.name}/" for path in entries if path.is_dir() and not path.name.startswith(".")]
-    if folders and not given and names.image not in found:
+        kinds = (folder / names.image, labels or folder / names.label, ignores)
+        _pair_up(kinds, part, names, spec.group, result, [PIXELS])
+    others = [f"{path.name}/" for path in entries if path.is_dir() and not path.name.startswith(".")]
+    if others and not given and not plain:
         result.faults[0] += (
-            f"; found {', '.join(folders[:SHOWN])}: rename them, or see if `benchmark data prepare NEWNAME {root}` "
+            f"; found {', '.join(others[:SHOWN])}: rename them, or see if `benchmark data prepare NEWNAME {root}` "
             "knows these names"
         )
     legend = Legend(tuple(spec.categories.items()), spec.values)
-    result.pairs = [replace(pair, legend=legend) for pair in result.pairs]
-    result.pairs.sort(key=lambda pair: pair.name)
+    result.pairs = sorted((replace(pair, legend=legend) for pair in result.pairs), key=lambda pair: pair.name)
     return result
 
 
 def scan_masks(predictions: Path, truths: Path, ignores: Path | None = None, *, group: str | None = None) -> Scan:
-    """List the masks of two folders that belong together; predictions stand in the place of images.
+    """List the masks of two folders that belong together; predictions take the place of images.
 
-    Either may end in ``_mask`` or ``_`` where the other does not; HY5SYN's ``sem0001`` goes with ``label0001``.
+    A name of either may end in ``_mask`` or ``_`` without the other's; HY5SYN's ``sem0001`` goes with ``label0001``.
 
-    Args:
-        predictions: folder of masks.
-        truths: folder of masks.
-        ignores: folder of masks of ignored pixels, named as the predictions.
-        group: pattern on a prediction's stem whose first group names the source frame.
+    ``ignores`` holds masks of ignored pixels, named as the predictions; the first group of the pattern ``group`` on a
+    prediction's stem names the source frame.
     """
     result, hy5syn = Scan(), LAYOUTS["hy5syn"]
-    keys = {predictions: hy5syn.image_key, truths: hy5syn.label_key}
     fits = all(
         key.fullmatch(path.stem)
-        for folder, key in keys.items()
+        for folder, key in {predictions: hy5syn.image_key, truths: hy5syn.label_key}.items()
         for path in _entries(folder, Scan())
         if path.suffix.lower() in label_suffixes()
     )
@@ -221,7 +191,7 @@ def scan_masks(predictions: Path, truths: Path, ignores: Path | None = None, *, 
 
 
 def folders_among(files: Iterable[Path]) -> list[Path]:
-    """Return the folders that lie beside files; they are not searched."""
+    """Return the folders beside files; they are not searched."""
     beside = (path for folder in sorted({file.parent for file in files}) for path in sorted(folder.iterdir()))
     return [path for path in beside if path.is_dir() and not path.name.startswith(".")]
 
@@ -234,7 +204,7 @@ def _pair_up(
     result: Scan,
     image_formats: Sequence[LabelFormat],
 ) -> None:
-    """Add the pairs and faults of folders of images, labels and ignore masks; images may be masks themselves."""
+    """Add the pairs and faults of folders of images, labels and ignore masks; of scores, images are masks too."""
     faults = len(result.faults)
     images = _by_key(folders[0], names.image_key, image_formats, result)
     if not images and len(result.faults) == faults:
@@ -255,14 +225,13 @@ def _pair_up(
     result.unpaired += [labels[key] for key in sorted(labels.keys() - images.keys())]
     result.unpaired_ignores += [ignores[key] for key in sorted(ignores.keys() - images.keys())]
     for key in sorted(images.keys() & labels.keys()):
-        name = f"{part}/{images[key].stem}" if part else images[key].stem
-        frame = re.search(group, images[key].stem) if group else None
-        if group and (frame is None or not frame.group(1)):
-            result.ungrouped.append(images[key])
-            frame = None
-        result.pairs.append(
-            Pair(name, images[key], labels[key], part, frame.group(1) if frame else name, ignores.get(key))
-        )
+        image = images[key]
+        name = f"{part}/{image.stem}" if part else image.stem
+        match = re.search(group, image.stem) if group else None
+        frame = match.group(1) if match else None
+        if group and not frame:
+            result.ungrouped.append(image)
+        result.pairs.append(Pair(name, image, labels[key], part, frame or name, ignores.get(key)))
 
 
 def plain_stem(stem: str) -> str:
@@ -271,7 +240,7 @@ def plain_stem(stem: str) -> str:
 
 
 def _drop_endings(masks: dict[str, Path], others: Collection[str]) -> None:
-    """Call masks by the plain key that something has on the other side."""
+    """Give masks their plain key where the other side has it."""
     for key in [key for key in masks if key not in others]:
         plain = plain_stem(key)
         if plain in others and plain not in masks:
@@ -279,8 +248,8 @@ def _drop_endings(masks: dict[str, Path], others: Collection[str]) -> None:
 
 
 def _by_key(folder: Path, pattern: re.Pattern[str], formats: Sequence[LabelFormat], result: Scan) -> dict[str, Path]:
-    """Return the files of some formats in a folder, or their entries, by the key that pairs them."""
-    found: dict[str, Path] = {}
+    """Return the files of some formats in a folder, or the labels in them, by the key that pairs them."""
+    files: dict[str, Path] = {}
     for path in _entries(folder, result):
         if path.name.startswith("."):
             continue
@@ -291,18 +260,18 @@ def _by_key(folder: Path, pattern: re.Pattern[str], formats: Sequence[LabelForma
         elif known is None:
             result.others += 1
         elif known.holds_many:
-            for entry in _labels_in(path, known, result):
-                if found.setdefault(comparable(entry.stem), entry) != entry:
-                    result.doubled.append(entry)
+            for label in _labels_in(path, known, result):
+                if files.setdefault(comparable(label.stem), label) != label:
+                    result.doubled.append(label)
         elif match is None:
             result.misnamed.append(path)
-        elif found.setdefault(comparable(match.group(1)), path) != path:
+        elif files.setdefault(comparable(match.group(1)), path) != path:
             result.doubled.append(path)
-    return found
+    return files
 
 
 def _labels_in(file: Path, label_format: LabelFormat, result: Scan) -> list[Path]:
-    """Return the labels of a file that holds many, or note why it has none."""
+    """Return the labels of a file that holds many; an error becomes a fault of the scan."""
     try:
         labels = label_format.entries(file)
     except UserError as error:
@@ -313,6 +282,7 @@ def _labels_in(file: Path, label_format: LabelFormat, result: Scan) -> list[Path
 
 
 def _entries(folder: Path, result: Scan) -> list[Path]:
+    """List a folder, or the one file in its place that holds many labels; an error becomes a fault of the scan."""
     try:
         known = format_of_file(folder)
         if known is not None and known.holds_many and folder.is_file():

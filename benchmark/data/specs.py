@@ -1,4 +1,4 @@
-"""What a dataset is, as a user registers one: a few lines of TOML, or an entry point of an installed package."""
+"""Describes datasets that are known or that users register by TOML or entry points."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml
 
 Target = Literal["metal", "track", "via"]
-Kind = Literal["track", "via", "none"]  # of a category
+Kind = Literal["track", "via", "none"]  # of an annotation's category
 ENTRY_POINTS = "eal_icnet_benchmark.datasets"
 SUFFIX = "-syn"
 
@@ -28,10 +28,10 @@ def known_first(name: str, known: Iterable[str]) -> tuple[int, str]:
 
 
 def check_group(pattern: str) -> None:
-    """Refuse what cannot name a source frame.
+    """Refuse a pattern that cannot name a source frame.
 
     Raises:
-        ValueError: no regular expression, or not one with a single group.
+        ValueError: no regular expression, or a number of groups other than 1.
     """
     try:
         groups = re.compile(pattern).groups
@@ -42,7 +42,7 @@ def check_group(pattern: str) -> None:
 
 
 class DatasetSpec(BaseModel):
-    """Where a dataset lies and how it is read. Everything but the name has a default.
+    """A dataset's folder and how it is read; all fields but the name have a default.
 
     A TOML file holds these fields at its top level; ``root`` is relative to the file.
     """
@@ -70,7 +70,6 @@ class DatasetSpec(BaseModel):
     categories: dict[str, Kind] = Field(
         default_factory=dict, description="COCO only: which categories are track, via or none, if not by their names"
     )
-
     values: Values | None = Field(
         None, description="masks only: which values or '#rrggbb' are background, foreground and ignore"
     )
@@ -90,7 +89,7 @@ class DatasetSpec(BaseModel):
 
     @property
     def shown(self) -> str:
-        """What tables call it."""
+        """The name in tables."""
         return self.display or self.name
 
 
@@ -109,7 +108,7 @@ KNOWN = {
             name="hy5syn",
             display="HY5SYN",
             target="metal",
-            unlabelled="skip",  # the release holds 648 frames, of which 312 have a label
+            unlabelled="skip",  # 312 of the release's 648 frames have a label
             about="SEM, metal 1 and 2 at 128 nm; doi:10.17617/3.HY5SYN, CC BY 4.0",
         ),
         DatasetSpec(name="omv", display="OMV", target="via", about="optical microscope, vias; private, taken from OMC"),
@@ -121,8 +120,8 @@ def load(file: Path) -> DatasetSpec:
     """Read a dataset's TOML file.
 
     Args:
-        file: names the dataset by its stem unless it has a field ``name``. For a known dataset, what the file leaves
-            out stays as it is known.
+        file: names the dataset by its stem unless it has a field ``name``. For a known dataset, fields that the file
+            leaves out keep their known values.
 
     Raises:
         UserError: unreadable file, no TOML, an unknown or ill-typed field.
@@ -135,16 +134,16 @@ def load(file: Path) -> DatasetSpec:
 
 
 def of_folder(name: str) -> DatasetSpec:
-    """Return what a folder of the data root is that nothing else describes.
+    """Return the description of a folder of the data root that has no other.
 
     Raises:
-        UserError: a folder's name that no artefact could carry.
+        UserError: the folder's name cannot be part of file names.
     """
     return _validated({"name": name}, f"folder {name!r} of --data-root")
 
 
 def from_entry_points() -> dict[str, metadata.EntryPoint]:
-    """Return what installed packages register under ``eal_icnet_benchmark.datasets``, by name, unloaded."""
+    """Return the datasets of installed packages (``eal_icnet_benchmark.datasets``) by name, not loaded."""
     return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
 
 
@@ -156,24 +155,23 @@ def load_entry_point(point: metadata.EntryPoint) -> DatasetSpec:
     """
     where = f"entry point {point.name!r} = {point.value!r}"
     try:
-        found: Any = point.load()
+        spec: Any = point.load()
     except Exception as error:
         raise UserError(f"{where}: cannot be imported ({type(error).__name__}: {error})") from error
-    if isinstance(found, str | Path):
-        found = load(Path(found))
-    elif isinstance(found, dict):
-        found = _validated({"name": point.name, **found}, where)
-    if not isinstance(found, DatasetSpec):
-        raise UserError(
-            f"{where}: found {type(found).__name__}; expected a path of a TOML file, a dict or a DatasetSpec"
-        )
-    if found.name != point.name:
-        raise UserError(f"{where}: the dataset calls itself {found.name!r}; expected the entry point's name")
-    return found
+    if isinstance(spec, str | Path):
+        spec = load(Path(spec))
+    elif isinstance(spec, dict):
+        spec = _validated({"name": point.name, **spec}, where)
+    if not isinstance(spec, DatasetSpec):
+        kind = type(spec).__name__
+        raise UserError(f"{where}: found {kind}; expected a path of a TOML file, a dict or a DatasetSpec")
+    if spec.name != point.name:
+        raise UserError(f"{where}: the dataset calls itself {spec.name!r}; expected the entry point's name")
+    return spec
 
 
 def fit(protocol: Protocol, specs: list[DatasetSpec]) -> Protocol:
-    """Write the input sizes and channels that datasets bring into a protocol, where it does not set them itself."""
+    """Fill a protocol's input sizes and channels by dataset from the datasets' own, where it sets none."""
     size, channels = dict(protocol.input.size_by_dataset), dict(protocol.input.channels_by_dataset)
     for spec in specs:
         if spec.size is not None and protocol.input.own_sizes:

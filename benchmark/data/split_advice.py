@@ -1,4 +1,4 @@
-"""Finds the changes of a split's settings that help, by trying each before it is told."""
+"""Finds changes of a split's settings that help, by trying each."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FREE: Sequence[tuple[str, Any, str]] = (
     ("unit", "group", "keeps all tiles of a frame in one part"),
     ("unit", "block", "cuts stripes with gaps between them from each frame"),
 )
-COSTLY: Sequence[tuple[str, Any, str]] = (  # the test is easier afterwards, or less is known of it
+COSTLY: Sequence[tuple[str, Any, str]] = (  # these make the test easier, or use tiles with fewer labels
     ("near_duplicates", "apart", "lets look-alikes part"),
     ("min_labelled", 0.01, "uses tiles with fewer labelled pixels"),
     ("unit", "image", "lets tiles of one frame part"),
 )
-MOST_TOLD = 3
+MOST_NAMED = 3
 
 
 def ways(
@@ -34,39 +34,38 @@ def ways(
     partial: bool = False,
     costly: bool = True,
 ) -> str:
-    """Say which changes of the settings give a division that fits, the fewest that do; empty for none.
+    """Say which changes of the settings, as few as possible, give a division that fits; empty for none.
 
-    Changes that cost nothing come first, even where one that costs something would do with fewer.
+    Free changes come first, even if fewer costly changes would do.
 
     Args:
         cut: divides under changed settings, or raises UserError.
-        settings: those at hand.
-        fits: what is asked of a division beside that it can be made.
+        settings: the present settings.
+        fits: another condition on the division.
         partial: whether tiles overlap, so that no blocks can be cut.
-        costly: whether changes may be told that make the test easier.
+        costly: whether changes that make the test easier are tried too.
     """
 
     def helps(fields: Mapping[str, Any]) -> bool:
         same = any(getattr(settings, name) == value for name, value in fields.items())
-        if same or (partial and fields.get("unit") == "block"):
-            return False
-        if fields.get("min_labelled", 0.0) > settings.min_labelled:
+        overlapping = partial and fields.get("unit") == "block"
+        if same or overlapping or fields.get("min_labelled", 0.0) > settings.min_labelled:
             return False
         try:
             return fits(cut(settings.model_copy(update=fields)))
         except UserError:
             return False
 
-    told: list[str] = []
+    advice: list[str] = []
     for changes in (FREE, [*FREE, *COSTLY] if costly else ()):
         for count in (1, 2, 3):
-            found = []
+            helping = []
             for chosen in combinations(changes, count):
                 fields = {name: value for name, value, _ in chosen}
                 if len(fields) == count and helps(fields):
                     flags = " ".join(f"--set split.{name}={str(value).lower()}" for name, value in fields.items())
-                    found.append(f"{flags}, which {' and '.join(effect for _, _, effect in chosen)}")
-            if found:
-                told += found
+                    helping.append(f"{flags}, which {' and '.join(effect for _, _, effect in chosen)}")
+            if helping:
+                advice += helping
                 break
-    return "; or ".join(list(dict.fromkeys(told))[:MOST_TOLD])
+    return "; or ".join(list(dict.fromkeys(advice))[:MOST_NAMED])

@@ -29,12 +29,7 @@ STRONGEST = 8.0  # a blur of 24 px, of tracks that are 22 px wide: beyond, nothi
 
 @dataclass(frozen=True)
 class Stresses:
-    """What ``--stress`` and ``--strength`` ask for.
-
-    Attributes:
-        effects: each alone.
-        strengths: of each; images as drawn are tested too.
-    """
+    """Effects to test one at a time, each at every strength; unstressed images are tested too."""
 
     effects: tuple[str, ...]
     strengths: tuple[float, ...]
@@ -44,7 +39,7 @@ class Stresses:
         """Read the two flags; ``None`` where neither was given.
 
         Raises:
-            UserError: an empty list, strengths of nothing, or one that is no number or out of range.
+            UserError: an empty list, strengths without effects, or a strength that is no number or out of range.
         """
         if effects is None:
             if strengths is not None:
@@ -53,47 +48,61 @@ class Stresses:
         names = tuple(dict.fromkeys(name.strip() for name in effects.split(",") if name.strip()))
         if not names:
             raise UserError("--stress is empty; expected effects, such as clouds,defocus,noise,roughness")
-        return cls(
-            names,
-            tuple(
-                sorted({_strength(text.strip()) for text in (STRENGTHS if strengths is None else strengths).split(",")})
-            ),
-        )
+        texts = (STRENGTHS if strengths is None else strengths).split(",")
+        return cls(names, tuple(sorted({_strength(text.strip()) for text in texts})))
 
     @property
     def each(self) -> tuple[Stress | None, ...]:
-        """As drawn, then every effect at every strength."""
+        """No stress, then every effect at every strength."""
         return (None, *(Stress(name, strength) for name in self.effects for strength in self.strengths))
 
     def refuse(self, sources: Iterable[Source], keep_weights: str) -> None:
-        """Refuse what cannot be tested, before any work.
+        """Refuse tests that cannot work, before any work.
 
         Args:
             sources: the datasets to test on.
-            keep_weights: what ``--keep-weights`` says.
+            keep_weights: the value of ``--keep-weights``.
 
         Raises:
-            UserError: datasets of files, unknown effects, stand-ins without an effect, or weights that are not kept.
+            UserError: datasets of files, unknown effects, stand-ins without an effect, or no kept weights.
         """
         if keep_weights == "none":
+            lost = "tests trained weights, which --keep-weights none throws away"
+            raise UserError(f"--stress: {lost}; use best-repeat or all")
+        sources = list(sources)
+        stresses = {source.name: STANDINS[source.base].stresses for source in sources if source.synthetic}
+        known = list(dict.fromkeys(name for standin in STANDINS.values() for name in standin.stresses))
+        for name in self.effects:
+            if name not in known:
+                expected = f"{', '.join(known)}{did_you_mean(name, known)}"
+                raise UserError(f"--stress {name!r}: no such stress; expected names among {expected}")
+        if files := [source.name for source in sources if not source.synthetic]:
             raise UserError(
-                "--stress: tests trained weights, which --keep-weights none throws away; use best-repeat or all"
+                f"--stress: {', '.join(files)} {'are' if len(files) > 1 else 'is'} read from files, whose effects "
+                "cannot be changed; only stand-ins can be stressed: name them with -syn, or leave the flag out"
             )
-        _refuse_effects(list(sources), self.effects)
+        lacking = {name: effects for name, effects in stresses.items() if set(self.effects) - effects.keys()}
+        if lacking:
+            has = "; ".join(f"{name} has {', '.join(effects)}" for name, effects in lacking.items())
+            missing = sorted(set(self.effects) - set.intersection(*map(set, lacking.values())))
+            raise UserError(
+                f"--stress {','.join(missing)}: not an effect of {', '.join(lacking)} ({has}); "
+                "leave the effect or the dataset out"
+            )
 
 
 def open_stressed(
     source: Source, protocol: Protocol, cache: Path, stress: Stress | None, progress: Progress | None = None
 ) -> Pack:
-    """Open the test images of a stand-in under a stress, drawing them first where that has not been done.
+    """Open the test images of a stand-in under a stress, drawing them first where they are missing.
 
-    All networks are tested on the one pack. Its tiles are those of the test part, in its order, and no others.
+    All networks are tested on this pack. It holds the tiles of the test part alone, in their order.
 
     Args:
         source: a stand-in.
         protocol: tile size, channels and the division.
-        cache: where packs live.
-        stress: the effect that is forced; ``None`` draws all effects as they come, which gives the test images again.
+        cache: folder of all packs.
+        stress: the forced effect; ``None`` gives the test images again, with their own effects.
         progress: called with (images done, images in all) while drawing.
 
     Raises:
@@ -101,15 +110,11 @@ def open_stressed(
     """
     whole = packs.open_pack(source, protocol, cache)
     tested = [whole.tiles[index] for index in whole.divide(protocol).test]
-    path = _path(source, protocol, cache, stress, tested)
-    return packs.open_at(path, source, lambda folder: _fill(source, protocol, folder, stress, tested, progress))
-
-
-def _path(source: Source, protocol: Protocol, cache: Path, stress: Stress | None, tested: Sequence[Tile]) -> Path:
-    whole = packs.pack_path(source, protocol, cache)
-    identity = json.dumps([CONVENTION, whole.name, str(stress or ""), [tile.name for tile in tested]])
+    shared = packs.pack_path(source, protocol, cache)
+    identity = json.dumps([CONVENTION, shared.name, str(stress or ""), [tile.name for tile in tested]])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    return whole.parent / f"{source.name}.{stress or 'drawn'}-{digest}"
+    path = shared.with_name(f"{source.name}.{stress or 'drawn'}-{digest}")
+    return packs.open_at(path, source, lambda folder: _fill(source, protocol, folder, stress, tested, progress))
 
 
 def _fill(
@@ -120,7 +125,7 @@ def _fill(
     tested: Sequence[Tile],
     progress: Progress | None,
 ) -> None:
-    """Write a pack's files; of a frame that is tested in part, only these tiles are kept."""
+    """Write a pack's files; of a frame whose tiles are tested in part, only the tested ones."""
     settings = protocol.input
     channels = settings.channels_for(source.name)
     side = packs.fitting_tile(source, protocol, [source.shape])
@@ -128,26 +133,28 @@ def _fill(
         (row, column): np.s_[top : top + side, left : left + side]
         for row, column, top, left in windows_of(source.shape, side, partial=settings.partial_tiles)
     }
-    wanted: dict[str, list[Tile]] = {}
+    by_frame: dict[str, list[Tile]] = {}
     for tile in tested:
-        wanted.setdefault(tile.group, []).append(tile)
-    frames = [index for index in range(source.count) if packs.drawn_name(source, index, side) in wanted]
+        by_frame.setdefault(tile.group, []).append(tile)
+    frames = [index for index in range(source.count) if packs.drawn_name(source, index, side) in by_frame]
     tiles: list[Tile] = []
-    made: list[object] = []
+    generated: list[object] = []
+
+    def draw(index: int) -> packs.Decoded:
+        return packs.draw_image(source, index, side, channels, stress)
+
     with (
         packs.array_file(folder / "images.npy", (len(tested), side, side, channels)) as images,
         packs.array_file(folder / "masks.npy", (len(tested), side, side)) as masks,
-        contextlib.closing(
-            in_order(lambda index: packs.draw_image(source, index, side, channels, stress), frames)
-        ) as results,
+        contextlib.closing(in_order(draw, frames)) as results,
     ):
         for done, item in enumerate(results, start=1):
-            for tile in wanted[item.group]:
+            for tile in by_frame[item.group]:
                 window = corners[tile.row, tile.column]
                 images.write(item.image[window].tobytes())
                 masks.write(item.mask[window].tobytes())
                 tiles.append(tile)
-            made.append(item.drawn)
+            generated.append(item.drawn)
             if progress:
                 progress(done, len(frames))
     assert tiles == list(tested), "a division lists the test tiles in the order of the images"
@@ -159,31 +166,9 @@ def _fill(
         "has_ignored": False,
         "notes": [],
         "tiles": [asdict(tile) for tile in tiles],
-        "generated": made,
+        "generated": generated,
     }
     write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
-
-
-def _refuse_effects(sources: Sequence[Source], names: Sequence[str]) -> None:
-    known = list(dict.fromkeys(name for standin in STANDINS.values() for name in standin.stresses))
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"--stress {name!r}: no such stress; expected names among {', '.join(known)}{did_you_mean(name, known)}"
-            )
-    if files := [source.name for source in sources if not source.synthetic]:
-        raise UserError(
-            f"--stress: {', '.join(files)} {'are' if len(files) > 1 else 'is'} read from files, whose effects cannot "
-            "be changed; only stand-ins can be stressed: name them with -syn, or leave the flag out"
-        )
-    lacking = [source for source in sources if set(names) - STANDINS[source.base].stresses.keys()]
-    if lacking:
-        has = "; ".join(f"{source.name} has {', '.join(STANDINS[source.base].stresses)}" for source in lacking)
-        missing = sorted({name for source in lacking for name in set(names) - STANDINS[source.base].stresses.keys()})
-        raise UserError(
-            f"--stress {','.join(missing)}: not an effect of {', '.join(source.name for source in lacking)} ({has}); "
-            "leave the effect or the dataset out"
-        )
 
 
 def _strength(text: str) -> float:

@@ -1,4 +1,4 @@
-"""Tasks: which datasets a network is trained on, and which it is then tested on."""
+"""Arranges datasets into tasks: those to train on and those to test on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What a network is trained on, several datasets being one training set, and what it is then tested on.
+    """The datasets that form one training set, and the datasets to test on.
 
-    A dataset that is trained on is tested on its own test part; so is one that is not, so that figures on a dataset
-    rest on the same images whatever the training was.
+    A test uses a dataset's test part, also if the network was trained on other datasets: all figures on a dataset rest
+    on the same images.
     """
 
     train: tuple[Source, ...]
@@ -29,17 +29,17 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The training datasets joined by ``+``: what a run's folder is called."""
+        """The training datasets joined by ``+``, the name of a run's folder."""
         return "+".join(self.train_names)
 
     @property
     def train_names(self) -> tuple[str, ...]:
-        """The training datasets."""
+        """The names of the training datasets."""
         return tuple(source.name for source in self.train)
 
     @property
     def test_names(self) -> tuple[str, ...]:
-        """The test datasets."""
+        """The names of the test datasets."""
         return tuple(source.name for source in self.test)
 
     @property
@@ -49,23 +49,23 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the content of all datasets, each in its place; that of the one dataset where there is one."""
+        """The fingerprints of all datasets, in order; that of the dataset if there is only one."""
         train, test = ("+".join(source.fingerprint for source in part) for part in (self.train, self.test))
         return train if self.train == self.test else f"{train}>{test}"
 
     def input_size(self, protocol: Protocol) -> int:
-        """Return the side of the training's inputs: the smallest of its datasets', which cuts crops of the others."""
+        """Return the side of the training's inputs: the smallest of its datasets'; larger images are cropped."""
         return min(protocol.input.size_for(name) for name in self.train_names)
 
     def channels(self, protocol: Protocol) -> Literal[1, 3]:
-        """Return the channels that all datasets have."""
+        """Return the number of channels of all datasets."""
         return protocol.input.channels_for(self.train_names[0])
 
     def check(self, protocol: Protocol) -> None:
         """Refuse datasets that do not go together.
 
         Raises:
-            UserError: one has vias as foreground and another tracks, or gray images and colour ones meet.
+            UserError: datasets of vias and of tracks, or of gray and of colour images.
         """
         first, *others = self.sources
         for other in others:
@@ -84,7 +84,7 @@ class Task:
 
 @dataclass(frozen=True)
 class DatasetFlags:
-    """The datasets that ``run`` was told to train and test on."""
+    """The flags of ``run`` that name datasets."""
 
     datasets: str
     train: str | None
@@ -93,28 +93,28 @@ class DatasetFlags:
 
     @property
     def names(self) -> str:
-        """All of them, as one list."""
+        """All names, separated by commas."""
         return ",".join(filter(None, (self.train or self.datasets, self.test)))
 
     @property
     def flags(self) -> list[str]:
         """The flags of the call, for a command that repeats it."""
-        given = ["--train", self.train] if self.train is not None else ["--datasets", self.datasets]
-        given += ["--test", self.test] if self.test is not None else []
-        return given + ["--leave-one-out"] * self.leave_one_out
+        flags = ["--train", self.train] if self.train is not None else ["--datasets", self.datasets]
+        flags += ["--test", self.test] if self.test is not None else []
+        return flags + ["--leave-one-out"] * self.leave_one_out
 
 
 def arrange(
     find: Callable[[str], Iterable[Source]], *, datasets: str, train: str | None, test: str | None, leave_one_out: bool
 ) -> list[Task]:
-    """Return what the flags of ``run`` ask for.
+    """Return the tasks of a call of ``run``.
 
     Args:
         find: turns a list of names, as ``--datasets`` takes it, into datasets.
-        datasets: each is trained on by itself.
-        train: these are one training set, in place of ``datasets``; in whichever order, it is the same one.
-        test: all are tested on; by default those that were trained on.
-        leave_one_out: train on all but one together and test on that one, each in turn.
+        datasets: train on each alone.
+        train: train on these together instead; their order does not matter.
+        test: test on all of these; by default on the training datasets.
+        leave_one_out: leave out each dataset in turn, train on the others together and test on it.
 
     Raises:
         UserError: flags that exclude each other or name nothing, or too few datasets to leave one out.
@@ -126,15 +126,15 @@ def arrange(
         raise UserError("--train and --datasets: give one; --datasets trains on each dataset by itself")
     if leave_one_out and test is not None:
         raise UserError("--leave-one-out and --test: give one; the dataset left out is what is tested on")
-    found = tuple(find(train or datasets))
+    sources = tuple(find(train or datasets))
     if leave_one_out:
-        if len(found) < 2:
-            raise UserError(f"--leave-one-out: found {len(found)} dataset(s), expected at least 2")
-        return [Task(_ordered(other for other in found if other != left), (left,)) for left in found]
+        if len(sources) < 2:
+            raise UserError(f"--leave-one-out: found {len(sources)} dataset(s), expected at least 2")
+        return [Task(_ordered(other for other in sources if other != left), (left,)) for left in sources]
     tests = _ordered(find(test)) if test is not None else ()
     if train is not None:
-        return [Task(_ordered(found), tests or _ordered(found))]
-    return [Task((source,), tests or (source,)) for source in found]
+        return [Task(_ordered(sources), tests or _ordered(sources))]
+    return [Task((source,), tests or (source,)) for source in sources]
 
 
 def _ordered(sources: Iterable[Source]) -> tuple[Source, ...]:
@@ -142,38 +142,38 @@ def _ordered(sources: Iterable[Source]) -> tuple[Source, ...]:
 
 
 def refuse_overlap(task: Task, packs: Mapping[str, Pack], protocol: Protocol) -> None:
-    """Refuse a test on images that another dataset trains with: OMV's images, for one, are taken from OMC.
+    """Refuse a test on images that another dataset trains with: OMV's images, for example, are taken from OMC.
 
-    Stand-ins are drawn from seeds of their own and are not looked at.
+    Stand-ins are drawn from seeds of their own and are not compared.
 
     Args:
-        task: what is trained and tested on.
+        task: the datasets to train and test on.
         packs: by dataset.
-        protocol: decides who trains and who tests.
+        protocol: divides each dataset.
 
     Raises:
-        UserError: names how many and one pair.
+        UserError: some test images look like training images; names their number and one pair.
     """
     import numpy as np
 
-    from benchmark.data import duplicates  # scipy takes its time to import, and a plan does not need it
+    from benchmark.data import duplicates  # imports scipy, which takes time and which a plan does not need
 
     def part(source: Source, name: Literal["train", "test"]) -> tuple[list[str], UInt8Array]:
         pack = packs[source.name]
         indices = getattr(pack.divide(protocol), name)
         thumbnails = [duplicates.thumbnail(pack.images[index]) for index in indices]
-        side = duplicates.SIDE
-        return [pack.tiles[index].name for index in indices], np.array(thumbnails, np.uint8).reshape(-1, side, side)
+        shape = (-1, duplicates.SIDE, duplicates.SIDE)
+        return [pack.tiles[index].name for index in indices], np.array(thumbnails, np.uint8).reshape(shape)
 
     for test in task.test:
         for train in task.train:
             if test.name == train.name or test.synthetic or train.synthetic:
                 continue
-            (tested, ours), (taught, theirs) = part(test, "test"), part(train, "train")
+            (tested, ours), (trained, theirs) = part(test, "test"), part(train, "train")
             if pairs := duplicates.overlap(ours, theirs):
                 image, other = pairs[0]
                 raise UserError(
                     f"{len({i for i, _ in pairs})} test image(s) of {test.name} look like training images of "
-                    f"{train.name}, first {tested[image]} like {taught[other]}: the test would see what was trained "
+                    f"{train.name}, first {tested[image]} like {trained[other]}: the test would see what was trained "
                     f"on; `data verify {test.name} --against {train.name}` counts them; take them out of one dataset"
                 )

@@ -17,7 +17,7 @@ BoolMask = NDArray[np.bool_]
 def windows_of(shape: tuple[int, int], tile: int, *, partial: bool) -> list[tuple[int, int, int, int]]:
     """Return (row, column, top, left) of an image's tiles in row order.
 
-    What does not fill a tile at the right and below is left out or, with ``partial``, shown by a last tile that is
+    The rest at the right and below that fills no tile is left out or, with ``partial``, covered by a last tile that is
     moved inwards and overlaps its neighbour.
     """
     starts = []
@@ -27,11 +27,11 @@ def windows_of(shape: tuple[int, int], tile: int, *, partial: bool) -> list[tupl
     return [(row, column, top, left) for row, top in enumerate(starts[0]) for column, left in enumerate(starts[1])]
 
 
-def tiles_of(name: str, group: str, given: str | None, places: Sequence[tuple[int, int, int, int]]) -> list[Tile]:
-    """Describe an image's tiles; an image that is one tile keeps its name."""
+def tiles_of(name: str, group: str, given: str | None, corners: Sequence[tuple[int, int, int, int]]) -> list[Tile]:
+    """Describe an image's tiles; an image of one tile keeps its name."""
     return [
-        Tile(name if len(places) == 1 else f"{name}_r{row}_c{column}", group, given, "", row, column)
-        for row, column, _, _ in places
+        Tile(name if len(corners) == 1 else f"{name}_r{row}_c{column}", group, given, "", row, column)
+        for row, column, _, _ in corners
     ]
 
 
@@ -41,16 +41,17 @@ def labelled_share(counted: BoolMask, size: int) -> float:
     return float(min(counted.mean(), counted[margin : margin + size, margin : margin + size].mean()))
 
 
-def cut_by_smallest(tile: int, asked: int, shapes: Sequence[tuple[int, int]]) -> str:
-    """Say that the smallest of the images decides how all others are cut; empty where it does not."""
+def cut_by_smallest(tile: int, expected: int, shapes: Sequence[tuple[int, int]]) -> str:
+    """Say that the smallest image sets the tiles of all others; empty if it does not."""
     cut = sum(min(shape) > tile for shape in shapes)
-    if tile == asked or not cut:
+    if tile == expected or not cut:
         return ""
-    return f"tiles are {tile}x{tile} and not {asked}x{asked}, as the smallest image is; {cut} larger images are cut so"
+    sides = f"tiles are {tile}x{tile} and not {expected}x{expected}"
+    return f"{sides}, as the smallest image is; {cut} larger images are cut so"
 
 
 def smaller_input(dataset: str, protocol: Protocol, side: int) -> str:
-    """Say which setting makes the input fit images of a side: a multiple of 32 suits every network in the registry."""
+    """Say which setting makes the input fit images of a side; all networks accept multiples of 32."""
     fitting = side // 32 * 32
     if fitting == 0:
         return "bring images of at least 32x32"

@@ -132,7 +132,7 @@ class PredictionJob:
             begin = functools.partial(manifest.begin, self.out, image, content, settings, checked)
             written = outputs.write(self.out, image.stem, source.shape, rows, settings, begin)
             if source.levels and source.levels.squeeze:
-                written.notes.append(source.levels.squeeze.told("use --levels {low},{high}"))
+                written.notes.append(source.levels.squeeze.message("use --levels {low},{high}"))
             if source.transparent:
                 written.notes.append("transparent pixels, of which the stored colours were seen")
             facts = {

@@ -1,4 +1,4 @@
-"""A contact sheet of a dataset: a few of its images with the outlines of their masks."""
+"""Draws a dataset's contact sheet: a few images with the outlines of their masks."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from benchmark.data import packs, synthetic
 from benchmark.data.datasets import Source
-from benchmark.data.formats.all_formats import read_label
 from benchmark.data.formats.images import UInt8Array, read_image, sized, to_channels
-from benchmark.data.formats.masks import read_ignore
+from benchmark.data.tiling import BoolMask
 from benchmark.utils.errors import UserError
 
-BoolMask = NDArray[np.bool_]
-
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
-# Yellow of the Okabe-Ito palette, told apart from grays and greens by every kind of colour vision.
+# Yellow of the Okabe-Ito palette, which every kind of colour vision tells from grays and greens.
 OUTLINE = (240, 228, 66)
 RIM = (0, 0, 0)  # around the outline, which would be lost on bright metal otherwise
 HATCH_PERIOD, HATCH_WIDTH = 12, 2  # of the diagonal lines over ignored pixels, black beside white; pixels along a row
@@ -35,19 +31,18 @@ FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))  
 
 
 class SheetImage(NamedTuple):
-    """One image to show.
+    """One image of the sheet."""
 
-    Attributes:
-        name: shown below it.
-        image: ``(H, W, 1|3)`` uint8.
-        mask: ``(H, W)`` bool, true on the foreground.
-        ignore: ``(H, W)`` bool, true where pixels count nowhere; ``None`` for nowhere.
-    """
+    name: str  # shown below it
+    image: UInt8Array  # ``(H, W, 1|3)`` uint8
+    mask: BoolMask  # ``(H, W)`` bool, true on the foreground
+    ignore: BoolMask | None  # ``(H, W)`` bool, true where pixels count nowhere; ``None`` for nowhere
 
-    name: str
-    image: UInt8Array
-    mask: BoolMask
-    ignore: BoolMask | None
+    @property
+    def share(self) -> float:
+        """Foreground over counted pixels, 0 without any."""
+        counted = self.mask if self.ignore is None else self.mask[~self.ignore]
+        return float(counted.mean()) if counted.size else 0.0
 
 
 def choose(n: int, count: int) -> list[int]:
@@ -59,7 +54,7 @@ def read_samples(source: Source, count: int) -> list[SheetImage]:
     """Read evenly chosen images of a dataset, or generate those of a stand-in.
 
     Raises:
-        UserError: a file that cannot be read.
+        UserError: a file cannot be read.
     """
     if source.synthetic:
         return [_generated(source, index) for index in choose(source.count, count)]
@@ -68,24 +63,20 @@ def read_samples(source: Source, count: int) -> list[SheetImage]:
     for index in choose(len(source.pairs), count):
         pair = source.pairs[index]
         image = read_image(pair.image, 3, levels)
-        shape = (image.shape[0], image.shape[1])
-        ignore = None if pair.ignore is None else read_ignore(pair.ignore, shape)
-        label = read_label(pair.label, source.target, shape, pair.legend)
-        if label.ignored is not None:
-            ignore = label.ignored if ignore is None else ignore | label.ignored
-        samples.append(SheetImage(pair.name, image, label.mask, ignore))
+        label, ignored = packs.read_masks(pair, source.target, image.shape[:2])
+        samples.append(SheetImage(pair.name, image, label.mask, ignored if ignored.any() else None))
     return samples
 
 
 def _generated(source: Source, index: int) -> SheetImage:
     height, width = source.shape
-    made = synthetic.generate(source.base, index, height=height, width=width, seed=source.seed)
-    return SheetImage(f"image{index:04d}", to_channels(made.image, 3), made.mask(source.target), None)
+    sample = synthetic.generate(source.base, index, height=height, width=width, seed=source.seed)
+    return SheetImage(f"image{index:04d}", to_channels(sample.image, 3), sample.mask(source.target), None)
 
 
 def contact_sheet(
     title: str,
-    samples: Sequence[tuple[str, UInt8Array, BoolMask, BoolMask | None]],
+    samples: Sequence[SheetImage],
     *,
     total: int,
     columns: int = 4,
@@ -100,8 +91,8 @@ def contact_sheet(
 
     Args:
         title: of the sheet: the dataset's name.
-        samples: name, image ``(H, W, 1|3)`` uint8, mask ``(H, W)`` bool and ignored pixels ``(H, W)`` bool or ``None``.
-        total: how many images the dataset has.
+        samples: the images.
+        total: number of images of the dataset.
         columns: images beside each other, at most.
         cell_px: side of the square that an image fits into; by default a quarter of the longest image's, from 320 to
             1024 pixels.
@@ -113,16 +104,15 @@ def contact_sheet(
     if not samples:
         raise UserError(f"{title}: no image to show; expected at least one")
     if cell_px is None:
-        longest = max(max(image.shape[:2]) for _, image, _, _ in samples)
+        longest = max(max(sample.image.shape[:2]) for sample in samples)
         cell_px = min(max(longest // MOST_SHRINKING, LEAST_CELL_PX), MOST_CELL_PX)
-    gap, name_px, title_px = (
-        length * max(cell_px, LEAST_CELL_PX) // LEAST_CELL_PX for length in (GAP, NAME_PX, TITLE_PX)
-    )
+    grown = max(cell_px, LEAST_CELL_PX)
+    gap, name_px, title_px = (length * grown // LEAST_CELL_PX for length in (GAP, NAME_PX, TITLE_PX))
     small, large = (ImageFont.truetype(FONT, size) for size in (name_px, title_px))
     facts = _facts(samples, total)
     if crops:
-        samples = [part for sample in samples for part in (sample, *_crop(SheetImage(*sample), cell_px))]
-    cells = [_cell(image, mask, ignore, cell_px) for _, image, mask, ignore in samples]
+        samples = [part for sample in samples for part in (sample, *_crop(sample, cell_px))]
+    cells = [_cell(sample, cell_px) for sample in samples]
     columns = min(columns, len(cells))
     height = max(cell.height for cell in cells)
     top, step = title_px + name_px + 3 * gap, height + name_px + 2 * gap
@@ -131,27 +121,26 @@ def contact_sheet(
     draw = ImageDraw.Draw(sheet)
     draw.text((gap, gap), title, INK, large)
     draw.text((gap, gap + title_px + gap // 2), facts, FAINT, small)
-    for index, ((name, _, mask, ignore), cell) in enumerate(zip(samples, cells, strict=True)):
+    for index, (sample, cell) in enumerate(zip(samples, cells, strict=True)):
         left, bottom = gap + index % columns * (cell_px + gap), top + index // columns * step + height
         # On the line of names, so that names stay beside each other below images of different heights.
         sheet.paste(cell, (left + (cell_px - cell.width) // 2, bottom - cell.height))
-        share = f"{_share(mask, ignore):.1%}"
+        share = f"{sample.share:.1%}"
         room = cell_px - small.getlength(share) - gap
-        draw.text((left, bottom + gap // 2), shorten(name, small, room), INK, small)
+        draw.text((left, bottom + gap // 2), shorten(sample.name, small, room), INK, small)
         draw.text((left + cell_px, bottom + gap // 2), share, FAINT, small, anchor="ra")
     return sheet
 
 
 def _crop(sample: SheetImage, side: int) -> Iterator[SheetImage]:
-    """Give the part ``(side, side)`` of an image that does not fit there which shows the most outline."""
+    """Yield the part ``(side, side)`` with the most outline of an image that is larger."""
     height, width = sample.mask.shape
     if max(height, width) <= side:
         return
-    outline = sample.mask & ~ndimage.binary_erosion(sample.mask)
+    blocks = sample.mask & ~ndimage.binary_erosion(sample.mask)
     step = max(side // 2, 1)
-    blocks = outline
-    for axis in (0, 1):
-        blocks = np.add.reduceat(blocks, np.arange(0, outline.shape[axis], step), axis=axis, dtype=np.int64)
+    for axis, extent in enumerate((height, width)):
+        blocks = np.add.reduceat(blocks, np.arange(0, extent, step), axis=axis, dtype=np.int64)
     # Each sum is that of a block and its neighbours at the right and below.
     sums = ndimage.uniform_filter(blocks.astype(float), 2, mode="constant", origin=-1)
     row, column = np.unravel_index(int(sums.argmax()), sums.shape)
@@ -172,48 +161,38 @@ def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     return "..."
 
 
-def _facts(samples: Sequence[tuple[str, UInt8Array, BoolMask, BoolMask | None]], total: int) -> str:
-    sizes = list(dict.fromkeys(sized(image.shape) for _, image, _, _ in samples))
-    shares = [_share(mask, ignore) for _, _, mask, ignore in samples]
-    shown = f"{len(samples)} of {total} images" if len(samples) < total else f"{total} image{'s' * (total > 1)}"
+def _facts(samples: Sequence[SheetImage], total: int) -> str:
+    sizes = list(dict.fromkeys(sized(sample.image.shape) for sample in samples))
+    shares = [sample.share for sample in samples]
+    images = f"{len(samples)} of {total} images" if len(samples) < total else f"{total} image{'s' * (total > 1)}"
     spread = f", {min(shares):.1%} to {max(shares):.1%}" if len(shares) > 1 else ""
     size = ", ".join(sizes[:3]) + (f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else "")
-    return f"{shown}; {size} px; foreground {np.mean(shares):.1%} of the pixels shown{spread}"
+    return f"{images}; {size} px; foreground {np.mean(shares):.1%} of the pixels shown{spread}"
 
 
-def _share(mask: BoolMask, ignore: BoolMask | None) -> float:
-    counted = mask if ignore is None else mask[~ignore]
-    return float(counted.mean()) if counted.size else 0.0
-
-
-def _cell(image: UInt8Array, mask: BoolMask, ignore: BoolMask | None, cell_px: int) -> Image.Image:
+def _cell(sample: SheetImage, cell_px: int) -> Image.Image:
     """Fit an image into a square and draw its mask and its ignored pixels onto it."""
-    pixels = np.asarray(fit(Image.fromarray(to_channels(image, 3)), cell_px)).copy()
-    inside = _fit_mask(mask, cell_px)
-    if ignore is not None:
-        hidden = _fit_mask(ignore, cell_px)
-        phase = np.add.outer(np.arange(hidden.shape[0]), np.arange(hidden.shape[1])) % HATCH_PERIOD
+    pixels = np.asarray(fit(Image.fromarray(to_channels(sample.image, 3)), cell_px)).copy()
+    inside = _fit_mask(sample.mask, cell_px)
+    if sample.ignore is not None:
+        hidden = _fit_mask(sample.ignore, cell_px)
+        phase = np.add(*np.indices(hidden.shape, sparse=True)) % HATCH_PERIOD
         pixels[hidden & (phase < HATCH_WIDTH)] = RIM
         pixels[hidden & (phase >= HATCH_WIDTH) & (phase < 2 * HATCH_WIDTH)] = PAPER
-    # Closed along the image's border, so that a mask of the whole image can be told from an empty one.
-    line = inside & ~ndimage.binary_erosion(inside)
-    rim = ndimage.binary_dilation(inside) & ~inside
-    pixels[rim] = RIM
-    pixels[line] = OUTLINE
+    pixels[ndimage.binary_dilation(inside) & ~inside] = RIM
+    # Closed along the image's border, so that a mask of the whole image differs from an empty one.
+    pixels[inside & ~ndimage.binary_erosion(inside)] = OUTLINE
     return Image.fromarray(pixels)
 
 
 def _fit_mask(mask: BoolMask, cell_px: int) -> BoolMask:
-    shrunk = np.asarray(fit(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)), cell_px))
-    fitted: BoolMask = shrunk >= 128
-    return fitted
+    return np.asarray(fit(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)), cell_px)) >= 128
 
 
 def fit(picture: Image.Image, cell_px: int) -> Image.Image:
     """Shrink by area average, or enlarge by repeating pixels, so that the longer side fits the cell."""
     scale = cell_px / max(picture.size)
     if scale >= 1:
-        whole = int(scale)
-        return picture.resize((picture.width * whole, picture.height * whole), Image.Resampling.NEAREST)
+        return picture.resize((picture.width * int(scale), picture.height * int(scale)), Image.Resampling.NEAREST)
     size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
     return picture.resize(size, Image.Resampling.BOX)

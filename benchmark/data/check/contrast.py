@@ -1,4 +1,4 @@
-"""Tells where automatic levels leave 16-bit images too little contrast, and which levels leave more."""
+"""Finds 16-bit images that automatic levels leave with little contrast, and proposes levels."""
 
 from __future__ import annotations
 
@@ -9,23 +9,18 @@ from numpy.typing import NDArray
 
 MIDDLE = (0.05, 0.95)  # a data bar is rarely more than a tenth of an image
 LEAST_FILLED = 64  # gray values of 256; an ordinary micrograph's middle fills more than half
-TRIMMED = (0.001, 0.01, 0.05)  # share of the values at either end that a proposal leaves out, the least that is enough
+TRIMMED = (0.001, 0.01, 0.05)  # share of the values at either end that a proposal leaves out; the least that helps
 
 
 @dataclass(frozen=True)
 class Squeeze:
-    """Few gray values that are left to most pixels, and levels that leave more.
+    """The few gray values that levels leave to most pixels, and levels that leave more."""
 
-    Attributes:
-        filled: gray values of 256 that the middle 90 % of the pixels fill.
-        better: levels that give the image under an overlay at least a quarter of them; ``None`` for none.
-    """
+    filled: int  # gray values of 256 that the middle 90 % of the pixels fill
+    better: tuple[int, int] | None  # levels that give the image under an overlay a quarter of them, if any do
 
-    filled: int
-    better: tuple[int, int] | None
-
-    def told(self, remedy: str) -> str:
-        """Return it as a sentence.
+    def message(self, remedy: str) -> str:
+        """Return a sentence for the user.
 
         Args:
             remedy: what to do, with ``{low}`` and ``{high}`` in place of the levels.
@@ -40,7 +35,7 @@ class Squeeze:
 def squeeze(counts: NDArray[np.int64], low: float, high: float) -> Squeeze | None:
     """Return how far levels squeeze an image, or ``None`` where its middle fills a quarter of the gray values.
 
-    The proposal leaves out the lowest and the highest value, which are those of an overlay's ground and print.
+    The proposal leaves out the lowest and the highest value: an overlay's ground and print.
 
     Args:
         counts: ``(65536,)``, how often each value occurs.
@@ -53,18 +48,19 @@ def squeeze(counts: NDArray[np.int64], low: float, high: float) -> Squeeze | Non
     inner = counts.copy()
     inner[np.flatnonzero(counts)[[0, -1]]] = 0
     for share in TRIMMED if inner.any() else ():
-        bottom, top = _quantiles(inner, (share, 1 - share))
+        bottom, top = quantiles(inner, (share, 1 - share))
         if bottom < top and _filled(inner, bottom, top) >= LEAST_FILLED:
             return Squeeze(round(filled), (bottom, top))
     return Squeeze(round(filled), None)
 
 
 def _filled(counts: NDArray[np.int64], low: float, high: float) -> float:
-    bottom, top = np.clip(_quantiles(counts, MIDDLE), low, high)
+    bottom, top = np.clip(quantiles(counts, MIDDLE), low, high)
     return float(top - bottom) / (high - low) * 255
 
 
-def _quantiles(counts: NDArray[np.int64], shares: tuple[float, float]) -> tuple[int, int]:
+def quantiles(counts: NDArray[np.int64], shares: tuple[float, float]) -> tuple[int, int]:
+    """Return the values below which two shares of all values lie; ``counts`` is ``(65536,)``, of each value."""
     below = np.cumsum(counts)
     bottom, top = np.searchsorted(below, np.ceil(np.array(shares) * below[-1])).tolist()
     return bottom, top

@@ -1,10 +1,11 @@
-"""The outcome of a check of a dataset's folder, as a table for the terminal, Markdown, CSV and JSON."""
+"""Shows the findings about a dataset's folder as text, Markdown, CSV or JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -14,26 +15,18 @@ from rich.text import Text
 from benchmark.utils.files import write_atomically
 
 
-class FindingRow(BaseModel):
-    """One line of the table.
+@dataclass(frozen=True)
+class FindingRow:
+    """One line of the table."""
 
-    Attributes:
-        name: what was looked at.
-        value: what was found.
-        problem: why a study's numbers would be wrong; empty where they would not.
-        warning: what is worth knowing and changes no number.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    value: str
-    problem: str = ""
-    warning: str = ""
+    name: str  # the property that was checked
+    value: str  # its value in the folder
+    problem: str = ""  # why a study's numbers would be wrong; empty if they would be right
+    warning: str = ""  # a remark that changes no number
 
 
 class Verification(BaseModel):
-    """What a check of a dataset's folder found."""
+    """The result of the check of a dataset's folder."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,29 +52,27 @@ class Verification(BaseModel):
             table.add_column(heading, overflow="fold")
         for row in self.rows:
             remark = Text(row.problem, "red")
-            remark.append("\n" if row.problem and row.warning else "")
-            remark.append(row.warning, "yellow")
+            remark.append("\n" if row.problem and row.warning else "").append(row.warning, "yellow")
             table.add_row(Text(row.name), Text(row.value), remark)
         return table
 
     def to_markdown(self) -> str:
         """Return the table as Markdown."""
         lines = [f"# {self._summary}", "", "| what | found | problem | warning |", "|---|---|---|---|"]
-        for row in self.rows:
-            cells = (row.name, row.value, row.problem, row.warning)
-            lines.append("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |")
+        rows = ([" ".join(cell.replace("|", "\\|").split()) for cell in astuple(row)] for row in self.rows)
+        lines += [f"| {' | '.join(cells)} |" for cells in rows]
         return "\n".join(lines) + "\n"
 
     def to_csv(self) -> str:
         """Return the table as CSV with a line of headings."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(FindingRow.model_fields)
-        writer.writerows(tuple(row.model_dump().values()) for row in self.rows)
+        writer.writerow(field.name for field in fields(FindingRow))
+        writer.writerows(map(astuple, self.rows))
         return text.getvalue()
 
     def to_json(self) -> str:
-        """Return everything as JSON, with the verdict as ``ok``; ``model_validate_json`` reads it back."""
+        """Return all fields and ``ok`` as JSON; ``model_validate_json`` reads it back."""
         return json.dumps({"ok": self.ok, **self.model_dump(mode="json")}, indent=1) + "\n"
 
 
@@ -89,7 +80,7 @@ def write(verification: Verification, folder: Path) -> list[Path]:
     """Write ``<dataset>.verify.json``, ``.md`` and ``.csv``, and return their paths.
 
     Raises:
-        UserError: the place cannot be written.
+        UserError: the folder cannot be written.
     """
     texts = {"json": verification.to_json(), "md": verification.to_markdown(), "csv": verification.to_csv()}
     paths = {folder / f"{verification.dataset}.verify.{suffix}": text for suffix, text in texts.items()}

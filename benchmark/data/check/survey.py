@@ -1,4 +1,4 @@
-"""Reading a whole dataset folder, broken or not, into what a check of it needs: looks, tiles and the split."""
+"""Reads a whole dataset folder, broken or not: pairs, tiles and the split."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.config.protocol import Protocol
-from benchmark.data import packs
-from benchmark.data.check.pair_check import Header, PairFacts, look, read_header
+from benchmark.data import duplicates, packs
+from benchmark.data.check.pair_check import Header, PairCheck, check_pair, read_header
 from benchmark.data.formats.images import Levels, UInt8Array, percentile_levels
 from benchmark.data.pairs import PLAIN, Scan, scan
 from benchmark.data.specs import DatasetSpec, Target
@@ -23,99 +23,73 @@ from benchmark.utils.threads import in_order
 
 @dataclass(frozen=True)
 class DatasetFolder:
-    """A dataset folder and how it is read.
+    """A dataset folder and how it is read."""
 
-    Attributes:
-        name: the dataset's, ``-syn`` included; decides input size and split.
-        root: the folder.
-        target: what counts as foreground where masks tell tracks from vias.
-        spec: what else says how it is read.
-    """
-
-    name: str
-    root: Path
-    target: Target = "track"
-    spec: DatasetSpec = PLAIN
+    name: str  # the dataset's, ``-syn`` included; decides input size and split
+    root: Path  # the folder
+    target: Target = "track"  # what counts as foreground where masks tell tracks from vias
+    spec: DatasetSpec = PLAIN  # the other settings of how it is read
 
 
 @dataclass(frozen=True)
 class Survey:
-    """All that was found in a dataset's folder; pixels are gone.
+    """The content of a dataset's folder without its pixels."""
 
-    Attributes:
-        subject: the folder.
-        scan: its files.
-        looks: one per pair.
-        levels: how 16 bits became 8; ``None`` where all images have 8.
-        size: side of the input.
-        tile: side of the tiles.
-        tiles: of all images that can be read and are large enough, look-alikes marked; labels do not matter.
-        owners: the tiles' images, as indices into ``looks``.
-        thumbnails: ``(n, 32, 32)`` uint8, of the tiles.
-        division: the split; ``None`` where none can be made.
-        shortage: why not.
-    """
-
-    subject: DatasetFolder
-    scan: Scan
-    looks: tuple[PairFacts, ...]
-    levels: Levels | None
-    size: int
-    tile: int
-    tiles: tuple[Tile, ...]
-    owners: tuple[int, ...]
-    thumbnails: UInt8Array
-    division: Division | None
-    shortage: str
+    folder: DatasetFolder
+    scan: Scan  # its files
+    checks: tuple[PairCheck, ...]  # one per pair
+    levels: Levels | None  # how 16 bits became 8; ``None`` where all images have 8
+    size: int  # side of the input
+    tile: int  # side of the tiles
+    tiles: tuple[Tile, ...]  # of all readable and large images, look-alikes marked; labels do not matter
+    owners: tuple[int, ...]  # the tiles' images, as indices into ``checks``
+    thumbnails: UInt8Array  # ``(n, 32, 32)`` uint8, of the tiles
+    division: Division | None  # the split; ``None`` where none can be made
+    shortage: str  # why there is no division
 
     @cached_property
     def parts(self) -> list[str | None]:
         """The part of each tile, ``None`` where it is in none."""
-        parts: list[str | None] = [None] * len(self.tiles)
-        for part in PARTS if self.division is not None else ():
-            for index in getattr(self.division, part):
-                parts[index] = part
-        return parts
+        part_of = {index: part for part in PARTS if self.division for index in getattr(self.division, part)}
+        return [part_of.get(index) for index in range(len(self.tiles))]
 
 
-def survey(subject: DatasetFolder, protocol: Protocol, progress: packs.Progress | None = None) -> Survey:
+def survey_folder(folder: DatasetFolder, protocol: Protocol, progress: packs.Progress | None = None) -> Survey:
     """Read every pair of a dataset's folder and divide its tiles as a study under the protocol would.
 
     Files without a partner are listed and not read.
 
     Args:
-        subject: the folder.
+        folder: the dataset's folder.
         protocol: gives input size, tiles, channels, split and seed.
         progress: called with (pairs done, pairs in all).
     """
-    name, settings = subject.name, protocol.input
-    found = scan(subject.root, subject.spec)
-    headers = list(in_order(lambda pair: read_header(pair.image), found.pairs))
-    size, channels = settings.size_for(name), settings.channels_for(name)
+    name, settings = folder.name, protocol.input
+    files = scan(folder.root, folder.spec)
+    headers = list(in_order(lambda pair: read_header(pair.image), files.pairs))
+    size, channels, partial = settings.size_for(name), settings.channels_for(name), settings.partial_tiles
     fitting = [min(header.shape) for header in headers if header.shape and min(header.shape) >= size]
-    tile = min([settings.tile_for(name), *fitting])
-    levels = _levels(subject, [pair.image for pair in found.pairs], headers)
+    side = min([settings.tile_for(name), *fitting])
+    levels = _levels(folder, [pair.image for pair in files.pairs], headers)
 
-    def one(index: int) -> PairFacts:
-        return look(
-            *(found.pairs[index], headers[index], subject.target, channels, levels, tile, size),
-            partial=settings.partial_tiles,
-        )
+    def check(index: int) -> PairCheck:
+        return check_pair(files.pairs[index], headers[index], folder.target, channels, levels, side, size, partial)
 
-    looks: list[PairFacts] = []
+    checks: list[PairCheck] = []
     tiles: list[Tile] = []
     owners: list[int] = []
-    for index, seen in enumerate(in_order(one, range(len(headers)))):
-        looks.append(seen)
-        if seen.thumbnails and seen.header.shape:
-            pair, places = found.pairs[index], windows_of(seen.header.shape, tile, partial=settings.partial_tiles)
-            cut = tiles_of(pair.name, pair.group, pair.split, places)
-            shares = seen.labelled or [1.0] * len(cut)
+    for index, checked in enumerate(in_order(check, range(len(headers)))):
+        checks.append(checked)
+        if checked.thumbnails and checked.header.shape:
+            pair = files.pairs[index]
+            cut = tiles_of(pair.name, pair.group, pair.split, windows_of(checked.header.shape, side, partial=partial))
+            shares = checked.labelled or [1.0] * len(cut)
             tiles += [replace(tile, labelled=share) for tile, share in zip(cut, shares, strict=True)]
-            owners += [index] * len(places)
+            owners += [index] * len(cut)
         if progress is not None:
             progress(index + 1, len(headers))
-    small = [thumbnail for seen in looks for thumbnail in seen.thumbnails]
+    small = [thumbnail for checked in checks for thumbnail in checked.thumbnails]
+    thumbnails = np.stack(small) if small else np.zeros((0, duplicates.SIDE, duplicates.SIDE), np.uint8)
     division, shortage = None, "no image can be used"
     if tiles:
         tiles = packs.clustered(tiles, small)
@@ -124,27 +98,18 @@ def survey(subject: DatasetFolder, protocol: Protocol, progress: packs.Progress 
         except UserError as error:
             shortage = str(error)
     return Survey(
-        subject,
-        found,
-        tuple(looks),
-        levels,
-        size,
-        tile,
-        tuple(tiles),
-        tuple(owners),
-        np.stack(small) if small else np.zeros((0, 32, 32), np.uint8),
-        division,
-        shortage,
+        *(folder, files, tuple(checks), levels, size, side),
+        *(tuple(tiles), tuple(owners), thumbnails, division, shortage),
     )
 
 
-def _levels(subject: DatasetFolder, images: Sequence[Path], headers: Sequence[Header]) -> Levels | None:
+def _levels(folder: DatasetFolder, images: Sequence[Path], headers: Sequence[Header]) -> Levels | None:
     deep = [image for image, header in zip(images, headers, strict=True) if header.depth == 16]
     if not deep:
         return None
-    if subject.spec.levels is not None:
-        return Levels(*subject.spec.levels)
+    if folder.spec.levels is not None:
+        return Levels(*folder.spec.levels)
     try:
         return percentile_levels(deep)
     except UserError:
-        return Levels(0, 65535)  # one of the files is broken, which its own look tells; the others are still seen
+        return Levels(0, 65535)  # a file is broken, which its own check reports; the others are still checked

@@ -15,12 +15,12 @@ FORMATS: list[LabelFormat] = [PIXELS, SvgFormat(), CocoFormat()]
 
 
 def format_of_file(file: Path, formats: Sequence[LabelFormat] = FORMATS) -> LabelFormat | None:
-    """Return the format that a file's suffix tells, if it is one of ``formats``."""
+    """Return the format of a file by its suffix, if it is one of ``formats``."""
     return next((known for known in formats if file.suffix.lower() in known.suffixes), None)
 
 
 def format_of(label: Path) -> LabelFormat:
-    """Return the format of a label; one of unknown suffix is read as a mask of pixels."""
+    """Return the format of a label; a label of unknown suffix is read as a mask of pixels."""
     container, single = format_of_file(label.parent), format_of_file(label)
     if container is not None and container.holds_many:
         return container
@@ -28,7 +28,7 @@ def format_of(label: Path) -> LabelFormat:
 
 
 def label_suffixes(*, many: bool = False) -> frozenset[str]:
-    """Return the suffixes of label files, with those of files that hold many labels or without."""
+    """Return the suffixes of label files; with ``many``, also of files that hold many labels."""
     return frozenset[str]().union(*(known.suffixes for known in FORMATS if many or not known.holds_many))
 
 
@@ -37,12 +37,12 @@ def read_label(label: Path, target: Target, shape: tuple[int, int], legend: Lege
 
     Args:
         label: its path, as :func:`format_of` takes it.
-        target: the layer that counts as foreground in a label of several; a binary one is what the target is.
+        target: the layer that counts as foreground in a label of several layers.
         shape: the image's height and width.
         legend: meanings that the dataset's TOML file gives to values and categories.
 
     Raises:
-        UserError: unreadable file, another size than the image's, or content that has no known meaning.
+        UserError: unreadable file, another size than the image's, or content without a known meaning.
     """
     label_format = format_of(label)
     check_size(label, label_format.size(label), shape)

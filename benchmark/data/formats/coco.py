@@ -25,12 +25,12 @@ from benchmark.utils.errors import UserError
 from benchmark.utils.names import comparable
 
 MOST_BYTES = 1 << 29  # in memory, five to ten times as much
-# Lengths of outlines in pixels: of one polygon, 2 GB while it is drawn, and of all in one image, about a minute.
+# Lengths of outlines in pixels: of one polygon (2 GB while it is drawn), and of all in one image (about a minute).
 MOST_OUTLINE, MOST_OUTLINES = 2 * 10**7, 3 * 10**8
-DECODING = threading.Lock()  # filters of warnings are the process's, and masks are read by several threads
-MERGED = 16  # run lengths at a time, so that many small shapes are not each compared with all of them
+DECODING = threading.Lock()  # several threads read masks, and the process has one list of warning filters
+MERGED = 16  # run lengths merged at a time, which is faster than one by one
 
-# What a category is by its name, a number behind it being that of a layer. Anything else must be told.
+# Kinds of categories by their names; a number behind the name is a layer's. The TOML file explains other names.
 NAMES: Mapping[Kind, re.Pattern[str]] = {
     "track": re.compile(r"(circuit|interconnect|line|metal|m|track|trace|wire)s?[ _-]?\d*"),
     "via": re.compile(r"(via|contact)s?[ _-]?\d*"),
@@ -39,38 +39,25 @@ NAMES: Mapping[Kind, re.Pattern[str]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """One annotation.
+    """One annotation."""
 
-    Attributes:
-        where: how messages name it.
-        category: its category's name.
-        polygons: corners ``(n, 2)`` in pixels.
-        runs: or lengths of runs of background and foreground in turn, column by column.
-    """
-
-    where: str
-    category: str
-    polygons: tuple[Points, ...] = ()
-    runs: tuple[int, ...] = ()
+    where: str  # its name in messages
+    category: str  # its category's name
+    polygons: tuple[Points, ...] = ()  # corners ``(n, 2)`` in pixels
+    runs: tuple[int, ...] = ()  # or lengths of runs of background and foreground in turn, column by column
 
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """What a file says of one image.
+    """The annotations of one image."""
 
-    Attributes:
-        size: height and width in pixels.
-        shapes: its annotations.
-        categories: names of all categories of the file.
-    """
-
-    size: tuple[int, int]
-    shapes: tuple[Shape, ...]
-    categories: tuple[str, ...]
+    size: tuple[int, int]  # height and width in pixels
+    shapes: tuple[Shape, ...]  # its annotations
+    categories: tuple[str, ...]  # names of all categories of the file
 
 
 class CocoFormat(LabelFormat):
-    """COCO's annotations; a JSON file without them lies there for another purpose."""
+    """COCO's annotations; a JSON file without them has another purpose."""
 
     suffixes = frozenset({".json"})
     holds_many = is_drawn = has_categories = True
@@ -79,7 +66,7 @@ class CocoFormat(LabelFormat):
         self._images = remembering(_load)
 
     def size(self, label: Path) -> tuple[int, int]:
-        """Return the height and width that the file gives to an image."""
+        """Return an image's height and width in the file."""
         return self.entry(label).size
 
     def read(self, label: Path, target: Target, legend: Legend) -> Label:
@@ -96,46 +83,40 @@ class CocoFormat(LabelFormat):
         return "COCO"
 
     def entry(self, label: Path) -> ImageEntry:
-        """Return what a file says of one image.
-
-        Raises:
-            UserError: unreadable, damaged or ambiguous.
-        """
+        """Return the annotations of one image; raises UserError for an unreadable, damaged or ambiguous file."""
         entry = (self._images(label.parent) or {}).get(label.name)
         if entry is None:
-            raise UserError(
-                f"{label.parent}: no image {label.name!r}; expected the file that was there before: restore it"
-            )
+            missing = f"no image {label.name!r}; expected the file that was there before: restore it"
+            raise UserError(f"{label.parent}: {missing}")
         return entry
 
 
 def rasterise(entry: ImageEntry, categories: Sequence[tuple[str, Kind]] = ()) -> Layers:
-    """Draw the union of an image's tracks and that of its vias.
+    """Draw the union of an image's tracks and the union of its vias.
 
     Drawn by pycocotools, as COCO's own evaluation does. Pixel (row r, column c) spans ``[c, c + 1) x [r, r + 1)``; a
-    polygon has no holes, so that of several in one annotation the union counts.
+    polygon has no holes, so several polygons of an annotation count as their union.
 
     Args:
-        entry: what is drawn.
-        categories: what each category is, by its name; of the others :data:`NAMES` decides. One that is alone in its
-            file and that neither knows is what the labels are about: track and via at once.
+        entry: the annotations.
+        categories: names of categories with their kinds; :data:`NAMES` decides for others. An unknown category that is
+            the only one of its file is track and via at once.
 
     Raises:
-        UserError: a category that nothing tells, or more corners than can be drawn.
+        UserError: a category of unknown kind, or more corners than can be drawn.
     """
-    told = dict(categories)
+    kinds: dict[str, Kind] = {comparable(name): kind for name, kind in categories}
     groups: dict[str, list[Shape]] = {"track": [], "via": []}
     for shape in entry.shapes:
-        for kind in _kinds(shape, entry, told):
+        for kind in _kinds(shape, entry, kinds):
             groups[kind].append(shape)
     return Layers(*(_union(shapes, entry.size) for shapes in groups.values()))
 
 
-def _kinds(shape: Shape, entry: ImageEntry, told: Mapping[str, Kind]) -> Sequence[str]:
+def _kinds(shape: Shape, entry: ImageEntry, kinds: Mapping[str, Kind]) -> Sequence[str]:
     name = shape.category
-    alike = {comparable(key): kind for key, kind in told.items()}
     by_name = (kind for kind in NAMES if NAMES[kind].fullmatch(name.strip().casefold()))
-    kind = alike.get(comparable(name)) or next(by_name, None)
+    kind = kinds.get(comparable(name)) or next(by_name, None)
     if kind is not None:
         return () if kind == "none" else (kind,)
     if len(entry.categories) == 1:
@@ -164,27 +145,26 @@ def _union(shapes: Sequence[Shape], size: tuple[int, int]) -> Mask:
 
 
 def _pixels(runs: Any) -> Mask:
-    """Decode pycocotools' run lengths ``(H, W)``; version 2.0.11 has NumPy 2 warn of how it does so."""
+    """Decode pycocotools' run lengths ``(H, W)``; version 2.0.11 triggers a warning of NumPy 2."""
     with DECODING, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return np.ascontiguousarray(pycoco.decode(runs), np.bool_)
 
 
 def _load(file: Path) -> Mapping[str, ImageEntry] | None:
-    """Return what a file says of each image, by the last part of its name, or ``None`` without annotations."""
+    """Return each image's annotations by the last part of its name, or ``None`` for another JSON file."""
     try:
         size = file.stat().st_size
         if size > MOST_BYTES:
-            raise UserError(
-                f"{file}: {size / 1e6:.0f} MB, more than {MOST_BYTES >> 20} MB; expected annotations: split the file"
-            )
+            excess = f"{size / 1e6:.0f} MB, more than {MOST_BYTES >> 20} MB"
+            raise UserError(f"{file}: {excess}; expected annotations: split the file")
         content = json.loads(file.read_bytes(), parse_constant=_refuse_constant)
     except OSError as error:
         remedy = "check its permissions" if os.path.exists(file) else "restore it"
         raise UserError(f"{file}: cannot be read ({error.strerror}); expected a COCO file: {remedy}") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        what = str(error)[:200] or type(error).__name__
-        raise UserError(f"{file}: no JSON ({what}); expected COCO annotations: export them again") from error
+        cause = str(error)[:200] or type(error).__name__
+        raise UserError(f"{file}: no JSON ({cause}); expected COCO annotations: export them again") from error
     if not isinstance(content, dict) or not {"images", "annotations"} & content.keys():
         return None
     return parse(file, content)
@@ -203,27 +183,24 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_plain_path(value: str) -> bool:
-    if value.startswith("/") or "\\" in value or not value.isprintable():
-        return False
-    return ".." not in value.split("/") and bool(Path(value.rpartition("/")[2]).stem)
+    plain = not value.startswith("/") and "\\" not in value and value.isprintable() and ".." not in value.split("/")
+    return plain and bool(Path(value.rpartition("/")[2]).stem)
 
 
-# What a field may hold, and how messages say so.
+# Conditions on fields, with their text in messages.
 Expected = tuple[Callable[[Any], bool], str]
 ID: Expected = (lambda value: _is_whole(value) or isinstance(value, str), "a whole number")
 TEXT: Expected = (lambda value: isinstance(value, str) and bool(value.strip()), "a text")
-SIDE: Expected = (
-    lambda value: _is_whole(value) and 0 < value <= MOST_SIDE,
-    f"a whole number of pixels from 1 to {MOST_SIDE}",
-)
 PATH: Expected = (_is_plain_path, "a relative path such as images/0001.png, without '..'")
+SIDE_TEXT = f"a whole number of pixels from 1 to {MOST_SIDE}"
+SIDE: Expected = (lambda value: _is_whole(value) and 0 < value <= MOST_SIDE, SIDE_TEXT)
 
 
 def parse(file: Path, content: dict[str, Any]) -> dict[str, ImageEntry]:
-    """Return what a file's content says of each image, by the last part of its file name.
+    """Return each image's annotations in a file's content, by the last part of its file name.
 
     Raises:
-        UserError: content that is not as the format says.
+        UserError: content that does not follow the format.
     """
     images, annotations, categories = (_items(file, content, key) for key in ("images", "annotations", "categories"))
     names = {item.field("id", *ID): item.field("name", *TEXT) for item in categories}
@@ -238,12 +215,12 @@ def parse(file: Path, content: dict[str, Any]) -> dict[str, ImageEntry]:
             raise _refused(item.where, f"id {number!r} a second time", "one image for each id")
         sizes[number] = (item.field("height", *SIDE), item.field("width", *SIDE))
         item.field("file_name", *TEXT)
-        path = item.field("file_name", *PATH)  # its folders are where the image once lay
+        path = item.field("file_name", *PATH)  # with folders of the exporting machine
         files[number] = path.rpartition("/")[2]
         other = paths.setdefault(comparable(Path(path).stem).casefold(), path)
         if other is not path:
-            found = f"{other[:80]!r} and {path[:80]!r}"
-            raise _refused(item.where, found, "names that differ by more than folder and suffix")
+            names_alike = f"{other[:80]!r} and {path[:80]!r}"
+            raise _refused(item.where, names_alike, "names that differ by more than folder and suffix")
     shapes: dict[int | str, list[Shape]] = {number: [] for number in sizes}
     for item in annotations:
         item.where += f" (id {_short(item.fields['id'])})" if "id" in item.fields else ""
@@ -259,7 +236,7 @@ def parse(file: Path, content: dict[str, Any]) -> dict[str, ImageEntry]:
 
 @dataclass
 class _Item:
-    """An object of a file, and how messages name it."""
+    """An object of a file, and its name in messages."""
 
     where: str
     fields: dict[str, Any]
@@ -280,18 +257,17 @@ class _Item:
 
     def _polygon(self, corners: Any) -> Points:
         if not isinstance(corners, list) or len(corners) < 6 or len(corners) % 2:
-            expected = "[x, y, x, y, x, y, …] of three corners or more"
-            raise _refused(self.where, f"polygon {_short(corners)}", expected)
+            raise _refused(self.where, f"polygon {_short(corners)}", "[x, y, x, y, x, y, …] of three corners or more")
         for value in corners:
             if not _is_number(value) or not -FARTHEST <= value <= FARTHEST:
-                expected = f"a number of pixels, at most {FARTHEST:,} away"
-                raise _refused(self.where, f"coordinate {_short(value)}", expected)
+                limit = f"a number of pixels, at most {FARTHEST:,} away"
+                raise _refused(self.where, f"coordinate {_short(value)}", limit)
         return np.array(corners, np.float64).reshape(-1, 2)
 
     def _runs(self, drawn: dict[str, Any], size: tuple[int, int]) -> tuple[int, ...]:
         if drawn.get("size") != list(size):
-            found = f"run lengths of size {_short(drawn.get('size'))}"
-            raise _refused(self.where, found, f"the image's, {list(size)}")
+            stated = _short(drawn.get("size"))
+            raise _refused(self.where, f"run lengths of size {stated}", f"the image's, {list(size)}")
         counts, area = drawn.get("counts"), size[0] * size[1]
         runs: Any = _decoded(counts) if isinstance(counts, str) else counts
         numbers = isinstance(runs, list) and all(map(_is_number, runs))
@@ -305,7 +281,7 @@ def _items(file: Path, content: dict[str, Any], key: str) -> list[_Item]:
     items = content.get(key)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise _refused(f"{file}: {key}", _short(items), "a list of objects")
-    return [_Item(f"{file}: {key}[{at}]", item) for at, item in enumerate(items)]
+    return [_Item(f"{file}: {key}[{index}]", item) for index, item in enumerate(items)]
 
 
 def _refused(where: str, found: str, expected: str) -> UserError:
@@ -313,12 +289,12 @@ def _refused(where: str, found: str, expected: str) -> UserError:
 
 
 def _decoded(text: str) -> list[int] | None:
-    """Undo COCO's compression of run lengths, or return ``None`` where it is none.
+    """Undo COCO's compression of run lengths, or return ``None`` for another text.
 
-    pycocotools does so too, but does not say how long they are in all, and fills up short ones with what is in memory.
+    pycocotools decodes them too, but does not check their sum, and fills masks of short ones with random memory.
 
-    Each length is written as its difference from the one before the last (from the fourth on), in groups of five bits,
-    the lowest first, each as a character from '0' on; 32 marks that another group follows, 16 in the last a minus.
+    From the fourth on, a length is stored as its difference from the one before the last, in groups of five bits, the
+    lowest first, each as a character from '0' on; 32 means that another group follows, 16 in the last group a minus.
     """
     runs: list[int] = []
     value = shift = 0

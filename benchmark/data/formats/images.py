@@ -1,4 +1,4 @@
-"""Reads the pixels of an image file, or refuses it by name."""
+"""Reads the pixels of an image file, or refuses the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, UnidentifiedImageError
 
-from benchmark.data.check.contrast import Squeeze, squeeze
+from benchmark.data.check.contrast import Squeeze, quantiles, squeeze
 from benchmark.data.formats.pillow import TIFF_MAGIC, keyed_alpha, open_image, with_low_bytes
 from benchmark.utils.errors import UserError
 
@@ -24,19 +24,19 @@ MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"})
 TIFF_BITS = frozenset({1, 2, 4, 8, 16})
 ALPHA = frozenset({tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA})
 BUILT_IN_OR_NOT = frozenset({"lerc", "lzma", "webp", "zstd"})  # Pillow's libtiff; imagecodecs decodes these, too
-# Samples per pixel, with and without alpha, by what a TIFF says of its colours.
+# Samples per pixel, with and without alpha, by the colours of a TIFF.
 TIFF_SAMPLES = {"MINISWHITE": (1, 2), "MINISBLACK": (1, 2), "PALETTE": (1,), "RGB": (3, 4), "YCBCR": (3,)}
 
-# A header costs nothing and may promise anything. Below the first limit a picture decodes into 256 MB at most, whatever
-# the file. Above it, the file must be large enough to hold it: DEFLATE cannot give more than 1032 bytes for one (zlib's
-# technical details), which is 8256 pixels of 1 bit; the limit is twice that. Only fax and Zstandard code a blank page
-# more tightly. Above the last limit a picture takes 4 to 16 GB and is no single frame any more.
+# A short header may promise any size. Below the first limit a picture decodes into 256 MB at most. Above it, the file
+# must be large enough: DEFLATE gives at most 1032 bytes for one (zlib's technical details), which is 8256 pixels of
+# 1 bit; the limit is twice that. Only fax and Zstandard code a blank page more tightly. Above the last limit a picture
+# takes 4 to 16 GB and is no single frame any more.
 SMALL_PIXELS = 2**26
 PIXELS_PER_BYTE = 2**14
 MOST_PIXELS = 2**32
 
 PERCENTILES = (0.001, 0.999)  # a thousandth of the pixels each may be dust or specular
-#: What a verb tells that maps one 16-bit image alone.
+#: The note on a 16-bit image that is mapped alone.
 OWN_LEVELS = (
     "16 bits mapped between the image's own 0.1 % and 99.9 % percentiles; training maps a whole dataset at once"
 )
@@ -49,7 +49,7 @@ Depth = Literal[8, 16]
 
 @dataclass(frozen=True)
 class Levels:
-    """The gray values of a 16-bit dataset that become 0 and 255, and whether they were found to leave little contrast.
+    """The gray values of a 16-bit dataset that become 0 and 255, and how far they squeeze the contrast.
 
     Raises:
         ValueError: not two finite ascending values.
@@ -60,32 +60,24 @@ class Levels:
     squeeze: Squeeze | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse what no value could be mapped by."""
+        """Refuse levels that can map no value."""
         if not -np.inf < self.low < self.high < np.inf:
             raise ValueError(f"expected two finite values, the lower first, found {self.low} and {self.high}")
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A file's pixels as stored, alpha apart.
+    """A file's pixels as stored, with alpha separate."""
 
-    Attributes:
-        pixels: ``(H, W)`` bool, uint8 or uint16, or ``(H, W, 3)`` uint8 or uint16.
-        palette: ``(256, 3)`` colours uint8 that ``pixels`` are indices of.
-        lossy: whether it was a JPEG.
-        white_is_zero: a TIFF that stores white as 0; ``pixels`` already are the right way round.
-        alpha: ``(H, W)`` uint8 or uint16, 0 where a pixel is transparent; ``None`` where none is, not even in part.
-    """
-
-    pixels: Pixels
-    palette: UInt8Array | None = None
-    lossy: bool = False
-    white_is_zero: bool = False
-    alpha: NDArray[np.uint8 | np.uint16] | None = None
+    pixels: Pixels  # ``(H, W)`` bool, uint8 or uint16, or ``(H, W, 3)`` uint8 or uint16
+    palette: UInt8Array | None = None  # ``(256, 3)`` uint8, colours to which ``pixels`` are indices
+    lossy: bool = False  # whether the file is a JPEG
+    white_is_zero: bool = False  # whether the file is a TIFF that stores white as 0; ``pixels`` are already inverted
+    alpha: NDArray[np.uint8 | np.uint16] | None = None  # ``(H, W)``, 0 where transparent; ``None`` if all are opaque
 
     @property
     def colours(self) -> Pixels:
-        """The pixels as viewers show them, by the palette's colours."""
+        """The pixels as viewers show them, with the palette's colours."""
         return self.pixels if self.palette is None else self.palette[self.pixels]
 
 
@@ -98,16 +90,16 @@ class _Header:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Read an image's height and width from its header, without decoding a pixel.
+    """Read an image's height and width from its header.
 
     Raises:
-        UserError: no image, it cannot be read, or of a kind that :func:`decode` refuses by its header.
+        UserError: no image, an unreadable one, or a header that :func:`decode` refuses.
     """
     return _header(path).shape
 
 
 def sized(shape: Sequence[int]) -> str:
-    """Name an image's size as viewers do, width first; arrays have the height first."""
+    """Return the text of an array's height and width, width first as viewers do: ``640x480``."""
     return f"{shape[1]}x{shape[0]}"
 
 
@@ -115,7 +107,7 @@ def read_depth(path: Path) -> Depth:
     """Read from an image's header whether it has 16 bits per channel; 1 to 8 bits are decoded to 8.
 
     Raises:
-        UserError: as :func:`read_size`.
+        UserError: as for :func:`read_size`.
     """
     return _header(path).depth
 
@@ -129,7 +121,7 @@ def read_image(path: Path, channels: int, levels: Levels | None = None) -> UInt8
         levels: map 16-bit values to 8 bit, before the luma; without effect on 8-bit files.
 
     Raises:
-        UserError: a file that :func:`decode` refuses, or one of 16 bit without levels.
+        UserError: a file that :func:`decode` refuses, or a 16-bit file without levels.
     """
     return to_channels(to_8_bit(path, decode(path), levels), channels)
 
@@ -138,15 +130,14 @@ def percentile_levels(paths: Sequence[Path]) -> Levels:
     """Return the 0.1 % and 99.9 % percentiles of a dataset's 16-bit values, all channels together.
 
     Args:
-        paths: at least one image; of more than 64, so many are read, evenly chosen in sorted order.
+        paths: at least one image; of more than 64, only 64 are read, evenly chosen in sorted order.
 
     Raises:
-        UserError: a file that :func:`decode` refuses, or one of 8 bit.
+        UserError: a file that :func:`decode` refuses, or an 8-bit file.
     """
-    chosen = np.linspace(0, len(paths) - 1, min(len(paths), LEVEL_FILES)).round().astype(int)
-    in_order = sorted(paths)
-    counts = np.zeros(2**16, np.int64)
-    for path in (in_order[index] for index in chosen):
+    paths, counts = sorted(paths), np.zeros(2**16, np.int64)
+    for index in np.linspace(0, len(paths) - 1, min(len(paths), LEVEL_FILES)).round().astype(int):
+        path = paths[index]
         pixels = decode(path).pixels
         if pixels.dtype != np.uint16:
             raise UserError(f"{path}: 8 bits per channel beside files of 16; convert the ones or the others")
@@ -155,10 +146,9 @@ def percentile_levels(paths: Sequence[Path]) -> Levels:
 
 
 def levels_of_counts(counts: NDArray[np.int64]) -> Levels:
-    """Return the 0.1 % and 99.9 % percentiles of values of which ``counts``, (65536,), says how often each occurs."""
-    below = np.cumsum(counts)
-    low, high = np.searchsorted(below, np.ceil(np.array(PERCENTILES) * below[-1])).tolist()
-    if low == high:  # nearly every pixel is alike: what differs lies outside the percentiles
+    """Return the 0.1 % and 99.9 % percentiles of values; ``counts``, (65536,), is how often each occurs."""
+    low, high = quantiles(counts, PERCENTILES)
+    if low == high:  # nearly every pixel has the same value; others lie outside the percentiles
         low, high = np.flatnonzero(counts)[[0, -1]].tolist()
     high = max(high, low + 1)
     return Levels(low, high, squeeze(counts, low, high))
@@ -166,9 +156,7 @@ def levels_of_counts(counts: NDArray[np.int64]) -> Levels:
 
 def to_channels(pixels: UInt8Array, channels: int) -> UInt8Array:
     """Convert ``(H, W)`` or ``(H, W, 3|4)`` uint8 pixels to ``(H, W, channels)``."""
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    pixels = pixels[..., :3]
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
     if pixels.shape[-1] == channels:
         return np.ascontiguousarray(pixels)
     if channels == 1:
@@ -178,7 +166,7 @@ def to_channels(pixels: UInt8Array, channels: int) -> UInt8Array:
 
 
 def to_8_bit(path: Path, picture: Picture, levels: Levels | None) -> UInt8Array:
-    """Return the pixels ``(H, W)`` or ``(H, W, 3)`` as uint8: colours of a palette, levels of 16 bits.
+    """Return the pixels ``(H, W)`` or ``(H, W, 3)`` as uint8, by the palette or by the levels.
 
     Raises:
         UserError: 16 bits without levels.
@@ -222,16 +210,14 @@ def decode(path: Path) -> Picture:
                     return _decode_tiff(path)
                 raise
             _refuse_turned(path, file.getexif().get(ExifTags.Base.Orientation, 1))
+            stored = np.asarray(file.convert("RGB") if file.mode == "YCbCr" else file)  # an uncompressed TIFF's
             if header.reader == "pillow by bytes":
-                pixels, alpha = _split(with_low_bytes(path, np.asarray(file), raw_mode))
-                alpha = keyed_alpha(file, raw_mode, pixels) if alpha is None else alpha
-                return Picture(pixels, alpha=_unless_opaque(alpha))
+                stored = with_low_bytes(path, stored, raw_mode)
             palette = None
             if file.mode == "P":
                 colours = np.array(file.getpalette("RGB"), np.uint8).reshape(-1, 3)
                 palette = np.pad(colours, ((0, 256 - len(colours)), (0, 0)))
-            # Uncompressed YCbCr is left as it is stored.
-            pixels, alpha = _split(np.asarray(file.convert("RGB") if file.mode == "YCbCr" else file))
+            pixels, alpha = _split(stored)
             if alpha is None:
                 alpha = keyed_alpha(file, raw_mode, pixels)
         if header.depth == 16:
@@ -242,8 +228,8 @@ def decode(path: Path) -> Picture:
 def _header(path: Path) -> _Header:
     with refusing(path):
         if not path.is_file():
-            what = "a folder or device" if path.exists() else "no such file"
-            raise UserError(f"{path}: {what}; expected an image file: correct the path or remove it from the folder")
+            kind = "a folder or device" if path.exists() else "no such file"
+            raise UserError(f"{path}: {kind}; expected an image file: correct the path or remove it from the folder")
         return _tiff_header(path) if is_tiff(path) else _pillow_header(path)
 
 
@@ -254,16 +240,15 @@ def _pillow_header(path: Path) -> _Header:
         # raw mode still tells. A gray PNG is "I" in versions before 11.
         deep = any(str(tile[3]).endswith(";16B") for tile in file.tile)
         if file.mode not in MODES and not (deep and file.mode == "I"):
-            raise UserError(
-                f"{path}: pixel format {file.mode!r}; expected gray, palette or RGB(A) of 8 or 16 bit: convert it"
-            )
+            expected = "gray, palette or RGB(A) of 8 or 16 bit: convert it"
+            raise UserError(f"{path}: pixel format {file.mode!r}; expected {expected}")
         _refuse_bomb(path, file.height, file.width)
         colour = deep and not file.mode.startswith("I")
         return _Header((file.height, file.width), 16 if deep else 8, "pillow by bytes" if colour else "pillow")
 
 
 def _tiff_header(path: Path) -> _Header:
-    """Read what Pillow does not tell of a TIFF: signs, planes, depth and the colours' meaning."""
+    """Read a TIFF's signs, planes, depth and colours, which Pillow does not report."""
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         # Programs write stacks above 4 GB behind one page, and tell their extent in its description.
@@ -333,7 +318,7 @@ def refuse_truncated(page: tifffile.TiffPage) -> None:
 
 
 def _split(pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Return colours ``(H, W)`` or ``(H, W, 3)`` and alpha ``(H, W)`` of what may have a channel for it."""
+    """Return colours ``(H, W)`` or ``(H, W, 3)`` and, if there is a channel for it, alpha ``(H, W)``."""
     if pixels.ndim == 3 and pixels.shape[-1] in (2, 4):
         return (pixels[..., 0] if pixels.shape[-1] == 2 else pixels[..., :3]), pixels[..., -1]
     return pixels, None
@@ -344,16 +329,12 @@ def _unless_opaque(alpha: NDArray[Any] | None) -> NDArray[Any] | None:
 
 
 def _name(code: int) -> str:
-    """Return what a TIFF's tag calls a value, or an unknown value itself."""
+    """Return the name of a TIFF tag's value, or the value itself if it is unknown."""
     return str(getattr(code, "name", code))
 
 
 def is_tiff(path: Path) -> bool:
-    """Tell whether a file begins as TIFF and BigTIFF do.
-
-    Raises:
-        OSError: as opening and reading does.
-    """
+    """Tell whether a file is TIFF or BigTIFF by its first bytes; raises OSError."""
     with path.open("rb") as file:
         return file.read(4) in TIFF_MAGIC
 
@@ -383,18 +364,14 @@ def _refuse_bomb(path: Path, height: int, width: int) -> None:
 
 @contextlib.contextmanager
 def refusing(path: Path) -> Iterator[None]:
-    """Turn whatever decoders run into on a broken file into the user's error."""
+    """Turn all errors of decoders on a broken file into UserError."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        raise UserError(
-            f"{path}: not a readable image ({_cause(error)}); replace the file or remove it from the folder"
-        ) from error
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "neither PNG, JPEG, BMP nor TIFF"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            cause = "neither PNG, JPEG, BMP nor TIFF"
+        remedy = "replace the file or remove it from the folder"
+        raise UserError(f"{path}: not a readable image ({cause}); {remedy}") from error

@@ -1,4 +1,4 @@
-"""Defines what a label format must provide, and the label that it returns."""
+"""Defines the interface of label formats, and the label that they return."""
 
 from __future__ import annotations
 
@@ -18,15 +18,10 @@ Content = TypeVar("Content")
 
 
 class Legend(NamedTuple):
-    """Meanings that a dataset's TOML file gives to its labels.
+    """Meanings that a dataset's TOML file gives to its labels."""
 
-    Attributes:
-        categories: pairs of a category's name and what it is, for names that do not tell.
-        values: meanings of a mask's values that are not the usual ones.
-    """
-
-    categories: Sequence[tuple[str, Kind]] = ()
-    values: Values | None = None
+    categories: Sequence[tuple[str, Kind]] = ()  # names of categories with their kinds, where names do not tell
+    values: Values | None = None  # unusual meanings of a mask's values
 
 
 NO_LEGEND = Legend()
@@ -34,20 +29,12 @@ NO_LEGEND = Legend()
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """A label as it was read.
+    """A label that was read."""
 
-    Attributes:
-        mask: ``(H, W)`` bool, the foreground.
-        note: what a user should know about how it was read.
-        ignored: ``(H, W)`` bool, where the label says to ignore; ``None`` where it cannot.
-        stored_as: the value of foreground in a mask of 8 bits per pixel, 1 or 255; 0 where there is none, or where the
-            file's form tells what foreground is.
-    """
-
-    mask: Mask
-    note: str | None = None
-    ignored: Mask | None = None
-    stored_as: int = 0
+    mask: Mask  # ``(H, W)`` bool, the foreground
+    note: str | None = None  # a remark for the user about how it was read
+    ignored: Mask | None = None  # ``(H, W)`` bool, pixels to ignore; ``None`` if the format has no such pixels
+    stored_as: int = 0  # of a mask of 8 bits per pixel whose colours do not decide: its foreground's value, 1 or 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +45,7 @@ class Layers:
     via: Mask
 
     def of(self, target: Target) -> Mask:
-        """Return what counts as foreground; ``metal`` is the union of both."""
+        """Return the foreground of a target; ``metal`` is the union of both."""
         return {"track": self.track, "via": self.via, "metal": self.track | self.via}[target]
 
 
@@ -70,8 +57,8 @@ class LabelFormat(ABC):
 
     Attributes:
         suffixes: endings of its files, lower case, with the dot.
-        holds_many: whether a file holds labels of many images. A label's path is then ``file/name``, as if the file
-            were a folder, and ``name`` has its image's stem.
+        holds_many: whether a file holds labels of many images. A label's path is then ``file/name``, as in a folder,
+            and ``name`` has its image's stem.
         is_drawn: whether a file holds shapes, not values of pixels.
         has_categories: whether shapes belong to named categories, which ``[categories]`` of a TOML file explains.
     """
@@ -95,7 +82,7 @@ class LabelFormat(ABC):
 
         Args:
             label: its path.
-            target: the layer that counts as foreground in a label of several; a binary one is what the target is.
+            target: the layer that counts as foreground in a label of several layers.
             legend: meanings that the dataset's TOML file gives.
 
         Raises:
@@ -103,7 +90,7 @@ class LabelFormat(ABC):
         """
 
     def entries(self, file: Path) -> list[Path] | None:
-        """Return the labels in a file, or ``None`` where the file lies there for another purpose.
+        """Return the labels in a file, or ``None`` for a file of another purpose.
 
         Raises:
             UserError: the file cannot be read.
@@ -115,14 +102,14 @@ class LabelFormat(ABC):
         return label.parent if self.holds_many else label
 
     def form(self, label: Path) -> str:
-        """Return what `data verify` calls a label's format."""
+        """Return the format's name for `data verify`."""
         return self.file_of(label).suffix[1:].upper()
 
 
 def remembering(read: Callable[[Path], Content]) -> Callable[[Path], Content]:
-    """Return a reader that remembers four files, since a label's size and its mask are asked for in turn.
+    """Return a reader that remembers four files, since callers read a label's size and then its mask.
 
-    A file that has changed since is read again.
+    A changed file is read again.
     """
 
     @functools.lru_cache(maxsize=4)  # train, val, test and one more
@@ -133,7 +120,7 @@ def remembering(read: Callable[[Path], Content]) -> Callable[[Path], Content]:
         try:
             state = stamp(file)
         except OSError:
-            return read(file)  # whose error says what was expected
+            return read(file)  # raises an error for the user
         return read_once(file, state)
 
     return remembered

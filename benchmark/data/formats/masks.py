@@ -8,19 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data.formats.images import (
-    IMAGE_SUFFIXES,
-    Picture,
-    Pixels,
-    decode,
-    read_size,
-    sized,
-    to_channels,
-)
+from benchmark.data.formats.images import IMAGE_SUFFIXES, Picture, Pixels, decode, read_size, sized, to_channels
 from benchmark.data.formats.label_format import Label, LabelFormat, Layers, Legend
 from benchmark.data.formats.pillow import read_form
 from benchmark.data.formats.rasterize import Mask
-from benchmark.data.formats.values import distinct, found_in, listed, remedy
+from benchmark.data.formats.values import colours_of, distinct, listed, remedy
 from benchmark.data.specs import Target
 from benchmark.utils.errors import UserError
 
@@ -41,19 +33,19 @@ ALPHA = "one colour everywhere, so the mask is what is not transparent: look at 
 
 
 class PixelFormat(LabelFormat):
-    """Masks of pixels, in any file that an image may have.
+    """Masks of pixels, in any file format of images.
 
     Accepted are {0, 1}, {0, 255} and, of 16 bit, {0, 65535}, as gray, gray RGB(A), 1 bit or palette; one-hot RGB (red
-    background, green track, blue via); and gray JPEG, which is thresholded. A palette counts by its colours where these
-    are such grays (a black entry is background wherever it stands) or one-hot, otherwise by its indices, which is how
-    annotation tools number their classes. Transparent pixels must agree with the colours, or colours must tell nothing.
+    background, green track, blue via); and gray JPEG, which is thresholded. A palette counts by its colours if they are
+    these grays (a black entry is background at any index) or one-hot, otherwise by its indices, which is how annotation
+    tools number their classes. Transparency must give the same mask as the colours, unless there is only one colour.
     ``[values]`` of a dataset's TOML file replaces all of this.
     """
 
     suffixes = IMAGE_SUFFIXES
 
     def size(self, label: Path) -> tuple[int, int]:
-        """Return height and width, from the file's header."""
+        """Return height and width from the file's header."""
         return read_size(label)
 
     def form(self, label: Path) -> str:
@@ -83,21 +75,21 @@ class PixelFormat(LabelFormat):
 PIXELS = PixelFormat()
 
 
-def check_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
-    """Refuse a mask of another height and width than its image has.
+def check_size(path: Path, shape: tuple[int, int], expected: tuple[int, int]) -> None:
+    """Refuse a mask of another height and width than its image.
 
     Raises:
-        UserError: names both.
+        UserError: names both sizes.
     """
-    if found != expected:
+    if shape != expected:
         raise UserError(
-            f"{path}: {sized(found)} pixels, but its image has {sized(expected)}; "
+            f"{path}: {sized(shape)} pixels, but its image has {sized(expected)}; "
             "expected the same size: export the mask at the image's size"
         )
 
 
 def read_ignore(path: Path, shape: tuple[int, int]) -> Mask:
-    """Read the pixels ``(H, W)`` that count nowhere: the foreground of a mask that is binary as a label may be.
+    """Read the pixels ``(H, W)`` that count nowhere: the foreground of a binary mask.
 
     Raises:
         UserError: unreadable file, another size than the image's, or not binary; names the values.
@@ -108,25 +100,24 @@ def read_ignore(path: Path, shape: tuple[int, int]) -> Mask:
         raise UserError(f"{path}: a JPEG; expected an ignore mask without loss: save it as PNG")
     if picture.alpha is not None:
         return _with_alpha(path, picture, picture.alpha, None).mask
-    mask = _binary(picture)
-    if mask is None:
-        mask = _by_index(picture)
+    mask = _by_colours(picture, None)
+    mask = _by_index(picture) if mask is None else mask
     if mask is None:
         raise _refused(path, picture, EXPECTED, "threshold or recolour the mask first")
     return mask
 
 
 def gray_of(pixels: Pixels) -> Pixels | None:
-    """Return the one channel ``(H, W)`` of pixels that are gray, if as RGB, or ``None``."""
+    """Return the gray values ``(H, W)`` of pixels, gray RGB included, or ``None`` for colours."""
     if pixels.ndim == 2:
         return pixels
     return pixels[..., 0] if _is_colourless(pixels) else None
 
 
 def _with_alpha(path: Path, picture: Picture, alpha: NDArray[Any], target: Target | None) -> Label:
-    """Read a mask with transparent pixels: by its colours where transparency agrees, by transparency where all are one.
+    """Read a mask with transparent pixels: by colours if transparency agrees, by transparency if there is one colour.
 
-    Programs hide either side of a mask, and any colour below it, so that nothing else has a meaning of its own.
+    Programs make either side of a mask transparent, with any colour below it, so other combinations are ambiguous.
     """
     shown: Mask = alpha > 0
     opaque = np.iinfo(alpha.dtype).max
@@ -136,12 +127,12 @@ def _with_alpha(path: Path, picture: Picture, alpha: NDArray[Any], target: Targe
             return Label(mask)
         if target is not None and (picture.colours == picture.colours[0, 0]).all():
             return Label(shown, ALPHA)
-        found = f"{np.mean(shown):.1%} foreground by transparency"
+        by_alpha = f"{np.mean(shown):.1%} foreground by transparency"
     else:
-        found = f"values from {alpha.min()} to {alpha.max()} in the alpha channel"
-    colour = "no mask" if by_colour is None else f"{np.mean(by_colour):.1%} foreground"
+        by_alpha = f"values from {alpha.min()} to {alpha.max()} in the alpha channel"
+    side = "no mask" if by_colour is None else f"{np.mean(by_colour):.1%} foreground"
     raise UserError(
-        f"{path}: {np.mean(alpha < opaque):.1%} of the pixels are transparent; found {found} and {colour} by colour; "
+        f"{path}: {np.mean(alpha < opaque):.1%} of the pixels are transparent; found {by_alpha} and {side} by colour; "
         "expected the same mask by both: flatten the image onto its background and save it without alpha"
     )
 
@@ -158,14 +149,14 @@ def _binary(picture: Picture) -> Mask | None:
 
 
 def _stored_as(picture: Picture) -> int:
-    """Return the value of foreground in a binary mask of 8 bits per pixel whose colours do not tell, else 0."""
-    told = picture.palette is not None and _binary(picture) is not None
-    gray = None if told else gray_of(picture.pixels)
+    """Return the value of foreground in a binary mask of 8 bits per pixel, 0 if a palette's colours decide."""
+    by_palette = picture.palette is not None and _binary(picture) is not None
+    gray = None if by_palette else gray_of(picture.pixels)
     return int(gray.max()) if gray is not None and gray.dtype == np.uint8 else 0
 
 
 def _by_colours(picture: Picture, target: Target | None) -> Mask | None:
-    """Return the foreground by black and white, or by the colours of layers where there may be some, or ``None``."""
+    """Return the foreground by black and white or, with a target, by the colours of layers; ``None`` for neither."""
     mask = _binary(picture)
     if mask is None and target is not None and (layers := _one_hot(picture)):
         return layers.of(target)
@@ -175,7 +166,7 @@ def _by_colours(picture: Picture, target: Target | None) -> Mask | None:
 def _one_hot(picture: Picture) -> Layers | None:
     """Return the layers of a picture whose pixels are pure red, green or blue, or ``None``."""
     if picture.palette is not None:
-        # Unused entries below the highest used one count too: a black one tells that colours are only decoration.
+        # Unused entries below the highest used one count too: a black one shows that colours are only decoration.
         on = _channel_on(picture.palette[: int(picture.pixels.max()) + 1])
         return None if on is None else Layers(on[:, 1][picture.pixels], on[:, 2][picture.pixels])
     on = _channel_on(picture.pixels) if picture.pixels.ndim == 3 else None
@@ -183,7 +174,7 @@ def _one_hot(picture: Picture) -> Layers | None:
 
 
 def _channel_on(colours: NDArray[Any]) -> Mask | None:
-    """Return which of the channels ``(..., 3)`` is on, or ``None`` where it is not exactly one everywhere."""
+    """Return which channel is on, ``(..., 3)``, or ``None`` if some colour has not exactly one channel on."""
     on: Mask = colours == colours.max()
     pure = _is_binary({0, int(colours.max())}) and (on | (colours == 0)).all() and (on.sum(-1, np.uint8) == 1).all()
     return on if pure else None
@@ -195,7 +186,7 @@ def _by_index(picture: Picture) -> Mask | None:
 
 
 def _thresholded(path: Path, picture: Picture) -> Label:
-    """Read a mask that was saved with loss."""
+    """Read a JPEG."""
     pixels = picture.pixels.astype(np.uint8, copy=False)
     if pixels.ndim == 3 and (pixels.max(-1) - pixels.min(-1)).max() > GRAY_TOLERANCE:
         raise UserError(f"{path}: a coloured JPEG; expected gray, since loss blurs colours: save the mask as PNG")
@@ -217,9 +208,9 @@ def _thresholded(path: Path, picture: Picture) -> Label:
 
 def _refused(path: Path, picture: Picture, expected: str, advice: str = "") -> UserError:
     gray = gray_of(picture.pixels)
-    found = found_in(picture.pixels.reshape(-1, 3) if gray is None else gray.reshape(-1))
-    what = "colours" if gray is None else "values"
-    return UserError(f"{path}: mask {what} {listed(found)}; expected {expected}: {advice or remedy(found)}")
+    colours = colours_of(picture.pixels.reshape(-1, 3) if gray is None else gray.reshape(-1))
+    kind = "colours" if gray is None else "values"
+    return UserError(f"{path}: mask {kind} {listed(colours)}; expected {expected}: {advice or remedy(colours)}")
 
 
 def _is_colourless(colours: NDArray[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Opens image files with Pillow, without its limits and formats for the whole process."""
+"""Opens image files with Pillow, without its process-wide limits and formats."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SPREAD = {"L;2": 85, "L;4": 17}
 
 
 def open_image(path: Path) -> ImageFile.ImageFile:
-    """Open a PNG, JPEG, BMP or TIFF of any size; its pixels are not decoded yet.
+    """Open a PNG, JPEG, BMP or TIFF of any size without decoding its pixels.
 
-    ``Image.open`` would refuse stitched frames beyond a limit that stands for the whole process, notebooks included, so
-    the formats' readers are called here. The caller limits the size.
+    ``Image.open`` refuses large stitched frames by a limit for the whole process, notebooks included, so this calls the
+    formats' readers. The caller limits the size.
 
     Raises:
-        UnidentifiedImageError: none of these.
-        OSError: as opening and reading does.
+        UnidentifiedImageError: another format.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         start = file.read(8)
@@ -54,12 +54,12 @@ def read_form(path: Path) -> str:
 
 
 def keyed_alpha(file: ImageFile.ImageFile, raw_mode: str, pixels: NDArray[Any]) -> NDArray[np.uint8] | None:
-    """Return the alpha ``(H, W)`` that a PNG gives to a colour or to entries of its palette (tRNS), if it does.
+    """Return the alpha ``(H, W)`` of a PNG's transparent colour or palette entries (tRNS), if it has any.
 
     Args:
         file: open, of a mode without a channel for alpha.
-        raw_mode: how its pixels are stored.
-        pixels: as decoded; indices where there is a palette.
+        raw_mode: Pillow's name of how its pixels are stored.
+        pixels: as decoded; indices if there is a palette.
     """
     key = file.info.get("transparency")
     if key is None:
@@ -84,8 +84,8 @@ def keyed_alpha(file: ImageFile.ImageFile, raw_mode: str, pixels: NDArray[Any]) 
 def with_low_bytes(path: Path, high: NDArray[np.uint8], raw_mode: str) -> NDArray[np.uint16]:
     """Complete a PNG of 16-bit colour, of which Pillow decodes the high bytes only.
 
-    Its decoder takes one byte of each value, and the raw mode says which. Asked for the other byte order, it takes the
-    low one; gray with alpha is asked for as the four bytes of a pixel that it is.
+    The raw mode decides which byte of each value Pillow's decoder takes; with the other byte order it takes the low
+    byte. Gray with alpha is read as the four bytes of a pixel.
     """
     with open_image(path) as file:
         gray = raw_mode == "LA;16B"

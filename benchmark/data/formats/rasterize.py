@@ -1,4 +1,4 @@
-"""Polygons as masks: a pixel belongs to a polygon when its centre does."""
+"""Draws polygons as masks: a pixel belongs to a polygon if its centre does."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ CHUNK = 1 << 22  # crossings of edges with rows at a time, some 200 MB
 def fill(polygons: Iterable[Points], shape: tuple[int, int], *, nonzero: bool = False) -> Mask:
     """Draw the union of polygons.
 
-    The pixel of row r and column c spans ``[c, c + 1) x [r, r + 1)``. A centre on a polygon's edge belongs to the
-    polygon to its right or below, so that two that share an edge neither overlap nor leave a gap, and a polygon with
-    corners on the pixels' borders has its exact area.
+    The pixel of row r and column c spans ``[c, c + 1) x [r, r + 1)``. A centre on an edge belongs to the polygon to its
+    right or below: two polygons that share an edge have neither overlap nor gap, and a polygon with corners on the
+    pixels' borders has its exact area.
 
     Args:
         polygons: the corners of each, ``(n, 2)`` finite float64 as (x, y). Holes that a slit joins to the outline stay
             empty.
-        shape: height and width; what lies outside is cut off.
-        nonzero: where a polygon overlaps itself it is filled, as SVG does; by default by the even-odd rule.
+        shape: height and width; parts outside are cut off.
+        nonzero: fill a polygon where it overlaps itself, as SVG does; by default the even-odd rule decides.
 
     Returns:
         ``(H, W)`` bool.
@@ -40,23 +40,21 @@ def _add(mask: Mask, corners: Points, nonzero: bool) -> None:
     (x, slope), low, high, turns = _edges(corners)
     first, last = _rows(low, high, height)
     top, bottom = int(first.min(initial=height)), int(last.max(initial=0))
-    left, right = (
-        np.clip(np.ceil([corners[:, 0].min() - 0.5, corners[:, 0].max() - 0.5]), 0, width).astype(int).tolist()
-    )
+    sides = np.array([corners[:, 0].min(), corners[:, 0].max()])
+    left, right = np.clip(np.ceil(sides - 0.5), 0, width).astype(int).tolist()
     if top >= bottom or left >= right:
         return
     counts, columns = last - first, right - left + 1
-    # Changes per row and column of how often the outline winds around, or passes, the pixels from there on.
+    # For each row, the change at each column of how often the outline winds around the pixels to the right.
     changes = np.zeros((bottom - top) * columns, np.int64)
     ends = np.cumsum(counts)
     for start in range(0, int(ends[-1]), CHUNK):
         number = np.arange(start, min(start + CHUNK, int(ends[-1])))
         edge = np.searchsorted(ends, number, side="right")
         row = first[edge] + number - (ends[edge] - counts[edge])
-        at = x[edge] + (row + 0.5 - low[edge]) * slope[edge]
-        column = np.clip(np.ceil(at - 0.5), left, right).astype(np.int64) - left
-        places = (row - top) * columns + column
-        changes += np.bincount(places, turns[edge], changes.size).astype(np.int64)
+        crossing = x[edge] + (row + 0.5 - low[edge]) * slope[edge]
+        column = np.clip(np.ceil(crossing - 0.5), left, right).astype(np.int64) - left
+        changes += np.bincount((row - top) * columns + column, turns[edge], changes.size).astype(np.int64)
     winding = np.cumsum(changes.reshape(-1, columns), axis=1)[:, :-1]
     mask[top:bottom, left:right] |= winding != 0 if nonzero else winding % 2 == 1
 
@@ -72,5 +70,5 @@ def _edges(corners: Points) -> tuple[tuple[Points, Points], Points, Points, Poin
 
 
 def _rows(low: Points, high: Points, height: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first row whose centre an edge reaches, and the first one that it no longer does."""
+    """Return the first row whose centre each edge reaches, and the first row after its last."""
     return tuple(np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (low, high))  # type: ignore[return-value]

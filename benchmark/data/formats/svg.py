@@ -1,10 +1,9 @@
 """Reads labels in SVG: tracks are lime polygons, vias are red circles.
 
 HY5SYN's coordinates name pixels, as contours do: a polygon covers the pixels on its outline, and x ends at
-``width - 1``. Its files are known by their names, such as ``label0001.svg``; other files that are drawn this way say
-``data-outline="inside"`` in their first element, as those of `predict` do. Any other file means what SVG says: a shape
-covers the pixels whose centres lie in it. HY5SYN's files hold exact and near duplicates and overlapping polygons of one
-net, so that only the union of all shapes has a meaning.
+``width - 1``. Such files have names such as ``label0001.svg`` or, as those of `predict`, ``data-outline="inside"`` in
+their first element. In other files a shape covers the pixels whose centres lie in it, as SVG defines. HY5SYN's files
+hold exact and near duplicates and overlapping polygons of one net, so only the union of all shapes has a meaning.
 """
 
 from __future__ import annotations
@@ -22,21 +21,22 @@ from benchmark.data.formats.label_format import Label, LabelFormat, Layers, Lege
 from benchmark.data.formats.rasterize import Mask, Points, fill
 from benchmark.data.specs import Target
 from benchmark.utils.errors import UserError
+from benchmark.utils.files import TooLargeError, read_limited
 
 MOST_BYTES = 64 * 2**20  # a frame's label has 0.15 MB
 MOST_NUMBERS = 2 * 10**6  # and 30,000 numbers; this is a million points
 MOST_SIDE = 2**15  # beyond it, the integers of Pillow's ellipse overflow
-FARTHEST = 10**5  # pixels; shapes may be cut by the frame, but nothing three frames away is a slip of the pen
+FARTHEST = 10**5  # pixels; the frame may cut shapes, but a shape three frames away is an error
 
 SVG = "{http://www.w3.org/2000/svg}"
-# No repetition here can be split in two ways, so that no text makes them slow.
+# No repetition here matches in two ways, so no text makes them slow.
 NUMBER = re.compile(r"[\s,]*([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)")
 COMMAND = re.compile("([A-DF-Za-df-z])([^A-DF-Za-df-z]*)")  # E belongs to numbers
 ARGUMENTS = {"M": 2, "L": 2, "H": 1, "V": 1, "Z": 0}
 HY5SYN_NAME = re.compile(r"label\d+\.svg", re.IGNORECASE)
-OUTLINE_INSIDE = 'data-outline="inside"'  # what files say whose outlines belong to their shapes
+OUTLINE_INSIDE = 'data-outline="inside"'  # in files whose outlines belong to their shapes
 FILLS = {"path": "lime", "circle": "red"}
-# Whatever else may be said of an element changes what it draws (transform, style, clip-path, fill-rule, ...).
+# Other attributes change the drawing (transform, style, clip-path, fill-rule, ...).
 ATTRIBUTES = {
     "svg": {"width", "height", "viewBox", "version", "id", "data-outline"},
     "path": {"d", "fill", "id"},
@@ -48,19 +48,12 @@ EXPORT = "export the label again as plain paths and circles"
 
 @dataclass(frozen=True, eq=False)
 class SvgLabel:
-    """The shapes of a label, duplicates included.
+    """The shapes of a label, duplicates included."""
 
-    Attributes:
-        size: height and width of the frame in pixels.
-        tracks: the corners of each polygon, ``(n, 2)`` float64 as (x, y).
-        vias: ``(n, 3)`` float64: centre x, centre y, radius.
-        outline_inside: whether coordinates name pixels, and those on an outline belong to the shape.
-    """
-
-    size: tuple[int, int]
-    tracks: tuple[Points, ...]
-    vias: Points
-    outline_inside: bool
+    size: tuple[int, int]  # height and width of the frame in pixels
+    tracks: tuple[Points, ...]  # the corners of each polygon, ``(n, 2)`` float64 as (x, y)
+    vias: Points  # ``(n, 3)`` float64: centre x, centre y, radius
+    outline_inside: bool  # whether coordinates name pixels, and pixels on an outline belong to the shape
 
 
 class SvgFormat(LabelFormat):
@@ -85,23 +78,21 @@ def read_svg(path: Path) -> SvgLabel:
     """Read a label's shapes.
 
     Raises:
-        UserError: anything but polygons filled with lime and circles filled with red that reach into the frame; names
-            the element.
+        UserError: names an element other than lime polygons and red circles that reach into the frame.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+        content = read_limited(path, MOST_BYTES)
+    except TooLargeError as error:
+        message = f"{path}: more than {MOST_BYTES >> 20} MB; expected a label of one frame: split or replace it"
+        raise UserError(message) from error
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); expected an SVG label: replace the file"
-        ) from error
-    if len(content) > MOST_BYTES:
-        raise UserError(f"{path}: more than {MOST_BYTES >> 20} MB; expected a label of one frame: split or replace it")
+        message = f"{path}: cannot be read ({error.strerror}); expected an SVG label: replace the file"
+        raise UserError(message) from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save the label as UTF-8") from error
-    # The parser takes UTF-16 for what it is even in decoded text, and would see declarations that the search does not.
+    # The parser would decode UTF-16 again and see declarations that the search does not.
     if "\0" in text:
         raise UserError(f"{path}: null characters, as in UTF-16; expected UTF-8: save the label as UTF-8")
     # Entities expand without limit and may name other files.
@@ -118,10 +109,10 @@ def read_svg(path: Path) -> SvgLabel:
 
 
 def rasterise(label: SvgLabel) -> Layers:
-    """Draw the union of the tracks and that of the vias; what crosses the frame's border is cut.
+    """Draw the union of the tracks and the union of the vias, cut at the frame's border.
 
-    Where outlines belong to shapes, corners, centres and radii are rounded to whole pixels, and a polygon that overlaps
-    itself is filled by the even-odd rule; no published label holds one. Elsewhere a pixel counts by its centre.
+    If outlines belong to shapes, corners, centres and radii are rounded to whole pixels, and a polygon that overlaps
+    itself is filled by the even-odd rule; no published label has one. Otherwise a pixel counts by its centre.
     """
     if not label.outline_inside:
         return Layers(fill(label.tracks, label.size, nonzero=True), _discs(label.vias, label.size))
@@ -147,7 +138,7 @@ def _discs(vias: Points, size: tuple[int, int]) -> Mask:
 
 
 class _SvgParser:
-    """Takes an XML parser's events one by one: no tree is built, so that a hostile file costs no memory."""
+    """Reads shapes from an XML parser's events; without a tree, a hostile file needs no memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -184,7 +175,7 @@ class _SvgParser:
                 self._read_path(attributes.get("d", ""))
             else:
                 self._read_circle(attributes)
-        elif name not in DRAWS_NOTHING and not name.startswith("{"):  # what belongs to an editor draws nothing
+        elif name not in DRAWS_NOTHING and not name.startswith("{"):  # elements of editors draw nothing
             raise self._refused("draws or changes something", "only path and circle", EXPORT)
 
     def end(self, tag: str) -> None:
@@ -208,11 +199,9 @@ class _SvgParser:
     def _read_size(self, attributes: Mapping[str, str]) -> tuple[int, int]:
         sides = [attributes.get(key, "") for key in ("height", "width")]
         if not all(re.fullmatch("[0-9]{1,5}", side) and 0 < int(side) <= MOST_SIDE for side in sides):
-            raise self._refused(
-                f"height {sides[0]!r:.40} and width {sides[1]!r:.40}",
-                f"whole numbers of pixels from 1 to {MOST_SIDE}",
-                "write the frame's size there",
-            )
+            stated = f"height {sides[0]!r:.40} and width {sides[1]!r:.40}"
+            expected = f"whole numbers of pixels from 1 to {MOST_SIDE}"
+            raise self._refused(stated, expected, "write the frame's size there")
         height, width = int(sides[0]), int(sides[1])
         view = attributes.get("viewBox", f"0 0 {width} {height}")
         if view.replace(",", " ").split() != f"0 0 {width} {height}".split():
@@ -230,11 +219,9 @@ class _SvgParser:
             turns.add(np.sign(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
             self._tracks.append(polygon)
         if {-1, 1} <= turns:
-            raise self._refused(
-                "polygons of both directions in one path, which cut holes",
-                "polygons without holes",
-                "write each polygon as a path, and one with a hole as two halves",
-            )
+            remedy = "write each polygon as a path, and one with a hole as two halves"
+            holes = "polygons of both directions in one path, which cut holes"
+            raise self._refused(holes, "polygons without holes", remedy)
 
     def _polygons(self, drawn: str) -> Iterator[list[tuple[float, float]]]:
         """Follow a path's commands; a polygon ends with Z, with the next M, or with the path."""
@@ -259,7 +246,7 @@ class _SvgParser:
                         yield corners
                     corners, first = [here], here
                 else:
-                    corners = corners or [first]  # behind a Z without an M, the next polygon begins where the last did
+                    corners = corners or [first]  # without an M behind a Z, the next polygon begins at the same point
                     corners.append(here)
         if corners:
             yield corners
@@ -282,10 +269,10 @@ class _SvgParser:
     def _read_circle(self, attributes: Mapping[str, str]) -> None:
         numbers = []
         for key in ("cx", "cy", "r"):
-            found = self._parse(attributes.get(key, ""))
-            if len(found) != 1:
+            values = self._parse(attributes.get(key, ""))
+            if len(values) != 1:
                 raise self._refused(f"{key}={attributes.get(key)!r:.40}", "a number", EXPORT)
-            numbers += found
+            numbers += values
         x, y, radius = numbers
         if not 0 < radius <= max(self._size) / 2:
             raise self._refused(f"r={radius:g}", f"above 0 and at most {max(self._size) / 2:g}", "correct it")
@@ -308,15 +295,11 @@ class _SvgParser:
         return values
 
     def _check_inside(self, corners: Points) -> None:
-        """Refuse a shape of which no pixel can lie in the frame, by the box around its corners ``(n, 2)``."""
-        if not (np.abs(corners) <= FARTHEST).all():  # infinity too, and what relative steps make of it
+        """Refuse a shape without a pixel in the frame, by the box around its corners ``(n, 2)``."""
+        if not (np.abs(corners) <= FARTHEST).all():  # infinity and NaN too
             raise self._refused(f"a coordinate {FARTHEST:,} pixels away", "the frame's", "remove the shape")
         low, high = corners.min(axis=0), corners.max(axis=0)
         if (high < -0.5).any() or (low > np.array(self._size[::-1]) - 0.5).any():
-            box = "{:g},{:g} to {:g},{:g}".format(*low, *high)
-            height, width = self._size
-            raise self._refused(
-                f"a shape from {box}, outside the frame",
-                f"a part of it within width {width} and height {height}",
-                "remove it",
-            )
+            shape = "a shape from {:g},{:g} to {:g},{:g}, outside the frame".format(*low, *high)
+            expected = "a part of it within width {1} and height {0}".format(*self._size)
+            raise self._refused(shape, expected, "remove it")

@@ -22,7 +22,7 @@ COLOUR = re.compile("#[0-9a-f]{6}")
 
 
 class Colour(NamedTuple):
-    """Red, green and blue; of a gray, thrice the same."""
+    """Red, green and blue, which are equal for a gray."""
 
     red: int
     green: int
@@ -30,18 +30,18 @@ class Colour(NamedTuple):
 
     @property
     def gray(self) -> bool:
-        """Whether it is no more than a gray value."""
+        """Whether the colour is a gray."""
         return self.red == self.green == self.blue
 
     def __str__(self) -> str:
-        """Return what TOML calls it: the gray value, or ``"#rrggbb"``."""
+        """Return the TOML of the colour: the gray value, or ``"#rrggbb"``."""
         return str(self.red) if self.gray else f'"#{bytes(self).hex()}"'
 
 
-def _colours(found: Any) -> Any:
+def _colours(values: Any) -> Any:
     """Read one value or a list of values, each an integer or ``#rrggbb``."""
     colours = []
-    for value in found if isinstance(found, list | tuple) else [found]:
+    for value in values if isinstance(values, list | tuple) else [values]:
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**16:
             colours.append(Colour(value, value, value))
         elif isinstance(value, str) and COLOUR.fullmatch(value.lower()):
@@ -59,7 +59,7 @@ Colours = Annotated[tuple[Colour, ...], BeforeValidator(_colours)]
 class Values(BaseModel):
     """Meanings of a mask's values: integers of gray masks and indices of palettes, or colours ``#rrggbb``.
 
-    A palette counts by its colours as soon as one ``#rrggbb`` that is no gray is listed, otherwise by its indices.
+    A palette counts by its colours if a listed ``#rrggbb`` is no gray, otherwise by its indices.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -86,19 +86,18 @@ class Values(BaseModel):
 
     def __str__(self) -> str:
         """Return the values as TOML."""
-        lists = {name: ", ".join(map(str, colours)) for name, colours in self.meanings.items() if colours}
-        return ", ".join(f"{name} = [{few}]" if "," in few else f"{name} = {few}" for name, few in lists.items())
+        texts = {name: ", ".join(map(str, colours)) for name, colours in self.meanings.items() if colours}
+        return ", ".join(f"{name} = [{text}]" if "," in text else f"{name} = {text}" for name, text in texts.items())
 
     def read(self, path: Path, picture: Picture) -> tuple[Mask, Mask]:
         """Return the foreground and the ignored pixels, each ``(H, W)``.
 
         Raises:
-            UserError: pixels of values that are not listed, transparent ones, or a JPEG, whose loss changes values.
+            UserError: pixels of values that are not listed, transparent pixels, or a JPEG, whose loss changes values.
         """
         if picture.lossy:
-            raise UserError(
-                f"{path}: a JPEG, whose loss changes values; expected those of [values]: save the mask as PNG"
-            )
+            lossy = "a JPEG, whose loss changes values"
+            raise UserError(f"{path}: {lossy}; expected those of [values]: save the mask as PNG")
         if picture.alpha is not None:
             raise UserError(
                 f"{path}: transparent pixels, of which [values] tells nothing; expected colours alone: flatten it onto "
@@ -107,25 +106,25 @@ class Values(BaseModel):
         pixels = picture.pixels.astype(np.uint8) if picture.pixels.dtype == np.bool_ else picture.pixels
         if picture.palette is not None and not all(colour.gray for colour in self._listed):
             pixels = picture.palette[pixels]
-        masks = {name: _any_of(pixels, colours) for name, colours in self.meanings.items()}
-        unknown = ~(masks["background"] | masks["foreground"] | masks["ignore"])
+        background, foreground, ignore = (_any_of(pixels, colours) for colours in self.meanings.values())
+        unknown = ~(background | foreground | ignore)
         if unknown.any():
             rest = pixels[unknown]
             raise UserError(
-                f"{path}: {len(rest):,} pixels of mask values {listed(found_in(rest))}; expected those of the "
+                f"{path}: {len(rest):,} pixels of mask values {listed(colours_of(rest))}; expected those of the "
                 f"dataset's [values], {self}: list these there too, or correct the mask"
             )
-        return masks["foreground"], masks["ignore"]
+        return foreground, ignore
 
 
 def _any_of(pixels: NDArray[Any], colours: Sequence[Colour]) -> Mask:
-    found: Mask = np.zeros(pixels.shape[:2], np.bool_)
+    """Return the pixels ``(H, W)`` that have one of the colours."""
+    if pixels.ndim == 2:
+        return np.isin(pixels, [colour.red for colour in colours if colour.gray])
+    mask: Mask = np.zeros(pixels.shape[:2], np.bool_)
     for colour in colours:
-        if pixels.ndim == 3:
-            found |= (pixels == colour).all(-1)
-        elif colour.gray:
-            found |= pixels == colour.red
-    return found
+        mask |= (pixels == colour).all(-1)
+    return mask
 
 
 def distinct(pixels: NDArray[Any]) -> list[int]:
@@ -134,8 +133,8 @@ def distinct(pixels: NDArray[Any]) -> list[int]:
     return values
 
 
-def found_in(pixels: NDArray[Any]) -> list[Colour]:
-    """Return the colours of pixels, gray ``(N,)`` or colours ``(N, 3)``, ascending; one more than a message lists."""
+def colours_of(pixels: NDArray[Any]) -> list[Colour]:
+    """Return the first colours, ascending, of pixels ``(N,)`` or ``(N, 3)``; at most one more than a message lists."""
     if pixels.ndim == 1:
         return [Colour(value, value, value) for value in distinct(pixels)[: SHOWN + 1]]
     codes = np.unique(pixels.astype(np.int64) @ np.array([2**32, 2**16, 1]))[: SHOWN + 1]
@@ -143,14 +142,14 @@ def found_in(pixels: NDArray[Any]) -> list[Colour]:
 
 
 def listed(colours: Sequence[Colour]) -> str:
-    """Return colours as a message lists them."""
+    """Return the text of colours for a message."""
     gray = all(colour.gray for colour in colours)
     texts = [str(colour.red if gray else tuple(colour)) for colour in colours[:SHOWN]]
     return f"{{{', '.join(texts)}{', ...' if len(colours) > SHOWN else ''}}}"
 
 
 def remedy(colours: Sequence[Colour]) -> str:
-    """Say how a mask of other values than two can be read: by ``[values]`` where these are few."""
+    """Say how to read a mask of more than two values: by ``[values]`` where the values are few."""
     if len(colours) > SHOWN or not all(colour.gray or max(colour) < 2**8 for colour in colours):
         return "threshold or recolour the mask first"
     known, others = (colours[:1], colours[1:]) if len(colours) > 1 else ([Colour(0, 0, 0)], colours)

@@ -305,11 +305,7 @@ def test_blocks_are_not_advised_for_tiles_that_overlap() -> None:
             Split(unit="image", near_duplicates="together"),
             {"near_duplicates": "apart"},
         ),
-        (
-            lambda: [replace(tile, labelled=0.05) for tile in images(NAMES)],
-            Split(unit="image"),
-            {"min_labelled": 0.01},
-        ),
+        (lambda: [replace(tile, labelled=0.05) for tile in images(NAMES)], Split(unit="image"), {"min_labelled": 0.01}),
     ],
 )
 def test_every_suggested_remedy_works(tiles: Callable[[], list[Tile]], how: Split, first: dict[str, object]) -> None:
@@ -363,7 +359,7 @@ def test_blocks_are_stripes_with_gaps_of_one_tile(
         for part, share in zip("vT", shares, strict=True):
             if share and sum(shares) < 0.5:
                 assert across.count(part) == min(max(round(share * usable), 1), usable - len(expected))
-    assert leakage(tiles, found).test_neighbours == leakage(tiles, found).val_neighbours == 0
+    assert leakage(tiles, found).neighbours == (0, 0)
     mixed = shuffled(tiles, seed)
     names, others = [tile.name for tile in tiles], [tile.name for tile in mixed]
     assert divide("omc", mixed, how, seed).digest(others) == found.digest(names)
@@ -386,7 +382,7 @@ def test_counts_reduce_blocks() -> None:
     counts = (20, 5, 7)
     found = divide("hy5syn", tiles, Split(unit="block", counts=counts), 0)
     assert [len(found.train), len(found.val), len(found.test)] == list(counts)
-    assert leakage(tiles, found).test_neighbours == 0
+    assert leakage(tiles, found).neighbours[1] == 0
     mixed = shuffled(tiles, 1)
     again = divide("hy5syn", mixed, Split(unit="block", counts=counts), 0)
     assert again.digest([t.name for t in mixed]) == found.digest([t.name for t in tiles])
@@ -451,24 +447,22 @@ def test_leakage_counts_shared_frames_similar_images_and_edges() -> None:
     tiles = alike(grid("a", 1, 4) + grid("b", 1, 2) + grid("c", 1, 1), ["a_r0_c0", "b_r0_c0", "c_r0_c0"])
     #         train: a0 a2, val: a1 b0, test: a3 b1 c0
     division = Division(train=(0, 2), val=(1, 4), test=(3, 5, 6))
-    assert leakage(tiles, division) == Leakage(
-        val_groups=1, test_groups=1, val_clusters=1, test_clusters=1, val_neighbours=1, test_neighbours=1
-    )
+    assert leakage(tiles, division) == Leakage(groups=(1, 1), clusters=(1, 1), neighbours=(1, 1))
 
 
 def test_a_clean_division_leaks_nothing() -> None:
     tiles = alike(grid("a", 2, 2) + grid("b", 2, 2) + grid("c", 2, 2), ["a_r0_c0", "a_r0_c1"], ["c_r0_c0", "b_r0_c0"])
     division = Division(train=(0, 1, 2, 3), val=(4, 5, 6, 7), test=(8, 9, 10, 11))
-    assert leakage(tiles, division) == Leakage(0, 0, 0, 0, 0, 0)
+    assert leakage(tiles, division) == Leakage((0, 0), (0, 0), (0, 0))
 
 
 def test_corners_leak_and_gaps_do_not() -> None:
     tiles = grid("f", 3, 3)
-    assert leakage(tiles, Division(train=(4,), val=(0,), test=(8,))).val_neighbours == 1
-    assert leakage(tiles, Division(train=(0, 3, 6), val=(), test=(2, 5, 8))).test_neighbours == 0
+    assert leakage(tiles, Division(train=(4,), val=(0,), test=(8,))).neighbours == (1, 1)
+    assert leakage(tiles, Division(train=(0, 3, 6), val=(), test=(2, 5, 8))).neighbours == (0, 0)
 
 
 def test_positions_are_unused_if_files_share_a_frame() -> None:
     tiles = images(["x", "y"], ["frame", "frame"])
     found = leakage(tiles, Division(train=(0,), val=(), test=(1,)))
-    assert (found.test_groups, found.test_neighbours) == (1, 0)
+    assert (found.groups, found.neighbours) == ((0, 1), (0, 0))

@@ -15,8 +15,9 @@ from rich.console import Console
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data import synthetic
-from benchmark.data.check.survey import survey
-from benchmark.data.check.verify import DatasetFolder, FindingRow, Verification, verify, write
+from benchmark.data.check.findings_table import FindingRow, Verification, write
+from benchmark.data.check.survey import DatasetFolder, survey_folder
+from benchmark.data.check.verify import verify
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import open_pack
@@ -466,7 +467,7 @@ def test_tiles_and_split_equal_those_of_a_study(tmp_path: Path) -> None:
         settings = protocol(*overrides, preset="paper")
         (source,) = resolve("mychip", tmp_path / "data", settings, HashCache(tmp_path / "hashes.json"))
         pack = open_pack(source, settings, tmp_path / "cache")
-        seen = survey(DatasetFolder("mychip", tmp_path / "data" / "mychip"), settings)
+        seen = survey_folder(DatasetFolder("mychip", tmp_path / "data" / "mychip"), settings)
         assert seen.tiles == pack.tiles
         assert any(tile.cluster for tile in seen.tiles)
         assert seen.division == pack.divide(settings)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmark.config import protocol as protocols
-from benchmark.data.check.verify import DatasetFolder, verify
+from benchmark.data.check.survey import DatasetFolder
+from benchmark.data.check.verify import verify
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.formats.all_formats import FORMATS, format_of, label_suffixes, read_label

@@ -83,10 +83,7 @@ def test_undeclared_value_is_refused_by_name(tmp_path: Path) -> None:
         (np.where(CLASSES, 9, 0).astype(np.uint8), "background = 0, foreground = 9"),
         ((CLASSES + CLASSES[::-1]).astype(np.uint8), "background = 0, foreground = [1, 2, 3, 4]"),
         (coloured((0, 0, 0), (255, 255, 0), (255, 255, 0)), 'background = 0, foreground = "#ffff00"'),
-        (
-            coloured((0, 0, 0), (255, 255, 0), (0, 0, 255)),
-            'background = 0, foreground = "#0000ff", ignore = "#ffff00"',
-        ),
+        (coloured((0, 0, 0), (255, 255, 0), (0, 0, 255)), 'background = 0, foreground = "#0000ff", ignore = "#ffff00"'),
     ],
 )
 def test_refusal_of_other_values_suggests_valid_toml(tmp_path: Path, pixels: np.ndarray, example: str) -> None:

@@ -1,1 +1,1 @@
-"""Datasets: finding, preparing, checking, reading and dividing them, and drawing stand-ins for them."""
+"""Finds, prepares, checks, reads and divides datasets, and draws stand-ins for them."""

@@ -35,6 +35,10 @@ BLOCK = 256  # thumbnails compared at a time with all others: 25,000 take 2 s an
 FloatArray = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
+# An orthonormal basis (1024, 16) of the cubic surfaces over a thumbnail.
+DOWN, RIGHT = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j].reshape(2, -1)
+SHADING: FloatArray = np.linalg.qr(polyvander2d(DOWN, RIGHT, [3, 3]))[0].astype(np.float32)
+
 
 def thumbnail(image: UInt8Array) -> UInt8Array:
     """Shrink an image ``(H, W, C)`` uint8 to ``(32, 32)`` uint8, the area averages of its gray values."""
@@ -96,16 +100,6 @@ def _features(thumbnails: UInt8Array) -> tuple[FloatArray, FloatArray]:
     norms = np.linalg.norm(details, axis=1, keepdims=True)
     details *= np.where(norms >= LEAST_CONTRAST * SIDE, 1 / np.maximum(norms, 1), 0)
     return bits, details
-
-
-def _shading() -> FloatArray:
-    """Return an orthonormal basis ``(1024, 16)`` of the cubic surfaces over a thumbnail."""
-    down, right = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
-    surfaces = polyvander2d(down.ravel(), right.ravel(), [3, 3])
-    return np.linalg.qr(surfaces)[0].astype(np.float32)
-
-
-SHADING = _shading()
 
 
 def _alike(

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -114,24 +114,10 @@ def open_stressed(
     identity = json.dumps([CONVENTION, shared.name, str(stress or ""), [tile.name for tile in tested]])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     path = shared.with_name(f"{source.name}.{stress or 'drawn'}-{digest}")
-    return packs.open_at(path, source, lambda folder: _fill(source, protocol, folder, stress, tested, progress))
-
-
-def _fill(
-    source: Source,
-    protocol: Protocol,
-    folder: Path,
-    stress: Stress | None,
-    tested: Sequence[Tile],
-    progress: Progress | None,
-) -> None:
-    """Write a pack's files; of a frame whose tiles are tested in part, only the tested ones."""
-    settings = protocol.input
-    channels = settings.channels_for(source.name)
-    side = packs.fitting_tile(source, protocol, [source.shape])
+    side, channels = whole.images.shape[1], whole.images.shape[3]
     corners = {
         (row, column): np.s_[top : top + side, left : left + side]
-        for row, column, top, left in windows_of(source.shape, side, partial=settings.partial_tiles)
+        for row, column, top, left in windows_of(source.shape, side, partial=protocol.input.partial_tiles)
     }
     by_frame: dict[str, list[Tile]] = {}
     for tile in tested:
@@ -143,32 +129,35 @@ def _fill(
     def draw(index: int) -> packs.Decoded:
         return packs.draw_image(source, index, side, channels, stress)
 
-    with (
-        packs.array_file(folder / "images.npy", (len(tested), side, side, channels)) as images,
-        packs.array_file(folder / "masks.npy", (len(tested), side, side)) as masks,
-        contextlib.closing(in_order(draw, frames)) as results,
-    ):
-        for done, item in enumerate(results, start=1):
-            for tile in by_frame[item.group]:
-                window = corners[tile.row, tile.column]
-                images.write(item.image[window].tobytes())
-                masks.write(item.mask[window].tobytes())
-                tiles.append(tile)
-            generated.append(item.drawn)
-            if progress:
-                progress(done, len(frames))
-    assert tiles == list(tested), "a division lists the test tiles in the order of the images"
-    manifest = {
-        "format": packs.FORMAT,
-        "dataset": source.name,
-        "fingerprint": source.fingerprint,
-        "stress": [stress.name, stress.strength] if stress else None,
-        "has_ignored": False,
-        "notes": [],
-        "tiles": [asdict(tile) for tile in tiles],
-        "generated": generated,
-    }
-    write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
+    def fill(folder: Path) -> None:
+        with (
+            packs.array_file(folder / "images.npy", (len(tested), side, side, channels)) as images,
+            packs.array_file(folder / "masks.npy", (len(tested), side, side)) as masks,
+            contextlib.closing(in_order(draw, frames)) as results,
+        ):
+            for done, item in enumerate(results, start=1):
+                for tile in by_frame[item.group]:
+                    window = corners[tile.row, tile.column]
+                    images.write(item.image[window].tobytes())
+                    masks.write(item.mask[window].tobytes())
+                    tiles.append(tile)
+                generated.append(item.drawn)
+                if progress:
+                    progress(done, len(frames))
+        assert tiles == list(tested), "a division lists the test tiles in the order of the images"
+        manifest = {
+            "format": packs.FORMAT,
+            "dataset": source.name,
+            "fingerprint": source.fingerprint,
+            "stress": [stress.name, stress.strength] if stress else None,
+            "has_ignored": False,
+            "notes": [],
+            "tiles": [asdict(tile) for tile in tiles],
+            "generated": generated,
+        }
+        write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
+
+    return packs.open_at(path, source, fill)
 
 
 def _strength(text: str) -> float:

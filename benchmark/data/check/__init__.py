@@ -1,1 +1,1 @@
-"""Checks of a dataset's folder before a study uses it."""
+"""Checks a dataset's folder before a study uses it."""

@@ -1,1 +1,1 @@
-"""Readers of image and label files, one module a format."""
+"""Reads image and label files; each format has its own module."""

@@ -1,4 +1,4 @@
-"""Reads labels in COCO's format: one JSON file of polygons and run lengths for many images."""
+"""Reads labels from COCO files, which hold polygons and run lengths of many images."""
 
 from __future__ import annotations
 

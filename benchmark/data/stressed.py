@@ -84,7 +84,7 @@ class Stresses:
         lacking = {name: effects for name, effects in stresses.items() if set(self.effects) - effects.keys()}
         if lacking:
             has = "; ".join(f"{name} has {', '.join(effects)}" for name, effects in lacking.items())
-            missing = sorted(set(self.effects) - set.intersection(*map(set, lacking.values())))
+            missing = sorted({name for effects in lacking.values() for name in set(self.effects) - effects.keys()})
             raise UserError(
                 f"--stress {','.join(missing)}: not an effect of {', '.join(lacking)} ({has}); "
                 "leave the effect or the dataset out"

@@ -176,7 +176,7 @@ def _cell(sample: SheetImage, cell_px: int) -> Image.Image:
     inside = _fit_mask(sample.mask, cell_px)
     if sample.ignore is not None:
         hidden = _fit_mask(sample.ignore, cell_px)
-        phase = np.add(*np.indices(hidden.shape, sparse=True)) % HATCH_PERIOD
+        phase = np.indices(hidden.shape).sum(axis=0) % HATCH_PERIOD
         pixels[hidden & (phase < HATCH_WIDTH)] = RIM
         pixels[hidden & (phase >= HATCH_WIDTH) & (phase < 2 * HATCH_WIDTH)] = PAPER
     pixels[ndimage.binary_dilation(inside) & ~inside] = RIM

@@ -15,7 +15,8 @@ from benchmark.data.layouts.layout_source import Layout
 from benchmark.data.layouts.windows import Window, outlined_area, windows
 from benchmark.data.specs import SUFFIX, Target
 from benchmark.data.synthetic import STANDINS, Sample
-from benchmark.data.synthetic.effects import blur, render
+from benchmark.data.synthetic.effects import render
+from benchmark.data.synthetic.image_operations import blur
 from benchmark.data.synthetic.raster import Raster, draw_discs
 from benchmark.data.synthetic.standins import Json, check_switches, refuse_existing, save, stream, write_set
 from benchmark.utils.errors import UserError
@@ -80,8 +81,8 @@ def show(window: Window, look: Appearance) -> ChipSample:
     shown, rounding = raster, 0.0
     if ROUNDING not in look.off:
         rounding = float(streams(ROUNDING).uniform(*ROUNDING_SHARE)) * width
-        track = blur(raster.track.astype(np.float32), rounding) >= 0.5
-        via = blur(raster.via.astype(np.float32), 2 * rounding) >= 0.5
+        track = blur(raster.track, rounding) >= 0.5
+        via = blur(raster.via, 2 * rounding) >= 0.5
         shown = replace(raster, track=track, via=via, nets=raster.nets * track, core=raster.core & via)
     image, strengths = render(standin.effects, shown, standin.style, streams, look.off, standin.channels)
     manifest: Json = {

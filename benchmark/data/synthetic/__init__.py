@@ -1,6 +1,6 @@
-"""Stand-ins for the four data sets: drawn layouts with exact masks, shown as a microscope would show them."""
+"""Stand-ins for the four data sets: random layouts with exact masks, drawn as microscope images."""
 
 from benchmark.data.synthetic.effects import CONVENTION, Stress
-from benchmark.data.synthetic.standins import STANDINS, Sample, StandIn, Target, generate, write
+from benchmark.data.synthetic.standins import STANDINS, Sample, generate, write
 
-__all__ = ["CONVENTION", "STANDINS", "Sample", "StandIn", "Stress", "Target", "generate", "write"]
+__all__ = ["CONVENTION", "STANDINS", "Sample", "Stress", "generate", "write"]

@@ -6,25 +6,16 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.random import Generator
 
 from benchmark.data.synthetic.layout import MIN_GAP_PX, Canvas, MetalBar, Via
-from benchmark.data.synthetic.routing import CanvasBox, Generator, Wiring, lower_layer, route
+from benchmark.data.synthetic.routing import CanvasBox, Wiring, lower_layer, route
 
 
-def omc(rng: Generator, height: int, width: int) -> Canvas:
-    """Blocks of different material side by side, as an optical microscope shows a whole chip."""
-    return _blocks(rng, height, width, vias_everywhere=False)
-
-
-def omv(rng: Generator, height: int, width: int) -> Canvas:
-    """The material of :func:`omc` with vias along every track, which are the target."""
-    return _blocks(rng, height, width, vias_everywhere=True)
-
-
-def _blocks(rng: Generator, height: int, width: int, *, vias_everywhere: bool) -> Canvas:
-    """Cut the canvas into boxes with bus channels between them and fill each with one material."""
+def omc(rng: Generator, height: int, width: int, *, vias_everywhere: bool = False) -> Canvas:
+    """Cut the canvas into boxes with bus channels between them, and fill each box with one material."""
     pitch = float(rng.uniform(28, 42))
-    layout = Canvas((height, width), corner_px=float(rng.uniform(2, 5)))
+    canvas = Canvas((height, width), corner_px=float(rng.uniform(2, 5)))
     wiring = Wiring(
         pitch=pitch, width=float(rng.uniform(0.46, 0.58)) * pitch, width_sd=0.03 * pitch, length=5 * pitch,
         length_sigma=1.1, gap=1.5, fill=0.9, unevenness=0.35, jog=0.4, branch=0.15, via_pair=0, via_single=0.35,
@@ -35,14 +26,21 @@ def _blocks(rng: Generator, height: int, width: int, *, vias_everywhere: bool) -
     weights = np.array([3, 3, 1.5, 3, 2, 0.3, 0.5, 0.2] if vias_everywhere else [3, 3, 1.5, 3, 2, 1, 1, 0.8])
     counts = dict.fromkeys((material.__name__.strip("_") for material in materials), 0)
     for box, is_channel in _cut(rng, CanvasBox(0, 0, width, height), pitch):
-        material = _channel if is_channel else materials[rng.choice(len(materials), p=weights / weights.sum())]
-        if not is_channel:
-            counts[material.__name__.strip("_")] += 1
-        material(layout, rng, box, wiring)
-    layout.lower = lower_layer(rng, height, width, wiring, vertical=bool(rng.random() < 0.5))
-    layout.decoration = _decoration(rng, height, width)
-    layout.facts = {"pitch_px": pitch, **{f"blocks_{name}": float(count) for name, count in counts.items()}}
-    return layout
+        if is_channel:
+            _channel(canvas, rng, box, wiring)
+            continue
+        material = materials[rng.choice(len(materials), p=weights / weights.sum())]
+        counts[material.__name__.strip("_")] += 1
+        material(canvas, rng, box if material is _wires else _inset(box, pitch / 2), wiring)
+    canvas.lower = lower_layer(rng, height, width, wiring, vertical=bool(rng.random() < 0.5))
+    canvas.decoration = _decoration(rng, height, width)
+    canvas.facts = {"pitch_px": pitch, **{f"blocks_{name}": float(count) for name, count in counts.items()}}
+    return canvas
+
+
+def omv(rng: Generator, height: int, width: int) -> Canvas:
+    """The material of :func:`omc` with vias along every track, which are the target."""
+    return omc(rng, height, width, vias_everywhere=True)
 
 
 def _cut(rng: Generator, box: CanvasBox, pitch: float) -> list[tuple[CanvasBox, bool]]:
@@ -52,126 +50,118 @@ def _cut(rng: Generator, box: CanvasBox, pitch: float) -> list[tuple[CanvasBox, 
         return [(box, False)]
     channel = float(rng.integers(2, 5)) * pitch if rng.random() < 0.4 else 0.0
     at = float(rng.uniform(0.35, 0.65)) * (longer - channel)
-    if box.w >= box.h:
-        parts = replace(box, w=at), replace(box, x=box.x + at, w=channel)
-        rest = replace(box, x=box.x + at + channel, w=box.w - at - channel)
-    else:
-        parts = replace(box, h=at), replace(box, y=box.y + at, h=channel)
-        rest = replace(box, y=box.y + at + channel, h=box.h - at - channel)
-    middle = [(parts[1], True)] if channel else []
-    return _cut(rng, parts[0], pitch) + middle + _cut(rng, rest, pitch)
+    size, corner = ("w", "x") if box.w >= box.h else ("h", "y")
+    edge = getattr(box, corner)
+    first = replace(box, **{size: at})
+    middle = [(replace(box, **{corner: edge + at, size: channel}), True)] if channel else []
+    rest = replace(box, **{corner: edge + at + channel, size: longer - at - channel})
+    return _cut(rng, first, pitch) + middle + _cut(rng, rest, pitch)
 
 
-def _wires(layout: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
+def _wires(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
     """Routing, in either direction."""
-    route(layout, rng, box, wiring, vertical=bool(rng.random() < 0.5))
+    route(canvas, rng, box, wiring, vertical=bool(rng.random() < 0.5))
 
 
-def _channel(layout: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
+def _channel(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
     """A bus along a channel between two blocks."""
     bus = replace(wiring, length=40 * wiring.pitch, length_sigma=0.8, jog=0, branch=0, unevenness=0, bus=0)
-    route(layout, rng, box, bus, vertical=box.h > box.w)
+    route(canvas, rng, box, bus, vertical=box.h > box.w)
 
 
-def _diagonal_bus(layout: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
+def _diagonal_bus(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
     """Parallel lines that change level together at 45 degrees."""
-    inner = _inset(box, wiring.pitch / 2)
     # At 45 degrees lines lie closer by the square root of two, and a bend juts out by 0.2 widths.
     step = (wiring.width + MIN_GAP_PX) * np.sqrt(2) + 0.4 * wiring.width
-    drop = min(float(rng.uniform(0.3, 0.6)) * inner.h, 0.6 * inner.w)
-    bend = inner.x + float(rng.uniform(0.1, 0.9)) * (inner.w - drop)
+    drop = min(float(rng.uniform(0.3, 0.6)) * box.h, 0.6 * box.w)
+    bend = box.x + float(rng.uniform(0.1, 0.9)) * (box.w - drop)
     down = bool(rng.random() < 0.5)
-    for y in np.arange(inner.y + wiring.width / 2, inner.y + inner.h - drop - wiring.width / 2, step).tolist():
+    for y in np.arange(box.y + wiring.width / 2, box.y + box.h - drop - wiring.width / 2, step).tolist():
         levels = (y, y + drop) if down else (y + drop, y)
-        points = [(inner.x, levels[0]), (bend, levels[0]), (bend + drop, levels[1]), (inner.x + inner.w, levels[1])]
-        net = layout.new_net()
+        points = [(box.x, levels[0]), (bend, levels[0]), (bend + drop, levels[1]), (box.x + box.w, levels[1])]
+        net = canvas.new_net()
         for start, end in pairwise(points):
-            layout.bars.append(MetalBar(net, start, end, wiring.width, wiring.width * 0.2))
+            canvas.bars.append(MetalBar(net, start, end, wiring.width, wiring.width * 0.2))
         if rng.random() < wiring.via_single:
-            layout.vias.append(Via(net, points[0], wiring.via_radius))
+            canvas.vias.append(Via(net, points[0], wiring.via_radius))
 
 
-def _cell_rows(layout: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
+def _cell_rows(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
     """Rows of cells: supply rails with rungs, and between them short pieces that touch neither rail."""
-    inner = _inset(box, wiring.pitch / 2)
     rail, pitch = 1.3 * wiring.width, wiring.pitch
     row = float(rng.integers(4, 6)) * pitch
-    for y in np.arange(inner.y + rail / 2, inner.y + inner.h - rail / 2, row).tolist():
-        net = layout.new_net()
-        layout.bars.append(MetalBar(net, (inner.x, y), (inner.x + inner.w, y), rail, 0))
-        has_next = y + row < inner.y + inner.h - rail / 2
-        for x in np.arange(inner.x + pitch, inner.x + inner.w - pitch / 2, pitch).tolist() if has_next else []:
+    for y in np.arange(box.y + rail / 2, box.y + box.h - rail / 2, row).tolist():
+        net = canvas.new_net()
+        canvas.bars.append(MetalBar(net, (box.x, y), (box.x + box.w, y), rail, 0))
+        has_next = y + row < box.y + box.h - rail / 2
+        for x in np.arange(box.x + pitch, box.x + box.w - pitch / 2, pitch).tolist() if has_next else []:
             draw = rng.random()
             top, bottom = y + rail / 2 + MIN_GAP_PX, y + row - rail / 2 - MIN_GAP_PX
             if draw < 0.3:
                 reach = float(rng.uniform(0.25, 0.5)) * row
-                layout.bars.append(MetalBar(net, (x, y), (x, y + reach), wiring.width, 0))
+                canvas.bars.append(MetalBar(net, (x, y), (x, y + reach), wiring.width, 0))
                 if rng.random() < 0.5:
-                    layout.vias.append(Via(net, (x, y + reach - wiring.width / 2), wiring.via_radius))
+                    canvas.vias.append(Via(net, (x, y + reach - wiring.width / 2), wiring.via_radius))
             elif draw < 0.8:
                 low = top + float(rng.uniform(0, 0.3)) * (bottom - top)
                 high = bottom - float(rng.uniform(0, 0.3)) * (bottom - top)
-                own = layout.new_net()
-                layout.bars.append(MetalBar(own, (x, low), (x, high), wiring.width, 0))
-                layout.vias.append(Via(own, (x, (low + high) / 2), wiring.via_radius))
+                own = canvas.new_net()
+                canvas.bars.append(MetalBar(own, (x, low), (x, high), wiring.width, 0))
+                canvas.vias.append(Via(own, (x, (low + high) / 2), wiring.via_radius))
 
 
-def _memory(layout: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
+def _memory(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
     """An array of one cell: bit lines, and between two of them a dog-bone with two vias."""
-    inner = _inset(box, wiring.pitch / 2)
     line, bone = 0.9 * wiring.width, 1.1 * wiring.width
     period_x = line + bone + 2 * MIN_GAP_PX + 2
     period_y = float(rng.uniform(1.6, 2.4)) * wiring.pitch
-    for x in np.arange(inner.x + line / 2, inner.x + inner.w - line / 2, period_x).tolist():
-        layout.bars.append(MetalBar(layout.new_net(), (x, inner.y), (x, inner.y + inner.h), line, 0))
+    for x in np.arange(box.x + line / 2, box.x + box.w - line / 2, period_x).tolist():
+        canvas.bars.append(MetalBar(canvas.new_net(), (x, box.y), (x, box.y + box.h), line, 0))
         middle = x + period_x / 2
-        if middle + bone / 2 + MIN_GAP_PX > inner.x + inner.w:
+        if middle + bone / 2 + MIN_GAP_PX > box.x + box.w:
             continue
-        for y in np.arange(inner.y + bone, inner.y + inner.h - period_y, period_y).tolist():
-            net, end = layout.new_net(), y + period_y - bone - MIN_GAP_PX
-            layout.bars.append(MetalBar(net, (middle, y), (middle, end), 0.8 * bone, 0.4 * bone))
-            layout.vias += [Via(net, (middle, at), wiring.via_radius) for at in (y, end)][: 2 if end - y > bone else 1]
+        for y in np.arange(box.y + bone, box.y + box.h - period_y, period_y).tolist():
+            net, end = canvas.new_net(), y + period_y - bone - MIN_GAP_PX
+            canvas.bars.append(MetalBar(net, (middle, y), (middle, end), 0.8 * bone, 0.4 * bone))
+            canvas.vias += [Via(net, (middle, at), wiring.via_radius) for at in (y, end)][: 2 if end - y > bone else 1]
 
 
-def _pads(layout: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
+def _pads(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
     """Square pads, each with a lead."""
     side = float(rng.uniform(2.5, 4)) * wiring.pitch
     step = side + float(rng.uniform(1, 2)) * wiring.pitch
-    inner = _inset(box, wiring.pitch / 2)
-    for y in np.arange(inner.y + side / 2, inner.y + inner.h - side / 2, step).tolist():
-        for x in np.arange(inner.x + side / 2, inner.x + inner.w - side / 2, step).tolist():
-            net = layout.new_net()
-            layout.bars.append(MetalBar(net, (x, y), (x, y), side, side / 2))
+    for y in np.arange(box.y + side / 2, box.y + box.h - side / 2, step).tolist():
+        for x in np.arange(box.x + side / 2, box.x + box.w - side / 2, step).tolist():
+            net = canvas.new_net()
+            canvas.bars.append(MetalBar(net, (x, y), (x, y), side, side / 2))
             lead = (step - MIN_GAP_PX) - side / 2
-            if x + lead < inner.x + inner.w and rng.random() < 0.7:
-                layout.bars.append(MetalBar(net, (x, y), (x + lead, y), wiring.width, 0))
+            if x + lead < box.x + box.w and rng.random() < 0.7:
+                canvas.bars.append(MetalBar(net, (x, y), (x + lead, y), wiring.width, 0))
 
 
-def _wide_metal(layout: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
+def _wide_metal(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
     """One plate with stress-relief slots."""
-    inner = _inset(box, wiring.pitch / 2)
-    net, pitch = layout.new_net(), wiring.pitch
+    net, pitch = canvas.new_net(), wiring.pitch
     slot = wiring.pitch - 0.4 * wiring.width
     wall = float(rng.uniform(1.5, 2.5)) * pitch
-    xs = np.arange(inner.x + wall / 2, inner.x + inner.w - wall / 2, wall + slot).tolist()
+    xs = np.arange(box.x + wall / 2, box.x + box.w - wall / 2, wall + slot).tolist()
     if not xs:
         return
     for x in xs:
-        layout.bars.append(MetalBar(net, (x, inner.y), (x, inner.y + inner.h), wall, 0))
-    for y in np.arange(inner.y + pitch, inner.y + inner.h - pitch, float(rng.uniform(4, 7)) * pitch).tolist():
-        layout.bars.append(MetalBar(net, (xs[0], y), (xs[-1], y), 1.2 * pitch, 0))
-    layout.bars.append(MetalBar(net, (xs[0], inner.y + pitch / 2), (xs[-1], inner.y + pitch / 2), pitch, 0))
+        canvas.bars.append(MetalBar(net, (x, box.y), (x, box.y + box.h), wall, 0))
+    for y in np.arange(box.y + pitch, box.y + box.h - pitch, float(rng.uniform(4, 7)) * pitch).tolist():
+        canvas.bars.append(MetalBar(net, (xs[0], y), (xs[-1], y), 1.2 * pitch, 0))
+    canvas.bars.append(MetalBar(net, (xs[0], box.y + pitch / 2), (xs[-1], box.y + pitch / 2), pitch, 0))
 
 
-def _dummy_fill(layout: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
+def _dummy_fill(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
     """Floating squares that even out the polishing."""
     side = float(rng.uniform(0.9, 1.5)) * wiring.pitch
     step = side + float(rng.uniform(0.6, 1.0)) * wiring.pitch
-    inner = _inset(box, wiring.pitch / 2)
-    for i, y in enumerate(np.arange(inner.y + side / 2, inner.y + inner.h - side / 2, step).tolist()):
+    for i, y in enumerate(np.arange(box.y + side / 2, box.y + box.h - side / 2, step).tolist()):
         shift = (i % 2) * step / 3
-        for x in np.arange(inner.x + side / 2 + shift, inner.x + inner.w - side / 2, step).tolist():
-            layout.bars.append(MetalBar(layout.new_net(), (x, y), (x, y), side, side / 2))
+        for x in np.arange(box.x + side / 2 + shift, box.x + box.w - side / 2, step).tolist():
+            canvas.bars.append(MetalBar(canvas.new_net(), (x, y), (x, y), side, side / 2))
 
 
 def _decoration(rng: Generator, height: int, width: int) -> list[MetalBar]:

@@ -1,4 +1,4 @@
-"""What both appearances share: the scene under the microscope, operations on images, and common effects."""
+"""Draws a layout's masks as an image by effects, each with a random strength."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
+from benchmark.data.synthetic.image_operations import Float, blur, to_uint8
 from benchmark.data.synthetic.raster import Raster
 
-Generator = np.random.Generator
-Float = NDArray[np.float32]
 Strengths = dict[str, float]
+#: Version of the strengths: raised by hand when a strength changes its meaning, as a stand-in's version is for images.
+CONVENTION = 1
+#: The stages that cannot be switched off: painting background, tracks and vias, and turning light into gray levels.
+FIXED = frozenset({"levels", "vias", "encode"})
 
 
 @dataclass
@@ -28,19 +31,19 @@ class Scene:
         raster: the exact masks; no effect writes to them.
         image: ``(H, W)`` or ``(H, W, 3)`` float32. SEM: gray levels 0-255; optical: linear light 0-1 until the stage
             ``encode``.
-        track: ``(H, W)`` float32 in [0, 1], how far a pixel is covered as the microscope sees it, roughness included.
-        style: what differs between the data sets of one appearance.
+        track: ``(H, W)`` float32 in [0, 1], the share of each pixel that tracks cover, roughness included.
+        style: ranges that differ between the data sets of one appearance (SemStyle or OpticalStyle).
         contrast: tracks above background, gray levels (SEM).
         oxide: linear RGB light of bare oxide (optical).
         metal: linear RGB light of a plain track (optical).
         gamma: exponent of the camera's response (optical); 2.2 is that of displays.
-        forced: how many times its hardest strength the effect that is at work has; ``None`` for as much as it draws.
+        forced: strength of the present effect as a multiple of its hardest strength; ``None``: the effect draws it.
     """
 
     raster: Raster
     image: Float
     track: Float
-    style: Any  # SemStyle or OpticalStyle: each appearance reads its own
+    style: Any
     contrast: float = 0.0
     oxide: Float = field(default_factory=lambda: np.zeros(3, np.float32))
     metal: Float = field(default_factory=lambda: np.ones(3, np.float32))
@@ -48,21 +51,21 @@ class Scene:
     forced: float | None = None
 
     def strength(self, drawn: float, hardest: float) -> float:
-        """Return the strength of the effect that is at work: the drawn one, or so many times the hardest."""
-        return float(drawn) if self.forced is None else self.forced * hardest
+        """Return the present effect's strength: the drawn one, or a multiple of the hardest one."""
+        return drawn if self.forced is None else self.forced * hardest
 
 
-#: Of strengths; raised by hand where one comes to mean something else, as a stand-in's version is for its images.
-CONVENTION = 1
+# An effect draws its strength, applies it and returns it; a strength of 0 means that the effect is absent this time.
+Effect = Callable[[Scene, Generator], Strengths]
 
 
 @dataclass(frozen=True)
 class Stress:
-    """One kind of effect made so many times as strong as the hardest that its stand-in draws; all else as drawn.
+    """One kind of effect at a multiple of its stand-in's hardest strength; all other effects stay as drawn.
 
     Attributes:
         name: a key of the stand-in's ``stresses``.
-        strength: 1 is the hard end of what is drawn; amplitudes (blur in pixels, standard deviations, shares of the
+        strength: 1 is the hard end of the drawn range; amplitudes (blur in pixels, standard deviations, shares of the
             light) are in proportion to it.
     """
 
@@ -70,16 +73,13 @@ class Stress:
     strength: float
 
     def __str__(self) -> str:
-        """Return ``clouds-0.5``: what files are called."""
+        """Return the name of files, such as ``clouds-0.5``."""
         return f"{self.name}-{self.strength:g}"
 
 
-# An effect draws its strength, applies it and returns it. One that draws "none this time" returns strength 0.
-Effect = Callable[[Scene, Generator], Strengths]
-
-
-# The stages that are no switch: painting background, tracks and vias, and turning light into gray levels.
-FIXED = frozenset({"levels", "vias", "encode"})
+def by_name(*effects: Effect) -> Mapping[str, Effect]:
+    """Return effects by the names of their functions, in the order of application."""
+    return MappingProxyType({effect.__name__: effect for effect in effects})
 
 
 def render(
@@ -94,13 +94,13 @@ def render(
     """Draw a window.
 
     Args:
-        effects: name to effect, in the order of application, :data:`FIXED` ones among them.
+        effects: name -> effect, in the order of application, :data:`FIXED` ones among them.
         raster: the masks of the window.
-        style: what the effects want to know of the data set.
-        stream: gives each effect a random stream of its own, so that switching one off changes no other.
+        style: the data set's ranges, which effects read.
+        stream: returns a random stream for each effect, so that switching off an effect changes no other effect.
         off: names of effects to leave out.
         channels: 1 or 3.
-        forced: effect -> how many times its hardest strength it has, in place of what it draws.
+        forced: effect -> strength as a multiple of its hardest strength, instead of the drawn strength.
 
     Returns:
         The image, uint8 of shape ``(H, W)`` or ``(H, W, 3)``, and each applied effect's strengths.
@@ -109,110 +109,44 @@ def render(
     planes = np.zeros((channels, *raster.track.shape), np.float32)
     image = planes[0] if channels == 1 else np.moveaxis(planes, 0, -1)
     # A pixel of an edge is covered in part: 0.6 px is the blur of a square pixel and its neighbours.
-    track = blur(raster.track.astype(np.float32), 0.6)
-    scene = Scene(raster, image, track, style)
+    scene = Scene(raster, image, blur(raster.track, 0.6), style)
     strengths: dict[str, Strengths] = {}
     for name, effect in effects.items():
         if name not in off:
             scene.forced = forced.get(name)
-            strengths[name] = effect(scene, stream(name))
+            strengths[name] = {key: float(value) for key, value in effect(scene, stream(name)).items()}
     return to_uint8(scene.image), strengths
 
 
-def to_uint8(image: Float) -> NDArray[np.uint8]:
-    """Round gray levels and clip them to 0-255."""
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+def scattered(rng: Generator, shape: tuple[int, ...], per_megapixel: float) -> range:
+    """Return a loop over things that lie at random in ``(H, W)``, a Poisson number of them."""
+    height, width = shape
+    return range(rng.poisson(per_megapixel * height * width / 1e6))
 
 
-def blur(image: Float, sigma: float | tuple[float, float]) -> Float:
-    """Gaussian blur, cut off at 3 sigma; a large sigma works on a coarser grid."""
-    largest = max(sigma) if isinstance(sigma, tuple) else sigma
-    if largest >= 8:
-        # A blur of 8 px and more leaves nothing that a grid of a quarter of sigma could not hold.
-        height, width = image.shape
-        step = int(largest / 4)
-        small = resize(image, (max(height // step, 1), max(width // step, 1)))
-        return resize(ndimage.gaussian_filter(small, largest / step, truncate=3), (height, width))
-    blurred: Float = ndimage.gaussian_filter(image, sigma, truncate=3)
-    return blurred
+def random_point(rng: Generator, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return x and y of a point in ``(H, W)``."""
+    height, width = shape
+    return rng.uniform(0, width), rng.uniform(0, height)
 
 
-def resize(image: Float, size: tuple[int, int]) -> Float:
-    """Resample ``(H, W)`` to a height and width; shrinking averages, enlarging is smooth."""
-    shrink = size[0] < image.shape[0]
-    method = Image.Resampling.BOX if shrink else Image.Resampling.BICUBIC
-    return np.array(Image.fromarray(image).resize((size[1], size[0]), method), np.float32)
-
-
-def smooth_field(rng: Generator, height: int, width: int, sigma: float) -> Float:
-    """Return Gaussian noise of unit variance, correlated over ``sigma`` pixels."""
-    step = max(sigma / 3, 1)
-    rows, columns = int(height / step) + 20, int(width / step) + 20
-    coarse = ndimage.gaussian_filter(rng.standard_normal((rows, columns), dtype=np.float32), sigma / step, truncate=3)
-    coarse /= np.sqrt(1 / (4 * np.pi)) / (sigma / step)  # the standard deviation of white noise after the blur
-    inner = coarse[8 : rows - 8, 8 : columns - 8]
-    return resize(np.ascontiguousarray(inner), (height, width))
-
-
-def shift_rows(image: Float, dx: Float) -> Float:
-    """Move row i of ``(H, W)`` to the right by ``dx[i]`` pixels; the border pixel is repeated."""
-    width = image.shape[1]
-    source = np.arange(width, dtype=np.float32) - dx[:, None]
-    left = np.floor(source)
-    part = source - left
-    at = np.clip(left.astype(np.int32), 0, width - 1)
-    near = np.take_along_axis(image, at, axis=1)
-    far = np.take_along_axis(image, np.minimum(at + 1, width - 1), axis=1)
-    moved: Float = near + part * (far - near)
-    return moved
-
-
-def add_spot(image: Float, centre: tuple[float, float], profile: Callable[[Float], Float], reach: float) -> None:
-    """Add ``profile(distance in px)`` to the pixels within ``reach`` of (x, y); ``(H, W)`` or ``(H, W, C)``."""
-    height, width = image.shape[:2]
-    left, right = max(int(centre[0] - reach), 0), min(int(centre[0] + reach) + 2, width)
-    top, bottom = max(int(centre[1] - reach), 0), min(int(centre[1] + reach) + 2, height)
-    if left >= right or top >= bottom:
-        return
-    y, x = np.ogrid[top:bottom, left:right]
-    distance = np.hypot(y - centre[1], x - centre[0]).astype(np.float32)
-    added = np.where(distance <= reach, profile(distance), 0).astype(np.float32)
-    image[top:bottom, left:right] += added if image.ndim == 2 else added[..., None]
-
-
-def segment_distance(
-    shape: tuple[int, ...], start: tuple[float, float], end: tuple[float, float], margin: float
-) -> tuple[tuple[slice, slice], Float]:
-    """Return the box around a segment (x, y) and each of its pixels' distance from the segment, pixels."""
-    low, high = np.minimum(start, end) - margin, np.maximum(start, end) + margin
-    left, top = np.maximum(low, 0).astype(int).tolist()
-    right, bottom = np.minimum(np.maximum(high + 1, 0), (shape[1], shape[0])).astype(int).tolist()
-    right, bottom = max(right, left), max(bottom, top)
-    y, x = np.ogrid[top:bottom, left:right]
-    along = np.subtract(end, start)
-    t = ((x - start[0]) * along[0] + (y - start[1]) * along[1]) / max(float(along @ along), 1e-6)
-    t = np.clip(t, 0, 1)
-    distance = np.hypot(x - start[0] - t * along[0], y - start[1] - t * along[1])
-    return (slice(top, bottom), slice(left, right)), distance.astype(np.float32)
-
-
-def seams(scene: Scene, rng: Generator, low: float, high: float) -> Strengths:
-    """Steps in gain where two stage tiles were stitched: one vertical and one horizontal line, in half of all."""
-    gain, present = rng.uniform(low, high), rng.random() < 0.5
+def seams(scene: Scene, rng: Generator) -> Strengths:
+    """Steps in gain between two stitched stage tiles: one vertical and one horizontal line, in half of the images."""
+    gain, present = rng.uniform(*scene.style.seam_gain), rng.random() < 0.5
     column, row = rng.random(2)
     sign = rng.choice([-1.0, 1.0], size=2)
     if not present:
         return {"gain": 0.0}
-    height, width = scene.image.shape[:2]
+    height, width = scene.track.shape
     scene.image[:, int(column * width) :] *= np.float32(1 + sign[0] * gain)
     scene.image[int(row * height) :] *= np.float32(1 + sign[1] * gain)
-    return {"gain": float(gain)}
+    return {"gain": gain}
 
 
-def jpeg(scene: Scene, rng: Generator, worst: int) -> Strengths:
-    """JPEG artefacts, quality from the worst to 95."""
-    quality = int(rng.integers(worst, 96))
+def jpeg(scene: Scene, rng: Generator) -> Strengths:
+    """JPEG artefacts, from the style's worst quality to 95."""
+    quality = int(rng.integers(scene.style.worst_jpeg, 96))
     with io.BytesIO() as buffer:
         Image.fromarray(to_uint8(scene.image)).save(buffer, "jpeg", quality=quality)
         scene.image = np.asarray(Image.open(buffer), np.float32)
-    return {"quality": float(quality)}
+    return {"quality": quality}

@@ -1,4 +1,4 @@
-"""A vector layout: bars and vias with net numbers, no two nets nearer than the minimum gap."""
+"""Holds a drawn layout as bars and vias with net numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MetalBar:
         start: x, y in pixels.
         end: x, y in pixels; equal to ``start`` for a pad.
         width: across the line, pixels.
-        extend: how far the bar goes on beyond both points, pixels.
+        extend: length of the bar beyond both points, pixels.
     """
 
     net: int
@@ -39,7 +39,7 @@ class Via:
 
 @dataclass
 class Canvas:
-    """Bars and vias on a canvas that reaches beyond the window to be shown.
+    """Bars and vias on an area that reaches beyond the shown window.
 
     Attributes:
         size: height and width of the canvas, pixels.
@@ -48,8 +48,8 @@ class Canvas:
         vias: on bars.
         lower: bars of the layer below, which shows through and is labelled nowhere.
         decoration: isolated shapes that look like tracks and are labelled nowhere.
-        facts: what was drawn from the seed, for the manifest.
-        nets: how many nets there are.
+        facts: values drawn from the seed, for the manifest.
+        nets: number of nets.
     """
 
     size: tuple[int, int]

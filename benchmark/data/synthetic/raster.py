@@ -1,4 +1,4 @@
-"""From a vector layout to masks: which net, via and unlabelled shape covers each pixel of the window."""
+"""Draws the nets, vias and unlabelled shapes of a canvas as masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Raster:
 
     Attributes:
         nets: ``(H, W)`` int32, 0 on background; one number per 8-connected component, so a net that the window's border
-            cuts in two counts twice, as it must in an image that shows no more.
+            cuts in two counts twice.
         track: ``(H, W)`` bool, ``nets > 0``.
         via: ``(H, W)`` bool.
         core: ``(H, W)`` bool, the inner part of each via, which some appearances draw darker.
@@ -41,19 +41,19 @@ class Raster:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the window lies on the canvas: its upper left corner and the turn of the layout about its middle."""
+    """The window's upper left corner on the canvas, pixels, and the layout's turn about its middle, radians."""
 
     left: float
     top: float
     angle: float
 
 
-def rasterise(layout: Canvas, placement: Placement, height: int, width: int) -> Raster:
+def rasterise(canvas: Canvas, placement: Placement, height: int, width: int) -> Raster:
     """Draw the window of ``height`` x ``width`` pixels at its place on the layout's canvas."""
-    vias = layout.vias
+    vias = canvas.vias
     centres = _to_window(np.array([v.centre for v in vias]).reshape(-1, 2), placement, height, width)
     radii = np.array([via.radius for via in vias])
-    drawn = _draw_bars(layout.bars, layout.corner_px, placement, height, width)
+    drawn = _draw_bars(canvas.bars, canvas.corner_px, placement, height, width)
     nets = label(drawn, connectivity=2).astype(np.int32)
     inside = ((centres >= 0) & (centres < (width, height))).all(axis=1)
     track = nets > 0
@@ -62,8 +62,8 @@ def rasterise(layout: Canvas, placement: Placement, height: int, width: int) -> 
         track=track,
         via=draw_discs(centres, radii, height, width) & track,
         core=draw_discs(centres, 0.5 * radii, height, width) & track,
-        lower=_draw_bars(layout.lower, layout.corner_px, placement, height, width) > 0,
-        decoration=_draw_bars(layout.decoration, layout.corner_px, placement, height, width) > 0,
+        lower=_draw_bars(canvas.lower, canvas.corner_px, placement, height, width) > 0,
+        decoration=_draw_bars(canvas.decoration, canvas.corner_px, placement, height, width) > 0,
         centres=np.column_stack([centres[inside], radii[inside]]),
     )
 

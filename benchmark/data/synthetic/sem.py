@@ -1,29 +1,17 @@
-"""How a scanning electron microscope shows a layout: levels, edges, scan, detector and dirt."""
+"""Draws a layout as a scanning electron microscope shows it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 
 import numpy as np
+from numpy.random import Generator
 from scipy import fft
 
-from benchmark.data.synthetic.effects import (
-    Effect,
-    Float,
-    Generator,
-    Scene,
-    Strengths,
-    add_spot,
-    blur,
-    jpeg,
-    seams,
-    segment_distance,
-    shift_rows,
-    smooth_field,
-)
+from benchmark.data.synthetic.effects import Scene, Strengths, by_name, jpeg, random_point, scattered, seams
+from benchmark.data.synthetic.image_operations import Float, add_spot, blur, segment_distance, shift_rows, smooth_field
 
 
 @dataclass(frozen=True)
@@ -36,6 +24,8 @@ class SemStyle:
         via: the bright part of vias.
         via_glow: Gaussian over which vias fade, pixels.
         annulus: vias are bright rings with a dark core; otherwise bright discs in a dark ring.
+        seam_gain: change of gain at a seam, as a share.
+        worst_jpeg: least quality of JPEG artefacts.
     """
 
     background: tuple[float, float]
@@ -43,6 +33,8 @@ class SemStyle:
     via: tuple[float, float]
     via_glow: tuple[float, float]
     annulus: bool
+    seam_gain: tuple[float, float] = (0.01, 0.05)
+    worst_jpeg: int = 70
 
 
 # Measured on frames of HY5SYN; for MIIC around the published means of 59 and 146.
@@ -63,10 +55,9 @@ ROUGHNESS_TILE_PX = 1024
 def roughness(scene: Scene, rng: Generator) -> Strengths:
     """Line-edge roughness: edges wander with the spectrum PSD0 / (1 + (2πfξ)^(2H+1)), H = 0.5.
 
-    The mask stays the drawn shape, as an annotator's polygon or a layout file would be. In two dimensions a field whose
-    cuts have that spectrum has the power spectrum (1 + (2πfξ)²)^-(H+1). What is finer than the resist's blur is left
-    out.
-    The standard deviation is 0.5-2 px, small ones being commoner.
+    The mask stays the drawn shape, as an annotator's polygon or a layout file is. In two dimensions a field whose
+    cuts have that spectrum has the power spectrum (1 + (2πfξ)²)^-(H+1). The resist's blur removes finer details. The
+    standard deviation is 0.5-2 px; small ones are commoner.
     """
     sigma, length = scene.strength(0.5 + 1.5 * rng.beta(1, 3), ROUGHEST_PX), rng.uniform(3, 10)
     height, width = scene.track.shape
@@ -78,13 +69,13 @@ def roughness(scene: Scene, rng: Generator) -> Strengths:
     noise *= np.float32(sigma / noise.std())
     noise = np.tile(noise, (-(-height // rows), -(-width // columns)))[:height, :width]
     # Near an edge, distance = (blurred mask - 1/2) / slope, and a Gaussian's ramp has the slope 1 / (sigma sqrt(2π)).
-    # Beyond what is drawn, the ramp widens with the noise: edges then move as much farther as is asked for.
+    # Stronger noise than is ever drawn gets a wider ramp, so that edges move in proportion to it.
     edge = EDGE_SIGMA_PX * max(sigma / ROUGHEST_PX, 1)
-    ramp = blur(scene.raster.track.astype(np.float32), edge)
+    ramp = blur(scene.raster.track, edge)
     distance = (ramp - np.float32(0.5)) * np.float32(edge * np.sqrt(2 * np.pi))
     away = (ramp < 0.01) | (ramp > 0.99)
     scene.track = np.clip(np.where(away, distance, distance + noise) + np.float32(0.5), 0, 1)
-    return {"sigma_px": float(sigma), "correlation_px": float(length)}
+    return {"sigma_px": sigma, "correlation_px": length}
 
 
 def levels(scene: Scene, rng: Generator) -> Strengths:
@@ -92,27 +83,24 @@ def levels(scene: Scene, rng: Generator) -> Strengths:
     style: SemStyle = scene.style
     background, contrast, via = rng.uniform(*style.background), rng.uniform(*style.contrast), rng.uniform(*style.via)
     glow, ring = rng.uniform(*style.via_glow), rng.uniform(0.2, 0.6)
-    scene.contrast = float(contrast)
+    scene.contrast = contrast
     scene.image[:] = np.float32(background) + np.float32(contrast) * scene.track
     if scene.raster.via.any():
-        disc = blur(scene.raster.via.astype(np.float32), glow)
+        disc = blur(scene.raster.via, glow)
         scene.image -= np.float32(2 * ring * contrast) * np.maximum(blur(disc, 3) - disc, 0)
         scene.image += (np.float32(via) - scene.image) * disc
         if style.annulus:
-            core = blur(scene.raster.core.astype(np.float32), 1.0)
+            core = blur(scene.raster.core, 1.0)
             scene.image += (np.float32(background) - scene.image) * np.float32(0.9) * core
-    return {
-        "background": float(background), "contrast": scene.contrast, "via": float(via), "via_glow_px": float(glow),
-        "via_ring": float(ring),
-    }  # fmt: skip
+    return {"background": background, "contrast": contrast, "via": via, "via_glow_px": glow, "via_ring": ring}
 
 
 def ghost(scene: Scene, rng: Generator) -> Strengths:
     """The layer below, blurred, with 3-20 % of the tracks' contrast."""
     weight, sigma = rng.uniform(0.03, 0.20), rng.uniform(2, 6)
-    below = blur(scene.raster.lower.astype(np.float32), sigma)
+    below = blur(scene.raster.lower, sigma)
     scene.image += np.float32(weight * scene.contrast) * below * (1 - scene.track)
-    return {"weight": float(weight), "sigma_px": float(sigma)}
+    return {"weight": weight, "sigma_px": sigma}
 
 
 def edges(scene: Scene, rng: Generator) -> Strengths:
@@ -122,22 +110,19 @@ def edges(scene: Scene, rng: Generator) -> Strengths:
     detail = (scene.track - blur(scene.track, 2.5)) / np.float32(0.21)
     detail *= np.where(detail > 0, np.float32(inside), np.float32(outside))
     scene.image += np.float32(scene.contrast) * detail
-    return {"inside": float(inside), "outside": float(outside)}
+    return {"inside": inside, "outside": outside}
 
 
 def grains(scene: Scene, rng: Generator) -> Strengths:
     """Short bright ticks across tracks, seen in HY5SYN frames; 0-40 per million pixels."""
     density, gain = rng.uniform(0, 40), rng.uniform(0.3, 1.0)
-    height, width = scene.track.shape
-    for _ in range(rng.poisson(density * height * width / 1e6)):
-        x, y, angle, half = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, np.pi), rng.uniform(5, 16)
+    for _ in scattered(rng, scene.track.shape, density):
+        middle, angle, half = random_point(rng, scene.track.shape), rng.uniform(0, np.pi), rng.uniform(5, 16)
         reach = (half * np.cos(angle), half * np.sin(angle))
-        box, distance = segment_distance(
-            scene.track.shape, (x - reach[0], y - reach[1]), (x + reach[0], y + reach[1]), 4
-        )
+        box, distance = segment_distance(scene.track.shape, middle, reach, 4)
         tick = np.float32(gain * scene.contrast) * np.exp(-(distance**2) / 3)
         scene.image[box] += tick * scene.track[box]
-    return {"per_megapixel": float(density), "gain": float(gain)}
+    return {"per_megapixel": density, "gain": gain}
 
 
 def residue(scene: Scene, rng: Generator) -> Strengths:
@@ -146,54 +131,46 @@ def residue(scene: Scene, rng: Generator) -> Strengths:
     size = rng.uniform(10, 25)
     if not present:
         return {"share": 0.0}
-    height, width = scene.track.shape
-    field = smooth_field(rng, height, width, size)
+    field = smooth_field(rng, scene.track.shape, size)
     patch = np.clip((field - np.quantile(field[::8, ::8], 1 - share)) * 4, 0, 1)
     scene.image += np.float32(gain * scene.contrast) * patch * (1 - scene.track)
-    return {"share": float(share), "gain": float(gain), "size_px": float(size)}
+    return {"share": share, "gain": gain, "size_px": size}
 
 
 def scratches(scene: Scene, rng: Generator) -> Strengths:
     """Long thin scratches, bright or dark, in a quarter of the images."""
     count, gain, present = int(rng.integers(1, 4)), rng.uniform(0.3, 1.0), rng.random() < 0.25
-    height, width = scene.track.shape
     for _ in range(count if present else 0):
-        x, y, angle = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, np.pi)
+        middle, angle = random_point(rng, scene.track.shape), rng.uniform(0, np.pi)
         half, thick, sign = rng.uniform(50, 300), rng.uniform(0.7, 2), rng.choice([-0.5, 1.0])
         reach = (half * np.cos(angle), half * np.sin(angle))
-        box, distance = segment_distance(
-            scene.track.shape, (x - reach[0], y - reach[1]), (x + reach[0], y + reach[1]), 8
-        )
-        scene.image[box] += np.float32(sign * gain * scene.contrast) * np.exp(
-            -0.5 * (distance / np.float32(thick)) ** 2
-        )
-    return {"count": float(count if present else 0), "gain": float(gain)}
+        box, distance = segment_distance(scene.track.shape, middle, reach, 8)
+        profile = np.exp(-0.5 * (distance / np.float32(thick)) ** 2)
+        scene.image[box] += np.float32(sign * gain * scene.contrast) * profile
+    return {"count": count if present else 0, "gain": gain}
 
 
 def dust(scene: Scene, rng: Generator) -> Strengths:
     """Particles of 2-8 px radius, brighter or darker than tracks; on average 6 per million pixels."""
     density = rng.uniform(0, 12)
-    height, width = scene.image.shape
-    for _ in range(rng.poisson(density * height * width / 1e6)):
-        radius, height_gray = np.float32(rng.uniform(2, 8)), np.float32(rng.choice([-0.7, 1.5]) * scene.contrast)
-        place = (rng.uniform(0, width), rng.uniform(0, height))
-        add_spot(scene.image, place, partial(_soft_disc, radius=radius, level=height_gray), float(radius) + 4)
-    return {"per_megapixel": float(density)}
+    for _ in scattered(rng, scene.track.shape, density):
+        radius, level = np.float32(rng.uniform(2, 8)), np.float32(rng.choice([-0.7, 1.5]) * scene.contrast)
 
+        def soft_disc(distance: Float, radius: np.float32 = radius, level: np.float32 = level) -> Float:
+            disc: Float = level / (1 + np.exp(2 * (distance - radius)))
+            return disc
 
-def _soft_disc(distance: Float, radius: np.float32, level: np.float32) -> Float:
-    disc: Float = level / (1 + np.exp(2 * (distance - radius)))
-    return disc
+        add_spot(scene.image, random_point(rng, scene.track.shape), soft_disc, float(radius) + 4)
+    return {"per_megapixel": density}
 
 
 def clouds(scene: Scene, rng: Generator) -> Strengths:
     """Uneven yield over the field: smooth gain and offset, correlated over 100-400 px."""
     gain, offset = scene.strength(rng.uniform(0.03, 0.12), 0.12), scene.strength(rng.uniform(1, 8), 8)
     sigma = rng.uniform(100, 400)
-    height, width = scene.image.shape
-    scene.image *= 1 + np.float32(gain) * np.clip(smooth_field(rng, height, width, sigma), -2, 2)
-    scene.image += np.float32(offset) * np.clip(smooth_field(rng, height, width, sigma), -2, 2)
-    return {"gain": float(gain), "offset_gray": float(offset), "sigma_px": float(sigma)}
+    scene.image *= 1 + np.float32(gain) * np.clip(smooth_field(rng, scene.track.shape, sigma), -2, 2)
+    scene.image += np.float32(offset) * np.clip(smooth_field(rng, scene.track.shape, sigma), -2, 2)
+    return {"gain": gain, "offset_gray": offset, "sigma_px": sigma}
 
 
 def charging(scene: Scene, rng: Generator) -> Strengths:
@@ -205,7 +182,7 @@ def charging(scene: Scene, rng: Generator) -> Strengths:
     excess = np.maximum(scene.image - np.median(scene.image[::8, ::8]), 0)
     tail = signal.lfilter(np.array([1 - keep], np.float32), np.array([1, -keep], np.float32), excess, axis=1)
     scene.image -= np.float32(depth) * tail * (1 - scene.track)
-    return {"depth": float(depth), "decay_px": float(decay)}
+    return {"depth": depth, "decay_px": decay}
 
 
 def psf(scene: Scene, rng: Generator) -> Strengths:
@@ -214,72 +191,52 @@ def psf(scene: Scene, rng: Generator) -> Strengths:
     sigma = scene.strength(defocus if rng.random() < 1 / 6 else sharp, 3.0)
     ratio = astigmatism if rng.random() < 0.5 else 1 / astigmatism
     scene.image = blur(scene.image, (float(sigma * np.sqrt(ratio)), float(sigma / np.sqrt(ratio))))
-    return {"sigma_px": float(sigma), "astigmatism": float(ratio)}
+    return {"sigma_px": sigma, "astigmatism": ratio}
 
 
 def drift(scene: Scene, rng: Generator) -> Strengths:
     """The stage moves during the scan: up to 1.5 px sideways, slowly over the rows."""
     amplitude, phase, turns = rng.uniform(0, 1.5), rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1.0)
     t = np.linspace(0, 1, scene.image.shape[0], dtype=np.float32)
-    scene.image = shift_rows(
-        scene.image, np.float32(amplitude) * np.sin(np.float32(2 * np.pi * turns) * t + np.float32(phase))
-    )
-    return {"amplitude_px": float(amplitude), "turns": float(turns)}
+    wave = np.sin(np.float32(2 * np.pi * turns) * t + np.float32(phase))
+    scene.image = shift_rows(scene.image, np.float32(amplitude) * wave)
+    return {"amplitude_px": amplitude, "turns": turns}
 
 
 def jitter(scene: Scene, rng: Generator) -> Strengths:
     """Each row starts 0.2-0.5 px (1 sigma) early or late."""
     sigma = rng.uniform(0.2, 0.5)
-    starts = rng.standard_normal((scene.image.shape[0],), dtype=np.float32)
-    starts *= np.float32(sigma)
-    scene.image = shift_rows(scene.image, starts)
-    return {"sigma_px": float(sigma)}
+    starts = rng.standard_normal(len(scene.image), dtype=np.float32)
+    scene.image = shift_rows(scene.image, np.float32(sigma) * starts)
+    return {"sigma_px": sigma}
 
 
 def shot(scene: Scene, rng: Generator) -> Strengths:
     """Shot noise with Fano factor 1.9 at 25-60 electrons per gray level: variance = 1.9 gray / electrons."""
     electrons = rng.uniform(25, 60)
-    if scene.forced is not None:  # the noise is in proportion to the strength: twice as much is from a quarter of them
+    if scene.forced is not None:  # twice as much noise comes from a quarter of the electrons
         electrons = 25 / scene.forced**2
     sigma = np.sqrt(np.maximum(scene.image, 0) * np.float32(1.9 / electrons))
     scene.image += sigma * rng.standard_normal(scene.image.shape, dtype=np.float32)
-    return {"electrons_per_gray": float(electrons), "fano": 1.9}
+    return {"electrons_per_gray": electrons, "fano": 1.9}
 
 
 def read(scene: Scene, rng: Generator) -> Strengths:
     """Read noise of 0.6-3.5 gray levels; with few frames averaged (half of the images) a part is common to a row."""
     sigma, row_share = scene.strength(rng.uniform(0.6, 3.5), 3.5), rng.uniform(0.1, 0.4)
-    if rng.random() < 0.5:
-        row_share = 0.0
+    row_share = 0.0 if rng.random() < 0.5 else row_share
     scene.image += np.float32(sigma) * rng.standard_normal(scene.image.shape, dtype=np.float32)
     scene.image += np.float32(sigma * row_share) * rng.standard_normal((scene.image.shape[0], 1), dtype=np.float32)
-    return {"sigma_gray": float(sigma), "row_share": float(row_share)}
+    return {"sigma_gray": sigma, "row_share": row_share}
 
 
-# In the order of application: sample, beam, scan, stitching, detector, file.
-EFFECTS: Mapping[str, Effect] = MappingProxyType(
-    {
-        "roughness": roughness,
-        "levels": levels,
-        "ghost": ghost,
-        "edges": edges,
-        "grains": grains,
-        "residue": residue,
-        "scratches": scratches,
-        "dust": dust,
-        "clouds": clouds,
-        "charging": charging,
-        "psf": psf,
-        "drift": drift,
-        "jitter": jitter,
-        "seams": partial(seams, low=0.01, high=0.05),
-        "shot": shot,
-        "read": read,
-        "jpeg": partial(jpeg, worst=70),
-    }
+EFFECTS = by_name(
+    *(roughness, levels, ghost, edges, grains, residue, scratches, dust),  # of the sample
+    *(clouds, charging, psf, drift, jitter, seams),  # of beam, scan and stitching
+    *(shot, read, jpeg),  # of detector and file
 )
 
-# What a stand-in can be stressed by, and the effects that it then forces.
+# Name of a stress -> the effects that it forces.
 STRESSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"clouds": ("clouds",), "defocus": ("psf",), "noise": ("shot", "read"), "roughness": ("roughness",)}
 )

@@ -1,4 +1,4 @@
-"""The four stand-ins: from (data set, index, seed) to an image, its exact masks and a manifest, and onto the disk."""
+"""Draws the four stand-ins from (data set, index, seed), and writes them as datasets."""
 
 from __future__ import annotations
 
@@ -12,54 +12,55 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmark.data.specs import SUFFIX, Target
 from benchmark.data.synthetic import chip_blocks, optical, routing, sem
 from benchmark.data.synthetic.effects import FIXED, Effect, Stress, render
 from benchmark.data.synthetic.layout import Canvas
 from benchmark.data.synthetic.raster import Placement, Raster, rasterise
 from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.files import write_atomically
 
-# Layout beyond each side of the window, so that nets are cut by the window's border and not planned around it.
+# Layout beyond each side of the window, so that the window's border cuts nets that were routed without regard to it.
 MARGIN_PX = 160
 # In windows below this side each quarter and the middle show target and background: a 96x96 crop of a 192x192 image
-# without a track would train and test nothing. Larger windows may hold empty areas, as real ones do.
+# without a track would train and test nothing. Larger windows may hold empty areas, as real images do.
 SMALL_PX = 512
-# The share of the target that those parts, or a large window as a whole, hold at least, and of background likewise.
-# A crop of 96x96 px then shows 280 px of track, or 18 px of a via.
+# Least share of the target, and of background, in those parts, or in a large window as a whole. A crop of 96x96 px then
+# shows 280 px of track, or 18 px of a via.
 LEAST_SHARE = 0.03
 LEAST_VIA_SHARE = 0.002
-# One layout in two to five will do for a small window.
-LAYOUT_TRIES = 64
+LAYOUT_TRIES = 64  # one layout in two to five suits a small window
 
-Target = Literal["metal", "track", "via"]
 Json = dict[str, Any]  # JSON's own types
 Job = TypeVar("Job")
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """What a stand-in is made of.
+    """The parts of a stand-in.
 
     Attributes:
         layout: draws a layout on a canvas of a height and width.
-        effects: the appearance, an effect per name in the order of application.
-        stresses: what it can be stressed by -> the effects that are then forced.
-        style: levels that the appearance draws from.
+        effects: name -> effect, in the order of application.
+        stresses: name of a stress -> the effects that it forces.
+        style: ranges from which the effects draw.
         channels: 1 (SEM) or 3 (optical, RGB).
         height: default size in pixels.
         width: default size in pixels.
         count: images of a full set.
-        target: which mask is the label; ``metal`` is track or via.
-        max_turn_deg: how far the sample may lie askew.
+        target: the mask that is the label; ``metal`` is track or via.
+        max_turn_deg: largest turn of the sample.
         version: raised by hand whenever the same seed gives other bytes than before.
     """
 
-    layout: Callable[[np.random.Generator, int, int], Canvas]
+    layout: Callable[[Generator, int, int], Canvas]
     effects: Mapping[str, Effect]
     stresses: Mapping[str, tuple[str, ...]]
     style: object
@@ -76,32 +77,27 @@ class StandIn:
         return tuple(name for name in self.effects if name not in FIXED)
 
 
+_SEM, _OPTICAL = (sem.EFFECTS, sem.STRESSES), (optical.EFFECTS, optical.STRESSES)
 STANDINS: Mapping[str, StandIn] = MappingProxyType(
     {
         # A frame of HY5SYN; the loader cuts it into 1024x1024 crops.
-        "hy5syn": StandIn(
-            routing.hy5syn, sem.EFFECTS, sem.STRESSES, sem.HY5SYN, 1, 3536, 4096, 40, "metal", 0.3, version=3
-        ),
-        "miic": StandIn(routing.miic, sem.EFFECTS, sem.STRESSES, sem.MIIC, 1, 512, 512, 400, "track", 0.5, version=2),
-        "omc": StandIn(
-            chip_blocks.omc, optical.EFFECTS, optical.STRESSES, optical.OMC, 3, 512, 512, 400, "track", 1.5, version=2
-        ),
-        "omv": StandIn(
-            chip_blocks.omv, optical.EFFECTS, optical.STRESSES, optical.OMC, 3, 512, 512, 400, "via", 1.5, version=2
-        ),
+        "hy5syn": StandIn(routing.hy5syn, *_SEM, sem.HY5SYN, 1, 3536, 4096, 40, "metal", 0.3, version=3),
+        "miic": StandIn(routing.miic, *_SEM, sem.MIIC, 1, 512, 512, 400, "track", 0.5, version=2),
+        "omc": StandIn(chip_blocks.omc, *_OPTICAL, optical.OMC, 3, 512, 512, 400, "track", 1.5, version=2),
+        "omv": StandIn(chip_blocks.omv, *_OPTICAL, optical.OMC, 3, 512, 512, 400, "via", 1.5, version=2),
     }
 )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its truth.
+    """An image with its truth.
 
     Attributes:
         image: ``(H, W)`` or ``(H, W, 3)`` uint8.
         track: ``(H, W)`` bool.
         via: ``(H, W)`` bool; vias lie on tracks.
-        nets: ``(H, W)`` int32, 0 on background, one number per net as seen in this window.
+        nets: ``(H, W)`` int32, 0 on background, one number per net that this window shows.
         vias: ``(N, 3)`` float64: x, y and radius in pixels.
         manifest: data set, seed and everything drawn from it, in JSON's types.
     """
@@ -128,22 +124,21 @@ def generate(
     off: frozenset[str] = frozenset(),
     stress: Stress | None = None,
 ) -> Sample:
-    """Make one image of a stand-in; the same arguments give the same bytes, whatever else is made before or beside it.
+    """Draw an image of a stand-in; the same arguments give the same bytes, in any order of calls.
 
     Args:
         dataset: ``hy5syn``, ``miic``, ``omc`` or ``omv``.
         index: number of the image, from 0.
-        height: of the image, pixels, at least 64.
-        width: of the image, pixels, at least 64.
+        height: pixels, at least 64.
+        width: pixels, at least 64.
         seed: of the whole set, at least 0.
         off: effects to leave out; they change nothing but the image.
-        stress: what to make stronger than drawn, or weaker; it changes nothing but the image.
+        stress: effects to make stronger or weaker than drawn; they change nothing but the image.
 
     Raises:
         UserError: an unknown data set, effect or stress, or an impossible size, index, seed or strength.
     """
-    standin = _standin(dataset)
-    check_switches(f"{dataset}-syn", standin.switches(), off)
+    standin = _standin(dataset, off)
     forced = _forced(dataset, standin, stress) if stress else {}
     if min(height, width) < 64 or index < 0 or seed < 0:
         raise UserError(
@@ -154,15 +149,8 @@ def generate(
     raster, facts = _window(standin, streams("layout"), height, width)
     image, strengths = render(standin.effects, raster, standin.style, streams, off, standin.channels, forced)
     manifest: Json = {
-        "dataset": f"{dataset}-syn",
-        "version": standin.version,
-        "seed": seed,
-        "index": index,
-        "height": height,
-        "width": width,
-        "off": sorted(off),
-        "layout": facts,
-        "effects": strengths,
+        **{"dataset": dataset + SUFFIX, "version": standin.version, "seed": seed, "index": index},
+        **{"height": height, "width": width, "off": sorted(off), "layout": facts, "effects": strengths},
         **({"stress": [stress.name, stress.strength]} if stress else {}),
     }
     return Sample(image, raster.track, raster.via, raster.nets, raster.centres, manifest)
@@ -182,64 +170,57 @@ def write(
 ) -> Path:
     """Write a stand-in as ``image/<name>.png``, ``label/<name>.png`` (0 and 255) and ``manifest.json``.
 
-    The files are written to ``<directory>.part``, which is renamed when all is there: a folder under its final name is
-    complete, and one that an interrupted call left is recognised by its ending and replaced by the next call.
-
     Args:
         dataset: ``hy5syn``, ``miic``, ``omc`` or ``omv``.
-        directory: where the set will lie; must not exist yet.
+        directory: the new folder, as for :func:`write_set`.
         count: number of images; the stand-in's own by default.
         height: pixels; the stand-in's own by default.
         width: pixels; the stand-in's own by default.
         seed: of the whole set.
         off: effects to leave out.
-        executor: makes the images, in processes beside each other; by default they are made here, one after another.
+        executor: draws images in parallel processes; by default this process draws them.
         progress: called with (images done, images in all).
 
     Returns:
         ``directory``.
 
     Raises:
-        UserError: as :func:`generate`; or the directory exists; or ``count`` is below 1.
+        UserError: as :func:`generate`; the directory exists; ``count`` is below 1.
     """
-    standin = _standin(dataset)
-    check_switches(f"{dataset}-syn", standin.switches(), off)
+    standin = _standin(dataset, off)
     count = standin.count if count is None else count
     if count < 1:
         raise UserError(f"{dataset}-syn: found a count of {count}, expected at least 1 image")
-    one = partial(
-        _write_one,
-        dataset,
-        height=standin.height if height is None else height,
-        width=standin.width if width is None else width,
-        seed=seed,
-        off=off,
-    )
-    header: Json = {"dataset": f"{dataset}-syn", "version": standin.version, "seed": seed, "target": standin.target}
-    write_set(directory, one, range(count), header, executor, progress)
+    height = standin.height if height is None else height
+    width = standin.width if width is None else width
+    write_one = partial(_write_one, dataset, height=height, width=width, seed=seed, off=off)
+    header: Json = {"dataset": dataset + SUFFIX, "version": standin.version, "seed": seed, "target": standin.target}
+    write_set(directory, write_one, range(count), header, executor, progress)
     return directory
 
 
 def write_set(
     directory: Path,
-    one: Callable[[Path, Job], Json],
+    write_one: Callable[[Path, Job], Json],
     jobs: Sequence[Job],
     header: Json,
     executor: Executor | None,
     progress: Callable[[int, int], None] | None,
 ) -> list[Json]:
-    """Write a set of images under another name first, so that a folder under its final name is complete.
+    """Write a set of images to ``<directory>.part`` and rename it, so that a folder under its final name is complete.
+
+    An interrupted call leaves its ``.part`` folder, which the next call replaces.
 
     Args:
-        directory: where the set will lie; must not exist yet.
-        one: writes a job's files into the folder that it gets, and returns what the manifest says of them.
+        directory: the new folder; must not exist yet.
+        write_one: writes a job's files into a folder, and returns the manifest's entry of the image.
         jobs: one per image.
-        header: what the manifest says of the whole set.
-        executor: where ``one`` runs; here by default.
+        header: the manifest's entries for the whole set.
+        executor: runs ``write_one``; this process by default.
         progress: called with (images done, images in all).
 
     Returns:
-        What the manifest says of each image.
+        The manifest's entries of the images.
 
     Raises:
         UserError: the directory exists.
@@ -251,50 +232,41 @@ def write_set(
     for folder in ("image", "label"):
         (part / folder).mkdir(parents=True)
     images: list[Json] = []
-    for made in (executor.map if executor else map)(partial(one, part), jobs):
-        images.append(made)
+    for entry in (executor.map if executor else map)(partial(write_one, part), jobs):
+        images.append(entry)
         if progress:
             progress(len(images), len(jobs))
-    with open(part / "manifest.json", "w", encoding="utf-8") as file:
-        json.dump({**header, "images": images}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    write_atomically(part / "manifest.json", json.dumps({**header, "images": images}, indent=1).encode())
     os.replace(part, directory)
     return images
 
 
 def refuse_existing(directory: Path) -> None:
-    """Refuse to write a set where something is.
-
-    Raises:
-        UserError: the directory exists.
-    """
+    """Raise a UserError where a set's directory exists."""
     if directory.exists():
         raise UserError(f"{directory}: exists already; expected a new folder. Remove it or name another one")
 
 
 def save(sample: Sample, directory: Path, name: str, target: Target) -> Json:
-    """Write a sample's image and label into a set's folder; return what the manifest says of it."""
+    """Write a sample's image and label into a set's folder, and return the manifest's entry of the image."""
     # Level 1: the noise of the images hardly compresses, and the fastest level is five times faster than the default.
     Image.fromarray(sample.image).save(directory / "image" / name, compress_level=1)
-    label = sample.mask(target).astype(np.uint8) * np.uint8(255)
-    Image.fromarray(label).save(directory / "label" / name)
+    Image.fromarray(sample.mask(target).astype(np.uint8) * np.uint8(255)).save(directory / "label" / name)
     return {"name": name, **sample.manifest}
 
 
-def _write_one(
-    dataset: str, directory: Path, index: int, *, height: int, width: int, seed: int, off: frozenset[str]
-) -> Json:
-    sample = generate(dataset, index, height=height, width=width, seed=seed, off=off)
+def _write_one(dataset: str, directory: Path, index: int, **settings: Any) -> Json:
+    sample = generate(dataset, index, **settings)
     return save(sample, directory, f"{dataset}_syn_{index:04d}.png", STANDINS[dataset].target)
 
 
-def _standin(dataset: str) -> StandIn:
+def _standin(dataset: str, off: frozenset[str]) -> StandIn:
     if dataset not in STANDINS:
         raise UserError(
             f"no stand-in for data set {dataset!r}; expected one of {', '.join(STANDINS)}"
             f"{did_you_mean(dataset, STANDINS)}"
         )
+    check_switches(dataset + SUFFIX, STANDINS[dataset].switches(), off)
     return STANDINS[dataset]
 
 
@@ -310,40 +282,35 @@ def _forced(dataset: str, standin: StandIn, stress: Stress) -> dict[str, float]:
 
 
 def check_switches(name: str, known: Sequence[str], off: Iterable[str]) -> None:
-    """Refuse to switch off what is not among a data set's effects.
-
-    Raises:
-        UserError: names it.
-    """
-    for effect in sorted(off):
-        if effect not in known:
-            raise UserError(
-                f"{name} has no effect {effect!r} to switch off{did_you_mean(effect, known)}; "
-                f"expected names among {', '.join(known)}"
-            )
+    """Raise a UserError if ``off`` has a name that is no effect of the data set ``name``."""
+    if unknown := sorted(set(off) - set(known)):
+        raise UserError(
+            f"{name} has no effect {unknown[0]!r} to switch off{did_you_mean(unknown[0], known)}; "
+            f"expected names among {', '.join(known)}"
+        )
 
 
-def stream(seed: int, dataset: str, index: int, purpose: str) -> np.random.Generator:
-    """Return the random stream of one purpose of one image; names enter by their CRC-32, which never changes."""
+def stream(seed: int, dataset: str, index: int, purpose: str) -> Generator:
+    """Return the random stream of a purpose of an image; names enter by their CRC-32, which never changes."""
     words = (seed, zlib.crc32(dataset.encode()), index, zlib.crc32(purpose.encode()))
     return np.random.default_rng(np.random.SeedSequence(words))
 
 
-def _window(standin: StandIn, rng: np.random.Generator, height: int, width: int) -> tuple[Raster, Json]:
-    """Draw layouts until the window shows both track and background."""
+def _window(standin: StandIn, rng: Generator, height: int, width: int) -> tuple[Raster, Json]:
+    """Draw layouts until the window shows both target and background."""
     for _ in range(LAYOUT_TRIES):
-        drawn = standin.layout(rng, height + 2 * MARGIN_PX, width + 2 * MARGIN_PX)
+        canvas = standin.layout(rng, height + 2 * MARGIN_PX, width + 2 * MARGIN_PX)
         angle = float(np.radians(rng.uniform(-standin.max_turn_deg, standin.max_turn_deg)))
-        raster = rasterise(drawn, Placement(MARGIN_PX, MARGIN_PX, angle), height, width)
+        raster = rasterise(canvas, Placement(MARGIN_PX, MARGIN_PX, angle), height, width)
         if shows_both(raster.track, raster.via, standin.target):
             break
-    facts: Json = {**drawn.facts, "corner_px": drawn.corner_px, "turn_deg": float(np.degrees(angle))}
+    facts: Json = {**canvas.facts, "corner_px": canvas.corner_px, "turn_deg": float(np.degrees(angle))}
     facts |= {"nets": int(raster.nets.max()), "vias": len(raster.centres), "track_share": float(raster.track.mean())}
     return raster, facts
 
 
 def shows_both(track: NDArray[np.bool_], via: NDArray[np.bool_], target: Target) -> bool:
-    """Tell whether the window, or each quarter and the middle of a small one, holds enough of target and background."""
+    """Return whether a window ``(H, W)`` holds enough of target and background; see :data:`SMALL_PX`."""
     mask, least = (via, LEAST_VIA_SHARE) if target == "via" else (track, LEAST_SHARE)
     parts = [mask]
     if min(mask.shape) < SMALL_PX:

@@ -1,4 +1,4 @@
-"""Metrics on numpy arrays: integer counts per image first, ratios and reductions from them later."""
+"""Metrics on numpy arrays: integer counts of images, and ratios and reductions of counts."""
 
 from benchmark.metrics.counting import COUNT_COLUMNS, count_image
 from benchmark.metrics.electrical import FAULTS, fault_map, fault_places, not_counted

@@ -1,9 +1,9 @@
-"""Connected components of masks and their overlaps, found on runs of pixels instead of label images.
+"""Computes connected components of masks and their overlaps on runs of pixels.
 
 A run is a maximal horizontal stretch of foreground. An image of tracks has a hundred times fewer runs than pixels, so
-that everything after one pass over the mask costs next to nothing; noise, the worst case, costs two to three times
-what a label image would. Runs are stored as flat positions ``y * (W + 1) + x``: the column beyond the last one is
-always background and keeps the ends of neighbouring rows apart.
+only the first pass over the mask costs time; noise, the worst case, costs two to three times as much as a label image.
+Runs are stored as flat positions ``y * (W + 1) + x``: the column beyond the last one is always background and keeps the
+ends of neighbouring rows apart.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """The 8-connected components of one mask, numbered from 0 in the raster order of their first pixels.
+    """The 8-connected components of a mask, numbered from 0 in the raster order of their first pixels.
 
     Attributes:
         shape: the mask's (H, W).
-        starts: (R,) flat position where each run begins, ascending.
+        starts: (R,) flat position of each run's first pixel, ascending.
         ends: (R,) flat position behind each run's last pixel.
-        labels: (R,) the component of each run.
+        labels: (R,) component of each run.
         count: number of components.
     """
 
@@ -70,7 +70,7 @@ class Components:
         return np.stack([self.total(row * length), self.total(x_sum)], axis=1) / self.area_px[:, None]
 
     def reach_interior(self, border_px: int) -> Mask:
-        """Say of each component, (count,), whether a pixel of it lies at least ``border_px`` from the image's edges."""
+        """Return of each component, (count,), whether it has a pixel at least ``border_px`` from the image's edges."""
         height, width = self.shape
         stride = width + 1
         row = self.starts // stride
@@ -84,11 +84,10 @@ class Components:
     def paint(self, chosen: Mask) -> Mask:
         """Return the ``(H, W)`` mask of the components that ``chosen``, (count,), holds."""
         height, width = self.shape
-        framed = np.zeros(height * (width + 1), np.bool_)
+        framed = np.zeros((height, width + 1), np.bool_)
         runs = chosen[self.labels]
-        pixels = ranges(self.starts[runs], self.ends[runs])
-        framed[pixels] = True
-        return framed.reshape(height, width + 1)[:, :width]
+        framed.ravel()[ranges(self.starts[runs], self.ends[runs])] = True
+        return framed[:, :width]
 
     def touched(self, others: Components) -> Integers:
         """Count for each component, (count,), those of another mask of this shape that it touches or overlaps."""
@@ -104,7 +103,7 @@ class Components:
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """The components of a truth and a prediction with the pairs that share pixels: the sparse histogram of label pairs.
+    """The components of a truth and a prediction, and the pairs of them that share pixels.
 
     Attributes:
         truth: components of the ground truth.
@@ -129,7 +128,7 @@ class Overlap:
         """
         if truth.shape != prediction.shape:
             raise ValueError(f"truth is {truth.shape} and prediction {prediction.shape}; expected the same (H, W)")
-        # One pass finds where either mask changes; what both share lies between two neighbours of these edges.
+        # One pass finds the changes of either mask; shared pixels lie between two neighbours of these edges.
         in_g, in_p = _checked(truth).view(np.uint8), _checked(prediction).view(np.uint8)
         framed = _framed(in_g + (in_p + in_p))  # bit 0 and bit 1; numpy adds faster than it shifts
         edges = _edges(framed)
@@ -144,7 +143,7 @@ class Overlap:
         # At a pixel of its run r, a mask has turned 2 r + 1 times.
         g_run, p_run = np.cumsum(g_turns)[both] // 2, np.cumsum(p_turns)[both] // 2
         pair = g.labels[g_run] * p.count + p.labels[p_run]
-        # numpy sorts 16 bits by radix, and what is nearly in order by merging.
+        # numpy sorts 16 bits by radix, and nearly sorted values by merging.
         order = np.argsort(pair.astype(np.min_scalar_type(g.count * p.count)), kind="stable")
         pair = pair[order]
         opening = openings(pair)
@@ -159,10 +158,8 @@ class Overlap:
 
 
 def openings(ascending: Integers) -> Integers:
-    """Return where each group of equal values begins."""
-    new = np.ones(len(ascending), np.bool_)
-    np.not_equal(ascending[1:], ascending[:-1], out=new[1:])
-    return np.flatnonzero(new)
+    """Return the index of the first member of each group of equal values."""
+    return np.flatnonzero(np.concatenate([np.ones(len(ascending[:1]), np.bool_), ascending[1:] != ascending[:-1]]))
 
 
 def _checked(mask: Mask) -> Mask:
@@ -185,16 +182,16 @@ def _edges(framed: npt.NDArray[np.uint8]) -> Integers:
 
 
 def _label(starts: Integers, ends: Integers, stride: int) -> tuple[int, Integers]:
-    """Return the number of components of runs, and which of them each run belongs to.
+    """Return the number of components of runs, and the component of each run.
 
-    scipy's ``connected_components`` finds the same, but checks and converts its graph for longer than all of this takes
-    on the few thousand runs of a track layout.
+    scipy's ``connected_components`` returns the same, but on the few thousand runs of a track layout its checks and
+    conversions of the graph alone take longer than this function.
     """
-    # Runs touch, diagonals included, where one overlaps another of the row above that is grown by a pixel to each side.
+    # Runs touch, diagonals included, where a run overlaps a run of the row above that is grown by a pixel to each side.
     first = np.searchsorted(ends, starts - (stride + 1), side="right")
     last = np.searchsorted(starts, ends - (stride - 1), side="left")
     run = np.arange(len(starts))
-    # A run takes the label of the first one above; a run without any is a root, of which components may have several.
+    # A run takes the label of the first run above; a run without any is a root. Components may have several roots.
     top = _flat(np.where(first < last, first, run))
     roots = np.flatnonzero(top == run)
     label = np.empty_like(run)
@@ -208,11 +205,11 @@ def _label(starts: Integers, ends: Integers, stride: int) -> tuple[int, Integers
 
 
 def _merge(count: int, a: Integers, b: Integers) -> Integers:
-    """Number the sets that ``count`` elements form when each ``a[i]`` is joined with ``b[i]``, by their first ones."""
+    """Join each ``a[i]`` of ``count`` elements with ``b[i]``; number the resulting sets by their first elements."""
     least = np.arange(count)
     while len(apart := np.flatnonzero(a != b)):
         a, b = a[apart], b[apart]
-        # Each root takes the least that it is to be joined with; links lead downwards only, so that none is a circle.
+        # Each root takes its least partner; links lead downwards only, so that there is no circle.
         np.minimum.at(least, np.maximum(a, b), np.minimum(a, b))
         least = _flat(least)
         a, b = least[a], least[b]

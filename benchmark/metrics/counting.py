@@ -1,4 +1,4 @@
-"""All integer counts of one image, from which every figure is formed later."""
+"""Counts an image; every metric follows from these integers."""
 
 from __future__ import annotations
 
@@ -30,18 +30,17 @@ def count_image(
     electrical: bool = True,
     cldice: bool = False,
 ) -> dict[str, int]:
-    """Count one image; keys are :data:`COUNT_COLUMNS` without the via columns, in that order.
+    """Count an image; keys are :data:`COUNT_COLUMNS` without the via columns, in that order.
 
     Args:
         truth: (H, W) bool, true on circuit.
         prediction: (H, W) bool.
-        ignore: (H, W) bool, pixels that count nowhere: they become background in both masks before components are
-            found, and are left out of ``tn``.
+        ignore: (H, W) bool, pixels that are background in both masks and are left out of ``tn``.
         border_px: width of the border band of the electrical counts.
         min_area_px: least area of a predicted component in the electrical counts.
-        electrical: off on via targets, where nets mean nothing: the electrical keys are then absent, and
-            :func:`~benchmark.metrics.vias.via_counts_from_masks` has the figures to report.
-        cldice: on, the keys of the skeletons are there, which take a hundred times as long as all the others.
+        electrical: count the electrical keys; off on via targets, which have no nets but
+            :func:`~benchmark.metrics.vias.via_counts_from_masks`.
+        cldice: count the keys of the skeletons, which take a hundred times as long as all others.
 
     Raises:
         ValueError: the arrays are not bool or differ in shape.

@@ -1,12 +1,12 @@
-"""Electrical correctness of one image: opens, shorts, missed and false nets.
+"""Counts the opens, shorts, missed and false nets of an image.
 
 After the electrically significant difference of J. Cryptographic Engineering 2025, doi:10.1007/s13389-025-00385-5: a
-net is a connected component of the ground truth, and what counts is which nets the prediction joins, cuts, loses or
+net is a connected component of the ground truth, and the faults are the nets that the prediction joins, cuts, loses or
 invents, however few pixels that takes.
 
-Predicted components below the least area are noise, with one exception: a net that no larger component hits is found by
-the largest smaller one. A small net that is found is therefore found, and the truth scored against itself has no fault,
-whatever the sizes of its nets and whatever an ignore mask leaves of them.
+Predicted components below the least area are noise, with an exception: if no larger component hits a net, the largest
+smaller component counts. So small nets can be found, and the truth scored against itself has no fault, whatever the
+sizes of its nets and the ignore mask.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from benchmark.metrics.components import Mask, Overlap, openings
 BORDER_PX = 35
 MIN_AREA_PX = 35
 
-#: Codes of :func:`fault_map`, later ones painted over earlier ones.
+#: Codes of :func:`fault_map`; later codes are painted over earlier codes.
 FAULTS = ("none", "missed", "false", "open", "short")
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What is wrong with which net and which predicted component of one image.
+    """The faults of the nets and of the predicted components of an image.
 
     Attributes:
         interior: (nets,) the net reaches the interior; only such nets are judged.
         open: (nets,) interior and hit by several components.
         missed: (nets,) interior and hit by none.
-        counted: (components,) large enough, or all that shows a net; the others are noise.
+        counted: (components,) no noise.
         judged: (components,) counted, and reaches the interior or hits an interior net.
         false: (components,) counted, reaches the interior and hits no net at all.
-        extra_nets: (components,) how many interior nets it joins beyond the first; 0 unless it reaches the interior.
+        extra_nets: (components,) interior nets that it joins beyond the first; 0 unless it reaches the interior.
         correct: number of components that hit exactly one interior net which no other component hits.
     """
 
@@ -57,9 +57,8 @@ def judge(overlap: Overlap, *, border_px: int = BORDER_PX, min_area_px: int = MI
 
     Args:
         overlap: the image's components.
-        border_px: width of the band along the edges; what lies in it alone is not judged.
-        min_area_px: smaller predicted components are dropped before anything is counted, but for the largest one of
-            each net that no larger one hits.
+        border_px: width of the band along the edges; nets and components inside of it are not judged.
+        min_area_px: least area of a predicted component; smaller ones are noise, with the exception above.
     """
     nets, components = overlap.truth, overlap.prediction
     interior = nets.reach_interior(border_px)
@@ -85,16 +84,12 @@ def judge(overlap: Overlap, *, border_px: int = BORDER_PX, min_area_px: int = MI
 
 
 def _counted(overlap: Overlap, min_area_px: int) -> Mask:
-    """Return which predicted components, (components,), are no noise.
-
-    They are those of the least area and, for each net that none of these hits, the largest smaller one that shares a
-    pixel with it; of equal ones the first in raster order.
-    """
+    """Return which predicted components are no noise; of equally large ones the first in raster order counts."""
     area = overlap.prediction.area_px
     counted = area >= min_area_px
-    found = np.zeros(overlap.truth.count, np.bool_)
-    found[overlap.truth_index[counted[overlap.predicted_index]]] = True
-    pairs = ~found[overlap.truth_index]
+    is_hit = np.zeros(overlap.truth.count, np.bool_)
+    is_hit[overlap.truth_index[counted[overlap.predicted_index]]] = True
+    pairs = ~is_hit[overlap.truth_index]
     net, component = overlap.truth_index[pairs], overlap.predicted_index[pairs]
     # Pairs of a net come in the raster order of their components, which a stable sort keeps among equals.
     order = np.lexsort((-area[component], net))
@@ -105,32 +100,24 @@ def _counted(overlap: Overlap, min_area_px: int) -> Mask:
 def electrical_counts(
     overlap: Overlap, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX
 ) -> dict[str, int]:
-    """Count one image's faults; arguments as :func:`judge`.
+    """Count an image's faults; arguments as :func:`judge`.
 
     Returns:
-        ``nets`` (interior ones), ``components`` (predicted ones that reach the interior or hit an interior net),
-        ``opens, shorts, missed, false, correct``: all that the rates need, which are formed from sums over images.
+        ``nets`` (interior ones), ``components`` (judged ones), ``opens, shorts, missed, false, correct``.
     """
-    verdict = judge(overlap, border_px=border_px, min_area_px=min_area_px)
-    return {
-        "nets": int(np.count_nonzero(verdict.interior)),
-        "components": int(np.count_nonzero(verdict.judged)),
-        "opens": int(np.count_nonzero(verdict.open)),
-        "shorts": int(verdict.extra_nets.sum()),
-        "missed": int(np.count_nonzero(verdict.missed)),
-        "false": int(np.count_nonzero(verdict.false)),
-        "correct": verdict.correct,
-    }
+    v = judge(overlap, border_px=border_px, min_area_px=min_area_px)
+    counts = {"nets": v.interior, "components": v.judged, "opens": v.open, "shorts": v.extra_nets}
+    counts |= {"missed": v.missed, "false": v.false}
+    return {name: int(values.sum()) for name, values in counts.items()} | {"correct": v.correct}
 
 
 def not_counted(
     truth: Mask, prediction: Mask, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX
 ) -> dict[str, int]:
-    """Count what :func:`judge` leaves out of an image.
+    """Count the parts of an image that :func:`judge` leaves out.
 
     Returns:
-        ``shorts, opens, false, missed``: those that would be faults if nothing lay in the border band; ``specks``:
-        predicted components that are noise.
+        ``shorts, opens, false, missed``: further faults without a border band; ``specks``: components that are noise.
     """
     overlap = Overlap.of(truth, prediction)
     inside, everywhere = (
@@ -143,9 +130,9 @@ def not_counted(
 def fault_map(
     truth: Mask, prediction: Mask, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX
 ) -> npt.NDArray[np.uint8]:
-    """Return where the faults are, as ``(H, W)`` codes into :data:`FAULTS`.
+    """Return an ``(H, W)`` map of faults, as codes into :data:`FAULTS`.
 
-    Missed and open nets are painted with the truth's pixels, false and joining components with the prediction's.
+    Missed and open nets have the truth's pixels; false and joining components have the prediction's.
     """
     overlap = Overlap.of(truth, prediction)
     verdict = judge(overlap, border_px=border_px, min_area_px=min_area_px)
@@ -162,10 +149,10 @@ def fault_map(
 
 
 def fault_places(truth: Mask, prediction: Mask, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX) -> Mask:
-    """Return the pixels, ``(H, W)`` bool, at which a look at each fault of an image shows why it is one.
+    """Return the pixels, ``(H, W)`` bool, that show the cause of each fault of an image.
 
-    Missed nets and false components are there whole; of an open net, which may cross the image, where one predicted
-    piece of it ends being the nearest and another begins, and of a joining component the same between the nets.
+    Missed nets and false components are there whole. An open net, which may cross the image, is there along the seam
+    between its predicted pieces, and a joining component along the seam between the nets that it joins.
     """
     overlap = Overlap.of(truth, prediction)
     verdict = judge(overlap, border_px=border_px, min_area_px=min_area_px)
@@ -176,7 +163,7 @@ def fault_places(truth: Mask, prediction: Mask, *, border_px: int = BORDER_PX, m
 
 
 def _seams(whole: Mask, pieces: Mask) -> Mask:
-    """Return the pixels of ``whole`` beside one whose nearest of the ``pieces`` within ``whole`` is another."""
+    """Return the pixels of ``whole`` that have a neighbour with another nearest piece."""
     labels, count = ndimage.label(pieces, np.ones((3, 3)))
     labels[~whole] = 0
     seams = np.zeros(whole.shape, np.bool_)
@@ -184,14 +171,10 @@ def _seams(whole: Mask, pieces: Mask) -> Mask:
         return seams
     rows, columns = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
     nearest = labels[rows, columns]
-    left, right, most = slice(None, -1), slice(1, None), slice(None)
+    low, high, every = slice(None, -1), slice(1, None), slice(None)
     # Each pixel's neighbour to the right, below, and below on either side: nets are connected by corners too.
-    for here, there in (
-        ((most, left), (most, right)),
-        ((left, most), (right, most)),
-        ((left, left), (right, right)),
-        ((left, right), (right, left)),
-    ):
+    pairs = ((every, low), (every, high)), ((low, every), (high, every)), ((low, low), (high, high))
+    for here, there in (*pairs, ((low, high), (high, low))):
         apart = whole[here] & whole[there] & (nearest[here] != nearest[there])
         seams[here] |= apart
         seams[there] |= apart

@@ -1,7 +1,7 @@
-"""Variation of information of one image: how much either segmentation leaves open about the other.
+"""Computes the variation of information between two segmentations of an image.
 
-Meilă, J. Multivariate Analysis 2007, doi:10.1016/j.jmva.2006.11.013; the halves are named as in Nunez-Iglesias et al.,
-PLoS ONE 2013, doi:10.1371/journal.pone.0071715. A segment is a component, or the background as a whole.
+Meilă, J. Multivariate Analysis 2007, doi:10.1016/j.jmva.2006.11.013; names of the halves: Nunez-Iglesias et al., PLoS
+ONE 2013, doi:10.1371/journal.pone.0071715. A segment is a component, or the background as a whole.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ NBIT = 1e-9
 def information_counts(overlap: Overlap, ignored: int = 0) -> dict[str, int]:
     """Return ``vi_split_nbit, vi_merge_nbit``: conditional entropies, summed over pixels, in nanobits.
 
-    Split is what the true segment of a pixel leaves open about its predicted one, H(P|G); merge is H(G|P).
+    Split is H(P|G), the entropy of a pixel's predicted segment given its true segment; merge is H(G|P).
 
     Args:
         overlap: the image's components; ignored pixels are background in both masks.
-        ignored: how many pixels count nowhere.
+        ignored: number of ignored pixels.
     """
     g_area, p_area, shared = overlap.truth.area_px, overlap.prediction.area_px, overlap.intersection_px
     counted = overlap.truth.shape[0] * overlap.truth.shape[1] - ignored
     g_ground, p_ground = counted - g_area.sum(), counted - p_area.sum()
-    # What a component shares with the other mask's background, and what the backgrounds share.
+    # Pixels that a component shares with the other mask's background, and that both backgrounds share.
     g_left, p_left = g_area.copy(), p_area.copy()
     np.subtract.at(g_left, overlap.truth_index, shared)
     np.subtract.at(p_left, overlap.predicted_index, shared)
@@ -39,7 +39,7 @@ def information_counts(overlap: Overlap, ignored: int = 0) -> dict[str, int]:
 
 
 def _entropy_nbit(cells: Integers, segments: Integers) -> int:
-    """Sum ``cell * log2(segment / cell)``: the pixels of each cell times what their segment leaves open about it."""
+    """Sum ``cell * log2(segment / cell)``, in nanobits."""
     filled = cells > 0
     cells, segments = cells[filled], segments[filled]
     # Rounded once, so that the order of the components does not matter.

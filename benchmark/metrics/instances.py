@@ -1,4 +1,4 @@
-"""Numerator and denominator of the aggregated Jaccard indices AJI and AJI+ over connected components.
+"""Computes numerator and denominator of the aggregated Jaccard indices AJI and AJI+.
 
 AJI: Kumar et al., IEEE TMI 2017, doi:10.1109/TMI.2017.2677499, Algorithm 1. AJI+, one-to-one, comes
 from the evaluation of HoVer-Net: Graham et al., Medical Image Analysis 2019, doi:10.1016/j.media.2019.101563.
@@ -15,18 +15,17 @@ from benchmark.metrics.components import Integers, Overlap, openings
 
 
 def instance_counts(overlap: Overlap) -> dict[str, int]:
-    """Return ``aji_num, aji_den, ajip_num, ajip_den`` of one image, in pixels."""
-    aji_num, aji_den = aji_terms(overlap)
-    ajip_num, ajip_den = aji_plus_terms(overlap)
-    return {"aji_num": aji_num, "aji_den": aji_den, "ajip_num": ajip_num, "ajip_den": ajip_den}
+    """Return ``aji_num, aji_den, ajip_num, ajip_den`` of an image, in pixels."""
+    terms = (*aji_terms(overlap), *aji_plus_terms(overlap))
+    return dict(zip(("aji_num", "aji_den", "ajip_num", "ajip_den"), terms, strict=True))
 
 
 def aji_terms(overlap: Overlap) -> tuple[int, int]:
     """Return AJI's numerator and denominator.
 
     Each truth component takes the predicted one of highest IoU, which may serve several; ties go to the larger
-    intersection, then to the component that comes first in raster order. The intersections make the numerator; the
-    unions, the truth components that nothing overlaps and the predicted ones never taken make the denominator.
+    intersection, then to the first component in raster order. The numerator is the sum of the intersections; the
+    denominator sums the unions, the truth components without an overlap and the predicted components never taken.
     """
     best = _best_of_each(overlap.truth_index, overlap.intersection_px, overlap.union_px)
     numerator = overlap.intersection_px[best].sum()
@@ -49,13 +48,8 @@ def aji_plus_terms(overlap: Overlap) -> tuple[int, int]:
 def _best_of_each(group: Integers, intersection: Integers, union: Integers) -> Integers:
     """Return the pair of highest IoU of each group; ties: larger intersection, then the earlier pair.
 
-    Float64 rounds equal IoUs alike, and tells different ones apart up to unions of 2**26 pixels: they differ by at
-    least the inverse of the product of the unions.
-
-    Args:
-        group: (K,) group of each pair.
-        intersection: (K,) shared pixels.
-        union: (K,) pixels of the union.
+    Arrays are (K,), pixels. Float64 rounds equal IoUs alike, and distinguishes different IoUs up to unions of 2**26
+    pixels: they differ by at least the inverse of the product of the unions.
     """
     order = np.lexsort((-intersection, -(intersection / union), group))
     return order[openings(group[order])]

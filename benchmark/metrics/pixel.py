@@ -1,4 +1,4 @@
-"""Pixel counts of one image: the confusion matrix of foreground (circuit) against background."""
+"""Counts an image's pixels: the confusion matrix of foreground (circuit) and background."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def pixel_counts(overlap: Overlap, ignored: int = 0) -> dict[str, int]:
 
     Args:
         overlap: the image's components; ignored pixels are background in both masks.
-        ignored: how many pixels count nowhere.
+        ignored: number of ignored pixels.
 
     Returns:
         ``ignored, tp, fp, fn, tn``, in pixels; their sum is the image's area.

@@ -1,4 +1,4 @@
-"""Ratios of images and reductions of test sets, formed from integer counts by the table of metrics."""
+"""Computes the ratios of images and the reductions of test sets from integer counts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from benchmark.metrics.table import BOTH, METRICS, PIXELS, Counts, Metric, Reduc
 
 
 def judged(counts: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
-    """Tell of each image, (N,), whether any of its pixels was counted; true where the pixels' columns are absent."""
+    """Return of each image, (N,), whether any of its pixels was counted; true where the pixels' columns are absent."""
     if not counts.keys() >= set(PIXELS):
         return np.ones(len(next(iter(counts.values()), ())), np.bool_)
-    found: npt.NDArray[np.bool_] = np.any([counts[name] > 0 for name in PIXELS], axis=0)
-    return found
+    has_pixels: npt.NDArray[np.bool_] = np.any([counts[name] > 0 for name in PIXELS], axis=0)
+    return has_pixels
 
 
 def ratios(counts: Counts) -> dict[str, Values]:
@@ -32,20 +32,20 @@ def ratios(counts: Counts) -> dict[str, Values]:
     Raises:
         ValueError: a column is not of integers.
     """
-    return _compute(counts, METRICS.values())
+    _require_integers(counts)
+    return _compute({name: column.astype(np.int64) for name, column in counts.items()}, METRICS.values())
 
 
-def _compute(counts: Counts, wanted: Iterable[Metric]) -> dict[str, Values]:
+def _require_integers(counts: Counts) -> None:
     for name, column in counts.items():
         if column.dtype.kind not in "iu":
             raise ValueError(f"column {name!r} holds {column.dtype}; expected integers (leave blank columns out)")
-    return _formed({name: column.astype(np.int64) for name, column in counts.items()}, wanted)
 
 
-def _formed(wide: Mapping[str, npt.NDArray[Any]], wanted: Iterable[Metric]) -> dict[str, Values]:
-    known = judged(wide)
-    computable = [metric for metric in wanted if wide.keys() >= set(metric.columns)]
-    return {metric.name: np.where(known, metric.compute(wide), np.nan) for metric in computable}
+def _compute(counts: Mapping[str, npt.NDArray[Any]], metrics: Iterable[Metric]) -> dict[str, Values]:
+    has_value = judged(counts)
+    computable = [metric for metric in metrics if counts.keys() >= set(metric.columns)]
+    return {metric.name: np.where(has_value, metric.compute(counts), np.nan) for metric in computable}
 
 
 def reduce(counts: Counts, reduction: Reduction) -> dict[str, float]:
@@ -67,13 +67,14 @@ def reduce(counts: Counts, reduction: Reduction) -> dict[str, float]:
     lengths = {len(column) for column in counts.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"expected columns of one common positive length, got lengths {sorted(lengths)}")
-    wanted = [metric for metric in METRICS.values() if reduction in metric.reductions]
-    formed = _compute(counts, wanted)
+    _require_integers(counts)
     if reduction == "pooled":
-        # Summed as Python integers, which do not overflow: the nanobits of ten billion pixels would not fit int64.
-        formed = _formed({name: np.array([float(sum(column.tolist()))]) for name, column in counts.items()}, wanted)
+        # Summed as Python integers, which do not overflow: the nanobits of ten billion pixels do not fit int64.
+        columns = {name: np.array([float(sum(column.tolist()))]) for name, column in counts.items()}
+    else:
+        columns = {name: column.astype(np.int64) for name, column in counts.items()}
     means: dict[str, float] = {}
-    for name, values in formed.items():
+    for name, values in _compute(columns, [m for m in METRICS.values() if reduction in m.reductions]).items():
         present = values[~np.isnan(values)]
         if len(present):
             means[name] = math.fsum(present) / len(present)  # exact, so that the order of images changes no digit

@@ -1,7 +1,7 @@
-"""What a difference can be trusted for: tests over repeats, over source frames, and intervals over both.
+"""Tests differences over repeats and over source frames, and computes intervals.
 
-Repeats say something about methods: another training is another draw. Frames say something about the networks at hand
-only, however many there are: they see the luck of one training as a difference.
+Repeats allow conclusions about methods: each training is another draw. Frames allow conclusions about the trained
+networks only, however many frames there are: they count the luck of a training as a difference.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ Floats = npt.NDArray[np.float64]
 
 #: Level of every test; intervals cover 1 - ALPHA.
 ALPHA = 0.05
-#: All swaps are tried up to 16 clusters; beyond that, this many random ones are drawn.
-EXACT_LIMIT = 2**16
-SIGN_FLIPS = 9_999
+EXACT_LIMIT = 2**16  # all swaps of up to 16 clusters are tried
+SIGN_FLIPS = 9_999  # random swaps of more clusters
 BOOTSTRAP_DRAWS = 2_000
 VALUES_AT_ONCE = 2**23
 
-# Values are fractions near 1 or small counts: what differs by less than this differs by rounding alone.
+# Values are fractions near 1 or small counts; smaller differences come from rounding alone.
 ROUNDING = 1e-12
 
 
@@ -51,13 +50,12 @@ class PairedT:
 def paired_t(values: npt.ArrayLike, reference: npt.ArrayLike) -> PairedT:
     """Test whether values differ from the reference in the mean, as :func:`scipy.stats.ttest_rel` does.
 
-    There is no test of a single pair, and none where the difference is the same in every pair. There scipy has p = 0
-    (or NaN for no difference at all); but three equal differences are what small integer counts often give, and no
-    certainty.
+    There is no test of a single pair, and none where all pairs have the same difference. Then scipy has p = 0 (or NaN
+    for no difference at all), but small integer counts often give three equal differences, which are no certainty.
 
     Args:
-        values: (..., n) one value per repeat.
-        reference: (..., n) the reference's values of the same repeats.
+        values: (..., n), n repeats.
+        reference: (..., n), the same repeats of the reference.
     """
     a, b = np.broadcast_arrays(np.asarray(values, np.float64), np.asarray(reference, np.float64))
     difference = a - b
@@ -69,7 +67,7 @@ def paired_t(values: npt.ArrayLike, reference: npt.ArrayLike) -> PairedT:
     steady = np.ptp(difference, axis=-1) <= ROUNDING * size
     result = stats.ttest_rel(np.where(steady[..., None], np.nan, a), b, axis=-1)
     interval = result.confidence_interval(1 - ALPHA)
-    return PairedT(mean, *(np.asarray(found, np.float64) for found in (interval.low, interval.high, result.pvalue)))
+    return PairedT(mean, *(np.asarray(value, np.float64) for value in (interval.low, interval.high, result.pvalue)))
 
 
 def holm(p: npt.ArrayLike) -> Floats:
@@ -91,23 +89,19 @@ def holm(p: npt.ArrayLike) -> Floats:
 
 
 def effects_in_reach(n: int, family: int, power: float = 0.8) -> tuple[float, float]:
-    """Return what a paired t-test over n pairs can show, in standard deviations of the differences.
+    """Return the effects that a paired t-test over n pairs can show, in standard deviations of the differences.
 
     Args:
         n: number of pairs, at least 2.
-        family: number of tests that Holm corrects over; figures are for the first, the strictest of them.
-        power: chance of finding it.
+        family: number of tests that Holm corrects over; figures are for the strictest test.
+        power: chance to find the true difference.
 
     Returns:
-        The least observed mean difference that is significant, and the true one that is found with that chance.
+        The least significant mean difference, and the true difference that is found with the given chance.
     """
-    threshold = float(stats.t.isf(ALPHA / family / 2, n - 1))
-    root = math.sqrt(n)
-
-    def lacking(effect: float) -> float:
-        return float(stats.nct.sf(threshold, n - 1, effect * root)) - power
-
-    return threshold / root, float(optimize.brentq(lacking, 0, 10 * threshold))
+    threshold, root = float(stats.t.isf(ALPHA / family / 2, n - 1)), math.sqrt(n)
+    true = optimize.brentq(lambda e: float(stats.nct.sf(threshold, n - 1, e * root)) - power, 0, 10 * threshold)
+    return threshold / root, float(true)
 
 
 def least_rank_p(n: int) -> float:
@@ -121,17 +115,15 @@ def least_sign_flip_p(clusters: int) -> float:
 
 
 def clusters_needed(family: int) -> int:
-    """Return from how many clusters on a sign-flip test can fall below ALPHA after Holm over a family of tests."""
+    """Return the least number of clusters with which a sign-flip test can be significant after Holm over a family."""
     return math.floor(math.log2(2 * family / ALPHA)) + 1
 
 
 def alike(different: npt.NDArray[np.bool_]) -> list[tuple[int, ...]]:
     """Return the largest groups without a significant difference inside (compact letter display).
 
-    Two items share a group exactly if they do not differ (Piepho, J. Comput. Graph. Stat. 13, 2004: insert and absorb).
-
-    Args:
-        different: (M, M) symmetric.
+    Two items share a group exactly if they do not differ; ``different`` is (M, M) and symmetric. The algorithm is
+    insert and absorb (Piepho, J. Comput. Graph. Stat. 13, 2004).
     """
     groups = [frozenset(range(len(different)))]
     for i, j in zip(*np.nonzero(np.triu(different)), strict=True):
@@ -142,16 +134,16 @@ def alike(different: npt.NDArray[np.bool_]) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True, eq=False)
 class Clustered:
-    """One metric of several networks on the same test images, as sums per source frame.
+    """A metric of several networks on the same test images, as sums per source frame.
 
-    Either reduction is a ratio of sums: of values over their number, or of one count over another. So everything below
-    weighs clusters, sums, and forms the ratio anew.
+    Either reduction is a ratio of sums: of values and their number, or of two counts. The functions below weigh
+    clusters, sum up, and form the ratio anew.
 
     Attributes:
-        groups: the clusters' names, sorted; of frames in whose images no pixel was counted there is none.
+        groups: the clusters' names, sorted; frames without a counted pixel are left out.
         terms: (clusters, networks, terms).
-        metric: what is formed.
-        reduction: how.
+        metric: the metric of the ratio.
+        reduction: the reduction of the metric.
     """
 
     groups: tuple[str, ...]
@@ -166,18 +158,18 @@ class Clustered:
         """Sum up.
 
         Args:
-            networks: for each the integer columns of its images and their source frames, in any order.
+            networks: integer columns and source frames of each network's images, in any order.
             metric: a key of :data:`~benchmark.metrics.METRICS`.
-            reduction: how the metric is taken over images.
+            reduction: the reduction of the metric.
 
         Raises:
             ValueError: the networks were tested on different frames, or there is no network.
         """
-        found = [_sums(METRICS[metric], reduction, counts, groups) for counts, groups in networks]
-        names = {names for names, _ in found}
+        sums = [_sums(METRICS[metric], reduction, counts, groups) for counts, groups in networks]
+        names = {names for names, _ in sums}
         if len(names) != 1:
             raise ValueError(f"expected networks tested on the same source frames, found {len(names)} sets of frames")
-        return cls(names.pop(), np.stack([sums for _, sums in found], axis=1), METRICS[metric], reduction)
+        return cls(names.pop(), np.stack([terms for _, terms in sums], axis=1), METRICS[metric], reduction)
 
     def form(self, sums: Floats) -> Floats:
         """Return the metric, (...), of summed terms, (..., terms)."""
@@ -194,16 +186,15 @@ def _sums(
     metric: Metric, reduction: Reduction, counts: Counts, groups: Sequence[str]
 ) -> tuple[tuple[str, ...], Floats]:
     """Return the cluster names and (clusters, terms), independent of the order of the images."""
-    known = judged(counts)
-    names, member = np.unique(np.asarray(groups, dtype=object)[known], return_inverse=True)
-    columns = {name: np.asarray(counts[name], np.int64)[known] for name in metric.columns}
+    has_value = judged(counts)
+    names, member = np.unique(np.asarray(groups, dtype=object)[has_value], return_inverse=True)
+    columns = {name: np.asarray(counts[name], np.int64)[has_value] for name in metric.columns}
     if reduction == "image":
         values = metric.compute(columns)
-        inside: list[list[float]] = [[] for _ in names]
-        for index, value in zip(member.tolist(), values.tolist(), strict=True):
-            if not math.isnan(value):
-                inside[index].append(value)
-        sums = np.array([[math.fsum(found), len(found)] for found in inside], np.float64)
+        present = ~np.isnan(values)
+        order = np.argsort(member[present])
+        clusters = np.split(values[present][order], np.searchsorted(member[present][order], range(1, len(names))))
+        sums = np.array([[math.fsum(part), len(part)] for part in clusters[: len(names)]], np.float64)
     else:
         whole = np.zeros((len(names), len(columns)), np.int64)
         np.add.at(whole, member, np.stack(list(columns.values()), axis=1))
@@ -212,7 +203,7 @@ def _sums(
 
 
 def _by_content(terms: Floats) -> Floats:
-    """Sort clusters by what they hold, so that no draw depends on their names or their order."""
+    """Sort clusters by their content, so that no draw depends on their names or their order."""
     return terms[np.lexsort(terms.reshape(len(terms), -1).T)]
 
 
@@ -229,7 +220,7 @@ def paired_interval(model: Clustered, reference: Clustered) -> tuple[float, floa
 
     The interval is the jackknife's that leaves out one cluster, with Student's t on k - 1 degrees of freedom. For the
     mean over clusters of one size it is the t interval of the cluster means; it needs no formula for ratios of sums,
-    and does not shrink with few clusters as a percentile bootstrap does (with k = 8 that is narrower by a fifth).
+    and does not shrink with few clusters as a percentile bootstrap does (by a fifth with k = 8).
 
     Returns:
         Difference, low, high; an end is NaN with fewer than two clusters, or where leaving one out leaves no value.
@@ -237,8 +228,8 @@ def paired_interval(model: Clustered, reference: Clustered) -> tuple[float, floa
     ours, theirs = _pairs(model, reference)
 
     def difference(ours: Floats, theirs: Floats) -> Floats:
-        found: Floats = model.form(ours).mean(axis=-1) - reference.form(theirs).mean(axis=-1)
-        return found
+        means: Floats = model.form(ours).mean(axis=-1) - reference.form(theirs).mean(axis=-1)
+        return means
 
     whole = float(difference(ours.sum(axis=0), theirs.sum(axis=0)))
     clusters = len(ours)
@@ -253,19 +244,16 @@ def paired_interval(model: Clustered, reference: Clustered) -> tuple[float, floa
 def sign_flip(
     model: Clustered, reference: Clustered, *, exact_limit: int = EXACT_LIMIT, draws: int = SIGN_FLIPS, seed: int = 0
 ) -> float:
-    """Return the two-sided p of exchanging both sides' results within whole clusters.
+    """Return the two-sided p of exchanging both sides' results within whole clusters; NaN without a difference.
 
     For a mean over images this flips the signs of the cluster sums of the differences.
 
     Args:
-        model: its networks.
-        reference: the other side.
+        model: networks of a side.
+        reference: networks of the other side.
         exact_limit: all 2^k exchanges are tried up to this number; p is then a share of them.
-        draws: how many random ones otherwise; p is (1 + as extreme) / (1 + draws) (Phipson and Smyth 2010).
+        draws: number of random exchanges otherwise; p is (1 + as extreme) / (1 + draws) (Phipson and Smyth 2010).
         seed: of the draws.
-
-    Returns:
-        p; NaN where the difference has no value.
     """
     ours, theirs = _pairs(model, reference)
     clusters = len(ours)
@@ -278,17 +266,17 @@ def sign_flip(
 
     def differences(swaps: npt.NDArray[np.integer]) -> Floats:
         moved = np.tensordot(swaps.astype(np.float64), theirs - ours, axes=1)
-        sizes: Floats = np.abs((model.form(left + moved) - reference.form(right - moved)).mean(axis=-1))
-        return sizes
+        means: Floats = (model.form(left + moved) - reference.form(right - moved)).mean(axis=-1)
+        return np.abs(means)
 
     # In parts, or hundreds of networks would take gigabytes.
     parts = math.ceil(swaps.size / clusters * max(clusters, left.size) / VALUES_AT_ONCE)
-    found = np.concatenate([differences(part) for part in np.array_split(swaps, parts)])
+    sizes = np.concatenate([differences(part) for part in np.array_split(swaps, parts)])
     observed = abs(float((model.form(left) - reference.form(right)).mean()))
     if math.isnan(observed):
         return math.nan
-    # An exchange that leaves no value speaks for no side: it counts as extreme.
-    extreme = int(np.sum(~(found < observed - ROUNDING * max(1.0, observed))))
+    # An exchange without a value counts as extreme.
+    extreme = int(np.sum(~(sizes < observed - ROUNDING * max(1.0, observed))))
     return extreme / len(swaps) if exact else (1 + extreme) / (1 + draws)
 
 
@@ -297,13 +285,13 @@ def two_level_bootstrap(
 ) -> tuple[float, float]:
     """Return the percentile interval of the mean over networks: repeats are drawn anew, then frames.
 
-    All repeats are tested on the same frames, so one draw of frames serves every drawn repeat (the pigeonhole
-    bootstrap: Owen, Ann. Appl. Stat. 1, 2007). It is the percentile interval: the acceleration of BCa cannot be
-    estimated from three repeats. Nor can any bootstrap tell from three how far a fourth would lie: where frames matter
-    little, the interval is the range of the three and covers the method's mean in three cases out of four.
+    All repeats are tested on the same frames, so a draw of frames serves every drawn repeat (the pigeonhole bootstrap:
+    Owen, Ann. Appl. Stat. 1, 2007). Three repeats are too few to estimate the acceleration of BCa, so this is the
+    percentile interval. No bootstrap of three repeats predicts a fourth: where frames matter little, the interval is
+    the range of the three and covers the method's mean in three cases out of four.
 
     Args:
-        networks: one model's networks, one per repeat.
+        networks: a model's networks, one per repeat.
         draws: of repeats and frames.
         seed: of the draws.
         level: share of the draws inside.

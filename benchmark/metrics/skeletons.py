@@ -1,6 +1,6 @@
-"""Skeleton counts of one image, from which clDice is formed.
+"""Counts the skeleton pixels of an image, from which clDice is formed.
 
-Shit et al., CVPR 2021, arXiv:2003.07311, Section 3: the figure itself on binary skeletons, not the soft loss.
+Shit et al., CVPR 2021, arXiv:2003.07311, Section 3, on binary skeletons; the soft loss is not used.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ def skeleton_counts(truth: Mask, prediction: Mask) -> dict[str, int]:
         ``skeleton_true, skeleton_true_hit`` (on the prediction), ``skeleton_predicted, skeleton_predicted_hit`` (on
         the truth), in pixels.
     """
-    from skimage.morphology import skeletonize  # slow to import, and only needed here
+    from skimage.morphology import skeletonize  # slow to import
 
-    true, predicted = skeletonize(truth), skeletonize(prediction)
-    return {
-        "skeleton_true": int(np.count_nonzero(true)),
-        "skeleton_true_hit": int(np.count_nonzero(true & prediction)),
-        "skeleton_predicted": int(np.count_nonzero(predicted)),
-        "skeleton_predicted_hit": int(np.count_nonzero(predicted & truth)),
-    }
+    counts = {}
+    for name, mask, other in (("true", truth, prediction), ("predicted", prediction, truth)):
+        skeleton = skeletonize(mask)
+        counts[f"skeleton_{name}"] = int(np.count_nonzero(skeleton))
+        counts[f"skeleton_{name}_hit"] = int(np.count_nonzero(skeleton & other))
+    return counts

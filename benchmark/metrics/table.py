@@ -1,7 +1,7 @@
-"""The table of metrics: what each is called, what it means, and how it follows from integer counts.
+"""Defines every metric: its name, its meaning and its formula on integer counts.
 
-One rule holds for all of them: an image without a counted pixel has no value and is part of no mean, sum or number of
-images, and a rate over nets or vias has no value without one. "1 if both are empty" is for images that were judged.
+A rule for all metrics: an image without a counted pixel has no value and is part of no mean, sum or number of images,
+and a rate over nets or vias has no value without a net or via. "1 if both are empty" is for images that were judged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from benchmark.metrics.information import NBIT
 
 Reduction = Literal["image", "pooled"]
-#: What each reduction does with the images of a test set.
+#: Treatment of a test set's images.
 REDUCTIONS: Mapping[Reduction, str] = MappingProxyType(
     {"image": "mean of per-image values", "pooled": "counts summed over images before the ratio"}
 )
@@ -30,19 +30,19 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One figure of merit.
+    """A figure of merit.
 
     Attributes:
         name: key in records and CSV files.
         display: name in tables and plots.
-        definition: what it says, in words.
-        formula: how it follows from the counts, in one line.
-        columns: the integer columns it needs.
+        definition: its meaning, in words.
+        formula: a line of text, on the counts.
+        columns: the integer columns that the formula uses.
         compute: the formula, vectorised over judged images; NaN where the metric has no value.
-        empty: the convention where the formula divides by nothing, on an image that was judged; blank for counts.
+        empty: the value where the formula divides by 0, on an image that was judged; blank for counts.
         unit: ``fraction`` (in [0, 1]), ``count`` or ``bits`` (per pixel).
-        higher_is_better: the direction in which tables and plots rank.
-        reductions: how it may be taken over images. Electrical and via counts are summed before a rate is formed.
+        higher_is_better: direction of rankings in tables and plots.
+        reductions: allowed ways over images. Electrical and via counts are summed before a rate is formed.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Metric:
 
 
 def _fraction(numerator: npt.ArrayLike, denominator: npt.ArrayLike, empty: float = np.nan) -> Values:
-    """Divide; ``empty`` stands where the denominator is 0."""
+    """Divide; the result is ``empty`` where the denominator is 0."""
     bottom = np.asarray(denominator, np.float64)
     out: Values = np.full(bottom.shape, empty)
     np.divide(numerator, bottom, out=out, where=bottom != 0)
@@ -90,7 +90,7 @@ def _cldice(c: Counts) -> Values:
     precision = c["skeleton_predicted_hit"] * c["skeleton_true"]
     recall = c["skeleton_true_hit"] * c["skeleton_predicted"]
     neither = c["skeleton_true"] + c["skeleton_predicted"] == 0
-    # Both over the common denominator: the harmonic mean without a division in between.
+    # Precision and recall over a common denominator give the harmonic mean without a division in between.
     hits = 2 * c["skeleton_predicted_hit"] * c["skeleton_true_hit"]
     return np.where(neither, 1.0, _fraction(hits, precision + recall, empty=0.0))
 
@@ -103,75 +103,56 @@ def _bits_per_pixel(nanobits: npt.ArrayLike, c: Counts) -> Values:
 BOTH: tuple[Reduction, ...] = ("image", "pooled")
 
 # In the order of tables. G is the ground truth, P the prediction; foreground is circuit.
+# fmt: off
 _ALL = (
     Metric(
-        name="miou",
-        display="mIoU",
+        name="miou", display="mIoU", reductions=BOTH, columns=("tp", "fp", "fn", "tn"),
         definition="Mean intersection over union of the two classes. Background fills most of an image and lifts "
         "the mean, so that one broken track out of fifty hardly shows.",
         formula="mean over {background, foreground} of tp / (tp + fp + fn)",
         empty="a class absent from both G and P is left out of the mean",
-        columns=("tp", "fp", "fn", "tn"),
         compute=_miou,
-        reductions=BOTH,
     ),
     Metric(
-        name="mpa",
-        display="MPA",
+        name="mpa", display="MPA", reductions=BOTH, columns=("tp", "fp", "fn", "tn"),
         definition="Mean pixel accuracy: the share of each class's true pixels that the prediction finds, averaged "
         "over the two classes. A prediction that is too wide gains on foreground what it loses on background.",
         formula="mean over {background, foreground} of tp / (tp + fn)",
         empty="a class absent from G is left out of the mean",
-        columns=("tp", "fp", "fn", "tn"),
         compute=_mpa,
-        reductions=BOTH,
     ),
     Metric(
-        name="dice",
-        display="Dice",
+        name="dice", display="Dice", reductions=BOTH, columns=("tp", "fp", "fn"),
         definition="Harmonic mean of the foreground's pixel precision and recall.",
-        formula="2 tp / (2 tp + fp + fn)",
-        empty="1 if G and P are both empty",
-        columns=("tp", "fp", "fn"),
+        formula="2 tp / (2 tp + fp + fn)", empty="1 if G and P are both empty",
         compute=lambda c: _fraction(2 * c["tp"], 2 * c["tp"] + c["fp"] + c["fn"], empty=1.0),
-        reductions=BOTH,
     ),
     Metric(
-        name="aji",
-        display="AJI",
+        name="aji", display="AJI", reductions=BOTH, columns=("aji_num", "aji_den"),
         definition="Aggregated Jaccard index (Kumar et al. 2017) over 8-connected components: each component of G "
         "takes the component S(G_i) of P with the highest IoU, one of P may serve several, and what is left over "
         "on either side adds its area to the denominator. Some published AJI figures were computed on unlabelled "
         "masks, which gives the foreground IoU: compare those with fg_iou.",
         formula="sum |G_i ∩ S(G_i)| / (sum |G_i ∪ S(G_i)| + area of what is left over)",
         empty="1 if G and P are both empty, 0 if one is",
-        columns=("aji_num", "aji_den"),
         compute=lambda c: _fraction(c["aji_num"], c["aji_den"], empty=1.0),
-        reductions=BOTH,
     ),
     Metric(
-        name="aji_plus",
-        display="AJI+",
+        name="aji_plus", display="AJI+", reductions=BOTH, columns=("ajip_num", "ajip_den"),
         definition="AJI under the one-to-one assignment M of highest total IoU: no component of P serves twice.",
         formula="sum |G_i ∩ M(G_i)| / (sum |G_i ∪ M(G_i)| + area of what is left over)",
         empty="1 if G and P are both empty, 0 if one is",
-        columns=("ajip_num", "ajip_den"),
         compute=lambda c: _fraction(c["ajip_num"], c["ajip_den"], empty=1.0),
-        reductions=BOTH,
     ),
     Metric(
-        name="fg_iou",
-        display="fgIoU",
+        name="fg_iou", display="fgIoU", reductions=BOTH, columns=("tp", "fp", "fn"),
         definition="Intersection over union of the foreground alone.",
-        formula="tp / (tp + fp + fn)",
-        empty="1 if G and P are both empty",
-        columns=("tp", "fp", "fn"),
+        formula="tp / (tp + fp + fn)", empty="1 if G and P are both empty",
         compute=lambda c: _fraction(c["tp"], c["tp"] + c["fp"] + c["fn"], empty=1.0),
-        reductions=BOTH,
     ),
     Metric(
-        name="cldice",
-        display="clDice",
+        name="cldice", display="clDice", reductions=BOTH,
+        columns=("skeleton_true", "skeleton_true_hit", "skeleton_predicted", "skeleton_predicted_hit"),
         definition="Do the centre lines agree (Shit et al. 2021)? Topology precision is the share of the prediction's "
         "skeleton that lies on G, topology sensitivity the share of G's skeleton that lies on P; clDice is their "
         "harmonic mean. A track that is too narrow or too wide costs nothing, a gap or a bridge costs its length. "
@@ -179,169 +160,118 @@ _ALL = (
         formula="2 Tprec Tsens / (Tprec + Tsens), Tprec = skeleton_predicted_hit / skeleton_predicted, "
         "Tsens = skeleton_true_hit / skeleton_true",
         empty="1 if both skeletons are empty, 0 if one is",
-        columns=("skeleton_true", "skeleton_true_hit", "skeleton_predicted", "skeleton_predicted_hit"),
         compute=_cldice,
-        reductions=BOTH,
     ),
     Metric(
-        name="vi_split",
-        display="VI split",
+        name="vi_split", display="VI split", unit="bits", higher_is_better=False, reductions=BOTH,
+        columns=("vi_split_nbit", "tp", "fp", "fn", "tn"),
         definition="Half of the variation of information (Meilă 2007): what the true segment of a pixel leaves open "
         "about its predicted segment. Grows where the prediction cuts nets into pieces. A segment is an 8-connected "
         "component, or the background as a whole.",
         formula="H(P|G) = 1e-9 vi_split_nbit / (tp + fp + fn + tn)",
         empty="an empty and a full mask, one segment each, agree",
-        columns=("vi_split_nbit", "tp", "fp", "fn", "tn"),
         compute=lambda c: _bits_per_pixel(c["vi_split_nbit"], c),
-        unit="bits",
-        higher_is_better=False,
-        reductions=BOTH,
     ),
     Metric(
-        name="vi_merge",
-        display="VI merge",
+        name="vi_merge", display="VI merge", unit="bits", higher_is_better=False, reductions=BOTH,
+        columns=("vi_merge_nbit", "tp", "fp", "fn", "tn"),
         definition="The other half: what the predicted segment of a pixel leaves open about its true one. Grows where "
         "the prediction joins nets.",
         formula="H(G|P) = 1e-9 vi_merge_nbit / (tp + fp + fn + tn)",
         empty="an empty and a full mask, one segment each, agree",
-        columns=("vi_merge_nbit", "tp", "fp", "fn", "tn"),
         compute=lambda c: _bits_per_pixel(c["vi_merge_nbit"], c),
-        unit="bits",
-        higher_is_better=False,
-        reductions=BOTH,
     ),
     Metric(
-        name="opens",
-        display="Opens",
+        name="opens", display="Opens", unit="count", higher_is_better=False, columns=("opens",),
         definition="Nets that the prediction cuts into pieces. A net is a component of G, interior if it leaves the "
         "border band. A component of P hits a net if they share a pixel. It counts if its area reaches the least one; "
         "where none of these hits a net, the largest smaller one that does counts, so that a small net that is found "
         "is found, a speck beside a found net is noise, and the truth scored against itself has no error.",
         formula="number of interior nets hit by more than one component",
-        columns=("opens",),
         compute=lambda c: c["opens"].astype(np.float64),
-        unit="count",
-        higher_is_better=False,
     ),
     Metric(
-        name="shorts",
-        display="Shorts",
+        name="shorts", display="Shorts", unit="count", higher_is_better=False, columns=("shorts",),
         definition="Nets that the prediction joins to another: a component over three interior nets makes two.",
         formula="sum over components that reach the interior of max(interior nets hit - 1, 0)",
-        columns=("shorts",),
         compute=lambda c: c["shorts"].astype(np.float64),
-        unit="count",
-        higher_is_better=False,
     ),
     Metric(
-        name="missed",
-        display="Missed nets",
+        name="missed", display="Missed nets", unit="count", higher_is_better=False, columns=("missed",),
         definition="Nets of which the prediction shows nothing that counts as a component.",
         formula="number of interior nets hit by no component",
-        columns=("missed",),
         compute=lambda c: c["missed"].astype(np.float64),
-        unit="count",
-        higher_is_better=False,
     ),
     Metric(
-        name="false",
-        display="False nets",
+        name="false", display="False nets", unit="count", higher_is_better=False, columns=("false",),
         definition="Tracks that the prediction invents.",
         formula="number of components that reach the interior and hit no net at all",
-        columns=("false",),
         compute=lambda c: c["false"].astype(np.float64),
-        unit="count",
-        higher_is_better=False,
     ),
     Metric(
-        name="net_error_rate",
-        display="Net error rate",
+        name="net_error_rate", display="Net error rate", higher_is_better=False, columns=("nets", "correct"),
         definition="Share of interior nets that are open, shorted or missed. A net is correct if one component hits "
         "it, and that component hits no other interior net.",
-        formula="(nets - correct) / nets",
-        empty="no value without an interior net",
-        columns=("nets", "correct"),
+        formula="(nets - correct) / nets", empty="no value without an interior net",
         compute=lambda c: _fraction(c["nets"] - c["correct"], c["nets"]),
-        higher_is_better=False,
     ),
     Metric(
-        name="net_precision",
-        display="Net precision",
+        name="net_precision", display="Net precision", columns=("correct", "components"),
         definition="Share of predicted components that stand for exactly one whole net, out of those that reach the "
         "interior or hit an interior net.",
-        formula="correct / components",
-        empty="no value without such a component",
-        columns=("correct", "components"),
+        formula="correct / components", empty="no value without such a component",
         compute=lambda c: _fraction(c["correct"], c["components"]),
     ),
     Metric(
-        name="net_recall",
-        display="Net recall",
+        name="net_recall", display="Net recall", columns=("correct", "nets"),
         definition="Share of interior nets that are correct.",
-        formula="correct / nets",
-        empty="no value without an interior net",
-        columns=("correct", "nets"),
+        formula="correct / nets", empty="no value without an interior net",
         compute=lambda c: _fraction(c["correct"], c["nets"]),
     ),
     Metric(
-        name="net_f1",
-        display="Net F1",
+        name="net_f1", display="Net F1", columns=("correct", "nets", "components"),
         definition="Harmonic mean of net precision and net recall.",
         formula="2 correct / (nets + components)",
         empty="no value if there is neither an interior net nor a component, 0 if one is missing",
-        columns=("correct", "nets", "components"),
         compute=lambda c: _fraction(2 * c["correct"], c["nets"] + c["components"]),
     ),
     Metric(
-        name="via_precision",
-        display="Via precision",
+        name="via_precision", display="Via precision", columns=("via_matched", "via_predicted"),
         definition="Share of predicted vias matched to a true one. The centres may lie apart by the true radius, and "
         "the matching is one to one. On either side, vias closer than a radius are merged first, so that the truth "
         "scored against itself has no error.",
-        formula="via_matched / via_predicted",
-        empty="no value without a predicted via",
-        columns=("via_matched", "via_predicted"),
+        formula="via_matched / via_predicted", empty="no value without a predicted via",
         compute=lambda c: _fraction(c["via_matched"], c["via_predicted"]),
     ),
     Metric(
-        name="via_recall",
-        display="Via recall",
+        name="via_recall", display="Via recall", columns=("via_matched", "via_true"),
         definition="Share of true vias matched to a predicted one; vias closer than a radius are one, on either side.",
-        formula="via_matched / via_true",
-        empty="no value without a true via",
-        columns=("via_matched", "via_true"),
+        formula="via_matched / via_true", empty="no value without a true via",
         compute=lambda c: _fraction(c["via_matched"], c["via_true"]),
     ),
     Metric(
-        name="via_f1",
-        display="Via F1",
+        name="via_f1", display="Via F1", columns=("via_matched", "via_true", "via_predicted"),
         definition="Harmonic mean of via precision and via recall.",
         formula="2 via_matched / (via_true + via_predicted)",
         empty="no value if there is neither a true nor a predicted via, 0 if one is missing",
-        columns=("via_matched", "via_true", "via_predicted"),
         compute=lambda c: _fraction(2 * c["via_matched"], c["via_true"] + c["via_predicted"]),
     ),
     Metric(
-        name="via_missed",
-        display="Missed vias",
+        name="via_missed", display="Missed vias", unit="count", higher_is_better=False,
+        columns=("via_true", "via_matched"),
         definition="True vias without a match.",
         formula="via_true - via_matched",
-        columns=("via_true", "via_matched"),
         compute=lambda c: (c["via_true"] - c["via_matched"]).astype(np.float64),
-        unit="count",
-        higher_is_better=False,
     ),
     Metric(
-        name="via_false",
-        display="False vias",
+        name="via_false", display="False vias", unit="count", higher_is_better=False,
+        columns=("via_predicted", "via_matched"),
         definition="Predicted vias without a match.",
         formula="via_predicted - via_matched",
-        columns=("via_predicted", "via_matched"),
         compute=lambda c: (c["via_predicted"] - c["via_matched"]).astype(np.float64),
-        unit="count",
-        higher_is_better=False,
     ),
 )
+# fmt: on
 
 #: All metrics by name.
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})

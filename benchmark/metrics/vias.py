@@ -1,7 +1,7 @@
-"""Vias of one image: true, predicted and matched ones.
+"""Counts the true, predicted and matched vias of an image.
 
-On either side, vias closer to each other than the larger of their radii are fragments of one and are merged first. The
-same rule for both is what makes the truth scored against itself free of faults.
+On either side, vias closer to each other than the larger of their radii are fragments of one via and are merged first.
+Both sides follow this rule, so the truth scored against itself has no fault.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def via_counts(
         predicted_radii: (M,) radii in pixels, positive.
 
     Returns:
-        ``via_true`` and ``via_predicted``, both after merging, and ``via_matched``; what is missed or false follows.
+        ``via_true`` and ``via_predicted``, both after merging, and ``via_matched``.
 
     Raises:
         ValueError: the shapes are not those above, or a radius is not positive.
@@ -45,7 +45,7 @@ def via_counts(
 
 @dataclass(frozen=True, eq=False)
 class _Matching:
-    """The merged via of each true and of each predicted one, and which merged ones are matched."""
+    """Indices of merged vias: of each true via, of each predicted via, and of the matched vias of both sides."""
 
     true: Integers
     predicted: Integers
@@ -61,11 +61,11 @@ class _Matching:
 
 def _match(truth: tuple[Points, Points], prediction: tuple[Points, Points]) -> _Matching:
     """Match vias, each side as its centres and radii."""
-    for what, (centres, radii) in (("true", truth), ("predicted", prediction)):
+    for side, (centres, radii) in (("true", truth), ("predicted", prediction)):
         if centres.shape != (len(radii), 2):
-            raise ValueError(f"{what} vias: expected centres (N, 2) and radii (N,), got {centres.shape}, {radii.shape}")
+            raise ValueError(f"{side} vias: expected centres (N, 2) and radii (N,), got {centres.shape}, {radii.shape}")
         if not (radii > 0).all():
-            raise ValueError(f"{what} vias: expected positive radii, got {radii.min()}")
+            raise ValueError(f"{side} vias: expected positive radii, got {radii.min()}")
     (true_centres, reach), (predicted_centres, _) = merge_discs(*truth), merge_discs(*prediction)
     within = cdist(true_centres, predicted_centres) <= reach[:, None]
     true, predicted = linear_sum_assignment(within, maximize=True)
@@ -74,9 +74,9 @@ def _match(truth: tuple[Points, Points], prediction: tuple[Points, Points]) -> _
 
 
 def via_counts_from_masks(truth: Mask, prediction: Mask, *, ignore: Mask | None = None) -> dict[str, int]:
-    """As :func:`via_counts`, each component of the ``(H, W)`` bool masks being a via.
+    """Count vias as :func:`via_counts` does; each component of the ``(H, W)`` bool masks is a via.
 
-    Its centre is the centroid, its radius that of the disc of equal area. Ignored pixels are background in both masks.
+    Its centre is the centroid, and its radius that of the disc of equal area. Ignored pixels are background.
     """
     if ignore is not None:
         truth, prediction = truth & ~ignore, prediction & ~ignore
@@ -84,15 +84,15 @@ def via_counts_from_masks(truth: Mask, prediction: Mask, *, ignore: Mask | None 
 
 
 def via_fault_map(truth: Mask, prediction: Mask) -> npt.NDArray[np.uint8]:
-    """Return where the vias are that :func:`via_counts_from_masks` leaves unmatched.
+    """Return the ``(H, W)`` map of the vias that :func:`via_counts_from_masks` leaves unmatched.
 
     Codes are those of :func:`~benchmark.metrics.electrical.fault_map`; only ``missed`` and ``false`` occur.
     """
     true, predicted = Components.of(truth), Components.of(prediction)
-    found = _match(_discs(true), _discs(predicted))
+    matching = _match(_discs(true), _discs(predicted))
     faults = np.zeros(truth.shape, np.uint8)
-    faults[true.paint(~np.isin(found.true, found.matched_true))] = FAULTS.index("missed")
-    faults[predicted.paint(~np.isin(found.predicted, found.matched_predicted))] = FAULTS.index("false")
+    faults[true.paint(~np.isin(matching.true, matching.matched_true))] = FAULTS.index("missed")
+    faults[predicted.paint(~np.isin(matching.predicted, matching.matched_predicted))] = FAULTS.index("false")
     return faults
 
 
@@ -103,20 +103,17 @@ def _discs(vias: Components) -> tuple[Points, Points]:
 
 def merge_discs(centres: Points, radii: Points) -> tuple[Points, Points]:
     """Merge discs whose centres lie closer than the larger radius: mean centre by area, and the largest radius."""
-    if len(centres) == 0:
-        return centres, radii
     group = _groups(centres, radii)
-    count = int(group.max()) + 1
     area = radii**2
-    total = np.bincount(group, area, count)
-    merged = [np.bincount(group, area * centres[:, axis], count) / total for axis in (0, 1)]
-    largest = np.zeros(count)
+    total = np.bincount(group, area)
+    merged = [np.bincount(group, area * centres[:, axis]) / total for axis in (0, 1)]
+    largest = np.zeros(len(total))
     np.maximum.at(largest, group, radii)
     return np.stack(merged, axis=1), largest
 
 
 def _groups(centres: Points, radii: Points) -> Integers:
-    """Number the sets of discs that touch each other closely enough to be one, (N,)."""
+    """Number the sets of discs that are fragments of one via, (N,)."""
     if len(centres) == 0:
         return np.zeros(0, np.int64)
     close = cdist(centres, centres) < np.maximum(radii[:, None], radii[None, :])

@@ -20,21 +20,13 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """The 8-connected components of a mask, numbered from 0 in the raster order of their first pixels.
+    """The 8-connected components of a mask, numbered from 0 in the raster order of their first pixels."""
 
-    Attributes:
-        shape: the mask's (H, W).
-        starts: (R,) flat position of each run's first pixel, ascending.
-        ends: (R,) flat position behind each run's last pixel.
-        labels: (R,) component of each run.
-        count: number of components.
-    """
-
-    shape: tuple[int, int]
-    starts: Integers
-    ends: Integers
-    labels: Integers
-    count: int
+    shape: tuple[int, int]  # the mask's (H, W)
+    starts: Integers  # (R,) flat position of each run's first pixel, ascending
+    ends: Integers  # (R,) flat position behind each run's last pixel
+    labels: Integers  # (R,) component of each run
+    count: int  # number of components
 
     @classmethod
     def of(cls, mask: Mask) -> Components:
@@ -103,21 +95,13 @@ class Components:
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """The components of a truth and a prediction, and the pairs of them that share pixels.
+    """The components of a truth and a prediction, and the pairs of them that share pixels."""
 
-    Attributes:
-        truth: components of the ground truth.
-        prediction: components of the prediction.
-        truth_index: (K,) truth component of each pair, ascending.
-        predicted_index: (K,) predicted component of each pair, ascending within a truth component.
-        intersection_px: (K,) pixels shared by the pair, all positive.
-    """
-
-    truth: Components
-    prediction: Components
-    truth_index: Integers
-    predicted_index: Integers
-    intersection_px: Integers
+    truth: Components  # components of the ground truth
+    prediction: Components  # components of the prediction
+    truth_index: Integers  # (K,) truth component of each pair, ascending
+    predicted_index: Integers  # (K,) predicted component of each pair, ascending within a truth component
+    intersection_px: Integers  # (K,) pixels shared by the pair, all positive
 
     @classmethod
     def of(cls, truth: Mask, prediction: Mask) -> Overlap:

@@ -29,27 +29,17 @@ FAULTS = ("none", "missed", "false", "open", "short")
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """The faults of the nets and of the predicted components of an image.
+    """The faults of the nets and of the predicted components of an image."""
 
-    Attributes:
-        interior: (nets,) the net reaches the interior; only such nets are judged.
-        open: (nets,) interior and hit by several components.
-        missed: (nets,) interior and hit by none.
-        counted: (components,) no noise.
-        judged: (components,) counted, and reaches the interior or hits an interior net.
-        false: (components,) counted, reaches the interior and hits no net at all.
-        extra_nets: (components,) interior nets that it joins beyond the first; 0 unless it reaches the interior.
-        correct: number of components that hit exactly one interior net which no other component hits.
-    """
-
-    interior: Mask
-    open: Mask
-    missed: Mask
-    counted: Mask
-    judged: Mask
-    false: Mask
+    interior: Mask  # (nets,) the net reaches the interior; only such nets are judged
+    open: Mask  # (nets,) interior and hit by several components
+    missed: Mask  # (nets,) interior and hit by none
+    counted: Mask  # (components,) no noise
+    judged: Mask  # (components,) counted, and reaches the interior or hits an interior net
+    false: Mask  # (components,) counted, reaches the interior and hits no net at all
+    # (components,) interior nets that it joins beyond the first; 0 unless it reaches the interior
     extra_nets: npt.NDArray[np.int64]
-    correct: int
+    correct: int  # number of components that hit exactly one interior net which no other component hits
 
 
 def judge(overlap: Overlap, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX) -> Verdict:

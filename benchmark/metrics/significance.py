@@ -32,19 +32,12 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class PairedT:
-    """A paired t-test; each array has the shape of the input without its last axis.
+    """A paired t-test; each array has the shape of the input without its last axis."""
 
-    Attributes:
-        mean: mean difference.
-        low: lower end of its 1 - ALPHA interval; NaN without a test.
-        high: upper end.
-        p: two-sided; NaN without a test.
-    """
-
-    mean: Floats
-    low: Floats
-    high: Floats
-    p: Floats
+    mean: Floats  # mean difference
+    low: Floats  # lower end of its 1 - ALPHA interval; NaN without a test
+    high: Floats  # upper end
+    p: Floats  # two-sided; NaN without a test
 
 
 def paired_t(values: npt.ArrayLike, reference: npt.ArrayLike) -> PairedT:
@@ -138,18 +131,12 @@ class Clustered:
 
     Either reduction is a ratio of sums: of values and their number, or of two counts. The functions below weigh
     clusters, sum up, and form the ratio anew.
-
-    Attributes:
-        groups: the clusters' names, sorted; frames without a counted pixel are left out.
-        terms: (clusters, networks, terms).
-        metric: the metric of the ratio.
-        reduction: the reduction of the metric.
     """
 
-    groups: tuple[str, ...]
-    terms: Floats
-    metric: Metric
-    reduction: Reduction
+    groups: tuple[str, ...]  # the clusters' names, sorted; frames without a counted pixel are left out
+    terms: Floats  # (clusters, networks, terms)
+    metric: Metric  # the metric of the ratio
+    reduction: Reduction  # the reduction of the metric
 
     @classmethod
     def of(

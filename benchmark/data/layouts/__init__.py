@@ -1,1 +1,1 @@
-"""Real layouts as data: windows of GDS and OASIS files as a microscope shows them."""
+"""Real layouts as datasets: windows of GDS and OASIS files, drawn as microscope images."""

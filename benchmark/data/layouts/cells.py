@@ -1,10 +1,11 @@
-"""A layout's hierarchy as plain arrays, and the polygons of a window found in it without unfolding the rest."""
+"""Holds a layout's cells as arrays, and finds the polygons of a window."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,24 +19,17 @@ Ints = NDArray[np.int64]
 
 NOTHING = np.array([np.inf, np.inf, -np.inf, -np.inf])
 FARTHEST_NM = 1e9  # a metre, three times a wafer
-# Of one window. A frame of 4096x4096 px at three pixels a line holds a fortieth.
-MOST_SHAPES = 2_000_000
+MOST_SHAPES = 2_000_000  # of a window; a frame of 4096x4096 px at three pixels a line holds a fortieth
 SNAP_DECIMALS = 6  # nm: far below any grid and far above the rounding errors of turning and moving
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Polygons of one role in one cell.
+    """Polygons of a role in a cell."""
 
-    Attributes:
-        points: ``(n, 2)`` corners of all of them, nm.
-        starts: ``(k + 1,)`` where each begins, and the end.
-        boxes: ``(k, 4)``.
-    """
-
-    points: Points
-    starts: Ints
-    boxes: Box
+    points: Points  # ``(n, 2)`` corners of all polygons, nm
+    starts: Ints  # ``(k + 1,)`` index of each polygon's first corner, and ``n``
+    boxes: Box  # ``(k, 4)``
 
     @classmethod
     def of(cls, polygons: Sequence[Points]) -> Shapes:
@@ -51,21 +45,27 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Placements:
-    """The cells that a cell holds, each once or on a lattice.
+    """The cells that a cell holds, each once or on a lattice."""
 
-    Attributes:
-        child: ``(n,)`` index of the cell.
-        matrix: ``(n, 2, 2)`` its turn, mirroring and magnification, from its own coordinates to the holder's.
-        origin: ``(n, 2)`` where its origin lies, nm.
-        counts: ``(n, 2)`` how often it occurs along the lattice's two vectors, at least once.
-        steps: ``(n, 2, 2)`` those vectors, nm.
-    """
-
-    child: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    child: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # ``(n,)`` index of the cell
+    # ``(n, 2, 2)`` turn, mirroring and magnification, from the cell's coordinates to its holder's
     matrix: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2, 2)))
-    origin: Points = field(default_factory=lambda: np.empty((0, 2)))
+    origin: Points = field(default_factory=lambda: np.empty((0, 2)))  # ``(n, 2)`` the cell's origin in its holder, nm
+    # ``(n, 2)`` copies along the lattice's two vectors, at least 1
     counts: Ints = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    # ``(n, 2, 2)`` the lattice's vectors, nm
     steps: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2, 2)))
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[Any, ...]]) -> Placements:
+        """Join rows, each with a value per attribute."""
+        if not rows:
+            return cls()
+        child, matrix, origin, counts, steps = zip(*rows, strict=True)
+        return cls(
+            *(np.array(child, np.int64), np.array(matrix, np.float64), snapped(origin)),
+            *(np.array(counts, np.int64), snapped(steps)),
+        )
 
 
 @dataclass
@@ -78,14 +78,10 @@ class LayoutCell:
 
 
 class Hierarchy:
-    """Cells that hold each other, with the box around each and around each placement."""
+    """Cells that hold each other by index, with the box around each cell and around each placement."""
 
     def __init__(self, cells: Sequence[LayoutCell], where: str) -> None:
-        """Find the boxes.
-
-        Args:
-            cells: whose placements refer to each other by index.
-            where: how messages name the layout.
+        """Compute the boxes; ``where`` names the layout in messages.
 
         Raises:
             UserError: a cell that holds itself, or reaches too far.
@@ -97,7 +93,7 @@ class Hierarchy:
             self._measure(index)
 
     def add(self, cell: LayoutCell) -> Hierarchy:
-        """Return this hierarchy with one more cell, which holds others and is the last."""
+        """Return this hierarchy with another cell, which is the last and may hold the others."""
         grown = Hierarchy.__new__(Hierarchy)
         grown.cells, grown.where = [*self.cells, cell], self.where
         grown.boxes, grown.placed = np.vstack([self.boxes, NOTHING]), [*self.placed, np.empty((0, 4))]
@@ -105,17 +101,17 @@ class Hierarchy:
         return grown
 
     def tops(self) -> list[int]:
-        """Return the cells that no other one holds."""
-        held = set(np.concatenate([np.empty(0, int), *(cell.placements.child for cell in self.cells)]).tolist())
+        """Return the cells that no other cell holds."""
+        held = {child for cell in self.cells for child in cell.placements.child.tolist()}
         return [index for index in range(len(self.cells)) if index not in held]
 
     def polygons(self, top: int, window: Sequence[float]) -> dict[Role, list[Points]]:
         """Return the polygons, whole, whose boxes meet a window (left, bottom, right, top) of a cell, nm.
 
         Raises:
-            UserError: more of them than a picture could show.
+            UserError: more polygons than an image can show.
         """
-        found: dict[Role, list[Points]] = {}
+        polygons: dict[Role, list[Points]] = {}
         seen, todo = 0, [(top, np.eye(2), np.zeros(2))]
         while todo:
             index, matrix, origin = todo.pop()
@@ -127,7 +123,7 @@ class Hierarchy:
                 seen += len(hits)
                 for at in hits.tolist() if seen <= MOST_SHAPES else ():
                     points = shapes.points[shapes.starts[at] : shapes.starts[at + 1]]
-                    found.setdefault(role, []).append(snapped(points @ matrix.T + origin))
+                    polygons.setdefault(role, []).append(snapped(points @ matrix.T + origin))
             for at in np.flatnonzero(meets(self.placed[index], local)).tolist():
                 placements = cell.placements
                 turned = matrix @ placements.matrix[at]
@@ -136,19 +132,18 @@ class Hierarchy:
                 offsets = self._offsets(placements, at, base, local)
                 seen += len(offsets)
                 if seen <= MOST_SHAPES:
-                    places = (placements.origin[at] + offsets) @ matrix.T + origin
-                    todo += [(child, turned, place) for place in places]
+                    todo += [(child, turned, start) for start in (placements.origin[at] + offsets) @ matrix.T + origin]
             if seen > MOST_SHAPES:
                 raise self._too_many(window)
-        return found
+        return polygons
 
     def _offsets(self, placements: Placements, at: int, base: Box, window: Box) -> Points:
-        """Return the lattice's places ``(m, 2)`` at which the child's box, ``base`` at the first, meets the window."""
+        """Return the lattice's offsets ``(m, 2)`` at which the child's box, ``base`` at offset 0, meets the window."""
         counts, steps = placements.counts[at], placements.steps[at].copy()
         if counts.max() == 1:
             return np.zeros((1, 2))
         lone = np.flatnonzero(counts == 1)
-        if lone.size:  # one vector says nothing; any that is independent of the other will do
+        if lone.size:  # a vector of a single copy has no meaning; any vector independent of the other will do
             steps[lone[0]] = steps[1 - lone[0]][::-1] * (-1, 1)
         first, last = np.zeros(2, np.int64), counts - 1
         if abs(np.linalg.det(steps)) > 1e-9:
@@ -163,7 +158,7 @@ class Hierarchy:
         return offsets[meets(base + np.tile(offsets, 2), window)]
 
     def _measure(self, index: int) -> None:
-        """Find the boxes of a cell whose children's are known."""
+        """Compute the boxes of a cell; its children's boxes are known."""
         cell, placements = self.cells[index], self.cells[index].placements
         ends = (placements.counts - 1)[:, :, None] * placements.steps  # (n, 2, 2): to the last one along each vector
         bases = moved(self.boxes[placements.child], placements.matrix, placements.origin)
@@ -172,7 +167,7 @@ class Hierarchy:
         self.placed[index] = np.concatenate([low, high], axis=1)
         every = np.concatenate([NOTHING[None], self.placed[index], *(shapes.boxes for shapes in cell.shapes.values())])
         box = np.concatenate([every[:, :2].min(axis=0), every[:, 2:].max(axis=0)])
-        # Not a number fails the comparison too.
+        # NaN fails the comparison too.
         if not (np.array_equal(box, NOTHING) or (np.abs(box) <= FARTHEST_NM).all()):
             raise UserError(
                 f"{self.where}: cell {cell.name[:80]!r} reaches {FARTHEST_NM / 1e9:g} m or more; expected a chip: "
@@ -181,29 +176,16 @@ class Hierarchy:
         self.boxes[index] = box
 
     def _children_first(self) -> list[int]:
-        """Return all cells, each behind those that it holds."""
-        order: list[int] = []
-        state = [0] * len(self.cells)  # 1: being looked at, 2: done
-        for start in range(len(self.cells)):
-            todo = [start]
-            while todo:
-                index = todo[-1]
-                if state[index] == 0:
-                    state[index] = 1
-                    children = set(self.cells[index].placements.child.tolist())
-                    held = next((child for child in children if state[child] == 1), None)
-                    if held is not None:
-                        raise UserError(
-                            f"{self.where}: cell {self.cells[held].name[:80]!r} holds itself by way of "
-                            f"{self.cells[index].name[:80]!r}; expected a tree of cells: correct the layout"
-                        )
-                    todo += [child for child in children if state[child] == 0]
-                    continue
-                if state[index] == 1:
-                    state[index] = 2
-                    order.append(index)
-                todo.pop()
-        return order
+        """Return all cells, each behind the cells that it holds."""
+        children = {index: cell.placements.child.tolist() for index, cell in enumerate(self.cells)}
+        try:
+            return list(TopologicalSorter(children).static_order())
+        except CycleError as error:
+            child, holder = (repr(self.cells[index].name[:80]) for index in error.args[1][:2])
+            raise UserError(
+                f"{self.where}: cell {child} holds itself by way of {holder}; expected a tree of cells: correct the "
+                "layout"
+            ) from error
 
     def _too_many(self, window: Sequence[float] | Box) -> UserError:
         width, height = (window[2] - window[0]) / 1000, (window[3] - window[1]) / 1000
@@ -214,11 +196,11 @@ class Hierarchy:
 
 
 def moved(boxes: Box, matrix: NDArray[np.float64], origin: Points) -> Box:
-    """Return the boxes around turned, mirrored and moved boxes; empty ones stay empty.
+    """Return the boxes around transformed boxes ``(n, 4)``; empty ones stay empty.
 
     Args:
         boxes: ``(n, 4)``.
-        matrix: ``(n, 2, 2)``.
+        matrix: ``(n, 2, 2)``, turn, mirroring and magnification.
         origin: ``(n, 2)``.
     """
     empty = boxes[:, 0] > boxes[:, 2]
@@ -230,17 +212,12 @@ def moved(boxes: Box, matrix: NDArray[np.float64], origin: Points) -> Box:
 
 
 def meets(boxes: Box, window: Box) -> NDArray[np.bool_]:
-    """Tell which boxes ``(n, 4)`` have an area, an edge or a corner in common with a window."""
-    met: NDArray[np.bool_] = (
-        (boxes[:, 0] <= window[2])
-        & (boxes[:, 2] >= window[0])
-        & (boxes[:, 1] <= window[3])
-        & (boxes[:, 3] >= window[1])
-    )
+    """Return of each box ``(n, 4)`` whether it shares an area, an edge or a corner with a window."""
+    met: NDArray[np.bool_] = np.all((boxes[:, :2] <= window[2:]) & (boxes[:, 2:] >= window[:2]), axis=1)
     return met
 
 
 def snapped(points: ArrayLike) -> Points:
-    """Round nm so that a place is one number, whichever way it was reached."""
+    """Round nm, so that equal positions are equal numbers however they were computed."""
     rounded: Points = np.asarray(points, np.float64).round(SNAP_DECIMALS)
     return rounded

@@ -1,16 +1,16 @@
-"""GDS and OASIS files, read by gdstk in a process of its own, which a broken file may end in place of this one."""
+"""Reads GDS and OASIS files with gdstk, in a process that damaged files may crash."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NM = 1e-9
 MOST_POINTS = 50_000_000  # 0.8 GB
 MOST_SHOWN = 40  # layers or cells that a message lists
-OASIS, GDS_HEADER = b"%SEMI-OASIS\r\n", b"\x00\x02"  # the latter behind the record's length
+OASIS, GDS_HEADER = b"%SEMI-OASIS\r\n", b"\x00\x02"  # GDS_HEADER follows the record's length
 DEFAULT_ROLES: tuple[Role, ...] = ("track", "via", "lower")
 EXPECTED_LAYERS = "expected LAYER/DATATYPE,… such as 68/20,67/44 (tracks, then vias, then the layer below)"
 
@@ -35,40 +35,30 @@ Layers = Mapping[Layer, Role]
 
 @dataclass(frozen=True)
 class Chip:
-    """A layout file.
+    """A layout file."""
 
-    Attributes:
-        name: the file's stem.
-        hierarchy: the chosen layers of its cells.
-        top: index of the cell that is shown.
-        sha256: of the file's bytes.
-        notes: what a user should know about how it was read.
-    """
-
-    name: str
-    hierarchy: Hierarchy
-    top: int
-    sha256: str
-    notes: tuple[str, ...]
+    hierarchy: Hierarchy  # the chosen layers of its cells
+    top: int  # index of the shown cell
+    sha256: str  # of the file's bytes
+    notes: tuple[str, ...]  # sentences for the user
 
 
 def parse_layers(text: str) -> dict[Layer, Role]:
     """Read ``--layers``.
 
     Args:
-        text: layers such as ``68/20,67/44``, of which the first holds the tracks, the second the vias and the third the
-            layer below; or each with its role, such as ``68/20:track,67/44:via``, where a role may occur again.
+        text: layers of tracks, vias and the layer below in this order, such as ``68/20,67/44``; or layers with roles,
+            such as ``68/20:track,67/44:via``, in which a role may occur again.
 
     Raises:
-        UserError: anything else, a layer that occurs twice, or no tracks.
+        UserError: another form, a layer that occurs twice, or no tracks.
     """
     layers: dict[Layer, Role] = {}
     words = [word.strip() for word in text.split(",") if word.strip()]
     if len({":" in word for word in words}) > 1:
         raise UserError(f"--layers {text!r}: some have a role and some have none; expected one of the two: name all")
     for index, word in enumerate(words):
-        place, _, role = word.partition(":")
-        numbers = place.split("/")
+        numbers, role = word.partition(":")[0].split("/"), word.partition(":")[2]
         if len(numbers) > 2 or not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in numbers):
             raise UserError(f"--layers: {word!r} is no layer; {EXPECTED_LAYERS}: correct it")
         if not role and index >= len(DEFAULT_ROLES):
@@ -76,13 +66,13 @@ def parse_layers(text: str) -> dict[Layer, Role]:
                 f"--layers {text!r}: {len(words)} layers without roles; {EXPECTED_LAYERS}: give each a role"
             )
         role = role or DEFAULT_ROLES[index]
-        if role not in get_args(Role):
-            known = get_args(Role)
-            raise UserError(f"--layers: {word!r} has no known role{did_you_mean(role, known)} ({', '.join(known)})")
+        if role not in DEFAULT_ROLES:
+            known = ", ".join(DEFAULT_ROLES)
+            raise UserError(f"--layers: {word!r} has no known role{did_you_mean(role, DEFAULT_ROLES)} ({known})")
         layer = (int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0)
         if layer in layers:
             raise UserError(f"--layers {text!r}: {layer[0]}/{layer[1]} twice; expected each layer once: remove one")
-        layers[layer] = role  # type: ignore[assignment]  # checked above
+        layers[layer] = role
     if "track" not in layers.values():
         raise UserError(f"--layers {text!r}: no layer with tracks; {EXPECTED_LAYERS}")
     return layers
@@ -96,16 +86,16 @@ def show_layers(layers: Iterable[Layer]) -> str:
 
 
 def read(file: Path, layers: Layers, cell: str | None = None) -> Chip:
-    """Read some layers of a GDS or OASIS file, which the content tells apart.
+    """Read layers of a GDS or OASIS file.
 
     Args:
-        file: of any size that gdstk can hold; nothing is unfolded.
-        layers: what is read, and what each layer is.
-        cell: the cell to show; by default, of those that no other one holds, the largest on these layers.
+        file: of any size that gdstk can hold.
+        layers: layers to read, and the role of each.
+        cell: the cell to show; by default the largest cell on these layers that no other cell holds.
 
     Raises:
-        UserError: gdstk is missing; an unreadable, damaged or empty file, or one that makes gdstk crash; none of the
-            layers in it, or a layer that is not; no such cell; cells that hold themselves; coordinates beyond a chip.
+        UserError: gdstk is missing; an unreadable, damaged or empty file, or a file that makes gdstk crash; a layer or
+            a cell that is not in it; cells that hold themselves; coordinates beyond a chip.
     """
     require("gdstk", flag=f"--layout {file}", extra="layouts")
     try:
@@ -113,7 +103,7 @@ def read(file: Path, layers: Layers, cell: str | None = None) -> Chip:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"--layout {file}: cannot be read ({error.strerror}); expected a GDS or OASIS file") from error
-    # A fresh process: what runs here may hold threads, which a forked one would not survive.
+    # A fresh process: threads of this process would not survive a fork.
     with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
         try:
             pool.submit(_begin).result()
@@ -133,11 +123,11 @@ def read(file: Path, layers: Layers, cell: str | None = None) -> Chip:
     hierarchy = Hierarchy(parsed.cells, str(file))
     names = ", ".join(sorted(parsed.missing)[:8])
     notes = [f"{file}: {len(parsed.missing)} cells are referred to and not in the file: {names}"] if names else []
-    return Chip(file.name.partition(".")[0], hierarchy, _top(hierarchy, cell, layers), digest, tuple(notes))
+    return Chip(hierarchy, _top(hierarchy, cell, layers), digest, tuple(notes))
 
 
 def _begin() -> None:
-    """Load gdstk and drop what it writes to the standard error stream, ahead of the one message that a user gets."""
+    """Load gdstk and drop its messages on the standard error stream; the user gets a message of :func:`read`."""
     end_with_parent()
     import gdstk  # noqa: F401
 
@@ -147,26 +137,15 @@ def _begin() -> None:
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a file holds.
+    """The content of a file."""
 
-    Attributes:
-        cells: the cells with their chosen layers.
-        chosen: which of the chosen layers hold something.
-        layers: all layers of the file, where one of the chosen ones holds nothing.
-        missing: names of cells that are referred to and not there.
-    """
-
-    cells: list[LayoutCell]
-    chosen: frozenset[Layer]
-    layers: frozenset[Layer]
-    missing: frozenset[str]
+    cells: list[LayoutCell]  # the cells with their chosen layers
+    chosen: frozenset[Layer]  # the chosen layers that are not empty
+    layers: frozenset[Layer]  # all layers of the file, if a chosen one is empty
+    missing: frozenset[str]  # names of absent cells to which the file refers
 
     def require(self, layers: Layers, where: str) -> None:
-        """Refuse a layer on which there is nothing.
-
-        Raises:
-            UserError: names those that are there.
-        """
+        """Raise a UserError if a layer is empty."""
         if absent := layers.keys() - self.chosen:
             raise UserError(
                 f"{where}: nothing on layer {show_layers(absent)}; expected layers among those that it has, "
@@ -175,10 +154,10 @@ class Parsed:
 
 
 def parse(file: Path, layers: Layers) -> Parsed:
-    """Read a file with gdstk in this process, which a damaged one may end.
+    """Read a file with gdstk in this process, which a damaged file may crash.
 
     Raises:
-        UserError: as :func:`read`, but for layers.
+        UserError: as :func:`read`, except for empty layers.
     """
     import gdstk
 
@@ -197,16 +176,16 @@ def parse(file: Path, layers: Layers) -> Parsed:
         library = gdstk.read_oas(file, unit=NM) if is_oasis else gdstk.read_gds(file, unit=NM, filter=set(layers))
         reader = _CellReader(file, layers)
         cells = reader.cells(library)
-        found: Iterable[Layer] = ()
-        if layers.keys() - reader.found:
+        present: Iterable[Layer] = ()
+        if layers.keys() - reader.chosen:
             # Of a GDS, only the chosen layers are loaded.
-            found = library.layers_and_datatypes() if is_oasis else gdstk.gds_info(file)["layers_and_datatypes"]
+            present = library.layers_and_datatypes() if is_oasis else gdstk.gds_info(file)["layers_and_datatypes"]
     except UserError:
         raise
     except Exception as error:  # RuntimeError, OSError, ValueError and MemoryError, none documented
         kind = "OASIS" if is_oasis else "GDS"
         raise UserError(f"{file}: cannot be read as {kind} ({error}); expected a whole file: write it again") from error
-    return Parsed(cells, frozenset(reader.found), frozenset(found), frozenset(reader.missing))
+    return Parsed(cells, frozenset(reader.chosen), frozenset(present), frozenset(reader.missing))
 
 
 class _CellReader:
@@ -215,16 +194,12 @@ class _CellReader:
     def __init__(self, file: Path, layers: Layers) -> None:
         self.file, self.layers = file, layers
         self.points = 0
-        self.found: set[Layer] = set()
+        self.chosen: set[Layer] = set()
         self.missing: set[str] = set()
-        self.extra: list[LayoutCell] = []  # one for each polygon that a file repeats on a lattice
+        self.extra: list[LayoutCell] = []  # a cell for each polygon that a file repeats on a lattice
 
     def cells(self, library: gdstk.Library) -> list[LayoutCell]:
-        """Return all cells.
-
-        Raises:
-            UserError: no cells, two of one name, numbers that are none, or more corners than the memory should hold.
-        """
+        """Return all cells, or raise a UserError as :func:`parse`."""
         index = {cell.name: number for number, cell in enumerate(library.cells)}
         if not index:
             raise UserError(f"{self.file}: holds no cell; expected a layout: write it again")
@@ -235,18 +210,18 @@ class _CellReader:
 
     def _cell(self, cell: gdstk.Cell, index: Mapping[str, int]) -> LayoutCell:
         plain: dict[Role, list[Points]] = {}
-        placed: list[_Placed] = []
+        rows: list[tuple[Any, ...]] = []
         for (layer, datatype), role in self.layers.items():
             drawn = cell.get_polygons(apply_repetitions=False, depth=0, layer=layer, datatype=datatype)
             drawn += _dots(cell, layer, datatype)
             drawn = [polygon for polygon in drawn if polygon.size > 2]
             if drawn:
-                self.found.add((layer, datatype))
+                self.chosen.add((layer, datatype))
             for polygon in drawn:
                 points = self._checked(polygon.points, cell)
                 if polygon.repetition.size:
-                    # len(index) cells come first, then these.
-                    placed += _Placed.of(len(index) + len(self.extra), np.eye(2), (0.0, 0.0), polygon.repetition)
+                    # The cells of ``extra`` follow those of ``index``.
+                    rows += _rows(len(index) + len(self.extra), np.eye(2), (0.0, 0.0), polygon.repetition)
                     self.extra.append(LayoutCell(f"a repeated polygon of {cell.name}", {role: Shapes.of([points])}))
                 else:
                     plain.setdefault(role, []).append(points)
@@ -258,8 +233,8 @@ class _CellReader:
             matrix = _matrix(reference.rotation, reference.magnification, reference.x_reflection)
             if not (np.isfinite(matrix).all() and reference.magnification > 0):
                 raise UserError(f"{self.file}: cell {cell.name[:80]!r} turns or magnifies {name[:80]!r} by no number")
-            placed += _Placed.of(index[name], matrix, reference.origin, reference.repetition)
-        return LayoutCell(cell.name, {role: Shapes.of(found) for role, found in plain.items()}, _joined(placed))
+            rows += _rows(index[name], matrix, reference.origin, reference.repetition)
+        return LayoutCell(cell.name, {role: Shapes.of(drawn) for role, drawn in plain.items()}, Placements.of(rows))
 
     def _checked(self, points: Points, cell: gdstk.Cell) -> Points:
         self.points += len(points)
@@ -272,7 +247,7 @@ class _CellReader:
 
 
 def _dots(cell: gdstk.Cell, layer: int, datatype: int) -> list[gdstk.Polygon]:
-    """Return paths without a length as polygons: squares or discs by their ends, which gdstk leaves out."""
+    """Return paths without a length as squares or discs, by their ends; gdstk leaves them out."""
     import gdstk
 
     dots = []
@@ -292,40 +267,15 @@ def _dots(cell: gdstk.Cell, layer: int, datatype: int) -> list[gdstk.Polygon]:
     return dots
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """One row of :class:`Placements`."""
-
-    child: int
-    matrix: Any
-    origin: Any
-    counts: tuple[int, int] = (1, 1)
-    steps: Any = ((0.0, 0.0), (0.0, 0.0))
-
-    @classmethod
-    def of(cls, child: int, matrix: Any, origin: Any, repetition: gdstk.Repetition) -> list[_Placed]:
-        """Return one row for a lattice, and one per copy for copies without an order."""
-        if not repetition.size:
-            return [cls(child, matrix, origin)]
-        if repetition.columns is not None:
-            counts = (int(repetition.columns), int(repetition.rows))
-            if repetition.v1 is not None:
-                return [cls(child, matrix, origin, counts, (repetition.v1, repetition.v2))]
-            dx, dy = repetition.spacing
-            return [cls(child, matrix, origin, counts, ((dx, 0.0), (0.0, dy)))]
-        return [cls(child, matrix, np.add(origin, offset)) for offset in repetition.get_offsets()]
-
-
-def _joined(placed: Sequence[_Placed]) -> Placements:
-    if not placed:
-        return Placements()
-    return Placements(
-        np.array([row.child for row in placed], np.int64),
-        np.array([row.matrix for row in placed], np.float64),
-        snapped([row.origin for row in placed]),
-        np.array([row.counts for row in placed], np.int64),
-        snapped([row.steps for row in placed]),
-    )
+def _rows(child: int, matrix: Points, origin: Any, repetition: gdstk.Repetition) -> list[tuple[Any, ...]]:
+    """Return rows of :class:`Placements`: one for a lattice, and one per copy for copies without an order."""
+    still = ((0.0, 0.0), (0.0, 0.0))
+    if not repetition.size:
+        return [(child, matrix, origin, (1, 1), still)]
+    if repetition.columns is None:
+        return [(child, matrix, np.add(origin, offset), (1, 1), still) for offset in repetition.get_offsets()]
+    steps = (repetition.v1, repetition.v2) if repetition.v1 is not None else np.diag(repetition.spacing)
+    return [(child, matrix, origin, (repetition.columns, repetition.rows), steps)]
 
 
 def _matrix(rotation: float, magnification: float, mirrored: bool) -> Points:
@@ -338,20 +288,18 @@ def _matrix(rotation: float, magnification: float, mirrored: bool) -> Points:
     return magnification * np.array([[cos, -sin], [sin, cos]], np.float64) @ np.diag([1.0, -1.0 if mirrored else 1.0])
 
 
-def _top(hierarchy: Hierarchy, wanted: str | None, layers: Layers) -> int:
+def _top(hierarchy: Hierarchy, name: str | None, layers: Layers) -> int:
     names = [cell.name for cell in hierarchy.cells]
-    if wanted is not None:
-        if wanted not in names:
-            shown = ", ".join(names[:MOST_SHOWN])
-            raise UserError(
-                f"--cell {wanted!r}: not in {hierarchy.where}{did_you_mean(wanted, names)} (found: {shown})"
-            )
-        top = names.index(wanted)
-    else:
-        boxes = hierarchy.boxes
+    boxes = hierarchy.boxes
+    if name is None:
         areas = {index: np.prod(boxes[index, 2:] - boxes[index, :2]) for index in hierarchy.tops()}
         top = max(areas, key=lambda index: areas[index] if np.isfinite(boxes[index]).all() else -1.0)
-    if not np.isfinite(hierarchy.boxes[top]).all():
+    elif name in names:
+        top = names.index(name)
+    else:
+        shown = ", ".join(names[:MOST_SHOWN])
+        raise UserError(f"--cell {name!r}: not in {hierarchy.where}{did_you_mean(name, names)} (found: {shown})")
+    if not np.isfinite(boxes[top]).all():
         raise UserError(
             f"{hierarchy.where}: cell {names[top][:80]!r} holds nothing on layer {show_layers(layers)}; expected "
             "shapes: correct --layers or --cell"

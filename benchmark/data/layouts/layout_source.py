@@ -1,4 +1,4 @@
-"""What ``--layout`` names: a file, or rows of standard cells, from which windows are drawn."""
+"""Opens the source of a ``--layout``: a file, or rows of standard cells."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmark.data.layouts import gds, sky130
 from benchmark.data.layouts.cells import Hierarchy
 from benchmark.data.specs import KNOWN, SUFFIX
+from benchmark.data.synthetic.standins import Json
 from benchmark.utils.errors import UserError
-
-Json = dict[str, Any]  # JSON's own types
 
 
 @dataclass(frozen=True)
 class WindowPosition:
-    """A window's place: a cell of a hierarchy, and the window's lower left corner in it, nm."""
+    """A cell of a hierarchy, and a window's lower left corner in it, nm."""
 
     hierarchy: Hierarchy
     top: int
@@ -30,39 +28,31 @@ class WindowPosition:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where windows come from.
+    """A source of windows."""
 
-    Attributes:
-        name: the dataset's, which ends in ``-syn``.
-        draw: takes a random stream and a window's height and width in nm, and returns a place for it.
-        is_one_piece: whether all windows come from the same area, so that two could show the same.
-        sha256: of the source's bytes.
-        facts: for the manifest: where it comes from.
-        notes: what a user should know about how it was read.
-    """
-
-    name: str
+    name: str  # the dataset's, which ends in ``-syn``
+    # takes a random stream and a window's height and width in nm, and returns a position for the window
     draw: Callable[[np.random.Generator, float, float], WindowPosition]
-    is_one_piece: bool
-    sha256: str
-    facts: Json
-    notes: tuple[str, ...] = ()
+    is_one_piece: bool  # whether all windows come from the same area, so that two windows could overlap
+    sha256: str  # of the source's bytes
+    facts: Json  # entries of the manifest
+    notes: tuple[str, ...] = ()  # sentences for the user
 
 
-def open_layout(what: str, layers: str | None = None, cell: str | None = None, name: str | None = None) -> Layout:
-    """Open what ``--layout`` names.
+def open_layout(source: str, layers: str | None = None, cell: str | None = None, name: str | None = None) -> Layout:
+    """Open the source of a ``--layout``.
 
     Args:
-        what: ``sky130``, or the path of a GDS or OASIS file.
-        layers: as for :func:`benchmark.data.layouts.gds.parse_layers`; ``sky130`` has its own by default.
+        source: ``sky130``, or the path of a GDS or OASIS file.
+        layers: as for :func:`benchmark.data.layouts.gds.parse_layers`; ``sky130`` has default layers.
         cell: of a file, the cell to show.
         name: of the dataset; by default the file's stem, or ``sky130``, followed by ``-syn``.
 
     Raises:
-        UserError: as :func:`benchmark.data.layouts.gds.read`; or a name that belongs to another dataset or that no
-            artefact could carry; or ``layers`` or ``cell`` where it is missing or makes no sense.
+        UserError: as :func:`benchmark.data.layouts.gds.read`; the name of another dataset, or a name that no folder
+            should have; missing ``layers``, or a ``cell`` of ``sky130``.
     """
-    if what == sky130.NAME:
+    if source == sky130.NAME:
         if cell is not None:
             raise UserError(
                 f"--cell {cell!r}: {sky130.NAME} is made of all its cells; expected a file: leave the flag out"
@@ -75,13 +65,13 @@ def open_layout(what: str, layers: str | None = None, cell: str | None = None, n
         def in_rows(rng: np.random.Generator, height: float, width: float) -> WindowPosition:
             return WindowPosition(*rows.draw(rng, height, width), 0.0, 0.0)
 
-        facts = {"file": f"{sky130.LIBRARY} of the package {sky130.NAME}", "sha256": rows.sha256, "cell": "rows"}
-        return Layout(name, in_rows, False, rows.sha256, facts | _layer_facts(chosen))
-    file = Path(what)
+        file_name = f"{sky130.LIBRARY} of the package {sky130.NAME}"
+        return Layout(name, in_rows, False, rows.sha256, _facts(file_name, rows.sha256, "rows", chosen))
+    file = Path(source)
     name = name or file.name.partition(".")[0] + SUFFIX
     _check_name(name)
     if not layers:
-        raise UserError(f"--layout {what}: no --layers; {gds.EXPECTED_LAYERS}: add the flag")
+        raise UserError(f"--layout {source}: no --layers; {gds.EXPECTED_LAYERS}: add the flag")
     chosen = gds.parse_layers(layers)
     chip = gds.read(file, chosen, cell)
     left, bottom, right, top = chip.hierarchy.boxes[chip.top].tolist()
@@ -89,29 +79,27 @@ def open_layout(what: str, layers: str | None = None, cell: str | None = None, n
     def in_chip(rng: np.random.Generator, height: float, width: float) -> WindowPosition:
         if width > right - left or height > top - bottom:
             raise UserError(
-                f"--layout {what}: a window of {width / 1000:g}x{height / 1000:g} µm is larger than the layout of "
+                f"--layout {source}: a window of {width / 1000:g}x{height / 1000:g} µm is larger than the layout of "
                 f"{(right - left) / 1000:g}x{(top - bottom) / 1000:g} µm; expected windows within it: lower "
                 "--nm-per-pixel, --height or --width"
             )
         # Whole picometres, so that the manifest's decimals say it exactly.
-        x, y = (
-            round(float(rng.uniform(low, high)), 3) for low, high in ((left, right - width), (bottom, top - height))
-        )
+        x = round(float(rng.uniform(left, right - width)), 3)
+        y = round(float(rng.uniform(bottom, top - height)), 3)
         return WindowPosition(chip.hierarchy, chip.top, x, y)
 
-    facts = {"file": file.name, "sha256": chip.sha256, "cell": chip.hierarchy.cells[chip.top].name}
-    return Layout(name, in_chip, True, chip.sha256, facts | _layer_facts(chosen), chip.notes)
+    facts = _facts(file.name, chip.sha256, chip.hierarchy.cells[chip.top].name, chosen)
+    return Layout(name, in_chip, True, chip.sha256, facts, chip.notes)
 
 
-def _layer_facts(layers: gds.Layers) -> Json:
-    return {"layers": {gds.show_layers([layer]): role for layer, role in layers.items()}}
+def _facts(file: str, sha256: str, cell: str, layers: gds.Layers) -> Json:
+    roles = {gds.show_layers([layer]): role for layer, role in layers.items()}
+    return {"file": file, "sha256": sha256, "cell": cell, "layers": roles}
 
 
 def _check_name(name: str, allowed: str | None = None) -> None:
     base = name.removesuffix(SUFFIX)
-    # Some disks do not tell upper from lower case.
-    taken = {*KNOWN, sky130.NAME} - {allowed}
-    if base.casefold() in taken:
+    if base.casefold() in {*KNOWN, sky130.NAME} - {allowed}:  # some disks ignore the case
         raise UserError(
             f"--layout: the dataset would be called {name!r}, which is another's name; expected a name of its own: "
             f"give the folder by --out, such as --out data/my-{base}{SUFFIX}"

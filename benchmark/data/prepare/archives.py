@@ -20,30 +20,24 @@ from benchmark.utils.errors import UserError
 
 RESERVE = 1 << 28  # bytes of the disk that stay free
 MAX_DEPTH = 32
-MAX_PART, MAX_PATH = 255, 1024  # bytes of one name, which is what file systems take, and of a whole path
-JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # beside whatever starts with a dot
+MAX_PART, MAX_PATH = 255, 1024  # bytes of a name (the limit of file systems) and of a whole path
+JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # names with a first dot are left out too
 IN_FOLDER = "rename or remove it, or name a folder that holds the dataset alone"
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file of a source.
+    """A file of a source."""
 
-    Attributes:
-        path: relative POSIX path, free of ``..`` and of anything else that leads out of a folder. Inside an archive of
-            a folder, the archive's own path comes first, as if it were a folder.
-        size: bytes, as the directory or header says; :meth:`chunks` makes sure of it.
-        where: how messages name it.
-        file: its content, which is there while the source is open.
-    """
-
+    # relative POSIX path without ``..`` and other ways out of a folder. An archive inside of a folder counts as a
+    # folder: its own path comes first.
     path: str
-    size: int
-    where: str
-    file: Path
+    size: int  # bytes, by the directory or header; :meth:`chunks` checks it
+    where: str  # name in messages
+    file: Path  # the content; exists while the source is open
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the content in pieces of at most ``CHUNK`` bytes, never more in all than ``size``.
+        """Yield the content in pieces of at most ``CHUNK`` bytes, at most ``size`` bytes in all.
 
         Raises:
             UserError: unreadable, or of another length than announced.
@@ -62,16 +56,16 @@ class Member:
 
 @contextlib.contextmanager
 def members(source: Path) -> Iterator[list[Member]]:
-    """List the files of a folder, a zip, a tar (plain, gzip, bzip2, xz), a RAR or a 7z, which the content tells apart.
+    """List the files of a folder, a zip, a tar (plain, gzip, bzip2, xz), a RAR or a 7z.
 
-    Hidden files and what desktops leave behind are left out. In a folder, links are followed as long as they stay
-    inside, and archives count as folders of their members; archives in archives stay closed. Archives are unpacked into
-    a temporary folder, which exists as long as the source is open.
+    The content tells the format. Hidden files and the files of desktops are left out. In a folder, links are followed
+    if they stay inside, and archives count as folders of their members; archives in archives stay closed. Archives are
+    unpacked into a temporary folder, which exists while the source is open.
 
     Raises:
         UserError: unreadable, damaged, encrypted or unknown source; a name that is absolute, goes up, is too long, too
-            deep or not portable, or occurs twice (upper and lower case being the same); a link that leaves a folder or
-            loops, any link in an archive, a device; too many members; more content than an honest archive holds.
+            deep or not portable, or occurs twice (ignoring case); a link that leaves a folder or loops, any link in an
+            archive, a device; too many members; more content than an honest archive holds.
     """
     with contextlib.ExitStack() as stack:
         listing = _Listing(stack)
@@ -84,22 +78,13 @@ def members(source: Path) -> Iterator[list[Member]]:
         yield listing.members
 
 
-def require_space(size: int, place: Path, remedy: str = "choose another --data-root") -> None:
-    """Refuse to put more on a disk than it has room for.
-
-    Args:
-        size: bytes.
-        place: path on that disk; need not exist.
-        remedy: what else helps than to make room.
-
-    Raises:
-        UserError: less than ``size`` and a reserve are free.
-    """
-    with _reading(str(place)):
-        free = shutil.disk_usage(next(path for path in (place, *place.absolute().parents) if path.is_dir())).free
+def require_space(size: int, path: Path, remedy: str = "choose another --data-root") -> None:
+    """Raise a UserError if ``size`` bytes and a reserve are not free on the disk of a path, which need not exist."""
+    with _reading(str(path)):
+        free = shutil.disk_usage(next(part for part in (path, *path.absolute().parents) if part.is_dir())).free
     if size > free - RESERVE:
         raise UserError(
-            f"{place}: needs {size / 1e9:.3g} GB and a reserve of {RESERVE / 1e9:.2g} GB, but {free / 1e9:.3g} GB are "
+            f"{path}: needs {size / 1e9:.3g} GB and a reserve of {RESERVE / 1e9:.2g} GB, but {free / 1e9:.3g} GB are "
             f"free; make room or {remedy}"
         )
 
@@ -109,13 +94,13 @@ class _Listing:
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self.members: list[Member] = []
-        self.stack = stack  # removes what was unpacked
+        self.stack = stack  # removes the unpacked files
         self.count = 0
         self.files: dict[str, str] = {}  # path as a case-insensitive disk sees it -> path as it is
         self.folders: set[str] = set()
 
     def add_folder(self, root: Path, folder: Path, prefix: str, chain: tuple[Path, ...]) -> None:
-        """Add what lies below a folder; ``chain`` holds the real paths from the root down to it."""
+        """Add the files below a folder; ``chain`` holds the real paths from the root down to it."""
         with _reading(str(folder)), os.scandir(chain[-1]) as scanned:
             entries = sorted(scanned, key=lambda entry: entry.name)
         for entry in entries:
@@ -143,7 +128,7 @@ class _Listing:
                 self._add(Member(path, size, where, real), IN_FOLDER)
 
     def add_archive(self, archive: Path, prefix: str) -> None:
-        """Unpack an archive into a temporary folder, and add its members; no entry is written before it is checked."""
+        """Unpack an archive into a temporary folder, and add its members; checks come before writes."""
         with _reading(str(archive)):
             folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-"))).resolve()
             packed, entries = unpack.entries_of(archive, folder, self.stack)
@@ -156,7 +141,7 @@ class _Listing:
     def _checked(
         self, archive: Path, prefix: str, folder: Path, packed: int, entries: Iterable[ArchiveEntry]
     ) -> Iterator[tuple[Member, Callable[[], object]]]:
-        """Add the members of an archive, and yield each with what unpacks it."""
+        """Add the members of an archive, and yield each with the function that unpacks it."""
         total = 0
         for entry in entries:
             path = self._admit(archive, prefix, entry.name, unpack.REMEDY)
@@ -177,7 +162,7 @@ class _Listing:
             yield member, entry.extract
 
     def _admit(self, archive: Path, prefix: str, name: str, remedy: str) -> str | None:
-        """Return the path of an entry, or ``None`` for one to leave out; refuse it by its name alone."""
+        """Return the path of an entry, or ``None`` if it is left out; refuse a harmful name."""
         self.count += 1
         if self.count > unpack.MAX_MEMBERS:
             raise UserError(f"{archive}: more than {unpack.MAX_MEMBERS} files and folders; name a part of it")
@@ -201,23 +186,20 @@ class _Listing:
         self.members.append(member)
 
 
-def _problem(name: str, parts: list[str], path: str) -> str | None:
-    """Tell why a name is refused; ``None`` for one that no disk minds."""
-    if name.startswith("/"):
-        return "an absolute path"
-    if ".." in parts:
-        return "goes up by '..'"
-    if "\\" in name:
-        return "a backslash, which separates folders on some systems"
-    if any(re.match("[A-Za-z]:", part) for part in parts):
-        return "a drive letter"
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
-        return "control characters, or bytes that are no UTF-8"
-    if len(path.encode()) > MAX_PATH or any(len(part.encode()) > MAX_PART for part in parts):
-        return f"longer than {MAX_PATH} bytes, or than {MAX_PART} between two slashes"
-    if path.count("/") >= MAX_DEPTH:
-        return f"in more than {MAX_DEPTH - 1} folders"
-    return None
+def _problem(name: str, parts: list[str], path: str) -> str:
+    """Return the reason to refuse a name, or ``""``."""
+    longest = max((len(part.encode(errors="replace")) for part in parts), default=0)
+    is_too_long = longest > MAX_PART or len(path.encode(errors="replace")) > MAX_PATH
+    is_text = not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
+    return unpack.first_problem(
+        (name.startswith("/"), "an absolute path"),
+        (".." in parts, "goes up by '..'"),
+        ("\\" in name, "a backslash, which separates folders on some systems"),
+        (any(re.match("[A-Za-z]:", part) for part in parts), "a drive letter"),
+        (not is_text, "control characters, or bytes that are no UTF-8"),
+        (is_too_long, f"longer than {MAX_PATH} bytes, or than {MAX_PART} between two slashes"),
+        (path.count("/") >= MAX_DEPTH, f"in more than {MAX_DEPTH - 1} folders"),
+    )
 
 
 def _quoted(name: str) -> str:
@@ -238,19 +220,16 @@ def _followed(where: str, link: Path, root: Path) -> Path:
 
 @contextlib.contextmanager
 def _reading(where: str) -> Iterator[None]:
-    """Turn whatever reading raises into one message."""
+    """Turn every error of reading into a UserError."""
     try:
         yield
     except UserError:
         raise
-    # Parsers meet damaged bytes with struct.error, zlib.error, KeyError, RecursionError and others, none documented.
+    # On damaged bytes parsers raise struct.error, zlib.error, KeyError, RecursionError and other undocumented errors.
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            message = f"{where}: {tempfile.gettempdir()} is full; make room, or set TMPDIR to a folder on a larger disk"
-        elif isinstance(error, OSError) and error.errno is not None:
-            message = f"{where}: cannot be read ({error.strerror}); expected a readable file or folder"
-        else:
-            message = (
-                f"{where}: damaged or incomplete ({_quoted(str(error) or type(error).__name__)}); download it again"
-            )
-        raise UserError(message) from error
+        problem = f"damaged or incomplete ({_quoted(str(error) or type(error).__name__)}); download it again"
+        if isinstance(error, OSError) and error.errno is not None:
+            problem = f"cannot be read ({error.strerror}); expected a readable file or folder"
+            if error.errno == errno.ENOSPC:
+                problem = f"{tempfile.gettempdir()} is full; make room, or set TMPDIR to a folder on a larger disk"
+        raise UserError(f"{where}: {problem}") from error

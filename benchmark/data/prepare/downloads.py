@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -26,8 +27,8 @@ ROLES = {
 }
 PART_OF = {**{part: part for part in PARTS}, "valid": "val", "validation": "val"}
 
-# MIIC (doi:10.21979/N9/WBLTFI) comes as Anomaly_train/, Anomaly_test/{normal_img,abnormal_img,abnormal_mask,...} and
-# Inpainting_*/, its images as <split>_<normal|abnormal>_<id>.jpg.
+# MIIC (doi:10.21979/N9/WBLTFI) has Anomaly_train/, Anomaly_test/{normal_img,abnormal_img,abnormal_mask,...} and
+# Inpainting_*/ with images <split>_<normal|abnormal>_<id>.jpg.
 MIIC_ARCHIVE = re.compile(r"anomaly_(train|val|test).*|inpainting_.+")
 MIIC_FOLDER = re.compile(r"(normal|abnormal)_(img|mask)")
 MIIC_IMAGE = re.compile(r"(train|val|test)_(normal|abnormal)_.+", re.IGNORECASE)
@@ -42,21 +43,13 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Assignment:
-    """Places of a download's files in a dataset's folder.
+    """Paths of a download's files in a dataset's folder."""
 
-    Attributes:
-        layout: of the download.
-        parts: ``train val test``, or one empty name where there is no division.
-        files: path below the dataset's folder -> source, in the order of the source.
-        left_out: paths of the other files.
-        repeated: images left out because an image of the same stem is taken.
-    """
-
-    layout: Layout
-    parts: tuple[str, ...]
-    files: dict[str, Member]
-    left_out: tuple[str, ...]
-    repeated: int = 0
+    layout: Layout  # of the download
+    parts: tuple[str, ...]  # ``train val test``, or an empty name without a division
+    files: dict[str, Member]  # path below the dataset's folder -> source, in the order of the source
+    left_out: tuple[str, ...]  # paths of the other files
+    repeated: int = 0  # number of images left out because of another image with the same stem
 
 
 @dataclass(frozen=True)
@@ -71,33 +64,37 @@ class _File:
     @classmethod
     def of(cls, index: int, member: Member) -> _File:
         *folders, name = member.path.split("/")
-        plain = [ARCHIVE_SUFFIX.sub("", folder).casefold() for folder in folders]
-        # images.zip holds images/0001.png as often as 0001.png.
-        return cls(index, tuple(part for i, part in enumerate(plain) if plain[i - 1 : i] != [part]), name, member)
+        plain = (ARCHIVE_SUFFIX.sub("", folder).casefold() for folder in folders)
+        # Without repeated names: images.zip may hold images/0001.png or 0001.png.
+        return cls(index, tuple(folder for folder, _ in groupby(plain)), name, member)
 
     @property
     def folder(self) -> str:
-        """The innermost one."""
+        """The innermost folder, or ``""``."""
         return self.folders[-1] if self.folders else ""
 
     @property
     def stem(self) -> str:
         return Path(self.name).stem
 
+    @property
+    def suffix(self) -> str:
+        return Path(self.name).suffix
+
     def has(self, suffixes: Collection[str]) -> bool:
-        return Path(self.name).suffix.lower() in suffixes
+        return self.suffix.lower() in suffixes
 
 
 def recognise(source: Path, members: Sequence[Member], target: Path) -> Assignment:
-    """Decide which files of a download are images and labels.
+    """Assign the images and labels of a download.
 
     Args:
-        source: the download; its name counts, too, such as ``Anomaly_test.zip``.
+        source: the download; its name can show the layout, such as ``Anomaly_test.zip``.
         members: its files.
         target: the dataset's folder; its images and labels can pair with those of the download.
 
     Raises:
-        UserError: unknown or ambiguous layout, a part of train/val/test missing, two files that would become one, a
+        UserError: unknown or ambiguous layout, a missing part of train/val/test, two files for the same path, a
             HY5SYN or MIIC label without image.
     """
     files = [_File.of(index, member) for index, member in enumerate(members)]
@@ -116,13 +113,13 @@ def recognise(source: Path, members: Sequence[Member], target: Path) -> Assignme
 
 
 def present(folder: Path, suffixes: Collection[str]) -> set[str]:
-    """Return the names of a folder's images or labels, none where there is no folder.
+    """Return the names of a folder's images or labels; the folder need not exist.
 
     Raises:
         UserError: the folder cannot be listed.
     """
     try:
-        return {name.name for name in folder.iterdir() if name.suffix.lower() in suffixes and name.name[0] != "."}
+        return {file.name for file in folder.iterdir() if file.suffix.lower() in suffixes and file.name[0] != "."}
     except FileNotFoundError:
         return set()
     except OSError as error:
@@ -136,7 +133,7 @@ def _arranged(source: Path, files: Sequence[_File], target: Path) -> Arranged:
     own = ARCHIVE_SUFFIX.sub("", source.resolve().name).casefold()
     folders = {own}.union(*(file.folders for file in files))
     images = [file for file in files if file.has(IMAGE_SUFFIXES)]
-    # Beside MIIC's images a folder called masks holds defects; only one called label can be the user's own.
+    # Beside MIIC's images a folder masks/ holds defects; only label/ can be the user's own.
     unlabelled = not any(file.folder in TRACKS for file in files)
     if any(MIIC_ARCHIVE.fullmatch(folder) or MIIC_FOLDER.fullmatch(folder) for folder in folders) or (
         unlabelled and any(MIIC_IMAGE.fullmatch(file.stem) for file in images)
@@ -179,7 +176,7 @@ def _miic(source: Path, files: Sequence[_File], own: str, target: Path) -> Arran
     if orphan is not None:
         raise UserError(f"{orphan.member.where}: label without image; add the image of its stem or remove the label")
     chosen = [(f"image/{file.name}", file) for file in images.values()]
-    chosen += [(f"label/{stem}{Path(file.name).suffix}", file) for stem, file in labels]
+    chosen += [(f"label/{stem}{file.suffix}", file) for stem, file in labels]
     return "miic", ("",), chosen, len(candidates) - len(images)
 
 
@@ -234,9 +231,7 @@ def _folders(source: Path, files: Sequence[_File]) -> Arranged:
             used |= folders
             stems = {file.stem for file in roles["image"]}
             pairs = _labels(role_files, stems) if role == "label" else [(file.stem, file) for file in role_files]
-            chosen += [
-                ("/".join(filter(None, (part, role, stem + Path(file.name).suffix))), file) for stem, file in pairs
-            ]
+            chosen += [("/".join(filter(None, (part, role, stem + file.suffix))), file) for stem, file in pairs]
     for file in files:
         if file.has(label_suffixes()) and any(file.folders[:end] in used for end in range(len(file.folders))):
             raise UserError(
@@ -247,7 +242,7 @@ def _folders(source: Path, files: Sequence[_File]) -> Arranged:
 
 
 def _division(source: Path, parent: tuple[str, ...], parts: dict[str, dict[str, list[_File]]]) -> tuple[str, ...]:
-    """Return the parts of a folder, and refuse a division that a loader cannot read."""
+    """Return the parts of a folder; refuse a division that a loader cannot read."""
     where = "/".join((str(source), *parent))
     division = tuple(part for part in PARTS if part in parts)
     if division and "" in parts:
@@ -268,22 +263,19 @@ def _division(source: Path, parent: tuple[str, ...], parts: dict[str, dict[str, 
 
 
 def _labels(labels: Collection[_File], images: Collection[str]) -> list[tuple[str, _File]]:
-    """Return labels with the stems of their images, to which their own may add ``_mask`` or ``_``."""
+    """Return labels with the stems of their images; a label's own stem may end in ``_mask`` or ``_``."""
     stems = {file.stem for file in labels}
-
-    def image_stem(stem: str) -> str:
-        plain = plain_stem(stem)
-        return plain if stem not in images and plain in images and plain not in stems else stem
-
-    return [(image_stem(file.stem), file) for file in labels]
+    plain = {stem: plain_stem(stem) for stem in stems - set(images)}
+    renamed = {stem: other for stem, other in plain.items() if other in images and other not in stems}
+    return [(renamed.get(file.stem, file.stem), file) for file in labels]
 
 
-def _require_one(source: Path, what: str, folders: Collection[tuple[str, ...]]) -> None:
+def _require_one(source: Path, kind: str, folders: Collection[tuple[str, ...]]) -> None:
     if len(folders) > 1:
         names = sorted("/".join(folder) or "." for folder in folders)
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         raise UserError(
-            f"{source}: {len(names)} {what}: {', '.join(names[:8])}{more}; expected one: name the folder or archive "
+            f"{source}: {len(names)} {kind}: {', '.join(names[:8])}{more}; expected one: name the folder or archive "
             "that is meant, or move the others elsewhere"
         )
 
@@ -293,6 +285,6 @@ def _summary(files: Sequence[_File]) -> str:
     if not files:
         return "no files"
     folders = Counter(f"{file.member.path.partition('/')[0]}/" for file in files if file.folders).most_common(8)
-    suffixes = Counter(Path(file.name).suffix.lower() or "no suffix" for file in files).most_common(8)
+    suffixes = Counter(file.suffix.lower() or "no suffix" for file in files).most_common(8)
     counted = ", ".join(f"{count} {suffix}" for suffix, count in suffixes)
     return f"{counted} in {', '.join(name for name, _ in folders) or 'no folder'}"

@@ -26,14 +26,14 @@ from benchmark.utils.errors import UserError, require
 if TYPE_CHECKING:
     import rarfile
 
-CHUNK = 1 << 16  # bytes per read; also the longest header of a tar, where a name and its attributes need a few hundred
+CHUNK = 1 << 16  # bytes per read; also the longest header of a tar, which needs a few hundred
 MAX_MEMBERS = 1_000_000  # forty times the files of the largest known dataset
 MAX_INDEX = 160 * MAX_MEMBERS  # bytes of a zip's directory: 46 and a name of a hundred per member
 # Images and masks reach 50:1; deflate ends at 1032:1 and the other methods much higher. Small files do no harm.
 MAX_RATIO, RATIO_FROM = 200, 1 << 20
 
 ARCHIVE_SUFFIX = re.compile(r"\.(zip|tar|tar\.(gz|bz2|xz|zst)|tgz|tbz2?|txz|rar|7z)$", re.IGNORECASE)
-LATER_VOLUME = re.compile(r".+\.part0*([2-9]|1\d+|[2-9]\d+)\.rar", re.IGNORECASE)  # the first leads to them
+LATER_VOLUME = re.compile(r".+\.part0*([2-9]|1\d+|[2-9]\d+)\.rar", re.IGNORECASE)  # the first volume leads to it
 OPENERS: Mapping[bytes, Callable[[Path], io.BufferedIOBase]] = {
     b"\x1f\x8b": gzip.GzipFile,
     b"BZh": bz2.BZ2File,
@@ -50,40 +50,33 @@ PROGRAMS = "apt install unar (or unrar; brew install unar)"
 
 @dataclass(frozen=True)
 class ArchiveEntry:
-    """An entry of an archive, not unpacked yet.
+    """An entry of an archive, not unpacked yet."""
 
-    Attributes:
-        name: as the archive has it.
-        size: bytes that it unpacks to, as the archive says; ``extract`` never writes more.
-        extract: unpacks it to its name below the folder, some formats with all other entries; ``None`` for folders.
-        problem: why it is refused, or ``""``.
-        packed: bytes that it takes in the archive, where each entry is packed by itself.
-    """
-
-    name: str
-    size: int
+    name: str  # by the archive
+    size: int  # unpacked bytes, by the archive; ``extract`` never writes more
+    # unpacks it to its name below the folder, in some formats with all other entries; ``None`` for folders
     extract: Callable[[], object] | None
-    problem: str = ""
-    packed: int | None = None
+    problem: str = ""  # reason to refuse it, or ``""``
+    packed: int | None = None  # packed bytes, in formats that pack each entry separately
 
 
 def entries_of(
     archive: Path, folder: Path, stack: contextlib.ExitStack
 ) -> tuple[int, list[ArchiveEntry] | Iterator[ArchiveEntry]]:
-    """Open an archive, whose content tells its format.
+    """Open an archive; its content tells its format.
 
     Args:
         archive: the file; the first of several volumes.
-        folder: an empty folder, to which entries are unpacked.
+        folder: an empty folder for the unpacked entries.
         stack: closes the archive.
 
     Returns:
-        Bytes of the archive with all its volumes, and its entries. A tar has no list of them: each is to be unpacked
-        before the next is taken, and the last shows whether the tar is whole.
+        Bytes of the archive with all its volumes, and its entries. A tar has no list of entries: unpack each before you
+        take the next; the iterator's end checks that the tar is whole.
 
     Raises:
         UserError: an unknown format, a missing library or program.
-        Exception: whatever readers raise on damaged bytes.
+        Exception: any error of a reader on damaged bytes.
     """
     with archive.open("rb") as file:
         head = file.read(tarfile.BLOCKSIZE)
@@ -112,10 +105,15 @@ def entries_of(
 
 
 def bomb(where: str, unpacked: int, packed: int) -> UserError:
-    """Return the refusal of content that no honest archive holds; sizes in bytes."""
+    """Return the error for content that no honest archive holds; sizes in bytes."""
     return UserError(
         f"{where}: {unpacked} bytes out of {packed}, more than {MAX_RATIO}:1 as in an attack on the disk; {REMEDY}"
     )
+
+
+def first_problem(*checks: tuple[object, str]) -> str:
+    """Return the text of the first check that is true, or ``""``."""
+    return next((problem for is_present, problem in checks if is_present), "")
 
 
 def _zip_entries(archive: Path, folder: Path, stack: contextlib.ExitStack) -> list[ArchiveEntry]:
@@ -126,17 +124,13 @@ def _zip_entries(archive: Path, folder: Path, stack: contextlib.ExitStack) -> li
         # Readers shorten `filename` at a NUL, or replace it by an extra field; `orig_filename` is in the directory.
         name = info.filename = info.orig_filename
         kind = stat.S_IFMT(info.external_attr >> 16)
-        problem = ""
-        if kind not in (0, stat.S_IFREG):
-            problem = LINK if kind == stat.S_IFLNK else SPECIAL
-        elif info.flag_bits & 1:
-            problem = ENCRYPTED
-        # Of the other methods, zipfile unpacks whatever 4 kB hold at once: gigabytes in the case of bzip2.
-        elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            problem = (
-                f"compression method {info.compress_type}, expected stored or deflated; unpack the archive and name "
-                "the folder"
-            )
+        # With other methods, zipfile unpacks all of 4 kB at once, which bzip2 can turn into gigabytes.
+        is_safe = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        method = f"compression method {info.compress_type}, expected stored or deflated"
+        problem = first_problem(
+            *((kind == stat.S_IFLNK, LINK), (kind not in (0, stat.S_IFREG), SPECIAL), (info.flag_bits & 1, ENCRYPTED)),
+            (not is_safe, f"{method}; unpack the archive and name the folder"),
+        )
         extract = None if name.endswith("/") else partial(file.extract, info, folder)
         entries.append(ArchiveEntry(name, info.file_size, extract, problem, info.compress_size))
     return entries
@@ -149,11 +143,10 @@ def _tar_entries(
     stream = _Bounded(content, archive, CHUNK, packed=archive.stat().st_size if opener else None)
     file = stack.enter_context(tarfile.TarFile(fileobj=cast("IO[bytes]", stream)))
     for info in file:
-        problem = ""
-        if info.size < 0:
-            problem = f"a size of {info.size} bytes; {REMEDY}"
-        elif not info.isreg() or info.issparse():
-            problem = {tarfile.SYMTYPE: LINK, tarfile.LNKTYPE: HARD_LINK}.get(info.type, SPECIAL)
+        problem = first_problem(
+            (info.size < 0, f"a size of {info.size} bytes; {REMEDY}"),
+            *((info.issym(), LINK), (info.islnk(), HARD_LINK), (not info.isreg() or info.issparse(), SPECIAL)),
+        )
         extract = partial(file.extract, info, folder, set_attrs=False, filter="data")
         yield ArchiveEntry(info.name, info.size, None if info.isdir() else extract, problem)
     # tarfile takes a damaged header, and a file that ends too early, for the end of the archive.
@@ -185,21 +178,16 @@ def _rar_entries(archive: Path, folder: Path) -> tuple[int, list[ArchiveEntry]]:
 
     entries = []
     for info in file.infolist():
-        problem = ""
-        if info.needs_password():
-            problem = ENCRYPTED
-        elif not (info.is_file() or info.is_dir()):
-            problem = LINK
-        elif info.file_redir:
-            problem = HARD_LINK
-        # A file of a solid archive is unpacked with all those before it: all at once, each is unpacked once.
+        is_link = not (info.is_file() or info.is_dir())
+        problem = first_problem((info.needs_password(), ENCRYPTED), (is_link, LINK), (info.file_redir, HARD_LINK))
+        # A file of a solid archive is unpacked with all files before it, so all are unpacked together, once.
         step = partial(extract, None if file.is_solid() else info)
         entries.append(ArchiveEntry(info.filename, info.file_size, None if info.is_dir() else step, problem))
     return sum(os.path.getsize(volume) for volume in file.volumelist()), entries
 
 
 def _extract_solid(file: rarfile.RarFile, folder: Path) -> None:
-    """Unpack all files of a RAR from one program's output, in which they follow each other."""
+    """Unpack all files of a RAR from the output of a program, in which they follow each other."""
     import rarfile
 
     command = rarfile.tool_setup().open_cmdline(None, file.filename)
@@ -208,10 +196,10 @@ def _extract_solid(file: rarfile.RarFile, folder: Path) -> None:
         for info in file.infolist():
             if not info.is_file():
                 continue
-            place = folder / info.filename
-            place.parent.mkdir(parents=True, exist_ok=True)
+            file_path = folder / info.filename
+            file_path.parent.mkdir(parents=True, exist_ok=True)
             left, checksum = info.file_size, 0
-            with place.open("wb") as unpacked:
+            with file_path.open("wb") as unpacked:
                 while left and (piece := tool.stdout.read(min(CHUNK, left))):
                     left, checksum = left - len(piece), zlib.crc32(piece, checksum)
                     unpacked.write(piece)
@@ -221,12 +209,12 @@ def _extract_solid(file: rarfile.RarFile, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _refusals(archive: Path, kind: str) -> Iterator[None]:
-    """Turn what rarfile and py7zr raise into refusals; errors of the disk pass."""
+    """Turn the errors of rarfile and py7zr into UserErrors; errors of the disk pass."""
     try:
         yield
     except OSError:
         raise
-    except Exception as error:  # damaged bytes raise much that is not documented
+    except Exception as error:  # damaged bytes raise undocumented errors
         cause = type(error).__name__
         program = f", install another program ({PROGRAMS})" if kind == "RAR" else ""
         folder = "unpack it, move it elsewhere and name the folder"
@@ -251,36 +239,31 @@ def _seven_zip_entries(archive: Path, folder: Path, stack: contextlib.ExitStack)
     @functools.cache
     def extract() -> None:
         with _refusals(archive, "7z"):
-            file.extract(folder, names)  # together, for files of a block are unpacked one after the other
+            file.extract(folder, names)  # together, since files of a block are unpacked one after the other
 
     for info in file.files:
-        problem = ""
-        if info.is_symlink or info.is_junction:
-            problem = LINK
-        elif info.is_socket:
-            problem = SPECIAL
-        elif file.needs_password():
-            problem = ENCRYPTED
-        elif not info.is_directory:
+        is_link = info.is_symlink or info.is_junction
+        problem = first_problem((is_link, LINK), (info.is_socket, SPECIAL), (file.needs_password(), ENCRYPTED))
+        if not (problem or info.is_directory):
             names.add(info.filename)
         entries.append(ArchiveEntry(info.filename, info.uncompressed, None if info.is_directory else extract, problem))
     return entries
 
 
 class _Bounded:
-    """A file that gives neither more at once nor more in all than an honest archive needs."""
+    """A file that limits the bytes of a read, and of all reads, to the needs of an honest archive."""
 
     def __init__(self, file: IO[bytes] | io.BufferedIOBase, archive: Path, longest: int, packed: int | None = None):
         self.file, self.archive, self.longest, self.packed = file, archive, longest, packed
         self.tell, self.seekable = file.tell, file.seekable
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move, but not beyond what the size of the archive makes plausible: the way there is unpacked."""
+        """Move, but not beyond the plausible size of the archive, since everything before is unpacked."""
         self._limit(offset if whence == os.SEEK_SET else 0)
         return self.file.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
-        """Read a piece, which a hostile header can ask to be of any length."""
+        """Read a piece; a hostile header can request any length."""
         data = self.file.read(self.longest + 1 if size < 0 else min(size, self.longest + 1))
         if len(data) > self.longest:
             raise UserError(f"{self.archive}: a header of more than {self.longest} bytes; {REMEDY}")

@@ -25,29 +25,18 @@ FIXED = frozenset({"levels", "vias", "encode"})
 
 @dataclass
 class Scene:
-    """An image on its way from masks to gray values; effects change it in place.
+    """An image on its way from masks to gray values; effects change it in place."""
 
-    Attributes:
-        raster: the exact masks; no effect writes to them.
-        image: ``(H, W)`` or ``(H, W, 3)`` float32. SEM: gray levels 0-255; optical: linear light 0-1 until the stage
-            ``encode``.
-        track: ``(H, W)`` float32 in [0, 1], the share of each pixel that tracks cover, roughness included.
-        style: ranges that differ between the data sets of one appearance (SemStyle or OpticalStyle).
-        contrast: tracks above background, gray levels (SEM).
-        oxide: linear RGB light of bare oxide (optical).
-        metal: linear RGB light of a plain track (optical).
-        gamma: exponent of the camera's response (optical); 2.2 is that of displays.
-        forced: strength of the present effect as a multiple of its hardest strength; ``None``: the effect draws it.
-    """
-
-    raster: Raster
+    raster: Raster  # the exact masks; no effect writes to them
+    # ``(H, W)`` or ``(H, W, 3)`` float32. SEM: gray levels 0-255; optical: linear light 0-1 until the stage ``encode``.
     image: Float
-    track: Float
-    style: Any
-    contrast: float = 0.0
-    oxide: Float = field(default_factory=lambda: np.zeros(3, np.float32))
-    metal: Float = field(default_factory=lambda: np.ones(3, np.float32))
-    gamma: float = 2.2
+    track: Float  # ``(H, W)`` float32 in [0, 1], the share of each pixel that tracks cover, roughness included
+    style: Any  # ranges that differ between the data sets of one appearance (SemStyle or OpticalStyle)
+    contrast: float = 0.0  # tracks above background, gray levels (SEM)
+    oxide: Float = field(default_factory=lambda: np.zeros(3, np.float32))  # linear RGB light of bare oxide (optical)
+    metal: Float = field(default_factory=lambda: np.ones(3, np.float32))  # linear RGB light of a plain track (optical)
+    gamma: float = 2.2  # exponent of the camera's response (optical); 2.2 is that of displays
+    # strength of the present effect as a multiple of its hardest strength; ``None``: the effect draws it
     forced: float | None = None
 
     def strength(self, drawn: float, hardest: float) -> float:

@@ -11,21 +11,13 @@ MIN_GAP_PX = 7.0
 
 @dataclass(frozen=True)
 class MetalBar:
-    """A straight piece of metal: a rectangle with rounded corners around the line from one point to another.
+    """A straight piece of metal: a rectangle with rounded corners around the line from one point to another."""
 
-    Attributes:
-        net: number of the net, from 1.
-        start: x, y in pixels.
-        end: x, y in pixels; equal to ``start`` for a pad.
-        width: across the line, pixels.
-        extend: length of the bar beyond both points, pixels.
-    """
-
-    net: int
-    start: tuple[float, float]
-    end: tuple[float, float]
-    width: float
-    extend: float
+    net: int  # number of the net, from 1
+    start: tuple[float, float]  # x, y in pixels
+    end: tuple[float, float]  # x, y in pixels; equal to ``start`` for a pad
+    width: float  # across the line, pixels
+    extend: float  # length of the bar beyond both points, pixels
 
 
 @dataclass(frozen=True)
@@ -39,27 +31,18 @@ class Via:
 
 @dataclass
 class Canvas:
-    """Bars and vias on an area that reaches beyond the shown window.
+    """Bars and vias on an area that reaches beyond the shown window."""
 
-    Attributes:
-        size: height and width of the canvas, pixels.
-        corner_px: radius that rounds the corners.
-        bars: the layer that is labelled.
-        vias: on bars.
-        lower: bars of the layer below, which shows through and is labelled nowhere.
-        decoration: isolated shapes that look like tracks and are labelled nowhere.
-        facts: values drawn from the seed, for the manifest.
-        nets: number of nets.
-    """
-
-    size: tuple[int, int]
-    corner_px: float
-    bars: list[MetalBar] = field(default_factory=list)
-    vias: list[Via] = field(default_factory=list)
+    size: tuple[int, int]  # height and width of the canvas, pixels
+    corner_px: float  # radius that rounds the corners
+    bars: list[MetalBar] = field(default_factory=list)  # the layer that is labelled
+    vias: list[Via] = field(default_factory=list)  # on bars
+    # bars of the layer below, which shows through and is labelled nowhere
     lower: list[MetalBar] = field(default_factory=list)
+    # isolated shapes that look like tracks and are labelled nowhere
     decoration: list[MetalBar] = field(default_factory=list)
-    facts: dict[str, float] = field(default_factory=dict)
-    nets: int = 0
+    facts: dict[str, float] = field(default_factory=dict)  # values drawn from the seed, for the manifest
+    nets: int = 0  # number of nets
 
     def new_net(self) -> int:
         """Return the number of the next net."""

@@ -16,21 +16,13 @@ from benchmark.data.synthetic.image_operations import Float, add_spot, blur, smo
 
 @dataclass(frozen=True)
 class OpticalStyle:
-    """Display values in [0, 1], each a range (low, high), before light and lens change them.
+    """Display values in [0, 1], each a range (low, high), before light and lens change them."""
 
-    Attributes:
-        substrate: luma of the oxide.
-        contrast: brightness of tracks above the oxide.
-        via: how much darker vias are than their track, as a share.
-        seam_gain: change of gain at a seam, as a share.
-        worst_jpeg: least quality of JPEG artefacts.
-    """
-
-    substrate: tuple[float, float]
-    contrast: tuple[float, float]
-    via: tuple[float, float]
-    seam_gain: tuple[float, float] = (0.01, 0.03)
-    worst_jpeg: int = 60
+    substrate: tuple[float, float]  # luma of the oxide
+    contrast: tuple[float, float]  # brightness of tracks above the oxide
+    via: tuple[float, float]  # how much darker vias are than their track, as a share
+    seam_gain: tuple[float, float] = (0.01, 0.03)  # change of gain at a seam, as a share
+    worst_jpeg: int = 60  # least quality of JPEG artefacts
 
 
 OMC = OpticalStyle(substrate=(0.29, 0.32), contrast=(0.17, 0.21), via=(0.15, 0.45))

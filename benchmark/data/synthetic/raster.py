@@ -17,26 +17,17 @@ CORNER_POINTS = 5
 
 @dataclass(frozen=True)
 class Raster:
-    """A window of a layout.
+    """A window of a layout."""
 
-    Attributes:
-        nets: ``(H, W)`` int32, 0 on background; one number per 8-connected component, so a net that the window's border
-            cuts in two counts twice.
-        track: ``(H, W)`` bool, ``nets > 0``.
-        via: ``(H, W)`` bool.
-        core: ``(H, W)`` bool, the inner part of each via, which some appearances draw darker.
-        lower: ``(H, W)`` bool, the layer below.
-        decoration: ``(H, W)`` bool, unlabelled shapes.
-        centres: ``(N, 3)`` float64, x, y and radius of the vias whose centre lies in the window.
-    """
-
+    # ``(H, W)`` int32, 0 on background; one number per 8-connected component, so a net that the window's border cuts in
+    # two counts twice
     nets: NDArray[np.int32]
-    track: NDArray[np.bool_]
-    via: NDArray[np.bool_]
-    core: NDArray[np.bool_]
-    lower: NDArray[np.bool_]
-    decoration: NDArray[np.bool_]
-    centres: NDArray[np.float64]
+    track: NDArray[np.bool_]  # ``(H, W)`` bool, ``nets > 0``
+    via: NDArray[np.bool_]  # ``(H, W)`` bool
+    core: NDArray[np.bool_]  # ``(H, W)`` bool, the inner part of each via, which some appearances draw darker
+    lower: NDArray[np.bool_]  # ``(H, W)`` bool, the layer below
+    decoration: NDArray[np.bool_]  # ``(H, W)`` bool, unlabelled shapes
+    centres: NDArray[np.float64]  # ``(N, 3)`` float64, x, y and radius of the vias whose centre lies in the window
 
 
 @dataclass(frozen=True)

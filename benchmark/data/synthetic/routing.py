@@ -13,45 +13,25 @@ from benchmark.data.synthetic.layout import MIN_GAP_PX, Canvas, MetalBar, Via
 
 @dataclass(frozen=True)
 class Wiring:
-    """Rules of routing on a grid.
+    """Rules of routing on a grid."""
 
-    Attributes:
-        pitch: distance of grid lines, pixels.
-        width: mean track width, pixels.
-        width_sd: its standard deviation from net to net.
-        length: median of the lognormal length of a net's first straight piece, pixels.
-        length_sigma: standard deviation of its logarithm.
-        gap: mean free space between two nets on one line, in pitches.
-        fill: share of the places at which a net is tried.
-        unevenness: 0 fills evenly; 1 leaves large areas empty.
-        jog: chance that a line's end turns by 1-3 pitches.
-        branch: chance of a stub off the middle of a line.
-        via_pair: chance that an end carries two vias on a pad.
-        via_single: chance that it carries one.
-        via_radius: pixels.
-        via_every: mean distance of further vias along a line, in pitches; 0 for none.
-        pad: width of the metal around vias, pixels.
-        bus: chance that a line is one of several of equal length.
-        power: chance that a line is 2-3 times wider.
-    """
-
-    pitch: float
-    width: float
-    width_sd: float
-    length: float
-    length_sigma: float
-    gap: float
-    fill: float
-    unevenness: float
-    jog: float
-    branch: float
-    via_pair: float
-    via_single: float
-    via_radius: float
-    via_every: float
-    pad: float
-    bus: float = 0.0
-    power: float = 0.0
+    pitch: float  # distance of grid lines, pixels
+    width: float  # mean track width, pixels
+    width_sd: float  # its standard deviation from net to net
+    length: float  # median of the lognormal length of a net's first straight piece, pixels
+    length_sigma: float  # standard deviation of its logarithm
+    gap: float  # mean free space between two nets on one line, in pitches
+    fill: float  # share of the places at which a net is tried
+    unevenness: float  # 0 fills evenly; 1 leaves large areas empty
+    jog: float  # chance that a line's end turns by 1-3 pitches
+    branch: float  # chance of a stub off the middle of a line
+    via_pair: float  # chance that an end carries two vias on a pad
+    via_single: float  # chance that it carries one
+    via_radius: float  # pixels
+    via_every: float  # mean distance of further vias along a line, in pitches; 0 for none
+    pad: float  # width of the metal around vias, pixels
+    bus: float = 0.0  # chance that a line is one of several of equal length
+    power: float = 0.0  # chance that a line is 2-3 times wider
 
 
 @dataclass(frozen=True)

@@ -16,25 +16,15 @@ from benchmark.data.synthetic.image_operations import Float, add_spot, blur, seg
 
 @dataclass(frozen=True)
 class SemStyle:
-    """Gray levels of a data set, each a range (low, high) within 0-255.
+    """Gray levels of a data set, each a range (low, high) within 0-255."""
 
-    Attributes:
-        background: the dielectric.
-        contrast: tracks above background.
-        via: the bright part of vias.
-        via_glow: Gaussian over which vias fade, pixels.
-        annulus: vias are bright rings with a dark core; otherwise bright discs in a dark ring.
-        seam_gain: change of gain at a seam, as a share.
-        worst_jpeg: least quality of JPEG artefacts.
-    """
-
-    background: tuple[float, float]
-    contrast: tuple[float, float]
-    via: tuple[float, float]
-    via_glow: tuple[float, float]
-    annulus: bool
-    seam_gain: tuple[float, float] = (0.01, 0.05)
-    worst_jpeg: int = 70
+    background: tuple[float, float]  # the dielectric
+    contrast: tuple[float, float]  # tracks above background
+    via: tuple[float, float]  # the bright part of vias
+    via_glow: tuple[float, float]  # Gaussian over which vias fade, pixels
+    annulus: bool  # vias are bright rings with a dark core; otherwise bright discs in a dark ring
+    seam_gain: tuple[float, float] = (0.01, 0.05)  # change of gain at a seam, as a share
+    worst_jpeg: int = 70  # least quality of JPEG artefacts
 
 
 # Measured on frames of HY5SYN; for MIIC around the published means of 59 and 146.

@@ -44,33 +44,19 @@ Job = TypeVar("Job")
 
 @dataclass(frozen=True)
 class StandIn:
-    """The parts of a stand-in.
+    """The parts of a stand-in."""
 
-    Attributes:
-        layout: draws a layout on a canvas of a height and width.
-        effects: name -> effect, in the order of application.
-        stresses: name of a stress -> the effects that it forces.
-        style: ranges from which the effects draw.
-        channels: 1 (SEM) or 3 (optical, RGB).
-        height: default size in pixels.
-        width: default size in pixels.
-        count: images of a full set.
-        target: the mask that is the label; ``metal`` is track or via.
-        max_turn_deg: largest turn of the sample.
-        version: raised by hand whenever the same seed gives other bytes than before.
-    """
-
-    layout: Callable[[Generator, int, int], Canvas]
-    effects: Mapping[str, Effect]
-    stresses: Mapping[str, tuple[str, ...]]
-    style: object
-    channels: int
-    height: int
-    width: int
-    count: int
-    target: Target
-    max_turn_deg: float
-    version: int
+    layout: Callable[[Generator, int, int], Canvas]  # draws a layout on a canvas of a height and width
+    effects: Mapping[str, Effect]  # name -> effect, in the order of application
+    stresses: Mapping[str, tuple[str, ...]]  # name of a stress -> the effects that it forces
+    style: object  # ranges from which the effects draw
+    channels: int  # 1 (SEM) or 3 (optical, RGB)
+    height: int  # default size in pixels
+    width: int  # default size in pixels
+    count: int  # images of a full set
+    target: Target  # the mask that is the label; ``metal`` is track or via
+    max_turn_deg: float  # largest turn of the sample
+    version: int  # raised by hand whenever the same seed gives other bytes than before
 
     def switches(self) -> tuple[str, ...]:
         """Return the names of the effects that can be turned off."""

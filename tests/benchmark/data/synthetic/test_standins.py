@@ -214,11 +214,10 @@ def test_write_leaves_images_labels_and_manifest(tmp_path: Path) -> None:
         write("omc", target, 3)
 
 
-def test_an_interrupted_write_leaves_only_a_part_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
+def test_interrupted_write_leaves_only_a_part_folder(tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(json, "dump", fail)
     with pytest.raises(KeyboardInterrupt):
-        write("miic", tmp_path / "miic-syn", 1, height=96, width=96)
+        write("miic", tmp_path / "miic-syn", 1, height=96, width=96, progress=interrupt)
     assert [p.name for p in tmp_path.iterdir()] == ["miic-syn.part"]

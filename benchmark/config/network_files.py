@@ -1,4 +1,4 @@
-"""Loads network files of users, each with modules of its own, and hashes the code that they import."""
+"""Loads users' network files in isolation and hashes the code that they import."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class NetworkFile:
     def unseen(self, digest: str) -> list[str]:
         """Name files that the loaded file has imported by a computed name, so that :meth:`code` does not know them."""
         package = self._package(digest)
-        loaded = [getattr(found, "__file__", None) for name, found in sys.modules.items() if name.startswith(package)]
+        loaded = [getattr(module, "__file__", None) for name, module in sys.modules.items() if name.startswith(package)]
         known = {str(path) for path in self.code().values()}
         return sorted({Path(file).name for file in loaded if file and file not in known and os.path.getsize(file)})
 
@@ -146,8 +146,8 @@ def digests(code: Mapping[str, Path]) -> dict[str, str]:
         ) from error
 
 
-def place(error: BaseException, code: Mapping[str, Path]) -> str:
-    """Say where in a network's own files an exception was raised: ``mynet.py:12, in forward``; blank if nowhere."""
+def location(error: BaseException, code: Mapping[str, Path]) -> str:
+    """Return where a network's own files raised an exception: ``mynet.py:12, in forward``; blank if nowhere."""
     names = {str(path): Path(name).name for name, path in code.items()}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in names]
     if frames:
@@ -237,9 +237,9 @@ def _find_in(name: str, folders: Sequence[str | Path]) -> ModuleSpec | None:
         (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
         (_Loader, importlib.machinery.SOURCE_SUFFIXES),
     )
-    specs = [importlib.machinery.FileFinder(str(folder), *loaders).find_spec(name) for folder in folders]
-    found = [spec for spec in specs if spec is not None]
-    return next((spec for spec in found if spec.origin), found[0] if found else None)
+    finders = [importlib.machinery.FileFinder(str(folder), *loaders) for folder in folders]
+    specs = [spec for finder in finders if (spec := finder.find_spec(name)) is not None]
+    return next((spec for spec in specs if spec.origin), specs[0] if specs else None)
 
 
 def _installed(name: str) -> ModuleSpec | None:
@@ -253,8 +253,8 @@ def _installed(name: str) -> ModuleSpec | None:
 def _elsewhere(name: str) -> ModuleSpec | None:
     """Return the spec of a top-level module that is somebody's own: on PYTHONPATH, or installed as editable."""
     spec = None if name in sys.stdlib_module_names else _installed(name)
-    places = [spec.origin if spec.has_location else None, *(spec.submodule_search_locations or ())] if spec else []
-    files = [Path(place) for place in places if place]
+    paths = [spec.origin if spec.has_location else None, *(spec.submodule_search_locations or ())] if spec else []
+    files = [Path(path) for path in paths if path]
     library = Path(os.__file__).parent
     others = ("site-packages", "dist-packages")
     if not files or any(
@@ -273,15 +273,15 @@ def _by_file_name(modules: Mapping[str, Path]) -> dict[str, Path]:
 
 def _closure(start: Mapping[str, Path], find: Callable[[str], ModuleSpec | None]) -> dict[str, Path]:
     """Add all modules that some import, without running any; empty ones are left out."""
-    found, queue = dict(start), list(start)
+    modules, queue = dict(start), list(start)
     while queue:
         name = queue.pop()
-        package = name if found[name].stem == "__init__" else name.rpartition(".")[0]
-        for imported in _imports(found[name], package):
+        package = name if modules[name].stem == "__init__" else name.rpartition(".")[0]
+        for imported in _imports(modules[name], package):
             for module, path in _modules(imported, lambda top: find(top) or _elsewhere(top)):
-                if found.setdefault(module, path) is path:
+                if modules.setdefault(module, path) is path:
                     queue.append(module)
-    return {name: path for name, path in found.items() if path.stat().st_size}
+    return {name: path for name, path in modules.items() if path.stat().st_size}
 
 
 def _modules(name: str, find: Callable[[str], ModuleSpec | None]) -> Iterator[tuple[str, Path]]:

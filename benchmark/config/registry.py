@@ -96,7 +96,7 @@ class ModelEntry:
         except UserError:
             raise
         except Exception as error:  # importing runs the user's code, which may raise anything
-            where = network_files.place(error, code(self))
+            where = network_files.location(error, code(self))
             raise UserError(
                 f"model {self.name!r}: cannot load {self.target!r} ({type(error).__name__}: {error}"
                 f"{where and f'; {where}'}); expected 'module:Class' or 'path/to/file.py:Class', whose imports are "

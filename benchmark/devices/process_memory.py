@@ -1,4 +1,4 @@
-"""How much memory this process holds at most (its resident set and that set's high-water mark), and may hold."""
+"""Measures and steers the memory that this process holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peak of the memory that a piece of work takes on a GPU, whatever the process did before."""
+"""Measures the peak memory of a piece of work on a GPU."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 
 
 class AllocatedPeak:
-    """Counts from the moment when it is made.
+    """Peak memory of the work that follows, without what the process held before.
 
     cuBLAS keeps a workspace for good once a process has multiplied matrices (32 MiB on a Hopper GPU, 8 MiB before), so
     without clearing it the first network measured in a process would seem smaller than the same one later.
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Let go of all that can be; what is left does not count."""
+        """Free all unused memory; the rest does not count."""
         self.device = device
         # Functions below do not do it, and fail in a process that has not used the GPU yet.
         torch.cuda.init()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
@@ -27,15 +27,15 @@ class AllocatedPeak:
         self.restart()
 
     def restart(self) -> None:
-        """Forget earlier peaks; what was taken since the beginning and is still held goes on counting."""
+        """Forget earlier peaks; memory that was taken since the beginning and is still held counts."""
         torch.cuda.synchronize(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
 
     def bytes(self) -> int:
-        """Return the most that tensors and libraries have held at once; waits until the device is idle."""
+        """Wait until the device is idle; return the peak of tensors and libraries."""
         torch.cuda.synchronize(self.device)
         return torch.cuda.max_memory_allocated(self.device) - self._before
 
     def reserved_bytes(self) -> int:
-        """Return the most that torch has held of the GPU's memory, which no other process could use."""
+        """Return the peak of the memory that torch kept from other processes."""
         return torch.cuda.max_memory_reserved(self.device)

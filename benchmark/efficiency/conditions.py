@@ -1,4 +1,4 @@
-"""What a device says of itself around a measurement: clocks, load, energy."""
+"""Reads clocks, load and energy of a device around a measurement."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def energy_joules(device: torch.device) -> float | None:
 
 
 def movement(before: Conditions, after: Conditions, raw_ms: Sequence[float], threads: int) -> list[str]:
-    """Say in words what moved during a latency measurement; empty when it was steady.
+    """Describe the changes of clocks, load and latency during a measurement; empty when it was steady.
 
     Args:
         before: conditions after the warm-up.
@@ -47,25 +47,25 @@ def movement(before: Conditions, after: Conditions, raw_ms: Sequence[float], thr
         raw_ms: the timings.
         threads: cores that the measurement itself keeps busy.
     """
-    found = []
+    changes = []
     if before.clock_mhz and after.clock_mhz and _differ(before.clock_mhz, after.clock_mhz):
-        found.append(
+        changes.append(
             f"clocks moved from {before.clock_mhz:.0f} to {after.clock_mhz:.0f} MHz while latency was measured"
         )
     if before.load_average is not None and after.load_average is not None:
         own = threads * min(sum(raw_ms) / 1000 / MINUTE, 1.0)
         # The harness's own last job still shows in the average, but never beyond the number of cores.
         if before.load_average > (os.cpu_count() or 1) + LOAD_TOLERANCE:
-            found.append(f"the machine was busy before latency was measured (load average {before.load_average:.1f})")
+            changes.append(f"the machine was busy before latency was measured (load average {before.load_average:.1f})")
         if after.load_average - before.load_average > own + LOAD_TOLERANCE:
-            found.append(
+            changes.append(
                 f"load average rose from {before.load_average:.1f} to {after.load_average:.1f} "
                 "while latency was measured"
             )
     half = len(raw_ms) // 2
     if half and _differ(first := median(raw_ms[:half]), second := median(raw_ms[half:])):
-        found.append(f"latency drifted from {first:.2f} to {second:.2f} ms between the first and the second half")
-    return found
+        changes.append(f"latency drifted from {first:.2f} to {second:.2f} ms between the first and the second half")
+    return changes
 
 
 def _differ(first: float, second: float) -> bool:

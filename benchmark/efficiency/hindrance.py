@@ -1,4 +1,4 @@
-"""Tells whether something else had the device while it was measured, and measures again."""
+"""Detects other work on the device during a measurement, and measures again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TRIES = 3
 
 
 def waited_s() -> dict[str, float]:
-    """Return for how long each thread of this process was ready and had no processor; empty where nobody tells."""
-    found = {}
+    """Return the seconds that each thread of this process was ready without a processor; empty where unknown."""
+    seconds = {}
     for file in Path("/proc/self/task").glob("*/schedstat"):
         with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has ended
-            found[file.parent.name] = int(file.read_text("ascii").split()[1]) / 1e9
-    return found
+            seconds[file.parent.name] = int(file.read_text("ascii").split()[1]) / 1e9
+    return seconds
 
 
 def stolen_s() -> float:
@@ -72,7 +72,7 @@ class Waits:
 def hindrances(
     waited: float | None, before: Limits | None = None, after: Limits | None = None, reference: Iterable[Limits] = ()
 ) -> tuple[str, ...]:
-    """Say what shows that something else had the device during a measurement; empty where nothing does.
+    """Return the signs that other work had the device during a measurement; empty where there are none.
 
     The first measurement of a machine has the processor's own account and two rates to compare, later ones also what
     the device has reached before. Nothing raises these rates, so the best of them is the device's.
@@ -83,18 +83,18 @@ def hindrances(
         after: what it reached just after.
         reference: what it reached at other times.
     """
-    found = []
+    reasons = []
     if waited is not None and waited > TOLERANCE:
-        found.append(f"the processor was taken away for {waited:.0%} of the time")
+        reasons.append(f"the processor was taken away for {waited:.0%} of the time")
     moments = {"just before": before, "just after": after}
-    for what, rate in (("a matrix product", _product), ("a copy", _copy)):
+    for work, rate in (("a matrix product", _product), ("a copy", _copy)):
         best = max((rate(limits) for limits in (before, after, *reference) if limits), default=0.0)
-        found += [
-            f"{what} {when} ran at {rate(limits) / best:.0%} of the best rate known"
+        reasons += [
+            f"{work} {when} ran at {rate(limits) / best:.0%} of the best rate known"
             for when, limits in moments.items()
             if limits and rate(limits) < HINDERED_SHARE * best
         ]
-    return tuple(found)
+    return tuple(reasons)
 
 
 def _product(limits: Limits) -> float:
@@ -112,7 +112,7 @@ def undisturbed(
 
     Args:
         attempt: measures.
-        hindered: tells whether something did.
+        hindered: tells whether something hindered a measurement.
         seconds: of a measurement; where all tries were hindered, the shortest is the least hindered.
         tries: at most.
     """

@@ -1,4 +1,4 @@
-"""Timing forwards: latency at batch 1 and throughput over batch sizes."""
+"""Times forwards: latency at batch 1 and throughput over batch sizes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySetti
 
 
 def _warm_up(step: Step, settings: EfficiencySettings, device: torch.device) -> int:
-    """Return how many forwards there was time for."""
+    """Return the number of warm-ups that there was time for."""
     until = time.perf_counter() + WARM_UP_SHARE * (settings.budget_seconds or math.inf)
     done = 0
     while done < settings.warm_up and (done < MIN_WARM_UPS or time.perf_counter() < until):
@@ -94,10 +94,10 @@ def time_steps(
 def measure_in_turn(
     steps: Mapping[str, Step], settings: EfficiencySettings, prepare: Callable[[str], None] = lambda name: None
 ) -> dict[str, Latency]:
-    """Time several ways to do one thing on the CPU, in turn, so that what moves meanwhile moves all of them alike.
+    """Time several ways to do one thing on the CPU, in turn, so that changes of the machine affect all of them alike.
 
-    Before each timed step comes one of the same kind that is not timed: what the other one left behind, in caches and
-    in threads that wait busily for more work for a while, is gone by then.
+    Before each timed step comes an untimed step of the same kind: it clears the caches and the busily waiting threads
+    of the other kind.
 
     Args:
         steps: by name.
@@ -117,7 +117,7 @@ def measure_in_turn(
         for name, step in steps.items():
             prepare(name)
             step()
-            # Not before: threads of the other kind, which are not gone yet, would count as something else.
+            # Not before the untimed step: threads of the other kind would count as other work.
             waits = Waits(torch.get_num_threads())
             start = time.perf_counter()
             step()

@@ -1,4 +1,4 @@
-"""What a device reaches at most: multiply-accumulates per second, and bytes per second from and to its memory."""
+"""Measures a device's highest rates of multiply-accumulates and of memory traffic."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COPIED_BYTES = 256 << 20
 def measure_limits(device: torch.device, dtype: DType) -> Limits:
     """Measure both limits in this process, with its threads; takes about half a second.
 
-    The first is the rate of a product of two square matrices, the second that of a copy, bytes read and bytes written.
+    One limit is the rate of a product of two square matrices, the other the rate of a copy, bytes read and written.
     On a GPU a float32 product may use TF32 where the networks' convolutions may.
 
     Args:

@@ -1,4 +1,4 @@
-"""Measuring one network at one input size on one device: every figure of an efficiency record."""
+"""Measures one network at one input size on one device."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CHECKED_SIDE = 64
 
 @dataclass(frozen=True)
 class _Times:
-    """One try at all figures that something else can disturb."""
+    """One try at all figures that other work can disturb."""
 
     before: Limits | None
     after: Limits | None
@@ -246,15 +246,15 @@ def _left_for_throughput(settings: EfficiencySettings, latency: Latency, spent: 
 
 
 def _cut_short(settings: EfficiencySettings, latency: Latency, left: float) -> list[str]:
-    """Say what the budget left out."""
-    found = []
+    """Name the parts that the budget left out."""
+    omissions = []
     if latency.warm_ups is not None and latency.warm_ups < settings.warm_up:
-        found.append(f"{latency.warm_ups} warm-up(s)")
+        omissions.append(f"{latency.warm_ups} warm-up(s)")
     if len(latency.raw_ms) < settings.min_iterations:
-        found.append(f"latency from n = {len(latency.raw_ms)} timings")
+        omissions.append(f"latency from n = {len(latency.raw_ms)} timings")
     if settings.throughput_seconds and not left:
-        found.append("no throughput")
-    return [f"cut short by the budget of {settings.budget_seconds:g} s: {', '.join(found)}"] if found else []
+        omissions.append("no throughput")
+    return [f"cut short by the budget of {settings.budget_seconds:g} s: {', '.join(omissions)}"] if omissions else []
 
 
 @contextlib.contextmanager

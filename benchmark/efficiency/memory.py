@@ -1,4 +1,4 @@
-"""Peak memory of one forward and of one training step at batch 1."""
+"""Measures the peak memory of a forward and of a training step at batch 1."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def measure_memory(
 
 
 def reason(error: Exception) -> str:
-    """Say in a line why a figure is missing."""
+    """Return in a line why a figure is missing."""
     if isinstance(error, BrokenProcessPool):
         return "the measuring process died, most likely ended by the system for lack of memory"
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
@@ -116,7 +116,7 @@ def _allocated_peak(
 
 
 def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Call a function in a process of its own that has imported torch and nothing else has happened in.
+    """Call a function in a new process that has imported torch and done nothing else.
 
     Raises:
         BrokenProcessPool: the process died.

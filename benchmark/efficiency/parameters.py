@@ -1,4 +1,4 @@
-"""Which of a network's parameters its forward reaches."""
+"""Counts the parameters that a network's forward reaches."""
 
 from __future__ import annotations
 

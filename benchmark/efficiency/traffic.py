@@ -1,4 +1,4 @@
-"""Counting the bytes that a network's operators must read and write, without computing anything."""
+"""Counts the bytes that a network's operators read and write, without computing anything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from models.attention import attention_by
 
-#: Operators that overwrite the tensor that they are given, by their name without its overload.
+#: Operators that overwrite their first tensor, by their names without the overload.
 OVERWRITING = frozenset({"copy_", "fill_", "zero_"})
 
 
@@ -23,8 +23,8 @@ def count_traffic(network: nn.Module, image_shape: Sequence[int]) -> tuple[int, 
 
     Each operator reads its inputs and weights once and writes its outputs once: nothing is fused, nothing stays in a
     cache from one operator to the next. Views, reshapes that need no copy and memory that is merely allocated are free.
-    Attention is one operator that reads queries, keys and values and writes what they become; its matrix never leaves
-    the processor, as in the kernels that are measured.
+    Attention is one operator that reads queries, keys and values and writes its output; its matrix never leaves the
+    processor, as in the kernels that are measured.
 
     Args:
         network: on the meta device, in eval mode, in the number format that is counted.
@@ -64,26 +64,26 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
         return out
 
     def _add(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        given, made = _tensors((args, kwargs)), _tensors(out)
-        places = {_place(tensor) for tensor in given}
-        if not func._schema.is_mutable and all(_place(tensor) in places for tensor in made):
+        inputs, outputs = _tensors((args, kwargs)), _tensors(out)
+        storages = {_storage(tensor) for tensor in inputs}
+        if not func._schema.is_mutable and all(_storage(tensor) in storages for tensor in outputs):
             return  # a view
         name = func.overloadpacket.__name__
         if "empty" in name:
             return
         if name in OVERWRITING:
-            given = _tensors((args[1:], kwargs))
+            inputs = _tensors((args[1:], kwargs))
         elif name.startswith("new_") or name.endswith("_like"):
-            given = []  # looked at for the shape alone
+            inputs = []  # looked at for the shape alone
         else:
             targets = {argument.name for argument in func._schema.arguments if argument.is_out}
-            given = _tensors((args, [value for key, value in kwargs.items() if key not in targets]))
-        self.add(given, made)
+            inputs = _tensors((args, [value for key, value in kwargs.items() if key not in targets]))
+        self.add(inputs, outputs)
 
-    def add(self, given: Iterable[Tensor], made: Iterable[Tensor]) -> None:
+    def add(self, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
         """Count an operator that reads and writes these."""
-        self.read += sum(map(_bytes, given))
-        self.written += sum(map(_bytes, made))
+        self.read += sum(map(_bytes, inputs))
+        self.written += sum(map(_bytes, outputs))
 
 
 class _WholeAttention(TorchFunctionMode):
@@ -113,9 +113,9 @@ def _tensors(values: Any) -> list[Tensor]:
     return list({id(leaf): leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)}.values())
 
 
-def _place(tensor: Tensor) -> int:
-    place: int = tensor.untyped_storage()._cdata
-    return place
+def _storage(tensor: Tensor) -> int:
+    storage: int = tensor.untyped_storage()._cdata
+    return storage
 
 
 def _bytes(tensor: Tensor) -> int:

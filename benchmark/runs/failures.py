@@ -60,7 +60,7 @@ def describe_failure(
     if probing.ONE_VALUE in message:
         message = f"{message}; {probing.one_value_advice()}"
     if kind in ("error", "unsupported"):
-        where = network_files.place(error, registry.code(entry)) if entry else ""
+        where = network_files.location(error, registry.code(entry)) if entry else ""
         told = [f"raised in {where}"] * bool(where) + ([f"the whole stack is in {log.as_posix()}"] if log else [])
         message += f" ({'; '.join(told)})" if told else ""
     return Failure(

@@ -1,4 +1,4 @@
-"""Tries users' networks on zeros before any work, so that a mistake in one costs no training."""
+"""Tries users' networks on zeros before any work."""
 
 from __future__ import annotations
 
@@ -116,17 +116,17 @@ class _RaisedError(Exception):
 
 def _probe(entry: ModelEntry, inputs: Sequence[ProbeInput]) -> list[str]:
     warnings: list[str] = []
-    for channels in dict.fromkeys(of.channels for of in inputs):
+    for channels in dict.fromkeys(example.channels for example in inputs):
         try:
             network = entry.build(in_channels=channels, classes=CLASSES)
         except UserError:
             raise
         except Exception as error:
             raise _raised(entry, f"__init__ with in_channels={channels}, classes={CLASSES}", error) from error
-        for of in inputs:
-            if of.channels == channels:
-                _refuse(entry, network, of)
-        if not warnings and _all_in_unit_interval(network, channels, min(of.side for of in inputs)):
+        for example in inputs:
+            if example.channels == channels:
+                _refuse(entry, network, example)
+        if not warnings and _all_in_unit_interval(network, channels, min(example.side for example in inputs)):
             warnings.append(
                 f"{entry.target}: all outputs lie in [0, 1], as after a sigmoid; expected logits, which are 0 where "
                 "foreground is as likely as background: such a network learns next to nothing. Leave out the sigmoid, "
@@ -135,22 +135,22 @@ def _probe(entry: ModelEntry, inputs: Sequence[ProbeInput]) -> list[str]:
     return warnings + _unseen(entry)
 
 
-def _refuse(entry: ModelEntry, network: nn.Module, of: ProbeInput) -> None:
+def _refuse(entry: ModelEntry, network: nn.Module, example: ProbeInput) -> None:
     """Refuse a network whose output is not one logit per pixel, for two images and for one, in training too."""
     for images, training in ((2, False), (1, False), (1, True)):
-        if training and of.images is None:
+        if training and example.images is None:
             continue
         try:
-            shape, output = _forward(network.train(training), images, of)
+            shape, output = _forward(network.train(training), images, example)
         except Exception as error:
             if ONE_VALUE not in str(error):
-                what = f"forward of {_text((images, of.channels, of.side, of.side))}{' in training' * training}"
+                what = f"forward of {_text((images, example.channels, *[example.side] * 2))}{' in training' * training}"
                 raise _raised(entry, what, error) from error
-            if of.images == 1:
-                raise UserError(f"{entry.target}: {one_value_advice(of.images)}") from error
+            if example.images == 1:
+                raise UserError(f"{entry.target}: {one_value_advice(example.images)}") from error
             continue
         if wrong := wrong_output(output, shape):
-            given = _text((images, of.channels, *shape[2:]))
+            given = _text((images, example.channels, *shape[2:]))
             raise UserError(f"{entry.target}: forward of {given}{' in training' * training} {wrong}")
         if training and not output.requires_grad:
             raise UserError(
@@ -159,19 +159,21 @@ def _refuse(entry: ModelEntry, network: nn.Module, of: ProbeInput) -> None:
             )
 
 
-def _forward(network: nn.Module, images: int, of: ProbeInput) -> tuple[tuple[int, ...], Tensor]:
+def _forward(network: nn.Module, images: int, example: ProbeInput) -> tuple[tuple[int, ...], Tensor]:
     """Return the expected shape and the output: computed nowhere, else small, else in full."""
     import torch
 
     def on(device: str, side: int) -> tuple[tuple[int, ...], Tensor]:
         tried = copy.deepcopy(network).to(device)
         with torch.set_grad_enabled(network.training):
-            return (images, CLASSES, side, side), tried(torch.zeros(images, of.channels, side, side, device=device))
+            return (images, CLASSES, side, side), tried(
+                torch.zeros(images, example.channels, side, side, device=device)
+            )
 
-    for device, side in (("meta", of.side), ("cpu", min(of.side, SMALL))):
+    for device, side in (("meta", example.side), ("cpu", min(example.side, SMALL))):
         with contextlib.suppress(Exception):
             return on(device, side)
-    return on("cpu", of.side)
+    return on("cpu", example.side)
 
 
 def _all_in_unit_interval(network: nn.Module, channels: int, side: int) -> bool:
@@ -208,7 +210,7 @@ def _unseen(entry: ModelEntry) -> list[str]:
 
 
 def _raised(entry: ModelEntry, what: str, error: Exception) -> _RaisedError:
-    where = network_files.place(error, registry.code(entry))
+    where = network_files.location(error, registry.code(entry))
     told = f"{type(error).__name__}: {error}" + (f" ({where})" if where else "")
     return _RaisedError(f"{entry.target}: {what} raised {told}; correct it: nothing has been run")
 

@@ -90,7 +90,8 @@ def test_the_wheel_works_in_a_folder_of_other_packages_of_the_same_names(tmp_pat
     listed = run(lab, *MODULE, "list", "models", path=site)
     assert "eal_icnet" in listed
     assert run(lab, site / "bin/benchmark", "list", "models", path=site) == listed
-    load = "from benchmark import registry; print(*{entry.load().__module__ for entry in registry.BUILTIN.values()})"
+    names = "{entry.load().__module__ for entry in BUILTIN.values()}"
+    load = f"from benchmark.config.registry import BUILTIN; print(*{names})"
     assert "baselines.contextnet" in run(lab, sys.executable, "-P", "-c", load, path=site).split()
     words = ["profile", "--models", "contextnet", "--sizes", "64", "--devices", "cpu", "--threads", "1", "--budget=1"]
     assert "contextnet" in run(lab, *MODULE, *words, path=site)  # in processes of their own

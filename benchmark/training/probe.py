@@ -166,9 +166,8 @@ def _forward(network: nn.Module, images: int, example: ProbeInput) -> tuple[tupl
     def on(device: str, side: int) -> tuple[tuple[int, ...], Tensor]:
         tried = copy.deepcopy(network).to(device)
         with torch.set_grad_enabled(network.training):
-            return (images, CLASSES, side, side), tried(
-                torch.zeros(images, example.channels, side, side, device=device)
-            )
+            logits = tried(torch.zeros(images, example.channels, side, side, device=device))
+        return (images, CLASSES, side, side), logits
 
     for device, side in (("meta", example.side), ("cpu", min(example.side, SMALL))):
         with contextlib.suppress(Exception):

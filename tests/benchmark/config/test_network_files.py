@@ -261,6 +261,6 @@ def test_efficiency_figures_of_changed_code_are_not_taken_for_those_of_the_new(t
 def test_a_plan_reads_the_imports_without_torch(write: Write) -> None:
     file = write({"mynet.py": NETWORK.format(imports="import blocks", side=1), "blocks.py": "SIDE = 3"}) / "mynet.py"
     code = f"print(*registry.code_digests(*registry.select('{file}:MyNet')), 'torch' in sys.modules)"
-    words = [sys.executable, "-c", f"import sys; from benchmark import registry; {code}"]
+    words = [sys.executable, "-c", f"import sys; from benchmark.config import registry; {code}"]
     told = subprocess.run(words, check=True, capture_output=True, text=True, env=os.environ)
     assert told.stdout == "blocks.py mynet.py False\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from benchmark.report.tables import render
 from benchmark.report.tables.render import Block, Cell, Column, Mark, Row, Table
@@ -146,13 +147,8 @@ def _width(asides: Sequence[str]) -> int:
 
 def _groups(block: Block) -> Iterator[tuple[str, int]]:
     if any(column.group for column in block.columns):
-        width, before = 0, block.columns[0].group
-        for column in block.columns:
-            if column.group != before:
-                yield before, width
-                width, before = 0, column.group
-            width += 1
-        yield before, width
+        for group, columns in groupby(block.columns, key=lambda column: column.group):
+            yield group, len(list(columns))
 
 
 def _entry(block: Block, row: Row, column: Column, mark: Mark | None) -> Entry | None:

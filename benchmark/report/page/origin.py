@@ -78,26 +78,26 @@ class Lost:
 
 def environments(study: StudyResults) -> dict[str, list[Fact]]:
     """Collect what runs, and comparisons with the plain way, were computed with, by what one of them is called."""
-    found = {
-        "run": facts([run.record.environment for run in study.runs]),
-        "comparison": facts([one.environment for one in study.comparisons]),
+    described = {
+        "run": facts(run.record.environment for run in study.runs),
+        "comparison": facts(comparison.environment for comparison in study.comparisons),
     }
-    return {name: shown for name, shown in found.items() if shown}
+    return {name: listed for name, listed in described.items() if listed}
 
 
 def facts(described: Iterable[Mapping[str, Any]]) -> list[Fact]:
     """Collect what environments say, each fact with its values."""
-    found: dict[str, Counter[str]] = {key: Counter() for key in FACTS}
-    for one in described:
-        for key, value in protocols.flatten(one).items():
-            if key in found and value not in (None, [], ""):
-                found[key][_readable(key, value)] += 1
-    made = []
-    for key, counts in found.items():
-        values = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        if values:
-            made.append(Fact(FACTS[key], tuple(values[:VALUES]), max(len(values) - VALUES, 0)))
-    return made
+    counts: dict[str, Counter[str]] = {key: Counter() for key in FACTS}
+    for environment in described:
+        for key, value in protocols.flatten(environment).items():
+            if key in counts and value not in (None, [], ""):
+                counts[key][_readable(key, value)] += 1
+    listed = {key: sorted(counted.items(), key=lambda item: (-item[1], item[0])) for key, counted in counts.items()}
+    return [
+        Fact(FACTS[key], tuple(values[:VALUES]), max(len(values) - VALUES, 0))
+        for key, values in listed.items()
+        if values
+    ]
 
 
 def _readable(key: str, value: object) -> str:
@@ -111,16 +111,14 @@ def _readable(key: str, value: object) -> str:
 
 def lost(study: StudyResults) -> tuple[list[Lost], int]:
     """Return the runs that failed or were interrupted, and how many more there are than are listed."""
-    found = [run.record for run in study.runs if run.record.status != "ok"]
-    listed = []
-    for record in found[:FAILURES]:
-        failure = record.failure
-        listed.append(
-            Lost(record.label, failure.kind, failure.message, failure.log)
-            if failure
-            else Lost(record.label, record.status, "goes on from its last checkpoint with the same command", "")
-        )
-    return listed, len(found) - len(listed)
+    records = [run.record for run in study.runs if run.record.status != "ok"]
+    listed = [
+        Lost(record.label, failure.kind, failure.message, failure.log)
+        if (failure := record.failure)
+        else Lost(record.label, record.status, "goes on from its last checkpoint with the same command", "")
+        for record in records[:FAILURES]
+    ]
+    return listed, len(records) - len(listed)
 
 
 def settings(protocol: Protocol, ignored: Set[str] = frozenset()) -> list[str]:

@@ -115,36 +115,23 @@ def _place(row: Row, column: Column) -> Place:
 
 
 def _warnings(study: StudyResults) -> Iterator[str]:
-    names = _datasets(study)
-    if any(name.endswith(SUFFIX) for name in names):
-        yield (
-            f"{' '.join(stand_ins(names))} Its images are generated: a ranking on it is none on real chips."
-            if sum(name.endswith(SUFFIX) for name in names) == 1
-            else f"{' '.join(stand_ins(names))} Their images are generated: a ranking on them is none on real chips."
-        )
+    names = _ordered(name for run in study.runs for name in (*run.record.train, *run.record.test))
+    if generated := sum(name.endswith(SUFFIX) for name in names):
+        whose, them = ("Its", "it") if generated == 1 else ("Their", "them")
+        yield f"{' '.join(stand_ins(names))} {whose} images are generated: a ranking on {them} is none on real chips."
     if study.protocol is not None and study.protocol.name == "quick":
         yield (
             "Protocol quick: short trainings on small images and few test images. It shows that everything runs, and "
             "ranks nothing."
         )
-    lost = sum(run.record.status != "ok" for run in study.runs)
-    if lost:
+    if lost := sum(run.record.status != "ok" for run in study.runs):
         yield f"No numbers came from {lost} of {len(study.runs)} runs; see Runs without numbers."
     yield from left_out(study)
-    codes = {
-        str(code.get("content")) for run in study.runs if isinstance(code := run.record.environment.get("code"), dict)
-    }
-    if len(codes) > 1:
-        yield f"The runs were made by {len(codes)} states of the code; see Environment."
-    dirty = sum(
-        isinstance(code := run.record.environment.get("code"), dict) and code.get("dirty") is True for run in study.runs
-    )
-    if dirty:
+    codes = [code for run in study.runs if isinstance(code := run.record.environment.get("code"), dict)]
+    if (states := len({str(code.get("content")) for code in codes})) > 1:
+        yield f"The runs were made by {states} states of the code; see Environment."
+    if dirty := sum(code.get("dirty") is True for code in codes):
         yield f"{dirty} of {len(study.runs)} runs were made by code with changes that are in no commit."
-
-
-def _datasets(study: StudyResults) -> list[str]:
-    return _ordered(name for run in study.runs for name in (*run.record.train, *run.record.test))
 
 
 def _ordered(datasets: Iterable[str]) -> list[str]:
@@ -172,18 +159,10 @@ def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
     n = " to ".join(map(str, sorted({min(lengths.values()), max(lengths.values())})))
     yield "Repeats", f"n = {n} trainings from different seeds per model and dataset"
     yield "Protocol", " ".join(_protocol(study.protocol, merged=bool(study.sources)))
-    images = sorted(
-        {
-            (run.record.training.train_images, run.record.training.validation_images)
-            for run in study.runs
-            if run.record.training
-        }
-    )
-    if images:
-        yield (
-            "Images",
-            "; ".join(f"{train} for training, {validation} for validation" for train, validation in images[:6]),
-        )
+    trainings = [record.training for record in records if record.training]
+    if images := sorted({(training.train_images, training.validation_images) for training in trainings}):
+        counts = (f"{train} for training, {validation} for validation" for train, validation in images[:6])
+        yield "Images", "; ".join(counts)
     if study.origin:
         yield "Origin", " ".join(study.origin)
     if started := list(origins(study.runs)):

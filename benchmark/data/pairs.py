@@ -132,9 +132,9 @@ def scan(root: Path, spec: DatasetSpec = PLAIN) -> Scan:
     result = Scan()
     entries = _entries(root, result)
     listed = not result.faults
-    names_found = {path.name for path in entries}
-    names = LAYOUTS[spec.layout or ("hy5syn" if "sems" in names_found and "image" not in names_found else "folders")]
-    plain, given = names.image in names_found, [part for part in PARTS if part in names_found]
+    entry_names = {path.name for path in entries}
+    names = LAYOUTS[spec.layout or ("hy5syn" if "sems" in entry_names and "image" not in entry_names else "folders")]
+    plain, given = names.image in entry_names, [part for part in PARTS if part in entry_names]
     labels = root / spec.labels if spec.labels else None
     if given and len(given) < len(PARTS):
         missing = ", ".join(f"{part}/" for part in PARTS if part not in given)

@@ -271,10 +271,10 @@ def _by_blocks(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) 
 
 def _blocks(count: int, shares: Mapping[str, float]) -> list[str | None]:
     """Return the part of each stripe of a frame, ``None`` for gaps; shares are of the stripes without the gaps."""
-    asked = [part for part, share in shares.items() if share]
-    left = usable = count - len(asked)
+    held_out = [part for part, share in shares.items() if share]
+    left = usable = count - len(held_out)
     parts: list[str | None] = []
-    for later, part in zip(range(len(asked), 0, -1), asked, strict=True):
+    for later, part in zip(range(len(held_out), 0, -1), held_out, strict=True):
         # At least one stripe, and one left for each later part.
         size = min(max(round(shares[part] * usable), 1), left - later)
         left -= size

@@ -132,7 +132,7 @@ def judge(facts: Sequence[Facts], images: Sequence[str], labels: Sequence[str]) 
 
 
 def judge_split(dataset: str, tiles: Sequence[Tile], division: Division, protocol: Protocol) -> dict[str, Finding]:
-    """Return what a network sees of its validation and test images beforehand, by the name of the row.
+    """Return the findings on a division: look-alikes, and leakage from training into the other parts.
 
     Args:
         dataset: named in errors only.

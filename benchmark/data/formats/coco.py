@@ -140,7 +140,7 @@ def _union(shapes: Sequence[Shape], size: tuple[int, int]) -> Mask:
     drawn += [{"size": list(size), "counts": list(shape.runs)} for shape in shapes if shape.runs]
     runs = [pycoco.frPyObjects([shape], *size)[0] for shape in drawn]
     while len(runs) > 1:
-        runs = [pycoco.merge(runs[at : at + MERGED]) for at in range(0, len(runs), MERGED)]
+        runs = [pycoco.merge(runs[start : start + MERGED]) for start in range(0, len(runs), MERGED)]
     return _pixels(runs[0]) if runs else np.zeros(size, np.bool_)
 
 
@@ -284,8 +284,8 @@ def _items(file: Path, content: dict[str, Any], key: str) -> list[_Item]:
     return [_Item(f"{file}: {key}[{index}]", item) for index, item in enumerate(items)]
 
 
-def _refused(where: str, found: str, expected: str) -> UserError:
-    return UserError(f"{where}: found {found}; expected {expected}: export the annotations again")
+def _refused(where: str, content: str, expected: str) -> UserError:
+    return UserError(f"{where}: found {content}; expected {expected}: export the annotations again")
 
 
 def _decoded(text: str) -> list[int] | None:

@@ -237,7 +237,7 @@ def _pillow_header(path: Path) -> _Header:
     with open_image(path) as file:
         _refuse_frames(path, getattr(file, "n_frames", 1))
         # Pillow decodes 16-bit colour as 8-bit "RGB" by dropping the low byte, which turns 12-bit data black; only its
-        # raw mode still tells. A gray PNG is "I" in versions before 11.
+        # raw mode still shows the depth. A gray PNG is "I" in versions before 11.
         deep = any(str(tile[3]).endswith(";16B") for tile in file.tile)
         if file.mode not in MODES and not (deep and file.mode == "I"):
             expected = "gray, palette or RGB(A) of 8 or 16 bit: convert it"
@@ -251,7 +251,7 @@ def _tiff_header(path: Path) -> _Header:
     """Read a TIFF's signs, planes, depth and colours, which Pillow does not report."""
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
-        # Programs write stacks above 4 GB behind one page, and tell their extent in its description.
+        # Programs write stacks above 4 GB behind one page, with their extent in its description.
         stack = 1 if len(file.pages) > 1 or file.is_ome else sum(series.size for series in file.series) // page.size
         _refuse_frames(path, max(len(file.pages), page.imagedepth, stack))
         photometric = _name(page.photometric)

@@ -138,7 +138,7 @@ def _with_alpha(path: Path, picture: Picture, alpha: NDArray[Any], target: Targe
 
 
 def _binary(picture: Picture) -> Mask | None:
-    """Return the foreground of a mask whose colours are black and one white, or ``None``."""
+    """Return the foreground of a mask of black and white, or ``None`` for other colours."""
     if picture.palette is not None:
         colours = picture.palette[distinct(picture.pixels)]
         binary = _is_colourless(colours) and _is_binary(set(colours[:, 0].tolist()))

@@ -187,8 +187,8 @@ class _SvgParser:
         vias = np.array(self._vias, np.float64).reshape(-1, 3)
         return SvgLabel(self._size, tuple(self._tracks), vias, self._outline_inside)
 
-    def _refused(self, found: str, expected: str, remedy: str) -> UserError:
-        return UserError(f"{self._where}: {found}; expected {expected}: {remedy}")
+    def _refused(self, content: str, expected: str, remedy: str) -> UserError:
+        return UserError(f"{self._where}: {content}; expected {expected}: {remedy}")
 
     def _check_attributes(self, name: str, attributes: Mapping[str, str]) -> None:
         for key, value in attributes.items():
@@ -233,15 +233,15 @@ class _SvgParser:
                 yield corners
                 corners, here = [], first
                 continue
-            for at in range(0, len(values), ARGUMENTS[kind]):
+            for index in range(0, len(values), ARGUMENTS[kind]):
                 x, y = here if letter.islower() else (0.0, 0.0)
                 if kind == "H":
-                    here = (x + values[at], here[1])
+                    here = (x + values[index], here[1])
                 elif kind == "V":
-                    here = (here[0], y + values[at])
+                    here = (here[0], y + values[index])
                 else:
-                    here = (x + values[at], y + values[at + 1])
-                if kind == "M" and at == 0:
+                    here = (x + values[index], y + values[index + 1])
+                if kind == "M" and index == 0:
                     if corners:
                         yield corners
                     corners, first = [here], here

@@ -264,7 +264,7 @@ def test_evaluation_windows_are_centred_and_in_order() -> None:
         assert torch.equal(batch.images > 127.5 / 255, batch.masks.bool())
 
 
-def test_nothing_to_evaluate_gives_no_batch() -> None:
+def test_no_images_give_no_batch() -> None:
     assert list(evaluation_batches(make_pack(), [], SIZE, 2, CPU)) == []
 
 

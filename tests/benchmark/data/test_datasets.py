@@ -45,13 +45,13 @@ def test_standin_can_be_requested_beside_real_data(tmp_path: Path) -> None:
     assert [(s.name, s.synthetic) for s in find("omc,omc-syn", tmp_path)] == [("omc", False), ("omc-syn", True)]
 
 
-def test_a_broken_dataset_is_an_error_and_never_a_standin(tmp_path: Path) -> None:
+def test_broken_dataset_is_refused_without_standin(tmp_path: Path) -> None:
     (tmp_path / "omc").mkdir()
     with pytest.raises(UserError, match=r"omc.image: no such folder"):
         find("omc", tmp_path)
 
 
-def test_a_link_to_an_unmounted_place_is_an_error_and_never_a_standin(tmp_path: Path) -> None:
+def test_link_to_unmounted_folder_is_refused_without_standin(tmp_path: Path) -> None:
     (tmp_path / "omc").symlink_to(tmp_path / "unmounted")
     with pytest.raises(UserError, match="omc: a link that leads nowhere"):
         find("omc", tmp_path)
@@ -87,7 +87,7 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
-def test_a_data_root_without_permission_is_an_error_and_never_a_standin(tmp_path: Path) -> None:
+def test_data_root_without_permission_is_refused_without_standin(tmp_path: Path) -> None:
     root = tmp_path / "data"
     root.mkdir(mode=0)
     with pytest.raises(UserError, match=r"--data-root .*data: cannot be listed"):

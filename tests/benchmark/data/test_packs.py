@@ -230,7 +230,7 @@ def failing_after_one(error: BaseException) -> object:
         (OSError(errno.ENOSPC, "No space left on device"), UserError),
     ],
 )
-def test_a_half_written_pack_leaves_nothing_behind(
+def test_failed_build_leaves_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, raised: type[BaseException]
 ) -> None:
     make_folder(tmp_path / "data" / "omc", ["a", "b", "c"])
@@ -242,9 +242,7 @@ def test_a_half_written_pack_leaves_nothing_behind(
     assert len(build(tmp_path).tiles) == 3
 
 
-def test_a_full_disk_is_the_users_error_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_is_reported_and_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_folder(tmp_path / "data" / "omc", ["a"])
 
     def full(descriptor: int) -> None:
@@ -283,7 +281,7 @@ def test_a_damaged_pack_is_refused_by_name(tmp_path: Path, name: str) -> None:
         build(tmp_path)
 
 
-def test_a_cache_that_is_a_file_is_the_users_error(tmp_path: Path) -> None:
+def test_file_in_place_of_cache_is_reported(tmp_path: Path) -> None:
     make_folder(tmp_path / "data" / "omc", ["a"])
     (tmp_path / "cache").write_bytes(b"")
     with pytest.raises(UserError, match=r"the pack cannot be written .*--cache"):

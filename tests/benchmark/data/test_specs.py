@@ -63,7 +63,7 @@ def test_toml_file_of_known_dataset_keeps_other_fields(tmp_path: Path) -> None:
     assert (spec.target, spec.shown, spec.group) == ("via", "OMV", "(.)")
 
 
-def test_a_registered_dataset_without_its_folder_is_an_error_and_never_a_standin(tmp_path: Path) -> None:
+def test_registered_dataset_without_folder_is_refused_without_standin(tmp_path: Path) -> None:
     write(tmp_path / "data" / "omc.toml", "channels = 3")
     with pytest.raises(UserError, match=r"omc: no such folder"):
         find("omc", tmp_path / "data")
@@ -75,8 +75,11 @@ def test_size_and_channels_set_protocol_defaults(tmp_path: Path) -> None:
     fitted = specs.fit(protocols.load("paper"), wanted).input
     assert (fitted.size_for("mychip"), fitted.channels_for("mychip")) == (256, 3)
     assert (fitted.size_for("omc"), fitted.channels_for("omc")) == (512, 1)
-    told = protocols.load("paper", ["input.size_by_dataset.mychip=128", "input.channels_by_dataset.mychip=1"])
-    assert (specs.fit(told, wanted).input.size_for("mychip"), specs.fit(told, wanted).input.channels_for("mychip")) == (
+    caught = protocols.load("paper", ["input.size_by_dataset.mychip=128", "input.channels_by_dataset.mychip=1"])
+    assert (
+        specs.fit(caught, wanted).input.size_for("mychip"),
+        specs.fit(caught, wanted).input.channels_for("mychip"),
+    ) == (
         128,
         1,
     )

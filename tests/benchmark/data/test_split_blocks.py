@@ -35,7 +35,7 @@ def stripe_string(tiles: Sequence[Tile], division: Division, frame: str, axis: s
     for tile in tiles:
         if tile.group == frame:
             stripes.setdefault(getattr(tile, axis), set()).add(letters[part.get(tile.name)])
-    assert all(len(found) == 1 for found in stripes.values())
+    assert all(len(letters_of_stripe) == 1 for letters_of_stripe in stripes.values())
     return "".join(min(stripes[place]) for place in sorted(stripes))
 
 
@@ -56,9 +56,9 @@ def test_blocks_are_stripes_with_gaps_of_one_tile(
         with pytest.raises(UserError, match=rf"split\.unit=block needs {needed} stripes"):
             divide("omc", tiles, how, seed)
         return
-    found = divide("omc", tiles, how, seed)
+    division = divide("omc", tiles, how, seed)
     for number, (rows, columns) in enumerate(sides):
-        across = stripe_string(tiles, found, f"f{number}", "column" if columns > rows else "row")
+        across = stripe_string(tiles, division, f"f{number}", "column" if columns > rows else "row")
         runs = "".join(letter for letter, _ in groupby(across))
         assert "-".join([*expected, "t"]) in (runs, runs[::-1])
         assert across.count("-") == len(expected)
@@ -66,10 +66,10 @@ def test_blocks_are_stripes_with_gaps_of_one_tile(
         for part, share in zip("vT", shares, strict=True):
             if share and sum(shares) < 0.5:
                 assert across.count(part) == min(max(round(share * usable), 1), usable - len(expected))
-    assert leakage(tiles, found).neighbours == (0, 0)
+    assert leakage(tiles, division).neighbours == (0, 0)
     mixed = shuffled(tiles, seed)
     names, others = [tile.name for tile in tiles], [tile.name for tile in mixed]
-    assert divide("omc", mixed, how, seed).digest(others) == found.digest(names)
+    assert divide("omc", mixed, how, seed).digest(others) == division.digest(names)
 
 
 def test_known_division_of_a_frame() -> None:
@@ -80,19 +80,19 @@ def test_known_division_of_a_frame() -> None:
 
 def test_frames_have_separate_orientations() -> None:
     tiles = [tile for number in range(12) for tile in grid(f"f{number}", 6, 6)]
-    found = divide("hy5syn", tiles, BLOCK, 0)
-    assert len({stripe_string(tiles, found, f"f{number}", "row") for number in range(12)}) == 2
+    division = divide("hy5syn", tiles, BLOCK, 0)
+    assert len({stripe_string(tiles, division, f"f{number}", "row") for number in range(12)}) == 2
 
 
 def test_counts_reduce_blocks() -> None:
     tiles = grid("f", 8, 16)
     counts = (20, 5, 7)
-    found = divide("hy5syn", tiles, Split(unit="block", counts=counts), 0)
-    assert [len(found.train), len(found.val), len(found.test)] == list(counts)
-    assert leakage(tiles, found).neighbours[1] == 0
+    division = divide("hy5syn", tiles, Split(unit="block", counts=counts), 0)
+    assert [len(division.train), len(division.val), len(division.test)] == list(counts)
+    assert leakage(tiles, division).neighbours[1] == 0
     mixed = shuffled(tiles, 1)
     again = divide("hy5syn", mixed, Split(unit="block", counts=counts), 0)
-    assert again.digest([t.name for t in mixed]) == found.digest([t.name for t in tiles])
+    assert again.digest([t.name for t in mixed]) == division.digest([t.name for t in tiles])
     with pytest.raises(
         UserError, match=r"hy5syn: the train stripes hold \d+ images, but split\.counts .* asks for 100"
     ):
@@ -103,9 +103,9 @@ def test_too_few_stripes_are_refused_with_frames_found_and_needed() -> None:
     tiles = grid("a", 8, 8) + grid("b", 4, 3) + grid("c", 2, 4)
     with pytest.raises(
         UserError, match=r"split\.unit=block needs 5 stripes .* frame 'b' has 4 \(and 1 more such\)"
-    ) as told:
+    ) as caught:
         divide("hy5syn", tiles, BLOCK, 0)
-    assert "--set split.unit=group" in str(told.value)
+    assert "--set split.unit=group" in str(caught.value)
     with pytest.raises(UserError, match=r"--set split\.unit=image"):
         divide("hy5syn", grid("b", 4, 3), BLOCK, 0)
 
@@ -136,15 +136,15 @@ def test_block_of_only_similar_images_is_refused() -> None:
 def test_single_large_frame_suggests_blocks() -> None:
     with pytest.raises(UserError, match=r"1 group\(s\) cannot be split .*--set split\.unit=block"):
         divide("hy5syn", grid("f", 4, 6), GROUP, 0)
-    with pytest.raises(UserError, match=r"--set split\.unit=image") as told:
+    with pytest.raises(UserError, match=r"--set split\.unit=image") as caught:
         divide("hy5syn", grid("f", 4, 4), GROUP, 0)
-    assert "split.unit=block" not in str(told.value)  # four stripes are too few
+    assert "split.unit=block" not in str(caught.value)  # four stripes are too few
 
 
 def test_single_images_suggest_no_other_unit() -> None:
-    with pytest.raises(UserError, match=r"2 group\(s\) cannot be split") as told:
+    with pytest.raises(UserError, match=r"2 group\(s\) cannot be split") as caught:
         split(NAMES[:2], GROUP)
-    assert "--set split.unit" not in str(told.value)
+    assert "--set split.unit" not in str(caught.value)
 
 
 def test_leakage_counts_shared_frames_similar_images_and_edges() -> None:
@@ -168,5 +168,5 @@ def test_corners_leak_and_gaps_do_not() -> None:
 
 def test_positions_are_unused_if_files_share_a_frame() -> None:
     tiles = images(["x", "y"], ["frame", "frame"])
-    found = leakage(tiles, Division(train=(0,), val=(), test=(1,)))
-    assert (found.groups, found.neighbours) == ((0, 1), (0, 0))
+    leaks = leakage(tiles, Division(train=(0,), val=(), test=(1,)))
+    assert (leaks.groups, leaks.neighbours) == ((0, 1), (0, 0))

@@ -29,10 +29,10 @@ from tests.benchmark.data.tile_makers import (
 
 
 def test_shares_are_as_requested_and_cover_every_image_once() -> None:
-    found = split(NAMES, IMAGE)
-    assert [len(found.train), len(found.val), len(found.test)] == [80, 10, 10]
-    assert sorted(found.train + found.val + found.test) == list(range(100))
-    assert list(found.train) == sorted(found.train)
+    division = split(NAMES, IMAGE)
+    assert [len(division.train), len(division.val), len(division.test)] == [80, 10, 10]
+    assert sorted(division.train + division.val + division.test) == list(range(100))
+    assert list(division.train) == sorted(division.train)
 
 
 def test_another_seed_gives_another_test() -> None:
@@ -70,48 +70,48 @@ def test_digest_differs_between_divisions() -> None:
 def test_no_frame_is_in_two_parts(frame_count: int, tiles: int, counts: tuple[int, int, int] | None, seed: int) -> None:
     names, groups = frames(frame_count, tiles)
     try:
-        found = split(names, Split(unit="group", counts=counts), groups, seed)
+        division = split(names, Split(unit="group", counts=counts), groups, seed)
     except UserError:
         # Whole frames cannot fill the counts; each part wastes less than one frame.
         assert counts is not None
         assert sum(-(-count // tiles) for count in counts) > frame_count
         return
-    sides = [{groups[i] for i in part} for part in (found.train, found.val, found.test)]
+    sides = [{groups[i] for i in part} for part in (division.train, division.val, division.test)]
     assert sum(map(len, sides)) == len(set().union(*sides))
     if counts is not None:
-        assert (len(found.train), len(found.val), len(found.test)) == counts
+        assert (len(division.train), len(division.val), len(division.test)) == counts
 
 
 def test_tiles_of_a_frame_may_be_in_two_parts_if_unit_is_image() -> None:
     names, groups = frames(4, 12)
-    found = split(names, IMAGE, groups)
-    assert {groups[i] for i in found.test} & {groups[i] for i in found.train}
+    division = split(names, IMAGE, groups)
+    assert {groups[i] for i in division.test} & {groups[i] for i in division.train}
 
 
 def test_few_frames_still_give_a_validation_and_a_test() -> None:
     names, groups = frames(3, 4)
-    found = split(names, GROUP, groups)
-    assert [len(found.train), len(found.val), len(found.test)] == [4, 4, 4]
+    division = split(names, GROUP, groups)
+    assert [len(division.train), len(division.val), len(division.test)] == [4, 4, 4]
 
 
 def test_shares_of_zero_leave_a_part_empty() -> None:
-    found = split(NAMES, Split(unit="image", validation=0, test=0))
-    assert (len(found.train), found.val, found.test) == (100, (), ())
+    division = split(NAMES, Split(unit="image", validation=0, test=0))
+    assert (len(division.train), division.val, division.test) == (100, (), ())
 
 
 def test_too_few_frames_are_refused_with_the_setting() -> None:
     names, groups = frames(2, 12)
     with pytest.raises(UserError, match=r"omc: 2 group\(s\) cannot be split .*--set split\.unit=image"):
         split(names, GROUP, groups)
-    with pytest.raises(UserError, match=r"omc: 24 images in 2 group\(s\) cannot fill") as told:
+    with pytest.raises(UserError, match=r"omc: 24 images in 2 group\(s\) cannot fill") as caught:
         split(names, Split(unit="group", counts=(4, 4, 4)), groups)
-    assert "--set split.unit=image" in str(told.value)
+    assert "--set split.unit=image" in str(caught.value)
 
 
 def test_too_few_images_are_refused_without_useless_remedy() -> None:
-    with pytest.raises(UserError, match=r"omc: 2 image\(s\) cannot be split") as told:
+    with pytest.raises(UserError, match=r"omc: 2 image\(s\) cannot be split") as caught:
         split(NAMES[:2], IMAGE)
-    assert "split.unit" not in str(told.value)
+    assert "split.unit" not in str(caught.value)
     with pytest.raises(UserError, match=r"10 images in 10 image\(s\) cannot fill split\.counts \(9, 1, 1\)"):
         split(NAMES[:10], Split(unit="image", counts=(9, 1, 1)))
 
@@ -125,14 +125,14 @@ def test_existing_division_is_kept() -> None:
 def test_counts_reduce_existing_parts_in_any_order() -> None:
     owner = ["train"] * 60 + ["val"] * 20 + ["test"] * 20
     how = Split(unit="image", counts=(10, 3, 4))
-    found = divide("omc", images(NAMES, owner=owner), how, 0)
-    assert [len(found.train), len(found.val), len(found.test)] == [10, 3, 4]
-    assert set(found.train) <= set(range(60))
-    assert set(found.val) <= set(range(60, 80))
-    assert set(found.test) <= set(range(80, 100))
-    assert found.train != tuple(range(10))  # drawn, not the first ones
+    division = divide("omc", images(NAMES, owner=owner), how, 0)
+    assert [len(division.train), len(division.val), len(division.test)] == [10, 3, 4]
+    assert set(division.train) <= set(range(60))
+    assert set(division.val) <= set(range(60, 80))
+    assert set(division.test) <= set(range(80, 100))
+    assert division.train != tuple(range(10))  # drawn, not the first ones
     turned = divide("omc", images(NAMES[::-1], owner=owner[::-1]), how, 0)
-    assert turned.digest(NAMES[::-1]) == found.digest(NAMES)
+    assert turned.digest(NAMES[::-1]) == division.digest(NAMES)
 
 
 def test_counts_beyond_existing_parts_are_refused() -> None:
@@ -163,8 +163,8 @@ def test_lists_are_the_sorted_names_of_each_part() -> None:
 def test_similar_images_are_never_in_two_parts(chosen: list[list[int]], unit: str, seed: int) -> None:
     names, groups = frames(10, 3)
     tiles = alike(images(names, groups), *([names[index] for index in members] for members in chosen))
-    found = divide("omc", tiles, TOGETHER[unit], seed)
-    part = parts(found, [tile.name for tile in tiles])
+    division = divide("omc", tiles, TOGETHER[unit], seed)
+    part = parts(division, [tile.name for tile in tiles])
     assert len(part) == len(tiles)
     by_cluster = {(tile.cluster, part[tile.name]) for tile in tiles if tile.cluster}
     assert len(by_cluster) == len({cluster for cluster, _ in by_cluster})
@@ -217,22 +217,24 @@ def test_existing_division_is_not_changed() -> None:
 def test_too_few_units_after_joining_are_refused_with_both_settings() -> None:
     names, groups = frames(8, 3)
     tiles = alike(images(names, groups), [name for name in names if name.endswith("c0")][:-1])
-    with pytest.raises(UserError, match=r"2 unit\(s\), left of 8 group\(s\) after near-duplicates were joined") as told:
+    with pytest.raises(
+        UserError, match=r"2 unit\(s\), left of 8 group\(s\) after near-duplicates were joined"
+    ) as caught:
         divide("omc", tiles, TOGETHER["group"], 0)
-    assert "--set split.near_duplicates=apart" in str(told.value)
-    assert "--set split.unit=image" in str(told.value)
+    assert "--set split.near_duplicates=apart" in str(caught.value)
+    assert "--set split.unit=image" in str(caught.value)
     how = Split(unit="group", near_duplicates="together", counts=(4, 4, 4))
-    with pytest.raises(UserError, match=r"24 images in 2 unit\(s\), left of 8 .* cannot fill split\.counts") as told:
+    with pytest.raises(UserError, match=r"24 images in 2 unit\(s\), left of 8 .* cannot fill split\.counts") as caught:
         divide("omc", tiles, how, 0)
-    assert "--set split.near_duplicates=apart" in str(told.value)
+    assert "--set split.near_duplicates=apart" in str(caught.value)
 
 
 def test_joined_images_are_refused_without_a_finer_unit() -> None:
     tiles = [replace(tile, cluster="all") for tile in images(NAMES)]
-    with pytest.raises(UserError, match=r"1 unit\(s\), left of 100 image\(s\) after near-duplicates") as told:
+    with pytest.raises(UserError, match=r"1 unit\(s\), left of 100 image\(s\) after near-duplicates") as caught:
         divide("omc", tiles, TOGETHER["image"], 0)
-    assert "--set split.near_duplicates=apart" in str(told.value)
-    assert "split.unit" not in str(told.value)
+    assert "--set split.near_duplicates=apart" in str(caught.value)
+    assert "split.unit" not in str(caught.value)
 
 
 def follow(advice: str, settings: Split) -> list[Split]:
@@ -243,10 +245,10 @@ def follow(advice: str, settings: Split) -> list[Split]:
 
 
 def test_blocks_are_not_advised_for_tiles_that_overlap() -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         divide("omc", grid("a", 13, 15), GROUP, 0, partial=True)
-    assert "split.unit=block" not in str(told.value)
-    assert "split.unit=image" in str(told.value)
+    assert "split.unit=block" not in str(caught.value)
+    assert "split.unit=image" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -274,9 +276,9 @@ def test_blocks_are_not_advised_for_tiles_that_overlap() -> None:
     ],
 )
 def test_every_suggested_remedy_works(tiles: Callable[[], list[Tile]], how: Split, first: dict[str, object]) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         divide("omc", tiles(), how, 0)
-    ways = follow(str(told.value).partition(": use ")[2], how)
+    ways = follow(str(caught.value).partition(": use ")[2], how)
     assert ways[0] == how.model_copy(update=first)
     for changed in ways:
         assert divide("omc", tiles(), changed, 0).test

@@ -27,8 +27,8 @@ def check(root: Path, *overrides: str, preset: str = "strict", **how: object) ->
     return verify(DatasetFolder("mychip", root, spec=spec), protocol(*overrides, preset=preset))
 
 
-def row(found: Verification, name: str) -> FindingRow:
-    (one,) = (row for row in found.rows if row.name == name)
+def row(verification: Verification, name: str) -> FindingRow:
+    (one,) = (row for row in verification.rows if row.name == name)
     return one
 
 

@@ -37,14 +37,14 @@ def sample(height: int, width: int, gray: int = 90, name: str = "a", *, ignore: 
     return SheetImage(name, np.full((height, width, 1), gray, np.uint8), mask, hidden)
 
 
-def where(made: Image.Image, colour: tuple[int, int, int]) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = (np.asarray(made) == colour).all(axis=-1)
-    return found
+def where(sheet: Image.Image, colour: tuple[int, int, int]) -> NDArray[np.bool_]:
+    mask: NDArray[np.bool_] = (np.asarray(sheet) == colour).all(axis=-1)
+    return mask
 
 
-def box(found: NDArray[np.bool_]) -> tuple[int, int]:
+def box(mask: NDArray[np.bool_]) -> tuple[int, int]:
     """Return the height and width of what is true."""
-    rows, columns = found.any(axis=1).nonzero()[0], found.any(axis=0).nonzero()[0]
+    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
     return int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
 
 
@@ -64,22 +64,20 @@ def test_samples_are_evenly_chosen_from_the_first_to_the_last(n: int, count: int
         pytest.param(32, 100, 48, id="enlarged threefold"),
     ],
 )
-def test_the_outline_runs_inside_the_mask_and_is_one_pixel_wide_at_any_size(
-    side: int, cell_px: int, expected: int
-) -> None:
+def test_outline_lies_inside_the_mask_and_is_one_pixel_wide(side: int, cell_px: int, expected: int) -> None:
     line = where(contact_sheet("x", [sample(side, side)], total=1, cell_px=cell_px), OUTLINE)
     assert box(line) == (expected, expected)
     assert line.sum() == 4 * (expected - 1)
 
 
-def test_a_shrunk_image_gets_a_part_at_full_size_beside_it() -> None:
+def test_shrunk_image_has_a_part_at_full_size_beside_it() -> None:
     """The part with the most outline: the square of 40 px in the lower right corner."""
     mask = np.zeros((300, 500), bool)
     mask[240:280, 440:480] = True
     shown = [SheetImage("a", np.full((300, 500, 1), 90, np.uint8), mask, None)]
-    made = np.asarray(contact_sheet("x", shown, total=1, cell_px=100, crops=True))
+    sheet = np.asarray(contact_sheet("x", shown, total=1, cell_px=100, crops=True))
     whole = np.asarray(contact_sheet("x", shown, total=1, cell_px=100))
-    line = where(Image.fromarray(made), OUTLINE)
+    line = where(Image.fromarray(sheet), OUTLINE)
     assert box(line[:, 100 + 2 * GAP :]) == (40, 40)
     assert where(Image.fromarray(whole), OUTLINE).sum() < line.sum()
     small = contact_sheet("x", [sample(100, 100)], total=1, cell_px=100)
@@ -88,9 +86,9 @@ def test_a_shrunk_image_gets_a_part_at_full_size_beside_it() -> None:
 
 def test_header_is_never_cut() -> None:
     title = "a dataset of a long name, longer than its one image is wide"
-    made = contact_sheet(title, [sample(64, 64)], total=1, cell_px=64)
-    assert made.width >= ImageFont.truetype(FONT, TITLE_PX).getlength(title) + 2 * GAP
-    assert (np.asarray(made)[:, -GAP:] == 255).all()
+    sheet = contact_sheet(title, [sample(64, 64)], total=1, cell_px=64)
+    assert sheet.width >= ImageFont.truetype(FONT, TITLE_PX).getlength(title) + 2 * GAP
+    assert (np.asarray(sheet)[:, -GAP:] == 255).all()
 
 
 def test_an_image_keeps_its_proportions() -> None:
@@ -100,10 +98,10 @@ def test_an_image_keeps_its_proportions() -> None:
 
 @pytest.mark.parametrize("gray", [0, 60, 128, 200, 255])
 def test_outline_or_rim_contrasts_with_every_background(gray: int) -> None:
-    made = contact_sheet("x", [sample(100, 100, gray)], total=1, cell_px=100)
-    rows, columns = where(made, OUTLINE).nonzero()
+    sheet = contact_sheet("x", [sample(100, 100, gray)], total=1, cell_px=100)
+    rows, columns = where(sheet, OUTLINE).nonzero()
     top = rows[0] - 1, columns[len(columns) // 2]
-    assert np.asarray(made)[top].tolist() == list(RIM)
+    assert np.asarray(sheet)[top].tolist() == list(RIM)
     luma = np.array([0.299, 0.587, 0.114])
     contrasts = [abs(float(np.dot(luma, colour)) - gray) for colour in (OUTLINE, RIM)]
     assert max(contrasts) > 100
@@ -112,8 +110,8 @@ def test_outline_or_rim_contrasts_with_every_background(gray: int) -> None:
 def test_shrinking_averages_areas() -> None:
     stripes = np.zeros((400, 400, 1), np.uint8)
     stripes[:, ::2] = 200
-    made = contact_sheet("x", [SheetImage("", stripes, np.zeros((400, 400), bool), None)], total=1, cell_px=100)
-    assert where(made, (100, 100, 100)).sum() >= 100 * 100
+    sheet = contact_sheet("x", [SheetImage("", stripes, np.zeros((400, 400), bool), None)], total=1, cell_px=100)
+    assert where(sheet, (100, 100, 100)).sum() >= 100 * 100
 
 
 def test_full_mask_has_frame_and_empty_mask_has_none() -> None:
@@ -136,20 +134,20 @@ def test_ignored_pixels_are_hatched_and_others_are_not() -> None:
 
 def test_images_do_not_overlap() -> None:
     samples = [sample(100, 100, name="m" * 60) for _ in range(5)]
-    one, made = (contact_sheet("x", some, total=5, columns=3, cell_px=100) for some in (samples[:1], samples))
-    columns = where(made, (90, 90, 90)).any(axis=0).nonzero()[0]
+    single, sheet = (contact_sheet("x", some, total=5, columns=3, cell_px=100) for some in (samples[:1], samples))
+    columns = where(sheet, (90, 90, 90)).any(axis=0).nonzero()[0]
     assert columns[[0, -1]].tolist() == [GAP, 3 * (100 + GAP) - 1]
-    assert where(made, OUTLINE).sum() == 5 * where(one, OUTLINE).sum()
-    assert where(made, (90, 90, 90)).sum() >= 5 * (100 * 100 - 52 * 52)
+    assert where(sheet, OUTLINE).sum() == 5 * where(single, OUTLINE).sum()
+    assert where(sheet, (90, 90, 90)).sum() >= 5 * (100 * 100 - 52 * 52)
 
 
 @pytest.mark.parametrize(("side", "cell_px"), [(64, 320), (512, 320), (2000, 500), (5000, 1024)])
 def test_large_images_get_larger_cells_and_texts(side: int, cell_px: int) -> None:
-    made = contact_sheet("x", [sample(side, side)], total=1)
+    sheet = contact_sheet("x", [sample(side, side)], total=1)
     gap = GAP * cell_px // 320
-    columns = where(made, (90, 90, 90)).any(axis=0).nonzero()[0]
+    columns = where(sheet, (90, 90, 90)).any(axis=0).nonzero()[0]
     assert columns[[0, -1]].tolist() == [gap, gap + cell_px - 1]
-    assert box(where(made, OUTLINE))[0] == pytest.approx(cell_px / 2, abs=1)
+    assert box(where(sheet, OUTLINE))[0] == pytest.approx(cell_px / 2, abs=1)
 
 
 def test_long_name_is_shortened_in_the_middle() -> None:
@@ -183,10 +181,10 @@ def test_generated_and_written_standins_look_equal(dataset: str, tmp_path: Path)
     save(folder / "ignore" / f"{dataset}_syn_0000.png", np.eye(128, dtype=np.uint8))
     (on_disk,) = resolve(f"{dataset}-syn", tmp_path, protocol, hashes)
     read = read_samples(on_disk, 3)
-    assert [one.name for one in read] == [f"{dataset}_syn_{index:04d}" for index in choose(4, 3)]
-    for made, found in zip(generated, read, strict=True):
-        np.testing.assert_array_equal(made.image, found.image)
-        np.testing.assert_array_equal(made.mask, found.mask)
+    assert [image.name for image in read] == [f"{dataset}_syn_{index:04d}" for index in choose(4, 3)]
+    for drawn, stored in zip(generated, read, strict=True):
+        np.testing.assert_array_equal(drawn.image, stored.image)
+        np.testing.assert_array_equal(drawn.mask, stored.mask)
     assert read[0].ignore is not None
     assert read[0].ignore.sum() == 128
     sheet = contact_sheet(source.name, read, total=4, cell_px=128)

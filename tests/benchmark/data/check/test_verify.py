@@ -24,20 +24,20 @@ Breaker = Callable[[Path], object]
 
 
 def test_clean_folder_gives_no_warning(root: Path) -> None:
-    found = check(root)
-    assert found.ok
-    assert [row for row in found.rows if row.problem or row.warning] == []
-    assert row(found, "pairs").value == "10"
-    assert row(found, "image sizes").value == "64x64: 10"
-    assert row(found, "mask values").value == "{0, 255}: 10"
-    assert row(found, "bit depth").value == "8 bit: 10"
-    assert row(found, "split").value == "8 train, 1 val, 1 test (by group, seed 0)"
+    verification = check(root)
+    assert verification.ok
+    assert [row for row in verification.rows if row.problem or row.warning] == []
+    assert row(verification, "pairs").value == "10"
+    assert row(verification, "image sizes").value == "64x64: 10"
+    assert row(verification, "mask values").value == "{0, 255}: 10"
+    assert row(verification, "bit depth").value == "8 bit: 10"
+    assert row(verification, "split").value == "8 train, 1 val, 1 test (by group, seed 0)"
 
 
 def test_clean_split_folders_are_ok_and_keep_their_division(tmp_path: Path) -> None:
-    found = check(with_parts(tmp_path))
-    assert found.ok
-    assert row(found, "split").value == "3 train, 3 val, 3 test (as the folders give it)"
+    verification = check(with_parts(tmp_path))
+    assert verification.ok
+    assert row(verification, "split").value == "3 train, 3 val, 3 test (as the folders give it)"
 
 
 def empty_all(root: Path) -> None:
@@ -122,10 +122,10 @@ def test_faults_that_make_numbers_wrong_are_problems(
     root: Path, breaker: Breaker, name: str, value: str, problem: str
 ) -> None:
     breaker(root)
-    found = check(root)
-    assert row(found, name).value.startswith(value)
-    assert problem in row(found, name).problem
-    assert not found.ok
+    verification = check(root)
+    assert row(verification, name).value.startswith(value)
+    assert problem in row(verification, name).problem
+    assert not verification.ok
 
 
 def write_jpeg_mask(root: Path) -> None:
@@ -167,9 +167,9 @@ def draw_one_as_1(root: Path) -> None:
 )
 def test_faults_that_change_no_number_are_warnings(root: Path, breaker: Breaker, name: str, warning: str) -> None:
     breaker(root)
-    found = check(root)
-    assert warning in row(found, name).warning
-    assert found.ok
+    verification = check(root)
+    assert warning in row(verification, name).warning
+    assert verification.ok
 
 
 def test_inverted_masks_of_a_whole_dataset_are_suspected(root: Path) -> None:
@@ -180,18 +180,18 @@ def test_inverted_masks_of_a_whole_dataset_are_suspected(root: Path) -> None:
 
 def test_left_out_images_without_label_are_no_problem(root: Path) -> None:
     (root / "label" / "a.png").unlink()
-    found = check(root, unlabelled="skip")
-    assert found.ok
-    assert row(found, "images without label").warning == "image/a.png: left out"
+    verification = check(root, unlabelled="skip")
+    assert verification.ok
+    assert row(verification, "images without label").warning == "image/a.png: left out"
 
 
 def test_link_loop_is_a_row(tmp_path: Path) -> None:
     (tmp_path / "image").symlink_to(tmp_path / "image")
-    found = check(tmp_path)
-    assert "image: cannot be listed (Too many levels of symbolic links)" in row(found, "files").problem
-    assert row(found, "pairs").value == "0"
-    assert row(found, "split").problem == "no image can be used"
-    assert not found.ok
+    verification = check(tmp_path)
+    assert "image: cannot be listed (Too many levels of symbolic links)" in row(verification, "files").problem
+    assert row(verification, "pairs").value == "0"
+    assert row(verification, "split").problem == "no image can be used"
+    assert not verification.ok
 
 
 def test_all_problems_are_reported(root: Path) -> None:
@@ -199,8 +199,8 @@ def test_all_problems_are_reported(root: Path) -> None:
     truncate(root / "image" / "b.png")
     make_gray(root)
     (root / "label" / "a.png").rename(root / "label" / "c.png")
-    found = check(root)
-    broken = [row.name for row in found.rows if row.problem]
+    verification = check(root)
+    broken = [row.name for row in verification.rows if row.problem]
     assert broken == ["images without label", "unreadable files", "mask values"]
 
 
@@ -228,9 +228,11 @@ def test_image_without_group_match_is_a_problem(root: Path) -> None:
 def test_tiles_and_left_out_pixels_are_counted(tmp_path: Path) -> None:
     make_folder(tmp_path, "abc", 160)
     add_pair(tmp_path, "d", picture(9, 80))
-    found = row(check(tmp_path), "tiles of 64x64")
+    verification = row(check(tmp_path), "tiles of 64x64")
     left_out = 1 - 13 * 64**2 / (3 * 160**2 + 80**2)
-    assert found.value == f"13; 1 each from 1 images, 4 each from 3 images; {left_out:.1%} of all pixels left out"
+    assert (
+        verification.value == f"13; 1 each from 1 images, 4 each from 3 images; {left_out:.1%} of all pixels left out"
+    )
     add_pair(tmp_path, "small", picture(9, 50))
     partial = row(check(tmp_path, "input.partial_tiles=true"), "tiles of 64x64").value
     left_out = 50**2 / (3 * 160**2 + 80**2 + 50**2)
@@ -243,9 +245,9 @@ def test_ignored_pixels_count_in_no_share(root: Path) -> None:
     for stem in STEMS:
         save(root / "ignore" / f"{stem}.png", left)
         save(root / "label" / f"{stem}.png", left)
-    found = check(root)
-    assert row(found, "ignored pixels").value == "50.00%"
-    assert row(found, "empty masks").value == "10"
+    verification = check(root)
+    assert row(verification, "ignored pixels").value == "50.00%"
+    assert row(verification, "empty masks").value == "10"
 
 
 def test_sixteen_bit_levels_are_reported(tmp_path: Path) -> None:
@@ -273,8 +275,10 @@ def test_levels_under_a_data_bar_are_a_warning(tmp_path: Path) -> None:
 def test_the_smallest_image_that_sets_the_tile_is_a_warning(tmp_path: Path) -> None:
     make_folder(tmp_path, STEMS, 128)
     add_pair(tmp_path, "small", picture(50, 70))
-    found = row(check(tmp_path, "input.tile=128"), "tiles of 70x70")
-    assert found.warning.startswith("tiles are 70x70 and not 128x128, as the smallest image is; 10 larger images")
+    verification = row(check(tmp_path, "input.tile=128"), "tiles of 70x70")
+    assert verification.warning.startswith(
+        "tiles are 70x70 and not 128x128, as the smallest image is; 10 larger images"
+    )
 
 
 def test_progress_reaches_the_number_of_pairs(root: Path) -> None:
@@ -283,22 +287,22 @@ def test_progress_reaches_the_number_of_pairs(root: Path) -> None:
     assert calls == [(done, 10) for done in range(1, 11)]
 
 
-def test_all_forms_of_the_table_are_equal(root: Path, tmp_path: Path) -> None:
+def test_all_forms_of_the_table_have_equal_content(root: Path, tmp_path: Path) -> None:
     make_gray(root)
-    found = check(root)
-    as_json, as_markdown, as_csv = write(found, tmp_path / "out")
+    verification = check(root)
+    as_json, as_markdown, as_csv = write(verification, tmp_path / "out")
     text = as_json.read_text()
-    assert Verification.model_validate_json(text) == found
+    assert Verification.model_validate_json(text) == verification
     assert json.loads(text)["ok"] is False
     with as_csv.open(newline="") as file:
-        assert [FindingRow(**line) for line in csv.DictReader(file)] == list(found.rows)
+        assert [FindingRow(**line) for line in csv.DictReader(file)] == list(verification.rows)
     lines = as_markdown.read_text().splitlines()
-    assert len(lines) == 4 + len(found.rows)
+    assert len(lines) == 4 + len(verification.rows)
     assert {line.replace("\\|", "").count("|") for line in lines[2:]} == {5}
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(found.to_table())
+    console.print(verification.to_table())
     shown = console.export_text()
-    assert all(row.name in shown for row in found.rows)
+    assert all(row.name in shown for row in verification.rows)
 
 
 def test_no_content_of_a_file_stops_the_check(root: Path) -> None:
@@ -312,14 +316,14 @@ def test_no_content_of_a_file_stops_the_check(root: Path) -> None:
         path.write_bytes(content[: int(rng.integers(1, len(content)))] if index % 5 == 0 else content)
     (root / "image" / "folder.png").mkdir()
     (root / "label" / "folder.svg").mkdir()
-    found = check(root)
-    assert int(row(found, "unreadable files").value) > 20
-    assert row(found, "pairs").value == "51"
+    verification = check(root)
+    assert int(row(verification, "unreadable files").value) > 20
+    assert row(verification, "pairs").value == "51"
 
 
 @pytest.mark.parametrize("dataset", ["hy5syn", "miic", "omc", "omv"])
 def test_stand_ins_are_clean(dataset: str, tmp_path: Path) -> None:
     folder = synthetic.write(dataset, tmp_path / f"{dataset}-syn", 6, height=128, width=128)
     settings = protocols.load("strict", [f"input.size_by_dataset.{dataset}=128"])
-    found = verify(DatasetFolder(f"{dataset}-syn", folder, "via" if dataset == "omv" else "track"), settings)
-    assert [row for row in found.rows if row.problem or row.warning] == []
+    verification = verify(DatasetFolder(f"{dataset}-syn", folder, "via" if dataset == "omv" else "track"), settings)
+    assert [row for row in verification.rows if row.problem or row.warning] == []

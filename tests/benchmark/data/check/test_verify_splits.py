@@ -19,42 +19,42 @@ from tests.benchmark.data.check.folder_checks import check, protocol, row, with_
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
 
 
-def test_the_same_image_in_two_parts_is_a_problem(tmp_path: Path) -> None:
+def test_same_image_in_two_parts_is_a_problem(tmp_path: Path) -> None:
     with_parts(tmp_path)
     Image.fromarray(picture(0)).save(tmp_path / "test" / "image" / "test0.png", compress_level=0)
-    found = check(tmp_path)
-    assert row(found, "exact duplicates").value == "2 images in 1 set(s), 1 across parts"
-    assert "test/image/test0.png = train/image/train0.png: one part" in row(found, "exact duplicates").problem
-    assert row(found, "leakage: looks like a training tile").value == "val 0 of 3, test 1 of 3"
-    assert not found.ok
+    verification = check(tmp_path)
+    assert row(verification, "exact duplicates").value == "2 images in 1 set(s), 1 across parts"
+    assert "test/image/test0.png = train/image/train0.png: one part" in row(verification, "exact duplicates").problem
+    assert row(verification, "leakage: looks like a training tile").value == "val 0 of 3, test 1 of 3"
+    assert not verification.ok
 
 
 def test_near_duplicate_in_two_parts_is_a_problem(tmp_path: Path) -> None:
     with_parts(tmp_path)
     save(tmp_path / "val" / "image" / "val1.png", np.clip(picture(0).astype(int) + 12, 0, 255).astype(np.uint8))
-    found = check(tmp_path)
-    assert row(found, "exact duplicates").problem == ""
-    assert row(found, "near duplicates").problem == (
+    verification = check(tmp_path)
+    assert row(verification, "exact duplicates").problem == ""
+    assert row(verification, "near duplicates").problem == (
         "train/train0, val/val1: one part knows the other, move them to one part"
     )
-    assert "move them" in row(found, "leakage: looks like a training tile").problem
-    assert not found.ok
+    assert "move them" in row(verification, "leakage: looks like a training tile").problem
+    assert not verification.ok
 
 
 def test_joined_similar_images_are_a_warning(root: Path) -> None:
     add_pair(root, "z", np.clip(picture(0).astype(int) + 12, 0, 255).astype(np.uint8))
-    found = check(root)
-    assert row(found, "near duplicates").value == "2 tiles in 1 set(s), 0 across parts"
-    assert row(found, "near duplicates").warning == "a, z: counted more than once"
-    assert found.ok
+    verification = check(root)
+    assert row(verification, "near duplicates").value == "2 tiles in 1 set(s), 0 across parts"
+    assert row(verification, "near duplicates").warning == "a, z: counted more than once"
+    assert verification.ok
 
 
 def test_divided_similar_images_are_a_problem(root: Path) -> None:
     for index in range(8):
         add_pair(root, f"z{index}", np.clip(picture(0).astype(int) + index, 0, 255).astype(np.uint8))
-    found = check(root, "split.validation=0.4", "split.test=0.4", preset="paper")
-    assert "split.near_duplicates=together" in row(found, "near duplicates").problem
-    assert not found.ok
+    verification = check(root, "split.validation=0.4", "split.test=0.4", preset="paper")
+    assert "split.near_duplicates=together" in row(verification, "near duplicates").problem
+    assert not verification.ok
 
 
 def test_divided_tiles_of_a_frame_are_a_problem_unless_unit_is_image(tmp_path: Path) -> None:
@@ -81,23 +81,23 @@ def test_divided_tiles_of_a_frame_are_a_problem_unless_unit_is_image(tmp_path: P
 )
 def test_advice_for_single_frame_works(tmp_path: Path, how: list[str], preset: str, name: str) -> None:
     make_folder(tmp_path, ["scan"], 640)
-    told = row(check(tmp_path, *how, preset=preset), name)
-    flags = re.findall(r"--set (split\.\w+=\w+)", (told.problem or told.warning).partition("; or ")[0])
+    leak = row(check(tmp_path, *how, preset=preset), name)
+    flags = re.findall(r"--set (split\.\w+=\w+)", (leak.problem or leak.warning).partition("; or ")[0])
     assert "split.unit=block" in flags
     after = check(tmp_path, *how, *flags, preset=preset)
     assert after.ok
     assert row(after, "leakage: touches a training tile").value.startswith("val 0 of ")
-    assert not any(leak.problem or leak.warning for leak in after.rows if leak.name.startswith("leakage"))
+    assert not any(other.problem or other.warning for other in after.rows if other.name.startswith("leakage"))
 
 
 def test_frames_in_two_existing_parts_are_a_problem_for_groups(tmp_path: Path) -> None:
-    found = check(with_parts(tmp_path), group="([0-9])$")
-    assert row(found, "source frames").value == "3"
-    assert row(found, "leakage: frame also trained on").problem
-    assert not found.ok
+    verification = check(with_parts(tmp_path), group="([0-9])$")
+    assert row(verification, "source frames").value == "3"
+    assert row(verification, "leakage: frame also trained on").problem
+    assert not verification.ok
 
 
-def test_a_split_that_cannot_be_drawn_is_a_problem(tmp_path: Path) -> None:
+def test_impossible_split_is_a_problem(tmp_path: Path) -> None:
     make_folder(tmp_path, "ab")
     assert "cannot be split" in row(check(tmp_path), "split").problem
 
@@ -107,11 +107,11 @@ def test_tiles_with_too_few_labelled_pixels_are_counted_and_left_out(tmp_path: P
     ignored = np.full((512, 512), 255, np.uint8)
     ignored[:, :210] = 0
     save(tmp_path / "ignore" / "scan.png", ignored)
-    found = check(tmp_path, "split.unit=image")
-    few = row(found, "tiles with too few labelled pixels")
+    verification = check(tmp_path, "split.unit=image")
+    few = row(verification, "tiles with too few labelled pixels")
     assert few.value == "32"
     assert few.warning.startswith("32 of 64 tiles are left out, since less than 0.1 of their pixels")
-    assert row(found, "split").value == "26 train, 3 val, 3 test (by image, seed 0)"
+    assert row(verification, "split").value == "26 train, 3 val, 3 test (by image, seed 0)"
     save(tmp_path / "ignore" / "scan.png", np.maximum(ignored, 255 * (np.indices((512, 512))[1] > 90)).astype(np.uint8))
     assert (
         "look whether the ignored pixels are the right ones"
@@ -122,8 +122,8 @@ def test_tiles_with_too_few_labelled_pixels_are_counted_and_left_out(tmp_path: P
 def test_the_overlap_with_another_dataset_is_counted(root: Path, tmp_path: Path) -> None:
     other = make_folder(tmp_path / "other", "abc")
     settings = protocol("split.validation=0.3", "split.test=0.3")
-    found = verify(DatasetFolder("mychip", root), settings, against=DatasetFolder("other", other))
-    assert row(found, "overlap with other").value.startswith("3 of 10 tiles look like a tile there")
+    verification = verify(DatasetFolder("mychip", root), settings, against=DatasetFolder("other", other))
+    assert row(verification, "overlap with other").value.startswith("3 of 10 tiles look like a tile there")
     apart = verify(
         DatasetFolder("mychip", root),
         settings,
@@ -137,12 +137,12 @@ def test_image_in_test_and_other_training_set_is_a_warning(tmp_path: Path) -> No
     for offset, part in enumerate(("test", "val", "train")):  # train and test changed places
         for index in range(3):
             add_pair(second / part, f"x{index}", picture(100 * offset + index))
-    found = verify(DatasetFolder("a", first), protocol(), against=DatasetFolder("b", second))
-    assert row(found, "overlap with b").value == (
+    verification = verify(DatasetFolder("a", first), protocol(), against=DatasetFolder("b", second))
+    assert row(verification, "overlap with b").value == (
         "9 of 9 tiles look like a tile there; 3 are test here and training there, "
         "3 of b are test there and training here"
     )
-    assert "do not train on b and test on a" in row(found, "overlap with b").warning
+    assert "do not train on b and test on a" in row(verification, "overlap with b").warning
 
 
 def test_tiles_and_split_equal_those_of_a_study(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_new_format_is_found_checked_and_packed(toy: LabelFormat, tmp_path: Pa
         np.testing.assert_array_equal(packed, masks()[tile.name])
 
 
-def test_its_content_is_part_of_the_fingerprint(toy: LabelFormat, tmp_path: Path) -> None:
+def test_fingerprint_depends_on_content_of_a_new_format(toy: LabelFormat, tmp_path: Path) -> None:
     protocol = protocols.load("quick", ["input.size=64"])
     root = write(tmp_path / "chip", toy)
     (before,) = resolve("chip", tmp_path, protocol, HashCache(None))
@@ -132,7 +132,7 @@ def test_a_label_of_another_size_is_refused_for_every_format(toy: LabelFormat, t
         read_label(first.label, "track", (64, 32))
 
 
-def test_scores_and_downloads_know_it_too(toy: LabelFormat, tmp_path: Path) -> None:
+def test_scores_and_downloads_accept_a_new_format(toy: LabelFormat, tmp_path: Path) -> None:
     source = write(tmp_path / "download", toy)
     prepared = prepare("chip", source, tmp_path / "data")
     assert (prepared.images, prepared.labels) == (10, 10)
@@ -141,7 +141,7 @@ def test_scores_and_downloads_know_it_too(toy: LabelFormat, tmp_path: Path) -> N
     assert len(scan_masks(tmp_path / "predicted", source / "label").pairs) == 10
 
 
-def test_labels_find_their_format_by_their_path() -> None:
+def test_format_of_label_follows_its_path() -> None:
     names = {"a.png": "PixelFormat", "a.SVG": "SvgFormat", "all.json/a.svg": "CocoFormat", "a.unknown": "PixelFormat"}
     assert {name: type(format_of(Path(name))).__name__ for name in names} == names
     assert format_of(Path("all.json")) is PIXELS  # a label is an entry of it

@@ -112,7 +112,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path, suffix: str, share:
         read_image(path, 1)
 
 
-def test_a_stack_of_frames_is_refused(tmp_path: Path) -> None:
+def test_stack_of_frames_is_refused(tmp_path: Path) -> None:
     first, second = (Image.fromarray(picture(seed, 6)) for seed in (0, 1))
     first.save(tmp_path / "stack.tif", save_all=True, append_images=[second])
     with pytest.raises(UserError, match=r"stack\.tif: 2 frames; expected one image per file"):

@@ -177,7 +177,7 @@ def jpeg(path: Path, pixels: NDArray[np.uint8], quality: int = 60) -> Path:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_jpeg_is_thresholded_and_the_label_says_so(tmp_path: Path, channels: int) -> None:
+def test_jpeg_mask_is_thresholded_with_a_note(tmp_path: Path, channels: int) -> None:
     levels = np.where(BLOCKS, 255, 0).astype(np.uint8)
     levels[0, :5] = 33, 100, 200, 223, 40  # not what 8x8 blocks can show exactly
     path = jpeg(tmp_path / "m.jpg", levels if channels == 1 else np.dstack([levels] * 3))

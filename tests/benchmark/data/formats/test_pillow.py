@@ -132,7 +132,7 @@ def test_images_keep_their_stored_colours(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", 1)[..., 0], OPAQUE // 2)
 
 
-def test_a_palette_whose_colours_and_indices_contradict_each_other_is_noted(tmp_path: Path) -> None:
+def test_palette_with_contradicting_colours_and_indices_is_noted(tmp_path: Path) -> None:
     picture = Image.fromarray((~TRACK).astype(np.uint8)).convert("P")
     picture.putpalette([255, 255, 255, 0, 0, 0])
     picture.save(tmp_path / "m.png")

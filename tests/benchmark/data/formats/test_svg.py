@@ -111,12 +111,12 @@ def test_other_svg_files_follow_the_svg_rule(tmp_path: Path, name: str) -> None:
 
 
 def test_data_outline_attribute_includes_outlines(tmp_path: Path) -> None:
-    told = HEAD.replace("<svg", '<svg data-outline="inside"')
+    head = HEAD.replace("<svg", '<svg data-outline="inside"')
     by_name = rasterise(read_svg(write(tmp_path, SQUARE, VIA, name=HY5SYN)))
-    by_word = rasterise(read_svg(write(tmp_path, SQUARE, VIA, head=told)))
+    by_word = rasterise(read_svg(write(tmp_path, SQUARE, VIA, head=head)))
     np.testing.assert_array_equal(by_word.track, by_name.track)
     np.testing.assert_array_equal(by_word.via, by_name.via)
-    refused(write(tmp_path, SQUARE, head=told.replace("inside", "in")), "element 1 <svg>: data-outline 'in'; expected")
+    refused(write(tmp_path, SQUARE, head=head.replace("inside", "in")), "element 1 <svg>: data-outline 'in'; expected")
 
 
 def test_a_concave_polygon_keeps_its_bay(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def frame_like_a_published_one() -> SvgLabel:
     return SvgLabel((3536, 4096), tuple(track() for _ in range(900)), vias.astype(np.float64), outline_inside=True)
 
 
-def test_a_whole_frame_is_drawn_at_once() -> None:
+def test_whole_frame_is_drawn() -> None:
     label = frame_like_a_published_one()
     layers = rasterise(label)
     assert layers.track.shape == label.size

@@ -88,11 +88,13 @@ def test_undeclared_value_is_refused_by_name(tmp_path: Path) -> None:
 )
 def test_refusal_of_other_values_suggests_valid_toml(tmp_path: Path, pixels: np.ndarray, example: str) -> None:
     path = save(tmp_path / "m.png", pixels)
-    with pytest.raises(UserError, match=r"below \[values\] in the dataset's TOML file") as told:
+    with pytest.raises(UserError, match=r"below \[values\] in the dataset's TOML file") as caught:
         read_label(path, "track", (6, 8))
-    assert str(told.value).endswith(f"such as {example}")
+    assert str(caught.value).endswith(f"such as {example}")
     file = tmp_path / "chip.toml"
-    file.write_text("[values]\n" + str(told.value).partition("such as ")[2].replace(", f", "\nf").replace(", i", "\ni"))
+    file.write_text(
+        "[values]\n" + str(caught.value).partition("such as ")[2].replace(", f", "\nf").replace(", i", "\ni")
+    )
     values = specs.load(file).values
     assert values is not None
     assert read(path, values).any()

@@ -81,8 +81,7 @@ def test_colour_is_kept_if_protocol_requests_it(tmp_path: Path) -> None:
     add_pair(root, "a", picture(0, 64, channels=3))
     colour = pixels_of(root / "image" / "a.png")
     np.testing.assert_array_equal(build(tmp_path, "input.channels=3").images[0], colour)
-    gray = build(tmp_path).images
-    assert gray.shape == (1, 64, 64, 1)
+    assert build(tmp_path).images.shape == (1, 64, 64, 1)
     assert len(leftovers(tmp_path)) == 2
 
 
@@ -121,9 +120,8 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> No
 def test_the_owners_division_is_respected(tmp_path: Path) -> None:
     for part, stems in (("train", "abc"), ("val", "de"), ("test", "fg")):
         make_folder(tmp_path / "data" / "omc" / part, stems)
-    protocol = settings()
     pack = build(tmp_path)
-    division = pack.divide(protocol)
+    division = pack.divide(settings())
     assert [len(division.train), len(division.val), len(division.test)] == [2, 1, 1]
     for part in ("train", "val", "test"):
         assert all(pack.tiles[i].given == part for i in getattr(division, part))

@@ -4,22 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchmark.data.formats import svg
 from benchmark.data.formats.svg import SvgLabel, rasterise, read_svg
 from benchmark.utils.errors import UserError
+from tests.benchmark.data.formats.svg_makers import HEAD, SQUARE, VIA, document
 
-HEAD = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30" viewBox="0 0 40 30">'
 HY5SYN = "label0001.svg"  # how its files are called
-SQUARE = '<path d="M2,3 L6,3 L6,8 L2,8 L2,3 Z" fill="lime" />'
-VIA = '<circle cx="20" cy="10" r="4" fill="red" />'
-
-
-def document(*shapes: str, head: str = HEAD) -> str:
-    return "\n".join(('<?xml version="1.0" encoding="UTF-8"?>', head, "<defs>\n</defs>", *shapes, "</svg>"))
 
 
 def write(folder: Path, *shapes: str, head: str = HEAD, name: str = "label.svg") -> Path:
@@ -171,6 +163,8 @@ def test_byte_order_mark_and_editor_elements_change_nothing(tmp_path: Path) -> N
 
 
 DRAWING = ("ellipse", "image", "line", "polygon", "polyline", "rect", "text", "use")
+
+
 HOLE = "M2,2 L20,2 L20,20 L2,20 Z M5,5 L5,15 L15,15 L15,5 Z"
 
 
@@ -355,54 +349,3 @@ def test_whole_frame_is_drawn() -> None:
     corners = corners[(corners[:, 0] < 4096) & (corners[:, 1] < 3536)]
     assert layers.track[corners[:, 1], corners[:, 0]].all()
     assert layers.via[label.vias[:, 1].astype(int), label.vias[:, 0].astype(int)].all()
-
-
-# --- fuzzing: whatever a file holds, it is read or refused by name
-
-WORDS = st.sampled_from(
-    ["svg", "path", "circle", "g", "defs", "d", "cx", "cy", "r", "fill", "lime", "red", "width", "height", "transform"]
-)
-NUMBERS = st.one_of(st.integers(-50, 50), st.floats(width=32)).map(str)
-COMMANDS = st.lists(st.one_of(st.sampled_from([*"MmLlHhVvZzCcA"]), NUMBERS, st.just(","))).map(" ".join)
-VALUES = st.one_of(WORDS, NUMBERS, COMMANDS, st.text(max_size=5))
-SHAPES = st.one_of(
-    st.builds('<path d="{}" fill="lime"/>'.format, COMMANDS.map(lambda drawn: "M1 1 " + drawn)),
-    st.builds('<circle cx="{}" cy="{}" r="{}" fill="red"/>'.format, NUMBERS, NUMBERS, NUMBERS),
-    st.builds('<{} {}="{}" {}="{}">{}</{}>'.format, WORDS, WORDS, VALUES, WORDS, VALUES, VALUES, WORDS),
-    st.just(SQUARE),
-    st.just(VIA),
-)
-WHOLE = document(SQUARE, VIA).encode()
-CONTENTS = st.one_of(
-    st.binary(max_size=200),
-    st.text(max_size=100).map(lambda text: text.encode("utf-8", "replace")),
-    st.lists(SHAPES, max_size=5).map(lambda shapes: document(*shapes).encode()),
-    st.builds(
-        lambda at, removed, put: WHOLE[:at] + put + WHOLE[at + removed :],
-        *(st.integers(0, len(WHOLE)), st.integers(0, 20), st.binary(max_size=6)),
-    ),
-)
-
-
-def check(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    message = str(path)
-    try:
-        layers = rasterise(read_svg(path))
-        assert layers.track.shape == layers.via.shape
-    except UserError as error:
-        message = str(error)
-    assert message.startswith(str(path))
-
-
-@settings(max_examples=200, deadline=None)
-@given(content=CONTENTS)
-def test_labels_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    check(tmp_path_factory.getbasetemp() / "fuzzed.svg", content)
-
-
-@pytest.mark.slow
-@settings(max_examples=10_000, deadline=None)
-@given(content=CONTENTS)
-def test_ten_thousand_labels_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    check(tmp_path_factory.getbasetemp() / "fuzzed.svg", content)

@@ -1,0 +1,73 @@
+"""Any content of an SVG label is read or refused with the name of its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmark.data.formats.svg import rasterise, read_svg
+from benchmark.utils.errors import UserError
+from tests.benchmark.data.formats.svg_makers import SQUARE, VIA, document
+
+WORDS = st.sampled_from(
+    ["svg", "path", "circle", "g", "defs", "d", "cx", "cy", "r", "fill", "lime", "red", "width", "height", "transform"]
+)
+
+
+NUMBERS = st.one_of(st.integers(-50, 50), st.floats(width=32)).map(str)
+
+
+COMMANDS = st.lists(st.one_of(st.sampled_from([*"MmLlHhVvZzCcA"]), NUMBERS, st.just(","))).map(" ".join)
+
+
+VALUES = st.one_of(WORDS, NUMBERS, COMMANDS, st.text(max_size=5))
+
+
+SHAPES = st.one_of(
+    st.builds('<path d="{}" fill="lime"/>'.format, COMMANDS.map(lambda drawn: "M1 1 " + drawn)),
+    st.builds('<circle cx="{}" cy="{}" r="{}" fill="red"/>'.format, NUMBERS, NUMBERS, NUMBERS),
+    st.builds('<{} {}="{}" {}="{}">{}</{}>'.format, WORDS, WORDS, VALUES, WORDS, VALUES, VALUES, WORDS),
+    st.just(SQUARE),
+    st.just(VIA),
+)
+
+
+WHOLE = document(SQUARE, VIA).encode()
+
+
+CONTENTS = st.one_of(
+    st.binary(max_size=200),
+    st.text(max_size=100).map(lambda text: text.encode("utf-8", "replace")),
+    st.lists(SHAPES, max_size=5).map(lambda shapes: document(*shapes).encode()),
+    st.builds(
+        lambda at, removed, put: WHOLE[:at] + put + WHOLE[at + removed :],
+        *(st.integers(0, len(WHOLE)), st.integers(0, 20), st.binary(max_size=6)),
+    ),
+)
+
+
+def check(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    message = str(path)
+    try:
+        layers = rasterise(read_svg(path))
+        assert layers.track.shape == layers.via.shape
+    except UserError as error:
+        message = str(error)
+    assert message.startswith(str(path))
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=CONTENTS)
+def test_labels_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    check(tmp_path_factory.getbasetemp() / "fuzzed.svg", content)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None)
+@given(content=CONTENTS)
+def test_ten_thousand_labels_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    check(tmp_path_factory.getbasetemp() / "fuzzed.svg", content)

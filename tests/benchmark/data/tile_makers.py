@@ -10,11 +10,7 @@ from benchmark.config.protocol import Split
 from benchmark.data.splits import Division, Tile, divide
 
 IMAGE = Split(unit="image")
-
-
 GROUP = Split(unit="group")
-
-
 BLOCK = Split(unit="block")
 
 
@@ -49,8 +45,6 @@ def shuffled(tiles: Sequence[Tile], seed: int) -> list[Tile]:
 
 
 NAMES = [f"image{i:03d}" for i in range(100)]
-
-
 TOGETHER = {unit: Split(unit=unit, near_duplicates="together") for unit in ("image", "group", "block")}
 
 

@@ -13,8 +13,6 @@ from benchmark.data.specs import DatasetSpec
 from tests.benchmark.data.folder_makers import add_pair, picture
 
 STEMS = "abcdefghij"
-
-
 PARTS = ("train", "val", "test")
 
 

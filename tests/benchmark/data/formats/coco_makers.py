@@ -9,8 +9,6 @@ from typing import Any
 from tests.benchmark.data.folder_makers import picture, save
 
 Json = dict[str, Any]
-
-
 HEIGHT, WIDTH = 20, 30
 
 

@@ -49,8 +49,6 @@ def drawn_by_pycocotools(polygons: list[list[float]]) -> NDArray[np.bool_]:
 
 
 corner = st.floats(-3, 33, allow_nan=False)
-
-
 polygon = st.lists(st.tuples(corner, corner), min_size=3, max_size=8)
 
 

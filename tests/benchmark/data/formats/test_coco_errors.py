@@ -18,8 +18,6 @@ from benchmark.utils.errors import UserError
 from tests.benchmark.data.formats.coco_makers import HEIGHT, WIDTH, Json, plain, write
 
 Change = Callable[[Json], object]
-
-
 BROKEN: dict[str, tuple[Change, str]] = {
     "no images": (lambda c: c.pop("images"), "images: found None; expected a list"),
     "no annotations": (lambda c: c.pop("annotations"), "annotations: found None; expected a list"),

@@ -163,8 +163,6 @@ def test_byte_order_mark_and_editor_elements_change_nothing(tmp_path: Path) -> N
 
 
 DRAWING = ("ellipse", "image", "line", "polygon", "polyline", "rect", "text", "use")
-
-
 HOLE = "M2,2 L20,2 L20,20 L2,20 Z M5,5 L5,15 L15,15 L15,5 Z"
 
 

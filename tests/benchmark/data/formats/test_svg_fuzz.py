@@ -15,17 +15,9 @@ from tests.benchmark.data.formats.svg_makers import SQUARE, VIA, document
 WORDS = st.sampled_from(
     ["svg", "path", "circle", "g", "defs", "d", "cx", "cy", "r", "fill", "lime", "red", "width", "height", "transform"]
 )
-
-
 NUMBERS = st.one_of(st.integers(-50, 50), st.floats(width=32)).map(str)
-
-
 COMMANDS = st.lists(st.one_of(st.sampled_from([*"MmLlHhVvZzCcA"]), NUMBERS, st.just(","))).map(" ".join)
-
-
 VALUES = st.one_of(WORDS, NUMBERS, COMMANDS, st.text(max_size=5))
-
-
 SHAPES = st.one_of(
     st.builds('<path d="{}" fill="lime"/>'.format, COMMANDS.map(lambda drawn: "M1 1 " + drawn)),
     st.builds('<circle cx="{}" cy="{}" r="{}" fill="red"/>'.format, NUMBERS, NUMBERS, NUMBERS),
@@ -33,11 +25,7 @@ SHAPES = st.one_of(
     st.just(SQUARE),
     st.just(VIA),
 )
-
-
 WHOLE = document(SQUARE, VIA).encode()
-
-
 CONTENTS = st.one_of(
     st.binary(max_size=200),
     st.text(max_size=100).map(lambda text: text.encode("utf-8", "replace")),

@@ -38,7 +38,7 @@ def bars() -> Mask:
     return mask
 
 
-def test_a_perfect_prediction_has_no_fault(bars: Mask) -> None:
+def test_perfect_prediction_has_no_fault(bars: Mask) -> None:
     counts = count_image(bars, bars, border_px=5, min_area_px=4)
     assert (counts["nets"], counts["components"], counts["correct"]) == (3, 3, 3)
     assert faults(bars, bars) == CLEAN
@@ -58,7 +58,7 @@ def test_three_nets_joined_are_two_shorts(bars: Mask) -> None:
     assert faults(bars, joined) == CLEAN | {"shorts": 2}
 
 
-def test_a_bridge_over_a_diagonal_gap_is_a_short(bars: Mask) -> None:
+def test_bridge_over_a_diagonal_gap_is_a_short(bars: Mask) -> None:
     bridged = bars.copy()
     bridged[np.arange(12, 18), np.arange(40, 46)] = True
     assert faults(bars, bridged)["shorts"] == 1
@@ -72,7 +72,7 @@ def test_one_cut_is_one_open(bars: Mask) -> None:
     assert (counts["nets"], counts["components"], counts["correct"]) == (3, 4, 2)
 
 
-def test_a_net_cut_twice_is_still_one_open(bars: Mask) -> None:
+def test_net_cut_twice_is_still_one_open(bars: Mask) -> None:
     cut = bars.copy()
     cut[8:12, [20, 40]] = False
     assert faults(bars, cut)["opens"] == 1
@@ -134,7 +134,7 @@ def test_first_of_equal_small_components_counts() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(mask_pairs(max_side=16), st.integers(0, 9), st.integers(1, 60))
-def test_the_truth_against_itself_has_no_fault(pair: tuple[Mask, Mask], border_px: int, min_area_px: int) -> None:
+def test_truth_against_itself_has_no_fault(pair: tuple[Mask, Mask], border_px: int, min_area_px: int) -> None:
     """Whatever the layout, and whatever slivers an ignore mask leaves of its nets."""
     truth, ignore = pair
     limits = {"border_px": border_px, "min_area_px": min_area_px}
@@ -176,7 +176,7 @@ def test_component_in_border_band_makes_no_short_but_cuts_a_net() -> None:
     assert counts["components"] == 3  # the one in the band hits interior nets
 
 
-def test_an_image_within_its_border_has_no_nets() -> None:
+def test_image_within_its_border_has_no_nets() -> None:
     mask = np.ones((60, 60), bool)
     counts = count_image(mask, mask)  # 35 px on both sides are more than 60
     assert (counts["nets"], counts["components"], counts["correct"]) == (0, 0, 0)

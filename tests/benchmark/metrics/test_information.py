@@ -85,7 +85,7 @@ def test_special_masks(first: str, second: str) -> None:
     assert vi_of(*pair) == pytest.approx(skimage_vi(*pair), abs=1e-12)
 
 
-def test_an_empty_and_a_full_mask_are_one_segment_each() -> None:
+def test_empty_and_a_full_mask_are_one_segment_each() -> None:
     empty = np.zeros((5, 6), bool)
     assert vi_of(empty, ~empty) == (0.0, 0.0)
 
@@ -100,6 +100,6 @@ def test_ignored_pixels_count_nowhere(pair: tuple[Mask, Mask]) -> None:
     assert vi_of(*pair, ignore) == pytest.approx(expected, abs=0.51e-9 / np.count_nonzero(~ignore) + 1e-12)
 
 
-def test_an_image_without_a_counted_pixel_has_no_value() -> None:
+def test_image_without_a_counted_pixel_has_no_value() -> None:
     mask = np.ones((3, 3), bool)
     assert np.isnan(vi_of(mask, mask, mask)).all()

@@ -75,7 +75,7 @@ def test_ignored_cut_divides_a_net() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.zeros((3, 3), bool), np.zeros((2, 2), np.uint8)])
-def test_a_bad_ignore_mask_is_refused(bad: np.ndarray) -> None:
+def test_bad_ignore_mask_is_refused(bad: np.ndarray) -> None:
     mask = np.zeros((2, 2), bool)
     with pytest.raises(ValueError, match="expected an ignore mask"):
         count_image(mask, mask, ignore=bad)

@@ -26,7 +26,7 @@ def test_counts_follow_order_of_columns() -> None:
     assert tuple(columns_of()) == COUNT_COLUMNS
 
 
-def test_the_table_is_consistent() -> None:
+def test_table_is_consistent() -> None:
     assert list(METRICS)[:6] == ["miou", "mpa", "dice", "aji", "aji_plus", "fg_iou"]
     for name, metric in METRICS.items():
         assert metric.name == name

@@ -61,7 +61,7 @@ def test_near_predicted_fragments_are_one_via() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(mask_pairs(max_side=14))
-def test_the_truth_against_itself_has_no_via_fault(pair: tuple[Mask, Mask]) -> None:
+def test_truth_against_itself_has_no_via_fault(pair: tuple[Mask, Mask]) -> None:
     truth, ignore = pair
     counts = via_counts_from_masks(truth, truth, ignore=ignore)
     assert counts["via_true"] == counts["via_predicted"] == counts["via_matched"]

@@ -65,7 +65,7 @@ def test_boxes_equal_gdstk(tmp_path: Path) -> None:
         assert (box[2:] - box[:2] <= 1.6 * np.subtract(high, low)).all()
 
 
-def test_a_large_array_is_not_unfolded(tmp_path: Path) -> None:
+def test_large_array_is_not_unfolded(tmp_path: Path) -> None:
     """A billion squares: a window of nine is found in no time, and one of all of them is refused."""
     square, top = gdstk.Cell("square"), gdstk.Cell("top")
     square.add(rectangle(0, 0, 100, 100))

@@ -99,7 +99,7 @@ def test_vias_are_given_by_centre_and_radius(window: Window) -> None:
     assert whole
 
 
-def test_a_set_is_written_as_a_dataset_with_its_origin(layout: Layout, tmp_path: Path) -> None:
+def test_set_is_written_as_a_dataset_with_its_origin(layout: Layout, tmp_path: Path) -> None:
     target = tmp_path / "bus-syn"
     look = Appearance("hy5syn", seed=5, off=frozenset({"jpeg"}))
     made = write(layout, target, 3, nm_per_pixel=10, height=96, width=96, look=look)
@@ -160,7 +160,7 @@ def synthesized(call: Call, folder: Path) -> str:
     return out
 
 
-def test_a_set_is_a_dataset_of_the_data_root(call: Call, tmp_path: Path) -> None:
+def test_set_is_a_dataset_of_the_data_root(call: Call, tmp_path: Path) -> None:
     assert synthesized(call, tmp_path).endswith("data/bus-syn: 12 images\n")
     protocol = protocols.load("quick", SMALL)
     (source,) = resolve("bus-syn", tmp_path / "data", protocol, HashCache(tmp_path / "hashes.json"))
@@ -175,7 +175,7 @@ def test_a_set_is_a_dataset_of_the_data_root(call: Call, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_set_goes_through_a_study(call: Call, tmp_path: Path) -> None:
+def test_set_goes_through_a_study(call: Call, tmp_path: Path) -> None:
     synthesized(call, tmp_path)
     code, out, err = call(
         *("run", "--models", f"{TINY}:TinyNet", "--datasets", "bus-syn", "--protocol", "quick", "--device", "cpu"),

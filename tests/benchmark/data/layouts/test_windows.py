@@ -30,7 +30,7 @@ def at(layout: Layout, x: float, y: float, height: int, width: int, nm: float) -
     return cut(layout, WindowPosition(place.hierarchy, place.top, x, y), 0, height, width, nm)
 
 
-def test_a_window_on_the_grid_is_exact(layout: Layout) -> None:
+def test_window_on_the_grid_is_exact(layout: Layout) -> None:
     """Lines of 160 nm every 400 nm from y = 0, contacts of 100 nm every 2000 nm from (500, 30)."""
     window = at(layout, 400, 4000, 100, 200, 10)
     track, via = window.mask("track"), window.mask("via")

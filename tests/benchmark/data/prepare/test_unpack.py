@@ -21,7 +21,7 @@ from benchmark.data.prepare import archives, unpack
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import make_folder
-from tests.benchmark.data.prepare.test_archives import tarred, zipped
+from tests.benchmark.data.prepare.archive_makers import tarred, zipped
 
 FILES = {"image/0001.png": b"an image" * 300, "label/0001.png": b"a label", "image/empty.png": b"", "ü/ß.png": b"u"}
 PLAIN = [{"id": py7zr.FILTER_COPY}]
@@ -197,7 +197,7 @@ def test_hostile_archives_give_one_message_and_leave_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "bin", "temporary"])
 
 
-def test_a_link_in_a_7z_is_refused(tmp_path: Path) -> None:
+def test_link_in_a_7z_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").symlink_to("/etc/passwd")
     with py7zr.SevenZipFile(tmp_path / "a.7z", "w") as file:
         file.write(tmp_path / "x.png", "x.png")
@@ -231,7 +231,7 @@ def test_compressed_rar_is_unpacked_by_a_program(tmp_path: Path, temporary: Path
     assert not list(temporary.iterdir())
 
 
-def test_a_solid_rar_is_unpacked_once(tmp_path: Path, temporary: Path, programs: Path) -> None:
+def test_solid_rar_is_unpacked_once(tmp_path: Path, temporary: Path, programs: Path) -> None:
     files = {".hidden": b"0", "a/1.png": b"abc", "a/2.png": bytes(200_000), "b.png": b""}
     (tmp_path / "a.rar").write_bytes(rar(files, method=COMPRESSED, flags=SOLID))
     fake_unrar(programs, "out.write(b'0abc' + bytes(200_000))")
@@ -244,7 +244,7 @@ def test_a_solid_rar_is_unpacked_once(tmp_path: Path, temporary: Path, programs:
 
 
 @pytest.mark.skipif(not shutil.which("unar"), reason="unar is not installed")
-def test_a_solid_rar_is_read_by_a_real_program(tmp_path: Path) -> None:
+def test_solid_rar_is_read_by_a_real_program(tmp_path: Path) -> None:
     (tmp_path / "a.rar").write_bytes(rar(FILES, flags=SOLID))
     assert read(tmp_path / "a.rar") == FILES
 
@@ -259,7 +259,7 @@ def test_endless_program_is_stopped(flags: int, tmp_path: Path, temporary: Path,
 
 
 @pytest.mark.parametrize("flags", [0, SOLID])
-def test_a_program_that_fails_is_named_with_the_remedy(flags: int, tmp_path: Path, programs: Path) -> None:
+def test_program_that_fails_is_named_with_the_remedy(flags: int, tmp_path: Path, programs: Path) -> None:
     (tmp_path / "a.rar").write_bytes(rar({"a.png": b"abc"}, method=COMPRESSED, flags=flags))
     fake_unrar(programs, "sys.exit(3)")
     with pytest.raises(UserError, match=r"a RAR archive that cannot be read .*download it again, .*apt install unar"):
@@ -309,7 +309,7 @@ def test_nested_archives_are_not_unpacked(name: str, make: object, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("name", "make"), [("download.rar", rar), ("download.7z", seven_zip)])
-def test_a_dataset_is_brought_in(name: str, make: object, call: Call, tmp_path: Path) -> None:
+def test_dataset_is_brought_in(name: str, make: object, call: Call, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "shipped", ["a", "b"])
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")}
     (tmp_path / name).write_bytes(make(files))  # type: ignore[operator]

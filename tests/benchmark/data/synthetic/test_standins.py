@@ -62,7 +62,7 @@ def test_sample_has_the_promised_shapes_and_agreeing_masks(dataset: str) -> None
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_a_mask_has_as_many_components_as_nets(dataset: str) -> None:
+def test_mask_has_as_many_components_as_nets(dataset: str) -> None:
     """The whole canvas and a margin are shown, so that no border cuts a net: fewer is a short, more is an open."""
     for index in range(100):
         rng = np.random.default_rng([7, index])
@@ -98,7 +98,7 @@ def test_nets_keep_five_pixels_apart(dataset: str) -> None:
 
 
 @pytest.mark.parametrize(("dataset", "name"), SWITCHES)
-def test_a_switch_changes_the_image_and_never_the_mask(dataset: str, name: str) -> None:
+def test_switch_changes_the_image_and_never_the_mask(dataset: str, name: str) -> None:
     changed = False
     for index in range(24):
         on, off = small(dataset, index), small(dataset, index, off=frozenset({name}))

@@ -1,4 +1,4 @@
-"""AJI and AJI+ told plainly, slowly and independently: brute force with exact fractions, and a careful loop."""
+"""Plain, slow and independent AJI and AJI+: brute force with exact fractions, and a careful loop."""
 
 from __future__ import annotations
 

@@ -21,11 +21,11 @@ def label_image(components: Components) -> np.ndarray:
 
 
 def assert_same_components(mask: Mask) -> None:
-    found = Components.of(mask)
+    components = Components.of(mask)
     expected, count = ndimage.label(mask, EIGHT)
-    assert found.count == count
-    np.testing.assert_array_equal(label_image(found), expected)
-    np.testing.assert_array_equal(found.area_px, np.bincount(expected.ravel(), minlength=count + 1)[1:])
+    assert components.count == count
+    np.testing.assert_array_equal(label_image(components), expected)
+    np.testing.assert_array_equal(components.area_px, np.bincount(expected.ravel(), minlength=count + 1)[1:])
 
 
 @settings(max_examples=150, deadline=None)
@@ -56,23 +56,23 @@ def test_views_of_larger_arrays_are_accepted() -> None:
 def test_areas_and_centroids_equal_scikit_image() -> None:
     mask = np.random.default_rng(1).random((40, 31)) < 0.3
     regions = regionprops(label(mask, connectivity=2))
-    found = Components.of(mask)
-    assert found.count == len(regions) > 5
-    np.testing.assert_allclose(found.centroids(), [region.centroid for region in regions], atol=1e-12)
+    components = Components.of(mask)
+    assert components.count == len(regions) > 5
+    np.testing.assert_allclose(components.centroids(), [region.centroid for region in regions], atol=1e-12)
 
 
 @settings(max_examples=100, deadline=None)
 @given(mask_pairs())
 def test_interior_equals_cropped_mask(pair: tuple[Mask, Mask]) -> None:
     mask = pair[0]
-    found = Components.of(mask)
+    components = Components.of(mask)
     for border in (0, 1, 3, 20):
         inner = np.zeros_like(mask)
         inner[border : mask.shape[0] - border, border : mask.shape[1] - border] = True
         if 2 * border >= min(mask.shape):
             inner[:] = False
         expected = [bool((component & inner).any()) for component in masks_of(mask)]
-        assert found.reach_interior(border).tolist() == expected
+        assert components.reach_interior(border).tolist() == expected
 
 
 @settings(max_examples=150, deadline=None)

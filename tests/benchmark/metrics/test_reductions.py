@@ -83,10 +83,10 @@ def assert_both_reductions(pairs: list[Pair], terms: Callable[[Mask, Mask], tupl
         assert ours["image"][name] == pytest.approx(np.mean(per_image), abs=1e-12), name
         assert ours["pooled"][name] == pytest.approx(oracle(flat[0], flat[1]), abs=1e-12), name
 
-    found = [terms(*pair) for pair in pairs]
-    values = [Fraction(n, d) if d else Fraction(1) for n, d in found]
+    fractions = [terms(*pair) for pair in pairs]
+    values = [Fraction(n, d) if d else Fraction(1) for n, d in fractions]
     assert ours["image"]["aji"] == pytest.approx(float(sum(values) / len(values)), abs=1e-12)
-    numerator, denominator = map(sum, zip(*found, strict=True))
+    numerator, denominator = map(sum, zip(*fractions, strict=True))
     pooled = Fraction(numerator, denominator) if denominator else Fraction(1)
     assert ours["pooled"]["aji"] == pytest.approx(float(pooled), abs=1e-12)
 
@@ -132,9 +132,9 @@ def test_images_of_usual_size_and_of_several_sizes() -> None:
     pairs = [(g, damaged(g, 25, seed)) for seed, g in enumerate(truths)]
     assert_both_reductions(pairs, lambda g, p: loop_terms(g, p)[:2])
     ours = reduced(pairs)
-    found = [loop_terms(*pair)[2:] for pair in pairs]
-    assert ours["image"]["aji_plus"] == pytest.approx(np.mean([n / d for n, d in found]), abs=1e-12)
-    numerator, denominator = map(sum, zip(*found, strict=True))
+    fractions = [loop_terms(*pair)[2:] for pair in pairs]
+    assert ours["image"]["aji_plus"] == pytest.approx(np.mean([n / d for n, d in fractions]), abs=1e-12)
+    numerator, denominator = map(sum, zip(*fractions, strict=True))
     assert ours["pooled"]["aji_plus"] == pytest.approx(numerator / denominator, abs=1e-12)
     assert all(abs(ours["image"][name] - ours["pooled"][name]) > 1e-6 for name in ("miou", "aji", "cldice", "vi_split"))
 

@@ -18,15 +18,15 @@ def test_paired_t_is_scipys_test_with_its_interval() -> None:
     rng = np.random.default_rng(0)
     values, reference = rng.normal(0.9, 0.02, (5, 4, 3)), rng.normal(0.9, 0.02, (5, 1, 3))
 
-    found = significance.paired_t(values, reference)
+    result = significance.paired_t(values, reference)
 
-    assert found.p.shape == (5, 4)
+    assert result.p.shape == (5, 4)
     for study, model in np.ndindex(5, 4):
         expected = stats.ttest_rel(values[study, model], reference[study, 0])
         interval = expected.confidence_interval(0.95)
-        assert found.p[study, model] == pytest.approx(expected.pvalue)
-        assert (found.low[study, model], found.high[study, model]) == pytest.approx((interval.low, interval.high))
-        assert found.mean[study, model] == pytest.approx(np.mean(values[study, model] - reference[study, 0]))
+        assert result.p[study, model] == pytest.approx(expected.pvalue)
+        assert (result.low[study, model], result.high[study, model]) == pytest.approx((interval.low, interval.high))
+        assert result.mean[study, model] == pytest.approx(np.mean(values[study, model] - reference[study, 0]))
 
 
 @pytest.mark.parametrize(
@@ -39,17 +39,17 @@ def test_paired_t_is_scipys_test_with_its_interval() -> None:
     ],
 )
 def test_one_pair_or_equal_differences_give_no_test(values: list[float], reference: list[float], mean: float) -> None:
-    found = significance.paired_t(values, reference)
+    result = significance.paired_t(values, reference)
 
-    assert float(found.mean) == pytest.approx(mean)
-    assert np.isnan([found.p, found.low, found.high]).all()
+    assert float(result.mean) == pytest.approx(mean)
+    assert np.isnan([result.p, result.low, result.high]).all()
 
 
 def test_untestable_rows_change_no_other_row() -> None:
-    found = significance.paired_t([[0.9, 0.9, 0.9], [0.9, 0.8, 0.9]], [0.7, 0.7, 0.7])
+    result = significance.paired_t([[0.9, 0.9, 0.9], [0.9, 0.8, 0.9]], [0.7, 0.7, 0.7])
 
-    assert np.isnan(found.p[0])
-    assert found.p[1] == pytest.approx(stats.ttest_rel([0.9, 0.8, 0.9], [0.7, 0.7, 0.7]).pvalue)
+    assert np.isnan(result.p[0])
+    assert result.p[1] == pytest.approx(stats.ttest_rel([0.9, 0.8, 0.9], [0.7, 0.7, 0.7]).pvalue)
 
 
 def test_holm_of_a_textbook_example() -> None:
@@ -71,14 +71,14 @@ def test_holm_equals_closed_bonferroni_test(p: list[float]) -> None:
 
 
 def test_holm_counts_untestable_rows_along_last_axis() -> None:
-    found = significance.holm([[0.01, math.nan, 0.02], [0.02, 0.5, 0.01]])
+    result = significance.holm([[0.01, math.nan, 0.02], [0.02, 0.5, 0.01]])
 
-    assert found[0] == pytest.approx([0.03, math.nan, 0.04], nan_ok=True)
-    assert found[1] == pytest.approx([0.04, 0.5, 0.03])
+    assert result[0] == pytest.approx([0.03, math.nan, 0.04], nan_ok=True)
+    assert result[1] == pytest.approx([0.04, 0.5, 0.03])
 
 
 def test_detectable_effects_match_threshold_and_power() -> None:
-    needed, found = significance.effects_in_reach(3, family=10)
+    needed, true_effect = significance.effects_in_reach(3, family=10)
     rng = np.random.default_rng(0)
 
     # Differences with mean m and standard deviation 1 (ddof = 1): m - 1, m, m + 1.
@@ -86,7 +86,7 @@ def test_detectable_effects_match_threshold_and_power() -> None:
         mean = factor * needed
         p = stats.ttest_1samp([mean - 1, mean, mean + 1], 0).pvalue
         assert (10 * p < 0.05) == significant
-    drawn = rng.normal(found, 1, (20_000, 3))
+    drawn = rng.normal(true_effect, 1, (20_000, 3))
     assert np.mean(10 * significance.paired_t(drawn, 0.0).p < 0.05) == pytest.approx(0.8, abs=0.01)
 
 

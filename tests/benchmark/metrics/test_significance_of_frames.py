@@ -63,11 +63,11 @@ def test_sign_flip_of_single_images_equals_scipy(seed: int, metric: str, reducti
     expected = stats.permutation_test(
         (np.arange(images), np.arange(images, 2 * images)), difference, permutation_type="samples", n_resamples=np.inf
     )
-    found = significance.sign_flip(
+    result = significance.sign_flip(
         *(Clustered.of([(columns, frames(images, 1))], metric, reduction) for columns in (ours, theirs))
     )
 
-    assert found == pytest.approx(expected.pvalue)
+    assert result == pytest.approx(expected.pvalue)
 
 
 def test_sign_flip_keeps_clusters_and_the_repeats_of_a_frame_together() -> None:
@@ -198,12 +198,12 @@ def test_bootstrap_equals_loop_over_repeats_and_frames(metric: str, reduction: R
         drawn = [{name: column[rows] for name, column in networks[repeat].items()} for repeat in repeats]
         means.append(np.mean([reduce(columns, reduction)[metric] for columns in drawn]))
 
-    found = significance.two_level_bootstrap(
+    result = significance.two_level_bootstrap(
         Clustered.of([(columns, list(groups)) for columns in networks], metric, reduction), draws=20_000
     )
 
-    assert found == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.003)
-    assert found[1] - found[0] > 0.05
+    assert result == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.003)
+    assert result[1] - result[0] > 0.05
 
 
 def test_bootstrap_of_one_repeat_or_one_frame() -> None:
@@ -269,14 +269,14 @@ def test_equal_methods_are_rarely_called_different(luck: float) -> None:
     studies = 2000
     values = identical_methods(luck, studies, seed=11).mean(axis=-1, dtype=np.float64)
 
-    found = significance.paired_t(values[:, 1:], values[:, :1])
-    shares = false_verdicts(found.mean, significance.holm(found.p))
+    result = significance.paired_t(values[:, 1:], values[:, :1])
+    shares = false_verdicts(result.mean, significance.holm(result.p))
 
     limit = significance.ALPHA + 3 * math.sqrt(significance.ALPHA * (1 - significance.ALPHA) / studies)
     assert all(share <= limit for share in shares.values()), shares
     assert shares["either"] > 0.02  # the test is not silent
     # Without correction, the authors' ticks are false in one study out of three.
-    assert 0.25 < false_verdicts(found.mean, found.p)["either"] < 0.45
+    assert 0.25 < false_verdicts(result.mean, result.p)["either"] < 0.45
 
 
 @pytest.mark.parametrize(("luck", "least", "most"), [(0.0, 0.0, 0.12), (0.2, 0.5, 0.8), (0.5, 0.9, 1), (1.0, 0.9, 1)])

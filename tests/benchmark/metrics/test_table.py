@@ -147,5 +147,5 @@ def test_bad_columns_are_refused(counts: dict[str, np.ndarray], reduction: str, 
 
 def test_neither_torch_nor_pandas_is_imported() -> None:
     code = "import sys, benchmark.metrics; print(sorted({'torch', 'pandas', 'skimage'} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Layouts on disk for the tests, made with gdstk's own interface."""
+"""Layouts on disk for the tests, written by gdstk."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def rectangle(left: float, bottom: float, right: float, top: float, layer: tuple
 
 def library(*cells: gdstk.Cell) -> gdstk.Library:
     """Coordinates are nm, as the reader's."""
-    made = gdstk.Library(unit=1e-9, precision=1e-10)
-    made.add(*cells)
-    return made
+    lib = gdstk.Library(unit=1e-9, precision=1e-10)
+    lib.add(*cells)
+    return lib
 
 
-def save(made: gdstk.Library, file: Path) -> Path:
+def save(lib: gdstk.Library, file: Path) -> Path:
     """Write a file whose bytes do not tell the time."""
     if file.suffix == ".oas":
-        made.write_oas(file)
+        lib.write_oas(file)
     else:
-        made.write_gds(file, timestamp=datetime(2020, 1, 1))
+        lib.write_gds(file, timestamp=datetime(2020, 1, 1))
     return file
 
 

@@ -25,8 +25,8 @@ def parsed(file: Path) -> Hierarchy:
 @pytest.mark.parametrize("suffix", [".gds", ".oas"])
 @pytest.mark.parametrize("seed", range(8))
 def test_windows_equal_fully_unfolded_layout(seed: int, suffix: str, tmp_path: Path) -> None:
-    made = jumble(seed)
-    file = save(made, tmp_path / f"jumble{suffix}")
+    lib = jumble(seed)
+    file = save(lib, tmp_path / f"jumble{suffix}")
     hierarchy = parsed(file)
     (top,) = hierarchy.tops()
     # gdstk's own unfolding, of what it read back: a file holds whole grid steps.
@@ -41,10 +41,10 @@ def test_windows_equal_fully_unfolded_layout(seed: int, suffix: str, tmp_path: P
         x, y = rng.uniform(left - 500, right), rng.uniform(bottom - 500, top_edge)
         window = (x, y, x + 3000, y + 2000)
         frame = [gdstk.rectangle(window[:2], window[2:])]
-        found = hierarchy.polygons(top, window)
+        polygons = hierarchy.polygons(top, window)
         for layer, role in CHOSEN.items():
             expected = gdstk.boolean(merged[layer], frame, "and")
-            ours = gdstk.boolean(found.get(role, []), frame, "and")
+            ours = gdstk.boolean(polygons.get(role, []), frame, "and")
             difference = sum(polygon.area() for polygon in gdstk.boolean(ours, expected, "xor"))
             area = sum(polygon.area() for polygon in expected)
             assert difference < 20  # nm²: gdstk rounds corners to 1e-3 nm; the least shape has 2500
@@ -72,10 +72,10 @@ def test_large_array_is_not_unfolded(tmp_path: Path) -> None:
     top.add(gdstk.Reference(square, (0, 0), columns=32_000, rows=32_000, spacing=(300, 300)))
     hierarchy = parsed(save(library(square, top), tmp_path / "array.gds"))
     begin = time.perf_counter()
-    found = hierarchy.polygons(1, (3_000_010, 6_000_010, 3_000_690, 6_000_690))
+    polygons = hierarchy.polygons(1, (3_000_010, 6_000_010, 3_000_690, 6_000_690))
     assert time.perf_counter() - begin < 1
-    assert len(found["track"]) == 9
-    assert np.min(found["track"]).item() == 3_000_000
+    assert len(polygons["track"]) == 9
+    assert np.min(polygons["track"]).item() == 3_000_000
     with pytest.raises(UserError, match="more than 2,000,000 shapes in a window of 9600x9600 µm"):
         hierarchy.polygons(1, (0, 0, 9.6e6, 9.6e6))
 
@@ -107,9 +107,9 @@ def test_recursive_cells_are_refused(tmp_path: Path) -> None:
     first.add(rectangle(0, 0, 9, 9), gdstk.Reference(second))
     second.add(gdstk.Reference(first))
     lonely.add(rectangle(0, 0, 9, 9), gdstk.Reference(lonely))
-    for made in (library(first, second), library(lonely)):
+    for lib in (library(first, second), library(lonely)):
         with pytest.raises(UserError, match="holds itself by way of"):
-            parsed(save(made, tmp_path / "loop.gds"))
+            parsed(save(lib, tmp_path / "loop.gds"))
 
 
 def test_deep_and_doubling_cells_are_fast() -> None:

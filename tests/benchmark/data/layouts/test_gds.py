@@ -28,21 +28,21 @@ def test_file_is_read_in_separate_process(suffix: str, tmp_path: Path) -> None:
     assert chip.hierarchy.cells[chip.top].name == "bus"
     assert chip.hierarchy.boxes[chip.top].tolist() == [0, 0, 40_000, 199 * 400 + 160]
     assert not chip.notes
-    found = chip.hierarchy.polygons(chip.top, (0, 0, 40_000, 1000))
-    assert len(found["track"]) == 3
-    assert len(found["via"]) == 3 * 20
+    polygons = chip.hierarchy.polygons(chip.top, (0, 0, 40_000, 1000))
+    assert len(polygons["track"]) == 3
+    assert len(polygons["via"]) == 3 * 20
     if suffix == ".gds":
-        assert (np.concatenate(found["via"]) % 10 == 0).all()  # no dust from the file's floating-point unit
+        assert (np.concatenate(polygons["via"]) % 10 == 0).all()  # no dust from the file's floating-point unit
 
 
 def test_units_come_from_the_file(tmp_path: Path) -> None:
     """A micrometre is one, whether a file counts in micrometres, nanometres or half nanometres."""
     for unit, precision in ((1e-6, 1e-9), (1e-9, 1e-9), (1e-6, 5e-10)):
-        made = gdstk.Library(unit=unit, precision=precision)
+        lib = gdstk.Library(unit=unit, precision=precision)
         cell = gdstk.Cell("top")
         cell.add(gdstk.rectangle((0, 0), (1e-6 / unit, 3e-6 / unit), *TRACK))
-        made.add(cell)
-        made.write_gds(tmp_path / "unit.gds")
+        lib.add(cell)
+        lib.write_gds(tmp_path / "unit.gds")
         chip = gds.read(tmp_path / "unit.gds", {TRACK: "track"})
         (polygon,) = chip.hierarchy.polygons(chip.top, (0, 0, 10, 10))["track"]
         assert sorted(map(tuple, polygon.tolist())) == [(0, 0), (0, 3000), (1000, 0), (1000, 3000)]
@@ -142,8 +142,8 @@ def test_paths_without_length_are_dots(suffix: str, tmp_path: Path) -> None:
         top.add(gdstk.FlexPath([at, at], 60, ends=ends, simple_path=True, layer=68, datatype=20))
     top.paths[0].repetition = gdstk.Repetition(columns=1, rows=2, spacing=(0, 1000))
     chip = gds.read(save(library(top), tmp_path / f"dots{suffix}"), {TRACK: "track"})
-    found = chip.hierarchy.polygons(chip.top, (-1000, -1000, 5000, 2000))["track"]
-    boxes = {(*dot.min(axis=0).round(), *dot.max(axis=0).round()) for dot in found}
+    dots = chip.hierarchy.polygons(chip.top, (-1000, -1000, 5000, 2000))["track"]
+    boxes = {(*dot.min(axis=0).round(), *dot.max(axis=0).round()) for dot in dots}
     squares = {(-30.0, -30.0, 30.0, 30.0), (-30.0, 970.0, 30.0, 1030.0)}
     disc = {(970.0, -30.0, 1030.0, 30.0)} if suffix == ".gds" else set()  # OASIS has no round ends
     assert boxes == squares | disc | {(2900.0, -30.0, 3200.0, 30.0)}

@@ -32,8 +32,8 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 @pytest.fixture(scope="module")
 def window(layout: Layout) -> Window:
-    (found,) = windows(layout, 1, height=128, width=352, nm_per_pixel=10, seed=3)
-    return found
+    (window,) = windows(layout, 1, height=128, width=352, nm_per_pixel=10, seed=3)
+    return window
 
 
 @pytest.mark.parametrize("appearance", APPEARANCES)
@@ -41,11 +41,11 @@ def test_masks_equal_layout_under_all_effects(window: Window, appearance: str) -
     sample = show(window, Appearance(appearance))
     plain = show(window, Appearance(appearance, off=frozenset({ROUNDING, *STANDINS[appearance].switches()})))
     assert sample.image.shape == ((128, 352, 3) if appearance == "omc" else (128, 352))
-    for made in (sample, plain):
-        assert (made.track == window.mask("track")).all()
-        assert (made.via == window.mask("via") & made.track).all()
-        assert (made.nets == label(made.track, connectivity=2)).all()
-        assert made.window is window
+    for drawn in (sample, plain):
+        assert (drawn.track == window.mask("track")).all()
+        assert (drawn.via == window.mask("via") & drawn.track).all()
+        assert (drawn.nets == label(drawn.track, connectivity=2)).all()
+        assert drawn.window is window
     assert (sample.image != plain.image).any()
     assert sample.image.tobytes() == show(window, Appearance(appearance)).image.tobytes()
     assert sample.image.tobytes() != show(window, Appearance(appearance, seed=1)).image.tobytes()
@@ -58,10 +58,10 @@ def test_rounding_corners_keeps_mask(tmp_path: Path) -> None:
     off = frozenset(STANDINS["miic"].switches())
     sharp, rounded = (show(window, Appearance("miic", off=off | more)) for more in (frozenset({ROUNDING}), frozenset()))
     assert (np.abs(sharp.image.astype(int) - rounded.image) > 30).any()
-    for made in (sharp, rounded):
-        assert (made.track == window.mask("track")).all()
-        assert (made.via == window.mask("via") & made.track).all()
-        assert (made.nets == label(made.track, connectivity=2)).all()
+    for drawn in (sharp, rounded):
+        assert (drawn.track == window.mask("track")).all()
+        assert (drawn.via == window.mask("via") & drawn.track).all()
+        assert (drawn.nets == label(drawn.track, connectivity=2)).all()
 
 
 def test_tracks_are_brighter_inside_mask(window: Window) -> None:
@@ -102,9 +102,9 @@ def test_vias_are_given_by_centre_and_radius(window: Window) -> None:
 def test_set_is_written_as_a_dataset_with_its_origin(layout: Layout, tmp_path: Path) -> None:
     target = tmp_path / "bus-syn"
     look = Appearance("hy5syn", seed=5, off=frozenset({"jpeg"}))
-    made = write(layout, target, 3, nm_per_pixel=10, height=96, width=96, look=look)
+    entries = write(layout, target, 3, nm_per_pixel=10, height=96, width=96, look=look)
     manifest = json.loads((target / "manifest.json").read_text("utf-8"))
-    assert manifest["images"] == made
+    assert manifest["images"] == entries
     assert manifest["source"] == {
         "file": "bus.gds",
         "sha256": layout.sha256,
@@ -114,7 +114,7 @@ def test_set_is_written_as_a_dataset_with_its_origin(layout: Layout, tmp_path: P
     assert {key: manifest[key] for key in ("dataset", "seed", "target", "appearance", "nm_per_pixel")} == {
         "dataset": "bus-syn", "seed": 5, "target": "track", "appearance": "hy5syn", "nm_per_pixel": 10,
     }  # fmt: skip
-    for entry, window in zip(made, windows(layout, 3, height=96, width=96, nm_per_pixel=10, seed=5), strict=True):
+    for entry, window in zip(entries, windows(layout, 3, height=96, width=96, nm_per_pixel=10, seed=5), strict=True):
         assert np.array_equal(np.asarray(Image.open(target / "image" / entry["name"])), show(window, look).image)
         mask = np.asarray(Image.open(target / "label" / entry["name"]))
         assert np.array_equal(mask == 255, window.mask("track"))

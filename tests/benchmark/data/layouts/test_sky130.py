@@ -72,7 +72,7 @@ def test_rows_depend_on_seed_and_use_all_cells(folder: Path | None) -> None:
     hierarchy, top = rows.draw(np.random.default_rng(0), 100_000, 100_000)
     again, _ = rows.draw(np.random.default_rng(0), 100_000, 100_000)
     other, _ = rows.draw(np.random.default_rng(1), 100_000, 100_000)
-    first, second, third = (found.cells[top].placements for found in (hierarchy, again, other))
+    first, second, third = (drawn.cells[top].placements for drawn in (hierarchy, again, other))
     assert np.array_equal(first.origin, second.origin)
     assert not np.array_equal(first.origin[:20], third.origin[:20])
     assert np.ptp((first.origin[:, 0] + 460_000) % 460) < 1e-6  # one grid for all rows

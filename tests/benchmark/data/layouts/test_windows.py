@@ -108,8 +108,8 @@ def test_windows_depend_on_the_content_and_not_on_the_name(tmp_path: Path) -> No
 def test_windows_of_one_layout_never_overlap(tmp_path: Path) -> None:
     """8 x 12 µm hold 78 windows of 1.28 x 0.96 µm side by side, and about half of that at random places."""
     layout = open_layout(str(bus(tmp_path / "bus.gds", lines=30, length=8000)), "68/20")
-    found = drawn(layout, 30)
-    x, y = np.array([window.origin_nm for window in found]).T
+    separate = drawn(layout, 30)
+    x, y = np.array([window.origin_nm for window in separate]).T
     apart = (abs(x[:, None] - x) >= 1280) | (abs(y[:, None] - y) >= 960)
     assert (apart | np.eye(30, dtype=bool)).all()
     assert x.min() >= 0
@@ -125,8 +125,8 @@ def test_windows_without_metal_are_drawn_again(tmp_path: Path) -> None:
     for corner in ((0, 0), (96_000, 96_000)):
         top.add(gdstk.Reference(line, corner, rows=10, columns=1, spacing=(1, 400)))
     layout = open_layout(str(save(library(line, top), tmp_path / "empty.gds")), "68/20")
-    found = windows(layout, 3, height=128, width=128, nm_per_pixel=10)
-    for window in found:
+    separate = windows(layout, 3, height=128, width=128, nm_per_pixel=10)
+    for window in separate:
         quarters = [window.mask("track")[y : y + 64, x : x + 64] for y in (0, 64) for x in (0, 64)]
         assert min(quarter.mean() for quarter in quarters) >= 0.03
         assert max(quarter.mean() for quarter in quarters) <= 0.97

@@ -203,9 +203,9 @@ def check_unpacking(base: Path, files: dict[str, bytes], flips: list[tuple[int, 
     with contextlib.suppress(UserError):
         result = prepare.prepare("x", base / "a.bin", base / "data")
         assert result.images >= 1 or result.layout == "hy5syn"
-    found = {str(path.relative_to(base)) for path in base.rglob("*")}
-    assert {path for path in found if not path.startswith("data/x/")} <= {"a.bin", "data", "data/x"}
-    assert not any(path.endswith(".tmp") for path in found)
+    paths = {str(path.relative_to(base)) for path in base.rglob("*")}
+    assert {path for path in paths if not path.startswith("data/x/")} <= {"a.bin", "data", "data/x"}
+    assert not any(path.endswith(".tmp") for path in paths)
     assert (base / "a.bin").read_bytes() == packed
 
 

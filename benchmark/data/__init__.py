@@ -1,1 +1,1 @@
-"""Finds, prepares, checks, reads and divides datasets, and draws stand-ins for them."""
+"""Datasets: files, formats, splits and batches, and stand-ins for missing datasets."""

@@ -1,4 +1,4 @@
-"""Reads GDS and OASIS files with gdstk, in a process that damaged files may crash."""
+"""Reads GDS and OASIS files with gdstk in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists and reads the files of a folder or an archive, and refuses harmful ones."""
+"""Lists and reads the files of folders and archives, and refuses harmful files."""
 
 from __future__ import annotations
 

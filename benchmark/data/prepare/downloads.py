@@ -1,4 +1,4 @@
-"""Recognises the images and labels of a download, and their places in a dataset's folder."""
+"""Recognises the layout of a download, and assigns paths to its files."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ EDGE_SIGMA_PX = 1.5
 ROUGHEST_PX = 2.0
 # Edges in HY5SYN frames are smooth below about 5 px; a Gaussian of this width leaves half of the amplitude there.
 RESIST_SIGMA_PX = 1.2
-# The period of the roughness noise; frames repeat it, since nobody sees a repetition after so many correlation lengths.
+# The period of the roughness noise in larger frames; after so many correlation lengths the repetition is invisible.
 ROUGHNESS_TILE_PX = 1024
 
 

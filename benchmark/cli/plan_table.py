@@ -143,7 +143,7 @@ def print_states(console: Console, states: Sequence[RunState]) -> None:
 def print_stress(console: Console, planned: Sequence[Planned]) -> None:
     """Print a line per network with the stress tests that are left."""
     for network in planned:
-        console.print(f"{network.label}: {network.told}")
+        console.print(f"{network.label}: {network.summary}")
 
 
 def _matrix(train: str, states: Sequence[RunState]) -> Table:

@@ -58,7 +58,7 @@ def profile(
     if "graph" in form and any(place.kind == "cpu" for place in places):
         console.print("left out: --form graph on a CPU, which has no CUDA graphs")
     if resume:
-        planned, jobs = len(jobs), [job for job in jobs if job.found() is None]
+        planned, jobs = len(jobs), [job for job in jobs if job.stored() is None]
         console.print(f"--resume: {planned - len(jobs)} of {planned} settings are in {folder}")
     sides, here = [probing.ProbeInput(job.size, channels) for job in jobs], all(of.kind == "cpu" for of in places)
     probing.probe([job.entry for job in jobs], sides, console.print, on_cpu=here)

@@ -1,4 +1,4 @@
-"""Events report what jobs do; an executor takes jobs and yields events."""
+"""Defines the events that report the progress of jobs, and the executor's interface."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Step:
-    """A run has taken optimiser steps, or been tested under so many stresses."""
+    """A run has done optimiser steps, or stress tests."""
 
     job: Job
     done: int
@@ -27,10 +27,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job has ended: a run with its record, others with nothing, all with the reason of their failure.
+    """A job has ended with its record (runs), with ``None`` (other jobs) or with a failure.
 
-    Any may also turn out to be another process's: first as :class:`~benchmark.runs.jobs.Elsewhere`, which stays between
-    executor and study, then, with ``elsewhere``, as what that process left.
+    If another process has the job, the executor reports :class:`~benchmark.runs.jobs.Elsewhere`; the study replaces it
+    by the result of that process and sets ``elsewhere``.
     """
 
     job: Job
@@ -50,7 +50,7 @@ class Packing:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that a user should know, mostly about a dataset, such as masks that had to be thresholded."""
+    """A note for the user, mostly about a dataset, such as thresholded masks."""
 
     dataset: str
     text: str
@@ -60,8 +60,8 @@ Event = Packing | Note | Started | Step | Finished
 
 
 class Executor(Protocol):
-    """Runs jobs somewhere; closing the iterator stops what is under way."""
+    """Runs jobs; closing the iterator stops them."""
 
     def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
-        """Yield what happens, in the order it happens, until every job has finished."""
+        """Yield events in order until every job has finished."""
         ...

@@ -1,4 +1,4 @@
-"""Local slots: worker processes that each do one job after another, replaced when they die."""
+"""Runs jobs in local worker processes, which it replaces when they die."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ from benchmark.runs.jobs import EfficiencyJob, Job, Outcome
 from benchmark.runs.perform import Perform
 from benchmark.utils import logs
 
-PATROL_S = 1.0  # between two looks at how long the running jobs take, and at whether the engine above wants an end
-#: After these a process is not used again: a CUDA error leaves its context broken, an exhausted memory fragments.
+PATROL_S = 1.0  # between two checks for overdue jobs
+#: After these failures a process is not used again: a CUDA error breaks its context, exhausted memory is fragmented.
 POISONOUS = ("cuda_error", "out_of_memory")
 
 
 @dataclass
 class _Slot:
-    """A place for one job at a time: a device, a worker process once one is needed, and what it is doing.
-
-    Attributes:
-        device: what its runs compute on; ``None`` for the device that the job names.
-    """
+    """One job at a time on a device (``None``: the device of the job), with the worker process and the job's start."""
 
     device: str | None
     worker: Worker | None = None
@@ -38,8 +34,8 @@ class _Slot:
 class LocalExecutor:
     """Runs jobs in spawned processes of this machine, one in each slot.
 
-    A process serves many jobs, because importing torch takes longer than a small run. One that dies (a signal, the
-    kernel's out-of-memory killer) or hangs is a typed failure of its job and is replaced.
+    A process serves many jobs, because importing torch takes longer than a small run. If a process dies (by a signal or
+    the kernel's out-of-memory killer) or hangs, its job fails and another process replaces it.
     """
 
     def __init__(
@@ -51,11 +47,11 @@ class LocalExecutor:
         ahead: Worker | None = None,
         perform: Perform | None = None,
     ) -> None:
-        """Name the slots.
+        """Create the slots.
 
         Args:
             devices: one slot each; a GPU named twice runs two jobs at a time.
-            timeout_s: how long a run may take before its process is killed; measurements have no limit.
+            timeout_s: limit of a run, after which its process is killed; measurements have no limit.
             lasting: whether idle processes wait for another :meth:`run`, until :meth:`close`.
             ahead: a process that was started already, for the first slot.
             perform: does a job in a worker; :func:`benchmark.runs.perform.perform` by default.
@@ -67,7 +63,7 @@ class LocalExecutor:
     def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
         """Yield events until every job has finished; closing the iterator ends the workers that are busy, or all.
 
-        Exclusive jobs come first, each with nothing beside it: a latency measured next to a training is none.
+        Exclusive jobs come first, each alone: a training beside it would spoil a latency.
         """
         queue = deque(sorted(jobs, key=lambda job: not job.exclusive))
         variables = {name: value for job in jobs for name, value in job.variables.items()}
@@ -76,11 +72,11 @@ class LocalExecutor:
             while queue or any(slot.job for slot in slots):
                 yield from self._feed(queue, variables)
                 busy = [(slot, slot.worker.pipe) for slot in slots if slot.job and slot.worker]
-                heard = wait([pipe for _, pipe in busy], timeout=PATROL_S)
-                for slot in [slot for slot, pipe in busy if pipe in heard]:
+                ready = wait([pipe for _, pipe in busy], timeout=PATROL_S)
+                for slot in [slot for slot, pipe in busy if pipe in ready]:
                     yield _receive(slot)
                 for slot in slots:
-                    # What has just been said comes first: the run may have ended in time.
+                    # A message in the pipe comes first: the run may have ended in time.
                     overdue = self.timeout_s and slot.job and _seconds(slot) > self.timeout_s
                     if overdue and slot.worker and not slot.worker.pipe.poll():
                         yield from self._end_overdue(slot)
@@ -90,7 +86,7 @@ class LocalExecutor:
                     _stop(slot)
 
     def close(self) -> None:
-        """End what a lasting executor keeps."""
+        """End the processes of a lasting executor."""
         for slot in self._slots:
             _stop(slot)
 
@@ -98,26 +94,26 @@ class LocalExecutor:
         """Give jobs to idle slots, starting processes as they are needed."""
         slots = self._slots
         while queue:
-            # All jobs share what any of them needs, so that they share processes; but only some may hide the GPUs.
-            mine = {name: value for name, value in variables.items() if value or name in queue[0].variables}
+            # All jobs share the variables of each, so that they share processes; but only some may hide the GPUs.
+            environment = {name: value for name, value in variables.items() if value or name in queue[0].variables}
             busy = [slot.job for slot in slots if slot.job]
             if len(busy) == len(slots) or (busy and (queue[0].exclusive or busy[0].exclusive)):
                 return
             slot = next(slot for slot in slots if slot.job is None)
-            if slot.worker is not None and not slot.worker.suits(mine):
+            if slot.worker is not None and not slot.worker.suits(environment):
                 _stop(slot)
             slot.worker = slot.worker or Worker(perform=self.perform)
             job = queue.popleft()
             slot.job = job.on(slot.device) if slot.device and not job.exclusive else job
             slot.since = time.perf_counter()
-            slot.worker.give(slot.job, mine)
+            slot.worker.give(slot.job, environment)
             yield Started(slot.job)
 
     def _end_overdue(self, slot: _Slot) -> Iterator[Event]:
         job, seconds = slot.job, _seconds(slot)
         if job is None or isinstance(job, EfficiencyJob):
             return
-        _stop(slot)  # by a signal: what hangs in a kernel or on a disk does not heed anything gentler
+        _stop(slot)  # by a signal: a process that hangs in a kernel or on a disk reacts to nothing else
         message = f"took longer than --timeout, {self.timeout_s:.0f} s; {job.after_timeout}"
         yield Finished(job, Failure(kind="timeout", message=message, log=logs.tail(job.log)), seconds)
 
@@ -155,8 +151,8 @@ def _receive(slot: _Slot) -> Event:
 def _death(exit_code: int | None, job: Job) -> Failure:
     message = f"the worker process exited with code {exit_code}"
     if exit_code is not None and exit_code < 0:
-        known = {number.value: number.name for number in signal.Signals}
-        name = known.get(-exit_code, f"signal {-exit_code}")  # real-time signals have no name
+        names = {number.value: number.name for number in signal.Signals}
+        name = names.get(-exit_code, f"signal {-exit_code}")  # real-time signals have no name
         message = f"the worker process was ended by {name}"
         if name == "SIGKILL":
             message += "; the kernel does this when memory runs out"

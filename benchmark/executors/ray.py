@@ -1,4 +1,4 @@
-"""Ray tasks: runs go to whatever node of a Ray cluster has room, and elsewhere when a node dies."""
+"""Runs jobs as Ray tasks on any node with room, again elsewhere when a node dies."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from typing import Any
 from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Event, Note, Started, Step
 from benchmark.executors.local import PATROL_S, LocalExecutor
-from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
+from benchmark.executors.remote import Answers, Parcel, ended, parcels, refuse_missing_package
 from benchmark.records.run_record import Failure
 from benchmark.runs.jobs import Job
 from benchmark.utils import logs, telemetry
 from benchmark.utils.errors import UserError, require
 
-RETRIES = 3  # after the death of a worker or its node; the run goes on from its last checkpoint
+RETRIES = 3  # after the death of a worker or its node; the run continues from its last checkpoint
 KNOCK_S = 10.0  # until a cluster's head counts as unreachable
-#: Bytes. Nothing large goes through Ray's object store; by default it takes 30 % of the memory. Ray's minimum is 75 MB.
+#: Bytes. Ray's object store holds nothing large here; by default it takes 30 % of the memory. Its minimum is 75 MB.
 OBJECT_STORE = 80_000_000
 ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would upload the working directory, images included
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # pages of a dead node's internals; what became of its runs is told here
-    "RAY_worker_niceness": "0",  # 15 by default, at which anything else on the node would bend a latency
-    "RAY_task_oom_retries": str(RETRIES),  # without end by default
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # pages of a dead node's internals; the harness reports its runs
+    "RAY_worker_niceness": "0",  # with the default 15, any other load on the node would change a latency
+    "RAY_task_oom_retries": str(RETRIES),  # endless by default
 }
 
 
 class RayExecutor:
-    """Runs jobs as tasks of a Ray of this machine or of an existing cluster.
+    """Runs jobs as Ray tasks on this machine or on an existing cluster.
 
-    A run asks for its CPU threads and its share of a GPU; measurements go to one node and ask for all of its CPUs.
+    A run requests its CPU threads and its share of a GPU; measurements request all CPUs of one node.
     """
 
     def __init__(
         self, hardware: Hardware, *, address: str | None = None, per_gpu: int = 1, timeout_s: float | None = None
     ) -> None:
-        """Say what is there and what a run needs.
+        """Keep the requirements of the jobs.
 
         Args:
-            hardware: this machine's, or what a run gets on a cluster's node.
-            address: of an existing cluster (``auto`` or ``HOST:PORT``); ``None`` starts a Ray on this machine.
+            hardware: of this machine, or of a run on a cluster's node.
+            address: of an existing cluster (``auto`` or ``HOST:PORT``); ``None`` starts Ray on this machine.
             per_gpu: runs that share a GPU.
-            timeout_s: how long a run may take before its process is killed; measurements have no limit.
+            timeout_s: limit of a run, after which its process is killed; measurements have no limit.
 
         Raises:
             UserError: Ray is not installed.
@@ -60,7 +60,7 @@ class RayExecutor:
         self.gpus = 1 / per_gpu if hardware.kind == "cuda" else 0
 
     def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
-        """Yield events until every job has finished; closing the iterator ends the tasks, and the Ray started here."""
+        """Yield events until every job has finished; closing the iterator ends the tasks, and Ray if started here."""
         if not jobs:
             return
         ray = self._connect()
@@ -70,17 +70,20 @@ class RayExecutor:
             perform = ray.remote(_perform)
             numbers = itertools.count()
             for parcel in parcels(jobs, self.timeout_s):
-                mine = {next(numbers): job for job in parcel.jobs}
-                there = replace(parcel, jobs=tuple(map(_on_the_given_gpu, parcel.jobs)))
+                numbered = {next(numbers): job for job in parcel.jobs}
+                # Ray shows a task only its own GPUs, so that the first one is the right one.
+                on_node = [job.on("cuda:0") if job.device.startswith("cuda") else job for job in parcel.jobs]
                 needs = self._needs(ray, parcel)
-                if not any(_fits(needs, node) for node in _nodes(ray)):
+                if not _fitting_cpus(ray, needs):
                     yield Note("ray", f"no node has {needs['num_cpus']:g} CPU(s) and {needs['num_gpus']:g} GPU(s) now")
-                task = perform.options(max_retries=RETRIES, **needs).remote(there, min(mine), board)
-                waiting[task] = mine
+                task = perform.options(max_retries=RETRIES, **needs).remote(
+                    replace(parcel, jobs=tuple(on_node)), min(numbered), board
+                )
+                waiting[task] = numbered
             yield from self._watch(ray, waiting, board)
         finally:
-            with contextlib.suppress(Exception):  # a cluster that is gone
-                for force in (False, True):  # the first way lets workers give back what they have claimed
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                for force in (False, True):  # without force, workers give back their claims
                     for task in waiting:
                         ray.cancel(task, force=force)
                     _, running = ray.wait(list(waiting), num_returns=len(waiting), timeout=10)
@@ -91,19 +94,19 @@ class RayExecutor:
         started: dict[int, float] = {}
         while waiting:
             ready, _ = ray.wait(list(waiting), timeout=PATROL_S)
-            running = {number: job for mine in waiting.values() for number, job in mine.items()}
+            running = {number: job for numbered in waiting.values() for number, job in numbered.items()}
             yield from _news(ray, board, running, started)
             now = time.perf_counter()
             for task in ready:
-                mine = waiting.pop(task)
-                yield from (Started(job) for number, job in mine.items() if number not in started)
-                yield from _outcome(ray, task, list(mine.values()), now - started.get(min(mine), now))
+                numbered = waiting.pop(task)
+                yield from (Started(job) for number, job in numbered.items() if number not in started)
+                yield from _outcome(ray, task, list(numbered.values()), now - started.get(min(numbered), now))
 
     def _connect(self) -> Any:
-        """Start a Ray or join a cluster.
+        """Start Ray or join a cluster.
 
         Raises:
-            UserError: there is no such cluster, or it is of another version.
+            UserError: the cluster does not answer, or has another version.
         """
         telemetry.switch_off()
         os.environ.update(ENVIRONMENT)
@@ -123,53 +126,49 @@ class RayExecutor:
             with _visible(self.hardware.gpus if self.address is None else ()):
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError) as error:
-            where = f"--ray-address {self.address}" if self.address else "--executor ray"
-            # Ray's sockets lie some 60 characters below the folder for temporary files, and 107 are allowed.
+            flag = f"--ray-address {self.address}" if self.address else "--executor ray"
+            # Paths of Ray's sockets have some 60 characters below the temporary folder; 107 in all are allowed.
             remedy = "try `ray status` on that machine" if self.address else "use --executor local"
             if "AF_UNIX" in str(error):
                 remedy = "set RAY_TMPDIR to a short folder, such as /tmp"
             raise UserError(
-                f"{where}: Ray cannot be reached or started ({str(error).splitlines()[0]}): {remedy}"
+                f"{flag}: Ray cannot be reached or started ({str(error).splitlines()[0]}): {remedy}"
             ) from error
         return ray
 
     def _needs(self, ray: Any, parcel: Parcel) -> dict[str, float]:
-        """Return what to ask for: a run's threads and share of a GPU, or all CPUs of the largest node and one GPU."""
+        """Return a run's threads and share of a GPU, or for measurements all CPUs of the largest node and one GPU."""
         if not parcel.exclusive:
             return {"num_cpus": self.hardware.threads_each, "num_gpus": self.gpus}
         needs = {"num_cpus": float(self.hardware.threads_each), "num_gpus": 1.0 if self.gpus else 0.0}
-        largest = max((node["CPU"] for node in _nodes(ray) if _fits(needs, node)), default=needs["num_cpus"])
-        return {**needs, "num_cpus": largest}
+        return {**needs, "num_cpus": max(_fitting_cpus(ray, needs), default=needs["num_cpus"])}
 
 
-def _nodes(ray: Any) -> list[dict[str, float]]:
-    """Return what each living node of the cluster has."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def _fits(needs: Mapping[str, float], node: Mapping[str, float]) -> bool:
-    return node.get("CPU", 0) >= needs["num_cpus"] and node.get("GPU", 0) >= needs["num_gpus"]
+def _fitting_cpus(ray: Any, needs: Mapping[str, float]) -> list[float]:
+    """Return the CPUs of each living node that has the needed resources."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fitting = [node for node in nodes if node.get("GPU", 0) >= needs["num_gpus"]]
+    return [node["CPU"] for node in fitting if node.get("CPU", 0) >= needs["num_cpus"]]
 
 
 class Board:
-    """An actor on the sender's node to which workers write what they are doing."""
+    """An actor on the sender's node that collects the progress of workers."""
 
     def __init__(self) -> None:
-        """Begin empty."""
         self.lines: list[tuple[int, int, int]] = []
 
     def write(self, number: int, done: int, total: int) -> None:
-        """Note a job's progress; (0, 0) says that it has begun."""
+        """Add a job's progress; (0, 0) means that it has begun."""
         self.lines.append((number, done, total))
 
     def take(self) -> list[tuple[int, int, int]]:
-        """Return what has been written since the last call."""
-        taken, self.lines = self.lines, []
-        return taken
+        """Return the lines since the last call."""
+        lines, self.lines = self.lines, []
+        return lines
 
 
 def _knock(address: str | None) -> None:
-    """Raise an OSError at once where nothing answers at HOST:PORT; Ray itself tries for minutes."""
+    """Raise an OSError at once if HOST:PORT does not answer; Ray itself tries for minutes."""
     host, _, port = (address or "").rpartition(":")
     if port.isdigit() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
@@ -177,7 +176,7 @@ def _knock(address: str | None) -> None:
 
 @contextlib.contextmanager
 def _visible(gpus: Sequence[str]) -> Iterator[None]:
-    """Show some of this machine's GPUs, ``cuda:N``, to what is started meanwhile; without any, leave all as it is."""
+    """Show only these GPUs (``cuda:N``) to processes started meanwhile; an empty list changes nothing."""
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = before.split(",") if before else []
     numbers = [int(gpu.partition(":")[2]) for gpu in gpus]
@@ -200,16 +199,11 @@ def _board(ray: Any) -> Any:
     return ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
 
 
-def _on_the_given_gpu(job: Job) -> Job:
-    """Ray shows a task only its GPUs, so that the first one is the right one."""
-    return job.on("cuda:0") if job.device.startswith("cuda") else job
-
-
 def _perform(parcel: Parcel, first: int, board: Any) -> Answers:
-    """Do a parcel on a worker; its jobs are numbered from ``first`` on."""
+    """Perform a parcel on a worker; the numbers of its jobs begin with ``first``."""
     for number in range(first, first + len(parcel.jobs)):
         board.write.remote(number, 0, 0)
-    # Importing torch takes longer than a small run, so a process waits for the next one; but not with a GPU's memory.
+    # Importing torch takes longer than a small run, so a process waits for the next one, unless it holds GPU memory.
     waits = not parcel.exclusive and all(job.device == "cpu" for job in parcel.jobs)
     executor = _lasting(parcel.timeout_s) if waits else None
     return parcel.perform(lambda done, total: board.write.remote(first, done, total), executor)
@@ -217,18 +211,18 @@ def _perform(parcel: Parcel, first: int, board: Any) -> Answers:
 
 @functools.cache
 def _lasting(timeout_s: float | None) -> LocalExecutor:
-    """Return the executor whose process serves a worker's runs one after the other, and ends with the worker."""
+    """Return the executor whose process does all runs of a worker and ends with the worker."""
     executor = LocalExecutor(timeout_s=timeout_s, lasting=True)
     atexit.register(executor.close)
     return executor
 
 
 def _news(ray: Any, board: Any, jobs: Mapping[int, Job], started: dict[int, float]) -> Iterator[Event]:
-    """Tell what the workers have written; a run that begins again elsewhere has started before."""
+    """Yield the progress of the workers; a run that begins again elsewhere is not started twice."""
     try:
         lines = ray.get(board.take.remote(), timeout=PATROL_S)
     except ray.exceptions.RayError:
-        return  # the screen shows a little less
+        return  # only the progress is missing
     for number, done, total in lines:
         if number not in jobs:
             continue  # has finished
@@ -241,14 +235,16 @@ def _news(ray: Any, board: Any, jobs: Mapping[int, Job], started: dict[int, floa
 
 
 def _outcome(ray: Any, task: Any, jobs: Sequence[Job], seconds: float) -> Iterator[Event]:
+    answers: Answers | Failure
     try:
-        yield from ended(jobs, ray.get(task))
+        answers = ray.get(task)
     except ray.exceptions.RayError as error:
-        yield from lost(jobs, _failure(ray, error, logs.tail(jobs[0].log)), seconds)
+        answers = _failure(ray, error, logs.tail(jobs[0].log))
+    yield from ended(jobs, answers, seconds)
 
 
 def _failure(ray: Any, error: Exception, log: str) -> Failure:
-    """Describe what Ray says of a task that did not come back, without its names of nodes."""
+    """Describe the error of a lost Ray task, without names of nodes."""
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return Failure(kind="out_of_memory", message="Ray ended the worker: its node ran out of memory", log=log)
     if isinstance(error, ray.exceptions.RayTaskError):

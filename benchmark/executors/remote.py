@@ -1,4 +1,4 @@
-"""What an engine carries to another machine: jobs, and what that machine must share with the one that sent them."""
+"""Packs jobs into parcels that another machine checks and performs."""
 
 from __future__ import annotations
 
@@ -20,44 +20,34 @@ from benchmark.runs.jobs import Job, OnStep, Outcome, TrainJob
 from benchmark.runs.perform import leave
 from benchmark.utils.errors import UserError
 
-#: Of the harness; numbers of two versions must not stand in one study.
+#: Version of the harness; one study must not mix numbers of two versions.
 VERSION = f"{benchmark.__version__}, behaviour {benchmark.BEHAVIOUR}"
 
 Answers = list[tuple[Outcome, float]] | UserError
-"""For each job what came of it and the seconds that it took; or why the machine cannot do jobs of this study."""
+"""Outcome and seconds of each job; or the reason why the machine cannot do jobs of this study."""
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """Jobs that one machine does together: a run, or all measurements, whose figures are to be of one machine.
-
-    Attributes:
-        jobs: what to do.
-        folder: where the command was started; relative paths start there.
-        timeout_s: how long a run may take before its process is killed; measurements have no limit.
-        near: folder on the machine's own disk that packs are copied to; ``$NAME`` is read there.
-        version: of the sender's harness.
-    """
+    """Jobs for one machine: a run, or all measurements, which must come from one machine."""
 
     jobs: tuple[Job, ...]
-    folder: Path
-    timeout_s: float | None = None
-    near: str | None = None
-    version: str = VERSION
+    folder: Path  # working folder of the command, for relative paths
+    timeout_s: float | None = None  # limit of a run, after which its process is killed; measurements have no limit
+    near: str | None = None  # folder on the machine's own disk for copies of packs; the machine replaces $NAME
+    version: str = VERSION  # of the sender's harness
 
     @property
     def exclusive(self) -> bool:
-        """Whether nothing else may run on the machine."""
+        """Whether the jobs need the machine for themselves."""
         return self.jobs[0].exclusive
 
     def perform(self, on_step: OnStep, executor: LocalExecutor | None = None) -> Answers:
-        """Do the jobs here, in a process of their own; a machine that cannot do any of the study's says why.
-
-        A network that crashes takes neither the engine's worker nor other runs along.
+        """Do the jobs here in a separate process: a crash ends neither the engine's worker nor other runs.
 
         Args:
-            on_step: told of (steps done, steps in all).
-            executor: of the process; ``None`` for one that ends with the jobs.
+            on_step: called with (steps done, steps in all).
+            executor: its processes do the jobs; ``None`` for one that ends with the jobs.
         """
         try:
             self._enter()
@@ -76,13 +66,14 @@ class Parcel:
                             leave(event.job, here=True, status="failed", failure=event.outcome)
                         answers.append((event.outcome, event.seconds))
         finally:
-            for job in jobs:
-                _release(job)
+            for job in jobs:  # other machines would wait for the claim of a process that was killed here
+                with claims.acquire(job.folder) or contextlib.nullcontext():
+                    pass
         return answers
 
     def _enter(self) -> None:
-        """Go to the sender's folder after a look at whether this machine shares it, the study and the harness."""
-        leave_current_folder()  # which submitit and Ray put first; processes started from here inherit what is left
+        """Check that this machine shares the harness, the sender's folder and the study, and go to the folder."""
+        leave_current_folder()  # submitit and Ray put it first on the path, which started processes inherit
         refuse_hidden()
         if self.version != VERSION:
             raise UserError(f"a node has version {VERSION} of the benchmark, expected {self.version}; install the same")
@@ -98,32 +89,27 @@ class Parcel:
 
 
 def parcels(jobs: Sequence[Job], timeout_s: float | None = None, near: str | None = None) -> list[Parcel]:
-    """Divide jobs: all measurements into one parcel, which comes first, each run into its own."""
-    measurements = tuple(job for job in jobs if job.exclusive)
-    groups = [*([measurements] if measurements else []), *((job,) for job in jobs if not job.exclusive)]
-    return [Parcel(group, Path.cwd(), timeout_s, near) for group in groups]
+    """Divide jobs into a first parcel with all measurements and one parcel for each run."""
+    groups = [tuple(job for job in jobs if job.exclusive), *((job,) for job in jobs if not job.exclusive)]
+    return [Parcel(group, Path.cwd(), timeout_s, near) for group in groups if group]
 
 
-def ended(jobs: Sequence[Job], answers: Answers) -> Iterator[Event]:
-    """Tell what came of a parcel's jobs.
+def ended(jobs: Sequence[Job], answers: Answers | Failure, seconds: float = 0.0) -> Iterator[Event]:
+    """Yield the ends of a parcel's jobs; a failure of the parcel is that of all jobs, after ``seconds``.
 
     Raises:
         UserError: the machine cannot do jobs of this study.
     """
     if isinstance(answers, UserError):
         raise answers
-    for job, (outcome, seconds) in zip(jobs, answers, strict=True):
-        yield Finished(job, outcome, seconds)
-
-
-def lost(jobs: Sequence[Job], failure: Failure, seconds: float) -> Iterator[Event]:
-    """Tell that a parcel did not come back; what it measured before is on disk and need not be measured again."""
-    for job in jobs:
-        yield Finished(job, failure, seconds)
+    if isinstance(answers, Failure):  # measurements before it are on disk and are not repeated
+        answers = [(answers, seconds)] * len(jobs)
+    for job, (outcome, duration) in zip(jobs, answers, strict=True):
+        yield Finished(job, outcome, duration)
 
 
 def refuse_missing_package(error: BaseException) -> None:
-    """Raise a UserError if an engine's error says that a worker lacks a package that the sender has."""
+    """Raise a UserError if a worker lacks a package of the sender, according to an engine's error."""
     if "No module named" in str(error):
         name = str(error).rpartition("No module named")[2].split("\n")[0].strip(" '\"")
         raise UserError(
@@ -132,24 +118,17 @@ def refuse_missing_package(error: BaseException) -> None:
         ) from error
 
 
-def _release(job: Job) -> None:
-    """Give back the claim of a job whose process was ended on this machine: other machines would wait for it."""
-    if (claim := claims.acquire(job.folder)) is not None:
-        with claim:
-            pass
-
-
 def _near(job: Job, near: str | None) -> Job:
-    """Return a run that reads its packs from this machine's own disk, where there is a place for them."""
-    place = os.path.expandvars(near or ("$SLURM_TMPDIR" if "SLURM_TMPDIR" in os.environ else ""))
-    if not place or not isinstance(job, TrainJob):
+    """Return a run that reads its packs from this machine's own disk, if a folder there is named."""
+    folder = os.path.expandvars(near or ("$SLURM_TMPDIR" if "SLURM_TMPDIR" in os.environ else ""))
+    if not folder or not isinstance(job, TrainJob):
         return job
-    if "$" in place:
+    if "$" in folder:
         raise UserError(f"cache={near}: a node's environment does not have that variable; name a folder")
     try:
         for source in job.task.sources:
-            bring_near(source, job.protocol, job.cache, Path(place))
+            bring_near(source, job.protocol, job.cache, Path(folder))
     except UserError as error:
-        print(error)  # into the output of the engine's job: a node's full disk is no reason to fail
+        print(error)  # into the output of the engine's job: a node's full disk must not end the run
         return job
-    return replace(job, cache=Path(place))
+    return replace(job, cache=Path(folder))

@@ -1,4 +1,4 @@
-"""Submits runs to Slurm as one job array, which Slurm preempts and requeues as it likes."""
+"""Submits runs to Slurm as one job array, whose jobs Slurm may preempt and requeue."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from benchmark.executors.events import Event, Note, Started
-from benchmark.executors.remote import Answers, Parcel, ended, lost, parcels, refuse_missing_package
+from benchmark.executors.remote import Answers, Parcel, ended, parcels, refuse_missing_package
 from benchmark.records.run_record import Failure
 from benchmark.runs.jobs import Job
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError, did_you_mean, require
 
-POLL_S = 2.0  # between two looks at the folder of answers
-ASK_S = 60  # at most, between two questions to Slurm about jobs that have not answered
-REQUEUES = 10  # after a time limit; a run that needs longer than that many limits is ended. Preemptions do not count.
-WARNING_S = 90  # before a time limit, for the run to leave
+POLL_S = 2.0  # between two checks for answers in the folder
+ASK_S = 60  # maximum between two requests to Slurm about jobs without an answer
+REQUEUES = 10  # a run is requeued so often after a time limit, then ended; preemptions do not count
+WARNING_S = 90  # before a time limit
+PASSED_ON = ("gres", "partition", "account", "qos", "constraint")  # options that Slurm takes unchanged
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)")  # as Slurm writes times: [days-]hours:minutes:seconds
 
 
@@ -37,7 +38,7 @@ def _minutes(text: object) -> object:
 
 
 class SlurmOptions(BaseModel):
-    """What ``--slurm`` may say."""
+    """The options of ``--slurm``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,15 +56,16 @@ class SlurmOptions(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> SlurmOptions:
-        """Read ``key=value,key=value``; a comma that no key follows belongs to the value, as in two partitions.
+        """Read ``key=value,key=value``; a comma without a key after it belongs to the value, as in two partitions.
 
         Raises:
-            UserError: an unknown key or a value of a wrong kind.
+            UserError: an unknown key, or a wrong value.
         """
         pairs = [piece.partition("=")[::2] for piece in re.split(r",(?=\w+=)", text) if piece]
         for key, value in pairs:
             if key not in cls.model_fields:
-                raise UserError(f"--slurm: no option {key!r}{did_you_mean(key, cls.model_fields)} (known: {_known()})")
+                known = ", ".join(cls.model_fields)
+                raise UserError(f"--slurm: no option {key!r}{did_you_mean(key, cls.model_fields)} (known: {known})")
             if not value:
                 raise UserError(f"--slurm {key}: expected {key}=VALUE")
         try:
@@ -73,22 +75,18 @@ class SlurmOptions(BaseModel):
             raise UserError(f"--slurm {problem['loc'][0]}={problem['input']}: {problem['msg']}") from error
 
 
-def _known() -> str:
-    return ", ".join(SlurmOptions.model_fields)
-
-
 @dataclass(frozen=True)
 class Submission:
-    """What a Slurm job calls; Slurm's warning, before a time limit or a preemption, queues it again as it is."""
+    """The call of a Slurm job; after Slurm's warning of a time limit or a preemption it is queued again unchanged."""
 
     parcel: Parcel
 
     def __call__(self) -> Answers:
-        """Do the parcel; a run goes on from its last checkpoint."""
+        """Perform the parcel; a run continues from its last checkpoint."""
         return self.parcel.perform(lambda done, total: None)
 
     def checkpoint(self) -> Any:
-        """Return what to do after the interruption; submitit's name for the hook."""
+        """Return the next submission; submitit calls this method when a job is interrupted."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -109,17 +107,17 @@ class SlurmExecutor:
         ask_s: int = ASK_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Say what to ask Slurm for.
+        """Keep the requirements of the jobs.
 
         Args:
-            folder: where submissions, answers and output go; on a disk that all nodes share.
-            options: partition and the like.
+            folder: for submissions, answers and output; on a disk that all nodes share.
+            options: partition and other values of ``--slurm``.
             threads: CPUs of a job.
-            gpu: whether a job needs one.
-            timeout_s: how long a run may take before its process is killed; measurements have no limit.
-            cluster: submitit's name of what runs jobs; ``local`` starts all of them at once as processes.
-            ask_s: at most between two questions to Slurm about jobs that have not answered.
-            clock: seconds, by which a job's absence from the queue is measured.
+            gpu: whether a job needs a GPU.
+            timeout_s: limit of a run, after which its process is killed; measurements have no limit.
+            cluster: submitit's name of the scheduler; ``local`` starts all jobs at once as processes.
+            ask_s: maximum seconds between two requests to Slurm about jobs without an answer.
+            clock: returns seconds, for the time of a job's absence from the queue.
 
         Raises:
             UserError: submitit is not installed.
@@ -130,23 +128,20 @@ class SlurmExecutor:
         self.ask_s, self.clock = ask_s, clock
 
     def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
-        """Yield events until every job has finished; closing the iterator cancels what Slurm still has."""
+        """Yield events until every job has finished; closing the iterator cancels the jobs in Slurm."""
         if not jobs:
             return
         waiting: dict[Any, Parcel] = {}
+        everything = parcels(jobs, self.timeout_s, self.options.cache)
         try:
             for exclusive in (True, False):
-                group = [
-                    parcel
-                    for parcel in parcels(jobs, self.timeout_s, self.options.cache)
-                    if parcel.exclusive == exclusive
-                ]
+                group = [parcel for parcel in everything if parcel.exclusive == exclusive]
                 if group:
                     submitted = self._submit(group, exclusive=exclusive)
                     waiting |= submitted
-                    what = f"{len(group[0].jobs)} measurement(s)" if exclusive else f"{len(group)} run(s)"
+                    count = f"{len(group[0].jobs)} measurement(s)" if exclusive else f"{len(group)} run(s)"
                     number = next(iter(submitted)).job_id.partition("_")[0]
-                    yield Note("slurm", f"job {number}, {what}; its output goes to {self.folder}")
+                    yield Note("slurm", f"job {number}, {count}; its output goes to {self.folder}")
             yield from self._watch(waiting)
         finally:
             for job in waiting:
@@ -154,10 +149,10 @@ class SlurmExecutor:
                     job.cancel(check=False)
 
     def _submit(self, group: Sequence[Parcel], *, exclusive: bool) -> dict[Any, Parcel]:
-        """Hand parcels to Slurm as one array.
+        """Submit parcels as one array.
 
         Raises:
-            UserError: this machine knows no Slurm, or Slurm refuses.
+            UserError: this machine has no Slurm, or Slurm refuses.
         """
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -168,8 +163,9 @@ class SlurmExecutor:
             with _outside_of_any_job(), executor.batch():
                 submitted = [executor.submit(Submission(parcel)) for parcel in group]
         except (FailedJobError, FailedSubmissionError) as error:
-            said = [line for line in str(error).splitlines() if "error" in line] or str(error).splitlines()
-            raise UserError(f"--slurm: sbatch refuses ({said[0].strip()})") from error
+            lines = str(error).splitlines()
+            reason = next((line for line in lines if "error" in line), lines[0])
+            raise UserError(f"--slurm: sbatch refuses ({reason.strip()})") from error
         except RuntimeError as error:
             raise UserError(f"--executor slurm: no srun on this machine; start on a login node ({error})") from error
         if self.cluster == "slurm":
@@ -189,15 +185,11 @@ class SlurmExecutor:
             "mem_gb": options.mem,
             "cpus_per_task": self.threads,
             "gpus_per_node": 1 if self.gpu and not options.gres else None,
-            "slurm_gres": options.gres,
-            "slurm_partition": options.partition,
-            "slurm_account": options.account,
-            "slurm_qos": options.qos,
-            "slurm_constraint": options.constraint,
+            **{f"slurm_{name}": getattr(options, name) for name in PASSED_ON},
             "slurm_exclusive": True if exclusive else None,
             "slurm_array_parallelism": options.array,
             "slurm_signal_delay_s": WARNING_S,
-            "slurm_additional_parameters": {"requeue": True},  # also after the death of a node
+            "slurm_additional_parameters": {"requeue": True},  # also after a node has died
         }
 
     def _watch(self, waiting: dict[Any, Parcel]) -> Iterator[Event]:
@@ -218,9 +210,9 @@ class SlurmExecutor:
 
 @contextlib.contextmanager
 def _outside_of_any_job() -> Iterator[None]:
-    """Hide the variables of a Slurm job, such as an interactive one, from the jobs that are submitted inside it.
+    """Hide the variables of a surrounding Slurm job, such as an interactive one, from the submitted jobs.
 
-    They would inherit its binding to cores, its memory and its GPUs, with which their srun fails.
+    They would inherit its binding to cores, its memory and its GPUs, and their srun would fail.
     """
     inside = "SLURM_JOB_ID" in os.environ
     names = [name for name in os.environ if inside and name.startswith("SLURM_") and name != "SLURM_CONF"]
@@ -234,38 +226,31 @@ def _outside_of_any_job() -> Iterator[None]:
 def _outcome(job: Any, parcel: Parcel, seconds: float) -> Iterator[Event]:
     from submitit.core.utils import FailedJobError, UncompletedJobError
 
-    if job.job_id in getattr(job.watcher, "gone", ()) and not job.paths.result_pickle.exists():
-        yield from lost(parcel.jobs, _disappearance(job, parcel.jobs[0]), seconds)
-        return
+    answers: Answers | Failure
+    # Preempted, or without its node, and not queued again.
+    gone = job.job_id in getattr(job.watcher, "gone", ()) and not job.paths.result_pickle.exists()
     try:
-        yield from ended(parcel.jobs, job.result())
+        answers = _death(job, parcel.jobs[0], gone=True) if gone else job.result()
     except FailedJobError as error:
         refuse_missing_package(error)
-        failure = Failure(kind="error", message=f"Slurm job {job.job_id} failed", log=logs.quoted(str(error)))
-        yield from lost(parcel.jobs, failure, seconds)
+        answers = Failure(kind="error", message=f"Slurm job {job.job_id} failed", log=logs.quoted(str(error)))
     except UncompletedJobError:
-        yield from lost(parcel.jobs, _death(job, parcel.jobs[0]), seconds)
+        answers = _death(job, parcel.jobs[0])
+    yield from ended(parcel.jobs, answers, seconds)
 
 
-def _disappearance(job: Any, first: Job) -> Failure:
-    """Describe a Slurm job that was preempted, or lost its node, and was not queued again."""
-    state = str(job.state).upper()
-    return Failure(
-        kind="worker_died",
-        message=f"Slurm job {job.job_id}, last state {state}, is out of the queue for five minutes and did not answer; "
-        "--retry-failed submits it again",
-        log=logs.tail(first.log) or logs.tail(job.paths.stderr),
-    )
-
-
-def _death(job: Any, first: Job) -> Failure:
-    """Describe a Slurm job that ended without an answer."""
-    state = str(job.state).upper()
-    kinds = {"OUT_OF_ME": "out_of_memory", "TIMEOUT": "timeout"}
-    return Failure.model_validate(
-        {
-            "kind": next((kind for start, kind in kinds.items() if state.startswith(start)), "worker_died"),
-            "message": f"Slurm job {job.job_id} ended without an answer, state {state}; see {job.paths.stderr.name}",
-            "log": logs.tail(first.log) or logs.tail(job.paths.stderr),
-        }
-    )
+def _death(job: Any, first: Job, *, gone: bool = False) -> Failure:
+    """Describe a Slurm job that ended without an answer, or that is ``gone`` from the queue."""
+    state, kind = str(job.state).upper(), "worker_died"
+    message = f"Slurm job {job.job_id} ended without an answer, state {state}; see {job.paths.stderr.name}"
+    if gone:
+        message = (
+            f"Slurm job {job.job_id}, last state {state}, is out of the queue for five minutes and did not answer; "
+            "--retry-failed submits it again"
+        )
+    elif state.startswith("OUT_OF_ME"):
+        kind = "out_of_memory"
+    elif state.startswith("TIMEOUT"):
+        kind = "timeout"
+    log = logs.tail(first.log) or logs.tail(job.paths.stderr)
+    return Failure.model_validate({"kind": kind, "message": message, "log": log})

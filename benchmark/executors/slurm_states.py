@@ -1,4 +1,4 @@
-"""Asks Slurm, by sacct and squeue, which jobs have ended; imported where submitit is there."""
+"""Asks Slurm by sacct and squeue which jobs have ended; needs submitit."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from collections.abc import Callable
 
 from submitit.slurm.slurm import SlurmInfoWatcher
 
-ABSENCE_S = 300.0  # out of the queue, after which a job that may have been queued again will not come back
+ABSENCE_S = 300.0  # a job that is out of the queue for so long is not queued again
 #: Base states of sacct after which Slurm queues no job again by itself (https://slurm.schedmd.com/job_state_codes.html).
 ENDED = frozenset({"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "TIMEOUT"})
-#: Of a job that has ended, or that has been queued again: in the first case nobody runs it any more.
+#: States of a job that has ended or that waits for another start.
 DISPLACED = frozenset({"BOOT_FAIL", "LAUNCH_FAILED", "NODE_FAIL", "PREEMPTED", "REVOKED"})
 
 
 class QueueWatcher(SlurmInfoWatcher):  # type: ignore[misc, unused-ignore]  # where submitit is not installed
-    """Tells which jobs have ended: in a final state, or out of the queue for five minutes.
+    """Determines which jobs have ended: by a final state, or after five minutes out of the queue.
 
-    Any other state is that of a living job, whatever Slurm calls it (SUSPENDED, CONFIGURING, REQUEUE_HOLD, …), for as
-    long as the queue lists it. A job that was preempted or that lost its node is queued again a little later, or never;
-    sacct says PREEMPTED in both cases.
+    All other states (SUSPENDED, CONFIGURING, REQUEUE_HOLD, …) belong to living jobs as long as the queue lists them. A
+    job that was preempted or that lost its node is queued again a little later, or never; sacct says PREEMPTED in both
+    cases.
+
+    Args:
+        delay_s: maximum seconds between two requests to Slurm.
+        clock: returns seconds.
     """
 
     def __init__(self, delay_s: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin without jobs.
-
-        Args:
-            delay_s: at most between two questions to Slurm.
-            clock: seconds.
-        """
         super().__init__(delay_s=delay_s)
         self.clock = clock
         self.gone: set[str] = set()
@@ -40,7 +38,7 @@ class QueueWatcher(SlurmInfoWatcher):  # type: ignore[misc, unused-ignore]  # wh
         """Ask Slurm about all jobs."""
         listed = _listed()
         if listed is None:
-            self._absent_since.clear()  # nobody says that they are absent
+            self._absent_since.clear()  # squeue did not answer
         else:
             now = self.clock()
             absent = self._registered - listed
@@ -49,13 +47,13 @@ class QueueWatcher(SlurmInfoWatcher):  # type: ignore[misc, unused-ignore]  # wh
         super().update()
 
     def is_done(self, job_id: str, mode: str = "standard") -> bool:
-        """Tell whether a job has ended; submitit's name for the question."""
+        """Return whether a job has ended; submitit calls this method."""
         words = self.get_state(job_id, mode=mode).upper().split()  # CANCELLED by 1000
         return words[0] in ENDED or job_id in self.gone
 
 
 def _listed() -> set[str] | None:
-    """Return the user's jobs that are in the queue, each task of an array by itself; ``None`` if Slurm does not say."""
+    """Return the user's jobs in the queue, each task of an array separately; ``None`` if squeue fails."""
     command = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T"]
     try:
         done = subprocess.run(command, check=True, capture_output=True, text=True)

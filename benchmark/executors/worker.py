@@ -1,4 +1,4 @@
-"""Worker processes of this machine: each does one job after another, until it is ended or its parent is gone."""
+"""Starts worker processes on this machine; each does one job after another."""
 
 from __future__ import annotations
 
@@ -24,20 +24,18 @@ STEP_INTERVAL_S = 0.2  # between two progress messages
 
 
 class Worker:
-    """A spawned process.
+    """A spawned process, which ends with its parent.
 
     Attributes:
-        process: of the operating system.
-        pipe: jobs go in; out come (steps done, steps in all) and, once per job, its outcome.
+        pipe: takes jobs; returns (steps done, steps in all) and, once per job, its outcome.
     """
 
     def __init__(self, *, ahead: bool = False, perform: Perform | None = None) -> None:
         """Start the process in the current folder.
 
         Args:
+            ahead: import torch and other modules of all jobs at once, before the first job is known.
             perform: does a job; :func:`benchmark.runs.perform.perform` by default.
-            ahead: whether its first job is still to be found out: meanwhile it imports what every job needs, torch
-                above all.
         """
         self.pipe, theirs = SPAWN.Pipe()
         self.process = SPAWN.Process(target=_serve, args=(theirs, ahead, perform))
@@ -47,21 +45,21 @@ class Worker:
         self._variables: Mapping[str, str] | None = None  # known with the first job
 
     def suits(self, variables: Mapping[str, str]) -> bool:
-        """Tell whether it lives, in the current folder, and has done no job without these environment variables."""
-        same = self._folder == os.getcwd() and self._variables in (None, variables)
-        return same and self.process.is_alive()
+        """Return whether the process is alive, in the current folder, and has these environment variables or no job."""
+        fits = self._folder == os.getcwd() and self._variables in (None, variables)
+        return fits and self.process.is_alive()
 
     def give(self, job: Job, variables: Mapping[str, str]) -> None:
-        """Let it do a job, with environment variables that it does not have yet; those that it has stay.
+        """Send a job with environment variables; the process keeps its own values, except those that become empty.
 
-        Empty ones, which hide the GPUs, replace what it has.
+        Empty values hide the GPUs.
         """
         self._variables = variables
-        with contextlib.suppress(BrokenPipeError):  # one that died at its start is noticed when it is read from
+        with contextlib.suppress(BrokenPipeError):  # a process that died at its start is noticed at the next read
             self.pipe.send((dict(variables), job))
 
     def end(self, *, busy: bool = False) -> None:
-        """End it: gently where it waits for a job after others, else by a signal."""
+        """End the process: by closing the pipe if it waits after a job, else by a signal."""
         self.pipe.close()
         if busy or self._variables is None:
             self.process.kill()
@@ -72,20 +70,20 @@ class Worker:
 
 
 def _import_ahead() -> None:
-    """Import what runs need, without looking for garbage among all that modules make: it takes a tenth longer.
+    """Import the modules of runs, without garbage collection, which would take a tenth longer.
 
-    Later searches leave them out too, since modules stay.
+    Later collections skip these objects too, since modules stay.
     """
     gc.disable()
-    with contextlib.suppress(Exception):  # the job will meet the same error, and say so in its log and record
-        import benchmark.runs.train  # noqa: F401  # with torch
+    with contextlib.suppress(Exception):  # the job meets the same error and reports it in its log and record
+        import benchmark.runs.train  # noqa: F401  # imports torch
     gc.freeze()
     gc.enable()
 
 
 def _serve(pipe: Connection, ahead: bool, perform: Perform | None) -> None:
-    """Do jobs until the parent closes the pipe or is gone."""
-    # Ctrl-C reaches the whole process group, as do a cluster's warnings; the parent decides what they mean.
+    """Do jobs until the parent closes the pipe or ends."""
+    # Ctrl-C and the warnings of a cluster reach the whole process group; the parent acts on them.
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -96,13 +94,9 @@ def _serve(pipe: Connection, ahead: bool, perform: Perform | None) -> None:
     if ahead:
         _import_ahead()
     if perform is None:
-        from benchmark.runs import perform as runs  # not above: the parent starts a process before it imports much
+        from benchmark.runs import perform as runs  # not above: the parent starts a process before its own imports
 
         perform = runs.perform
-    _do_jobs(pipe, perform)
-
-
-def _do_jobs(pipe: Connection, perform: Perform) -> None:
     last = 0.0
 
     def on_step(done: int, total: int) -> None:
@@ -123,15 +117,15 @@ def _do_jobs(pipe: Connection, perform: Perform) -> None:
             except (BrokenPipeError, ConnectionResetError):
                 return
             except Exception as error:
-                from benchmark.runs.failures import describe_failure  # with torch, which the job has imported by now
+                from benchmark.runs.failures import describe_failure  # imports torch, as the job has
 
                 result = describe_failure(error, entry=job.entry)
-            _let_go()
+            _release_memory()
             pipe.send(result)
 
 
-def _let_go() -> None:
-    """Give back what a job, also one that failed, has left: a neighbour on the GPU cannot use what torch keeps free."""
+def _release_memory() -> None:
+    """Free the memory of a job, which torch would keep from other processes on the GPU."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

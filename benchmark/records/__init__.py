@@ -1,1 +1,1 @@
-"""Records: every stored form, and the folder of a study that holds them."""
+"""Records define every stored file and the folder of a study."""

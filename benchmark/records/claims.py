@@ -1,12 +1,12 @@
 """Decides by files alone which process does a run, also across machines.
 
-Locks are unreliable on network disks; the exclusive creation of a file is not. A claim is a file ``claim.<n>`` that its
-owner touches every few seconds. A process that finds the owner dead creates ``claim.<n+1>``. Only one process can: two
-that see the same dead owner cannot both take over.
+Locks are unreliable on network disks; the exclusive creation of a file is reliable. A claim is a file ``claim.<n>``,
+which its owner touches every few seconds. A process that finds the owner dead creates ``claim.<n+1>``. Of two processes
+that see the same dead owner, only one can create this file.
 
 ``filelock.SoftFileLease`` (filelock 4.3) does not replace this module. Its file holds the host name and stays after a
 kill; it takes the claim of a living owner on another machine of the same host name; and a process has to watch a silent
-owner for two minutes before it may take over, however long the owner has been silent.
+owner for two minutes before it may take over, even if the owner has been silent for days.
 """
 
 from __future__ import annotations
@@ -28,30 +28,29 @@ import psutil
 
 from benchmark.utils.errors import UserError
 
-#: Between two signs of life.
-HEARTBEAT_S = 10.0
-#: An owner on another machine that has been silent for so long counts as dead. If it only slept, it does its run beside
-#: the new owner; both write whole files of the same run.
+HEARTBEAT_S = 10.0  # between two touches of a claim
+#: An owner on another machine counts as dead after this silence. If it only slept, it works beside the new owner; both
+#: write whole files of the same run.
 SILENCE_S = 120.0
-
-_NAME = re.compile(r"claim\.(\d+)")
 
 
 @functools.cache
 def machine() -> str:
-    """Return a hash that differs between machines and between starts of a machine, and hides the name."""
+    """Return a hash that differs between machines and between starts of a machine, and hides the machine's name."""
     facts = []
     with contextlib.suppress(OSError):
         facts.append(Path("/proc/sys/kernel/random/boot_id").read_text("utf-8"))
         facts.append(os.readlink("/proc/self/ns/pid"))  # containers of one machine number their processes apart
-    if not facts:  # not Linux, where a container without a network would draw another node in every process
+    if (
+        not facts
+    ):  # other systems than Linux; in a Linux container without a network, getnode() is random in each process
         facts = [f"{uuid.getnode():x}", f"{psutil.boot_time():.0f}"]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process; ``started``, seconds after its machine, tells it from a later process of the same number."""
+    """A process; ``started`` (seconds after its machine) tells it from a later process of the same number."""
 
     machine: str
     pid: int
@@ -68,7 +67,7 @@ class Owner:
             return False
         try:
             process = psutil.Process(self.pid)
-            # A second for roundings: a number does not come round in so short a time.
+            # Within a second (rounding), no other process gets the same number.
             return abs(_started(process) - self.started) > 1 or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
@@ -77,27 +76,22 @@ class Owner:
 
 
 def _started(process: psutil.Process) -> float:
-    """Return a process's age at its start; the time of day would change with every correction of the clock."""
+    """Return when a process started, in seconds after the machine: a corrected clock changes times of day."""
     booted = psutil.boot_time()
     return process.create_time() - booted
 
 
-class Claim:
-    """The right to write into a folder; a context manager that gives it back at its end."""
+class Claim(contextlib.AbstractContextManager["Claim"]):
+    """The right to write into a folder; the context manager gives it back at its end."""
 
     def __init__(self, folder: Path, number: int) -> None:
-        """Begin the heartbeat of a claim that :func:`acquire` made."""
         self.folder, self.number = folder, number
         self._end = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
 
-    def __enter__(self) -> Claim:
-        """Return itself."""
-        return self
-
     def __exit__(self, *_: object) -> None:
-        """Give the claim back: older numbers first, so that no other number is ever seen as the last."""
+        """Give the claim back; older numbers go first, so that no other process sees one of them as the last."""
         self._end.set()
         self._heart.join()
         for number, file in sorted(_numbered(self.folder)):
@@ -106,12 +100,12 @@ class Claim:
 
     def _beat(self) -> None:
         while not self._end.wait(HEARTBEAT_S):
-            with contextlib.suppress(OSError):  # a disk that is away for a moment
+            with contextlib.suppress(OSError):  # the disk may be away for a moment
                 os.utime(self.folder / f"claim.{self.number}")
 
 
 def acquire(folder: Path) -> Claim | None:
-    """Claim a folder, or return ``None`` where a living process has it.
+    """Claim a folder, or return ``None`` if a living process has claimed it.
 
     Raises:
         UserError: the folder cannot be written.
@@ -124,17 +118,18 @@ def acquire(folder: Path) -> Claim | None:
         number = 1 if held is None else held[0] + 1
         owner = json.dumps(asdict(Owner.this())).encode()
         with contextlib.suppress(FileExistsError):
-            descriptor = os.open(folder / f"claim.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            claim = folder / f"claim.{number}"
+            descriptor = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             try:
                 with open(descriptor, "wb") as file:
                     file.write(owner)
-            except OSError:  # on a full disk; a claim without an owner would stand until it has been silent for long
-                (folder / f"claim.{number}").unlink()
+            except OSError:  # a full disk; a claim without an owner would hold the folder for SILENCE_S
+                claim.unlink()
                 raise
             # A process that saw the folder before the last owner gave it back may have taken another number meanwhile:
-            # of two such processes at least one sees the other here.
-            if any(other > number or not _is_dead(file) for other, file in _numbered(folder) if other != number):
-                (folder / f"claim.{number}").unlink()
+            # of two such processes, at least one sees the other here.
+            if any(other > number or not _is_dead(path) for other, path in _numbered(folder) if other != number):
+                claim.unlink()
                 return None
             return Claim(folder, number)
         return None  # another process was faster
@@ -150,12 +145,12 @@ def holder(folder: Path) -> Owner | None:
 
 def _numbered(folder: Path) -> Iterator[tuple[int, Path]]:
     for file in folder.glob("claim.*"):
-        if match := _NAME.fullmatch(file.name):
+        if match := re.fullmatch(r"claim\.(\d+)", file.name):
             yield int(match[1]), file
 
 
 def _is_dead(file: Path) -> bool:
-    """Return whether a claim's owner is gone: at once if it ran here, after a silence if it ran elsewhere."""
+    """Return whether the owner is gone: known at once on this machine, after a silence on another."""
     owner = _owner(file)
     if owner is not None and owner.machine == machine():
         return owner.is_gone()
@@ -169,11 +164,11 @@ def _owner(file: Path) -> Owner | None:
     try:
         return Owner(**json.loads(file.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
-        return None  # being written at this moment, or damaged: its age decides
+        return None  # being written now, or damaged: its age decides
 
 
 def _now(folder: Path) -> float:
-    """Return the time by the clock that stamps the folder's files: machines that share a disk differ by minutes."""
+    """Return the time by the clock of the folder's disk: clocks of machines that share a disk differ by minutes."""
     probe = folder / f".clock.{uuid.uuid4().hex[:8]}.tmp"
     try:
         probe.touch()

@@ -1,4 +1,4 @@
-"""The efficiency figures of one network on one device, as a validated schema that needs no torch to be read."""
+"""Stores efficiency figures of one network on one device; reading needs no torch."""
 
 from __future__ import annotations
 
@@ -12,47 +12,41 @@ from benchmark.records.schema import Filed, Frozen
 
 SCHEMA: Final = 1
 
-#: A 99th percentile of fewer timings rests on fewer than three values, so it is left out.
+#: Fewer timings give no 99th percentile, which would rest on fewer than three values.
 P99_SAMPLES = 300
 
 #: Relative. Clocks of a boosting processor jitter by a few percent; a tenth changes the ranking of close networks.
 TOLERANCE = 0.1
 
-#: Share of a device's best rate below which it was not itself. On two virtual cores products moved between 0.55 and 1
-#: with latencies as they were; where products or copies were below half, latencies were up to twice as long.
+#: A device below this share of its best rate was hindered. On two virtual cores, products moved between 0.55 and 1 with
+#: unchanged latencies; with products or copies below half, latencies were up to twice as long.
 HINDERED_SHARE = 0.5
 
-#: Raised when figures are measured in another way, so that none of the earlier way are taken over.
+#: Raised when the way of measuring changes, so that no study takes over earlier figures.
 MEASURING: Final = 1
 
-#: That energy is measured for, at least: a GPU brings its counter up to date a few dozen times a second, and its power
-#: settles only after seconds.
+#: Least duration of an energy measurement: a GPU updates its counter a few dozen times a second, and its power settles
+#: only after seconds.
 ENERGY_SECONDS = 10.0
 
 DType = Literal["float32", "float16", "bfloat16"]
-#: How forwards are given to the device: as the network is written, as one CUDA graph, or compiled by torch.
+#: Execution of a forward: as the network is written, as one CUDA graph, or compiled by torch.
 Form = Literal["eager", "graph", "compile"]
 
 
 class EfficiencySettings(Frozen):
-    """How long and in which form a network is measured."""
+    """Duration and form of a network's measurement."""
 
     warm_up: int = Field(10, ge=0, description="forwards before the first timing")
     min_iterations: int = Field(30, ge=1, description="timed forwards, at least")
     min_seconds: float = Field(3.0, ge=0, description="time spent on timed forwards, at least; 10 is right for a GPU")
     throughput_batches: tuple[int, ...] = Field((1, 2, 4, 8, 16, 32), description="batch sizes to try, ascending")
     throughput_seconds: float = Field(5.0, ge=0, description="for all batch sizes together; 0 leaves throughput out")
-    budget_seconds: float | None = Field(
-        None,
-        gt=0,
-        description="for warm-up, timings and throughput together, which end early where it is used up; none: all that "
-        "the other settings ask for",
-    )
+    budget_seconds: float | None = Field(None, gt=0, description="limit of warm-up, timings and throughput together")
     memory: bool = Field(True, description="measure peak memory of a forward and of a training step")
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
-    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] | None = Field(
-        None, description="mode of torch.compile for the timings; none runs eagerly"
-    )
+    #: Of torch.compile for the timings; none runs eagerly.
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     cuda_graph: bool = Field(False, description="time replays of a CUDA graph")
 
     @classmethod
@@ -61,7 +55,7 @@ class EfficiencySettings(Frozen):
 
         Args:
             device: ``cpu``, ``cuda`` or ``cuda:N``.
-            form: the forms that are meant to be fast compute channels last, the layout of the fastest kernels.
+            form: forms other than ``eager`` use channels last, the layout of the fastest kernels.
         """
         return cls(
             min_seconds=10.0 if device.startswith("cuda") else 3.0,
@@ -72,12 +66,12 @@ class EfficiencySettings(Frozen):
 
     @property
     def form(self) -> Form:
-        """How forwards are given to the device."""
+        """Execution of a forward."""
         return "compile" if self.compile_mode else "graph" if self.cuda_graph else "eager"
 
 
 class Conditions(Frozen):
-    """What the device was doing at one moment; ``None`` where the system does not tell."""
+    """State of the device at one moment; ``None`` if the system does not report it."""
 
     clock_mhz: float | None = Field(description="the CPU's mean core clock, or the GPU's SM clock")
     load_average: float | None = Field(description="the system's load average over one minute")
@@ -93,10 +87,8 @@ class Latency(Frozen):
     fps: float = Field(description="1000 / p50_ms")
     before: Conditions = Field(description="after the warm-up, before the first timing")
     after: Conditions = Field(description="after the last timing")
-    warm_ups: int | None = Field(None, description="forwards before the first timing; none: as many as were asked for")
-    waited: float | None = Field(
-        None, description="share of the time that the processor was taken away from a thread; none where nothing tells"
-    )
+    warm_ups: int | None = Field(None, description="forwards before the first timing; none: as in the settings")
+    waited: float | None = Field(None, description="share of the time that a thread waited for a processor, if known")
 
     @classmethod
     def from_raw(
@@ -107,7 +99,7 @@ class Latency(Frozen):
         warm_ups: int | None = None,
         waited: float | None = None,
     ) -> Self:
-        """Summarise raw timings in milliseconds, kept to 0.1 µs: finer digits are noise and double the file."""
+        """Summarise timings in milliseconds, rounded to 0.1 µs: finer digits are noise and double the file."""
         raw_ms = [round(ms, 4) for ms in raw_ms]
         p50, p90, p99 = (float(value) for value in np.percentile(raw_ms, (50, 90, 99)))
         return cls(
@@ -138,12 +130,12 @@ class Throughput(Frozen):
     tried: tuple[BatchThroughput, ...]
     stopped: str | None = Field(description="why larger batch sizes were not tried")
     energy_j_per_image: float | None = Field(
-        None, description=f"of the whole GPU at this batch size, over at least {ENERGY_SECONDS:g} s; needs nvidia-ml-py"
+        None, description="of the whole GPU at this batch size, over ENERGY_SECONDS"
     )
 
 
 class Memory(Frozen):
-    """Peak memory at batch 1; a figure that could not be taken is ``None`` and the record's warnings say why."""
+    """Peak memory at batch 1; the record's warnings explain a missing figure, which is ``None``."""
 
     forward_peak_bytes: int | None
     train_step_peak_bytes: int | None
@@ -151,7 +143,7 @@ class Memory(Frozen):
 
 
 class Limits(Frozen):
-    """What the device reached just before the latency was taken: same process, threads and number format."""
+    """Rates of the device just before the latency measurement, in the same process, threads and number format."""
 
     macs_per_second: float = Field(gt=0, description="of a product of two square matrices")
     bytes_per_second: float = Field(gt=0, description="read and written while an array is copied")
@@ -160,13 +152,13 @@ class Limits(Frozen):
 
 
 class Origin(Frozen):
-    """Machine, way and time of a measurement, all but the time shared by a study that takes it over."""
+    """Machine, way and time of a measurement; a study that takes it over must agree in all but the time."""
 
     machine: str = Field(description="tells a machine, since it was started, from others, without its name")
     measuring: int = Field(description="raised when the harness measures in another way")
     variables: dict[str, str] = Field(description="environment variables that choose kernels or their threads")
     measured: str = Field(description="when, UTC")
-    taken_from: str | None = Field(None, description="the study that measured them, where it is another one")
+    taken_from: str | None = Field(None, description="the other study that measured them")
 
 
 class EfficiencyRecord(Filed):
@@ -183,9 +175,7 @@ class EfficiencyRecord(Filed):
     device: Literal["cpu", "cuda"]
     device_name: str = Field(description="model name of the processor or GPU")
     dtype: DType
-    float32_precision: str = Field(
-        description="what float32 kernels may round to; TF32 is a GPU's default for convolutions"
-    )
+    float32_precision: str = Field(description="of float32 kernels; TF32 is a GPU's default for convolutions")
     threads: int
     torch: str = Field(description="version")
     settings: EfficiencySettings
@@ -194,26 +184,18 @@ class EfficiencyRecord(Filed):
     macs: int = Field(description="multiply-accumulates of one image")
     flops: int = Field(description="2 * macs")
     macs_by_operator: dict[str, int]
-    bytes_moved: int | None = Field(
-        None,
-        description="of one image: inputs, weights and outputs of every operator once, attention without its matrix",
-    )
-    limits: Limits | None = Field(None, description="none in older files, and where they could not be taken")
+    #: Of one image: inputs, weights and outputs of every operator once, attention without its matrix.
+    bytes_moved: int | None = None
+    limits: Limits | None = Field(None, description="none in older files, and if not measurable")
     limits_after: Limits | None = Field(None, description="just after the latency; none in older files")
-    tries: int = Field(1, description="how often times were taken until nothing hindered them; the others are not kept")
-    hindered: tuple[str, ...] = Field(
-        (), description="what shows that something else had the device in all tries: times are then not compared"
-    )
+    tries: int = Field(1, description="measurements until one was unhindered; the earlier ones are not stored")
+    hindered: tuple[str, ...] = Field((), description="signs of other load in all tries: times are then not compared")
     origin: Origin | None = Field(None, description="none in older files, which no other study takes over")
-    freed_memory: Literal["kept"] | None = Field(
-        None,
-        description="kept: the process kept what it freed for its next use while it was timed, as training and predict "
-        "do; none: it gave large blocks back, in older files, under other C libraries than glibc and on GPUs",
-    )
+    #: ``kept``: while timed, the process kept freed memory for its next use, as training and predict do; none: it
+    #: returned large blocks (older files, other C libraries than glibc, GPUs).
+    freed_memory: Literal["kept"] | None = None
     latency: Latency
     throughput: Throughput | None
     memory: Memory | None
-    energy_j_per_image: float | None = Field(
-        description="of the whole GPU at batch 1, over the timed forwards; needs nvidia-ml-py"
-    )
+    energy_j_per_image: float | None = Field(description="of the whole GPU at batch 1; needs nvidia-ml-py")
     warnings: tuple[str, ...]

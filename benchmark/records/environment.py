@@ -1,4 +1,4 @@
-"""What a number was measured on: code, versions and hardware, without any host, user or path."""
+"""Describes code, versions and hardware of a measurement, without host, user or path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmark.devices.facts import cpu_clock_mhz, cpu_name, driver_version
 from benchmark.records import provenance
 
 PACKAGES = ("torch", "numpy", "scipy", "timm", "segmentation-models-pytorch", "fvcore", "scikit-image", "pillow")
-#: Environment variables that choose kernels, their precision or their threads. None of them holds a path.
+#: Environment variables that choose kernels, their precision or their threads; none holds a path.
 VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_DYNAMIC", "OMP_PROC_BIND", "KMP_AFFINITY"),
     *("MKL_CBWR", "MKL_DYNAMIC", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"),
@@ -24,7 +24,7 @@ VARIABLES = (
 
 
 def kernel_variables() -> dict[str, str]:
-    """Return the environment variables that choose kernels, their precision or their threads, where they are set."""
+    """Return those of :data:`VARIABLES` that are set."""
     return {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
 
@@ -71,7 +71,7 @@ def _gpu(device: str) -> dict[str, Any]:
 
 
 def computing(device: str) -> dict[str, Any]:
-    """Return what this process computes with; torch is imported, and asked in the worker that does the run."""
+    """Return threads and kernels of torch in this process; call it in the worker that does the run."""
     import torch
 
     from benchmark.devices.precision import float32_precision

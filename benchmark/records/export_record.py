@@ -1,4 +1,4 @@
-"""What is known of an exported file, as a validated schema that needs no torch to be read."""
+"""Describes an exported file in a validated schema; reading it needs no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RANDOM: Final = "random"
 
 
 class Check(Frozen):
-    """One input that the file and torch were both given."""
+    """One input, computed with the exported file and with torch."""
 
     input: str = Field(description="`random` (uniform in [0, 1]), or which image")
     batch: int
@@ -22,11 +22,9 @@ class Check(Frozen):
     width: int
     max_difference: float = Field(description="largest |difference| of two logits")
     max_logit: float = Field(description="largest |logit| of torch's")
-    rounding: float | None = Field(
-        description="largest |difference| of torch's float32 and float64, where the first figure alone did not tell"
-    )
+    rounding: float | None = Field(description="largest |difference| of torch's float32 and float64, if needed")
     pixels: int = Field(description="of all masks together")
-    differing_pixels: int = Field(description="in the one mask and not in the other, at the study's threshold")
+    differing_pixels: int = Field(description="in one mask alone, at the study's threshold")
 
 
 class Timing(Frozen):
@@ -38,8 +36,8 @@ class Timing(Frozen):
     exported: Latency
     torch: Latency = Field(description="the network as the benchmark runs it, eagerly")
     ratio: float = Field(description="median of the file over median of torch")
-    warnings: tuple[str, ...] = Field(description="what moved meanwhile")
-    hindered: tuple[str, ...] = Field((), description="what shows that something else had the processor in all tries")
+    warnings: tuple[str, ...] = Field(description="conditions that changed meanwhile")
+    hindered: tuple[str, ...] = Field((), description="signs of other load in all tries")
 
 
 class ExportRecord(Filed):
@@ -54,8 +52,8 @@ class ExportRecord(Filed):
     weights_bytes: int = Field(description="size of torch's weights, which hold no program")
     metadata: dict[str, str] = Field(description="as in the file")
     dynamic: tuple[Literal["batch", "height", "width"], ...]
-    narrowed_because: str | None = Field(description="why it does not take every size that the network takes")
-    tolerance: str = Field(description="which difference a check may find")
+    narrowed_because: str | None = Field(description="why it does not accept all sizes of the network")
+    tolerance: str = Field(description="allowed difference of a check")
     checks: tuple[Check, ...]
     timing: Timing
     environment: dict[str, Any]

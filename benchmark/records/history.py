@@ -1,4 +1,4 @@
-"""Rows of a run's ``history.csv``, one per validation round."""
+"""Defines the rows of a run's ``history.csv``, one per validation round."""
 
 from __future__ import annotations
 
@@ -10,29 +10,19 @@ from dataclasses import asdict, dataclass, fields
 
 @dataclass(frozen=True)
 class Round:
-    """One validation round, a row of ``history.csv``; it comes after each epoch unless steps are counted.
+    """One validation round; a round follows each epoch, or a number of steps if the protocol counts steps."""
 
-    Attributes:
-        round: counted from 1.
-        steps: optimiser steps so far.
-        train_loss: mean over the round's steps.
-        validation_loss: mean over the validation images; ``None`` without any.
-        lr: learning rate at the round's first step.
-        seconds: of its steps, without the validation.
-        images_per_second: in these seconds.
-    """
-
-    round: int
-    steps: int
-    train_loss: float
-    validation_loss: float | None
-    lr: float
-    seconds: float
-    images_per_second: float
+    round: int  # counted from 1
+    steps: int  # optimiser steps so far
+    train_loss: float  # mean over the round's steps
+    validation_loss: float | None  # mean over the validation images; None without images
+    lr: float  # learning rate at the round's first step
+    seconds: float  # of its steps, without the validation
+    images_per_second: float  # within these seconds
 
 
 def history_csv(history: Sequence[Round]) -> bytes:
-    """Return the content of ``history.csv``; ``history`` has at least one round."""
+    """Return the content of ``history.csv`` for at least one round."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(history[0])], lineterminator="\n")
     writer.writeheader()

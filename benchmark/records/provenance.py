@@ -1,4 +1,4 @@
-"""Which code a number came from: this project's version, commit and sources, and every installed package."""
+"""Identifies the code: the project's version, commit and sources, and installed packages."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import benchmark
 from benchmark.config.own_packages import CODE
 
 PROJECT = "eal-icnet-benchmark"
-GIT_TIMEOUT_S = 10.0  # a cold network disk; a run does not wait longer to learn its commit
+GIT_TIMEOUT_S = 10.0  # enough for a cold network disk; a run waits no longer for its commit
 
 
 @functools.cache
 def code() -> dict[str, str | bool | None]:
-    """Return what identifies the code of this process, read once: editing a file does not change what was imported.
+    """Return version, commit, ``dirty`` (sources differ from the commit) and hash of the code, read once per process.
 
-    ``commit`` and ``dirty`` (whether sources differ from it) are those of the project's own checkout and ``None``
-    where it was installed without one; ``content`` tells two installs apart in either case.
+    Later edits of a file do not change the imported code. ``commit`` and ``dirty`` are those of the project's own
+    checkout, ``None`` without a checkout; ``content`` distinguishes two installs in both cases.
     """
     root = Path(benchmark.__file__).resolve().parents[1]
     commit, dirty = checkout(root)
@@ -32,34 +32,29 @@ def code() -> dict[str, str | bool | None]:
 
 
 def checkout(root: Path) -> tuple[str | None, bool | None]:
-    """Return the commit of the project's own checkout and whether its code differs from it, untracked files included.
+    """Return the commit of the project's own checkout and whether its code, untracked files included, differs from it.
 
-    A virtual environment may lie within a repository of the user's, which says nothing about this code: only a work
-    tree whose top is ``root`` and holds this project counts. Without git, or in time, there is no answer.
+    A virtual environment may lie in a repository of the user, which says nothing about this code: only a work tree
+    counts whose top is ``root`` and which holds this project. Without git, or after a timeout, both are ``None``.
     """
     if not (root / ".git").exists() or not _is_project(root):
         return None, None
-    # Git refuses repositories of other users because their settings may start programs; this one's code runs already.
+    # Git refuses repositories of other users, whose settings may start programs; the code of this one runs already.
     command = ["git", "-c", f"safe.directory={root.as_posix()}", "-c", "core.fsmonitor=false"]
     command += ["status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", *CODE]
-    # In a hook of the user's, GIT_DIR and its like would lead to the user's repository.
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # In a git hook of the user, GIT_DIR and similar variables would lead to the user's repository.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    env["GIT_OPTIONAL_LOCKS"] = "0"
     try:
         done = subprocess.run(
-            command,
-            cwd=root,
-            env={**variables, "GIT_OPTIONAL_LOCKS": "0"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=True,
-            timeout=GIT_TIMEOUT_S,
+            command, cwd=root, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=GIT_TIMEOUT_S
         )
     except (OSError, subprocess.SubprocessError):
         return None, None
-    found = re.search(rb"^# branch\.oid ([0-9a-f]+)$", done.stdout, re.MULTILINE)
-    if found is None:
+    commit = re.search(rb"^# branch\.oid ([0-9a-f]+)$", done.stdout, re.MULTILINE)
+    if commit is None:
         return None, None  # no commit yet
-    return found[1].decode(), any(not line.startswith(b"#") for line in done.stdout.splitlines())
+    return commit[1].decode(), any(not line.startswith(b"#") for line in done.stdout.splitlines())
 
 
 def _is_project(root: Path) -> bool:
@@ -70,7 +65,7 @@ def _is_project(root: Path) -> bool:
 
 
 def content_hash(root: Path) -> str:
-    """Hash names and content of the project's own ``.py`` files; line ends do not count."""
+    """Hash names and content of the project's own ``.py`` files; line endings do not count."""
     digest = hashlib.sha256()
     files = {path.relative_to(root).as_posix(): path for name in CODE for path in (root / name).rglob("*.py")}
     for name in sorted(files):
@@ -82,11 +77,11 @@ def content_hash(root: Path) -> str:
 @functools.cache
 def packages() -> str:
     """Return every installed package as lines ``name==version``, sorted: a file that pip can install from."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        with contextlib.suppress(OSError):  # left over from a broken uninstall
+        with contextlib.suppress(OSError):  # remains of a broken uninstall
             metadata = distribution.metadata
             if "Name" in metadata and "Version" in metadata:
-                name = re.sub(r"[-_.]+", "-", metadata["Name"]).lower()  # one spelling, as the Simple API has it
-                found.setdefault(name, metadata["Version"])  # the first on the path is the one that is imported
-    return "".join(f"{name}=={found[name]}\n" for name in sorted(found))
+                name = re.sub(r"[-_.]+", "-", metadata["Name"]).lower()  # the spelling of the Simple API
+                versions.setdefault(name, metadata["Version"])  # Python imports the first on the path
+    return "".join(f"{name}=={versions[name]}\n" for name in sorted(versions))

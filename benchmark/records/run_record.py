@@ -1,4 +1,4 @@
-"""The record that a run leaves behind, as a validated schema."""
+"""Defines the record of a run as a validated schema."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from benchmark.records.schema import Filed, Frozen
 from benchmark.utils import logs
 from benchmark.utils.names import PLAIN
 
-#: Raised when a record gets a field that older releases do not know; records of earlier numbers stay readable.
+#: Raised with each new field of a record; records with earlier numbers stay readable.
 SCHEMA: Final = 2
 
-#: In a record's environment: all outputs of a user's network lay in [0, 1] after the first round.
+#: Key in a record's environment: all outputs of a user's network lay in [0, 1] after the first round.
 BOUNDED: Final = "outputs_in_unit_interval"
-#: A sentence about such a record.
 BOUNDED_MEANS: Final = "all outputs lie in [0, 1], as after a sigmoid in the network, and were taken for logits"
 
-# Escape sequences would repaint the terminal that a message is printed on.
+# Escape sequences in a message would repaint the terminal.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 FailureKind = Literal[
@@ -36,16 +35,15 @@ FailureKind = Literal[
     "worker_died",
 ]
 
-
-#: A name that a folder is called by.
+#: A name of a folder.
 Name = Annotated[str, Field(pattern=PLAIN)]
 Text = Annotated[str, AfterValidator(lambda text: _CONTROL.sub("", text))]
-#: What a program said, which may name files: no record, and nothing that is made of one, holds an absolute path.
+#: Output of a program, which may name files: no record and no report holds an absolute path.
 Quoted = Annotated[Text, AfterValidator(logs.without_folders)]
 
 
 class Failure(Frozen):
-    """Why a run has no numbers."""
+    """The reason why a run has no numbers."""
 
     kind: FailureKind
     message: Quoted
@@ -53,17 +51,14 @@ class Failure(Frozen):
 
 
 class KeyParts(Frozen):
-    """What a run's numbers depend on; its key is the hash of these."""
+    """The parts that a run's numbers depend on; its key is their hash."""
 
     protocol: str = Field(description="digest of every setting that can change a number")
     data: str = Field(description="fingerprint of the datasets: of the training's, and of the test's where they differ")
     model: str = Field(description="registered name, hand-raised version and, for a user's file, its content hash")
     behaviour: int = Field(description="the harness's own hand-raised number")
     repeat: int
-    init: str | None = Field(
-        None,
-        description="hash of the weights that the run started from; left out of the key where they were drawn",
-    )
+    init: str | None = Field(None, description="hash of the first weights; none for random ones, and not in the key")
 
 
 class Initial(Frozen):
@@ -76,17 +71,13 @@ class Initial(Frozen):
 
 
 class TrainingFacts(Frozen):
-    """How the training went; holds the clock, so it is kept apart from the metrics."""
+    """Course of the training; it depends on the clock, so it is kept apart from the metrics."""
 
-    # Earlier releases called rounds epochs, which are passes over the training images in every other place.
-    rounds: int = Field(
-        validation_alias=AliasChoices("rounds", "epochs"), description="validation rounds that were run"
-    )
+    # Earlier releases called rounds epochs; everywhere else an epoch is a pass over the training images.
+    rounds: int = Field(validation_alias=AliasChoices("rounds", "epochs"), description="number of validation rounds")
     steps: int = Field(description="optimiser steps")
-    best_round: int = Field(
-        validation_alias=AliasChoices("best_round", "best_epoch"),
-        description="the validation round whose weights were kept, counted from 1",
-    )
+    #: Counted from 1: the round whose weights were kept.
+    best_round: int = Field(validation_alias=AliasChoices("best_round", "best_epoch"))
     best_validation_loss: float | None
     seconds: float
     images_per_second: float
@@ -97,23 +88,19 @@ class TrainingFacts(Frozen):
 
 
 class RunCost(Frozen):
-    """What the session that finished a run took of its machine; runs beside it are not told apart everywhere."""
+    """Cost of the session that finished a run; some figures include runs beside it."""
 
     wall_seconds: float = Field(description="from opening the data to the last test image")
-    test_seconds: float = Field(description="of which the test took so much")
-    earlier_seconds: float = Field(description="training in sessions that were interrupted, in no other figure here")
-    device_seconds: float = Field(
-        description="CPU: processor time of all threads of the run's process; GPU: the time for which the run held it"
-    )
-    peak_host_bytes: int = Field(
-        description="largest resident set of the run's process, libraries included; "
-        "since the process began where the system cannot start its mark anew (it can on Linux)"
-    )
+    test_seconds: float = Field(description="part of the time that the test took")
+    earlier_seconds: float = Field(description="training in interrupted sessions, which no other figure here includes")
+    device_seconds: float = Field(description="CPU: processor time of all threads of the process; GPU: wall time")
+    #: Largest resident set of the process, libraries included; outside of Linux since the process began.
+    peak_host_bytes: int
     peak_gpu_bytes: int | None = Field(
-        description="torch.cuda.max_memory_allocated without what the process held before; none on a CPU"
+        description="torch.cuda.max_memory_allocated minus its start value; none on a CPU"
     )
     reserved_gpu_bytes: int | None = Field(
-        None, description="torch.cuda.max_memory_reserved, which others could not use; none on a CPU and in older files"
+        None, description="torch.cuda.max_memory_reserved; none on a CPU, in old files"
     )
     energy_joules: float | None = Field(description="of the whole GPU, runs beside it included; needs nvidia-ml-py")
     before: Conditions = Field(description="clock and load at the start")
@@ -121,12 +108,11 @@ class RunCost(Frozen):
 
 
 class Record(Filed):
-    """One run: what it was, how it ended, what it measured.
+    """One run: its identity, status and measurements.
 
     ``metrics[test dataset][reduction][metric]`` are fractions in [0, 1] or counts; none depends on the clock.
-    ``environment`` says with which code, packages and hardware, without any host, user or path. It names the packages
-    that compute; ``package_list`` is the hash of all of them, which lie in the study's folder, since a study's runs
-    share one list: ``environment/packages.<hash>.txt``, a file that pip can install from.
+    ``environment`` holds code, packages that compute, and hardware, without host, user or path. Its ``package_list`` is
+    the hash of all packages; a study's runs share the list ``environment/packages.<hash>.txt``, a file for pip.
     """
 
     schema_: Literal[1, 2] = Field(SCHEMA, alias="schema")
@@ -148,5 +134,5 @@ class Record(Filed):
 
     @property
     def label(self) -> str:
-        """What the run is called by its place in the study: ``omc-syn/unet/0``."""
+        """Name of the run in its study: ``omc-syn/unet/0``."""
         return f"{'+'.join(self.train)}/{self.model}/{self.repeat}"

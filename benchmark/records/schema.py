@@ -1,4 +1,4 @@
-"""What all stored facts share: frozen, no unknown fields, no NaN, readable JSON."""
+"""Defines the base of all stored facts: frozen, strict, without NaN, readable JSON."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """Validated facts that nobody changes."""
+    """Validated facts; no field changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Filed(Frozen):
-    """Facts that are a file of their own."""
+    """Facts in a file of their own."""
 
     def to_json(self) -> bytes:
         """Return readable JSON."""

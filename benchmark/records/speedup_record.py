@@ -1,4 +1,4 @@
-"""One comparison of the plain way with the harness's, as a file that needs no torch to be read."""
+"""Stores one speed comparison of plain PyTorch with the harness; reading needs no torch."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ What = Literal[
 
 
 class SpeedupComparison(Filed):
-    """The same work done in two ways, in turn, in one process; ratios are formed where they are read."""
+    """The same work, done in two ways in turn in one process; readers compute the ratios."""
 
     schema_: Literal[1] = Field(SCHEMA, alias="schema")
     what: What
-    model: str | None = Field(description="the network; none where none is involved")
+    model: str | None = Field(description="the network, if any")
     size: int | None = Field(description="side of the input, pixels")
     device: Literal["cpu", "cuda"]
     device_name: str
@@ -39,7 +39,7 @@ class SpeedupComparison(Filed):
     threads: int
     torch: str = Field(description="version")
     unit: Literal["ms", "bytes", "images/s", "s", "share"]
-    plain: tuple[float, ...] = Field(description="every value of the plain way, in order; empty where there is none")
+    plain: tuple[float, ...] = Field(description="every value of the plain way, in order; may be empty")
     ours: tuple[float, ...] = Field(min_length=1, description="every value of the harness's way, in order")
     plain_form: str = Field(description="what the plain way is, in words")
     our_form: str = Field(description="what the harness's way is, in words")
@@ -48,11 +48,11 @@ class SpeedupComparison(Filed):
     pixels: int | None = Field(None, description="of the test images that masks were compared on")
     differing_pixels: int | None = Field(None, description="of these, with another mask")
     warnings: tuple[str, ...] = ()
-    hindered: tuple[str, ...] = Field((), description="what shows that something else had the device in all tries")
+    hindered: tuple[str, ...] = Field((), description="signs of other load in all tries")
     environment: dict[str, Any] = Field(default_factory=dict, description="as in a run's record; empty in older files")
 
     @property
     def file_name(self) -> str:
-        """What the comparison's file is called within ``results/<study>/bench/``."""
+        """Name of the comparison's file in ``results/<study>/bench/``."""
         parts = (self.what, self.model, self.size and f"{self.size}x{self.size}", self.device, self.dtype)
         return ".".join(str(part) for part in parts if part) + ".json"

@@ -1,9 +1,10 @@
-"""A study's folder: where everything lies, records written atomically and read with validation."""
+"""Defines a study's folder: all paths, atomic writing and validated reading."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import shutil
@@ -30,27 +31,24 @@ RECORD = "record.json"
 RECORD_BYTES = 16 << 20
 WEIGHTS = "best.safetensors"
 CHECKPOINT = "last.pt"
+#: Errors of a file of JSON that is missing, broken or without the expected fields.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, TooLargeError)
 
 
 class BrokenRecordError(UserError):
-    """A record that is none of this or an earlier release's: broken JSON, unknown fields, another run's."""
+    """A record that no release up to this one wrote there: broken JSON, unknown fields, or another run's."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A run whose record cannot be read.
-
-    Attributes:
-        folder: the run's.
-        reason: names the file and what is wrong with it.
-    """
+    """A run, by its ``folder``, whose record cannot be read; ``reason`` names the file and its fault."""
 
     folder: Path
     reason: str
 
     @property
     def run(self) -> str:
-        """What the run is called, by its place in the study."""
+        """Name of the run: ``omc-syn/unet/0``."""
         return "/".join(self.folder.parts[-3:])
 
 
@@ -58,10 +56,7 @@ class Broken:
 class Shared:
     """Origin of the files that all runs on a dataset share: its split, reference rows, images for panels.
 
-    Attributes:
-        fingerprint: of the dataset.
-        protocol: digest of every setting that can change a number.
-        behaviour: the harness's own hand-raised number.
+    ``fingerprint`` is that of the dataset; ``protocol`` is a digest of all settings that can change a number.
     """
 
     fingerprint: str
@@ -70,19 +65,19 @@ class Shared:
 
     @classmethod
     def of(cls, protocol: Protocol, fingerprint: str) -> Shared:
-        """Return what files would be made under now."""
+        """Return the origin of files that are made now."""
         return cls(fingerprint, protocol.digest(), BEHAVIOUR)
 
 
 class Store:
-    """One study on disk; every path of the design comes from here."""
+    """One study on disk; all of its paths are made here."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def protocol_file(self) -> Path:
-        """The resolved protocol."""
+        """File of the resolved protocol."""
         return self.folder / "protocol.toml"
 
     def run_folder(self, train: Sequence[str], model: str, repeat: int) -> Path:
@@ -90,60 +85,45 @@ class Store:
         return self.folder / "runs" / "+".join(train) / model / str(repeat)
 
     def efficiency_file(
-        self,
-        model: str,
-        size: int,
-        device: str,
-        dtype: str = "float32",
-        *,
-        channels: int = 1,
-        form: Form = "eager",
+        self, model: str, size: int, device: str, dtype: str = "float32", *, channels: int = 1, form: Form = "eager"
     ) -> Path:
-        """Return where a network's efficiency figures lie; ``cuda:1`` is a kind of ``cuda``."""
+        """Return the file of a network's efficiency figures; all GPUs share one, as ``cuda``."""
         shape = f"{size}x{size}" if channels == 1 else f"{size}x{size}x{channels}"
         setting = f"{shape}.{device.partition(':')[0]}.{dtype}{'' if form == 'eager' else f'.{form}'}"
         return self.folder / "efficiency" / f"{model}.{setting}.json"
 
     def split_file(self, dataset: str) -> Path:
-        """Return where the lists of training, validation and test images lie."""
+        """Return the file that lists training, validation and test images."""
         return self.folder / "splits" / f"{dataset}.json"
 
     def read_split(self, dataset: str) -> dict[str, list[str]]:
-        """Return the images of each part, and the dataset's ``fingerprint``; empty where no such list can be read."""
-        try:
-            found = json.loads(read_limited(self.split_file(dataset), RECORD_BYTES))
-            return {part: list(map(str, found[part])) for part in PARTS} | {"fingerprint": [str(found["fingerprint"])]}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, TooLargeError):
-            return {}
+        """Return the images of each part, and the dataset's ``fingerprint``; empty if the lists cannot be read."""
+        with contextlib.suppress(*UNREADABLE):
+            split = json.loads(read_limited(self.split_file(dataset), RECORD_BYTES))
+            return {part: list(map(str, split[part])) for part in PARTS} | {"fingerprint": [str(split["fingerprint"])]}
+        return {}
 
     def shared(self, dataset: str) -> Shared | None:
-        """Return what a dataset's shared files were made under; ``None`` where there are none, or nothing tells."""
-        try:
-            found = json.loads(read_limited(self.split_file(dataset), RECORD_BYTES))
-            return Shared(**{field.name: found[field.name] for field in fields(Shared)})
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, TooLargeError):
-            return None
+        """Return the origin of a dataset's shared files; ``None`` without files or without their origin."""
+        with contextlib.suppress(*UNREADABLE):
+            split = json.loads(read_limited(self.split_file(dataset), RECORD_BYTES))
+            return Shared(**{field.name: split[field.name] for field in fields(Shared)})
+        return None
 
     def write_split(self, dataset: str, shared: Shared, division: Division, names: Sequence[str]) -> None:
-        """Write which images are in which part; after a dataset's other shared files, for which it speaks too."""
-        content = {
-            "dataset": dataset,
-            **asdict(shared),
-            "digest": division.digest(names),
-            **division.lists(names),
-        }
+        """Write the images of each part, after the dataset's other shared files, whose origin it holds too."""
+        content = {"dataset": dataset, **asdict(shared), "digest": division.digest(names), **division.lists(names)}
         write_atomically(self.split_file(dataset), (json.dumps(content, indent=1) + "\n").encode())
 
     def remove_shared(self, dataset: str) -> None:
-        """Remove the files that all runs on a dataset share; the split first, which speaks for the others."""
-        rows = (self.folder / "references").glob("[!.]*.csv")
-        others = [file for file in rows if file.stem.rpartition(".")[0] == dataset]
+        """Remove the files that all runs on a dataset share; the split first, which holds the origin of the others."""
+        others = [file for file in self._reference_files() if file.stem.rpartition(".")[0] == dataset]
         for file in (self.split_file(dataset), *others, self.images_file(dataset)):
             file.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Make room for another protocol: remove all shared files, set trainings aside that left no record."""
-        rows = {file.stem.rpartition(".")[0] for file in (self.folder / "references").glob("[!.]*.csv")}
+        """Make room for another protocol: remove all shared files, set aside trainings without a record."""
+        rows = {file.stem.rpartition(".")[0] for file in self._reference_files()}
         for dataset in rows | {file.stem for file in (self.folder / "splits").glob("[!.]*.json")}:
             self.remove_shared(dataset)
         for folder in {file.parent for file in self._below("runs", CHECKPOINT)}:
@@ -152,61 +132,63 @@ class Store:
                 self.set_aside(train.split("+"), model, int(repeat))
 
     def claimed(self) -> list[Path]:
-        """Return the folders of runs and stress tests that a living process is doing."""
+        """Return the folders of runs and stress tests that living processes have claimed."""
         claims_of = {file.parent for kind in ("runs", "stress") for file in self._below(kind, "claim.*")}
         return sorted(folder for folder in claims_of if claims.holder(folder) is not None)
 
     def remains(self) -> list[str]:
-        """Say what there is that was made under the study's protocol, but for files that carry all of it themselves."""
+        """Count in words what was made under the study's protocol, except files that hold all settings themselves."""
         counted = {
             "run(s) under way": len(self.claimed()),
             "record(s)": len(self._record_files()),
             "unfinished training(s)": len(list(self._below("runs", CHECKPOINT))),
-            "file(s) of reference rows": len(list((self.folder / "references").glob("[!.]*.csv"))),
+            "file(s) of reference rows": len(self._reference_files()),
         }
         return [f"{count} {what}" for what, count in counted.items() if count]
 
     def _below(self, kind: str, pattern: str) -> Iterator[Path]:
         return (self.folder / kind).glob(f"[!.]*/*/*/{pattern}")
 
+    def _reference_files(self) -> list[Path]:
+        return list((self.folder / "references").glob("[!.]*.csv"))
+
     def reference_file(self, dataset: str, name: str) -> Path:
-        """Return where the per-image counts of a method without training lie."""
+        """Return the file of the counts per image of a method without training."""
         return self.folder / "references" / f"{dataset}.{name}.csv"
 
     def images_file(self, dataset: str) -> Path:
-        """Return where the test images lie that a report shows."""
+        """Return the file of the test images that a report shows."""
         return self.folder / "panels" / f"{dataset}.npz"
 
     def predictions_file(self, train: Sequence[str], model: str, repeat: int, dataset: str) -> Path:
-        """Return where a run's predictions of these images lie."""
+        """Return the file of a run's predictions of these images."""
         return self.run_folder(train, model, repeat) / f"panels.{dataset}.npz"
 
     def stress_folder(self, train: Sequence[str], model: str, repeat: int) -> Path:
-        """Return where a run's stress tests lie."""
+        """Return the folder of a run's stress tests."""
         return self.folder / "stress" / "+".join(train) / model / str(repeat)
 
     def write_stress(self, record: StressRecord, counts: bytes) -> None:
-        """Write a stress test's counts per image, the record last: counts without one are of nothing known."""
+        """Write a stress test's counts per image, then its record: counts without a record are ignored."""
         folder = self.stress_folder(record.train, record.model, record.repeat)
         (folder / f"{record.stem}.json").unlink(missing_ok=True)
         write_atomically(folder / f"{record.stem}.csv", counts)
         write_atomically(folder / f"{record.stem}.json", record.to_json())
 
-    def read_stress(self, wanted: StressRecord) -> StressRecord | None:
-        """Return the record of the test that lies in a test's place, ``None`` where it is none or lacks its counts."""
-        file = self.stress_folder(wanted.train, wanted.model, wanted.repeat) / f"{wanted.stem}.json"
-        try:
-            found = StressRecord.from_json(read_limited(file, RECORD_BYTES))
-        except (OSError, ValidationError, TooLargeError):
-            return None
-        return found if file.with_suffix(".csv").is_file() else None
+    def has_stress(self, record: StressRecord) -> bool:
+        """Return whether a stress test's counts are stored, with an equal record."""
+        file = self.stress_folder(record.train, record.model, record.repeat) / f"{record.stem}.json"
+        with contextlib.suppress(OSError, ValidationError, TooLargeError):
+            stored = StressRecord.from_json(read_limited(file, RECORD_BYTES))
+            return stored == record and file.with_suffix(".csv").is_file()
+        return False
 
     def packages_file(self, digest: str) -> Path:
-        """Return where the list of all packages of a record's ``environment["package_list"]`` lies."""
+        """Return the file with the packages of a record's ``environment["package_list"]``."""
         return self.folder / "environment" / f"packages.{digest}.txt"
 
     def write_packages(self, packages: str) -> str:
-        """Keep a list of packages once per study, under the hash that is returned."""
+        """Store a list of packages, once per study, and return its hash."""
         digest = hashlib.sha256(packages.encode()).hexdigest()[:16]
         if not self.packages_file(digest).is_file():
             write_atomically(self.packages_file(digest), packages.encode())
@@ -217,15 +199,15 @@ class Store:
         return protocols.load(self.protocol_file, stored=True) if self.protocol_file.is_file() else None
 
     def write_protocol(self, protocol: Protocol) -> None:
-        """Write the resolved protocol; also the first proof that the folder can be written."""
+        """Write the resolved protocol; also the first test whether the folder can be written."""
         write_atomically(self.protocol_file, protocol.to_toml().encode())
 
     def read_record(self, train: Sequence[str], model: str, repeat: int) -> Record | None:
-        """Return a run's record, or ``None`` where there is none.
+        """Return a run's record, or ``None`` without one.
 
         Raises:
-            BrokenRecordError: a record that is not valid; names the file and the fields.
-            UserError: it cannot be read, or is of a newer release.
+            BrokenRecordError: the record is not valid; names the file and the fields.
+            UserError: it cannot be read, or was written by a newer release.
         """
         return self._read(self.run_folder(train, model, repeat) / RECORD)
 
@@ -233,37 +215,34 @@ class Store:
         """Yield the folder and record of every run, in the order of their paths.
 
         Raises:
-            BrokenRecordError: a record that is not valid; :meth:`survey` goes on behind it.
-            UserError: one cannot be read, or is of a newer release.
+            BrokenRecordError: a record is not valid; :meth:`survey` continues after it.
+            UserError: a record cannot be read, or was written by a newer release.
         """
         for file in self._record_files():
-            record = self._read(file)
-            if record is not None:
+            if (record := self._read(file)) is not None:
                 yield file.parent, record
 
     def survey(self) -> tuple[list[tuple[Path, Record]], list[Broken]]:
-        """Return what :meth:`records` yields, and apart from it the runs whose records are broken.
+        """Return folder and record of every run, and separately the runs with broken records.
 
         Raises:
-            UserError: a record cannot be read, or is of a newer release.
+            UserError: a record cannot be read, or was written by a newer release.
         """
-        found: list[tuple[Path, Record]] = []
+        records: list[tuple[Path, Record]] = []
         broken: list[Broken] = []
         for file in self._record_files():
             try:
-                record = self._read(file)
+                if (record := self._read(file)) is not None:
+                    records.append((file.parent, record))
             except BrokenRecordError as error:
                 broken.append(Broken(file.parent, str(error)))
-                continue
-            if record is not None:
-                found.append((file.parent, record))
-        return found, broken
+        return records, broken
 
     def _record_files(self) -> list[Path]:
         return sorted(self._below("runs", RECORD))
 
     def _read(self, file: Path) -> Record | None:
-        """Read a record that must be of the run that its folder is called after."""
+        """Read a record, which must belong to the run of its folder."""
         record = read_record(file)
         if record is not None and file.parent != self.run_folder(record.train, record.model, record.repeat):
             raise BrokenRecordError(f"{file}: is the record of another run, {record.label}")
@@ -277,7 +256,7 @@ class Store:
         weights: bytes | None,
         panels: Mapping[str, bytes] = {},
     ) -> Path:
-        """Write a run's files, the record last: a folder without one was never finished."""
+        """Write a run's files, the record last: a folder without a record was not finished."""
         folder = self.run_folder(record.train, record.model, record.repeat)
         for dataset, content in images.items():
             write_atomically(folder / f"images.{dataset}.csv", content)
@@ -289,7 +268,7 @@ class Store:
             write_atomically(folder / WEIGHTS, weights)
         write_atomically(folder / RECORD, record.to_json())
         if record.status == "ok":
-            (folder / CHECKPOINT).unlink(missing_ok=True)  # an interrupted or failed run goes on from it
+            (folder / CHECKPOINT).unlink(missing_ok=True)  # an interrupted or failed run continues from it
         return folder
 
     def keep_best_weights(self, train: Sequence[str], model: str) -> None:
@@ -297,35 +276,41 @@ class Store:
 
         Called after a run's record is written: of two repeats that end at the same moment, the later one sees both.
         """
-        losses: dict[int, float] = {}
-        for file in self.run_folder(train, model, 0).parent.glob(f"*/{WEIGHTS}"):
-            if not file.parent.name.isdigit():
-                continue
-            record = None
-            with contextlib.suppress(BrokenRecordError):  # it is set aside when its turn comes
-                record = self.read_record(train, model, int(file.parent.name))
-            if record is not None and record.training is not None:
-                loss = record.training.best_validation_loss
-                losses[record.repeat] = math.inf if loss is None else loss
+        losses = self.validation_losses("+".join(train), model)
         for repeat in sorted(losses, key=lambda repeat: (losses[repeat], repeat))[1:]:
             (self.run_folder(train, model, repeat) / WEIGHTS).unlink(missing_ok=True)
 
+    def kept_weights(self, train: str, model: str) -> dict[int, Path]:
+        """Return the files of weights by repeat; ``train`` joins the training datasets by ``+``."""
+        files = (self.folder / "runs" / train / model).glob(f"*/{WEIGHTS}")
+        return {int(file.parent.name): file for file in files if file.parent.name.isdecimal()}
+
+    def validation_losses(self, train: str, model: str) -> dict[int, float]:
+        """Return the best validation loss of each trained repeat with weights, infinity without a validation."""
+        losses: dict[int, float] = {}
+        for repeat in self.kept_weights(train, model):
+            with contextlib.suppress(BrokenRecordError):  # its own run sets it aside
+                record = self.read_record(train.split("+"), model, repeat)
+                if record is not None and record.training is not None:
+                    loss = record.training.best_validation_loss
+                    losses[repeat] = math.inf if loss is None else loss
+        return losses
+
     def set_aside(self, train: Sequence[str], model: str, repeat: int) -> None:
-        """Move a run that no longer matches its study to ``runs/.stale``, numbered where several collect."""
-        folder = self.run_folder(train, model, repeat)
-        number = 0
-        while (target := self.folder / "runs" / ".stale" / f"{'+'.join(train)}.{model}.{repeat}.{number}").exists():
-            number += 1
+        """Move a run that no longer matches its study to ``runs/.stale``, under the next free number."""
+        name = self.folder / "runs" / ".stale" / f"{'+'.join(train)}.{model}.{repeat}"
+        targets = (name.with_name(f"{name.name}.{number}") for number in itertools.count())
+        target = next(target for target in targets if not target.exists())
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder, target)
+        shutil.move(self.run_folder(train, model, repeat), target)
 
 
 def read_record(file: Path) -> Record | None:
-    """Read one record file; ``None`` where there is none.
+    """Read one record file; ``None`` without one.
 
     Raises:
         BrokenRecordError: broken JSON, or fields that the schema does not have.
-        UserError: it cannot be read, or is of a newer release.
+        UserError: it cannot be read, or was written by a newer release.
     """
     try:
         content = read_limited(file, RECORD_BYTES)
@@ -351,14 +336,13 @@ def read_record(file: Path) -> Record | None:
 
 
 def _schema_of(content: bytes) -> int:
-    """Return the number of the schema that a record names; 0 where it names none."""
-    try:
-        named = json.loads(content)["schema"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return 0
-    return named if isinstance(named, int) else 0
+    """Return the schema number in a record, 0 without one."""
+    with contextlib.suppress(*UNREADABLE):
+        schema = json.loads(content)["schema"]
+        return schema if isinstance(schema, int) else 0
+    return 0
 
 
 def run_key(parts: KeyParts) -> str:
-    """Hash what a run's numbers depend on; parts that a run does not have change no key."""
+    """Hash the parts that a run's numbers depend on; parts that are ``None`` change no key."""
     return hashlib.sha256(json.dumps(parts.model_dump(exclude_none=True), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What one stress test was of, as a small file beside its counts per image."""
+"""Describes one stress test, in a small file beside its counts per image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DRAWN = "drawn"
 
 
 class StressRecord(Filed):
-    """Which weights were tested on which images; two tests with equal records give the same counts."""
+    """Weights and images of a stress test; two tests with equal records give the same counts."""
 
     schema_: Literal[1] = Field(SCHEMA, alias="schema")
     key: str = Field(description="of the run that trained the weights")
@@ -38,5 +38,5 @@ class StressRecord(Filed):
 
     @property
     def stem(self) -> str:
-        """What the test's two files are called: ``omc-syn.clouds-0.5``, ``omc-syn.drawn``."""
+        """Stem of the test's two files: ``omc-syn.clouds-0.5``, ``omc-syn.drawn``."""
         return f"{self.test}.{DRAWN if self.effect is None else f'{self.effect}-{self.strength:g}'}"

@@ -1,9 +1,9 @@
-"""Kept weights of a study: which there are, and a network that has them again."""
+"""Finds the kept weights of a study and builds networks with them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry, identity
 from benchmark.records.run_record import Record
-from benchmark.records.store import WEIGHTS, BrokenRecordError, Store
+from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,40 +23,33 @@ MOST_NAMED = 5  # tensors, in a message
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """One trained network of a study, not yet read.
-
-    Attributes:
-        entry: which network.
-        file: its weights.
-        record: of the run that trained it.
-        protocol: of the study.
-    """
+    """One trained network of a study."""
 
     entry: ModelEntry
-    file: Path
-    record: Record
-    protocol: Protocol
+    file: Path  # of the weights, not read yet
+    record: Record  # of the run that trained it
+    protocol: Protocol  # of the study
 
     @property
     def label(self) -> str:
-        """What the run is called: ``omc-syn/unet/0``."""
+        """Label of the run: ``omc-syn/unet/0``."""
         return self.record.label
 
     @property
     def input_size(self) -> int:
-        """Side of the training's inputs, pixels: the smallest of its datasets'."""
+        """Side of the training's inputs in pixels, the smallest of its datasets."""
         return min(self.protocol.input.size_for(name) for name in self.record.train)
 
     @property
     def channels(self) -> Literal[1, 3]:
-        """Channels that the network takes."""
+        """Input channels of the network."""
         return self.protocol.input.channels_for(self.record.train[0])
 
     def build(self, device: torch.device | str = "cpu") -> nn.Module:
         """Return the network with its weights, in eval mode.
 
         Raises:
-            UserError: the weights cannot be read, are of another network, or no numbers.
+            UserError: the weights cannot be read, belong to another network, or are NaN or infinite.
         """
         network = self.entry.build(in_channels=self.channels)
         load(network, self.file, read(self.file))
@@ -71,11 +64,11 @@ def find(
     Args:
         folder: the study.
         entries: the models.
-        train: the training set, such as ``omc-syn`` or ``omc+miic``; ``None`` for the only one.
-        repeat: which repeat; ``None`` for the kept one of the lowest validation loss.
+        train: the training set, such as ``omc-syn`` or ``omc+miic``; ``None`` if there is only one.
+        repeat: which repeat; ``None`` for the kept one with the lowest validation loss.
 
     Raises:
-        UserError: no such study, a model without weights there, or training sets to choose from.
+        UserError: no such study, a model without weights, or several training sets and no choice.
     """
     store = Store(folder)
     protocol = store.read_protocol()
@@ -88,77 +81,53 @@ def find(
 
 def _find(store: Store, protocol: Protocol, entry: ModelEntry, train: str | None, repeat: int | None) -> TrainedNetwork:
     flag = f"--study {store.folder.name}"
-    chosen = training_set(store, entry.name, train, flag, "--dataset ")
-    files = kept(store, chosen, entry.name, flag)
+    train, files = kept_weights(store, entry.name, train, flag, "--dataset ")
     if repeat is not None and repeat not in files:
         raise UserError(
-            f"--repeat {repeat}: {flag} keeps weights of {entry.name} on {chosen} from repeat "
+            f"--repeat {repeat}: {flag} keeps weights of {entry.name} on {train} from repeat "
             f"{', '.join(map(str, sorted(files)))}; name that one, or train with --keep-weights all"
         )
-    number = best(store, chosen, entry.name, files) if repeat is None else repeat
-    record = store.read_record(chosen.split("+"), entry.name, number)
+    repeat = best(store, train, entry.name, files) if repeat is None else repeat
+    file, record = files[repeat], store.read_record(train.split("+"), entry.name, repeat)
     if record is None or record.status != "ok":
-        raise UserError(f"{files[number].parent}: weights of a run that did not finish; run the study again")
+        raise UserError(f"{file.parent}: weights of a run that did not finish; run the study again")
     if (trained := record.key_parts.model) != (now := identity(entry)):
         raise UserError(
-            f"{files[number]}: trained as {trained}, but {entry.name} is {now} now, which may compute something else "
+            f"{file}: trained as {trained}, but {entry.name} is {now} now, which may compute something else "
             "with these weights; use the code that trained them, or train again with `run --replace-stale`"
         )
-    return TrainedNetwork(entry, files[number], record, protocol)
+    return TrainedNetwork(entry, file, record, protocol)
 
 
-def training_set(store: Store, model: str, wanted: str | None, flag: str, choice: str) -> str:
-    """Return the training set that a model's weights are taken from.
+def kept_weights(store: Store, model: str, train: str | None, flag: str, choice: str) -> tuple[str, dict[int, Path]]:
+    """Return a training set of a model (``None``: the only one) and its files of weights by repeat.
 
-    Args:
-        store: the study.
-        model: the network.
-        wanted: the set, or ``None`` for the only one.
-        flag: how the study was named, for messages.
-        choice: what stands before the name of one of several, in a flag.
+    In messages, ``flag`` names the study and ``choice`` begins the flag that names a training set.
 
     Raises:
-        UserError: there is none, not this one, or more than one.
+        UserError: no runs, no weights, another training set, or several and no choice.
     """
-    found = sorted(path.parent.name for path in (store.folder / "runs").glob(f"[!.]*/{model}"))
-    where = f"{flag}: {store.folder} has {model} trained on {', '.join(found)}"
-    if not found:
+    sets = sorted(path.parent.name for path in (store.folder / "runs").glob(f"[!.]*/{model}"))
+    message = f"{flag}: {store.folder} has {model} trained on {', '.join(sets)}"
+    if not sets:
         raise UserError(f"{flag}: {store.folder} has no runs of {model}; leave it out of --models")
-    if wanted is not None and wanted not in found:
-        raise UserError(f"{where}, not on {wanted}")
-    if wanted is None and len(found) > 1:
-        raise UserError(f"{where}; name one, as in {choice}{found[0]}")
-    return wanted or found[0]
-
-
-def kept(store: Store, train: str, model: str, flag: str) -> dict[int, Path]:
-    """Return the weights of a model by repeat.
-
-    Raises:
-        UserError: there are none.
-    """
-    folder = store.folder / "runs" / train / model
-    found = {int(file.parent.name): file for file in folder.glob(f"*/{WEIGHTS}") if file.parent.name.isdecimal()}
-    if not found:
+    if train is not None and train not in sets:
+        raise UserError(f"{message}, not on {train}")
+    if train is None and len(sets) > 1:
+        raise UserError(f"{message}; name one, as in {choice}{sets[0]}")
+    train = train or sets[0]
+    if not (files := store.kept_weights(train, model)):
         raise UserError(
-            f"{flag}: no weights in {folder}; train that study with --keep-weights all, or leave {model} out of "
-            "--models"
+            f"{flag}: no weights in {store.folder / 'runs' / train / model}; train that study with --keep-weights "
+            f"all, or leave {model} out of --models"
         )
-    return found
+    return train, files
 
 
-def best(store: Store, train: str, model: str, repeats: Mapping[int, Path]) -> int:
+def best(store: Store, train: str, model: str, repeats: Iterable[int]) -> int:
     """Return the repeat of the lowest validation loss, the first of equals."""
-
-    def loss(repeat: int) -> float:
-        try:
-            record = store.read_record(train.split("+"), model, repeat)
-        except BrokenRecordError:
-            record = None
-        found = record.training.best_validation_loss if record and record.training else None
-        return math.inf if found is None else found
-
-    return min(repeats, key=lambda repeat: (loss(repeat), repeat))
+    losses = store.validation_losses(train, model)
+    return min(repeats, key=lambda repeat: (losses.get(repeat, math.inf), repeat))
 
 
 def read(file: Path) -> bytes:
@@ -174,42 +143,37 @@ def read(file: Path) -> bytes:
 
 
 def load(network: nn.Module, file: Path, content: bytes) -> None:
-    """Put weights into a network; nothing but tensors is taken from the content.
-
-    Args:
-        network: takes them.
-        file: where they come from, for messages.
-        content: of the file.
+    """Put the tensors of a safetensors content into a network; ``file`` names their source in messages.
 
     Raises:
-        UserError: no safetensors, of another network, or values that are no numbers.
+        UserError: no safetensors content, tensors of another network, NaN or infinite values.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load as tensors_of
 
     try:
-        found = tensors_of(content)
+        state = tensors_of(content)
     except SafetensorError as error:
         raise UserError(f"{file}: no safetensors file ({error}); restore it or train that study again") from error
-    if differing := _differences(*(_shapes(state) for state in (network.state_dict(), found))):
-        more = f" and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
+    ours, theirs = ({name: _size(value) for name, value in of.items()} for of in (network.state_dict(), state))
+    if differing := [name for name in dict.fromkeys((*ours, *theirs)) if ours.get(name) != theirs.get(name)]:
+        sizes = [f"{name} is {ours.get(name, 'none')} here and {theirs.get(name, 'none')} there" for name in differing]
         raise UserError(
-            f"{file}: does not fit the network: {'; '.join(differing[:MOST_NAMED])}{more}; "
+            f"{file}: does not fit the network: {_some(sizes, '; ')}; "
             "expected a study with the same model and input.channels"
         )
-    if unusable := non_finite(found, network):
-        more = f" and {len(unusable) - MOST_NAMED} more" if len(unusable) > MOST_NAMED else ""
+    if unusable := non_finite(state, network):
         raise UserError(
-            f"{file}: NaN or infinite values in {', '.join(unusable[:MOST_NAMED])}{more}, which make every prediction "
+            f"{file}: NaN or infinite values in {_some(unusable, ', ')}, which make every prediction "
             "background; expected numbers: restore the file or train that study again"
         )
-    network.load_state_dict(found)
+    network.load_state_dict(state)
 
 
 def non_finite(state: Mapping[str, Tensor], network: nn.Module) -> list[str]:
-    """Return the names of the tensors of a network's state that hold NaN, or infinity where that is no constant.
+    """Return the names of tensors in a network's state with NaN, or with infinity if they are no constants.
 
-    A buffer may hold infinity on purpose, such as an attention's mask; parameters and running statistics may not.
+    A buffer such as an attention mask may hold infinity; parameters and running statistics may not.
     """
     learned = {name for name, _ in network.named_parameters()}
     return [
@@ -219,16 +183,10 @@ def non_finite(state: Mapping[str, Tensor], network: nn.Module) -> list[str]:
     ]
 
 
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in state.items()}
+def _size(value: Tensor) -> str:
+    return "x".join(map(str, value.shape)) or "a number"
 
 
-def _differences(ours: Mapping[str, tuple[int, ...]], theirs: Mapping[str, tuple[int, ...]]) -> list[str]:
-    def shown(shape: tuple[int, ...] | None) -> str:
-        return "none" if shape is None else "x".join(map(str, shape)) or "a number"
-
-    return [
-        f"{name} is {shown(ours.get(name))} here and {shown(theirs.get(name))} there"
-        for name in dict.fromkeys((*ours, *theirs))
-        if ours.get(name) != theirs.get(name)
-    ]
+def _some(names: Sequence[str], separator: str) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return separator.join(names[:MOST_NAMED]) + more

@@ -1,4 +1,4 @@
-"""What a run takes of its machine, from its first image to its last: time, memory, energy, clocks."""
+"""Measures the time, memory, energy and clocks of a whole run."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from benchmark.records.run_record import RunCost
 
 
 class Meter:
-    """Reads clocks and counters when it is made, and again for :meth:`cost`."""
+    """Reads clocks and counters when it is created, and again in :meth:`cost`."""
 
     def __init__(self, device: torch.device) -> None:
-        """Start: what this process's earlier runs took does not count."""
         self.device = device
-        return_freed_memory()
+        return_freed_memory()  # earlier runs of this process do not count
         restart_high_water_mark()
         self._allocated = AllocatedPeak(device) if device.type == "cuda" else None
         self._before, self._energy = read_conditions(device), energy_joules(device)
         self._wall, self._processor = time.perf_counter(), time.process_time()
 
     def cost(self, *, test_seconds: float, earlier_seconds: float) -> RunCost:
-        """Return what has been taken since the start; waits until the device is idle.
+        """Return the cost since the start; waits until the device is idle.
 
         Args:
-            test_seconds: of which the test took so much.
+            test_seconds: part of the time that the test took.
             earlier_seconds: training in sessions before this one.
         """
         on_gpu = self.device.type == "cuda"

@@ -1,4 +1,4 @@
-"""Failures: the kind and the words of an exception, for a record."""
+"""Classifies and describes an exception for a record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmark.config import network_files, registry
 from benchmark.config.registry import ModelEntry
 from benchmark.devices.device_errors import broke_the_device, may_lack_memory, ran_out_of_memory
 from benchmark.records.run_record import Failure, FailureKind
-from benchmark.training import probe as probing
+from benchmark.training import probe
 from benchmark.training.determinism import NotDeterministicError
 from benchmark.training.loop import NonFiniteLossError
 from benchmark.utils import logs
@@ -18,7 +18,7 @@ from benchmark.utils.errors import UserError
 
 
 def classify(error: BaseException) -> FailureKind:
-    """Return the kind of failure that an exception means."""
+    """Return the kind of failure of an exception."""
     if isinstance(error, NonFiniteLossError):
         return "nan_loss"
     if isinstance(error, NotDeterministicError):
@@ -43,28 +43,17 @@ def classify(error: BaseException) -> FailureKind:
 def describe_failure(
     error: BaseException, memory_advice: str = "", entry: ModelEntry | None = None, log: Path | None = None
 ) -> Failure:
-    """Describe an exception for a record.
-
-    Args:
-        error: what was raised.
-        memory_advice: what is told where memory ran out.
-        entry: the network at work: of a user's, the file and line are told.
-        log: where the whole stack stands.
-    """
+    """Describe an exception for a record, with remedies for too little memory, a user network's line and the log."""
     kind = classify(error)
     message = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
     if kind == "out_of_memory" and memory_advice:
         message = f"out of memory; {memory_advice} ({message})"
     elif kind == "cuda_error" and memory_advice and may_lack_memory(error):
         message = f"{message}; often memory has run out: {memory_advice}"
-    if probing.ONE_VALUE in message:
-        message = f"{message}; {probing.one_value_advice()}"
+    if probe.ONE_VALUE in message:
+        message = f"{message}; {probe.one_value_advice()}"
     if kind in ("error", "unsupported"):
-        where = network_files.location(error, registry.code(entry)) if entry else ""
-        told = [f"raised in {where}"] * bool(where) + ([f"the whole stack is in {log.as_posix()}"] if log else [])
-        message += f" ({'; '.join(told)})" if told else ""
-    return Failure(
-        kind=kind,
-        message=message,
-        log=logs.quoted("".join(traceback.format_exception(error))),
-    )
+        line = network_files.location(error, registry.code(entry)) if entry else ""
+        sources = [f"raised in {line}"] * bool(line) + ([f"the whole stack is in {log.as_posix()}"] if log else [])
+        message += f" ({'; '.join(sources)})" if sources else ""
+    return Failure(kind=kind, message=message, log=logs.quoted("".join(traceback.format_exception(error))))

@@ -1,9 +1,10 @@
-"""Jobs are plain data: one training, one efficiency measurement, or the stress tests of one network."""
+"""Defines the jobs: a training, an efficiency measurement, or the stress tests of a network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -15,8 +16,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.data.tasks import Task
 from benchmark.devices.hardware import NO_GPUS
-from benchmark.records import environment, provenance
-from benchmark.records import measurements as figures
+from benchmark.records import environment, measurements, provenance
 from benchmark.records.efficiency_record import DType, EfficiencyRecord, EfficiencySettings, Form
 from benchmark.records.run_record import SCHEMA, Failure, KeyParts, Record
 from benchmark.records.store import RECORD, Store, run_key
@@ -30,68 +30,46 @@ KeepWeights = Literal["best-repeat", "all", "none"]
 OnStep = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
-#: cuBLAS repeats itself only where it finds one of two values at its first product in a process (its documentation,
+#: cuBLAS repeats its results only if it finds one of two values at its first product in a process (its documentation,
 #: "Results reproducibility"); without them torch refuses deterministic products.
 CUBLAS: Mapping[str, str] = MappingProxyType({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"})
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What becomes of a run or measurement that another process has claimed or done.
-
-    Attributes:
-        record: what that process left; ``None`` while it is at work.
-    """
+    """Outcome of a job that another process has claimed or done; ``record`` is ``None`` while it is at work."""
 
     record: Record | EfficiencyRecord | StressRecord | None
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """One run: one network trained on a dataset, or several, for one repeat, then tested.
+    """One run: one network trained on one dataset or several, for one repeat, then tested."""
 
-    Attributes:
-        study: the study's folder.
-        entry: the network.
-        task: the datasets to train and to test on.
-        repeat: which of the random repeats.
-        protocol: all settings.
-        key_parts: what the record's key is made of.
-        efficiency: names of the study's efficiency files that belong to this run.
-        cache: where packs live.
-        device: ``cpu`` or ``cuda:N``.
-        threads: compute threads on the CPU.
-        keep_weights: ``best-repeat`` keeps those of the repeat with the lowest validation loss.
-        retry: when the failure was written that is no reason to leave the run alone, as
-            :func:`~benchmark.utils.files.modified_ns` has it; a later one was left by a process that tried again
-            meanwhile.
-        init: weights to start from; ``None`` for random ones.
-        execution: how the work is given to the device.
-        tracker: what else is told of the training; it changes no number.
-    """
-
-    study: Path
+    study: Path  # the study's folder
     entry: ModelEntry
     task: Task
     repeat: int
     protocol: Protocol
     key_parts: KeyParts
-    efficiency: tuple[str, ...]
-    cache: Path
-    device: str
-    threads: int
-    keep_weights: KeepWeights
+    efficiency: tuple[str, ...]  # names of the study's efficiency files that belong to this run
+    cache: Path  # folder of the packs
+    device: str  # cpu or cuda:N
+    threads: int  # on the CPU
+    keep_weights: KeepWeights  # best-repeat: those of the repeat with the lowest validation loss
+    #: Time of the failure to try again, as :func:`~benchmark.utils.files.modified_ns` returns it; another process
+    #: that tried again meanwhile left a later failure.
     retry: int = 0
-    init: Weights | None = None
+    init: Weights | None = None  # weights to start from; None for random ones
     execution: Execution = "eager"
-    tracker: TrackerName | None = None
+    tracker: TrackerName | None = None  # receives the course of the training; it changes no number
 
     exclusive: ClassVar[bool] = False
     after_timeout: ClassVar[str] = "it goes on from its last checkpoint"
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """Environment variables that a worker needs from its start on; empty ones replace what it has."""
+        """Environment variables for a worker from its start on; empty ones replace the worker's own."""
         return {
             **(NO_GPUS if self.device == "cpu" else {}),
             **(CUBLAS if self.protocol.determinism == "deterministic" else {}),
@@ -99,7 +77,7 @@ class TrainJob:
 
     @property
     def label(self) -> str:
-        """How terminal lines call the run."""
+        """Name of the run in terminal lines."""
         return f"{self.task.name} {self.entry.name} repeat {self.repeat}"
 
     def record(self, **fields: object) -> Record:
@@ -121,7 +99,7 @@ class TrainJob:
         )
 
     def environment(self, **facts: object) -> dict[str, object]:
-        """Return what the run is computed with and on, for its record; the study's folder gets the list of packages."""
+        """Return code, packages and hardware for the run's record; writes the list of packages into the study."""
         return {
             **environment.describe(self.device, self.threads),
             "package_list": Store(self.study).write_packages(provenance.packages()),
@@ -131,22 +109,22 @@ class TrainJob:
 
     @property
     def key(self) -> str:
-        """The hash of what the run's numbers depend on."""
+        """Hash of everything that the run's numbers depend on."""
         return run_key(self.key_parts)
 
     @property
     def folder(self) -> Path:
-        """Where the run's files lie."""
+        """Folder of the run's files."""
         return Store(self.study).run_folder(self.task.train_names, self.entry.name, self.repeat)
 
     @property
     def log(self) -> Path:
-        """What the run printed, and the stack of a crash."""
+        """Output of the run, and the stack of a crash."""
         return self.folder / "log.txt"
 
     @property
     def memory_advice(self) -> str:
-        """What a user can do where memory runs out; nothing of it is done unasked, since the batch changes numbers."""
+        """Remedies for too little memory; the user applies them, since another batch changes numbers."""
         training = self.protocol.training
         dataset = min(self.task.train_names, key=training.micro_batch_for)
         images, base = training.micro_batch_for(dataset), dataset.removesuffix("-syn")
@@ -163,78 +141,64 @@ class TrainJob:
         return replace(self, device=device)
 
     def recorded(self) -> Record | None:
-        """Return the record on disk, unless it was made under something else."""
-        found = Store(self.study).read_record(self.task.train_names, self.entry.name, self.repeat)
-        return found if found is not None and found.key == self.key else None
+        """Return the record on disk if its key is this run's."""
+        record = Store(self.study).read_record(self.task.train_names, self.entry.name, self.repeat)
+        return record if record is not None and record.key == self.key else None
 
     def settled(self) -> Record | None:
-        """Return the record on disk if it leaves nothing to do: a finished run, or one that failed by itself."""
-        found = self.recorded()
-        if found is None:
-            return None
-        failed = found.status == "failed" and modified_ns(self.folder / RECORD) > self.retry
-        return found if found.status == "ok" or failed else None
+        """Return the record on disk if nothing is left to do: the run is finished, or failed without a retry."""
+        record = self.recorded()
+        if record is None or record.status == "ok":
+            return record
+        return record if record.status == "failed" and modified_ns(self.folder / RECORD) > self.retry else None
 
 
 @dataclass(frozen=True)
 class EfficiencyJob:
-    """The efficiency figures of one network in one setting, measured with nothing else running.
+    """The efficiency figures of one network in one setting, measured while nothing else runs.
 
-    A study's measurements are taken one at a time, whichever processes take them: each waits for the claim of the
-    folder that figures lie in. Trainings of another call are not waited for, since they may take days: that there were
-    some on this machine becomes a warning in the figures, as does the load of all else that it does.
-
-    Attributes:
-        study: the study's folder.
-        entry: the network.
-        size: side of the input, pixels.
-        channels: of the input.
-        device: ``cpu`` or ``cuda:N``.
-        threads: compute threads on the CPU.
-        throughput_s: seconds for all batch sizes together.
-        dtype: number format of weights and input.
-        form: how forwards are given to the device.
-        budget_s: seconds for warm-up, timings and throughput together, at most; ``None`` for the full protocol.
-        seen: when the figures were written that this job replaces, as :func:`~benchmark.utils.files.modified_ns` has
-            it; later ones were left by a process that measured meanwhile.
-        anew: whether figures of another study are not taken over.
+    A study's measurements are taken one at a time by all processes: each waits for the claim of the folder of figures.
+    It does not wait for trainings of another call, which may take days: they become a warning in the figures if they
+    run on this machine, as does all other load.
     """
 
-    study: Path
+    study: Path  # the study's folder
     entry: ModelEntry
-    size: int
-    channels: int
-    device: str
-    threads: int
-    throughput_s: float
-    dtype: DType = "float32"
+    size: int  # side of the input, pixels
+    channels: int  # of the input
+    device: str  # cpu or cuda:N
+    threads: int  # on the CPU
+    throughput_s: float  # for all batch sizes together
+    dtype: DType = "float32"  # of weights and input
     form: Form = "eager"
-    budget_s: float | None = None
+    budget_s: float | None = None  # limit of warm-up, timings and throughput together; None for the full protocol
+    #: Time of the figures that this job replaces, as :func:`~benchmark.utils.files.modified_ns` returns it; another
+    #: process that measured meanwhile left later ones.
     seen: int = 0
-    anew: bool = False
+    anew: bool = False  # take over no figures of another study
 
     exclusive: ClassVar[bool] = True
     log: ClassVar[None] = None
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """Environment variables that a worker needs from its start on; empty ones replace what it has."""
+        """Environment variables for a worker from its start on; empty ones replace the worker's own."""
         return NO_GPUS if self.device == "cpu" else {}
 
     @property
     def label(self) -> str:
-        """How terminal lines call the measurement."""
+        """Name of the measurement in terminal lines."""
         form = "" if self.form == "eager" else f" {self.form}"
         return f"{self.entry.name} {self.size}x{self.size} {self.dtype}{form} efficiency"
 
     @property
     def folder(self) -> Path:
-        """Where the figures lie, and what is claimed while they are taken."""
+        """Folder of the figures, which is claimed while they are measured."""
         return self.file.parent
 
     @property
     def file(self) -> Path:
-        """Where the figures go."""
+        """File of the figures."""
         return Store(self.study).efficiency_file(
             self.entry.name, self.size, self.device, self.dtype, channels=self.channels, form=self.form
         )
@@ -244,23 +208,23 @@ class EfficiencyJob:
         return replace(self, device=device)
 
     def planned(self) -> EfficiencyJob:
-        """Return the same job, to be left alone if other figures than those on disk now are found at its turn."""
+        """Return the same job, which measures nothing if the figures on disk have changed at its turn."""
         return replace(self, seen=modified_ns(self.file))
 
-    def found(self) -> EfficiencyRecord | None:
-        """Return the figures on disk, unless they are broken, of other code, another GPU or, on a CPU, thread count."""
-        found = figures.read(self.file)
-        if found is None or not figures.is_of(found, self.entry):
+    def stored(self) -> EfficiencyRecord | None:
+        """Return the figures on disk if they match this network's code, the GPU or, on a CPU, the thread count."""
+        record = measurements.read(self.file)
+        if record is None or not measurements.is_of(record, self.entry):
             return None
-        if found.device == "cuda":
-            return found if figures.device_name(self.device) in ("", found.device_name) else None
-        return found if found.threads == self.threads else None
+        if record.device == "cuda":
+            return record if measurements.device_name(self.device) in ("", record.device_name) else None
+        return record if record.threads == self.threads else None
 
     def taken_over(self) -> EfficiencyRecord | None:
-        """Return figures of another study that measuring now would give again, with that study's name; or ``None``."""
-        there = () if self.anew else figures.Figures(self.study, self.device).elsewhere(self.file.name)
-        for study, record in there:
-            if record.in_channels == self.channels and figures.would_be_measured_again(
+        """Return figures of another study that a measurement now would repeat, marked with that study, or ``None``."""
+        others = () if self.anew else measurements.Figures(self.study, self.device).elsewhere(self.file.name)
+        for study, record in others:
+            if record.in_channels == self.channels and measurements.would_be_measured_again(
                 record, self.entry, self.device, self.threads, self.settings
             ):
                 assert record.origin is not None
@@ -275,8 +239,8 @@ class EfficiencyJob:
         return settings.model_copy(update={"throughput_seconds": self.throughput_s, "budget_seconds": self.budget_s})
 
     def outcome(self) -> str:
-        """Say in words where the figures on disk come from, and what hindered them."""
-        record = self.found()
+        """Return in words the origin of the figures on disk, and what hindered them."""
+        record = self.stored()
         if record is not None and record.origin is not None and record.origin.taken_from is not None:
             return f"taken over from study {record.origin.taken_from}, measured {record.origin.measured}"
         if record is not None and record.hindered:
@@ -285,71 +249,47 @@ class EfficiencyJob:
         return "measured"
 
     def settled(self) -> EfficiencyRecord | None:
-        """Return the figures that another process has taken since this job was planned."""
-        return self.found() if modified_ns(self.file) > self.seen else None
+        """Return the figures that another process has measured since this job was planned."""
+        return self.stored() if modified_ns(self.file) > self.seen else None
 
 
 @dataclass(frozen=True)
 class StressJob:
-    """Tests of one trained network on stand-ins with one effect forced.
+    """Tests of one trained network on stand-ins with one effect forced."""
 
-    Attributes:
-        training: the run whose weights are tested.
-        weights: hash of their file.
-        tests: what to test on: a stand-in, and what it is stressed by; as drawn where that is ``None``.
-    """
-
-    training: TrainJob
-    weights: str
-    tests: tuple[tuple[Source, Stress | None], ...]
+    training: TrainJob  # the run whose weights are tested
+    weights: str  # hash of their file
+    tests: tuple[tuple[Source, Stress | None], ...]  # stand-ins; without a stress, their effects are as drawn
 
     exclusive: ClassVar[bool] = False
     after_timeout: ClassVar[str] = "the tests that were done are kept"
 
-    @property
-    def study(self) -> Path:
-        """The study's folder."""
-        return self.training.study
-
-    @property
-    def entry(self) -> ModelEntry:
-        """The network."""
-        return self.training.entry
-
-    @property
-    def device(self) -> str:
-        """``cpu`` or ``cuda:N``."""
-        return self.training.device
-
-    @property
-    def threads(self) -> int:
-        """Compute threads on the CPU."""
-        return self.training.threads
-
-    @property
-    def variables(self) -> Mapping[str, str]:
-        """Environment variables that a worker needs from its start on; empty ones replace what it has."""
-        return self.training.variables
+    # The tests run as the training did.
+    study = property(attrgetter("training.study"))
+    entry = property(attrgetter("training.entry"))
+    device = property(attrgetter("training.device"))
+    threads = property(attrgetter("training.threads"))
+    variables = property(attrgetter("training.variables"))
 
     @property
     def label(self) -> str:
-        """How terminal lines call the tests."""
+        """Name of the tests in terminal lines."""
         return f"{self.training.label} stress"
 
     @property
     def folder(self) -> Path:
-        """Where the counts lie, and what is claimed while they are made."""
+        """Folder of the counts, which is claimed while they are computed."""
         training = self.training
         return Store(self.study).stress_folder(training.task.train_names, training.entry.name, training.repeat)
 
     @property
     def log(self) -> Path:
-        """What the tests printed, and the stack of a crash."""
+        """Output of the tests, and the stack of a crash."""
         return self.folder / "log.txt"
 
     @property
     def memory_advice(self) -> str:
-        """What a user can do where memory runs out."""
+        """Remedy for too little memory."""
         return fewer(self.device)
 
     def on(self, device: str) -> StressJob:
@@ -357,7 +297,7 @@ class StressJob:
         return replace(self, training=self.training.on(device))
 
     def record(self, source: Source, stress: Stress | None) -> StressRecord:
-        """Return what is kept beside the counts of a test."""
+        """Return the record that is stored beside the counts of a test."""
         training = self.training
         return StressRecord(
             key=training.key,
@@ -375,9 +315,8 @@ class StressJob:
         )
 
     def left(self) -> list[tuple[Source, Stress | None]]:
-        """Return the tests that have no counts yet, or those of other weights, images or code."""
-        read = Store(self.study).read_stress
-        return [test for test in self.tests if read(wanted := self.record(*test)) != wanted]
+        """Return the tests without counts, or with counts of other weights, images or code."""
+        return [test for test in self.tests if not Store(self.study).has_stress(self.record(*test))]
 
     def settled(self) -> StressRecord | None:
         """Return one of the records on disk if nothing is left to do."""
@@ -385,10 +324,10 @@ class StressJob:
 
 
 def fewer(device: str) -> str:
-    """Say what frees memory without changing a number."""
+    """Return the remedy that frees memory and changes no number."""
     return f"do fewer runs at a time ({'--per-gpu' if device.startswith('cuda') else '--workers'})"
 
 
-#: Everything that an executor takes, and everything that may become of it.
+#: Input and outcome of an executor.
 Job = TrainJob | EfficiencyJob | StressJob
 Outcome = Record | Failure | Elsewhere | None

@@ -7,8 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from benchmark.records import claims
-from benchmark.records import measurements as figures
+from benchmark.records import claims, environment, measurements
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import Store
 from benchmark.runs.jobs import EfficiencyJob, Elsewhere, Job, OnStep, Outcome, StressJob, TrainJob
@@ -20,23 +19,19 @@ from benchmark.utils.files import write_atomically
 Perform = Callable[[Job, OnStep], Outcome]
 """Does a job in this process and returns its outcome."""
 
-POLL_S = 2.0  # between two looks at what another process is doing
+POLL_S = 2.0  # between two looks at the claim of another process
 
 
 def perform(job: Job, on_step: OnStep) -> Outcome:
     """Do a job in this process, unless another process does it or has done it since the plan was made.
 
-    Args:
-        job: a training, stress tests or a measurement.
-        on_step: called with (steps done, steps in all).
-
     Returns:
         The record of a training, ``None`` for other jobs that are done, a failure, or :class:`Elsewhere` for the job of
-        another process. A study that another call has begun under other settings is a failure, and stays as it is.
+        another process. If another call has begun the study under other settings, a failure; the study stays as it is.
     """
     claim = claims.acquire(job.folder)
     while claim is None and isinstance(job, EfficiencyJob):
-        time.sleep(POLL_S)  # training beside another process's measurement would spoil it, so nothing else is done
+        time.sleep(POLL_S)  # a training beside another process's measurement would spoil it, so this one waits
         claim = claims.acquire(job.folder)
     if claim is None:
         return (refusal(job) if isinstance(job, TrainJob) else None) or Elsewhere(None)
@@ -49,37 +44,31 @@ def perform(job: Job, on_step: OnStep) -> Outcome:
         if isinstance(job, TrainJob):
             if (failure := refusal(job)) is not None:
                 return failure
-            # Before anything else is written here: what a process leaves that is killed has its key too.
+            # Before any other file is written: the files of a killed process have their key too.
             Store(job.study).write_run(job.record(status="interrupted", environment=job.environment()), {}, [], None)
-        with logs.to_file(job.log):  # not before the job is this process's: its owner writes there
+        with logs.to_file(job.log):  # only with the claim, whose owner writes there
             return perform_claimed(job, on_step)
 
 
 def perform_claimed(job: TrainJob | StressJob, on_step: OnStep) -> Record | Failure | None:
-    """Train and test, or stress-test, a network; print, record and return a failure.
-
-    Args:
-        job: claimed by this process, which prints into its log.
-        on_step: called with (steps done, steps in all).
-    """
-    from benchmark.records import environment
+    """Do a job that this process has claimed; print, record and return a failure."""
     from benchmark.runs.failures import describe_failure
     from benchmark.runs.stress import run_stress_tests
-    from benchmark.runs.train import train_and_test  # with torch, which no plan needs
+    from benchmark.runs.train import train_and_test  # imports torch, which no plan needs
 
-    print(f"{job.label}: on {job.device} with {job.threads} thread(s)", flush=True)  # into the job's log
+    print(f"{job.label}: on {job.device} with {job.threads} thread(s)", flush=True)
     try:
         if isinstance(job, StressJob):
             run_stress_tests(job, on_step)
             return None
         return train_and_test(job, on_step)
     except (BrokenPipeError, ConnectionResetError):
-        raise  # there is nobody left to report to
-    except Exception as error:  # a user's network may do anything
-        traceback.print_exc()  # into the job's log
+        raise  # the parent process is gone
+    except Exception as error:  # a user's network may raise anything
+        traceback.print_exc()
         failure = describe_failure(error, job.memory_advice, job.entry, job.log.relative_to(job.study))
         if isinstance(job, TrainJob):
-            with contextlib.suppress(UserError):  # a full disk takes no record either; the summary still says it
+            with contextlib.suppress(UserError):  # a full disk takes no record; the summary still reports the failure
                 facts = job.environment(**environment.computing(job.device))
                 record = job.record(status="failed", failure=failure, environment=facts)
                 Store(job.study).write_run(record, {}, [], None)
@@ -87,16 +76,12 @@ def perform_claimed(job: TrainJob | StressJob, on_step: OnStep) -> Record | Fail
 
 
 def leave(job: TrainJob, *, here: bool, **outcome: object) -> None:
-    """Write how a run ended that could not say so itself, unless it did or another process has taken it over.
+    """Record how a run ended (fields ``outcome``), unless its process did or another process has taken it over.
 
-    Args:
-        job: the run.
-        here: whether it was computed on this machine; the record describes no other one.
-        outcome: fields of the record.
+    The record describes this machine only if the run was computed ``here``.
     """
-    with contextlib.suppress(UserError):  # a full disk takes neither claim nor record; the summary still says it
-        claim = claims.acquire(job.folder)
-        if claim is None:
+    with contextlib.suppress(UserError):  # a full disk takes neither claim nor record; the summary still reports it
+        if (claim := claims.acquire(job.folder)) is None:
             return
         with claim:
             if job.settled() is not None or refusal(job) is not None:
@@ -107,10 +92,10 @@ def leave(job: TrainJob, *, here: bool, **outcome: object) -> None:
 
 
 def _measure(job: EfficiencyJob) -> None:
-    """Write the study's efficiency file: another study's figures where they hold, else a new measurement."""
+    """Write the study's efficiency file: valid figures of another study, else a new measurement."""
     record = job.taken_over()
     if record is None:
-        from benchmark.efficiency.measure import measure  # with torch
+        from benchmark.efficiency.measure import measure  # imports torch
 
         trainings = _trainings_here(job)
         record = measure(
@@ -122,7 +107,7 @@ def _measure(job: EfficiencyJob) -> None:
             dtype=job.dtype,
             threads=job.threads,
             settings=job.settings,
-            known=figures.Figures(job.study, job.device).of_machine(),
+            known=measurements.Figures(job.study, job.device).of_machine(),
         )
         if trainings := max(trainings, _trainings_here(job)):
             warning = f"another process was doing {trainings} run(s) of this study on the machine meanwhile"
@@ -131,7 +116,7 @@ def _measure(job: EfficiencyJob) -> None:
 
 
 def _trainings_here(job: EfficiencyJob) -> int:
-    """Count the study's runs that are being done on this machine; none is this call's, which does one or other."""
+    """Count the study's runs on this machine; all are another call's, since this call measures."""
     claimed = {file.parent for file in (job.study / "runs").glob("[!.]*/*/*/claim.*")}
     owners = (claims.holder(folder) for folder in claimed)
     return sum(owner is not None and owner.machine == claims.machine() for owner in owners)

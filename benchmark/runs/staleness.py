@@ -1,9 +1,10 @@
-"""Decides which records are stale: made under other settings, data, code or first weights."""
+"""Finds stale records: made under other settings, data, code or first weights."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from benchmark import BEHAVIOUR
 from benchmark.config import protocol as protocols
@@ -14,18 +15,18 @@ from benchmark.records.run_record import Failure, Initial, KeyParts, Record
 from benchmark.records.store import Store
 from benchmark.runs.jobs import TrainJob
 
-#: What a run is called on disk: training datasets, model, repeat.
+#: Name of a run on disk: training datasets, model, repeat.
 RunName = tuple[tuple[str, ...], str, int]
 
 
 def run_name(run: TrainJob | Record) -> RunName:
-    """Return (training datasets, model, repeat): what a run is called on disk."""
+    """Return the name of a run on disk: (training datasets, model, repeat)."""
     if isinstance(run, Record):
         return run.train, run.model, run.repeat
     return run.task.train_names, run.entry.name, run.repeat
 
 
-#: What the parts of a run's key are, in words.
+#: Names of the parts of a run's key for messages.
 PARTS = {
     "data": "the content of its datasets",
     "model": "the version of its network",
@@ -35,9 +36,9 @@ PARTS = {
 
 
 def changed_parts(record: Record, now: KeyParts) -> list[str]:
-    """Say which parts of a run's key differ from a record's: all but a user's file of the same version.
+    """Return in words the parts of a run's key that differ from a record's.
 
-    A user's file that was edited may well compute the same.
+    A user's edited file of the same version does not count, since it may compute the same.
     """
 
     def version(model: str) -> str:  # v1 of name-v1-<hash of a user's file>
@@ -50,35 +51,24 @@ def changed_parts(record: Record, now: KeyParts) -> list[str]:
     return sorted(f"{PARTS.get(part, part)} (recorded {before.get(part)}, now {after.get(part)})" for part in changed)
 
 
+@dataclass
 class Staleness:
-    """Compares records with what is asked for now."""
+    """Compares records with the runs ``asked`` for in a call; fine-tuned runs start from another study's weights."""
 
-    def __init__(
-        self,
-        store: Store,
-        protocol: Protocol,
-        asked: Mapping[RunName, TrainJob],
-        tasks: Sequence[Task],
-        *,
-        fine_tuned: bool,
-    ) -> None:
-        """Keep what is asked for.
+    store: Store
+    protocol: Protocol
+    asked: Mapping[RunName, TrainJob]
+    tasks: Sequence[Task]
+    fine_tuned: bool
 
-        Args:
-            store: the study.
-            protocol: all settings.
-            asked: the runs.
-            tasks: the datasets.
-            fine_tuned: whether runs are to start from another study's weights.
-        """
-        self.store, self.protocol, self.asked, self.fine_tuned = store, protocol, asked, fine_tuned
-        self._digest = protocol.digest()
-        self._tasks = {task.train_names: task for task in tasks}
+    def __post_init__(self) -> None:
+        self._digest = self.protocol.digest()
+        self._tasks = {task.train_names: task for task in self.tasks}
 
     def stale(self, records: Iterable[Record]) -> dict[RunName, Record]:
-        """Return the records that do not hold any more: of other settings, harness, data, code or first weights.
+        """Return the records of other settings, harness, data, code or first weights.
 
-        A run that is not asked for is stale, too, if it is of another protocol, harness, or kind of first weights.
+        A record whose run is not asked for is stale too, if its protocol, harness or kind of first weights differ.
         """
         expected = (self._digest, BEHAVIOUR, self.fine_tuned)
         stale = {}
@@ -89,7 +79,7 @@ class Staleness:
         return stale
 
     def reasons(self, record: Record) -> list[str]:
-        """Say in what a stale run differs from what is asked for now."""
+        """Return in words how a stale run differs from the run that is asked for."""
         reasons = []
         if record.key_parts.protocol != self._digest:
             reasons += self.differences
@@ -105,10 +95,10 @@ class Staleness:
         return reasons or [f"the code of {record.model}"]
 
     def explain(self, stale: Sequence[Record]) -> str:
-        """Say how what a study holds differs from what is asked for, and what to do; blank where nothing differs.
+        """Return how the study's files differ from the call, and the remedies; blank if nothing differs.
 
         Args:
-            stale: the runs that differ.
+            stale: the records that differ.
         """
         held = [f"{len(stale)} run(s)"] if stale else []
         reasons = list(dict.fromkeys(reason for record in stale for reason in self.reasons(record)))
@@ -126,13 +116,13 @@ class Staleness:
         if job is None or job.key_parts.model == record.key_parts.model:
             return []
         now, then = registry.code_digests(job.entry), record.environment.get("network_code")
-        if not isinstance(then, dict):  # of an earlier release, or a failed run
+        if not isinstance(then, dict):  # an earlier release, or a failed run
             return [f"the code of {record.model}" + (f" ({', '.join(now)})" if now else "")]
         changed = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
         return [f"the code of {record.model}, changed in {', '.join(changed)}"]
 
     def differs(self, protocol: Protocol | None) -> bool:
-        """Tell whether a study's protocol, if it has one, is another than the one that is asked for."""
+        """Return whether a study's protocol, if any, differs from the call's."""
         return protocol is not None and protocol.digest() != self._digest
 
     def _other_start(self, record: Record) -> list[str]:
@@ -146,17 +136,17 @@ class Staleness:
 
     @functools.cached_property
     def differences(self) -> list[str]:
-        """Name the settings in which the study's folder differs from what is asked for."""
-        recorded = self.store.read_protocol()
-        return (protocols.differences(recorded, self.protocol) if recorded else []) or ["the protocol"]
+        """The settings that differ between the study's folder and the call."""
+        protocol = self.store.read_protocol()
+        return (protocols.differences(protocol, self.protocol) if protocol else []) or ["the protocol"]
 
 
 def refusal(job: TrainJob) -> Failure | None:
-    """Return why the study's folder is no longer the folder of this run; ``None`` where it still is."""
+    """Return why the study's folder no longer fits this run, or ``None`` if it fits."""
     store, reasons = Store(job.study), []
-    agreed = store.read_protocol()
-    if agreed is not None and agreed.digest() != job.key_parts.protocol:
-        reasons += protocols.differences(agreed, job.protocol)
+    protocol = store.read_protocol()
+    if protocol is not None and protocol.digest() != job.key_parts.protocol:
+        reasons += protocols.differences(protocol, job.protocol)
     for source in job.task.sources:
         shared = store.shared(source.name)
         if shared is not None and shared.fingerprint != source.fingerprint:

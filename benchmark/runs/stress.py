@@ -10,7 +10,7 @@ from benchmark.data.stressed import open_stressed
 from benchmark.devices.launch import Launch
 from benchmark.devices.precision import to_device
 from benchmark.devices.process_memory import keeping_freed_memory
-from benchmark.evaluation import counts as scoring
+from benchmark.evaluation import counts
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records import weights
 from benchmark.records.store import Store
@@ -19,14 +19,10 @@ from benchmark.training import determinism
 
 
 def run_stress_tests(job: StressJob, on_step: OnStep) -> None:
-    """Test a network as its run did, on images of which one effect is forced; counts of earlier tests are kept.
-
-    Args:
-        job: the tests.
-        on_step: called with (tests done, tests in all).
+    """Test a network as its run did, on images with one effect forced; counts of earlier tests are kept.
 
     Raises:
-        UserError: weights or images that cannot be read or made.
+        UserError: weights or images cannot be read or made.
     """
     training, todo = job.training, job.left()
     protocol, device = training.protocol, torch.device(job.device)
@@ -37,9 +33,8 @@ def run_stress_tests(job: StressJob, on_step: OnStep) -> None:
         launch = Launch(network, device, training.execution)
         for done, (source, stress) in enumerate(todo, start=1):
             pack = open_stressed(source, protocol, training.cache, stress)
-            indices = range(len(pack.tiles))
-            rows = evaluate(network, pack, indices, source.target, protocol, device, launch=launch)
-            Store(job.study).write_stress(job.record(source, stress), scoring.to_csv(rows))
+            rows = evaluate(network, pack, range(len(pack.tiles)), source.target, protocol, device, launch=launch)
+            Store(job.study).write_stress(job.record(source, stress), counts.to_csv(rows))
             on_step(done, len(todo))
         del network, trained, launch
     gc.collect()

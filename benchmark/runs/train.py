@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save as to_safetensors
@@ -21,8 +20,7 @@ from benchmark.data.splits import Division
 from benchmark.devices.launch import Launch
 from benchmark.devices.precision import autocast, compute_dtype, to_device
 from benchmark.devices.process_memory import keeping_freed_memory
-from benchmark.evaluation import counts as scoring
-from benchmark.evaluation import kept_images as panels
+from benchmark.evaluation import counts, kept_images
 from benchmark.evaluation.counts import Row
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records import environment
@@ -31,29 +29,31 @@ from benchmark.records.run_record import BOUNDED, Record, TrainingFacts
 from benchmark.records.store import CHECKPOINT, Store
 from benchmark.runs.cost import Meter
 from benchmark.runs.jobs import OnStep, TrainJob
-from benchmark.training import determinism
-from benchmark.training import finetune as initial
+from benchmark.training import determinism, finetune
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.loop import Trained, train
 from benchmark.training.trackers import Tracker
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
 
-#: What a run's log says when the first training step is done.
-FIRST_STEP = "first training step done"
+FIRST_STEP = "first training step done"  # a line of the run's log
+
+
+class _Part(NamedTuple):
+    """One opened dataset of a run."""
+
+    source: Source
+    pack: Pack
+    division: Division
 
 
 def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
     """Train and test one network and write its record.
 
-    Args:
-        job: the run.
-        on_step: called with (steps done, steps at most).
-
     Raises:
-        UserError: data or settings that do not fit.
+        UserError: data or settings do not fit.
         NonFiniteLossError: NaN or infinite loss.
-        NotDeterministicError: an operation without a deterministic kernel, where the protocol allows no other.
+        NotDeterministicError: an operation has no deterministic kernel, but the protocol requires one.
     """
     with (
         determinism.kernels(job.protocol.determinism),
@@ -63,14 +63,17 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         torch.set_num_threads(job.threads)
         device = torch.device(job.device)
         meter = Meter(device)
-        parts = {source.name: _open(source, job) for source in job.task.sources}
-        taught = [parts[name] for name in job.task.train_names]
+        parts = {}
+        for source in job.task.sources:
+            pack = open_pack(source, job.protocol, job.cache)
+            parts[source.name] = _Part(source, pack, pack.divide(job.protocol))
+        training_parts = [parts[name] for name in job.task.train_names]
         network = to_device(build(job), device)
         network_code = registry.unchanged_code(job.entry, job.key_parts.model)
         size, channels = job.task.input_size(job.protocol), job.task.channels(job.protocol)
         operations = determinism.nondeterministic_operations(network, job.entry.multiple, size, channels, job.protocol)
 
-        training_images = [(part.pack, part.division.train) for part in taught]
+        training_images = [(part.pack, part.division.train) for part in training_parts]
         batches = TrainingBatches(training_images, size, job.protocol, job.repeat, device)
         torch.manual_seed(seeds.derive(job.protocol.seed, "dropout", job.task.name, job.repeat))
         checkpoint = Checkpoint(job.folder / CHECKPOINT, job.key)
@@ -78,14 +81,16 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         started = time.perf_counter()
 
         def validation() -> Iterator[Batch]:
-            return _validation(taught, size, job.protocol, device)
+            for part in training_parts:
+                windows = labelled_windows(part.pack, part.division.val, size, job.protocol.split.min_labelled)
+                yield from evaluation_batches(part.pack, windows, size, job.protocol.evaluation.batch, device)
 
         def stepped(done: int, total: int) -> None:
             if done == 1:
                 print(f"{FIRST_STEP} after {time.perf_counter() - started:.1f} s", flush=True)
             on_step(done, total)
 
-        bounded: list[bool] = []  # of a user's network, after the first round of this session
+        bounded: list[bool] = []  # whether a user's network was, after the first round of this session
 
         def round_done(history: Sequence[Round]) -> None:
             tracker.rounds(history)
@@ -95,19 +100,19 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         trained = train(network, batches, validation, job.protocol, stepped, checkpoint, launch, round_done)
         started = time.perf_counter()
         rows: dict[str, list[Row]] = {}
-        shown: dict[str, bytes] = {}
+        predictions: dict[str, bytes] = {}
         for name in job.task.test_names:
             pack, tiles, target = parts[name].pack, parts[name].division.test, parts[name].source.target
-            keeper = panels.Keeper(pack, tiles, job.protocol)
+            keeper = kept_images.Keeper(pack, tiles, job.protocol)
             if tested := evaluate(network, pack, tiles, target, job.protocol, device, keeper, launch):
                 rows[name] = tested  # a dataset may have no test images
             if (content := keeper.content()) is not None:
-                shown[name] = content
+                predictions[name] = content
         cost = meter.cost(test_seconds=time.perf_counter() - started, earlier_seconds=trained.earlier_seconds)
         record = job.record(
             status="ok",
-            metrics={name: scoring.summarise(tested) for name, tested in rows.items()},
-            training=_facts(trained, taught, sum(map(len, rows.values()))),
+            metrics={name: counts.summarise(tested) for name, tested in rows.items()},
+            training=_facts(trained, training_parts, sum(map(len, rows.values()))),
             cost=cost,
             environment=job.environment(
                 **environment.computing(job.device),
@@ -118,40 +123,22 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
                 **launch.facts(),
             ),
         )
-        weights = None if job.keep_weights == "none" else _weights(network)
-        images = {name: scoring.to_csv(tested) for name, tested in rows.items()}
+        weights = None
+        if job.keep_weights != "none":
+            weights = to_safetensors({name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()})
+        images = {name: counts.to_csv(tested) for name, tested in rows.items()}
         store = Store(job.study)
-        store.write_run(record, images, trained.history, weights, shown)
+        store.write_run(record, images, trained.history, weights, predictions)
         tracker.result(record, job.protocol, trained.best.steps)
         if job.keep_weights == "best-repeat":
-            # Another repeat's broken record takes nothing from this run's.
+            # Another repeat's broken record does not spoil this run.
             with contextlib.suppress(UserError, OSError):
                 store.keep_best_weights(record.train, record.model)
         return record
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One dataset of a run, opened."""
-
-    source: Source
-    pack: Pack
-    division: Division
-
-
-def _open(source: Source, job: TrainJob) -> _Part:
-    pack = open_pack(source, job.protocol, job.cache)
-    return _Part(source, pack, pack.divide(job.protocol))
-
-
-def _validation(parts: Sequence[_Part], size: int, protocol: Protocol, device: torch.device) -> Iterator[Batch]:
-    for part in parts:
-        chosen = labelled_windows(part.pack, part.division.val, size, protocol.split.min_labelled)
-        yield from evaluation_batches(part.pack, chosen, size, protocol.evaluation.batch, device)
-
-
 def _in_unit_interval(network: nn.Module, batches: Iterator[Batch], protocol: Protocol, device: torch.device) -> bool:
-    """Tell whether all outputs for a batch lie in [0, 1]; random states and weights stay as they are."""
+    """Return whether all outputs for a batch lie in [0, 1]; random states and weights stay unchanged."""
     batch = next(batches, None)
     if batch is None:
         return False
@@ -163,9 +150,9 @@ def _in_unit_interval(network: nn.Module, batches: Iterator[Batch], protocol: Pr
 
 
 def build(job: TrainJob) -> nn.Module:
-    """Construct a network from the seed of (base, datasets, repeat), on the CPU so that every device starts alike.
+    """Build a network from the seed of (base, datasets, repeat), on the CPU so that all devices start alike.
 
-    Where the run is to start from other weights, they replace all that was drawn.
+    If the run starts from other weights, they replace the random ones.
     """
     protocol = job.protocol
     torch.manual_seed(seeds.derive(protocol.seed, "init", job.task.name, job.repeat))
@@ -179,11 +166,11 @@ def build(job: TrainJob) -> nn.Module:
             ) from error
         raise
     if job.init is not None:
-        initial.load(network, job.init)
+        finetune.load(network, job.init)
     return network
 
 
-def _facts(trained: Trained, taught: Sequence[_Part], tested: int) -> TrainingFacts:
+def _facts(trained: Trained, parts: Sequence[_Part], tested: int) -> TrainingFacts:
     images = sum(row.images_per_second * row.seconds for row in trained.history)
     return TrainingFacts(
         rounds=len(trained.history),
@@ -192,12 +179,8 @@ def _facts(trained: Trained, taught: Sequence[_Part], tested: int) -> TrainingFa
         best_validation_loss=trained.best.validation_loss,
         seconds=trained.seconds,
         images_per_second=images / sum(row.seconds for row in trained.history),
-        train_images=sum(len(part.division.train) for part in taught),
-        validation_images=sum(len(part.division.val) for part in taught),
+        train_images=sum(len(part.division.train) for part in parts),
+        validation_images=sum(len(part.division.val) for part in parts),
         test_images=tested,
-        split="+".join(part.division.digest([tile.name for tile in part.pack.tiles]) for part in taught),
+        split="+".join(part.division.digest([tile.name for tile in part.pack.tiles]) for part in parts),
     )
-
-
-def _weights(network: nn.Module) -> bytes:
-    return to_safetensors({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})

@@ -1,1 +1,1 @@
-"""Studies: the runs that are asked for, those that are left, and doing them."""
+"""Studies plan the runs of a call and execute those that are left."""

@@ -24,37 +24,33 @@ from benchmark.utils.errors import UserError
 
 
 def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event], None]) -> None:
-    """Do what a plan says.
+    """Execute a plan.
 
-    Packs are built and methods without training scored in this process; measurements and runs are the executor's.
-    A failed run becomes a record; a run under way when this is left (Ctrl-C) becomes an interrupted one.
-
-    Args:
-        study: what is asked for.
-        plan: made by :func:`~benchmark.study.plan.make_plan`.
-        executor: does the jobs.
-        emit: called with everything that happens, in order.
+    This process builds packs and scores methods without training; the executor measures and runs. A failed run leaves a
+    record; so does a run that Ctrl-C interrupts. ``emit`` receives all events in order.
     """
     from benchmark.study.prepare_data import prepare  # decodes images, which no plan needs
 
-    _try_weights(plan.todo)
-    # A finished study is only looked at: it may lie where nothing can be written.
+    # One fine-tuning job of each network and training set.
+    tuned = list({(job.entry.name, job.task.name): job for job in plan.todo if job.init}.values())
+    _try_weights(tuned)
+    # A finished study is only read: it may lie on a disk that takes no files.
     idle = not (plan.todo or plan.stale or plan.measurements) and plan.seen == study.protocol
-    with contextlib.nullcontext() if idle else _alone(study, emit):
+    with contextlib.nullcontext() if idle else _claimed(study, emit):
         _agree_on_settings(study, plan)
         _set_broken_aside(study, plan)
         prepare(study, emit, {source.name for job in plan.todo for source in job.task.sources})
-    for job in first_repeats(plan.todo):
+    for job in tuned:
         assert job.init is not None
         if note := refuse_seen(job.task, job.init, study.store):
             emit(Note(job.task.name, note))
-    if run_jobs(study, [*plan.measurements, *plan.todo], executor, emit) and study.stress:
+    if _run_all(study, [*plan.measurements, *plan.todo], executor, emit) and study.stress:
         tests = stress_plan.stress_jobs(study, study.jobs())
-        run_jobs(study, stress_plan.prepare_stress(study, tests, emit), executor, emit)
+        _run_all(study, stress_plan.prepare_stress(study, tests, emit), executor, emit)
 
 
 @contextlib.contextmanager
-def _alone(study: Study, emit: Callable[[Event], None]) -> Iterator[None]:
+def _claimed(study: Study, emit: Callable[[Event], None]) -> Iterator[None]:
     """Claim the study, waiting for another call that agrees on its settings or prepares its data."""
     if (claim := claims.acquire(study.folder)) is None:
         emit(Note("", "waiting for another call of this study that prepares its data"))
@@ -66,13 +62,13 @@ def _alone(study: Study, emit: Callable[[Event], None]) -> Iterator[None]:
 
 
 def _agree_on_settings(study: Study, plan: Plan) -> None:
-    """Write the protocol as the study's own, and set aside what was made under another; needs the study's claim.
+    """Write the protocol into the study's folder and set aside runs of another; needs the study's claim.
 
     A run reads the protocol after it has claimed its own folder. So of a run and a call that replaces the protocol
     at the same moment, at least one sees the other.
 
     Raises:
-        UserError: another call has begun the study under other settings, or is at work under them.
+        UserError: another call has begun the study under other settings, or works under them.
     """
     staleness, store = staleness_of(study), study.store
     protocol = store.read_protocol()
@@ -100,7 +96,6 @@ def _agree_on_settings(study: Study, plan: Plan) -> None:
 
 
 def _refuse_claimed(folders: Iterable[Path]) -> None:
-    """Refuse to replace runs that another process is doing."""
     for folder in folders:
         if claims.holder(folder) is not None:
             train, model, repeat = folder.parts[-3:]
@@ -111,13 +106,9 @@ def _refuse_claimed(folders: Iterable[Path]) -> None:
 
 
 def _try_weights(jobs: Iterable[TrainJob]) -> None:
-    """Refuse weights that do not fit their networks, before any work; a network that raises is its run's affair.
-
-    Raises:
-        UserError: such weights.
-    """
-    for job in first_repeats(jobs):
-        from benchmark.runs.train import build  # with torch
+    """Refuse weights that do not fit their networks; a network that raises becomes the failure of its run."""
+    for job in jobs:
+        from benchmark.runs.train import build  # imports torch
 
         try:
             build(job)
@@ -127,13 +118,8 @@ def _try_weights(jobs: Iterable[TrainJob]) -> None:
             continue
 
 
-def first_repeats(jobs: Iterable[TrainJob]) -> list[TrainJob]:
-    """Return one of the fine-tuning jobs of each network and training set."""
-    return list({(job.entry.name, job.task.name): job for job in jobs if job.init}.values())
-
-
 def _set_broken_aside(study: Study, plan: Plan) -> None:
-    """Make room for runs whose records are broken, unless another process has done so since the plan was made."""
+    """Set aside runs with broken records, unless another process has done so since the plan was made."""
     folders = {broken.folder for broken in plan.broken}
     for job in plan.todo:
         if job.folder in folders:
@@ -143,59 +129,62 @@ def _set_broken_aside(study: Study, plan: Plan) -> None:
                 study.store.set_aside(*run_name(job))
 
 
-def run_jobs(study: Study, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> bool:
-    """Do jobs, waiting for those that other processes have; tell whether no failure was to end the study."""
+def _run_all(study: Study, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> bool:
+    """Do jobs and wait for those of other processes; return False if a failure ended the study."""
     waiting: list[TrainJob | StressJob] = []
     while jobs:
-        postponed = run_trainings(study, jobs, executor, emit)
+        postponed = _run(study, jobs, executor, emit)
         if postponed is None:
             return False
         waiting += postponed
-        jobs = jobs_now_possible(waiting, emit)
+        jobs = _wait(waiting, emit)
     return True
 
 
-def run_trainings(
+def _run(
     study: Study, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]
 ) -> list[TrainJob | StressJob] | None:
-    """Do jobs and return those that another process has claimed; ``None`` where a failure was to end the study."""
+    """Do jobs and return those that another process has claimed; ``None`` if a failure ended the study."""
     running: dict[str, TrainJob] = {}
-    resumed: set[str] = set()  # their time is a part of what such a run takes
+    resumed: set[str] = set()  # their seconds are only a part of the run
     postponed: list[TrainJob | StressJob] = []
+    here = not study.hardware.remote
     try:
-        # Closed before anything is written about what was running: no worker may write at the same time.
+        # Closed before the records of running jobs are written: no worker may write at the same time.
         with contextlib.closing(executor.run(jobs)) as events:
             for event in events:
                 if isinstance(event, Started) and isinstance(event.job, TrainJob):
                     running[event.job.label] = event.job
                     if (event.job.folder / CHECKPOINT).exists():
                         resumed.add(event.job.label)
-                if isinstance(event, Finished) and isinstance(event.outcome, Elsewhere):
-                    running.pop(event.job.label, None)
-                    if event.outcome.record is not None:
-                        emit(_finished_elsewhere(event.job, event.outcome.record))
-                    elif not isinstance(event.job, EfficiencyJob):
-                        postponed.append(event.job)
+                if not isinstance(event, Finished):
+                    emit(event)
                     continue
-                if isinstance(event, Finished) and isinstance(event.job, TrainJob):
-                    del running[event.job.label]
-                    if isinstance(event.outcome, Failure):
-                        leave(event.job, here=not study.hardware.remote, status="failed", failure=event.outcome)
-                    elif event.job.label not in resumed:
-                        study.costs.remember(event.job, event.seconds)
+                job, outcome = event.job, event.outcome
+                running.pop(job.label, None)
+                if isinstance(outcome, Elsewhere):
+                    if outcome.record is not None:
+                        emit(_finished_elsewhere(job, outcome.record))
+                    elif not isinstance(job, EfficiencyJob):
+                        postponed.append(job)
+                    continue
+                if isinstance(job, TrainJob) and isinstance(outcome, Failure):
+                    leave(job, here=here, status="failed", failure=outcome)
+                elif isinstance(job, TrainJob) and job.label not in resumed:
+                    study.costs.remember(job, event.seconds)
                 emit(event)
-                if study.fail_fast and isinstance(event, Finished) and isinstance(event.outcome, Failure):
+                if study.fail_fast and isinstance(outcome, Failure):
                     return None
     finally:
         for job in running.values():
-            leave(job, here=not study.hardware.remote, status="interrupted")
+            leave(job, here=here, status="interrupted")
     return postponed
 
 
-def jobs_now_possible(waiting: list[TrainJob | StressJob], emit: Callable[[Event], None]) -> list[Job]:
-    """Wait until other processes are through with runs; take those out of the list, and return what is free again.
+def _wait(waiting: list[TrainJob | StressJob], emit: Callable[[Event], None]) -> list[Job]:
+    """Wait for runs of other processes, remove those that ended from the list, and return those that are free again.
 
-    Nothing is returned once nothing is waited for.
+    An empty result means that no run is left to wait for.
     """
     if waiting:
         emit(Note("", f"waiting for {len(waiting)} run(s) that another process is doing"))

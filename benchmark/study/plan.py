@@ -1,4 +1,4 @@
-"""Plans a study: compares what is asked for with what its folder holds."""
+"""Plans a study: compares the call with the files in the study's folder."""
 
 from __future__ import annotations
 
@@ -20,65 +20,50 @@ from benchmark.utils.files import modified_ns
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call will do.
-
-    Attributes:
-        done: records that already are what is asked for.
-        todo: runs to do, in order.
-        failed: runs that failed earlier and are left alone without ``--retry-failed``.
-        stale: runs to set aside first.
-        broken: runs whose records cannot be read; those that are asked for are in ``todo`` and set aside first.
-        measurements: efficiency figures to take.
-        seconds: estimate for all that is left; training at most, since early stopping cannot be foreseen.
-        basis: what the estimate rests on.
-        refusal: why none of it may be done; blank where it may.
-        stress: tests of trained networks that are left.
-        seen: the protocol that the study's folder had when the plan was made.
-        replaces: whether what was made under another one may be set aside.
-        taken_over: for each measurement that is taken over from another study, the study.
-    """
+    """The work of a call."""
 
     done: list[Record]
-    todo: list[TrainJob]
-    failed: list[Record]
-    stale: list[Record]
+    todo: list[TrainJob]  # in order
+    failed: list[Record]  # earlier failures, skipped without --retry-failed
+    stale: list[Record]  # set aside first
     measurements: list[EfficiencyJob]
-    seconds: float
-    basis: Basis
-    refusal: str = ""
+    seconds: float  # estimate; for training an upper limit, since early stopping cannot be foreseen
+    basis: Basis  # source of the estimate
+    refusal: str = ""  # why the plan is refused; blank if it is not
+    #: Runs with unreadable records; those that are asked for are also in ``todo`` and set aside first.
     broken: list[Broken] = field(default_factory=list)
     stress: list[Planned] = field(default_factory=list)
-    seen: Protocol | None = None
-    replaces: bool = False
-    taken_over: list[str] = field(default_factory=list)
+    seen: Protocol | None = None  # the protocol in the study's folder when the plan was made
+    replaces: bool = False  # whether runs under another protocol may be set aside
+    taken_over: list[str] = field(default_factory=list)  # the other study of each measurement that is taken over
 
     @property
     def runs(self) -> int:
-        """All runs of the plan, done or not."""
+        """Number of all runs of the plan."""
         return len(self.done) + len(self.todo) + len(self.failed)
 
 
 def make_plan(study: Study, *, retry_failed: bool = False, replace_stale: bool = False, refuse: bool = True) -> Plan:
-    """Compare what is asked for with what the folder holds, without changing anything.
+    """Compare the call with the files of the study's folder; no file changes.
 
     Args:
-        study: what is asked for.
+        study: the study.
         retry_failed: run failed runs again.
         replace_stale: plan to set aside runs made under other settings, data or code, and run them again.
-        refuse: raise where stale runs forbid the plan, and do not only say so in it.
+        refuse: raise if stale runs forbid the plan, instead of only noting it in the plan.
 
     Raises:
-        UserError: the folder holds runs made under other settings (names the fields), or of a newer release.
+        UserError: the folder holds runs made under other settings (names the fields), or by a newer release.
     """
     if study.start and study.protocol.training.encoder_weights:
         raise UserError(f"{study.start.flag} and training.encoder_weights: give one; the first replaces all weights")
     if study.stress:
         study.stress.refuse(study.tested, study.keep_weights)
     jobs, seen = study.jobs(), study.store.read_protocol()
-    # Before the records are read: one that is replaced in between counts as tried again.
+    # Read before the records: a record that is replaced in between counts as tried again.
     written = {run_name(job): modified_ns(job.folder / RECORD) for job in jobs} if retry_failed else {}
-    found, broken = study.store.survey()
-    records = {run_name(record): record for _, record in found}
+    stored, broken = study.store.survey()
+    records = {run_name(record): record for _, record in stored}
     staleness = staleness_of(study, jobs)
     stale = staleness.stale(records.values())
     refusal = "" if replace_stale else staleness.explain(list(stale.values()))
@@ -99,7 +84,7 @@ def make_plan(study: Study, *, retry_failed: bool = False, replace_stale: bool =
         else:
             failed.append(record)
     measurements = study.measurements()
-    # On a cluster another machine's figures may count; it looks itself.
+    # On a cluster figures of another machine may be valid; that machine looks for them.
     known = {} if study.hardware.remote else {job: job.taken_over() for job in measurements}
     origins = [record.origin for record in known.values() if record is not None]
     taken_over = [origin.taken_from for origin in origins if origin is not None and origin.taken_from]
@@ -115,6 +100,6 @@ def make_plan(study: Study, *, retry_failed: bool = False, replace_stale: bool =
 
 
 def staleness_of(study: Study, jobs: Sequence[TrainJob] | None = None) -> Staleness:
-    """Return what compares records with a study's jobs, which are made anew where they are not given."""
+    """Return the comparison of records with a study's jobs; ``None`` makes the jobs anew."""
     asked = {run_name(job): job for job in (study.jobs() if jobs is None else jobs)}
     return Staleness(study.store, study.protocol, asked, study.tasks, fine_tuned=study.start is not None)

@@ -1,4 +1,4 @@
-"""Packs, and the files that all runs of a study share: splits, reference rows, images for panels."""
+"""Prepares packs, splits, reference rows and panel images that a study's runs share."""
 
 from __future__ import annotations
 
@@ -17,24 +17,19 @@ from benchmark.utils.files import write_atomically
 
 
 def prepare(study: Study, emit: Callable[[Event], None], needed: set[str]) -> None:
-    """Build the packs that are missing; per dataset, score the methods without training and keep a few images.
+    """Build packs that are missing or that runs need; per dataset, score methods without training, store a few images.
 
-    What was made from other data or by other code is made again.
-
-    Args:
-        study: the study, whose settings are agreed on.
-        emit: called with what happens.
-        needed: datasets whose packs runs will read.
+    Files made from other data or by other code are made again.
 
     Raises:
-        UserError: data that cannot be used, or a run under way with other data of the same name.
+        UserError: data cannot be used, or a run is under way with other data of the same name.
     """
-    from benchmark.evaluation import counts as scoring
+    from benchmark.evaluation import counts
 
     packs: dict[str, Pack] = {}
     for source in study.sources:
         shared = Shared.of(study.protocol, source.fingerprint)
-        methods = scoring.REFERENCES if source in study.tested else ()
+        methods = counts.REFERENCES if source in study.tested else ()
         current = study.store.shared(source.name) == shared
         missing = [m for m in methods if not (current and study.store.reference_file(source.name, m).is_file())]
         if not missing and source.name not in needed:
@@ -53,7 +48,7 @@ def prepare(study: Study, emit: Callable[[Event], None], needed: set[str]) -> No
 
 
 def _renew(study: Study, source: Source) -> None:
-    """Make room for the files of a dataset; those of a run that is being done stay."""
+    """Remove the shared files of a dataset; refuse while a claimed run uses them."""
     if study.store.shared(source.name) is not None:
         for folder in study.store.claimed():
             if source.name in folder.parent.parent.name.split("+"):
@@ -65,14 +60,13 @@ def _renew(study: Study, source: Source) -> None:
 
 
 def _write(study: Study, source: Source, pack: Pack, missing: list[str], shared: Shared) -> None:
-    """Write a dataset's files; the split, which says what they were made under, last."""
-    from benchmark.evaluation import counts as scoring
-    from benchmark.evaluation import kept_images as panels
+    """Write a dataset's files; the split, which holds their origin, last."""
+    from benchmark.evaluation import counts, kept_images
 
     division = pack.divide(study.protocol)
     for name in missing if division.test else []:
-        rows = scoring.score_reference(name, pack, division.test, source.target, study.protocol)
-        write_atomically(study.store.reference_file(source.name, name), scoring.to_csv(rows))
-    if source in study.tested and (shown := panels.pack_images(pack, division.test, study.protocol)) is not None:
-        write_atomically(study.store.images_file(source.name), shown)
+        rows = counts.score_reference(name, pack, division.test, source.target, study.protocol)
+        write_atomically(study.store.reference_file(source.name, name), counts.to_csv(rows))
+    if source in study.tested and (images := kept_images.pack_images(pack, division.test, study.protocol)) is not None:
+        write_atomically(study.store.images_file(source.name), images)
     study.store.write_split(source.name, shared, division, [tile.name for tile in pack.tiles])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from benchmark.config import registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
-from benchmark.data.datasets import Source, resolve
+from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
 from benchmark.devices.hardware import Hardware
@@ -25,13 +24,7 @@ from benchmark.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Original:
-    """A finished run on record.
-
-    Attributes:
-        file: its record.
-        record: what that says.
-        study: the folder of its study, if the record lies in one.
-    """
+    """A finished run: the ``file`` of its record, the record, and the folder of its study."""
 
     file: Path
     record: Record
@@ -42,7 +35,7 @@ class Original:
         """Read a record.
 
         Raises:
-            UserError: no valid record, or one of a run that did not finish.
+            UserError: no valid record, or the run did not finish.
         """
         record = read_record(file)
         if record is None:
@@ -56,86 +49,78 @@ class Original:
 
     @property
     def device(self) -> str:
-        """The device to repeat it on if nobody names one: a CPU for a CPU's run, else whatever is there."""
+        """Default device for the repetition: ``cpu`` for a run on a CPU, else ``auto``."""
         return "cpu" if self.record.environment.get("device") == "cpu" else "auto"
 
     @property
     def threads(self) -> int | None:
-        """The run's CPU threads, on which the order of sums depends."""
+        """CPU threads of the run, on which the order of sums depends."""
         return self.record.environment.get("threads")
 
     def execution(self, kind: str) -> Execution:
-        """Return how its work was given to its device; on another kind of device, the one that is chosen there.
-
-        Args:
-            kind: of the device to repeat it on, ``cpu`` or ``cuda``.
-        """
+        """Return the run's execution mode, or ``auto`` if it ran on another kind of device than ``cpu`` or ``cuda``."""
         facts = self.record.environment
         if not str(facts.get("device")).startswith(kind):
             return "auto"
-        made: dict[object, Execution] = {"graph": "graph", "compile": "compile"}
-        return made.get(facts.get("execution"), "eager")  # earlier releases had nothing else
+        modes: dict[object, Execution] = {"graph": "graph", "compile": "compile"}
+        return modes.get(facts.get("execution"), "eager")  # the only mode of earlier releases
 
-    def protocol(self, given: str | None) -> Protocol:
-        """Return the settings of the run: its study's, or those of a file or preset that the user names.
+    def protocol(self, name: str | None) -> Protocol:
+        """Return the run's settings from its study, or from a file or preset.
 
         Raises:
-            UserError: there are none, or they are others than the run's.
+            UserError: there are none, or they differ from the run's.
         """
         stored = Store(self.study).protocol_file
-        if given is None and not stored.is_file():
+        if name is None and not stored.is_file():
             raise UserError(f"--reproduce {self.file}: no {stored.name} in its study's folder; name it with --protocol")
-        found = protocols.load(given if given is not None else stored, stored=True)
-        if found.digest() != self.record.key_parts.protocol:
+        protocol = protocols.load(name if name is not None else stored, stored=True)
+        if protocol.digest() != self.record.key_parts.protocol:
             raise UserError(
-                f"--reproduce {self.file}: the run was made under other settings than those of {given or stored}; "
+                f"--reproduce {self.file}: the run was made under other settings than those of {name or stored}; "
                 "name its own with --protocol FILE"
             )
-        return found
+        return protocol
 
-    def network(self, given: str | None) -> ModelEntry:
-        """Return the network.
+    def network(self, models: str | None) -> ModelEntry:
+        """Return the run's network, which ``--models`` may name.
 
         Raises:
-            UserError: it is none that is installed here, or the user names another one.
+            UserError: it is not installed, or ``--models`` names another network.
         """
         name = self.record.model
-        if given is None and name not in registry.models():
+        if models is None and name not in registry.models():
             raise UserError(
                 f"--reproduce {self.file}: {name!r} is a user's own network, of which a record knows no place; "
                 "name it with --models path/to/file.py:Class"
             )
-        (entry, *others) = registry.select(name if given is None else given)
+        (entry, *others) = registry.select(name if models is None else models)
         if others or entry.name != name:
-            raise UserError(f"--models {given!r}: expected the one network of the record, {name!r}")
+            raise UserError(f"--models {models!r}: expected the one network of the record, {name!r}")
         return entry
 
-    def task(self, given: str | None, data_root: Path, protocol: Protocol, cache: Path) -> Task:
+    def task(self, datasets: str | None, data_root: Path, protocol: Protocol, cache: Path) -> Task:
         """Return the datasets that the run was trained and tested on.
 
         Raises:
-            UserError: one is not there.
+            UserError: one of them is missing.
         """
         names = dict.fromkeys((*self.record.train, *self.record.test))
         hashes = HashCache(cache / "hashes.json")
-        found = {source.name: source for source in resolve(given or list(names), data_root, protocol, hashes)}
-        if missing := [name for name in names if name not in found]:
+        sources = {source.name: source for source in resolve(datasets or list(names), data_root, protocol, hashes)}
+        if missing := [name for name in names if name not in sources]:
             raise UserError(
-                f"--reproduce {self.file}: the run needs {', '.join(missing)}, found {', '.join(found)}; "
+                f"--reproduce {self.file}: the run needs {', '.join(missing)}, found {', '.join(sources)}; "
                 "name the folder of datasets with --data-root, or files that describe them with --datasets"
             )
-
-        def part(wanted: Sequence[str]) -> tuple[Source, ...]:
-            return tuple(found[name] for name in wanted)
-
-        return Task(part(self.record.train), part(self.record.test))
+        return Task(*(tuple(sources[name] for name in names) for names in (self.record.train, self.record.test)))
 
 
 def plan(original: Original, study: Study) -> Plan:
-    """Return a plan of nothing but the run.
+    """Return a plan with this run alone.
 
     Raises:
-        UserError: the run would not be the same one, or the study's folder holds it already.
+        UserError: the run would differ from the original, or the study's folder holds it already.
     """
     if study.folder.resolve() == original.study:
         raise UserError(f"--study {study.folder.name!r}: holds the original, which stays as it is; choose another name")
@@ -145,8 +130,8 @@ def plan(original: Original, study: Study) -> Plan:
         raise UserError(f"{study.folder}: holds that run already; choose another name for --study")
     if parts := changed_parts(original.record, todo[0].key_parts):
         code = original.record.environment.get("code", {})
-        made = f"; the run was made by version {code.get('version')}, commit {code.get('commit')}" if code else ""
-        raise UserError(f"--reproduce {original.file}: another run by now, in {'; '.join(parts)}{made}")
+        origin = f"; the run was made by version {code.get('version')}, commit {code.get('commit')}" if code else ""
+        raise UserError(f"--reproduce {original.file}: another run by now, in {'; '.join(parts)}{origin}")
     return replace(whole, done=[], failed=[], stale=[], todo=todo, measurements=[])
 
 
@@ -162,21 +147,10 @@ def build(
     protocol: str | None,
     execution: Execution | None = None,
 ) -> Study:
-    """Return a study that the run is part of.
-
-    Args:
-        original: the run.
-        folder: where the repeated run is to lie.
-        data_root: the folder of datasets.
-        cache: where packs live.
-        hardware: to compute on.
-        models: ``--models`` if it was given.
-        datasets: ``--datasets`` if it was given.
-        protocol: ``--protocol`` if it was given.
-        execution: ``--execution`` if it was given.
+    """Return a study that contains the run; flags of ``run`` that are ``None`` follow the record.
 
     Raises:
-        UserError: settings, network or data of the run are not to be had.
+        UserError: settings, network or data of the run cannot be found.
     """
     settings = original.protocol(protocol)
     settings = settings.model_copy(update={"repeats": max(settings.repeats, original.record.repeat + 1)})

@@ -15,6 +15,7 @@ from benchmark.executors.events import Event, Note, Packing
 from benchmark.records import weights
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.jobs import StressJob, TrainJob
+from benchmark.runs.staleness import run_name
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import test_images
 from benchmark.utils.errors import UserError
@@ -24,27 +25,22 @@ DRAWN_PIXELS_PER_S = 11 * 512 * 512  # of one core
 
 @dataclass(frozen=True)
 class Planned:
-    """Stress tests of one network that are left.
+    """Stress tests of one network that are left."""
 
-    Attributes:
-        job: with the tests; of the first repeat where it is not known yet whose weights will be kept.
-        known: whether it is.
-    """
-
-    job: StressJob
-    known: bool
+    job: StressJob  # of the first repeat while the repeat with kept weights is unknown
+    known: bool  # whether that repeat is known
 
     @property
     def label(self) -> str:
-        """How terminal lines call them."""
+        """Name of the tests in terminal lines."""
         training = self.job.training
         return f"stress {training.task.name} {training.entry.name}" + (
             f" repeat {training.repeat}" if self.known else " (after its training)"
         )
 
     @property
-    def told(self) -> str:
-        """Which tests, in a line: ``omc-syn as drawn; clouds 0.5, 1, 2; noise 2``."""
+    def summary(self) -> str:
+        """The tests in a line: ``omc-syn as drawn; clouds 0.5, 1, 2; noise 2``."""
         parts = []
         for source in dict.fromkeys(source for source, _ in self.job.tests):
             stresses = [stress for of, stress in self.job.tests if of == source]
@@ -58,35 +54,33 @@ class Planned:
 
 
 def stress_jobs(study: Study, asked: Sequence[TrainJob]) -> list[StressJob]:
-    """Return what is left of the tests of the weights that are kept: the best repeat's, or all of them."""
-    made = []
+    """Return the tests that are left for the kept weights: those of the best repeat, or all."""
+    jobs: list[StressJob] = []
     for runs in _by_network(asked):
-        kept = {run.repeat: run for run in runs if _has_weights(run)}
-        if kept and study.keep_weights == "best-repeat":
-            first = runs[0]
-            files = {repeat: run.folder / WEIGHTS for repeat, run in kept.items()}
-            best = weights.best(study.store, first.task.name, first.entry.name, files)
-            kept = {best: kept[best]}
-        jobs = (_job(study, run, study.hashes.digest(run.folder / WEIGHTS)) for run in kept.values())
-        made += [replace(job, tests=left) for job in jobs if (left := tuple(job.left()))]
+        tested = {run.repeat: run for run in runs if _has_weights(run)}
+        if tested and study.keep_weights == "best-repeat":
+            best = weights.best(study.store, runs[0].task.name, runs[0].entry.name, tested)
+            tested = {best: tested[best]}
+        every = [_job(study, run, study.hashes.digest(run.folder / WEIGHTS)) for run in tested.values()]
+        jobs += [replace(job, tests=left) for job in every if (left := tuple(job.left()))]
     study.hashes.save()
-    return made
+    return jobs
 
 
 def plan_stress(study: Study, asked: Sequence[TrainJob], todo: Sequence[TrainJob]) -> list[Planned]:
-    """Return what is left, also of networks that are yet to be trained.
+    """Return the tests that are left, also of networks that are not trained yet.
 
     Raises:
-        UserError: finished runs whose weights were thrown away.
+        UserError: the weights of finished runs were not kept.
     """
-    awaited = {(run.task.name, run.entry.name, run.repeat) for run in todo}
+    names = set(map(run_name, todo))
     planned = []
     for runs in _by_network(asked):
-        waiting = [run for run in runs if (run.task.name, run.entry.name, run.repeat) in awaited]
+        waiting = [run for run in runs if run_name(run) in names]
         if waiting:
             planned.append(Planned(_job(study, waiting[0], ""), known=False))
         if waiting and study.keep_weights == "best-repeat":
-            continue  # which repeat is the best one is seen at the end
+            continue  # the best repeat is known after the trainings
         if not waiting and not any(map(_has_weights, runs)) and any(map(_has_finished, runs)):
             raise UserError(
                 f"--stress: no weights of {runs[0].entry.name} in {runs[0].folder.parent}, whose runs are done; "
@@ -103,54 +97,53 @@ def _job(study: Study, run: TrainJob, digest: str) -> StressJob:
 
 def image_sets(planned: Sequence[Planned]) -> dict[Source, int]:
     """Return how many sets of test images the tests need of each stand-in."""
-    tests = dict.fromkeys(test for network in planned for test in network.job.tests)
-    return dict(Counter(source for source, _ in tests))
+    return dict(Counter(source for source, _ in dict.fromkeys(test for of in planned for test in of.job.tests)))
 
 
 def stress_seconds(study: Study, planned: Sequence[Planned]) -> float:
-    """Return about how long the tests take, their images drawn first."""
+    """Return an estimate in seconds for drawing the images and testing."""
     cores = os.cpu_count() or 1
     drawing = sum(
         count * source.count * math.prod(source.shape) / DRAWN_PIXELS_PER_S / cores
         for source, count in image_sets(planned).items()
     )
     tests = sum(
-        test_images(source, study.protocol) * study.costs.forward(one.job.training)
-        for one in planned
-        for source, _ in one.job.tests
+        test_images(source, study.protocol) * study.costs.forward(network.job.training)
+        for network in planned
+        for source, _ in network.job.tests
     )
     return drawing + tests / len(study.hardware.slots)
 
 
 def prepare_stress(study: Study, jobs: Sequence[StressJob], emit: Callable[[Event], None]) -> list[StressJob]:
-    """Draw the images that jobs test on, once for all of them; return the jobs that have any.
+    """Draw the images of all jobs, each set once; return the jobs without the tests that have no images.
 
     Raises:
-        UserError: they cannot be written.
+        UserError: the images cannot be written.
     """
     empty: set[str] = set()
     for source, stress in dict.fromkeys(test for job in jobs for test in job.tests):
-        called = f"{source.name} {stress or 'as drawn'}"
+        name = f"{source.name} {stress or 'as drawn'}"
         pack = stressed.open_stressed(
-            source, study.protocol, study.cache, stress, lambda *of, name=called: emit(Packing(name, *of))
+            source, study.protocol, study.cache, stress, lambda *steps, name=name: emit(Packing(name, *steps))
         )
         if not pack.tiles and source.name not in empty:
             empty.add(source.name)
             emit(Note(source.name, "no test images, so no stress tests"))
-    kept = (replace(job, tests=tuple(test for test in job.tests if test[0].name not in empty)) for job in jobs)
-    return [job for job in kept if job.tests]
+    remaining = (replace(job, tests=tuple(test for test in job.tests if test[0].name not in empty)) for job in jobs)
+    return [job for job in remaining if job.tests]
 
 
 def _by_network(runs: Iterable[TrainJob]) -> list[list[TrainJob]]:
-    found: dict[tuple[str, str], list[TrainJob]] = {}
+    networks: dict[tuple[str, str], list[TrainJob]] = {}
     for run in runs:
-        found.setdefault((run.task.name, run.entry.name), []).append(run)
-    return list(found.values())
+        networks.setdefault((run.task.name, run.entry.name), []).append(run)
+    return list(networks.values())
 
 
 def _has_finished(run: TrainJob) -> bool:
-    found = run.recorded()
-    return found is not None and found.status == "ok"
+    record = run.recorded()
+    return record is not None and record.status == "ok"
 
 
 def _has_weights(run: TrainJob) -> bool:

@@ -1,8 +1,8 @@
-"""A study: the runs and measurements that one call asks for."""
+"""Defines a study: the runs and measurements of one call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from benchmark.utils.errors import UserError
 
 @dataclass
 class Study:
-    """A named set of runs under one protocol, in ``results/<study>/``; ``start`` names what they start from."""
+    """A named set of runs under one protocol, in ``results/<study>/``; they start from random weights or ``start``."""
 
     folder: Path
     protocol: Protocol
@@ -48,7 +48,7 @@ class Study:
     hashes: HashCache = field(init=False)
 
     def __post_init__(self) -> None:
-        """Check what can be checked before any work."""
+        """Check settings, datasets and input sizes."""
         execution.refuse(self.execution, self.hardware.kind, self.protocol.determinism)
         self.store = Store(self.folder)
         self.figures = Figures(self.folder, self.hardware.device)
@@ -59,31 +59,27 @@ class Study:
         for entry in self.models:
             for source in self.sources:
                 size, tile = self.protocol.input.size_for(source.name), self.protocol.input.tile_for(source.name)
+                problem = f"{entry.name}: takes sizes that are multiples of {entry.multiple}, but {source.name}"
                 if self.protocol.evaluation.window == "tile" and tile % entry.multiple:
-                    raise UserError(
-                        f"{entry.name}: takes sizes that are multiples of {entry.multiple}, but {source.name} is "
-                        f"tested on tiles of {tile}x{tile}; change input.tile or use --set evaluation.window=input"
-                    )
+                    remedy = "change input.tile or use --set evaluation.window=input"
+                    raise UserError(f"{problem} is tested on tiles of {tile}x{tile}; {remedy}")
                 if size % entry.multiple:
                     fitting = max(round(size / entry.multiple), 1) * entry.multiple
-                    raise UserError(
-                        f"{entry.name}: takes sizes that are multiples of {entry.multiple}, "
-                        f"but {source.name} has an input of {size}x{size}; "
-                        f"use --set input.size={fitting} or leave the network out"
-                    )
+                    remedy = f"use --set input.size={fitting} or leave the network out"
+                    raise UserError(f"{problem} has an input of {size}x{size}; {remedy}")
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """All datasets of the study, each once."""
-        return _distinct(source for task in self.tasks for source in task.sources)
+        return tuple({source.name: source for task in self.tasks for source in task.sources}.values())
 
     @property
     def tested(self) -> tuple[Source, ...]:
         """The datasets that networks are tested on, each once."""
-        return _distinct(source for task in self.tasks for source in task.test)
+        return tuple({source.name: source for task in self.tasks for source in task.test}.values())
 
     def jobs(self) -> list[TrainJob]:
-        """Return a job for every run; all networks have a first repeat before one has a second."""
+        """Return a job for every run; within a task, all networks' first repeats come before the second ones."""
         digest = self.protocol.digest()
         jobs: list[TrainJob] = []
         for task in self.tasks:
@@ -97,13 +93,7 @@ class Study:
         return replace(job, repeat=repeat, init=init, key_parts=job.key_parts.model_copy(update=changed))
 
     def _job(self, entry: ModelEntry, task: Task, digest: str) -> TrainJob:
-        parts = KeyParts(
-            protocol=digest,
-            data=task.fingerprint,
-            model=registry.identity(entry),
-            behaviour=BEHAVIOUR,
-            repeat=0,
-        )
+        model, device = registry.identity(entry), self.hardware.device
         channels = task.channels(self.protocol)
         sizes = dict.fromkeys(self.protocol.input.size_for(name) for name in task.test_names)
         return TrainJob(
@@ -112,13 +102,12 @@ class Study:
             task=task,
             repeat=0,
             protocol=self.protocol,
-            key_parts=parts,
+            key_parts=KeyParts(protocol=digest, data=task.fingerprint, model=model, behaviour=BEHAVIOUR, repeat=0),
             efficiency=tuple(
-                self.store.efficiency_file(entry.name, size, self.hardware.device, channels=channels).name
-                for size in sizes
+                self.store.efficiency_file(entry.name, size, device, channels=channels).name for size in sizes
             ),
             cache=self.cache,
-            device=self.hardware.device,
+            device=device,
             threads=self.hardware.threads_each,
             keep_weights=self.keep_weights,
             execution=self.execution,
@@ -126,18 +115,12 @@ class Study:
         )
 
     def measurements(self) -> list[EfficiencyJob]:
-        """Return one job per network and input size without figures on this kind of device, with as many threads."""
+        """Return one job per network and input size without figures for this kind of device and thread count."""
         settings, hardware = self.protocol.input, self.hardware
-        inputs = sorted(
-            {(settings.size_for(source.name), settings.channels_for(source.name)) for source in self.tested}
-        )
+        inputs = sorted({(settings.size_for(of.name), settings.channels_for(of.name)) for of in self.tested})
         jobs = (
             EfficiencyJob(self.folder, entry, size, channels, hardware.device, hardware.threads, THROUGHPUT_S).planned()
             for size, channels in inputs
             for entry in self.models
         )
-        return [job for job in jobs if job.found() is None]
-
-
-def _distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
-    return tuple({source.name: source for source in sources}.values())
+        return [job for job in jobs if job.stored() is None]

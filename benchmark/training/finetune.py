@@ -74,8 +74,7 @@ class Start:
             UserError: no weights there, or training sets to choose from.
         """
         name_one = f"--init-from {self.store.folder.name}:"
-        train = weights.training_set(self.store, model, self.train, self.flag, name_one)
-        kept = weights.kept(self.store, train, model, self.flag)
+        train, kept = weights.kept_weights(self.store, model, self.train, self.flag, name_one)
         chosen = repeat if repeat in kept else weights.best(self.store, train, model, kept)
         facts = Initial(
             study=self.store.folder.name,

@@ -169,7 +169,7 @@ def test_figures_of_another_study_that_measuring_would_give_again_are_taken_over
     assert plan.seconds < before.seconds
     assert perform(job, silent) is None
     assert measured == []
-    found = job.found()
+    found = job.stored()
     assert found is not None
     assert found.origin == origin(job, taken_from="earlier")
     assert job.outcome() == f"taken over from study earlier, measured {MEASURED}"

@@ -114,7 +114,7 @@ def test_a_further_strength_adds_its_own_tests_alone(make: Callable[..., Study])
     study = make(asked=Stresses(("clouds", "noise"), (1.0, 4.0)))
     (planned,) = make_plan(study).stress
     assert [stress for _, stress in planned.job.tests] == [Stress("clouds", 4.0), Stress("noise", 4.0)]
-    assert planned.told == "omc-syn clouds 4; noise 4"
+    assert planned.summary == "omc-syn clouds 4; noise 4"
 
 
 def test_all_weights_are_tested_where_all_are_kept(make: Callable[..., Study]) -> None:

@@ -1,4 +1,4 @@
-"""Runs jobs as Ray tasks on any node with room, again elsewhere when a node dies."""
+"""Runs jobs as Ray tasks, again on another node when a node dies."""
 
 from __future__ import annotations
 

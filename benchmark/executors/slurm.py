@@ -1,4 +1,4 @@
-"""Submits runs to Slurm as one job array, whose jobs Slurm may preempt and requeue."""
+"""Submits runs to Slurm as a job array, which Slurm may requeue."""
 
 from __future__ import annotations
 

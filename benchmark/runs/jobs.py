@@ -1,4 +1,4 @@
-"""Defines the jobs: a training, an efficiency measurement, or the stress tests of a network."""
+"""Defines jobs: a training, an efficiency measurement, or stress tests of a network."""
 
 from __future__ import annotations
 

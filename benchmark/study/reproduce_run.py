@@ -1,4 +1,4 @@
-"""Plans to repeat one run from its record, under the same settings, data and code."""
+"""Plans to repeat one run with the same settings, data and code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Local slots: every job ends in a record or a typed failure, whatever happens to its process."""
+"""Tests local slots: every job ends in a record or a typed failure, even if its process dies."""
 
 from __future__ import annotations
 
@@ -99,9 +99,7 @@ def test_a_lasting_process_waits_for_more_of_the_same_and_is_replaced_when_it_di
     assert not psutil.pid_exists(fifth)
 
 
-def test_what_a_job_needs_in_the_environment_is_there_from_the_first_job_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_variables_are_set_from_the_first_job_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SET_BY_THE_USER", "7")
     needed = {"NEEDED": "1", "SET_BY_THE_USER": "8"}
     jobs: list[Any] = [Note("first", tmp_path, exclusive=True), Note("second", tmp_path, variables=needed)]
@@ -209,7 +207,7 @@ def test_a_crash_leaves_its_stack_and_what_the_run_printed(make_study: Callable[
     assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
 
 
-def test_the_first_failure_ends_the_study_where_that_is_asked_for(make_study: Callable[..., Study]) -> None:
+def test_first_failure_ends_the_study_with_fail_fast(make_study: Callable[..., Study]) -> None:
     study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Raises", "TinyNet")
     study.fail_fast = True
     events: list[Event] = []

@@ -1,4 +1,4 @@
-"""Ray: what a killed node did is done elsewhere, once; every task ends in a record or a typed failure."""
+"""Tests Ray: another node does the runs of a killed node, once; every task ends in a record or a typed failure."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def quick(**more: object) -> protocols.Protocol:
     return protocols.load("quick", [*SMALL, *(f"{name.replace('__', '.')}={value}" for name, value in more.items())])
 
 
-def test_what_a_killed_node_was_training_goes_on_elsewhere_and_every_run_is_done_once(
+def test_runs_of_a_killed_node_continue_elsewhere_and_each_is_done_once(
     make_study: Callable[..., Study], cluster: Any
 ) -> None:
     study = make_study(quick(repeats=3, training__steps=32), "Slow", name="ray")
@@ -171,7 +171,7 @@ def test_a_run_that_hangs_is_ended(make_study: Callable[..., Study], cluster: An
     assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
 
 
-def test_a_worker_without_the_package_is_told_so(
+def test_worker_without_the_package_is_reported(
     make_job: Callable[..., TrainJob], cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = types.ModuleType("benchmark_of_the_sender")

@@ -1,4 +1,4 @@
-"""What another machine needs before it does a job, and what the flags of engines may say."""
+"""Tests the requirements of another machine, and the flags of engines."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_node_s_disk_that_takes_nothing_is_no_reason_to_fail(
         _near(job, "$NOWHERE_SET/x")
 
 
-def test_a_missing_package_is_told_and_other_errors_are_not() -> None:
+def test_missing_package_is_reported_and_other_errors_are_not() -> None:
     with pytest.raises(UserError, match=r"^benchmark: cannot be imported on a node; install the benchmark"):
         refuse_missing_package(RuntimeError("failed:\nModuleNotFoundError: No module named 'benchmark'\nmore"))
     refuse_missing_package(RuntimeError("anything else"))
@@ -142,7 +142,7 @@ def test_options_of_slurm_are_read() -> None:
         (["--executor", "slurm", "--device", "cuda:1"], r"--device cuda:1: .*say --device cuda or --device cpu"),
     ],
 )
-def test_flags_that_an_engine_has_no_use_for_are_refused(call: Call, arguments: list[str], message: str) -> None:
+def test_flags_of_other_engines_are_refused(call: Call, arguments: list[str], message: str) -> None:
     code, out, err = call(*tiny_run(*arguments))
     assert code == 2, out
     assert re.search(message, err), err
@@ -161,7 +161,7 @@ def test_an_engine_that_is_not_installed_is_refused_before_any_work(
     assert not Path("results").exists()
 
 
-def test_a_run_on_a_cluster_gets_what_is_asked_for_and_nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_on_a_cluster_gets_the_flags_and_nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     none: dict[str, Any] = {"slurm": None, "address": None, "workers": None, "per_gpu": 1, "timeout_s": None}
     assert hardware_of_node("cuda", None, "slurm") == Hardware("cuda:0", 4, gpus=("cuda:0",), remote=True)
     assert hardware_of_node("cpu", 12, "slurm") == Hardware("cpu", 12, remote=True)

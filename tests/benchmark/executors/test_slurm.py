@@ -1,4 +1,4 @@
-"""Slurm: arrays on submitit's local executor and on stand-ins of Slurm's commands; preempted runs go on."""
+"""Tests Slurm arrays on submitit's local executor and on substitutes of Slurm's commands; preempted runs continue."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_a_displaced_job_has_ended_after_five_minutes_out_of_the_queue(
     assert at(1300, state)
 
 
-def test_a_job_that_accounting_believes_to_run_has_ended_once_it_is_out_of_the_queue(
+def test_job_out_of_the_queue_has_ended_although_sacct_lists_it_as_running(
     slurm: Path, watcher: Any, clock: Clock
 ) -> None:
     (slurm / "4711_0.state").write_text("RUNNING")
@@ -330,7 +330,7 @@ def test_jobs_inherit_nothing_of_the_job_that_they_are_submitted_in(
     assert {name: os.environ[name] for name in inherited} == inherited
 
 
-def test_what_sbatch_refuses_is_one_message(call: Call, slurm: Path) -> None:
+def test_refusal_of_sbatch_is_one_message(call: Call, slurm: Path) -> None:
     code, _, err = call(*tiny_run("--executor", "slurm", "--slurm", "partition=nowhere"))
     assert code == 2
     assert "--slurm: sbatch refuses (sbatch: error: invalid partition specified: nowhere)" in err
@@ -356,7 +356,9 @@ def test_gpus_and_whole_nodes_are_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Slurm is for Linux")
-def test_the_hook_of_a_submission_is_itself(make_job: Callable[..., TrainJob], small: protocols.Protocol) -> None:
+def test_interrupted_submission_is_submitted_again_unchanged(
+    make_job: Callable[..., TrainJob], small: protocols.Protocol
+) -> None:
     from benchmark.executors.remote import parcels
     from benchmark.executors.slurm import Submission
 

@@ -1,4 +1,4 @@
-"""A worker that is started before its first job is known. What workers do for slots is tested with the executors."""
+"""Tests a worker that is started before its first job; the tests of executors cover the work of workers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def started(*, ahead: bool) -> Iterator[Worker]:
 
 
 @pytest.mark.parametrize("ahead", [True, False])
-def test_one_started_ahead_has_torch_when_its_first_job_comes_and_takes_its_variables(ahead: bool) -> None:
+def test_worker_started_ahead_has_torch_and_takes_the_variables_of_its_first_job(ahead: bool) -> None:
     with started(ahead=ahead) as worker:
         assert worker.suits({"NEEDED": "1"})
         assert look(worker, NEEDED="1") == [worker.process.pid, ahead, "1"]
@@ -63,14 +63,14 @@ def test_one_started_ahead_has_torch_when_its_first_job_comes_and_takes_its_vari
     assert not worker.process.is_alive()
 
 
-def test_what_cannot_be_imported_ahead_is_left_to_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_import_ahead_is_left_to_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libcuda is broken')")
     monkeypatch.syspath_prepend(tmp_path)  # a spawned process has its parent's path
     with started(ahead=True) as worker:
         assert look(worker) == [worker.process.pid, False, None]
 
 
-def test_one_that_is_still_importing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_importing_worker_is_killed_without_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     with started(ahead=True) as worker:
         kill, join = worker.process.kill, worker.process.join
@@ -81,7 +81,7 @@ def test_one_that_is_still_importing_is_not_waited_for(monkeypatch: pytest.Monke
     worker.end()  # once more does nothing
 
 
-def test_an_executor_uses_it_first_and_ends_it() -> None:
+def test_executor_uses_the_worker_first_and_ends_it() -> None:
     worker = Worker(ahead=True, perform=tell)
     process = worker.process.pid
     jobs: list[Any] = [Look("first"), Look("second")]
@@ -92,7 +92,7 @@ def test_an_executor_uses_it_first_and_ends_it() -> None:
     assert not worker.process.is_alive()
 
 
-def test_an_executor_ends_it_where_there_is_nothing_to_do() -> None:
+def test_executor_without_jobs_ends_the_worker() -> None:
     worker = Worker(ahead=True)
     assert list(LocalExecutor([None, None], ahead=worker).run([])) == []
     assert not worker.process.is_alive()
@@ -111,7 +111,7 @@ def children() -> set[int]:
         (["--models", "edanet", "--device", "cpu", "--executor", "slurm", "--workers", "2"], "--workers", 0),
     ],
 )
-def test_a_command_that_comes_to_no_run_leaves_no_worker(
+def test_command_without_a_run_leaves_no_worker(
     words: list[str], error: str | None, starts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[Worker] = []

@@ -1,4 +1,4 @@
-"""Memory of a GPU that a worker leaves to others. Apart from its other tests, whose processes must not import torch."""
+"""Tests that a worker frees GPU memory; apart from other tests, whose processes must not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims: one owner at a time, the dead replaced by exactly one of many."""
+"""Tests claims: one owner at a time; exactly one process replaces a dead owner."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_claim_excludes_others_and_leaves_nothing(tmp_path: Path) -> None:
         assert again.number == 1
 
 
-def test_it_names_no_machine_and_no_user(tmp_path: Path) -> None:
+def test_claim_names_no_machine_and_no_user(tmp_path: Path) -> None:
     with claims.acquire(tmp_path):  # type: ignore[union-attr]
         owner = json.loads((tmp_path / "claim.1").read_text())
     assert owner.keys() == {"machine", "pid", "started"}
@@ -132,7 +132,9 @@ def test_the_owner_gives_signs_of_life_and_leaves_a_successor_alone(
     assert names(tmp_path) == [other.name]  # what another process holds is not given back
 
 
-def test_two_that_saw_different_states_do_not_both_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_that_saw_different_states_do_not_both_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One saw claim 1 just before it was given back and goes for 2, while another one has taken 1 anew."""
     claim_of(tmp_path, 1, machine="f" * 16)  # the newcomer, alive
     seen = iter([[(1, tmp_path / "gone")]])
@@ -168,7 +170,9 @@ def contenders(tmp_path: Path) -> Iterator[list[Connection]]:
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_of_many_processes_one_gets_it(tmp_path: Path, contenders: list[Connection], held: bool, dead_pid: int) -> None:
+def test_one_of_many_processes_gets_the_claim(
+    tmp_path: Path, contenders: list[Connection], held: bool, dead_pid: int
+) -> None:
     if held:
         claim_of(tmp_path / "run", 1, pid=dead_pid)
     for pipe in contenders:

@@ -1,4 +1,4 @@
-"""What a record says of code, packages and hardware."""
+"""Tests the facts of a record about code, packages and hardware."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import benchmark
 from benchmark.records import environment
 
 
-def test_it_names_code_system_and_libraries() -> None:
+def test_environment_names_code_system_and_libraries() -> None:
     found = environment.describe("cpu", 3)
     assert found["code"].keys() == {"version", "commit", "dirty", "content"}
     assert found["code"]["version"] == benchmark.__version__

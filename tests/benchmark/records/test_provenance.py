@@ -1,4 +1,4 @@
-"""Which code a number came from: this project's checkout and no other, and packages that pip can install again."""
+"""Tests the identity of the code: this project's checkout alone, and packages that pip can install again."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_repository_of_the_user_s_is_not_this_project_s(tmp_path: Path, monkey
 
 
 @needs_git
-def test_the_working_directory_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_working_directory_changes_no_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     provenance.code.cache_clear()
     before = provenance.code()
     committed(project(tmp_path))

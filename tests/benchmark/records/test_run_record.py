@@ -1,4 +1,4 @@
-"""Records of earlier releases, kept as files: they load, report, and keep their keys, whatever the schema becomes."""
+"""Tests that records of earlier releases, stored as files, load, appear in reports and keep their keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records on disk: what is read, what is called broken, what is refused, and that names stay inside their folder."""
+"""Tests records on disk: valid, broken and refused ones, and names that stay inside their folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_names_in_a_record_cannot_lead_out_of_its_folder(store: Store, field: st
 
 
 @pytest.mark.parametrize("fields", [{"train": []}, {"repeat": -1}, {"repeat": "../1"}])
-def test_no_other_part_of_a_runs_place_can_either(store: Store, fields: dict[str, Any]) -> None:
+def test_other_parts_of_a_run_name_cannot_lead_out_of_its_folder(store: Store, fields: dict[str, Any]) -> None:
     with pytest.raises(BrokenRecordError):
         read_record(spoil(store, **fields))
 
@@ -92,7 +92,7 @@ def test_a_record_of_a_newer_release_is_refused_and_never_called_broken(store: S
     assert not isinstance(told.value, BrokenRecordError)
 
 
-def test_a_record_that_cannot_be_read_for_the_moment_is_not_called_broken(store: Store) -> None:
+def test_temporarily_unreadable_record_is_not_broken(store: Store) -> None:
     file = store.run_folder(("omc",), "unet", 0) / RECORD
     file.unlink()
     file.mkdir()  # as good as a disk that is away: the content is unknown
@@ -110,7 +110,7 @@ def test_a_huge_record_is_not_read_into_memory(store: Store, monkeypatch: pytest
         read_record(file)
 
 
-def test_a_message_cannot_repaint_the_terminal_that_it_is_printed_on() -> None:
+def test_message_cannot_repaint_the_terminal() -> None:
     made = Failure(kind="error", message="\x1b]0;title\x07\x1b[2Jno\r\nsecond\tline\x9b", log="\x1b[31m")
     assert (made.message, made.log) == ("]0;title[2Jno\nsecond\tline", "[31m")
     with pytest.raises(ValidationError):

@@ -1,4 +1,4 @@
-"""Which trained network a study gives, and when it gives none."""
+"""Tests how the trained networks of a study are found, and refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_the_network_has_the_weights_of_the_repeat_and_is_ready_to_predict(study
         ("omc-syn", 2, r"^--repeat 2: --study quick keeps weights of contextnet on omc-syn from repeat 0, 1;"),
     ],
 )
-def test_what_is_not_there_is_refused(study: Path, train: str | None, repeat: int | None, message: str) -> None:
+def test_missing_training_set_or_repeat_is_refused(
+    study: Path, train: str | None, repeat: int | None, message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         found(study, train, repeat)
 

@@ -1,4 +1,4 @@
-"""Jobs that several processes have planned: each is done by one of them, and nothing of the owner's is touched."""
+"""Tests jobs that several processes have planned: one process does each, and no other touches its files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_two_calls_that_planned_the_same_measurement_take_it_once(
     assert make_plan(make_study(small)).measurements == []
 
 
-def test_profile_measures_anew_what_was_there_but_not_what_another_process_takes_meanwhile(
+def test_profile_replaces_old_figures_but_not_those_of_another_process_meanwhile(
     make_study: MakeStudy, small: Protocol, measured: list[str], tmp_path: Path
 ) -> None:
     def plan() -> EfficiencyJob:
@@ -127,7 +127,7 @@ def test_trainings_of_another_call_on_this_machine_are_a_warning_in_the_figures(
     assert EfficiencyRecord.from_json(job.file.read_bytes()).warnings == ()
 
 
-def test_a_study_tells_of_measurements_that_another_process_took(make_study: MakeStudy, small: Protocol) -> None:
+def test_measurements_of_another_process_are_reported(make_study: MakeStudy, small: Protocol) -> None:
     study = make_study(small)
     plan = make_plan(study)
     fake.write_efficiency(study.folder, "tinynet", 32, threads=1)
@@ -223,7 +223,7 @@ def test_longer_measurements_are_taken_over_and_profile_takes_none(make_study: M
     assert anew.taken_over() is None
 
 
-def test_the_terminal_says_that_figures_were_taken_over_or_hindered(make_study: MakeStudy, small: Protocol) -> None:
+def test_taken_over_or_hindered_figures_are_reported(make_study: MakeStudy, small: Protocol) -> None:
     study = make_study(small)
     (job,) = make_plan(study).measurements
     measured_elsewhere(job)
@@ -259,7 +259,7 @@ def outcomes(job: TrainJob) -> list[object]:
     return [event.outcome for event in LocalExecutor().run([job]) if isinstance(event, Finished)]
 
 
-def test_who_loses_a_run_leaves_its_log_alone(make_study: MakeStudy, small: Protocol) -> None:
+def test_process_without_the_claim_leaves_the_log_alone(make_study: MakeStudy, small: Protocol) -> None:
     job = make_plan(make_study(small)).todo[0]
     claim = claims.acquire(job.folder)
     assert claim is not None

@@ -1,4 +1,4 @@
-"""Settings, data and code that differ from those of a study's folder."""
+"""Tests settings, data and code that differ from those of a study's folder."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_other_settings_are_refused_while_a_run_of_the_study_is_being_done(
     assert study.store.read_protocol() == small
 
 
-def test_of_two_calls_at_the_same_moment_only_one_begins_the_study(small: Protocol, make_study: MakeStudy) -> None:
+def test_one_of_two_simultaneous_calls_begins_the_study(small: Protocol, make_study: MakeStudy) -> None:
     study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
     first, second = make_plan(study), make_plan(other)
     execute(study, first, Pretend(), lambda event: None)

@@ -1,4 +1,4 @@
-"""One run: the record, its files, and that the same job gives the same bytes."""
+"""Tests one run: its record, its files, and equal bytes for equal jobs."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_only_the_weights_of_the_best_repeat_are_kept(small: Protocol, make_job:
     assert kept == [loss == min(losses) for loss in losses if loss is not None]
 
 
-def test_of_two_repeats_that_end_at_the_same_moment_one_keeps_its_weights(small: Protocol, make_job: MakeJob) -> None:
+def test_one_of_two_simultaneous_repeats_keeps_its_weights(small: Protocol, make_job: MakeJob) -> None:
     # As if both had written their weights and records before either looked at the other.
     jobs = [replace(make_job(small, repeat=repeat), keep_weights="all") for repeat in (0, 1)]
     done = [train_job(job) for job in jobs]
@@ -312,7 +312,7 @@ def test_a_library_that_may_lack_memory_brings_the_memory_advice(said: str) -> N
         ("cpu", ["training.micro_batch=1"], r"\(--workers\), or take a smaller --set input\.size$"),
     ],
 )
-def test_what_helps_where_memory_runs_out_is_named_with_half_of_the_images(
+def test_memory_advice_names_flags_and_half_of_the_images(
     make_job: MakeJob, device: str, settings: list[str], told: str
 ) -> None:
     advice = make_job(protocols.load("quick", [*SMALL, *settings])).on(device).memory_advice
@@ -345,7 +345,7 @@ def test_a_run_out_of_memory_is_a_row_that_says_what_helps_and_changes_no_batch(
     assert "Tried to allocate 2.00 GiB" in record.failure.message
 
 
-def test_the_first_thing_of_a_process_can_be_a_run_on_a_gpu(
+def test_run_on_a_gpu_can_be_the_first_use_of_the_gpu_in_a_process(
     small: Protocol, make_job: MakeJob, fake_gpu: FakeGPU
 ) -> None:
     job = make_job(small).on("cuda:0")

@@ -28,7 +28,7 @@ def test_a_budget_is_every_measurement_s() -> None:
     assert [job.budget_s for job in jobs] == [20.0] * 4
 
 
-def test_forms_are_measured_where_a_device_has_them_and_keep_files_of_their_own() -> None:
+def test_forms_are_measured_on_devices_that_have_them_and_have_separate_files() -> None:
     entries = registry.select("unet")
     jobs = profiling.jobs(Path("x"), entries, "64", "float32", [CPU, GPU], 1, "eager,graph,compile,eager")
     assert [(job.device, job.form) for job in jobs] == [

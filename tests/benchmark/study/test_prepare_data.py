@@ -1,4 +1,4 @@
-"""Files that all runs of a study share."""
+"""Tests the files that all runs of a study share."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_rows_of_another_split_are_made_again(small: Protocol, make_study: MakeS
 
 
 @pytest.mark.parametrize("field", ["fingerprint", "protocol", "behaviour"])
-def test_shared_files_that_were_made_under_something_else_are_made_again(
+def test_shared_files_of_other_data_or_settings_are_made_again(
     small: Protocol, make_study: MakeStudy, field: str
 ) -> None:
     study = make_study(small)

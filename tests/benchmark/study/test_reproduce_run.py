@@ -1,4 +1,4 @@
-"""Repeating a run from its record: what is refused, what is told, and that a changed bit is found."""
+"""Tests the repetition of a run from its record: refusals, reports, and that a changed bit is found."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_an_image_with_other_counts_is_counted(file: Path, cache: Path, tmp_path
     assert (outcome.identical, outcome.figures, outcome.images) == (False, [], {"omc-syn": 1})
 
 
-def test_rounding_of_an_older_release_is_no_difference_where_the_counts_are_the_same(
+def test_rounding_of_an_older_release_is_no_difference_with_equal_counts(
     file: Path, cache: Path, tmp_path: Path
 ) -> None:
     rounded = Original.read(file).record.model_dump()["metrics"]
@@ -136,7 +136,7 @@ def test_another_run_is_refused(
     assert not (tmp_path / "repeated").exists()
 
 
-def test_an_edited_network_is_repeated_and_told(file: Path, cache: Path, tmp_path: Path) -> None:
+def test_edited_network_is_repeated_and_reported(file: Path, cache: Path, tmp_path: Path) -> None:
     edited = tmp_path / "edited.py"
     edited.write_text(TINY.read_text("utf-8") + "\n# a comment\n", "utf-8")
     outcome = repeat(file, cache, tmp_path, models=f"{edited}:TinyNet")
@@ -146,7 +146,7 @@ def test_an_edited_network_is_repeated_and_told(file: Path, cache: Path, tmp_pat
     assert [file.partition(":")[0] for file in files] == ["network_code.edited.py", "network_code.tiny.py"]
 
 
-def test_another_environment_is_told(file: Path, cache: Path, tmp_path: Path) -> None:
+def test_another_environment_is_reported(file: Path, cache: Path, tmp_path: Path) -> None:
     facts = Original.read(file).record.environment
     change(file, environment={**facts, "threads": 64, "packages": {**facts["packages"], "torch": "2.8.0"}})
     shutil.rmtree(file.parents[4] / "environment")  # the list of packages is not needed
@@ -163,7 +163,7 @@ def test_another_environment_is_told(file: Path, cache: Path, tmp_path: Path) ->
         ("unet,fcn", "expected the one network of the record, 'tinynet'"),
     ],
 )
-def test_the_network_must_be_the_record_s(
+def test_another_network_than_the_record_s_is_refused(
     file: Path, cache: Path, tmp_path: Path, models: str | None, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -176,7 +176,7 @@ def test_real_data_are_not_replaced_by_a_stand_in(file: Path, cache: Path, tmp_p
         prepare(file, cache, tmp_path / "x")
 
 
-def test_what_cannot_be_repeated_is_refused(file: Path, cache: Path, tmp_path: Path) -> None:
+def test_unrepeatable_run_is_refused(file: Path, cache: Path, tmp_path: Path) -> None:
     original, study = prepare(file, cache, file.parents[4])
     with pytest.raises(UserError, match="holds the original"):
         plan(original, study)

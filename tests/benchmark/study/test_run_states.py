@@ -1,4 +1,4 @@
-"""Where every run of a plan stands, and how a person and a program read it."""
+"""Tests the status of every planned run, for people and for programs."""
 
 from __future__ import annotations
 
@@ -92,9 +92,7 @@ def test_failed_runs_that_will_be_tried_again_say_from_where(study: Study) -> No
     assert of(study, retry_failed=True)[0] == ("failed", told)
 
 
-def test_stale_runs_say_why_each_and_come_last_where_nobody_asked_for_them(
-    small: Protocol, make_study: MakeStudy
-) -> None:
+def test_stale_runs_have_reasons_and_come_last_if_not_asked_for(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small, "TinyNet", "Raises")
     for job in make_plan(study).todo:
         write(study, job)
@@ -125,7 +123,7 @@ RUNS = [
 ]
 
 
-def test_a_terminal_shows_a_letter_per_run_and_a_line_for_what_it_does_not_say() -> None:
+def test_terminal_shows_a_letter_per_run_and_a_line_for_its_reason() -> None:
     lines = printed(RUNS, terminal=True)
     assert [line.split() for line in lines[:5]] == [
         ["omc-syn", "repeats", "0", "to", "2"],

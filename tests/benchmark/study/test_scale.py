@@ -1,4 +1,4 @@
-"""Studies of thousands of runs: planning them, reading them and reporting on them costs in proportion."""
+"""Tests that planning, reading and reporting thousands of runs takes proportional time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory and disk that a study needs: against what training measures and writes, and the refusal of a full disk."""
+"""Tests the estimates of memory and disk against measurements, and the refusal of a full disk."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_weights_that_better_ones_replace_need_no_more_disk(make: Make) -> None:
 
 
 @pytest.mark.parametrize(("workers", "networks"), [(1, ["unet"]), (2, ["unet", "unet"])])
-def test_checkpoints_are_those_of_the_largest_runs_at_a_time(make: Make, workers: int, networks: list[str]) -> None:
+def test_checkpoints_are_those_of_the_largest_concurrent_runs(make: Make, workers: int, networks: list[str]) -> None:
     # Weights, Adam's two moments and the best weights, in the old file and in the new one.
     expected = 2 * 4 * 4 * sum(PARAMS[name] for name in networks)
     assert assess(make(workers=workers)).results.parts["checkpoints"] == expected
@@ -114,7 +114,7 @@ def test_memory_follows_from_a_measured_training_step(make: Make) -> None:
     assert (found.largest, found.measured, found.runs) == ("unet", True, 1)
 
 
-def test_memory_of_runs_at_a_time_adds_up_and_a_guess_is_called_one(make: Make) -> None:
+def test_memory_of_concurrent_runs_adds_up_and_a_guess_is_named(make: Make) -> None:
     one, two = (assess(make(workers=workers)).memory for workers in (1, 2))
     assert one is not None
     assert two is not None
@@ -154,7 +154,7 @@ def test_a_disk_that_is_too_full_is_refused_with_figures_and_remedies(
     assess(make()).refuse_full_disk()
 
 
-def test_two_disks_are_looked_at_one_by_one(make: Make) -> None:
+def test_two_disks_are_checked_separately(make: Make) -> None:
     found = assess(make())
     cache = replace(found.cache, disk=-1, free=found.cache.bytes)
     replace(found, cache=cache, results=replace(found.results, free=found.results.bytes)).refuse_full_disk()

@@ -1,4 +1,4 @@
-"""Stress tests of a study: which are done, by what, in which order; that they are tests like those of a run."""
+"""Tests the stress tests of a study: which are done, by whom and in which order, and that they equal tests of runs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_stress_tests_follow_the_trainings_and_as_drawn_repeat_the_run_s_own_tes
     assert not list(folder.glob("claim.*"))
 
 
-def test_what_is_done_is_not_done_again_and_what_is_missing_broken_or_of_other_weights_is(
+def test_only_missing_broken_or_outdated_stress_tests_are_done(
     make: Callable[..., Study],
 ) -> None:
     do(make(asked=None))
@@ -138,7 +138,7 @@ def test_images_are_drawn_once_for_all_networks(make_study: MakeStudy, source: S
     assert len(list((study.folder / "stress").glob("*/*/*/*.csv"))) == 10
 
 
-def test_without_weights_nothing_starts(make: Callable[..., Study]) -> None:
+def test_stress_tests_without_weights_are_refused(make: Callable[..., Study]) -> None:
     with pytest.raises(UserError, match="--stress: tests trained weights, which --keep-weights none throws away"):
         make_plan(make(keep="none"))
     do(make(asked=None, keep="none"))
@@ -211,7 +211,7 @@ def test_two_calls_share_the_tests(make: Callable[..., Study]) -> None:
     assert second.settled() is not None
 
 
-def test_a_node_does_them_like_a_run(make: Callable[..., Study]) -> None:
+def test_node_does_stress_tests_like_a_run(make: Callable[..., Study]) -> None:
     do(make(asked=None))
     job = job_of(make())
     (parcel,) = parcels([job])

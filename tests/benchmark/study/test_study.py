@@ -1,4 +1,4 @@
-"""Planning: what is done, missing, failed or stale, and what it will cost."""
+"""Tests the plan: done, missing, failed and stale runs, and its estimates."""
 
 from __future__ import annotations
 
@@ -216,9 +216,7 @@ def test_a_broken_record_that_nobody_asks_for_is_left_as_it_is(small: Protocol, 
     assert file.is_file()
 
 
-def test_a_run_that_another_process_has_repaired_meanwhile_is_not_set_aside(
-    small: Protocol, make_study: MakeStudy
-) -> None:
+def test_run_repaired_by_another_process_is_not_set_aside(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     do(study)
     file = study.store.run_folder(("omc-syn",), "tinynet", 0) / "record.json"
@@ -240,7 +238,7 @@ def test_a_record_of_a_newer_release_is_refused_and_stays(small: Protocol, make_
     assert file.is_file()
 
 
-def test_a_size_that_a_network_cannot_take_is_refused_with_one_that_fits(source: Source, tmp_path: Path) -> None:
+def test_unfit_input_size_is_refused_with_a_fitting_size(source: Source, tmp_path: Path) -> None:
     protocol = protocols.load("quick", [*SMALL, "input.size=40"])
     with pytest.raises(UserError, match=r"letnet: takes .* multiples of 16, .* 40x40; use --set input\.size=32"):
         Study(tmp_path, protocol, registry.select("letnet"), [alone(source)], Hardware("cpu", 1), tmp_path)

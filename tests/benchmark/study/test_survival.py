@@ -1,4 +1,4 @@
-"""Studies that are killed again and again, or called several times at once, end as if nothing had happened."""
+"""Tests that studies which are killed again and again, or called several times at once, end with the same results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a plan takes: what the estimate rests on, and how runs at a time share it."""
+"""Tests the estimate of a plan's time, its sources, and concurrent runs."""
 
 from __future__ import annotations
 
@@ -133,13 +133,13 @@ def test_figures_of_a_variant_are_not_its_parents(tmp_path: Path, source: Source
     assert found.model == "eal_icnet.no_tssa"
 
 
-def test_one_network_without_figures_makes_the_whole_estimate_a_guess(make: MakeStudy) -> None:
+def test_whole_estimate_is_a_guess_if_one_network_has_no_figures(make: MakeStudy) -> None:
     study = make(ONE, "TinyNet", "Raises")
     study.costs.remember(make_plan(study).todo[0], 8.0)
     assert make_plan(study).basis == "macs"
 
 
-def test_runs_at_a_time_share_the_seconds_but_none_ends_before_the_longest(make: MakeStudy) -> None:
+def test_concurrent_runs_share_the_seconds_but_take_as_long_as_the_longest(make: MakeStudy) -> None:
     def seconds(workers: int) -> float:
         study = make(Hardware("cpu", workers, workers))  # one thread each, whatever their number
         study.costs.remember(make_plan(study).todo[0], 8.0)
@@ -159,7 +159,7 @@ def test_tiles_are_counted_as_packs_cut_them(source: Source, partial: str, expec
     ("seconds", "text"),
     [(45, "45 s"), (720, "12 min"), (12000, "3 h 20 min"), (5 * 86400, "5 days"), (21 * 86400, "3 weeks")],
 )
-def test_durations_are_said_as_people_do(seconds: float, text: str) -> None:
+def test_durations_are_formatted_for_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 

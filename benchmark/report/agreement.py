@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from benchmark.config import protocol as protocols
@@ -35,10 +35,7 @@ class Part:
 
 
 def refuse_strangers(parts: Sequence[Part]) -> None:
-    """Refuse studies whose runs must not share a table.
-
-    Args:
-        parts: those that have a protocol; others have no runs.
+    """Refuse studies (all with a protocol) whose runs must not share a table.
 
     Raises:
         UserError: names what differs, the values, and a remedy.
@@ -53,8 +50,7 @@ def refuse_strangers(parts: Sequence[Part]) -> None:
 
 def _refuse_stale(part: Part) -> None:
     digest = part.protocol.digest()
-    stale = [run.record for run in part.study.runs if run.record.key_parts.protocol != digest]
-    if stale:
+    if stale := [run.record for run in part.study.runs if run.record.key_parts.protocol != digest]:
         first = f"{'+'.join(stale[0].train)} {stale[0].model} repeat {stale[0].repeat}"
         raise UserError(
             f"{part.name}: holds {len(stale)} run(s) made under other settings than its protocol.toml has, such as "
@@ -63,18 +59,15 @@ def _refuse_stale(part: Part) -> None:
 
 
 def _refuse_other_settings(first: Part, other: Part) -> None:
-    found = protocols.differences(first.protocol, other.protocol, ignored=FREE)
-    if not found:
+    differences = protocols.differences(first.protocol, other.protocol, ignored=FREE)
+    if not differences:
         return
-    only_reports = all(line.startswith("report.") for line in found)
-    remedy = (
-        "it changes no record: write the same into both protocol.toml files"
-        if only_reports
-        else "report them one by one, or run one again under the other's settings"
-    )
+    remedy = "report them one by one, or run one again under the other's settings"
+    if all(line.startswith("report.") for line in differences):
+        remedy = "it changes no record: write the same into both protocol.toml files"
     raise UserError(
         f"{first.name} and {other.name}: made under different settings, which must not share a table: "
-        f"{'; '.join(found)} ({first.name} -> {other.name}); {remedy}"
+        f"{'; '.join(differences)} ({first.name} -> {other.name}); {remedy}"
     )
 
 
@@ -152,8 +145,8 @@ def _made_from(part: Part) -> Iterator[tuple[tuple[str, str], set[str]]]:
         drawn = record.key_parts.init is None
         yield (START, "runs"), {"random ones" if drawn else "those of another study"}
         if record.init is not None:
-            place = f"{record.init.study}, trained on {'+'.join(record.init.train)}"
-            yield (ORIGIN, "+".join(record.train) + seed), {place}
+            source = f"{record.init.study}, trained on {'+'.join(record.init.train)}"
+            yield (ORIGIN, "+".join(record.train) + seed), {source}
     for test, scores in _tested(part.study):
         yield (IMAGES, test + seed), {_images(scores)}
 
@@ -176,5 +169,5 @@ def _tested(study: StudyResults) -> Iterator[tuple[str, Scores]]:
 
 
 def _images(scores: Scores) -> str:
-    names: Iterable[tuple[str, str]] = sorted(zip(scores.images, scores.groups, strict=True))
+    names = sorted(zip(scores.images, scores.groups, strict=True))
     return f"{len(scores.images)} ({hashlib.sha256(repr(names).encode()).hexdigest()[:8]})"

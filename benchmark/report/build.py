@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -19,11 +18,10 @@ from benchmark.report.page import html as page
 from benchmark.report.page.drawings import Drawing, texts_only
 from benchmark.report.plots import all_plots, panels, plot_style
 from benchmark.report.read import StudyResults, read_study
-from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import bibliography, numbers, render
 from benchmark.report.tables import paper_table as paper
 from benchmark.report.tables import significance_table as significance
-from benchmark.report.tables import wide_table as wide
+from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Table
@@ -80,14 +78,14 @@ def build(
         files |= {f"plots/{stem}.{kind}": plot_style.save(figure, kind) for kind in plot.kinds}
         drawings.append(Drawing.of(plot, stem, figure))
     if not redact and not merged:
-        files |= panels.build(study, found, tables.scores(found, tables.ACCURACY).blocks, tell)
-    for left in (folder / "panels").glob("[!.]*"):
-        if panels.is_panel(left.name) and f"panels/{left.name}" not in files:
-            left.unlink()  # of an image that may no longer be shown
+        files |= panels.build(study, found, scores(found, ACCURACY).blocks, tell)
+    # Files of an image that may no longer be shown, and of a setting that is no longer there.
+    earlier = [file for file in (folder / "panels").glob("[!.]*") if panels.is_panel(file.name)]
     for plot, kind in itertools.product(all_plots.PLOTS, ("pdf", "png")):
-        for left in (folder / "plots").glob(f"{plot.table}.*{kind}"):
-            if f"plots/{left.name}" not in files:
-                left.unlink()  # of a setting that is no longer there
+        earlier += (folder / "plots").glob(f"{plot.table}.*{kind}")
+    for file in earlier:
+        if f"{file.parent.name}/{file.name}" not in files:
+            file.unlink(missing_ok=True)
     for name, content in files.items():
         write_atomically(folder / name, content)
     # Last, since it shows the panels that lie there.
@@ -103,9 +101,9 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
     the one that was chosen when the report was written.
 
     Args:
-        study: as for ``build``.
-        merged: as for ``build``.
-        redact: look at the report that may leave the house.
+        study: as for ``build``, like ``merged`` and ``redact``.
+        merged: studies that are reported as one.
+        redact: check the report that may leave the house.
 
     Returns:
         One sentence per file, other than plots, that differs, lacks or should not be, per record whose metrics are not
@@ -142,26 +140,20 @@ def _read(study: Path, merged: Sequence[Path], redact: bool) -> StudyResults:
 
 
 def _page(
-    study: Path,
-    found: StudyResults,
-    shown: list[Table],
-    drawings: list[Drawing],
-    files: Iterable[str],
-    reference: str,
-    redact: bool,
-) -> bytes:
+    study: Path, found: StudyResults, shown: list[Table], drawings: list[Drawing], files: Iterable[str],
+    reference: str, redact: bool,
+) -> bytes:  # fmt: skip
     """Return the page; its pictures are those in ``panels/``, and none where it may leave the house."""
-    pictures = (
-        {} if redact else {file.name: file.read_bytes() for file in (study / FOLDER / "panels").glob("[!.]*.png")}
-    )
+    files_of_panels = () if redact else (study / FOLDER / "panels").glob("[!.]*.png")
+    pictures = {file.name: file.read_bytes() for file in files_of_panels}
     name = study.name or study.resolve().name
     return page.to_html(name, found, shown, drawings, files, pictures, reference, redacted=redact)
 
 
 def _figures(found: StudyResults) -> Iterator[tuple[all_plots.Plot, str, Figure]]:
-    told = merging.for_figures(found)
+    named = merging.for_figures(found)
     for plot in all_plots.PLOTS:
-        yield from ((plot, stem, figure) for stem, figure in plot.draw(told))
+        yield from ((plot, stem, figure) for stem, figure in plot.draw(named))
 
 
 def _texts(
@@ -174,24 +166,18 @@ def _texts(
         raise UserError(f"{study}: nothing to report, since every record is broken; {found.broken[0].reason}")
     if not filled:
         raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
-    printed = {table.name: {kind: to_text(table) for kind, to_text in RENDERERS.items()} for table in filled}
-    tested = [
-        replace(compared, table=merging.told(compared.table, found))
-        for compared in significance.written(found, made["accuracy"].blocks, reference)
-    ]
-    for compared in tested:
-        shown = {kind: to_text(compared.table) for kind, to_text in RENDERERS.items()}
-        printed[compared.table.name] = shown | {"csv": compared.to_csv()}
+    printed = {table.name: _rendered(table) for table in filled}
+    shown = list(filled)
+    for compared in significance.written(found, made["accuracy"].blocks, reference):
+        shown.append(merging.told(compared.table, found))
+        printed[compared.table.name] = _rendered(shown[-1]) | {"csv": compared.to_csv()}
     counted = [*filled, *_costs(found)]
     custom, chosen = _custom(study / FOLDER / CHOICE, found, choice)
     if custom is not None and chosen is not None:
-        custom = merging.told(custom, found)
-        laid_out = wide.widen(custom) if chosen.layout == "wide" else custom
+        counted.append(merging.told(custom, found))
+        shown.append(paper.widen(counted[-1]) if chosen.layout == "wide" else counted[-1])
         # The CSV file is for programs and stays one line per figure.
-        printed[custom.name] = {
-            kind: to_text(laid_out if kind != "csv" else custom) for kind, to_text in RENDERERS.items()
-        }
-        counted.append(custom)
+        printed[custom.name] = _rendered(shown[-1]) | {"csv": render.to_csv(counted[-1])}
     files = {f"tables/{name}.{kind}": text.encode() for name, texts in printed.items() for kind, text in texts.items()}
     reduction = found.protocol.report.reduction if found.protocol else ""
     files["tables/numbers.tex"] = numbers.macros(counted, reduction).encode()
@@ -202,13 +188,17 @@ def _texts(
     files["tables.tex"] = render.latex_document(printed, cited).encode()
     if chosen is not None:
         files[CHOICE] = (chosen.model_dump_json(indent=1) + "\n").encode()
-    return files, [*filled, *(compared.table for compared in tested), *([laid_out] if custom is not None else [])]
+    return files, shown
+
+
+def _rendered(table: Table) -> dict[str, str]:
+    return {kind: to_text(table) for kind, to_text in RENDERERS.items()}
 
 
 def _costs(found: StudyResults) -> Iterator[Table]:
     """Yield each dataset's efficiency figures under the dataset's own name, for the numbers in a text."""
     figures = paper.figures(list(paper.COSTS), "image")
-    for base in tables.scores(found, tables.ACCURACY).blocks:
+    for base in scores(found, ACCURACY).blocks:
         block = paper.compose(found, base, figures, {row.key for row in base.rows})
         yield Table("costs", "Efficiency", (block,))
 

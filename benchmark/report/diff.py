@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
@@ -26,6 +27,7 @@ MISSING = "-"
 TESTED, NETWORK, BEHAVIOUR = "{} is tested on", "network {}", "behaviour number of the {}"
 CONTENT, SPLIT = "content of {}", "split of {}"
 
+K = TypeVar("K", bound=Hashable)
 Values = Mapping[str, set[str]]
 Reduced = Mapping[metrics.Reduction, Mapping[str, float]]
 Runs = Mapping[tuple[tuple[str, ...], str, int], Record]
@@ -72,11 +74,7 @@ class StudyDifference:
 
 
 def compare(first: Path, second: Path) -> StudyDifference:
-    """Compare two studies by their records; neither models nor data are needed.
-
-    Args:
-        first: ``results/<study>``.
-        second: the same of the other.
+    """Compare two studies (each ``results/<study>``) by their records; neither models nor data are needed.
 
     Raises:
         UserError: no study there, or a broken file in it.
@@ -126,7 +124,7 @@ def made_from(records: Iterable[Record]) -> dict[tuple[str, str], set[str]]:
     Returns:
         (sentence with a gap, what stands in it) -> the values that there are.
     """
-    found: dict[tuple[str, str], set[str]] = {}
+    pairs: list[tuple[tuple[str, str], str]] = []
     for record in records:
         train, parts = "+".join(record.train), record.key_parts
         facts = {
@@ -137,9 +135,8 @@ def made_from(records: Iterable[Record]) -> dict[tuple[str, str], set[str]]:
         }
         if record.training is not None:
             facts[SPLIT, train] = record.training.split
-        for key, value in facts.items():
-            found.setdefault(key, set()).add(value)
-    return found
+        pairs += facts.items()
+    return _collected(pairs)
 
 
 def environment(study: Path, record: Record) -> dict[str, str]:
@@ -162,11 +159,16 @@ def contents(record: Record) -> dict[str, str]:
 
 def _environments(study: Path, records: Iterable[Record]) -> dict[str, set[str]]:
     """Return the values that each fact has among a study's finished runs; others may lack facts."""
-    found: dict[str, set[str]] = {}
-    for record in records:
-        for key, value in environment(study, record).items() if record.status == "ok" else ():
-            found.setdefault(key, set()).add(value)
-    return found
+    pairs = [pair for record in records if record.status == "ok" for pair in environment(study, record).items()]
+    return _collected(pairs)
+
+
+def _collected(pairs: Iterable[tuple[K, str]]) -> dict[K, set[str]]:
+    """Return the values of each key."""
+    values: dict[K, set[str]] = {}
+    for key, value in pairs:
+        values.setdefault(key, set()).add(value)
+    return values
 
 
 def environment_differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
@@ -209,14 +211,8 @@ def _grouped(runs: Iterable[tuple[tuple[str, ...], str, int]]) -> list[str]:
 
 def _same(ours: Reduced, theirs: Reduced) -> bool:
     """Tell whether the metrics of a test are equal to the last bit, metrics that one release lacks left out."""
-    shared = [
-        (values[name], theirs[reduction][name])
-        for reduction, values in ours.items()
-        if reduction in theirs
-        for name in values
-        if name in theirs[reduction]
-    ]
-    return bool(shared) and all(one == other for one, other in shared)
+    names = [(how, name) for how in ours.keys() & theirs.keys() for name in ours[how].keys() & theirs[how].keys()]
+    return bool(names) and all(ours[how][name] == theirs[how][name] for how, name in names)
 
 
 def _numbers(
@@ -227,34 +223,23 @@ def _numbers(
         for test in ours[run].metrics:
             if test in theirs[run].metrics:
                 pairs.setdefault(("+".join(run[0]), test, run[1]), []).append((ours[run], theirs[run]))
-    wanted: list[tuple[metrics.Reduction, str]] = [(reduction, name) for name in ACCURACY]
-    wanted += [("pooled", name) for name in POOLED]
-    found = []
+    shown: list[tuple[metrics.Reduction, str]] = [(reduction, name) for name in ACCURACY]
+    shown += [("pooled", name) for name in POOLED]
+    numbers = []
     for (train, test, model), records in sorted(pairs.items(), key=lambda item: known_first(item[0][1], ()) + item[0]):
         sides = [(one.metrics[test], other.metrics[test]) for one, other in records]
         means = {}
-        for how, name in wanted:
-            values = [(one.get(how, {}).get(name), other.get(how, {}).get(name)) for one, other in sides]
-            present = [(one, other) for one, other in values if one is not None and other is not None]
-            if present:
-                means[name] = (_mean(one for one, _ in present), _mean(other for _, other in present))
-        found.append(Numbers(train, test, model, len(sides), sum(_same(*pair) for pair in sides), means))
-    return found
-
-
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return math.fsum(found) / len(found)
+        for how, name in shown:
+            values = ((one.get(how, {}).get(name), other.get(how, {}).get(name)) for one, other in sides)
+            if present := [(one, other) for one, other in values if one is not None and other is not None]:
+                ours_mean, theirs_mean = (math.fsum(side) / len(side) for side in zip(*present, strict=True))
+                means[name] = ours_mean, theirs_mean
+        numbers.append(Numbers(train, test, model, len(sides), sum(_same(*pair) for pair in sides), means))
+    return numbers
 
 
 def to_text(found: StudyDifference, first: str, second: str) -> str:
-    """Write a comparison for a terminal: what differs, and the networks whose numbers differ.
-
-    Args:
-        found: the comparison.
-        first: name of the first study.
-        second: name of the second.
-    """
+    """Write a comparison of two studies for a terminal: what differs, and the networks whose numbers differ."""
     lines = [f"{first} | {second}"]
     for heading, differences in (*found.sections.items(), ("ended differently", found.outcomes)):
         if differences:
@@ -278,9 +263,8 @@ def _table(rows: Sequence[Numbers], first: str, second: str) -> list[str]:
     for row in rows:
         cells = {"trained on": row.train, "tested on": row.test, "model": row.model}
         cells |= {"n": str(row.repeats), "identical": str(row.identical)}
-        if "miou" in row.means:
-            cells |= {f"mIoU {first}": f"{100 * row.means['miou'][0]:.2f}"}
-            cells |= {f"mIoU {second}": f"{100 * row.means['miou'][1]:.2f}"}
+        for study, mean in zip((first, second), row.means.get("miou", ()), strict=False):
+            cells[f"mIoU {study}"] = f"{100 * mean:.2f}"
         for name in [name for name in shown if name in row.means]:
             one, other = row.means[name]
             cells[f"Δ {metrics.METRICS[name].display}"] = f"{100 * (other - one):+.3g}"  # tiny ones are told too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
@@ -48,9 +49,7 @@ def merge(folders: Sequence[Path]) -> StudyResults:
         runs += (_renamed(_numbered(run, start), seed, drawn_anew) for run in of_seed)
         lengths[seed] = 1 + max((run.record.repeat for run in of_seed), default=-1)
         shared += twice
-    names = ", ".join(
-        f"{part.name} (seed {part.protocol.seed})" if several and part in ran else part.name for part in parts
-    )
+    names = ", ".join(part.name + f" (seed {part.protocol.seed})" * (several and part in ran) for part in parts)
     origin = [f"Merged from the studies {names}{f'; {shared} run(s) that several hold count once' * bool(shared)}."]
     if len({part.protocol.repeats for part in ran}) > 1:
         listed = ", ".join(f"{part.protocol.repeats} in {part.name}" for part in ran)
@@ -92,12 +91,12 @@ def for_figures(study: StudyResults) -> StudyResults:
 
 def _about_seeds(lengths: Mapping[int, int]) -> Iterator[str]:
     starts = itertools.accumulate(lengths.values(), initial=0)
-    spans = [
-        (seed, f"{start}" if count == 1 else f"{start} to {start + count - 1}")
+    spans = (
+        f"{start}{f' to {start + count - 1}' * (count > 1)} are of seed {seed}"
         for (seed, count), start in zip(lengths.items(), starts, strict=False)
         if count
-    ]
-    yield f"Repeats {', '.join(f'{span} are of seed {seed}' for seed, span in spans)}, where they count from 0 again."
+    )
+    yield f"Repeats {', '.join(spans)}, where they count from 0 again."
     yield (
         "Each seed divides the images anew, and draws its own stand-ins: the spread over repeats holds that of the "
         "division, a mean that lacks a failed repeat weighs the seeds otherwise, methods without training are means "
@@ -139,8 +138,7 @@ def _runs(parts: Sequence[Part]) -> tuple[list[Run], int]:
         for (first, one), (second, other) in itertools.pairwise(finished):
             for test in sorted(one.scores.keys() | other.scores.keys()):
                 what = f"{'+'.join(key[0])} {key[1]} repeat {key[2]} tested on {test}"
-                sides = (run.scores.get(test) for run in (one, other))
-                _refuse_other_scores(what, first, second, *sides)
+                _refuse_other_scores(what, first, second, one.scores.get(test), other.scores.get(test))
         found.append((finished or runs)[0][1])
         shared += len(finished) > 1
     return found, shared
@@ -150,9 +148,7 @@ def _refuse_other_scores(what: str, first: str, second: str, one: Scores | None,
     reduced = [scores.reduced if scores else {} for scores in (one, other)]
     if reduced[0] == reduced[1]:
         return
-    figures = [
-        {(how, name): value for how, values in side.items() for name, value in values.items()} for side in reduced
-    ]
+    figures = [{(how, name): value for how in side for name, value in side[how].items()} for side in reduced]
     how, name = next(key for key in figures[0] | figures[1] if figures[0].get(key) != figures[1].get(key))
     ours, theirs = (side.get((how, name)) for side in figures)
     raise UserError(
@@ -169,16 +165,12 @@ def _numbered(run: Run, start: int) -> Run:
 
 def _drawn_anew(parts: Sequence[Part]) -> Set[str]:
     """Return the datasets that seeds have images of their own of, though these are called alike."""
-    found: dict[str, set[str]] = {}
-    for part in parts:
-        for run in part.study.runs:
-            for name, fingerprint in contents(run.record).items():
-                found.setdefault(name, set()).add(fingerprint)
-    return {name for name, fingerprints in found.items() if len(fingerprints) > 1}
+    pairs = {pair for part in parts for run in part.study.runs for pair in contents(run.record).items()}
+    return {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
 
 
 def _renamed(run: Run, seed: int, datasets: Set[str]) -> Run:
-    scores = {test: _of_seed(found, seed) if test in datasets else found for test, found in run.scores.items()}
+    scores = {test: _of_seed(scores, seed) if test in datasets else scores for test, scores in run.scores.items()}
     return replace(run, scores=scores)
 
 
@@ -207,13 +199,10 @@ def _references(parts: Sequence[Part], drawn_anew: Set[str]) -> dict[str, dict[s
 def _measurements(parts: Sequence[Part]) -> Iterator[Measurement]:
     """Yield the measurements, one per network and setting, as their files would lie in one study."""
     held: dict[tuple[str, Setting], list[tuple[str, Measurement]]] = {}
+    extent = Counter((part.name, found.setting) for part in parts for found in part.study.efficiency)
     for part in parts:
         for found in part.study.efficiency:
             held.setdefault((found.record.model, found.setting), []).append((part.name, found))
-    extent: dict[tuple[str, Setting], int] = {}
-    for (_, setting), taken in held.items():
-        for name, _ in taken:
-            extent[name, setting] = extent.get((name, setting), 0) + 1
     for (model, setting), taken in sorted(held.items()):
         _refuse_other_network(model, setting, taken)
         # Sorting is stable: of studies that measured as many undisturbed, the first.
@@ -238,12 +227,8 @@ def _with_warning(taken: Sequence[tuple[str, Measurement]]) -> Measurement:
     """Return the first measurement, with a warning where the others tell of another speed."""
     (first, chosen), *others = taken
     p50 = chosen.record.latency.p50_ms
-    far = [
-        f"{found.record.latency.p50_ms:.2f} ms in {name}"
-        for name, found in others
-        if not found.hindered
-        if abs(found.record.latency.p50_ms - p50) > TOLERANCE * max(found.record.latency.p50_ms, p50)
-    ]
+    undisturbed = ((name, found.record.latency.p50_ms) for name, found in others if not found.hindered)
+    far = [f"{other:.2f} ms in {name}" for name, other in undisturbed if abs(other - p50) > TOLERANCE * max(other, p50)]
     if not far:
         return chosen
     warning = f"the median latency is {p50:.2f} ms in {first}, whose figures stand here, and {', '.join(far)}"

@@ -101,12 +101,7 @@ class Setting:
         """Read the setting of a measurement."""
         tensor_cores = record.device == "cuda" and record.dtype == "float32"  # only there may TF32 stand in
         return cls(
-            height=record.height,
-            width=record.width,
-            channels=record.in_channels,
-            device=record.device_name,
-            dtype=record.dtype,
-            threads=record.threads,
+            *(record.height, record.width, record.in_channels, record.device_name, record.dtype, record.threads),
             precision=record.float32_precision if tensor_cores else "",
             memory_format=record.settings.memory_format,
             compile_mode=record.settings.compile_mode or "",
@@ -118,8 +113,8 @@ class Setting:
     @property
     def facts(self) -> dict[str, str | int]:
         """What tables tell of it; what earlier releases did not know only where it applies."""
-        told = {name: value for name, value in asdict(self).items() if value or name not in ("replay", "freed_memory")}
-        return {**told, "batch": 1}
+        facts = {name: value for name, value in asdict(self).items() if value or name not in ("replay", "freed_memory")}
+        return {**facts, "batch": 1}
 
     @property
     def remainder(self) -> str:
@@ -176,28 +171,24 @@ class Measurement:
     @classmethod
     def of(cls, record: EfficiencyRecord) -> Measurement:
         """Flatten a record; keys carry their unit where the figure has one."""
-        memory, throughput = record.memory, record.throughput
-        figures = {
-            "params": record.params,
-            "unused_params": sum(record.unused_params.values()),
-            "macs": record.macs,
-            "flops": record.flops,
-            "bytes_moved": record.bytes_moved,
-            "latency_p50_ms": record.latency.p50_ms,
-            "latency_p90_ms": record.latency.p90_ms,
-            "latency_p99_ms": record.latency.p99_ms,
-            "fps": record.latency.fps,
-            "images_per_second": throughput.images_per_second if throughput else None,
-            "images_per_second_batch": throughput.batch if throughput else None,
-            "forward_peak_bytes": memory.forward_peak_bytes if memory else None,
-            "train_step_peak_bytes": memory.train_step_peak_bytes if memory else None,
-            "energy_j_per_image": record.energy_j_per_image,
-            "energy_j_per_image_batch": throughput.energy_j_per_image if throughput else None,
-        }
-        told = {key: value for key, value in figures.items() if value is not None}
+        latency, memory, throughput = record.latency, record.memory, record.throughput
+        figures: dict[str, float | None] = {
+            "params": record.params, "unused_params": sum(record.unused_params.values()),
+            "macs": record.macs, "flops": record.flops, "bytes_moved": record.bytes_moved,
+            "latency_p50_ms": latency.p50_ms, "latency_p90_ms": latency.p90_ms, "latency_p99_ms": latency.p99_ms,
+            "fps": latency.fps, "energy_j_per_image": record.energy_j_per_image,
+        }  # fmt: skip
+        if throughput:
+            figures["images_per_second"] = throughput.images_per_second
+            figures["images_per_second_batch"] = throughput.batch
+            figures["energy_j_per_image_batch"] = throughput.energy_j_per_image
+        if memory:
+            figures["forward_peak_bytes"] = memory.forward_peak_bytes
+            figures["train_step_peak_bytes"] = memory.train_step_peak_bytes
+        measured = {key: value for key, value in figures.items() if value is not None}
         slow = f"{'; '.join(record.hindered)}: something else had the device (tries: {record.tries})"
         warnings = ((slow,) if record.hindered else ()) + record.warnings
-        return cls(record, Setting.of(record), told, warnings, bool(record.hindered))
+        return cls(record, Setting.of(record), measured, warnings, bool(record.hindered))
 
 
 @dataclass(frozen=True)
@@ -229,13 +220,21 @@ class StudyResults:
     broken_stress: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
 
+    def scores_of(self, train: str, test: str) -> dict[str, dict[int, Scores]]:
+        """Return model -> repeat -> counts on a test dataset, of finished runs; ``train`` joins datasets by ``+``."""
+        scores: dict[str, dict[int, Scores]] = defaultdict(dict)
+        for run in self.runs:
+            if "+".join(run.record.train) == train and test in run.scores:
+                scores[run.record.model][run.record.repeat] = run.scores[test]
+        return dict(scores)
+
     def measured_for(self, dataset: str) -> list[Measurement]:
         """Return the efficiency figures at a dataset's input size and channels."""
         if self.protocol is None:
             return []
         size, channels = self.protocol.input.size_for(dataset), self.protocol.input.channels_for(dataset)
-        settings = [(found, found.setting) for found in self.efficiency]
-        return [found for found, s in settings if (s.height, s.width, s.channels) == (size, size, channels)]
+        shapes = ((found, (found.setting.size, found.setting.channels)) for found in self.efficiency)
+        return [found for found, shape in shapes if shape == (f"{size}×{size}", channels)]
 
 
 def comparable(measured: Sequence[Measurement], models: Set[str]) -> list[Measurement]:
@@ -253,15 +252,14 @@ def with_hindrances(measured: Sequence[Measurement]) -> tuple[Measurement, ...]:
     reached: dict[Hashable, list[Limits]] = defaultdict(list)
     for found in measured:
         reached[_device(found)] += filter(None, (found.record.limits, found.record.limits_after))
-    told = []
+    marked = []
     for found in measured:
-        record = found.record
-        slow = hindrances(None, record.limits, record.limits_after, reached[_device(found)])
+        slow = hindrances(None, found.record.limits, found.record.limits_after, reached[_device(found)])
         if slow and not found.hindered:
             warning = f"{' and '.join(slow)}: something else may have had the device"
             found = replace(found, warnings=(warning, *found.warnings), hindered=True)
-        told.append(found)
-    return tuple(told)
+        marked.append(found)
+    return tuple(marked)
 
 
 def _device(found: Measurement) -> Hashable:
@@ -304,8 +302,8 @@ def read_study(folder: Path) -> StudyResults:
         else:
             rows.setdefault(dataset, {})[method] = (scores,)
     stressed, unread = _stressed(store, runs)
-    held = (protocol, runs, rows, efficiency, tuple(broken), comparisons)
-    return StudyResults(*held, stressed=stressed, broken_stress=unread, strangers=tuple(strangers))
+    results = StudyResults(protocol, runs, rows, efficiency, tuple(broken), comparisons)
+    return replace(results, stressed=stressed, broken_stress=unread, strangers=tuple(strangers))
 
 
 def _filed(kind: type[F], file: Path) -> F:
@@ -345,7 +343,7 @@ def read_scores(file: Path, behaviour: int = BEHAVIOUR) -> Scores:
     """Read and reduce the integers of an ``images.<test>.csv``; its ratio columns are for readers and are not used.
 
     Args:
-        file: the file.
+        file: ``images.<test>.csv``.
         behaviour: the behaviour number of the harness that counted.
 
     Raises:
@@ -360,9 +358,8 @@ def read_scores(file: Path, behaviour: int = BEHAVIOUR) -> Scores:
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{file}: cannot be read ({error}); {remedy}") from error
     columns, wrong = {}, []
-    for name in metrics.COUNT_COLUMNS:
-        if not any(table.get(name, ())):
-            continue  # a column that does not apply to a target (nets where vias are looked for) is absent or blank
+    # A column that does not apply to a target (nets where vias are looked for) is absent or blank.
+    for name in (name for name in metrics.COUNT_COLUMNS if any(table.get(name, ()))):
         try:
             columns[name] = np.array([int(text) for text in table[name]], np.int64)
         except (ValueError, OverflowError):

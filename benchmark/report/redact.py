@@ -21,11 +21,8 @@ def redact(study: StudyResults) -> StudyResults:
     images, groups = (_numbered(names) for names in _names(study))
 
     def plain(scores: Scores) -> Scores:
-        return replace(
-            scores,
-            images=tuple(images[name] for name in scores.images),
-            groups=tuple(groups[name] for name in scores.groups),
-        )
+        names = tuple(images[name] for name in scores.images)
+        return replace(scores, images=names, groups=tuple(groups[name] for name in scores.groups))
 
     def silent_names(scores: Scores) -> Scores:
         return replace(scores, images=("",) * len(scores.images), groups=("",) * len(scores.groups))
@@ -51,11 +48,12 @@ def redact(study: StudyResults) -> StudyResults:
 
 def _names(study: StudyResults) -> tuple[list[str], list[str]]:
     """Return all names of images and of frames, in order."""
-    found = [scores for run in study.runs for scores in run.scores.values()]
-    found += [one for methods in study.references.values() for divisions in methods.values() for one in divisions]
-    return sorted({name for one in found for name in one.images}), sorted(
-        {name for one in found for name in one.groups}
-    )
+    counts = [scores for run in study.runs for scores in run.scores.values()]
+    counts += [
+        scores for methods in study.references.values() for divisions in methods.values() for scores in divisions
+    ]
+    images = {name for scores in counts for name in scores.images}
+    return sorted(images), sorted({name for scores in counts for name in scores.groups})
 
 
 def _numbered(names: list[str]) -> dict[str, str]:

@@ -14,15 +14,7 @@ if TYPE_CHECKING:
 
 
 def stranger(store: Store, protocol: Protocol, runs: Sequence[Run], dataset: str, scores: Scores) -> str:
-    """Say why rows of a method without training must not stand beside the runs; blank where they may.
-
-    Args:
-        store: the study.
-        protocol: of the study.
-        runs: of the study.
-        dataset: what the rows were tested on.
-        scores: the rows.
-    """
+    """Say why the scores of a method without training must not stand beside a study's runs; blank where they may."""
     tested = [run for run in runs if dataset in run.scores]
     reasons = []
     if any(_images(run.scores[dataset]) != _images(scores) for run in tested):

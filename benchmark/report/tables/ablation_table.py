@@ -1,4 +1,4 @@
-"""The table of variants: each network beside what is left of it without one of its parts."""
+"""Tables each network beside its variants that lack one of its parts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from benchmark.config import registry
 from benchmark.report.read import StudyResults
-from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import paper_table as paper
+from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.conventions import display
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 
@@ -20,10 +20,9 @@ def ablation(study: StudyResults) -> Table:
     blocks = []
     if study.protocol is not None:
         chosen = paper.figures(COLUMNS, study.protocol.report.reduction)
-        for base in tables.scores(study, tables.ACCURACY).blocks:
+        for base in scores(study, ACCURACY).blocks:
             trained = [row.key for row in base.rows if row.ranked]
-            parents = {_parent(name) for name in trained if _parent(name) != name} & set(trained)
-            if parents:
+            if parents := {_parent(name) for name in trained if _parent(name) != name} & set(trained):
                 family = {name for name in trained if _parent(name) in parents}
                 blocks.append(_with_differences(study, paper.compose(study, base, chosen, family), parents))
     return Table("ablation", "Ablation", tuple(blocks))
@@ -34,7 +33,12 @@ def _parent(name: str) -> str:
 
 
 def _with_differences(study: StudyResults, block: Block, parents: set[str]) -> Block:
-    values = _miou_by_repeat(study, block)
+    assert study.protocol is not None
+    reduction = study.protocol.report.reduction
+    values: dict[str, dict[int, float]] = {}
+    for model, by_repeat in study.scores_of(str(block.facts["train"]), str(block.facts["dataset"])).items():
+        reduced = {repeat: counts.reduced[reduction] for repeat, counts in by_repeat.items()}
+        values[model] = {repeat: figures["miou"] for repeat, figures in reduced.items() if "miou" in figures}
     rows: list[Row] = []
     for row in block.rows:
         own, other = values.get(row.key, {}), values.get(_parent(row.key), {})
@@ -54,18 +58,6 @@ def _with_differences(study: StudyResults, block: Block, parents: set[str]) -> B
         columns=(*block.columns[:at], DIFFERENCE, *block.columns[at:]),
         rows=tuple(rows),
     )
-
-
-def _miou_by_repeat(study: StudyResults, block: Block) -> dict[str, dict[int, float]]:
-    assert study.protocol is not None
-    reduction, test = study.protocol.report.reduction, str(block.facts["dataset"])
-    found: dict[str, dict[int, float]] = {}
-    for run in study.runs:
-        if "+".join(run.record.train) == block.facts["train"] and test in run.scores:
-            value = run.scores[test].reduced[reduction].get("miou")
-            if value is not None:
-                found.setdefault(run.record.model, {})[run.record.repeat] = value
-    return found
 
 
 def _source(model: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark import metrics
@@ -30,8 +30,6 @@ class Kind:
     """A table of scores: which metrics it shows, formed how.
 
     Attributes:
-        name: of the table's files.
-        title: of the table and its blocks.
         columns: metrics in their order; those that no method has on a dataset are left out there.
         reduction: ``None`` for the protocol's.
     """
@@ -78,7 +76,7 @@ def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tup
     n = max((cell.n for row in rows for cell in row.cells.values()), default=0)
     methods = study.references.get(test, {})
     for method in sorted(methods, key=lambda method: known_first(method, REFERENCES)):
-        cells = _cells([found.reduced[reduction] for found in methods[method]], kind.columns)
+        cells = _cells((counts.reduced[reduction] for counts in methods[method]), kind.columns)
         rows.append(Row(method, REFERENCES.get(method, method), "reference", cells, ranked=False))
     trained, tested = "+".join(train), _test_images(runs, test)
     shown = {name for row in rows for name in row.cells}
@@ -88,16 +86,10 @@ def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tup
     return Block(
         key=test if train == (test,) else f"{trained}-on-{test}",
         title=f"{kind.title} on {test}" + ("" if train == (test,) else f" after training on {trained}"),
-        facts={
-            "dataset": test,
-            "train": trained,
-            "protocol": protocol.name,
-            "reduction": reduction,
-            "ddof": 1,
-            "test_images": tested,
-        },
+        facts={"dataset": test, "train": trained, "protocol": protocol.name, "reduction": reduction}
+        | {"ddof": 1, "test_images": tested},
         conventions=(
-            *about_scores(protocol, (reduction,), train, test, n, tested),
+            *about_scores(protocol, (reduction,), (test, *train), n, tested),
             *nothing_to_judge(everything, test),
             *origins(run for of_model in runs.values() for run in of_model),
             *left_out(study),
@@ -118,15 +110,12 @@ def _test_images(runs: dict[str, list[Run]], test: str) -> str:
 
 
 def _model_row(name: str, runs: list[Run], test: str, kind: Kind, reduction: metrics.Reduction) -> Row:
-    cells = _cells([run.scores[test].reduced[reduction] for run in runs if test in run.scores], kind.columns)
+    cells = _cells((run.scores[test].reduced[reduction] for run in runs if test in run.scores), kind.columns)
     missing: dict[str, list[int]] = {}
     for run in runs:
         if test not in run.scores:
             missing.setdefault(_why_missing(run, test), []).append(run.record.repeat)
-    remarks = [
-        f"repeat{'s' * (len(repeats) > 1)} {', '.join(map(str, sorted(repeats)))} {why}"
-        for why, repeats in missing.items()
-    ]
+    remarks = [f"repeat{'s' * (len(n) > 1)} {', '.join(map(str, sorted(n)))} {why}" for why, n in missing.items()]
     return Row(name, *display(name), cells, remark="; ".join((*remarks, *_copies(runs, test))))
 
 
@@ -145,9 +134,9 @@ def _copies(runs: Sequence[Run], test: str) -> Iterator[str]:
             )
 
 
-def _cells(figures: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, Cell]:
-    cells = {name: Cell.over(values[name] for values in figures if name in values) for name in names}
-    return {name: cell for name, cell in cells.items() if cell is not None}
+def _cells(figures: Iterable[Mapping[str, float]], names: Sequence[str]) -> dict[str, Cell]:
+    by_run = list(figures)
+    return {name: cell for name in names if (cell := Cell.over(run[name] for run in by_run if name in run))}
 
 
 def _why_missing(run: Run, test: str) -> str:

@@ -24,13 +24,7 @@ from benchmark.report.tables.render import Table
 
 @dataclass(frozen=True)
 class TableEntry:
-    """A table that follows from a study's records alone.
-
-    Attributes:
-        name: of the table's files.
-        section: of the page that shows it, a key of its ``SECTIONS``.
-        make: returns the table, without blocks where a study has nothing for it.
-    """
+    """A table by the name of its files, the page's section that shows it, and the function that makes it."""
 
     name: str
     section: str

@@ -1,4 +1,4 @@
-"""The papers of the networks: from ``references.bib`` to the entries that a report uses, for BibTeX and without it."""
+"""Cites the papers of the networks, for BibTeX and without it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ FILE = Path(__file__).with_name("references.bib")
 @cache
 def entries() -> dict[str, str]:
     """Return all entries by key, each as it stands in the file."""
-    return {
-        found[1]: found[0] for found in re.finditer(r"^@\w+\{([^,]+),\n.*?^\}\n", FILE.read_text("utf-8"), re.M | re.S)
-    }
+    matches = re.finditer(r"^@\w+\{([^,]+),\n.*?^\}\n", FILE.read_text("utf-8"), re.M | re.S)
+    return {match[1]: match[0] for match in matches}
 
 
 def keys(models: Iterable[str]) -> list[str]:
     """Return the keys of the networks' papers and of those that they build on, in the order of the models."""
     known = registry.models()
-    found = [known[name] for name in models if name in known]
-    return list(dict.fromkeys(key for entry in found for key in (*entry.built_on, *entry.cite)))
+    networks = (known[name] for name in models if name in known)
+    return list(dict.fromkeys(key for network in networks for key in (*network.built_on, *network.cite)))
 
 
 def bibtex(used: Iterable[str]) -> str:

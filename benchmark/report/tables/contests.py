@@ -1,15 +1,20 @@
-"""What is compared: one metric on one test dataset, by model and repeat."""
+"""Compares the models of a block by one metric, over repeats and over source frames."""
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import SupportsFloat
 
 from benchmark import metrics
+from benchmark.metrics import significance as tests
 from benchmark.metrics.significance import Clustered
 from benchmark.report.read import Scores, StudyResults
-from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables.accuracy_table import ACCURACY
+from benchmark.report.tables.conventions import display
 from benchmark.report.tables.render import Block, Row
 
 
@@ -37,8 +42,8 @@ class Contest:
 
     def values(self, model: str) -> dict[int, float]:
         """Return the metric by repeat; a repeat in which it has no value is absent."""
-        reduced = {repeat: scores.reduced[self.reduction] for repeat, scores in self.scores[model].items()}
-        return {repeat: found[self.metric.name] for repeat, found in reduced.items() if self.metric.name in found}
+        reduced = ((repeat, scores.reduced[self.reduction]) for repeat, scores in self.scores[model].items())
+        return {repeat: values[self.metric.name] for repeat, values in reduced if self.metric.name in values}
 
     def common(self, model: str, other: str) -> list[int]:
         """Return the repeats in which both have a value."""
@@ -46,57 +51,180 @@ class Contest:
 
     def same_images(self, models: Iterable[str]) -> bool:
         """Tell whether all finished runs of the models were tested on the same images of the same frames."""
-        tested = {
-            tuple(sorted(zip(found.images, found.groups, strict=True)))
-            for model in models
-            for found in self.scores[model].values()
-        }
-        return len(tested) < 2
+        tested = (scores for model in models for scores in self.scores[model].values())
+        return len({tuple(sorted(zip(scores.images, scores.groups, strict=True))) for scores in tested}) < 2
 
     def frames(self, model: str) -> int:
         """Return how many source frames a model's test images with a counted pixel come from."""
-        found = next(iter(self.scores[model].values()))
-        return len(set(itertools.compress(found.groups, metrics.judged(found.columns))))
+        scores = next(iter(self.scores[model].values()))
+        return len(set(itertools.compress(scores.groups, metrics.judged(scores.columns))))
 
     def networks(self, model: str, repeats: Sequence[int]) -> Clustered:
         """Return the metric's terms per source frame of a model's networks, tested on the same images."""
-        chosen = [self.scores[model][repeat] for repeat in repeats]
-        return Clustered.of([(found.columns, found.groups) for found in chosen], self.metric.name, self.reduction)
+        chosen = (self.scores[model][repeat] for repeat in repeats)
+        return Clustered.of([(scores.columns, scores.groups) for scores in chosen], self.metric.name, self.reduction)
 
 
 def contest(study: StudyResults, block: Block, metric: str, reduction: metrics.Reduction) -> Contest:
     """Collect the runs of a block of the accuracy table."""
-    train, test = str(block.facts["train"]), str(block.facts["dataset"])
     rows = tuple(row for row in block.rows if row.ranked)
-    scores: dict[str, dict[int, Scores]] = {row.key: {} for row in rows}
-    for run in study.runs:
-        record = run.record
-        if record.model in scores and "+".join(record.train) == train and test in run.scores:
-            scores[record.model][record.repeat] = run.scores[test]
-    images = sorted({found.judged for of_model in scores.values() for found in of_model.values()})
+    by_model = study.scores_of(str(block.facts["train"]), str(block.facts["dataset"]))
+    scores = {row.key: by_model.get(row.key, {}) for row in rows}
+    images = sorted({counts.judged for by_repeat in scores.values() for counts in by_repeat.values()})
     facts = {name: block.facts[name] for name in ("dataset", "train", "protocol")}
     tested = " or ".join(map(str, images)) or block.facts["test_images"]
     facts |= {"test_images": tested, "metric": metric, "reduction": reduction}
-    return Contest(
-        key=block.key,
-        where=block.title.removeprefix(tables.ACCURACY.title).strip(),
-        facts=facts,
-        metric=metrics.METRICS[metric],
-        reduction=reduction,
-        rows=rows,
-        scores=scores,
-    )
+    where = block.title.removeprefix(ACCURACY.title).strip()
+    return Contest(block.key, where, facts, metrics.METRICS[metric], reduction, rows, scores)
 
 
 def contests(study: StudyResults, blocks: Iterable[Block]) -> list[Contest]:
     """Return for each block mIoU under the protocol's reduction, and the net error rate or the vias' F1, pooled."""
-    if study.protocol is None:
-        return []
-    found = []
-    for block in blocks:
-        found.append(contest(study, block, "miou", study.protocol.report.reduction))
-        for metric in ("net_error_rate", "via_f1"):
-            electrical = contest(study, block, metric, "pooled")
-            if any(electrical.values(row.key) for row in electrical.rows):
-                found.append(electrical)
-    return found
+    every: list[Contest] = []
+    for block in blocks if study.protocol else ():
+        every.append(contest(study, block, "miou", study.protocol.report.reduction))
+        electrical = [contest(study, block, metric, "pooled") for metric in ("net_error_rate", "via_f1")]
+        every += [one for one in electrical if any(one.values(row.key) for row in one.rows)]
+    return every
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """One model against the reference; fields that no test fills are ``None``.
+
+    Attributes:
+        row: the model.
+        n: repeats that it shares with the reference.
+        difference: of the metric, model minus reference; ``low`` and ``high`` are the ends of its 95 % interval.
+        p: uncorrected.
+        p_holm: corrected over the models of the block.
+        remark: why there is no test, or fewer repeats.
+    """
+
+    row: Row
+    n: int
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    remark: str = ""
+
+    def verdict(self, metric: metrics.Metric) -> str:
+        """Return what a test over repeats says of the method."""
+        if self.p_holm is None or self.difference is None:
+            return "no test"
+        if self.p_holm >= tests.ALPHA:
+            return "no difference shown"
+        return "better" if (self.difference > 0) == metric.higher_is_better else "worse"
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """The comparisons of one contest, or why there are none.
+
+    Attributes:
+        made: one per model beside the reference.
+        clusters: source frames of the test images, where they are what was resampled.
+        why_not: a sentence instead of a test.
+        absent: the reference is not among the models.
+    """
+
+    contest: Contest
+    made: tuple[PairedComparison, ...] = ()
+    clusters: int = 0
+    why_not: str = ""
+    absent: bool = False
+
+    @property
+    def tested(self) -> list[PairedComparison]:
+        """The family that Holm corrects over."""
+        return [pair for pair in self.made if pair.difference is not None]
+
+
+def _others(contest: Contest, reference: str) -> list[Row]:
+    return [row for row in contest.rows if row.key != reference]
+
+
+def _why_alone(contest: Contest, reference: str) -> str:
+    """Say why no model can be compared, whatever the test; blank where one can."""
+    label = display(reference)[0]
+    if reference not in contest.scores:
+        return f"No test: {label}, which every model is compared with, was not trained and tested here."
+    if not _others(contest, reference):
+        return f"No test: {label} is the only model here."
+    if not contest.values(reference):
+        return f"No test: no run of {label} has a value here."
+    return ""
+
+
+def over_repeats(contest: Contest, reference: str) -> Comparisons:
+    """Test over repeats, which says something about the methods."""
+    if why_not := _why_alone(contest, reference):
+        return Comparisons(contest, why_not=why_not, absent=reference not in contest.scores)
+    theirs = contest.values(reference)
+    made = []
+    for row in _others(contest, reference):
+        ours, repeats = contest.values(row.key), contest.common(row.key, reference)
+        if len(repeats) < 2:
+            made.append(_untested(row, len(repeats)))
+            continue
+        t = tests.paired_t([ours[repeat] for repeat in repeats], [theirs[repeat] for repeat in repeats])
+        constant = "" if math.isfinite(t.p) else "no test: the difference is the same in every repeat"
+        figures = (float(t.mean), *map(_number, (t.low, t.high, t.p)))
+        made.append(PairedComparison(row, len(repeats), *figures, remark=_joined(row.remark, constant)))
+    most = max(comparison.n for comparison in made)
+    if most < 2:
+        why_not = (
+            f"No test: no model has more than {'one' if most else 'no'} repeat in common with {display(reference)[0]}, "
+            "and it takes two at least: one training of each says nothing about the methods."
+        )
+        return Comparisons(contest, why_not=why_not)
+    return Comparisons(contest, tuple(_corrected(made)))
+
+
+def over_frames(contest: Contest, reference: str) -> Comparisons:
+    """Test over source frames, which says something about these trained networks only."""
+    if why_not := _why_alone(contest, reference):
+        return Comparisons(contest, why_not=why_not, absent=reference not in contest.scores)
+    if not contest.same_images(row.key for row in contest.rows):
+        return Comparisons(contest, why_not="No test: the runs were not tested on the same images.")
+    frames = contest.frames(reference)
+    if frames < 2:
+        return Comparisons(contest, why_not="No test: all test images come from one source frame.")
+    made = []
+    # Most models share the same repeats with the reference.
+    of_reference = functools.cache(lambda repeats: contest.networks(reference, repeats))
+    for row in _others(contest, reference):
+        repeats = tuple(contest.common(row.key, reference))
+        if not repeats:
+            made.append(_untested(row, 0))
+            continue
+        ours, theirs = contest.networks(row.key, repeats), of_reference(repeats)
+        difference, *ends = tests.paired_interval(ours, theirs)
+        figures = (difference, *map(_number, (*ends, tests.sign_flip(ours, theirs))))
+        made.append(PairedComparison(row, len(repeats), *figures, remark=row.remark))
+    if not any(comparison.n for comparison in made):
+        label = display(reference)[0]
+        return Comparisons(contest, why_not=f"No test: no model has a repeat in common with {label}.")
+    return Comparisons(contest, tuple(_corrected(made)), frames)
+
+
+def _corrected(made: list[PairedComparison]) -> list[PairedComparison]:
+    tested = [pair for pair in made if pair.difference is not None]
+    adjusted = tests.holm([math.nan if pair.p is None else pair.p for pair in tested])
+    corrected = {pair.row.key: _number(p) for pair, p in zip(tested, adjusted, strict=True)}
+    return [replace(pair, p_holm=corrected.get(pair.row.key)) for pair in made]
+
+
+def _number(value: SupportsFloat) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _untested(row: Row, n: int) -> PairedComparison:
+    few = f"no test: {'one' if n else 'no'} repeat in common"
+    return PairedComparison(row, n, remark=_joined(row.remark, few))
+
+
+def _joined(*remarks: str) -> str:
+    return "; ".join(filter(None, remarks))

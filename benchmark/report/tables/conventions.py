@@ -8,7 +8,7 @@ from benchmark import metrics
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
-from benchmark.evaluation import counts as scoring
+from benchmark.evaluation import counts
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS
 from benchmark.report.read import Run, Scores, StudyResults
 from benchmark.report.tables.render import Column
@@ -26,22 +26,18 @@ VALUE_MARKS = "Bold: best, underlined: second, by the printed value; equal value
 
 
 def about_scores(
-    protocol: Protocol,
-    reductions: Sequence[metrics.Reduction],
-    train: Sequence[str],
-    test: str,
-    n: int,
-    test_images: str,
+    protocol: Protocol, reductions: Sequence[metrics.Reduction], datasets: Iterable[str], n: int, test_images: str = ""
 ) -> Iterator[str]:
     """Say how the scores of a block were formed."""
     nothing = "No test images to judge: trained, not tested." if test_images == "0" else "No run has finished."
     yield nothing if n == 0 else over_repeats(n)
     if reductions:
         yield f"Reduction: {', '.join(f'{name} ({metrics.REDUCTIONS[name]})' for name in reductions)}."
-    yield f"Test images: {test_images}."
+    if test_images:
+        yield f"Test images: {test_images}."
     yield f"Protocol: {protocol.name}."
     yield MARKS
-    yield from stand_ins((test, *train))
+    yield from stand_ins(datasets)
 
 
 def no_logits(runs: Iterable[Run]) -> Iterator[str]:
@@ -53,10 +49,9 @@ def no_logits(runs: Iterable[Run]) -> Iterator[str]:
 
 def nothing_to_judge(scores: Iterable[Scores], test: str) -> Iterator[str]:
     """Say how many images of a test gave no value, and where to see which; nothing where all of them gave one."""
-    found = sorted({len(one.images) - one.judged for one in scores} - {0})
-    if found:
+    if blank := sorted({len(test_scores.images) - test_scores.judged for test_scores in scores} - {0}):
         yield (
-            f"Without a counted pixel, and so without any value: {' or '.join(map(str, found))} more test images "
+            f"Without a counted pixel, and so without any value: {' or '.join(map(str, blank))} more test images "
             f"(their ratios are blank in images.{test}.csv)."
         )
 
@@ -77,8 +72,7 @@ def stand_ins(datasets: Iterable[str]) -> Iterator[str]:
 
 def origins(runs: Iterable[Run]) -> Iterator[str]:
     """Say which weights of other studies the runs started from."""
-    found = {(init.study, "+".join(init.train)) for run in runs if (init := run.record.init)}
-    for study, train in sorted(found):
+    for study, train in sorted({(init.study, "+".join(init.train)) for run in runs if (init := run.record.init)}):
         yield f"Fine-tuned: training started from the weights of study {study}, trained on {train}."
 
 
@@ -92,11 +86,10 @@ def left_out(study: StudyResults) -> Iterator[str]:
 
 def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:
     """Say what counts as a net or a via, and how many true ones there are."""
-    yield scoring.limits_of_nets(protocol.evaluation, (score.behaviour for score in scores))
+    yield counts.limits_of_nets(protocol.evaluation, (score.behaviour for score in scores))
     for column, what in (("nets", "Interior nets"), ("via_true", "True vias")):
-        found = sorted({score.sums[column] for score in scores if column in score.sums})
-        if found:
-            yield f"{what} in all test images: {' or '.join(map(str, found))}."
+        if sums := sorted({score.sums[column] for score in scores if column in score.sums}):
+            yield f"{what} in all test images: {' or '.join(map(str, sums))}."
 
 
 def display(model: str) -> tuple[str, str]:

@@ -26,13 +26,8 @@ EFFICIENCY = (
     Column("energy_j_per_image", "Energy", higher_is_better=False, digits=3, unit="J"),
     Column("energy_j_per_image_batch", "Energy at Batch", higher_is_better=False, digits=3, unit="J"),
 )
-#: Those that tell of everything that the device did while they were taken.
-TIMED = frozenset(
-    {
-        *("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "fps", "images_per_second", "images_per_second_batch"),
-        *("energy_j_per_image", "energy_j_per_image_batch"),
-    }
-)
+#: Figures that other work on the device changes.
+TIMED = {c.key for c in EFFICIENCY if c.key.startswith(("latency", "fps", "images_per_second", "energy"))}
 
 
 def cost(measured: Measurement, figure: str) -> Cell:
@@ -44,6 +39,11 @@ def about_hindered(found: Iterable[Measurement]) -> Iterator[str]:
     """Say what the mark of hindered figures means, where there are any."""
     if any(measured.hindered for measured in found):
         yield f"{HINDERED}: taken while something else had the device, as said below the table; never ranked."
+
+
+def memory_methods(found: Iterable[Measurement]) -> list[str]:
+    """Return the ways in which peak memory was taken, in words."""
+    return sorted({measured.record.memory.method for measured in found if measured.record.memory})
 
 
 def efficiency(study: StudyResults) -> Table:
@@ -59,10 +59,7 @@ def _efficiency_block(study: StudyResults, setting: Setting) -> Block:
         key=setting.key,
         title=f"Efficiency at {setting.size} on {setting.describe()}",
         facts=setting.facts,
-        conventions=(
-            *efficiency_conventions(list(found.values()), setting, shown),
-            VALUE_MARKS,
-        ),
+        conventions=(*efficiency_conventions(list(found.values()), setting, shown), VALUE_MARKS),
         columns=tuple(column for column in EFFICIENCY if column.key in shown),
         rows=tuple(
             Row(
@@ -88,11 +85,8 @@ def efficiency_conventions(found: Sequence[Measurement], setting: Setting, shown
         unused = "; Unused: those that it never does" if "unused_params" in shown else ""
         yield f"Params: trainable parameters that the forward pass reaches{unused}."
     if shown & {"macs", "flops"}:
-        flops = "; FLOPs = 2 × MACs" if "flops" in shown else ""
-        yield (
-            "MACs: multiply-accumulates of convolutions, linear layers, matrix products and attention for one image"
-            f"{flops}."
-        )
+        what = "multiply-accumulates of convolutions, linear layers, matrix products and attention for one image"
+        yield f"MACs: {what}{'; FLOPs = 2 × MACs' if 'flops' in shown else ''}."
     if shown & {"latency_p50_ms", "latency_p90_ms", "latency_p99_ms"}:
         yield "p50, p90, p99: percentiles of the latency at batch 1; FPS = 1000 / p50."
     elif "fps" in shown:
@@ -100,13 +94,10 @@ def efficiency_conventions(found: Sequence[Measurement], setting: Setting, shown
     if "images_per_second" in shown:
         yield "Images/s: throughput at the best Batch."
     if shown & {"forward_peak_bytes", "train_step_peak_bytes"}:
-        for method in sorted({measured.record.memory.method for measured in found if measured.record.memory}):
+        for method in memory_methods(found):
             yield f"Memory of one forward pass and of one training step at batch 1: {method}."
-    if energy := [
-        what
-        for key, what in (("energy_j_per_image", "at batch 1"), ("energy_j_per_image_batch", "at the best Batch"))
-        if key in shown
-    ]:
+    batches = {"energy_j_per_image": "at batch 1", "energy_j_per_image_batch": "at the best Batch"}
+    if energy := [batch for key, batch in batches.items() if key in shown]:
         yield (
             f"Energy: joules per image {' and '.join(energy)}, of the whole GPU, idle power included, over at least "
             f"{ENERGY_SECONDS:g} s."

@@ -19,12 +19,7 @@ ATTENTION = "eal_icnet"  # and its variants
 
 @dataclass(frozen=True)
 class Growing:
-    """A figure whose growth is shown.
-
-    Attributes:
-        key: among a measurement's figures.
-        name: of the plot's panel, with its unit.
-    """
+    """A figure whose growth is shown, by its key among a measurement's figures and by the name of its panel."""
 
     key: str
     name: str
@@ -64,18 +59,13 @@ def _block(shared: Setting, sizes: Mapping[Setting, Measured]) -> Block:
     rows = tuple(_row(model, sizes, shown) for model in models)
     filled = {key for row in rows for key in row.cells}
     columns = [
-        replace(figure.column, key=key_of(setting, figure.key), group=setting.size)
-        for setting in shown
-        for figure in FIGURES
-    ] + [
-        Column(f"{figure.key}.exponent", figure.column.title, higher_is_better=None, group="Exponent")
-        for figure in FIGURES
+        *(replace(f.column, key=key_of(setting, f.key), group=setting.size) for setting in shown for f in FIGURES),
+        *(Column(f"{f.key}.exponent", f.column.title, higher_is_better=None, group="Exponent") for f in FIGURES),
     ]
-    facts = {name: value for name, value in shared.facts.items() if name not in ("height", "width")}
     return Block(
         key="-".join((shared.key, *(setting.size for setting in shown))),
         title=f"Growth with image size on {shared.describe()}",
-        facts=facts,
+        facts={name: value for name, value in shared.facts.items() if name not in ("height", "width")},
         conventions=tuple(_conventions(shared, sizes, shown, models)),
         columns=tuple(column for column in columns if column.key in filled),
         rows=rows,
@@ -105,8 +95,9 @@ def _conventions(
     shared: Setting, sizes: Mapping[Setting, Measured], shown: Sequence[Setting], models: Sequence[str]
 ) -> Iterator[str]:
     small, large = shown[-2:]
+    everything = [measured for setting in shown for measured in sizes[setting].values()]
     yield "p50: median latency at batch 1."
-    yield from about_forward(measured for setting in shown for measured in sizes[setting].values())
+    yield from about_forward(everything)
     yield (
         f"Exponent: log(ratio of the figures) / log(ratio of the pixels) from {small.size} to {large.size}; "
         "1: in proportion to the number of pixels."
@@ -121,6 +112,6 @@ def _conventions(
         yield f"The {len(shown)} largest of {len(sizes)} sizes."
     if shared.precision:
         yield f"float32 kernels: {shared.precision}."
-    yield from about_hindered(measured for setting in shown for measured in sizes[setting].values())
+    yield from about_hindered(everything)
     yield shared.remainder
     yield VALUE_MARKS

@@ -1,4 +1,4 @@
-"""Figures printed in other papers: read from a CSV file, validated, and made into rows that rank nothing."""
+"""Reads figures of other papers from a CSV file, for rows that rank nothing."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def read(file: Path) -> tuple[LiteratureEntry, ...]:
             continue
         where = f"{file.name}: line {number}"
         if len(fields) != len(header):
-            raise UserError(
-                f"{where}: {len(fields)} fields under {len(header)} columns; put text with commas in quotes"
-            )
+            raise UserError(f"{where}: {len(fields)} fields under {len(header)} columns; quote text with commas")
         entry = _entry(where, dict(zip(header, fields, strict=True)))
         other = entries.setdefault((entry.model, entry.dataset, entry.metric, entry.source), entry)
         if other is not entry:
@@ -83,9 +81,8 @@ def read(file: Path) -> tuple[LiteratureEntry, ...]:
     return tuple(entries.values())
 
 
-def _entry(where: str, fields: Mapping[str, str]) -> LiteratureEntry:
-    blank = [name for name in REQUIRED if not fields[name]]
-    if blank:
+def _entry(where: str, fields: dict[str, str]) -> LiteratureEntry:
+    if blank := [name for name in REQUIRED if not fields[name]]:
         raise UserError(f"{where}: {blank[0]} is blank; every figure needs {', '.join(REQUIRED)}")
     name, _, reduction = fields["metric"].partition(".")
     if name not in metrics.METRICS:
@@ -106,16 +103,8 @@ def _entry(where: str, fields: Mapping[str, str]) -> LiteratureEntry:
     n = _number(where, "n", fields["n"], (1, math.inf), "a whole number of repeats") if fields.get("n") else None
     if n is not None and n != int(n):
         raise UserError(f"{where}: n {fields['n']!r}: expected a whole number of repeats")
-    return LiteratureEntry(
-        where=where,
-        model=fields["model"],
-        dataset=fields["dataset"],
-        metric=fields["metric"],
-        value=float(value.scaleb(digits)),
-        source=fields["source"],
-        std=None if std is None else float(std.scaleb(digits)),
-        n=None if n is None else int(n),
-    )
+    figures = {"value": float(value.scaleb(digits)), "std": None if std is None else float(std.scaleb(digits))}
+    return LiteratureEntry.model_validate(fields | figures | {"where": where, "n": None if n is None else int(n)})
 
 
 def _number(where: str, name: str, text: str, between: tuple[float, float], expected: str) -> Decimal:
@@ -135,11 +124,7 @@ def _is_high_rate(entry: LiteratureEntry) -> bool:
 
 
 def check_datasets(entries: Sequence[LiteratureEntry], known: Sequence[str]) -> None:
-    """Refuse figures on data that the report has no block of; a stand-in is not the dataset it stands in for.
-
-    Raises:
-        UserError: names the line and what there is.
-    """
+    """Raise a UserError for figures on data without a block; a stand-in is not the dataset it stands in for."""
     for entry in entries:
         if entry.dataset not in known:
             raise UserError(

@@ -27,29 +27,22 @@ def macros(tables: Iterable[Table], reduction: str) -> str:
 
     Args:
         tables: where two have the same number, the later one's decimals count.
-        reduction: what a metric's bare name means (``miou`` beside ``miou.image``).
+        reduction: of a metric's bare name (``miou`` beside ``miou.image``).
     """
-    found: dict[tuple[str, str, str], tuple[str, str | None]] = {}
-    for table in tables:
-        for block in table.blocks:
-            for row in block.rows:
-                for column in block.columns:
-                    if cell := row.cells.get(column.key):
-                        std = None if cell.std is None else column.spread(cell.std)
-                        for name in dict.fromkeys((column.key, column.key.removesuffix(f".{reduction}"))):
-                            place = (_name(block.key), _name(row.key), _name(name))
-                            mark = "\\ensuremath{\\ddagger}" * cell.hindered
-                            found[place] = tex.number(column.text(cell.mean)) + mark, std
-    lines = []
-    for place, (mean, std) in found.items():
-        lines.append(_definition("result", place, mean))
-        if std is not None:
-            lines.append(_definition("resultstd", place, std))
-    return HEAD + "".join(lines)
-
-
-def _definition(kind: str, place: tuple[str, str, str], text: str) -> str:
-    return f"\\expandafter\\def\\csname {'/'.join((kind, *place))}\\endcsname{{{text}}}\n"
+    texts: dict[str, dict[str, str]] = {}
+    for block in (block for table in tables for block in table.blocks):
+        for row in block.rows:
+            for column in block.columns:
+                if cell := row.cells.get(column.key):
+                    mean = tex.number(column.text(cell.mean)) + "\\ensuremath{\\ddagger}" * cell.hindered
+                    printed = {"result": mean} | ({} if cell.std is None else {"resultstd": column.spread(cell.std)})
+                    for name in (column.key, column.key.removesuffix(f".{reduction}")):
+                        texts["/".join(map(_name, (block.key, row.key, name)))] = printed
+    return HEAD + "".join(
+        f"\\expandafter\\def\\csname {kind}/{name}\\endcsname{{{text}}}\n"
+        for name, printed in texts.items()
+        for kind, text in printed.items()
+    )
 
 
 def _name(text: str) -> str:

@@ -1,8 +1,8 @@
-"""The table for a paper: metrics and costs of one's choice side by side, per dataset, and what its caption must say."""
+"""Tables metrics and costs of a user's choice side by side, for a paper."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -67,9 +67,9 @@ def figures(names: Sequence[str], default: metrics.Reduction, digits: int | None
     Raises:
         UserError: there is no such column, or a metric is not taken that way.
     """
-    found = {figure.column.key: figure for figure in (_figure(name.strip(), default) for name in names)}
-    ratios = {f.reduction for f in found.values() if f.metric and f.metric.unit != "count"}
-    return [_printed(figure, named=len(ratios) > 1, digits=digits) for figure in found.values()]
+    resolved = {figure.column.key: figure for figure in (_figure(name.strip(), default) for name in names)}
+    ratios = {f.reduction for f in resolved.values() if f.metric and f.metric.unit != "count"}
+    return [_printed(figure, named=len(ratios) > 1, digits=digits) for figure in resolved.values()]
 
 
 def _figure(text: str, default: metrics.Reduction) -> PaperFigure:
@@ -85,8 +85,7 @@ def _figure(text: str, default: metrics.Reduction) -> PaperFigure:
         )
     if suffix and suffix not in metric.reductions:
         raise UserError(f"--columns {text!r}: {name} is taken {' or '.join(metric.reductions)}")
-    wanted = suffix or default
-    reduction = next((how for how in metric.reductions if how == wanted), metric.reductions[0])
+    reduction = next((how for how in metric.reductions if how == (suffix or default)), metric.reductions[0])
     column = conventions.metric_column(metric)
     # The key says how the figure was taken wherever there are two ways.
     key = f"{name}.{reduction}" if len(metric.reductions) > 1 else name
@@ -95,16 +94,16 @@ def _figure(text: str, default: metrics.Reduction) -> PaperFigure:
 
 def _printed(figure: PaperFigure, *, named: bool, digits: int | None) -> PaperFigure:
     """Name the reduction beside the unit where a table mixes them; a count is a sum and needs no name."""
-    column = figure.column
     if figure.metric is None:
         return figure
-    if named and figure.metric.unit != "count":
-        column = replace(column, unit=", ".join(filter(None, (column.unit, figure.reduction))))
-    return replace(figure, column=replace(column, digits=column.digits if digits is None else digits))
+    column = figure.column
+    reduction = figure.reduction if named and figure.metric.unit != "count" else ""
+    unit = ", ".join(filter(None, (column.unit, reduction)))
+    return replace(figure, column=replace(column, unit=unit, digits=column.digits if digits is None else digits))
 
 
 def table(study: StudyResults, choice: PaperChoice) -> Table:
-    """Return one block per dataset with the chosen columns and rows; the layout is left to ``wide.widen``.
+    """Return one block per dataset with the chosen columns and rows; the layout is left to ``widen``.
 
     Raises:
         UserError: the study has no runs, or nothing of what is asked for.
@@ -151,33 +150,28 @@ def compose(
         choice: for figures of other papers and citations.
     """
     assert study.protocol is not None
-    choice = choice or PaperChoice()
+    printed_entries, cite = (choice.printed, choice.cite) if choice else ((), False)
     test, train = str(base.facts["dataset"]), str(base.facts["train"])
     kept = [row for row in base.rows if row.key in models]
-    scores: dict[str, list[Scores]] = {
-        row.key: [*study.references[test][row.key]] if row.family == "reference" else [] for row in kept
+    by_model = study.scores_of(train, test)
+    scores: dict[str, Collection[Scores]] = {
+        row.key: study.references[test][row.key] if row.family == "reference" else by_model.get(row.key, {}).values()
+        for row in kept
     }
-    for run in study.runs:
-        if run.record.model in scores and "+".join(run.record.train) == train and test in run.scores:
-            scores[run.record.model].append(run.scores[test])
     measured = study.measured_for(test)
     timed = comparable(measured, models)
     costs = {found.record.model: found for found in (*measured, *timed)}
     clocked = {found.record.model: found for found in timed}
-    rows = [
-        _row(row, chosen, scores[row.key], costs.get(row.key), clocked.get(row.key), cite=choice.cite) for row in kept
-    ]
+    rows = [_row(row, chosen, scores[row.key], costs.get(row.key), clocked.get(row.key), cite=cite) for row in kept]
     by_metric = {(f.metric.name, str(f.reduction)): f.column.key for f in chosen if f.metric}
-    printed = list(literature.rows(choice.printed, base.key, by_metric))
+    printed = list(literature.rows(printed_entries, base.key, by_metric))
     present = {key for row in (*rows, *printed) for key in row.cells}
     shown = [f for f in chosen if f.column.key in present or (f.metric and not present)]
     costly = {f.column.key for f in shown if f.metric is None}
     rated = {f.column.key for f in shown if f.metric}
     n = max((cell.n for row in rows for key, cell in row.cells.items() if row.ranked and key in rated), default=0)
     everything = [score for row in kept if row.family != "reference" for score in scores[row.key]]
-    told: list[str] = []
-    if costly and measured:
-        told = list(_cost_conventions(timed if costly - STATIC else measured, costly))
+    about_costs = _cost_conventions(timed if costly - STATIC else measured, costly) if costly and measured else ()
     return Block(
         key=base.key,
         title=base.title.replace(tables.ACCURACY.title, "Results", 1),
@@ -188,7 +182,7 @@ def compose(
         },
         conventions=(
             *_score_conventions(study, base, [f for f in shown if f.metric], n, everything),
-            *told,
+            *about_costs,
             *([literature.CONVENTION] * bool(printed)),
         ),
         columns=tuple(f.column for f in shown),
@@ -198,14 +192,9 @@ def compose(
 
 
 def _row(
-    row: Row,
-    chosen: Sequence[PaperFigure],
-    scores: Sequence[Scores],
-    cost: Measurement | None,
-    clocked: Measurement | None,
-    *,
-    cite: bool,
-) -> Row:
+    row: Row, chosen: Sequence[PaperFigure], scores: Iterable[Scores], cost: Measurement | None,
+    clocked: Measurement | None, *, cite: bool,
+) -> Row:  # fmt: skip
     cells: dict[str, Cell] = {}
     remarks = [row.remark]
     for figure in chosen:
@@ -221,12 +210,8 @@ def _row(
         if cell is not None:
             cells[key] = cell
     entry = registry.models().get(row.key)
-    return replace(
-        row,
-        cells=cells,
-        remark="; ".join(dict.fromkeys(filter(None, remarks))),
-        cite=entry.cite if entry and cite else (),
-    )
+    remark = "; ".join(dict.fromkeys(filter(None, remarks)))
+    return replace(row, cells=cells, remark=remark, cite=entry.cite if entry and cite else ())
 
 
 def _score_conventions(
@@ -236,7 +221,7 @@ def _score_conventions(
     rated = [(figure, figure.metric) for figure in shown if figure.metric]
     reductions = list(dict.fromkeys(figure.reduction for figure, metric in rated if metric.unit != "count"))
     train, test = str(base.facts["train"]).split("+"), str(base.facts["dataset"])
-    yield from conventions.about_scores(study.protocol, reductions, train, test, n, str(base.facts["test_images"]))
+    yield from conventions.about_scores(study.protocol, reductions, (test, *train), n, str(base.facts["test_images"]))
     yield from conventions.nothing_to_judge(everything, test)
     yield from conventions.origins(run for run in study.runs if "+".join(run.record.train) == str(base.facts["train"]))
     yield from conventions.left_out(study)
@@ -251,3 +236,61 @@ def _cost_conventions(measured: Sequence[Measurement], costly: Set[str]) -> Iter
     where = f" on {setting.describe()}" if costly - STATIC else ""
     yield f"Efficiency at {setting.size}{where}."
     yield from efficiency_table.efficiency_conventions(measured, setting, costly)
+
+
+def widen(table: Table) -> Table:
+    """Return a table of one block, models as rows; costs that all datasets share are one group.
+
+    What is said of one dataset only (a convention, a remark, a number of repeats) keeps its name.
+    """
+    if len(table.blocks) < 2:
+        return table
+    groups: dict[str, dict[str, Column]] = {}
+    keys = [_group_keys(table.blocks, block) for block in table.blocks]
+    for block, groups_of in zip(table.blocks, keys, strict=True):
+        for column in block.columns:
+            group = groups_of[column.key]
+            groups.setdefault(group, {})[column.key] = replace(column, key=f"{group}/{column.key}", group=group)
+    # Metrics of all datasets first, then costs, whatever the order within a dataset.
+    ordered = sorted(groups.items(), key=lambda item: not any(column.repeated for column in item[1].values()))
+    rows: dict[str, Row] = {}
+    for block, groups_of in zip(table.blocks, keys, strict=True):
+        for row in block.rows:
+            cells = {f"{groups_of[key]}/{key}": cell for key, cell in row.cells.items()}
+            earlier = rows[row.key].cells if row.key in rows else {}
+            rows[row.key] = replace(row, cells={**earlier, **cells}, remark=_joined_remark(table, row))
+    trained = conventions.in_order(key for key, row in rows.items() if row.ranked)
+    others = [key for key, row in rows.items() if not row.ranked]
+    names = [block.title.partition(" on ")[2] for block in table.blocks]
+    block = Block(
+        key="all",
+        title=f"{table.title} on {', '.join(names[:-1])} and {names[-1]}",
+        facts={name: value for name, value in table.blocks[0].facts.items() if name in ("protocol", "ddof")},
+        conventions=tuple(_joined_conventions(table.blocks)),
+        columns=tuple(column for _, columns in ordered for column in columns.values()),
+        rows=tuple(rows[key] for key in (*trained, *others)),
+        n=max(block.n for block in table.blocks),
+    )
+    return Table(table.name, table.title, (block,))
+
+
+def _group_keys(blocks: Sequence[Block], block: Block) -> dict[str, str]:
+    """Return the heading over each column: the dataset, or the input size of costs, or nothing where one would do."""
+    inputs = {str(other.facts["input"]) for other in blocks if other.facts["input"]}
+    costs = str(block.facts["input"]) if len(inputs) > 1 else "Efficiency"
+    return {column.key: block.key if column.repeated else costs for column in block.columns}
+
+
+def _joined_remark(table: Table, row: Row) -> str:
+    """Join what the datasets say of a row, once where they say the same."""
+    remarks = [(block.key, other.remark) for block in table.blocks for other in block.rows if other.key == row.key]
+    names = {remark: [name for name, other in remarks if other == remark] for _, remark in remarks if remark}
+    everywhere = len(remarks)
+    return "; ".join(f"{', '.join(of)}: {text}" if len(of) < everywhere else text for text, of in names.items())
+
+
+def _joined_conventions(blocks: Sequence[Block]) -> Iterator[str]:
+    for sentence in dict.fromkeys(sentence for block in blocks for sentence in block.conventions):
+        names = [block.key for block in blocks if sentence in block.conventions]
+        alone = len(names) == len(blocks) or sentence.startswith(f"{names[0]} ")
+        yield sentence if alone else f"{', '.join(names)}: {sentence}"

@@ -9,7 +9,7 @@ from typing import get_args
 from benchmark.records.efficiency_record import DType
 from benchmark.report.read import Measurement, Setting, StudyResults
 from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
-from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost
+from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost, memory_methods
 from benchmark.report.tables.render import Block, Row, Table
 
 FIGURES = ("latency_p50_ms", "fps", "forward_peak_bytes")
@@ -18,13 +18,14 @@ SETTINGS_PER_BLOCK = 4  # with three figures each as many as a page is wide
 
 def overview(study: StudyResults) -> Table:
     """Return one block per device, whose columns are grouped by size and number format; empty for a single setting."""
-    blocks = [
+    if len({found.setting for found in study.efficiency}) < 2:
+        return Table("profile", "Latency and memory")
+    blocks = (
         _block(machine, dict(list(columns.items())[start : start + SETTINGS_PER_BLOCK]))
         for machine, columns in by_machine(study).items()
         for start in range(0, len(columns), SETTINGS_PER_BLOCK)
-    ]
-    several = len({found.setting for found in study.efficiency}) > 1
-    return Table("profile", "Latency and memory", tuple(blocks) if several else ())
+    )
+    return Table("profile", "Latency and memory", tuple(blocks))
 
 
 Measured = Mapping[str, Measurement]  # by model
@@ -36,12 +37,7 @@ def by_machine(study: StudyResults) -> dict[Setting, dict[Setting, Measured]]:
 
 
 def grouped(study: StudyResults, shared: Callable[[Setting], Setting]) -> dict[Setting, dict[Setting, Measured]]:
-    """Group figures by what they share, then by size and number format, both in order.
-
-    Args:
-        study: whose figures.
-        shared: blanks what may differ within a group.
-    """
+    """Group figures by what they share, then by size and number format, in order; ``shared`` blanks what may differ."""
     dtypes = get_args(DType)
     groups: dict[Setting, dict[Setting, dict[str, Measurement]]] = {}
     for found in sorted(study.efficiency, key=lambda found: (found.setting.pixels, dtypes.index(found.setting.dtype))):
@@ -75,13 +71,11 @@ def _block(machine: Setting, columns: Mapping[Setting, Measured]) -> Block:
         for figure in FIGURES
         if any(figure in found.figures for found in measured.values())
     ]
-    facts = {
-        name: value for name, value in machine.facts.items() if name not in ("height", "width", "dtype", "precision")
-    }
+    by_column = ("height", "width", "dtype", "precision")
     return Block(
         key="-".join(filter(None, (replace(machine, height=0, width=0, dtype="").key, *map(name_of, columns)))),
         title=f"Latency and memory on {machine.describe()}",
-        facts=facts,
+        facts={name: value for name, value in machine.facts.items() if name not in by_column},
         conventions=tuple(_conventions(machine, columns)),
         columns=(
             printed["params"],
@@ -104,18 +98,19 @@ def _row(model: str, columns: Mapping[Setting, Measured]) -> Row:
 
 
 def _conventions(machine: Setting, columns: Mapping[Setting, Measured]) -> Iterator[str]:
+    everything = [found for measured in columns.values() for found in measured.values()]
     yield "p50: median latency at batch 1; FPS = 1000 / p50."
-    yield from about_forward(found for measured in columns.values() for found in measured.values())
+    yield from about_forward(everything)
     for precision in sorted({setting.precision for setting in columns if setting.precision}):
         yield f"float32 kernels: {precision}."
     yield "Weights and input are in the number format of the column."
-    yield from about_hindered(found for measured in columns.values() for found in measured.values())
+    yield from about_hindered(everything)
     yield machine.remainder
     yield VALUE_MARKS
 
 
 def about_forward(found: Iterable[Measurement]) -> Iterator[str]:
     """Say what the peak memory of a forward is, once per way of taking it."""
-    for method in sorted({measured.record.memory.method for measured in found if measured.record.memory}):
+    for method in memory_methods(found):
         # The second half tells of training steps, which are not shown here.
         yield f"Forward: peak memory of one forward pass at batch 1: {method.partition(';')[0]}."

@@ -9,7 +9,7 @@ import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from benchmark.report.tables import tex
@@ -141,21 +141,19 @@ class Block:
         Means over fewer repeats than the others of their column have no mark, nor has a column with fewer than two
         values left: nothing was compared.
         """
-        found: dict[tuple[str, str], Mark] = {}
+        marks: dict[tuple[str, str], Mark] = {}
         for column in self.columns:
-            compared, _ = self.compared(column)
-            printed = {row.key: float(column.text(row.cells[column.key].mean)) for row in compared}
-            if column.higher_is_better is None or len(printed) < 2:
-                continue
-            ladder = sorted(set(printed.values()), reverse=column.higher_is_better)
-            places: dict[float, Mark] = dict(zip(ladder, ("best", "second"), strict=False))
-            found |= {(key, column.key): places[value] for key, value in printed.items() if value in places}
-        return found
+            printed = {row.key: float(column.text(row.cells[column.key].mean)) for row in self.compared(column)[0]}
+            if column.higher_is_better is not None and len(printed) > 1:
+                ladder = sorted(set(printed.values()), reverse=column.higher_is_better)
+                ranks: dict[float, Mark] = dict(zip(ladder, ("best", "second"), strict=False))
+                marks |= {(key, column.key): ranks[value] for key, value in printed.items() if value in ranks}
+        return marks
 
     def compared(self, column: Column) -> tuple[list[Row], list[Row]]:
         """Return the ranked rows with a figure of a column: those of the most repeats, and those of fewer."""
-        ranked = [row for row in self.rows if row.ranked and column.key in row.cells]
-        ranked = [row for row in ranked if not row.cells[column.key].hindered]
+        figures = [(row, row.cells[column.key]) for row in self.rows if row.ranked and column.key in row.cells]
+        ranked = [row for row, cell in figures if not cell.hindered]
         most = max((row.cells[column.key].n for row in ranked), default=0)
         fewer = [row for row in ranked if column.repeated and row.cells[column.key].n < most]
         return [row for row in ranked if row not in fewer], fewer
@@ -167,7 +165,7 @@ class Table:
 
     name: str
     title: str
-    blocks: tuple[Block, ...] = field(default=())
+    blocks: tuple[Block, ...] = ()
 
 
 FAMILIES: Mapping[str, str] = {
@@ -213,15 +211,8 @@ def to_markdown(table: Table) -> str:
     parts = [f"# {_md(table.title)}"]
     for block in table.blocks:
         marks = block.marks()
-        lines = [
-            "| Model | "
-            + " | ".join(
-                _md(f"{column.group}{': ' * bool(column.group)}{column.heading} {column.bracketed_unit}")
-                for column in block.columns
-            )
-            + " |",
-            "|:--|" + "--:|" * len(block.columns),
-        ]
+        titles = (f"{c.group}{': ' * bool(c.group)}{c.heading} {c.bracketed_unit}" for c in block.columns)
+        lines = [f"| Model | {' | '.join(map(_md, titles))} |", "|:--|" + "--:|" * len(block.columns)]
         for family, rows in sections_of(block):
             lines.append(f"| *{_md(family)}* |" + " |" * len(block.columns))
             for row in rows:
@@ -252,15 +243,11 @@ def to_latex(table: Table) -> str:
         spec = "".join("r@{\\,}l" if width == 2 else "r" for width in widths.values())
         body = []
         for family, rows in sections_of(block):
-            body += [
-                "\\midrule",
-                f"\\multicolumn{{{1 + sum(widths.values())}}}{{@{{}}l}}{{\\emph{{{tex.escape(family)}}}}} \\\\",
-            ]
+            family_width = 1 + sum(widths.values())
+            body += ["\\midrule", f"\\multicolumn{{{family_width}}}{{@{{}}l}}{{\\emph{{{tex.escape(family)}}}}} \\\\"]
             for row in rows:
-                cells = [
-                    _tex_cell(block, row, column, marks.get((row.key, column.key)), widths[column.key] == 2)
-                    for column in block.columns
-                ]
+                marked = ((column, marks.get((row.key, column.key))) for column in block.columns)
+                cells = [_tex_cell(block, row, column, mark, widths[column.key] == 2) for column, mark in marked]
                 cite = f"~\\cite{{{','.join(row.cite)}}}" if row.cite else ""
                 body.append(" & ".join([tex.escape(row.label) + cite, *cells]) + " \\\\")
         notes = [
@@ -272,25 +259,19 @@ def to_latex(table: Table) -> str:
             parts.append(f"\\paragraph{{{title}.}} {tex.escape(' '.join(block.conventions))}")
             continue
         label = re.sub(r"[^a-z0-9]+", "-", f"{table.name}-{block.key}".lower()).strip("-")
-        parts.append(
-            "\n".join(
-                [
-                    "\\begin{table}[htbp]",
-                    "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
-                    f"\\caption[{{{title}}}]{{\\textbf{{{title}.}} {tex.escape(' '.join(block.conventions))}}}",
-                    f"\\label{{tab:{label}}}\\smallskip",
-                    # A box of no more than the line's width centres a tabular that is wider than the line.
-                    f"\\makebox[\\linewidth][c]{{{shrink}\\begin{{tabular}}{{@{{}}l{spec}@{{}}}}",
-                    "\\toprule",
-                    *_tex_headings(block, widths),
-                    *body,
-                    "\\bottomrule",
-                    "\\end{tabular}}" + "}" * grouped,
-                    *(["\\par\\smallskip", *notes] if notes else []),
-                    "\\end{table}",
-                ]
-            )
-        )
+        lines = [
+            "\\begin{table}[htbp]",
+            "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
+            f"\\caption[{{{title}}}]{{\\textbf{{{title}.}} {tex.escape(' '.join(block.conventions))}}}",
+            f"\\label{{tab:{label}}}\\smallskip",
+            # A box of no more than the line's width centres a tabular that is wider than the line.
+            f"\\makebox[\\linewidth][c]{{{shrink}\\begin{{tabular}}{{@{{}}l{spec}@{{}}}}",
+            *("\\toprule", *_tex_headings(block, widths), *body, "\\bottomrule"),
+            "\\end{tabular}}" + "}" * grouped,
+            *(["\\par\\smallskip", *notes] if notes else []),
+            "\\end{table}",
+        ]
+        parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
@@ -310,21 +291,14 @@ def _tex_headings(block: Block, widths: Mapping[str, int]) -> list[str]:
     if any(column.unit for column in block.columns):
         titles.append(["", *(column.bracketed_unit for column in block.columns)])
     for first, *rest in titles:
-        texts = [
-            f"\\multicolumn{{{width}}}{{c}}{{{tex.escape(text)}}}"
-            for width, text in zip(widths.values(), rest, strict=True)
-        ]
+        spans = zip(widths.values(), rest, strict=True)
+        texts = (f"\\multicolumn{{{width}}}{{c}}{{{tex.escape(text)}}}" for width, text in spans)
         lines.append(" & ".join([first, *texts]) + " \\\\")
     return lines
 
 
 def latex_document(names: Iterable[str], references: str = "") -> str:
-    """Return the smallest LaTeX document that prints the tables of these names.
-
-    Args:
-        names: of the files in ``tables/``.
-        references: a ``thebibliography`` with what the tables cite.
-    """
+    """Return the smallest LaTeX document that prints the named files of ``tables/`` and a ``thebibliography``."""
     inputs = "\n".join(f"\\input{{tables/{name}}}" for name in names)
     return (
         "% All tables on paper: run pdflatex in this folder" + ", twice" * bool(references) + ".\n"

@@ -28,12 +28,9 @@ SHARE = replace(COLUMNS[-1], title="Roofline share")
 
 @dataclass(frozen=True)
 class Roof:
-    """What a device reached at most in one number format, whatever the networks' input was.
+    """The best that a device reached in one number format, at any input size.
 
-    What else a machine does lowers a measurement and never raises one, so that the best of several tells of the device.
-
-    Attributes:
-        taken: the measurements, each of which is a median already.
+    Other work on a machine only lowers a measurement, so the best of several is the device's own. Each is a median.
     """
 
     taken: tuple[Limits, ...]
@@ -73,8 +70,8 @@ def table(study: StudyResults) -> Table:
 
 def settings_with_limits(study: StudyResults) -> Iterator[tuple[Setting, Measured, Roof]]:
     """Yield settings with those measurements that have bytes and limits (older ones have none), and the roof."""
-    told = replace(study, efficiency=tuple(found for found in study.efficiency if found.record.bytes_moved))
-    for settings in grouped(told, lambda setting: replace(setting, height=0, width=0, channels=0)).values():
+    counted = replace(study, efficiency=tuple(found for found in study.efficiency if found.record.bytes_moved))
+    for settings in grouped(counted, lambda setting: replace(setting, height=0, width=0, channels=0)).values():
         everything = [found.record.limits for measured in settings.values() for found in measured.values()]
         if taken := tuple(limits for limits in everything if limits):
             yield from ((setting, measured, Roof(taken)) for setting, measured in settings.items())
@@ -106,8 +103,7 @@ def row_of(name: str, measured: Measurement, roof: Roof) -> Row:
         "ridge_ratio": Cell(ratio, text="compute" if ratio >= 1 else "memory"),
         "limit_share": Cell(limit_ms / record.latency.p50_ms, hindered=measured.hindered),
     }
-    remark = "warnings, told in the efficiency table" if measured.warnings else ""
-    return Row(name, *display(name), cells, remark=remark)
+    return Row(name, *display(name), cells, remark="warnings, told in the efficiency table" * bool(measured.warnings))
 
 
 def _conventions(setting: Setting, found: Measured, roof: Roof) -> Iterator[str]:
@@ -117,10 +113,8 @@ def _conventions(setting: Setting, found: Measured, roof: Roof) -> Iterator[str]
         f"Bytes: every operator reads its inputs and weights and writes its outputs once, in {setting.dtype}; "
         "operators are not fused, views are free, attention never writes its matrix."
     )
-    yield (
-        "A Share above 100 %: caches keep what one operator hands to the next, or convolutions are faster than this "
-        "product."
-    )
+    caches = "caches keep what one operator hands to the next, or convolutions are faster than this product"
+    yield f"A Share above 100 %: {caches}."
     yield f"Binds: compute from {roof.ridge:.1f} MACs/byte on, memory below."
     if setting.precision:
         yield f"float32 kernels: {setting.precision}; the peak is that of the convolutions' precision."

@@ -12,8 +12,14 @@ from benchmark import metrics
 from benchmark.metrics import significance as tests
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import conventions
-from benchmark.report.tables.contests import Contest, contests
-from benchmark.report.tables.paired_tests import Comparisons, PairedComparison, over_frames, over_repeats
+from benchmark.report.tables.contests import (
+    Comparisons,
+    Contest,
+    PairedComparison,
+    contests,
+    over_frames,
+    over_repeats,
+)
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table, csv_cell
 
 REFERENCE = "eal_icnet"
@@ -38,9 +44,8 @@ class SignificanceTable:
         writer = csv.DictWriter(text, self.fields, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for line in self.lines:
-            writer.writerow(
-                {key: f"{cell:.9g}" if isinstance(cell, float) else csv_cell(cell) for key, cell in line.items()}
-            )
+            cells = {key: f"{cell:.9g}" if isinstance(cell, float) else csv_cell(cell) for key, cell in line.items()}
+            writer.writerow(cells)
         return text.getvalue()
 
 
@@ -67,13 +72,11 @@ def written(study: StudyResults, blocks: Sequence[Block], reference: str = REFER
         return []
     label = conventions.display(reference)[0]
     methods, networks = ([test(one, reference) for one in found] for test in (over_repeats, over_frames))
+    about_methods = _table("methods", METHODS, methods, label, _methods_block)
+    about_networks = _table("networks", NETWORKS, networks, label, _networks_block)
     return [
-        SignificanceTable(
-            _table("methods", METHODS, methods, label, _methods_block), METHODS_FIELDS, _lines(methods, reference)
-        ),
-        SignificanceTable(
-            _table("networks", NETWORKS, networks, label, _networks_block), NETWORKS_FIELDS, _lines(networks, reference)
-        ),
+        SignificanceTable(about_methods, METHODS_FIELDS, _lines(methods, reference)),
+        SignificanceTable(about_networks, NETWORKS_FIELDS, _lines(networks, reference)),
     ]
 
 
@@ -104,29 +107,16 @@ def _lines(found: list[Comparisons], reference: str) -> tuple[Mapping[str, Value
             lines.append({**shared, "remark": one.why_not})
         lines += [
             {
-                **shared,
-                "model": made.row.key,
-                "display": made.row.label,
-                "family": made.row.family,
-                "n": made.n,
-                "clusters": one.clusters,
-                "difference": made.difference,
-                "ci95_low": made.low,
-                "ci95_high": made.high,
-                "p": made.p,
+                **shared, "model": made.row.key, "display": made.row.label, "family": made.row.family,
+                "n": made.n, "clusters": one.clusters,
+                "difference": made.difference, "ci95_low": made.low, "ci95_high": made.high, "p": made.p,
                 "exploratory_p_below_0.05": None if made.p is None else str(made.p < tests.ALPHA).lower(),
-                "holm_models": len(one.tested),
-                "p_holm": made.p_holm,
-                "verdict": made.verdict(one.contest.metric),
-                "remark": made.remark,
+                "holm_models": len(one.tested), "p_holm": made.p_holm,
+                "verdict": made.verdict(one.contest.metric), "remark": made.remark,
             }
             for made in one.made
-        ]
+        ]  # fmt: skip
     return tuple(lines)
-
-
-def _text(text: str, value: float = math.nan) -> Cell:
-    return Cell(value, text=text)
 
 
 def _points(value: float) -> str:
@@ -135,19 +125,15 @@ def _points(value: float) -> str:
     return "0.00" if float(text) == 0 else text.replace("-", "−")
 
 
-def _p(p: float) -> str:
-    return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
-
-
 def _cells(one: PairedComparison) -> dict[str, Cell]:
-    cells = {"n": _text(str(one.n), one.n)}
+    cells = {"n": Cell(one.n, text=str(one.n))}
     if one.difference is not None:
-        cells["difference"] = _text(_points(one.difference), one.difference)
+        cells["difference"] = Cell(one.difference, text=_points(one.difference))
     if one.low is not None and one.high is not None:
-        cells["interval"] = _text(f"[{_points(one.low)}, {_points(one.high)}]")
+        cells["interval"] = Cell(math.nan, text=f"[{_points(one.low)}, {_points(one.high)}]")
     for key, p in (("p", one.p), ("p_holm", one.p_holm)):
         if p is not None:
-            cells[key] = _text(_p(p), p)
+            cells[key] = Cell(p, text=f"{p:.4f}" if p >= 0.0001 else "<0.0001")
     return cells
 
 
@@ -162,8 +148,8 @@ def _methods_block(found: Comparisons, label: str) -> Block:
     for one in found.made:
         cells = _cells(one)
         if one.p is not None and one.p < tests.ALPHA:
-            cells["exploratory"] = _text("✓")
-        cells["verdict"] = _text(one.verdict(contest.metric))
+            cells["exploratory"] = Cell(math.nan, text="✓")
+        cells["verdict"] = Cell(math.nan, text=one.verdict(contest.metric))
         rows.append(Row(one.row.key, one.row.label, one.row.family, cells, remark=one.remark))
     counts = " or ".join(str(n) for n in sorted({one.n for one in found.tested}))
     return Block(
@@ -179,7 +165,7 @@ def _methods_block(found: Comparisons, label: str) -> Block:
 def _methods_conventions(found: Comparisons, label: str, counts: str) -> Iterator[str]:
     family, contest = len(found.tested), found.contest
     n = max(one.n for one in found.tested)
-    needed, reached = tests.effects_in_reach(n, family)
+    needed, reached = (f"{factor:.{factor < 10:d}f}" for factor in tests.effects_in_reach(n, family))
     yield (
         f"About the methods: two-sided paired t-test over repeats of each model against {label}; repeats pair up by "
         "number, n is the number of pairs."
@@ -195,8 +181,8 @@ def _methods_conventions(found: Comparisons, label: str, counts: str) -> Iterato
     )
     yield (
         f"What n = {n} can show: large and steady differences only. The least Holm p falls below {tests.ALPHA} where a "
-        f"mean difference is at least {_factor(needed)} times the standard deviation of the differences between "
-        f"repeats, and does so in four studies out of five where the true one is {_factor(reached)} times that large. "
+        f"mean difference is at least {needed} times the standard deviation of the differences between "
+        f"repeats, and does so in four studies out of five where the true one is {reached} times that large. "
         f"A rank or sign-flip test over {n} pairs never falls below p = {tests.least_rank_p(n):.3g}. That no "
         "difference is shown does not say that there is none."
     )
@@ -224,11 +210,8 @@ def _networks_conventions(found: Comparisons, label: str) -> Iterator[str]:
         f"Clusters: the {k} source frames of the test images. Interval: jackknife that leaves out one frame, Student's "
         f"t with {k - 1} degrees of freedom."
     )
-    how = (
-        f"all {2**k:,} exchanges"
-        if 2**k <= tests.EXACT_LIMIT
-        else f"{tests.SIGN_FLIPS:,} random exchanges, (1 + as extreme) / (1 + drawn)"
-    )
+    drawn = f"{tests.SIGN_FLIPS:,} random exchanges, (1 + as extreme) / (1 + drawn)"
+    how = f"all {2**k:,} exchanges" if 2**k <= tests.EXACT_LIMIT else drawn
     yield f"p: sign-flip permutation, which exchanges both models' results of whole frames; {how}."
     yield (
         f"Holm p: corrected over {_models(family)}. With {k} frames p never falls below {least:.3g}; Holm p can fall "
@@ -247,10 +230,6 @@ def _difference(contest: Contest, label: str, over: str) -> str:
 
 def _models(family: int) -> str:
     return f"the {family} models of this table" if family > 1 else "the one model of this table, which changes nothing"
-
-
-def _factor(value: float) -> str:
-    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
 def _origin(contest: Contest) -> Iterator[str]:

@@ -78,14 +78,8 @@ def _block(found: Sequence[SpeedupComparison]) -> Block:
         *([Column("difference", "Difference", None, 1e6, 1, "1e-6")] if first.max_difference is not None else []),
         *([Column("agreement", "Masks agree", None, 100.0, 3, "%")] if first.pixels else []),
     ]
-    facts = {
-        "what": first.what,
-        "size": first.size or "",
-        "device": first.device_name,
-        "dtype": first.dtype,
-        "threads": first.threads,
-        "torch": first.torch,
-    }
+    facts = {"what": first.what, "size": first.size or "", "device": first.device_name, "dtype": first.dtype}
+    facts |= {"threads": first.threads, "torch": first.torch}
     where = f"{first.device_name}, {first.threads} thread{'s' * (first.threads != 1)}"
     at = f" at {first.size}×{first.size}" if first.size else ""
     return Block(
@@ -112,14 +106,8 @@ def _row(one: SpeedupComparison) -> Row:
         cells["agreement"] = Cell(1 - one.differing_pixels / one.pixels)
     label, family = display(one.model) if one.model else ("All networks", HARNESS)
     behind = [f"{gain:.2f} times the plain way: behind it"] if gain is not None and gain < 1 else []
-    return Row(
-        one.model or HARNESS,
-        label,
-        family,
-        cells,
-        ranked=False,
-        remark="; ".join((*one.hindered, *behind, *one.warnings)),
-    )
+    remark = "; ".join((*one.hindered, *behind, *one.warnings))
+    return Row(one.model or HARNESS, label, family, cells, ranked=False, remark=remark)
 
 
 def _spread(values: Sequence[float]) -> float:
@@ -137,8 +125,7 @@ def _conventions(found: Sequence[SpeedupComparison], *, more_is_better: bool) ->
     if max(numbers) > 1:
         how = "taken in turn in one process" if first.plain else "taken one after the other"
         yield f"Medians of at least {numbers[0]} values, {how}; Spread: the larger interquartile range over its median."
-    gains = [gain for one in found if (gain := ratio(one)) is not None]
-    if gains:
+    if any(one.plain for one in found):
         formula = "ours / plain" if more_is_better else "plain / ours"
         yield f"Times {'less' if first.unit == 'bytes' else 'faster'}: {formula}."
     free = [one for one in found if not one.hindered]

@@ -1,8 +1,8 @@
-"""Stress tests: how far networks fall as one effect of a stand-in grows, as tables and as a sentence per network."""
+"""Tables how networks fall as one effect of a stand-in grows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -42,13 +42,12 @@ class Tested:
     test: str
     stresses: tuple[Stress, ...]
     scores: Mapping[str, Mapping[int, Mapping[Stress | None, Scores]]]
-    strangers: Mapping[str, tuple[int, ...]]
+    strangers: Mapping[str, Sequence[int]]
 
     @property
     def key(self) -> str:
         """Names it in files."""
-        trained = "+".join(self.train)
-        return self.test if trained == self.test else f"{trained}-on-{self.test}"
+        return self.test if self.train == (self.test,) else f"{'+'.join(self.train)}-on-{self.test}"
 
     @property
     def plot(self) -> str:
@@ -58,8 +57,7 @@ class Tested:
     @property
     def where(self) -> str:
         """Says it in titles."""
-        trained = "+".join(self.train)
-        return f"on {self.test}" + ("" if trained == self.test else f" after training on {trained}")
+        return f"on {self.test}" + ("" if self.train == (self.test,) else f" after training on {'+'.join(self.train)}")
 
     @property
     def models(self) -> list[str]:
@@ -79,31 +77,28 @@ class Tested:
     @property
     def images(self) -> str:
         """How many images a test has."""
-        tests = (scores for by in self.scores.values() for of in by.values() for scores in of.values())
-        return " or ".join(map(str, sorted({scores.judged for scores in tests})))
+        return " or ".join(map(str, sorted({scores.judged for scores in self.counts})))
+
+    @property
+    def counts(self) -> list[Scores]:
+        """Of all tests."""
+        return [
+            scores for by_repeat in self.scores.values() for tests in by_repeat.values() for scores in tests.values()
+        ]
 
     def cell(
         self, study: StudyResults, model: str, metric: str, stress: Stress | None, shown: Shown = "value"
     ) -> Cell | None:
         """Return a metric under a stress over repeats, or by how much it differs from that of the images as drawn."""
         reduction = reduction_of(study, metric)
-        values = []
-        for tests in self.scores[model].values():
-            found, drawn = (
-                tests[key].reduced[reduction].get(metric) if key in tests else None for key in (stress, None)
-            )
-            if found is not None and drawn is not None:
-                values.append(found - drawn if shown == "change" else found)
-        return Cell.over(values)
+        both = (tests for tests in self.scores[model].values() if stress in tests and None in tests)
+        pairs = ([tests[key].reduced[reduction].get(metric) for key in (stress, None)] for tests in both)
+        values = ((value, drawn) for value, drawn in pairs if value is not None and drawn is not None)
+        return Cell.over(value - drawn if shown == "change" else value for value, drawn in values)
 
     def has(self, metric: str) -> bool:
         """Tell whether a metric was counted."""
-        return any(
-            metric in scores.reduced["pooled"]
-            for by in self.scores.values()
-            for of in by.values()
-            for scores in of.values()
-        )
+        return any(metric in scores.reduced["pooled"] for scores in self.counts)
 
 
 def tested(study: StudyResults) -> list[Tested]:
@@ -112,28 +107,26 @@ def tested(study: StudyResults) -> list[Tested]:
         return []
     own = {(run.record.train, run.record.model, run.record.repeat): run.scores for run in study.runs}
     drawn = {_drawn(test.record): test.scores for test in study.stressed if test.record.effect is None}
-    places: dict[tuple[tuple[str, ...], str], dict[str, dict[int, dict[Stress | None, Scores]]]] = {}
+    datasets: dict[tuple[tuple[str, ...], str], dict[str, dict[int, dict[Stress | None, Scores]]]] = {}
     strangers: dict[tuple[tuple[str, ...], str], dict[str, list[int]]] = {}
     for test in study.stressed:
         record = test.record
         if _drawn(record) not in drawn:
             continue
         stress = Stress(record.effect, record.strength) if record.effect and record.strength else None
-        place = record.train, record.test
-        by_repeat = places.setdefault(place, {}).setdefault(record.model, {})
+        pair = record.train, record.test
+        by_repeat = datasets.setdefault(pair, {}).setdefault(record.model, {})
         by_repeat.setdefault(record.repeat, {})[stress] = test.scores
         ours = own[record.train, record.model, record.repeat].get(record.test)
         if stress is None and (ours is None or ours.sums != test.scores.sums):
-            strangers.setdefault(place, {}).setdefault(record.model, []).append(record.repeat)
-    made = []
-    for train, name in sorted(places, key=lambda place: (place[0] != (place[1],), known_first(place[1], KNOWN), place)):
-        found = places[train, name]
-        stresses = {key for by in found.values() for tests in by.values() for key in tests if key is not None}
-        known = list(_stresses_of(name))
-        ordered = sorted(stresses, key=lambda one: (known_first(one.name, known), one.strength))
-        apart = {model: tuple(repeats) for model, repeats in strangers.get((train, name), {}).items()}
-        made.append(Tested(train, name, tuple(ordered), found, apart))
-    return made
+            strangers.setdefault(pair, {}).setdefault(record.model, []).append(record.repeat)
+    every = []
+    for pair in sorted(datasets, key=lambda pair: (pair[0] != (pair[1],), known_first(pair[1], KNOWN), pair)):
+        scores, known = datasets[pair], list(_stresses_of(pair[1]))
+        stresses = {key for by in scores.values() for tests in by.values() for key in tests if key is not None}
+        ordered = sorted(stresses, key=lambda stress: (known_first(stress.name, known), stress.strength))
+        every.append(Tested(*pair, tuple(ordered), scores, strangers.get(pair, {})))
+    return every
 
 
 def table(study: StudyResults) -> Table:
@@ -154,18 +147,12 @@ def _block(study: StudyResults, found: Tested, metric: str, shown: Shown) -> Blo
     if shown == "change":
         printed = replace(printed, signed=True, unit="points")
     keys: list[Stress | None] = [*([None] if shown == "value" else []), *found.stresses]
-    columns = tuple(
-        replace(printed, key=str(key), title=f"{key.strength:g}", group=key.name)
-        if key
-        else replace(printed, key=DRAWN, title="As drawn")
-        for key in keys
-    )
+    titles = ((str(key), f"{key.strength:g}", key.name) if key else (DRAWN, "As drawn", "") for key in keys)
+    columns = tuple(replace(printed, key=key, title=title, group=group) for key, title, group in titles)
     rows = []
     for model in found.models:
-        cells = {
-            column.key: found.cell(study, model, metric, key, shown) for column, key in zip(columns, keys, strict=True)
-        }
-        filled = {key: cell for key, cell in cells.items() if cell is not None}
+        cells = (found.cell(study, model, metric, key, shown) for key in keys)
+        filled = {column.key: cell for column, cell in zip(columns, cells, strict=True) if cell}
         rows.append(Row(model, *display(model), filled, remark=_remark(found, model)))
     name, reduction = metrics.METRICS[metric].display, reduction_of(study, metric)
     what = name if shown == "value" else f"Change of {name}"
@@ -201,12 +188,11 @@ def _conventions(study: StudyResults, found: Tested, metric: str, shown: Shown) 
         yield "Change: value under stress minus value as drawn, in percentage points, of each network."
     yield over_repeats(found.n)
     yield f"Reduction: {reduction} ({metrics.REDUCTIONS[reduction]})."
-    everything = [scores for by in found.scores.values() for tests in by.values() for scores in tests.values()]
     yield f"Test images: {found.images}."
-    yield from nothing_to_judge(everything, found.test)
+    yield from nothing_to_judge(found.counts, found.test)
     yield f"Protocol: {study.protocol.name}."
     if metric == "net_error_rate":
-        yield from electrical_conventions(study.protocol, everything)
+        yield from electrical_conventions(study.protocol, found.counts)
     yield MARKS
     yield from stand_ins((found.test, *found.train))
     if study.broken_stress:
@@ -225,18 +211,10 @@ def strengths(found: Tested) -> str:
 
 
 def sentences(study: StudyResults, found: Tested) -> list[tuple[str, str]]:
-    """Say of each network which effect costs it most at the largest strength that all effects have in common.
-
-    Returns:
-        (model, sentence), none where no strength is common to all.
-    """
-    common = set.intersection(
-        *({stress.strength for stress in found.stresses if stress.name == name} for name in found.effects)
-    )
-    if not common:
-        return []
-    strongest = max(common)
-    return [(model, _sentence(study, found, model, strongest)) for model in found.models]
+    """Return (model, sentence): the effect that costs most at the largest strength that all effects share, if any."""
+    strengths_of = ({stress.strength for stress in found.stresses if stress.name == name} for name in found.effects)
+    strongest = max(set.intersection(*strengths_of), default=None)
+    return [(model, _sentence(study, found, model, strongest)) for model in found.models if strongest is not None]
 
 
 def _sentence(study: StudyResults, found: Tested, model: str, strength: float) -> str:
@@ -244,11 +222,9 @@ def _sentence(study: StudyResults, found: Tested, model: str, strength: float) -
     for metric in METRICS:
         sign = 1 if metrics.METRICS[metric].higher_is_better else -1
         column = replace(metric_column(metrics.METRICS[metric]), digits=1)
-        changes: dict[str, float] = {}
-        for name in found.effects:
-            cell = found.cell(study, model, metric, Stress(name, strength), "change")
-            if cell is not None:
-                changes[name] = float(column.text(cell.mean))  # as printed: what a reader cannot tell apart is equal
+        cells = ((name, found.cell(study, model, metric, Stress(name, strength), "change")) for name in found.effects)
+        # As printed: changes that a reader cannot tell apart are equal.
+        changes = {name: float(column.text(cell.mean)) for name, cell in cells if cell}
         if not changes:
             continue
         worst = min(changes.values(), key=lambda change: sign * change)

@@ -1,4 +1,4 @@
-"""The table of what training cost: time and speed per dataset and model, figures of different devices apart."""
+"""Tables time and speed of training, per dataset and device."""
 
 from __future__ import annotations
 
@@ -40,36 +40,26 @@ class TimingSetting:
         facts = record.environment
         device = str(facts.get("gpu") or facts.get("cpu", "unknown device"))
         threads = facts.get("threads")
-        return cls(
-            "+".join(record.train),
-            device,
-            str(facts.get("compute_dtype", "")),
-            threads if isinstance(threads, int) else 0,
-            WORDS.get(str(facts.get("execution")), ""),
-        )
+        dtype, execution = str(facts.get("compute_dtype", "")), WORDS.get(str(facts.get("execution")), "")
+        return cls("+".join(record.train), device, dtype, threads if isinstance(threads, int) else 0, execution)
 
 
 def cost(study: StudyResults) -> Table:
     """Return one block per training dataset and device; empty where no run has finished."""
     if study.protocol is None:
         return Table("training", "Training cost")
-    places: dict[TimingSetting, dict[str, list[TrainingFacts]]] = {}
+    settings: dict[TimingSetting, dict[str, list[TrainingFacts]]] = {}
     for run in study.runs:
         if run.record.training is not None:
-            models = places.setdefault(TimingSetting.of(run.record), {})
+            models = settings.setdefault(TimingSetting.of(run.record), {})
             models.setdefault(run.record.model, []).append(run.record.training)
-    ordered = sorted(places, key=lambda place: (known_first(place.train, KNOWN), place))
-    blocks = (_block(study.protocol, place, places[place]) for place in ordered)
+    ordered = sorted(settings, key=lambda setting: (known_first(setting.train, KNOWN), setting))
+    blocks = (_block(study.protocol, setting, settings[setting]) for setting in ordered)
     return Table("training", "Training cost", tuple(blocks))
 
 
 def figures(facts: TrainingFacts, protocol: Protocol) -> dict[str, float]:
-    """Return a run's figures; an epoch is one pass over the training images, whether the protocol counts them or not.
-
-    Args:
-        facts: of the run.
-        protocol: decides how many steps an epoch and a validation round have.
-    """
+    """Return a run's figures; an epoch is one pass over the training images, also where the protocol counts steps."""
     settings = protocol.training
     steps_per_epoch = -(-facts.train_images // settings.batch)
     # The steps between two validations: an epoch's, unless the protocol counts steps.
@@ -101,15 +91,14 @@ def _block(protocol: Protocol, place: TimingSetting, models: dict[str, list[Trai
 
 
 def _row(name: str, runs: Sequence[TrainingFacts], protocol: Protocol) -> Row:
-    found = [figures(facts, protocol) for facts in runs]
-    cells = {key: Cell.over(values[key] for values in found) for key in found[0]}
+    by_run = [figures(facts, protocol) for facts in runs]
+    cells = {key: cell for key in by_run[0] if (cell := Cell.over(values[key] for values in by_run))}
     cells["device_seconds"] = Cell(sum(facts.seconds for facts in runs), None, len(runs))
-    return Row(name, *display(name), {key: cell for key, cell in cells.items() if cell is not None})
+    return Row(name, *display(name), cells)
 
 
 def _conventions(protocol: Protocol, place: TimingSetting, models: dict[str, list[TrainingFacts]]) -> Iterator[str]:
-    n = max(map(len, models.values()))
-    yield over_repeats(n)
+    yield over_repeats(max(map(len, models.values())))
     yield "Epochs: passes over the training images; Best: after which the kept weights were reached."
     yield (
         "Images/s: while training; Per epoch and Per run: with validation, without the test; All runs: the sum over "

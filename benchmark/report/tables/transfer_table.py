@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark import metrics
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.report.read import Run, StudyResults
-from benchmark.report.tables.conventions import MARKS, display, in_order, metric_column, over_repeats, stand_ins
-from benchmark.report.tables.render import Block, Cell, Column, Row, Table
+from benchmark.report.tables.conventions import about_scores, display, in_order, metric_column
+from benchmark.report.tables.render import Block, Cell, Row, Table
 
 Train = tuple[str, ...]
 
@@ -68,42 +69,29 @@ def table(study: StudyResults) -> Table:
     if study.protocol is None or not crosses(study):
         return Table("transfer", "Transfer")
     trains, tests = axes_of(study.runs)
-    blocks = [
-        block
-        for name in ("miou", "net_error_rate", "via_f1")
-        for train in trains
-        if (block := _block(study, name, train, tests)) is not None
-    ]
-    return Table("transfer", "Transfer", tuple(blocks))
+    pairs = itertools.product(("miou", "net_error_rate", "via_f1"), trains)
+    blocks = (_block(study, name, train, tests) for name, train in pairs)
+    return Table("transfer", "Transfer", tuple(filter(None, blocks)))
 
 
 def _block(study: StudyResults, name: str, train: Train, tests: Sequence[str]) -> Block | None:
     assert study.protocol is not None
     rows = [
-        Row(
-            matrix.model,
-            *display(matrix.model),
-            {test: matrix.cells[train, test] for test in tests if (train, test) in matrix.cells},
-        )
+        Row(matrix.model, *display(matrix.model), cells)
         for matrix in matrices_of(study, name)
+        if (cells := {test: cell for (trained_on, test), cell in matrix.cells.items() if trained_on == train})
     ]
-    rows = [row for row in rows if row.cells]
     if not rows:
         return None
     metric, reduction, trained = metrics.METRICS[name], reduction_of(study, name), "+".join(train)
-    column = metric_column(metric)
-    columns = tuple(
-        Column(test, test, column.higher_is_better, column.scale, column.digits, column.unit)
-        for test in tests
-        if any(test in row.cells for row in rows)
-    )
+    shown = [test for test in tests if any(test in row.cells for row in rows)]
     n = max(cell.n for row in rows for cell in row.cells.values())
     return Block(
         key=f"{name}-{trained}",
         title=f"{metric.display} after training on {trained}",
         facts={"metric_name": name, "train": trained, "protocol": study.protocol.name, "reduction": reduction},
-        conventions=tuple(_conventions(study, reduction, train, [column.key for column in columns], n)),
-        columns=columns,
+        conventions=tuple(_conventions(study, reduction, train, shown, n)),
+        columns=tuple(replace(metric_column(metric), key=test, title=test) for test in shown),
         rows=tuple(rows),
         n=n,
     )
@@ -118,8 +106,4 @@ def _conventions(
         yield f"{', '.join(own)}: trained on too; the test part is never trained on."
     if len(train) > 1:
         yield "The training datasets are one set; each image comes once per epoch."
-    yield over_repeats(n)
-    yield f"Reduction: {reduction} ({metrics.REDUCTIONS[reduction]})."
-    yield f"Protocol: {study.protocol.name}."
-    yield MARKS
-    yield from stand_ins((*train, *tests))
+    yield from about_scores(study.protocol, (reduction,), (*train, *tests), n)

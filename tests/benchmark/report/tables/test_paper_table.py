@@ -15,7 +15,6 @@ from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table as tables
 from benchmark.report.tables import efficiency_table
 from benchmark.report.tables import paper_table as paper
-from benchmark.report.tables import wide_table as wide
 from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, Row, Table, to_latex, to_markdown
 from benchmark.utils.errors import UserError
@@ -150,7 +149,7 @@ def test_speed_comes_from_the_one_setting_that_covers_most_models_at_the_dataset
     assert set(row(miic, "unet").cells) == {"miou.image", "macs", "fps"}
     assert set(row(miic, "fcn").cells) == {"miou.image"}
     assert any(sentence.startswith("Efficiency at 64×64 on AMD") for sentence in miic.conventions)
-    columns = wide.widen(Table("custom", "Results", (omc, miic))).blocks[0].columns
+    columns = paper.widen(Table("custom", "Results", (omc, miic))).blocks[0].columns
     assert [column.group for column in columns] == [
         "omc-syn", "miic-syn", "96×96×1", "96×96×1", "64×64×1", "64×64×1",
     ]  # fmt: skip
@@ -165,7 +164,7 @@ def test_a_cost_is_no_mean_over_repeats(study: Path) -> None:
 
 def test_datasets_side_by_side_are_groups_of_columns_and_shared_costs_stand_once(study: Path) -> None:
     long = custom(study, "miou,params,aji")
-    (block,) = wide.widen(long).blocks
+    (block,) = paper.widen(long).blocks
 
     assert [(column.group, column.title) for column in block.columns] == [
         ("omc-syn", "mIoU"), ("omc-syn", "AJI"), ("miic-syn", "mIoU"), ("miic-syn", "AJI"), ("Efficiency", "Params"),
@@ -187,7 +186,7 @@ def test_datasets_side_by_side_are_groups_of_columns_and_shared_costs_stand_once
 
 def test_marks_of_datasets_side_by_side_are_those_below_each_other(study: Path) -> None:
     long = custom(study, "miou,aji")
-    (block,) = wide.widen(long).blocks
+    (block,) = paper.widen(long).blocks
 
     below = {
         (line, f"{part.key}/{column}"): mark for part in long.blocks for (line, column), mark in part.marks().items()
@@ -200,7 +199,7 @@ def test_one_dataset_has_nothing_beside_it(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"])
     table = custom(tmp_path)
 
-    assert wide.widen(table) == table
+    assert paper.widen(table) == table
 
 
 def test_the_default_columns_leave_out_what_was_not_measured(tmp_path: Path) -> None:
@@ -304,7 +303,7 @@ def test_datasets_side_by_side_with_other_numbers_of_repeats_say_so(tmp_path: Pa
         for repeat in range(repeats):
             fake.write_run(tmp_path, "unet", [dataset], repeat, fake.counts(0.9, np.random.default_rng(repeat)))
 
-    text = to_markdown(wide.widen(custom(tmp_path, "miou")))
+    text = to_markdown(paper.widen(custom(tmp_path, "miou")))
 
     assert "omc: Mean ± std over n = 3 repeats (std with ddof = 1)." in text
     assert "miic: Mean ± std over n = 2 repeats (std with ddof = 1)." in text

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from benchmark.records.store import RECORD_BYTES
 from benchmark.report import merge as merging
 from benchmark.report import redact as redaction
-from benchmark.report import references
-from benchmark.report.contradictions import contradictions
+from benchmark.report.contradictions import contradictions, divided
 from benchmark.report.page import html as page
 from benchmark.report.page.drawings import Drawing, texts_only
 from benchmark.report.plots import all_plots, panels, plot_style
@@ -83,9 +82,9 @@ def build(
     earlier = [file for file in (folder / "panels").glob("[!.]*") if panels.is_panel(file.name)]
     for plot, kind in itertools.product(all_plots.PLOTS, ("pdf", "png")):
         earlier += (folder / "plots").glob(f"{plot.table}.*{kind}")
-    for file in earlier:
-        if f"{file.parent.name}/{file.name}" not in files:
-            file.unlink(missing_ok=True)
+    for left in earlier:
+        if f"{left.parent.name}/{left.name}" not in files:
+            left.unlink(missing_ok=True)
     for name, content in files.items():
         write_atomically(folder / name, content)
     # Last, since it shows the panels that lie there.
@@ -123,7 +122,7 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
     sources = [(source, read_study(source)) for source in merged] or [(study, found)]
     wrong = [line for source in sources for line in (*contradictions(*source), *source[1].broken_stress)]
     wrong += [f"{folder}/{file}; left out" for folder, one in sources for file in one.strangers]
-    wrong += [f"{folder}: {line}" for folder, one in sources for line in references.divided(one)]
+    wrong += [f"{folder}: {line}" for folder, one in sources for line in divided(one)]
     for name, content in files.items():
         path = folder / name
         if not path.is_file():

@@ -1,13 +1,19 @@
-"""Finds records whose metrics differ from those of their counts per image."""
+"""Finds records and counts of a study that do not belong together."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from benchmark.config.protocol import Protocol
 from benchmark.records.store import RECORD, Store
-from benchmark.report.read import StudyResults
+
+if TYPE_CHECKING:
+    from benchmark.report.read import Run, Scores, StudyResults
 
 #: Relative. Rounding in sums over thousands of images stays below it, and every digit that is printed above.
 ROUNDING = 1e-12
@@ -22,7 +28,7 @@ def contradictions(folder: Path, study: StudyResults) -> list[str]:
     sums were rounded on the way, and metrics may be missing. They also gave a value to images without a counted pixel
     and to sets without a net or via; the report follows today's rule there, and does not call the record wrong.
     """
-    wrong = []
+    wrong: list[str] = []
     for run in study.runs:
         record = run.record
         for test, scores in run.scores.items():
@@ -48,3 +54,36 @@ def contradictions(folder: Path, study: StudyResults) -> list[str]:
 def _contradict(recorded: float, counted: float, *, old: bool) -> bool:
     """Compare a metric with what its counts give; records of old releases have a 1 where today's have no value."""
     return not math.isclose(recorded, counted, rel_tol=ROUNDING) and not (old and recorded == 1 and math.isnan(counted))
+
+
+def stranger(store: Store, protocol: Protocol, runs: Sequence[Run], dataset: str, scores: Scores) -> str:
+    """Say why the scores of a method without training must not stand beside a study's runs; blank where they may."""
+    tested = [run for run in runs if dataset in run.scores]
+    reasons = []
+    if any(_images(run.scores[dataset]) != _images(scores) for run in tested):
+        reasons.append("tested on other images than the runs")
+    fingerprints = store.read_split(dataset).get("fingerprint", [])
+    of_runs = {part for run in tested for part in re.split("[+>]", run.record.key_parts.data)}
+    if tested and fingerprints and of_runs.isdisjoint(fingerprints):
+        reasons.append("made from other content of the dataset than the runs")
+    if (shared := store.shared(dataset)) is not None:
+        if shared.protocol != protocol.digest():
+            reasons.append("made under other settings than the study's protocol.toml")
+        if tested and shared.behaviour not in {run.record.key_parts.behaviour for run in tested}:
+            reasons.append("counted by another release's rules than the runs")
+    return " and ".join(reasons)
+
+
+def divided(study: StudyResults) -> Iterator[str]:
+    """Yield a sentence for each test dataset whose runs in one study were tested on different images."""
+    for test in dict.fromkeys(test for run in study.runs for test in run.scores):
+        first: dict[frozenset[tuple[str, str]], str] = {}
+        for run in study.runs:
+            if test in run.scores:
+                first.setdefault(_images(run.scores[test]), run.record.label)
+        if len(first) > 1:
+            yield f"{test}: {' and '.join(first.values())} were tested on different images"
+
+
+def _images(scores: Scores) -> frozenset[tuple[str, str]]:
+    return frozenset(zip(scores.images, scores.groups, strict=True))

@@ -26,7 +26,7 @@ from benchmark.records.schema import Filed
 from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.records.store import RECORD_BYTES, Broken, Store
 from benchmark.records.stress_record import StressRecord
-from benchmark.report import references
+from benchmark.report.contradictions import stranger
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited
 
@@ -297,7 +297,7 @@ def read_study(folder: Path) -> StudyResults:
         dataset, _, method = file.stem.rpartition(".")
         shared = store.shared(dataset)
         scores = read_scores(file, shared.behaviour if shared else earlier)
-        if reason := references.stranger(store, protocol, runs, dataset, scores):
+        if reason := stranger(store, protocol, runs, dataset, scores):
             strangers.append(f"references/{file.name} ({reason})")
         else:
             rows.setdefault(dataset, {})[method] = (scores,)

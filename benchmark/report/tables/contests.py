@@ -26,8 +26,6 @@ class Contest:
         key: names it inside file names and LaTeX labels.
         where: on which dataset, and after which training if on another; follows a metric's name.
         facts: what the figures depend on, by name.
-        metric: what is compared.
-        reduction: how it is taken over images.
         rows: the models, in the table's order.
         scores: model -> repeat -> the counts of a finished run.
     """
@@ -80,8 +78,10 @@ def contest(study: StudyResults, block: Block, metric: str, reduction: metrics.R
 
 def contests(study: StudyResults, blocks: Iterable[Block]) -> list[Contest]:
     """Return for each block mIoU under the protocol's reduction, and the net error rate or the vias' F1, pooled."""
+    if study.protocol is None:
+        return []
     every: list[Contest] = []
-    for block in blocks if study.protocol else ():
+    for block in blocks:
         every.append(contest(study, block, "miou", study.protocol.report.reduction))
         electrical = [contest(study, block, metric, "pooled") for metric in ("net_error_rate", "via_f1")]
         every += [one for one in electrical if any(one.values(row.key) for row in one.rows)]
@@ -171,8 +171,9 @@ def over_repeats(contest: Contest, reference: str) -> Comparisons:
             continue
         t = tests.paired_t([ours[repeat] for repeat in repeats], [theirs[repeat] for repeat in repeats])
         constant = "" if math.isfinite(t.p) else "no test: the difference is the same in every repeat"
-        figures = (float(t.mean), *map(_number, (t.low, t.high, t.p)))
-        made.append(PairedComparison(row, len(repeats), *figures, remark=_joined(row.remark, constant)))
+        low, high, p = map(_number, (t.low, t.high, t.p))
+        remark = _joined(row.remark, constant)
+        made.append(PairedComparison(row, len(repeats), float(t.mean), low, high, p, remark=remark))
     most = max(comparison.n for comparison in made)
     if most < 2:
         why_not = (
@@ -202,8 +203,8 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
             continue
         ours, theirs = contest.networks(row.key, repeats), of_reference(repeats)
         difference, *ends = tests.paired_interval(ours, theirs)
-        figures = (difference, *map(_number, (*ends, tests.sign_flip(ours, theirs))))
-        made.append(PairedComparison(row, len(repeats), *figures, remark=row.remark))
+        low, high, p = map(_number, (*ends, tests.sign_flip(ours, theirs)))
+        made.append(PairedComparison(row, len(repeats), difference, low, high, p, remark=row.remark))
     if not any(comparison.n for comparison in made):
         label = display(reference)[0]
         return Comparisons(contest, why_not=f"No test: no model has a repeat in common with {label}.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from benchmark import metrics
-from benchmark.config import registry
+from benchmark.report.tables.conventions import display
 from benchmark.report.tables.render import Cell, Row
 from benchmark.utils.errors import UserError, did_you_mean
 
@@ -28,8 +28,7 @@ class LiteratureEntry(BaseModel):
     Attributes:
         where: file and line that it came from, for messages.
         metric: a metric's name; ``miou.pooled`` where the source says how it is taken over images.
-        value: as stored: a fraction in [0, 1], a count, or bits.
-        std: in the same unit.
+        value: as stored, like ``std``: a fraction in [0, 1], a count, or bits.
         n: repeats that the source averages over.
     """
 
@@ -156,11 +155,10 @@ def rows(entries: Sequence[LiteratureEntry], dataset: str, columns: Mapping[tupl
         grouped.setdefault((entry.model, entry.source), {})[keys[0]] = entry
     for (model, source), found in grouped.items():
         number = sources.index(source) + 1 if len(sources) > 1 else ""
-        entry_of = registry.models().get(model)
         repeats = sorted({entry.n for entry in found.values() if entry.n is not None})
         yield Row(
             f"literature{number}.{model}",
-            f"{entry_of.display if entry_of else model} {MARK}{number}",
+            f"{display(model)[0]} {MARK}{number}",
             "literature",
             {key: Cell(entry.value, entry.std, entry.n or 1) for key, entry in found.items()},
             ranked=False,

@@ -1,16 +1,115 @@
-"""Records against the counts beside them, under the rules that they were made by."""
+"""Records, counts and methods without training that do not belong together are named."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from benchmark.config import protocol as protocols
+from benchmark.data.splits import Division
+from benchmark.records import claims
 from benchmark.records.run_record import KeyParts
-from benchmark.report.contradictions import contradictions
+from benchmark.records.store import Shared, Store
+from benchmark.report import build as report
+from benchmark.report import merge as merging
+from benchmark.report import redact as redaction
+from benchmark.report.contradictions import contradictions, divided
 from benchmark.report.read import read_study
+from benchmark.report.tables import accuracy_table as tables
 from tests.benchmark.report import fake
 from tests.benchmark.report.tables.test_accuracy_table import VOID, image
+
+OTSU = "references/omc-syn.otsu.csv"
+NAMES = [f"{number}.png" for number in range(8)]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    folder = fake.write_study(tmp_path / "study", ["unet", "fcn"], ["omc-syn"], repeats=1)
+    shared = Shared("d", protocols.load("quick").digest(), 1)  # as the runs' records have it
+    Store(folder).write_split("omc-syn", shared, Division((), (), tuple(range(8))), NAMES)
+    return folder
+
+
+def split(folder: Path, **changes: object) -> None:
+    file = Store(folder).split_file("omc-syn")
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def other_images(folder: Path) -> None:
+    file = folder / OTSU
+    file.write_text(file.read_text().replace("7.png", "8.png"))
+
+
+def other_frames(folder: Path) -> None:
+    file = folder / OTSU
+    file.write_text(file.read_text().replace("7.png,g3", "7.png,g9"))
+
+
+WRONG = [
+    (other_images, "tested on other images than the runs"),
+    (other_frames, "tested on other images than the runs"),
+    (lambda folder: split(folder, fingerprint="e"), "made from other content of the dataset than the runs"),
+    (lambda folder: split(folder, protocol="e"), "made under other settings than the study's protocol.toml"),
+    (lambda folder: split(folder, behaviour=2), "counted by another release's rules than the runs"),
+]
+
+
+def methods(folder: Path) -> list[str]:
+    (block,) = tables.scores(read_study(folder), tables.ACCURACY).blocks
+    return [row.key for row in block.rows if row.family == "reference"]
+
+
+@pytest.mark.parametrize(("spoil", "reason"), WRONG)
+def test_rows_that_are_not_of_the_runs_are_left_out_and_named(
+    study: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    assert methods(study) == ["otsu", "background"]
+    spoil(study)
+    assert "otsu" not in methods(study)
+    (block,) = tables.scores(read_study(study), tables.ACCURACY).blocks
+    (said,) = (line for line in block.conventions if line.startswith("Left out"))
+    assert f"{OTSU} ({reason})" in said
+    assert any(line == f"{study}/{OTSU} ({reason}); left out" for line in report.check(study))
+
+
+def test_rows_of_an_earlier_release_count_where_images_and_content_agree(study: Path) -> None:
+    content = json.loads(Store(study).split_file("omc-syn").read_text())
+    del content["protocol"], content["behaviour"]
+    Store(study).split_file("omc-syn").write_text(json.dumps(content))
+    assert methods(study) == ["otsu", "background"]
+    Store(study).split_file("omc-syn").unlink()
+    assert methods(study) == ["otsu", "background"]
+
+
+def test_merged_and_redacted_reports_leave_such_rows_out(study: Path) -> None:
+    other_images(study)
+    other = fake.write_study(study.with_name("other"), ["esnet"], ["omc-syn"], repeats=1)
+    digest = protocols.load("quick").digest()
+    for folder in (study, other):
+        fake.change(folder, lambda record: {"key_parts": record.key_parts.model_copy(update={"protocol": digest})})
+    merged = merging.merge([study, other])
+    assert merged.strangers == (f"study/{OTSU} (tested on other images than the runs)",)
+    assert redaction.redact(merged).strangers == merged.strangers
+
+
+def test_runs_of_different_images_are_named(study: Path) -> None:
+    assert list(divided(read_study(study))) == []
+    file = study / "runs/omc-syn/fcn/0/images.omc-syn.csv"
+    file.write_text(file.read_text().replace("7.png", "8.png"))
+    line = "omc-syn: omc-syn/fcn/0 and omc-syn/unet/0 were tested on different images"
+    assert list(divided(read_study(study))) == [line]
+    assert f"{study}: {line}" in report.check(study)
+
+
+def test_a_run_that_is_being_done_is_not_called_interrupted(study: Path) -> None:
+    folder = fake.write_run(study, "esnet", ["omc-syn"], 0, None, status="interrupted")
+    assert len(read_study(study).runs) == 3
+    with claims.acquire(folder):  # type: ignore[union-attr]
+        assert len(read_study(study).runs) == 2
 
 
 @pytest.mark.parametrize(("behaviour", "wrong"), [(2, 0), (3, 1)])

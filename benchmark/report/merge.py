@@ -49,7 +49,9 @@ def merge(folders: Sequence[Path]) -> StudyResults:
         runs += (_renamed(_numbered(run, start), seed, drawn_anew) for run in of_seed)
         lengths[seed] = 1 + max((run.record.repeat for run in of_seed), default=-1)
         shared += twice
-    names = ", ".join(part.name + f" (seed {part.protocol.seed})" * (several and part in ran) for part in parts)
+    names = ", ".join(
+        f"{part.name} (seed {part.protocol.seed})" if several and part in ran else part.name for part in parts
+    )
     origin = [f"Merged from the studies {names}{f'; {shared} run(s) that several hold count once' * bool(shared)}."]
     if len({part.protocol.repeats for part in ran}) > 1:
         listed = ", ".join(f"{part.protocol.repeats} in {part.name}" for part in ran)

@@ -133,12 +133,7 @@ def check_datasets(entries: Sequence[LiteratureEntry], known: Sequence[str]) -> 
 
 
 def rows(entries: Sequence[LiteratureEntry], dataset: str, columns: Mapping[tuple[str, str], str]) -> Iterator[Row]:
-    """Yield one row per model and source with a figure among a block's columns.
-
-    Args:
-        entries: all of them, which is what numbers the sources.
-        dataset: the block's name.
-        columns: (metric, reduction) -> column key.
+    """Yield one row per model and source with a figure among a dataset's columns, (metric, reduction) -> column key.
 
     Raises:
         UserError: a metric stands there under both reductions, and the line does not say which one it means.

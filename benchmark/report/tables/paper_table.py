@@ -140,14 +140,9 @@ def _chosen_rows(patterns: str | None, known: Sequence[str]) -> set[str]:
 def compose(
     study: StudyResults, base: Block, chosen: Sequence[PaperFigure], models: Set[str], choice: PaperChoice | None = None
 ) -> Block:
-    """Return a block with the rows of an accuracy block and other columns.
+    """Return an accuracy block with other columns: those of ``chosen`` that have a value in one of its ``models``.
 
-    Args:
-        study: where the figures come from.
-        base: the accuracy block; its dataset, training and rows are taken.
-        chosen: the columns; those without a value here are left out.
-        models: the rows that stay.
-        choice: for figures of other papers and citations.
+    The choice adds figures of other papers and citations.
     """
     assert study.protocol is not None
     printed_entries, cite = (choice.printed, choice.cite) if choice else ((), False)

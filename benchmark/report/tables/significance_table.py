@@ -1,4 +1,4 @@
-"""Two tables of differences to one reference model: about the methods, and about these trained networks only."""
+"""Tables differences to a reference model, about methods and about networks."""
 
 from __future__ import annotations
 
@@ -60,12 +60,9 @@ NETWORKS_FIELDS = (*_FACTS, *_MODEL, "clusters", *_FIGURES, "holm_models", "p_ho
 
 
 def written(study: StudyResults, blocks: Sequence[Block], reference: str = REFERENCE) -> list[SignificanceTable]:
-    """Return ``methods`` and ``networks``: two statements that never share a table.
+    """Return ``methods`` and ``networks``, two statements that never share a table, against a reference model.
 
-    Args:
-        study: the study.
-        blocks: the accuracy table's blocks; each has a block here for mIoU and one for electrical errors.
-        reference: the model that the others are compared with.
+    Each block of the accuracy table has a block here for mIoU and one for electrical errors.
     """
     found = contests(study, blocks)
     if not found:

@@ -1,4 +1,4 @@
-"""Measures the peak memory of a forward and of a training step at batch 1."""
+"""Measures the peak memory of a forward and a training step at batch 1."""
 
 from __future__ import annotations
 

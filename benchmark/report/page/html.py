@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from benchmark.report.page import grids, origin, summary
+from benchmark.report.page import grids, origin, page_summary
 from benchmark.report.page import pictures as panels
 from benchmark.report.page.drawings import Drawing
 from benchmark.report.read import StudyResults
@@ -94,7 +94,7 @@ def to_html(
     page = environment.get_template("page.html").render(
         name=name,
         redacted=redacted,
-        summary=summary.summarise(study, by_name.get("accuracy", Table("accuracy", "")), reference),
+        summary=page_summary.summarise(study, by_name.get("accuracy", Table("accuracy", "")), reference),
         sections=[
             (key, title, [grid for table, grid in shown.items() if SECTION_OF[table] == key]) for key, title in SECTIONS
         ],

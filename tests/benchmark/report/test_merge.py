@@ -21,7 +21,7 @@ from benchmark.records.run_record import Failure, Initial, Record, TrainingFacts
 from benchmark.records.store import Store
 from benchmark.report import build as report
 from benchmark.report.merge import for_figures, merge
-from benchmark.report.page import summary
+from benchmark.report.page import page_summary
 from benchmark.report.plots import comparison_plot as comparison
 from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table as tables
@@ -421,7 +421,7 @@ def test_networks_of_fewer_repeats_are_neither_marked_nor_ranked(tmp_path: Path)
     merged = merge([three, tmp_path / "one"])
     (block,) = tables.scores(merged, tables.ACCURACY).blocks
     assert {row for row, _ in block.marks()} == {"eal_icnet", "unet"}
-    found = summary.summarise(merged, tables.Table("accuracy", "Accuracy", (block,)), "eal_icnet")
+    found = page_summary.summarise(merged, tables.Table("accuracy", "Accuracy", (block,)), "eal_icnet")
     assert found.leaders[0].best.label != "FCN"
     assert found.leaders[0].models == 2
     facts = dict(found.facts)

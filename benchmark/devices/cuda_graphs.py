@@ -1,4 +1,4 @@
-"""CUDA graphs: the kernels of a function of tensors, recorded once and launched together from then on."""
+"""Records the kernels of a function of tensors and replays them: CUDA graphs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pickle
 import random
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,87 +17,82 @@ from torch import Tensor, nn
 Function = Callable[..., Tensor]
 Inputs = tuple[Tensor | None, ...]
 
-#: Plain calls before a capture: in the first, libraries set themselves up ("Whole-network capture" in torch's notes on
-#: CUDA semantics takes three).
+#: Plain calls before a capture; libraries initialise in the first (torch's notes on CUDA semantics take three).
 WARM_UP = 3
-#: How torch's debug mode begins to say that the host waited for the GPU, which a graph cannot.
+#: Start of the warning of torch's debug mode when the host waits for the GPU; a graph cannot contain a wait.
 WAITED = "called a synchronizing CUDA operation"
 
-#: Graphs whose capture was invalidated. Torch's allocators may refer to them as long as the process lives.
+#: Graphs whose capture failed. Torch's allocators may refer to them until the process ends.
 _FAILED: list[torch.cuda.CUDAGraph] = []
 
 
 class NotCapturableError(NotImplementedError):
-    """A function that a CUDA graph cannot hold, or that would compute something else each time it is called."""
+    """A CUDA graph cannot record the function, or a replay would not compute the same as a call."""
 
 
 class Graph:
-    """A function's kernels for inputs of one shape. Inputs, output and gradients keep their places in memory.
-
-    The memory of everything between them is the graph's own until it is gone.
-    """
+    """Recorded kernels of a function for inputs of one shape, with fixed memory for inputs, output and gradients."""
 
     def __init__(
         self, function: Function, inputs: Inputs, parameters: Iterable[nn.Parameter], stream: torch.cuda.Stream
     ) -> None:
-        """Capture a call, which computes nothing yet.
+        """Capture a call; the capture computes nothing.
 
         Args:
-            function: called with the inputs; warmed up on the stream.
-            inputs: are kept, and read by each replay.
-            parameters: whose gradients the function leaves in them, if any; it must not add to earlier ones.
-            stream: to capture on.
+            function: already warmed up on the stream.
+            inputs: tensors that each replay reads.
+            parameters: the function writes their gradients, if any, and must not add to earlier gradients.
+            stream: of the capture.
 
         Raises:
-            NotCapturableError: something in the function cannot be captured. The random state is what it was before,
-                and everything can be computed without a graph.
+            NotCapturableError: the function cannot be captured. The random state is restored.
         """
         self.inputs = inputs
         self._graph = torch.cuda.CUDAGraph()
         pool, generator = torch.cuda.graph_pool_handle(), torch.cuda.default_generators[stream.device.index]
-        drawn = generator.clone_state()
+        random_state = generator.clone_state()
         try:
-            # Other threads go on meanwhile: those that score images, and those of autograd, which belong to the call.
+            # Other threads continue meanwhile: threads that score images, and autograd's, which belong to the call.
             capture = torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local")
             with torch.random.fork_rng(devices=[]), on_stream(stream), capture:
                 self.output = function(*inputs)
         except Exception as error:  # a user's network may do anything
-            _clean_up(self._graph, stream.device.index, pool)
-            generator.graphsafe_set_state(drawn)
+            with contextlib.suppress(RuntimeError):  # the allocation to the pool has ended already
+                # Otherwise torch's allocators would treat the capture as running and query the graph.
+                torch._C._cuda_endAllocateToPool(stream.device.index, pool)
+                _FAILED.append(self._graph)
+            generator.graphsafe_set_state(random_state)
             raise NotCapturableError(_first_cause(error)) from error
         self._gradients = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
-        """Replay with other inputs of the same shapes; the output is written over by the next replay."""
-        for kept, given in zip(self.inputs, inputs, strict=True):
-            if kept is not None and given is not None:
-                kept.copy_(given, non_blocking=True)
+        """Replay with other inputs of the same shapes; the next replay overwrites the output."""
+        for target, source in zip(self.inputs, inputs, strict=True):
+            if target is not None and source is not None:
+                target.copy_(source, non_blocking=True)
         return self.replay()
 
     def replay(self) -> Tensor:
-        """Compute again from the inputs that lie there."""
+        """Compute again from the current content of the inputs."""
         self._graph.replay()
         if self._gradients and self._gradients[0][0].grad is not self._gradients[0][1]:
-            for parameter, gradient in self._gradients:  # a plain call has put others in their place
+            for parameter, gradient in self._gradients:  # a plain call has replaced them
                 parameter.grad = gradient
         return self.output
 
 
 class Replayed:
-    """A function that is replayed for inputs of the shape that recurs, and called as it is for others.
+    """Replays a function for the input shape that recurs, and calls it for other shapes.
 
-    The first calls are plain ones on the stream that is captured then, and do what they are meant to do: training is
-    warmed up by its own first steps, so there is nothing to undo. The last of them is watched for what a graph cannot
-    hold, because a capture that breaks off leaves parts of torch in disorder.
+    The first calls are plain calls on the later capture's stream with their usual effect: the first training steps are
+    the warm-up. The last of them is checked for obstacles, because a failed capture leaves torch in an invalid state.
+
+    Args:
+        function: from tensors, the first on the GPU, to a tensor.
+        parameters: the function writes their gradients, if any.
     """
 
     def __init__(self, function: Function, parameters: Iterable[nn.Parameter] = ()) -> None:
-        """Name the function.
-
-        Args:
-            function: of tensors, the first of which lies on the GPU, to a tensor.
-            parameters: whose gradients it leaves in them, if any.
-        """
         self.function, self.parameters = function, tuple(parameters)
         self.graph: Graph | None = None
         self._shape: tuple[torch.Size | None, ...] = ()
@@ -106,34 +101,34 @@ class Replayed:
         self._obstacles: list[str] = []
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
-        """Compute; a replay's output is written over by the next.
+        """Compute; the next replay overwrites the output.
 
         Raises:
-            NotCapturableError: nothing was computed; from now on call the function itself.
+            NotCapturableError: nothing was computed; call the function itself from now on.
         """
-        shape = tuple(None if given is None else given.shape for given in inputs)
+        shape = tuple(None if tensor is None else tensor.shape for tensor in inputs)
         if self.graph is not None:
             return self.graph(*inputs) if shape == self._shape else self.function(*inputs)
         if self._obstacles:
             raise NotCapturableError("; ".join(dict.fromkeys(self._obstacles)))
         if self._stream is None:
-            device = next(given.device for given in inputs if given is not None)
+            device = next(tensor.device for tensor in inputs if tensor is not None)
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         self._seen[shape] += 1
         if self._seen[shape] <= WARM_UP:
             last = self._seen[shape] == WARM_UP
             with on_stream(self._stream), obstacles(self._obstacles) if last else contextlib.nullcontext():
                 return self.function(*inputs)
-        kept = tuple(None if given is None else given.clone() for given in inputs)
-        self.graph, self._shape = Graph(self.function, kept, self.parameters, self._stream), shape
+        copies = tuple(None if tensor is None else tensor.clone() for tensor in inputs)
+        self.graph, self._shape = Graph(self.function, copies, self.parameters, self._stream), shape
         return self.graph.replay()
 
 
 def captured(function: Function, *inputs: Tensor) -> Graph:
-    """Return a function's graph, for measurements: it is warmed up and replayed once.
+    """Return a function's graph, warmed up and replayed once, for measurements.
 
     Raises:
-        NotCapturableError: it cannot be captured.
+        NotCapturableError: the function cannot be captured.
     """
     calls = Replayed(function)
     for _ in range(WARM_UP + 1):
@@ -144,7 +139,7 @@ def captured(function: Function, *inputs: Tensor) -> Graph:
 
 @contextlib.contextmanager
 def on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
-    """Compute on a stream, after all that the current one has been given and before all that it is given next."""
+    """Compute on a stream, after earlier and before later work of the current stream."""
     here = torch.cuda.current_stream(stream.device)
     stream.wait_stream(here)
     with torch.cuda.device(stream.device), torch.cuda.stream(stream):
@@ -153,14 +148,14 @@ def on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def obstacles(found: list[str]) -> Iterator[None]:
-    """Note what in a call a graph could not hold, or would repeat where the call itself would not.
+def obstacles(phrases: list[str]) -> Iterator[None]:
+    """Note everything in a call that a graph cannot record or replay.
 
     Args:
-        found: gets a phrase for every wait for the GPU, and one for random numbers that the host drew.
+        phrases: gets a phrase for every wait for the GPU, and another if the host drew random numbers.
     """
-    mode, drawn = torch.cuda.get_sync_debug_mode(), _host_random_states()
-    with warnings.catch_warnings(record=True) as caught:  # other warnings were told in the calls before
+    mode, random_states = torch.cuda.get_sync_debug_mode(), _host_random_states()
+    with warnings.catch_warnings(record=True) as caught:  # the calls before showed all other warnings
         warnings.simplefilter("always")
         try:
             torch.cuda.set_sync_debug_mode("warn")
@@ -168,26 +163,18 @@ def obstacles(found: list[str]) -> Iterator[None]:
         finally:
             torch.cuda.set_sync_debug_mode(mode)
     waits = [warning for warning in caught if str(warning.message).startswith(WAITED)]
-    found += [f"the host waits for the GPU in {Path(wait.filename).name}, line {wait.lineno}" for wait in waits]
-    if _host_random_states() != drawn:
-        found.append("random numbers are drawn on the host")
+    phrases += [f"the host waits for the GPU in {Path(wait.filename).name}, line {wait.lineno}" for wait in waits]
+    if _host_random_states() != random_states:
+        phrases.append("random numbers are drawn on the host")
 
 
 def _host_random_states() -> bytes:
-    legacy = np.random.get_state()  # noqa: NPY002  # what a user's network may well draw from
-    states: Sequence[object] = (random.getstate(), legacy, torch.get_rng_state().numpy())
-    return pickle.dumps(states)
-
-
-def _clean_up(graph: torch.cuda.CUDAGraph, device: int, pool: tuple[int, int]) -> None:
-    """End what an invalidated capture leaves begun: torch's allocators would take it to go on, and ask the graph."""
-    with contextlib.suppress(RuntimeError):  # it has ended, as after an error that is not CUDA's
-        torch._C._cuda_endAllocateToPool(device, pool)
-        _FAILED.append(graph)
+    legacy = np.random.get_state()  # noqa: NPY002  # a user's network may draw from it
+    return pickle.dumps((random.getstate(), legacy, torch.get_rng_state().numpy()))
 
 
 def _first_cause(error: BaseException) -> str:
-    """Return the first line of what went wrong first: that the capture then failed says little."""
+    """Return the first line of the original error; the later error of the capture says little."""
     while error.__context__ is not None:
         error = error.__context__
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -1,11 +1,10 @@
-"""Errors that devices and their libraries raise without an exception of their own, known by their words."""
+"""Recognises errors of devices and their libraries by the words of their messages."""
 
 from __future__ import annotations
 
 import torch
 
-#: Memory ran out: torch's allocator of the host, the CUDA runtime and driver, cuBLAS, cuDNN before 9 and since, ROCm,
-#: Triton.
+#: Memory is exhausted: torch's host allocator, CUDA runtime and driver, cuBLAS, cuDNN before and from 9, ROCm, Triton.
 _EXHAUSTED = (
     "DefaultCPUAllocator: ",
     "CUDA error: out of memory",
@@ -18,13 +17,13 @@ _EXHAUSTED = (
     "Triton Error [CUDA]: out of memory",
     "Triton Error [HIP]: out of memory",
 )
-#: A library got nowhere: often, but not always, because no memory was left for its handle or its workspace.
+#: A library failed to start, often because no memory was left for its handle or its workspace.
 _STRANDED = (
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_NOT_INITIALIZED",
     "unable to find an engine to execute this computation",
 )
-#: The device's context may be broken: nothing more should be computed in the process.
+#: The device's context may be broken; the process must not compute any more.
 _BROKEN = (
     *("CUDA error", "CUDA driver error", "cuDNN error", "cuDNN Frontend error", "CUDNN_STATUS_", "CUBLAS_STATUS_"),
     *("Triton Error [", "HIP error", "MIOpen Error", "miopenStatus"),
@@ -33,15 +32,15 @@ _BROKEN = (
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that the host's or the device's memory was exhausted."""
+    """Tell whether an error reports exhausted memory of the host or the device."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in _EXHAUSTED)
 
 
 def may_lack_memory(error: BaseException) -> bool:
-    """Tell whether exhausted memory is a likely cause of an error that does not name it."""
+    """Tell whether exhausted memory is a likely cause of an error that does not mention memory."""
     return any(sign in str(error) for sign in _STRANDED)
 
 
 def broke_the_device(error: BaseException) -> bool:
-    """Tell whether a GPU's driver or one of its libraries failed, so that its context may be broken."""
+    """Tell whether a GPU's driver or library failed, so that the device's context may be broken."""
     return any(sign in str(error) for sign in _BROKEN)

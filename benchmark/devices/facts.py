@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import platform
 import re
@@ -15,41 +16,38 @@ from benchmark.devices import nvml
 
 @functools.cache
 def cpu_name() -> str:
-    """Return the processor's model name as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
+    """Return the processor's model name."""
+    name = re.search(r"^model name.*?:(.*)", _cpu_info(), re.MULTILINE)
+    return name[1].strip() if name else platform.processor() or platform.machine()
 
 
 @functools.cache
 def cpu_has_bfloat16() -> bool:
-    """Tell whether the processor multiplies bfloat16 by itself, as the system lists its features (Linux only)."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text("utf-8").split())
-    except OSError:
-        return False
-    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})  # x86 AVX-512, x86 AMX, Arm
+    """Tell whether the processor has bfloat16 instructions (``False`` on other systems than Linux)."""
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_cpu_info().split())  # x86 AVX-512, x86 AMX, Arm
+
+
+def _cpu_info() -> str:
+    with contextlib.suppress(OSError):  # not Linux
+        return Path("/proc/cpuinfo").read_text("utf-8")
+    return ""
 
 
 def cpu_clock_mhz(which: Literal["current", "max"]) -> float | None:
-    """Return the processor's mean clock or the highest it can reach, where the system tells."""
+    """Return the processor's mean or highest clock, ``None`` where the system does not report it."""
     try:
         clock = psutil.cpu_freq()
     except (AttributeError, NotImplementedError, OSError):
-        return None  # psutil has it on some systems only, and a container may hide it
+        return None  # psutil supports some systems only, and a container may hide the clock
     value = getattr(clock, which, None)
     return float(value) if value else None
 
 
 def driver_version() -> str | None:
-    """Return the version of the NVIDIA driver that is loaded, as the kernel or the management library tells it."""
+    """Return the version of the loaded NVIDIA driver, from the kernel or the management library."""
     try:
         loaded = Path("/proc/driver/nvidia/version").read_text("utf-8")
     except OSError:  # not Linux, or under WSL, where the driver is Windows's
         return nvml.ask(None, lambda library, _: str(library.nvmlSystemGetDriverVersion()))
-    found = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)", loaded)
-    return found[1] if found else None
+    version = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)", loaded)
+    return version[1] if version else None

@@ -13,33 +13,33 @@ from types import MappingProxyType
 
 from benchmark.utils.errors import UserError
 
-#: Environment variables that hide all GPUs of NVIDIA and AMD from a process. A run on the CPU gets them, whatever its
-#: network does, and whatever an engine shows it (Ray shows a task without GPUs all of them).
+#: Environment variables that hide all GPUs of NVIDIA and AMD from a process. Every run on the CPU gets them, since its
+#: network may look for GPUs and Ray shows all GPUs to a task without GPUs.
 NO_GPUS: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"), "")
 )
-#: Files that tell of a GPU: NVIDIA's loaded driver has one, WSL two where Windows has that driver, AMD's driver one.
+#: Files that exist with a GPU: of NVIDIA's loaded driver, of WSL (two, with the driver of Windows), of AMD's driver.
 DRIVER, WSL, WSL_DRIVER, AMD = map(
     Path, ("/proc/driver/nvidia/version", "/dev/dxg", "/usr/lib/wsl/lib/libcuda.so.1", "/dev/kfd")
 )
 #: Oldest driver for each major version of CUDA ("CUDA Toolkit Release Notes", minor version compatibility).
 LEAST_DRIVER = {"11": "450", "12": "525", "13": "580"}
 INSTALL_TORCH = "pytorch.org, Get started"
-SMALL_INPUT = 128  # pixels; kernels on larger maps gain from several threads, on smaller ones runs side by side do
+SMALL_INPUT = 128  # pixels; several threads speed up kernels on larger maps, parallel runs are better on smaller maps
 WORKER_BYTES = 3 << 30  # the largest network's training on small inputs takes half of this
-NODE_THREADS = 4  # of a run on a cluster; all cores of this machine say nothing there
+NODE_THREADS = 4  # of a run on a cluster, whose nodes may have other cores than this machine
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where runs are computed.
+    """The devices that compute runs.
 
     Attributes:
-        device: ``cpu``, or the GPU that measurements are made on, as ``cuda:N``.
-        threads: CPU threads of all workers together, and of a measurement, which has nothing beside it.
-        workers: runs at a time, on each GPU where there are any.
-        gpus: all GPUs that runs are spread over.
-        remote: whether runs are computed on other machines; the other fields are then what one run gets there.
+        device: ``cpu``, or ``cuda:N``, the GPU of measurements.
+        threads: CPU threads of all workers together, and of a measurement, which runs alone.
+        workers: runs at a time, on each GPU or on the CPU.
+        gpus: all GPUs that share the runs.
+        remote: whether other machines compute the runs; the other fields then describe one run's share there.
     """
 
     device: str
@@ -55,19 +55,19 @@ class Hardware:
 
     @property
     def slots(self) -> tuple[str | None, ...]:
-        """A device for each run at a time; ``None`` for the one that a run names."""
+        """A device for each run at a time; ``None`` for the device that the run names."""
         return self.workers * (self.gpus or (None,))
 
     def with_slots(self, *, workers: int | None, per_gpu: int, input_size: int) -> Hardware:
-        """Return the same hardware with as many runs at a time as the flags say.
+        """Return the same hardware with the number of parallel runs that the flags give.
 
         Args:
-            workers: what ``--workers`` says; by default one run, or one for each core of a CPU where inputs are small.
-            per_gpu: what ``--per-gpu`` says: runs that share a GPU.
+            workers: of ``--workers``; by default one run, or a run for each core of a CPU where inputs are small.
+            per_gpu: of ``--per-gpu``, runs that share a GPU.
             input_size: side of the largest input, pixels.
         """
         if self.remote:
-            return self  # the cluster divides its machines itself
+            return self  # the cluster assigns its machines itself
         if self.kind == "cuda":
             return replace(self, workers=per_gpu)
         if workers is None and input_size <= SMALL_INPUT:
@@ -87,13 +87,13 @@ class MissingDeviceError(UserError):
 
 
 def hardware_of(device: str, threads: int | None, flag: str = "--device") -> Hardware:
-    """Resolve a device that a flag names; importing torch is spared where nothing tells of a GPU.
+    """Resolve a device that a flag names; imports torch only where a sign of a GPU is found.
 
-    Where something does and ``auto`` takes the CPU all the same, why is printed among the errors.
+    If ``auto`` takes the CPU in spite of a sign, the reason goes to stderr.
 
     Raises:
-        UserError: no name of a device.
-        MissingDeviceError: a device that is not there.
+        UserError: not the name of a device.
+        MissingDeviceError: this machine lacks the device.
     """
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
@@ -103,7 +103,7 @@ def hardware_of(device: str, threads: int | None, flag: str = "--device") -> Har
         return cpu
     import torch
 
-    with warnings.catch_warnings(record=True) as caught:  # what torch warns of is said below
+    with warnings.catch_warnings(record=True) as caught:  # the message below quotes them
         warnings.simplefilter("always")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(index or 0) >= count:
@@ -119,15 +119,10 @@ def hardware_of(device: str, threads: int | None, flag: str = "--device") -> Har
 
 
 def hardware_of_node(device: str, threads: int | None, executor: str) -> Hardware:
-    """Return what one run gets on a cluster's node.
-
-    Args:
-        device: what ``--device`` says.
-        threads: what ``--threads`` says.
-        executor: what ``--executor`` says.
+    """Return one run's share of a cluster's node, from the flags of the same names.
 
     Raises:
-        UserError: a device that only a look at the node could find.
+        UserError: ``device`` is neither ``cpu`` nor ``cuda``.
     """
     if device not in ("cpu", "cuda"):
         raise UserError(
@@ -139,48 +134,39 @@ def hardware_of_node(device: str, threads: int | None, executor: str) -> Hardwar
 
 
 def _signs_of_a_gpu() -> list[str]:
-    """Name what tells of a GPU that is not hidden; importing torch only to hear no takes seconds."""
-    if _hiding():
-        return []
+    """Return signs of a GPU that is not hidden, without the seconds that an import of torch takes."""
     signs = {
         "NVIDIA's driver is loaded": DRIVER.is_file() or shutil.which("nvidia-smi") is not None,
         "WSL passes a GPU of NVIDIA through": WSL.exists() and WSL_DRIVER.exists(),
         "AMD's driver is loaded": AMD.exists(),
     }
-    return [sign for sign, there in signs.items() if there]
+    return [] if _hiding_variable() else [sign for sign, present in signs.items() if present]
 
 
-def _hiding() -> str:
-    """Name the environment variable that hides all GPUs, if one does."""
+def _hiding_variable() -> str:
+    """Return the environment variable that hides all GPUs, blank for none."""
     return next((name for name in NO_GPUS if os.environ.get(name, "0").strip() in ("", "-1")), "")
 
 
 def _why_unseen(warned: Sequence[str]) -> str:
-    """Say why torch sees no GPU, as far as can be told, and what to install.
-
-    Args:
-        warned: torch's warnings when it was asked.
-    """
+    """Explain why torch, which gave these warnings, sees no GPU, and what to install."""
     import torch
 
     from benchmark.devices import facts
 
-    if hiding := _hiding():
-        return f"{hiding}={os.environ[hiding]} hides all"
-    signs, driver, cuda = _signs_of_a_gpu(), facts.driver_version(), torch.version.cuda
-    on_amd = signs == ["AMD's driver is loaded"]
-    there = ", ".join(signs) or "no driver of a GPU is found"
-    if driver is not None:
-        there += f" (version {driver})"
-    built = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {cuda}" if cuda else "CPUs only"
-    words = f"{there}, torch {torch.__version__} is built for {built}"
-    if warned:
-        words += f" and says: {warned[0].strip().partition(chr(10))[0]}"
+    if variable := _hiding_variable():
+        return f"{variable}={os.environ[variable]} hides all"
+    signs, driver, cuda, rocm = _signs_of_a_gpu(), facts.driver_version(), torch.version.cuda, torch.version.hip
+    words = ", ".join(signs) or "no driver of a GPU is found"
+    words += f" (version {driver})" if driver is not None else ""
+    platform = f"ROCm {rocm}" if rocm else f"CUDA {cuda}" if cuda else "CPUs only"
+    words += f", torch {torch.__version__} is built for {platform}"
+    words += f" and says: {warned[0].strip().partition(chr(10))[0]}" if warned else ""
     if not signs:
         return f"{words}: install the GPU's driver"
-    if on_amd and torch.version.hip is None:
-        return f"{words}: where ROCm supports the GPU, install torch built for ROCm ({INSTALL_TORCH})"
-    if on_amd:
+    if signs == ["AMD's driver is loaded"]:
+        if rocm is None:
+            return f"{words}: where ROCm supports the GPU, install torch built for ROCm ({INSTALL_TORCH})"
         return f"{words}: the user may not open {AMD} (groups render and video), or ROCm does not support the GPU"
     if cuda is None:
         return f"{words}: install torch built for CUDA ({INSTALL_TORCH})"

@@ -1,4 +1,4 @@
-"""Asking NVIDIA's management library about the GPU that torch means, where nvidia-ml-py and the driver allow it."""
+"""Asks NVIDIA's management library (NVML) about a GPU of torch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Answer = TypeVar("Answer")
 
 
 def ask(device: str | None, question: Callable[[Any, Any], Answer]) -> Answer | None:
-    """Return the answer to a question about a GPU, or ``None`` where it cannot be had.
+    """Return the answer to a question about a GPU; ``None`` without nvidia-ml-py or a driver that answers.
 
     Args:
-        device: ``cuda`` or ``cuda:N``, as torch counts; ``None`` for a question about the driver.
-        question: takes the module ``pynvml`` and the GPU's handle, ``None`` without a device.
+        device: ``cuda`` or ``cuda:N`` as torch counts; ``None`` for a question about the driver.
+        question: takes the module ``pynvml`` and the GPU's handle (``None`` without a device).
     """
     try:
         nvml = importlib.import_module("pynvml")
@@ -30,4 +30,4 @@ def ask(device: str | None, question: Callable[[Any, Any], Answer]) -> Answer | 
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         return question(nvml, handle)
     except (nvml.NVMLError, AttributeError):
-        return None  # no such library or function, an older GPU, a part of one (MIG), or a driver that forbids it
+        return None  # the library or function is missing, the GPU is old or partitioned (MIG), or the driver forbids it

@@ -1,4 +1,4 @@
-"""How a run's work is given to its device: what ``--execution`` may say, and what of it does not go together."""
+"""Defines the values of ``--execution`` and refuses impossible combinations."""
 
 from __future__ import annotations
 
@@ -8,30 +8,24 @@ from typing import Literal
 from benchmark.config.protocol import Determinism
 from benchmark.utils.errors import UserError
 
-#: ``auto`` is ``graph`` on a GPU and ``eager`` on a CPU. Numbers do not depend on it beyond rounding, so that it is no
-#: setting of a protocol.
+#: ``auto`` is ``graph`` on a GPU and ``eager`` on a CPU. It affects rounding only, so it is not part of a protocol.
 Execution = Literal["auto", "eager", "graph", "compile"]
-#: What tables call the way that figures were taken; nothing for ``eager``, which needs no word.
+#: Names of the modes in tables; ``eager`` has none.
 WORDS: Mapping[str, str] = {"graph": "CUDA graph", "compile": "torch.compile"}
 
 
-def refuse(asked: Execution, device: str, determinism: Determinism) -> None:
-    """Refuse what cannot be.
-
-    Args:
-        asked: what the flag says.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
-        determinism: of the protocol.
+def refuse(execution: Execution, device: str, determinism: Determinism) -> None:
+    """Refuse combinations of execution mode, device (``cpu``, ``cuda``, ``cuda:N``) and determinism that do not work.
 
     Raises:
-        UserError: graphs without a GPU, or compiled kernels where every run must take the same.
+        UserError: graphs without a GPU, or compiled kernels in ``deterministic`` runs.
     """
-    if asked == "graph" and device == "cpu":
+    if execution == "graph" and device == "cpu":
         raise UserError(
             "--execution graph: replays CUDA graphs, and the device is a CPU; "
             "use --device cuda, or --execution auto, which replays them where there is a GPU"
         )
-    if asked == "compile" and determinism == "deterministic":
+    if execution == "compile" and determinism == "deterministic":
         raise UserError(
             "--execution compile: on a GPU torch.compile keeps the kernels that a race has found fastest, which "
             "determinism=deterministic forbids; use --execution auto, or --set determinism=seeded"

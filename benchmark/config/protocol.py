@@ -1,4 +1,4 @@
-"""Protocols: every setting that can change a number, as one frozen validated object."""
+"""Defines protocols: validated settings that determine a study's numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmark.config import unused_settings as unread
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml, toml_value
 
-#: Settings that change no single run's numbers.
+#: Settings without an effect on a single run's numbers.
 HARMLESS = frozenset({"name", "repeats", "report"})
 PRESETS = ("paper", "strict", "quick", "standins")
 
@@ -49,7 +49,7 @@ class SettingsModel(BaseModel):
 
 
 class Split(SettingsModel):
-    """How a dataset's images are divided; a dataset that ships train/val/test folders keeps its own division."""
+    """The division of a dataset's images; train/val/test folders of a dataset take precedence."""
 
     unit: Literal["image", "group", "block"] = Field(
         description="what is drawn: single images, all images of a source frame, or stripes of each frame with gaps"
@@ -80,7 +80,7 @@ class Split(SettingsModel):
 
 
 class Input(SettingsModel):
-    """What a network is given."""
+    """The input of networks."""
 
     size: Side = Field(512, description="height and width of a network's input, pixels")
     size_by_dataset: ByDataset[Side] = Field({}, description="exceptions to `size`, by dataset")
@@ -96,7 +96,7 @@ class Input(SettingsModel):
     channels_by_dataset: ByDataset[Literal[1, 3]] = Field({}, description="exceptions to `channels`, by dataset")
 
     def size_for(self, dataset: str) -> int:
-        """Return the input's side for a dataset; a stand-in follows the dataset it stands in for."""
+        """Return the input's side for a dataset, also for its stand-in."""
         return self.size_by_dataset.get(dataset.removesuffix("-syn"), self.size)
 
     def channels_for(self, dataset: str) -> Literal[1, 3]:
@@ -143,7 +143,7 @@ class Training(SettingsModel):
 
 
 class Loss(SettingsModel):
-    """Weighted binary cross-entropy on logits plus soft Dice over the batch."""
+    """Weights of binary cross-entropy on logits and of soft Dice over the batch."""
 
     bce: float = Field(0.5, ge=0)
     dice: float = Field(0.5, ge=0)
@@ -157,7 +157,7 @@ class Loss(SettingsModel):
 
 
 class Evaluation(SettingsModel):
-    """How test predictions become counts."""
+    """The rules of a test's counts."""
 
     batch: int = Field(1, ge=1)
     window: Literal["input", "tile"] = Field(
@@ -170,7 +170,7 @@ class Evaluation(SettingsModel):
 
 
 class Data(SettingsModel):
-    """Which masks are used, and how large a stand-in is."""
+    """The target of hy5syn and the size of stand-ins."""
 
     hy5syn_target: Literal["metal", "track", "via"] = "metal"
     standin_images: Images = 400
@@ -182,7 +182,7 @@ class Data(SettingsModel):
 
 
 class Report(SettingsModel):
-    """How records become tables and pictures; changes no record."""
+    """Settings of tables and pictures; they do not affect records."""
 
     reduction: Literal["image", "pooled"] = Field("image", description="mean of per-image values, or ratio of sums")
     panels: int = Field(
@@ -195,11 +195,7 @@ class Report(SettingsModel):
 
 
 class Protocol(SettingsModel):
-    """All settings of a study.
-
-    ``name``, ``repeats`` and ``report`` change no single run and are left out of its key: a fourth repeat or another
-    reduction leaves three finished ones valid.
-    """
+    """All settings of a study; a run's key ignores ``name``, ``repeats`` and ``report``."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(0, ge=0, description="the base seed that every random draw derives from")
@@ -225,30 +221,30 @@ class Protocol(SettingsModel):
         return self
 
     def digest(self) -> str:
-        """Return a hash of every setting that can change a run's numbers.
+        """Return a hash of all settings that can change a run's numbers.
 
-        Settings at their default are left out, so that a release with one more setting leaves finished runs valid; one
-        that changes a default raises :data:`benchmark.BEHAVIOUR`.
+        Defaults are left out, so that finished runs stay valid when a release adds a setting; a release that changes a
+        default raises :data:`benchmark.BEHAVIOUR`.
         """
         fields = self.model_dump(mode="json", exclude=set(HARMLESS), exclude_defaults=True)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
-        """Return the settings as TOML; unset optional fields are left out, since TOML has no null."""
+        """Return the settings as TOML without unset optional fields, since TOML has no null."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
 def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = False) -> Protocol:
-    """Return a preset by name, or a protocol file by path, with ``path=value`` overrides applied.
+    """Return a preset or a protocol file with ``path=value`` overrides applied.
 
     Args:
-        source: ``paper``, ``strict``, ``quick`` or the path of a TOML file.
-        overrides: what ``--set`` was given, such as ``training.lr=5e-4`` or ``split.counts=[40,4,4]``.
-        stored: a study's own file, which an earlier release may have written.
+        source: a name of :data:`PRESETS` or the path of a TOML file.
+        overrides: values of ``--set``, such as ``training.lr=5e-4`` or ``split.counts=[40,4,4]``.
+        stored: whether it is a study's own file, possibly of an earlier release.
 
     Raises:
-        UserError: unknown preset, unreadable file, unknown or ill-typed field (with the nearest valid one), or one that
-            would change nothing beside others.
+        UserError: unknown preset, unreadable file, field that is unknown (with the nearest valid field), has a wrong
+            type or would have no effect.
     """
     name, chosen = str(source), dict[str, str]()
     if name in PRESETS:
@@ -264,7 +260,7 @@ def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = Fa
             chosen = {
                 path: f"{where}: {path} = {value!r}"
                 for path, value in flatten(fields).items()
-                if path not in defaults or defaults[path] != value
+                if defaults.get(path) != value
             }
     else:
         raise UserError(
@@ -286,7 +282,7 @@ def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = Fa
 
 
 def differences(old: Protocol, new: Protocol, ignored: Set[str] = HARMLESS) -> list[str]:
-    """Return ``path: old -> new`` for every setting that differs and can change a run's numbers, or is not ignored."""
+    """Return ``path: old -> new`` for every different setting that is not ignored."""
     left, right = (flatten(p.model_dump(mode="json", exclude=set(ignored))) for p in (old, new))
     return [
         f"{path}: {left.get(path)!r} -> {right.get(path)!r}"
@@ -299,10 +295,8 @@ def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested fields under dotted paths."""
     flat: dict[str, Any] = {}
     for key, value in fields.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
+        path = f"{prefix}{key}"
+        flat |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
     return flat
 
 
@@ -310,52 +304,46 @@ def _apply(fields: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     if not separator or not path.strip():
         raise UserError(f"--set {override!r}: expected path=value, such as training.lr=5e-4")
-    keys = path.strip().split(".")
-    model: type[BaseModel] | None = Protocol
-    target = fields
-    for depth, key in enumerate(keys):
+    *groups, last = keys = path.strip().split(".")
+    annotation: Any = Protocol
+    for depth, key in enumerate(keys, start=1):
+        model = submodel(annotation)
         if model is not None and key not in model.model_fields:
             raise UserError(
-                f"--set {override!r}: no field {'.'.join(keys[: depth + 1])!r}; the nearest is "
+                f"--set {override!r}: no field {'.'.join(keys[:depth])!r}; the nearest is "
                 f"{_nearest('.'.join(keys))!r}, see `benchmark list protocols -v` for all"
             )
-        if depth == len(keys) - 1:
-            if model is not None and submodel(model.model_fields[key].annotation) is not None:
-                raise UserError(
-                    f"--set {override!r}: {path!r} is a group; "
-                    f"expected one of its fields, such as {paths(Protocol, path)[0]}"
-                )
-            # A field of a group is unset where it is optional: `training.augmentation=none` is a value.
-            optional = model is None or NoneType in get_args(model.model_fields[key].annotation)
-            if optional and text.strip().lower() in ("none", "null"):
-                target.pop(key, None)
-            else:
-                target[key] = toml_value(text)
-        else:
-            model = submodel(model.model_fields[key].annotation) if model is not None else None
-            target = target.setdefault(key, {})
-            if not isinstance(target, dict):
-                raise UserError(
-                    f"--set {override!r}: {'.'.join(keys[: depth + 1])!r} is a single value and has no fields"
-                )
+        annotation = None if model is None else model.model_fields[key].annotation
+    if submodel(annotation) is not None:
+        first = next(known for known in paths(Protocol) if known.startswith(f"{'.'.join(keys)}."))
+        raise UserError(f"--set {override!r}: {path!r} is a group; expected one of its fields, such as {first}")
+    target = fields
+    for depth, key in enumerate(groups, start=1):
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise UserError(f"--set {override!r}: {'.'.join(keys[:depth])!r} is a single value and has no fields")
+    # "none" unsets entries of tables and optional fields: `training.augmentation=none` is a value.
+    if (annotation is None or NoneType in get_args(annotation)) and text.strip().lower() in ("none", "null"):
+        target.pop(last, None)
+    else:
+        target[last] = toml_value(text)
 
 
 def submodel(annotation: Any) -> type[BaseModel] | None:
-    """Return the group of settings that a field is; ``None`` for a single one."""
+    """Return a field's group of settings, ``None`` for a single setting."""
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def paths(model: type[BaseModel], below: str = "") -> list[str]:
-    """Return the dotted paths of all settings, or of those below one group."""
-    found: list[str] = []
-    for name, info in model.model_fields.items():
-        sub = submodel(info.annotation)
-        found += [f"{name}.{path}" for path in paths(sub)] if sub else [name]
-    return [path for path in found if path.startswith(f"{below}.")] if below else found
+def paths(model: type[BaseModel]) -> list[str]:
+    """Return the dotted paths of all settings."""
+    groups = {name: submodel(info.annotation) for name, info in model.model_fields.items()}
+    return [
+        f"{name}.{path}" if path else name for name, sub in groups.items() for path in (paths(sub) if sub else [""])
+    ]
 
 
 def _nearest(path: str) -> str:
-    """Return the setting whose path, or whose last part where the group is wrong or left out, is most like a path."""
+    """Return the setting that is most similar to a path, with or without its group."""
 
     def likeness(candidate: str) -> float:
         pairs = ((path, candidate), (path.rpartition(".")[2], candidate.rpartition(".")[2]))
@@ -365,10 +353,10 @@ def _nearest(path: str) -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    """Say per problem which field, what was found and what was expected."""
+    """Describe each problem by its field, the found and the expected value."""
     lines = []
     for problem in error.errors(include_url=False):
-        path = ".".join(str(part) for part in problem["loc"])
+        path = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
             lines.append(f"no field {path!r}; the nearest is {_nearest(path)!r}")
         else:

@@ -1,4 +1,4 @@
-"""What papers publish of the networks on Cityscapes, and what the networks here count in the same configuration."""
+"""Lists published figures of the networks on Cityscapes beside our own counts."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-CHANNELS, CLASSES = 3, 19  # of Cityscapes, which all of these figures are for
+CHANNELS, CLASSES = 3, 19  # of Cityscapes
 
 
 @dataclass(frozen=True)
 class Published:
-    """Figures as printed in a source, which say by their digits how far they are rounded.
+    """Figures as a source prints them; their digits show the rounding.
 
     Attributes:
-        source: where the figures stand.
-        size: height and width that MACs and frames per second are for, pixels.
+        source: of the figures.
+        size: height and width of the input for MACs and frames per second, pixels.
         params: millions of parameters.
         miou: percent; on Cityscapes' test images unless the source says otherwise.
-        counted_params: parameters of the network here at 3 channels and 19 classes.
-        gmacs: multiply-accumulates, in units of ``giga``; printed as FLOPs.
-        counted_gmacs: those of the network here, in the same units.
-        giga: what the source divides by: 1e9, or 2**30.
+        counted_params: parameters of our network at 3 channels and 19 classes.
+        gmacs: multiply-accumulates in units of ``giga``; printed as FLOPs.
+        counted_gmacs: of our network, in the same units.
+        giga: the source's divisor, 1e9 or 2**30.
         fps: frames per second.
-        gpu: that ``fps`` were measured on; blank where it is not known.
-        of: the network that the figures belong to, where it is not quite the one here.
-        kwargs: constructor arguments that make that network of the one here.
-        differs: why a figure here is not the published one within its rounding.
+        gpu: of ``fps``; blank if unknown.
+        of: the published network if it differs from ours.
+        kwargs: constructor arguments that turn our network into the published network.
+        differs: reason of a difference beyond rounding.
     """
 
     source: str
@@ -45,11 +45,10 @@ class Published:
     differs: str = ""
 
     def describe(self) -> str:
-        """Return the figures, their configuration and what is counted here, in words."""
+        """Describe the figures, their configuration and our counts."""
         height, width = self.size
         unit = "G" if self.giga == 10**9 else "· 2³⁰"
-        figures = [f"{self.params} M params"]
-        here = [f"{self.counted_params / 1e6:.3f} M"]
+        figures, here = [f"{self.params} M params"], [f"{self.counted_params / 1e6:.3f} M"]
         if self.gmacs is not None and self.counted_gmacs is not None:
             figures.append(f"{self.gmacs} {unit} MACs")
             here.append(f"{self.counted_gmacs:.2f} {unit}")
@@ -59,12 +58,11 @@ class Published:
         return (
             f"published{f' of {self.of}' * bool(self.of)}: {', '.join(figures)} (Cityscapes, {height}×{width}, "
             f"{CHANNELS} channels, {CLASSES} classes; {self.source}); here {' and '.join(here)}"
-            + f": {self.differs}"
-            * bool(self.differs)
+            f"{f': {self.differs}' * bool(self.differs)}"
         )
 
 
-# Not among them: IRDPNet, whose paper has another decoder, and networks whose papers are about other images.
+# IRDPNet is missing, since its paper has another decoder, and networks whose papers use other images.
 PUBLISHED: Mapping[str, Published] = MappingProxyType(
     {
         "eal_icnet": Published(

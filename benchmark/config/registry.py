@@ -1,6 +1,6 @@
-"""Which networks there are: one lazy table from a name to its class, paper, size rule and expected cost.
+"""Registers all networks by name with class, paper, size rule and expected cost.
 
-Importing this file imports no torch: a plan and ``list`` answer at once, also on a login node without a GPU.
+It does not import torch, so that plans and ``list`` are fast.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ GROUPS = ("all", "lightweight", "ic")
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """What the harness knows of a network before it is built.
+    """The facts about a network before it is built.
 
     Attributes:
-        name: how users call it; ``parent.variant`` for a variant.
+        name: for users; ``parent.variant`` for a variant.
         target: ``"module:Class"`` or ``"path/to/file.py:Class"``; takes ``in_channels``, ``classes``, ``kwargs``.
         family: ``ours``, ``lightweight``, ``ic`` (IC segmentation practice) or ``user``.
-        display: the name shown in tables and plots.
-        paper: authors' short reference with its arXiv number or DOI.
+        display: the name in tables and plots.
+        paper: short reference with arXiv number or DOI.
         params: expected trainable parameters at one input channel and one class; ``None`` for a user's network.
         gmacs_512: expected 1e9 multiply-accumulates at 512x512 (convolution, linear, matmul; batch 1).
-        gmacs_1024: the same at 1024x1024, given where it is not four times the figure at 512x512.
-        multiple: what an input's height and width must divide by.
-        kwargs: further constructor arguments, which is what makes a variant.
+        gmacs_1024: the same at 1024x1024, if not four times ``gmacs_512``.
+        multiple: divisor of an input's height and width.
+        kwargs: further constructor arguments, of variants.
         version: raised by hand when a change alters the network's results, so that old records become stale.
-        cite: BibTeX keys of its papers, in ``report/tables/references.bib``.
-        built_on: keys of papers whose network it modifies: in a paper's list of references, not beside its name.
+        cite: BibTeX keys of its papers in ``report/tables/references.bib``.
+        built_on: BibTeX keys of papers whose network it modifies.
     """
 
     name: str
@@ -65,15 +65,15 @@ class ModelEntry:
 
     @property
     def published(self) -> Published | None:
-        """What its paper publishes of it, where that can be compared."""
+        """Its paper's figures, if comparable."""
         return PUBLISHED.get(self.name)
 
     def gmacs(self, height: int, width: int) -> float | None:
-        """Estimate 1e9 MACs at a size from the expected figures; exact at 512x512 and 1024x1024 only."""
+        """Estimate 1e9 MACs of an input size; exact at 512x512 and 1024x1024 only."""
         if self.gmacs_512 is None:
             return None
         area = height * width / 512**2
-        # cost = a·area + b·area²: the second term is attention, whose cost grows with the square of the tokens.
+        # cost = a·area + b·area²: the cost of attention grows with the square of the tokens.
         quadratic = 0.0 if self.gmacs_1024 is None else (self.gmacs_1024 - 4 * self.gmacs_512) / 12
         return (self.gmacs_512 - quadratic) * area + quadratic * area**2
 
@@ -81,7 +81,7 @@ class ModelEntry:
         """Import the network's module and return its class.
 
         Raises:
-            UserError: the module or the class cannot be had, or is no ``nn.Module``; names the target.
+            UserError: the module cannot be imported, or its class is missing or not an ``nn.Module``.
         """
         from torch import nn
 
@@ -95,34 +95,34 @@ class ModelEntry:
                 module = importlib.import_module(module_name)
         except UserError:
             raise
-        except Exception as error:  # importing runs the user's code, which may raise anything
+        except Exception as error:  # an import runs the user's code, which may raise anything
             where = network_files.location(error, code(self))
             raise UserError(
                 f"model {self.name!r}: cannot load {self.target!r} ({type(error).__name__}: {error}"
                 f"{where and f'; {where}'}); expected 'module:Class' or 'path/to/file.py:Class', whose imports are "
                 "looked for beside that file, then among installed packages and on PYTHONPATH"
             ) from error
-        found = getattr(module, class_name, None)
-        if not (isinstance(found, type) and issubclass(found, nn.Module)):
-            there = ", ".join(network_files.classes(module, nn.Module))
-            what = f"a {type(found).__name__}" if hasattr(module, class_name) else "not there"
-            near = did_you_mean(class_name, there.split(", "))
+        network_class = getattr(module, class_name, None)
+        if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+            names = ", ".join(network_files.classes(module, nn.Module))
+            kind = f"a {type(network_class).__name__}" if hasattr(module, class_name) else "not there"
             raise UserError(
-                f"model {self.name!r}: {class_name!r} in {module_name} is {what}{near}; "
-                f"expected the name of a class of torch.nn.Module{there and f' (there: {there})'}"
+                f"model {self.name!r}: {class_name!r} in {module_name} is {kind}"
+                f"{did_you_mean(class_name, names.split(', '))}; expected the name of a class of torch.nn.Module"
+                f"{names and f' (there: {names})'}"
             )
-        return found
+        return network_class
 
     def build(self, in_channels: int = 1, classes: int = 1, **kwargs: Any) -> nn.Module:
         """Construct the network with torch's current random state; further arguments go to its constructor.
 
         Raises:
-            UserError: it cannot be loaded, or is a user's and does not take ``in_channels`` and ``classes``.
+            UserError: it cannot be loaded, or a user's network does not take ``in_channels`` and ``classes``.
         """
-        found = self.load()
+        network_class = self.load()
         if self.family == "user":
-            network_files.refuse_arguments(found, self.target, in_channels=in_channels, classes=classes)
-        return found(in_channels=in_channels, classes=classes, **self.kwargs, **kwargs)
+            network_files.refuse_arguments(network_class, self.target, in_channels=in_channels, classes=classes)
+        return network_class(in_channels=in_channels, classes=classes, **self.kwargs, **kwargs)
 
 
 def _table(*entries: ModelEntry) -> dict[str, ModelEntry]:
@@ -137,19 +137,12 @@ def _table(*entries: ModelEntry) -> dict[str, ModelEntry]:
 def _variants(
     parent: ModelEntry, **variants: tuple[str, int | None, float | None, float | None, dict[str, Any]]
 ) -> list[ModelEntry]:
-    """Entries ``parent.variant`` from (what it is, parameters, GMAC at 512x512, at 1024x1024, class arguments)."""
-    return [
-        replace(
-            parent,
-            name=f"{parent.name}.{name}",
-            display=f"{parent.display} ({what})",
-            params=params,
-            gmacs_512=gmacs_512,
-            gmacs_1024=gmacs_1024,
-            kwargs=kwargs,
-        )
-        for name, (what, params, gmacs_512, gmacs_1024, kwargs) in variants.items()
+    """Make entries from (label, parameters, GMAC at 512x512, GMAC at 1024x1024, constructor arguments)."""
+    fields = ("name", "display", "params", "gmacs_512", "gmacs_1024", "kwargs")
+    rows: list[tuple[Any, ...]] = [
+        (f"{parent.name}.{name}", f"{parent.display} ({row[0]})", *row[1:]) for name, row in variants.items()
     ]
+    return [replace(parent, **dict(zip(fields, row, strict=True))) for row in rows]
 
 
 _EAL = ModelEntry(
@@ -166,7 +159,7 @@ _UNETPP = ModelEntry(
     cite=("zhou2018unetpp", "cheng2025eunetpp"),
 )  # fmt: skip
 
-# The order is that of tables: the method, the lightweight networks, the networks used on ICs.
+# In the order of tables: the method, the lightweight networks, the networks of IC practice.
 BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
     _table(
         _EAL,
@@ -231,23 +224,24 @@ BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
 
 
 def models() -> dict[str, ModelEntry]:
-    """Return every registered network: the built-in ones, then those of installed packages' entry points.
+    """Return the built-in networks, then those of installed packages.
 
-    A package joins with an entry point of the group ``eal_icnet_benchmark.models``, ``name = "module:Class"``.
+    A package registers a network with an entry point of the group ``eal_icnet_benchmark.models``,
+    ``name = "module:Class"``.
 
     Raises:
-        UserError: an entry point uses a name that is taken.
+        UserError: the name of an entry point is taken or unusable.
     """
     table = dict(BUILTIN)
     for point in installed():
+        fault = ""
         if not is_plain(point.name):
+            fault = "expected a name of letters, digits, '_', '.' and '-', since folders are called by it"
+        elif point.name in table or point.name in GROUPS:
+            fault = "the name is taken"
+        if fault:
             raise UserError(
-                f"entry point {point.name!r} = {point.value!r}: expected a name of letters, digits, '_', '.' and '-', "
-                "since folders are called by it; rename it in that package's metadata"
-            )
-        if point.name in table or point.name in GROUPS:
-            raise UserError(
-                f"entry point {point.name!r} = {point.value!r}: the name is taken; rename it in that package's metadata"
+                f"entry point {point.name!r} = {point.value!r}: {fault}; rename it in that package's metadata"
             )
         table[point.name] = _user_entry(point.name, point.value)
     return table
@@ -255,60 +249,58 @@ def models() -> dict[str, ModelEntry]:
 
 @functools.cache
 def installed() -> tuple[importlib.metadata.EntryPoint, ...]:
-    """Return installed packages' entry points: reading all packages' takes 20 ms, and a table asks for every row."""
+    """Return the entry points of installed packages, cached since a look at all packages takes 20 ms."""
     return tuple(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
 
 
 def select(patterns: str | Iterable[str], also: Iterable[str] = ()) -> list[ModelEntry]:
-    """Resolve what ``--models`` was given, in table order without repetitions.
+    """Resolve the patterns of ``--models``, in table order without repetitions.
 
     Args:
-        patterns: comma-separated names, groups (``all``, ``lightweight``, ``ic``), wildcards (``unet*``,
-            ``eal_icnet*``) or ``path/to/file.py:Class``.
-        also: names that count as registered, such as those of users' networks in a study's records.
+        patterns: comma-separated names, groups (``all``, ``lightweight``, ``ic``), wildcards (``unet*``) or
+            ``path/to/file.py:Class``.
+        also: further names, such as of users' networks in a study's records.
 
     Raises:
         UserError: a pattern matches nothing; suggests the nearest name.
     """
-    wanted = patterns.split(",") if isinstance(patterns, str) else list(patterns)
-    wanted = [pattern.strip() for pattern in wanted if pattern.strip()]
+    patterns = patterns.split(",") if isinstance(patterns, str) else patterns
+    patterns = [pattern.strip() for pattern in patterns if pattern.strip()]
     registered = models()
     table = registered | {name: _user_entry(name, name) for name in also if name not in registered}
-    if not wanted:
+    if not patterns:
         raise UserError(f"--models is empty; expected names out of {', '.join(_names(table))} or a group")
     chosen: dict[str, ModelEntry] = {}
-    for pattern in wanted:
-        named = ".py:" in pattern or pattern.endswith(".py")
-        for entry in [_from_file(pattern, registered)] if named else _resolve(pattern, table):
+    for pattern in patterns:
+        is_file = ".py:" in pattern or pattern.endswith(".py")
+        for entry in [_from_file(pattern, registered)] if is_file else _resolve(pattern, table):
             other = chosen.setdefault(entry.name, entry)
             if other.target != entry.target:
                 raise UserError(
                     f"--models: {other.target!r} and {entry.target!r} are both called {entry.name!r}; "
                     "rename one of the classes"
                 )
-    order = {name: index for index, name in enumerate(table)}
-    return sorted(chosen.values(), key=lambda entry: order.get(entry.name, len(order)))
+    order = [*table, *chosen]
+    return sorted(chosen.values(), key=lambda entry: order.index(entry.name))
 
 
-def _from_file(pattern: str, taken: Mapping[str, ModelEntry]) -> ModelEntry:
+def _from_file(pattern: str, registered: Mapping[str, ModelEntry]) -> ModelEntry:
     path, _, class_name = pattern.partition(".py")
     path, class_name = f"{path}.py", class_name.removeprefix(":")
-    if not (class_name.isidentifier() and is_plain(class_name.lower())):
+    name = class_name.lower()
+    if not (class_name.isidentifier() and is_plain(name)):
         raise UserError(f"--models {pattern!r}: no class named; expected path/to/file.py:Class")
-    entry = _user_entry(class_name.lower(), pattern)
-    if entry.name in taken or entry.name in GROUPS:
-        raise UserError(f"--models {pattern!r}: the name {entry.name!r} is taken; rename the class")
+    if name in registered or name in GROUPS:
+        raise UserError(f"--models {pattern!r}: the name {name!r} is taken; rename the class")
     if not Path(path).is_file():
         raise UserError(f"--models {pattern!r}: no file {path!r}; expected path/to/file.py:Class")
-    return entry
+    return _user_entry(name, pattern)
 
 
 def _resolve(pattern: str, table: Mapping[str, ModelEntry]) -> list[ModelEntry]:
-    plain = {name: entry for name, entry in table.items() if "." not in name}
-    if pattern == "all":
-        return [entry for entry in plain.values() if entry.family != "user"]
     if pattern in GROUPS:
-        return [entry for entry in plain.values() if entry.family == pattern]
+        entries = [table[name] for name in _names(table)]
+        return [entry for entry in entries if pattern == entry.family or (pattern == "all" and entry.family != "user")]
     if pattern in table:
         return [table[pattern]]
     matches = [table[name] for name in fnmatch.filter(table, pattern)]
@@ -330,7 +322,7 @@ def _user_entry(name: str, target: str) -> ModelEntry:
 
 
 def code(entry: ModelEntry) -> dict[str, Path]:
-    """Return the files that make up a user's network: its own and those that they import, installed packages aside."""
+    """Return the files of a user's network and of its imports, without installed packages."""
     module = entry.target.rpartition(":")[0]
     if entry.family != "user" or not module:
         return {}
@@ -338,22 +330,20 @@ def code(entry: ModelEntry) -> dict[str, Path]:
 
 
 def code_digests(entry: ModelEntry) -> dict[str, str]:
-    """Return what tells one state of a user's network from another: content hashes of its files.
-
-    For a network of an installed package, that package's version; for a built-in one nothing.
+    """Return content hashes of a user's network, else its package's version; nothing for built-in networks.
 
     Raises:
         UserError: a file cannot be read.
     """
-    found = network_files.digests(code(entry))
-    if entry.family == "user" and not found:
-        points = [point.dist for point in installed() if (point.name, point.value) == (entry.name, entry.target)]
-        found = {dist.name: dist.version for dist in points if dist is not None}
-    return found
+    digests = network_files.digests(code(entry))
+    if digests or entry.family != "user":
+        return digests
+    packages = [point.dist for point in installed() if (point.name, point.value) == (entry.name, entry.target)]
+    return {package.name: package.version for package in packages if package is not None}
 
 
 def code_digest(entry: ModelEntry) -> str | None:
-    """Return one hash of a user's network, ``None`` for a built-in one; that of a single file is the file's own."""
+    """Return a hash of a user's network (of one file: the file's own hash), ``None`` for a built-in network."""
     digests = code_digests(entry)
     if len(digests) == 1 and next(iter(digests)).endswith(".py"):
         return next(iter(digests.values()))
@@ -362,24 +352,20 @@ def code_digest(entry: ModelEntry) -> str | None:
 
 
 def identity(entry: ModelEntry) -> str:
-    """Return what a run's key says of a network: its name, version and, where it is a user's, the hash of its code."""
+    """Return a network's part of a run's key: name, version and, for a user's network, the hash of its code."""
     return "-".join(filter(None, (entry.name, f"v{entry.version}", code_digest(entry))))
 
 
 def unchanged_code(entry: ModelEntry, planned: str) -> dict[str, str]:
-    """Return the state of a user's network, after it was loaded, for a run's record.
-
-    Args:
-        entry: the network.
-        planned: its identity when the run was planned.
+    """Return the digests of a loaded network for a run's record.
 
     Raises:
-        UserError: it has changed since.
+        UserError: its identity is not ``planned``, the identity in the run's plan.
     """
-    found = code_digests(entry)
+    digests = code_digests(entry)
     if identity(entry) != planned:
         raise UserError(
-            f"{entry.target}: it, or a file that it imports ({', '.join(found)}), has changed since this run was "
+            f"{entry.target}: it, or a file that it imports ({', '.join(digests)}), has changed since this run was "
             "planned; run the same command again"
         )
-    return found
+    return digests

@@ -1,4 +1,4 @@
-"""Refuses settings that would change nothing, such as a number of epochs beside one of steps."""
+"""Refuses settings without an effect, such as epochs beside a number of steps."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TABLES = (
 
 
 def refuse(given: Mapping[str, str], protocol: Protocol) -> None:
-    """Refuse settings that another one of the protocol hides.
+    """Refuse settings that have no effect because of another setting.
 
     Args:
-        given: path -> how it was given, such as ``--set 'training.epochs=5'``; what a preset holds needs no reader.
+        given: path -> the user's words for it, such as ``--set 'training.epochs=5'``; presets are not checked.
         protocol: all settings.
 
     Raises:
-        UserError: names the first such setting, what hides it, and the remedy.
+        UserError: names the first such setting, the cause and the remedy.
     """
     settings, split, training = protocol.input, protocol.split, protocol.training
     reasons: dict[str, str] = {}
@@ -35,26 +35,22 @@ def refuse(given: Mapping[str, str], protocol: Protocol) -> None:
             "--set split.counts=none"
         )
         reasons |= dict.fromkeys(("split.test", "split.validation"), counted)
-    if training.steps is not None:
-        reasons["training.epochs"] = (
-            f"training.steps is {training.steps}; change that, or add --set training.steps=none"
-        )
+    if (steps := training.steps) is not None:
+        reasons["training.epochs"] = f"training.steps is {steps}; change that, or add --set training.steps=none"
     if not (split.counts[1] if split.counts else split.validation):
         reasons["training.patience"] = "there are no validation images whose loss could stop falling; leave it out"
-    if training.micro_batch is not None and training.micro_batch > training.batch:
-        reasons["training.micro_batch"] = f"no forward has more images than training.batch, which is {training.batch}"
-    for name, images in training.micro_batch_by_dataset.items():
+    forwards = {f"_by_dataset.{name}": images for name, images in training.micro_batch_by_dataset.items()}
+    for field, images in {"": training.micro_batch or 0, **forwards}.items():
         if images > training.batch:
-            reasons[f"training.micro_batch_by_dataset.{name}"] = (
+            reasons[f"training.micro_batch{field}"] = (
                 f"no forward has more images than training.batch, which is {training.batch}"
             )
+    smallest = "tiles are never smaller than the input, which is {}; enlarge it"
     if settings.tile is not None and settings.tile < min((settings.size, *settings.size_by_dataset.values())):
-        reasons["input.tile"] = f"tiles are never smaller than the input, which is {settings.size}; enlarge it"
+        reasons["input.tile"] = smallest.format(settings.size)
     for name, tile in settings.tile_by_dataset.items():
         if tile < settings.size_for(name):
-            reasons[f"input.tile_by_dataset.{name}"] = (
-                f"tiles are never smaller than the input, which is {settings.size_for(name)}; enlarge it"
-            )
+            reasons[f"input.tile_by_dataset.{name}"] = smallest.format(settings.size_for(name))
     if protocol.loss.dice == 0:
         reasons["loss.epsilon"] = "it belongs to the Dice loss, and loss.dice is 0; leave it out"
     _refuse(given, reasons)
@@ -72,21 +68,21 @@ def refuse_for(
     """Refuse settings that concern none of the datasets.
 
     Args:
-        datasets: names of those of this call, without the mark of a stand-in.
-        protocol: all settings, also those that datasets bring.
-        overrides: what ``--set`` was given.
-        known: names of all datasets that there are: a file of settings may be that of several studies.
-        study: the settings that the study has already; what an earlier call with other datasets needed stays in them.
-        divided: whether each dataset comes in train, val and test folders.
+        datasets: names of this call's datasets, without the suffix of a stand-in.
+        protocol: all settings, including the datasets' own.
+        overrides: values of ``--set``.
+        known: names of all datasets, since several studies may share a protocol file.
+        study: settings of an earlier call; settings for that call's datasets stay valid.
+        divided: whether every dataset comes in train, val and test folders.
 
     Raises:
         UserError: names the first such setting and the remedy.
     """
     given, known, reasons = paths(overrides), {*known, *datasets}, dict[str, str]()
     if divided and (study is None or study.split != protocol.split):
-        kept = "each dataset comes in train/, val/ and test/, which are kept as they are; leave it out"
+        reason = "each dataset comes in train/, val/ and test/, which are kept as they are; leave it out"
         fields = ("validation", "test", "near_duplicates", *(["unit"] if protocol.split.counts is None else []))
-        reasons |= {f"split.{field}": kept for field in fields}
+        reasons |= {f"split.{field}": reason for field in fields}
     for table in TABLES:
         field, entries = table.removesuffix("_by_dataset"), _of(protocol, table)
         if study is not None and entries == _of(study, table):
@@ -96,7 +92,7 @@ def refuse_for(
                 f"{name!r} is no dataset of this study{did_you_mean(name, sorted(datasets))} (datasets: "
                 f"{', '.join(sorted(datasets))}); correct the name or leave it out"
             )
-            if name not in known:  # in a file of settings, too
+            if name not in known:  # refused in a protocol file too
                 given.setdefault(f"{table}.{name}", f"{table}.{name} = {entries[name]}")
         if datasets <= entries.keys():
             reasons[field] = f"each dataset has its own; use --set {table}.{min(datasets)}=N"
@@ -104,7 +100,7 @@ def refuse_for(
 
 
 def paths(overrides: Iterable[str]) -> dict[str, str]:
-    """Return what ``--set`` was given by path; a table's entries each by its own."""
+    """Return the values of ``--set`` by path, with a path for each entry of a table."""
     given: dict[str, str] = {}
     for override in overrides:
         path, _, text = (part.strip() for part in override.partition("="))
@@ -116,11 +112,11 @@ def paths(overrides: Iterable[str]) -> dict[str, str]:
 
 def _of(protocol: Protocol, path: str) -> dict[str, Any]:
     group, _, field = path.partition(".")
-    found: dict[str, Any] = getattr(getattr(protocol, group), field)
-    return found
+    table: dict[str, Any] = getattr(getattr(protocol, group), field)
+    return table
 
 
 def _refuse(given: Mapping[str, str], reasons: Mapping[str, str]) -> None:
-    for path, how in given.items():
+    for path, words in given.items():
         if path in reasons:
-            raise UserError(f"{how}: would change nothing, since {reasons[path]}")
+            raise UserError(f"{words}: would change nothing, since {reasons[path]}")

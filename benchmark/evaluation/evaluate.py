@@ -1,4 +1,4 @@
-"""Testing one network: from test images to rows of integer counts."""
+"""Tests a network: predicts test images and counts their terms of the metrics."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from benchmark.devices.launch import Launch
 from benchmark.devices.precision import autocast
 from benchmark.evaluation.counts import Row, count, tested_side
 
-# Counting takes a millisecond per image; only skeletons and noise, at up to a second, keep more than one thread busy.
+# Counting takes a millisecond per image, but up to a second with skeletons or noise: only then several threads work.
 SCORERS = min(4, os.cpu_count() or 1)
-# Images that may wait for a thread; each holds its mask and prediction.
-BACKLOG = 4 * SCORERS
+BACKLOG = 4 * SCORERS  # images, each a mask and a prediction, that may wait for a thread
 
 
 @torch.inference_mode()
@@ -37,20 +36,20 @@ def evaluate(
     watch: Callable[[int, NDArray[np.bool_]], None] = lambda index, prediction: None,
     launch: Launch | None = None,
 ) -> list[Row]:
-    """Predict and score images; scoring runs in threads beside the next forward.
+    """Predict and score images; threads score while the next forward runs.
 
     Args:
         network: on ``device``; switched to eval mode.
         pack: the dataset.
-        indices: the images, scored in this order.
+        indices: the images in the order of the rows.
         target: decides between net and via counts.
         protocol: window, threshold, border, minimum area.
-        device: where the network is.
-        watch: called with the index and the ``(H, W)`` prediction of every image, in this order.
-        launch: how forwards are given to the device; eagerly by default.
+        device: of the network.
+        watch: called with the index and the ``(H, W)`` prediction of every image, in order.
+        launch: runs forwards on the device; eagerly by default.
 
     Returns:
-        One row per image: ``image``, ``group``, then the integer terms of every metric.
+        A row per image: ``image``, ``group``, then the integer terms of every metric.
     """
     network.eval()
     side = tested_side(pack, protocol)
@@ -69,8 +68,7 @@ def evaluate(
                 if len(rows) >= BACKLOG:
                     rows[-BACKLOG][1].result()
                 watch(index, prediction)
-                _, masks = pack.centre([index], side)
-                rows.append(
-                    (pack.tiles[index], scorer.submit(count, masks[0], prediction, target, protocol.evaluation))
-                )
-        return [{"image": tile.name, "group": tile.group, **counts.result()} for tile, counts in rows]
+                mask = pack.centre([index], side)[1][0]
+                counts = scorer.submit(count, mask, prediction, target, protocol.evaluation)
+                rows.append((pack.tiles[index], counts))
+        return [{"image": tile.name, "group": tile.group, **future.result()} for tile, future in rows]

@@ -1,4 +1,4 @@
-"""Pictures of what is right and wrong in a mask, each kind of fault in its colour."""
+"""Draws a prediction with each kind of fault in its own colour."""
 
 from __future__ import annotations
 
@@ -12,37 +12,30 @@ from benchmark.data.specs import Target
 
 Mask = NDArray[np.bool_]
 
-#: Colours of an overlay.
 COLOURS = {"short": (220, 30, 30), "open": (40, 110, 255), "false": (0, 170, 70), "missed": (255, 210, 0)}
 PREDICTED, ONLY_TRUE, ONLY_PREDICTED, IGNORED_PIXELS = (205, 205, 205), (95, 95, 95), (240, 100, 215), (60, 40, 90)
-# Over a real image, colours cover this much of it, so that what misled the tool stays visible.
-COVER, COVER_FAULT = 0.3, 0.6
-WHOLE = ("short", "open")  # faults of which most pixels may be right
+COVER, COVER_FAULT = 0.3, 0.6  # opacity of the colours over an image, whose content stays visible
+WHOLE = ("short", "open")  # faults of nets whose pixels may mostly be right
 DARKENED = 0.5
 
 
 def overlay(
-    truth: Mask,
-    prediction: Mask,
-    ignore: Mask,
-    target: Target,
-    limits: Evaluation,
-    image: UInt8Array | None = None,
+    truth: Mask, prediction: Mask, ignore: Mask, target: Target, limits: Evaluation, image: UInt8Array | None = None
 ) -> UInt8Array:
-    """Return a picture ``(H, W, 3)`` of what is right and wrong.
+    """Return a picture ``(H, W, 3)`` of right and wrong pixels.
 
-    Light gray is predicted rightly, pink predicted wrongly, dark gray true but not predicted; whole nets and components
-    stand in the colour of their fault: red joins nets (short), blue is cut (open), green is invented (false), yellow is
-    missed. The wrong pixels of shorts and opens are darker, so that the bridge and the gap are seen. Ignored pixels are
-    dark violet. On via targets, only false and missed ones are to be had.
+    Light gray pixels are right, pink pixels predicted wrongly, dark gray pixels missing. Whole nets and components have
+    the colour of their fault: red joins nets (short), blue is cut (open), green is false, yellow is missed. The wrong
+    pixels of shorts and opens are darker, so that bridge and gap are visible. Ignored pixels are dark violet. Via
+    targets have false and missed vias only.
 
     Args:
         truth: ``(H, W)``.
         prediction: ``(H, W)``.
-        ignore: ``(H, W)``, pixels that count nowhere.
-        target: what is foreground.
+        ignore: ``(H, W)``, pixels that do not count.
+        target: meaning of the foreground.
         limits: border and least area.
-        image: ``(H, W)``, shows through the colours; black otherwise.
+        image: ``(H, W)`` below the colours; black by default.
     """
     truth, prediction = truth & ~ignore, prediction & ~ignore
     if target == "via":
@@ -56,7 +49,7 @@ def overlay(
     if image is not None:
         picture += image[..., None]
     for where, colour, cover in layers:
-        under = 0.0 if image is None else (1 - cover) * image[where][:, None]
-        picture[where] = under + (1.0 if image is None else cover) * np.array(colour, np.float32)
+        opaque = np.array(colour, np.float32)
+        picture[where] = opaque if image is None else (1 - cover) * image[where][:, None] + cover * opaque
     picture[np.isin(faults, [metrics.FAULTS.index(name) for name in WHOLE]) & (truth ^ prediction)] *= DARKENED
     return np.rint(picture).astype(np.uint8)

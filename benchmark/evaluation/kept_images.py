@@ -1,7 +1,7 @@
-"""The few test images that a report shows: which they are, and the files that keep them and what networks made of them.
+"""Keeps a few test images and their predictions for the panels of reports.
 
-A report has neither the data nor a network, so a study keeps these images once (``panels/<test>.npz``) and each run its
-predictions of them, one bit per pixel (``panels.<test>.npz``).
+A report has neither data nor networks, so a study keeps the images once (``panels/<test>.npz``) and each run keeps its
+predictions of them with one bit per pixel (``panels.<test>.npz``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import sys
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,20 +28,18 @@ from benchmark.utils.files import read_limited
 
 Mask = npt.NDArray[np.bool_]
 
-#: The most pixels that the images of one dataset may have together: 64 of 1024x1024, or 4 of 4096x4096.
-MOST_PIXELS = 1 << 26
-#: The most bytes of an array: an RGB image has three per pixel. Files are compressed, but images hardly get smaller.
-MOST_BYTES = 3 * MOST_PIXELS
+MOST_PIXELS = 1 << 26  # of all images of a dataset together: 64 of 1024x1024, or 4 of 4096x4096
+MOST_BYTES = 3 * MOST_PIXELS  # of an array, for RGB images; compression hardly reduces images
 MOST_NAME_BYTES = 1 << 20
 HEADER_BYTES = 1 << 10  # more than numpy writes for three axes
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The images of one test dataset that panels may show.
+    """The kept images of one test dataset.
 
     Attributes:
-        names: of the images, in the order in which they were drawn.
+        names: of the images, in the order of the draw.
         images: ``(n, H, W, 1|3)`` uint8.
         masks: ``(n, H, W)`` uint8, as in a pack: 0 background, 1 foreground, :data:`~benchmark.data.packs.IGNORED`.
     """
@@ -53,7 +51,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one run made of them.
+    """One run's predictions of the kept images.
 
     Attributes:
         names: of the images.
@@ -71,15 +69,15 @@ class Predictions:
 
 
 def candidates(pack: Pack, indices: Sequence[int], protocol: Protocol) -> tuple[int, ...]:
-    """Choose the test images that panels may show: by a hash of their names, so that no network has a say in it.
+    """Choose the test images for panels by a hash of their names, independent of any network.
 
     Args:
         pack: the dataset.
         indices: the test images.
-        protocol: how many at most, and the seed.
+        protocol: the largest number and the seed.
 
     Returns:
-        Indices in the order of the draw; with a smaller number of panels, the first ones are the same.
+        Indices in the order of the draw; a smaller number of panels keeps the first of them.
     """
     count = min(protocol.report.panels, MOST_PIXELS // tested_side(pack, protocol) ** 2)
     seed = seeds.derive(protocol.seed, "panels", pack.dataset)
@@ -87,7 +85,7 @@ def candidates(pack: Pack, indices: Sequence[int], protocol: Protocol) -> tuple[
 
 
 def pack_images(pack: Pack, indices: Sequence[int], protocol: Protocol) -> bytes | None:
-    """Return a study's file of the candidates among the test images; ``None`` where there are none."""
+    """Return the content of a study's file of candidates; ``None`` without candidates."""
     chosen = candidates(pack, indices, protocol)
     if not chosen:
         return None
@@ -96,23 +94,23 @@ def pack_images(pack: Pack, indices: Sequence[int], protocol: Protocol) -> bytes
 
 
 class Keeper:
-    """Keeps a network's predictions of the candidates, packed, while those of all test images pass by."""
+    """Packs a network's predictions of the candidates during its test."""
 
     def __init__(self, pack: Pack, indices: Sequence[int], protocol: Protocol) -> None:
         self._pack, self._width = pack, tested_side(pack, protocol)
         self._bits: dict[int, UInt8Array | None] = dict.fromkeys(candidates(pack, indices, protocol))
 
     def __call__(self, index: int, prediction: Mask) -> None:
-        """Look at the ``(H, W)`` prediction of an image of the pack."""
+        """Keep the ``(H, W)`` prediction of an image of the pack if it is a candidate."""
         if index in self._bits:
             self._bits[index] = np.packbits(prediction, axis=-1)
 
     def content(self) -> bytes | None:
-        """Return a run's file; ``None`` where there are no candidates."""
-        bits = [kept for kept in self._bits.values() if kept is not None]
+        """Return the content of a run's file; ``None`` without candidates."""
+        bits = [packed for packed in self._bits.values() if packed is not None]
         if not bits:
             return None
-        assert len(bits) == len(self._bits), "not all test images have passed by"
+        assert len(bits) == len(self._bits), "predictions of candidates are missing"
         return _npz(names=_names(self._pack, tuple(self._bits)), bits=np.stack(bits), width=np.array([self._width]))
 
 
@@ -120,10 +118,9 @@ def read_images(file: Path) -> Images:
     """Read a study's file.
 
     Raises:
-        UserError: it cannot be read or is none; names it.
+        UserError: the file cannot be read or has another content.
     """
-    found = _read(file, {"names": ("U", 1), "images": ("u", 4), "masks": ("u", 3)})
-    names, images, masks = found["names"], found["images"], found["masks"]
+    names, images, masks = _read(file, names=("U", 1), images=("u", 4), masks=("u", 3))
     if images.shape[:3] != masks.shape or len(names) != len(masks) or images.shape[3] not in (1, 3):
         raise _broken(file, f"{len(names)} names, images {images.shape} and masks {masks.shape} do not go together")
     if masks.size > MOST_PIXELS:
@@ -137,10 +134,10 @@ def read_predictions(file: Path) -> Predictions:
     """Read a run's file.
 
     Raises:
-        UserError: it cannot be read or is none; names it.
+        UserError: the file cannot be read or has another content.
     """
-    found = _read(file, {"names": ("U", 1), "bits": ("u", 3), "width": ("i", 1)})
-    names, bits, width = found["names"], found["bits"], found["width"].tolist()
+    names, bits, widths = _read(file, names=("U", 1), bits=("u", 3), width=("i", 1))
+    width = widths.tolist()
     if len(names) != len(bits) or len(width) != 1 or not 0 < width[0] <= 8 * bits.shape[2] < width[0] + 8:
         raise _broken(file, f"{len(names)} names, bits {bits.shape} and the width {width} do not go together")
     if bits.shape[0] * bits.shape[1] * width[0] > MOST_PIXELS:
@@ -153,27 +150,19 @@ def _names(pack: Pack, chosen: Sequence[int]) -> npt.NDArray[np.str_]:
 
 
 def _npz(**arrays: npt.NDArray[Any]) -> bytes:
-    """Compress arrays; numpy dates all members 1980, so that the same arrays give the same bytes."""
+    """Compress arrays; numpy dates all members 1980, so equal arrays give equal bytes."""
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
     return content.getvalue()
 
 
-def _read(file: Path, forms: Mapping[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
-    """Read arrays of known kinds and numbers of axes from a file that may come from elsewhere."""
+def _read(file: Path, **forms: tuple[str, int]) -> list[npt.NDArray[Any]]:
+    """Read arrays of known kinds and numbers of axes from a file that others may have written."""
+    faults = (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
     try:
         with zipfile.ZipFile(io.BytesIO(read_limited(file, 2 * MOST_BYTES))) as archive:
-            return {name: _array(archive, name, *form) for name, form in forms.items()}
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        MemoryError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+            return [_array(archive, name, *form) for name, form in forms.items()]
+    except faults as error:
         raise _broken(file, str(error)) from error
 
 
@@ -184,7 +173,7 @@ def _array(archive: zipfile.ZipFile, name: str, kind: str, axes: int) -> npt.NDA
         raise ValueError(
             f"{name}: {member.file_size} bytes, compression {member.compress_type}; expected {most} at most"
         )
-    # zipfile gives no more bytes than the size that it tells, and checks their sum.
+    # zipfile returns at most ``file_size`` bytes and checks their sum.
     array: npt.NDArray[Any] = np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
     if array.dtype.kind != kind or (kind == "u" and array.itemsize != 1) or array.ndim != axes or not array.size:
         raise ValueError(f"{name}: an array of {array.dtype} with the shape {array.shape}")
@@ -192,13 +181,12 @@ def _array(archive: zipfile.ZipFile, name: str, kind: str, axes: int) -> npt.NDA
 
 
 def _unique(file: Path, names: npt.NDArray[np.str_]) -> tuple[str, ...]:
-    # Python has no text of what is no code point, and numpy says so by a SystemError.
+    # numpy raises a SystemError for numbers beyond the last code point.
     if names.dtype.itemsize == 0 or names.view(f"{names.dtype.byteorder}u4").max() > sys.maxunicode:
         raise _broken(file, "names that are no text")
-    found = tuple(names.tolist())
-    if len(set(found)) < len(found):
+    if len(np.unique(names)) < len(names):
         raise _broken(file, "an image comes twice")
-    return found
+    return tuple(names.tolist())
 
 
 def _broken(file: Path, reason: str) -> UserError:

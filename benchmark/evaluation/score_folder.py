@@ -1,8 +1,7 @@
-"""Scoring masks that any tool made against a ground truth: counts, figures and pictures of the faults."""
+"""Scores folders of masks of any tool against a ground truth."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections import Counter
@@ -25,10 +24,10 @@ from benchmark.data.formats.values import Values
 from benchmark.data.packs import IGNORED
 from benchmark.data.pairs import Pair, plain_stem, refuse_orphans, scan_masks
 from benchmark.data.specs import Target, check_group
-from benchmark.evaluation import counts as scoring
+from benchmark.evaluation import counts
 from benchmark.evaluation.fault_overlay import Mask, overlay
 from benchmark.utils.errors import UserError
-from benchmark.utils.files import check_folder, no_folder, write_atomically
+from benchmark.utils.files import check_folder, no_folder, replacing, write_atomically
 from benchmark.utils.names import comparable
 
 NAMED = 5  # images in a sentence
@@ -36,18 +35,18 @@ NAMED = 5  # images in a sentence
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """What is scored and how.
+    """The folders and rules of a score.
 
     Attributes:
-        truth: folder of masks, in any form that a dataset's labels may have.
-        prediction: folder of masks of the same forms, or of gray values where there is a threshold.
-        ignore: folder of masks of pixels that count nowhere.
+        truth: folder of masks in any form of a dataset's labels.
+        prediction: folder of masks in the same forms, or of gray values with a threshold.
+        ignore: folder of masks of pixels that do not count.
         images: folder of the images, for overlays only.
-        target: the layer that counts in masks that tell layers apart; vias are counted as such.
-        threshold: predictions are gray, and foreground from this share of the brightest possible value on.
-        group: pattern on a prediction's stem whose first group names the source frame.
-        evaluation: border, least area, whether skeletons are made.
-        values: what the values of true masks mean, where they are not the usual ones.
+        target: the scored layer of masks with several layers; vias have their own counts.
+        threshold: gray predictions are foreground from this share of the brightest possible value on.
+        group: pattern on a prediction's stem; its first group is the source frame.
+        evaluation: border, least area, skeletons.
+        values: meaning of the values of true masks, if unusual.
     """
 
     truth: Path
@@ -63,22 +62,22 @@ class ScoreSettings:
 
 @dataclass(frozen=True)
 class Scored:
-    """The result.
+    """The result of a score.
 
     Attributes:
-        rows: one per image, by name.
-        not_counted: faults that the border and the least area keep from counting, by kind.
-        notes: what a user should know about how masks were read.
+        rows: of the images, by name.
+        not_counted: number of faults by kind that border and least area keep from counting.
+        notes: for the user, about masks that were read in an unusual way.
     """
 
-    rows: list[scoring.Row]
+    rows: list[counts.Row]
     not_counted: Mapping[str, int]
     notes: list[str]
 
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """What was read of one pair, each ``(H, W)``, and what a user should know about it."""
+    """The masks of one pair, each ``(H, W)``, and notes about their reading."""
 
     truth: Mask
     prediction: Mask
@@ -90,8 +89,8 @@ def find_pairs(settings: ScoreSettings) -> list[Pair]:
     """Pair predictions with truths by their stems, which may end in ``_mask`` or ``_``.
 
     Raises:
-        UserError: a folder that is missing or holds no masks, a mask without partner, two of one stem, a stem that the
-            group's pattern does not match; names the flag or the file.
+        UserError: a folder is missing or holds no masks, a mask has no partner, two masks have one stem, or a stem does
+            not match the group's pattern.
     """
     for flag in ("truth", "prediction", "ignore", "images"):
         folder = getattr(settings, flag)
@@ -102,62 +101,62 @@ def find_pairs(settings: ScoreSettings) -> list[Pair]:
             check_group(settings.group)
         except ValueError as error:
             raise UserError(f"--group {settings.group!r}: {error}") from error
-    found = scan_masks(settings.prediction, settings.truth, settings.ignore, group=settings.group)
-    for flag, count in (("prediction", found.images), ("truth", found.labels)):
+    scan = scan_masks(settings.prediction, settings.truth, settings.ignore, group=settings.group)
+    for flag, count in (("prediction", scan.images), ("truth", scan.labels)):
         if not count:
             raise UserError(
                 f"--{flag} {getattr(settings, flag)}: no masks; expected files that end in "
                 f"{', '.join(sorted(label_suffixes()))}"
             )
-    for fault in found.faults:
+    for fault in scan.faults:
         raise UserError(fault)
-    for path in found.doubled:
+    for path in scan.doubled:
         raise UserError(f"{path}: another file has the stem {path.stem!r}; keep one of them")
-    refuse_orphans(found.unlabelled, "prediction", "truth")
-    refuse_orphans(found.unpaired, "truth", "prediction")
-    refuse_orphans(found.unpaired_ignores, "ignore mask", "prediction")
-    for path in found.ungrouped:
+    refuse_orphans(scan.unlabelled, "prediction", "truth")
+    refuse_orphans(scan.unpaired, "truth", "prediction")
+    refuse_orphans(scan.unpaired_ignores, "ignore mask", "prediction")
+    for path in scan.ungrouped:
         raise UserError(f"{path}: the name does not match --group {settings.group!r}; correct the pattern")
-    return found.pairs
+    return scan.pairs
 
 
 def score(
     settings: ScoreSettings, pairs: list[Pair], progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Scored:
-    """Read and count all pairs; nothing is written.
+    """Read and count all pairs without writing.
 
     Args:
-        settings: how.
-        pairs: made by :func:`find_pairs`.
+        settings: folders and rules.
+        pairs: of :func:`find_pairs`.
         progress: called with (images done, all images).
 
     Raises:
-        UserError: a mask that cannot be read, has other values than a mask's, or another size than its truth; an image
-            that is missing, cannot be read or has another size.
+        UserError: a mask or image cannot be read or has another size than its truth, a mask has values that are not
+            those of a mask, or an image is missing.
     """
     images = _images_of(pairs, settings.images)
 
-    def one(pair: Pair) -> tuple[scoring.Row, Counter[str], list[str]]:
+    def score_pair(pair: Pair) -> tuple[counts.Row, Counter[str], list[str]]:
         masks = _read(pair, settings)
-        if images:  # read again for its picture, but a fault must be known before anything is written
+        if images:  # the overlay reads it again, but a fault must appear before anything is written
             pixels = decode(images[pair.name]).pixels
             if pixels.shape[:2] != masks.truth.shape:
-                raise UserError(_sizes(images[pair.name], pixels.shape, f"its truth {pair.label}", masks.truth.shape))
+                raise UserError(_sizes(images[pair.name], pixels.shape, pair.label, masks.truth.shape))
         packed = masks.truth.astype(np.uint8)
         packed[masks.ignore] = IGNORED
-        counts = scoring.count(packed, masks.prediction, settings.target, settings.evaluation)
-        left_out = scoring.not_counted(packed, masks.prediction, settings.target, settings.evaluation)
-        return {"image": pair.name, "group": pair.group, **counts}, left_out, masks.notes
+        arguments = packed, masks.prediction, settings.target, settings.evaluation
+        row: counts.Row = {"image": pair.name, "group": pair.group, **counts.count(*arguments)}
+        return row, counts.not_counted(*arguments), masks.notes
 
-    rows: list[scoring.Row] = []
+    rows: list[counts.Row] = []
     not_counted: Counter[str] = Counter()
     notes: list[str] = []
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         try:
-            for row, left_out, found in pool.map(one, pairs):
+            for row, left_out, notes_of_pair in pool.map(score_pair, pairs):
                 rows.append(row)
                 not_counted.update(left_out)
-                notes += found
+                notes += notes_of_pair
                 progress(len(rows), len(pairs))
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -166,13 +165,13 @@ def score(
 
 
 def check_writable(flag: str, folder: Path, settings: ScoreSettings) -> None:
-    """Refuse a place before any work where nothing could be written, or where a picture would replace a mask.
+    """Check before any work that a folder can be written and that no picture would replace a mask.
 
     Raises:
-        UserError: the place is a file, is read-only or is one of the input folders.
+        UserError: the folder is a file, is read-only or is an input folder.
     """
     inputs = (settings.truth, settings.prediction, settings.ignore, settings.images)
-    if folder.resolve() in {place.resolve() for place in inputs if place is not None}:
+    if folder.resolve() in {path.resolve() for path in inputs if path is not None}:
         raise UserError(f"--{flag} {folder}: one of the input folders; expected a folder of its own: name another")
     check_folder(f"--{flag}", folder)
 
@@ -192,11 +191,11 @@ def write(settings: ScoreSettings, scored: Scored, out: Path) -> list[Path]:
         "values": str(settings.values) if settings.values else None,
         "reductions": dict(metrics.REDUCTIONS),
         "not_counted": dict(scored.not_counted),
-        "metrics": scoring.summarise(scored.rows),
+        "metrics": counts.summarise(scored.rows),
         "notes": scored.notes,
     }
     files = {
-        out / "images.csv": scoring.to_csv(scored.rows),
+        out / "images.csv": counts.to_csv(scored.rows),
         out / "summary.json": (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode(),
     }
     for path, content in files.items():
@@ -206,18 +205,17 @@ def write(settings: ScoreSettings, scored: Scored, out: Path) -> list[Path]:
 
 def table(settings: ScoreSettings, scored: Scored) -> Table:
     """Return the figures as a terminal table with its conventions below."""
-    reduced = scoring.summarise(scored.rows)
-    made = Table(box=None, pad_edge=False)
-    made.add_column("metric")
+    reduced = counts.summarise(scored.rows)
+    figures = Table(box=None, pad_edge=False)
+    figures.add_column("metric")
     for reduction in reduced:
-        made.add_column(reduction, justify="right")
-    made.add_column("better")
+        figures.add_column(reduction, justify="right")
+    figures.add_column("better")
     for name, metric in metrics.METRICS.items():
         cells = [_figure(metric, values.get(name)) for values in reduced.values()]
+        better = "higher" if metric.higher_is_better else "lower"
         if any(cells):
-            made.add_row(
-                metric.display, *(cell or "-" for cell in cells), "higher" if metric.higher_is_better else "lower"
-            )
+            figures.add_row(metric.display, *(cell or "-" for cell in cells), better)
     limits, void = settings.evaluation, _not_judged(scored)
     count = len(scored.rows) - len(void)
     lines = [f"{count} image{'s' * (count != 1)}; target {settings.target}; benchmark {__version__}."]
@@ -226,14 +224,14 @@ def table(settings: ScoreSettings, scored: Scored) -> Table:
         lines.append(f"Without a counted pixel, and so without any value: {', '.join(void[:NAMED])}{more}.")
     lines += [f"{reduction}: {what}." for reduction, what in metrics.REDUCTIONS.items()]
     if settings.target != "via":
-        left_out = scoring.in_words(scored.not_counted)
-        lines.append(scoring.limits_of_nets(limits) + f" By this rule, {left_out} are left out here." * bool(left_out))
-    made.caption, made.caption_justify = "\n".join(lines), "left"
-    return made
+        left_out = counts.in_words(scored.not_counted)
+        lines.append(counts.limits_of_nets(limits) + f" By this rule, {left_out} are left out here." * bool(left_out))
+    figures.caption, figures.caption_justify = "\n".join(lines), "left"
+    return figures
 
 
 def _not_judged(scored: Scored) -> list[str]:
-    known = metrics.judged(scoring.columns_of(scored.rows))
+    known = metrics.judged(counts.columns_of(scored.rows))
     return [str(row["image"]) for row, judged in zip(scored.rows, known, strict=True) if not judged]
 
 
@@ -249,24 +247,23 @@ def write_overlays(
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write one PNG per pair that :func:`score` has read, named as the prediction, coloured as ``fault_overlay``."""
+    """Write a PNG of ``fault_overlay`` for each scored pair, named as the prediction."""
     images = _images_of(pairs, settings.images)
     deep = [path for path in images.values() if read_depth(path) == 16]
     levels = percentile_levels(deep) if deep else None
     for done, pair in enumerate(pairs, start=1):
         masks = _read(pair, settings)
         image = read_image(images[pair.name], 1, levels)[..., 0] if images else None
-        content = io.BytesIO()
         picture = overlay(masks.truth, masks.prediction, masks.ignore, settings.target, settings.evaluation, image)
-        Image.fromarray(picture).save(content, "png")
-        write_atomically(folder / f"{pair.name}.png", content.getvalue())
+        with replacing(folder / f"{pair.name}.png") as file:
+            Image.fromarray(picture).save(file, "png")
         progress(done, len(pairs))
 
 
 def _read(pair: Pair, settings: ScoreSettings) -> Masks:
-    shape, found = (format_of(mask).size(mask) for mask in (pair.label, pair.image))
-    if found != shape:
-        raise UserError(_sizes(pair.image, found, f"its truth {pair.label}", shape))
+    shape, predicted = (format_of(mask).size(mask) for mask in (pair.label, pair.image))
+    if predicted != shape:
+        raise UserError(_sizes(pair.image, predicted, pair.label, shape))
     truth = read_label(pair.label, settings.target, shape, Legend(values=settings.values))
     notes = [f"{pair.label}: {truth.note}"] if truth.note else []
     if settings.threshold is not None:
@@ -282,7 +279,7 @@ def _read(pair: Pair, settings: ScoreSettings) -> Masks:
 
 
 def _thresholded(path: Path, threshold: float) -> Mask:
-    """Read a map of probabilities: gray, 0 for none and the format's largest value for one."""
+    """Read a gray map of probabilities, from 0 to the format's largest value, as a mask."""
     if format_of(path).is_drawn:
         raise UserError(f"{path}: shapes; expected gray values with --threshold: leave the flag out")
     picture = decode(path)
@@ -298,18 +295,18 @@ def _thresholded(path: Path, threshold: float) -> Mask:
     return foreground
 
 
-def _sizes(path: Path, found: tuple[int, ...], what: str, expected: tuple[int, ...]) -> str:
+def _sizes(path: Path, size: tuple[int, ...], truth: Path, expected: tuple[int, ...]) -> str:
     return (
-        f"{path}: {sized(found)} pixels, but {what} has {sized(expected)}; "
+        f"{path}: {sized(size)} pixels, but its truth {truth} has {sized(expected)}; "
         "expected the same size: export it at that size"
     )
 
 
 def _images_of(pairs: Iterable[Pair], folder: Path | None) -> dict[str, Path]:
-    """Return the image of each pair by its name, without ``_mask`` where no image is called so."""
+    """Return the image of each pair by the pair's name, or else by the name without ``_mask``."""
     if folder is None:
         return {}
-    found = {
+    files = {
         comparable(path.stem): path
         for path in sorted(folder.iterdir())
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
@@ -317,7 +314,7 @@ def _images_of(pairs: Iterable[Pair], folder: Path | None) -> dict[str, Path]:
     images = {}
     for pair in pairs:
         name = comparable(pair.name)
-        path = found.get(name, found.get(plain_stem(name)))
+        path = files.get(name, files.get(plain_stem(name)))
         if path is None:
             raise UserError(f"--images {folder}: no image {pair.name!r}; expected one for each prediction: add it")
         images[pair.name] = path

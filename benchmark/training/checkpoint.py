@@ -1,4 +1,4 @@
-"""The file from which an interrupted training goes on, to the bit."""
+"""Writes and reads the state from which an interrupted training continues bit for bit."""
 
 from __future__ import annotations
 
@@ -14,63 +14,53 @@ import torch
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 
-#: The share of the training's time that writing checkpoints may take. A light network's is written after every round;
-#: HRNet's gigabyte, after rounds of a few seconds, is not.
+#: Largest share of the training's time for writing checkpoints: light networks write after every round, HRNet (1 GB)
+#: skips rounds of a few seconds.
 SHARE = 0.05
-#: Bytes per second that a disk is expected to take before the first checkpoint has been timed.
+#: Assumed speed of the disk, bytes per second, until the first checkpoint is timed.
 ASSUMED_BYTES_PER_S = 2e8
 
 
 class Checkpoint:
-    """Where one run's training state lies between its rounds.
+    """The file of a run's training state; the run's weights in the end do not depend on its interruptions.
 
-    A run that goes on from a checkpoint ends with the same weights as one that was never interrupted, so that leaving
-    one out costs time and changes nothing.
+    Args:
+        file: replaced after rounds.
+        key: of the run that the file must belong to.
     """
 
     def __init__(self, file: Path, key: str) -> None:
-        """Name the file and the key of the run that it must belong to."""
         self.file, self.key = file, key
         self._last = time.perf_counter()
         self._cost: float | None = None
 
     def steps(self) -> int | None:
-        """Return after how many optimiser steps the state was saved, without reading its tensors."""
+        """Return the saved state's number of optimiser steps, without reading its tensors."""
         state = self.load(mapped=True)
         return None if state is None else int(state["steps"])
 
     def load(self, *, mapped: bool = False) -> dict[str, Any] | None:
-        """Return the state that was saved last, or ``None`` where there is none of this run.
-
-        Only tensors and plain data are read, so a hostile file cannot run code.
+        """Return the last saved state of this run, if any; only tensors and plain data, so no code of a file runs.
 
         Args:
-            mapped: leave tensors on the disk until they are used, which must be before the file is replaced.
+            mapped: leave tensors on the disk until their use, which must come before the file is replaced.
         """
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch warns of pickles that are not its own before it refuses them
-                found = torch.load(self.file, map_location="cpu", weights_only=True, mmap=mapped)
-        except FileNotFoundError:
-            return None
+                warnings.simplefilter("ignore")  # torch warns of foreign pickles before it refuses them
+                content = torch.load(self.file, map_location="cpu", weights_only=True, mmap=mapped)
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-            return None  # damaged, or not ours: the run starts anew, and its next checkpoint replaces the file
-        if not isinstance(found, dict) or found.get("key") != self.key or not isinstance(found.get("state"), dict):
-            return None
-        state: dict[str, Any] = found["state"]
-        return state
+            return None  # missing, damaged or foreign: the run starts anew, and its next checkpoint replaces the file
+        state = content.get("state") if isinstance(content, dict) and content.get("key") == self.key else None
+        return state if isinstance(state, dict) else None
 
     def due(self, state_bytes: int) -> bool:
-        """Tell whether a checkpoint of a size is worth its time now."""
+        """Tell whether a checkpoint of ``state_bytes`` is worth its time now."""
         cost = state_bytes / ASSUMED_BYTES_PER_S if self._cost is None else self._cost
         return cost <= SHARE * (time.perf_counter() - self._last)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the file; where the disk is full, the training goes on without.
-
-        Args:
-            state: tensors and plain data: dicts, lists, numbers, strings, ``None``.
-        """
+        """Replace the file by tensors and plain data; on a full disk the training continues without a checkpoint."""
         started = time.perf_counter()
         content = io.BytesIO()
         torch.save({"key": self.key, "state": state}, content)

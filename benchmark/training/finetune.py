@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that a run starts from: the file, and what its record says of it."""
+    """The file of a run's initial weights and the facts for its record."""
 
     file: Path
     facts: Initial
@@ -28,11 +28,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Start:
-    """What ``--init-from`` names.
+    """The value of ``--init-from``.
 
     Attributes:
         store: the other study.
-        train: which of its training sets; ``None`` for the only one that a model has there.
+        train: its training set; ``None`` for the only training set of a model there.
     """
 
     store: Store
@@ -40,15 +40,15 @@ class Start:
 
     @classmethod
     def of(cls, folder: Path, train: str, study: Path) -> Start:
-        """Look for the other study.
+        """Find the other study.
 
         Args:
-            folder: where it lies.
-            train: its training set, such as ``omc+miic``; empty for the only one.
-            study: the folder of the study that is to start from it.
+            folder: of the other study.
+            train: its training set, such as ``omc+miic``; blank for the only one.
+            study: folder of the study that starts from it.
 
         Raises:
-            UserError: no such study, or the same one.
+            UserError: the folder holds no study, or it is the same study.
         """
         start = cls(Store(folder), train or None)
         if folder == study:
@@ -59,38 +59,36 @@ class Start:
 
     @property
     def flag(self) -> str:
-        """The flag as it was given."""
+        """The flag and its value."""
         return f"--init-from {self.store.folder.name}{f':{self.train}' * bool(self.train)}"
 
     def weights(self, model: str, repeat: int, hashes: HashCache) -> Weights:
-        """Return the weights that a repeat of a model starts from: the same repeat's, or those of the best one.
+        """Return the initial weights of a repeat of a model: of the same repeat there, or of the best.
 
         Args:
-            model: the network, which must be of the same name there.
-            repeat: of the run that is to start.
-            hashes: remembers the content of files.
+            model: name of the network in both studies.
+            repeat: of the new run.
+            hashes: caches the digests of files.
 
         Raises:
-            UserError: no weights there, or training sets to choose from.
+            UserError: no weights there, or several training sets to choose from.
         """
-        name_one = f"--init-from {self.store.folder.name}:"
-        train, kept = weights.kept_weights(self.store, model, self.train, self.flag, name_one)
-        chosen = repeat if repeat in kept else weights.best(self.store, train, model, kept)
-        facts = Initial(
-            study=self.store.folder.name,
-            train=tuple(train.split("+")),
-            repeat=chosen,
-            sha256=hashes.digest(kept[chosen]),
-        )
+        study = self.store.folder.name
+        prefix = f"--init-from {study}:"
+        train, files = weights.kept_weights(self.store, model, self.train, self.flag, prefix)
+        if repeat not in files:
+            repeat = weights.best(self.store, train, model, files)
+        file = files[repeat]
+        facts = Initial(study=study, train=tuple(train.split("+")), repeat=repeat, sha256=hashes.digest(file))
         hashes.save()
-        return Weights(kept[chosen], facts)
+        return Weights(file, facts)
 
 
 def load(network: nn.Module, start: Weights) -> None:
-    """Put weights into a network; nothing but tensors is read from the file.
+    """Load weights into a network; only tensors are read from the file.
 
     Raises:
-        UserError: the file is gone, changed since the plan was made, no safetensors file, or of another network.
+        UserError: the file is missing, changed since the plan, not in safetensors format or of another network.
     """
     content = weights.read(start.file)
     if hashlib.sha256(content).hexdigest() != start.facts.sha256:
@@ -99,30 +97,29 @@ def load(network: nn.Module, start: Weights) -> None:
 
 
 def refuse_seen(task: Task, start: Weights, study: Store) -> str:
-    """Refuse a test on images that the weights were trained or chosen with, as after another split of one dataset.
+    """Refuse a test on images that the initial weights were trained or validated on.
 
     Args:
-        task: what is tested on.
-        start: what runs start from.
-        study: the study of these runs, whose splits are written.
+        task: its test sets are checked.
+        start: initial weights of the runs.
+        study: of the runs; its splits are written.
 
     Returns:
-        What could not be looked at, blank where all could.
+        A note if the check was impossible, otherwise blank.
 
     Raises:
-        UserError: names how many images and one of them.
+        UserError: gives the number of these images and the name of the first.
     """
     for source in task.test:
         if source.name not in start.facts.train:
             continue
-        theirs = Store(start.file.parents[4]).read_split(source.name)
-        ours = study.read_split(source.name)
-        if not theirs or not ours:
+        earlier, split = Store(start.file.parents[4]).read_split(source.name), study.read_split(source.name)
+        if not earlier or not split:
             return f"whether the weights have seen test images is unknown: {start.facts.study} keeps no list of them"
-        # Files keep their names; stand-ins of other settings are other images of the same names.
-        if source.synthetic and theirs["fingerprint"] != ours["fingerprint"]:
+        # Stand-ins of other settings are other images with the same names.
+        if source.synthetic and earlier["fingerprint"] != split["fingerprint"]:
             continue
-        if seen := sorted({*theirs["train"], *theirs["val"]} & {*ours["test"]}):
+        if seen := sorted({*earlier["train"], *earlier["val"]} & {*split["test"]}):
             raise UserError(
                 f"{len(seen)} test image(s) of {source.name}, first {seen[0]}, are among those that study "
                 f"{start.facts.study} trained or validated on: the test would see what was trained on; use the "

@@ -1,4 +1,4 @@
-"""Training one network: optimiser, schedule, validation, early stopping, best weights."""
+"""Trains one network with validation and early stopping and keeps its best weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,15 +27,12 @@ OnRound = Callable[[Sequence[Round]], None]
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss, or a weight, became NaN or infinite; the run has no result."""
+    """The loss or a weight is NaN or infinite; the run has no result."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of a training; the network holds the best weights.
-
-    ``seconds`` counts all sessions of an interrupted training, ``earlier_seconds`` those before the last.
-    """
+    """The outcome of a training: ``seconds`` of all sessions, ``earlier_seconds`` of those before the last."""
 
     history: list[Round]
     best: Round
@@ -45,13 +42,23 @@ class Trained:
 
 @dataclass
 class _Progress:
-    """Where a training stands between two rounds, beside the states of network, optimiser and schedule."""
+    """The state of a training between two rounds, beside network, optimiser and schedule."""
 
-    steps: int
-    history: list[Round]
-    best: Round | None
-    best_state: dict[str, Tensor]
-    seconds: float
+    steps: int = 0
+    history: list[Round] = field(default_factory=list)
+    best: Round | None = None
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def patience_is_over(self, settings: Training) -> bool:
+        """Tell whether too many validations have passed without an improvement."""
+        return bool(settings.patience and self.best and self.history[-1].round - self.best.round >= settings.patience)
+
+    def improves(self, loss: float | None, settings: Training) -> bool:
+        """Tell whether a validation loss is the lowest; without validation, the last weights are the best."""
+        if loss is None or self.best is None or self.best.validation_loss is None:
+            return True
+        return loss < self.best.validation_loss - settings.min_delta
 
 
 def train(
@@ -64,21 +71,20 @@ def train(
     launch: Launch | None = None,
     on_round: OnRound = lambda history: None,
 ) -> Trained:
-    """Train a network in place and leave the weights of the lowest validation loss in it.
+    """Train a network in place and load its weights of the lowest validation loss.
 
     Args:
         network: on the batches' device.
         batches: training images of the run.
-        validation: opens the validation batches anew; without any, the last weights are kept.
+        validation: returns the validation batches anew; without batches, the last weights are kept.
         protocol: all settings.
         on_step: called with (steps done, steps at most) after every optimiser step.
-        checkpoint: where an earlier session of this training may have left off, and where this one leaves its state
-            after its rounds.
-        launch: how steps and validations are given to the device; eagerly by default.
-        on_round: called with all rounds so far, an earlier session's first, and then after each.
+        checkpoint: file of the state, read at the start and replaced after rounds.
+        launch: runs steps and validations on the device; eagerly by default.
+        on_round: called with all rounds so far: first those of earlier sessions, then after each round.
 
     Raises:
-        NonFiniteLossError: NaN or infinite training or validation loss, or weights.
+        NonFiniteLossError: training loss, validation loss or weights are NaN or infinite.
     """
     settings = protocol.training
     total = settings.steps or settings.epochs * len(batches)
@@ -97,12 +103,11 @@ def train(
 
     step, validate = launch.of(differentiate), launch.of(judge)
     session = time.perf_counter()
-    at = _resume(checkpoint, network, optimizer, schedule)
-    earlier = at.seconds
-    stream = _endless(batches, at.steps)
-    history, steps = at.history, at.steps
+    progress = _resume(checkpoint, network, optimizer, schedule)
+    earlier, history, steps = progress.seconds, progress.history, progress.steps
+    stream = _endless(batches, steps)
     on_round(history)
-    while steps < total and not _patience_is_over(at, settings):
+    while steps < total and not progress.patience_is_over(settings):
         started, images = time.perf_counter(), 0
         length = min(interval, total - steps)
         loss_sum = torch.zeros((), device=batches.device)
@@ -122,32 +127,28 @@ def train(
         validation_loss = _validate(network, validate, validation(), steps)
         history.append(Round(len(history) + 1, steps, train_loss, validation_loss, lr, seconds, images / seconds))
         on_round(history)
-        if at.best is None or validation_loss is None or _improves(validation_loss, at.best, settings):
-            at.best = history[-1]
-            at.best_state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        at.steps, at.seconds = steps, earlier + time.perf_counter() - session
-        if steps < total:
-            _save(checkpoint, at, network, optimizer, schedule)
-    assert at.best is not None  # total is at least 1
-    network.zero_grad(set_to_none=True)  # a graph's gradients would keep the rest of its memory from others
-    # Of the last step nobody has seen the loss, and some weights no loss sees.
-    if unusable := non_finite(at.best_state, network):
+        if progress.improves(validation_loss, settings):
+            progress.best = history[-1]
+            progress.best_state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        progress.steps, progress.seconds = steps, earlier + time.perf_counter() - session
+        if checkpoint is not None and steps < total:
+            _save(checkpoint, progress, network, optimizer, schedule)
+    assert progress.best is not None  # total is at least 1
+    network.zero_grad(set_to_none=True)  # a graph's gradients would hold all of its memory
+    # The loss after the last step is unknown, and some weights do not affect the loss.
+    if unusable := non_finite(progress.best_state, network):
         raise NonFiniteLossError(f"{unusable[0]} has values that are no number; try a lower --set training.lr")
-    network.load_state_dict(at.best_state)
-    return Trained(history, at.best, earlier + time.perf_counter() - session, earlier)
-
-
-def _patience_is_over(at: _Progress, settings: Training) -> bool:
-    return bool(settings.patience and at.best and at.history[-1].round - at.best.round >= settings.patience)
+    network.load_state_dict(progress.best_state)
+    return Trained(history, progress.best, earlier + time.perf_counter() - session, earlier)
 
 
 def _resume(
     checkpoint: Checkpoint | None, network: nn.Module, optimizer: torch.optim.Optimizer, schedule: LambdaLR
 ) -> _Progress:
-    """Put everything into the state of the last checkpoint; without one, return the beginning."""
+    """Load the last checkpoint; without a checkpoint, start at the beginning."""
     state = checkpoint.load() if checkpoint else None
     if state is None:
-        return _Progress(0, [], None, {}, 0.0)
+        return _Progress()
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
@@ -159,21 +160,21 @@ def _resume(
 
 
 def _save(
-    checkpoint: Checkpoint | None,
-    at: _Progress,
+    checkpoint: Checkpoint,
+    progress: _Progress,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: LambdaLR,
 ) -> None:
-    """Write all that a training depends on, where that is worth its time: weights, moments, and Torch's random states.
+    """Write weights, moments and random states, if that is worth its time.
 
-    Order, crops and flips are drawn anew from the number of steps; there is no loss scaling, since bfloat16 needs none.
+    Order, crops and flips derive from the number of steps; there is no loss scaling, since bfloat16 needs none.
     """
     device = next(network.parameters()).device
     weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
-    if checkpoint is None or not checkpoint.due(4 * weights):  # with Adam's two moments and the best weights
+    if not checkpoint.due(4 * weights):  # with Adam's two moments and the best weights
         return
-    assert at.best is not None
+    assert progress.best is not None
     checkpoint.save(
         {
             "network": network.state_dict(),
@@ -181,18 +182,10 @@ def _save(
             "schedule": schedule.state_dict(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-            "steps": at.steps,
-            "history": [asdict(row) for row in at.history],
-            "best": asdict(at.best),
-            "best_state": at.best_state,
-            "seconds": at.seconds,
+            **asdict(replace(progress, best_state={})),
+            "best_state": progress.best_state,
         }
     )
-
-
-def _improves(loss: float, best: Round, settings: Training) -> bool:
-    assert best.validation_loss is not None
-    return loss < best.validation_loss - settings.min_delta
 
 
 def _optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimizer:
@@ -202,25 +195,18 @@ def _optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimizer:
 
 
 def _endless(batches: TrainingBatches, taken: int = 0) -> Iterator[Batch]:
-    """Yield epoch after epoch, going on behind the batches that an earlier session took."""
-    epoch, within = divmod(taken, len(batches))
-    yield from itertools.islice(batches.epoch(epoch), within, None)
-    while True:
-        epoch += 1
+    """Yield the batches of all epochs after those that an earlier session has taken."""
+    first, within = divmod(taken, len(batches))
+    yield from itertools.islice(batches.epoch(first), within, None)
+    for epoch in itertools.count(first + 1):
         yield from batches.epoch(epoch)
 
 
 def _differentiate(network: nn.Module, batch: Batch, micro: int, protocol: Protocol) -> Tensor:
-    """Leave the gradient of a batch's loss in the parameters and return the loss, all without synchronising.
+    """Compute a batch's loss and the parameters' gradients without synchronising.
 
-    The gradient of the cross-entropy is that of the whole batch, however many pixels count in each part; Dice is formed
-    per forward, as BatchNorm's statistics are, and weighted by images.
-
-    Args:
-        network: in training mode.
-        batch: on the network's device.
-        micro: images of one forward; there are as many as the batch needs.
-        protocol: loss and number format.
+    The cross-entropy is that of the whole batch, independent of its parts; Dice is computed per forward, as BatchNorm's
+    statistics are, and weighted by images. ``micro`` is the number of images per forward.
     """
     network.zero_grad(set_to_none=True)
     size = len(batch.images)
@@ -238,26 +224,17 @@ def _differentiate(network: nn.Module, batch: Batch, micro: int, protocol: Proto
 
 
 def reestimate_norms(network: nn.Module, batches: TrainingBatches, protocol: Protocol, draw: int) -> None:
-    """Replace BatchNorm's running averages by means over training batches, where the protocol asks for it.
+    """Replace BatchNorm's running averages by means over training batches, if the protocol says so.
 
-    After a few dozen steps the running averages (momentum 0.1) still remember the initialisation. Unlike fvcore's and
-    torch's own helpers, this leaves dropout off, as in the test that the statistics are for, and averages over all uses
-    of a norm that several branches share, which fvcore refuses.
+    After a few dozen steps the running averages (momentum 0.1) still depend on the initialisation. In contrast to the
+    functions of fvcore and torch, dropout is off, as in the test, and a norm that several branches share is averaged
+    over all its uses.
     """
     count = protocol.training.norm_reestimation_batches
     if count == 0:
         return
 
-    def crops() -> Iterator[Tensor]:
-        left, number = count, 0
-        while True:
-            for batch in batches.epoch(number, purpose=f"norms {draw}"):
-                yield from torch.split(batch.images, batches.micro_batch)
-                left -= 1
-                if left == 0:
-                    return
-            number += 1
-
+    epochs = (batches.epoch(number, purpose=f"norms {draw}") for number in itertools.count())
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     network.eval()
@@ -266,8 +243,9 @@ def reestimate_norms(network: nn.Module, batches: TrainingBatches, protocol: Pro
         norm.momentum = None  # a cumulative average
         norm.train()
     with torch.no_grad(), autocast(batches.device, protocol):
-        for images in crops():
-            network(images)
+        for batch in itertools.islice(itertools.chain.from_iterable(epochs), count):
+            for images in torch.split(batch.images, batches.micro_batch):
+                network(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
@@ -285,7 +263,7 @@ def _validate(network: nn.Module, judge: Function, batches: Iterable[Batch], ste
     count = 0
     losses: list[Tensor] = []
     for batch in batches:
-        losses.append(judge(batch.images, batch.masks, batch.counted).clone())  # a replay writes over it
+        losses.append(judge(batch.images, batch.masks, batch.counted).clone())  # the next replay overwrites it
         count += len(batch.images)
     if not losses:
         return None

@@ -1,4 +1,4 @@
-"""The training loss: weighted binary cross-entropy on logits plus soft Dice over the batch."""
+"""Computes the training loss: binary cross-entropy plus soft Dice over the batch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ def segmentation_loss(
         logits: ``(N, 1, H, W)``, any floating type.
         mask: the same shape, 0 or 1.
         settings: weights and epsilon.
-        counted: the same shape, 0 on pixels that count nowhere, else 1: means and sums run over the others. A batch
-            with nothing to count has the loss 0 in its cross-entropy.
-        pixels: what the cross-entropy's sum is divided by instead of the number of pixels that count here: for a part
-            of a batch, its share of those of the whole batch.
+        counted: the same shape, 0 on ignored pixels, else 1; the cross-entropy of a batch without counted pixels is 0.
+        pixels: divisor of the cross-entropy's sum in place of the number of counted pixels here: for a part of a batch,
+            its share of the whole batch's counted pixels.
     """
     logits, mask = logits.float(), mask.float()
     probability = logits.sigmoid()

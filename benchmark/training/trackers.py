@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -22,19 +22,16 @@ FOLDER = "tensorboard"
 
 
 class Tracker:
-    """Reports a training while it runs; an error here becomes one line of the log, and the run goes on.
+    """Writes the event file of a running training; an error is one line of the log, and the run continues.
 
-    The files of an earlier session are replaced: its rounds are written again from the history that the training goes
-    on with, so that each round is there once.
+    It replaces the files of an earlier session and writes that session's rounds again, so that no round is there twice.
+
+    Args:
+        name: ``None`` writes nothing.
+        run: the run's folder.
     """
 
     def __init__(self, name: TrackerName | None, run: Path) -> None:
-        """Open the event file; without a name, nothing is written.
-
-        Args:
-            name: which tracker.
-            run: the run's folder.
-        """
         self._file: BinaryIO | None = None
         self._writer: RecordWriter | None = None
         self._rounds_written = 0
@@ -42,12 +39,17 @@ class Tracker:
             with self._harmless():
                 from tensorboard.summary.writer.record_writer import RecordWriter
 
-                self._file = _open(run / FOLDER)
+                folder = run / FOLDER
+                if folder.exists():
+                    shutil.rmtree(folder)
+                folder.mkdir(parents=True)
+                # SummaryWriter would put the machine's name into the file name; no file of a study names a machine.
+                self._file = (folder / f"events.out.tfevents.{int(time.time())}.run.{os.getpid()}.0").open("wb")
                 self._writer = RecordWriter(self._file)
                 self._write(file_version="brain.Event:2")  # the first event of every file
 
     def __enter__(self) -> Tracker:
-        """Return itself."""
+        """Return the tracker."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,24 +59,19 @@ class Tracker:
                 self._writer.close()
 
     def rounds(self, history: Sequence[Round]) -> None:
-        """Write the rounds that are new in ``history``, as scalars at the number of optimiser steps."""
+        """Write the new rounds of ``history`` as scalars at their numbers of optimiser steps."""
         for row in history[self._rounds_written :] if self._writer else ():
-            self._scalars(
-                row.steps,
-                train_loss=row.train_loss,
-                validation_loss=row.validation_loss,
-                lr=row.lr,
-                images_per_second=row.images_per_second,
-            )
+            names = ("train_loss", "validation_loss", "lr", "images_per_second")
+            self._scalars(row.steps, {name: getattr(row, name) for name in names})
         self._rounds_written = len(history)
 
     def result(self, record: Record, protocol: Protocol, steps: int) -> None:
-        """Write a run's metrics, and the settings that TensorBoard's table of runs compares.
+        """Write a run's metrics, and its settings for TensorBoard's table of runs.
 
         Args:
             record: of the run.
             protocol: its settings.
-            steps: after which the tested weights were taken.
+            steps: optimiser steps of the tested weights.
         """
         metrics = {
             f"{test}/{reduction}/{name}": value
@@ -95,9 +92,9 @@ class Tracker:
             }
             for summary in hparams(settings, metrics):  # type: ignore[no-untyped-call]  # torch leaves it unannotated
                 self._write(summary=summary)
-        self._scalars(steps, **metrics)
+        self._scalars(steps, metrics)
 
-    def _scalars(self, step: int, **values: float | None) -> None:
+    def _scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         if self._writer is None:
             return
         with self._harmless():
@@ -118,17 +115,9 @@ class Tracker:
     def _harmless(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # a full disk, a package of another version
+        except Exception as error:  # such as a full disk or another version of the package
             self._writer = None
             if self._file is not None:
                 with contextlib.suppress(OSError):
                     self._file.close()
             print(f"tracker: {type(error).__name__}: {error}; the run goes on without it", flush=True)
-
-
-def _open(folder: Path) -> BinaryIO:
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    # SummaryWriter would put the machine's name into the file name; no file of a study names a machine.
-    return (folder / f"events.out.tfevents.{int(time.time())}.run.{os.getpid()}.0").open("wb")

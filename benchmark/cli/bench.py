@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from benchmark.cli.options import DATA_ROOT, Cache, DataRoot, Device, Models, Results, check_data_root, study_folder
+from benchmark.cli.options import (
+    DATA_ROOT,
+    Cache,
+    DataRoot,
+    Device,
+    Models,
+    Results,
+    Threads,
+    check_data_root,
+    study_folder,
+)
 from benchmark.devices.hardware import hardware_of
 from benchmark.utils.errors import UserError, did_you_mean
 
@@ -37,7 +47,7 @@ def bench(
         str, typer.Option(help="Study with a trained EAL-ICNet, to compare masks in bfloat16.")
     ] = "quick",
     device: Device = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    threads: Threads = None,
     study: Annotated[str, typer.Option(help="Name of the study that keeps the figures.")] = "bench",
     results: Results = Path("results"),
     data_root: DataRoot = DATA_ROOT,

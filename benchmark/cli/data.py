@@ -1,4 +1,4 @@
-"""The verbs of ``benchmark data``: make, bring in, check and look at datasets."""
+"""Defines ``benchmark data``: makes, imports, checks and shows datasets."""
 
 from __future__ import annotations
 
@@ -59,10 +59,7 @@ def synthesize(
     if (dataset is None) == (layout is None):
         raise UserError(f"--dataset {dataset}, --layout {layout}: expected one of the two: a stand-in or a real layout")
     switched_off = frozenset(name.strip() for name in off.split(",") if name.strip())
-    with (
-        ProcessPoolExecutor(mp_context=SPAWN) as pool,
-        bar("generating") as progress,
-    ):
+    with ProcessPoolExecutor(mp_context=SPAWN) as pool, bar("generating") as progress:
         if layout is None:
             from benchmark.data import synthetic
 
@@ -204,7 +201,7 @@ def _writable(out: Path | None, default: Path) -> Path:
 
 
 def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_root: Path) -> Protocol:
-    """Return the protocol under which a study of these datasets would run."""
+    """Return the protocol of a study of these datasets."""
     from benchmark.config import protocol as protocols
     from benchmark.config import unused_settings as unread
     from benchmark.data import specs

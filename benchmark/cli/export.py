@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Models, Results, study_folder
+from benchmark.cli.options import Models, Repeat, Results, Threads, study_folder
 from benchmark.devices.hardware import cores
 from benchmark.utils.errors import UserError, require
 from benchmark.utils.files import check_folder
@@ -31,15 +31,12 @@ def export(
     dataset: Annotated[
         str | None, typer.Option(help="Training set of the networks; default: the only training set of the study.")
     ] = None,
-    repeat: Annotated[
-        int | None,
-        typer.Option(min=0, help="Number of the repeat; default: the kept repeat with the lowest validation loss."),
-    ] = None,
+    repeat: Repeat = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the files; default: RESULTS/STUDY/export.")] = None,
     image: Annotated[
         Path | None, typer.Option(help="Image for the comparison; default: a stand-in's first test image, drawn again.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    threads: Threads = None,
 ) -> None:
     """Write trained networks as files that run without this project, and compare them with torch."""
     packages = ("onnx", "onnxscript", "onnxruntime") if format_ == "onnx" else ()

@@ -1,4 +1,4 @@
-"""The verbs ``list`` and ``explain``: models, datasets, protocols and metrics."""
+"""Defines ``list`` and ``explain``: print models, datasets, protocols and metrics."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _gmacs(entry: ModelEntry, side: int) -> str:
 
 
 def _what(entry: ModelEntry) -> str:
-    """Return what is too long for a column of its own; a variant shares most of it with its parent."""
+    """Return the long facts of a network; a variant shares most of them with its parent."""
     if "." in entry.name:
         return f"{entry.display}: {', '.join(f'{name}={value}' for name, value in entry.kwargs.items())}"
     first = f"{entry.display}; {entry.family}; sizes in multiples of {entry.multiple}; {entry.target}"
@@ -114,13 +114,8 @@ def describe(chosen: Protocol) -> list[tuple[str, str, str]]:
             info = model.model_fields[key]
             value = getattr(value, key)
             model = protocol.submodel(info.annotation) or model
-        rows.append(
-            (
-                path,
-                "none" if value is None else str(value),
-                " - ".join(filter(None, [_type_name(info.annotation), info.description])),
-            )
-        )
+        meaning = " - ".join(filter(None, [_type_name(info.annotation), info.description]))
+        rows.append((path, "none" if value is None else str(value), meaning))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Flags that several verbs share: the same name, the same meaning, everywhere."""
+"""Defines the flags that several verbs share."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ Results = Annotated[Path, typer.Option(help="Folder of studies.")]
 DataRoot = Annotated[Path, typer.Option(help="Folder of datasets, one folder each; may be read-only.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for decoded datasets; default: DATA_ROOT/.cache.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
+Repeat = Annotated[
+    int | None,
+    typer.Option(min=0, help="Number of the repeat; default: the kept repeat with the lowest validation loss."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one setting of the protocol; repeatable."),
@@ -38,11 +43,7 @@ def check_data_root(data_root: Path) -> None:
 
 
 def study_folder(results: Path, name: str, flag: str = "--study") -> Path:
-    """Return a study's folder.
-
-    Raises:
-        UserError: the name is no plain one.
-    """
-    if not name or name in (".", "..") or any(mark in name for mark in "/\\:") or name.startswith("."):
+    """Return a study's folder; refuse a name with separators or a leading dot."""
+    if not name or any(mark in name for mark in "/\\:") or name.startswith("."):
         raise UserError(f"{flag} {name!r}: expected a plain name without path separators or a leading dot")
     return results / name

@@ -13,13 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.cli.progress import duration
-from benchmark.data.datasets import Source
 from benchmark.data.stressed import Stresses
 from benchmark.devices.hardware import Hardware
 from benchmark.study.plan import Plan
 from benchmark.study.run_states import RunState, State
-from benchmark.study.space_estimate import Needs, RunMemory, Space, size
-from benchmark.study.stress_plan import Planned
+from benchmark.study.space_estimate import Needs, RunMemory, size
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Basis
 
@@ -28,19 +26,12 @@ BASES: dict[Basis, str] = {
     "latencies": "from latencies measured on this machine",
     "macs": "a guess from MACs: not yet measured on this machine",
 }
-MARKS: dict[State, str] = {
-    "done": "D",
-    "missing": ".",
-    "interrupted": "I",
-    "failed": "F",
-    "stale": "S",
-    "claimed": "C",
-}
+MARKS: dict[State, str] = {"done": "D", "missing": ".", "interrupted": "I", "failed": "F", "stale": "S", "claimed": "C"}
 WIDEST = 60  # repeats that are shown one by one
 
 
 def print_plan(console: Console, study: Study, plan: Plan) -> None:
-    """Print what will run, what is done, which datasets are stand-ins and how long it will take."""
+    """Print planned and finished runs, the stand-ins among the datasets and the estimated time."""
     protocol, hardware = study.protocol, study.hardware
     console.print(
         Text.assemble(
@@ -62,7 +53,12 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         table.add_row(
             task.name,
             *([", ".join(task.test_names)] if crossed else []),
-            "; ".join(map(_described, task.train)),
+            "; ".join(
+                f"synthetic stand-in, {source.count} images"
+                if source.synthetic
+                else f"{len(source.pairs)} image/label pairs"
+                for source in task.train
+            ),
             f"{size}x{size}",
             *(
                 str(sum(names == task.train_names for names in of_runs))
@@ -78,7 +74,7 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         assert record.failure is not None
         console.print(
             f"failed earlier: {'+'.join(record.train)} {record.model} repeat {record.repeat} "
-            f"({record.failure.kind}: {record.failure.message}); run again with --retry-failed",
+            f"({record.failure.kind}: {record.failure.message}); run again with --retry-failed"
         )
     if plan.stale and not plan.refusal:
         console.print(
@@ -102,7 +98,7 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         studies, left = ", ".join(dict.fromkeys(plan.taken_over)), len(plan.measurements) - len(plan.taken_over)
         console.print(
             f"Efficiency: {left} to measure, {len(plan.taken_over)} taken over from {studies}: the same network "
-            "in the same setting, on this machine since it was started",
+            "in the same setting, on this machine since it was started"
         )
     if plan.todo or plan.measurements or plan.stress:
         console.print(f"Estimated time: at most {duration(plan.seconds)} ({BASES[plan.basis]})")
@@ -117,14 +113,8 @@ def _stress(stress: Stresses, plan: Plan) -> str:
     )
 
 
-def _described(source: Source) -> str:
-    if source.synthetic:
-        return f"synthetic stand-in, {source.count} images"
-    return f"{len(source.pairs)} image/label pairs"
-
-
 def print_states(console: Console, states: Sequence[RunState]) -> None:
-    """Print a letter per run and a line for what a letter does not say; where nobody reads along, a line per run."""
+    """Print a letter per run and a line per reason; without a terminal, print a line per run."""
     if not console.is_terminal:
         for run in states:
             why = f" ({run.why})" if run.why else ""
@@ -138,12 +128,6 @@ def print_states(console: Console, states: Sequence[RunState]) -> None:
     for (train, model, state, why), runs in itertools.groupby(notable, attrgetter("train", "model", "state", "why")):
         repeats = ", ".join(str(run.repeat) for run in runs)
         console.print(f"{train} {model} repeat {repeats}: {state} ({why})")
-
-
-def print_stress(console: Console, planned: Sequence[Planned]) -> None:
-    """Print a line per network with the stress tests that are left."""
-    for network in planned:
-        console.print(f"{network.label}: {network.summary}")
 
 
 def _matrix(train: str, states: Sequence[RunState]) -> Table:
@@ -163,13 +147,15 @@ def _matrix(train: str, states: Sequence[RunState]) -> Table:
 
 
 def print_needs(console: Console, needs: Needs, hardware: Hardware) -> None:
-    """Print memory and disk in a line each, and a warning where the memory will not do."""
+    """Print memory and disk in a line each, with a warning if the memory is too small."""
     if needs.memory is not None:
         for line in _memory(needs.memory, hardware):
             console.print(line)
     for space in (needs.cache, needs.results):
         if space.bytes:
-            console.print(_disk(space))
+            parts = ", ".join(f"{what} {size(taken)}" for what, taken in space.parts.items())
+            free = size(space.free)
+            console.print(f"Estimated disk: {size(space.bytes)} in {space.folder} ({parts}); {free} free")
     if needs.unknown:
         names = ", ".join(needs.unknown)
         console.print(f"Size not known before it is measured: {names}; left out on the disk")
@@ -192,18 +178,8 @@ def _memory(memory: RunMemory, hardware: Hardware) -> list[str]:
     return lines
 
 
-def _disk(space: Space) -> str:
-    parts = ", ".join(f"{what} {size(taken)}" for what, taken in space.parts.items())
-    return f"Estimated disk: {size(space.bytes)} in {space.folder} ({parts}); {size(space.free)} free"
-
-
 def too_long(seconds: float, flags: Sequence[str]) -> str:
-    """Say that a CPU would take days or weeks, and how to see results in minutes.
-
-    Args:
-        seconds: estimate for the study.
-        flags: flags of ``run`` that say of what.
-    """
+    """Warn of days or weeks on a CPU and name the command that gives results in minutes; ``flags`` are of ``run``."""
     words = ["python", "-m", "benchmark", "run", *flags, "--protocol", "quick"]
     return (
         f"on this CPU the study would take about {duration(seconds)}. Use a GPU; or see results in minutes with "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Device, Results, study_folder
+from benchmark.cli.options import Device, Repeat, Results, Threads, study_folder
 from benchmark.devices.hardware import hardware_of
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import check_folder
@@ -18,12 +19,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmark.predict.polygons.gds_writer import Layouts
-    from benchmark.predict.predict_images import ImageOutcome
-    from benchmark.predict.settings import PredictSettings
+    from benchmark.predict.predict_images import ImageOutcome, PredictionJob
     from benchmark.records.weights import TrainedNetwork
 
-
-OVERLAP = 4  # by default tiles share one part in so many
+OVERLAP = 4  # the default overlap is the tile's side divided by this
 
 
 def predict(
@@ -35,10 +34,7 @@ def predict(
     dataset: Annotated[
         str | None, typer.Option(help="Training set of the network, such as omc-syn or omc+miic.")
     ] = None,
-    repeat: Annotated[
-        int | None,
-        typer.Option(min=0, help="Number of the repeat; default: the kept repeat with the lowest validation loss."),
-    ] = None,
+    repeat: Repeat = None,
     tile: Annotated[int | None, typer.Option(min=1, help="Side of the tiles, pixels; default: as in training.")] = None,
     overlap: Annotated[
         int | None, typer.Option(min=0, help="Least overlap of neighbouring tiles, pixels; default: tile / 4.")
@@ -47,12 +43,10 @@ def predict(
         float | None, typer.Option(help="Least probability of foreground; default: the study's threshold.")
     ] = None,
     levels: Annotated[
-        str | None,
-        typer.Option(metavar="LOW,HIGH", help="16-bit values of black and white; default: percentiles."),
+        str | None, typer.Option(metavar="LOW,HIGH", help="16-bit values of black and white; default: percentiles.")
     ] = None,
     vias: Annotated[
-        bool | None,
-        typer.Option("--vias/--no-vias", help="List components as x, y, r; default: if trained for vias."),
+        bool | None, typer.Option("--vias/--no-vias", help="List components as x, y, r; default: if trained for vias.")
     ] = None,
     polygons: Annotated[
         str | None,
@@ -82,19 +76,18 @@ def predict(
         typer.Option(help="Number format of convolutions; bfloat16 is faster and changes few pixels."),
     ] = "float32",
     device: Device = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    threads: Threads = None,
     overlap_study: Annotated[
-        bool,
-        typer.Option("--overlap-study", help="Only measure and plot the effect of the overlap on one image."),
+        bool, typer.Option("--overlap-study", help="Only measure and plot the effect of the overlap on one image.")
     ] = False,
 ) -> None:
     """Predict images of up to 2^32 pixels with a trained network in blended tiles; a repeated call continues."""
-    import hashlib
-
     from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.devices.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
+    from benchmark.predict.fused_network import fuse_trained
+    from benchmark.predict.predict_images import PredictionJob
     from benchmark.predict.settings import PredictSettings, finds_vias
     from benchmark.predict.tiles import TileAxis
     from benchmark.records import weights
@@ -104,7 +97,7 @@ def predict(
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"--threshold {threshold}: expected a probability between 0 and 1, such as 0.5")
     if overlap_study:
-        given_flags = {
+        flags = {
             "--overlap": overlap is not None,
             "--vias" if vias else "--no-vias": vias is not None,
             "--polygons": polygons is not None,
@@ -116,7 +109,7 @@ def predict(
             "--probability": probability,
             "--dtype": dtype != "float32",
         }
-        if idle := [flag for flag, given in given_flags.items() if given]:
+        if idle := [flag for flag, present in flags.items() if present]:
             raise UserError(
                 f"{', '.join(idle)}: --overlap-study tries overlaps from none to 7/8 of a tile and writes a table and "
                 "a figure only; leave out one or the other"
@@ -132,14 +125,17 @@ def predict(
     files = inputs.expand(images, console.print)
     check_folder("--out", out)
     if overlap_study:
-        _study_overlaps(console, trained, files, tile, threshold, _levels(levels), batch, _device(device, threads), out)
+        if len(files) != 1:
+            raise UserError(f"--overlap-study: {len(files)} images; expected one: name a typical frame")
+        limits = _levels(levels)
+        _study_overlaps(console, trained, files[0], tile, threshold, limits, batch, _device(device, threads), out)
         return
     network = trained[0]
     side = tile or network.input_size
     settings = PredictSettings(
-        network=network.label,
-        weights=hashlib.sha256(weights.read(network.file)).hexdigest(),
-        channels=network.channels,
+        network.label,
+        hashlib.sha256(weights.read(network.file)).hexdigest(),
+        network.channels,
         tile=side,
         overlap=side // OVERLAP if overlap is None else overlap,
         dtype=dtype,
@@ -151,9 +147,7 @@ def predict(
         overlay=overlay,
         layouts=layouts,
     )
-    TileAxis(
-        settings.tile, settings.tile, settings.overlap, network.entry.multiple
-    )  # refuses what no image could be cut to
+    shared = TileAxis(side, side, settings.overlap, network.entry.multiple).shared  # refuses impossible tiles
     manifest.check(out, settings, set())  # before the network is built
     torch_device = _device(device, threads)
     if dtype == "bfloat16" and not computes_bfloat16(torch_device):
@@ -162,32 +156,20 @@ def predict(
         )
     tiles = probing.ProbeInput(side, network.channels)
     probing.probe([network.entry], [tiles], console.print, on_cpu=torch_device.type == "cpu")
-    raise typer.Exit(_predict(console, network, settings, files, out, batch, torch_device))
+    fused = fuse_trained(network, torch_device, dtype)
+    job = PredictionJob(fused, settings, network.entry.multiple, torch_device, batch, out)
+    raise typer.Exit(_predict(console, job, files, shared))
 
 
-def _predict(
-    console: Console,
-    trained: TrainedNetwork,
-    settings: PredictSettings,
-    images: list[Path],
-    out: Path,
-    batch: int,
-    device: torch.device,
-) -> int:
-    """Predict images under a display; return the exit code."""
+def _predict(console: Console, job: PredictionJob, images: list[Path], shared: int) -> int:
+    """Predict images with a progress display; return the exit code."""
     from benchmark.cli.progress import ProgressDisplay, duration
     from benchmark.data.formats.images import OWN_LEVELS, sized
-    from benchmark.predict import fused_network as inference
-    from benchmark.predict.predict_images import PredictionJob
-    from benchmark.predict.tiles import TileAxis
 
-    job = PredictionJob(
-        inference.fuse_trained(trained, device, settings.dtype), settings, trained.entry.multiple, device, batch, out
-    )
     progress = ProgressDisplay(console)
     progress.print(
-        f"{trained.label}: {len(images)} image{'s' * (len(images) > 1)}, tiles of {settings.tile} px that share "
-        f"{TileAxis(settings.tile, settings.tile, settings.overlap, trained.entry.multiple).shared}, on {device}"
+        f"{job.settings.network}: {len(images)} image{'s' * (len(images) > 1)}, tiles of {job.settings.tile} px that "
+        f"share {shared}, on {job.device}"
     )
     if job.network.as_written:
         progress.print(
@@ -220,7 +202,7 @@ def _predict(
     counts = [f"{len(outcomes) - len(broken) - finished} predicted"]
     counts += [f"{finished} finished before"] if finished else []
     counts += [f"{len(broken)} broken"] if broken else []
-    console.print(f"{out}: {', '.join(counts)}")
+    console.print(f"{job.out}: {', '.join(counts)}")
     if any(outcome.own_levels for outcome in outcomes):
         console.print(f"note: {OWN_LEVELS}: --levels sets the same for all")
     for outcome in broken:
@@ -231,7 +213,7 @@ def _predict(
 def _study_overlaps(
     console: Console,
     trained: list[TrainedNetwork],
-    images: list[Path],
+    image: Path,
     tile: int | None,
     threshold: float | None,
     levels: tuple[float, float] | None,
@@ -239,28 +221,26 @@ def _study_overlaps(
     device: torch.device,
     out: Path,
 ) -> None:
-    """Measure how much the overlap matters to each network on one image, and plot it."""
+    """Measure and plot the effect of the overlap on each network's prediction of an image."""
     from benchmark.cli.progress import bar
     from benchmark.data.formats.images import Levels
-    from benchmark.predict import fused_network as inference
-    from benchmark.predict import overlap_study as overlaps
+    from benchmark.predict import overlap_study
+    from benchmark.predict.fused_network import fuse_trained
     from benchmark.predict.reader import open_source
 
-    if len(images) != 1:
-        raise UserError(f"--overlap-study: {len(images)} images; expected one: name a typical frame")
     differences = []
-    with open_source(images[0], Levels(*levels) if levels else None) as source:
+    with open_source(image, Levels(*levels) if levels else None) as source:
         for network in trained:
-            subject = overlaps.StudiedNetwork(
+            subject = overlap_study.StudiedNetwork(
                 network.entry.display,
-                inference.fuse_trained(network, device),
+                fuse_trained(network, device),
                 network.channels,
                 tile or network.input_size,
                 network.entry.multiple,
                 network.protocol.evaluation.threshold if threshold is None else threshold,
             )
             with bar(network.label) as progress:
-                lines = overlaps.measure(subject, source, batch, device, progress)
+                lines = overlap_study.measure(subject, source, batch, device, progress)
             differences += lines
             for line in lines:
                 console.print(
@@ -268,7 +248,7 @@ def _study_overlaps(
                     f"{line.max_difference:.2g} at most, {line.mean_difference:.2g} on average; "
                     f"{line.changed_px:,} of {line.image_px:,} mask pixels differ"
                 )
-    for path in overlaps.write(out, images[0].name, differences):
+    for path in overlap_study.write(out, image.name, differences):
         console.print(path)
 
 
@@ -284,11 +264,7 @@ def _device(name: str, threads: int | None) -> torch.device:
 def _polygons(
     text: str | None, none: bool, nm_per_pixel: float | None, layer_map: str | None, tolerance: float | None
 ) -> tuple[bool, Layouts | None]:
-    """Read what concerns polygons: whether an SVG is wanted, and how layout files are.
-
-    Raises:
-        UserError: names the flag that is wrong, missing, or idle.
-    """
+    """Read the flags of polygons: whether an SVG is written, and the settings of layout files."""
     from benchmark.predict.polygons import gds_writer as layouts
 
     if none and text is not None:
@@ -301,9 +277,9 @@ def _polygons(
             f"a comma list of {known}"
         )
     formats = tuple(name for name in layouts.FORMATS if name in names)
-    given = {"--nm-per-pixel": nm_per_pixel, "--layer-map": layer_map, "--tolerance": tolerance}
     if not formats:
-        if idle := [flag for flag, value in given.items() if value is not None]:
+        flags = {"--nm-per-pixel": nm_per_pixel, "--layer-map": layer_map, "--tolerance": tolerance}
+        if idle := [flag for flag, value in flags.items() if value is not None]:
             raise UserError(
                 f"{', '.join(idle)}: for layout files only; add --polygons gds or --polygons oas, or leave it out"
             )
@@ -318,11 +294,7 @@ def _polygons(
 
 
 def _levels(text: str | None) -> tuple[float, float] | None:
-    """Read ``--levels``.
-
-    Raises:
-        UserError: not two ascending numbers.
-    """
+    """Read ``--levels``: two ascending numbers."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The ``profile`` verb: efficiency figures without training, in every combination that is asked for."""
+"""Defines the ``profile`` verb: measures efficiency without training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.cli.options import Models, Results, study_folder
+from benchmark.cli.options import Models, Results, Threads, study_folder
 from benchmark.devices.hardware import MissingDeviceError, hardware_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def profile(
     form: Annotated[
         str, typer.Option(help="Comma list of eager, graph (a CUDA graph) and compile (torch.compile).")
     ] = "eager",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    threads: Threads = None,
     channels: Annotated[int, typer.Option(min=1, help="Input channels.")] = 1,
     budget: Annotated[
         float | None,
@@ -66,13 +66,13 @@ def profile(
     for event in LocalExecutor().run(jobs):
         if isinstance(event, Finished):
             done.append(event)
-            failure = event.outcome if isinstance(event.outcome, Failure) else None
-            took = duration(event.seconds)
-            took = "by another process" if isinstance(event.outcome, Elsewhere) else took
-            summary = event.job.outcome() if isinstance(event.job, EfficiencyJob) else ""
-            outcome = f"{failure.kind}: {failure.message}" if failure else f"{summary}, {took}"
-            line = f"[{len(done)}/{len(jobs)}] {event.job.label} on {event.job.device}: {outcome}"
-            console.print(line)
+            if isinstance(event.outcome, Failure):
+                outcome = f"{event.outcome.kind}: {event.outcome.message}"
+            else:
+                summary = event.job.outcome() if isinstance(event.job, EfficiencyJob) else ""
+                elsewhere = isinstance(event.outcome, Elsewhere)
+                outcome = f"{summary}, {'by another process' if elsewhere else duration(event.seconds)}"
+            console.print(f"[{len(done)}/{len(jobs)}] {event.job.label} on {event.job.device}: {outcome}")
     failures = [event.outcome for event in done if isinstance(event.outcome, Failure)]
     if len(failures) < len(jobs) or not jobs:
         reports.build(folder)
@@ -83,7 +83,7 @@ def profile(
 
 
 def _devices(devices: str, threads: int | None, console: Console) -> list[Hardware]:
-    """Resolve ``--devices``; one that is not there is left out with a line that says so, unless it is the only one."""
+    """Resolve ``--devices``; leave out missing ones with a note, and refuse if none is present."""
     present, missing = [], []
     for text in devices.split(","):
         try:

@@ -13,11 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 
 def open_console(**options: Any) -> Console:
-    """Return a console that prints each line as it is; colours come from ``rich.text.Text`` alone.
-
-    Args:
-        options: of rich's ``Console``, such as ``stderr=True``.
-    """
+    """Return a rich console that prints each line unchanged; colours come from ``rich.text.Text`` alone."""
     return Console(soft_wrap=True, markup=False, emoji=False, highlight=False, **options)
 
 
@@ -35,7 +31,7 @@ def duration(seconds: float) -> str:
 
 
 class ProgressDisplay:
-    """Shows how far tasks are: a bar each on a terminal, a line now and then anywhere else; a context manager.
+    """Shows the progress of tasks: a bar each on a terminal, else a line every ``line_s`` seconds; a context manager.
 
     Example:
         >>> with ProgressDisplay(open_console()) as progress:
@@ -43,13 +39,6 @@ class ProgressDisplay:
     """
 
     def __init__(self, console: Console, line_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
-        """Prepare the display.
-
-        Args:
-            console: receives bars and lines.
-            line_s: seconds between two lines where there is no terminal.
-            clock: returns seconds since any moment.
-        """
         self.console, self.line_s, self.clock = console, line_s, clock
         self.bars = Progress(
             SpinnerColumn(),
@@ -83,16 +72,9 @@ class ProgressDisplay:
             self.rows[label] = self.bars.add_task(label, total=total, left="")
 
     def update(self, label: str, done: int, total: int, unit: str = "") -> str:
-        """Show how many of its steps a task has done.
+        """Show a task's finished steps; return the time left at its pace, or nothing where the pace is unknown.
 
-        Args:
-            label: names the task.
-            done: steps that are done.
-            total: all steps.
-            unit: what a step is, for the lines where there is no terminal; none are printed without it.
-
-        Returns:
-            Time left by the task's pace; empty where that is unknown.
+        Without a terminal, lines are printed only for tasks with a ``unit`` of their steps.
         """
         now = self.clock()
         start, first = self.starts.setdefault(label, (now, done))

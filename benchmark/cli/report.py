@@ -64,17 +64,17 @@ def report(
         **{"--columns": columns, "--models": models, "--digits": digits, "--layout": layout, "--reduction": reduction},
         **{"--extra": extra, "--cite": cite or None},
     }
-    given = [flag for flag, value in options.items() if value is not None]
-    if check and given:
+    choices = [flag for flag, value in options.items() if value is not None]
+    if check and choices:
         raise UserError(
-            f"--check with {', '.join(given)}: compares a report with what it was made from, the kept choice of a "
+            f"--check with {', '.join(choices)}: compares a report with what it was made from, the kept choice of a "
             "table for a paper included, and takes no other; leave out one or the other"
         )
     names = list(dict.fromkeys(studies))
     if study is not None and len(names) == 1:
         raise UserError(f"--study {study}: names the folder for a report of several studies, found only {names[0]}")
     choice = None
-    if given:
+    if choices:
         choice = reports.PaperChoice(
             columns=None if columns is None else tuple(columns.split(",")),
             models=models,
@@ -91,7 +91,7 @@ def report(
         for broken in Store(folder).survey()[1]:
             _tell(f"{broken.reason}; left out of the report")
     merged = folders if len(folders) > 1 else []
-    report_folder = _place_of_merged(results, names, study) if merged else folders[0]
+    report_folder = _merged_folder(results, names, study) if merged else folders[0]
     if not check:
         for path in reports.build(report_folder, choice, merged=merged, redact=redact, tell=_tell):
             console.print(path)
@@ -106,8 +106,8 @@ def report(
     raise typer.Exit(1 if wrong else 0)
 
 
-def _place_of_merged(results: Path, names: list[str], study: str | None) -> Path:
-    """Return the folder of a report of several studies, which must not be a study itself."""
+def _merged_folder(results: Path, names: list[str], study: str | None) -> Path:
+    """Return the folder of a report of several studies; refuse the folder of a study."""
     report_folder = study_folder(results, study or "+".join(sorted(names)))
     if any((report_folder / own).exists() for own in ("protocol.toml", "runs", "efficiency")):
         raise UserError(

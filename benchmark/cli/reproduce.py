@@ -1,53 +1,41 @@
-"""``run --reproduce``: do one run again and say whether the same numbers come out."""
+"""Repeats a recorded run and compares the numbers, for ``run --reproduce``."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from benchmark.cli.options import DATA_ROOT, check_data_root, study_folder
+from benchmark.devices.hardware import hardware_of
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.devices.hardware import Hardware
     from benchmark.report.reproduced import Comparison
     from benchmark.study.reproduce_run import Original
 
-#: Flags of ``run`` that say where things are and what to compute on; all others are part of what the record says.
-ALLOWED = {"models", "datasets", "protocol", "study", "results", "data_root", "cache", "device", "threads"} | {
-    *("execution", "timeout"),
-}
+#: Flags of ``run`` for places and devices; the record sets all others.
+ALLOWED = {"models", "datasets", "protocol", "study", "results", "data_root", "cache", "device", "threads"}
+ALLOWED |= {"execution", "timeout"}
 
 
 def flags_given(context: typer.Context) -> dict[str, Any]:
-    """Return the flags that stand on the command line, by the name of their parameter."""
+    """Return the flags of the command line by the names of their parameters."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
-def repeat_run(
-    file: Path, flags: Mapping[str, Any], console: Console, find_hardware: Callable[[str, int | None], Hardware]
-) -> int:
-    """Repeat the run of a record and print how it compares.
-
-    Args:
-        file: the record.
-        flags: of ``run``, those that were given.
-        console: where to print.
-        find_hardware: resolves device and threads.
-
-    Returns:
-        0 if the numbers are identical, 1 if not.
+def repeat_run(file: Path, flags: Mapping[str, Any], console: Console) -> int:
+    """Repeat the run of a record and print the comparison; return 0 if the numbers are identical, 1 if not.
 
     Raises:
-        UserError: the run cannot be repeated, or flags that would make it another one.
+        UserError: the run cannot be repeated, or ``flags`` would change it.
     """
     from benchmark.cli.study_display import StudyDisplay
     from benchmark.executors.local import LocalExecutor
@@ -61,22 +49,15 @@ def repeat_run(
     original = reproduction.Original.read(file)
     data_root = flags.get("data_root", DATA_ROOT)
     check_data_root(data_root)
-    hardware = find_hardware(flags.get("device", original.device), flags.get("threads", original.threads))
+    hardware = hardware_of(flags.get("device", original.device), flags.get("threads", original.threads))
     with contextlib.ExitStack() as stack:
         if "study" in flags:
             folder = study_folder(flags.get("results", Path("results")), flags["study"])
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reproduce-"))) / "study"
         study = reproduction.build(
-            original,
-            folder,
-            data_root,
-            flags.get("cache") or data_root / ".cache",
-            hardware,
-            models=flags.get("models"),
-            datasets=flags.get("datasets"),
-            protocol=flags.get("protocol"),
-            execution=flags.get("execution"),
+            *(original, folder, data_root, flags.get("cache") or data_root / ".cache", hardware),
+            **{name: flags.get(name) for name in ("models", "datasets", "protocol", "execution")},
         )
         plan = reproduction.plan(original, study)
         probe_study(study, plan, console.print)
@@ -103,19 +84,13 @@ def to_text(original: Original, outcome: Comparison) -> str:
     rounding = " by rounding alone" if outcome.figures and all(figure.rounding for figure in outcome.figures) else ""
     lines.append(f"  {len(outcome.figures)} of {total} metrics differ{rounding}")
     if outcome.figures:
-        table = pd.DataFrame(
-            {
-                "tested on": figure.test,
-                "reduction": figure.reduction,
-                "metric": figure.name,
-                "recorded": "-" if figure.recorded is None else repr(figure.recorded),
-                "now": "-" if figure.now is None else repr(figure.now),
-                "difference": "-"
-                if figure.recorded is None or figure.now is None
-                else f"{figure.now - figure.recorded:+.3g}",
-            }
-            for figure in outcome.figures
-        )
+        rows = []
+        for figure in outcome.figures:
+            recorded, now = figure.recorded, figure.now
+            values = ["-" if value is None else repr(value) for value in (recorded, now)]
+            difference = "-" if recorded is None or now is None else f"{now - recorded:+.3g}"
+            rows.append((figure.test, figure.reduction, figure.name, *values, difference))
+        table = pd.DataFrame(rows, columns=["tested on", "reduction", "metric", "recorded", "now", "difference"])
         lines += [f"  {line}" for line in table.to_string(index=False).splitlines()]
     if outcome.notes:
         lines += ["what else differs (recorded | now)", *(f"  {note}" for note in outcome.notes)]

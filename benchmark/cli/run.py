@@ -1,4 +1,4 @@
-"""The ``run`` verb: train and test models, then write the report."""
+"""Defines the ``run`` verb: trains and tests models, then writes the report."""
 
 from __future__ import annotations
 
@@ -7,21 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import (
-    DATA_ROOT,
-    Cache,
-    DataRoot,
-    Datasets,
-    Device,
-    Models,
-    Overrides,
-    ProtocolName,
-    Repeats,
-    Results,
-    StudyName,
-    check_data_root,
-    study_folder,
-)
+from benchmark.cli import options
+from benchmark.cli.options import DATA_ROOT, study_folder
 from benchmark.cli.reproduce import flags_given, repeat_run
 from benchmark.devices.hardware import hardware_of, hardware_of_node
 from benchmark.utils.errors import UserError, require
@@ -29,12 +16,7 @@ from benchmark.utils.errors import UserError, require
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.config.execution import Execution
-    from benchmark.config.protocol import Protocol
-    from benchmark.data.tasks import DatasetFlags
-    from benchmark.devices.hardware import Hardware
     from benchmark.executors.events import Executor
-    from benchmark.runs.jobs import KeepWeights
     from benchmark.study.plan import Plan
     from benchmark.study.study import Study
 
@@ -43,20 +25,20 @@ PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not mea
 
 def run(
     context: typer.Context,
-    models: Models = "all",
-    datasets: Datasets = "all",
+    models: options.Models = "all",
+    datasets: options.Datasets = "all",
     train: Annotated[str | None, typer.Option(help="Datasets that form one training set; replaces --datasets.")] = None,
     test: Annotated[str | None, typer.Option(help="Datasets to test on; default: the training datasets.")] = None,
     leave_one_out: Annotated[
         bool, typer.Option("--leave-one-out", help="For each dataset: train on all others, test on this one.")
     ] = False,
-    protocol: ProtocolName = "paper",
-    repeats: Repeats = None,
-    study: StudyName = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = DATA_ROOT,
-    cache: Cache = None,
-    device: Device = "auto",
+    protocol: options.ProtocolName = "paper",
+    repeats: options.Repeats = None,
+    study: options.StudyName = None,
+    results: options.Results = Path("results"),
+    data_root: options.DataRoot = DATA_ROOT,
+    cache: options.Cache = None,
+    device: options.Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads in total; default: all cores.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Parallel runs; default: 1, or one per core on a CPU for small inputs.")
@@ -84,7 +66,7 @@ def run(
     timeout: Annotated[
         float | None, typer.Option(min=1, metavar="SECONDS", help="End a run that takes longer; it counts as failed.")
     ] = None,
-    set_: Overrides = None,
+    set_: options.Overrides = None,
     init_from: Annotated[
         str | None,
         typer.Option(metavar="STUDY[:TRAINED_ON]", help="Start from another study's weights of the same models."),
@@ -106,8 +88,7 @@ def run(
         Literal["best-repeat", "all", "none"], typer.Option(help="Trained weights that stay on disk.")
     ] = "best-repeat",
     tracker: Annotated[
-        Literal["tensorboard"] | None,
-        typer.Option(help="Also write TensorBoard event files of each training."),
+        Literal["tensorboard"] | None, typer.Option(help="Also write TensorBoard event files of each training.")
     ] = None,
     real_only: Annotated[bool, typer.Option("--real-only", help="Refuse synthetic stand-ins.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
@@ -129,7 +110,7 @@ def run(
 
     console = open_console()
     if reproduce is not None:
-        raise typer.Exit(repeat_run(reproduce, flags_given(context), console, hardware_of))
+        raise typer.Exit(repeat_run(reproduce, flags_given(context), console))
 
     if tracker is not None:
         require("tensorboard", flag=f"--tracker {tracker}", extra="trackers")
@@ -143,13 +124,16 @@ def run(
 
     from benchmark.cli.plan_table import too_long
     from benchmark.config import protocol as protocols
-    from benchmark.config import unused_settings
-    from benchmark.data.datasets import names_of_all
+    from benchmark.config import registry, unused_settings
+    from benchmark.data import specs
+    from benchmark.data.datasets import choose, names_of_all, resolve
+    from benchmark.data.fingerprint import HashCache
     from benchmark.data.stressed import Stresses
-    from benchmark.data.tasks import DatasetFlags
+    from benchmark.data.tasks import DatasetFlags, arrange
     from benchmark.executors import choice
     from benchmark.study.plan import make_plan
     from benchmark.study.probe_networks import probe_study
+    from benchmark.study.study import Study
 
     stresses = Stresses.parse(stress, strength)
     engine = choice.choose(
@@ -160,27 +144,30 @@ def run(
     folder = study_folder(results, study or loaded.name)
     hardware = hardware_of_node(device, threads, executor) if engine.remote else hardware_of(device, threads)
     selection = DatasetFlags(datasets, train, test, leave_one_out)
-    new_study = _study(
-        models,
-        selection,
-        loaded,
-        folder,
-        data_root,
-        cache,
-        hardware,
-        workers,
-        per_gpu,
-        keep_weights,
-        real_only,
-        execution,
+    options.check_data_root(data_root)
+    entries = registry.select(models)
+    loaded = specs.fit(loaded, list(choose(selection.names, data_root).values()))
+    cache = cache or data_root / ".cache"
+    hashes = HashCache(cache / "hashes.json")
+    tasks = arrange(
+        lambda names: resolve(names, data_root, loaded, hashes, real_only=real_only),
+        datasets=datasets,
+        train=train,
+        test=test,
+        leave_one_out=leave_one_out,
+    )
+    largest = max(loaded.input.size_for(source.name) for task in tasks for source in task.sources)
+    hardware = hardware.with_slots(workers=workers, per_gpu=per_gpu, input_size=largest)
+    new_study = Study(
+        *(folder, loaded, entries, tasks, hardware, cache, keep_weights, fail_fast),
+        execution=execution,
+        tracker=tracker,
+        stress=stresses,
     )
     bases = {source.base for source in new_study.sources}
     divided = all(source.pairs and all(pair.split for pair in source.pairs) for source in new_study.sources)
     known, stored = names_of_all(data_root), new_study.store.read_protocol()
     unused_settings.refuse_for(bases, new_study.protocol, overrides, known, stored, divided=divided)
-    new_study.fail_fast = fail_fast
-    new_study.tracker = tracker
-    new_study.stress = stresses
     if init_from is not None:
         from benchmark.training.finetune import Start
 
@@ -202,7 +189,7 @@ def run(
 
 
 def _print_plan(console: Console, study: Study, plan: Plan, *, dry_run: bool) -> None:
-    """Print a plan; refuse one that cannot be done."""
+    """Print a plan and refuse an impossible one."""
     from benchmark.cli import plan_table
     from benchmark.study.run_states import states
     from benchmark.study.space_estimate import needs, refuse_unfillable
@@ -212,7 +199,8 @@ def _print_plan(console: Console, study: Study, plan: Plan, *, dry_run: bool) ->
     plan_table.print_needs(console, space, study.hardware)
     if dry_run:
         plan_table.print_states(console, states(study, plan))
-        plan_table.print_stress(console, plan.stress)
+        for network in plan.stress:
+            console.print(f"{network.label}: {network.summary}")
     if plan.refusal:
         raise UserError(plan.refusal)
     space.refuse_full_disk()
@@ -240,41 +228,3 @@ def _execute(console: Console, study: Study, plan: Plan, executor: Executor) -> 
     print_failures(console, display.failures)
     console.print(f"Report: {study.folder / 'report'}")
     return 1 if display.failures or plan.failed else 0
-
-
-def _study(
-    models: str,
-    selection: DatasetFlags,
-    protocol: Protocol,
-    folder: Path,
-    data_root: Path,
-    cache: Path | None,
-    hardware: Hardware,
-    workers: int | None,
-    per_gpu: int,
-    keep_weights: KeepWeights,
-    real_only: bool,
-    execution: Execution,
-) -> Study:
-    from benchmark.config import registry
-    from benchmark.data import specs
-    from benchmark.data.datasets import choose, resolve
-    from benchmark.data.fingerprint import HashCache
-    from benchmark.data.tasks import arrange
-    from benchmark.study.study import Study
-
-    check_data_root(data_root)
-    cache = cache or data_root / ".cache"
-    entries = registry.select(models)
-    protocol = specs.fit(protocol, list(choose(selection.names, data_root).values()))
-    hashes = HashCache(cache / "hashes.json")
-    tasks = arrange(
-        lambda names: resolve(names, data_root, protocol, hashes, real_only=real_only),
-        datasets=selection.datasets,
-        train=selection.train,
-        test=selection.test,
-        leave_one_out=selection.leave_one_out,
-    )
-    largest = max(protocol.input.size_for(source.name) for task in tasks for source in task.sources)
-    hardware = hardware.with_slots(workers=workers, per_gpu=per_gpu, input_size=largest)
-    return Study(folder, protocol, entries, tasks, hardware, cache, keep_weights, execution=execution)

@@ -1,4 +1,4 @@
-"""The ``score`` verb: masks of any other tool, scored as a run's own are."""
+"""Defines the ``score`` verb: scores masks of any other tool."""
 
 from __future__ import annotations
 

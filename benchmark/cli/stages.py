@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Models, Results, study_folder
+from benchmark.cli.options import Models, Repeat, Results, study_folder
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ def stages(
     dataset: Annotated[
         str | None, typer.Option(help="Training set of the weights, such as omc or omc+miic; default: the only one.")
     ] = None,
-    repeat: Annotated[
-        int | None,
-        typer.Option(min=0, help="Number of the repeat; default: the repeat with the lowest validation loss."),
-    ] = None,
+    repeat: Repeat = None,
     window: Annotated[
         str | None, typer.Option(metavar="X,Y,SIDE", help="Square that the networks see; default: the whole image.")
     ] = None,
@@ -88,11 +85,7 @@ def stages(
 
 
 def _area(image: Path, window: str | None, input_size: int) -> tuple[int, int, int, int]:
-    """Return x, y, width and height of what the networks see.
-
-    Raises:
-        UserError: the image cannot be read, the window is none or leaves it, or there is more than fits in memory.
-    """
+    """Return x, y, width and height of the area that the networks see; refuse an area that is too large."""
     from benchmark.data.formats.images import read_size
 
     height, width = read_size(image)
@@ -123,7 +116,7 @@ def _read(image: Path, channels: int, area: tuple[int, int, int, int]) -> UInt8A
 
 
 def _patch(pixels: UInt8Array, area: tuple[int, int, int, int], patch: str | None) -> Patch:
-    """Return what is enlarged, in the image's coordinates."""
+    """Return the enlarged square in the image's coordinates."""
     from benchmark.predict.feature_maps import Patch, busiest
 
     x, y, width, height = area

@@ -1,4 +1,4 @@
-"""Prints a study's outcome: the main columns of its tables, and its failures."""
+"""Prints the main columns of a study's tables and its failures."""
 
 from __future__ import annotations
 
@@ -36,14 +36,13 @@ def print_summary(console: Console, folder: Path) -> None:
                 rows = tuple(replace(row, cells={**row.cells, **shares.get(row.key, {})}) for row in block.rows)
                 block = replace(block, columns=(*block.columns, roofline.SHARE), rows=rows)
             console.print(_rich_table(block, keys))
-            for said in block.conventions:
-                if said.startswith(HINDERED):
-                    console.print(said, style="dim")
-                    console.print("\n".join(remarks_of(block)), style="dim")
+            for convention in block.conventions:
+                if convention.startswith(HINDERED):
+                    console.print("\n".join([convention, *remarks_of(block)]), style="dim")
 
 
 def print_failures(console: Console, failures: Sequence[tuple[Job, Failure]]) -> None:
-    """List what failed, once more, at the end."""
+    """List all failures again at the end."""
     if failures:
         console.print(Text.assemble((f"{len(failures)} failed", "red bold"), "; run them again with --retry-failed"))
         for job, failure in failures:

@@ -14,17 +14,12 @@ from benchmark.utils.names import comparable
 def expand(arguments: Iterable[str], note: Callable[[str], object]) -> list[Path]:
     """Return the images, each once, in the arguments' order; a folder's and a wildcard's in the order of their names.
 
-    Hidden files, whose names begin with a dot, are left out of folders.
-
-    Args:
-        arguments: files, folders and wildcards.
-        note: told which folders inside a folder are left out.
+    Hidden files are left out of folders; ``note`` receives a line about folders inside a folder, which are left out.
 
     Raises:
-        UserError: what matches nothing, a folder without images, or two images of one stem, whose results would have
-            one name.
+        UserError: an argument without images, or two images of one stem, whose results would have one name.
     """
-    found: dict[Path, Path] = {}
+    images: dict[Path, Path] = {}
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
@@ -35,22 +30,19 @@ def expand(arguments: Iterable[str], note: Callable[[str], object]) -> list[Path
         elif path.exists() or not glob.has_magic(argument):
             matches = [path]
         else:
-            matches = sorted(
-                match
-                for match in map(Path, glob.glob(argument, recursive=True))
-                if match.suffix.lower() in IMAGE_SUFFIXES
-            )
+            paths = map(Path, glob.glob(argument, recursive=True))
+            matches = sorted(match for match in paths if match.suffix.lower() in IMAGE_SUFFIXES)
         if not matches or not matches[0].exists():
             raise UserError(
                 f"{argument}: no image; expected a file, a folder or a wildcard of {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         for match in matches:
-            found.setdefault(match.resolve(), match)
+            images.setdefault(match.resolve(), match)
     stems: dict[str, Path] = {}
-    for path in found.values():
+    for path in images.values():
         other = stems.setdefault(comparable(path.stem), path)
         if other is not path:
             raise UserError(
                 f"{path}: {other} has the same stem, and so would its results; rename one or use another --out for it"
             )
-    return list(found.values())
+    return list(images.values())

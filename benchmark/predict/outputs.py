@@ -1,4 +1,4 @@
-"""The files that a predicted image leaves."""
+"""Writes the files of a predicted image."""
 
 from __future__ import annotations
 
@@ -31,14 +31,7 @@ MOST_CORNERS = 2**24  # each takes about 300 bytes while it is traced, so 5 GB, 
 
 @dataclass
 class WrittenFiles:
-    """What was written.
-
-    Attributes:
-        files: all of them.
-        notes: what a user should know.
-        foreground_px: number of predicted pixels.
-        components: number of predicted components; ``None`` where they were not looked for.
-    """
+    """An image's written files, notes for the user, and numbers of foreground pixels and of sought components."""
 
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -61,25 +54,25 @@ def write(
         stem: of all files.
         shape: height and width of the image.
         rows: made by :func:`benchmark.predict.sliding_window.probabilities`.
-        settings: what is written.
-        begin: called when all rows are there, before the first file is written.
+        settings: chooses the files.
+        begin: called after the last row, before the first file is written.
 
     Raises:
-        UserError: the place cannot be written, and whatever ``rows`` raises.
+        UserError: the folder cannot be written; errors of ``rows`` pass through.
     """
     written = WrittenFiles()
     overlay = Overlay(shape, settings.channels) if settings.overlay else None
     with Scratch(out, shape) as mask, Scratch(out, shape) as probability:
         top = 0
-        for image, found in rows:
-            inside = found >= settings.threshold
+        for image, values in rows:
+            inside = values >= settings.threshold
             written.foreground_px += int(np.count_nonzero(inside))
             mask.append(inside.view(np.uint8))
             if settings.probability:
-                probability.append(np.rint(found * 255).clip(0, 255).astype(np.uint8))
+                probability.append(np.rint(values * 255).clip(0, 255).astype(np.uint8))
             if overlay is not None:
                 overlay.add(top, image, inside)
-            top += len(found)
+            top += len(values)
         begin()
         written.files.append(write_map(out / "mask" / stem, mask, 255))
         if settings.probability:
@@ -107,7 +100,7 @@ def write(
 
 
 def _write_shapes(out: Path, stem: str, mask: Mask, settings: PredictSettings, written: WrittenFiles) -> None:
-    """Write components as discs or polygons; in layout files, vias are polygons too, in a layer of their own."""
+    """Write components as discs or polygons; in layout files, vias are polygons of their own layer."""
     discs, polygons = None, [] if settings.vias and not settings.layouts else trace(mask)
     written.components = len(polygons)
     if settings.vias:
@@ -115,20 +108,17 @@ def _write_shapes(out: Path, stem: str, mask: Mask, settings: PredictSettings, w
         written.components = len(discs)
         lines = ["x,y,r", *(f"{x:.2f},{y:.2f},{r:.2f}" for x, y, r in discs), ""]
         _keep(written, out / "vias" / f"{stem}.csv", "\n".join(lines).encode())
-    if settings.polygons:
-        _write_svg(out, stem, to_svg(mask.shape, polygons if discs is None else (), discs), mask.shape, written)
+    if settings.polygons and not written.components:  # HY5SYN has no empty labels, and none is read
+        written.notes.append("nothing predicted, so no SVG")
+    elif settings.polygons:
+        drawing = to_svg(mask.shape, polygons if discs is None else (), discs)
+        _keep(written, out / "polygons" / f"{stem}.svg", drawing.encode())
+        large = max(mask.shape) > svg.MOST_SIDE or len(drawing) > svg.MOST_BYTES
+        if large or 2 * drawing.count(",") > svg.MOST_NUMBERS:
+            written.notes.append("polygons of more points or a larger frame than are read back as a label")
     if settings.layouts:
         layer = settings.layouts.via if settings.vias else settings.layouts.track
         _write_layouts(out, stem, mask, polygons, settings.layouts, layer, written)
-
-
-def _write_svg(out: Path, stem: str, drawn: str, shape: tuple[int, int], written: WrittenFiles) -> None:
-    if not written.components:  # HY5SYN has no empty labels, and none is read
-        written.notes.append("nothing predicted, so no SVG")
-        return
-    _keep(written, out / "polygons" / f"{stem}.svg", drawn.encode())
-    if max(shape) > svg.MOST_SIDE or len(drawn) > svg.MOST_BYTES or 2 * drawn.count(",") > svg.MOST_NUMBERS:
-        written.notes.append("polygons of more points or a larger frame than are read back as a label")
 
 
 def _write_layouts(
@@ -136,14 +126,14 @@ def _write_layouts(
     stem: str,
     mask: Mask,
     polygons: list[Polygon],
-    wanted: layouts.Layouts,
+    settings: layouts.Layouts,
     layer: layouts.Layer,
     written: WrittenFiles,
 ) -> None:
-    """Write layout files of all formats; the polygons are used up, since what is made of them takes as much memory."""
-    if not wanted.fits(mask.shape):
+    """Write layout files of all formats; empty the list of polygons, since their pieces take as much memory."""
+    if not settings.fits(mask.shape):
         written.notes.append(
-            f"no {' and '.join(wanted.formats)}: in units of {1 / wanted.per_nm:g} nm, so large an image has "
+            f"no {' and '.join(settings.formats)}: in units of {1 / settings.per_nm:g} nm, so large an image has "
             "coordinates of more than four bytes; give --nm-per-pixel fewer decimals, or cut the image"
         )
         return
@@ -151,11 +141,11 @@ def _write_layouts(
     polygons.reverse()
     while polygons:
         paths += pieces_of(polygons.pop(), layouts.MOST_POINTS)
-    if wanted.tolerance:
-        paths = simplified(paths, mask, wanted.tolerance)
-    for ending in wanted.formats:
+    if settings.tolerance:
+        paths = simplified(paths, mask, settings.tolerance)
+    for ending in settings.formats:
         path = out / "polygons" / f"{stem}.{ending}"
-        layouts.write(path, paths, mask.shape, wanted, layer, stem)
+        layouts.write(path, paths, mask.shape, settings, layer, stem)
         written.files.append(path)
 
 
@@ -169,7 +159,7 @@ def discs_of(mask: Mask) -> NDArray[np.float64]:
 
     As vias are in the via metric; pixels, the first pixel's centre being 0; in raster order of their first pixels.
     """
-    found = Components.of(mask)
-    if found.count == 0:
+    components = Components.of(mask)
+    if components.count == 0:
         return np.zeros((0, 3))
-    return np.column_stack([found.centroids()[:, ::-1], np.sqrt(found.area_px / np.pi)])
+    return np.column_stack([components.centroids()[:, ::-1], np.sqrt(components.area_px / np.pi)])

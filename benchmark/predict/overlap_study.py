@@ -24,28 +24,20 @@ from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 
 # Overlaps are eighths of a tile, up to seven, which puts each pixel into 64 tiles: the grid of every other overlap is a
-# part of that grid, so that no difference is one of where tiles happen to begin.
+# part of that grid, so that no difference comes from other starts of tiles.
 PARTS, MOST = 8, 7
 MOST_PIXELS = 2**26  # of the image, whose probabilities are held twice
-FLOOR = 1e-7  # differences of float32 rounding are drawn here, since none can be drawn at 0
-# Paul Tol's "muted" scheme and black, told apart under every common colour blindness; markers are, printed gray.
+FLOOR = 1e-7  # smaller differences are float32 rounding and drawn here, since a logarithmic axis has no 0
+# Paul Tol's "muted" scheme and black: distinct for every common colour blindness; markers are distinct in gray print.
 COLOURS = ("#000000", "#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
 MARKERS = "osD^vP*X<>h"
 
 
 @dataclass(frozen=True)
 class OverlapDifference:
-    """A network's prediction under one overlap, against that under its largest.
+    """A network's prediction under one overlap, against its prediction under the largest overlap.
 
-    Attributes:
-        model: shown name.
-        tile_px: side of the tiles.
-        overlap_px: that neighbours share.
-        tiles: number of tiles.
-        max_difference: of a pixel's probability, the largest.
-        mean_difference: the same, mean over the image.
-        changed_px: pixels that are on the other side of the threshold.
-        image_px: all pixels.
+    Differences are of a pixel's probability; ``changed_px`` counts the pixels on the other side of the threshold.
     """
 
     model: str
@@ -60,7 +52,7 @@ class OverlapDifference:
 
 @dataclass(frozen=True, eq=False)
 class StudiedNetwork:
-    """A network to be studied, in eval mode on its device, and what its predictions depend on."""
+    """A network in eval mode on its device, and the settings of its predictions."""
 
     name: str
     network: nn.Module
@@ -77,27 +69,20 @@ def measure(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[OverlapDifference]:
-    """Predict an image under overlaps from none to seven eighths of a tile.
-
-    Args:
-        subject: the network.
-        source: the image.
-        batch: tiles per forward.
-        device: where the network is.
-        progress: called with finished tiles and all tiles, those of every overlap.
+    """Predict an image under overlaps from none to seven eighths of a tile, in forwards of ``batch`` tiles.
 
     Returns:
-        One difference per overlap, by rising overlap, without the largest, which the others are compared with.
+        A difference per overlap, by rising overlap, without the largest overlap, which is the reference.
 
     Raises:
-        UserError: an image too large, or one that a single tile covers; tiles that can overlap in one way only.
+        UserError: an image too large, or covered by a single tile; tiles that can overlap in one way only.
     """
     if np.prod(source.shape) > MOST_PIXELS:
         raise UserError(f"{source.path}: above {MOST_PIXELS:,} pixels; expected a frame: cut one out for this study")
     if max(source.shape) <= subject.tile:
         raise UserError(f"{source.path}: no larger than a tile of {subject.tile}; expected an image of several tiles")
-    wanted = [min(subject.tile * part // PARTS, subject.tile - subject.multiple) for part in range(MOST + 1)]
-    shared = sorted({TileAxis(subject.tile, subject.tile, overlap, subject.multiple).shared for overlap in wanted})
+    overlaps = [min(subject.tile * part // PARTS, subject.tile - subject.multiple) for part in range(MOST + 1)]
+    shared = sorted({TileAxis(subject.tile, subject.tile, overlap, subject.multiple).shared for overlap in overlaps})
     if len(shared) == 1:
         raise UserError(
             f"--tile {subject.tile}: {subject.name} takes sides that divide by {subject.multiple}, so such tiles "
@@ -111,29 +96,26 @@ def measure(
         done += tiles
         progress(done, total)
 
-    def whole(grid: TileGrid) -> Probabilities:
+    def predicted(grid: TileGrid) -> Probabilities:
         rows = probabilities(
             subject.network, source, grid, channels=subject.channels, batch=batch, device=device, progress=advance
         )
-        return np.concatenate([found for _, found in rows])
+        return np.concatenate([probability for _, probability in rows])
 
-    reference = whole(grids[-1])
-    found = []
+    reference = predicted(grids[-1])
+    differences = []
     for overlap, grid in zip(shared[:-1], grids[:-1], strict=True):
-        probability = whole(grid)
+        probability = predicted(grid)
         difference = np.abs(probability - reference)
         changed = (probability >= subject.threshold) != (reference >= subject.threshold)
         figures = float(difference.max()), float(difference.mean(dtype=np.float64)), int(changed.sum())
-        found.append(OverlapDifference(subject.name, subject.tile, overlap, len(grid), *figures, reference.size))
-    return found
+        facts = subject.name, subject.tile, overlap, len(grid)
+        differences.append(OverlapDifference(*facts, *figures, reference.size))
+    return differences
 
 
 def write(out: Path, image: str, differences: Sequence[OverlapDifference]) -> list[Path]:
-    """Write ``overlap.csv``, ``overlap.png`` and ``overlap.pdf``; return their paths.
-
-    Raises:
-        UserError: the place cannot be written.
-    """
+    """Write ``overlap.csv``, ``overlap.png`` and ``overlap.pdf``; return their paths."""
     table = io.StringIO()
     writer = csv.DictWriter(table, [field.name for field in fields(OverlapDifference)], lineterminator="\n")
     writer.writeheader()
@@ -148,19 +130,21 @@ def write(out: Path, image: str, differences: Sequence[OverlapDifference]) -> li
 def plot(image: str, differences: Sequence[OverlapDifference]) -> Figure:
     """Draw the largest and the mean difference of probability, and the agreement of masks, against the overlap."""
     panels: tuple[tuple[str, Callable[[OverlapDifference], float]], ...] = (
-        ("largest difference of probability", lambda one: max(one.max_difference, FLOOR)),
-        ("mean difference of probability", lambda one: max(one.mean_difference, FLOOR)),
-        ("mask pixels that agree (%)", lambda one: 100 * (1 - one.changed_px / one.image_px)),
+        ("largest difference of probability", lambda difference: max(difference.max_difference, FLOOR)),
+        ("mean difference of probability", lambda difference: max(difference.mean_difference, FLOOR)),
+        ("mask pixels that agree (%)", lambda difference: 100 * (1 - difference.changed_px / difference.image_px)),
     )
-    tiles = " or ".join(sorted({str(one.tile_px) for one in differences}))
-    by_model = {model: list(group) for model, group in itertools.groupby(differences, key=lambda one: one.model)}
+    tiles = " or ".join(sorted({str(difference.tile_px) for difference in differences}))
+    by_model = {
+        model: list(group) for model, group in itertools.groupby(differences, key=lambda difference: difference.model)
+    }
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure((10.5, 4.6), dpi=DPI)
         all_axes = figure.subplots(1, len(panels))
         for axes, (title, value) in zip(all_axes, panels, strict=True):
             for index, (model, group) in enumerate(by_model.items()):
                 axes.plot(
-                    [one.overlap_px for one in group], [value(one) for one in group],
+                    [difference.overlap_px for difference in group], [value(difference) for difference in group],
                     color=COLOURS[index % len(COLOURS)], marker=MARKERS[index % len(MARKERS)],
                     markersize=5, linewidth=1.1, markeredgecolor="white", markeredgewidth=0.5, label=drawable(model),
                 )  # fmt: skip
@@ -173,7 +157,7 @@ def plot(image: str, differences: Sequence[OverlapDifference]) -> Figure:
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
-        reference = max(differences, key=lambda one: one.overlap_px)
+        reference = max(differences, key=lambda difference: difference.overlap_px)
         note = (
             f"{image}, {reference.image_px:,} pixels, one run of each network. Reference: the same network under its "
             f"largest overlap, about {MOST}/{PARTS} of a tile. Of each overlap the outer thirds are cut and the middle "

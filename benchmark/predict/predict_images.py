@@ -24,15 +24,13 @@ from benchmark.predict.tiles import TileGrid
 
 @dataclass(frozen=True)
 class ImageOutcome:
-    """What became of an image.
+    """The outcome of an image.
 
     Attributes:
-        image: the file.
-        status: ``predicted``, ``finished`` (by an earlier call) or ``broken``; too large for the memory is too.
-        notes: what a user should know; why it is broken.
+        status: ``predicted``, ``finished`` (by an earlier call) or ``broken`` (also too large for the memory).
+        notes: facts for the user; the reason of a broken image.
         shape: height and width.
         tiles: number of tiles.
-        seconds: that it took.
         own_levels: whether its 16 bits were mapped between its own percentiles.
     """
 
@@ -47,15 +45,11 @@ class ImageOutcome:
 
 @dataclass(frozen=True, eq=False)
 class PredictionJob:
-    """A call: which network, how, and where the results go.
+    """A call: the network on its device, the settings, and the folder of the results.
 
     Attributes:
-        network: on ``device``.
-        settings: what decides the results.
-        multiple: what the network's input must divide by.
-        device: where the network is.
+        multiple: divisor of the sides of the network's inputs.
         batch: tiles per forward.
-        out: folder of the results.
     """
 
     network: FusedNetwork
@@ -71,42 +65,41 @@ class PredictionJob:
         progress: Callable[[Path, int, int], None] = lambda image, done, total: None,
         done: Callable[[ImageOutcome], None] = lambda done: None,
     ) -> list[ImageOutcome]:
-        """Predict images.
+        """Predict images of different stems.
 
         Args:
-            images: of different stems.
+            images: files.
             progress: called with an image, its finished tiles and all its tiles.
             done: called with every image's outcome.
 
         Raises:
-            UserError: whatever would fail with every other image too: a place that cannot be written, memory; and
-                before any work, an image whose results there are of another.
+            UserError: a failure of every other image too, such as a folder that cannot be written; before any work,
+                an image whose name has results of another image.
         """
         checked: set[Path] = set()
         manifest.check(self.out, self.settings, checked)
         for image in images:
-            with contextlib.suppress(BrokenImageError):  # told below, in its place
+            with contextlib.suppress(BrokenImageError):  # reported below, in the order of images
                 if manifest.is_known(self.out, image.stem):
-                    manifest.is_finished(self.out, image, _digest(image))
+                    manifest.is_finished(self.out, image, manifest.digest(image))
         outcomes = []
         for image in images:
             began = time.perf_counter()
             try:
-                outcome = self._one(image, progress, began, checked)
+                outcome = self._predict(image, progress, began, checked)
             except BrokenImageError as error:
                 outcome = ImageOutcome(image, "broken", (str(error),))
             except MemoryError:
-                outcome = ImageOutcome(
-                    image, "broken", (f"{image}: not enough memory; cut it, or leave out what takes it: --no-polygons",)
-                )
+                note = f"{image}: not enough memory; cut it, or leave out what takes it: --no-polygons"
+                outcome = ImageOutcome(image, "broken", (note,))
             outcomes.append(outcome)
             done(outcome)
         return outcomes
 
-    def _one(
+    def _predict(
         self, image: Path, progress: Callable[[Path, int, int], None], began: float, checked: set[Path]
     ) -> ImageOutcome:
-        content = _digest(image)
+        content = manifest.digest(image)
         if manifest.is_finished(self.out, image, content):
             return ImageOutcome(image, "finished")
         settings = self.settings
@@ -121,14 +114,9 @@ class PredictionJob:
 
             progress(image, 0, len(grid))
             rows = probabilities(
-                self.network,
-                source,
-                grid,
-                channels=settings.channels,
-                batch=self.batch,
-                device=self.device,
-                progress=advance,
-            )
+                self.network, source, grid,
+                channels=settings.channels, batch=self.batch, device=self.device, progress=advance,
+            )  # fmt: skip
             begin = functools.partial(manifest.begin, self.out, image, content, settings, checked)
             written = outputs.write(self.out, image.stem, source.shape, rows, settings, begin)
             if source.levels and source.levels.squeeze:
@@ -148,31 +136,13 @@ class PredictionJob:
                 },
                 "tiles": len(grid),
                 "overlap": grid.rows.shared,
-                **_computing(self.network, self.device),
+                "device": self.device.type,
+                **({"float32_precision": float32_precision()} if self.device.type == "cuda" else {}),
+                **({"as_written": self.network.as_written} if self.network.as_written else {}),
                 "foreground_px": written.foreground_px,
                 "components": written.components,
                 "notes": written.notes,
             }
         manifest.write(self.out, image.stem, settings, facts, written.files)
-        return ImageOutcome(
-            image,
-            "predicted",
-            tuple(written.notes),
-            source.shape,
-            len(grid),
-            time.perf_counter() - began,
-            own_levels=source.depth == 16 and settings.levels is None,
-        )
-
-
-def _computing(network: FusedNetwork, device: torch.device) -> dict[str, str]:
-    rounding = {"float32_precision": float32_precision()} if device.type == "cuda" else {}
-    form = {"as_written": network.as_written} if network.as_written else {}
-    return {"device": device.type} | rounding | form
-
-
-def _digest(image: Path) -> str:
-    try:
-        return manifest.digest(image)
-    except OSError as error:
-        raise BrokenImageError(f"{image}: cannot be read ({error.strerror or error}); correct the path") from error
+        seconds, own_levels = time.perf_counter() - began, source.depth == 16 and settings.levels is None
+        return ImageOutcome(image, "predicted", tuple(written.notes), source.shape, len(grid), seconds, own_levels)

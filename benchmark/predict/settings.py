@@ -15,23 +15,18 @@ FORMAT = 1  # raised when the same settings give other files
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """Everything that a prediction depends on beside the image.
+    """All settings that decide the files of a prediction.
 
     Attributes:
         network: label of the trained network, such as ``omc-syn/unet/0``.
         weights: sha256 of its weights.
-        channels: that it takes.
-        tile: side of the tiles.
-        overlap: that neighbours share at least.
-        dtype: in which convolutions and matrix products compute.
-        threshold: from which probability on a pixel is foreground.
+        tile: side of the tiles, pixels.
+        overlap: least overlap of neighbours, pixels.
+        dtype: number format of convolutions and matrix products.
+        threshold: least probability of foreground.
         levels: the values of 16-bit images that become black and white; ``None`` for each image's own percentiles.
-        vias: whether components are listed, and drawn, as discs.
-        probability: whether probabilities are written.
-        polygons: whether an SVG is.
-        overlay: whether a picture is.
-        layouts: how layout files are; ``None`` for none.
-        format: of the files.
+        vias: whether components are listed and drawn as discs.
+        polygons: whether an SVG is written.
     """
 
     network: str
@@ -50,14 +45,14 @@ class PredictSettings:
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a manifest holds."""
+        """Return the settings as a manifest holds them."""
         fields = asdict(self) | {"levels": list(self.levels) if self.levels else None}
-        del fields["layouts"]  # a folder without any goes on from what versions that wrote none have left
+        del fields["layouts"]  # folders of versions without layout files continue
         return fields | ({"layouts": self.layouts.to_json()} if self.layouts else {})
 
 
 def finds_vias(trained: TrainedNetwork) -> bool:
-    """Tell whether a network was trained for vias, by what its test counted, or else by its datasets."""
+    """Tell whether a network was trained for vias, by the counts of its test, or else by its datasets."""
 
     def of_vias(name: str) -> bool:
         if name in trained.record.metrics:

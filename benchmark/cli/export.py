@@ -73,11 +73,9 @@ def export(
             console.print(shown)
         notes = [OWN_LEVELS] if image is not None and read_depth(image) == 16 else []
         notes += [note for record in done for note in record.notes]
-        notes += [
-            f"{record.metadata['model']}: {text}"
-            for record in done
-            for text in (*record.timing.hindered, *record.timing.warnings)
-        ]
+        for record in done:
+            texts = (*record.timing.hindered, *record.timing.warnings)
+            notes += [f"{record.metadata['model']}: {text}" for text in texts]
         for note in dict.fromkeys(notes):
             console.print(f"note: {note}")
     raise typer.Exit(1 if len(done) < len(networks) else 0)
@@ -95,14 +93,10 @@ def parity(records: Sequence[ExportRecord]) -> Table:
     from benchmark.records.export_record import RANDOM
 
     first = records[0]
-    rows = [
-        (
-            record.metadata["model"],
-            *_parity([check for check in record.checks if check.input == RANDOM]),
-            *_parity([check for check in record.checks if check.input != RANDOM]),
-        )
-        for record in records
-    ]
+    rows = []
+    for record in records:
+        random, image = ([check for check in record.checks if (check.input == RANDOM) is own] for own in (True, False))
+        rows.append((record.metadata["model"], *_parity(random), *_parity(image)))
     names = dict.fromkeys(check.input for record in records for check in record.checks if check.input != RANDOM)
     opset = f", opset {first.opset}" if first.opset is not None else ""
     lines = [
@@ -120,17 +114,12 @@ def cost(records: Sequence[ExportRecord]) -> Table:
     """Return a terminal table of size and latency of each file, torch's beside them, with its conventions below."""
     from benchmark.report.tables.render import HINDERED
 
-    rows = [
-        (
-            record.metadata["model"],
-            *(f"{size / 1e6:.2f}" for size in (record.size_bytes, record.weights_bytes)),
-            *(
-                f"{value:.2f}{HINDERED if record.timing.hindered else ''}"
-                for value in (record.timing.exported.p50_ms, record.timing.torch.p50_ms, record.timing.ratio)
-            ),
-        )
-        for record in records
-    ]
+    rows = []
+    for record in records:
+        timing, mark = record.timing, HINDERED if record.timing.hindered else ""
+        megabytes = [f"{size / 1e6:.2f}" for size in (record.size_bytes, record.weights_bytes)]
+        values = [f"{value:.2f}{mark}" for value in (timing.exported.p50_ms, timing.torch.p50_ms, timing.ratio)]
+        rows.append((record.metadata["model"], *megabytes, *values))
     sides = dict.fromkeys(f"{record.timing.height}x{record.timing.width}" for record in records)
     count = min(len(record.timing.exported.raw_ms) for record in records)
     lines = [

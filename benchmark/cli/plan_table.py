@@ -48,6 +48,8 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         table.add_column(heading)
     for heading in ("input", "done", "to do", "failed"):
         table.add_column(heading, justify="right")
+    done, failed = ([record.train for record in records] for records in (plan.done, plan.failed))
+    to_do = [job.task.train_names for job in plan.todo]
     for task in study.tasks:
         size = task.input_size(protocol)
         table.add_row(
@@ -60,14 +62,7 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
                 for source in task.train
             ),
             f"{size}x{size}",
-            *(
-                str(sum(names == task.train_names for names in of_runs))
-                for of_runs in (
-                    [record.train for record in plan.done],
-                    [job.task.train_names for job in plan.todo],
-                    [record.train for record in plan.failed],
-                )
-            ),
+            *(str(trained.count(task.train_names)) for trained in (done, to_do, failed)),
         )
     console.print(table)
     for record in plan.failed:

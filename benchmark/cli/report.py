@@ -84,16 +84,20 @@ def report(
             cite=cite,
             printed=literature.read(extra) if extra else (),
         )
+
+    def tell(sentence: str) -> None:
+        open_console(stderr=True).print(f"benchmark: {sentence}")
+
     folders = [study_folder(results, name, "STUDY") for name in names]
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
         for broken in Store(folder).survey()[1]:
-            _tell(f"{broken.reason}; left out of the report")
+            tell(f"{broken.reason}; left out of the report")
     merged = folders if len(folders) > 1 else []
     report_folder = _merged_folder(results, names, study) if merged else folders[0]
     if not check:
-        for path in reports.build(report_folder, choice, merged=merged, redact=redact, tell=_tell):
+        for path in reports.build(report_folder, choice, merged=merged, redact=redact, tell=tell):
             console.print(path)
         return
     wrong = reports.check(report_folder, merged, redact=redact)
@@ -114,12 +118,6 @@ def _merged_folder(results: Path, names: list[str], study: str | None) -> Path:
             f"{report_folder}: is a study itself; choose another --study NAME for the report of {', '.join(names)}"
         )
     return report_folder
-
-
-def _tell(sentence: str) -> None:
-    from benchmark.cli.progress import open_console
-
-    open_console(stderr=True).print(f"benchmark: {sentence}")
 
 
 def diff(

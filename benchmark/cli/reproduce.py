@@ -55,9 +55,10 @@ def repeat_run(file: Path, flags: Mapping[str, Any], console: Console) -> int:
             folder = study_folder(flags.get("results", Path("results")), flags["study"])
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reproduce-"))) / "study"
+        choices: dict[str, Any] = {name: flags.get(name) for name in ("models", "datasets", "protocol", "execution")}
         study = reproduction.build(
             *(original, folder, data_root, flags.get("cache") or data_root / ".cache", hardware),
-            **{name: flags.get(name) for name in ("models", "datasets", "protocol", "execution")},
+            **choices,
         )
         plan = reproduction.plan(original, study)
         probe_study(study, plan, console.print)

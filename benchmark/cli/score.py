@@ -50,12 +50,8 @@ def score(
         raise UserError(f"--images {images}: only shown below an overlay; expected --overlay DIR beside it")
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"--threshold {threshold}: expected a share between 0 and 1, such as 0.5")
-    default = Evaluation()
-    evaluation = Evaluation(
-        border_px=default.border_px if border is None else border,
-        min_area_px=min_area or default.min_area_px,
-        cldice=cldice,
-    )
+    choices = {"border_px": border, "min_area_px": min_area, "cldice": cldice}
+    evaluation = Evaluation.model_validate({name: value for name, value in choices.items() if value is not None})
     settings = scores.ScoreSettings(
         *(truth, prediction, ignore, images, target, threshold, group, evaluation),
         values=_values(values) if values else None,

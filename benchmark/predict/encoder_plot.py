@@ -39,14 +39,10 @@ TITLE_PER_INCH, LABEL_PER_INCH, NOTE_PER_INCH = 9, 13, 17  # characters that fit
 
 @dataclass(frozen=True, eq=False)
 class StagePanel:
-    """What all networks were shown.
+    """The image that all networks see.
 
-    Attributes:
-        title: of the figure.
-        pixels: ``(H, W, C)`` uint8.
-        corner: x and y of their upper left corner in the image's file.
-        patch: what is enlarged, in the file's coordinates.
-        notes: conventions, one sentence each, without full stops.
+    Pixels are ``(H, W, C)`` uint8; ``corner`` is x and y of their upper left corner in the image's file, and ``patch``
+    the enlarged square in the file's coordinates. Notes are sentences without full stops.
     """
 
     title: str
@@ -57,12 +53,7 @@ class StagePanel:
 
 
 def draw(seen: StagePanel, encoders: Sequence[Encoder]) -> Figure:
-    """Draw one row per network: the image, then its stages; below each map its patch, enlarged.
-
-    Args:
-        seen: the image.
-        encoders: the rows.
-    """
+    """Draw a row per network: the image, then its stages; below each map its enlarged patch."""
     height, width = seen.pixels.shape[:2]
     tall = CELL * height / max(height, width)
     columns = max(LEAST_COLUMNS, *(1 + len(encoder.stages) for encoder in encoders))
@@ -100,7 +91,7 @@ def _draw_heading(figure: Figure, y: float, encoder: Encoder) -> None:
 
 
 def _draw_column(figure: Figure, x: float, top: float, tall: float, seen: StagePanel, stage: Stage | None) -> None:
-    """Draw a map, its patch and what they are below each other; ``None`` is the image."""
+    """Draw a map, its patch and their description below each other; ``None`` is the image."""
     width, height = figure.get_size_inches()
     whole, patch = (
         figure.add_axes((x / width, bottom / height, CELL / width, side / height))
@@ -145,13 +136,13 @@ def _lines(seen: StagePanel, stage: Stage | None) -> tuple[str, str, str]:
     if stage is None:
         height, width = seen.pixels.shape[:2]
         (x, y), patch = seen.corner, seen.patch
-        place = f"{height}×{width}" + (f" at {x},{y}" if (x, y) != (0, 0) else "")
-        return "image", place, f"patch {patch.x},{patch.y},{patch.side}"
+        area = f"{height}×{width}" + (f" at {x},{y}" if (x, y) != (0, 0) else "")
+        return "image", area, f"patch {patch.x},{patch.y},{patch.side}"
     return _cut(stage.name, NAME_CHARACTERS), stage.facts, stage.what
 
 
 def _cut(text: str, most: int) -> str:
-    """Keep the end of a text that is too long: what dotted names and runs differ by."""
+    """Keep the end of a text that is too long, since dotted names and runs differ there."""
     text = drawable(text)
     return text if len(text) <= most else f"…{text[len(text) - max(most - 1, 1) :]}"
 

@@ -45,12 +45,12 @@ NAMED = "Stages: the modules that were asked for"
 
 @dataclass(frozen=True)
 class MapSource:
-    """Where a map comes from.
+    """The origin of a map.
 
     Attributes:
         module: dotted name in the network.
-        part: which of several maps that the module returns; ``None`` for one that returns a map alone.
-        call: which of the module's calls, from 1; ``None`` for the last.
+        part: number of the map in the module's output; ``None`` for a module that returns a single map.
+        call: number of the module's call, from 1; ``None`` for the last.
     """
 
     module: str
@@ -58,12 +58,12 @@ class MapSource:
     call: int | None = None
 
     def __str__(self) -> str:
-        """Return what users call it: ``down_2``, ``encoder[3]``."""
+        """Return the name for users: ``down_2``, ``encoder[3]``."""
         return self.module if self.part is None else f"{self.module}[{self.part}]"
 
     @property
     def nesting(self) -> int:
-        """How many modules the module lies in."""
+        """Number of modules around the module."""
         return self.module.count(".")
 
     @classmethod
@@ -75,9 +75,9 @@ class MapSource:
 
 @dataclass(frozen=True)
 class StageMaps:
-    """A map that a module returned; ``depth`` is the longest chain of operations behind it."""
+    """A map that a module returned; ``depth`` is its longest chain of operations."""
 
-    place: MapSource
+    source: MapSource
     size: tuple[int, int]
     depth: int
 
@@ -85,13 +85,10 @@ class StageMaps:
 def encoder(
     trained: TrainedNetwork, pixels: UInt8Array, channel: feature_maps.Channel, at: str = ""
 ) -> feature_maps.Encoder:
-    """Let a trained network see an image and return its stages' maps.
+    """Return the maps of a trained network's stages for an image.
 
-    Args:
-        trained: the network.
-        pixels: ``(H, W, C)`` uint8 of as many channels as it takes; mirrored to a size that it takes.
-        channel: what stands for a stage's channels.
-        at: comma list of modules to take in place of the rule's stages.
+    Pixels are ``(H, W, C)`` uint8 with the network's channels, and are mirrored to a size that it takes; ``at`` is a
+    comma list of modules that replace the rule's stages.
 
     Raises:
         UserError: the weights cannot be read, the network refuses the image, or it has no such module or stage.
@@ -100,11 +97,11 @@ def encoder(
     padded = feature_maps.pad(pixels, trained.entry.multiple)
     image = torch.from_numpy(padded).permute(2, 0, 1)[None].float().div_(255)
     try:
-        places = [MapSource.parse(name.strip()) for name in at.split(",")] if at else find(network, image)
-        maps = take(network, image, places)
-        for place, features in zip(places, maps, strict=True):
+        sources = [MapSource.parse(name.strip()) for name in at.split(",")] if at else find(network, image)
+        maps = take(network, image, sources)
+        for source, features in zip(sources, maps, strict=True):
             if not np.isfinite(features).all():
-                raise UserError(f"{place} returns values that are not finite; train that study again")
+                raise UserError(f"{source} returns values that are not finite; train that study again")
     except UserError as error:
         raise UserError(f"{trained.entry.name}: {error}") from error
     except Exception as error:  # a user's network may raise anything
@@ -114,72 +111,63 @@ def encoder(
             f"of the training's size with --window X,Y,{trained.input_size}"
         ) from error
     size = pixels.shape[0], pixels.shape[1]
-    found = (
-        feature_maps.stage(str(place), features, padded, size, channel)
-        for place, features in zip(places, maps, strict=True)
+    stages = (
+        feature_maps.stage(str(source), features, padded, size, channel)
+        for source, features in zip(sources, maps, strict=True)
     )
-    return feature_maps.Encoder(trained.entry.display, trained.label, tuple(found))
+    return feature_maps.Encoder(trained.entry.display, trained.label, tuple(stages))
 
 
 def find(network: nn.Module, image: Tensor) -> list[MapSource]:
-    """Return the stages of a network's encoder by the rule at the top of this file.
-
-    Args:
-        network: in eval mode; hooks are removed again.
-        image: ``(1, C, H, W)``.
+    """Return the stages of an encoder in eval mode by this file's rule, from an image ``(1, C, H, W)``.
 
     Raises:
         UserError: no module returns a map.
     """
-    made = trace(network, image)
-    found = _returned_together(made) or _falling(made)
-    if not found:
+    maps = trace(network, image)
+    stages = _returned_together(maps) or _falling(maps)
+    if not stages:
         raise UserError("no module returns a map before the logits; name modules with --at")
-    return [one.place for one in found]
+    return [stage.source for stage in stages]
 
 
-def _returned_together(made: Sequence[StageMaps]) -> list[StageMaps]:
-    """Return the maps of the module that returns most of falling size, or none."""
+def _returned_together(maps: Sequence[StageMaps]) -> list[StageMaps]:
+    """Return the maps of the module that returns most maps of falling size, or none."""
     groups: dict[tuple[str, int | None], list[StageMaps]] = {}
-    for one in made:
-        if one.place.part is not None:
-            groups.setdefault((one.place.module, one.place.call), []).append(one)
+    for stage in maps:
+        if stage.source.part is not None:
+            groups.setdefault((stage.source.module, stage.source.call), []).append(stage)
     falling = [
         group
         for group in groups.values()
         if len(group) > 1 and all(_smaller(b.size, a.size) for a, b in pairwise(group))
     ]
-    return max(falling, key=lambda group: (len(group), -group[0].place.nesting), default=[])
+    return max(falling, key=lambda group: (len(group), -group[0].source.nesting), default=[])
 
 
-def _falling(made: Sequence[StageMaps]) -> list[StageMaps]:
+def _falling(maps: Sequence[StageMaps]) -> list[StageMaps]:
     """Return one map of each size while sizes fall."""
-    found: list[StageMaps] = []
-    for one in made:
-        if one.size == (1, 1):
+    stages: list[StageMaps] = []
+    for stage in maps:
+        if stage.size == (1, 1):
             continue
-        if not found or _smaller(one.size, found[-1].size):
-            found.append(one)
-        elif one.size == found[-1].size:
-            found[-1] = max(one, found[-1], key=lambda made: (-made.place.nesting, made.depth))
-        elif any(ours > theirs for ours, theirs in zip(one.size, found[-1].size, strict=True)):
+        if not stages or _smaller(stage.size, stages[-1].size):
+            stages.append(stage)
+        elif stage.size == stages[-1].size:
+            stages[-1] = max(stage, stages[-1], key=lambda stage: (-stage.source.nesting, stage.depth))
+        elif any(side > last for side, last in zip(stage.size, stages[-1].size, strict=True)):
             break
-    return found
+    return stages
 
 
-def _smaller(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    return one[0] < other[0] and one[1] < other[1]
+def _smaller(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    return size[0] < other[0] and size[1] < other[1]
 
 
 def trace(network: nn.Module, image: Tensor) -> list[StageMaps]:
-    """Return the maps that modules make of an image, in the order in which they are returned, up to the logits.
-
-    Args:
-        network: in eval mode.
-        image: ``(1, C, H, W)``.
-    """
-    # What is differentiated with respect to the image knows all operations between them; nothing is kept for that. The
-    # copy may be overwritten by the network's first layer, which a leaf may not.
+    """Return the modules' maps of an image ``(1, C, H, W)`` in the order of return, up to the logits."""
+    # The graph of gradients knows all operations between image and map; no tensor is saved for it. The first layer may
+    # overwrite a copy, but no leaf.
     image = image.detach().requires_grad_().clone()
     seen: list[tuple[MapSource, tuple[int, int], Node | None]] = []
     logits = 0
@@ -190,9 +178,10 @@ def trace(network: nn.Module, image: Tensor) -> list[StageMaps]:
         calls[name] += 1
         if next(module.parameters(recurse=False), None) is not None:
             logits = len(seen)
-        for part, made in _maps(output):
-            if made.data_ptr() != image.data_ptr():
-                seen.append((MapSource(name, part, calls[name]), (made.shape[2], made.shape[3]), made.grad_fn))
+        for part, features in _maps(output):
+            if features.data_ptr() != image.data_ptr():
+                size = features.shape[2], features.shape[3]
+                seen.append((MapSource(name, part, calls[name]), size, features.grad_fn))
 
     with (
         _hooked({name: module for name, module in network.named_modules() if name}, note),
@@ -201,48 +190,43 @@ def trace(network: nn.Module, image: Tensor) -> list[StageMaps]:
     ):
         network(image)
     depths: dict[Node, int] = {}
-    return [StageMaps(place, size, _depth(node, depths)) for place, size, node in seen[:logits]]
+    return [StageMaps(source, size, _depth(node, depths)) for source, size, node in seen[:logits]]
 
 
-def take(network: nn.Module, image: Tensor, places: Sequence[MapSource]) -> list[NDArray[np.float32]]:
-    """Return maps ``(channels, h, w)``, copied before a later operation may overwrite them.
-
-    Args:
-        network: in eval mode; hooks are removed again.
-        image: ``(1, C, H, W)``.
-        places: which ones.
+def take(network: nn.Module, image: Tensor, sources: Sequence[MapSource]) -> list[NDArray[np.float32]]:
+    """Return maps ``(channels, h, w)`` of an image ``(1, C, H, W)``, copied before later operations overwrite them.
 
     Raises:
         UserError: there is no such module, or it returns no such map.
     """
     modules = dict(network.named_modules())
-    for place in places:
-        if not place.module or place.module not in modules:
+    for source in sources:
+        if not source.module or source.module not in modules:
             raise UserError(
-                f"--at {place}: no such module{did_you_mean(place.module, modules)}; the outermost ones are "
+                f"--at {source}: no such module{did_you_mean(source.module, modules)}; the outermost ones are "
                 f"{', '.join(name for name, _ in network.named_children())}"
             )
-    taken: dict[MapSource, NDArray[np.float32]] = {}
+    maps: dict[MapSource, NDArray[np.float32]] = {}
     calls: Counter[str] = Counter()
 
     def keep(name: str, module: nn.Module, _: Any, output: Any) -> None:
         calls[name] += 1
-        made = dict(_maps(output))
-        for place in places:
-            if place.module == name and place.call in (None, calls[name]) and place.part in made:
-                taken[place] = made[place.part][0].float().numpy(force=True).copy()
+        parts = dict(_maps(output))
+        for source in sources:
+            if source.module == name and source.call in (None, calls[name]) and source.part in parts:
+                maps[source] = parts[source.part][0].float().numpy(force=True).copy()
 
-    with _hooked({place.module: modules[place.module] for place in places}, keep), torch.inference_mode():
+    with _hooked({source.module: modules[source.module] for source in sources}, keep), torch.inference_mode():
         network(image)
-    for place in places:
-        if place not in taken:
-            raise UserError(f"--at {place}: returns no map (1, channels, h, w) there; name another module")
-    return [taken[place] for place in places]
+    for source in sources:
+        if source not in maps:
+            raise UserError(f"--at {source}: returns no map (1, channels, h, w) there; name another module")
+    return [maps[source] for source in sources]
 
 
 @contextmanager
 def _hooked(modules: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Any, Any], None]) -> Iterator[None]:
-    """Call a hook with the module's name after every forward, and remove it whatever happens."""
+    """Call a hook with the module's name after every forward; remove it in any case."""
     with ExitStack() as stack:
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(partial(hook, name)).remove)
@@ -250,17 +234,15 @@ def _hooked(modules: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, An
 
 
 def _maps(output: Any) -> list[tuple[int | None, Tensor]]:
-    """Return the maps ``(1, channels, h, w)`` in what a module returned, with their number where it is a collection."""
-    parts: list[tuple[int | None, Any]]
-    if isinstance(output, Mapping):
-        parts = list(enumerate(output.values()))
-    else:
-        parts = list(enumerate(output)) if isinstance(output, list | tuple) else [(None, output)]
-    return [(part, made) for part, made in parts if isinstance(made, Tensor) and made.ndim == 4 and len(made) == 1]
+    """Return the maps ``(1, channels, h, w)`` in a module's output, with their number in a collection."""
+    values = output.values() if isinstance(output, Mapping) else output
+    alone = not isinstance(output, Mapping | list | tuple)
+    parts: list[tuple[int | None, Any]] = [(None, output)] if alone else list(enumerate(values))
+    return [(part, value) for part, value in parts if isinstance(value, Tensor) and value.ndim == 4 and len(value) == 1]
 
 
 def _depth(node: Node | None, known: dict[Node, int]) -> int:
-    """Return how many operations the longest chain that ends in one has; without recursion, which is too deep."""
+    """Return the length of the longest chain of operations that ends at a node; recursion would be too deep."""
     if node is None:
         return 0
     waiting = [node]

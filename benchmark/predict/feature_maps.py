@@ -16,7 +16,7 @@ from benchmark.data.formats.images import UInt8Array, to_channels
 Channel = Literal["principal", "variance"]
 FloatArray = NDArray[np.floating]
 
-#: What stands for the channels of a stage, as a caption says it.
+#: The map of a stage in the words of a caption.
 CHANNELS: dict[Channel, str] = {
     "principal": "the first principal component of a stage's channels (share of their variance in brackets), signed "
     "so that it correlates positively with the image's brightness",
@@ -37,7 +37,7 @@ class Patch:
     side: int
 
     def fits(self, height: int, width: int) -> bool:
-        """Tell whether it is a square inside an image."""
+        """Tell whether the square is not empty and lies inside an image."""
         inside = self.x + self.side <= width and self.y + self.side <= height
         return self.side > 0 and min(self.x, self.y) >= 0 and inside
 
@@ -47,9 +47,9 @@ class Stage:
     """One stage's map.
 
     Attributes:
-        name: the module that returned it.
-        channels: how many it has.
-        what: what stands for them here.
+        name: its module.
+        channels: number of channels.
+        what: the channel or component that is shown.
         values: ``(h, w)`` float, in standard deviations from the mean over what the image covers; 0 for a flat map.
         covered: height and width that the map is stretched over, image pixels: the image's and its padding.
     """
@@ -75,13 +75,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Encoder:
-    """The stages of one trained network.
-
-    Attributes:
-        display: the network's name.
-        label: the run that trained it.
-        stages: in the order of the image's way through them.
-    """
+    """The display name of a network, the label of its run, and its stages in the order of the forward."""
 
     display: str
     label: str
@@ -95,14 +89,10 @@ def pad(pixels: UInt8Array, multiple: int) -> UInt8Array:
 
 
 def stage(name: str, features: FloatArray, padded: UInt8Array, size: tuple[int, int], channel: Channel) -> Stage:
-    """Reduce a stage's maps to one.
+    """Reduce a stage's maps to one; see :data:`CHANNELS`.
 
-    Args:
-        name: the stage's.
-        features: ``(channels, h, w)``, of the padded image.
-        padded: what the network saw, ``(H, W, C)``.
-        size: height and width of the image without padding; what lies beyond takes no part in any statistic.
-        channel: what stands for all of them; see :data:`CHANNELS`.
+    ``features`` are ``(channels, h, w)`` of the padded image ``(H, W, C)``; ``size`` is height and width of the image
+    without padding, which takes no part in any statistic.
     """
     channels, height, width = features.shape
     seen = np.s_[: math.ceil(height * size[0] / padded.shape[0]), : math.ceil(width * size[1] / padded.shape[1])]
@@ -116,23 +106,21 @@ def stage(name: str, features: FloatArray, padded: UInt8Array, size: tuple[int, 
         loadings, share = principal(values_of, brightness.ravel())
         shown, what = np.tensordot(loadings, features, axes=1), f"PC 1 ({100 * share:.0f} %)"
     spread = shown[seen].std()
-    # Where every pixel is alike, rounding alone would be blown up to a pattern.
+    covered = padded.shape[0], padded.shape[1]
+    # In a flat map, rounding alone would become a pattern.
     if spread <= 1e-6 * np.abs(shown[seen]).max():
-        return Stage(name, channels, "flat", np.zeros((height, width)), (padded.shape[0], padded.shape[1]))
-    standard = (shown - shown[seen].mean()) / spread
-    return Stage(name, channels, what, standard, (padded.shape[0], padded.shape[1]))
+        return Stage(name, channels, "flat", np.zeros((height, width)), covered)
+    return Stage(name, channels, what, (shown - shown[seen].mean()) / spread, covered)
 
 
 def principal(values: FloatArray, brightness: FloatArray) -> tuple[FloatArray, float]:
     """Return the first principal component of channels.
 
-    Args:
-        values: ``(channels, pixels)``.
-        brightness: ``(pixels,)``, which the component shall correlate positively with; where it does not correlate at
-            all, the largest loading is positive.
+    The component of values ``(channels, pixels)`` correlates positively with the brightness ``(pixels,)``; without
+    correlation its largest loading is positive.
 
     Returns:
-        The loadings ``(channels,)``, of length 1, and the component's share of the variance (0 where there is none).
+        The loadings ``(channels,)``, of length 1, and the component's share of the variance (0 without variance).
     """
     centred = values - values.mean(axis=1, keepdims=True)
     scatter = centred @ centred.T
@@ -145,13 +133,10 @@ def principal(values: FloatArray, brightness: FloatArray) -> tuple[FloatArray, f
 
 
 def busiest(pixels: UInt8Array) -> Patch:
-    """Return the patch of the most gradient energy: squared Sobel gradients of the brightness, summed.
+    """Return the patch of pixels ``(H, W, C)`` with the most gradient energy: summed squared Sobel gradients.
 
-    Its side is a quarter of the image's shorter one, at least :data:`LEAST_PATCH` where there are so many. Of equals,
-    the upmost and then the leftmost is taken; integers leave no rounding to decide.
-
-    Args:
-        pixels: ``(H, W, C)``.
+    Its side is a quarter of the image's shorter side, at least :data:`LEAST_PATCH` if the image is so large. Of equal
+    patches it takes the upmost, then the leftmost; integers have no rounding.
     """
     gray = to_channels(pixels, 1)[..., 0].astype(np.int64)
     shorter = min(gray.shape)

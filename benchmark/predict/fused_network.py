@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,17 +35,16 @@ PADDED_BY_KERNELS = 4
 Dtype = Literal["float32", "bfloat16"]
 
 
-@dataclass(frozen=True)
-class _Call:
-    """One use of a layer."""
+class _Call(NamedTuple):
+    """A use of a layer."""
 
     name: str
-    given: Tensor
-    made: Tensor
+    input: Tensor
+    output: Tensor
 
 
 class _Uses(TorchFunctionMode):
-    """Counts how often each tensor is handed to a function of torch, asking for its shape and the like aside."""
+    """Counts the uses of each tensor by functions of torch, without questions for its shape and the like."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,19 +56,16 @@ class _Uses(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if result is None or any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
-            given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-            self._held += given
-            self.of.update(map(id, given))
+            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            self._held += tensors
+            self.of.update(map(id, tensors))
         return result
 
 
 class FusedNetwork(nn.Module):
-    """A network that computes the same with fewer passes over memory; it cannot be trained.
+    """A network in eval mode that computes the same with fewer passes over memory; it cannot be trained.
 
-    Args:
-        network: in eval mode, on its device.
-        dtype: in which convolutions and matrix products compute.
-        as_written: why the network's layers are as they were written; empty where they were changed.
+    ``as_written`` is the reason for unchanged layers; empty where layers were changed.
     """
 
     def __init__(self, network: nn.Module, dtype: Dtype = "float32", as_written: str = "") -> None:
@@ -86,7 +82,7 @@ class FusedNetwork(nn.Module):
 
 
 def fuse_trained(trained: TrainedNetwork, device: torch.device, dtype: Dtype = "float32") -> FusedNetwork:
-    """Return a trained network of a study, made ready."""
+    """Return a trained network of a study, ready for inference."""
     multiple = trained.entry.multiple
     side = min(trained.input_size, -(-SIDE // multiple) * multiple)
     return ready(trained.build(device), (1, trained.channels, side, side), dtype)
@@ -95,16 +91,16 @@ def fuse_trained(trained: TrainedNetwork, device: torch.device, dtype: Dtype = "
 def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float32") -> FusedNetwork:
     """Make a copy of a network ready for inference.
 
-    A batch norm that only ever sees what a convolution made, where nobody else sees it, becomes part of that
-    convolution (``torch.nn.utils.fusion``). Which layers follow each other is seen in one forward on torch's meta
-    device, which computes nothing. Activations between such layers write in place. On a CPU, a layer of its own pads
-    for depthwise convolutions whose padding is wide. A network that cannot run on the meta device, or gives other
-    logits for a random image then (a convolution that does something of its own with its weights), keeps its norms.
+    A batch norm that alone reads the outputs of convolutions becomes part of these convolutions
+    (``torch.nn.utils.fusion``). One forward on torch's meta device, which computes nothing, shows the order of layers.
+    Activations between such layers write in place. On a CPU, an extra layer pads for depthwise convolutions with wide
+    padding. A network that cannot run on the meta device, or whose logits for a random image change (by a convolution
+    with its own use of its weights), keeps its norms.
 
     Args:
-        network: stays as it is.
-        image_shape: ``(1, C, H, W)`` of an input that the network takes, better a small one.
-        dtype: in which convolutions and matrix products compute.
+        network: stays unchanged.
+        image_shape: ``(1, C, H, W)`` of a small input that the network takes.
+        dtype: number format of convolutions and matrix products.
     """
     plain = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
     fast = copy.deepcopy(plain)
@@ -124,9 +120,9 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """Return images ``(N, C, H, W)`` whose strides say channels last, where one channel fits either layout.
+    """Return images ``(N, C, H, W)`` with the strides of channels last, also for a single channel.
 
-    A network that joins the image with its maps would else fall back to the other layout from there on.
+    Otherwise a network that joins the image with its maps would leave the layout there.
     """
     n, c, h, w = images.shape
     if c == 1 and images.is_contiguous():
@@ -135,13 +131,13 @@ def channels_last(images: Tensor) -> Tensor:
 
 
 def _difference(plain: nn.Module, fast: nn.Module, image_shape: Sequence[int]) -> float:
-    """Return by how much two networks' logits differ, of the largest logit, or of 1 where that is larger."""
+    """Return the largest difference of logits as a share of the largest logit, or of 1 if that is larger."""
     image = torch.rand(*image_shape, generator=torch.Generator().manual_seed(0))
     image = image.to(next((weight.device for weight in plain.parameters()), image.device))
     # TF32, in which a GPU's convolutions compute by default, rounds both forms apart by more than a wrong one differs.
     with torch.inference_mode(), tf32(convolutions=False, products=False):
-        expected, found = plain(image), fast(image)
-    return float((expected - found).abs().max() / expected.abs().max().clamp(min=1))
+        expected, logits = plain(image), fast(image)
+    return float((expected - logits).abs().max() / expected.abs().max().clamp(min=1))
 
 
 def _follow(network: nn.Module, image_shape: Sequence[int]) -> tuple[list[_Call], Counter[int]]:
@@ -149,12 +145,12 @@ def _follow(network: nn.Module, image_shape: Sequence[int]) -> tuple[list[_Call]
     calls: list[_Call] = []
     shadow = copy.deepcopy(network).to("meta")
 
-    def noted(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda layer, given, made: calls.append(_Call(name, given[0], made))
+    def record(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        calls.append(_Call(name, inputs[0], output))
 
     for name, layer in shadow.named_modules():
         if isinstance(layer, (*CONVOLUTIONS, nn.BatchNorm2d, *IN_PLACE)):
-            layer.register_forward_hook(noted(name))
+            layer.register_forward_hook(partial(record, name))
     with torch.inference_mode(), plain_attention(shadow), _Uses() as uses:
         shadow(torch.empty(*image_shape, device="meta"))
     return calls, uses.of
@@ -164,35 +160,35 @@ def _fold(network: nn.Module, layers: Mapping[str, nn.Module], calls: Sequence[_
     times = Counter(call.name for call in calls)
     # A convolution that is used twice would need two sets of weights.
     makers = {
-        id(call.made): call.name
+        id(call.output): call.name
         for call in calls
         if isinstance(layers[call.name], CONVOLUTIONS) and times[call.name] == 1 and _foldable(layers[call.name])
     }
     for name in {call.name for call in calls if _is_fixed(layers[call.name])}:
-        inputs = [id(call.given) for call in calls if call.name == name]
+        inputs = [id(call.input) for call in calls if call.name == name]
         # All uses or none: several branches may share a norm.
-        if all(found in makers and uses[found] == 1 for found in inputs):
-            for found in inputs:
-                convolution = network.get_submodule(makers[found])
+        if all(tensor in makers and uses[tensor] == 1 for tensor in inputs):
+            for tensor in inputs:
+                convolution = network.get_submodule(makers[tensor])
                 norm = layers[name]
                 assert isinstance(convolution, CONVOLUTIONS)
                 assert isinstance(norm, nn.BatchNorm2d)
                 fused = fuse_conv_bn_eval(convolution, norm, isinstance(convolution, nn.ConvTranspose2d))
-                network.set_submodule(makers[found], fused)
+                network.set_submodule(makers[tensor], fused)
             network.set_submodule(name, nn.Identity())
 
 
 def _write_in_place(layers: Mapping[str, nn.Module], calls: Sequence[_Call], uses: Counter[int]) -> None:
-    """Let an activation write over what a convolution or norm made, where nobody else reads that."""
-    fresh = {id(call.made) for call in calls if isinstance(layers[call.name], (*CONVOLUTIONS, nn.BatchNorm2d))}
+    """Let an activation overwrite the output of a convolution or norm that nothing else reads."""
+    fresh = {id(call.output) for call in calls if isinstance(layers[call.name], (*CONVOLUTIONS, nn.BatchNorm2d))}
     for name in {call.name for call in calls if isinstance(layers[call.name], IN_PLACE)}:
-        inputs = [id(call.given) for call in calls if call.name == name]
-        if all(found in fresh and uses[found] == 1 for found in inputs):
+        inputs = [id(call.input) for call in calls if call.name == name]
+        if all(tensor in fresh and uses[tensor] == 1 for tensor in inputs):
             setattr(layers[name], "inplace", True)  # noqa: B010  # nn.Module takes tensors and modules only
 
 
 def _pad_before(network: nn.Module, calls: Sequence[_Call]) -> None:
-    """Pad rows before depthwise convolutions that would otherwise leave the kernels made for them."""
+    """Pad rows before depthwise convolutions that would otherwise leave oneDNN's depthwise kernels."""
     for name in {call.name for call in calls if call.name}:  # the network itself has none
         layer = network.get_submodule(name)
         if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or isinstance(layer.padding, str):

@@ -49,13 +49,8 @@ def write(
 ) -> WrittenFiles:
     """Write all files of an image but its manifest; each kind has a subfolder.
 
-    Args:
-        out: the folder.
-        stem: of all files.
-        shape: height and width of the image.
-        rows: made by :func:`benchmark.predict.sliding_window.probabilities`.
-        settings: chooses the files.
-        begin: called after the last row, before the first file is written.
+    ``rows`` come from :func:`benchmark.predict.sliding_window.probabilities` for an image of height and width
+    ``shape``; ``begin`` is called after the last row, before the first file is written.
 
     Raises:
         UserError: the folder cannot be written; errors of ``rows`` pass through.

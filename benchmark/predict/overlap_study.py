@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib.style
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -116,12 +115,9 @@ def measure(
 
 def write(out: Path, image: str, differences: Sequence[OverlapDifference]) -> list[Path]:
     """Write ``overlap.csv``, ``overlap.png`` and ``overlap.pdf``; return their paths."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, [field.name for field in fields(OverlapDifference)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(map(asdict, differences))
+    table = pd.DataFrame(map(asdict, differences)).to_csv(index=False, lineterminator="\n")
     figure = plot(image, differences)
-    files = {"csv": table.getvalue().encode()} | {kind: save(figure, kind) for kind in ("png", "pdf")}
+    files = {"csv": table.encode()} | {kind: save(figure, kind) for kind in ("png", "pdf")}
     for kind, content in files.items():
         write_atomically(out / f"overlap.{kind}", content)
     return [out / f"overlap.{kind}" for kind in files]

@@ -14,12 +14,7 @@ TINT = 0.2  # of the outline's colour within the prediction
 
 
 class Overlay:
-    """Collects an image and its mask, averaged over squares of ``factor`` pixels.
-
-    Args:
-        shape: height and width of the image.
-        channels: of the image.
-    """
+    """Collects an image of a height, width and channels, and its mask, averaged over squares of ``factor`` pixels."""
 
     def __init__(self, shape: tuple[int, int], channels: int) -> None:
         self.shape = shape

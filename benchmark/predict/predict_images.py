@@ -29,8 +29,6 @@ class ImageOutcome:
     Attributes:
         status: ``predicted``, ``finished`` (by an earlier call) or ``broken`` (also too large for the memory).
         notes: facts for the user; the reason of a broken image.
-        shape: height and width.
-        tiles: number of tiles.
         own_levels: whether its 16 bits were mapped between its own percentiles.
     """
 
@@ -47,9 +45,7 @@ class ImageOutcome:
 class PredictionJob:
     """A call: the network on its device, the settings, and the folder of the results.
 
-    Attributes:
-        multiple: divisor of the sides of the network's inputs.
-        batch: tiles per forward.
+    ``multiple`` divides the sides of the network's inputs; a forward takes ``batch`` tiles.
     """
 
     network: FusedNetwork
@@ -65,12 +61,7 @@ class PredictionJob:
         progress: Callable[[Path, int, int], None] = lambda image, done, total: None,
         done: Callable[[ImageOutcome], None] = lambda done: None,
     ) -> list[ImageOutcome]:
-        """Predict images of different stems.
-
-        Args:
-            images: files.
-            progress: called with an image, its finished tiles and all its tiles.
-            done: called with every image's outcome.
+        """Predict images of different stems; report an image's finished and all tiles, and every image's outcome.
 
         Raises:
             UserError: a failure of every other image too, such as a folder that cannot be written; before any work,
@@ -136,9 +127,7 @@ class PredictionJob:
                 },
                 "tiles": len(grid),
                 "overlap": grid.rows.shared,
-                "device": self.device.type,
-                **({"float32_precision": float32_precision()} if self.device.type == "cuda" else {}),
-                **({"as_written": self.network.as_written} if self.network.as_written else {}),
+                **computing(self.network, self.device),
                 "foreground_px": written.foreground_px,
                 "components": written.components,
                 "notes": written.notes,
@@ -146,3 +135,9 @@ class PredictionJob:
         manifest.write(self.out, image.stem, settings, facts, written.files)
         seconds, own_levels = time.perf_counter() - began, source.depth == 16 and settings.levels is None
         return ImageOutcome(image, "predicted", tuple(written.notes), source.shape, len(grid), seconds, own_levels)
+
+
+def computing(network: FusedNetwork, device: torch.device) -> dict[str, str]:
+    """Return a manifest's facts about the computation: device, rounding of a GPU and reason for unchanged layers."""
+    rounding = {"float32_precision": float32_precision()} if device.type == "cuda" else {}
+    return {"device": device.type} | rounding | ({"as_written": network.as_written} if network.as_written else {})

@@ -22,11 +22,7 @@ CLASSIC_TIFF_BYTES = 2**32 - 2**25  # a classic TIFF's offsets have 32 bits; 32 
 
 
 class Scratch:
-    """A map ``(H, W)`` uint8 in a file without a name, which is gone with the process however that ends.
-
-    Args:
-        folder: on a disk with a byte per pixel to spare; made where it is missing.
-        shape: height and width.
+    """A map ``(H, W)`` uint8 in a temporary file, a byte per pixel, that vanishes at the end of the process.
 
     Raises:
         UserError: the folder cannot be written, here and in ``append``.
@@ -39,11 +35,9 @@ class Scratch:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # lives as long as this object
 
     def __enter__(self) -> Scratch:
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove the file."""
         with contextlib.suppress(OSError):  # of a full disk, when what is buffered cannot be written any more
             self._file.close()
 
@@ -71,29 +65,24 @@ class Scratch:
             ) from error
 
 
-def write_map(path: Path, found: Scratch, factor: int = 1) -> Path:
-    """Write a map as ``path.png``, or above 2**26 pixels as ``path.tif`` of deflated tiles; return the file.
+def write_map(path: Path, scratch: Scratch, factor: int = 1) -> Path:
+    """Write a map times a factor as ``path.png``, or above 2**26 pixels as ``path.tif`` of deflated tiles.
 
-    Args:
-        path: without ending.
-        found: the map.
-        factor: of the values: 255 for a mask of {0, 1}.
-
-    Raises:
-        UserError: it cannot be written.
+    Returns:
+        The file.
     """
-    height, width = found.shape
+    height, width = scratch.shape
     png, tiff = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.tif")
     if height * width <= MOST_PNG_PIXELS:
         content = io.BytesIO()
-        Image.fromarray(found.rows() * np.uint8(factor)).save(content, "png")
+        Image.fromarray(scratch.rows() * np.uint8(factor)).save(content, "png")
         write_atomically(png, content.getvalue())
         return png
     with replacing(tiff) as temporary:
         tifffile.imwrite(
             temporary,
-            _tiles(found, factor),
-            shape=found.shape,
+            _tiles(scratch, factor),
+            shape=scratch.shape,
             dtype=np.uint8,
             tile=(TIFF_TILE, TIFF_TILE),
             compression="zlib",
@@ -104,10 +93,10 @@ def write_map(path: Path, found: Scratch, factor: int = 1) -> Path:
     return tiff
 
 
-def _tiles(found: Scratch, factor: int) -> Iterator[UInt8Array]:
-    height, width = found.shape
+def _tiles(scratch: Scratch, factor: int) -> Iterator[UInt8Array]:
+    height, width = scratch.shape
     for top in range(0, height, TIFF_TILE):
-        rows = found.rows(top, top + TIFF_TILE) * np.uint8(factor)
+        rows = scratch.rows(top, top + TIFF_TILE) * np.uint8(factor)
         missing = (TIFF_TILE - len(rows), -width % TIFF_TILE)
         padded = np.pad(rows, ((0, missing[0]), (0, missing[1])))
         for left in range(0, width, TIFF_TILE):

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -41,38 +41,28 @@ class BrokenImageError(UserError):
     """An image that cannot be read, which is no reason to leave out the others."""
 
 
-class _Rows(Protocol):
-    def read(self, top: int, bottom: int) -> Picture: ...
-
-
 @dataclass(eq=False)
 class ImageReader:
     """An open image.
 
     Attributes:
-        path: the file.
         shape: height and width.
-        depth: bits per channel, 8 or 16.
+        depth: bits per channel.
         streamed: whether it is read part by part.
         levels: how 16 bits become 8; ``None`` for 8 bit.
-        transparent: whether pixels are transparent, at least in part; their stored colours are read.
+        transparent: whether any pixel is transparent; its stored colour is read.
     """
 
     path: Path
     shape: tuple[int, int]
     depth: Depth
     streamed: bool
-    _rows: _Rows
+    _rows: _Parts | _Whole
     levels: Levels | None = None
     transparent: bool = False
 
     def read(self, top: int, bottom: int, channels: int) -> UInt8Array:
-        """Return rows ``(bottom - top, W, channels)`` uint8, as :func:`benchmark.data.formats.images.read_image` would.
-
-        Args:
-            top: first row.
-            bottom: the row behind the last one.
-            channels: 1 or 3.
+        """Return rows ``(bottom - top, W, channels)`` uint8, equal to :func:`benchmark.data.formats.images.read_image`.
 
         Raises:
             BrokenImageError: the pixels cannot be decoded.
@@ -96,11 +86,7 @@ class ImageReader:
 
 @contextlib.contextmanager
 def open_source(path: Path, levels: Levels | None = None) -> Iterator[ImageReader]:
-    """Open an image.
-
-    Args:
-        path: PNG, JPEG, BMP, TIFF or BigTIFF.
-        levels: how 16 bits become 8; by default the image's own percentiles.
+    """Open a PNG, JPEG, BMP, TIFF or BigTIFF; 16 bits become 8 by ``levels``, by default the image's own percentiles.
 
     Raises:
         BrokenImageError: a file that :func:`benchmark.data.formats.images.decode` refuses.
@@ -138,7 +124,7 @@ class _Whole:
 
 
 def _parts(path: Path, stack: contextlib.ExitStack) -> _Parts | None:
-    """Open a TIFF that can be read part by part, and see whether it can by decoding its first part."""
+    """Open a TIFF that can be read part by part; decode its first part as a test."""
     if not is_tiff(path):
         return None
     with refusing(path):
@@ -146,9 +132,8 @@ def _parts(path: Path, stack: contextlib.ExitStack) -> _Parts | None:
         stack.callback(file.close)
         page = file.pages.first
         plain = page.planarconfig == tifffile.PLANARCONFIG.CONTIG or page.samplesperpixel == 1
-        if not (plain and page.bitspersample in (8, 16) and page.samplesperpixel in (1, 3)):
-            return None
-        if page.photometric not in STREAMED_COLOURS:
+        usual = page.bitspersample in (8, 16) and page.samplesperpixel in (1, 3)
+        if not (plain and usual and page.photometric in STREAMED_COLOURS):
             return None
         refuse_truncated(page)
         parts = _Parts(page)
@@ -160,7 +145,7 @@ def _parts(path: Path, stack: contextlib.ExitStack) -> _Parts | None:
 
 
 class _Parts:
-    """The strips or tiles of a TIFF; those of the last rows that were asked for are kept decoded."""
+    """The strips or tiles of a TIFF; those of the rows read last stay decoded."""
 
     def __init__(self, page: tifffile.TiffPage) -> None:
         self.page = page
@@ -168,18 +153,18 @@ class _Parts:
         self.across = -(-self.width // page.tilewidth) if page.is_tiled else 1
         self.rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.height)
         self.inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        self.kept: dict[int, NDArray[Any]] = {}
+        self.decoded: dict[int, NDArray[Any]] = {}
 
     def read(self, top: int, bottom: int) -> Picture:
         if self.page.is_contiguous:
             pixels = self._stored(top, bottom)
         else:
             first, last = top // self.rows, (bottom - 1) // self.rows
-            self.kept = {row: part for row, part in self.kept.items() if first <= row <= last}
+            self.decoded = {row: part for row, part in self.decoded.items() if first <= row <= last}
             for row in range(first, last + 1):
-                if row not in self.kept:
-                    self.kept[row] = self._decoded(row)
-            joined = np.concatenate([self.kept[row] for row in range(first, last + 1)])
+                if row not in self.decoded:
+                    self.decoded[row] = self._decode(row)
+            joined = np.concatenate([self.decoded[row] for row in range(first, last + 1)])
             pixels = joined[top - first * self.rows : bottom - first * self.rows]
         return Picture(np.iinfo(pixels.dtype).max - pixels if self.inverted else pixels)
 
@@ -193,7 +178,7 @@ class _Parts:
         pixels = np.frombuffer(handle.read((bottom - top) * row_bytes), dtype).reshape(shape)
         return _squeezed(pixels.astype(dtype.newbyteorder("="), copy=False))
 
-    def _decoded(self, row: int) -> NDArray[Any]:
+    def _decode(self, row: int) -> NDArray[Any]:
         parts = []
         for index in range(row * self.across, (row + 1) * self.across):
             handle = self.page.parent.filehandle

@@ -29,19 +29,11 @@ def probabilities(
     device: torch.device,
     progress: Callable[[int], None] = lambda tiles: None,
 ) -> Iterator[tuple[UInt8Array, Probabilities]]:
-    """Predict an image from top to bottom.
+    """Predict an image from top to bottom by a network in eval mode on ``device``.
 
-    Memory is that of two rows of tiles as wide as the image, whatever its height. Of a network's float32 a
-    GPU's convolutions may keep TF32's ten bits (:func:`benchmark.devices.precision.float32_precision`).
-
-    Args:
-        network: in eval mode, on ``device``.
-        source: the image.
-        grid: its tiles.
-        channels: that the network takes.
-        batch: tiles per forward.
-        device: where the network is.
-        progress: called with the number of tiles that are new.
+    The memory is two rows of tiles as wide as the image, whatever its height. A GPU's float32 convolutions may keep
+    only TF32's ten bits (:func:`benchmark.devices.precision.float32_precision`). ``progress`` receives the number of
+    new tiles.
 
     Yields:
         Rows of the image ``(n, W, channels)`` uint8 and the foreground's probabilities ``(n, W)`` in [0, 1].
@@ -55,9 +47,9 @@ def probabilities(
     blended = np.zeros((rows.tile, width), np.float32)
     for start, weights, following in zip(rows.starts, rows.weights, (*rows.starts[1:], rows.padded), strict=True):
         image = source.read(start, min(start + rows.tile, height), channels)
-        with keeping_freed_memory():  # no longer: what writing masks and polygons frees is to be given back
-            found = _row(network, image, grid, batch, device, progress)
-        blended += weights[:, None] * found
+        with keeping_freed_memory():  # only here: writing masks and polygons shall return its memory
+            row = _row(network, image, grid, batch, device, progress)
+        blended += weights[:, None] * row
         done = min(following, height) - start
         yield image[:done], blended[:done].copy()
         blended[: rows.tile - done] = blended[done:]
@@ -75,14 +67,14 @@ def _row(
     """Return the probabilities ``(tile, W)`` of one row of tiles, blended across."""
     columns = grid.columns
     missing = (grid.rows.tile - len(image), columns.padded - image.shape[1])
-    # As often as needed to and fro, where an image is smaller than what is missing.
+    # Reflects repeatedly where an image is smaller than its padding.
     padded = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), "reflect")
     blended = np.zeros((grid.rows.tile, columns.padded), np.float32)
     tiles = list(zip(columns.starts, columns.weights, strict=True))
     for first in range(0, len(tiles), batch):
         chosen = tiles[first : first + batch]
-        found = _forward(network, np.stack([padded[:, start : start + columns.tile] for start, _ in chosen]), device)
-        for (start, weights), tile in zip(chosen, found, strict=True):
+        stack = np.stack([padded[:, start : start + columns.tile] for start, _ in chosen])
+        for (start, weights), tile in zip(chosen, _forward(network, stack, device), strict=True):
             blended[:, start : start + columns.tile] += weights * tile
         progress(len(chosen))
     return blended[:, : image.shape[1]]
@@ -93,8 +85,8 @@ def _forward(network: nn.Module, tiles: UInt8Array, device: torch.device) -> Pro
     try:
         with torch.inference_mode():
             images = torch.from_numpy(tiles).to(device).permute(0, 3, 1, 2).float().div_(255)
-            found: Probabilities = network(images)[:, 0].float().sigmoid().cpu().numpy()
-            return found
+            foreground: Probabilities = network(images)[:, 0].float().sigmoid().cpu().numpy()
+            return foreground
     except (MemoryError, RuntimeError) as error:
         if not ran_out_of_memory(error):
             raise

@@ -25,11 +25,8 @@ SIGMAS = 4  # standard deviations from a window's middle to its end, as in nnU-N
 class TileAxis:
     """The tiles along one side of an image.
 
-    Attributes:
-        size: of the image, pixels.
-        tile: side of the tiles along this axis.
-        overlap: the least that neighbours share; rounded up so that tiles begin at multiples.
-        multiple: what the network's input must divide by.
+    Image size, tile and least overlap are in pixels; the overlap is rounded up so that tiles begin at multiples of
+    ``multiple``, the divisor of the sides of the network's inputs.
     """
 
     size: int
@@ -38,7 +35,7 @@ class TileAxis:
     multiple: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse tiles that a network cannot take, or that get nowhere."""
+        """Refuse tiles that the network cannot take, and overlaps without progress."""
         if self.tile < 1 or self.tile % self.multiple:
             fitting = max(round(self.tile / self.multiple), 1) * self.multiple
             raise UserError(
@@ -56,12 +53,12 @@ class TileAxis:
 
     @property
     def shared(self) -> int:
-        """What neighbours really share."""
+        """The actual overlap of neighbours."""
         return self.tile - self.stride
 
     @property
     def padded(self) -> int:
-        """The size after reflection at the end: no more than fills a tile, or the network needs."""
+        """The size after reflection at the end: the least that fills a tile and that the network takes."""
         return max(-(-self.size // self.multiple) * self.multiple, self.tile)
 
     @cached_property
@@ -72,29 +69,26 @@ class TileAxis:
 
     @cached_property
     def weights(self) -> tuple[NDArray[np.float32], ...]:
-        """For each tile, ``(tile,)``: how much its pixels count; at every pixel of the image these sum to 1."""
+        """The weights ``(tile,)`` of each tile's pixels; they sum to 1 at every pixel of the image."""
         cut = self.shared // CUT
         distance = np.abs(np.arange(self.tile) - (self.tile - 1) / 2)
         window = np.exp(-0.5 * (distance * 2 * SIGMAS / (self.tile - 2 * cut)) ** 2)
         windows = []
         total = np.zeros(self.padded)
         for start in self.starts:
-            kept = window.copy()
+            windows.append(window.copy())
             if start > 0:
-                kept[:cut] = 0
+                windows[-1][:cut] = 0
             if start + self.tile < self.padded:
-                kept[self.tile - cut :] = 0
-            total[start : start + self.tile] += kept
-            windows.append(kept)
-        return tuple(
-            (kept / total[start : start + self.tile]).astype(np.float32)
-            for start, kept in zip(self.starts, windows, strict=True)
-        )
+                windows[-1][self.tile - cut :] = 0
+            total[start : start + self.tile] += windows[-1]
+        sums = [total[start : start + self.tile] for start in self.starts]
+        return tuple((part / whole).astype(np.float32) for part, whole in zip(windows, sums, strict=True))
 
 
 @dataclass(frozen=True)
 class TileGrid:
-    """The tiles of an image: every one of ``rows`` with every one of ``columns``; a pixel's weight is the product."""
+    """The tiles of an image: all pairs of ``rows`` and ``columns``; a pixel's weight is the product of both weights."""
 
     rows: TileAxis
     columns: TileAxis
@@ -106,5 +100,4 @@ class TileGrid:
         return cls(rows, columns)
 
     def __len__(self) -> int:
-        """Return the number of tiles."""
         return len(self.rows.starts) * len(self.columns.starts)

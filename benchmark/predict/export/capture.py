@@ -22,13 +22,13 @@ def capture(network: nn.Module, channels: int, side: int, step: int | None) -> E
         network: on the CPU.
         channels: of its images.
         side: height and width of a program of fixed size.
-        step: what any height and width must divide by; ``None`` for a program of fixed size.
+        step: divisor of any height and width; ``None`` for a program of fixed size.
 
     Returns:
-        The program. What varies is checked by nobody yet: the capture may have settled what it should not.
+        The program; callers must check other sizes, since the capture may have fixed them.
 
     Raises:
-        Exception: of torch's many kinds, where the network cannot be captured so.
+        Exception: of torch's many kinds, if the network cannot be captured.
     """
     sizes: dict[int, object] = {0: Dim("batch", min=1)}
     height = width = side

@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from benchmark.utils import telemetry
 OPSET = 18
 INPUT, OUTPUT = "image", "logits"
 AXES = ("batch", "channels", "height", "width")
-#: What torch notes of where an operation came from: lines of this machine's files, which are nobody's concern.
+#: Torch's notes on the origin of an operation: lines of this machine's files, which files shall not reveal.
 ORIGINS = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
 
 Array = NDArray[np.float32]
@@ -31,14 +30,13 @@ Forward = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Format:
-    """One format.
+    """A format of files.
 
     Attributes:
-        suffix: of its files.
-        write: makes a file's content of a program and of what is to be known of it.
-        read: makes a function of a file's content that computes with so many threads.
-        packages: what it needs beside torch.
-        opset: version of the operators, where the format has one.
+        write: returns a file's content from a program and its facts.
+        read: returns a function of images from a file's content and the number of threads.
+        packages: needed beside torch.
+        opset: version of the operators; ``None`` without versions.
     """
 
     suffix: str
@@ -76,21 +74,14 @@ def write_onnx(program: ExportedProgram, facts: Mapping[str, str]) -> bytes:
 
 
 def _converted(program: ExportedProgram, *, optimize: bool) -> Any:
-    made = torch.onnx.export(
-        program,
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        optimize=optimize,
-        verbose=False,
-    )
-    assert made is not None  # only the older exporter, which writes a file itself, returns nothing
-    return made.model_proto
+    names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    exported = torch.onnx.export(program, dynamo=True, opset_version=OPSET, optimize=optimize, verbose=False, **names)
+    assert exported is not None  # only the older exporter, which writes a file itself, returns nothing
+    return exported.model_proto
 
 
 def _forget_origins(nodes: Iterable[Any]) -> None:
-    """Take out which lines of which files operations came from."""
+    """Remove the source lines of operations."""
     for node in nodes:
         del node.metadata_props[:]
         node.ClearField("doc_string")
@@ -148,9 +139,7 @@ def of_module(module: Callable[[torch.Tensor], torch.Tensor]) -> Forward:
     return forward
 
 
-FORMATS: Mapping[str, Format] = MappingProxyType(
-    {
-        "onnx": Format(".onnx", write_onnx, read_onnx, ("onnx", "onnxscript", "onnxruntime"), OPSET),
-        "torch": Format(".pt2", write_torch, read_torch),
-    }
-)
+FORMATS: Mapping[str, Format] = {
+    "onnx": Format(".onnx", write_onnx, read_onnx, ("onnx", "onnxscript", "onnxruntime"), OPSET),
+    "torch": Format(".pt2", write_torch, read_torch),
+}

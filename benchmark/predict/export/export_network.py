@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,20 +32,17 @@ LICENCE = "MIT"  # of this project; a test compares it with pyproject.toml
 
 
 class ExportError(Exception):
-    """A network that no file could be made of."""
+    """No file of a network agrees with torch."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What every network is exported to.
+    """The settings of an export.
 
     Attributes:
-        study: the study's name.
         format: ``onnx`` or ``torch``.
-        out: the folder for the files.
-        picture: a test image's name and ``(1, C, H, W)``, as ``pictures.picture`` returns them.
-        threads: of the CPU, for torch and for the file alike.
-        timing: how long to measure.
+        picture: a test image's name and ``(1, C, H, W)``, by :func:`~benchmark.predict.export.trial_image.picture`.
+        threads: of the CPU, for torch and for the file.
     """
 
     study: str
@@ -58,7 +55,7 @@ class Request:
 
 @dataclass(frozen=True)
 class _Agreed:
-    """A file's content that computes what torch does; ``refusals`` say why others do not."""
+    """A file's content that agrees with torch; ``refusals`` are the reasons against wider ranges of sizes."""
 
     content: bytes
     taken: Range
@@ -69,21 +66,14 @@ class _Agreed:
 
 
 def export(trained: TrainedNetwork, request: Request) -> tuple[Path, ExportRecord]:
-    """Write one network as a file, and beside it what is known of the file, ``<file>.json``.
+    """Write a network as a file and its record as ``<file>.json``; return both.
 
-    Height and width vary where the file has been compared with torch at several of them; otherwise they are those of
-    the training. The number of images always varies. Only what agrees with torch is written.
-
-    Args:
-        trained: the network.
-        request: what to.
-
-    Returns:
-        The file and its record.
+    Height and width vary if the file agrees with torch at several sizes; otherwise they are those of the training. The
+    number of images always varies. Only files that agree with torch are written.
 
     Raises:
-        ExportError: no file of the format agrees with torch; says why.
-        UserError: weights that cannot be read, a place that cannot be written.
+        ExportError: no file of the format agrees with torch; gives the reason.
+        UserError: the weights cannot be read, or the folder cannot be written.
     """
     torch.set_num_threads(request.threads)
     kind = FORMATS[request.format]
@@ -115,14 +105,15 @@ def export(trained: TrainedNetwork, request: Request) -> tuple[Path, ExportRecor
 
 
 def _first_that_agrees(trained: TrainedNetwork, network: nn.Module, request: Request, kind: Format) -> _Agreed:
-    """Return the first file that computes what torch does, at as many sizes as can be had.
+    """Return the first file that agrees with torch, from the widest range of sizes to the narrowest.
 
-    The captured program is compared first: where it does not hold at another size, no format will.
+    The captured program is compared first: if it fails at another size, every format fails.
     """
     side, threshold = trained.input_size, trained.protocol.evaluation.threshold
     yardstick = parity.Yardstick.of(network)
     refusals: list[str] = []
-    for step in _steps(trained):
+    multiples = (trained.entry.multiple, 2 * trained.entry.multiple)
+    for step in (*(multiple for multiple in multiples if side % multiple == 0), None):
         try:
             program = capture(network, trained.channels, side, step)
             captured = of_module(program.module())
@@ -141,16 +132,8 @@ def _first_that_agrees(trained: TrainedNetwork, network: nn.Module, request: Req
     raise ExportError(refusals[-1])
 
 
-def _steps(trained: TrainedNetwork) -> Iterator[int | None]:
-    """Yield what heights and widths may divide by: all that the network takes, half of those, or one size."""
-    for step in (trained.entry.multiple, 2 * trained.entry.multiple):
-        if trained.input_size % step == 0:
-            yield step
-    yield None
-
-
 def describe(trained: TrainedNetwork, study: str, kind: Format, taken: Range) -> dict[str, str]:
-    """Return what is to be known of an exported network, in words: its metadata, equal in every format."""
+    """Return the metadata of an exported network in words, equal in every format."""
     side, channels = trained.input_size, trained.channels
     fixed = taken.step is None
     size = f"{side}, {side}" if fixed else "height, width"
@@ -186,14 +169,14 @@ def _time(trained: TrainedNetwork, network: nn.Module, forward: Forward, request
     side = trained.input_size
     image = torch.rand(1, trained.channels, side, side, generator=torch.Generator().manual_seed(0)).numpy()
     eager = of_module(network)
-    found, _ = undisturbed(
+    latencies, _ = undisturbed(
         lambda: measure_in_turn({"exported": lambda: forward(image), "torch": lambda: eager(image)}, request.timing),
-        lambda latencies: hindrances(latencies["torch"].waited),
-        lambda latencies: latencies["torch"].p50_ms,
+        lambda pair: hindrances(pair["torch"].waited),
+        lambda pair: pair["torch"].p50_ms,
     )
     moved = {
         name: movement(latency.before, latency.after, latency.raw_ms, request.threads)
-        for name, latency in found.items()
+        for name, latency in latencies.items()
     }
     machine = [text for text in moved["exported"] if text in moved["torch"]]
     own = [f"{name}: {text}" for name, texts in moved.items() for text in texts if text not in machine]
@@ -201,9 +184,9 @@ def _time(trained: TrainedNetwork, network: nn.Module, forward: Forward, request
         height=side,
         width=side,
         threads=request.threads,
-        exported=found["exported"],
-        torch=found["torch"],
-        ratio=found["exported"].p50_ms / found["torch"].p50_ms,
+        exported=latencies["exported"],
+        torch=latencies["torch"],
+        ratio=latencies["exported"].p50_ms / latencies["torch"].p50_ms,
         warnings=(*machine, *own),
-        hindered=hindrances(found["torch"].waited),
+        hindered=hindrances(latencies["torch"].waited),
     )

@@ -33,23 +33,18 @@ MOST_WORDS = 160  # characters of an error
 
 @dataclass(frozen=True)
 class Range:
-    """Which heights and widths a program takes.
-
-    Attributes:
-        step: they divide by it; ``None`` where there is one size only.
-        least: the smallest of them, pixels.
-    """
+    """The heights and widths that a program takes: multiples of ``step`` pixels from ``least``; ``None``: one size."""
 
     step: int | None
     least: int
 
 
 class ParityError(Exception):
-    """An exported file that computes something else."""
+    """An exported file does not agree with torch."""
 
 
 def words(error: Exception) -> str:
-    """Return an error's first line that says something, without folders; exporters put a page around it."""
+    """Return the first non-empty line of an error without folders; exporters write a page around it."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if line.startswith("Guard failed"):  # what follows is a formula over sizes of the exporter's naming
         return "captured programs take no such size (a guard of torch.export)"
@@ -58,40 +53,30 @@ def words(error: Exception) -> str:
 
 
 def sizes(side: int, taken: Range) -> list[tuple[int, int, int]]:
-    """Return the inputs ``(batch, height, width)`` to compare at.
-
-    Args:
-        side: of the training's inputs.
-        taken: the sizes that the program takes.
-    """
+    """Return the inputs ``(batch, height, width)`` for comparison; ``side`` is of the training's inputs."""
     if (step := taken.step) is None:
         return [(1, side, side), (BATCH, side, side)]
     near = (max(ODD[0], taken.least), max(ODD[1], taken.least + 2 * step))
     odd = [step * (-(-length // step) | 1) for length in near]
-    found = [(1, side, side), (BATCH, odd[0], odd[1]), (1, taken.least, taken.least)]
-    found += [(1, *size) for size in SIZES]
+    shapes = [(1, side, side), (BATCH, odd[0], odd[1]), (1, taken.least, taken.least)]
+    shapes += [(1, *size) for size in SIZES]
     return [
         (batch, height, width)
-        for batch, height, width in dict.fromkeys(found)
+        for batch, height, width in dict.fromkeys(shapes)
         if min(height, width) >= taken.least and height % step == width % step == 0
     ]
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a file is compared with.
-
-    Attributes:
-        torch: the network in float32, as it is tested.
-        exact: the network in float64, asked for only where rounding is in doubt.
-    """
+    """The network in float32 (``torch``), and in float64 (``exact``) where rounding is in doubt."""
 
     torch: Forward
     exact: Forward
 
     @classmethod
     def of(cls, network: nn.Module) -> Self:
-        """Return that of a network, whose weights it leaves as they are."""
+        """Return the yardstick of a network, whose weights stay unchanged."""
 
         def exact(image: Array) -> Array:
             double = of_module(copy.deepcopy(network).double())
@@ -101,14 +86,7 @@ class Yardstick:
 
 
 def compare(yardstick: Yardstick, exported: Forward, image: Array, name: str, threshold: float) -> Check:
-    """Give both the same images.
-
-    Args:
-        yardstick: the network.
-        exported: the file.
-        image: ``(N, C, H, W)``.
-        name: what to call the images.
-        threshold: of the foreground's probability.
+    """Compare the logits of images ``(N, C, H, W)``, called ``name``; ``threshold`` is of the probability.
 
     Raises:
         ParityError: the file does not run, or its logits have another shape, differ by more than rounding or are not
@@ -118,19 +96,19 @@ def compare(yardstick: Yardstick, exported: Forward, image: Array, name: str, th
     where = f"at {batch} x {height}x{width} ({name})"
     expected = yardstick.torch(image)
     try:
-        found = exported(image)
+        logits = exported(image)
     except Exception as error:  # runtimes raise their own
         raise ParityError(f"does not run {where}: {words(error)}") from error
-    if expected.shape != found.shape:
-        raise ParityError(f"logits of shape {found.shape} and torch's of {expected.shape} {where}")
-    difference, largest = _distance(expected, found), float(np.abs(expected).max())
+    if expected.shape != logits.shape:
+        raise ParityError(f"logits of shape {logits.shape} and torch's of {expected.shape} {where}")
+    difference, largest = _distance(expected, logits), float(np.abs(expected).max())
     rounding = None
     if not difference <= TOLERANCE * max(largest, 1):  # in this form NaN is refused too
         exact = yardstick.exact(image)
         rounding = _distance(expected, exact)
-        if not _distance(found, exact) <= ROUNDINGS * rounding:
+        if not _distance(logits, exact) <= ROUNDINGS * rounding:
             raise ParityError(f"logits differ by {difference:.2g} of {largest:.2g} {where}")
-    masks = [expit(logits) >= threshold for logits in (expected, found)]
+    masks = [expit(values) >= threshold for values in (expected, logits)]
     return Check(
         input=name,
         batch=batch,
@@ -144,15 +122,15 @@ def compare(yardstick: Yardstick, exported: Forward, image: Array, name: str, th
     )
 
 
-def _distance(one: Array, other: Array) -> float:
-    return float(np.abs(one - other).max())
+def _distance(logits: Array, others: Array) -> float:
+    return float(np.abs(logits - others).max())
 
 
 def range_of(yardstick: Yardstick, exported: Forward, channels: int, step: int) -> Range:
-    """Find the smallest square that both take and agree at: layers need some pixels, and captured ones a few more.
+    """Return the sizes from the smallest square at which file and torch agree, since layers need some pixels.
 
     Raises:
-        ParityError: they agree at no size up to 96x96; says why at the largest.
+        ParityError: they agree at no size up to 96x96; gives the reason at the largest.
     """
     refusal = ParityError(f"steps of {step} pixels are too large")
     for least in range(step, max(ODD[0], 2 * step) + 1, step):
@@ -171,16 +149,9 @@ def random_images(batch: int, channels: int, height: int, width: int) -> Array:
 
 
 def inputs(channels: int, side: int, taken: Range, picture: tuple[str, Array] | None) -> list[tuple[str, Array]]:
-    """Return what to compare on: random images of several sizes and numbers, and a picture.
-
-    Args:
-        channels: of the images.
-        side: of the training's inputs.
-        taken: the sizes that the program takes.
-        picture: its name and ``(1, C, side, side)``.
-    """
-    found = [(RANDOM, random_images(batch, channels, height, width)) for batch, height, width in sizes(side, taken)]
-    return [*found, *([picture] if picture is not None else [])]
+    """Return named images for comparison: random ones of several sizes and numbers, and the picture if there is one."""
+    named = [(RANDOM, random_images(batch, channels, height, width)) for batch, height, width in sizes(side, taken)]
+    return [*named, *([picture] if picture is not None else [])]
 
 
 def check(

@@ -18,15 +18,10 @@ from benchmark.utils.errors import UserError
 
 
 def picture(study: Path, trained: TrainedNetwork, file: Path | None) -> tuple[str, Array] | None:
-    """Return an image as the network was tested: its centre, of the training's size.
+    """Return the name and the centre ``(1, C, H, W)`` in [0, 1] of an image, of the training's size.
 
-    Args:
-        study: the folder.
-        trained: gives size and channels, and the training set.
-        file: the user's; else the first test image where a training set is a stand-in, which can be drawn again.
-
-    Returns:
-        What to call it and ``(1, C, H, W)`` in [0, 1]; ``None`` where there is none.
+    The image is the user's ``file``, or else the first test image of a stand-in that the network was trained on;
+    ``None`` without both.
 
     Raises:
         UserError: the file cannot be read or is smaller than the training's inputs.
@@ -50,7 +45,7 @@ def test_pictures(study: Path, trained: TrainedNetwork) -> list[Array]:
 
 
 def _drawn_again(study: Path, trained: TrainedNetwork) -> Iterator[tuple[str, Array]]:
-    """Yield test images of training sets that are stand-ins, unless they were not those that are drawn now."""
+    """Yield the test images of stand-ins among the training sets, if today's drawings are the same."""
     protocol = trained.protocol
     for name in trained.record.train:
         entry = KNOWN.get(name.removesuffix(SUFFIX))
@@ -58,8 +53,8 @@ def _drawn_again(study: Path, trained: TrainedNetwork) -> Iterator[tuple[str, Ar
         if name.endswith(SUFFIX) and entry is not None and split is not None:
             source = standin(entry, target_of(entry, protocol), protocol)
             if split.get("fingerprint") == [source.fingerprint]:
-                for called in split["test"]:
-                    yield f"{name} {called}", _centre(draw_tile(source, protocol, called), trained.input_size)
+                for image in split["test"]:
+                    yield f"{name} {image}", _centre(draw_tile(source, protocol, image), trained.input_size)
 
 
 def _centre(pixels: UInt8Array, side: int) -> Array:

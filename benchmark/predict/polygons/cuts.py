@@ -12,12 +12,12 @@ def cut_open(polygon: Polygon, paths: list[Integers], ends: Integers) -> Integer
 
     Args:
         polygon: the component.
-        paths: what is drawn of its outer outline and its holes, ``(k n, 2)``: ``k`` points for each of the ``n`` edges,
-            a hole's from where its cut begins. The list is used up.
-        ends: for each hole the point ``(m, 2)`` at which its cut ends, on another outline's edge.
+        paths: drawn outer outline and holes, ``(k n, 2)`` each: ``k`` points for each of the ``n`` edges; a hole's
+            begin at its cut. The list is emptied.
+        ends: the end ``(m, 2)`` of each hole's cut, on another outline's edge.
 
     Returns:
-        ``(n, 2)`` points; of the ``k`` for an edge at which a cut ends, the first is before it.
+        ``(n, 2)`` points; the first of an edge's ``k`` points lies before the end of a cut.
     """
     rings = [polygon.outer, *polygon.holes]
     if not polygon.holes:
@@ -34,7 +34,7 @@ def cut_open(polygon: Polygon, paths: list[Integers], ends: Integers) -> Integer
             end = ends[hole - 1 : hole]
             parts += [paths[ring][behind : per_edge * edge + 1], end, paths[hole], paths[hole][:1], end]
             behind = per_edge * edge + 1
-            paths[hole] = end  # it is cut in once; kept, holes behind holes would take memory by their square
+            paths[hole] = end  # frees the hole; otherwise holes behind holes would take memory by their square
         paths[ring] = np.concatenate([*parts, paths[ring][behind:]])
     return paths[0]
 
@@ -49,5 +49,5 @@ def _rising_edges_at(rings: list[Integers], ends: Integers) -> list[tuple[int, i
     stride = int(y.max()) + 1
     keys = x[rising] * stride + top[rising]
     order = np.argsort(keys)
-    found = order[np.searchsorted(keys[order], ends[:, 0] * stride + ends[:, 1], side="right") - 1]
-    return list(zip(ring_of[rising[found]].tolist(), edge_of[rising[found]].tolist(), strict=True))
+    edges = rising[order[np.searchsorted(keys[order], ends[:, 0] * stride + ends[:, 1], side="right") - 1]]
+    return list(zip(ring_of[edges].tolist(), edge_of[edges].tolist(), strict=True))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 
-BAND = 512  # rows whose corners are found at a time, so that a large mask needs no second one beside it
+BAND = 512  # rows per search for corners, so that a large mask needs no second mask in memory
 RIGHT, DOWN, LEFT, UP = range(4)
 
 
@@ -53,15 +53,14 @@ def trace(mask: Mask) -> list[Polygon]:
     if not mask.any():
         return []
     edges = _edges(*_corners(mask), mask.shape[1] + 1)
-    outlines, owner = _outlines(edges, mask.shape[1] + 1)
-    return _polygons(mask, edges, outlines, owner)
+    return _polygons(mask, edges, *_outlines(edges, mask.shape[1] + 1))
 
 
 @dataclass(frozen=True, eq=False)
 class _Edges:
-    """Edges ``(E,)``: where each starts and ends, as flat lattice positions ``y * (W + 1) + x``, and its direction.
+    """Edges ``(E,)``: start and end as flat lattice positions ``y * (W + 1) + x``, and direction.
 
-    Horizontal ones come first, in raster order; then vertical ones, by column.
+    Horizontal edges come first, in raster order; then vertical edges, by column.
     """
 
     starts: Integers
@@ -70,20 +69,20 @@ class _Edges:
 
 
 def count_corners(mask: Mask) -> int:
-    """Return how many corners the outlines of a ``(H, W)`` bool mask have, in little more than the mask's memory."""
+    """Return the number of corners of a ``(H, W)`` bool mask's outlines, in little more than the mask's memory."""
     return sum(int(times.sum()) for _, times, _ in _turns(mask))
 
 
 def _corners(mask: Mask) -> tuple[Integers, Mask]:
     """Return the corners' flat positions in raster order and whether the pixel below right is foreground."""
-    found = [(np.repeat(position, times), np.repeat(below, times)) for position, times, below in _turns(mask)]
-    return np.concatenate([position for position, _ in found]), np.concatenate([below for _, below in found])
+    bands = [(np.repeat(position, times), np.repeat(below, times)) for position, times, below in _turns(mask)]
+    return np.concatenate([position for position, _ in bands]), np.concatenate([below for _, below in bands])
 
 
 def _turns(mask: Mask) -> Iterator[tuple[Integers, Integers, Mask]]:
-    """Give, for some rows at a time, where corners are, how many, and whether the pixel below right is foreground.
+    """Yield, for a band of rows, positions of corners, their number, and whether the pixel below right is foreground.
 
-    Where two pixels touch diagonally there are two, since two outlines turn there, or one turns twice.
+    Pixels that touch diagonally have two corners there, since two outlines turn there, or one turns twice.
     """
     height, width = mask.shape
     for top in range(0, height + 1, BAND):
@@ -140,23 +139,23 @@ def _outlines(edges: _Edges, stride: int) -> tuple[list[Integers], Integers]:
 
 
 def _polygons(mask: Mask, edges: _Edges, outlines: list[Integers], owner: Integers) -> list[Polygon]:
-    """Give each hole to the component that surrounds it, which is the one on its left."""
+    """Assign each hole to the component around it, which is on its left."""
     height, width = mask.shape
     rising = np.flatnonzero(edges.directions == UP)  # the left borders of runs, by column and then downwards
     rising_at = edges.ends[rising] % (width + 1) * (height + 1) + edges.ends[rising] // (width + 1)
     component = np.full(len(outlines), -1)
-    found: list[tuple[Integers, list[Integers], list[int]]] = []
+    polygons: list[tuple[Integers, list[Integers], list[int]]] = []
     for index, outline in enumerate(outlines):
         x, y = (int(value) for value in outline[0])
         if outline[1, 1] == y:  # clockwise, to the right from the topmost corner
-            component[index] = len(found)
-            found.append((outline, [], []))
+            component[index] = len(polygons)
+            polygons.append((outline, [], []))
             continue
         run = mask[y, :x][::-1]
         anchor = 0 if run.all() else x - int(run.argmin())
         neighbour = owner[rising[np.searchsorted(rising_at, anchor * (height + 1) + y, side="right") - 1]]
         component[index] = component[neighbour]
-        _, holes, anchors = found[component[index]]
+        _, holes, anchors = polygons[component[index]]
         holes.append(outline)
         anchors.append(anchor)
-    return [Polygon(outer, tuple(holes), tuple(anchors)) for outer, holes, anchors in found]
+    return [Polygon(outer, tuple(holes), tuple(anchors)) for outer, holes, anchors in polygons]

@@ -1,10 +1,9 @@
 """Divides polygons into pieces without holes and with few points, for layout files.
 
-Every outline stays on the edges of pixels, but for one thing: where pixels touch by a corner only, they are one net
-here, while a layout tool sees two that meet at a point. There, the outline cuts the corner by a fifth of a pixel, which
-leaves a neck between them, so that no outline touches itself or another. Holes are cut open, and what has too many
-points is sliced, along lines inside of pixels that meet no corner: all points are exact, and pieces abut without gap or
-overlap.
+Outlines stay on the edges of pixels with one exception: pixels that touch by a corner only are one net here, while a
+layout tool sees two nets that meet at a point. There, the outline cuts the corner by a fifth of a pixel and leaves a
+neck, so that no outline touches itself or another. Holes are cut open, and outlines with too many points are sliced,
+along lines inside of pixels that meet no corner: all points are exact, and pieces abut without gap or overlap.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ import numpy as np
 from benchmark.predict.polygons.cuts import cut_open
 from benchmark.predict.polygons.outlines import Integers, Mask, Polygon
 
-FIFTHS = 5  # of a pixel, as many make one
+FIFTHS = 5  # units of length in a pixel's side
 NECK, CUT, SLICE = 1, 2, 3  # fifths from a pixel's edge: necks end there, cuts to holes run there, slices run there
 X, Y = range(2)
 
 
 def pieces_of(polygon: Polygon, most: int) -> Iterator[Integers]:
-    """Give a component as closed paths ``(n, 2)`` in fifths of a pixel, of at most ``most`` points each.
+    """Yield a component as closed paths ``(n, 2)`` in fifths of a pixel, of at most ``most`` points each.
 
-    Their inside is on the right of each edge, with y downwards. A path passes a cut twice, to and fro.
+    Their inside is on the right of each edge, with y downwards. A path passes a cut in both directions.
     """
     waiting = [_opened(polygon)]
     while waiting:
@@ -39,8 +38,8 @@ def pieces_of(polygon: Polygon, most: int) -> Iterator[Integers]:
 def on_cut(points: Integers) -> Mask:
     """Tell which points ``(n, 2)`` end a cut or a slice."""
     within = points % FIFTHS
-    found: Mask = ((within == CUT) | (within == SLICE)).any(axis=1)
-    return found
+    ends: Mask = ((within == CUT) | (within == SLICE)).any(axis=1)
+    return ends
 
 
 def _opened(polygon: Polygon) -> Integers:
@@ -58,8 +57,8 @@ def _opened(polygon: Polygon) -> Integers:
     before, after = np.roll(path, 1, axis=0), np.roll(path, -1, axis=0)
     necks = [path + NECK * np.sign(beside - path) for beside in (before, after)]
     turns = np.stack([np.where(twice[:, None], necks[0], path), necks[1]], axis=1)
-    found: Integers = turns[np.stack([np.ones_like(twice), twice], axis=1)]
-    return found
+    opened: Integers = turns[np.stack([np.ones_like(twice), twice], axis=1)]
+    return opened
 
 
 def _keys(points: Integers) -> Integers:

@@ -1,10 +1,10 @@
 """Simplifies outlines within a tolerance without changing any net.
 
-A point b between a and c is left out if all that the edge from a to c replaces lies within the tolerance of it, and if
-no other point lies in the triangle abc. Outlines that touch nowhere then still touch nowhere: an edge that crossed the
-new one would have to end inside the triangle or to cross ab or bc. So no two nets are joined, none is cut, and no hole
-is lost. What is left is drawn and compared with the mask: where pixels would join nets or cut one, a thin gap say, the
-centres of these pixels are points that no triangle may hold, and all is done again.
+A point b between a and c is left out if the replaced points lie within the tolerance of the edge from a to c, and if no
+other point lies in the triangle abc. Separate outlines stay separate: an edge across the new edge would end inside the
+triangle or cross ab or bc. So nets are neither joined nor cut, and holes stay. The result is drawn and compared with
+the mask: where pixels would join or cut nets (at a thin gap, for example), no triangle may hold the centres of these
+pixels, and the simplification starts again.
 """
 
 from __future__ import annotations
@@ -16,24 +16,21 @@ from benchmark.metrics.components import Components, Overlap, ranges
 from benchmark.predict.polygons.outlines import Integers, Mask
 from benchmark.predict.polygons.pieces import FIFTHS, on_cut
 
-PIXEL = 2 * FIFTHS  # all is computed in tenths of a pixel, of which its centre has whole numbers
-MOST_ROWS = 2**18  # looked at in one go: of pixels, below all triangles or beside all edges
+PIXEL = 2 * FIFTHS  # lengths are tenths of a pixel, so that its centre has whole numbers
+MOST_ROWS = 2**18  # rows of pixels below triangles or beside edges that are computed at a time
 ROUNDING = 1e-9
 
 
 def simplified(paths: list[Integers], mask: Mask, tolerance: float) -> list[Integers]:
-    """Leave out points of closed paths.
-
-    Points that end a cut or slice stay, and so do the paths' first ones.
+    """Leave out points of closed paths; the first point and the ends of cuts and slices stay.
 
     Args:
-        paths: all paths of a mask, as :func:`~benchmark.predict.polygons.pieces.pieces_of` gives them;
-            the list is used up.
+        paths: all paths of a mask by :func:`~benchmark.predict.polygons.pieces.pieces_of`; the list is emptied.
         mask: ``(H, W)`` bool.
-        tolerance: pixels; how far the outlines may be from the exact ones, and these from them (Hausdorff distance).
+        tolerance: largest Hausdorff distance from the exact outlines, pixels.
 
     Returns:
-        The paths, whose pixels (those with their centre inside) have the mask's 8-connected components, one for one.
+        The paths; the pixels with their centre inside have exactly the mask's 8-connected components.
     """
     if not paths:
         return []
@@ -56,40 +53,36 @@ def simplified(paths: list[Integers], mask: Mask, tolerance: float) -> list[Inte
 
 
 def _reduced(points: Integers, owner: Integers, tolerance: float, held: Integers) -> Integers:
-    """Return which points stay.
+    """Return the indices of the points that stay; arguments as in :func:`filled`, lengths in tenths of a pixel.
 
-    Args:
-        points: ``(N, 2)`` tenths of a pixel, path after path, the first point of each once more at its end.
-        owner: ``(N,)`` the path of each.
-        tolerance: tenths of a pixel.
-        held: ``(M, 2)`` further points that no triangle may hold.
+    ``held`` are ``(M, 2)`` further points that no triangle may hold.
     """
     count = len(points)
     fixed = on_cut(points // 2)
     fixed[np.flatnonzero(np.diff(owner, prepend=-1))] = True
     fixed[np.flatnonzero(np.diff(owner, append=-1))] = True
-    # Of equal distances, such as a staircase has, the first in a random order counts; all the same each time.
+    # Of equal distances (of a staircase, for example) the first in a fixed random order counts.
     rank = np.random.default_rng(0).permutation(count)
-    distance = np.full(count, np.inf)  # of a point, and what is left out beside it, from the edge that would replace it
+    distance = np.full(count, np.inf)  # of a point, and the points left out beside it, from the replacing edge
     at = np.arange(count)
     stale = np.flatnonzero(~fixed)
     while True:
         distance[at[stale]] = _distances(points, at[stale - 1], at[stale + 1])
-        wanted = _least(distance[at], rank[at], tolerance)
-        if not len(wanted):
+        candidates = _least(distance[at], rank[at], tolerance)
+        if not len(candidates):
             return at
-        distance[at[wanted]] = np.inf  # of those that are not left out now, until something beside them changes
-        chosen = wanted[_new_edges(points[at], fixed[at], wanted)]
+        distance[at[candidates]] = np.inf  # stays so for remaining points until a point beside them changes
+        chosen = candidates[_new_edges(points[at], fixed[at], candidates)]
         chosen = chosen[~_hold_points(points[at[chosen[:, None] + (-1, 0, 1)]], np.concatenate([points[at], held]))]
-        kept = np.ones(len(at), np.bool_)
-        kept[chosen] = False
-        stale = np.unique((np.cumsum(kept) - 1)[np.concatenate([chosen - 1, chosen + 1])])
-        at = at[kept]
+        stay = np.ones(len(at), np.bool_)
+        stay[chosen] = False
+        stale = np.unique((np.cumsum(stay) - 1)[np.concatenate([chosen - 1, chosen + 1])])
+        at = at[stay]
         stale = stale[~fixed[at[stale]]]
 
 
 def _distances(points: Integers, first: Integers, last: Integers) -> NDArray[np.float64]:
-    """Return how far the points between two of a path are from the edge between these, at most."""
+    """Return the largest distance of a path's points between first and last from the edge between these two."""
     between = ranges(first + 1, last)
     lengths = last - first - 1
     origin, edge = points[first], points[last] - points[first]
@@ -98,48 +91,48 @@ def _distances(points: Integers, first: Integers, last: Integers) -> NDArray[np.
     offset = points[between] - origin
     along = np.clip((offset * edge).sum(axis=1) / squared, 0, 1)
     away = np.hypot(*(offset - along[:, None] * edge).T)
-    found: NDArray[np.float64] = np.maximum.reduceat(away, np.cumsum(lengths) - lengths) if len(away) else away
-    return found
+    largest: NDArray[np.float64] = np.maximum.reduceat(away, np.cumsum(lengths) - lengths) if len(away) else away
+    return largest
 
 
 def _least(distance: NDArray[np.float64], rank: Integers, tolerance: float) -> Integers:
-    """Return where the distance is within the tolerance and less than on either side."""
-    wanted = distance <= tolerance + ROUNDING
+    """Return the indices of distances within the tolerance that are less than both neighbours."""
+    least = distance <= tolerance + ROUNDING
     less = (distance[:-1] < distance[1:]) | ((distance[:-1] == distance[1:]) & (rank[:-1] < rank[1:]))
-    wanted[:-1] &= less
-    wanted[1:] &= ~less
-    return np.flatnonzero(wanted)
+    least[:-1] &= less
+    least[1:] &= ~less
+    return np.flatnonzero(least)
 
 
 def _new_edges(points: Integers, fixed: Mask, chosen: Integers) -> Mask:
-    """Tell for which points the edge that replaces them is not there yet: an outline of two edges had no inside.
+    """Tell for which points the replacing edge does not exist yet, since an outline of two edges has no inside.
 
-    Such an outline has a fixed point, so that only edges with one need be looked at.
+    An outline so short has a fixed point, so only edges with a fixed point are compared.
     """
-    there = np.flatnonzero(fixed[:-1] | fixed[1:])
+    existing = np.flatnonzero(fixed[:-1] | fixed[1:])
     new = _edge_keys(points[chosen - 1], points[chosen + 1])
     first = np.zeros(len(chosen), np.bool_)
     first[np.unique(new, return_index=True)[1]] = True
-    found: Mask = first & ~np.isin(new, _edge_keys(points[there], points[there + 1]))
-    return found
+    unknown: Mask = first & ~np.isin(new, _edge_keys(points[existing], points[existing + 1]))
+    return unknown
 
 
 def _edge_keys(a: Integers, b: Integers) -> Integers:
-    """Return a number for each edge, whatever its direction; that two have the same by chance keeps a point more."""
-    first, second = (one[:, 1] << 32 | one[:, 0] for one in (a, b))
-    found: Integers = np.minimum(first, second) * 0x5851F42D4C957F2D + np.maximum(first, second)
-    return found
+    """Return a hash of each edge without its direction; equal hashes of two edges only keep a point more."""
+    first, second = (ends[:, 1] << 32 | ends[:, 0] for ends in (a, b))
+    keys: Integers = np.minimum(first, second) * 0x5851F42D4C957F2D + np.maximum(first, second)
+    return keys
 
 
 def _hold_points(corners: Integers, points: Integers) -> Mask:
-    """Tell which triangles ``(T, 3, 2)`` hold one of the points ``(N, 2)``, but for their corners; borders count."""
+    """Tell which triangles ``(T, 3, 2)`` hold one of the points ``(N, 2)`` beside their corners; borders count."""
     rows = points[:, 1] // PIXEL
     keys = rows << 32 | points[:, 0]
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     low, high = (edge(corners[:, :, 1], axis=1) // PIXEL for edge in (np.min, np.max))
     edges = np.roll(corners, -1, axis=1) - corners
-    found = np.zeros(len(corners), np.bool_)
+    hold = np.zeros(len(corners), np.bool_)
     for some in _portions(high - low + 1):
         row, triangle = ranges(low[some], high[some] + 1), np.repeat(some, (high - low + 1)[some])
         left, right = _extents(corners[triangle], row)
@@ -149,12 +142,12 @@ def _hold_points(corners: Integers, points: Integers) -> Mask:
         sides = [_beside(corners[:, index], edges[:, index], triangle, point) for index in range(3)]
         inside = np.flatnonzero((np.minimum.reduce(sides) >= 0) | (np.maximum.reduce(sides) <= 0))
         triangle, point = triangle[inside], point[inside]
-        found[triangle[(corners[triangle] != point[:, None]).any(axis=2).all(axis=1)]] = True
-    return found
+        hold[triangle[(corners[triangle] != point[:, None]).any(axis=2).all(axis=1)]] = True
+    return hold
 
 
 def _extents(corners: Integers, row: Integers) -> tuple[Integers, Integers]:
-    """Return between which x each triangle ``(T, 3, 2)`` lies in a row of pixels, at most."""
+    """Return bounds of x of each triangle ``(T, 3, 2)`` in a row of pixels."""
     left, right = np.full(len(row), np.inf), np.full(len(row), -np.inf)
     top, bottom = row * PIXEL, (row + 1) * PIXEL
     for first, second in ((0, 1), (1, 2), (2, 0)):
@@ -169,9 +162,9 @@ def _extents(corners: Integers, row: Integers) -> tuple[Integers, Integers]:
 
 
 def _beside(origins: Integers, edges: Integers, of: Integers, points: Integers) -> Integers:
-    """Return on which side of edges ``(T, 2)`` points ``(n, 2)`` lie, each of which belongs to one: cross products."""
-    found: Integers = edges[of, 0] * (points[:, 1] - origins[of, 1]) - edges[of, 1] * (points[:, 0] - origins[of, 0])
-    return found
+    """Return the side of an edge ``(T, 2)`` on which each point ``(n, 2)`` lies, as a cross product."""
+    sides: Integers = edges[of, 0] * (points[:, 1] - origins[of, 1]) - edges[of, 1] * (points[:, 0] - origins[of, 0])
+    return sides
 
 
 def _portions(rows: Integers) -> list[Integers]:
@@ -206,17 +199,16 @@ def filled(points: Integers, owner: Integers, shape: tuple[int, int]) -> Mask:
 
 
 def _wrong(mask: Mask, drawn: Mask) -> Integers:
-    """Return the centres ``(n, 2)`` of pixels without whose change nets would be the same; none if they are.
+    """Return the centres ``(n, 2)`` of changed pixels that change nets; none if the nets of both masks are equal.
 
-    Both masks are ``(H, W)``. A path through the pixels of a net that has become part of two leads, from the one to the
-    other, through a group of changed pixels that touches both.
+    Both masks are ``(H, W)``. Between two parts of a net that was cut lies a group of changed pixels that touches both.
     """
-    found = Overlap.of(mask, drawn)
-    counts = found.truth.count, found.prediction.count
-    pairs = np.sort(found.truth_index), np.sort(found.predicted_index)
+    overlap = Overlap.of(mask, drawn)
+    counts = overlap.truth.count, overlap.prediction.count
+    pairs = np.sort(overlap.truth_index), np.sort(overlap.predicted_index)
     if all(np.array_equal(pair, np.arange(count)) for pair, count in zip(pairs, counts, strict=True)):
         return np.zeros((0, 2), np.int64)
     added, removed = Components.of(drawn & ~mask), Components.of(mask & ~drawn)
-    wrong = added.paint(added.touched(found.truth) != 1) | removed.paint(removed.touched(found.prediction) != 1)
+    wrong = added.paint(added.touched(overlap.truth) != 1) | removed.paint(removed.touched(overlap.prediction) != 1)
     y, x = np.nonzero(wrong if wrong.any() else mask != drawn)
     return np.column_stack([x, y]) * PIXEL + FIFTHS

@@ -1,8 +1,8 @@
 """Writes polygons and vias as SVG, like HY5SYN's labels.
 
-The schema knows no holes. A hole is joined to the outline around it by a cut of no width, along a row of foreground
-pixels: one closed path per component, of which the even-odd and the non-zero rule both leave the holes empty, and which
-covers, with its line, exactly the component's pixels. Files say that the line counts (``data-outline="inside"``).
+The schema has no holes. A cut of no width along a row of foreground pixels joins a hole to the outline around it: each
+component is one closed path, which covers with its line exactly the component's pixels; the even-odd and the non-zero
+rule both leave the holes empty. Files say that the line counts (``data-outline="inside"``).
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def _border_pixels(outline: Integers) -> Integers:
 
 
 def _simplified(path: Integers) -> Integers:
-    """Leave out repeated points and those at which a closed path goes straight on."""
+    """Leave out repeated points and points on straight lines of a closed path."""
     path = path[(path != np.roll(path, -1, axis=0)).any(axis=1)] if (path != path[0]).any() else path[:1]
     # All steps are horizontal, vertical or diagonal: one direction out of eight.
     arriving, leaving = np.sign(path - np.roll(path, 1, axis=0)), np.sign(np.roll(path, -1, axis=0) - path)
-    kept = path[(arriving != leaving).any(axis=1)] if len(path) > 1 else path
-    return np.concatenate([kept, np.repeat(kept[-1:], max(LEAST_POINTS - len(kept), 0), axis=0)])
+    corners = path[(arriving != leaving).any(axis=1)] if len(path) > 1 else path
+    return np.concatenate([corners, np.repeat(corners[-1:], max(LEAST_POINTS - len(corners), 0), axis=0)])

@@ -153,11 +153,11 @@ def test_sixteen_bits_colours_and_small_images(predict: Predict, frame: np.ndarr
 
 def test_a_manifest_tells_what_a_gpu_may_round_to_and_that_layers_stay_as_written() -> None:
     network = FusedNetwork(nn.Identity())
-    assert batch._computing(network, torch.device("cpu")) == {"device": "cpu"}
+    assert batch.computing(network, torch.device("cpu")) == {"device": "cpu"}
     gpu = torch.device("cuda", 1)
-    assert batch._computing(network, gpu) == {"device": "cuda", "float32_precision": float32_precision()}
+    assert batch.computing(network, gpu) == {"device": "cuda", "float32_precision": float32_precision()}
     slow = FusedNetwork(nn.Identity(), as_written="torch's meta device cannot run the network (ValueError)")
-    assert batch._computing(slow, torch.device("cpu"))["as_written"] == slow.as_written
+    assert batch.computing(slow, torch.device("cpu"))["as_written"] == slow.as_written
 
 
 def test_files_folders_and_wildcards_are_images(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:

@@ -99,8 +99,8 @@ def write(
 ) -> None:
     """Write a GDSII or OASIS file, by the ending of its path.
 
-    Paths are closed, ``(n, 2)`` fifths of a pixel with y downwards, without holes, of at most ``MOST_POINTS``; ``shape``
-    is the height and width of the image. Characters of ``name`` that GDSII forbids in a cell's name become ``_``.
+    Paths are closed, ``(n, 2)`` fifths of a pixel with y downwards, without holes, of at most ``MOST_POINTS``; the
+    shape is the height and width of the image. Characters of ``name`` that GDSII forbids in a cell's name become ``_``.
     """
     import gdstk
 

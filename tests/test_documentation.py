@@ -11,7 +11,7 @@ import typer.main
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from benchmark.cli import main as cli
+from benchmark.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -90,7 +90,7 @@ def test_dead_links_are_found(tmp_path: Path) -> None:
 
 @pages
 def test_commands_and_flags_exist(page: Path) -> None:
-    root = typer.main.get_command(cli.app)
+    root = typer.main.get_command(main.app)
     for words in commands(page):
         command, rest = root, words
         while rest and rest[0] in getattr(command, "commands", {}):
@@ -109,7 +109,7 @@ def test_named_files_exist(page: Path) -> None:
 
 
 def test_every_verb_has_a_page() -> None:
-    verbs = {*typer.main.get_command(cli.app).commands}  # type: ignore[attr-defined]
+    verbs = {*typer.main.get_command(main.app).commands}  # type: ignore[attr-defined]
     assert verbs - {path.stem for path in (ROOT / "benchmark/cli").glob("*.md")} == {"explain"}  # on the page of `list`
 
 

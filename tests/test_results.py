@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from benchmark.records.store import Store
-from benchmark.report import build as report
+from benchmark.report import build
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "results" / "reference-quick"
@@ -16,7 +16,7 @@ def test_tables_of_the_reference_study_follow_from_its_records(tmp_path: Path) -
     study = shutil.copytree(REFERENCE, tmp_path / REFERENCE.name, ignore=shutil.ignore_patterns("report"))
     (study / "report").mkdir()
     shutil.copy(REFERENCE / "report/custom.json", study / "report")  # the choice of README's table
-    report.build(study)
+    build.build(study)
     expected = sorted(path.relative_to(REFERENCE) for path in REFERENCE.glob("report/tables/*"))
     assert len(expected) == 29
     expected += sorted(path.relative_to(REFERENCE) for path in REFERENCE.glob("report/panels/*.png"))
@@ -24,7 +24,7 @@ def test_tables_of_the_reference_study_follow_from_its_records(tmp_path: Path) -
     assert len(expected) == 29 + 1 + 6
     for path in expected:
         assert (study / path).read_bytes() == (REFERENCE / path).read_bytes(), path
-    assert report.check(REFERENCE) == []
+    assert build.check(REFERENCE) == []
 
 
 def test_the_reference_study_is_complete() -> None:

@@ -62,11 +62,11 @@ def bench(
     from benchmark.records import provenance
     from benchmark.records.efficiency_record import EfficiencySettings
     from benchmark.records.store import Store
-    from benchmark.report import build as report
+    from benchmark.report import build
     from benchmark.speedup.compare import IMAGES, Subject, measurements
     from benchmark.speedup.setting import SpeedupSetting
     from benchmark.study.measure_study import side
-    from benchmark.training import probe as probing
+    from benchmark.training import probe
     from benchmark.utils.files import write_atomically
 
     console, folder = open_console(), study_folder(results, study)
@@ -75,8 +75,8 @@ def bench(
     method, lightest = (registry.models()[name] for name in (METHOD, LIGHTEST))
     others = [entry for entry in registry.select(models) if entry.name != METHOD]
     sides = list(dict.fromkeys(side(text, [method, lightest, *others]) for text in sizes.split(",")))
-    squares = [probing.ProbeInput(of, channels=1) for of in sides]
-    probing.probe(others, squares, console.print, on_cpu=hardware.kind == "cpu")
+    squares = [probe.ProbeInput(of, channels=1) for of in sides]
+    probe.probe(others, squares, console.print, on_cpu=hardware.kind == "cpu")
     protocol = load("paper", [f"input.size={sides[0]}", f"data.standin_images={IMAGES}"])
     cache = cache or data_root / ".cache"
     (source,) = resolve("omc-syn", data_root, protocol, HashCache(cache / "hashes.json"))
@@ -91,7 +91,7 @@ def bench(
         console.print(name)
         record = measure()
         write_atomically(folder / "bench" / record.file_name, record.to_json())
-    report.build(folder)
+    build.build(folder)
     console.print((folder / "report/tables/bench.md").read_text("utf-8"))
     console.print(f"Report: {folder / 'report'}")
 

@@ -73,14 +73,13 @@ def synthesize(
             )
             notes: tuple[str, ...] = ()
         else:
-            from benchmark.data.layouts import layout_source as layouts
-            from benchmark.data.layouts import microscope as show
+            from benchmark.data.layouts import layout_source, microscope
 
-            look, marked = show.Appearance(appearance, seed, switched_off), _target(target)
-            source = layouts.open_layout(layout, layers, cell, out.name if out else None)
+            look, marked = microscope.Appearance(appearance, seed, switched_off), _target(target)
+            source = layout_source.open_layout(layout, layers, cell, out.name if out else None)
             folder = out or data_root / source.name
             check_folder("--out" if out else "--data-root", folder)
-            windows = show.write(
+            windows = microscope.write(
                 *(source, folder, count),
                 height=height,
                 width=width,
@@ -90,7 +89,7 @@ def synthesize(
                 executor=pool,
                 progress=progress,
             )
-            notes = (*source.notes, *show.notes(windows))
+            notes = (*source.notes, *microscope.notes(windows))
     console = open_console()
     for note in notes:
         console.print(note)
@@ -157,7 +156,7 @@ def verify(
 
 
 @app.command()
-def show(
+def microscope(
     name: Name,
     count: Annotated[int, typer.Option(min=1, help="Images on the sheet.")] = 12,
     protocol: ProtocolName = "paper",
@@ -170,7 +169,7 @@ def show(
     import io
 
     from benchmark.cli.progress import open_console
-    from benchmark.data.check import contact_sheet as showing
+    from benchmark.data.check import contact_sheet
     from benchmark.data.datasets import resolve
     from benchmark.data.fingerprint import HashCache
     from benchmark.utils.files import write_atomically
@@ -185,8 +184,8 @@ def show(
             f"({', '.join(source.name for source in sources)}); name one dataset, or leave --out away"
         )
     for source in sources:
-        sheet = showing.contact_sheet(
-            source.name, showing.read_samples(source, count), total=source.count or len(source.pairs), crops=True
+        sheet = contact_sheet.contact_sheet(
+            source.name, contact_sheet.read_samples(source, count), total=source.count or len(source.pairs), crops=True
         )
         file, content = out or folder / f"{source.name}.png", io.BytesIO()
         sheet.save(content, "png")
@@ -203,7 +202,7 @@ def _writable(out: Path | None, default: Path) -> Path:
 def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_root: Path) -> Protocol:
     """Return the protocol of a study of these datasets."""
     from benchmark.config import protocol as protocols
-    from benchmark.config import unused_settings as unread
+    from benchmark.config import unused_settings
     from benchmark.data import specs
     from benchmark.data.datasets import choose, names_of_all
 
@@ -211,7 +210,7 @@ def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_r
     chosen = choose(names, data_root)
     fitted = specs.fit(protocols.load(protocol, overrides or []), list(chosen.values()))
     bases = {name.removesuffix(specs.SUFFIX) for name in chosen}
-    unread.refuse_for(bases, fitted, overrides or [], names_of_all(data_root))
+    unused_settings.refuse_for(bases, fitted, overrides or [], names_of_all(data_root))
     return fitted
 
 

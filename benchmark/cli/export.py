@@ -45,7 +45,7 @@ def export(
     from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
-    from benchmark.predict.export import export_network as exporting
+    from benchmark.predict.export import export_network
     from benchmark.predict.export.trial_image import picture
     from benchmark.records import weights
 
@@ -59,10 +59,10 @@ def export(
     done: list[ExportRecord] = []
     for number, trained in enumerate(networks, start=1):
         image_seen = pictures[trained.record.train]
-        request = exporting.Request(study, format_, target, image_seen, threads or cores(), exporting.TIMING)
+        request = export_network.Request(study, format_, target, image_seen, threads or cores(), export_network.TIMING)
         try:
-            file, record = exporting.export(trained, request)
-        except (exporting.ExportError, UserError) as error:
+            file, record = export_network.export(trained, request)
+        except (export_network.ExportError, UserError) as error:
             outcome = f"failed: {error}"
         else:
             done.append(record)

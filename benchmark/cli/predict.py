@@ -91,7 +91,7 @@ def predict(
     from benchmark.predict.settings import PredictSettings, finds_vias
     from benchmark.predict.tiles import TileAxis
     from benchmark.records import weights
-    from benchmark.training import probe as probing
+    from benchmark.training import probe
 
     console = open_console()
     if threshold is not None and not 0 < threshold < 1:
@@ -154,8 +154,8 @@ def predict(
         raise UserError(
             f"--dtype bfloat16: {torch_device} has no instructions for it and would emulate it, slower; use float32"
         )
-    tiles = probing.ProbeInput(side, network.channels)
-    probing.probe([network.entry], [tiles], console.print, on_cpu=torch_device.type == "cpu")
+    tiles = probe.ProbeInput(side, network.channels)
+    probe.probe([network.entry], [tiles], console.print, on_cpu=torch_device.type == "cpu")
     fused = fuse_trained(network, torch_device, dtype)
     job = PredictionJob(fused, settings, network.entry.multiple, torch_device, batch, out)
     raise typer.Exit(_predict(console, job, files, shared))

@@ -47,21 +47,23 @@ def profile(
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
     from benchmark.records.run_record import Failure
-    from benchmark.report import build as reports
+    from benchmark.report import build
     from benchmark.runs.jobs import EfficiencyJob, Elsewhere
-    from benchmark.study import measure_study as profiling
-    from benchmark.training import probe as probing
+    from benchmark.study import measure_study
+    from benchmark.training import probe
 
     console, folder = open_console(), study_folder(results, study)
     places = _devices(devices, threads, console)
-    jobs = profiling.jobs(folder, registry.select(models), sizes, dtypes, places, channels, forms=form, budget_s=budget)
+    jobs = measure_study.jobs(
+        folder, registry.select(models), sizes, dtypes, places, channels, forms=form, budget_s=budget
+    )
     if "graph" in form and any(place.kind == "cpu" for place in places):
         console.print("left out: --form graph on a CPU, which has no CUDA graphs")
     if resume:
         planned, jobs = len(jobs), [job for job in jobs if job.stored() is None]
         console.print(f"--resume: {planned - len(jobs)} of {planned} settings are in {folder}")
-    sides, here = [probing.ProbeInput(job.size, channels) for job in jobs], all(of.kind == "cpu" for of in places)
-    probing.probe([job.entry for job in jobs], sides, console.print, on_cpu=here)
+    sides, here = [probe.ProbeInput(job.size, channels) for job in jobs], all(of.kind == "cpu" for of in places)
+    probe.probe([job.entry for job in jobs], sides, console.print, on_cpu=here)
     done: list[Finished] = []
     for event in LocalExecutor().run(jobs):
         if isinstance(event, Finished):
@@ -75,7 +77,7 @@ def profile(
             console.print(f"[{len(done)}/{len(jobs)}] {event.job.label} on {event.job.device}: {outcome}")
     failures = [event.outcome for event in done if isinstance(event.outcome, Failure)]
     if len(failures) < len(jobs) or not jobs:
-        reports.build(folder)
+        build.build(folder)
         print_summary(console, folder)
         console.print(f"Report: {folder / 'report'}")
     # What a device cannot compute is a finding, not a failure.

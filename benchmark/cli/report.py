@@ -56,8 +56,8 @@ def report(
     """
     from benchmark.cli.progress import open_console
     from benchmark.records.store import Store
-    from benchmark.report import build as reports
-    from benchmark.report.tables import literature_table as literature
+    from benchmark.report import build
+    from benchmark.report.tables import literature_table
 
     console = open_console()
     options = {
@@ -75,14 +75,14 @@ def report(
         raise UserError(f"--study {study}: names the folder for a report of several studies, found only {names[0]}")
     choice = None
     if choices:
-        choice = reports.PaperChoice(
+        choice = build.PaperChoice(
             columns=None if columns is None else tuple(columns.split(",")),
             models=models,
             digits=digits,
             layout=layout or "long",
             reduction=reduction,
             cite=cite,
-            printed=literature.read(extra) if extra else (),
+            printed=literature_table.read(extra) if extra else (),
         )
 
     def tell(sentence: str) -> None:
@@ -97,10 +97,10 @@ def report(
     merged = folders if len(folders) > 1 else []
     report_folder = _merged_folder(results, names, study) if merged else folders[0]
     if not check:
-        for path in reports.build(report_folder, choice, merged=merged, redact=redact, tell=tell):
+        for path in build.build(report_folder, choice, merged=merged, redact=redact, tell=tell):
             console.print(path)
         return
-    wrong = reports.check(report_folder, merged, redact=redact)
+    wrong = build.check(report_folder, merged, redact=redact)
     for line in wrong:
         console.print(line)
     if not wrong:

@@ -40,13 +40,13 @@ def repeat_run(file: Path, flags: Mapping[str, Any], console: Console) -> int:
     from benchmark.cli.study_display import StudyDisplay
     from benchmark.executors.local import LocalExecutor
     from benchmark.report.reproduced import compare
-    from benchmark.study import reproduce_run as reproduction
+    from benchmark.study import reproduce_run
     from benchmark.study.execute import execute
     from benchmark.study.probe_networks import probe_study
 
     if other := sorted(f"--{name.strip('_').replace('_', '-')}" for name in flags.keys() - ALLOWED - {"reproduce"}):
         raise UserError(f"{', '.join(other)}: does not go with --reproduce, which repeats what the record says")
-    original = reproduction.Original.read(file)
+    original = reproduce_run.Original.read(file)
     data_root = flags.get("data_root", DATA_ROOT)
     check_data_root(data_root)
     hardware = hardware_of(flags.get("device", original.device), flags.get("threads", original.threads))
@@ -56,11 +56,11 @@ def repeat_run(file: Path, flags: Mapping[str, Any], console: Console) -> int:
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reproduce-"))) / "study"
         choices: dict[str, Any] = {name: flags.get(name) for name in ("models", "datasets", "protocol", "execution")}
-        study = reproduction.build(
+        study = reproduce_run.build(
             *(original, folder, data_root, flags.get("cache") or data_root / ".cache", hardware),
             **choices,
         )
-        plan = reproduction.plan(original, study)
+        plan = reproduce_run.plan(original, study)
         probe_study(study, plan, console.print)
         display = StudyDisplay(console, plan)
         with display:

@@ -213,7 +213,7 @@ def _execute(console: Console, study: Study, plan: Plan, executor: Executor) -> 
     """Execute a plan under a display, write the report, and return the exit code."""
     from benchmark.cli.study_display import StudyDisplay
     from benchmark.cli.summary import print_failures, print_summary
-    from benchmark.report import build as report
+    from benchmark.report import build
     from benchmark.study.execute import execute
 
     display = StudyDisplay(console, plan)
@@ -223,7 +223,7 @@ def _execute(console: Console, study: Study, plan: Plan, executor: Executor) -> 
     except KeyboardInterrupt:
         console.print("Interrupted. Finished runs are kept; the same command goes on from here.")
         return 130
-    report.build(study.folder, tell=console.print)
+    build.build(study.folder, tell=console.print)
     print_summary(console, study.folder)
     print_failures(console, display.failures)
     console.print(f"Report: {study.folder / 'report'}")

@@ -44,7 +44,7 @@ def score(
     """Score masks of any other tool with the counts and metrics of a run, and draw the faults."""
     from benchmark.cli.progress import bar, open_console
     from benchmark.config.protocol import Evaluation
-    from benchmark.evaluation import score_folder as scores
+    from benchmark.evaluation import score_folder
 
     if images is not None and overlay is None:
         raise UserError(f"--images {images}: only shown below an overlay; expected --overlay DIR beside it")
@@ -52,22 +52,22 @@ def score(
         raise UserError(f"--threshold {threshold}: expected a share between 0 and 1, such as 0.5")
     choices = {"border_px": border, "min_area_px": min_area, "cldice": cldice}
     evaluation = Evaluation.model_validate({name: value for name, value in choices.items() if value is not None})
-    settings = scores.ScoreSettings(
+    settings = score_folder.ScoreSettings(
         *(truth, prediction, ignore, images, target, threshold, group, evaluation),
         values=_values(values) if values else None,
     )
-    pairs = scores.find_pairs(settings)
+    pairs = score_folder.find_pairs(settings)
     for flag, folder in (("out", out), ("overlay", overlay)):
         if folder is not None:
-            scores.check_writable(flag, folder, settings)
+            score_folder.check_writable(flag, folder, settings)
     with bar("scoring") as progress:
-        scored = scores.score(settings, pairs, progress)
+        scored = score_folder.score(settings, pairs, progress)
     if overlay is not None:
         with bar("drawing") as progress:
-            scores.write_overlays(settings, pairs, overlay, progress)
-    written = scores.write(settings, scored, out)
+            score_folder.write_overlays(settings, pairs, overlay, progress)
+    written = score_folder.write(settings, scored, out)
     console = open_console()
-    console.print(scores.table(settings, scored))
+    console.print(score_folder.table(settings, scored))
     for note in scored.notes[:1]:
         more = f" (and {len(scored.notes) - 1} more such)" if len(scored.notes) > 1 else ""
         console.print(f"note: {note}{more}")

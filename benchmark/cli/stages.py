@@ -48,9 +48,7 @@ def stages(
     from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
-    from benchmark.predict import encoder_plot as drawing
-    from benchmark.predict import encoder_stages as taking
-    from benchmark.predict import feature_maps
+    from benchmark.predict import encoder_plot, encoder_stages, feature_maps
     from benchmark.records import weights
     from benchmark.report.plots import plot_style
     from benchmark.utils.files import check_folder, write_atomically
@@ -63,9 +61,9 @@ def stages(
     views = {channels: _read(image, channels, area) for channels in sorted({network.channels for network in networks})}
     pixels = views[max(views)]
     enlarged = _patch(pixels, area, patch)
-    encoders = [taking.encoder(network, views[network.channels], channel, at) for network in networks]
+    encoders = [encoder_stages.encoder(network, views[network.channels], channel, at) for network in networks]
     notes = (
-        taking.NAMED if at else taking.RULE,
+        encoder_stages.NAMED if at else encoder_stages.RULE,
         f"Shown: {feature_maps.CHANNELS[channel]}",
         f"Patch (x,y,side): {'as asked for' if patch else feature_maps.BUSIEST}",
         *([f"16 bits: {feature_maps.DEPTH}"] if read_depth(image) == 16 else []),
@@ -73,7 +71,7 @@ def stages(
     )
     trained_on = "_".join(dict.fromkeys("+".join(network.record.train) for network in networks))
     title = f"Encoder stages, study {study}: {image.name}"
-    figure = drawing.draw(drawing.StagePanel(title, pixels, (area[0], area[1]), enlarged, notes), encoders)
+    figure = encoder_plot.draw(encoder_plot.StagePanel(title, pixels, (area[0], area[1]), enlarged, notes), encoders)
     console = open_console()
     console.print(_table(encoders))
     if read_depth(image) == 16:

@@ -12,10 +12,7 @@ from rich.text import Text
 
 from benchmark.records.run_record import Failure
 from benchmark.report.read import read_study
-from benchmark.report.tables import accuracy_table as tables
-from benchmark.report.tables import efficiency_table
-from benchmark.report.tables import profile_table as profile
-from benchmark.report.tables import roofline_table as roofline
+from benchmark.report.tables import accuracy_table, efficiency_table, profile_table, roofline_table
 from benchmark.report.tables.render import HINDERED, Block, own_n_of, remarks_of
 from benchmark.runs.jobs import Job
 
@@ -23,18 +20,18 @@ from benchmark.runs.jobs import Job
 def print_summary(console: Console, folder: Path) -> None:
     """Print accuracy, or for a study without runs efficiency."""
     study = read_study(folder)
-    for block in tables.scores(study, tables.ACCURACY).blocks:
+    for block in accuracy_table.scores(study, accuracy_table.ACCURACY).blocks:
         console.print(_rich_table(block, ("miou", "dice", "aji", "fg_iou")))
         console.print(" ".join(block.conventions[:2]), style="dim")
     if not study.runs:
-        overview = profile.overview(study).blocks
-        shares = {row.key: row.cells for block in roofline.table(study).blocks for row in block.rows}
+        overview = profile_table.overview(study).blocks
+        shares = {row.key: row.cells for block in roofline_table.table(study).blocks for row in block.rows}
         # Of several settings a terminal is wide enough for the latencies only.
         keys = ("params", "latency_p50_ms", *(() if overview else ("macs", "fps", "forward_peak_bytes", "limit_share")))
         for block in overview or efficiency_table.efficiency(study).blocks:
             if shares and not overview:  # a single setting, so that every model has one share
                 rows = tuple(replace(row, cells={**row.cells, **shares.get(row.key, {})}) for row in block.rows)
-                block = replace(block, columns=(*block.columns, roofline.SHARE), rows=rows)
+                block = replace(block, columns=(*block.columns, roofline_table.SHARE), rows=rows)
             console.print(_rich_table(block, keys))
             for convention in block.conventions:
                 if convention.startswith(HINDERED):

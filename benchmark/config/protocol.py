@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from benchmark.config import unused_settings as unread
+from benchmark.config import unused_settings
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml, toml_value
 
@@ -269,7 +269,7 @@ def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = Fa
     overrides = list(overrides)
     for override in overrides:
         _apply(fields, override)
-    given = unread.paths(overrides)
+    given = unused_settings.paths(overrides)
     try:
         protocol = Protocol.model_validate(fields)
     except ValidationError as error:
@@ -277,7 +277,7 @@ def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = Fa
         # A problem of several settings together has the path of their group.
         blamed = {path: given[path] for path in given if any(f"{path}.".startswith(f"{place}.") for place in wrong)}
         raise UserError(f"{' and '.join(blamed.values()) or where}: {_explain(error)}") from error
-    unread.refuse({**chosen, **given}, protocol)
+    unused_settings.refuse({**chosen, **given}, protocol)
     return protocol
 
 

@@ -15,7 +15,7 @@ from benchmark.data.formats import svg
 from benchmark.data.formats.images import UInt8Array
 from benchmark.metrics.components import Components
 from benchmark.predict.overlay import Overlay
-from benchmark.predict.polygons import gds_writer as layouts
+from benchmark.predict.polygons import gds_writer
 from benchmark.predict.polygons.outlines import Integers, Mask, Polygon, count_corners, trace
 from benchmark.predict.polygons.pieces import pieces_of
 from benchmark.predict.polygons.simplify import simplified
@@ -121,8 +121,8 @@ def _write_layouts(
     stem: str,
     mask: Mask,
     polygons: list[Polygon],
-    settings: layouts.Layouts,
-    layer: layouts.Layer,
+    settings: gds_writer.Layouts,
+    layer: gds_writer.Layer,
     written: WrittenFiles,
 ) -> None:
     """Write layout files of all formats; empty the list of polygons, since their pieces take as much memory."""
@@ -135,12 +135,12 @@ def _write_layouts(
     paths: list[Integers] = []
     polygons.reverse()
     while polygons:
-        paths += pieces_of(polygons.pop(), layouts.MOST_POINTS)
+        paths += pieces_of(polygons.pop(), gds_writer.MOST_POINTS)
     if settings.tolerance:
         paths = simplified(paths, mask, settings.tolerance)
     for ending in settings.formats:
         path = out / "polygons" / f"{stem}.{ending}"
-        layouts.write(path, paths, mask.shape, settings, layer, stem)
+        gds_writer.write(path, paths, mask.shape, settings, layer, stem)
         written.files.append(path)
 
 

@@ -1,4 +1,4 @@
-"""Collects maps on the disk row by row and writes them as PNG or TIFF."""
+"""Collects maps on the disk by rows and writes PNG or TIFF files."""
 
 from __future__ import annotations
 

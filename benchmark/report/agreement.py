@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
-from benchmark.report import diff as difference
+from benchmark.report import diff
 from benchmark.report.read import Scores, StudyResults
 from benchmark.utils.errors import UserError
 
@@ -136,11 +136,11 @@ def _made_from(part: Part) -> Iterator[tuple[tuple[str, str], set[str]]]:
     """Yield what must be one for all studies; what another seed draws anew, only for those of the same seed."""
     seed = f" (seed {part.protocol.seed})"
     records = [run.record for run in part.study.runs]
-    for (template, name), values in difference.made_from(records).items():
-        if template == difference.CONTENT:
+    for (template, name), values in diff.made_from(records).items():
+        if template == diff.CONTENT:
             yield (template, name), {_content(name, value, part.protocol) for value in values}
         else:
-            yield (template, name + seed * (template == difference.SPLIT)), values
+            yield (template, name + seed * (template == diff.SPLIT)), values
     for record in records:
         drawn = record.key_parts.init is None
         yield (START, "runs"), {"random ones" if drawn else "those of another study"}

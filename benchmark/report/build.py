@@ -10,16 +10,15 @@ from matplotlib.figure import Figure
 from pydantic import ValidationError
 
 from benchmark.records.store import RECORD_BYTES
-from benchmark.report import merge as merging
+from benchmark.report import merge
 from benchmark.report import redact as redaction
 from benchmark.report.contradictions import contradictions, divided
-from benchmark.report.page import html as page
+from benchmark.report.page import html
 from benchmark.report.page.drawings import Drawing, texts_only
 from benchmark.report.plots import all_plots, panels, plot_style
 from benchmark.report.read import StudyResults, read_study
-from benchmark.report.tables import bibliography, numbers, render
+from benchmark.report.tables import bibliography, numbers, render, significance_table
 from benchmark.report.tables import paper_table as paper
-from benchmark.report.tables import significance_table as significance
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.paper_table import PaperChoice
@@ -40,7 +39,7 @@ FOLDER, REDACTED = "report", "report-redacted"
 def build(
     study: Path,
     choice: PaperChoice | None = None,
-    reference: str = significance.REFERENCE,
+    reference: str = significance_table.REFERENCE,
     *,
     merged: Sequence[Path] = (),
     redact: bool = False,
@@ -118,7 +117,7 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
     if redact:
         files.pop(CHOICE, None)
     drawings = [Drawing.of(*drawn) for drawn in _figures(found)]
-    files[PAGE] = texts_only(_page(study, found, shown, drawings, files, significance.REFERENCE, redact))
+    files[PAGE] = texts_only(_page(study, found, shown, drawings, files, significance_table.REFERENCE, redact))
     sources = [(source, read_study(source)) for source in merged] or [(study, found)]
     wrong = [line for source in sources for line in (*contradictions(*source), *source[1].broken_stress)]
     wrong += [f"{folder}/{file}; left out" for folder, one in sources for file in one.strangers]
@@ -134,7 +133,7 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
 
 
 def _read(study: Path, merged: Sequence[Path], redact: bool) -> StudyResults:
-    found = merging.merge(merged) if merged else read_study(study)
+    found = merge.merge(merged) if merged else read_study(study)
     return redaction.redact(found) if redact else found
 
 
@@ -146,34 +145,34 @@ def _page(
     files_of_panels = () if redact else (study / FOLDER / "panels").glob("[!.]*.png")
     pictures = {file.name: file.read_bytes() for file in files_of_panels}
     name = study.name or study.resolve().name
-    return page.to_html(name, found, shown, drawings, files, pictures, reference, redacted=redact)
+    return html.to_html(name, found, shown, drawings, files, pictures, reference, redacted=redact)
 
 
 def _figures(found: StudyResults) -> Iterator[tuple[all_plots.Plot, str, Figure]]:
-    named = merging.for_figures(found)
+    named = merge.for_figures(found)
     for plot in all_plots.PLOTS:
         yield from ((plot, stem, figure) for stem, figure in plot.draw(named))
 
 
 def _texts(
-    study: Path, found: StudyResults, choice: PaperChoice | None, reference: str = significance.REFERENCE
+    study: Path, found: StudyResults, choice: PaperChoice | None, reference: str = significance_table.REFERENCE
 ) -> tuple[dict[str, bytes], list[Table]]:
     """Return everything but plots and page, by path below ``report/``, and the tables that were printed."""
     made = {entry.name: entry.make(found) for entry in TABLES}
-    filled = [merging.told(table, found) for table in made.values() if table.blocks]
+    filled = [merge.told(table, found) for table in made.values() if table.blocks]
     if not filled and found.broken:
         raise UserError(f"{study}: nothing to report, since every record is broken; {found.broken[0].reason}")
     if not filled:
         raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
     printed = {table.name: _rendered(table) for table in filled}
     shown = list(filled)
-    for compared in significance.written(found, made["accuracy"].blocks, reference):
-        shown.append(merging.told(compared.table, found))
+    for compared in significance_table.written(found, made["accuracy"].blocks, reference):
+        shown.append(merge.told(compared.table, found))
         printed[compared.table.name] = _rendered(shown[-1]) | {"csv": compared.to_csv()}
     counted = [*filled, *_costs(found)]
     custom, chosen = _custom(study / FOLDER / CHOICE, found, choice)
     if custom is not None and chosen is not None:
-        counted.append(merging.told(custom, found))
+        counted.append(merge.told(custom, found))
         shown.append(paper.widen(counted[-1]) if chosen.layout == "wide" else counted[-1])
         # The CSV file is for programs and stays one line per figure.
         printed[custom.name] = _rendered(shown[-1]) | {"csv": render.to_csv(counted[-1])}

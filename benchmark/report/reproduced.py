@@ -12,7 +12,7 @@ import numpy as np
 from benchmark import metrics
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store
-from benchmark.report import diff as difference
+from benchmark.report import diff
 from benchmark.report.contradictions import ROUNDING
 from benchmark.report.read import read_scores
 from benchmark.utils.errors import UserError
@@ -121,5 +121,5 @@ def _notes(recorded: Record, study: Path, now: Record, folder: Path) -> list[str
             "best validation loss": (before.best_validation_loss, after.best_validation_loss),
         }
         notes += [f"{name}: {one} | {other}" for name, (one, other) in pairs.items() if one != other]
-    sides = difference.environment(study, recorded), difference.environment(folder, now)
-    return notes + difference.environment_differences(*sides)
+    sides = diff.environment(study, recorded), diff.environment(folder, now)
+    return notes + diff.environment_differences(*sides)

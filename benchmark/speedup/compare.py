@@ -67,12 +67,11 @@ def measurements(
     """Yield what is to be measured, with its name; each is measured when it is called."""
     from benchmark.data.packs import open_pack
     from benchmark.devices.facts import cpu_has_bfloat16
-    from benchmark.speedup import feeding, forwards, sharing, steps
-    from benchmark.speedup import loop_share as loop
+    from benchmark.speedup import feeding, forwards, loop_share, sharing, steps
 
     method, sizes, protocol = subject.method, subject.sizes, subject.protocol
     if "start_up" in only:
-        yield "start-up", partial(loop.start_up, subject.data_root, subject.cache, setting)
+        yield "start-up", partial(loop_share.start_up, subject.data_root, subject.cache, setting)
     if {"feeding", "training", "loop"} & set(only):
         pack: Pack = open_pack(subject.source, protocol, subject.cache)
         with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +83,10 @@ def measurements(
                     yield f"training {entry.name}", partial(steps.epochs, entry, pictures, protocol, setting)
         if "loop" in only:
             for entry in (method, subject.lightest):
-                yield f"loop {entry.name}", partial(loop.loop, entry, pack, subject.source.target, protocol, setting)
+                yield (
+                    f"loop {entry.name}",
+                    partial(loop_share.loop, entry, pack, subject.source.target, protocol, setting),
+                )
     if "forward" in only:
         for entry, size in [*((method, size) for size in sizes), *((other, sizes[0]) for other in subject.others)]:
             yield f"forward {entry.name} {size}", partial(forwards.forward, entry, size, setting)

@@ -1,4 +1,4 @@
-"""Derives a named seed for every random draw of a study from one base seed."""
+"""Derives a named seed for every random draw from one base seed."""
 
 from __future__ import annotations
 

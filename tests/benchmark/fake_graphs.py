@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_leaves
 
-from benchmark.devices import cuda_graphs as graphs
+from benchmark.devices import cuda_graphs
 
 
 class Tape(TorchDispatchMode):
@@ -108,7 +108,7 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     for name, value in changed.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end)
-    monkeypatch.setattr(graphs, "_FAILED", [])
-    monkeypatch.setattr(graphs, "on_stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(cuda_graphs, "_FAILED", [])
+    monkeypatch.setattr(cuda_graphs, "on_stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(Generator, "restored", 0)
     return found

@@ -23,7 +23,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
 from benchmark.records.run_record import Failure
 from benchmark.records.store import CHECKPOINT, RECORD, Store
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table, to_csv, to_markdown
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.utils import logs
@@ -100,12 +100,12 @@ def test_a_report_imports_no_network_that_a_study_names(
     (study / "report").mkdir()
     (study / "report/custom.json").write_text(json.dumps({"models": "evil.py:Net,unet"}))
     with pytest.raises(UserError, match=r"custom\.json: no longer fits the study"):
-        report.build(study)
+        build.build(study)
     (study / "report/custom.json").write_text(json.dumps({"models": "evil.net,antigravity"}))
     file = study / "runs/omc-syn/unet/0" / RECORD
     file.write_text(file.read_text().replace('"model": "unet"', '"model": "evil.py:Net"'))
 
-    report.build(study)
+    build.build(study)
 
     table = (study / "report/tables/accuracy.md").read_text()
     assert "evil.net" in table
@@ -116,7 +116,7 @@ def test_a_report_imports_no_network_that_a_study_names(
 
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report.all_plots, "PLOTS", ())
+    monkeypatch.setattr(build.all_plots, "PLOTS", ())
 
 
 @pytest.mark.parametrize("content", [b"a = 1\n" + b"#" * TOML_BYTES, b"a = " + b"[" * 100_000])
@@ -201,7 +201,7 @@ def test_what_failed_is_quoted_and_not_rendered(tmp_path: Path, no_plots: None) 
     fake.write_protocol(tmp_path)
     message = "=cmd() | <b> \\input{/etc/passwd} \x1b[2J\n\n# heading"
     fake.write_run(tmp_path, "unet", ["omc"], 0, None, Failure(kind="error", message=message))
-    report.build(tmp_path)
+    build.build(tmp_path)
     tables = tmp_path / "report/tables"
     assert r"\input{/etc" not in (tables / "accuracy.tex").read_text()
     assert "\n# heading" not in (tables / "accuracy.md").read_text()

@@ -1,4 +1,4 @@
-"""Captures a network as a program for any number and, optionally, any size of images."""
+"""Captures a network as a program for any number and size of images."""
 
 from __future__ import annotations
 

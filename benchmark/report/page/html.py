@@ -15,8 +15,7 @@ from benchmark.report.page import grids, origin, page_summary
 from benchmark.report.page import pictures as panels
 from benchmark.report.page.drawings import Drawing
 from benchmark.report.read import StudyResults
-from benchmark.report.tables import bibliography
-from benchmark.report.tables import stress_table as stress
+from benchmark.report.tables import bibliography, stress_table
 from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.render import Table
 
@@ -100,7 +99,9 @@ def to_html(
         ],
         drawings=by_table,
         undrawn=drawings[within:],
-        stressed=[(found, stress.sentences(study, found)) for found in stress.tested(study) if found.stresses],
+        stressed=[
+            (found, stress_table.sentences(study, found)) for found in stress_table.tested(study) if found.stresses
+        ],
         lost=lost,
         more_lost=more_lost,
         broken=[(found.run, _reason(found.reason)) for found in study.broken],

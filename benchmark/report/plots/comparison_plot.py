@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.metrics import significance
-from benchmark.report.plots import rows as layout
+from benchmark.report.plots import rows
 from benchmark.report.plots.plot_style import INK, STYLE, STYLES, family_handles, tag
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
@@ -165,7 +165,7 @@ def _figure(standing: Standing) -> Figure:
     drawn = not all(math.isnan(low) for low, _ in standing.intervals.values())
     with matplotlib.style.context(STYLE, after_reset=True):
         lines = _references(standing.references, left, right)
-        figure, axes = layout.frame(
+        figure, axes = rows.frame(
             standing.title,
             ranked,
             _legend(ranked, [line.handle for line in lines], intervals=drawn, grouped=bool(shown)),
@@ -222,7 +222,7 @@ def _draw_groups(axes: Axes, members: Sequence[tuple[int, ...]]) -> None:
     frame = axes.get_window_extent().transformed(inches.inverted())
     for number, group in enumerate(members):
         x = frame.x1 + _bar_inches(members) * (number + 1)
-        heights = [frame.y1 - layout.ROW_INCHES * (place + 0.5) for place in group]
+        heights = [frame.y1 - rows.ROW_INCHES * (place + 0.5) for place in group]
         axes.add_artist(
             Line2D(
                 [x] * len(heights), heights, transform=inches, color=INK, linewidth=1.6, marker="o", markersize=3.6,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from benchmark import metrics
-from benchmark.report.plots import rows as layout
+from benchmark.report.plots import rows
 from benchmark.report.plots.plot_style import STYLE, tag
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import accuracy_table
@@ -121,7 +121,7 @@ def _figure(made: Faults) -> Figure:
             )
             for kind in kinds
         ]  # fmt: skip
-        figure, axes = layout.frame(made.title, ranked, [handles], made.footnote, right_inches=0.25)
+        figure, axes = rows.frame(made.title, ranked, [handles], made.footnote, right_inches=0.25)
         figure.set_gid(str(made.found.facts["dataset"]))
         for place, row in enumerate(ranked):
             start, artists = 0.0, list[Artist]()

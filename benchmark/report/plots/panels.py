@@ -33,8 +33,7 @@ from benchmark.records.store import Store
 from benchmark.report.plots import plot_style, sheet
 from benchmark.report.plots.sheet import SheetPicture
 from benchmark.report.read import Scores, StudyResults
-from benchmark.report.tables import accuracy_table as tables
-from benchmark.report.tables import conventions
+from benchmark.report.tables import accuracy_table, conventions
 from benchmark.report.tables.contests import Contest, contest
 from benchmark.report.tables.render import Block, Row
 from benchmark.utils.errors import UserError
@@ -213,7 +212,7 @@ def _figure(
             judged(result.row.label, prediction, result)
             for result, prediction in zip(results, predictions, strict=True)
         ),
-        judged(tables.REFERENCES["otsu"], scoring.otsu(image.pixels)),
+        judged(accuracy_table.REFERENCES["otsu"], scoring.otsu(image.pixels)),
     ]
     truth = image.truth & ~image.ignore
     marks = [_marks(truth, prediction & ~image.ignore, target, limits) for prediction in predictions]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from benchmark.config import registry
 from benchmark.report.read import StudyResults
-from benchmark.report.tables import paper_table as paper
+from benchmark.report.tables import paper_table
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.conventions import display
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
@@ -19,12 +19,12 @@ def ablation(study: StudyResults) -> Table:
     """Return one block per dataset on which a network and variants of it (``parent.variant``) were run."""
     blocks = []
     if study.protocol is not None:
-        chosen = paper.figures(COLUMNS, study.protocol.report.reduction)
+        chosen = paper_table.figures(COLUMNS, study.protocol.report.reduction)
         for base in scores(study, ACCURACY).blocks:
             trained = [row.key for row in base.rows if row.ranked]
             if parents := {_parent(name) for name in trained if _parent(name) != name} & set(trained):
                 family = {name for name in trained if _parent(name) in parents}
-                blocks.append(_with_differences(study, paper.compose(study, base, chosen, family), parents))
+                blocks.append(_with_differences(study, paper_table.compose(study, base, chosen, family), parents))
     return Table("ablation", "Ablation", tuple(blocks))
 
 

@@ -1,4 +1,4 @@
-"""Compares the models of a block by one metric, over repeats and over source frames."""
+"""Compares a block's models by one metric, over repeats and source frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import SupportsFloat
 
 from benchmark import metrics
-from benchmark.metrics import significance as tests
+from benchmark.metrics import significance
 from benchmark.metrics.significance import Clustered
 from benchmark.report.read import Scores, StudyResults
 from benchmark.report.tables.accuracy_table import ACCURACY
@@ -114,7 +114,7 @@ class PairedComparison:
         """Return what a test over repeats says of the method."""
         if self.p_holm is None or self.difference is None:
             return "no test"
-        if self.p_holm >= tests.ALPHA:
+        if self.p_holm >= significance.ALPHA:
             return "no difference shown"
         return "better" if (self.difference > 0) == metric.higher_is_better else "worse"
 
@@ -169,7 +169,7 @@ def over_repeats(contest: Contest, reference: str) -> Comparisons:
         if len(repeats) < 2:
             made.append(_untested(row, len(repeats)))
             continue
-        t = tests.paired_t([ours[repeat] for repeat in repeats], [theirs[repeat] for repeat in repeats])
+        t = significance.paired_t([ours[repeat] for repeat in repeats], [theirs[repeat] for repeat in repeats])
         constant = "" if math.isfinite(t.p) else "no test: the difference is the same in every repeat"
         low, high, p = map(_number, (t.low, t.high, t.p))
         remark = _joined(row.remark, constant)
@@ -202,8 +202,8 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
             made.append(_untested(row, 0))
             continue
         ours, theirs = contest.networks(row.key, repeats), of_reference(repeats)
-        difference, *ends = tests.paired_interval(ours, theirs)
-        low, high, p = map(_number, (*ends, tests.sign_flip(ours, theirs)))
+        difference, *ends = significance.paired_interval(ours, theirs)
+        low, high, p = map(_number, (*ends, significance.sign_flip(ours, theirs)))
         made.append(PairedComparison(row, len(repeats), difference, low, high, p, remark=row.remark))
     if not any(comparison.n for comparison in made):
         label = display(reference)[0]
@@ -213,7 +213,7 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
 
 def _corrected(made: list[PairedComparison]) -> list[PairedComparison]:
     tested = [pair for pair in made if pair.difference is not None]
-    adjusted = tests.holm([math.nan if pair.p is None else pair.p for pair in tested])
+    adjusted = significance.holm([math.nan if pair.p is None else pair.p for pair in tested])
     corrected = {pair.row.key: _number(p) for pair, p in zip(tested, adjusted, strict=True)}
     return [replace(pair, p_holm=corrected.get(pair.row.key)) for pair in made]
 

@@ -1,4 +1,7 @@
-r"""Every number of the tables as text for LaTeX: ``\result{omc-syn}{eal_icnet}{miou}`` prints what the table prints."""
+r"""Writes every number of the tables as a LaTeX macro for use in text.
+
+``\result{omc-syn}{eal_icnet}{miou}`` prints what the table prints.
+"""
 
 from __future__ import annotations
 

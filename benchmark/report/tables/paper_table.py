@@ -11,9 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from benchmark import metrics
 from benchmark.config import registry
 from benchmark.report.read import Measurement, Scores, StudyResults, comparable
-from benchmark.report.tables import accuracy_table as tables
-from benchmark.report.tables import conventions, efficiency_table
-from benchmark.report.tables import literature_table as literature
+from benchmark.report.tables import accuracy_table, conventions, efficiency_table, literature_table
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from benchmark.utils.errors import UserError, did_you_mean
 
@@ -21,7 +19,7 @@ NAME = "custom"
 DEFAULT = ("miou", "mpa", "dice", "aji", "params", "macs", "fps")
 COSTS: Mapping[str, Column] = {column.key: replace(column, repeated=False) for column in efficiency_table.EFFICIENCY}
 STATIC = frozenset({"params", "unused_params", "macs", "flops"})  # the same on every device
-ELECTRICAL = frozenset({*tables.ELECTRICAL.columns, "net_precision", "net_recall"})
+ELECTRICAL = frozenset({*accuracy_table.ELECTRICAL.columns, "net_precision", "net_recall"})
 
 
 class PaperChoice(BaseModel):
@@ -44,7 +42,7 @@ class PaperChoice(BaseModel):
     layout: Literal["long", "wide"] = "long"
     reduction: metrics.Reduction | None = None
     cite: bool = False
-    printed: tuple[literature.LiteratureEntry, ...] = ()
+    printed: tuple[literature_table.LiteratureEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,10 @@ def table(study: StudyResults, choice: PaperChoice) -> Table:
     """
     if study.protocol is None:
         raise UserError("the study only measured efficiency; a table for a paper needs runs")
-    bases = tables.scores(study, tables.ACCURACY).blocks
+    bases = accuracy_table.scores(study, accuracy_table.ACCURACY).blocks
     shown = _chosen_rows(choice.models, list(dict.fromkeys(row.key for base in bases for row in base.rows)))
     chosen = figures(choice.columns or DEFAULT, choice.reduction or study.protocol.report.reduction, choice.digits)
-    literature.check_datasets(choice.printed, [base.key for base in bases])
+    literature_table.check_datasets(choice.printed, [base.key for base in bases])
     blocks = [compose(study, base, chosen, shown, choice) for base in bases]
     present = {key for block in blocks for row in block.rows for key in row.cells}
     missing = [figure.column.key for figure in chosen if figure.column.key not in present]
@@ -159,7 +157,7 @@ def compose(
     clocked = {found.record.model: found for found in timed}
     rows = [_row(row, chosen, scores[row.key], costs.get(row.key), clocked.get(row.key), cite=cite) for row in kept]
     by_metric = {(f.metric.name, str(f.reduction)): f.column.key for f in chosen if f.metric}
-    printed = list(literature.rows(printed_entries, base.key, by_metric))
+    printed = list(literature_table.rows(printed_entries, base.key, by_metric))
     present = {key for row in (*rows, *printed) for key in row.cells}
     shown = [f for f in chosen if f.column.key in present or (f.metric and not present)]
     costly = {f.column.key for f in shown if f.metric is None}
@@ -169,7 +167,7 @@ def compose(
     about_costs = _cost_conventions(timed if costly - STATIC else measured, costly) if costly and measured else ()
     return Block(
         key=base.key,
-        title=base.title.replace(tables.ACCURACY.title, "Results", 1),
+        title=base.title.replace(accuracy_table.ACCURACY.title, "Results", 1),
         facts={name: value for name, value in base.facts.items() if name != "reduction"}
         | {
             "input": f"{timed[0].setting.size}×{timed[0].setting.channels}" if costly and timed else "",
@@ -178,7 +176,7 @@ def compose(
         conventions=(
             *_score_conventions(study, base, [f for f in shown if f.metric], n, everything),
             *about_costs,
-            *([literature.CONVENTION] * bool(printed)),
+            *([literature_table.CONVENTION] * bool(printed)),
         ),
         columns=tuple(f.column for f in shown),
         rows=(*rows, *printed),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark.cli.export import cost
 from benchmark.config import own_packages
-from benchmark.predict.export import export_network as exporting
+from benchmark.predict.export import export_network
 from benchmark.records.efficiency_record import EfficiencySettings
 from benchmark.records.export_record import ExportRecord
 from benchmark.report.tables.render import HINDERED
@@ -25,7 +25,7 @@ LOOKS = f"{studies.HERE}:Looks"
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "TIMING", EfficiencySettings(warm_up=0, min_iterations=3, min_seconds=0))
+    monkeypatch.setattr(export_network, "TIMING", EfficiencySettings(warm_up=0, min_iterations=3, min_seconds=0))
 
 
 def flags(models: str, *more: str, form: str = "torch") -> list[str]:

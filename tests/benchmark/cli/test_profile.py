@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark.records.efficiency_record import EfficiencyRecord
-from benchmark.study import measure_study as profiling
+from benchmark.study import measure_study
 from tests.benchmark.conftest import TINY, Call, Measured
 from tests.benchmark.devices.test_launch import needs_a_compiler
 
@@ -18,7 +18,7 @@ from tests.benchmark.devices.test_launch import needs_a_compiler
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(profiling, "THROUGHPUT_S", 0.1)
+    monkeypatch.setattr(measure_study, "THROUGHPUT_S", 0.1)
 
 
 @pytest.mark.usefixtures("no_gpu")

@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmark import metrics
 from benchmark.config import protocol
-from benchmark.devices import hardware as devices
+from benchmark.devices import hardware
 from benchmark.devices.hardware import Hardware
 from tests.benchmark.conftest import TINY, Call, Measured, settings, tiny_run
 from tests.benchmark.data.folder_makers import write_pairs
@@ -292,7 +292,7 @@ def test_a_gpu_is_used_without_being_asked_for(call: Call) -> None:
 @pytest.mark.parametrize("hidden", ["", "-1"])
 def test_hidden_gpus_are_not_looked_for(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert devices.hardware_of("auto", 3) == Hardware("cpu", 3)
+    assert hardware.hardware_of("auto", 3) == Hardware("cpu", 3)
 
 
 def test_list_names_everything(call: Call) -> None:

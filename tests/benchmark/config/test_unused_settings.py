@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from benchmark.config import protocol as protocols
-from benchmark.config import registry
-from benchmark.config import unused_settings as unread
+from benchmark.config import registry, unused_settings
 from benchmark.config.protocol import Protocol, paths
 from benchmark.data import specs
 from benchmark.data.datasets import choose, resolve
@@ -23,7 +22,7 @@ from benchmark.devices.hardware import Hardware
 from benchmark.records.run_record import Failure
 from benchmark.records.store import WEIGHTS, Store
 from benchmark.report.read import read_study
-from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import accuracy_table
 from benchmark.runs.perform import perform
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
@@ -134,7 +133,7 @@ def left_by(root: Path, data: str, *overrides: str) -> dict[str, str]:
     protocol = protocols.load("quick", [*BASE, *overrides])
     protocol = specs.fit(protocol, list(choose(data, root).values()))
     (source,) = resolve(data, root, protocol, HashCache(None))
-    unread.refuse_for({source.base}, protocol, overrides, [])
+    unused_settings.refuse_for({source.base}, protocol, overrides, [])
     folder = root / ".studies" / hashlib.sha256(repr((data, overrides)).encode()).hexdigest()[:12]
     study = Study(
         folder, protocol, registry.select([f"{TINY}:TinyNet"]), [Task((source,), (source,))],
@@ -150,7 +149,7 @@ def left_by(root: Path, data: str, *overrides: str) -> dict[str, str]:
     assert record is not None
     assert record.training is not None
     clock = {"seconds", "images_per_second"}
-    (block,) = tables.scores(read_study(folder), tables.ACCURACY).blocks
+    (block,) = accuracy_table.scores(read_study(folder), accuracy_table.ACCURACY).blocks
     return {
         "failure": "",
         "weights": digest((run / WEIGHTS).read_bytes()),
@@ -235,23 +234,25 @@ def test_hidden_settings_of_a_file_are_refused_and_those_of_a_stored_study_are_n
 def test_a_division_that_the_owner_has_made_hides_others(setting: str) -> None:
     overrides = [setting, "split.counts=none"]
     protocol = protocols.load("quick", overrides)
-    unread.refuse_for({"mychip"}, protocol, overrides, [])
-    unread.refuse_for({"mychip"}, protocol, overrides, [], protocol, divided=True)  # as an earlier call needed it
+    unused_settings.refuse_for({"mychip"}, protocol, overrides, [])
+    unused_settings.refuse_for(
+        {"mychip"}, protocol, overrides, [], protocol, divided=True
+    )  # as an earlier call needed it
     with pytest.raises(UserError, match=rf"{setting}'.*comes in train/, val/ and test/.*leave it out"):
-        unread.refuse_for({"mychip"}, protocol, overrides, [], divided=True)
+        unused_settings.refuse_for({"mychip"}, protocol, overrides, [], divided=True)
 
 
 def test_units_thin_a_division_that_the_owner_has_made() -> None:
-    unread.refuse_for({"mychip"}, protocols.load("quick"), ["split.unit=group"], [], divided=True)
+    unused_settings.refuse_for({"mychip"}, protocols.load("quick"), ["split.unit=group"], [], divided=True)
 
 
 def refuse_for(*overrides: str, source: str | Path = "quick", study: tuple[str, ...] | None = None) -> None:
     protocol = protocols.load(source, overrides)
     stored = None if study is None else protocols.load("quick", study)
-    unread.refuse_for({"mychip", "other"}, protocol, overrides, ["omc", "elsewhere"], stored)
+    unused_settings.refuse_for({"mychip", "other"}, protocol, overrides, ["omc", "elsewhere"], stored)
 
 
-TABLES = [(table, 128 if "size" in table or "tile" in table else 3) for table in unread.TABLES]
+TABLES = [(table, 128 if "size" in table or "tile" in table else 3) for table in unused_settings.TABLES]
 
 
 @pytest.mark.parametrize(("table", "value"), TABLES)

@@ -18,7 +18,7 @@ from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.devices import cuda_graphs as graphs
+from benchmark.devices import cuda_graphs
 from benchmark.devices.cuda_graphs import WAITED, WARM_UP, NotCapturableError, Replayed
 from benchmark.devices.launch import Launch
 from benchmark.devices.precision import to_device
@@ -171,7 +171,7 @@ def test_a_capture_leaves_random_numbers_and_buffers_as_they_were(tapes: list[Ta
     network, x = TinyNet().train(), torch.rand(2, 1, 8, 8)
     before, state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
     drawing = lambda x: network(x) + torch.rand(1)  # noqa: E731
-    graphs.Graph(drawing, (x,), network.parameters(), torch.cuda.Stream(CPU))
+    cuda_graphs.Graph(drawing, (x,), network.parameters(), torch.cuda.Stream(CPU))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -197,7 +197,7 @@ def test_a_network_that_cannot_be_captured_is_trained_eagerly_and_says_so(
     assert "\n" not in facts["execution_reason"]
     assert capsys.readouterr().out == f"execution: eager from here on; {facts['execution_reason']}\n"
     assert sum(tape.replays for tape in tapes) == 0
-    assert Generator.restored == len(tapes) == len(graphs._FAILED) == (network is Breaking)
+    assert Generator.restored == len(tapes) == len(cuda_graphs._FAILED) == (network is Breaking)
     assert not any(tape.underway for tape in tapes)
     random.seed(0)
     torch.manual_seed(0)
@@ -347,7 +347,7 @@ def test_a_capture_that_breaks_off_leaves_a_gpu_that_draws_allocates_and_capture
         return nn.functional.dropout(x, 0.5) * float(x.sum())
 
     x, stream = torch.ones(64, device=gpu), torch.cuda.current_stream(gpu)
-    monkeypatch.setattr(graphs, "obstacles", lambda found: graphs.contextlib.nullcontext())
+    monkeypatch.setattr(cuda_graphs, "obstacles", lambda found: cuda_graphs.contextlib.nullcontext())
     call = Replayed(waits)
     torch.manual_seed(0)
     for _ in range(WARM_UP):
@@ -359,7 +359,7 @@ def test_a_capture_that_breaks_off_leaves_a_gpu_that_draws_allocates_and_capture
     torch.manual_seed(0)
     assert torch.equal(last, [waits(x) for _ in range(WARM_UP + 1)][-1])
     torch.cuda.empty_cache()
-    doubled = graphs.captured(lambda x: 2 * x, x)
+    doubled = cuda_graphs.captured(lambda x: 2 * x, x)
     assert torch.equal(doubled(torch.full_like(x, 4)), torch.full_like(x, 8))
 
 

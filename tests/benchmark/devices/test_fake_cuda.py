@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.data.batches import Batch
-from benchmark.training import loop as training
+from benchmark.training import loop
 
 GPU = torch.device("cuda:0")
 SIDE = 64
@@ -88,7 +88,7 @@ def judged(network: nn.Module, protocol: protocols.Protocol) -> tuple[Tensor, Se
     image = torch.empty(2, SIDE, SIDE, 1, device=GPU).permute(0, 3, 1, 2)  # as images are gathered
     batch = Batch(image, torch.empty_like(image), torch.empty_like(image))
     with Seen() as seen:
-        loss = training._judge(network, batch, protocol)
+        loss = loop._judge(network, batch, protocol)
     return loss, seen
 
 

@@ -23,7 +23,7 @@ from benchmark.runs.jobs import TrainJob
 from benchmark.runs.train import train_and_test
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.training import loop as training
+from benchmark.training import loop
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import Comparable, TinyNet
@@ -124,14 +124,14 @@ def test_what_a_compiled_call_changed_before_it_failed_is_put_back() -> None:
     assert torch.equal(torch.rand(1), seen[0])
 
 
-def train(network: nn.Module, pack: Pack, protocol: Protocol, launch: Launch) -> training.Trained:
+def train(network: nn.Module, pack: Pack, protocol: Protocol, launch: Launch) -> loop.Trained:
     division = pack.divide(protocol)
     batches = TrainingBatches([(pack, division.train)], 32, protocol, 0, CPU)
 
     def validation() -> Iterator[Batch]:
         return evaluation_batches(pack, division.val, 32, 2, CPU)
 
-    return training.train(network, batches, validation, protocol, lambda *_: None, launch=launch)
+    return loop.train(network, batches, validation, protocol, lambda *_: None, launch=launch)
 
 
 @needs_a_compiler

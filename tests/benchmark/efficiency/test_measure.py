@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
 from benchmark.devices.facts import cpu_name
-from benchmark.efficiency import measure as measuring
+from benchmark.efficiency import measure
 from benchmark.efficiency.hindrance import TRIES, hindrances
 from benchmark.efficiency.latency import UnsupportedFormError
 from benchmark.records import claims
@@ -67,7 +67,7 @@ def entry(file: Path, name: str = "Toy") -> ModelEntry:
 
 
 def test_every_figure_of_a_user_s_network(file: Path) -> None:
-    record = measuring.measure(entry(file), 16, 24, in_channels=3, classes=2, threads=1, settings=SHORT)
+    record = measure.measure(entry(file), 16, 24, in_channels=3, classes=2, threads=1, settings=SHORT)
     assert (record.model, record.height, record.width, record.in_channels, record.classes) == ("toy", 16, 24, 3, 2)
     assert record.params == (3 * 4 * 9 + 4) + (4 * 2 + 2)
     assert record.unused_params == {"never.weight": 15, "never.bias": 5}
@@ -96,7 +96,7 @@ def quick(file: Path, **arguments: object) -> EfficiencyRecord:
     settings = SHORT.model_copy(update={"memory": False, "throughput_seconds": 0.0})
     # What else the machine does that runs the tests is not their subject.
     usual = {"settings": settings, "judge": lambda waited, *limits: ()}
-    return measuring.measure(entry(file), 16, 16, **{**usual, **arguments})  # type: ignore[arg-type]
+    return measure.measure(entry(file), 16, 16, **{**usual, **arguments})  # type: ignore[arg-type]
 
 
 def test_forwards_are_timed_with_freed_memory_kept_and_the_record_says_so(
@@ -112,21 +112,21 @@ def test_forwards_are_timed_with_freed_memory_kept_and_the_record_says_so(
         keeping.pop()
 
     for name in ("measure_latency", "measure_throughput"):
-        original = getattr(measuring, name)
+        original = getattr(measure, name)
 
         def spy(*arguments: object, original: Callable[..., object] = original) -> object:
             timed.append(bool(keeping))
             return original(*arguments)
 
-        monkeypatch.setattr(measuring, name, spy)
-    monkeypatch.setattr(measuring, "keeping_freed_memory", context)
+        monkeypatch.setattr(measure, name, spy)
+    monkeypatch.setattr(measure, "keeping_freed_memory", context)
     record = quick(file)
     assert timed == [True, True]
     assert not keeping
     assert record.freed_memory == "kept"
     without = record.to_json().replace(b' "freed_memory": "kept",\n', b"")
     assert EfficiencyRecord.from_json(without) == record.model_copy(update={"freed_memory": None})
-    monkeypatch.setattr(measuring, "keeping_freed_memory", lambda: contextlib.nullcontext(False))
+    monkeypatch.setattr(measure, "keeping_freed_memory", lambda: contextlib.nullcontext(False))
     assert quick(file).freed_memory is None
 
 
@@ -272,7 +272,7 @@ def test_a_failed_memory_measurement_is_a_warning(file: Path, monkeypatch: pytes
         raise MemoryError("none left")
 
     monkeypatch.setattr("benchmark.efficiency.memory.in_fresh_process", refused)
-    record = measuring.measure(entry(file), 16, 16, settings=SHORT)
+    record = measure.measure(entry(file), 16, 16, settings=SHORT)
     assert record.memory is not None
     assert record.memory.forward_peak_bytes is None
     assert record.warnings[0] == "no peak memory of the forward: MemoryError: none left"
@@ -306,7 +306,7 @@ def test_a_device_whose_limits_cannot_be_taken_still_has_figures(file: Path, mon
 
 def test_a_budget_that_cuts_something_short_says_what(file: Path) -> None:
     settings = EfficiencySettings(budget_seconds=1e-6, memory=False)
-    record = measuring.measure(entry(file), 16, 16, settings=settings)
+    record = measure.measure(entry(file), 16, 16, settings=settings)
     assert (record.latency.warm_ups, len(record.latency.raw_ms), record.throughput) == (1, 3, None)
     assert record.warnings[0] == (
         "cut short by the budget of 1e-06 s: 1 warm-up(s), latency from n = 3 timings, no throughput"
@@ -315,7 +315,7 @@ def test_a_budget_that_cuts_something_short_says_what(file: Path) -> None:
 
 def test_a_budget_with_room_for_everything_changes_nothing(file: Path) -> None:
     settings = SHORT.model_copy(update={"memory": False, "budget_seconds": 600.0})
-    record = measuring.measure(entry(file), 16, 16, settings=settings)
+    record = measure.measure(entry(file), 16, 16, settings=settings)
     assert record.throughput is not None
     assert not [warning for warning in record.warnings if "budget" in warning]
 
@@ -323,7 +323,7 @@ def test_a_budget_with_room_for_everything_changes_nothing(file: Path) -> None:
 def test_a_training_step_that_would_fill_the_memory_is_not_tried(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = SimpleNamespace(available=100_000)
     monkeypatch.setattr("benchmark.devices.process_memory.psutil.virtual_memory", lambda: free)
-    record = measuring.measure(entry(file), 64, 64, settings=SHORT)
+    record = measure.measure(entry(file), 64, 64, settings=SHORT)
     assert record.memory is not None
     assert record.memory.forward_peak_bytes is not None
     assert record.memory.train_step_peak_bytes is None
@@ -332,28 +332,28 @@ def test_a_training_step_that_would_fill_the_memory_is_not_tried(file: Path, mon
         "no peak memory of the train step: it would take about 0.0 GiB, more than half of the free memory"
     )
     free.available = 10**12
-    record = measuring.measure(entry(file), 64, 64, settings=SHORT)
+    record = measure.measure(entry(file), 64, 64, settings=SHORT)
     assert record.memory is not None
     assert record.memory.train_step_peak_bytes is not None
 
 
 def test_an_operator_without_a_count_is_a_note(file: Path) -> None:
     settings = SHORT.model_copy(update={"memory": False, "throughput_seconds": 0.0})
-    record = measuring.measure(entry(file, "Inverting"), 16, 16, settings=settings)
+    record = measure.measure(entry(file, "Inverting"), 16, 16, settings=settings)
     assert "torch counts no MACs for linalg_inv_ex: they are left out" in record.warnings
     assert record.macs_by_operator == {"conv": 16 * 16 * (4 * 9 + 4)}
 
 
 def test_an_exception_of_fvcore_stops_no_measurement(file: Path) -> None:
     settings = SHORT.model_copy(update={"memory": False, "throughput_seconds": 0.0})
-    record = measuring.measure(entry(file, "Weighting"), 16, 16, settings=settings)
+    record = measure.measure(entry(file, "Weighting"), 16, 16, settings=settings)
     assert any(note.startswith("fvcore has not checked the MACs: IndexError") for note in record.warnings)
     assert record.macs_by_operator == {"conv": 16 * 16 * (4 * 9 + 4), "matmul": 16 * 16}
 
 
 def test_a_size_that_a_network_cannot_take_is_refused() -> None:
     with pytest.raises(UserError, match=r"'hrnet' takes heights and widths that are multiples of 32, found 96x100"):
-        measuring.measure(registry.models()["hrnet"], 96, 100)
+        measure.measure(registry.models()["hrnet"], 96, 100)
 
 
 def test_a_gpu_that_is_not_there_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,7 +383,7 @@ def test_replays_on_a_gpu_take_no_longer_than_eager_forwards(dtype: DType) -> No
     forms: tuple[Form, ...] = ("eager", "graph")
     for form in forms:
         settings = EfficiencySettings.for_device("cuda", form).model_copy(update={"min_seconds": 1.0, "memory": False})
-        record = measuring.measure(lightest, 256, 256, device="cuda", dtype=dtype, settings=settings)
+        record = measure.measure(lightest, 256, 256, device="cuda", dtype=dtype, settings=settings)
         assert record.throughput is not None
         p50[form] = record.latency.p50_ms
     assert p50["graph"] < p50["eager"]
@@ -392,7 +392,7 @@ def test_replays_on_a_gpu_take_no_longer_than_eager_forwards(dtype: DType) -> No
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_every_figure_on_a_gpu(file: Path, dtype: str) -> None:
-    record = measuring.measure(entry(file), 64, 64, device="cuda", dtype=dtype, settings=SHORT)  # type: ignore[arg-type]
+    record = measure.measure(entry(file), 64, 64, device="cuda", dtype=dtype, settings=SHORT)  # type: ignore[arg-type]
     assert (record.device, record.dtype) == ("cuda", dtype)
     assert record.device_name == torch.cuda.get_device_name()
     assert len(record.latency.raw_ms) == 3

@@ -16,7 +16,7 @@ import torch
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.packs import Pack
-from benchmark.evaluation import kept_images as panels
+from benchmark.evaluation import kept_images
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.runs.jobs import Job, TrainJob
@@ -54,35 +54,35 @@ def names(pack: Pack, indices: tuple[int, ...]) -> list[str]:
 
 def test_candidates_depend_on_names_and_seed_alone_and_fewer_are_the_first_of_more(pack: Pack) -> None:
     everything = range(len(pack.tiles))
-    drawn = names(pack, panels.candidates(pack, everything, with_panels(64)))
+    drawn = names(pack, kept_images.candidates(pack, everything, with_panels(64)))
     assert sorted(drawn) == sorted(tile.name for tile in pack.tiles)
     assert drawn != [tile.name for tile in pack.tiles]
-    assert names(pack, panels.candidates(pack, everything, with_panels(3))) == drawn[:3]
+    assert names(pack, kept_images.candidates(pack, everything, with_panels(3))) == drawn[:3]
     turned = replace(pack, tiles=pack.tiles[::-1])
-    assert names(turned, panels.candidates(turned, everything, with_panels(3))) == drawn[:3]
+    assert names(turned, kept_images.candidates(turned, everything, with_panels(3))) == drawn[:3]
     rest = [index for index in everything if pack.tiles[index].name != drawn[0]]
-    assert names(pack, panels.candidates(pack, rest, with_panels(2))) == drawn[1:3]
-    assert names(pack, panels.candidates(pack, everything, with_panels(64, "seed=1"))) != drawn
-    assert panels.candidates(pack, everything, with_panels(0)) == ()
+    assert names(pack, kept_images.candidates(pack, rest, with_panels(2))) == drawn[1:3]
+    assert names(pack, kept_images.candidates(pack, everything, with_panels(64, "seed=1"))) != drawn
+    assert kept_images.candidates(pack, everything, with_panels(0)) == ()
 
 
 def test_large_images_are_fewer(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panels, "MOST_PIXELS", 5 * 32 * 32)
-    assert len(panels.candidates(pack, range(10), with_panels(12))) == 5
+    monkeypatch.setattr(kept_images, "MOST_PIXELS", 5 * 32 * 32)
+    assert len(kept_images.candidates(pack, range(10), with_panels(12))) == 5
 
 
 def test_what_is_kept_is_what_was_tested(pack: Pack, tmp_path: Path) -> None:
     protocol = with_panels(3, "evaluation.batch=2")
     indices = range(7)
-    chosen = panels.candidates(pack, indices, protocol)
-    keeper = panels.Keeper(pack, indices, protocol)
+    chosen = kept_images.candidates(pack, indices, protocol)
+    keeper = kept_images.Keeper(pack, indices, protocol)
     evaluate(Bright(), pack, indices, "track", protocol, CPU, keeper)
-    for name, content in (("run", keeper.content()), ("study", panels.pack_images(pack, indices, protocol))):
+    for name, content in (("run", keeper.content()), ("study", kept_images.pack_images(pack, indices, protocol))):
         assert content is not None
         (tmp_path / name).write_bytes(content)
-        again = keeper.content() if name == "run" else panels.pack_images(pack, indices, protocol)
+        again = keeper.content() if name == "run" else kept_images.pack_images(pack, indices, protocol)
         assert content == again
-    images, predictions = panels.read_images(tmp_path / "study"), panels.read_predictions(tmp_path / "run")
+    images, predictions = kept_images.read_images(tmp_path / "study"), kept_images.read_predictions(tmp_path / "run")
     assert list(images.names) == list(predictions.names) == names(pack, chosen)
     pixels, masks = pack.centre(chosen, 32)
     np.testing.assert_array_equal(images.images, pixels)
@@ -93,13 +93,13 @@ def test_what_is_kept_is_what_was_tested(pack: Pack, tmp_path: Path) -> None:
 
 def test_a_width_that_is_no_multiple_of_eight_comes_back(pack: Pack, tmp_path: Path) -> None:
     protocol = with_panels(1, "input.size=20")
-    (index,) = panels.candidates(pack, [4], protocol)
-    keeper = panels.Keeper(pack, [4], protocol)
+    (index,) = kept_images.candidates(pack, [4], protocol)
+    keeper = kept_images.Keeper(pack, [4], protocol)
     prediction = np.random.default_rng(0).random((20, 20)) < 0.5
     keeper(index, prediction)
     keeper(0, ~prediction)  # no candidate
     (tmp_path / "run").write_bytes(keeper.content() or b"")
-    np.testing.assert_array_equal(panels.read_predictions(tmp_path / "run").of(pack.tiles[4].name), prediction)
+    np.testing.assert_array_equal(kept_images.read_predictions(tmp_path / "run").of(pack.tiles[4].name), prediction)
 
 
 @pytest.mark.parametrize(("count", "kept"), [(1, 1), (0, None)])
@@ -113,9 +113,9 @@ def test_a_study_keeps_images_once_and_predictions_per_run_or_none(
         assert found == []
         return
     assert found == ["panels/omc-syn.npz", "runs/omc-syn/tinynet/0/panels.omc-syn.npz"]
-    images = panels.read_images(study.folder / found[0])
+    images = kept_images.read_images(study.folder / found[0])
     assert len(images.names) == kept
-    assert panels.read_predictions(study.folder / found[1]).names == images.names
+    assert kept_images.read_predictions(study.folder / found[1]).names == images.names
 
 
 def written(file: Path, **arrays: np.ndarray) -> Path:
@@ -151,9 +151,9 @@ KEPT = {"names": np.array(["a", "b"]), "bits": np.zeros((2, 8, 1), np.uint8), "w
     ],
 )
 def test_a_broken_file_of_images_is_named(tmp_path: Path, changes: dict[str, np.ndarray], told: str) -> None:
-    assert panels.read_images(written(tmp_path / "good.npz", **GOOD)).names == ("a", "b")
+    assert kept_images.read_images(written(tmp_path / "good.npz", **GOOD)).names == ("a", "b")
     with pytest.raises(UserError, match=rf"bad\.npz: cannot be read .*{told}"):
-        panels.read_images(written(tmp_path / "bad.npz", **GOOD | changes))
+        kept_images.read_images(written(tmp_path / "bad.npz", **GOOD | changes))
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,9 @@ def test_a_broken_file_of_images_is_named(tmp_path: Path, changes: dict[str, np.
     [{"width": np.array([16])}, {"width": np.array([0])}, {"width": np.array([8, 8])}, {"bits": KEPT["bits"][:1]}],
 )
 def test_a_broken_file_of_predictions_is_named(tmp_path: Path, changes: dict[str, np.ndarray]) -> None:
-    assert panels.read_predictions(written(tmp_path / "good.npz", **KEPT)).of("a").shape == (8, 8)
+    assert kept_images.read_predictions(written(tmp_path / "good.npz", **KEPT)).of("a").shape == (8, 8)
     with pytest.raises(UserError, match=r"bad\.npz: cannot be read .*do not go together"):
-        panels.read_predictions(written(tmp_path / "bad.npz", **KEPT | changes))
+        kept_images.read_predictions(written(tmp_path / "bad.npz", **KEPT | changes))
 
 
 def claiming(shape: tuple[int, ...], content: bytes) -> bytes:
@@ -186,16 +186,16 @@ def claiming(shape: tuple[int, ...], content: bytes) -> bytes:
 def test_a_file_that_would_fill_the_memory_or_is_no_array_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: bytes, told: str
 ) -> None:
-    monkeypatch.setattr(panels, "MOST_BYTES", 2**24)
+    monkeypatch.setattr(kept_images, "MOST_BYTES", 2**24)
     with zipfile.ZipFile(written(tmp_path / "bad.npz", names=KEPT["names"], width=KEPT["width"]), "a") as archive:
         archive.writestr("bits.npy", bits, zipfile.ZIP_DEFLATED)
     with pytest.raises(UserError, match=rf"bad\.npz: cannot be read .*{told}"):
-        panels.read_predictions(tmp_path / "bad.npz")
+        kept_images.read_predictions(tmp_path / "bad.npz")
 
 
 def test_more_pixels_than_a_study_keeps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panels, "MOST_PIXELS", 100)
-    for read, arrays in ((panels.read_images, GOOD), (panels.read_predictions, KEPT)):
+    monkeypatch.setattr(kept_images, "MOST_PIXELS", 100)
+    for read, arrays in ((kept_images.read_images, GOOD), (kept_images.read_predictions, KEPT)):
         with pytest.raises(UserError, match="more than 100 pixels"):
             read(written(tmp_path / "large.npz", **arrays))
 
@@ -211,7 +211,7 @@ def test_a_damaged_file_is_a_user_error_or_still_whole_never_anything_else(tmp_p
             content[place] = rng.integers(256)
         file.write_bytes(content[: rng.integers(1, len(content) + 1)] if rng.random() < 0.2 else content)
         try:
-            found = panels.read_predictions(file)
+            found = kept_images.read_predictions(file)
         except UserError as error:
             refused += str(file) in str(error)
         else:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from benchmark.cli import main as cli
+from benchmark.cli import main
 from benchmark.executors.events import Finished
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.worker import Worker
@@ -124,7 +124,7 @@ def test_command_without_a_run_leaves_no_worker(
     monkeypatch.setattr("benchmark.executors.worker.Worker", Counted)
     monkeypatch.chdir(tmp_path)
     before = children()
-    result = CliRunner().invoke(cli.app, ["run", *words, "--data-root", str(tmp_path), "--results", str(tmp_path)])
+    result = CliRunner().invoke(main.app, ["run", *words, "--data-root", str(tmp_path), "--results", str(tmp_path)])
     if error:
         assert isinstance(result.exception, UserError)
         assert error in str(result.exception)

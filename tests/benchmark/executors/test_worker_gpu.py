@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from benchmark.executors import worker as workers
+from benchmark.executors import worker
 from tests.benchmark.fake_gpu import FakeGPU, fake_gpu
 
 __all__ = ["fake_gpu"]
@@ -45,5 +45,5 @@ class Pipe:
 
 def test_a_gpu_s_memory_is_given_back_after_each_job_also_one_that_failed(fake_gpu: FakeGPU) -> None:
     pipe: Any = Pipe(fake_gpu, [Job(uses=False), Job(uses=True), Job(uses=True, fails=True)])
-    workers._do_jobs(pipe, use)
+    worker._do_jobs(pipe, use)
     assert pipe.emptied == [0, 1, 2]  # a process without a context gets none

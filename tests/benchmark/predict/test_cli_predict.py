@@ -19,9 +19,7 @@ from benchmark.config import registry
 from benchmark.data.formats.images import OWN_LEVELS
 from benchmark.data.formats.svg import rasterise, read_svg
 from benchmark.devices.precision import float32_precision
-from benchmark.predict import fused_network as inference
-from benchmark.predict import outputs
-from benchmark.predict import predict_images as batch
+from benchmark.predict import fused_network, outputs, predict_images
 from benchmark.predict.fused_network import FusedNetwork
 from benchmark.predict.outputs import discs_of
 from benchmark.predict.polygons.outlines import trace
@@ -68,7 +66,7 @@ def test_a_network_whose_norms_are_not_folded_says_so_and_why(
     predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path / "a.png", frame)
-    monkeypatch.setattr(inference, "TOLERANCE", -1.0)  # which no two forms keep
+    monkeypatch.setattr(fused_network, "TOLERANCE", -1.0)  # which no two forms keep
     code, out, err = predict("a.png")
     assert code == 0, err
     reason = re.search(r"note: .* as they are written, which is slower: (with folded norms its logits differ .*)", out)
@@ -153,11 +151,11 @@ def test_sixteen_bits_colours_and_small_images(predict: Predict, frame: np.ndarr
 
 def test_a_manifest_tells_what_a_gpu_may_round_to_and_that_layers_stay_as_written() -> None:
     network = FusedNetwork(nn.Identity())
-    assert batch.computing(network, torch.device("cpu")) == {"device": "cpu"}
+    assert predict_images.computing(network, torch.device("cpu")) == {"device": "cpu"}
     gpu = torch.device("cuda", 1)
-    assert batch.computing(network, gpu) == {"device": "cuda", "float32_precision": float32_precision()}
+    assert predict_images.computing(network, gpu) == {"device": "cuda", "float32_precision": float32_precision()}
     slow = FusedNetwork(nn.Identity(), as_written="torch's meta device cannot run the network (ValueError)")
-    assert batch.computing(slow, torch.device("cpu"))["as_written"] == slow.as_written
+    assert predict_images.computing(slow, torch.device("cpu"))["as_written"] == slow.as_written
 
 
 def test_files_folders_and_wildcards_are_images(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.predict import outputs
-from benchmark.predict import sliding_window as predictor
+from benchmark.predict import outputs, sliding_window
 from tests.benchmark.data.folder_makers import save
 from tests.benchmark.predict.conftest import Predict, contents, pixels_of
 
@@ -36,7 +35,7 @@ def test_an_interrupted_call_leaves_no_half_file_and_goes_on(
 ) -> None:
     for name in "abc":
         save(tmp_path / f"{name}.png", frame)
-    forward, count = predictor._forward, 0
+    forward, count = sliding_window._forward, 0
 
     def interrupted(*arguments: object) -> object:
         nonlocal count
@@ -45,7 +44,7 @@ def test_an_interrupted_call_leaves_no_half_file_and_goes_on(
             raise KeyboardInterrupt
         return forward(*arguments)
 
-    monkeypatch.setattr(predictor, "_forward", interrupted)
+    monkeypatch.setattr(sliding_window, "_forward", interrupted)
     code, out, _ = predict("a.png", "b.png", "c.png")
     assert code == 130
     assert "Interrupted. Finished images are kept; the same command goes on from here." in out
@@ -147,13 +146,13 @@ def test_two_processes_with_different_settings_do_not_mix(
     save(tmp_path / "a.png", frame)
     save(tmp_path / "b.png", frame)
     assert predict("b.png", "--threshold", "0.7", "--out", "other")[0] == 0
-    forward = predictor._forward
+    forward = sliding_window._forward
 
     def meanwhile(*arguments: object) -> object:  # the other process finishes while this one predicts
         shutil.copytree("other", "out", dirs_exist_ok=True)
         return forward(*arguments)
 
-    monkeypatch.setattr(predictor, "_forward", meanwhile)
+    monkeypatch.setattr(sliding_window, "_forward", meanwhile)
     code, _, err = predict("a.png")
     assert code == 2
     assert "threshold 0.7 there, 0.5 now" in err

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from benchmark.predict import encoder_plot as drawing
+from benchmark.predict import encoder_plot
 from benchmark.predict.feature_maps import Encoder, Patch, Stage
 from benchmark.report.plots import plot_style
 
@@ -27,10 +27,10 @@ def encoder(name: str, count: int, size: tuple[int, int]) -> Encoder:
     return Encoder(name, f"omc-syn+miic-syn/{name.lower()}/2", tuple(made))
 
 
-def seen(size: tuple[int, int], corner: tuple[int, int] = (0, 0), channels: int = 1) -> drawing.StagePanel:
+def seen(size: tuple[int, int], corner: tuple[int, int] = (0, 0), channels: int = 1) -> encoder_plot.StagePanel:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, channels), dtype=np.uint8)
     patch = Patch(corner[0] + 4, corner[1] + 2, 8)
-    return drawing.StagePanel(
+    return encoder_plot.StagePanel(
         "Encoder stages, study a_$b$: " + "0123" * 30, pixels, corner, patch, ("One", "Two " * 80)
     )
 
@@ -45,7 +45,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_text_overlaps_another_or_leaves_the_figure(case: str) -> None:
-    figure = drawing.draw(*CASES[case])
+    figure = encoder_plot.draw(*CASES[case])
     figure.draw_without_rendering()
 
     # Of ticks, matplotlib keeps invisible ones beyond the ends: the bar counts as a whole.
@@ -73,13 +73,13 @@ def test_colours_are_the_common_scales_and_the_patch_is_cut_where_the_box_is() -
     values[2, 5], values[3, 4], values[0, 0] = 2.0, -2.0, 40.0
     # Padded to 40x40: a map's pixel covers five of the image's, and the eighth row and column lie beyond it.
     stage = Stage("down", 3, "channel 1", values, (40, 40))
-    shown = drawing.StagePanel("title", np.zeros((36, 36, 1), np.uint8), (100, 50), Patch(120, 60, 10), ("Note",))
-    figure = drawing.draw(shown, [Encoder("Net", "omc/net/0", (stage,))])
+    shown = encoder_plot.StagePanel("title", np.zeros((36, 36, 1), np.uint8), (100, 50), Patch(120, 60, 10), ("Note",))
+    figure = encoder_plot.draw(shown, [Encoder("Net", "omc/net/0", (stage,))])
 
     enlarged, whole = cell(figure, 1, patch=True), cell(figure, 1, patch=False)
 
     def colour(value: float) -> list[int]:
-        made = matplotlib.colormaps[drawing.COLOURS]((value + drawing.LIMIT) / (2 * drawing.LIMIT))
+        made = matplotlib.colormaps[encoder_plot.COLOURS]((value + encoder_plot.LIMIT) / (2 * encoder_plot.LIMIT))
         return [round(255 * part) for part in to_rgba(made)]
 
     def at(picture: np.ndarray, x: float, y: float) -> list[int]:
@@ -98,6 +98,6 @@ def test_colours_are_the_common_scales_and_the_patch_is_cut_where_the_box_is() -
 
 @pytest.mark.parametrize("kind", ["pdf", "png"])
 def test_the_same_maps_give_the_same_file(kind: str) -> None:
-    one, two = (plot_style.save(drawing.draw(*CASES["many stages"]), kind) for _ in range(2))
+    one, two = (plot_style.save(encoder_plot.draw(*CASES["many stages"]), kind) for _ in range(2))
 
     assert one == two

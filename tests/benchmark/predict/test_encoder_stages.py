@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.config import registry
-from benchmark.predict import encoder_stages as stages
+from benchmark.predict import encoder_stages
 from benchmark.predict.encoder_stages import MapSource
 from benchmark.utils.errors import UserError
 
@@ -61,8 +61,8 @@ def test_stages_are_those_of_the_networks_file_and_nothing_is_left_behind(name: 
     with torch.inference_mode():
         before = network(x)
 
-    places = stages.find(network, x)
-    maps = stages.take(network, x, places)
+    places = encoder_stages.find(network, x)
+    maps = encoder_stages.take(network, x, places)
 
     found = [(str(place), *features.shape) for place, features in zip(places, maps, strict=True)]
     assert found == [(stage, channels, side, side) for stage, channels, side in EXPECTED[name]]
@@ -76,7 +76,9 @@ def test_maps_are_what_the_networks_compute_with() -> None:
     x = image()
     unet, edanet, letnet = built("unet"), built("edanet"), built("letnet")
 
-    found = {network: stages.take(network, x, stages.find(network, x)) for network in (unet, edanet, letnet)}
+    found = {
+        network: encoder_stages.take(network, x, encoder_stages.find(network, x)) for network in (unet, edanet, letnet)
+    }
 
     with torch.inference_mode():
         for ours, theirs in zip(found[unet], unet.encoder(x), strict=True):
@@ -112,7 +114,7 @@ class Own(nn.Module):
 def test_the_rule_holds_in_a_network_of_the_users() -> None:
     network = Own().eval()
 
-    found = stages.find(network, image(32))
+    found = encoder_stages.find(network, image(32))
 
     assert found == [MapSource("enter", call=1), MapSource("act", call=1)]
 
@@ -127,19 +129,19 @@ def test_a_shortcut_is_no_stage_although_it_comes_last() -> None:
 
     network, x = Ends().eval(), image(32)
 
-    found = stages.find(network, x)
+    found = encoder_stages.find(network, x)
 
     assert found == [MapSource("enter", call=1), MapSource("shared", call=2)]
     with torch.inference_mode():
         half = network.down(network.half_step(network.enter(x)))
         twice = network.shared(network.shared(half))
-    assert np.array_equal(stages.take(network, x, found)[1], twice[0])
+    assert np.array_equal(encoder_stages.take(network, x, found)[1], twice[0])
 
 
 def test_a_map_is_copied_before_the_next_layer_overwrites_it() -> None:
     network, x = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(3, 1, 1)).eval(), image()
 
-    (features,) = stages.take(network, x, [MapSource("0")])
+    (features,) = encoder_stages.take(network, x, [MapSource("0")])
 
     assert features.min() < 0
     with torch.inference_mode():
@@ -171,13 +173,13 @@ def test_of_modules_that_return_several_maps_the_outermost_first_one_of_most_cou
             logits: Tensor = self.head(F.interpolate(maps[-1], scale_factor=4) + F.interpolate(maps[0], scale_factor=2))
             return logits
 
-    assert stages.find(Whole().eval(), image(16)) == [MapSource("encoder", 1, 1), MapSource("encoder", 2, 1)]
+    assert encoder_stages.find(Whole().eval(), image(16)) == [MapSource("encoder", 1, 1), MapSource("encoder", 2, 1)]
 
 
 def test_hooks_go_also_where_the_network_fails() -> None:
     network = built("eal_icnet")
 
-    for call in (stages.find, lambda *given: stages.take(*given, [MapSource("stem")])):
+    for call in (encoder_stages.find, lambda *given: encoder_stages.take(*given, [MapSource("stem")])):
         with pytest.raises(ValueError, match="multiples of 8"):
             call(network, image(20))
         assert hooks(network) == 0
@@ -192,8 +194,8 @@ def test_modules_are_named_as_they_are_shown() -> None:
     network = built("eal_icnet")
 
     with pytest.raises(UserError, match=r"--at down_3: no such module; did you mean 'down_\d'\?.*stem, join_1"):
-        stages.take(network, image(), [MapSource("down_3")])
+        encoder_stages.take(network, image(), [MapSource("down_3")])
     with pytest.raises(UserError, match=r"--at stem\[1\]: returns no map"):
-        stages.take(network, image(), [MapSource("stem", 1)])
+        encoder_stages.take(network, image(), [MapSource("stem", 1)])
     with pytest.raises(UserError, match="name modules with --at"):
-        stages.find(nn.Conv2d(1, 1, 1), image())
+        encoder_stages.find(nn.Conv2d(1, 1, 1), image())

@@ -12,7 +12,7 @@ import pytest
 
 from benchmark.records.run_record import Failure, Initial, KeyParts, Record, TrainingFacts
 from benchmark.records.store import Store, run_key
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.read import read_study
 
 GENERATIONS = sorted(Path(__file__).parent.glob("generation-*"))
@@ -65,10 +65,10 @@ def test_no_field_of_an_old_record_has_left_the_schema() -> None:
 def test_old_studies_report_the_figures_that_their_records_hold(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report.all_plots, "PLOTS", ())
+    monkeypatch.setattr(build.all_plots, "PLOTS", ())
     study = shutil.copytree(folder, tmp_path / folder.name)
 
-    report.build(study)
+    build.build(study)
 
     runs = read_study(study).runs
     with (study / "report/tables/accuracy.csv").open() as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.records.run_record import Failure
-from benchmark.report import build as report
+from benchmark.report import build
 from tests.benchmark.report import fake
 
 
@@ -27,15 +27,15 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build reports without figures, which take most of the time, for tests that look at tables."""
-    monkeypatch.setattr(report.all_plots, "PLOTS", ())
+    monkeypatch.setattr(build.all_plots, "PLOTS", ())
 
 
 @pytest.fixture
 def no_plot_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw plots into the page alone."""
-    monkeypatch.setattr(report.all_plots, "PLOTS", [replace(plot, kinds=()) for plot in report.all_plots.PLOTS])
+    monkeypatch.setattr(build.all_plots, "PLOTS", [replace(plot, kinds=()) for plot in build.all_plots.PLOTS])
 
 
 @pytest.fixture(scope="session")
 def built(study: Path) -> list[Path]:
-    return report.build(study)
+    return build.build(study)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.records.run_record import Failure
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.tables import render
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from benchmark.utils.errors import UserError
@@ -42,8 +42,8 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         fake.write_study(tmp_path / name / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2) for name in "ab"
     )
 
-    made = {path.relative_to(first): path.read_bytes() for path in report.build(first)}
-    again = {path.relative_to(second): path.read_bytes() for path in report.build(second)}
+    made = {path.relative_to(first): path.read_bytes() for path in build.build(first)}
+    again = {path.relative_to(second): path.read_bytes() for path in build.build(second)}
 
     assert made == again
 
@@ -82,7 +82,7 @@ def test_hostile_names_compile(tmp_path: Path) -> None:
 def test_efficiency_alone_makes_a_report_without_a_protocol(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "unet")
 
-    names = {path.name for path in report.build(tmp_path)}
+    names = {path.name for path in build.build(tmp_path)}
 
     tables = {"efficiency.csv", "efficiency.md", "efficiency.tex", "numbers.tex", "references.bib", "tables.tex"}
     assert names == tables | {"profile.pdf", "profile.png", "index.html"}
@@ -92,15 +92,15 @@ def test_all_failed_and_one_model_build(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     fake.write_run(tmp_path, "unet", ["omc"], 0, None, Failure(kind="error", message="RuntimeError: no"))
 
-    assert {path.suffix for path in report.build(tmp_path)} == {".csv", ".md", ".tex", ".bib", ".html"}
+    assert {path.suffix for path in build.build(tmp_path)} == {".csv", ".md", ".tex", ".bib", ".html"}
 
 
 def test_a_folder_that_is_no_study_or_an_empty_one_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"protocol\.toml"):
-        report.build(tmp_path / "missing")
+        build.build(tmp_path / "missing")
     fake.write_protocol(tmp_path)
     with pytest.raises(UserError, match="neither runs nor efficiency"):
-        report.build(tmp_path)
+        build.build(tmp_path)
 
 
 def test_a_report_needs_no_torch_no_model_and_no_pyplot() -> None:

@@ -13,12 +13,10 @@ from benchmark.data.splits import Division
 from benchmark.records import claims
 from benchmark.records.run_record import KeyParts
 from benchmark.records.store import Shared, Store
-from benchmark.report import build as report
-from benchmark.report import merge as merging
-from benchmark.report import redact as redaction
+from benchmark.report import build, merge, redact
 from benchmark.report.contradictions import contradictions, divided
 from benchmark.report.read import read_study
-from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import accuracy_table
 from tests.benchmark.report import fake
 from tests.benchmark.report.tables.test_accuracy_table import VOID, image
 
@@ -59,7 +57,7 @@ WRONG = [
 
 
 def methods(folder: Path) -> list[str]:
-    (block,) = tables.scores(read_study(folder), tables.ACCURACY).blocks
+    (block,) = accuracy_table.scores(read_study(folder), accuracy_table.ACCURACY).blocks
     return [row.key for row in block.rows if row.family == "reference"]
 
 
@@ -70,10 +68,10 @@ def test_rows_that_are_not_of_the_runs_are_left_out_and_named(
     assert methods(study) == ["otsu", "background"]
     spoil(study)
     assert "otsu" not in methods(study)
-    (block,) = tables.scores(read_study(study), tables.ACCURACY).blocks
+    (block,) = accuracy_table.scores(read_study(study), accuracy_table.ACCURACY).blocks
     (said,) = (line for line in block.conventions if line.startswith("Left out"))
     assert f"{OTSU} ({reason})" in said
-    assert any(line == f"{study}/{OTSU} ({reason}); left out" for line in report.check(study))
+    assert any(line == f"{study}/{OTSU} ({reason}); left out" for line in build.check(study))
 
 
 def test_rows_of_an_earlier_release_count_where_images_and_content_agree(study: Path) -> None:
@@ -91,9 +89,9 @@ def test_merged_and_redacted_reports_leave_such_rows_out(study: Path) -> None:
     digest = protocols.load("quick").digest()
     for folder in (study, other):
         fake.change(folder, lambda record: {"key_parts": record.key_parts.model_copy(update={"protocol": digest})})
-    merged = merging.merge([study, other])
+    merged = merge.merge([study, other])
     assert merged.strangers == (f"study/{OTSU} (tested on other images than the runs)",)
-    assert redaction.redact(merged).strangers == merged.strangers
+    assert redact.redact(merged).strangers == merged.strangers
 
 
 def test_runs_of_different_images_are_named(study: Path) -> None:
@@ -102,7 +100,7 @@ def test_runs_of_different_images_are_named(study: Path) -> None:
     file.write_text(file.read_text().replace("7.png", "8.png"))
     line = "omc-syn: omc-syn/fcn/0 and omc-syn/unet/0 were tested on different images"
     assert list(divided(read_study(study))) == [line]
-    assert f"{study}: {line}" in report.check(study)
+    assert f"{study}: {line}" in build.check(study)
 
 
 def test_a_run_that_is_being_done_is_not_called_interrupted(study: Path) -> None:

@@ -12,17 +12,18 @@ import pytest
 from benchmark.cli.progress import open_console
 from benchmark.cli.summary import print_summary
 from benchmark.records.efficiency_record import Conditions, Latency, Limits
-from benchmark.report import build as report
-from benchmark.report import merge as merging
+from benchmark.report import build, merge
 from benchmark.report.plots import accuracy_cost_plot as plots
 from benchmark.report.plots import growth_plot, profile_plot, roofline_plot
 from benchmark.report.read import StudyResults, read_study
-from benchmark.report.tables import accuracy_table as tables
-from benchmark.report.tables import efficiency_table
-from benchmark.report.tables import growth_table as growth
-from benchmark.report.tables import paper_table as paper
-from benchmark.report.tables import profile_table as profile
-from benchmark.report.tables import roofline_table as roofline
+from benchmark.report.tables import (
+    accuracy_table,
+    efficiency_table,
+    growth_table,
+    paper_table,
+    profile_table,
+    roofline_table,
+)
 from benchmark.report.tables.numbers import macros
 from benchmark.report.tables.render import HINDERED, Table
 from tests.benchmark.report import fake
@@ -60,10 +61,10 @@ def study(tmp_path: Path) -> StudyResults:
 def every_table(study: StudyResults) -> list[Table]:
     return [
         efficiency_table.efficiency(study),
-        profile.overview(study),
-        growth.table(study),
-        roofline.table(study),
-        paper.table(study, paper.PaperChoice()),
+        profile_table.overview(study),
+        growth_table.table(study),
+        roofline_table.table(study),
+        paper_table.table(study, paper_table.PaperChoice()),
     ]
 
 
@@ -89,7 +90,7 @@ def test_a_hindered_time_is_marked_and_never_best_or_second(study: StudyResults,
 
 
 def test_no_exponent_is_formed_from_a_hindered_time(study: StudyResults) -> None:
-    (block,) = growth.table(study).blocks
+    (block,) = growth_table.table(study).blocks
     rows = {row.key: row.cells for row in block.rows}
     assert "latency_p50_ms.exponent" in rows["unet"]
     assert "latency_p50_ms.exponent" not in rows["contextnet"]
@@ -101,7 +102,10 @@ def test_no_exponent_is_formed_from_a_hindered_time(study: StudyResults) -> None
 
 
 def test_a_hindered_network_is_no_point_of_a_plot_of_times_and_on_no_front(study: StudyResults) -> None:
-    charts = {chart.axis.name: chart for chart in plots.charts(study, tables.scores(study, tables.ACCURACY).blocks)}
+    charts = {
+        chart.axis.name: chart
+        for chart in plots.charts(study, accuracy_table.scores(study, accuracy_table.ACCURACY).blocks)
+    }
     assert [point.row.key for point in charts["fps"].points] == ["eal_icnet", "unet"]
     assert charts["fps"].missing == ()
     assert f"{plots.HINDERED_NAMES}: ContextNet." in charts["fps"].footnote
@@ -112,7 +116,7 @@ def test_a_hindered_network_is_no_point_of_a_plot_of_times_and_on_no_front(study
 
 def test_no_plot_is_drawn_against_times_that_are_all_hindered(study: StudyResults) -> None:
     everything = replace(study, efficiency=tuple(replace(found, hindered=True) for found in study.efficiency))
-    found = plots.charts(everything, tables.scores(study, tables.ACCURACY).blocks)
+    found = plots.charts(everything, accuracy_table.scores(study, accuracy_table.ACCURACY).blocks)
     assert [chart.axis.name for chart in found] == ["params", "macs"]
 
 
@@ -132,7 +136,7 @@ def test_hindered_times_are_hollow_marks(study: StudyResults) -> None:
 def test_files_page_and_terminal_print_the_mark_beside_the_figure(tmp_path: Path) -> None:
     folder = write(tmp_path / "hindered")
     shutil.rmtree(folder / "report", ignore_errors=True)
-    report.build(folder, choice=paper.PaperChoice())
+    build.build(folder, choice=paper_table.PaperChoice())
     markdown = (folder / "report/tables/custom.md").read_text("utf-8")
     (line,) = [line for line in markdown.splitlines() if line.startswith("| ContextNet")]
     assert line.endswith(f"| 100000.0{HINDERED} |")
@@ -154,6 +158,6 @@ def test_merged_studies_take_the_figures_that_nothing_hindered(tmp_path: Path) -
     second = shutil.copytree(first, tmp_path / "free")
     for size in SIZES:
         fake.write_efficiency(second, "contextnet", size, limits=limits(), bytes_moved=10**8)
-    found = merging.merge([first, second])
+    found = merge.merge([first, second])
     assert len(found.efficiency) == len(MODELS) * len(SIZES)
     assert not any(one.hindered or one.warnings for one in found.efficiency)

@@ -22,10 +22,9 @@ from benchmark.records.store import Store
 from benchmark.report import build as report
 from benchmark.report.merge import for_figures, merge
 from benchmark.report.page import page_summary
-from benchmark.report.plots import comparison_plot as comparison
+from benchmark.report.plots import comparison_plot
 from benchmark.report.read import read_study
-from benchmark.report.tables import accuracy_table as tables
-from benchmark.report.tables import contests, efficiency_table
+from benchmark.report.tables import accuracy_table, contests, efficiency_table
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
@@ -154,7 +153,7 @@ def test_a_run_that_failed_on_one_machine_only_has_finished(tmp_path: Path, two:
     fake.write_run(two[1], "unet", ["omc-syn"], 1, None, LOST)
     for folder in (other, two[1]):
         settled(folder)
-    rows = {row.key: row for row in tables.scores(merge([*two, other]), tables.ACCURACY).blocks[0].rows}
+    rows = {row.key: row for row in accuracy_table.scores(merge([*two, other]), accuracy_table.ACCURACY).blocks[0].rows}
     assert (rows["eal_icnet"].cells["miou"].n, rows["eal_icnet"].remark) == (2, "")
     assert (rows["unet"].cells["miou"].n, rows["unet"].remark[:8]) == (1, "repeat 1")
 
@@ -306,7 +305,7 @@ def test_another_seed_gives_further_repeats_that_pair_within_the_seed(tmp_path: 
 
 def test_a_stand_in_of_another_seed_has_other_images_though_they_are_called_alike(tmp_path: Path) -> None:
     merged = merge([of_seed(tmp_path / "one", 0, MODELS[:2]), of_seed(tmp_path / "two", 1, MODELS[:2])])
-    (block,) = tables.scores(merged, tables.ACCURACY).blocks
+    (block,) = accuracy_table.scores(merged, accuracy_table.ACCURACY).blocks
     found = contests.contest(merged, block, "miou", "image")
     assert not found.same_images(["unet"])
     assert {group for scores in found.scores["unet"].values() for group in scores.groups} == {
@@ -318,7 +317,7 @@ def test_real_images_are_the_same_for_every_seed_and_must_be(tmp_path: Path) -> 
     folders = [of_seed(tmp_path / name, seed, MODELS[:2]) for name, seed in (("one", 0), ("two", 1))]
     for folder in folders:
         fake.change(folder, lambda record: parts(record, data="f"))
-    (block,) = tables.scores(merge(folders), tables.ACCURACY).blocks
+    (block,) = accuracy_table.scores(merge(folders), accuracy_table.ACCURACY).blocks
     assert contests.contest(merge(folders), block, "miou", "image").same_images(["unet", "eal_icnet"])
     fake.change(folders[1], lambda record: parts(record, data="a"))
     with pytest.raises(UserError, match=r"content of omc-syn: f \(one\) \| a \(two\)"):
@@ -349,7 +348,7 @@ def test_networks_that_do_not_share_all_seeds_have_no_means_to_compare(
 
 def test_plots_say_what_they_were_merged_from(tmp_path: Path) -> None:
     folders = [of_seed(tmp_path / name, seed, MODELS[:2]) for name, seed in (("one", 0), ("two", 1))]
-    ((_, figure),) = comparison.draw(for_figures(merge(folders)))
+    ((_, figure),) = comparison_plot.draw(for_figures(merge(folders)))
     text = " ".join(found.get_text().replace("\n", " ") for found in figure.texts)
     assert "Means over n = 4 repeats. No intervals, since repeats saw different images." in text
     assert "Protocol: quick. Merged from the studies one (seed 0), two (seed 1)." in text
@@ -419,9 +418,9 @@ def test_networks_of_fewer_repeats_are_neither_marked_nor_ranked(tmp_path: Path)
     fake.write_run(tmp_path / "one", "fcn", ["omc-syn"], 0, fake.counts(0.99, fake.random_of("best")))
     settled(tmp_path / "one")
     merged = merge([three, tmp_path / "one"])
-    (block,) = tables.scores(merged, tables.ACCURACY).blocks
+    (block,) = accuracy_table.scores(merged, accuracy_table.ACCURACY).blocks
     assert {row for row, _ in block.marks()} == {"eal_icnet", "unet"}
-    found = page_summary.summarise(merged, tables.Table("accuracy", "Accuracy", (block,)), "eal_icnet")
+    found = page_summary.summarise(merged, accuracy_table.Table("accuracy", "Accuracy", (block,)), "eal_icnet")
     assert found.leaders[0].best.label != "FCN"
     assert found.leaders[0].models == 2
     facts = dict(found.facts)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmark.records.run_record import Failure
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.read import read_study
 from benchmark.report.redact import redact
 from tests.benchmark.conftest import Call
@@ -54,8 +54,8 @@ def test_nothing_in_its_folder_tells_what_must_stay(study: Path, call: Call) -> 
 
 
 def test_every_number_is_the_same(study: Path, no_plots: None) -> None:
-    report.build(study)
-    report.build(study, redact=True)
+    build.build(study)
+    build.build(study, redact=True)
     for file in sorted((study / "report/tables").glob("*.csv")):
         plain, redacted = (
             [

@@ -30,7 +30,7 @@ from benchmark.records.store import RECORD, Shared
 from benchmark.runs import train as run
 from benchmark.runs.jobs import EfficiencyJob, Elsewhere, TrainJob
 from benchmark.runs.perform import leave, perform
-from benchmark.study import measure_study as profiling
+from benchmark.study import measure_study
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
@@ -85,7 +85,7 @@ def test_profile_replaces_old_figures_but_not_those_of_another_process_meanwhile
 ) -> None:
     def plan() -> EfficiencyJob:
         study = make_study(small)
-        (job,) = profiling.jobs(study.folder, study.models, "32", "float32", [Hardware("cpu", 1)], 1)
+        (job,) = measure_study.jobs(study.folder, study.models, "32", "float32", [Hardware("cpu", 1)], 1)
         return job
 
     assert perform(plan(), silent) is None
@@ -218,7 +218,7 @@ def test_longer_measurements_are_taken_over_and_profile_takes_none(make_study: M
     (job,) = make_plan(make_study(small)).measurements
     measured_elsewhere(job, settings=job.settings.model_copy(update={"throughput_seconds": 5.0}))
     assert job.taken_over() is not None
-    (anew,) = profiling.jobs(job.study, [job.entry], "32", "float32", [Hardware("cpu", 1)], 1)
+    (anew,) = measure_study.jobs(job.study, [job.entry], "32", "float32", [Hardware("cpu", 1)], 1)
     assert anew.anew
     assert anew.taken_over() is None
 

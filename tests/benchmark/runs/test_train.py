@@ -26,11 +26,11 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices import precision
-from benchmark.evaluation import counts as scoring
+from benchmark.evaluation import counts
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records.run_record import Record
 from benchmark.records.store import RECORD, WEIGHTS, Store
-from benchmark.runs import train as run
+from benchmark.runs import train
 from benchmark.runs.cost import Meter
 from benchmark.runs.failures import describe_failure
 from benchmark.runs.jobs import TrainJob
@@ -38,7 +38,7 @@ from benchmark.runs.perform import perform_claimed
 from benchmark.runs.train import train_and_test
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.training import loop as training
+from benchmark.training import loop
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu
@@ -135,13 +135,13 @@ def test_the_peak_of_memory_is_the_run_s_own(
 
     peaks: list[int] = []
     peaks.append(peak())
-    tested = run.evaluate
+    tested = train.evaluate
 
     def hungry(*arguments: Any) -> Any:
         torch.ones(256 * 2**18).sum()  # 256 MiB
         return tested(*arguments)
 
-    monkeypatch.setattr(run, "evaluate", hungry)
+    monkeypatch.setattr(train, "evaluate", hungry)
     peaks.append(peak())
     monkeypatch.undo()
     peaks.append(peak())
@@ -200,8 +200,8 @@ def test_the_stored_weights_give_the_stored_metrics(small: Protocol, make_job: M
         small,
         torch.device("cpu"),
     )
-    assert scoring.summarise(rows) == record.metrics["omc-syn"]
-    assert scoring.to_csv(rows) == (folder / "images.omc-syn.csv").read_bytes()
+    assert counts.summarise(rows) == record.metrics["omc-syn"]
+    assert counts.to_csv(rows) == (folder / "images.omc-syn.csv").read_bytes()
 
 
 def test_whole_tiles_are_tested_and_windows_of_the_inputs_size_validated(
@@ -213,7 +213,7 @@ def test_whole_tiles_are_tested_and_windows_of_the_inputs_size_validated(
         sides.append(size)
         return evaluation_batches(pack, indices, size, *rest)
 
-    monkeypatch.setattr(run, "evaluation_batches", spy)
+    monkeypatch.setattr(train, "evaluation_batches", spy)
     _, folder = train_job(make_job(protocols.load("quick", [*SMALL, "evaluation.window=tile"])))
     assert set(sides) == {32}
     with (folder / "images.omc-syn.csv").open() as file:
@@ -247,7 +247,7 @@ def test_keeping_all_or_no_weights(small: Protocol, make_job: MakeJob, keep: str
 def test_a_pretrained_encoder_where_there_is_none_is_refused(small: Protocol, make_job: MakeJob) -> None:
     protocol = small.model_copy(update={"training": small.training.model_copy(update={"encoder_weights": "imagenet"})})
     with pytest.raises(UserError, match="tinynet: has no pretrained encoder"):
-        run.build(make_job(protocol))
+        train.build(make_job(protocol))
 
 
 def caused(cause: OSError) -> UserError:
@@ -330,11 +330,11 @@ def test_a_run_out_of_memory_is_a_row_that_says_what_helps_and_changes_no_batch(
 ) -> None:
     job, tries = make_job(small), []
 
-    def exhausted(network: object, batches: training.TrainingBatches, *_: object) -> None:
+    def exhausted(network: object, batches: loop.TrainingBatches, *_: object) -> None:
         tries.append((batches.batch, batches.micro_batch))
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(run, "train", exhausted)
+    monkeypatch.setattr(train, "train", exhausted)
     perform_claimed(job, lambda *_: None)
     assert tries == [(4, 4)]
     record = Store(job.study).read_record(("omc-syn",), "tinynet", 0)

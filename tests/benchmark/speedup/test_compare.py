@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.cli import bench as cli_bench
+from benchmark.cli import bench
 from benchmark.config import protocol, registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
@@ -34,10 +34,8 @@ from benchmark.records.store import Store
 from benchmark.report import build as report
 from benchmark.report.plots import speedup_plot
 from benchmark.report.read import StudyResults
-from benchmark.report.tables import render
-from benchmark.report.tables import speedup_table as reported
-from benchmark.speedup import feeding, forwards, plain, sharing, steps
-from benchmark.speedup import loop_share as loop
+from benchmark.report.tables import render, speedup_table
+from benchmark.speedup import feeding, forwards, loop_share, plain, sharing, steps
 from benchmark.speedup.networks import GAMMA, TEMPERATURE, build
 from benchmark.speedup.setting import SpeedupSetting
 from benchmark.training.loop import train
@@ -219,16 +217,16 @@ def test_replays_give_what_the_plain_form_gives_within_bfloat16(tapes: list[Tape
 
 def test_the_loop_s_share_is_what_is_left_of_forward_backward_and_optimiser(pack: Pack) -> None:
     settings = protocol.load("paper", ["input.size=64", "split.validation=0.2", "split.test=0.2"])
-    found = loop.loop(registry.models()["contextnet"], pack, "track", settings, SETTING)
+    found = loop_share.loop(registry.models()["contextnet"], pack, "track", settings, SETTING)
     assert 0 < found.ours[0] < 1
     assert "10 images" in found.our_form
     assert torch.Tensor.backward.__qualname__ == "Tensor.backward"
 
 
 def test_ratios_are_plain_over_ours_for_costs_and_ours_over_plain_for_speeds() -> None:
-    assert reported.ratio(comparison(plain=(30, 40, 80), ours=(10, 20, 30))) == 2
-    assert reported.ratio(comparison(what="feeding", model=None, unit="images/s", plain=(10,), ours=(50,))) == 5
-    assert reported.ratio(comparison(what="loop", unit="share", ours=(0.03,))) is None
+    assert speedup_table.ratio(comparison(plain=(30, 40, 80), ours=(10, 20, 30))) == 2
+    assert speedup_table.ratio(comparison(what="feeding", model=None, unit="images/s", plain=(10,), ours=(50,))) == 5
+    assert speedup_table.ratio(comparison(what="loop", unit="share", ours=(0.03,))) is None
 
 
 def test_the_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
@@ -239,7 +237,7 @@ def test_the_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
         comparison(dtype="bfloat16", plain=(8.0,), ours=(4.0,), pixels=1000, differing_pixels=1),
         comparison(what="start_up", model=None, size=None, unit="s", ours=(5.0, 6.0)),
     ]
-    table = reported.table(StudyResults(None, (), {}, (), comparisons=tuple(made)))
+    table = speedup_table.table(StudyResults(None, (), {}, (), comparisons=tuple(made)))
     assert [block.title.partition(",")[0] for block in table.blocks] == [
         *["Forward of one image at 64×64"] * 2,
         "Start-up to the first training step",
@@ -259,7 +257,7 @@ def test_the_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
 
 def test_a_row_that_is_slower_than_the_plain_way_says_so_below_the_table() -> None:
     made = (comparison(model="fcn", plain=(20.0,), ours=(10.0,)), comparison(plain=(10.0,), ours=(20.0,)))
-    table = reported.table(StudyResults(None, (), {}, (), comparisons=made))
+    table = speedup_table.table(StudyResults(None, (), {}, (), comparisons=made))
     assert [row.remark for row in table.blocks[0].rows] == ["", "0.50 times the plain way: behind it"]
     assert "UNet: 0.50 times the plain way: behind it" in render.to_markdown(table)
 
@@ -268,7 +266,7 @@ def test_a_hindered_row_is_marked_and_in_no_mean_and_no_plot() -> None:
     hindered = comparison(model="fcn", plain=(90.0,), ours=(1.0,), hindered=("the processor was taken away",))
     others = [comparison(model=name, plain=(20.0,), ours=(10.0,)) for name in ("unet", "hrnet")]
     study = StudyResults(None, (), {}, (), comparisons=(hindered, *others))
-    (block,) = reported.table(study).blocks
+    (block,) = speedup_table.table(study).blocks
     rows = {row.key: row for row in block.rows}
     assert [cell.hindered for key, cell in rows["fcn"].cells.items() if key != "spread"] == [True] * 3
     assert rows["fcn"].remark == "the processor was taken away"
@@ -328,13 +326,13 @@ def test_files_of_earlier_releases_have_no_environment_and_are_still_reported(tm
 
 @pytest.mark.slow  # five minutes: generates 200 images, and starts `run` four times
 def test_the_verb_measures_every_kind_of_work(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_bench, "ROUNDS", 1)
-    monkeypatch.setattr(cli_bench, "TIMINGS", 2)
-    monkeypatch.setattr(cli_bench, "SECONDS", 0.0)
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "TIMINGS", 2)
+    monkeypatch.setattr(bench, "SECONDS", 0.0)
     code, out, err = call("bench", "--models", "edanet", "--sizes", "64,96", "--device", "cpu", "--threads", "1")
     assert code == 0, err
     kinds = {path.name.partition(".")[0] for path in Path("results/bench/bench").iterdir()}
-    assert kinds == set(cli_bench.EACH.split(", ")) - {"replayed", "together_replayed"}
+    assert kinds == set(bench.EACH.split(", ")) - {"replayed", "together_replayed"}
     assert "masks are not compared" in out
 
 
@@ -355,4 +353,4 @@ def test_wrong_flags_of_bench_are_refused(call: Call, arguments: tuple[str, ...]
 
 
 def test_what_the_verb_knows_is_what_files_may_hold() -> None:
-    assert set(cli_bench.EACH.split(", ")) == set(reported.TITLES)
+    assert set(bench.EACH.split(", ")) == set(speedup_table.TITLES)

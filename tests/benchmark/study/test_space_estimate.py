@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from benchmark.cli import plan_table as terminal_plan
+from benchmark.cli import plan_table
 from benchmark.cli.progress import open_console
 from benchmark.config import protocol as protocols
 from benchmark.config import registry
@@ -24,7 +24,7 @@ from benchmark.devices import facts
 from benchmark.devices.hardware import Hardware
 from benchmark.executors.local import LocalExecutor
 from benchmark.runs.jobs import KeepWeights
-from benchmark.study import space_estimate as needs
+from benchmark.study import space_estimate
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.space_estimate import Needs
@@ -51,7 +51,7 @@ def make(tmp_path: Path, source: Source) -> Make:
 
 
 def assess(study: Study) -> Needs:
-    return needs.needs(study, make_plan(study))
+    return space_estimate.needs(study, make_plan(study))
 
 
 def test_a_pack_is_as_large_as_it_will_be(make: Make, source: Source) -> None:
@@ -110,7 +110,7 @@ def test_memory_follows_from_a_measured_training_step(make: Make) -> None:
     assert found is not None
     # The step had gradients and two moments beside its activations; two images of a quarter of the area.
     activations = (peak - 3 * weights) * 2 / 4
-    assert found.bytes == pytest.approx(needs.PROCESS_BYTES + 5 * weights + activations)
+    assert found.bytes == pytest.approx(space_estimate.PROCESS_BYTES + 5 * weights + activations)
     assert (found.largest, found.measured, found.runs) == ("unet", True, 1)
 
 
@@ -127,7 +127,7 @@ def test_no_study_is_refused_for_a_network_of_unknown_size_until_it_is_measured(
     found = assess(study)
     assert (found.unknown, found.results.parts.keys()) == (("eal_icnet",), {"records"})
     assert found.memory is not None
-    assert found.memory.bytes > needs.PROCESS_BYTES + 5 * 4 * needs.UNKNOWN_PARAMS
+    assert found.memory.bytes > space_estimate.PROCESS_BYTES + 5 * 4 * space_estimate.UNKNOWN_PARAMS
     assert "not known before it is measured: eal_icnet" in told(found, study.hardware)
     fake.write_efficiency(study.folder, "eal_icnet", 32, name=facts.cpu_name(), params=1234)
     found = assess(study)
@@ -164,7 +164,7 @@ def test_two_disks_are_checked_separately(make: Make) -> None:
 
 def told(found: Needs, hardware: Hardware) -> str:
     text = io.StringIO()
-    terminal_plan.print_needs(open_console(file=text, width=400), found, hardware)
+    plan_table.print_needs(open_console(file=text, width=400), found, hardware)
     return text.getvalue()
 
 

@@ -15,7 +15,7 @@ from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.training import loop as training
+from benchmark.training import loop
 from benchmark.training.checkpoint import Checkpoint
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import TinyNet
@@ -52,7 +52,7 @@ class Always(Checkpoint):
 
 def session(
     pack: Pack, protocol: Protocol, checkpoint: Checkpoint | None, stop_at: int | None = None
-) -> tuple[nn.Module, training.Trained, list[int]]:
+) -> tuple[nn.Module, loop.Trained, list[int]]:
     """Train a network from its seed, as a process of its own would, perhaps up to an interruption."""
     torch.manual_seed(5)
     network = DropNet()
@@ -65,13 +65,13 @@ def session(
             raise Interrupted
         steps.append(done)
 
-    trained = training.train(
+    trained = loop.train(
         network, batches, lambda: evaluation_batches(pack, division.val, 32, 2, CPU), protocol, on_step, checkpoint
     )
     return network, trained, steps
 
 
-def without_clock(history: list[training.Round]) -> list[training.Round]:
+def without_clock(history: list[loop.Round]) -> list[loop.Round]:
     return [dataclasses.replace(row, seconds=0.0, images_per_second=0.0) for row in history]
 
 

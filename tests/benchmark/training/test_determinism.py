@@ -20,15 +20,14 @@ from benchmark.devices import precision
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import WEIGHTS, Store
-from benchmark.runs import train as run
+from benchmark.runs import train
 from benchmark.runs.failures import describe_failure
 from benchmark.runs.jobs import Job, TrainJob
 from benchmark.runs.train import train_and_test
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.training import determinism
-from benchmark.training import loop as training
+from benchmark.training import determinism, loop
 from tests.benchmark.conftest import SMALL, TINY
 from tests.benchmark.tiny import Puts, Raises, TinyNet
 
@@ -121,7 +120,7 @@ def test_the_deterministic_mode_holds_during_a_run_and_ends_with_it(
     deterministic: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(run, "evaluate", lambda *_: seen.append(flags()) or [])
+    monkeypatch.setattr(train, "evaluate", lambda *_: seen.append(flags()) or [])
     before = flags()
     assert train_job(make_job(deterministic)).environment["determinism"] == "deterministic"
     assert seen == [(True, False, False, False)]
@@ -151,7 +150,7 @@ def test_a_worker_s_environment_follows_the_mode(small: Protocol, deterministic:
 
 def test_a_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_study: Callable[..., Study]) -> None:
     class Failing:
-        def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+        def train(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
             yield Started(jobs[-1])
             yield Finished(jobs[-1], Failure(kind="error", message="no"), 0.0)
 
@@ -169,14 +168,14 @@ def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: M
     division = pack.divide(protocol)
     job = of(make_job(protocol), name)
 
-    network = run.build(job)
+    network = train.build(job)
     assert determinism.nondeterministic_operations(network, job.entry.multiple, 64, 1, protocol) == []
 
     def trained() -> dict[str, torch.Tensor]:
-        network = precision.to_device(run.build(job), CPU)
+        network = precision.to_device(train.build(job), CPU)
         torch.manual_seed(7)
         batches = TrainingBatches([(pack, division.train)], 64, protocol, 0, CPU)
-        training.train(
+        loop.train(
             network, batches, lambda: evaluation_batches(pack, division.val, 64, 2, CPU), protocol, lambda *_: None
         )
         with torch.inference_mode():

@@ -29,7 +29,7 @@ from benchmark.runs.train import train_and_test
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.training import loop as training
+from benchmark.training import loop
 from benchmark.training.finetune import Start
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, settings, tiny_run
@@ -101,9 +101,9 @@ def test_training_begins_with_exactly_these_weights(
 ) -> None:
     seen: list[dict[str, torch.Tensor]] = []
 
-    def spy(network: torch.nn.Module, *rest: Any) -> training.Trained:
+    def spy(network: torch.nn.Module, *rest: Any) -> loop.Trained:
         seen.append({name: value.clone() for name, value in network.state_dict().items()})
-        return training.train(network, *rest)
+        return loop.train(network, *rest)
 
     monkeypatch.setattr(run, "train", spy)
     job = jobs_of(tuned(make_study, base, small))[1]

@@ -16,7 +16,7 @@ from benchmark.config.protocol import Loss, Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices import facts, precision
-from benchmark.training import loop as training
+from benchmark.training import loop
 from benchmark.training.loss import segmentation_loss
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import NotANumber, TinyNet
@@ -41,16 +41,14 @@ def validation(pack: Pack, protocol: Protocol) -> Iterator[Batch]:
     return evaluation_batches(pack, pack.divide(protocol).val, 32, 2, CPU)
 
 
-def train(network: nn.Module, pack: Pack, protocol: Protocol) -> training.Trained:
-    return training.train(
-        network, batches(pack, protocol), lambda: validation(pack, protocol), protocol, lambda *_: None
-    )
+def train(network: nn.Module, pack: Pack, protocol: Protocol) -> loop.Trained:
+    return loop.train(network, batches(pack, protocol), lambda: validation(pack, protocol), protocol, lambda *_: None)
 
 
 def test_it_takes_exactly_the_steps_and_validates_when_told(pack: Pack) -> None:
     seen: list[tuple[int, int]] = []
     protocol = with_settings("training.steps=7", "training.validate_every=3")
-    trained = training.train(
+    trained = loop.train(
         tiny(), batches(pack, protocol), lambda: validation(pack, protocol), protocol, lambda *at: seen.append(at)
     )
     assert seen == [(step, 7) for step in range(1, 8)]
@@ -75,7 +73,7 @@ def test_the_best_weights_are_kept_not_the_last(pack: Pack, monkeypatch: pytest.
         weights.append(copy.deepcopy(network.state_dict()))
         return next(losses)
 
-    monkeypatch.setattr(training, "_validate", scripted)
+    monkeypatch.setattr(loop, "_validate", scripted)
     network = tiny()
     trained = train(network, pack, with_settings("training.steps=6", "training.validate_every=2"))
     assert trained.best.round == 2
@@ -91,27 +89,27 @@ def test_it_stops_after_patience_rounds_without_a_fall_of_min_delta(
     pack: Pack, monkeypatch: pytest.MonkeyPatch, script: list[float], rounds: int
 ) -> None:
     losses = iter(script)
-    monkeypatch.setattr(training, "_validate", lambda *_: next(losses))
+    monkeypatch.setattr(loop, "_validate", lambda *_: next(losses))
     trained = train(tiny(), pack, with_settings("training.steps=99", "training.patience=2"))
     assert len(trained.history) == rounds
 
 
 def test_without_validation_images_the_last_weights_are_kept(pack: Pack) -> None:
     protocol = with_settings()
-    trained = training.train(tiny(), batches(pack, protocol), lambda: iter(()), protocol, lambda *_: None)
+    trained = loop.train(tiny(), batches(pack, protocol), lambda: iter(()), protocol, lambda *_: None)
     assert trained.best is trained.history[-1]
     assert trained.best.validation_loss is None
 
 
 def test_a_loss_that_is_not_a_number_is_its_own_error(pack: Pack) -> None:
-    with pytest.raises(training.NonFiniteLossError, match="training loss is nan within the first 2 steps"):
+    with pytest.raises(loop.NonFiniteLossError, match="training loss is nan within the first 2 steps"):
         train(NotANumber(), pack, with_settings())
 
 
 def test_weights_that_the_last_step_spoilt_end_the_training(pack: Pack) -> None:
     protocol = with_settings("training.steps=1", "training.validate_every=none", "training.lr=1e39")
-    with pytest.raises(training.NonFiniteLossError, match=r"features\.weight has values that are no number; try a"):
-        training.train(tiny(), batches(pack, protocol), lambda: iter(()), protocol, lambda *_: None)
+    with pytest.raises(loop.NonFiniteLossError, match=r"features\.weight has values that are no number; try a"):
+        loop.train(tiny(), batches(pack, protocol), lambda: iter(()), protocol, lambda *_: None)
 
 
 def test_cosine_falls_from_lr_to_zero(pack: Pack) -> None:
@@ -132,7 +130,7 @@ def gradients(pack: Pack, batch: Batch, micro: int, *overrides: str) -> tuple[fl
     protocol = with_settings("training.batch=8", f"training.micro_batch={micro}", *overrides)
     network = plain_network()
     for _ in range(2):  # of the first, nothing is left
-        loss = training._differentiate(network, batch, batches(pack, protocol).micro_batch, protocol)
+        loss = loop._differentiate(network, batch, batches(pack, protocol).micro_batch, protocol)
     return float(loss), [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
 
 
@@ -189,7 +187,7 @@ def test_dice_is_of_each_forward_weighted_by_images(pack: Pack) -> None:
 def test_norm_statistics_become_the_mean_over_training_batches(pack: Pack) -> None:
     protocol = with_settings("training.norm_reestimation_batches=2")
     network, source = tiny(), batches(pack, protocol)
-    training.reestimate_norms(network, source, protocol, 0)
+    loop.reestimate_norms(network, source, protocol, 0)
     features = [network.features(batch.images) for batch in source.epoch(0, purpose="norms 0")]
     expected = torch.stack([f.mean(dim=(0, 2, 3)) for f in features[:2]]).mean(dim=0)
     torch.testing.assert_close(network.norm.running_mean, expected)
@@ -206,7 +204,7 @@ def test_a_norm_used_three_times_averages_over_its_uses(pack: Pack) -> None:
 
     protocol = with_settings("training.norm_reestimation_batches=1")
     network, source = Shared(), batches(pack, protocol)
-    training.reestimate_norms(network, source, protocol, 0)
+    loop.reestimate_norms(network, source, protocol, 0)
     images = next(source.epoch(0, purpose="norms 0")).images
     torch.testing.assert_close(network.norm.running_mean, images.mean().reshape(1) + 2)
 
@@ -224,7 +222,7 @@ def test_repeats_with_the_same_seeds_are_identical(pack: Pack) -> None:
 def test_norm_statistics_are_those_of_the_network_as_it_is_tested_without_dropout(pack: Pack) -> None:
     protocol = with_settings("training.norm_reestimation_batches=1")
     network, source = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm2d(1)), batches(pack, protocol)
-    training.reestimate_norms(network, source, protocol, 0)
+    loop.reestimate_norms(network, source, protocol, 0)
     images = next(source.epoch(0, purpose="norms 0")).images
     torch.testing.assert_close(network[1].running_mean, images.mean().reshape(1))
     assert network[1].momentum == 0.1
@@ -250,7 +248,7 @@ def test_mixed_precision_trains_on_a_gpu(pack: Pack) -> None:
     division = pack.divide(protocol)
     source = TrainingBatches([(pack, division.train)], 32, protocol, 0, device)
     network = tiny().to(device)
-    trained = training.train(
+    trained = loop.train(
         network, source, lambda: evaluation_batches(pack, division.val, 32, 2, device), protocol, lambda *_: None
     )
     assert trained.history[-1].steps == 4

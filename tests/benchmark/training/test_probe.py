@@ -18,7 +18,7 @@ from benchmark.devices.hardware import Hardware
 from benchmark.executors.events import Finished
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS, Failure
 from benchmark.report.read import read_study
-from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import accuracy_table
 from benchmark.runs.failures import describe_failure
 from benchmark.runs.perform import perform
 from benchmark.study.plan import make_plan
@@ -238,5 +238,5 @@ def test_a_run_whose_outputs_are_no_logits_says_so_in_record_terminal_and_table(
     assert {model: record.environment.get(BOUNDED) for model, record in records.items()} == {
         **{"mynet": True, "tinynet": None}
     }
-    (block,) = tables.scores(read_study(study.folder), tables.ACCURACY).blocks
+    (block,) = accuracy_table.scores(read_study(study.folder), accuracy_table.ACCURACY).blocks
     assert [line for line in block.conventions if told in line] == [f"mynet: {BOUNDED_MEANS}."]

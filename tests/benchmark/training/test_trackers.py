@@ -14,10 +14,10 @@ import pytest
 from benchmark.config.protocol import Protocol
 from benchmark.records.run_record import Record
 from benchmark.records.store import RECORD
-from benchmark.runs import train as run
+from benchmark.runs import train
 from benchmark.runs.jobs import TrainJob
 from benchmark.runs.train import train_and_test
-from benchmark.training import loop as training
+from benchmark.training import loop
 from benchmark.training.checkpoint import Checkpoint
 from tests.benchmark.conftest import Call, Measured, tiny_run
 
@@ -70,9 +70,9 @@ def execute(job: TrainJob) -> Record:
 
 
 def test_every_round_and_every_metric_is_there_once(tracked: TrainJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    best = training.Round(2, 4, 0.5, 0.5, 1e-3, 1.0, 1.0)
-    trained = training.train
-    monkeypatch.setattr(run, "train", lambda *arguments: replace(trained(*arguments), best=best))
+    best = loop.Round(2, 4, 0.5, 0.5, 1e-3, 1.0, 1.0)
+    trained = loop.train
+    monkeypatch.setattr(train, "train", lambda *arguments: replace(trained(*arguments), best=best))
     record = execute(tracked)
     history = history_of(tracked.folder)
     assert [step for step, _ in history["train_loss"]] == [2, 4]
@@ -98,7 +98,7 @@ def test_files_name_no_machine(tracked: TrainJob) -> None:
 def test_a_run_that_goes_on_writes_no_round_twice(tracked: TrainJob, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first session ends behind a round that its checkpoint does not have."""
     monkeypatch.setattr(Checkpoint, "due", lambda self, size: True)
-    monkeypatch.setattr(training, "_save", _first_only(training._save))
+    monkeypatch.setattr(loop, "_save", _first_only(loop._save))
     changed = tracked.protocol.model_copy(
         update={"training": tracked.protocol.training.model_copy(update={"steps": 8})}
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
 
-from benchmark.data.formats import rasterize as polygons
+from benchmark.data.formats import rasterize
 from benchmark.data.formats.rasterize import Mask, Points, fill
 
 
@@ -92,5 +92,5 @@ def test_large_polygons_are_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
     rng = np.random.default_rng(0)
     polygon = rng.uniform(0, 64, (200, 2))
     whole = fill([polygon], (64, 64))
-    monkeypatch.setattr(polygons, "CHUNK", 97)
+    monkeypatch.setattr(rasterize, "CHUNK", 97)
     assert (fill([polygon], (64, 64)) == whole).all()

@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmark.config import protocol as protocols
 from benchmark.data import specs
-from benchmark.data.check import contact_sheet as show
+from benchmark.data.check import contact_sheet
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.formats.all_formats import read_label
@@ -140,7 +140,7 @@ def test_values_reach_packs_sheets_and_the_fingerprint(tmp_path: Path) -> None:
         expected = np.where(classes == 2, IGNORED if "ignore" in values else 0, classes)
         expected[:, 0] = IGNORED
         np.testing.assert_array_equal(pack.masks[0], expected)
-        (sample,) = show.read_samples(source, 1)
+        (sample,) = contact_sheet.read_samples(source, 1)
         assert sample.ignore is not None
         np.testing.assert_array_equal(np.where(sample.ignore, IGNORED, sample.mask), expected)
     assert len(fingerprints) == 2

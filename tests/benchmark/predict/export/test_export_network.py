@@ -22,8 +22,7 @@ import torch
 
 import benchmark
 from benchmark.config import registry
-from benchmark.predict.export import export_formats as formats
-from benchmark.predict.export import export_network as exporting
+from benchmark.predict.export import export_formats, export_network
 from benchmark.predict.export.capture import capture
 from benchmark.predict.export.export_network import ExportError, Request
 from benchmark.records.efficiency_record import EfficiencySettings
@@ -40,9 +39,9 @@ Exported = tuple[TrainedNetwork, Path, ExportRecord]
 
 def export(trained: TrainedNetwork, out: Path, form: str) -> Exported:
     if form == "onnx":
-        for package in formats.FORMATS["onnx"].packages:
+        for package in export_formats.FORMATS["onnx"].packages:
             pytest.importorskip(package, reason="needs the extra: pip install -e '.[export]'")
-    return trained, *exporting.export(trained, Request("small", form, out, None, 1, SHORT))
+    return trained, *export_network.export(trained, Request("small", form, out, None, 1, SHORT))
 
 
 def logits_of(file: Path, image: np.ndarray) -> np.ndarray:
@@ -143,7 +142,7 @@ def test_the_file_holds_its_metadata(of_tiny: Callable[[str], Exported], form: s
 
 def test_the_licence_is_the_project_s() -> None:
     project = tomllib.loads((Path(benchmark.__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
-    assert project["license"] == exporting.LICENCE
+    assert project["license"] == export_network.LICENCE
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -240,18 +239,18 @@ def test_a_file_that_computes_something_else_is_not_written(
     of_tiny: Callable[[str], Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained, _, _ = of_tiny("torch")
-    kind = formats.FORMATS["torch"]
+    kind = export_formats.FORMATS["torch"]
 
-    def off_by(amount: float) -> formats.Format:
-        def read(content: bytes, threads: int) -> formats.Forward:
+    def off_by(amount: float) -> export_formats.Format:
+        def read(content: bytes, threads: int) -> export_formats.Forward:
             forward = kind.read(content, threads)
             return lambda image: forward(image) + np.float32(amount)
 
         return replace(kind, read=read)
 
-    monkeypatch.setattr(exporting, "FORMATS", {"torch": off_by(1e-5)})
+    monkeypatch.setattr(export_network, "FORMATS", {"torch": off_by(1e-5)})
     export(trained, tmp_path / "close", "torch")
-    monkeypatch.setattr(exporting, "FORMATS", {"torch": off_by(1e-2)})
+    monkeypatch.setattr(export_network, "FORMATS", {"torch": off_by(1e-2)})
     with pytest.raises(ExportError, match=r"logits differ by 0\.01 of \S+ at 1 x 96x96 \(random\)"):
         export(trained, tmp_path / "far", "torch")
     assert not (tmp_path / "far").exists()
@@ -261,13 +260,13 @@ def test_a_file_that_holds_at_one_size_alone_is_written_for_that_size(
     of_tiny: Callable[[str], Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained, _, _ = of_tiny("torch")
-    kind = formats.FORMATS["torch"]
+    kind = export_formats.FORMATS["torch"]
 
-    def read(content: bytes, threads: int) -> formats.Forward:
+    def read(content: bytes, threads: int) -> export_formats.Forward:
         forward = kind.read(content, threads)
         return lambda image: forward(image) * (1 if image.shape[-2:] == (96, 96) else 2)
 
-    monkeypatch.setattr(exporting, "FORMATS", {"torch": replace(kind, read=read)})
+    monkeypatch.setattr(export_network, "FORMATS", {"torch": replace(kind, read=read)})
     _, _, record = export(trained, tmp_path, "torch")
     assert record.dynamic == ("batch",)
     assert "logits differ by" in str(record.narrowed_because)

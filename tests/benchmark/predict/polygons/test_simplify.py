@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from benchmark.predict.polygons import simplify as simplifying
+from benchmark.predict.polygons import simplify
 from benchmark.predict.polygons.outlines import trace
 from benchmark.predict.polygons.pieces import FIFTHS, pieces_of
 from benchmark.predict.polygons.simplify import filled, simplified
@@ -144,7 +144,7 @@ def test_pixels_that_would_join_nets_are_held(monkeypatch: pytest.MonkeyPatch) -
     found = [blobs(seed, 40, 40, 1.2) for seed in range(20)]
     expected = [count(mask) for mask in found]
     assert [count(pixels_in(simplified(exact_of(mask)[0], mask, 2.0), mask.shape)) for mask in found] == expected
-    monkeypatch.setattr(simplifying, "_wrong", lambda mask, drawn: np.zeros((0, 2), int))
+    monkeypatch.setattr(simplify, "_wrong", lambda mask, drawn: np.zeros((0, 2), int))
     assert [count(pixels_in(simplified(exact_of(mask)[0], mask, 2.0), mask.shape)) for mask in found] != expected
 
 
@@ -152,7 +152,7 @@ def test_pixels_that_would_join_nets_are_held(monkeypatch: pytest.MonkeyPatch) -
 def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     mask = blobs(3, 60, 70)
     expected = simplified(exact_of(mask)[0], mask, 1.5)
-    monkeypatch.setattr(simplifying, "MOST_ROWS", rows)
+    monkeypatch.setattr(simplify, "MOST_ROWS", rows)
     found = simplified(exact_of(mask)[0], mask, 1.5)
     assert [path.tolist() for path in found] == [path.tolist() for path in expected]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.records.run_record import Failure
-from benchmark.report import build as report
+from benchmark.report import build
 from tests.benchmark.report import fake
 from tests.benchmark.report.page.test_html import write_history
 
@@ -35,8 +35,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for repeat in range(3):
         fake.write_run(folder, "hrnet", ["omc-syn"], repeat, None, failure)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report.all_plots, "PLOTS", [replace(plot, kinds=()) for plot in report.all_plots.PLOTS])
-        report.build(folder)
+        patch.setattr(build.all_plots, "PLOTS", [replace(plot, kinds=()) for plot in build.all_plots.PLOTS])
+        build.build(folder)
     return folder / "report/index.html"
 
 

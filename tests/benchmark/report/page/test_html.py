@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from benchmark.records.run_record import Failure, Record
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.page import grids, origin
 from benchmark.report.page.html import PAGE_BYTES, PLOT_BYTES
 from benchmark.report.read import read_study
@@ -54,7 +54,7 @@ class Tables(HTMLParser):
         self.text += data
 
 
-def page_of(folder: Path, name: str = report.FOLDER) -> str:
+def page_of(folder: Path, name: str = build.FOLDER) -> str:
     return (folder / name / "index.html").read_text("utf-8")
 
 
@@ -121,7 +121,7 @@ def test_what_others_wrote_is_shown_and_not_rendered(tmp_path: Path, no_plots: N
     printed = LiteratureEntry(
         where="lit.csv:2", model=HOSTILE, dataset="omc-syn", metric="miou", value=0.5, source=HOSTILE
     )
-    report.build(folder, PaperChoice(printed=(printed,)))
+    build.build(folder, PaperChoice(printed=(printed,)))
     page = page_of(folder)
     tags = Tables(page).tags
     assert len([tag for tag, _ in tags if tag == "script"]) == 1
@@ -136,7 +136,7 @@ def test_no_user_host_or_absolute_path_is_shown(tmp_path: Path, no_plots: None) 
     failure = Failure(kind="bad_input", message=message, log='File "/home/jane/x.py", line 3')
     fake.write_run(folder, "fcn", ["omc-syn"], 0, None, failure)
     (folder / "runs/omc-syn/unet/1/record.json").write_text("{")
-    report.build(folder)
+    build.build(folder)
     page = page_of(folder)
     assert "&#39;7.png&#39;: not an image" in page
     assert "omc-syn/unet/1" in page
@@ -173,7 +173,7 @@ def test_runs_of_changed_or_different_code_are_told(tmp_path: Path, no_plots: No
         environment = {"code": code, "cpu": "A" * 500, "hostname": "lab-7", "packages": {"torch": "2.8"}}
         record = Record.model_validate_json(file.read_bytes()).model_copy(update={"environment": environment})
         file.write_bytes(record.to_json())
-    report.build(folder)
+    build.build(folder)
     page = page_of(folder)
     assert "1 of 4 runs were made by code with changes that are in no commit." in page
     assert "The runs were made by 2 states of the code" in page
@@ -184,11 +184,11 @@ def test_runs_of_changed_or_different_code_are_told(tmp_path: Path, no_plots: No
 
 def test_check_looks_at_the_page_too(tmp_path: Path, no_plots: None) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
-    report.build(folder)
-    assert report.check(folder) == []
+    build.build(folder)
+    assert build.check(folder) == []
     file = folder / "report/index.html"
     file.write_text(file.read_text("utf-8").replace("UNet", "VNet", 1), "utf-8")
-    assert report.check(folder) == [f"{file}: differs from the records"]
+    assert build.check(folder) == [f"{file}: differs from the records"]
 
 
 @pytest.fixture(scope="module")
@@ -207,9 +207,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def panels(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """What a report is given as panels."""
     made: dict[str, bytes] = {}
-    monkeypatch.setattr(
-        report.panels, "build", lambda *_: {f"panels/{name}": content for name, content in made.items()}
-    )
+    monkeypatch.setattr(build.panels, "build", lambda *_: {f"panels/{name}": content for name, content in made.items()})
     return made
 
 
@@ -227,7 +225,7 @@ def test_a_full_study_with_panels_stays_below_five_megabytes(
     for name in names:  # noise, which does not compress: 3 MB each
         panels[name] = png(rng.integers(0, 256, (800, 1300, 3), np.uint8))
     panels["omv.hardest.png"] = b"no picture"
-    report.build(full)
+    build.build(full)
     page = page_of(full)
     assert len(page.encode()) < PAGE_BYTES
     assert page.count('src="data:image/webp;base64,') == len(names)
@@ -242,7 +240,7 @@ def test_a_full_study_with_panels_stays_below_five_megabytes(
 def test_small_panels_are_embedded_as_they_are(tmp_path: Path, no_plots: None, panels: dict[str, bytes]) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
     panels["omc-syn.median.png"] = png(np.full((8, 8, 3), 255, np.uint8))
-    report.build(folder)
+    build.build(folder)
     assert page_of(folder).count('<img src="data:image/png;base64,') == 1
     assert "Left out" not in page_of(folder)
 
@@ -267,10 +265,10 @@ def test_plots_beyond_their_room_are_named(
     tmp_path: Path, no_plot_files: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
-    report.build(folder)
+    build.build(folder)
     first = re.findall(r'(?s)<svg class="drawn".*?</svg>', page_of(folder))[0]
-    monkeypatch.setattr(report.page, "PLOT_BYTES", len(first.encode()))
-    report.build(folder)
+    monkeypatch.setattr(build.page, "PLOT_BYTES", len(first.encode()))
+    build.build(folder)
     page = page_of(folder)
     assert re.findall(r'(?s)<svg class="drawn".*?</svg>', page) == [first]
     assert "Not shown above, to keep this page small: omc-syn.miou_vs_params, " in page
@@ -307,7 +305,7 @@ def test_the_commands_follow_settings_and_tests(tmp_path: Path) -> None:
 
 
 def page_after(folder: Path) -> str:
-    report.build(folder)
+    build.build(folder)
     return page_of(folder)
 
 

@@ -12,16 +12,15 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from benchmark.report.plots import accuracy_cost_plot as plots
-from benchmark.report.plots import plot_style
+from benchmark.report.plots import accuracy_cost_plot, plot_style
 from benchmark.report.read import read_study
-from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import accuracy_table
 from tests.benchmark.report import fake
 
 
 def figures(folder: Path) -> dict[str, Figure]:
     study = read_study(folder)
-    return {name.replace("miou_vs_", ""): figure for name, figure in plots.draw(study)}
+    return {name.replace("miou_vs_", ""): figure for name, figure in accuracy_cost_plot.draw(study)}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +45,12 @@ def extents(figure: Figure) -> dict[str, Bbox]:
 def test_the_front_keeps_what_nothing_beats() -> None:
     points = [(1.0, 80.0), (2.0, 79.0), (3.0, 90.0), (4.0, 90.0), (5.0, 95.0)]
 
-    assert plots.front(points, lower_is_better=True) == [(1.0, 80.0), (3.0, 90.0), (5.0, 95.0)]
-    assert plots.front(points, lower_is_better=False) == [(5.0, 95.0)]
-    assert plots.front([(1.0, 90.0), (2.0, 80.0), (1.5, 70.0)], lower_is_better=False) == [(1.0, 90.0), (2.0, 80.0)]
+    assert accuracy_cost_plot.front(points, lower_is_better=True) == [(1.0, 80.0), (3.0, 90.0), (5.0, 95.0)]
+    assert accuracy_cost_plot.front(points, lower_is_better=False) == [(5.0, 95.0)]
+    assert accuracy_cost_plot.front([(1.0, 90.0), (2.0, 80.0), (1.5, 70.0)], lower_is_better=False) == [
+        (1.0, 90.0),
+        (2.0, 80.0),
+    ]
 
 
 def test_every_dataset_has_five_plots_in_both_formats(built: list[Path]) -> None:
@@ -102,7 +104,7 @@ def test_titles_name_units_and_conventions(drawn: dict[str, Figure]) -> None:
 
 
 def test_points_lie_at_the_tables_figures_with_their_deviation_as_bars(study: Path, drawn: dict[str, Figure]) -> None:
-    block = tables.scores(read_study(study), tables.ACCURACY).blocks[0]
+    block = accuracy_table.scores(read_study(study), accuracy_table.ACCURACY).blocks[0]
     cell = next(row for row in block.rows if row.key == "fcn").cells["miou"]
 
     containers = drawn["omc-syn.params"].axes[0].containers

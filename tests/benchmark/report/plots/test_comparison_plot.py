@@ -13,10 +13,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from benchmark.metrics import significance
-from benchmark.report.plots import comparison_plot as comparison
-from benchmark.report.plots import electrical_plot as faults
+from benchmark.report.plots import comparison_plot, electrical_plot
 from benchmark.report.read import read_study
-from benchmark.report.tables import accuracy_table as tables
+from benchmark.report.tables import accuracy_table
 from benchmark.report.tables.contests import contest
 from tests.benchmark.report import fake
 from tests.benchmark.report.plots.test_accuracy_cost_plot import assert_readable
@@ -25,7 +24,7 @@ from tests.benchmark.report.tables.test_significance_table import image, write_m
 
 def figures(folder: Path) -> dict[str, Figure]:
     study = read_study(folder)
-    return {**dict(comparison.draw(study)), **dict(faults.draw(study))}
+    return {**dict(comparison_plot.draw(study)), **dict(electrical_plot.draw(study))}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def test_models_stand_by_their_mean_with_their_repeats_and_the_bootstraps_interv
     study: Path, drawn: dict[str, Figure]
 ) -> None:
     found = read_study(study)
-    block = tables.scores(found, tables.ACCURACY).blocks[0]
+    block = accuracy_table.scores(found, accuracy_table.ACCURACY).blocks[0]
     means = {row.label: row.cells["miou"].mean for row in block.rows if row.ranked}
     figure = drawn["omc-syn.comparison"]
 
@@ -139,7 +138,7 @@ def test_methods_without_training_are_lines_or_named_beyond_the_axis(tmp_path: P
 
     figure = figures(tmp_path)["omc-syn.comparison"]
 
-    block = tables.scores(read_study(tmp_path), tables.ACCURACY).blocks[0]
+    block = accuracy_table.scores(read_study(tmp_path), accuracy_table.ACCURACY).blocks[0]
     means = {row.label: 100 * row.cells["miou"].mean for row in block.rows}
     upright = [line for line in figure.axes[0].lines if list(line.get_ydata()) == [0, 1] and len(line.get_xdata()) == 2]
     assert [line.get_xdata()[0] for line in upright] == pytest.approx([means["Otsu threshold"], means["k-means"]])
@@ -182,7 +181,7 @@ def test_faults_are_stacked_sums_over_images_averaged_over_repeats(tmp_path: Pat
     assert "Mean over n = 2 repeats of counts summed over 2 test images with 18 interior nets" in said(figure)
     red, (blue, yellow, green) = short, stacked
     assert [to_hex(patch.get_facecolor()).upper() for patch in (blue, red, yellow, green)] == [
-        faults.LOOKS[kind][0] for kind in ("opens", "shorts", "missed", "false")
+        electrical_plot.LOOKS[kind][0] for kind in ("opens", "shorts", "missed", "false")
     ]
     assert_readable("faults", figure)
 
@@ -190,7 +189,7 @@ def test_faults_are_stacked_sums_over_images_averaged_over_repeats(tmp_path: Pat
 def test_kinds_of_faults_differ_in_grey_too() -> None:
     """Two kinds of one hatch differ by a third of the way from black to white."""
     for kinds in (("opens", "shorts", "missed", "false"), ("via_missed", "via_false")):
-        looks = [faults.LOOKS[kind] for kind in kinds]
+        looks = [electrical_plot.LOOKS[kind] for kind in kinds]
         for number, (colour, hatch) in enumerate(looks):
             for other, same in looks[:number]:
                 grey = [np.dot([int(c[i : i + 2], 16) for i in (1, 3, 5)], (0.3, 0.59, 0.11)) for c in (colour, other)]
@@ -234,11 +233,13 @@ def test_a_models_repeats_of_different_images_have_no_interval(tmp_path: Path) -
     assert names(figure) == sorted(means, key=lambda label: -means[label])
 
 
-def block_rows(folder: Path) -> list[tables.Row]:
-    return [row for row in tables.scores(read_study(folder), tables.ACCURACY).blocks[0].rows if row.ranked]
+def block_rows(folder: Path) -> list[accuracy_table.Row]:
+    return [
+        row for row in accuracy_table.scores(read_study(folder), accuracy_table.ACCURACY).blocks[0].rows if row.ranked
+    ]
 
 
 def contest_values(folder: Path, model: str) -> list[float]:
     study = read_study(folder)
-    block = tables.scores(study, tables.ACCURACY).blocks[0]
+    block = accuracy_table.scores(study, accuracy_table.ACCURACY).blocks[0]
     return list(contest(study, block, "miou", "image").values(model).values())

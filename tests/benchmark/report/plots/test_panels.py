@@ -14,10 +14,10 @@ from PIL import Image
 from benchmark.config import protocol
 from benchmark.data.packs import IGNORED
 from benchmark.evaluation import counts as scoring
-from benchmark.evaluation import kept_images as kept
+from benchmark.evaluation import kept_images
 from benchmark.evaluation.fault_overlay import COLOURS, DARKENED, ONLY_PREDICTED
 from benchmark.records.store import Store
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.plots import panels, sheet
 from benchmark.report.read import read_study
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
@@ -357,7 +357,7 @@ def test_broken_images_are_told_and_the_rest_of_the_report_is_built(study: Path)
     file = Store(study).images_file("omc-syn")
     file.write_bytes(b"PK\x03\x04 no archive")
     told: list[str] = []
-    built = report.build(study, tell=told.append)
+    built = build.build(study, tell=told.append)
     assert [path for path in built if path.parent.name == "panels"] == []
     assert study / "report/tables/accuracy.md" in built
     assert len(told) == 1
@@ -381,7 +381,7 @@ def test_names_in_files_lead_nowhere(study: Path, masks: list[np.ndarray]) -> No
         named = [{"image": name, "group": "g", **row} for name, row in zip(hostile.tolist(), rows, strict=True)]
         counts.write_bytes(scoring.to_csv(named[:4]))  # a lone surrogate is no text of a CSV file
     told: list[str] = []
-    built = report.build(study, tell=told.append)
+    built = build.build(study, tell=told.append)
     shown = sorted(path.name for path in built if path.parent.name == "panels" and path.suffix == ".png")
     assert shown == [f"omc-syn.{rank}.png" for rank in ("easiest", "hardest", "median")]
     after = {path for path in study.parent.rglob("*") if path.is_file()}
@@ -390,15 +390,15 @@ def test_names_in_files_lead_nowhere(study: Path, masks: list[np.ndarray]) -> No
 
 
 def test_a_report_without_panels_leaves_none_of_earlier_ones_but_nobody_else_s_files(study: Path) -> None:
-    built = {path for path in report.build(study) if path.parent.name == "panels"}
+    built = {path for path in build.build(study) if path.parent.name == "panels"}
     assert len(built) == 6
     assert all(path.is_file() for path in built)
     other = study / "report/panels/notes.txt"
     other.touch()
     shutil.rmtree(study / "panels")  # the images may no longer be shown
-    redacted = report.build(study, redact=True)
+    redacted = build.build(study, redact=True)
     assert not [path for path in redacted if path.parent.name == "panels"]
-    again = report.build(study)
+    again = build.build(study)
     assert not [path for path in again if path.parent.name == "panels"]
     assert list((study / "report/panels").iterdir()) == [other]
 
@@ -421,7 +421,7 @@ def test_a_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) 
     ]
     place = (side // 3, side // 4)
     figure = sheet.draw("title", pictures, place, [("open", COLOURS["open"])], "word " * 150)
-    page = np.asarray(Image.open(io.BytesIO(report.plot_style.save(figure, "png"))).convert("RGB"))
+    page = np.asarray(Image.open(io.BytesIO(build.plot_style.save(figure, "png"))).convert("RGB"))
     assert page.shape[1] <= 11.7 * 200
     assert page.shape[0] <= 8.3 * 200
     part, zoom = sheet.part_side((side, side)), sheet.zoom_of((side, side))
@@ -437,4 +437,4 @@ def test_a_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) 
 
 def test_keeping_is_bounded_as_the_protocol_says() -> None:
     assert protocol.load("quick").report.panels == 12
-    assert kept.MOST_PIXELS >= 12 * 1024 * 1024
+    assert kept_images.MOST_PIXELS >= 12 * 1024 * 1024

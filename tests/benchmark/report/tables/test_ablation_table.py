@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.read import read_study
 from benchmark.report.tables.ablation_table import ablation
 from benchmark.report.tables.render import Block, Row, Table, to_latex, to_markdown
@@ -73,7 +73,7 @@ def test_each_dataset_with_a_variant_has_a_block_and_costs_are_those_of_its_size
     ]  # fmt: skip
     assert [column.key for column in blocks[0].columns] == names
     assert row(blocks[0], "eal_icnet.no_pam").cells["params"].mean == 782_057
-    built = {path.name for path in report.build(tmp_path)}
+    built = {path.name for path in build.build(tmp_path)}
     assert {"ablation.csv", "ablation.md", "ablation.tex"} <= built
 
 

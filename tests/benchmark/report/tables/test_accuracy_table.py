@@ -8,15 +8,14 @@ import pytest
 
 from benchmark.records.run_record import Failure
 from benchmark.report.read import read_study
-from benchmark.report.tables import accuracy_table as tables
-from benchmark.report.tables import significance_table as significance
+from benchmark.report.tables import accuracy_table, significance_table
 from benchmark.report.tables.render import Block, Row, to_markdown
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
 
 def only(folder: Path) -> Block:
-    (block,) = tables.scores(read_study(folder), tables.ACCURACY).blocks
+    (block,) = accuracy_table.scores(read_study(folder), accuracy_table.ACCURACY).blocks
     return block
 
 
@@ -64,7 +63,7 @@ def test_the_protocol_chooses_the_reduction_and_the_header_names_it(tmp_path: Pa
 
 
 def test_rows_follow_the_registry_and_references_come_last(study: Path) -> None:
-    omc, miic = tables.scores(read_study(study), tables.ACCURACY).blocks
+    omc, miic = accuracy_table.scores(read_study(study), accuracy_table.ACCURACY).blocks
 
     assert (omc.key, miic.key) == ("omc-syn", "miic-syn")
     names = [row.key for row in omc.rows]
@@ -75,10 +74,10 @@ def test_rows_follow_the_registry_and_references_come_last(study: Path) -> None:
 
 
 def test_a_failed_repeat_shows_in_the_cell_and_below_the_table(study: Path) -> None:
-    omc, _ = tables.scores(read_study(study), tables.ACCURACY).blocks
+    omc, _ = accuracy_table.scores(read_study(study), accuracy_table.ACCURACY).blocks
 
     assert row(omc, "unet").cells["miou"].n == 2
-    text = to_markdown(tables.scores(read_study(study), tables.ACCURACY))
+    text = to_markdown(accuracy_table.scores(read_study(study), accuracy_table.ACCURACY))
     assert "- UNet: repeat 1 failed (nan\\_loss): the training loss became NaN in step 37" in text
     assert "- HRNet-W48: repeats 0, 1, 2 failed (out\\_of\\_memory): needs 12 GiB, has 8 GiB" in text
     assert "| HRNet-W48 | – | – | – | – | – | – |" in text
@@ -109,7 +108,10 @@ def test_images_are_counted_per_dataset_and_their_absence_is_not_a_failure(tmp_p
     run = fake.write_run(tmp_path, "unet", ["omc"], 0, [image(10, 10, 0, 80)] * 3, test=["omc", "miic"])
     fake.write_counts(run / "images.miic.csv", [image(10, 10, 0, 80)] * 5)
     fake.write_run(tmp_path, "unet", ["omv"], 0, None)
-    said = {block.key: block.conventions for block in tables.scores(read_study(tmp_path), tables.ACCURACY).blocks}
+    said = {
+        block.key: block.conventions
+        for block in accuracy_table.scores(read_study(tmp_path), accuracy_table.ACCURACY).blocks
+    }
     assert "Test images: 3." in said["omc"]
     assert "Test images: 5." in said["omc-on-miic"]
     assert said["omv"][0] == "No test images to judge: trained, not tested."
@@ -132,7 +134,7 @@ def test_images_without_a_counted_pixel_are_no_part_of_means_and_numbers(tmp_pat
     )
     assert "Test images: 2." in block.conventions
     assert said in block.conventions
-    for written in significance.written(read_study(tmp_path), [block], reference="unet"):
+    for written in significance_table.written(read_study(tmp_path), [block], reference="unet"):
         assert all(line["test_images"] == "2" for line in written.lines)
 
 
@@ -167,7 +169,7 @@ def test_one_repeat_has_no_deviation(tmp_path: Path) -> None:
 
     assert row(block, "unet").cells["miou"].std is None
     assert block.conventions[0] == "n = 1 repeat, so no std."
-    assert "±" not in to_markdown(tables.scores(read_study(tmp_path), tables.ACCURACY))
+    assert "±" not in to_markdown(accuracy_table.scores(read_study(tmp_path), accuracy_table.ACCURACY))
 
 
 def test_a_model_that_the_registry_does_not_know_keeps_its_name_in_a_family_of_its_own(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_real_and_stand_in_data_and_foreign_training_have_columns_of_their_own(t
     fake.write_run(tmp_path, "unet", ["omc-syn"], 0, rows)
     fake.write_run(tmp_path, "unet", ["omc", "miic"], 0, rows, test=["omc", "miic"])
 
-    blocks = tables.scores(read_study(tmp_path), tables.ACCURACY).blocks
+    blocks = accuracy_table.scores(read_study(tmp_path), accuracy_table.ACCURACY).blocks
 
     assert [block.key for block in blocks] == ["omc", "omc-syn", "omc+miic-on-omc", "omc+miic-on-miic"]
     assert any("stand-in for omc" in sentence for sentence in blocks[1].conventions)
@@ -235,7 +237,7 @@ def test_electrical_errors_are_summed_over_images_whatever_the_protocols_reducti
     repeats = [fake.counts(0.9, np.random.default_rng(seed), images=5) for seed in range(2)]
     for repeat, rows in enumerate(repeats):
         fake.write_run(tmp_path, "unet", ["omc"], repeat, rows)
-    (block,) = tables.scores(read_study(tmp_path), tables.ELECTRICAL).blocks
+    (block,) = accuracy_table.scores(read_study(tmp_path), accuracy_table.ELECTRICAL).blocks
     names = ["opens", "shorts", "missed", "false", "net_error_rate", "net_f1"]
     assert (block.facts["reduction"], [column.key for column in block.columns]) == ("pooled", names)
     cells = block.rows[0].cells
@@ -251,7 +253,7 @@ def test_via_targets_have_via_figures_and_no_nets(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     vias = {"via_true": 10, "via_predicted": 8, "via_matched": 6}
     fake.write_run(tmp_path, "unet", ["omv"], 0, [image(10, 10, 0, 80) | vias] * 2)
-    (block,) = tables.scores(read_study(tmp_path), tables.ELECTRICAL).blocks
+    (block,) = accuracy_table.scores(read_study(tmp_path), accuracy_table.ELECTRICAL).blocks
     names = ["via_precision", "via_recall", "via_f1", "via_missed", "via_false"]
     assert [column.key for column in block.columns] == names
     assert block.rows[0].cells["via_recall"].mean == pytest.approx(12 / 20)
@@ -261,4 +263,4 @@ def test_via_targets_have_via_figures_and_no_nets(tmp_path: Path) -> None:
 def test_counts_without_nets_or_vias_make_no_electrical_table(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     fake.write_run(tmp_path, "unet", ["omc"], 0, [image(10, 10, 0, 80)])
-    assert tables.scores(read_study(tmp_path), tables.ELECTRICAL).blocks == ()
+    assert accuracy_table.scores(read_study(tmp_path), accuracy_table.ELECTRICAL).blocks == ()

@@ -10,12 +10,11 @@ import pytest
 from matplotlib.colors import to_hex
 
 from benchmark.records.efficiency_record import Conditions, Latency, Memory
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.plots import growth_plot
 from benchmark.report.plots.plot_style import STYLES
 from benchmark.report.read import StudyResults, read_study
-from benchmark.report.tables import growth_table as growth
-from benchmark.report.tables import render
+from benchmark.report.tables import growth_table, render
 from tests.benchmark.report import fake
 
 MOMENT = Conditions(clock_mhz=None, load_average=None)
@@ -49,7 +48,7 @@ def study(folder: Path) -> StudyResults:
 
 
 def test_exponents_are_those_that_the_figures_were_made_of(study: StudyResults) -> None:
-    (block,) = growth.table(study).blocks
+    (block,) = growth_table.table(study).blocks
     found = {
         row.key: tuple(
             cell and cell.mean
@@ -65,7 +64,7 @@ def test_exponents_are_those_that_the_figures_were_made_of(study: StudyResults) 
 def test_the_exponent_is_of_the_largest_two_sizes(tmp_path: Path) -> None:
     for side, ms in ((256, 1.0), (512, 1.0), (1024, 16.0)):
         write(tmp_path, "unet", side, ms, None)
-    (block,) = growth.table(read_study(tmp_path)).blocks
+    (block,) = growth_table.table(read_study(tmp_path)).blocks
     assert block.rows[0].cells["latency_p50_ms.exponent"].mean == pytest.approx(2.0)
     assert "from 512×512 to 1024×1024" in " ".join(block.conventions)
     # No memory was measured, so there are no columns of it.
@@ -73,10 +72,10 @@ def test_the_exponent_is_of_the_largest_two_sizes(tmp_path: Path) -> None:
 
 
 def test_columns_go_from_small_to_large_sizes(study: StudyResults) -> None:
-    (block,) = growth.table(study).blocks
+    (block,) = growth_table.table(study).blocks
     groups = [f"{side}×{side}" for side in SIDES] + ["Exponent"]
     assert [column.group for column in block.columns] == [group for group in groups for _ in range(2)]
-    text = render.to_markdown(growth.table(study))
+    text = render.to_markdown(growth_table.table(study))
     assert "position attention" in text
     assert "1: in proportion to the number of pixels" in text
     assert "| 10.00 |" in text.replace("**", "").replace("<u>", "").replace("</u>", "")
@@ -85,13 +84,13 @@ def test_columns_go_from_small_to_large_sizes(study: StudyResults) -> None:
 def test_the_attention_is_told_of_where_it_is(tmp_path: Path) -> None:
     for side in SIDES:
         write(tmp_path, "unet", side, side, side**2)
-    assert "attention" not in render.to_markdown(growth.table(read_study(tmp_path)))
+    assert "attention" not in render.to_markdown(growth_table.table(read_study(tmp_path)))
 
 
 def test_more_sizes_than_a_page_is_wide_leave_out_the_small_ones(tmp_path: Path) -> None:
     for side in (32, 64, *SIDES, 4096):
         write(tmp_path, "unet", side, side, side**2)
-    (block,) = growth.table(read_study(tmp_path)).blocks
+    (block,) = growth_table.table(read_study(tmp_path)).blocks
     assert "The 5 largest of 7 sizes." in block.conventions
     assert [column.group for column in block.columns[::2]] == [
         *(f"{side}×{side}" for side in (256, 512, 1024, 2048, 4096)),
@@ -101,7 +100,7 @@ def test_more_sizes_than_a_page_is_wide_leave_out_the_small_ones(tmp_path: Path)
 
 def test_cut_short_measurements_are_pointed_to(folder: Path) -> None:
     write(folder, "esnet", 2048, 80.0, 2**24, warnings=("cut short by the budget of 20 s: latency from n = 7 timings",))
-    (block,) = growth.table(read_study(folder)).blocks
+    (block,) = growth_table.table(read_study(folder)).blocks
     remarks = {row.key: row.remark for row in block.rows}
     assert remarks["esnet"] == "warnings, told in the efficiency table, at 2048×2048"
     assert not remarks["unet"]
@@ -143,7 +142,7 @@ def test_two_sizes_or_three_on_different_devices_are_no_growth(tmp_path: Path) -
     for side, name in ((256, "A"), (512, "A"), (1024, "B")):
         fake.write_efficiency(tmp_path, "unet", side, name=name)
     study = read_study(tmp_path)
-    assert growth.table(study).blocks == ()
+    assert growth_table.table(study).blocks == ()
     assert list(growth_plot.draw(study)) == []
 
 
@@ -155,8 +154,8 @@ def test_a_study_without_memory_says_so_in_the_plot(tmp_path: Path) -> None:
 
 
 def test_table_and_plot_are_written_and_on_the_page(folder: Path) -> None:
-    names = {path.name for path in report.build(folder)}
+    names = {path.name for path in build.build(folder)}
     assert {"growth.csv", "growth.md", "growth.tex"} <= names
     assert {name.rpartition(".")[2] for name in names if name.startswith("growth.AMD")} == {"pdf", "png"}
     assert "Growth with image size on" in (folder / "report/index.html").read_text("utf-8")
-    assert report.check(folder) == []
+    assert build.check(folder) == []

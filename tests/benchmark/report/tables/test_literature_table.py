@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.report.read import read_study
-from benchmark.report.tables import literature_table as literature
-from benchmark.report.tables import paper_table as paper
+from benchmark.report.tables import literature_table, paper_table
 from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, to_csv, to_latex, to_markdown
 from benchmark.utils.errors import UserError
@@ -22,14 +21,14 @@ def small(tmp_path: Path) -> Path:
 
 def read(
     tmp_path: Path, lines: str, header: str = HEADER, encoding: str = "utf-8"
-) -> tuple[literature.LiteratureEntry, ...]:
+) -> tuple[literature_table.LiteratureEntry, ...]:
     file = tmp_path / "lit.csv"
     file.write_bytes((header + lines).encode(encoding))
-    return literature.read(file)
+    return literature_table.read(file)
 
 
-def blocks(study: Path, printed: tuple[literature.LiteratureEntry, ...], *columns: str) -> tuple[Block, ...]:
-    return paper.table(read_study(study), PaperChoice(columns=columns or None, printed=printed)).blocks
+def blocks(study: Path, printed: tuple[literature_table.LiteratureEntry, ...], *columns: str) -> tuple[Block, ...]:
+    return paper_table.table(read_study(study), PaperChoice(columns=columns or None, printed=printed)).blocks
 
 
 def test_printed_figures_are_rows_of_their_own_that_are_never_ranked(small: Path, tmp_path: Path) -> None:
@@ -41,7 +40,7 @@ def test_printed_figures_are_rows_of_their_own_that_are_never_ranked(small: Path
     marks = omc.marks()
     assert marks
     assert not any(key.startswith("literature") for key, _ in marks)
-    table = paper.table(read_study(small), PaperChoice(printed=printed))
+    table = paper_table.table(read_study(small), PaperChoice(printed=printed))
     text = to_markdown(table)
     assert "| *From the literature* |" in text
     assert "| SegNet †1 | 99.90 ± 0.50 | – |" in text
@@ -112,7 +111,7 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="UTF-8"):
         read(tmp_path, line.replace("SegNet", "Réseau"), header, "latin-1")
     with pytest.raises(UserError, match=r"--extra .*missing\.csv: cannot be read"):
-        literature.read(tmp_path / "missing.csv")
+        literature_table.read(tmp_path / "missing.csv")
 
 
 @pytest.mark.parametrize("metric", ["opens", "vi_split"])

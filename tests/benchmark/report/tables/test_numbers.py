@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.tables import numbers
 from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
@@ -38,7 +38,7 @@ def test_every_number_of_the_standard_tables_is_a_macro_that_prints_alike(study:
         for line in (study / f"report/tables/{name}.md").read_text("utf-8").splitlines()
         if line.startswith("| ") and not line.startswith(("| Model", "| *"))
     )
-    costs = sum(key[0] == "result" and key[1].endswith("-syn") and key[3] in report.paper.COSTS for key in found)
+    costs = sum(key[0] == "result" and key[1].endswith("-syn") and key[3] in build.paper.COSTS for key in found)
     assert sum(kind == "result" for kind, *_ in found) == cells + costs
 
 
@@ -46,7 +46,7 @@ def test_the_paper_table_s_decimals_count_and_a_bare_name_means_the_protocol_s_r
     tmp_path: Path, no_plots: None
 ) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=2)
-    report.build(tmp_path, PaperChoice(columns=("miou", "miou.pooled"), digits=1))
+    build.build(tmp_path, PaperChoice(columns=("miou", "miou.pooled"), digits=1))
 
     found = defined(tmp_path)
 
@@ -84,7 +84,7 @@ in math $<\result{omc-syn}{eal_icnet.no_tssa}{miou_difference}>$.
 @needs_latex
 def test_an_article_with_numbers_in_its_text_and_all_tables_compiles(tmp_path: Path, no_plots: None) -> None:
     study = fake.write_study(tmp_path / "quick", ["eal_icnet", "eal_icnet.no_tssa", "unet"], repeats=2)
-    report.build(study, PaperChoice(cite=True, layout="wide"))
+    build.build(study, PaperChoice(cite=True, layout="wide"))
     folder = study / "report"
     names = [path.stem for path in sorted(folder.glob("tables/*.tex")) if path.stem != "numbers"]
     assert {"ablation", "custom"} < set(names)
@@ -102,7 +102,7 @@ def test_an_article_with_numbers_in_its_text_and_all_tables_compiles(tmp_path: P
 @needs_latex
 def test_citations_resolve_in_two_runs_without_bibtex(tmp_path: Path, no_plots: None) -> None:
     study = fake.write_study(tmp_path / "quick", ["eal_icnet", "unet", "unetpp"], repeats=2)
-    report.build(study, PaperChoice(cite=True))
+    build.build(study, PaperChoice(cite=True))
     folder = shutil.copytree(study / "report", tmp_path / "report")
     assert r"EUNet++~\cite{zhou2018unetpp,cheng2025eunetpp} &" in (folder / "tables/custom.tex").read_text()
     assert r"\cite" not in (folder / "tables/accuracy.tex").read_text()

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from benchmark.records.run_record import Failure
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.read import read_study
-from benchmark.report.tables import accuracy_table as tables
-from benchmark.report.tables import efficiency_table
-from benchmark.report.tables import paper_table as paper
+from benchmark.report.tables import accuracy_table, efficiency_table, paper_table
 from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, Row, Table, to_latex, to_markdown
 from benchmark.utils.errors import UserError
@@ -23,7 +21,7 @@ from tests.benchmark.report import fake
 
 def custom(folder: Path, columns: str | None = None, **choice: object) -> Table:
     names = None if columns is None else tuple(columns.split(","))
-    return paper.table(read_study(folder), PaperChoice(columns=names, **choice))
+    return paper_table.table(read_study(folder), PaperChoice(columns=names, **choice))
 
 
 def row(block: Block, key: str) -> Row:
@@ -39,8 +37,8 @@ def test_columns_stand_in_the_order_asked_for_and_the_figures_are_those_of_the_s
     ]  # fmt: skip
     assert (omc.key, miic.key) == ("omc-syn", "miic-syn")
     found = read_study(study)
-    accuracy = tables.scores(found, tables.ACCURACY).blocks[0]
-    electrical = tables.scores(found, tables.ELECTRICAL).blocks[0]
+    accuracy = accuracy_table.scores(found, accuracy_table.ACCURACY).blocks[0]
+    electrical = accuracy_table.scores(found, accuracy_table.ELECTRICAL).blocks[0]
     (efficiency,) = efficiency_table.efficiency(found).blocks
     assert [row.key for row in omc.rows] == [row.key for row in accuracy.rows]
     for name in fake.MODELS:
@@ -149,7 +147,7 @@ def test_speed_comes_from_the_one_setting_that_covers_most_models_at_the_dataset
     assert set(row(miic, "unet").cells) == {"miou.image", "macs", "fps"}
     assert set(row(miic, "fcn").cells) == {"miou.image"}
     assert any(sentence.startswith("Efficiency at 64×64 on AMD") for sentence in miic.conventions)
-    columns = paper.widen(Table("custom", "Results", (omc, miic))).blocks[0].columns
+    columns = paper_table.widen(Table("custom", "Results", (omc, miic))).blocks[0].columns
     assert [column.group for column in columns] == [
         "omc-syn", "miic-syn", "96×96×1", "96×96×1", "64×64×1", "64×64×1",
     ]  # fmt: skip
@@ -164,7 +162,7 @@ def test_a_cost_is_no_mean_over_repeats(study: Path) -> None:
 
 def test_datasets_side_by_side_are_groups_of_columns_and_shared_costs_stand_once(study: Path) -> None:
     long = custom(study, "miou,params,aji")
-    (block,) = paper.widen(long).blocks
+    (block,) = paper_table.widen(long).blocks
 
     assert [(column.group, column.title) for column in block.columns] == [
         ("omc-syn", "mIoU"), ("omc-syn", "AJI"), ("miic-syn", "mIoU"), ("miic-syn", "AJI"), ("Efficiency", "Params"),
@@ -186,7 +184,7 @@ def test_datasets_side_by_side_are_groups_of_columns_and_shared_costs_stand_once
 
 def test_marks_of_datasets_side_by_side_are_those_below_each_other(study: Path) -> None:
     long = custom(study, "miou,aji")
-    (block,) = paper.widen(long).blocks
+    (block,) = paper_table.widen(long).blocks
 
     below = {
         (line, f"{part.key}/{column}"): mark for part in long.blocks for (line, column), mark in part.marks().items()
@@ -199,7 +197,7 @@ def test_one_dataset_has_nothing_beside_it(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"])
     table = custom(tmp_path)
 
-    assert paper.widen(table) == table
+    assert paper_table.widen(table) == table
 
 
 def test_the_default_columns_leave_out_what_was_not_measured(tmp_path: Path) -> None:
@@ -222,7 +220,7 @@ def test_a_study_without_finished_runs_still_says_why(tmp_path: Path) -> None:
 def test_efficiency_alone_makes_no_paper_table(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "unet")
     with pytest.raises(UserError, match="needs runs"):
-        report.build(tmp_path, PaperChoice())
+        build.build(tmp_path, PaperChoice())
 
 
 @pytest.fixture
@@ -231,39 +229,39 @@ def small(tmp_path: Path, no_plots: None) -> Path:
 
 
 def test_the_choice_is_kept_and_the_standard_tables_stay_as_they_were(small: Path) -> None:
-    before = {path: path.read_bytes() for path in report.build(small) if path.name != "tables.tex"}
+    before = {path: path.read_bytes() for path in build.build(small) if path.name != "tables.tex"}
     assert not any("custom" in path.name for path in before)
 
-    report.build(small, PaperChoice(columns=("miou.pooled", "params"), digits=1, layout="wide"))
+    build.build(small, PaperChoice(columns=("miou.pooled", "params"), digits=1, layout="wide"))
     tex = small / "report/tables/custom.tex"
     first = tex.read_bytes()
     different = {path.name for path, content in before.items() if path.read_bytes() != content}
     assert different == {"numbers.tex", "index.html"}
 
     fake.write_run(small, "unet", ["omc-syn"], 2, fake.counts(0.5, np.random.default_rng(1)))
-    assert f"{tex}: differs from the records" in report.check(small)
-    report.build(small)  # what `run` does at its end
+    assert f"{tex}: differs from the records" in build.check(small)
+    build.build(small)  # what `run` does at its end
     assert tex.read_bytes() != first
     assert b"cmidrule" in tex.read_bytes()
     assert json.loads((small / "report/custom.json").read_text())["columns"] == ["miou.pooled", "params"]
-    assert report.check(small) == []
+    assert build.check(small) == []
 
 
 def test_a_kept_choice_that_no_longer_fits_names_its_file(small: Path) -> None:
-    report.build(small)
+    build.build(small)
     file = small / "report/custom.json"
     file.write_text('{"columns": ["via_f1"]}')
     with pytest.raises(UserError, match=r"custom\.json: no longer fits the study .*via_f1.*delete it"):
-        report.build(small)
+        build.build(small)
     file.write_text('{"columns": 3}')
     with pytest.raises(UserError, match=r"custom\.json: cannot be read"):
-        report.build(small)
+        build.build(small)
 
 
 def test_csv_is_one_line_per_figure_in_either_layout_and_says_how_it_was_taken(small: Path) -> None:
     texts = []
     for layout in ("long", "wide"):
-        report.build(small, PaperChoice(columns=("miou", "miou.pooled", "macs"), layout=layout))
+        build.build(small, PaperChoice(columns=("miou", "miou.pooled", "macs"), layout=layout))
         texts.append((small / "report/tables/custom.csv").read_text())
     assert texts[0] == texts[1]
     lines = list(csv.DictReader(io.StringIO(texts[0])))
@@ -281,15 +279,15 @@ def test_csv_is_one_line_per_figure_in_either_layout_and_says_how_it_was_taken(s
 
 
 def test_check_names_what_differs_is_missing_or_belongs_to_no_table_and_writes_nothing(small: Path) -> None:
-    report.build(small)
-    assert report.check(small) == []
+    build.build(small)
+    assert build.check(small) == []
     folder = small / "report/tables"
     (folder / "accuracy.md").write_text("edited by hand")
     (folder / "efficiency.csv").unlink()
     (folder / "old.tex").write_text("")
     before = {path: path.read_bytes() for path in small.rglob("*") if path.is_file()}
 
-    assert report.check(small) == [
+    assert build.check(small) == [
         f"{folder / 'accuracy.md'}: differs from the records",
         f"{folder / 'efficiency.csv'}: missing",
         f"{folder / 'old.tex'}: belongs to no table of this report",
@@ -303,7 +301,7 @@ def test_datasets_side_by_side_with_other_numbers_of_repeats_say_so(tmp_path: Pa
         for repeat in range(repeats):
             fake.write_run(tmp_path, "unet", [dataset], repeat, fake.counts(0.9, np.random.default_rng(repeat)))
 
-    text = to_markdown(paper.widen(custom(tmp_path, "miou")))
+    text = to_markdown(paper_table.widen(custom(tmp_path, "miou")))
 
     assert "omc: Mean ± std over n = 3 repeats (std with ddof = 1)." in text
     assert "miic: Mean ± std over n = 2 repeats (std with ddof = 1)." in text

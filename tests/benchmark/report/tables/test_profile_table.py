@@ -9,13 +9,10 @@ import pytest
 from matplotlib.colors import to_hex
 
 from benchmark.records.efficiency_record import EfficiencySettings, Form, Limits
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.plots import profile_plot
 from benchmark.report.read import Measurement, StudyResults, comparable, read_study
-from benchmark.report.tables import efficiency_table, render
-from benchmark.report.tables import growth_table as growth
-from benchmark.report.tables import profile_table as profile
-from benchmark.report.tables import roofline_table as roofline
+from benchmark.report.tables import efficiency_table, growth_table, profile_table, render, roofline_table
 from tests.benchmark.report import fake
 
 GPU = "NVIDIA H100 80GB HBM3"
@@ -48,7 +45,7 @@ def found(study: StudyResults, model: str, device: str, size: int, dtype: str) -
 
 
 def test_a_block_per_device_with_columns_by_size_then_number_format(study: StudyResults) -> None:
-    cpu, gpu = profile.overview(study).blocks
+    cpu, gpu = profile_table.overview(study).blocks
     assert fake.CPU in cpu.title
     assert GPU in gpu.title
     groups = ["512×512 float32", "512×512 bfloat16", "1024×1024 float32", "1024×1024 bfloat16"]
@@ -66,7 +63,9 @@ def test_forms_share_no_block_and_say_what_they_are(tmp_path: Path) -> None:
             fake.write_efficiency(tmp_path, "unet", 512, "cuda", GPU, dtype=dtype, settings=settings)
     study = read_study(tmp_path)
     assert len(study.efficiency) == 6
-    titles = [block.title.removeprefix(f"Latency and memory on {GPU}, ") for block in profile.overview(study).blocks]
+    titles = [
+        block.title.removeprefix(f"Latency and memory on {GPU}, ") for block in profile_table.overview(study).blocks
+    ]
     assert titles == [
         "batch 1, 2 threads",
         "batch 1, 2 threads, channels_last, torch.compile default",
@@ -74,8 +73,8 @@ def test_forms_share_no_block_and_say_what_they_are(tmp_path: Path) -> None:
     ]
     # What tables and plots show beside accuracy is the plain forward.
     assert {one.record.settings.form for one in comparable(study.efficiency, {"unet"})} == {"eager"}
-    tables = report.build(tmp_path)
-    assert len({block.key for block in profile.overview(study).blocks}) == 3
+    tables = build.build(tmp_path)
+    assert len({block.key for block in profile_table.overview(study).blocks}) == 3
     (table,) = (path for path in tables if path.name == "efficiency.csv")
     with table.open() as file:
         rows = list(csv.DictReader(file))
@@ -89,7 +88,7 @@ def test_figures_timed_with_freed_memory_kept_stand_apart_from_those_of_earlier_
     fake.write_efficiency(tmp_path, "unet", 512)
     fake.write_efficiency(tmp_path, "eal_icnet", 512, freed_memory="kept")
     study = read_study(tmp_path)
-    returned, kept = profile.overview(study).blocks
+    returned, kept = profile_table.overview(study).blocks
     assert [[row.key for row in block.rows] for block in (returned, kept)] == [["unet"], ["eal_icnet"]]
     assert returned.key != kept.key
     assert "Input channels: 1; torch 2.15.0." in returned.conventions
@@ -117,14 +116,14 @@ def test_figures_of_a_hindered_device_say_so_wherever_they_are_shown(tmp_path: P
     assert told == {("unet", 1024): (both,), ("unet", 2048): (alone,)}
     efficiency = [row for block in efficiency_table.efficiency(study).blocks for row in block.rows if row.remark]
     assert [(row.key, row.remark) for row in efficiency] == [("unet", both), ("unet", alone)]
-    (grown,) = growth.table(study).blocks
+    (grown,) = growth_table.table(study).blocks
     assert {row.key: row.remark for row in grown.rows}["unet"].endswith("at 1024×1024, 2048×2048")
-    roofs = [row.remark for block in roofline.table(study).blocks for row in block.rows]
+    roofs = [row.remark for block in roofline_table.table(study).blocks for row in block.rows]
     assert sorted(roofs) == ["", "", *["warnings, told in the efficiency table"] * 2]
 
 
 def test_every_cell_is_the_figure_of_its_own_setting(study: StudyResults) -> None:
-    for block, device in zip(profile.overview(study).blocks, ("cpu", "cuda"), strict=True):
+    for block, device in zip(profile_table.overview(study).blocks, ("cpu", "cuda"), strict=True):
         for row in block.rows:
             for size in (512, 1024):
                 for dtype in ("float32", "bfloat16"):
@@ -140,7 +139,7 @@ def test_every_cell_is_the_figure_of_its_own_setting(study: StudyResults) -> Non
 def test_more_settings_than_a_page_is_wide_make_more_blocks(tmp_path: Path) -> None:
     for size in (256, 512, 768, 1024, 1280):
         fake.write_efficiency(tmp_path, "unet", size)
-    blocks = profile.overview(read_study(tmp_path)).blocks
+    blocks = profile_table.overview(read_study(tmp_path)).blocks
     assert [len({column.group for column in block.columns if column.group}) for block in blocks] == [4, 1]
     assert len({block.key for block in blocks}) == 2
 
@@ -148,24 +147,24 @@ def test_more_settings_than_a_page_is_wide_make_more_blocks(tmp_path: Path) -> N
 def test_a_warning_of_a_measurement_is_pointed_to(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "unet", 512)
     fake.write_efficiency(tmp_path, "unet", 1024, warnings=("clocks moved",))
-    (block,) = profile.overview(read_study(tmp_path)).blocks
+    (block,) = profile_table.overview(read_study(tmp_path)).blocks
     assert block.rows[0].remark == "warnings, told in the efficiency table, at 1024×1024 float32"
 
 
 def test_one_setting_alone_is_told_by_the_efficiency_table(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "unet")
-    assert profile.overview(read_study(tmp_path)).blocks == ()
+    assert profile_table.overview(read_study(tmp_path)).blocks == ()
 
 
 def test_a_study_of_runs_in_one_setting_has_no_profile(study: StudyResults, tmp_path: Path) -> None:
     fake.write_study(tmp_path / "runs", ["unet"], ["omc-syn"], 1)
     plain = read_study(tmp_path / "runs")
-    assert profile.overview(plain).blocks == ()
+    assert profile_table.overview(plain).blocks == ()
     assert list(profile_plot.draw(plain)) == []
 
 
 def test_groups_head_their_columns_in_every_format(study: StudyResults) -> None:
-    table = profile.overview(study)
+    table = profile_table.overview(study)
     rows = list(csv.DictReader(render.to_csv(table).splitlines()))
     assert {row["device"] for row in rows} == {fake.CPU, GPU}
     assert "fps.1024x1024.bfloat16" in {row["metric"] for row in rows}
@@ -207,5 +206,5 @@ def test_marks_of_one_model_do_not_cover_each_other(study: StudyResults) -> None
 
 
 def test_a_profile_writes_one_table_and_one_plot(folder: Path) -> None:
-    names = {path.name for path in report.build(folder)}
+    names = {path.name for path in build.build(folder)}
     assert {"profile.csv", "profile.md", "profile.tex", "profile.pdf", "profile.png"} <= names

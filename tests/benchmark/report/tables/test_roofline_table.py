@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from benchmark.records.efficiency_record import Conditions, Latency, Limits
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.plots import roofline_plot
 from benchmark.report.read import StudyResults, read_study
-from benchmark.report.tables import render
-from benchmark.report.tables import roofline_table as roofline
+from benchmark.report.tables import render, roofline_table
 from benchmark.report.tables.roofline_table import Roof
 from tests.benchmark.report import fake
 
@@ -42,7 +41,7 @@ def study(tmp_path: Path) -> StudyResults:
 
 
 def test_shares_are_those_of_a_hand(study: StudyResults) -> None:
-    (block,) = roofline.table(study).blocks
+    (block,) = roofline_table.table(study).blocks
     rows = {row.key: row.cells for row in block.rows}
     assert list(rows) == ["esnet", "fcn", "unet"]
     # 2 GMAC take 20 ms, 100 MB 5 ms
@@ -60,7 +59,7 @@ def test_shares_are_those_of_a_hand(study: StudyResults) -> None:
 
 
 def test_the_header_says_what_the_limit_is(study: StudyResults) -> None:
-    text = render.to_markdown(roofline.table(study))
+    text = render.to_markdown(roofline_table.table(study))
     assert "Peak: 100.0 GMAC/s (median 90.0), a product of square matrices" in text
     assert "bandwidth: 20.0 GB/s (median 19.0), a copy, read + written; the best of 3 measurements" in text
     assert "compute from 5.0 MACs/byte on, memory below" in text
@@ -96,7 +95,7 @@ def test_a_network_without_macs_has_a_row_and_no_mark(tmp_path: Path) -> None:
     write(tmp_path, "unet", 2_000_000_000, 100_000_000, 40.0, limits(100, 20))
     write(tmp_path, "mine", 0, 1000, 1.0, limits(100, 20))
     study = read_study(tmp_path)
-    assert {row.key for row in roofline.table(study).blocks[0].rows} == {"unet", "mine"}
+    assert {row.key for row in roofline_table.table(study).blocks[0].rows} == {"unet", "mine"}
     ((_, figure),) = roofline_plot.draw(study)
     assert {text.get_text() for text in figure.axes[0].texts} == {"UNet"}
 
@@ -113,7 +112,7 @@ def test_settings_have_plots_of_their_own_names(tmp_path: Path) -> None:
         f"roofline.96x96.{device}.float32",
         f"roofline.96x96.{device}.float32.2",
     ]
-    assert len(roofline.table(study).blocks) == 4
+    assert len(roofline_table.table(study).blocks) == 4
 
 
 def test_one_device_has_one_roof_for_all_sizes_and_another_per_number_format(tmp_path: Path) -> None:
@@ -123,7 +122,7 @@ def test_one_device_has_one_roof_for_all_sizes_and_another_per_number_format(tmp
         )
     found = {
         (block.facts["height"], block.facts["dtype"]): block.rows[0].cells["limit_ms"].mean
-        for block in roofline.table(read_study(tmp_path)).blocks
+        for block in roofline_table.table(read_study(tmp_path)).blocks
     }
     assert found == {
         (96, "float32"): pytest.approx(10.0),
@@ -135,14 +134,14 @@ def test_one_device_has_one_roof_for_all_sizes_and_another_per_number_format(tmp
 def test_a_study_without_limits_has_none_of_it(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "unet")
     study = read_study(tmp_path)
-    assert roofline.table(study).blocks == ()
+    assert roofline_table.table(study).blocks == ()
     assert list(roofline_plot.draw(study)) == []
 
 
 def test_table_and_plot_are_written_and_on_the_page(tmp_path: Path) -> None:
     write(tmp_path, "unet", 2_000_000_000, 100_000_000, 40.0, limits(100, 20))
-    names = {path.name for path in report.build(tmp_path)}
+    names = {path.name for path in build.build(tmp_path)}
     assert {"roofline.csv", "roofline.md", "roofline.tex"} <= names
     assert {name.rpartition(".")[2] for name in names if name.startswith("roofline.96x96")} == {"pdf", "png"}
     assert "Roofline at 96×96" in (tmp_path / "report/index.html").read_text("utf-8")
-    assert report.check(tmp_path) == []
+    assert build.check(tmp_path) == []

@@ -14,10 +14,9 @@ import pytest
 from scipy import stats
 
 from benchmark.records.run_record import Failure
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.read import StudyResults, read_study
-from benchmark.report.tables import accuracy_table as tables
-from benchmark.report.tables import significance_table as significance
+from benchmark.report.tables import accuracy_table, significance_table
 from benchmark.report.tables.render import Block, Row, to_latex, to_markdown
 from benchmark.report.tables.significance_table import SignificanceTable
 from tests.benchmark.report import fake
@@ -27,7 +26,9 @@ Counts = dict[str, int]
 
 def written(folder: Path, reference: str = "eal_icnet") -> tuple[SignificanceTable, SignificanceTable]:
     study = read_study(folder)
-    methods, networks = significance.written(study, tables.scores(study, tables.ACCURACY).blocks, reference)
+    methods, networks = significance_table.written(
+        study, accuracy_table.scores(study, accuracy_table.ACCURACY).blocks, reference
+    )
     return methods, networks
 
 
@@ -281,7 +282,7 @@ def test_without_reference_or_others_a_sentence_says_why(
 def test_the_reference_can_be_another_model(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["eal_icnet", "fcn", "unet"], ["omc-syn"])
 
-    report.build(tmp_path, reference="unet")
+    build.build(tmp_path, reference="unet")
 
     text = (tmp_path / "report/tables/methods.md").read_text()
     assert "mIoU against UNet on omc-syn" in text
@@ -363,7 +364,7 @@ def test_neither_order_nor_names_of_images_change_a_table_or_a_plot(
     other = shutil.copytree(study, tmp_path / "quick", ignore=shutil.ignore_patterns("report"))
     shuffled(other, 1)
 
-    again = {path.relative_to(other): path.read_bytes() for path in report.build(other)}
+    again = {path.relative_to(other): path.read_bytes() for path in build.build(other)}
 
     assert again == {path.relative_to(study): path.read_bytes() for path in built}
 

@@ -10,15 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.evaluation import counts as scoring
+from benchmark.evaluation import counts
 from benchmark.records.store import Store
 from benchmark.records.stress_record import StressRecord
-from benchmark.report import build as report
-from benchmark.report import redact as redaction
+from benchmark.report import build, redact
 from benchmark.report.plots import stress_plot
 from benchmark.report.read import StudyResults, read_study
-from benchmark.report.tables import render
-from benchmark.report.tables import stress_table as stress
+from benchmark.report.tables import render, stress_table
 from tests.benchmark.report import fake
 
 TEST = "hy5syn-syn"
@@ -49,7 +47,7 @@ def write(
     )  # fmt: skip
     named = [{"image": f"{number}.png", "group": f"{number}", **row} for number, row in enumerate(rows)]
     store = Store(folder)
-    store.write_stress(record, scoring.to_csv(named))
+    store.write_stress(record, counts.to_csv(named))
     return store.stress_folder(record.train, record.model, record.repeat) / f"{record.stem}.csv"
 
 
@@ -73,8 +71,8 @@ def study(folder: Path) -> StudyResults:
     return read_study(folder)
 
 
-def only(study: StudyResults) -> stress.Tested:
-    (found,) = stress.tested(study)
+def only(study: StudyResults) -> stress_table.Tested:
+    (found,) = stress_table.tested(study)
     return found
 
 
@@ -86,7 +84,7 @@ def miou(rows: Rows) -> float:
 
 
 def test_values_and_changes_follow_from_the_counts(study: StudyResults) -> None:
-    values, changes, errors, error_changes = stress.table(study).blocks
+    values, changes, errors, error_changes = stress_table.table(study).blocks
     assert [column.key for column in values.columns] == ["drawn", "clouds-1", "clouds-2", "noise-1", "noise-2"]
     assert [column.group for column in changes.columns] == ["clouds", "clouds", "noise", "noise"]
     expected = [miou(rows_of(0.5, ("unet", repeat, "clouds", 2.0))) for repeat in range(2)]
@@ -109,7 +107,7 @@ def test_values_and_changes_follow_from_the_counts(study: StudyResults) -> None:
 
 
 def test_the_header_says_what_a_strength_is_and_what_is_forced(study: StudyResults) -> None:
-    for block in stress.table(study).blocks:
+    for block in stress_table.table(study).blocks:
         text = " ".join(block.conventions)
         assert "so many times the hardest strength that hy5syn-syn draws" in text
         assert "(noise forces shot and read)" in text
@@ -120,7 +118,7 @@ def test_the_header_says_what_a_strength_is_and_what_is_forced(study: StudyResul
 
 
 def test_csv_has_a_line_per_model_effect_and_strength(study: StudyResults) -> None:
-    lines = list(csv.DictReader(io.StringIO(render.to_csv(stress.table(study)))))
+    lines = list(csv.DictReader(io.StringIO(render.to_csv(stress_table.table(study)))))
     found = {(line["metric_name"], line["shown"], line["model"], line["metric"]) for line in lines}
     assert ("net_error_rate", "change", "eal_icnet", "noise-2") in found
     assert len(lines) == 2 * 2 * (5 + 4)
@@ -128,14 +126,14 @@ def test_csv_has_a_line_per_model_effect_and_strength(study: StudyResults) -> No
 
 def test_the_sentence_names_the_effect_that_costs_most_at_the_largest_common_strength(folder: Path) -> None:
     study = read_study(folder)
-    told = dict(stress.sentences(study, only(study)))
+    told = dict(stress_table.sentences(study, only(study)))
     assert told["eal_icnet"].startswith("EAL-ICNet: at strength 2, mIoU falls most under noise (−")
     assert "Net error rate rises most under noise (+33.3 points, 11.1 to 44.4 %)" in told["eal_icnet"]
     assert "UNet: at strength 2, mIoU falls most under clouds" in told["unet"]
     for model in QUALITY:  # clouds alone go further, so 2 stays the largest that is common
         write(folder, model, 0, "clouds", 4.0, rows_of(0.2, model))
     study = read_study(folder)
-    assert dict(stress.sentences(study, only(study))) == told
+    assert dict(stress_table.sentences(study, only(study))) == told
 
 
 def test_equal_changes_are_named_together_and_none_is_none(folder: Path) -> None:
@@ -144,7 +142,7 @@ def test_equal_changes_are_named_together_and_none_is_none(folder: Path) -> None
             write(folder, "unet", repeat, effect, 2.0, rows_of(0.6, (repeat, "same")))
             write(folder, "eal_icnet", repeat, effect, 2.0, rows_of(DRAWN, ("eal_icnet", repeat)))
     study = read_study(folder)
-    told = dict(stress.sentences(study, only(study)))
+    told = dict(stress_table.sentences(study, only(study)))
     assert "mIoU falls most under clouds and noise" in told["unet"]
     assert (
         told["eal_icnet"]
@@ -157,12 +155,12 @@ def test_effects_without_a_common_strength_have_no_sentence(folder: Path) -> Non
         file.unlink()
     write(folder, "unet", 0, "clouds", 0.5, rows_of(0.8, "half"))
     study = read_study(folder)
-    assert stress.sentences(study, only(study)) == []
+    assert stress_table.sentences(study, only(study)) == []
 
 
 def test_images_as_drawn_with_other_counts_than_the_run_s_are_remarked_on(folder: Path) -> None:
     write(folder, "unet", 1, None, None, rows_of(DRAWN, "another device"))
-    rows = {row.key: row.remark for row in stress.table(read_study(folder)).blocks[0].rows}
+    rows = {row.key: row.remark for row in stress_table.table(read_study(folder)).blocks[0].rows}
     assert rows["eal_icnet"] == ""
     assert rows["unet"].startswith("repeat 1: as drawn, other counts than in the run's own test")
 
@@ -171,9 +169,9 @@ def test_images_as_drawn_with_other_counts_than_the_run_s_are_remarked_on(folder
 def test_tests_of_other_weights_or_images_than_those_as_drawn_are_left_out(
     folder: Path, changes: dict[str, object]
 ) -> None:
-    before = stress.table(read_study(folder)).blocks[0].rows[1].cells["noise-2"]
+    before = stress_table.table(read_study(folder)).blocks[0].rows[1].cells["noise-2"]
     write(folder, "unet", 1, "noise", 2.0, rows_of(0.1, "other"), **changes)
-    after = stress.table(read_study(folder)).blocks[0].rows[1].cells["noise-2"]
+    after = stress_table.table(read_study(folder)).blocks[0].rows[1].cells["noise-2"]
     assert (before.n, after.n) == (2, 1)
 
 
@@ -184,15 +182,15 @@ def test_broken_files_are_named_and_the_rest_is_reported(folder: Path, no_plots:
     (place / f"{TEST}.clouds-1.json").write_bytes((place / f"{TEST}.clouds-2.json").read_bytes())
     study = read_study(folder)
     assert len(study.broken_stress) == 3
-    assert stress.table(study).blocks[0].rows[1].cells["noise-1"].n == 1
-    text = " ".join(stress.table(study).blocks[0].conventions)
+    assert stress_table.table(study).blocks[0].rows[1].cells["noise-1"].n == 1
+    text = " ".join(stress_table.table(study).blocks[0].conventions)
     for stem in ("noise-1.csv", "noise-2.json", "clouds-1.json"):
         assert f"{TEST}.{stem}" in text
-    report.build(folder)
-    wrong = report.check(folder)
+    build.build(folder)
+    wrong = build.check(folder)
     assert len(wrong) == 3
     assert all("/unet/1/" in line for line in wrong)
-    redacted = render.to_csv(stress.table(redaction.redact(study)))
+    redacted = render.to_csv(stress_table.table(redact.redact(study)))
     assert "/unet/1/" not in redacted
 
 
@@ -208,7 +206,7 @@ def test_the_plot_has_a_column_per_effect_and_a_row_per_metric_and_every_value(s
     drawn = sorted(
         round(y, 6) for line in top[0].lines if line.get_marker() not in ("None", "") for y in line.get_ydata()
     )
-    block = stress.table(study).blocks[0]
+    block = stress_table.table(study).blocks[0]
     keys = ("drawn", "clouds-1", "clouds-2")
     wanted = sorted(round(100 * row.cells[key].mean, 6) for row in block.rows for key in keys)
     assert [value for value in drawn if value in wanted] == wanted
@@ -224,13 +222,13 @@ def test_via_tests_show_the_via_metric(tmp_path: Path) -> None:
     fake.write_run(tmp_path, "unet", [TEST], 0, [vias])
     write(tmp_path, "unet", 0, None, None, [vias])
     write(tmp_path, "unet", 0, "noise", 1.0, [{**vias, "via_matched": 1}])
-    blocks = stress.table(read_study(tmp_path)).blocks
+    blocks = stress_table.table(read_study(tmp_path)).blocks
     assert [block.facts["metric_name"] for block in blocks] == ["miou", "miou", "via_f1", "via_f1"]
     assert blocks[3].rows[0].cells["noise-1"].mean == pytest.approx(-0.5)
 
 
 def test_the_page_shows_plot_sentences_and_tables_and_check_agrees(folder: Path) -> None:
-    report.build(folder)
+    build.build(folder)
     page = (folder / "report" / "index.html").read_text()
     section = page[page.index('<section id="stress">') :]
     section = section[: section.index("</section>")]
@@ -239,14 +237,14 @@ def test_the_page_shows_plot_sentences_and_tables_and_check_agrees(folder: Path)
     assert "EAL-ICNet: at strength 2, mIoU falls most under noise" in section
     assert "n = 2 trained networks each" in section
     assert "Change of Net error rate under stress on hy5syn-syn" in section
-    assert report.check(folder) == []
+    assert build.check(folder) == []
     file = folder / "report" / "tables" / "stress.md"
     file.write_text(file.read_text().replace("clouds: 1", "clouds: 3"))
-    assert report.check(folder) == [f"{file}: differs from the records"]
+    assert build.check(folder) == [f"{file}: differs from the records"]
 
 
 def test_a_study_without_stress_tests_has_none_of_it(tmp_path: Path, no_plots: None) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=1)
-    report.build(tmp_path)
+    build.build(tmp_path)
     assert not list((tmp_path / "report").glob("*/*stress*"))
     assert 'id="stress"' not in (tmp_path / "report" / "index.html").read_text()

@@ -8,9 +8,9 @@ import pytest
 
 from benchmark.records.run_record import Failure, TrainingFacts
 from benchmark.records.store import RECORD, read_record
-from benchmark.report import build as report
+from benchmark.report import build
 from benchmark.report.read import read_study
-from benchmark.report.tables import training_table as training
+from benchmark.report.tables import training_table
 from benchmark.report.tables.render import Block
 from tests.benchmark.report import fake
 
@@ -38,7 +38,7 @@ def trained(
 
 
 def blocks(folder: Path) -> tuple[Block, ...]:
-    return training.cost(read_study(folder)).blocks
+    return training_table.cost(read_study(folder)).blocks
 
 
 def means(block: Block, model: str) -> dict[str, float]:
@@ -123,6 +123,6 @@ def test_a_run_that_failed_costs_nothing_here(tmp_path: Path) -> None:
 def test_the_table_is_written_where_a_run_has_finished(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     trained(tmp_path, "unet")
-    names = {path.name for path in report.build(tmp_path)}
+    names = {path.name for path in build.build(tmp_path)}
     assert {"training.csv", "training.md", "training.tex"} <= names
     assert "AMD EPYC" in (tmp_path / "report/tables/training.md").read_text("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections import Counter
@@ -27,7 +28,7 @@ from benchmark.data.specs import Target, check_group
 from benchmark.evaluation import counts
 from benchmark.evaluation.fault_overlay import Mask, overlay
 from benchmark.utils.errors import UserError
-from benchmark.utils.files import check_folder, no_folder, replacing, write_atomically
+from benchmark.utils.files import check_folder, no_folder, write_atomically
 from benchmark.utils.names import comparable
 
 NAMED = 5  # images in a sentence
@@ -255,8 +256,9 @@ def write_overlays(
         masks = _read(pair, settings)
         image = read_image(images[pair.name], 1, levels)[..., 0] if images else None
         picture = overlay(masks.truth, masks.prediction, masks.ignore, settings.target, settings.evaluation, image)
-        with replacing(folder / f"{pair.name}.png") as file:
-            Image.fromarray(picture).save(file, "png")
+        content = io.BytesIO()
+        Image.fromarray(picture).save(content, "png")
+        write_atomically(folder / f"{pair.name}.png", content.getvalue())
         progress(done, len(pairs))
 
 

@@ -104,9 +104,9 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
         redact: check the report that may leave the house.
 
     Returns:
-        One sentence per file, other than plots, that differs, lacks or should not be, per record whose metrics are not
-        those of its counts per image, per stress test that cannot be read, and per test dataset whose runs, or methods
-        without training, were tested on different images.
+        One sentence per file that is missing, differs (other than plots) or should not be there, per record whose
+        metrics are not those of its counts per image, per stress test that cannot be read, and per test dataset whose
+        runs, or methods without training, were tested on different images.
 
     Raises:
         UserError: as ``build``.
@@ -116,17 +116,17 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
     files, shown = _texts(study, found, None)
     if redact:
         files.pop(CHOICE, None)
-    drawings = [Drawing.of(*drawn) for drawn in _figures(found)]
+    figures = list(_figures(found))
+    drawings = [Drawing.of(*figure) for figure in figures]
+    plots = [folder / "plots" / f"{stem}.{kind}" for plot, stem, _ in figures for kind in plot.kinds]
     files[PAGE] = texts_only(_page(study, found, shown, drawings, files, significance_table.REFERENCE, redact))
     sources = [(source, read_study(source)) for source in merged] or [(study, found)]
     wrong = [line for source in sources for line in (*contradictions(*source), *source[1].broken_stress)]
     wrong += [f"{folder}/{file}; left out" for folder, one in sources for file in one.strangers]
     wrong += [f"{folder}: {line}" for folder, one in sources for line in divided(one)]
+    wrong += [f"{path}: missing" for path in (*(folder / name for name in files), *plots) if not path.is_file()]
     for name, content in files.items():
-        path = folder / name
-        if not path.is_file():
-            wrong.append(f"{path}: missing")
-        elif (texts_only if name == PAGE else bytes)(path.read_bytes()) != content:
+        if (path := folder / name).is_file() and (texts_only if name == PAGE else bytes)(path.read_bytes()) != content:
             wrong.append(f"{path}: differs from the records")
     left = sorted(path for path in (folder / "tables").glob("[!.]*") if f"tables/{path.name}" not in files)
     return wrong + [f"{path}: belongs to no table of this report" for path in left]

@@ -109,6 +109,12 @@ def test_check_exits_with_1_and_names_the_files(study: Path, call: Call) -> None
     assert (code, out) == (1, "results/quick/report/tables/accuracy.tex: differs from the records\n")
     assert tables() == before
 
+    assert call("report", "quick")[0] == 0
+    plot = next(Path("results/quick/report/plots").glob("*.pdf"))
+    plot.unlink()
+    code, out, _ = call("report", "quick", "--check")
+    assert (code, out) == (1, f"{plot}: missing\n")
+
 
 @pytest.mark.parametrize(
     ("name", "pattern", "forged"),

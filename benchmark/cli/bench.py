@@ -18,7 +18,7 @@ from benchmark.cli.options import (
     check_data_root,
     study_folder,
 )
-from benchmark.devices.hardware import hardware_of
+from benchmark.devices.hardware_slots import hardware_of
 from benchmark.utils.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:

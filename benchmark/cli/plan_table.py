@@ -14,7 +14,7 @@ from rich.text import Text
 
 from benchmark.cli.progress import duration
 from benchmark.data.stressed import Stresses
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.study.plan import Plan
 from benchmark.study.run_states import RunState, State
 from benchmark.study.space_estimate import Needs, RunMemory, size

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmark.cli.options import Device, Repeat, Results, Threads, study_folder
-from benchmark.devices.hardware import hardware_of
+from benchmark.devices.hardware_slots import hardware_of
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import check_folder
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli.options import Models, Results, Threads, study_folder
-from benchmark.devices.hardware import MissingDeviceError, hardware_of
+from benchmark.devices.hardware_slots import MissingDeviceError, hardware_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.devices.hardware import Hardware
+    from benchmark.devices.hardware_slots import Hardware
 
 
 def profile(

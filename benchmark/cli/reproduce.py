@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from benchmark.cli.options import DATA_ROOT, check_data_root, study_folder
-from benchmark.devices.hardware import hardware_of
+from benchmark.devices.hardware_slots import hardware_of
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import typer
 from benchmark.cli import options
 from benchmark.cli.options import DATA_ROOT, study_folder
 from benchmark.cli.reproduce import flags_given, repeat_run
-from benchmark.devices.hardware import hardware_of, hardware_of_node
+from benchmark.devices.hardware_slots import hardware_of, hardware_of_node
 from benchmark.utils.errors import UserError, require
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import psutil
 
-from benchmark.devices.hardware import cores
+from benchmark.devices.hardware_slots import cores
 from benchmark.records.efficiency_record import HINDERED_SHARE, TOLERANCE, Limits
 
 T = TypeVar("T")

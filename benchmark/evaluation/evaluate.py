@@ -16,7 +16,7 @@ from benchmark.data.batches import evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.data.specs import Target
 from benchmark.data.splits import Tile
-from benchmark.devices.launch import Launch
+from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import autocast
 from benchmark.evaluation.counts import Row, count, tested_side
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Executor
 from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
 from benchmark.executors.worker import Worker

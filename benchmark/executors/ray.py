@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Note, Started, Step
 from benchmark.executors.local import PATROL_S, LocalExecutor
 from benchmark.executors.remote import Answers, Parcel, ended, parcels, refuse_missing_package

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.metrics.table import BOTH, METRICS, PIXELS, Counts, Metric, Reduction, Values
+from benchmark.metrics.definitions import BOTH, METRICS, PIXELS, Counts, Metric, Reduction, Values
 
 
 def judged(counts: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
+from benchmark.metrics.definitions import METRICS, Counts, Metric, Reduction
 from benchmark.metrics.reductions import judged
-from benchmark.metrics.table import METRICS, Counts, Metric, Reduction
 
 Floats = npt.NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import Source
 from benchmark.data.synthetic import CONVENTION, STANDINS, Stress
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import NO_GPUS
+from benchmark.devices.hardware_slots import NO_GPUS
 from benchmark.records import environment, measurements, provenance
 from benchmark.records.efficiency_record import DType, EfficiencyRecord, EfficiencySettings, Form
 from benchmark.records.run_record import SCHEMA, Failure, KeyParts, Record

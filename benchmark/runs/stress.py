@@ -7,7 +7,7 @@ import gc
 import torch
 
 from benchmark.data.stressed import open_stressed
-from benchmark.devices.launch import Launch
+from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import to_device
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation import counts

@@ -17,7 +17,7 @@ from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, l
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.splits import Division
-from benchmark.devices.launch import Launch
+from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import autocast, compute_dtype, to_device
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation import counts, kept_images

@@ -17,7 +17,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
-from benchmark.devices.launch import Launch
+from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import to_device
 from benchmark.devices.process_memory import free_as_usual
 from benchmark.efficiency.memory import in_fresh_process, peak_growth

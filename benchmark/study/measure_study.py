@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from benchmark.config.registry import ModelEntry
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.efficiency_record import DType, Form
 from benchmark.runs.jobs import EfficiencyJob
 from benchmark.utils.errors import UserError, did_you_mean

@@ -13,7 +13,7 @@ from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store, read_record
 from benchmark.runs.staleness import changed_parts

@@ -12,7 +12,7 @@ import psutil
 
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.jobs import TrainJob
 from benchmark.study.plan import Plan

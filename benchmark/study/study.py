@@ -15,7 +15,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.stressed import Stresses
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.measurements import Figures
 from benchmark.records.run_record import KeyParts
 from benchmark.records.store import Store

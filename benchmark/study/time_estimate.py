@@ -13,7 +13,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.formats.images import read_size
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.efficiency_record import ENERGY_SECONDS
 from benchmark.records.measurements import Figures, device_name
 from benchmark.runs.jobs import EfficiencyJob, TrainJob

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from benchmark.config.protocol import Protocol, Training
 from benchmark.data.batches import Batch, TrainingBatches
 from benchmark.devices.cuda_graphs import Function
-from benchmark.devices.launch import Launch
+from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import autocast
 from benchmark.records.history import Round
 from benchmark.records.weights import non_finite

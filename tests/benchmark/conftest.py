@@ -17,7 +17,7 @@ from benchmark.data.datasets import Source, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.runs.jobs import EfficiencyJob, TrainJob
 from benchmark.runs.perform import perform
 from benchmark.study.plan import make_plan

@@ -11,7 +11,7 @@ import torch
 from benchmark.records.efficiency_record import EfficiencyRecord
 from benchmark.study import measure_study
 from tests.benchmark.conftest import TINY, Call, Measured
-from tests.benchmark.devices.test_launch import needs_a_compiler
+from tests.benchmark.devices.test_launch_mode import needs_a_compiler
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from PIL import Image
 
 from benchmark import metrics
 from benchmark.config import protocol
-from benchmark.devices import hardware
-from benchmark.devices.hardware import Hardware
+from benchmark.devices import hardware_slots
+from benchmark.devices.hardware_slots import Hardware
 from tests.benchmark.conftest import TINY, Call, Measured, settings, tiny_run
 from tests.benchmark.data.folder_makers import write_pairs
 from tests.benchmark.report import fake
@@ -292,7 +292,7 @@ def test_a_gpu_is_used_without_being_asked_for(call: Call) -> None:
 @pytest.mark.parametrize("hidden", ["", "-1"])
 def test_hidden_gpus_are_not_looked_for(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert hardware.hardware_of("auto", 3) == Hardware("cpu", 3)
+    assert hardware_slots.hardware_of("auto", 3) == Hardware("cpu", 3)
 
 
 def test_list_names_everything(call: Call) -> None:

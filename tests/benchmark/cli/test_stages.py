@@ -15,7 +15,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.store import Store
 from benchmark.runs.train import train_and_test
 from benchmark.study.plan import make_plan

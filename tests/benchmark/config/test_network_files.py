@@ -17,7 +17,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry, code_digests, identity
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.measurements import is_of, read
 from benchmark.records.run_record import Failure, Record
 from benchmark.runs.perform import perform

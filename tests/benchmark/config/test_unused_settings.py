@@ -18,7 +18,7 @@ from benchmark.data import specs
 from benchmark.data.datasets import choose, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.run_record import Failure
 from benchmark.records.store import WEIGHTS, Store
 from benchmark.report.read import read_study

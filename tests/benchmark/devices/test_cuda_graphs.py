@@ -20,7 +20,7 @@ from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices import cuda_graphs
 from benchmark.devices.cuda_graphs import WAITED, WARM_UP, NotCapturableError, Replayed
-from benchmark.devices.launch import Launch
+from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import to_device
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.training import loop as training

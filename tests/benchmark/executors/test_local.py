@@ -18,7 +18,7 @@ import pytest
 
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
-from benchmark.devices.hardware import NO_GPUS, Hardware
+from benchmark.devices.hardware_slots import NO_GPUS, Hardware
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.events import Note as NoteEvent
 from benchmark.executors.local import LocalExecutor

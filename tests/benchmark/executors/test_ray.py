@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from benchmark.config import protocol as protocols
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.ray import ENVIRONMENT, OBJECT_STORE, RayExecutor, _outcome, _visible

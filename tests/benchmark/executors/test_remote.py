@@ -14,7 +14,7 @@ import pytest
 from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.packs import pack_path
-from benchmark.devices.hardware import Hardware, hardware_of_node
+from benchmark.devices.hardware_slots import Hardware, hardware_of_node
 from benchmark.executors.choice import choose
 from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
 from benchmark.executors.slurm import SlurmOptions

@@ -18,7 +18,7 @@ from benchmark.config import registry
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.train import train_and_test
 from benchmark.study.plan import make_plan

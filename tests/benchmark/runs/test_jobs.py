@@ -20,7 +20,7 @@ from benchmark.config import protocol as protocols
 from benchmark.config.protocol import Protocol
 from benchmark.data.splits import Division
 from benchmark.devices import facts
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Finished
 from benchmark.executors.local import LocalExecutor
 from benchmark.records import claims, environment

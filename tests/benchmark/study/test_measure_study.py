@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.config import registry
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.study import measure_study
 
 CPU, GPU = Hardware("cpu", 2), Hardware("cuda:0", 4)

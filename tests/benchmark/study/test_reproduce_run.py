@@ -12,7 +12,7 @@ import pytest
 
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import select
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Finished, Started
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import RECORD, Store, read_record

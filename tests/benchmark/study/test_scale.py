@@ -13,7 +13,7 @@ from benchmark.config import protocol as protocols
 from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.run_record import Record
 from benchmark.report import build
 from benchmark.report.page.html import PAGE_BYTES

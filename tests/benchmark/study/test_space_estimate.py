@@ -21,7 +21,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
 from benchmark.data.tasks import Task
 from benchmark.devices import facts
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.local import LocalExecutor
 from benchmark.runs.jobs import KeepWeights
 from benchmark.study import space_estimate

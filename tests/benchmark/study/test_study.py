@@ -13,7 +13,7 @@ from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Finished, Note, Packing, Started
 from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record

@@ -17,7 +17,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.devices import facts
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.store import Store
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study

@@ -19,7 +19,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.store import RECORD, WEIGHTS, run_key
 from benchmark.report.read import read_study
 from benchmark.report.tables.accuracy_table import ACCURACY, scores

@@ -14,7 +14,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
-from benchmark.devices.hardware import Hardware
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Finished
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS, Failure
 from benchmark.report.read import read_study

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.devices import facts
-from benchmark.devices import hardware as devices
-from benchmark.devices.hardware import Hardware, MissingDeviceError, hardware_of
+from benchmark.devices import facts, hardware_slots
+from benchmark.devices.hardware_slots import Hardware, MissingDeviceError, hardware_of
 
 Machine = Callable[..., None]
 
@@ -20,11 +19,11 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     """A machine with files that tell of a GPU, none of which torch sees."""
 
     def make(*files: str, driver: str | None = None, cuda: str | None = None, hip: str | None = None) -> None:
-        for name in devices.NO_GPUS:
+        for name in hardware_slots.NO_GPUS:
             monkeypatch.delenv(name, raising=False)
         for name in ("DRIVER", "WSL", "WSL_DRIVER", "AMD"):
             file = tmp_path / name
-            monkeypatch.setattr(devices, name, file)
+            monkeypatch.setattr(hardware_slots, name, file)
             if name in files:
                 file.touch()
         monkeypatch.setenv("PATH", "")

@@ -17,8 +17,8 @@ from benchmark.config.execution import Execution
 from benchmark.config.protocol import Determinism, Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.devices.hardware import Hardware
-from benchmark.devices.launch import Launch
+from benchmark.devices.hardware_slots import Hardware
+from benchmark.devices.launch_mode import Launch
 from benchmark.runs.jobs import TrainJob
 from benchmark.runs.train import train_and_test
 from benchmark.study.plan import make_plan

@@ -156,7 +156,7 @@ def verify(
 
 
 @app.command()
-def microscope(
+def show(
     name: Name,
     count: Annotated[int, typer.Option(min=1, help="Images on the sheet.")] = 12,
     protocol: ProtocolName = "paper",

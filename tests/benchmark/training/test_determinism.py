@@ -150,7 +150,7 @@ def test_a_worker_s_environment_follows_the_mode(small: Protocol, deterministic:
 
 def test_a_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_study: Callable[..., Study]) -> None:
     class Failing:
-        def train(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+        def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
             yield Started(jobs[-1])
             yield Finished(jobs[-1], Failure(kind="error", message="no"), 0.0)
 

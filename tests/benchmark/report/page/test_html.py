@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmark.records.run_record import Failure, Record
 from benchmark.report import build
-from benchmark.report.page import grids, origin
+from benchmark.report.page import grids, html, origin
 from benchmark.report.page.html import PAGE_BYTES, PLOT_BYTES
 from benchmark.report.read import read_study
 from benchmark.report.tables.literature_table import LiteratureEntry
@@ -267,7 +267,7 @@ def test_plots_beyond_their_room_are_named(
     folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
     build.build(folder)
     first = re.findall(r'(?s)<svg class="drawn".*?</svg>', page_of(folder))[0]
-    monkeypatch.setattr(build.page, "PLOT_BYTES", len(first.encode()))
+    monkeypatch.setattr(html, "PLOT_BYTES", len(first.encode()))
     build.build(folder)
     page = page_of(folder)
     assert re.findall(r'(?s)<svg class="drawn".*?</svg>', page) == [first]

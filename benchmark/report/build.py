@@ -124,10 +124,13 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
     wrong = [line for source in sources for line in (*contradictions(*source), *source[1].broken_stress)]
     wrong += [f"{folder}/{file}; left out" for folder, one in sources for file in one.strangers]
     wrong += [f"{folder}: {line}" for folder, one in sources for line in divided(one)]
-    wrong += [f"{path}: missing" for path in (*(folder / name for name in files), *plots) if not path.is_file()]
     for name, content in files.items():
-        if (path := folder / name).is_file() and (texts_only if name == PAGE else bytes)(path.read_bytes()) != content:
+        path = folder / name
+        if not path.is_file():
+            wrong.append(f"{path}: missing")
+        elif (texts_only if name == PAGE else bytes)(path.read_bytes()) != content:
             wrong.append(f"{path}: differs from the records")
+    wrong += [f"{path}: missing" for path in plots if not path.is_file()]
     left = sorted(path for path in (folder / "tables").glob("[!.]*") if f"tables/{path.name}" not in files)
     return wrong + [f"{path}: belongs to no table of this report" for path in left]
 

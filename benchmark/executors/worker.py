@@ -82,7 +82,7 @@ def _import_ahead() -> None:
 
 
 def _serve(pipe: Connection, ahead: bool, perform: Perform | None) -> None:
-    """Do jobs until the parent closes the pipe or ends."""
+    """Do jobs in this process, which ends with its parent."""
     # Ctrl-C and the warnings of a cluster reach the whole process group; the parent acts on them.
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
@@ -97,6 +97,11 @@ def _serve(pipe: Connection, ahead: bool, perform: Perform | None) -> None:
         from benchmark.runs import perform as runs  # not above: the parent starts a process before its own imports
 
         perform = runs.perform
+    do_jobs(pipe, perform)
+
+
+def do_jobs(pipe: Connection, perform: Perform) -> None:
+    """Do jobs until the parent closes the pipe."""
     last = 0.0
 
     def on_step(done: int, total: int) -> None:

@@ -117,7 +117,7 @@ def test_the_current_folder_leaves_the_path_unless_the_project_lies_there(
 def test_a_fork_server_does_not_look_into_the_current_folder(lab: Path) -> None:
     (lab / "models/__init__.py").write_text("print('of the lab', flush=True)\n", "utf-8")
     code = """
-from benchmark.processes import FORKSERVER
+from benchmark.utils.processes import FORKSERVER
 FORKSERVER.set_forkserver_preload(["models"])
 process = FORKSERVER.Process(target=print, args=("a child",))
 process.start()

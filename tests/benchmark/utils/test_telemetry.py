@@ -24,8 +24,8 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 import numpy as np
 import torch
-from benchmark.export.capture import capture
-from benchmark.export.formats import read_onnx, write_onnx
+from benchmark.predict.export.capture import capture
+from benchmark.predict.export.export_formats import read_onnx, write_onnx
 
 program = capture(torch.nn.Conv2d(1, 1, 3, padding=1).eval(), 1, 8, None)
 print(read_onnx(write_onnx(program, {}), 1)(np.zeros((1, 1, 8, 8), np.float32)).shape)

@@ -55,7 +55,7 @@ def build(
             such table.
         reference: the model that the others are compared with.
         merged: studies that are reported as one; ``study`` is then the folder that gets the report.
-        redact: write a report that may leave the house into ``report-redacted/`` instead: see :mod:`.redaction`.
+        redact: write a report that may leave the house, see ``redact.py``, into ``report-redacted/`` instead.
         tell: called with a sentence for each thing that is left out.
 
     Returns:

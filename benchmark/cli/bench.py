@@ -56,7 +56,7 @@ def bench(
     """Measure the gain of the harness over the plain way, side by side; let nothing else run meanwhile."""
     from benchmark.cli.progress import open_console
     from benchmark.config import registry
-    from benchmark.config.protocol import load
+    from benchmark.config.protocol import load_protocol
     from benchmark.data.datasets import resolve
     from benchmark.data.fingerprint import HashCache
     from benchmark.records import provenance
@@ -77,7 +77,7 @@ def bench(
     sides = list(dict.fromkeys(side(text, [method, lightest, *others]) for text in sizes.split(",")))
     squares = [probe.ProbeInput(of, channels=1) for of in sides]
     probe.probe(others, squares, console.print, on_cpu=hardware.kind == "cpu")
-    protocol = load("paper", [f"input.size={sides[0]}", f"data.standin_images={IMAGES}"])
+    protocol = load_protocol("paper", [f"input.size={sides[0]}", f"data.standin_images={IMAGES}"])
     cache = cache or data_root / ".cache"
     (source,) = resolve("omc-syn", data_root, protocol, HashCache(cache / "hashes.json"))
     timing = EfficiencySettings(warm_up=1, min_iterations=TIMINGS, min_seconds=SECONDS)

@@ -201,14 +201,14 @@ def _writable(out: Path | None, default: Path) -> Path:
 
 def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_root: Path) -> Protocol:
     """Return the protocol of a study of these datasets."""
-    from benchmark.config import protocol as protocols
     from benchmark.config import unused_settings
+    from benchmark.config.protocol import load_protocol
     from benchmark.data import specs
     from benchmark.data.datasets import choose, names_of_all
 
     check_data_root(data_root)
     chosen = choose(names, data_root)
-    fitted = specs.fit(protocols.load(protocol, overrides or []), list(chosen.values()))
+    fitted = specs.fit(load_protocol(protocol, overrides or []), list(chosen.values()))
     bases = {name.removesuffix(specs.SUFFIX) for name in chosen}
     unused_settings.refuse_for(bases, fitted, overrides or [], names_of_all(data_root))
     return fitted

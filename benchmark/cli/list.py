@@ -89,10 +89,10 @@ def _datasets(verbose: bool) -> Table:
 
 
 def _protocols(verbose: bool) -> Table:
-    from benchmark.config import protocol
+    from benchmark.config.protocol import PRESETS, load_protocol
 
-    loaded = [protocol.load(name) for name in protocol.PRESETS]
-    table = _table("setting", *protocol.PRESETS, *(["type and meaning"] if verbose else []))
+    loaded = [load_protocol(name) for name in PRESETS]
+    table = _table("setting", *PRESETS, *(["type and meaning"] if verbose else []))
     for rows in zip(*(describe(preset) for preset in loaded), strict=True):
         values = [value for _, value, _ in rows]
         if verbose or len(set(values)) > 1:
@@ -104,16 +104,16 @@ def _protocols(verbose: bool) -> Table:
 
 def describe(chosen: Protocol) -> list[tuple[str, str, str]]:
     """Return (path, value, type and meaning) of every setting, for ``list protocols -v``."""
-    from benchmark.config import protocol
+    from benchmark.config.protocol import Protocol, setting_paths, settings_group
 
     rows = []
-    for path in protocol.paths(protocol.Protocol):
-        model: type[BaseModel] = protocol.Protocol
+    for path in setting_paths(Protocol):
+        model: type[BaseModel] = Protocol
         value: Any = chosen
         for key in path.split("."):
             info = model.model_fields[key]
             value = getattr(value, key)
-            model = protocol.submodel(info.annotation) or model
+            model = settings_group(info.annotation) or model
         meaning = " - ".join(filter(None, [_type_name(info.annotation), info.description]))
         rows.append((path, "none" if value is None else str(value), meaning))
     return rows

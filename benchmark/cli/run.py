@@ -123,8 +123,8 @@ def run(
         context.call_on_close(spare_worker.end)
 
     from benchmark.cli.plan_table import too_long
-    from benchmark.config import protocol as protocols
     from benchmark.config import registry, unused_settings
+    from benchmark.config.protocol import load_protocol
     from benchmark.data import specs
     from benchmark.data.datasets import choose, names_of_all, resolve
     from benchmark.data.fingerprint import HashCache
@@ -140,7 +140,7 @@ def run(
         executor, slurm=slurm, address=ray_address, workers=workers, per_gpu=per_gpu, timeout_s=timeout
     )
     overrides = [*(set_ or []), *([f"repeats={repeats}"] if repeats is not None else [])]
-    loaded = protocols.load(protocol, overrides)
+    loaded = load_protocol(protocol, overrides)
     folder = study_folder(results, study or loaded.name)
     hardware = hardware_of_node(device, threads, executor) if engine.remote else hardware_of(device, threads)
     selection = DatasetFlags(datasets, train, test, leave_one_out)

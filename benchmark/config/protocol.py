@@ -234,7 +234,7 @@ class Protocol(SettingsModel):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
-def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = False) -> Protocol:
+def load_protocol(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = False) -> Protocol:
     """Return a preset or a protocol file with ``path=value`` overrides applied.
 
     Args:
@@ -256,10 +256,10 @@ def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = Fa
         if stored and isinstance(fields.get("deterministic"), bool):  # what the first studies called it
             fields["determinism"] = "deterministic" if fields.pop("deterministic") else "seeded"
         if not stored:  # earlier releases wrote what they did not read
-            defaults = flatten(Protocol(name="defaults", split=Split(unit="image")).model_dump(mode="json"))
+            defaults = flatten_settings(Protocol(name="defaults", split=Split(unit="image")).model_dump(mode="json"))
             chosen = {
                 path: f"{where}: {path} = {value!r}"
-                for path, value in flatten(fields).items()
+                for path, value in flatten_settings(fields).items()
                 if defaults.get(path) != value
             }
     else:
@@ -281,9 +281,9 @@ def load(source: str | Path, overrides: Iterable[str] = (), *, stored: bool = Fa
     return protocol
 
 
-def differences(old: Protocol, new: Protocol, ignored: Set[str] = HARMLESS) -> list[str]:
+def protocol_differences(old: Protocol, new: Protocol, ignored: Set[str] = HARMLESS) -> list[str]:
     """Return ``path: old -> new`` for every different setting that is not ignored."""
-    left, right = (flatten(p.model_dump(mode="json", exclude=set(ignored))) for p in (old, new))
+    left, right = (flatten_settings(p.model_dump(mode="json", exclude=set(ignored))) for p in (old, new))
     return [
         f"{path}: {left.get(path)!r} -> {right.get(path)!r}"
         for path in sorted(left | right)
@@ -291,12 +291,12 @@ def differences(old: Protocol, new: Protocol, ignored: Set[str] = HARMLESS) -> l
     ]
 
 
-def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten_settings(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested fields under dotted paths."""
     flat: dict[str, Any] = {}
     for key, value in fields.items():
         path = f"{prefix}{key}"
-        flat |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+        flat |= flatten_settings(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
     return flat
 
 
@@ -307,15 +307,15 @@ def _apply(fields: dict[str, Any], override: str) -> None:
     *groups, last = keys = path.strip().split(".")
     annotation: Any = Protocol
     for depth, key in enumerate(keys, start=1):
-        model = submodel(annotation)
+        model = settings_group(annotation)
         if model is not None and key not in model.model_fields:
             raise UserError(
                 f"--set {override!r}: no field {'.'.join(keys[:depth])!r}; the nearest is "
                 f"{_nearest('.'.join(keys))!r}, see `benchmark list protocols -v` for all"
             )
         annotation = None if model is None else model.model_fields[key].annotation
-    if submodel(annotation) is not None:
-        first = next(known for known in paths(Protocol) if known.startswith(f"{'.'.join(keys)}."))
+    if settings_group(annotation) is not None:
+        first = next(known for known in setting_paths(Protocol) if known.startswith(f"{'.'.join(keys)}."))
         raise UserError(f"--set {override!r}: {path!r} is a group; expected one of its fields, such as {first}")
     target = fields
     for depth, key in enumerate(groups, start=1):
@@ -329,16 +329,18 @@ def _apply(fields: dict[str, Any], override: str) -> None:
         target[last] = toml_value(text)
 
 
-def submodel(annotation: Any) -> type[BaseModel] | None:
+def settings_group(annotation: Any) -> type[BaseModel] | None:
     """Return a field's group of settings, ``None`` for a single setting."""
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def paths(model: type[BaseModel]) -> list[str]:
+def setting_paths(model: type[BaseModel]) -> list[str]:
     """Return the dotted paths of all settings."""
-    groups = {name: submodel(info.annotation) for name, info in model.model_fields.items()}
+    groups = {name: settings_group(info.annotation) for name, info in model.model_fields.items()}
     return [
-        f"{name}.{path}" if path else name for name, sub in groups.items() for path in (paths(sub) if sub else [""])
+        f"{name}.{path}" if path else name
+        for name, group in groups.items()
+        for path in (setting_paths(group) if group else [""])
     ]
 
 
@@ -349,7 +351,7 @@ def _nearest(path: str) -> str:
         pairs = ((path, candidate), (path.rpartition(".")[2], candidate.rpartition(".")[2]))
         return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
-    return max(paths(Protocol), key=likeness)
+    return max(setting_paths(Protocol), key=likeness)
 
 
 def _explain(error: ValidationError) -> str:

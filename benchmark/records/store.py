@@ -15,8 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from benchmark import BEHAVIOUR
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.splits import PARTS, Division
 from benchmark.records import claims
 from benchmark.records.efficiency_record import Form
@@ -196,7 +195,7 @@ class Store:
 
     def read_protocol(self) -> Protocol | None:
         """Return the study's protocol, or ``None`` for a new study."""
-        return protocols.load(self.protocol_file, stored=True) if self.protocol_file.is_file() else None
+        return load_protocol(self.protocol_file, stored=True) if self.protocol_file.is_file() else None
 
     def write_protocol(self, protocol: Protocol) -> None:
         """Write the resolved protocol; also the first test whether the folder can be written."""

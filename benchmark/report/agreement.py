@@ -6,14 +6,13 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import HARMLESS, Protocol, protocol_differences
 from benchmark.report import diff
 from benchmark.report.read import Scores, StudyResults
 from benchmark.utils.errors import UserError
 
 #: What two protocols may differ in; another seed makes other repeats.
-FREE = protocols.HARMLESS - {"report"} | {"seed"}
+FREE = HARMLESS - {"report"} | {"seed"}
 IMAGES, START, ORIGIN = "test images of {}", "weights that {} start from", "weights that runs on {} start from"
 
 #: What must be one -> study -> the values that it has.
@@ -59,7 +58,7 @@ def _refuse_stale(part: Part) -> None:
 
 
 def _refuse_other_settings(first: Part, other: Part) -> None:
-    differences = protocols.differences(first.protocol, other.protocol, ignored=FREE)
+    differences = protocol_differences(first.protocol, other.protocol, ignored=FREE)
     if not differences:
         return
     remedy = "report them one by one, or run one again under the other's settings"

@@ -11,8 +11,7 @@ from typing import TypeVar
 import pandas as pd
 
 from benchmark import metrics
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, flatten_settings, protocol_differences
 from benchmark.data.specs import known_first
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store
@@ -88,7 +87,7 @@ def compare(first: Path, second: Path) -> StudyDifference:
         for records in (a, b)
     ]
     sections = {
-        "settings": protocols.differences(ours, theirs, ignored=frozenset()),
+        "settings": protocol_differences(ours, theirs, ignored=frozenset()),
         "data and code": _differing(inputs[0], inputs[1], inputs[0].keys() & inputs[1].keys()),
         "environment": _environment_differences(_environments(first, a.values()), _environments(second, b.values())),
         "runs": [
@@ -141,7 +140,7 @@ def made_from(records: Iterable[Record]) -> dict[tuple[str, str], set[str]]:
 
 def environment(study: Path, record: Record) -> dict[str, str]:
     """Return a record's environment under dotted keys, with all packages where the study still has their list."""
-    found = {key: str(value) for key, value in protocols.flatten(record.environment).items()}
+    found = {key: str(value) for key, value in flatten_settings(record.environment).items()}
     digest = found.pop("package_list", None)
     if digest is not None and (file := Store(study).packages_file(digest)).is_file():
         listed = (line.partition("==") for line in file.read_text("utf-8").splitlines())

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark import BEHAVIOUR
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, protocol_differences
 from benchmark.data.tasks import Task
 from benchmark.records.run_record import Failure, Initial, KeyParts, Record
 from benchmark.records.store import Store
@@ -138,7 +137,7 @@ class Staleness:
     def differences(self) -> list[str]:
         """The settings that differ between the study's folder and the call."""
         protocol = self.store.read_protocol()
-        return (protocols.differences(protocol, self.protocol) if protocol else []) or ["the protocol"]
+        return (protocol_differences(protocol, self.protocol) if protocol else []) or ["the protocol"]
 
 
 def refusal(job: TrainJob) -> Failure | None:
@@ -146,7 +145,7 @@ def refusal(job: TrainJob) -> Failure | None:
     store, reasons = Store(job.study), []
     protocol = store.read_protocol()
     if protocol is not None and protocol.digest() != job.key_parts.protocol:
-        reasons += protocols.differences(protocol, job.protocol)
+        reasons += protocol_differences(protocol, job.protocol)
     for source in job.task.sources:
         shared = store.shared(source.name)
         if shared is not None and shared.fingerprint != source.fingerprint:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.execution import Execution
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
@@ -74,7 +73,7 @@ class Original:
         stored = Store(self.study).protocol_file
         if name is None and not stored.is_file():
             raise UserError(f"--reproduce {self.file}: no {stored.name} in its study's folder; name it with --protocol")
-        protocol = protocols.load(name if name is not None else stored, stored=True)
+        protocol = load_protocol(name if name is not None else stored, stored=True)
         if protocol.digest() != self.record.key_parts.protocol:
             raise UserError(
                 f"--reproduce {self.file}: the run was made under other settings than those of {name or stored}; "

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.cli import main
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import Pack, open_pack
@@ -38,7 +37,7 @@ SMALL = (
 
 @pytest.fixture(scope="session")
 def small() -> Protocol:
-    return protocols.load("quick", SMALL)
+    return load_protocol("quick", SMALL)
 
 
 @pytest.fixture(scope="session")

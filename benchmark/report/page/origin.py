@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
-from benchmark.config.protocol import PRESETS, Protocol
+from benchmark.config.protocol import PRESETS, Protocol, flatten_settings, load_protocol, protocol_differences
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.environment import PACKAGES
 from benchmark.records.run_record import Record
@@ -89,7 +88,7 @@ def facts(described: Iterable[Mapping[str, Any]]) -> list[Fact]:
     """Collect what environments say, each fact with its values."""
     counts: dict[str, Counter[str]] = {key: Counter() for key in FACTS}
     for environment in described:
-        for key, value in protocols.flatten(environment).items():
+        for key, value in flatten_settings(environment).items():
             if key in counts and value not in (None, [], ""):
                 counts[key][_readable(key, value)] += 1
     listed = {key: sorted(counted.items(), key=lambda item: (-item[1], item[0])) for key, counted in counts.items()}
@@ -125,7 +124,7 @@ def settings(protocol: Protocol, ignored: Set[str] = frozenset()) -> list[str]:
     """Say in which settings, but for ignored ones, a protocol differs from the preset that it is called after."""
     if protocol.name not in PRESETS:
         return []
-    return protocols.differences(protocols.load(protocol.name), protocol, ignored={"report", *ignored})
+    return protocol_differences(load_protocol(protocol.name), protocol, ignored={"report", *ignored})
 
 
 def commands(study: StudyResults, name: str) -> list[str]:

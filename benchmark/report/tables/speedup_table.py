@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import get_args
 
-from benchmark.config.protocol import flatten
+from benchmark.config.protocol import flatten_settings
 from benchmark.records.speedup_record import SpeedupComparison, What
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, in_order
@@ -145,7 +145,7 @@ def _conventions(found: Sequence[SpeedupComparison], *, more_is_better: bool) ->
 
 def _made_with(one: SpeedupComparison) -> str:
     """Say which versions and code a comparison was made with, as far as its file tells; the page lists all of them."""
-    facts = flatten(one.environment)
+    facts = flatten_settings(one.environment)
     said = [f"torch {one.torch}"]
     if "python" in facts:
         said += [f"Python {facts['python']}", str(facts.get("os", ""))]

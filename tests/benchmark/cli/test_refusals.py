@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.config import protocol
+from benchmark.config.protocol import load_protocol
 from benchmark.data import packs
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
@@ -124,7 +124,7 @@ def test_a_split_that_cannot_be_filled_is_refused_before_any_image_is_decoded(
     arguments = tiny_run("--set", "split.counts=[48,8,8]")
     arguments[arguments.index("omc-syn")] = "mychip"
     if packed:
-        chosen = protocol.load("quick", arguments[arguments.index("--set") + 1 :: 2])
+        chosen = load_protocol("quick", arguments[arguments.index("--set") + 1 :: 2])
         packs.open_pack(
             *resolve("mychip", Path("data"), chosen, HashCache(Path("hashes.json"))), chosen, Path("data/.cache")
         )

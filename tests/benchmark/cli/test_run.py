@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from benchmark import metrics
-from benchmark.config import protocol
+from benchmark.config.protocol import load_protocol
 from benchmark.devices import hardware_slots
 from benchmark.devices.hardware_slots import Hardware
 from tests.benchmark.conftest import TINY, Call, Measured, settings, tiny_run
@@ -173,7 +173,7 @@ def test_a_whole_study_of_real_files_and_an_own_network(call: Call) -> None:
     assert "[2/2] mychip tinynet repeat 1: ok" in out
     assert "mychip   10 image/label pairs" in out
     study = Path("results/quick")
-    assert protocol.load(study / "protocol.toml").training.steps == 4
+    assert load_protocol(study / "protocol.toml").training.steps == 4
     record = json.loads((study / "runs/mychip/tinynet/0/record.json").read_text())
     assert record["metrics"]["mychip"]["image"]["miou"] > 0
     table = (study / "report/tables/accuracy.md").read_text()

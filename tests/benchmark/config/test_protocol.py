@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from benchmark.cli.list import describe
-from benchmark.config.protocol import PRESETS, Protocol, differences, load
+from benchmark.config.protocol import PRESETS, Protocol, load_protocol, protocol_differences
 from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
 
@@ -21,9 +21,9 @@ def at(protocol: Protocol, path: str) -> Any:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
-    protocol = load(preset)
+    protocol = load_protocol(preset)
     (tmp_path / "protocol.toml").write_text(protocol.to_toml(), "utf-8")
-    again = load(tmp_path / "protocol.toml")
+    again = load_protocol(tmp_path / "protocol.toml")
     assert again == protocol
     assert again.digest() == protocol.digest()
     assert protocol.name == preset
@@ -71,24 +71,25 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
     }.items(),
 )  # fmt: skip
 def test_presets_say_what_is_documented(preset: str, expected: dict[str, object]) -> None:
-    protocol = load(preset)
+    protocol = load_protocol(preset)
     assert {path: at(protocol, path) for path in expected} == expected
 
 
 def test_sizes_follow_the_dataset_and_its_standin() -> None:
-    paper, quick = load("paper"), load("quick")
+    paper, quick = load_protocol("paper"), load_protocol("quick")
     assert [paper.input.size_for(name) for name in ("omc", "hy5syn", "hy5syn-syn", "mine")] == [512, 1024, 1024, 512]
     assert [quick.input.size_for("hy5syn"), quick.input.tile_for("hy5syn-syn"), paper.input.tile_for("omc")] == [
         96,
         192,
         512,
     ]
-    assert [load("standins").input.tile_for(name) for name in ("hy5syn-syn", "hy5syn", "miic")] == [1024, 1024, 512]
+    tiles = load_protocol("standins").input
+    assert [tiles.tile_for(name) for name in ("hy5syn-syn", "hy5syn", "miic")] == [1024, 1024, 512]
     assert [paper.data.standin_count(name) for name in ("hy5syn-syn", "omc")] == [40, 400]
-    strict = load("strict").training
+    strict = load_protocol("strict").training
     assert [strict.micro_batch_for(name) for name in ("omc", "hy5syn", "hy5syn-syn")] == [2, 1, 1]
     assert paper.training.micro_batch_for("omc") == 1
-    assert load("strict", ["training.batch=1"]).training.micro_batch_for("omc") == 1
+    assert load_protocol("strict", ["training.batch=1"]).training.micro_batch_for("omc") == 1
 
 
 @pytest.mark.parametrize(
@@ -110,15 +111,15 @@ def test_sizes_follow_the_dataset_and_its_standin() -> None:
     ],
 )
 def test_overrides_reach_their_field(override: str, path: str, value: object) -> None:
-    protocol = load("quick", [override])
+    protocol = load_protocol("quick", [override])
     assert at(protocol, path) == value
     rest = {p: v for p, v, _ in describe(protocol) if p != path}
-    assert rest == {p: v for p, v, _ in describe(load("quick")) if p != path}
+    assert rest == {p: v for p, v, _ in describe(load_protocol("quick")) if p != path}
 
 
 def test_later_overrides_win_and_entries_of_a_table_can_be_unset() -> None:
-    assert load("quick", ["training.lr=1", "training.lr=2"]).training.lr == 2
-    changed = load("paper", ["input.size_by_dataset.omc=64", "input.size_by_dataset.hy5syn=none"])
+    assert load_protocol("quick", ["training.lr=1", "training.lr=2"]).training.lr == 2
+    changed = load_protocol("paper", ["input.size_by_dataset.omc=64", "input.size_by_dataset.hy5syn=none"])
     assert changed.input.size_by_dataset == {"omc": 64}
 
 
@@ -152,18 +153,18 @@ def test_later_overrides_win_and_entries_of_a_table_can_be_unset() -> None:
 )
 def test_mistakes_name_the_field(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        load("quick", [override])
+        load_protocol("quick", [override])
 
 
 @pytest.mark.parametrize("overrides", [["training.patience=0"], ["split.validation=0.6", "split.test=0.6"]])
 def test_a_wrong_override_is_blamed_and_not_the_preset(overrides: list[str]) -> None:
     with pytest.raises(UserError, match=" and ".join(f"--set '{override}'" for override in overrides) + ": "):
-        load("paper", overrides)
+        load_protocol("paper", overrides)
 
 
 def test_a_loss_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"loss\.bce and loss\.dice are both 0"):
-        load("quick", ["loss.bce=0", "loss.dice=0"])
+        load_protocol("quick", ["loss.bce=0", "loss.dice=0"])
 
 
 @pytest.mark.parametrize(
@@ -187,24 +188,24 @@ def test_broken_protocol_files_are_refused_by_name(tmp_path: Path, content: byte
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"mine\.toml.*" + message):
-        load(path)
+        load_protocol(path)
 
 
 def test_an_override_of_a_files_wrong_shape_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('name = "x"\nsplit = 3\n', "utf-8")
     with pytest.raises(UserError, match="'split' is a single value"):
-        load(tmp_path / "mine.toml", ["split.unit=image"])
+        load_protocol(tmp_path / "mine.toml", ["split.unit=image"])
 
 
 def test_an_unknown_protocol_suggests_the_nearest() -> None:
     with pytest.raises(
         UserError, match=r"unknown protocol 'papers'; did you mean 'paper'\? \(known: paper, strict, quick, standins"
     ):
-        load("papers")
+        load_protocol("papers")
 
 
 def test_protocols_cannot_be_changed() -> None:
-    protocol = load("quick")
+    protocol = load_protocol("quick")
     with pytest.raises(ValidationError, match="frozen"):
         protocol.training.lr = 1.0  # type: ignore[misc]
 
@@ -231,34 +232,35 @@ CHANGES = {
 
 
 def test_every_setting_is_described_and_has_a_change_to_test() -> None:
-    assert {path for path, _, _ in describe(load("quick"))} == CHANGES.keys()
+    assert {path for path, _, _ in describe(load_protocol("quick"))} == CHANGES.keys()
 
 
 @pytest.mark.parametrize("path", CHANGES)
 def test_the_digest_follows_every_setting_that_changes_a_number(path: str) -> None:
     hidden = {"split.test": "split.counts", "split.validation": "split.counts", "training.epochs": "training.steps"}
     beside = [f"{hidden[path]}=none"] if path in hidden else []
-    before, after = load("quick", beside), load("quick", [*beside, f"{path}={CHANGES[path]}"])
+    before, after = load_protocol("quick", beside), load_protocol("quick", [*beside, f"{path}={CHANGES[path]}"])
     assert before != after
     ignored = path in ("name", "repeats", "report.reduction", "report.panels")
     assert (before.digest() == after.digest()) is ignored
-    assert [line.partition(":")[0].startswith(path) for line in differences(before, after)] == (
+    assert [line.partition(":")[0].startswith(path) for line in protocol_differences(before, after)] == (
         [] if ignored else [True]
     )
 
 
 def test_differences_name_both_values() -> None:
-    assert differences(load("quick"), load("quick", ["training.lr=0.5", "training.steps=none"])) == [
+    changed = load_protocol("quick", ["training.lr=0.5", "training.steps=none"])
+    assert protocol_differences(load_protocol("quick"), changed) == [
         "training.lr: 0.002 -> 0.5",
         "training.steps: 60 -> None",
     ]
-    assert differences(load("paper"), load("paper", ["input.size_by_dataset.omc=64"])) == [
+    assert protocol_differences(load_protocol("paper"), load_protocol("paper", ["input.size_by_dataset.omc=64"])) == [
         "input.size_by_dataset.omc: None -> 64"
     ]
 
 
 def test_descriptions_show_types_and_unset_values() -> None:
-    rows = {path: (value, about) for path, value, about in describe(load("quick"))}
+    rows = {path: (value, about) for path, value, about in describe(load_protocol("quick"))}
     assert rows["training.patience"][0] == "none"
     assert rows["split.counts"] == (
         "(48, 8, 8)",
@@ -271,14 +273,14 @@ def test_descriptions_show_types_and_unset_values() -> None:
 @pytest.mark.parametrize("override", ["split.test=0", "split.validation=0.2"])
 def test_a_share_that_counts_would_hide_is_refused(override: str) -> None:
     with pytest.raises(UserError, match=rf"{override}.*split\.counts is \[48, 8, 8\].*--set split\.counts=none"):
-        load("quick", [override])
-    assert load("quick", [override, "split.counts=none"]).split.counts is None
-    assert load("paper", [override]) != load("paper")
+        load_protocol("quick", [override])
+    assert load_protocol("quick", [override, "split.counts=none"]).split.counts is None
+    assert load_protocol("paper", [override]) != load_protocol("paper")
 
 
 @pytest.mark.parametrize(("old", "new"), [("true", "deterministic"), ("false", "seeded")])
 def test_a_study_of_the_first_release_keeps_its_determinism(tmp_path: Path, old: str, new: str) -> None:
-    text = load("quick").to_toml().replace('determinism = "seeded"', f"deterministic = {old}")
+    text = load_protocol("quick").to_toml().replace('determinism = "seeded"', f"deterministic = {old}")
     (tmp_path / "protocol.toml").write_text(text)
     found = Store(tmp_path).read_protocol()
     assert found is not None

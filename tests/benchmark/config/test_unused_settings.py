@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.config import protocol as protocols
 from benchmark.config import registry, unused_settings
-from benchmark.config.protocol import Protocol, paths
+from benchmark.config.protocol import Protocol, load_protocol, setting_paths
 from benchmark.data import specs
 from benchmark.data.datasets import choose, resolve
 from benchmark.data.fingerprint import HashCache
@@ -130,7 +129,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def left_by(root: Path, data: str, *overrides: str) -> dict[str, str]:
     """Train and test the tiny network under the settings; return a hash of each kind of what the study leaves."""
-    protocol = protocols.load("quick", [*BASE, *overrides])
+    protocol = load_protocol("quick", [*BASE, *overrides])
     protocol = specs.fit(protocol, list(choose(data, root).values()))
     (source,) = resolve(data, root, protocol, HashCache(None))
     unused_settings.refuse_for({source.base}, protocol, overrides, [])
@@ -173,7 +172,7 @@ def left(root: Path) -> Callable[..., dict[str, str]]:
 
 
 def test_every_setting_has_a_case() -> None:
-    assert CASES.keys() == set(paths(Protocol))
+    assert CASES.keys() == set(setting_paths(Protocol))
 
 
 @pytest.mark.parametrize("path", CASES)
@@ -206,25 +205,25 @@ HIDDEN = [
 @pytest.mark.parametrize(("overrides", "setting", "reason"), HIDDEN)
 def test_a_setting_that_another_hides_is_refused(overrides: list[str], setting: str, reason: str) -> None:
     with pytest.raises(UserError) as told:
-        protocols.load("quick", overrides)
+        load_protocol("quick", overrides)
     assert f"{setting}'" in str(told.value)
     assert ": would change nothing, since " in str(told.value)
     assert reason in str(told.value)
 
 
 def test_a_setting_is_accepted_once_the_other_that_hides_it_is_unset() -> None:
-    assert protocols.load("quick", ["training.epochs=5", "training.steps=none"]).training.epochs == 5
-    assert protocols.load("strict", ["training.batch=1"]).training.micro_batch == 2  # the preset's, and nobody's wish
+    assert load_protocol("quick", ["training.epochs=5", "training.steps=none"]).training.epochs == 5
+    assert load_protocol("strict", ["training.batch=1"]).training.micro_batch == 2  # the preset's, and nobody's wish
 
 
 def test_hidden_settings_of_a_file_are_refused_and_those_of_a_stored_study_are_not(tmp_path: Path) -> None:
-    text = protocols.load("quick").to_toml()
+    text = load_protocol("quick").to_toml()
     file = tmp_path / "protocol.toml"
     file.write_text(text)
-    assert protocols.load(file) == protocols.load("quick")
+    assert load_protocol(file) == load_protocol("quick")
     file.write_text(text.replace("epochs = 30", "epochs = 5"))
     with pytest.raises(UserError, match=r"training\.epochs = 5: would change nothing, since training\.steps is 60"):
-        protocols.load(file)
+        load_protocol(file)
     found = Store(tmp_path).read_protocol()  # as an earlier release may have left it
     assert found is not None
     assert found.training.epochs == 5
@@ -233,7 +232,7 @@ def test_hidden_settings_of_a_file_are_refused_and_those_of_a_stored_study_are_n
 @pytest.mark.parametrize("setting", ["split.unit=image", "split.near_duplicates=apart", "split.test=0.2"])
 def test_a_division_that_the_owner_has_made_hides_others(setting: str) -> None:
     overrides = [setting, "split.counts=none"]
-    protocol = protocols.load("quick", overrides)
+    protocol = load_protocol("quick", overrides)
     unused_settings.refuse_for({"mychip"}, protocol, overrides, [])
     unused_settings.refuse_for(
         {"mychip"}, protocol, overrides, [], protocol, divided=True
@@ -243,12 +242,12 @@ def test_a_division_that_the_owner_has_made_hides_others(setting: str) -> None:
 
 
 def test_units_thin_a_division_that_the_owner_has_made() -> None:
-    unused_settings.refuse_for({"mychip"}, protocols.load("quick"), ["split.unit=group"], [], divided=True)
+    unused_settings.refuse_for({"mychip"}, load_protocol("quick"), ["split.unit=group"], [], divided=True)
 
 
 def refuse_for(*overrides: str, source: str | Path = "quick", study: tuple[str, ...] | None = None) -> None:
-    protocol = protocols.load(source, overrides)
-    stored = None if study is None else protocols.load("quick", study)
+    protocol = load_protocol(source, overrides)
+    stored = None if study is None else load_protocol("quick", study)
     unused_settings.refuse_for({"mychip", "other"}, protocol, overrides, ["omc", "elsewhere"], stored)
 
 
@@ -268,9 +267,9 @@ def test_a_dataset_that_a_study_does_not_have_is_refused_by_name(table: str, val
 
 def test_a_file_may_name_datasets_of_other_studies_but_none_that_nobody_has(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
-    file.write_text(protocols.load("quick", ["input.size_by_dataset={elsewhere=64}"]).to_toml())
+    file.write_text(load_protocol("quick", ["input.size_by_dataset={elsewhere=64}"]).to_toml())
     refuse_for(source=file)
-    file.write_text(protocols.load("quick", ["input.size_by_dataset={mychpi=64}"]).to_toml())
+    file.write_text(load_protocol("quick", ["input.size_by_dataset={mychpi=64}"]).to_toml())
     with pytest.raises(UserError, match=r"input\.size_by_dataset\.mychpi = 64: would change nothing"):
         refuse_for(source=file)
 

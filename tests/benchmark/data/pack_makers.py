@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import Pack, open_pack
@@ -17,7 +16,7 @@ SMALL = ("input.size=32", "input.tile=64", "split.counts=[2,1,1]", "data.standin
 
 
 def settings(*overrides: str) -> Protocol:
-    return protocols.load("quick", [*SMALL, *overrides])
+    return load_protocol("quick", [*SMALL, *overrides])
 
 
 def find(root: Path, protocol: Protocol, name: str = "omc") -> Source:

@@ -10,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_corner, labelled_windows
 from benchmark.data.packs import IGNORED, Pack, Tile
 
@@ -20,7 +19,7 @@ SIDE, SIZE = 24, 16
 
 
 def protocol(*overrides: str) -> Protocol:
-    return protocols.load("quick", [f"input.size={SIZE}", f"input.tile={SIDE}", *overrides])
+    return load_protocol("quick", [f"input.size={SIZE}", f"input.tile={SIDE}", *overrides])
 
 
 def make_pack(count: int = 10, channels: int = 1, dataset: str = "omc-syn", seed: int = 0) -> Pack:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import load_protocol
 from benchmark.data import datasets
 from benchmark.data.datasets import FRAME, Source, resolve
 from benchmark.data.fingerprint import HashCache
@@ -20,7 +20,7 @@ def find(
     names: str | Iterable[str], root: Path, *overrides: str, preset: str = "quick", real: bool = False
 ) -> list[Source]:
     hashes = HashCache(root / ".cache" / "hashes.json")
-    return resolve(names, root, protocols.load(preset, overrides), hashes, real_only=real)
+    return resolve(names, root, load_protocol(preset, overrides), hashes, real_only=real)
 
 
 def names(sources: Iterable[Source]) -> list[str]:
@@ -91,7 +91,7 @@ def test_data_root_without_permission_is_refused_without_standin(tmp_path: Path)
     root = tmp_path / "data"
     root.mkdir(mode=0)
     with pytest.raises(UserError, match=r"--data-root .*data: cannot be listed"):
-        resolve("omc", root, protocols.load("quick"), HashCache(tmp_path / "hashes.json"))
+        resolve("omc", root, load_protocol("quick"), HashCache(tmp_path / "hashes.json"))
 
 
 def test_a_file_as_data_root_is_an_error(tmp_path: Path) -> None:

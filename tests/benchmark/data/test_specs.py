@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import load_protocol
 from benchmark.data import specs
 from benchmark.data.datasets import Source, choose, resolve
 from benchmark.data.fingerprint import HashCache
@@ -23,7 +23,7 @@ def write(path: Path, *lines: str) -> Path:
 
 
 def find(name: str, root: Path) -> Source:
-    (found,) = resolve(name, root, protocols.load("quick"), HashCache(root.parent / "hashes.json"))
+    (found,) = resolve(name, root, load_protocol("quick"), HashCache(root.parent / "hashes.json"))
     return found
 
 
@@ -72,10 +72,10 @@ def test_registered_dataset_without_folder_is_refused_without_standin(tmp_path: 
 
 def test_size_and_channels_set_protocol_defaults(tmp_path: Path) -> None:
     wanted = [DatasetSpec(name="mychip", size=256, channels=3)]
-    fitted = specs.fit(protocols.load("paper"), wanted).input
+    fitted = specs.fit(load_protocol("paper"), wanted).input
     assert (fitted.size_for("mychip"), fitted.channels_for("mychip")) == (256, 3)
     assert (fitted.size_for("omc"), fitted.channels_for("omc")) == (512, 1)
-    caught = protocols.load("paper", ["input.size_by_dataset.mychip=128", "input.channels_by_dataset.mychip=1"])
+    caught = load_protocol("paper", ["input.size_by_dataset.mychip=128", "input.channels_by_dataset.mychip=1"])
     assert (
         specs.fit(caught, wanted).input.size_for("mychip"),
         specs.fit(caught, wanted).input.channels_for("mychip"),
@@ -83,7 +83,7 @@ def test_size_and_channels_set_protocol_defaults(tmp_path: Path) -> None:
         128,
         1,
     )
-    assert specs.fit(protocols.load("quick"), wanted).input.size_for("mychip") == 96  # minutes stay minutes
+    assert specs.fit(load_protocol("quick"), wanted).input.size_for("mychip") == 96  # minutes stay minutes
 
 
 @pytest.mark.parametrize(

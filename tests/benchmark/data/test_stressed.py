@@ -11,8 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data import stressed
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.fingerprint import HashCache
@@ -178,7 +177,7 @@ def test_an_impossible_stress_is_refused() -> None:
 @pytest.fixture
 def find(tmp_path: Path) -> Callable[..., tuple[Source, Protocol]]:
     def find(*overrides: str, name: str = "hy5syn-syn") -> tuple[Source, Protocol]:
-        protocol = protocols.load("quick", [*SMALL, *overrides])
+        protocol = load_protocol("quick", [*SMALL, *overrides])
         (source,) = resolve(name, tmp_path / "none", protocol, HashCache(tmp_path / "hashes.json"))
         return source, protocol
 

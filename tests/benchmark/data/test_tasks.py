@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import load_protocol
 from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack
 from benchmark.data.pairs import Pair
@@ -75,13 +75,13 @@ def test_fingerprint_depends_on_added_datasets() -> None:
 
 
 def test_training_uses_smallest_input_of_its_datasets() -> None:
-    paper = protocols.load("paper")
+    paper = load_protocol("paper")
     assert Task((source("hy5syn-syn"),), (source("omc"),)).input_size(paper) == 1024
     assert Task((source("hy5syn-syn"), source("omc")), (source("omc"),)).input_size(paper) == 512
 
 
 def test_mixed_targets_or_channels_are_refused() -> None:
-    paper = protocols.load("paper", ["input.channels_by_dataset={omc=3}"])
+    paper = load_protocol("paper", ["input.channels_by_dataset={omc=3}"])
     Task((source("hy5syn", "metal"),), (source("miic"),)).check(paper)
     with pytest.raises(UserError, match="omv marks via and miic track"):
         Task((source("omv", "via"),), (source("miic"),)).check(paper)
@@ -102,7 +102,7 @@ def test_test_image_of_another_training_set_is_refused() -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
     images = np.kron(coarse, np.ones((1, 8, 8, 1), np.uint8))
-    protocol = protocols.load("paper")
+    protocol = load_protocol("paper")
     ours, theirs = real("ours"), real("theirs")
     task = Task((ours,), (theirs,))
     packs = {"ours": pack("ours", images[:10]), "theirs": pack("theirs", images[10:])}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import load_protocol
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import foresee, open_pack
 from benchmark.data.splits import Division
@@ -96,7 +96,7 @@ def test_labelled_data_give_results_of_earlier_studies(tmp_path: Path, unit: str
     """The hashes were taken before there was a least labelled share."""
     make_folder(tmp_path / "data/chip", "abcdefgh", 150, 200)
     overrides = (f"split.unit={unit}", "split.counts=none", "training.augmentation=flips_turns")
-    protocol = protocols.load("quick", ["input.size=32", "input.tile=48", *overrides])
+    protocol = load_protocol("quick", ["input.size=32", "input.tile=48", *overrides])
     pack = open_pack(find(tmp_path, protocol, "chip"), protocol, tmp_path / "cache")
     division = pack.divide(protocol)
     digest = hashlib.sha256(pack.images.tobytes() + pack.masks.tobytes())

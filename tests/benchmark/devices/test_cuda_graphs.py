@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
 from benchmark.config.execution import Execution
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices import cuda_graphs
@@ -119,7 +118,7 @@ EXACT = {"rtol": 0.0, "atol": 0.0}
 
 
 def with_settings(*overrides: str) -> Protocol:
-    return protocols.load("quick", [*SMALL, *TWENTY, *overrides])
+    return load_protocol("quick", [*SMALL, *TWENTY, *overrides])
 
 
 def both(
@@ -261,17 +260,17 @@ def take_a_step(network: nn.Module, device: torch.device, protocol: Protocol) ->
 def test_no_network_here_asks_the_device_for_a_number(name: str, meta: torch.device) -> None:
     with meta:
         network = registry.models()[name].build(in_channels=1)
-    take_a_step(network, meta, protocols.load("paper"))
+    take_a_step(network, meta, load_protocol("paper"))
 
 
 @pytest.mark.parametrize("preset", ["paper", "strict", "quick"])
 def test_no_protocol_s_step_asks_the_device_for_a_number(preset: str, meta: torch.device) -> None:
-    take_a_step(TinyNet(), meta, protocols.load(preset, ["training.mixed_precision=off"]))
+    take_a_step(TinyNet(), meta, load_protocol(preset, ["training.mixed_precision=off"]))
 
 
 def test_a_network_that_asks_for_a_number_is_noticed_by_those_tests(meta: torch.device) -> None:
     with pytest.raises(RuntimeError, match="meta"):
-        take_a_step(Waiting(), meta, protocols.load("paper"))
+        take_a_step(Waiting(), meta, load_protocol("paper"))
 
 
 # What follows needs a GPU. Bits may differ there: a captured convolution may be another kernel than an eager one.

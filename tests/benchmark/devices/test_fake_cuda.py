@@ -18,8 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import Batch
 from benchmark.training import loop
 
@@ -83,7 +83,7 @@ def on_the_gpu(name: str) -> nn.Module:
     return network
 
 
-def judged(network: nn.Module, protocol: protocols.Protocol) -> tuple[Tensor, Seen]:
+def judged(network: nn.Module, protocol: Protocol) -> tuple[Tensor, Seen]:
     """Return the loss of a batch, as validation has it, and what happened."""
     image = torch.empty(2, SIDE, SIDE, 1, device=GPU).permute(0, 3, 1, 2)  # as images are gathered
     batch = Batch(image, torch.empty_like(image), torch.empty_like(image))
@@ -97,7 +97,7 @@ def judged(network: nn.Module, protocol: protocols.Protocol) -> tuple[Tensor, Se
 def test_a_network_stays_on_the_gpu_in_its_format_and_layout_and_waits_for_nothing(
     name: str, preset: str, dtype: torch.dtype
 ) -> None:
-    network, protocol = on_the_gpu(name), protocols.load(preset)
+    network, protocol = on_the_gpu(name), load_protocol(preset)
     for mode in (True, False):
         with torch.set_grad_enabled(mode):
             loss, seen = judged(network.train(mode), protocol)
@@ -126,7 +126,7 @@ class Attention(TorchFunctionMode):
 @pytest.mark.parametrize(("preset", "dtype"), FORMATS)
 def test_attention_on_a_gpu_is_torch_s_and_given_what_its_fused_kernels_take(preset: str, dtype: torch.dtype) -> None:
     with Attention() as attention:
-        judged(on_the_gpu("eal_icnet").train(), protocols.load(preset))
+        judged(on_the_gpu("eal_icnet").train(), load_protocol(preset))
     assert attention.given
     for tokens in attention.given:
         assert len({tensor.shape[-1] for tensor in tokens}) == 1
@@ -148,4 +148,4 @@ def test_a_wait_and_a_tensor_on_the_cpu_are_noticed(wrong: Callable[[Tensor], Te
             return wrong(images)
 
     with pytest.raises(Exception, match=r"data.dependent|DataDependent|aten\._local_scalar_dense|device"):
-        judged(Wrong(), protocols.load("paper"))
+        judged(Wrong(), load_protocol("paper"))

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.config import execution
-from benchmark.config import protocol as protocols
 from benchmark.config.execution import Execution
-from benchmark.config.protocol import Determinism, Protocol
+from benchmark.config.protocol import Determinism, Protocol, load_protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices.hardware_slots import Hardware
@@ -141,7 +140,7 @@ def test_a_compiled_training_is_the_plain_one_but_for_rounding_and_its_weights_k
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     # An odd batch ends each epoch, and norms are estimated anew before each validation.
-    protocol = protocols.load("quick", [*SMALL, "training.steps=6", "training.validate_every=3"])
+    protocol = load_protocol("quick", [*SMALL, "training.steps=6", "training.validate_every=3"])
     curves, states = [], []
     asked: tuple[Execution, ...] = ("eager", "compile")
     for one in asked:

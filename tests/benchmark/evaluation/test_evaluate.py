@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import evaluation_batches
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
@@ -128,7 +127,7 @@ def test_skeletons_are_counted_where_the_protocol_asks(small: Protocol, pack: Pa
 @pytest.mark.slow
 def test_scoring_hardly_slows_the_test_of_the_lightest_network(cache: Path) -> None:
     """Inference alone and inference with scoring in turns, on whole 512x512 images, one CPU thread for the network."""
-    protocol = protocols.load("paper", ["data.standin_images=24", "split.test=0.5"])
+    protocol = load_protocol("paper", ["data.standin_images=24", "split.test=0.5"])
     (source,) = resolve("omc-syn", cache / "no data", protocol, HashCache(cache / "hashes.json"))
     pack = open_pack(source, protocol, cache)
     indices = pack.divide(protocol).test

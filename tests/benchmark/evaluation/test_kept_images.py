@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.packs import Pack
 from benchmark.evaluation import kept_images
 from benchmark.evaluation.evaluate import evaluate
@@ -45,7 +44,7 @@ class Bright(torch.nn.Module):
 
 
 def with_panels(count: int, *more: str) -> Protocol:
-    return protocols.load("quick", [*SMALL, f"report.panels={count}", *more])
+    return load_protocol("quick", [*SMALL, f"report.panels={count}", *more])
 
 
 def names(pack: Pack, indices: tuple[int, ...]) -> list[str]:

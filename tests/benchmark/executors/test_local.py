@@ -16,8 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.devices.hardware_slots import NO_GPUS, Hardware
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.events import Note as NoteEvent
@@ -123,7 +122,7 @@ def test_a_job_on_the_cpu_sees_no_gpu_and_one_on_a_gpu_beside_it_does(
 
 
 def test_runs_and_measurements_on_the_cpu_hide_the_gpus_on_every_engine(make_study: Callable[..., Study]) -> None:
-    plan = make_plan(make_study(protocols.load("quick", SMALL)))
+    plan = make_plan(make_study(load_protocol("quick", SMALL)))
     for job in (*plan.todo, *plan.measurements):
         assert NO_GPUS.items() <= job.variables.items()
         assert not NO_GPUS.keys() & job.on("cuda:0").variables.keys()
@@ -151,7 +150,7 @@ def test_a_dead_process_is_a_typed_failure_and_is_replaced(tmp_path: Path) -> No
 
 
 def test_networks_that_raise_diverge_or_kill_their_process_are_rows(make_study: Callable[..., Study]) -> None:
-    protocol = protocols.load("quick", [*SMALL, "repeats=1"])
+    protocol = load_protocol("quick", [*SMALL, "repeats=1"])
     study = make_study(protocol, "Raises", "NotANumber", "Dies", "TinyNet")
     plan = make_plan(study)
     events: list[Event] = []
@@ -182,7 +181,7 @@ def alone(plan: Plan) -> Plan:
 
 
 def test_a_run_that_hangs_is_ended_and_its_worker_replaced(make_study: Callable[..., Study]) -> None:
-    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Waits", "TinyNet")
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "Waits", "TinyNet")
     events: list[Event] = []
     # Long enough for a busy machine to start a process and do the other run.
     execute(study, alone(make_plan(study)), LocalExecutor(timeout_s=25), events.append)
@@ -194,7 +193,7 @@ def test_a_run_that_hangs_is_ended_and_its_worker_replaced(make_study: Callable[
 
 
 def test_a_crash_leaves_its_stack_and_what_the_run_printed(make_study: Callable[..., Study]) -> None:
-    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Crashes", "TinyNet")
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "Crashes", "TinyNet")
     events: list[Event] = []
     execute(study, alone(make_plan(study)), LocalExecutor(), events.append)
     outcomes = finished(events)
@@ -208,7 +207,7 @@ def test_a_crash_leaves_its_stack_and_what_the_run_printed(make_study: Callable[
 
 
 def test_first_failure_ends_the_study_with_fail_fast(make_study: Callable[..., Study]) -> None:
-    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Raises", "TinyNet")
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "Raises", "TinyNet")
     study.fail_fast = True
     events: list[Event] = []
     execute(study, alone(make_plan(study)), LocalExecutor(), events.append)
@@ -226,7 +225,7 @@ def test_slots_give_runs_their_device(make_job: Callable[..., TrainJob], small: 
 def test_a_run_that_another_process_does_is_waited_for_and_not_done_again(
     make_study: Callable[..., Study], small: Protocol
 ) -> None:
-    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]))
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]))
     plan = alone(make_plan(study))
     (job,) = plan.todo
     claim = claims.acquire(job.folder)
@@ -247,7 +246,7 @@ def test_a_run_that_another_process_does_is_waited_for_and_not_done_again(
 
 
 def test_a_run_whose_other_process_dies_is_taken_over(make_study: Callable[..., Study]) -> None:
-    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]))
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]))
     plan = alone(make_plan(study))
     claim = claims.acquire(plan.todo[0].folder)
     assert claim is not None

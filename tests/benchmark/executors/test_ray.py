@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.local import LocalExecutor
@@ -51,8 +51,8 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
-def quick(**more: object) -> protocols.Protocol:
-    return protocols.load("quick", [*SMALL, *(f"{name.replace('__', '.')}={value}" for name, value in more.items())])
+def quick(**more: object) -> Protocol:
+    return load_protocol("quick", [*SMALL, *(f"{name.replace('__', '.')}={value}" for name, value in more.items())])
 
 
 def test_runs_of_a_killed_node_continue_elsewhere_and_each_is_done_once(

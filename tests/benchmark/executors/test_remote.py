@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.packs import pack_path
 from benchmark.devices.hardware_slots import Hardware, hardware_of_node
 from benchmark.executors.choice import choose
@@ -176,7 +175,7 @@ def test_run_on_a_cluster_gets_the_flags_and_nothing_of_this_machine(monkeypatch
 
 
 def test_times_of_a_cluster_are_kept_apart_from_this_machine_s(make_study: Callable[..., Study]) -> None:
-    study = make_study(protocols.load("quick"))
+    study = make_study(load_protocol("quick"))
     job = make_plan(study).todo[0]
     here = study.costs._key(job)
     study.costs.hardware = Hardware("cpu", 1, remote=True)

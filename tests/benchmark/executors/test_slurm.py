@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Started
 from benchmark.executors.local import LocalExecutor
@@ -55,7 +55,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_array_does_what_local_slots_do(make_study: Callable[..., Study]) -> None:
-    protocol = protocols.load("quick", [*SMALL, "repeats=1"])
+    protocol = load_protocol("quick", [*SMALL, "repeats=1"])
     study = make_study(protocol, "TinyNet", "Dies", name="array")
     study.hardware = Hardware("cpu", 1, remote=True)
     events: list[Event] = []
@@ -78,7 +78,7 @@ def signal_all(process: psutil.Process, number: int) -> None:
 
 
 def test_a_preempted_run_goes_on_from_its_checkpoint(make_study: Callable[..., Study]) -> None:
-    protocol = protocols.load("quick", [*SMALL, "repeats=1", "training.steps=24"])
+    protocol = load_protocol("quick", [*SMALL, "repeats=1", "training.steps=24"])
     study = make_study(protocol, "Slow", name="array")
     plan = alone(make_plan(study))
     executor = watched(study)
@@ -111,7 +111,7 @@ def test_a_preempted_run_goes_on_from_its_checkpoint(make_study: Callable[..., S
 
 
 def test_a_job_that_is_killed_is_a_typed_failure(make_study: Callable[..., Study]) -> None:
-    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Waits", name="array")
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "Waits", name="array")
     study.hardware = Hardware("cpu", 1, remote=True)
     executor = watched(study)
 
@@ -132,7 +132,7 @@ def test_a_job_that_is_killed_is_a_typed_failure(make_study: Callable[..., Study
 
 
 def test_closing_the_iterator_cancels_jobs(make_study: Callable[..., Study], slurm: Path) -> None:
-    study = make_study(protocols.load("quick", [*SMALL, "repeats=2"]), "Waits", name="array")
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=2"]), "Waits", name="array")
     study.store.write_protocol(study.protocol)
     events = watched(study, "slurm").run(alone(make_plan(study)).todo)
     next(event for event in events if isinstance(event, Started))
@@ -253,7 +253,7 @@ def preempt_once_begun(executor: Watched, plan: Any, slurm: Path, events: list[E
 def test_a_run_that_is_queued_again_after_its_preemption_is_collected(
     make_study: Callable[..., Study], slurm: Path
 ) -> None:
-    protocol = protocols.load("quick", [*SMALL, "repeats=1", "training.steps=24"])
+    protocol = load_protocol("quick", [*SMALL, "repeats=1", "training.steps=24"])
     study = make_study(protocol, "Slow", name="array")
     looks: list[str] = []
 
@@ -276,7 +276,7 @@ def test_a_run_that_is_queued_again_after_its_preemption_is_collected(
 def test_a_run_that_is_preempted_for_good_fails_and_can_be_retried(
     make_study: Callable[..., Study], slurm: Path
 ) -> None:
-    protocol = protocols.load("quick", [*SMALL, "repeats=1", "training.steps=24"])
+    protocol = load_protocol("quick", [*SMALL, "repeats=1", "training.steps=24"])
     study = make_study(protocol, "Slow", name="array")
     study.hardware = Hardware("cpu", 1, remote=True)
     clock, events = itertools.count(0, 200), list[Event]()
@@ -321,7 +321,7 @@ def test_jobs_inherit_nothing_of_the_job_that_they_are_submitted_in(
     inherited = {"SLURM_JOB_ID": "7", "SLURM_CPU_BIND": "quiet,mask_cpu:0x1", "SLURM_MEM_PER_CPU": "8192"}
     for name, value in {**inherited, "SLURM_CONF": "/etc/slurm.conf"}.items():
         monkeypatch.setenv(name, value)
-    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "Waits", name="array")
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "Waits", name="array")
     study.store.write_protocol(study.protocol)
     events = watched(study, "slurm").run(alone(make_plan(study)).todo)
     next(events)
@@ -357,7 +357,7 @@ def test_gpus_and_whole_nodes_are_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Slurm is for Linux")
 def test_interrupted_submission_is_submitted_again_unchanged(
-    make_job: Callable[..., TrainJob], small: protocols.Protocol
+    make_job: Callable[..., TrainJob], small: Protocol
 ) -> None:
     from benchmark.executors.remote import parcels
     from benchmark.executors.slurm import Submission

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
+from benchmark.config.protocol import load_protocol
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
@@ -63,7 +63,7 @@ def busy(network: nn.Module, images: torch.Tensor) -> nn.Module:
 def results(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A folder of studies with ``known``, trained on omc-syn and on omv-syn, whose weights are those of above."""
     folder = tmp_path_factory.mktemp("results")
-    protocol = protocols.load("quick", [*SMALL, "repeats=1"])
+    protocol = load_protocol("quick", [*SMALL, "repeats=1"])
     sources = resolve("omc-syn,omv-syn", cache / "no data", protocol, HashCache(cache / "hashes.json"))
     tasks = [Task((source,), (source,)) for source in sources]
     study = Study(folder / "known", protocol, registry.select(TINYNET), tasks, Hardware("cpu", 1), cache)

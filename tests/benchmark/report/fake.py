@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.config import protocol, registry
+from benchmark.config import registry
+from benchmark.config.protocol import load_protocol
 from benchmark.evaluation import counts as scoring
 from benchmark.records.efficiency_record import (
     Conditions,
@@ -127,7 +128,7 @@ def write_efficiency(
 
 
 def write_protocol(folder: Path, *overrides: str) -> None:
-    Store(folder).write_protocol(protocol.load("quick", overrides))
+    Store(folder).write_protocol(load_protocol("quick", overrides))
 
 
 def write_study(

@@ -16,8 +16,7 @@ import torch
 from benchmark.cli.plan_table import print_plan
 from benchmark.cli.progress import open_console
 from benchmark.cli.study_display import StudyDisplay
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.splits import Division
 from benchmark.devices import facts
 from benchmark.devices.hardware_slots import Hardware
@@ -240,7 +239,7 @@ def test_taken_over_or_hindered_figures_are_reported(make_study: MakeStudy, smal
 def test_two_calls_that_retry_a_failure_do_it_once(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     attempts, train = [], run.train_and_test
     monkeypatch.setattr(run, "train_and_test", lambda job, on_step: attempts.append(job.label) or train(job, on_step))
-    protocol = protocols.load("quick", [*SMALL, "repeats=1"])
+    protocol = load_protocol("quick", [*SMALL, "repeats=1"])
     study = make_study(protocol, "Raises")
     assert isinstance(perform(make_plan(study).todo[0], silent), Failure)
     (first,), (second,) = (make_plan(make_study(protocol, "Raises"), retry_failed=True).todo for _ in range(2))
@@ -286,7 +285,7 @@ def test_a_run_looks_at_the_studys_settings_once_more_when_it_has_its_claim(
 ) -> None:
     study = make_study(small)
     job = make_plan(study).todo[0]
-    study.store.write_protocol(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
+    study.store.write_protocol(load_protocol("quick", [*SMALL, "training.lr=0.5"]))
     refused(job, "training.lr: 0.5 -> 0.002")
     study.store.write_protocol(small)
     assert isinstance(perform(job, silent), Record)

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.records import claims
 from benchmark.records.store import Store
 from benchmark.study.execute import execute
@@ -22,14 +21,14 @@ DIFFERS = r"training\.lr: 0\.002 -> 0\.5"
 
 def test_other_settings_are_refused_with_the_fields_and_the_remedies(small: Protocol, make_study: MakeStudy) -> None:
     do(make_study(small))
-    other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
+    other = make_study(load_protocol("quick", [*SMALL, "training.lr=0.5"]))
     with pytest.raises(UserError, match=r"3 run\(s\).*training\.lr: 0\.002 -> 0\.5.*--study NAME.*--replace-stale"):
         make_plan(other)
 
 
 def test_replaced_runs_are_set_aside_and_never_deleted(small: Protocol, make_study: MakeStudy) -> None:
     do(make_study(small))
-    other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
+    other = make_study(load_protocol("quick", [*SMALL, "training.lr=0.5"]))
     plan, _ = do(other, replace_stale=True)
     assert (len(plan.stale), len(plan.todo)) == (3, 3)
     kept = sorted(path.name for path in (other.folder / "runs" / ".stale").iterdir())
@@ -41,7 +40,7 @@ def test_replaced_runs_are_set_aside_and_never_deleted(small: Protocol, make_stu
 def test_a_run_that_another_process_is_doing_is_not_moved_away(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     do(study)
-    other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]))
+    other = make_study(load_protocol("quick", [*SMALL, "training.lr=0.5"]))
     refusal = pytest.raises(UserError, match=r"--replace-stale: another process is doing omc-syn tinynet repeat 1")
     with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 1)), refusal:  # type: ignore[union-attr]
         do(other, replace_stale=True)
@@ -50,7 +49,7 @@ def test_a_run_that_another_process_is_doing_is_not_moved_away(small: Protocol, 
 
 
 def test_other_settings_are_refused_before_any_run_has_finished(small: Protocol, make_study: MakeStudy) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    study, other = make_study(small), make_study(load_protocol("quick", [*SMALL, OTHER]))
     begin_and_stop(study)
     before = contents(study.folder)
     with pytest.raises(UserError, match=rf"3 file\(s\) of reference rows.*{DIFFERS}.*--study NAME.*--replace-stale"):
@@ -64,7 +63,7 @@ def test_other_settings_are_refused_before_any_run_has_finished(small: Protocol,
 def test_other_settings_are_refused_while_a_run_of_the_study_is_being_done(
     small: Protocol, make_study: MakeStudy
 ) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    study, other = make_study(small), make_study(load_protocol("quick", [*SMALL, OTHER]))
     study.store.write_protocol(small)
     with claims.acquire(study.store.run_folder(("omc-syn",), "tinynet", 0)):  # type: ignore[union-attr]
         with pytest.raises(UserError, match=rf"holds 1 run\(s\) under way made under something else: {DIFFERS}"):
@@ -75,7 +74,7 @@ def test_other_settings_are_refused_while_a_run_of_the_study_is_being_done(
 
 
 def test_one_of_two_simultaneous_calls_begins_the_study(small: Protocol, make_study: MakeStudy) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    study, other = make_study(small), make_study(load_protocol("quick", [*SMALL, OTHER]))
     first, second = make_plan(study), make_plan(other)
     execute(study, first, Pretend(), lambda event: None)
     before, executor = contents(study.folder), Pretend()
@@ -87,7 +86,7 @@ def test_one_of_two_simultaneous_calls_begins_the_study(small: Protocol, make_st
 def test_a_call_that_finds_a_run_begun_while_it_replaces_the_settings_puts_them_back(
     small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    study, other = make_study(small), make_study(load_protocol("quick", [*SMALL, OTHER]))
     do(study)
     claimed: list[object] = []
 
@@ -103,7 +102,7 @@ def test_a_call_that_finds_a_run_begun_while_it_replaces_the_settings_puts_them_
 
 
 def test_a_study_in_which_nothing_was_made_takes_other_settings(small: Protocol, make_study: MakeStudy) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    study, other = make_study(small), make_study(load_protocol("quick", [*SMALL, OTHER]))
     study.store.write_protocol(small)
     do(other)
     assert other.store.read_protocol() == other.protocol
@@ -114,12 +113,12 @@ def test_settings_that_change_no_number_are_never_refused(
     small: Protocol, make_study: MakeStudy, harmless: str
 ) -> None:
     begin_and_stop(make_study(small))
-    plan, _ = do(make_study(protocols.load("quick", [*SMALL, harmless])))
+    plan, _ = do(make_study(load_protocol("quick", [*SMALL, harmless])))
     assert plan.refusal == ""
 
 
 def test_unfinished_trainings_under_other_settings_are_set_aside(small: Protocol, make_study: MakeStudy) -> None:
-    study, other = make_study(small), make_study(protocols.load("quick", [*SMALL, OTHER]))
+    study, other = make_study(small), make_study(load_protocol("quick", [*SMALL, OTHER]))
     study.store.write_protocol(small)
     checkpoint = study.store.run_folder(("omc-syn",), "tinynet", 0) / "last.pt"
     checkpoint.parent.mkdir(parents=True)
@@ -133,7 +132,7 @@ def test_unfinished_trainings_under_other_settings_are_set_aside(small: Protocol
 def test_runs_of_other_models_under_other_settings_are_stale_too(small: Protocol, make_study: MakeStudy) -> None:
     do(make_study(small, "Raises"))
     with pytest.raises(UserError, match=r"training\.lr"):
-        make_plan(make_study(protocols.load("quick", [*SMALL, "training.lr=0.5"]), "TinyNet"))
+        make_plan(make_study(load_protocol("quick", [*SMALL, "training.lr=0.5"]), "TinyNet"))
 
 
 def test_changed_data_is_named(small: Protocol, make_study: MakeStudy) -> None:

@@ -20,9 +20,8 @@ import torch
 from safetensors.torch import load_file
 
 import benchmark
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import Batch, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices import precision
@@ -170,7 +169,7 @@ def test_two_studies_get_the_same_bytes(small: Protocol, make_job: MakeJob) -> N
 def test_networks_with_dropout_attention_or_pooling_get_the_same_bytes_in_bfloat16_too(
     make_job: MakeJob, model: str
 ) -> None:
-    small = protocols.load("quick", [*SMALL, "training.mixed_precision=bfloat16"])
+    small = load_protocol("quick", [*SMALL, "training.mixed_precision=bfloat16"])
     entry = registry.models()[model]
     jobs = [replace(make_job(small, name=name), entry=entry) for name in ("a", "b")]
     parts = jobs[0].key_parts.model_copy(update={"model": registry.identity(entry)})
@@ -214,7 +213,7 @@ def test_whole_tiles_are_tested_and_windows_of_the_inputs_size_validated(
         return evaluation_batches(pack, indices, size, *rest)
 
     monkeypatch.setattr(train, "evaluation_batches", spy)
-    _, folder = train_job(make_job(protocols.load("quick", [*SMALL, "evaluation.window=tile"])))
+    _, folder = train_job(make_job(load_protocol("quick", [*SMALL, "evaluation.window=tile"])))
     assert set(sides) == {32}
     with (folder / "images.omc-syn.csv").open() as file:
         assert all(sum(int(row[n]) for n in ("tp", "fp", "fn", "tn")) == 64 * 64 for row in csv.DictReader(file))
@@ -315,12 +314,12 @@ def test_a_library_that_may_lack_memory_brings_the_memory_advice(said: str) -> N
 def test_memory_advice_names_flags_and_half_of_the_images(
     make_job: MakeJob, device: str, settings: list[str], told: str
 ) -> None:
-    advice = make_job(protocols.load("quick", [*SMALL, *settings])).on(device).memory_advice
+    advice = make_job(load_protocol("quick", [*SMALL, *settings])).on(device).memory_advice
     assert re.search(told, advice)
     if "--set training" in advice:  # it can be typed as it stands, and halves
         change = advice.partition("--set ")[2].split()[0]
-        changed = protocols.load("quick", [*SMALL, *settings, change]).training
-        before = protocols.load("quick", [*SMALL, *settings]).training
+        changed = load_protocol("quick", [*SMALL, *settings, change]).training
+        before = load_protocol("quick", [*SMALL, *settings]).training
         assert changed.micro_batch_for("omc-syn") == before.micro_batch_for("omc-syn") // 2
         assert changed.batch == before.batch
 

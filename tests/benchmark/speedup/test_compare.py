@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.cli import bench
-from benchmark.config import protocol, registry
+from benchmark.config import registry
 from benchmark.config.execution import Execution
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
@@ -47,7 +47,7 @@ from tests.benchmark.fake_graphs import Tape, tapes
 __all__ = ["fake_gpu", "tapes"]
 
 SETTING = SpeedupSetting("cpu", 1, EfficiencySettings(warm_up=1, min_iterations=2, min_seconds=0), 2)
-PAPER = protocol.load("paper", ["input.size=64"])
+PAPER = load_protocol("paper", ["input.size=64"])
 EAL = registry.models()["eal_icnet"]
 
 
@@ -216,7 +216,7 @@ def test_replays_give_what_the_plain_form_gives_within_bfloat16(tapes: list[Tape
 
 
 def test_the_loop_s_share_is_what_is_left_of_forward_backward_and_optimiser(pack: Pack) -> None:
-    settings = protocol.load("paper", ["input.size=64", "split.validation=0.2", "split.test=0.2"])
+    settings = load_protocol("paper", ["input.size=64", "split.validation=0.2", "split.test=0.2"])
     found = loop_share.loop(registry.models()["contextnet"], pack, "track", settings, SETTING)
     assert 0 < found.ours[0] < 1
     assert "10 images" in found.our_form

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.executors.events import Event, Note
@@ -35,7 +34,7 @@ def test_rows_of_another_split_are_made_again(small: Protocol, make_study: MakeS
     study = make_study(small)
     begin_and_stop(study)
     file, before = study.store.reference_file("omc-syn", "otsu"), contents(study.folder)
-    other = make_study(protocols.load("quick", [*SMALL, "seed=5"]))
+    other = make_study(load_protocol("quick", [*SMALL, "seed=5"]))
     do(other, replace_stale=True)
     assert file.read_bytes() != before[file]
     tested = json.loads(other.store.split_file("omc-syn").read_text())["test"]

@@ -12,8 +12,7 @@ import torch
 
 from benchmark.cli.plan_table import WIDEST, print_states
 from benchmark.cli.progress import open_console
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.records import claims
 from benchmark.records.run_record import Failure
 from benchmark.records.store import CHECKPOINT
@@ -43,7 +42,7 @@ def of(study: Study, **flags: bool) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def study(make_study: MakeStudy) -> Study:
-    return make_study(protocols.load("quick", [*SMALL, "repeats=6"]))
+    return make_study(load_protocol("quick", [*SMALL, "repeats=6"]))
 
 
 def test_every_run_has_its_state_in_order(study: Study) -> None:
@@ -97,7 +96,7 @@ def test_stale_runs_have_reasons_and_come_last_if_not_asked_for(small: Protocol,
     for job in make_plan(study).todo:
         write(study, job)
     study.store.write_protocol(small)
-    other = make_study(protocols.load("quick", [*SMALL, "training.lr=0.5", "repeats=2"]))
+    other = make_study(load_protocol("quick", [*SMALL, "training.lr=0.5", "repeats=2"]))
     found = states(other, make_plan(other, refuse=False))
     assert [(run.model, run.repeat) for run in found] == [(m, n) for m in ("tinynet", "raises") for n in range(3)]
     assert {(run.state, run.why) for run in found} == {("stale", "training.lr: 0.002 -> 0.5")}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import load_protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
@@ -50,7 +50,7 @@ def make(tmp_path_factory: pytest.TempPathFactory, source: Source) -> Make:
     def study(repeats: int) -> Study:
         names = ["eal_icnet", *(f"net{number}" for number in range(1, MODELS))]
         models = [ModelEntry(name, "nowhere:Net", "user", name, "", 60, 0.001, 1) for name in names]
-        protocol = protocols.load("quick", [*SMALL, f"repeats={repeats}"])
+        protocol = load_protocol("quick", [*SMALL, f"repeats={repeats}"])
         task = Task((source,), (source,))
         return Study(results / str(repeats), protocol, models, [task], Hardware("cpu", 2), results / "cache")
 

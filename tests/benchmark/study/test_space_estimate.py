@@ -14,9 +14,8 @@ import pytest
 
 from benchmark.cli import plan_table
 from benchmark.cli.progress import open_console
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
 from benchmark.data.tasks import Task
@@ -42,7 +41,7 @@ def make(tmp_path: Path, source: Source) -> Make:
     def study(
         *overrides: str, workers: int = 1, keep: KeepWeights = "best-repeat", models: str = "eal_icnet,unet"
     ) -> Study:
-        protocol = protocols.load("quick", [*SMALL, *overrides])
+        protocol = load_protocol("quick", [*SMALL, *overrides])
         task, hardware = Task((source,), (source,)), Hardware("cpu", 2, workers)
         entries = registry.select(models)
         return Study(tmp_path / "results/small", protocol, entries, [task], hardware, tmp_path / "cache", keep)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import Source
 from benchmark.data.stressed import Stresses
 from benchmark.data.synthetic import Stress
@@ -55,7 +54,7 @@ def do(study: Study) -> list[Job]:
 @pytest.fixture
 def make(make_study: MakeStudy) -> Callable[..., Study]:
     def make(*overrides: str, asked: Stresses | None = ASKED, keep: str = "best-repeat") -> Study:
-        study = make_study(protocols.load("quick", [*SMALL, "repeats=2", *overrides]))
+        study = make_study(load_protocol("quick", [*SMALL, "repeats=2", *overrides]))
         study.stress, study.keep_weights = asked, keep
         return study
 
@@ -125,7 +124,7 @@ def test_all_weights_are_tested_where_all_are_kept(make: Callable[..., Study]) -
 
 
 def test_images_are_drawn_once_for_all_networks(make_study: MakeStudy, source: Source, tmp_path: Path) -> None:
-    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "TinyNet", "Comparable")
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "TinyNet", "Comparable")
     study.stress, study.cache = ASKED, tmp_path / "own"
     events: list[Event] = []
     execute(study, make_plan(study), Here(), events.append)
@@ -147,7 +146,7 @@ def test_stress_tests_without_weights_are_refused(make: Callable[..., Study]) ->
 
 
 def test_networks_whose_runs_all_failed_are_passed_over(make_study: MakeStudy, small: Protocol) -> None:
-    study = make_study(protocols.load("quick", [*SMALL, "repeats=1"]), "TinyNet", "Raises")
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "TinyNet", "Raises")
     study.stress = ASKED
     events: list[Event] = []
     execute(study, make_plan(study), Here(), events.append)

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import Source
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Finished, Note, Packing, Started
@@ -51,7 +50,7 @@ def test_planning_changes_nothing(small: Protocol, make_study: MakeStudy) -> Non
 
 def test_more_repeats_keep_the_finished_ones(small: Protocol, make_study: MakeStudy) -> None:
     do(make_study(small))
-    more = make_plan(make_study(protocols.load("quick", [*SMALL, "repeats=5"])))
+    more = make_plan(make_study(load_protocol("quick", [*SMALL, "repeats=5"])))
     assert ([job.repeat for job in more.todo], len(more.done)) == ([3, 4], 3)
 
 
@@ -210,7 +209,7 @@ def test_a_run_with_a_broken_record_is_planned_without_a_change_and_then_set_asi
 def test_a_broken_record_that_nobody_asks_for_is_left_as_it_is(small: Protocol, make_study: MakeStudy) -> None:
     do(make_study(small))
     file = spoil(make_study(small), 2)
-    fewer = make_study(protocols.load("quick", [*SMALL, "repeats=2"]))
+    fewer = make_study(load_protocol("quick", [*SMALL, "repeats=2"]))
     plan, _ = do(fewer)
     assert (len(plan.done), plan.todo, len(plan.broken)) == (2, [], 1)
     assert file.is_file()
@@ -239,7 +238,7 @@ def test_a_record_of_a_newer_release_is_refused_and_stays(small: Protocol, make_
 
 
 def test_unfit_input_size_is_refused_with_a_fitting_size(source: Source, tmp_path: Path) -> None:
-    protocol = protocols.load("quick", [*SMALL, "input.size=40"])
+    protocol = load_protocol("quick", [*SMALL, "input.size=40"])
     with pytest.raises(UserError, match=r"letnet: takes .* multiples of 16, .* 40x40; use --set input\.size=32"):
         Study(tmp_path, protocol, registry.select("letnet"), [alone(source)], Hardware("cpu", 1), tmp_path)
 
@@ -248,7 +247,7 @@ def test_a_tile_that_a_network_cannot_take_is_refused_where_whole_tiles_are_test
     source: Source, tmp_path: Path
 ) -> None:
     def plan(*overrides: str) -> Study:
-        protocol = protocols.load("quick", [*SMALL, "input.tile=72", *overrides])
+        protocol = load_protocol("quick", [*SMALL, "input.tile=72", *overrides])
         return Study(tmp_path, protocol, registry.select("letnet"), [alone(source)], Hardware("cpu", 1), tmp_path)
 
     plan()

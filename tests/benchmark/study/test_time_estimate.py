@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from benchmark.cli.progress import duration
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import Source
 from benchmark.devices import facts
 from benchmark.devices.hardware_slots import Hardware
@@ -124,7 +123,7 @@ def test_a_measurement_on_a_gpu_takes_longer_where_its_energy_is_read(
 
 
 def test_figures_of_a_variant_are_not_its_parents(tmp_path: Path, source: Source) -> None:
-    study = Study(tmp_path / "one", protocols.load("quick", SMALL), [], [], Hardware("cpu", 1), tmp_path)
+    study = Study(tmp_path / "one", load_protocol("quick", SMALL), [], [], Hardware("cpu", 1), tmp_path)
     parent, variant = registry.select(["eal_icnet", "eal_icnet.no_tssa"])
     fake.write_efficiency(tmp_path / "profile", variant.name, 32, name=facts.cpu_name())
     assert study.figures.of(parent, 32) is None
@@ -151,7 +150,7 @@ def test_concurrent_runs_share_the_seconds_but_take_as_long_as_the_longest(make:
 
 @pytest.mark.parametrize(("partial", "expected"), [("false", 2 * 3), ("true", 3 * 4)])
 def test_tiles_are_counted_as_packs_cut_them(source: Source, partial: str, expected: int) -> None:
-    protocol = protocols.load("quick", [*SMALL, f"input.partial_tiles={partial}"])
+    protocol = load_protocol("quick", [*SMALL, f"input.partial_tiles={partial}"])
     assert tiles(replace(source, count=5, shape=(150, 200)), protocol) == (5 * expected, 64)
 
 

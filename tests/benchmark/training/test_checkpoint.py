@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.training import loop
@@ -79,7 +78,7 @@ def without_clock(history: list[loop.Round]) -> list[loop.Round]:
 def test_a_training_that_was_interrupted_twice_ends_with_the_same_weights(
     recipe: str, pack: Pack, tmp_path: Path
 ) -> None:
-    protocol = protocols.load("quick", [*SMALL, *RECIPES[recipe]])
+    protocol = load_protocol("quick", [*SMALL, *RECIPES[recipe]])
     whole, expected, steps = session(pack, protocol, None)
     checkpoint = Always(tmp_path / "last.pt", "k")
     for stop_at in (steps[len(steps) // 2], steps[-1]):
@@ -95,7 +94,7 @@ def test_a_training_that_was_interrupted_twice_ends_with_the_same_weights(
 
 
 def test_time_is_counted_over_all_sessions(pack: Pack, tmp_path: Path) -> None:
-    protocol = protocols.load("quick", [*SMALL, "training.steps=4", "training.validate_every=2"])
+    protocol = load_protocol("quick", [*SMALL, "training.steps=4", "training.validate_every=2"])
     checkpoint = Always(tmp_path / "last.pt", "k")
     with pytest.raises(Interrupted):
         session(pack, protocol, checkpoint, 3)
@@ -107,7 +106,7 @@ def test_time_is_counted_over_all_sessions(pack: Pack, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_run_is_not_used(pack: Pack, tmp_path: Path) -> None:
-    protocol = protocols.load("quick", [*SMALL, "training.steps=4", "training.validate_every=2"])
+    protocol = load_protocol("quick", [*SMALL, "training.steps=4", "training.validate_every=2"])
     with pytest.raises(Interrupted):
         session(pack, protocol, Always(tmp_path / "last.pt", "one"), 3)
     assert session(pack, protocol, Always(tmp_path / "last.pt", "other"))[2] == [1, 2, 3, 4]

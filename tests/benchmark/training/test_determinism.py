@@ -11,9 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices import precision
@@ -101,7 +100,7 @@ def test_a_record_lists_the_mode_and_the_operations(
 def test_the_probe_changes_no_bit_of_the_trained_weights(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     # esnet draws dropout from torch's random state, and its BatchNorm averages, here never taken anew, remember every
     # forward: a trace of the probe would show.
-    protocol = protocols.load("quick", [*SMALL, "training.norm_reestimation_batches=0"])
+    protocol = load_protocol("quick", [*SMALL, "training.norm_reestimation_batches=0"])
     files = []
     for name in ("with", "without"):
         job = of(make_job(protocol, name=name), "esnet")
@@ -113,7 +112,7 @@ def test_the_probe_changes_no_bit_of_the_trained_weights(make_job: MakeJob, monk
 
 @pytest.fixture
 def deterministic() -> Protocol:
-    return protocols.load("quick", [*SMALL, "determinism=deterministic"])
+    return load_protocol("quick", [*SMALL, "determinism=deterministic"])
 
 
 def test_the_deterministic_mode_holds_during_a_run_and_ends_with_it(
@@ -162,7 +161,7 @@ def test_a_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_
 
 @pytest.mark.parametrize("name", [entry.name for entry in registry.select("all")])
 def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: MakeJob, name: str) -> None:
-    protocol = protocols.load(
+    protocol = load_protocol(
         "quick", [*SMALL, "input.size=64", "training.batch=2", "training.steps=2", "training.validate_every=1"]
     )
     division = pack.divide(protocol)

@@ -14,9 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmark.config import protocol as protocols
 from benchmark.config import registry
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import Hardware
@@ -153,7 +152,7 @@ def test_fine_tuned_runs_and_others_never_share_a_study(small: Protocol, make_st
         make_plan(make_study(small, "Raises", name="tuned"))
     other = make_study(small, name="scratch")
     execute(other, make_plan(other), Pretend(), lambda _: None)
-    fewer = tuned(make_study, base, protocols.load("quick", [*SMALL, "repeats=1"]), name="scratch")
+    fewer = tuned(make_study, base, load_protocol("quick", [*SMALL, "repeats=1"]), name="scratch")
     with pytest.raises(UserError, match="start from: random ones -> those of another study"):
         make_plan(fewer)
 
@@ -196,7 +195,7 @@ def test_a_study_that_is_not_there_or_is_the_same_is_refused(
 def test_weights_of_other_shapes_are_refused_before_any_work_and_name_the_tensors(
     small: Protocol, make_study: MakeStudy, base: Study
 ) -> None:
-    study = tuned(make_study, base, protocols.load("quick", [*SMALL, "input.channels=3"]))
+    study = tuned(make_study, base, load_protocol("quick", [*SMALL, "input.channels=3"]))
     executor = Pretend()
     told = r"features\.weight is 4x3x3x3 here and 4x1x3x3 there; expected .* model and input\.channels"
     with pytest.raises(UserError, match=told):
@@ -231,7 +230,7 @@ def test_weights_that_change_between_plan_and_run_are_refused(
 
 
 def test_pretrained_encoders_beside_it_are_refused(small: Protocol, make_study: MakeStudy, base: Study) -> None:
-    study = tuned(make_study, base, protocols.load("quick", [*SMALL, "training.encoder_weights=imagenet"]))
+    study = tuned(make_study, base, load_protocol("quick", [*SMALL, "training.encoder_weights=imagenet"]))
     with pytest.raises(UserError, match=r"--init-from base and training\.encoder_weights: give one"):
         make_plan(study)
 
@@ -242,7 +241,7 @@ def test_a_test_on_images_that_the_weights_have_seen_is_refused(
     execute(base, make_plan(base), Pretend(), lambda _: None)  # writes its splits
     same = tuned(make_study, base, small, name="same split")
     execute(same, make_plan(same), Pretend(), lambda _: None)
-    more = tuned(make_study, base, protocols.load("quick", [*SMALL, "split.counts=[4,2,4]"]), name="more")
+    more = tuned(make_study, base, load_protocol("quick", [*SMALL, "split.counts=[4,2,4]"]), name="more")
     executor = Pretend()
     with pytest.raises(UserError, match=r"\d test image\(s\) of omc-syn, first image\d+, .* that study base trained"):
         execute(more, make_plan(more), executor, lambda _: None)

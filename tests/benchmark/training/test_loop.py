@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Loss, Protocol
+from benchmark.config.protocol import Loss, Protocol, load_protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices import facts, precision
@@ -25,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def with_settings(*overrides: str) -> Protocol:
-    return protocols.load("quick", [*SMALL, *overrides])
+    return load_protocol("quick", [*SMALL, *overrides])
 
 
 def batches(pack: Pack, protocol: Protocol, repeat: int = 0) -> TrainingBatches:
@@ -275,4 +274,4 @@ def test_bfloat16_is_used_where_it_is_asked_for_native_and_right(
     monkeypatch.setattr(facts, "cpu_has_bfloat16", lambda: native)
     gpu = SimpleNamespace(major=9 if native else 7)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
-    assert precision.compute_dtype(torch.device(device), protocols.load(protocol[0], protocol[1:])) == expected
+    assert precision.compute_dtype(torch.device(device), load_protocol(protocol[0], protocol[1:])) == expected

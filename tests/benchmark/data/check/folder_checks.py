@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.config import protocol as protocols
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.check.findings_table import FindingRow, Verification
 from benchmark.data.check.survey import DatasetFolder
 from benchmark.data.check.verify import verify
@@ -17,7 +16,7 @@ PARTS = ("train", "val", "test")
 
 
 def protocol(*overrides: str, preset: str = "strict") -> Protocol:
-    return protocols.load(preset, ["input.size=64", *overrides])
+    return load_protocol(preset, ["input.size=64", *overrides])
 
 
 def check(root: Path, *overrides: str, preset: str = "strict", **how: object) -> Verification:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFont
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import load_protocol
 from benchmark.data import synthetic
 from benchmark.data.check.contact_sheet import (
     FONT,
@@ -170,7 +170,7 @@ def test_empty_contact_sheet_is_refused() -> None:
 
 @pytest.mark.parametrize("dataset", ["hy5syn", "miic", "omc", "omv"])
 def test_generated_and_written_standins_look_equal(dataset: str, tmp_path: Path) -> None:
-    protocol = protocols.load(
+    protocol = load_protocol(
         "quick", ["data.standin_images=4", "input.size=64", "input.tile=128", "data.hy5syn_target=metal"]
     )
     hashes = HashCache(tmp_path / "hashes.json")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import load_protocol
 from benchmark.data import synthetic
 from benchmark.data.check.findings_table import FindingRow, Verification, write
 from benchmark.data.check.survey import DatasetFolder
@@ -324,6 +324,6 @@ def test_no_content_of_a_file_stops_the_check(root: Path) -> None:
 @pytest.mark.parametrize("dataset", ["hy5syn", "miic", "omc", "omv"])
 def test_stand_ins_are_clean(dataset: str, tmp_path: Path) -> None:
     folder = synthetic.write(dataset, tmp_path / f"{dataset}-syn", 6, height=128, width=128)
-    settings = protocols.load("strict", [f"input.size_by_dataset.{dataset}=128"])
+    settings = load_protocol("strict", [f"input.size_by_dataset.{dataset}=128"])
     verification = verify(DatasetFolder(f"{dataset}-syn", folder, "via" if dataset == "omv" else "track"), settings)
     assert [row for row in verification.rows if row.problem or row.warning] == []

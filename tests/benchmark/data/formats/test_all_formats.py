@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import load_protocol
 from benchmark.data.check.survey import DatasetFolder
 from benchmark.data.check.verify import verify
 from benchmark.data.datasets import resolve
@@ -100,7 +100,7 @@ def test_a_new_format_is_found_checked_and_packed(toy: LabelFormat, tmp_path: Pa
     for pair, mask in zip(pairs, masks().values(), strict=True):
         np.testing.assert_array_equal(read_label(pair.label, "track", (64, 64)).mask, mask)
 
-    protocol = protocols.load("quick", ["input.size=64", "input.tile=64", "split.counts=none"])
+    protocol = load_protocol("quick", ["input.size=64", "input.tile=64", "split.counts=none"])
     found = verify(DatasetFolder("chip", root), protocol)
     assert found.ok, found.to_markdown()
     values = {row.name: row.value for row in found.rows}
@@ -115,7 +115,7 @@ def test_a_new_format_is_found_checked_and_packed(toy: LabelFormat, tmp_path: Pa
 
 
 def test_fingerprint_depends_on_content_of_a_new_format(toy: LabelFormat, tmp_path: Path) -> None:
-    protocol = protocols.load("quick", ["input.size=64"])
+    protocol = load_protocol("quick", ["input.size=64"])
     root = write(tmp_path / "chip", toy)
     (before,) = resolve("chip", tmp_path, protocol, HashCache(None))
     assert {format_of(pair.label).file_of(pair.label).parent.name for pair in before.pairs} == {"label"}

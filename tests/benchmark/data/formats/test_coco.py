@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pycocotools import mask as pycoco
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import load_protocol
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.formats import coco
@@ -153,7 +153,7 @@ def test_a_toml_file_names_the_annotations_and_their_categories(call: Call, tmp_
     content["categories"][1]["name"] = "pad"
     write(tmp_path / "data/mychip", content, "export/result.json")
     (tmp_path / "data/mychip.toml").write_text('labels = "export/result.json"\n[categories]\npad = "via"\n')
-    settings = protocols.load("quick", ["input.size=16", "input.tile=16"])
+    settings = load_protocol("quick", ["input.size=16", "input.tile=16"])
     hashes = HashCache(tmp_path / "hashes.json")
     (source,) = resolve("mychip", tmp_path / "data", settings, hashes)
     assert read_label(source.pairs[0].label, "via", (HEIGHT, WIDTH), source.pairs[0].legend).mask.sum() == 9

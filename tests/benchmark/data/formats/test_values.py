@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import load_protocol
 from benchmark.data import specs
 from benchmark.data.check import contact_sheet
 from benchmark.data.datasets import resolve
@@ -126,7 +126,7 @@ def test_mistakes_in_the_values_table_are_named(tmp_path: Path, lines: str, mess
 
 
 def test_values_reach_packs_sheets_and_the_fingerprint(tmp_path: Path) -> None:
-    protocol = protocols.load("quick", ["input.size=32", "input.tile=64"])
+    protocol = load_protocol("quick", ["input.size=32", "input.tile=64"])
     classes = np.arange(64 * 64).reshape(64, 64) // 64 % 3
     save(tmp_path / "chip/image/a.png", picture(0))
     save(tmp_path / "chip/label/a.png", classes.astype(np.uint8))

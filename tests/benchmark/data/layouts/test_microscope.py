@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from skimage.measure import label
 
-from benchmark.config import protocol as protocols
+from benchmark.config.protocol import load_protocol
 from benchmark.data.datasets import choose, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.layouts.layout_source import Layout, open_layout
@@ -162,7 +162,7 @@ def synthesized(call: Call, folder: Path) -> str:
 
 def test_set_is_a_dataset_of_the_data_root(call: Call, tmp_path: Path) -> None:
     assert synthesized(call, tmp_path).endswith("data/bus-syn: 12 images\n")
-    protocol = protocols.load("quick", SMALL)
+    protocol = load_protocol("quick", SMALL)
     (source,) = resolve("bus-syn", tmp_path / "data", protocol, HashCache(tmp_path / "hashes.json"))
     assert (source.name, source.target, len(source.pairs)) == ("bus-syn", "track", 12)
     assert [spec.name for spec in choose("*-syn", tmp_path / "data").values()].count("bus-syn") == 1

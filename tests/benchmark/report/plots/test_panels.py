@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.config import protocol
+from benchmark.config.protocol import load_protocol
 from benchmark.data.packs import IGNORED
 from benchmark.evaluation import counts as scoring
 from benchmark.evaluation import kept_images
@@ -71,7 +71,7 @@ def write_result(
     target: str = "track",
 ) -> Path:
     """Write a run with the counts of its predictions, and these; return their file."""
-    limits = protocol.load("quick").evaluation
+    limits = load_protocol("quick").evaluation
     rows = [scoring.count(*pair, target, limits) for pair in zip(masks, predictions, strict=True)]
     fake.write_run(folder, model, train, repeat, rows, test=test)
     bits = np.packbits(np.stack(predictions), axis=-1)
@@ -376,7 +376,7 @@ def test_names_in_files_lead_nowhere(study: Path, masks: list[np.ndarray]) -> No
         file = Store(study).predictions_file(["omc-syn"], model, 0, "omc-syn")
         write_npz(file, names=hostile, bits=bits, width=np.array([SIDE]))
         counts = file.with_name("images.omc-syn.csv")
-        limits = protocol.load("quick").evaluation
+        limits = load_protocol("quick").evaluation
         rows = [scoring.count(mask, mask == 1, "track", limits) for mask in masks]
         named = [{"image": name, "group": "g", **row} for name, row in zip(hostile.tolist(), rows, strict=True)]
         counts.write_bytes(scoring.to_csv(named[:4]))  # a lone surrogate is no text of a CSV file
@@ -436,5 +436,5 @@ def test_a_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) 
 
 
 def test_keeping_is_bounded_as_the_protocol_says() -> None:
-    assert protocol.load("quick").report.panels == 12
+    assert load_protocol("quick").report.panels == 12
     assert kept_images.MOST_PIXELS >= 12 * 1024 * 1024

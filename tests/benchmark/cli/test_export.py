@@ -82,7 +82,7 @@ def test_without_an_image_that_is_said(call: Call, tmp_path: Path) -> None:
     assert not Path("results/small/export").exists()
 
 
-def test_a_failing_network_is_a_line_and_the_others_go_on(call: Call, tmp_path: Path) -> None:
+def test_failing_network_is_a_line_and_the_others_go_on(call: Call, tmp_path: Path) -> None:
     studies.make(tmp_path / "results/small", LOOKS, TINYNET)
     code, out, _ = call(*flags(f"{LOOKS},{TINYNET}"))
     assert code == 1
@@ -102,7 +102,7 @@ def test_weights_that_cannot_be_read_are_such_a_failure(call: Call, tmp_path: Pa
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
-def test_a_missing_package_is_named_with_the_extra_before_any_work(
+def test_missing_package_is_named_with_the_extra_before_any_work(
     call: Call, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     there = {name: importlib.util.find_spec(name) for name in own_packages.CODE}

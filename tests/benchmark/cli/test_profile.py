@@ -51,7 +51,7 @@ def test_profile_measures_every_setting_without_training_and_leaves_out_what_can
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_a_budget_reaches_the_measurement(call: Call) -> None:
+def test_budget_reaches_the_measurement(call: Call) -> None:
     arguments = ("profile", "--models", f"{TINY}:TinyNet", "--sizes", "32", "--threads", "1", "--devices", "cpu")
     code, out, err = call(*arguments, "--budget", "1")
     assert code == 0, err
@@ -64,7 +64,7 @@ def test_a_budget_reaches_the_measurement(call: Call) -> None:
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_a_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call) -> None:
+def test_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call) -> None:
     code, out, err = call("profile", "--models", f"{TINY}:RaisesOnImages", "--sizes", "32", "--devices", "cpu")
     assert code == 1, err
     assert "raisesonimages 32x32 float32 efficiency on cpu: error: RuntimeError: the sort of bug that shows late" in out
@@ -92,7 +92,7 @@ def test_resume_measures_only_what_is_missing(call: Call, measured: Measured) ->
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_a_form_that_a_device_or_machine_lacks_is_a_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_form_that_a_device_or_machine_lacks_is_a_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")  # of the worker
     arguments = ("--models", f"{TINY}:TinyNet", "--sizes", "32", "--devices", "cpu", "--threads", "1")
     code, out, err = call("profile", *arguments, "--form", "eager,graph,compile", "--budget", "1")

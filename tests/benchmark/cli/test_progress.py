@@ -14,7 +14,7 @@ from benchmark.cli.study_display import StudyDisplay
 from benchmark.executors.events import Note, Packing
 
 
-def test_a_line_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["error: [bold]", r"C:\[x]\a", ":cat: 12 of 0x1f, 'text'", "long " * 50]
     console = open_console()
     for line in (*lines, Path("a/[b]/" + 100 * "c")):
@@ -34,7 +34,7 @@ def test_without_a_terminal_a_line_now_and_then_tells_the_progress() -> None:
     assert text.getvalue().splitlines() == ["3 images", "scan.png: 3/5 tiles"]
 
 
-def test_a_terminal_shows_a_bar_and_the_time_left() -> None:
+def test_terminal_shows_a_bar_and_the_time_left() -> None:
     text, now = io.StringIO(), [1000.0]
     console = open_console(file=text, force_terminal=True, width=120)
     with ProgressDisplay(console, 0, lambda: now[0]) as progress:
@@ -51,13 +51,13 @@ def test_a_terminal_shows_a_bar_and_the_time_left() -> None:
     assert "images" not in shown  # the bar stands for the line
 
 
-def test_a_bar_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with bar("reading") as advance:
         advance(1, 2)
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_building_of_a_dataset_is_told_at_its_start_and_end() -> None:
+def test_building_of_a_dataset_is_told_at_its_start_and_end() -> None:
     text = io.StringIO()
     with StudyDisplay(open_console(file=text), SimpleNamespace(todo=[])) as display:  # type: ignore[arg-type]
         for done in range(1, 5):

@@ -56,14 +56,14 @@ def test_wrong_input_is_one_message_and_exit_code_2(call: Call, arguments: list[
         (["--execution", "compile", "--set", "determinism=deterministic"], "--execution compile: on a GPU"),
     ],
 )
-def test_an_execution_that_cannot_be_is_refused_before_any_work(call: Call, flags: list[str], message: str) -> None:
+def test_execution_that_cannot_be_is_refused_before_any_work(call: Call, flags: list[str], message: str) -> None:
     code, _, err = call(*tiny_run(*flags))
     assert code == 2
     assert message in err
     assert not Path("results").exists()
 
 
-def test_an_empty_data_folder_is_refused_and_not_replaced_by_a_stand_in(call: Call) -> None:
+def test_empty_data_folder_is_refused_and_not_replaced_by_a_stand_in(call: Call) -> None:
     Path("data/omc/image").mkdir(parents=True)
     Path("data/omc/label").mkdir()
     code, _, err = call("run", "--datasets", "omc", "--protocol", "quick", "--device", "cpu")
@@ -71,7 +71,7 @@ def test_an_empty_data_folder_is_refused_and_not_replaced_by_a_stand_in(call: Ca
     assert "data/omc/image: no images" in err
 
 
-def test_an_image_without_a_label_is_refused_by_name(call: Call) -> None:
+def test_image_without_a_label_is_refused_by_name(call: Call) -> None:
     write_pairs(Path("data/omc"), 10)
     Path("data/omc/label/7.png").unlink()
     code, _, err = call("run", "--datasets", "omc", "--protocol", "quick", "--device", "cpu")
@@ -79,7 +79,7 @@ def test_an_image_without_a_label_is_refused_by_name(call: Call) -> None:
     assert "data/omc/image/7.png: image without label" in err
 
 
-def test_a_mask_with_other_values_is_refused_before_any_training(call: Call) -> None:
+def test_mask_with_other_values_is_refused_before_any_training(call: Call) -> None:
     write_pairs(Path("data/omc"), 10, label=lambda mask: np.where(mask > 0, 127, 0).astype(np.uint8))
     arguments = tiny_run()
     arguments[arguments.index("omc-syn")] = "omc"
@@ -96,7 +96,7 @@ def test_results_that_cannot_be_written_are_refused(call: Call) -> None:
     assert "results/quick: cannot be claimed (Not a directory); choose another --results" in err
 
 
-def test_a_paper_study_on_a_cpu_is_stopped_with_its_estimate(call: Call) -> None:
+def test_paper_study_on_a_cpu_is_stopped_with_its_estimate(call: Call) -> None:
     code, _, err = call("run", "--models", "unet", "--datasets", "omc", "--device", "cpu", "--threads", "1")
     assert code == 2
     assert re.search(
@@ -105,7 +105,7 @@ def test_a_paper_study_on_a_cpu_is_stopped_with_its_estimate(call: Call) -> None
     assert not Path("results").exists()
 
 
-def test_the_quick_study_that_a_slow_one_is_refused_for_can_be_copied(call: Call) -> None:
+def test_quick_study_that_a_slow_one_is_refused_for_can_be_copied(call: Call) -> None:
     slow = ("run", "--models", "unet,eal_icnet*", "--train", "omc,miic", "--test", "hy5syn", "--device", "cpu")
     code, out, _ = call(*slow, "--dry-run")
     assert code == 0
@@ -117,7 +117,7 @@ def test_the_quick_study_that_a_slow_one_is_refused_for_can_be_copied(call: Call
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_split_that_cannot_be_filled_is_refused_before_any_image_is_decoded(
+def test_split_that_cannot_be_filled_is_refused_before_any_image_is_decoded(
     call: Call, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
     write_pairs(Path("data/mychip"), 20)
@@ -138,7 +138,7 @@ def test_a_split_that_cannot_be_filled_is_refused_before_any_image_is_decoded(
     assert not Path("results").exists()
 
 
-def test_a_full_disk_is_refused_before_any_work_whatever_one_says(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_refused_before_any_work_whatever_one_says(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
     for flag in ("--yes", "--dry-run"):
         code, out, err = call(*tiny_run(flag))

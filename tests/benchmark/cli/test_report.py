@@ -172,7 +172,7 @@ def test_wrong_options_are_one_message_and_exit_code_2(
     assert not TABLES.exists()
 
 
-def test_a_broken_record_is_named_on_stderr_and_in_the_tables_and_the_rest_is_reported(study: Path, call: Call) -> None:
+def test_broken_record_is_named_on_stderr_and_in_the_tables_and_the_rest_is_reported(study: Path, call: Call) -> None:
     file = study / "runs/omc-syn/unet/1/record.json"
     file.write_text('{"schema": 1, "status": "ok"')
     before = file.read_bytes()
@@ -189,7 +189,7 @@ def test_a_broken_record_is_named_on_stderr_and_in_the_tables_and_the_rest_is_re
     assert call("report", "quick", "--check")[0] == 0
 
 
-def test_a_study_of_broken_records_alone_says_so(tmp_path: Path, call: Call) -> None:
+def test_study_of_broken_records_alone_says_so(tmp_path: Path, call: Call) -> None:
     folder = tmp_path / "results/quick"
     fake.write_protocol(folder)
     (fake.write_run(folder, "unet", ["omc"], 0, None) / "record.json").write_text("{}")

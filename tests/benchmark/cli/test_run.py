@@ -48,7 +48,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert not heavy & modules_after("--help", cwd=tmp_path)
 
 
-def test_a_dry_run_of_everything_imports_no_torch_and_writes_nothing(tmp_path: Path) -> None:
+def test_dry_run_of_everything_imports_no_torch_and_writes_nothing(tmp_path: Path) -> None:
     loaded = modules_after(
         "run", "--models", "all", "--datasets", "omc,miic", "--dry-run", "--device", "cpu", cwd=tmp_path
     )
@@ -99,7 +99,7 @@ def test_leaving_each_dataset_out_in_turn_is_one_call(call: Call) -> None:
     assert (code, "omc-syn marks track and omv-syn via" in err) == (2, True)
 
 
-def test_a_report_imports_no_torch(tmp_path: Path) -> None:
+def test_report_imports_no_torch(tmp_path: Path) -> None:
     fake.write_study(tmp_path / "results/quick", ["eal_icnet", "unet"], ["omc-syn"], repeats=2)
     assert "torch" not in modules_after("report", "quick", cwd=tmp_path)
 
@@ -113,7 +113,7 @@ def test_module_and_console_script_are_the_same() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
 
 
-def test_the_execution_stands_in_the_record_and_in_what_differs_between_studies(call: Call, measured: Measured) -> None:
+def test_execution_stands_in_the_record_and_in_what_differs_between_studies(call: Call, measured: Measured) -> None:
     measured("asked")
     code, out, err = call(*tiny_run("--execution", "eager", "--study", "asked"))
     assert code == 0, out + err
@@ -146,7 +146,7 @@ def test_tiles_without_labels_are_told_by_plan_and_run(call: Call, measured: Mea
     assert (code, out.count(told)) == (0, 1)
 
 
-def test_a_dry_run_says_where_every_run_stands_and_then_what_run_would_say(call: Call, measured: Measured) -> None:
+def test_dry_run_says_where_every_run_stands_and_then_what_run_would_say(call: Call, measured: Measured) -> None:
     measured("quick")
     assert call(*tiny_run(repeats=1))[0] == 0
     code, out, _ = call(*tiny_run("--dry-run", repeats=2))
@@ -164,7 +164,7 @@ def test_a_dry_run_says_where_every_run_stands_and_then_what_run_would_say(call:
     assert (code, out, refused) == (2, "", told)
 
 
-def test_a_whole_study_of_real_files_and_an_own_network(call: Call) -> None:
+def test_whole_study_of_real_files_and_an_own_network(call: Call) -> None:
     write_pairs(Path("data/mychip"), 10)
     arguments = tiny_run(repeats=2)
     arguments[arguments.index("omc-syn")] = "mychip"
@@ -192,7 +192,7 @@ def test_a_whole_study_of_real_files_and_an_own_network(call: Call) -> None:
     assert {path: path.read_bytes() for path in study.rglob("*") if path.is_file()} == before
 
 
-def test_a_failed_run_ends_the_study_with_exit_code_1_and_a_row(call: Call, measured: Measured) -> None:
+def test_failed_run_ends_the_study_with_exit_code_1_and_a_row(call: Call, measured: Measured) -> None:
     measured("quick")
     arguments = tiny_run()
     arguments[2] = f"{TINY}:TinyNet,{TINY}:NotANumber"
@@ -278,7 +278,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(measured: Measured,
 
 
 @pytest.mark.gpu
-def test_a_gpu_is_used_without_being_asked_for(call: Call) -> None:
+def test_gpu_is_used_without_being_asked_for(call: Call) -> None:
     arguments = tiny_run()
     arguments[arguments.index("cpu")] = "auto"
     code, out, err = call(*arguments)
@@ -316,13 +316,13 @@ def test_every_metric_is_explained(call: Call, name: str) -> None:
     assert "Reduction:" in out
 
 
-def test_an_unknown_metric_suggests_the_nearest(call: Call) -> None:
+def test_unknown_metric_suggests_the_nearest(call: Call) -> None:
     code, _, err = call("explain", "ajj")
     assert code == 2
     assert "no metric 'ajj'; did you mean 'aji'?" in err
 
 
-def test_a_synthesized_folder_can_be_trained_on(call: Call, measured: Measured) -> None:
+def test_synthesized_folder_can_be_trained_on(call: Call, measured: Measured) -> None:
     measured("quick")
     code, _, err = call("data", "synthesize", "--dataset", "omc", "--count", "10", "--height", "64", "--width", "64")
     assert code == 0, err

@@ -48,7 +48,7 @@ def arguments(trained: Path, image: Path, *more: str | Path) -> list[str | Path]
     return [*given, "--image", image, *more]
 
 
-def test_a_figure_of_a_studys_weights_twice_the_same(call: Call, trained: Path, picture: Path) -> None:
+def test_figure_of_a_studys_weights_twice_the_same(call: Call, trained: Path, picture: Path) -> None:
     files: list[list[bytes]] = []
     for folder in (Path("one"), Path("two")):
         code, out, err = call(*arguments(trained, picture, "--out", folder))
@@ -76,7 +76,7 @@ def test_without_out_it_lies_in_the_study(call: Call, trained: Path, picture: Pa
     ]  # fmt: skip
 
 
-def test_a_part_of_a_16_bit_colour_image_in_the_images_coordinates(call: Call, trained: Path, tmp_path: Path) -> None:
+def test_part_of_a_16_bit_colour_image_in_the_images_coordinates(call: Call, trained: Path, tmp_path: Path) -> None:
     large = np.random.default_rng(0).integers(900, 1100, (1100, 1500, 3), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "deep.tif", large)
     deep = tmp_path / "deep.tif"
@@ -108,7 +108,7 @@ def test_a_part_of_a_16_bit_colour_image_in_the_images_coordinates(call: Call, t
         (("--out", "die.png"), "--out die.png: die.png is a file"),
     ],
 )
-def test_a_mistake_is_named(call: Call, trained: Path, picture: Path, more: tuple[str, ...], message: str) -> None:
+def test_mistake_is_named(call: Call, trained: Path, picture: Path, more: tuple[str, ...], message: str) -> None:
     code, _, err = call(*arguments(trained, picture, *more))
 
     assert code == 2

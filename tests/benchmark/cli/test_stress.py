@@ -12,9 +12,7 @@ from tests.benchmark.conftest import Call, tiny_run
 STRESS = ("--stress", "defocus,noise", "--strength", "1,2")
 
 
-def test_a_study_is_trained_stressed_and_reported_and_a_second_call_has_nothing_to_do(
-    call: Call, tmp_path: Path
-) -> None:
+def test_study_is_trained_stressed_and_reported_and_a_second_call_has_nothing_to_do(call: Call, tmp_path: Path) -> None:
     code, out, _ = call(*tiny_run(), *STRESS, "--dry-run")
     assert code == 0
     assert "Stress tests: as drawn, and defocus, noise at 1, 2 times the hardest that is drawn; 5 to do for 1" in out
@@ -38,7 +36,7 @@ def test_a_study_is_trained_stressed_and_reported_and_a_second_call_has_nothing_
     assert (code, "omc-syn.noise-2.csv: " in out) == (1, True)
 
 
-def test_a_failed_test_is_exit_code_1(call: Call, tmp_path: Path) -> None:
+def test_failed_test_is_exit_code_1(call: Call, tmp_path: Path) -> None:
     assert call(*tiny_run())[0] == 0
     (weights,) = (tmp_path / "results").glob("quick/runs/*/*/*/best.safetensors")
     weights.write_bytes(b"nothing")

@@ -43,7 +43,7 @@ def test_polygons_come_as_layout_files_too(predict: Predict, frame: np.ndarray, 
     assert (tmp_path / "out/polygons/a.gds").is_file()
 
 
-def test_a_folder_of_before_layout_files_goes_on(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+def test_folder_of_before_layout_files_goes_on(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
     save(tmp_path / "a.png", frame)
     assert predict("a.png")[0] == 0
     settings = json.loads((tmp_path / "out/manifest/a.json").read_text())["settings"]

@@ -32,7 +32,7 @@ from tests.benchmark.predict.conftest import TINYNET, Predict, contents, pixels_
 OAS = ("--polygons", "oas", "--nm-per-pixel", "10")
 
 
-def test_an_image_leaves_a_mask_polygons_and_an_overlay(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+def test_image_leaves_a_mask_polygons_and_an_overlay(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
     save(tmp_path / "images/a.png", frame)
     code, out, err = predict("images/a.png", "--probability")
     assert code == 0, err
@@ -62,7 +62,7 @@ def test_transparent_pixels_of_an_image_are_told(predict: Predict, frame: np.nda
     np.testing.assert_array_equal(pixels_of("out/mask/a.png") > 0, frame >= 128)
 
 
-def test_a_network_whose_norms_are_not_folded_says_so_and_why(
+def test_network_whose_norms_are_not_folded_says_so_and_why(
     predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path / "a.png", frame)
@@ -90,7 +90,7 @@ def test_masks_can_be_scored(predict: Predict, call: Call, frame: np.ndarray, tm
     assert row["fg_iou"] == "1.0"
 
 
-def test_a_broken_file_loses_no_other(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+def test_broken_file_loses_no_other(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
     save(tmp_path / "images/a.png", frame)
     save(tmp_path / "images/c.png", frame)
     (tmp_path / "images/b.png").write_bytes((tmp_path / "images/a.png").read_bytes()[:900])
@@ -103,7 +103,7 @@ def test_a_broken_file_loses_no_other(predict: Predict, frame: np.ndarray, tmp_p
     assert predict("images")[0] == 1
 
 
-def test_a_tiff_that_breaks_in_the_middle_leaves_nothing(predict: Predict, tmp_path: Path) -> None:
+def test_tiff_that_breaks_in_the_middle_leaves_nothing(predict: Predict, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", picture(0, 200, 150), tile=(32, 32), compression="zlib")
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         offset = file.pages.first.dataoffsets[-1]
@@ -149,7 +149,7 @@ def test_sixteen_bits_colours_and_small_images(predict: Predict, frame: np.ndarr
     )
 
 
-def test_a_manifest_tells_what_a_gpu_may_round_to_and_that_layers_stay_as_written() -> None:
+def test_manifest_tells_what_a_gpu_may_round_to_and_that_layers_stay_as_written() -> None:
     network = FusedNetwork(nn.Identity())
     assert predict_images.computing(network, torch.device("cpu")) == {"device": "cpu"}
     gpu = torch.device("cuda", 1)
@@ -208,7 +208,7 @@ def test_nothing_found_and_images_too_large_for_polygons_are_told(
 
 
 @pytest.mark.parametrize("kind", ["--vias", "--no-vias"])
-def test_a_mask_of_too_many_corners_is_told(
+def test_mask_of_too_many_corners_is_told(
     predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 50)).astype(np.uint8)
@@ -228,7 +228,7 @@ def test_a_mask_of_too_many_corners_is_told(
     assert note in json.loads((tmp_path / "less/manifest/a.json").read_text())["notes"][0]
 
 
-def test_an_image_too_large_for_the_memory_loses_no_other(
+def test_image_too_large_for_the_memory_loses_no_other(
     predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path / "a.png", np.vstack([frame, frame]))
@@ -249,7 +249,7 @@ def test_an_image_too_large_for_the_memory_loses_no_other(
     assert predict("a.png", "b.png")[0] == 0
 
 
-def test_the_overlap_study_is_zero_where_nothing_is_around_a_pixel(
+def test_overlap_study_is_zero_where_nothing_is_around_a_pixel(
     predict: Predict, frame: np.ndarray, tmp_path: Path
 ) -> None:
     save(tmp_path / "a.png", frame)

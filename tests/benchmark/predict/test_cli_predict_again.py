@@ -14,7 +14,7 @@ from tests.benchmark.data.folder_makers import save
 from tests.benchmark.predict.conftest import Predict, contents, pixels_of
 
 
-def test_the_same_call_skips_what_is_finished_and_writes_the_same_bytes(
+def test_same_call_skips_what_is_finished_and_writes_the_same_bytes(
     predict: Predict, tmp_path: Path, frame: np.ndarray
 ) -> None:
     for name in ("a.png", "b.tif", "c.png"):
@@ -30,7 +30,7 @@ def test_the_same_call_skips_what_is_finished_and_writes_the_same_bytes(
     assert contents(tmp_path / "again") == first
 
 
-def test_an_interrupted_call_leaves_no_half_file_and_goes_on(
+def test_interrupted_call_leaves_no_half_file_and_goes_on(
     predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "abc":
@@ -54,7 +54,7 @@ def test_an_interrupted_call_leaves_no_half_file_and_goes_on(
     assert "out: 2 predicted, 1 finished before" in out
 
 
-def test_an_image_that_lost_a_file_is_predicted_again(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+def test_image_that_lost_a_file_is_predicted_again(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
     for name in "ab":
         save(tmp_path / f"{name}.png", frame)
     assert predict("a.png", "b.png")[0] == 0
@@ -83,7 +83,7 @@ def test_results_of_another_image_of_the_same_name_are_not_replaced(
     np.testing.assert_array_equal(pixels_of("out/mask/a.png"), (frame[::-1] >= 128) * np.uint8(255))
 
 
-def test_a_file_without_a_manifest_is_not_replaced(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+def test_file_without_a_manifest_is_not_replaced(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
     save(tmp_path / "a.png", frame)
     save(tmp_path / "out/mask/a.png", frame)
     before = contents(tmp_path / "out")
@@ -93,7 +93,7 @@ def test_a_file_without_a_manifest_is_not_replaced(predict: Predict, frame: np.n
     assert contents(tmp_path / "out") == before
 
 
-def test_a_call_killed_between_two_files_goes_on_without_those_there_were(
+def test_call_killed_between_two_files_goes_on_without_those_there_were(
     predict: Predict, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path / "a.png", frame)
@@ -159,7 +159,7 @@ def test_two_processes_with_different_settings_do_not_mix(
     assert contents(tmp_path / "out") == contents(tmp_path / "other")
 
 
-def test_a_manifest_that_cannot_be_read_is_named(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
+def test_manifest_that_cannot_be_read_is_named(predict: Predict, frame: np.ndarray, tmp_path: Path) -> None:
     save(tmp_path / "a.png", frame)
     assert predict("a.png")[0] == 0
     for content in ("{", "[]", '{"settings": []}', '{"image": []}', '{"files": {}}'):

@@ -111,7 +111,7 @@ class Own(nn.Module):
         return logits
 
 
-def test_the_rule_holds_in_a_network_of_the_users() -> None:
+def test_rule_holds_in_a_network_of_the_users() -> None:
     network = Own().eval()
 
     found = encoder_stages.find(network, image(32))
@@ -119,7 +119,7 @@ def test_the_rule_holds_in_a_network_of_the_users() -> None:
     assert found == [MapSource("enter", call=1), MapSource("act", call=1)]
 
 
-def test_a_shortcut_is_no_stage_although_it_comes_last() -> None:
+def test_shortcut_is_no_stage_although_it_comes_last() -> None:
     class Ends(Own):
         def forward(self, x: Tensor) -> Tensor:
             half = self.down(self.half_step(self.enter(x)))
@@ -138,7 +138,7 @@ def test_a_shortcut_is_no_stage_although_it_comes_last() -> None:
     assert np.array_equal(encoder_stages.take(network, x, found)[1], twice[0])
 
 
-def test_a_map_is_copied_before_the_next_layer_overwrites_it() -> None:
+def test_map_is_copied_before_the_next_layer_overwrites_it() -> None:
     network, x = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(3, 1, 1)).eval(), image()
 
     (features,) = encoder_stages.take(network, x, [MapSource("0")])

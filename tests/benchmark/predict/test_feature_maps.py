@@ -22,7 +22,7 @@ def gray(rng: Rng, height: int, width: int) -> np.ndarray:
     return rng.integers(0, 256, (height, width, 1), dtype=np.uint8)
 
 
-def test_the_principal_component_is_scikit_learns(rng: Rng) -> None:
+def test_principal_component_is_scikit_learns(rng: Rng) -> None:
     values = rng.normal(size=(7, 400)) * np.arange(1, 8)[:, None] + 5
     brightness = rng.normal(size=400)
 
@@ -64,7 +64,7 @@ def test_padding_takes_no_part_in_any_figure(rng: Rng) -> None:
         assert shown.facts == "1/4 · 3 ch · 8×8"
 
 
-def test_the_most_varying_channel_is_shown_with_its_own_sign(rng: Rng) -> None:
+def test_most_varying_channel_is_shown_with_its_own_sign(rng: Rng) -> None:
     features = rng.normal(size=(4, 6, 6)) * np.array([1, 2, 9, 3])[:, None, None]
 
     shown = feature_maps.stage("s", features, gray(rng, 12, 12), (12, 12), "variance")
@@ -74,7 +74,7 @@ def test_the_most_varying_channel_is_shown_with_its_own_sign(rng: Rng) -> None:
 
 
 @pytest.mark.parametrize("channel", ["principal", "variance"])
-def test_a_map_without_content_is_flat_and_not_a_pattern_of_rounding(channel: feature_maps.Channel, rng: Rng) -> None:
+def test_map_without_content_is_flat_and_not_a_pattern_of_rounding(channel: feature_maps.Channel, rng: Rng) -> None:
     features = np.full((2, 4, 4), 0.1, np.float32) + rng.normal(size=(2, 4, 4)).astype(np.float32) * 1e-9
 
     shown = feature_maps.stage("s", features, gray(rng, 8, 8), (8, 8), channel)
@@ -83,7 +83,7 @@ def test_a_map_without_content_is_flat_and_not_a_pattern_of_rounding(channel: fe
     assert not shown.values.any()
 
 
-def test_a_scale_is_told_as_it_is(rng: Rng) -> None:
+def test_scale_is_told_as_it_is(rng: Rng) -> None:
     def scale(*size: int) -> str:
         features = np.zeros((1, *size), np.float32)
         return feature_maps.stage("s", features, gray(rng, 96, 96), (96, 96), "variance").scale
@@ -101,7 +101,7 @@ def test_images_are_mirrored_to_a_size_that_divides(rng: Rng) -> None:
 
 
 @pytest.mark.parametrize("size", [(70, 40), (130, 200), (20, 50)])
-def test_the_patch_has_the_most_gradient_energy(size: tuple[int, int], rng: Rng) -> None:
+def test_patch_has_the_most_gradient_energy(size: tuple[int, int], rng: Rng) -> None:
     pixels = gray(rng, *size)
 
     box = feature_maps.busiest(pixels)
@@ -116,6 +116,6 @@ def test_of_equal_patches_the_upmost_then_the_leftmost_is_taken() -> None:
     assert feature_maps.busiest(np.full((200, 300, 3), 7, np.uint8)) == Patch(0, 0, 50)
 
 
-def test_a_box_lies_inside_or_not() -> None:
+def test_box_lies_inside_or_not() -> None:
     assert Patch(2, 3, 5).fits(8, 7)
     assert not any(box.fits(8, 7) for box in (Patch(3, 3, 5), Patch(2, 4, 5), Patch(-1, 0, 2), Patch(0, 0, 0)))

@@ -70,7 +70,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path, results: Path) -> N
 
 
 @pytest.mark.slow
-def test_an_image_of_20000_by_20000_stays_under_3_gb(tmp_path: Path, results: Path) -> None:
+def test_image_of_20000_by_20000_stays_under_3_gb(tmp_path: Path, results: Path) -> None:
     side = 20_000
     write_lattice(tmp_path / "large.tif", side, side)
     layouts = ("--polygons", "svg,gds", "--nm-per-pixel", "10", "--tolerance", "1") if find_spec("gdstk") else ()

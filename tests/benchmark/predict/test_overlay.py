@@ -17,7 +17,7 @@ def made(image: np.ndarray, mask: np.ndarray, rows: int = 7) -> np.ndarray:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_prediction_is_tinted_outlined_and_rimmed(channels: int) -> None:
+def test_prediction_is_tinted_outlined_and_rimmed(channels: int) -> None:
     image = picture(0, 20, 30, 3)[..., :channels]
     mask = np.zeros((20, 30), np.bool_)
     mask[5:12, 8:20] = True

@@ -33,7 +33,7 @@ def test_rows_come_back_as_they_were_written_and_leave_no_file(tmp_path: Path) -
         assert os.listdir(tmp_path / "new") == []
 
 
-def test_a_map_is_a_png(tmp_path: Path) -> None:
+def test_map_is_a_png(tmp_path: Path) -> None:
     pixels = picture(1, 120, 77) % 2
     with collected(tmp_path, pixels) as found:
         path = write_map(tmp_path / "map" / "frame.1", found, 255)
@@ -42,7 +42,7 @@ def test_a_map_is_a_png(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [2**32 - 2**25, 1000])
-def test_a_large_map_is_a_tiff_of_deflated_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+def test_large_map_is_a_tiff_of_deflated_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setattr(rasters, "MOST_PNG_PIXELS", 1000)
     monkeypatch.setattr(rasters, "CLASSIC_TIFF_BYTES", limit)
     pixels = picture(2, 700, 1100) % 2
@@ -57,7 +57,7 @@ def test_a_large_map_is_a_tiff_of_deflated_tiles(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("most", [10**9, 1000])
-def test_a_full_disk_is_the_user_s_error_and_leaves_nothing(
+def test_full_disk_is_the_user_s_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(rasters, "MOST_PNG_PIXELS", most)
@@ -72,7 +72,7 @@ def test_a_full_disk_is_the_user_s_error_and_leaves_nothing(
     assert os.listdir(tmp_path / "map") == []
 
 
-def test_a_place_that_cannot_be_is_the_user_s_error(tmp_path: Path) -> None:
+def test_place_that_cannot_be_is_the_user_s_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"below: cannot be written .*choose another place"):
         Scratch(tmp_path / "file" / "below", (3, 3))

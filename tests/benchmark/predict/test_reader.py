@@ -102,7 +102,7 @@ def test_sixteen_bits_become_eight_between_the_image_s_own_percentiles(
 
 @pytest.mark.parametrize("options", [{}, {"tile": (32, 64), "compression": "zlib"}], ids=str)
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_a_cut_tiff_is_refused_by_name(tmp_path: Path, options: dict[str, Any], share: float) -> None:
+def test_cut_tiff_is_refused_by_name(tmp_path: Path, options: dict[str, Any], share: float) -> None:
     path = tiff(tmp_path / "cut.tif", noise(1, 8), **options)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -110,7 +110,7 @@ def test_a_cut_tiff_is_refused_by_name(tmp_path: Path, options: dict[str, Any], 
         pass
 
 
-def test_a_damaged_part_is_found_when_it_is_read(tmp_path: Path) -> None:
+def test_damaged_part_is_found_when_it_is_read(tmp_path: Path) -> None:
     path = tiff(tmp_path / "damaged.tif", noise(1, 8), tile=(32, 64), compression="zlib")
     with tifffile.TiffFile(path) as file:
         last = file.pages.first.dataoffsets[-1]
@@ -123,6 +123,6 @@ def test_a_damaged_part_is_found_when_it_is_read(tmp_path: Path) -> None:
             source.read(100, 150, 1)
 
 
-def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+def test_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BrokenImageError, match=r"none\.png: no such file"), open_source(tmp_path / "none.png"):
         pass

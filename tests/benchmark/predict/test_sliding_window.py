@@ -53,7 +53,7 @@ def reach(network: nn.Module, height: int, width: int) -> int:
 
 # A network that is local sees as much along a strip as over an area, and a strip is cheap.
 @pytest.mark.parametrize(("build", "multiple", "width"), [(ESNet, 8, 2500), (FCN, 32, 2000)])
-def test_a_local_network_predicts_the_same_in_tiles_as_in_whole(
+def test_local_network_predicts_the_same_in_tiles_as_in_whole(
     tmp_path: Path, build: Callable[[], nn.Module], multiple: int, width: int
 ) -> None:
     torch.manual_seed(0)
@@ -105,7 +105,7 @@ def test_colour_reaches_a_network_that_takes_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found >= 0.5, image.mean(axis=-1) >= 127.5)
 
 
-def test_the_same_call_gives_the_same_bits(tmp_path: Path) -> None:
+def test_same_call_gives_the_same_bits(tmp_path: Path) -> None:
     torch.manual_seed(4)
     path = save(tmp_path / "a.png", picture(4, 100, 130))
     network, grid = busy(TinyNet(), torch.rand(1, 1, 64, 64)), TileGrid.of((100, 130), 32, 12, 1)
@@ -147,7 +147,7 @@ def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     ],
     ids=["torch", "cudnn", "cpu"],
 )
-def test_a_device_without_room_is_the_users_error(tmp_path: Path, error: Exception) -> None:
+def test_device_without_room_is_the_users_error(tmp_path: Path, error: Exception) -> None:
     class Large(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             raise error

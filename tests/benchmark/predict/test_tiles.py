@@ -46,7 +46,7 @@ def test_only_the_image_s_own_border_counts_up_to_a_tile_s_edge(axis: TileAxis) 
         assert ends == (start > 0 or cut == 0, start + axis.tile < axis.padded or cut == 0)
 
 
-def test_the_middle_third_of_an_overlap_is_blended_by_gaussians() -> None:
+def test_middle_third_of_an_overlap_is_blended_by_gaussians() -> None:
     axis = TileAxis(162, 96, 30)
     first, second = axis.weights
     assert axis.starts == (0, 66)
@@ -75,6 +75,6 @@ def test_tiles_that_cannot_be_are_refused(tile: int, overlap: int, message: str)
         TileAxis(500, tile, overlap, 32)
 
 
-def test_a_grid_counts_its_tiles() -> None:
+def test_grid_counts_its_tiles() -> None:
     grid = TileGrid.of((100, 200), 64, 16, 8)
     assert len(grid) == len(grid.rows.starts) * len(grid.columns.starts) == 2 * 4

@@ -29,7 +29,7 @@ def pdflatex(folder: Path, document: str) -> str:
     return log
 
 
-def test_the_written_files_are_those_returned(study: Path, built: list[Path]) -> None:
+def test_written_files_are_those_returned(study: Path, built: list[Path]) -> None:
     assert all(path.is_file() for path in built)
     written = {path for path in (study / "report").rglob("*") if path.is_file()}
     assert written == set(built)
@@ -37,7 +37,7 @@ def test_the_written_files_are_those_returned(study: Path, built: list[Path]) ->
     assert {path.name for path in built if path.parent.name == "tables"} == {*tables, "numbers.tex", "references.bib"}
 
 
-def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+def test_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     first, second = (
         fake.write_study(tmp_path / name / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2) for name in "ab"
     )
@@ -49,7 +49,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 @needs_latex
-def test_the_latex_document_of_all_tables_compiles_within_its_margins(
+def test_latex_document_of_all_tables_compiles_within_its_margins(
     study: Path, built: list[Path], tmp_path: Path
 ) -> None:
     shutil.copytree(study / "report", tmp_path / "report")
@@ -95,7 +95,7 @@ def test_all_failed_and_one_model_build(tmp_path: Path) -> None:
     assert {path.suffix for path in build.build(tmp_path)} == {".csv", ".md", ".tex", ".bib", ".html"}
 
 
-def test_a_folder_that_is_no_study_or_an_empty_one_is_an_error(tmp_path: Path) -> None:
+def test_folder_that_is_no_study_or_an_empty_one_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"protocol\.toml"):
         build.build(tmp_path / "missing")
     fake.write_protocol(tmp_path)
@@ -103,7 +103,7 @@ def test_a_folder_that_is_no_study_or_an_empty_one_is_an_error(tmp_path: Path) -
         build.build(tmp_path)
 
 
-def test_a_report_needs_no_torch_no_model_and_no_pyplot() -> None:
+def test_report_needs_no_torch_no_model_and_no_pyplot() -> None:
     code = (
         "import sys, benchmark.report.build, benchmark.predict.encoder_plot; "
         "print([name for name in ('torch', 'models', 'baselines', 'matplotlib.pyplot') if name in sys.modules])"

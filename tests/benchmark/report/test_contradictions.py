@@ -103,7 +103,7 @@ def test_runs_of_different_images_are_named(study: Path) -> None:
     assert f"{study}: {line}" in build.check(study)
 
 
-def test_a_run_that_is_being_done_is_not_called_interrupted(study: Path) -> None:
+def test_run_that_is_being_done_is_not_called_interrupted(study: Path) -> None:
     folder = fake.write_run(study, "esnet", ["omc-syn"], 0, None, status="interrupted")
     assert len(read_study(study).runs) == 3
     with claims.acquire(folder):  # type: ignore[union-attr]
@@ -111,7 +111,7 @@ def test_a_run_that_is_being_done_is_not_called_interrupted(study: Path) -> None
 
 
 @pytest.mark.parametrize(("behaviour", "wrong"), [(2, 0), (3, 1)])
-def test_a_record_that_gave_ignored_images_a_value_is_wrong_from_the_present_rule_on(
+def test_record_that_gave_ignored_images_a_value_is_wrong_from_the_present_rule_on(
     tmp_path: Path, behaviour: int, wrong: int
 ) -> None:
     fake.write_protocol(tmp_path)
@@ -121,7 +121,7 @@ def test_a_record_that_gave_ignored_images_a_value_is_wrong_from_the_present_rul
     assert len(contradictions(tmp_path, read_study(tmp_path))) == wrong
 
 
-def test_a_record_of_any_rules_that_differs_from_its_counts_is_wrong(tmp_path: Path) -> None:
+def test_record_of_any_rules_that_differs_from_its_counts_is_wrong(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     fake.write_run(tmp_path, "unet", ["omc"], 0, [image(10, 10, 0, 80)])
     fake.change(tmp_path, lambda _: {"metrics": {"omc": {"image": {"dice": 0.7}}}})

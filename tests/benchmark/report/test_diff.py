@@ -34,7 +34,7 @@ def text(first: Path, second: Path) -> str:
     return diff.to_text(diff.compare(first, second), first.name, second.name)
 
 
-def test_a_copy_differs_in_nothing(original: Path, copy: Path) -> None:
+def test_copy_differs_in_nothing(original: Path, copy: Path) -> None:
     found = diff.compare(original, copy)
     assert found.identical
     assert not any(found.sections.values())
@@ -42,7 +42,7 @@ def test_a_copy_differs_in_nothing(original: Path, copy: Path) -> None:
     assert "numbers: 4 of 4 tests" in text(original, copy)
 
 
-def test_the_last_bit_of_one_metric_of_one_run_is_a_difference(original: Path, copy: Path) -> None:
+def test_last_bit_of_one_metric_of_one_run_is_a_difference(original: Path, copy: Path) -> None:
     def by_a_bit(record: Record) -> dict[str, object]:
         metrics = record.model_dump()["metrics"]
         metrics["omc-syn"]["image"]["dice"] *= 1 + 2**-52
@@ -78,7 +78,7 @@ def test_missing_runs_alone_leave_the_common_numbers_identical(original: Path, c
     assert "no finished run in common" in text(original, copy)
 
 
-def test_a_run_that_failed_in_one_study_is_told(original: Path, copy: Path) -> None:
+def test_run_that_failed_in_one_study_is_told(original: Path, copy: Path) -> None:
     fake.write_run(copy, "unet", ["omc-syn"], 1, None, Failure(kind="nan_loss", message="NaN"))
     found = diff.compare(original, copy)
     assert not found.identical
@@ -126,6 +126,6 @@ def test_other_data_other_code_and_other_behaviour_are_told(original: Path, copy
     ]  # fmt: skip
 
 
-def test_a_folder_that_is_no_study_is_an_error(original: Path, tmp_path: Path) -> None:
+def test_folder_that_is_no_study_is_an_error(original: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere.protocol\.toml: no such file"):
         diff.compare(original, tmp_path / "nowhere")

@@ -69,7 +69,7 @@ def every_table(study: StudyResults) -> list[Table]:
 
 
 @pytest.mark.parametrize("place", range(5), ids=("efficiency", "profile", "growth", "roofline", "paper"))
-def test_a_hindered_time_is_marked_and_never_best_or_second(study: StudyResults, place: int) -> None:
+def test_hindered_time_is_marked_and_never_best_or_second(study: StudyResults, place: int) -> None:
     table = every_table(study)[place]
     times = ("latency", "fps", "images_per_second", "limit_share")
     for block in table.blocks:
@@ -101,7 +101,7 @@ def test_no_exponent_is_formed_from_a_hindered_time(study: StudyResults) -> None
     assert "ContextNet" not in latency
 
 
-def test_a_hindered_network_is_no_point_of_a_plot_of_times_and_on_no_front(study: StudyResults) -> None:
+def test_hindered_network_is_no_point_of_a_plot_of_times_and_on_no_front(study: StudyResults) -> None:
     charts = {
         chart.axis.name: chart
         for chart in plots.charts(study, accuracy_table.scores(study, accuracy_table.ACCURACY).blocks)

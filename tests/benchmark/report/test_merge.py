@@ -122,7 +122,7 @@ def test_other_machine_s_models_make_the_tables_of_one_study_that_held_all(
     assert custom[0].replace(source, "") == custom[1]
 
 
-def test_the_order_of_studies_changes_nothing(tmp_path: Path, two: tuple[Path, Path]) -> None:
+def test_order_of_studies_changes_nothing(tmp_path: Path, two: tuple[Path, Path]) -> None:
     third = study(tmp_path / "three", ["fcn", "hrnet"])
     fake.write_efficiency(third, "fcn", name=GPU)
     orders = [(two[0], two[1], third), (third, two[1], two[0])]
@@ -147,7 +147,7 @@ def test_runs_that_both_hold_count_once(tmp_path: Path, two: tuple[Path, Path]) 
     assert "studies again, one, two; 8 run(s) that several hold count once." in merged["accuracy.md"]
 
 
-def test_a_run_that_failed_on_one_machine_only_has_finished(tmp_path: Path, two: tuple[Path, Path]) -> None:
+def test_run_that_failed_on_one_machine_only_has_finished(tmp_path: Path, two: tuple[Path, Path]) -> None:
     other = study(tmp_path / "again", ["eal_icnet"])
     fake.write_run(other, "eal_icnet", ["omc-syn"], 1, None, LOST)
     fake.write_run(two[1], "unet", ["omc-syn"], 1, None, LOST)
@@ -243,7 +243,7 @@ def test_what_must_not_share_a_table_is_refused_with_its_values_and_a_remedy(
         merge(two)
 
 
-def test_the_same_run_with_other_numbers_is_refused(tmp_path: Path, two: tuple[Path, Path]) -> None:
+def test_same_run_with_other_numbers_is_refused(tmp_path: Path, two: tuple[Path, Path]) -> None:
     other = study(tmp_path / "two", ["eal_icnet"])
     fake.write_run(other, "eal_icnet", ["miic-syn"], 1, fake.counts(0.5, fake.random_of("other")))
     settled(other)
@@ -303,7 +303,7 @@ def test_another_seed_gives_further_repeats_that_pair_within_the_seed(tmp_path: 
         assert "about these 2 divisions" in texts[name]
 
 
-def test_a_stand_in_of_another_seed_has_other_images_though_they_are_called_alike(tmp_path: Path) -> None:
+def test_stand_in_of_another_seed_has_other_images_though_they_are_called_alike(tmp_path: Path) -> None:
     merged = merge([of_seed(tmp_path / "one", 0, MODELS[:2]), of_seed(tmp_path / "two", 1, MODELS[:2])])
     (block,) = accuracy_table.scores(merged, accuracy_table.ACCURACY).blocks
     found = contests.contest(merged, block, "miou", "image")
@@ -400,7 +400,7 @@ def latency(p50: float) -> object:
     return Latency.from_raw([p50] * 30, moment, moment)
 
 
-def test_a_merged_report_is_checked_as_any_other(tmp_path: Path, two: tuple[Path, Path]) -> None:
+def test_merged_report_is_checked_as_any_other(tmp_path: Path, two: tuple[Path, Path]) -> None:
     place = tmp_path / "one+two"
     report.build(place, merged=two)
     assert report.check(place, two[::-1]) == []
@@ -429,6 +429,6 @@ def test_networks_of_fewer_repeats_are_neither_marked_nor_ranked(tmp_path: Path)
     assert "repeats:" not in facts["Protocol"]
 
 
-def test_a_single_study_says_nothing_of_merging(tmp_path: Path, two: tuple[Path, Path]) -> None:
+def test_single_study_says_nothing_of_merging(tmp_path: Path, two: tuple[Path, Path]) -> None:
     shutil.rmtree(two[1])
     assert not any("Merged" in text for text in written(two[0]).values())

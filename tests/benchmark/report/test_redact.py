@@ -86,7 +86,7 @@ def test_check_looks_at_the_redacted_report(study: Path, call: Call) -> None:
     assert out == "results/quick/report-redacted/index.html: differs from the records\n"
 
 
-def test_a_paper_table_is_taken_over_and_its_choice_stays(study: Path, call: Call) -> None:
+def test_paper_table_is_taken_over_and_its_choice_stays(study: Path, call: Call) -> None:
     assert call("report", "quick", "--columns", "miou")[0] == 0
     assert call("report", "quick", "--redact")[0] == 0
     assert (study / "report-redacted/tables/custom.csv").is_file()

@@ -198,7 +198,7 @@ def test_trainings_beside_each_other_count_all_their_images(monkeypatch: pytest.
     assert not multiprocessing.active_children()
 
 
-def test_a_run_that_dies_beside_others_ends_the_measurement() -> None:
+def test_run_that_dies_beside_others_ends_the_measurement() -> None:
     broken = replace(registry.models()["contextnet"], target="nowhere:Nothing")
     with pytest.raises(RuntimeError, match=r"contextnet: one of 2 runs beside each other died"):
         sharing.images_per_second(2, broken, 64, PAPER, SETTING, "eager")
@@ -215,7 +215,7 @@ def test_replays_give_what_the_plain_form_gives_within_bfloat16(tapes: list[Tape
     assert "replayed as a CUDA graph" in found.our_form
 
 
-def test_the_loop_s_share_is_what_is_left_of_forward_backward_and_optimiser(pack: Pack) -> None:
+def test_loop_s_share_is_what_is_left_of_forward_backward_and_optimiser(pack: Pack) -> None:
     settings = load_protocol("paper", ["input.size=64", "split.validation=0.2", "split.test=0.2"])
     found = loop_share.loop(registry.models()["contextnet"], pack, "track", settings, SETTING)
     assert 0 < found.ours[0] < 1
@@ -229,7 +229,7 @@ def test_ratios_are_plain_over_ours_for_costs_and_ours_over_plain_for_speeds() -
     assert speedup_table.ratio(comparison(what="loop", unit="share", ours=(0.03,))) is None
 
 
-def test_the_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
+def test_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
     made = [
         comparison(model="eal_icnet", plain=(40.0,), ours=(10.0,)),
         comparison(model="unet", plain=(10.0, 20.0, 40.0), ours=(10.0, 10.0, 10.0), max_difference=2e-6, max_logit=2.0),
@@ -255,14 +255,14 @@ def test_the_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
     assert "2.00" in render.to_markdown(table)
 
 
-def test_a_row_that_is_slower_than_the_plain_way_says_so_below_the_table() -> None:
+def test_row_that_is_slower_than_the_plain_way_says_so_below_the_table() -> None:
     made = (comparison(model="fcn", plain=(20.0,), ours=(10.0,)), comparison(plain=(10.0,), ours=(20.0,)))
     table = speedup_table.table(StudyResults(None, (), {}, (), comparisons=made))
     assert [row.remark for row in table.blocks[0].rows] == ["", "0.50 times the plain way: behind it"]
     assert "UNet: 0.50 times the plain way: behind it" in render.to_markdown(table)
 
 
-def test_a_hindered_row_is_marked_and_in_no_mean_and_no_plot() -> None:
+def test_hindered_row_is_marked_and_in_no_mean_and_no_plot() -> None:
     hindered = comparison(model="fcn", plain=(90.0,), ours=(1.0,), hindered=("the processor was taken away",))
     others = [comparison(model=name, plain=(20.0,), ours=(10.0,)) for name in ("unet", "hrnet")]
     study = StudyResults(None, (), {}, (), comparisons=(hindered, *others))
@@ -291,7 +291,7 @@ def test_comparisons_alone_make_a_report_that_is_rebuilt_from_their_files(tmp_pa
     assert len(report.check(study)) == 1
 
 
-def test_a_comparison_says_what_it_was_made_with_and_so_do_table_and_page(tmp_path: Path) -> None:
+def test_comparison_says_what_it_was_made_with_and_so_do_table_and_page(tmp_path: Path) -> None:
     study = tmp_path / "bench"
     packages = Store(study).write_packages(provenance.packages())
     one = replace(SETTING, facts={"package_list": packages}).comparison(
@@ -325,7 +325,7 @@ def test_files_of_earlier_releases_have_no_environment_and_are_still_reported(tm
 
 
 @pytest.mark.slow  # five minutes: generates 200 images, and starts `run` four times
-def test_the_verb_measures_every_kind_of_work(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verb_measures_every_kind_of_work(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "ROUNDS", 1)
     monkeypatch.setattr(bench, "TIMINGS", 2)
     monkeypatch.setattr(bench, "SECONDS", 0.0)

@@ -100,7 +100,7 @@ def test_every_network_takes_any_size_and_number(tmp_path: Path, name: str, form
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_the_record_says_what_is_in_the_file(of_tiny: Callable[[str], Exported], form: str) -> None:
+def test_record_says_what_is_in_the_file(of_tiny: Callable[[str], Exported], form: str) -> None:
     trained, file, record = of_tiny(form)
     assert file.name == f"omc-syn.tinynet.0{'.onnx' if form == 'onnx' else '.pt2'}"
     assert ExportRecord.from_json(file.with_name(f"{file.name}.json").read_bytes()) == record
@@ -117,7 +117,7 @@ def test_the_record_says_what_is_in_the_file(of_tiny: Callable[[str], Exported],
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_the_file_holds_its_metadata(of_tiny: Callable[[str], Exported], form: str) -> None:
+def test_file_holds_its_metadata(of_tiny: Callable[[str], Exported], form: str) -> None:
     trained, file, record = of_tiny(form)
     if form == "onnx":
         onnx = pytest.importorskip("onnx")
@@ -140,7 +140,7 @@ def test_the_file_holds_its_metadata(of_tiny: Callable[[str], Exported], form: s
     )
 
 
-def test_the_licence_is_the_project_s() -> None:
+def test_licence_is_the_project_s() -> None:
     project = tomllib.loads((Path(benchmark.__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["license"] == export_network.LICENCE
 
@@ -156,12 +156,12 @@ def test_nothing_tells_of_the_machine(of_tiny: Callable[[str], Exported], form: 
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_the_same_call_gives_the_same_bytes(of_tiny: Callable[[str], Exported], tmp_path: Path, form: str) -> None:
+def test_same_call_gives_the_same_bytes(of_tiny: Callable[[str], Exported], tmp_path: Path, form: str) -> None:
     trained, file, _ = of_tiny(form)
     assert export(trained, tmp_path, form)[1].read_bytes() == file.read_bytes()
 
 
-def test_a_saved_program_needs_nothing_of_this_project(of_tiny: Callable[[str], Exported], tmp_path: Path) -> None:
+def test_saved_program_needs_nothing_of_this_project(of_tiny: Callable[[str], Exported], tmp_path: Path) -> None:
     trained, file, _ = of_tiny("torch")
     np.save(tmp_path / "image.npy", image := np.random.default_rng(1).random((2, 1, 40, 56), np.float32))
     program = f"""
@@ -202,7 +202,7 @@ def test_position_attention_is_captured_in_its_plain_form_and_stays_as_it_was(tm
         assert (network(image) - logits).abs().max() > 1e-2
 
 
-def test_a_network_of_one_size_is_exported_with_it_and_the_record_says_why(tmp_path: Path) -> None:
+def test_network_of_one_size_is_exported_with_it_and_the_record_says_why(tmp_path: Path) -> None:
     (trained,) = studies.make(tmp_path / "small", f"{studies.HERE}:OneSize")
     _, file, record = export(trained, tmp_path / "out", "torch")
     assert (record.dynamic, record.metadata["size"]) == (("batch",), "96x96 only")
@@ -235,7 +235,7 @@ def test_what_cannot_be_captured_leaves_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_that_computes_something_else_is_not_written(
+def test_file_that_computes_something_else_is_not_written(
     of_tiny: Callable[[str], Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained, _, _ = of_tiny("torch")
@@ -256,7 +256,7 @@ def test_a_file_that_computes_something_else_is_not_written(
     assert not (tmp_path / "far").exists()
 
 
-def test_a_file_that_holds_at_one_size_alone_is_written_for_that_size(
+def test_file_that_holds_at_one_size_alone_is_written_for_that_size(
     of_tiny: Callable[[str], Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained, _, _ = of_tiny("torch")

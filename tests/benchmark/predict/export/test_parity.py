@@ -34,7 +34,7 @@ def test_differences_and_masks_are_counted_over_all_pixels() -> None:
     assert (found.max_logit, found.pixels, found.differing_pixels) == (20.0, 4, 2)
 
 
-def test_the_threshold_is_one_of_the_probability() -> None:
+def test_threshold_is_one_of_the_probability() -> None:
     logits = np.array([[[[2.0]]]], np.float32)  # a probability of 0.8808
     moved = logits + np.float32(1e-4)
     between = float(1 / (1 + np.exp(-2.00005)))
@@ -71,7 +71,7 @@ def test_beyond_the_tolerance_float64_tells_what_is_rounding(error: float, passe
             parity.compare(yardstick, lambda x: doubled(x) - error, pixels, "x", 0.5)
 
 
-def test_the_yardstick_of_a_network_is_the_network_in_two_precisions() -> None:
+def test_yardstick_of_a_network_is_the_network_in_two_precisions() -> None:
     network = torch.nn.Conv2d(1, 1, 3)
     before = network.weight.clone()
     yardstick, pixels = Yardstick.of(network), image(2, 1, 8, 8)
@@ -93,7 +93,7 @@ def test_sizes_differ_from_those_of_the_capture_and_hold_odd_multiples(step: int
     assert parity.sizes(512, Range(None, 512)) == [(1, 512, 512), (parity.BATCH, 512, 512)]
 
 
-def test_the_smallest_size_is_found_by_trying() -> None:
+def test_smallest_size_is_found_by_trying() -> None:
     def from_24_on(image: Array) -> Array:
         if image.shape[-1] < 24:
             raise ValueError("too small")

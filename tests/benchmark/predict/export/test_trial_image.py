@@ -35,7 +35,7 @@ def write_split(folder: Path, pack: Pack, test: list[str], fingerprint: str | No
     file.write_text(json.dumps({"fingerprint": fingerprint or pack.fingerprint, **parts}))
 
 
-def test_a_stand_in_s_first_test_image_is_what_the_test_saw(
+def test_stand_in_s_first_test_image_is_what_the_test_saw(
     tmp_path: Path, trained: TrainedNetwork, small: Protocol, pack: Pack
 ) -> None:
     division = pack.divide(small)
@@ -60,7 +60,7 @@ def test_where_no_such_image_is_known_there_is_none(tmp_path: Path, trained: Tra
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_the_user_s_image_is_cut_to_its_centre(tmp_path: Path, trained: TrainedNetwork, depth: int) -> None:
+def test_user_s_image_is_cut_to_its_centre(tmp_path: Path, trained: TrainedNetwork, depth: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 51), np.uint8)
     pixels.flat[:60], pixels.flat[-60:] = 0, 255  # beyond the centre: the percentiles of 16 bit are these
     Image.fromarray(pixels if depth == 8 else pixels.astype(np.uint16) * 257).save(tmp_path / "chip.png")
@@ -70,7 +70,7 @@ def test_the_user_s_image_is_cut_to_its_centre(tmp_path: Path, trained: TrainedN
     np.testing.assert_allclose(found[1], pixels[None, None, 4:36, 9:41] / 255, atol=1e-6)
 
 
-def test_an_image_that_is_too_small_or_none_is_refused(tmp_path: Path, trained: TrainedNetwork) -> None:
+def test_image_that_is_too_small_or_none_is_refused(tmp_path: Path, trained: TrainedNetwork) -> None:
     Image.new("L", (64, 31)).save(tmp_path / "flat.png")
     with pytest.raises(
         UserError, match=r"--image .*flat\.png: 64x31 pixels; expected at least 32x32, what omc-syn/tin"

@@ -145,7 +145,7 @@ def test_long_polygons_are_split_without_gaps(tmp_path: Path) -> None:
     assert sum(polygon.area() for polygon in cell.polygons) == pytest.approx(mask.sum() * 1e-4)
 
 
-def test_an_empty_prediction_is_an_empty_cell(tmp_path: Path) -> None:
+def test_empty_prediction_is_an_empty_cell(tmp_path: Path) -> None:
     write(tmp_path, "a", np.zeros((8, 9), np.bool_), Layouts(("gds", "oas"), 10.0, tolerance=1))
     for ending in ("gds", "oas"):
         (cell,) = read(tmp_path / f"polygons/a.{ending}").cells
@@ -190,5 +190,5 @@ def test_bad_layer_maps_are_named(text: str) -> None:
         read_layer_map(text)
 
 
-def test_the_limit_of_points_is_gdsii_s() -> None:
+def test_limit_of_points_is_gdsii_s() -> None:
     assert 4 + 8 * (layouts.MOST_POINTS + 1) <= 2**16 - 1 < 4 + 8 * (layouts.MOST_POINTS + 2)

@@ -71,12 +71,12 @@ def test_polygons_are_the_8_connected_components_with_their_4_connected_holes(ma
 
 @given(masks.filter(np.any))
 @settings(max_examples=300, deadline=None)
-def test_a_mask_is_read_back_to_the_pixel(tmp_path_factory: pytest.TempPathFactory, mask: Mask) -> None:
+def test_mask_is_read_back_to_the_pixel(tmp_path_factory: pytest.TempPathFactory, mask: Mask) -> None:
     np.testing.assert_array_equal(redrawn(tmp_path_factory.mktemp("svg"), mask), mask)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_large_mask_is_read_back_to_the_pixel(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_mask_is_read_back_to_the_pixel(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlines, "BAND", 64)  # so that components cross the borders of bands
     mask = blobs(seed)
     found = trace(mask)
@@ -109,7 +109,7 @@ def test_both_rules_of_filling_leave_holes_empty(seed: int) -> None:
         assert set(np.unique(winding[clear])) <= {0}
 
 
-def test_a_frame_is_one_path_with_a_cut_of_no_width() -> None:
+def test_frame_is_one_path_with_a_cut_of_no_width() -> None:
     mask = np.zeros((7, 8), np.bool_)
     mask[1:6, 1:7] = True
     mask[3, 3:5] = False

@@ -52,7 +52,7 @@ def test_pixels_that_touch_by_a_corner_are_joined_by_a_neck() -> None:
     assert {tuple(point) for point in piece.tolist()} >= {(4, 5), (5, 4), (6, 5), (5, 6)}
 
 
-def test_a_hole_is_cut_open_along_a_row() -> None:
+def test_hole_is_cut_open_along_a_row() -> None:
     mask = np.ones((5, 5), np.bool_)
     mask[2, 2] = False
     (piece,) = pieces_of(trace(mask)[0], 8190)

@@ -94,7 +94,7 @@ def test_outlines_keep_within_the_tolerance_both_ways(mask: Mask, tolerance: flo
 
 @given(masks)
 @settings(max_examples=60, deadline=None)
-def test_a_tolerance_of_nothing_leaves_nothing_out(mask: Mask) -> None:
+def test_tolerance_of_nothing_leaves_nothing_out(mask: Mask) -> None:
     paths, _ = exact_of(mask)
     for exact, simple in zip(paths, simplified(list(paths), mask, 0.0), strict=True):
         assert exact.tolist() == simple.tolist()
@@ -120,7 +120,7 @@ def test_ragged_outlines_lose_most_of_their_points() -> None:
     assert (np.array(after) < np.array([0.3, 0.15, 0.06]) * before).all()
 
 
-def test_the_edges_of_a_line_askew_become_straight() -> None:
+def test_edges_of_a_line_askew_become_straight() -> None:
     y, x = np.mgrid[:60, :200]
     mask = np.abs(y - 20 - 0.1 * x) < 8
     paths, _ = exact_of(mask)

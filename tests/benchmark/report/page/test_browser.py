@@ -114,7 +114,7 @@ def test_signs_count_too(browser: webdriver.Chrome) -> None:
     assert values[0] < 0 < values[-1]
 
 
-def test_the_keyboard_sorts_and_reaches_points(browser: webdriver.Chrome) -> None:
+def test_keyboard_sorts_and_reaches_points(browser: webdriver.Chrome) -> None:
     keys = webdriver.Keys
     button = head(browser, 0).find_element("tag name", "button")
     browser.execute_script("arguments[0].focus()", button)
@@ -137,7 +137,7 @@ def test_the_keyboard_sorts_and_reaches_points(browser: webdriver.Chrome) -> Non
     assert not tip.is_displayed()
 
 
-def test_a_model_is_highlighted_in_all_plots_and_tables(browser: webdriver.Chrome) -> None:
+def test_model_is_highlighted_in_all_plots_and_tables(browser: webdriver.Chrome) -> None:
     lit = """
         const section = document.getElementById(arguments[0]);
         const shapes = [...section.querySelectorAll('.lit .pt')];
@@ -156,7 +156,7 @@ def test_a_model_is_highlighted_in_all_plots_and_tables(browser: webdriver.Chrom
     assert browser.find_element("id", "tip").text.startswith("FCN: mIoU")
 
 
-def test_the_filter_reaches_tables_plots_and_curves(browser: webdriver.Chrome) -> None:
+def test_filter_reaches_tables_plots_and_curves(browser: webdriver.Chrome) -> None:
     box = browser.find_element("id", "models")
     assert box.accessible_name.strip() == "Models"  # some browsers keep the space between label and field
     box.send_keys("unet, eal")

@@ -43,7 +43,7 @@ def test_colours_are_variables_and_the_typeface_is_the_pages() -> None:
     assert "DejaVu" not in svg
 
 
-def test_the_same_figure_gives_the_same_bytes_without_a_date_and_identifiers_of_its_own() -> None:
+def test_same_figure_gives_the_same_bytes_without_a_date_and_identifiers_of_its_own() -> None:
     one, again, other = to_svg(figure(), "one"), to_svg(figure(), "one"), to_svg(figure(), "other")
 
     assert one == again
@@ -54,7 +54,7 @@ def test_the_same_figure_gives_the_same_bytes_without_a_date_and_identifiers_of_
     assert set(re.findall(r"#([mph][0-9a-f]{10})", one)) == identifiers[0]
 
 
-def test_a_hatch_of_dots_takes_little_room() -> None:
+def test_hatch_of_dots_takes_little_room() -> None:
     assert len(to_svg(figure(), "one")) < 15_000
 
 

@@ -217,7 +217,7 @@ def png(pixels: np.ndarray) -> bytes:
     return content.getvalue()
 
 
-def test_a_full_study_with_panels_stays_below_five_megabytes(
+def test_full_study_with_panels_stays_below_five_megabytes(
     full: Path, no_plot_files: None, panels: dict[str, bytes]
 ) -> None:
     rng = np.random.default_rng(0)
@@ -278,7 +278,7 @@ def commands(folder: Path) -> list[list[str]]:
     return [shlex.split(line)[3:] for line in origin.commands(read_study(folder), folder.name)]
 
 
-def test_the_commands_do_the_same_study_again(tmp_path: Path, call: Call) -> None:
+def test_commands_do_the_same_study_again(tmp_path: Path, call: Call) -> None:
     folder = fake.write_study(tmp_path / "results" / "mine", ["unet", "eal_icnet"], ["omc-syn", "miic-syn"], repeats=3)
     again, diff, reproduce = commands(folder)
     expected = "run --models eal_icnet,unet --datasets omc-syn,miic-syn --protocol quick --study mine-again"
@@ -290,7 +290,7 @@ def test_the_commands_do_the_same_study_again(tmp_path: Path, call: Call) -> Non
     assert "12 runs" in out
 
 
-def test_the_commands_follow_settings_and_tests(tmp_path: Path) -> None:
+def test_commands_follow_settings_and_tests(tmp_path: Path) -> None:
     folder = tmp_path / "odd name"
     fake.write_protocol(folder, "training.lr=0.5")
     rows = fake.counts(0.9, fake.random_of(1))

@@ -42,7 +42,7 @@ def extents(figure: Figure) -> dict[str, Bbox]:
     return {f"{number} {text.get_text()}": text.get_window_extent() for number, text in enumerate(texts)}
 
 
-def test_the_front_keeps_what_nothing_beats() -> None:
+def test_front_keeps_what_nothing_beats() -> None:
     points = [(1.0, 80.0), (2.0, 79.0), (3.0, 90.0), (4.0, 90.0), (5.0, 95.0)]
 
     assert accuracy_cost_plot.front(points, lower_is_better=True) == [(1.0, 80.0), (3.0, 90.0), (5.0, 95.0)]
@@ -164,7 +164,7 @@ def test_pdfs_embed_truetype_and_no_date_and_pngs_have_200_dpi(built: list[Path]
     assert np.asarray(image.convert("L")).min() < 100
 
 
-def test_a_network_of_few_parameters_draws_without_a_warning(tmp_path: Path) -> None:
+def test_network_of_few_parameters_draws_without_a_warning(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=1)
     file = next((tmp_path / "efficiency").iterdir())
     record = json.loads(file.read_text("utf-8"))

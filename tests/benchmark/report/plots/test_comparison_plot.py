@@ -87,7 +87,7 @@ def test_models_stand_by_their_mean_with_their_repeats_and_the_bootstraps_interv
     assert interval[:, 0] == pytest.approx([100 * low, 100 * high])
 
 
-def test_the_footnote_names_interval_test_and_n(drawn: dict[str, Figure]) -> None:
+def test_footnote_names_interval_test_and_n(drawn: dict[str, Figure]) -> None:
     text = said(drawn["omc-syn.comparison"])
     for part in (
         "two-level bootstrap, percentile, 2,000 draws of repeats (n = 3; UNet: n = 2), then of source frames (4)",
@@ -221,7 +221,7 @@ def test_nothing_finished_is_no_plot_and_counts_without_nets_no_electrical_one(t
     assert set(figures(tmp_path)) == {"omc-syn.comparison"}
 
 
-def test_a_models_repeats_of_different_images_have_no_interval(tmp_path: Path) -> None:
+def test_models_repeats_of_different_images_have_no_interval(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["eal_icnet", "unet"], ["omc-syn"])
     file = tmp_path / "runs/omc-syn/unet/1/images.omc-syn.csv"
     file.write_text(file.read_text().replace("3.png", "4711.png"))

@@ -126,7 +126,7 @@ def sheets(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     return seen
 
 
-def test_the_hardest_the_median_and_the_easiest_are_those_of_the_mean_miou(
+def test_hardest_the_median_and_the_easiest_are_those_of_the_mean_miou(
     study: Path, masks: list[np.ndarray], sheets: list[tuple]
 ) -> None:
     # The networks disagree on image 0, which their mean makes the hardest.
@@ -183,7 +183,7 @@ def test_cells_show_image_truth_every_network_and_otsu_with_their_figures(study:
     assert {text.partition(":")[0] for text, _ in legend} >= {"short", "open", "false", "missed"}
 
 
-def test_a_cell_says_what_the_border_and_the_least_area_keep_from_counting(tmp_path: Path, sheets: list[tuple]) -> None:
+def test_cell_says_what_the_border_and_the_least_area_keep_from_counting(tmp_path: Path, sheets: list[tuple]) -> None:
     fake.write_protocol(tmp_path)
     mask = layout(0)
     mask[:4, 20:60] = 1  # a net of the border band alone
@@ -242,7 +242,7 @@ def test_ignored_pixels_are_shown_as_such_and_are_no_errors(tmp_path: Path, shee
     assert "have wrong pixels, since none has an electrical error" in caption
 
 
-def test_a_network_s_first_kept_repeat_is_shown_and_named(
+def test_network_s_first_kept_repeat_is_shown_and_named(
     study: Path, masks: list[np.ndarray], sheets: list[tuple]
 ) -> None:
     write_result(study, "unet", spoiled(masks), masks, repeat=1)
@@ -275,7 +275,7 @@ def brute_force(marks: Sequence[np.ndarray], side: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_closer_look_is_where_most_networks_err(seed: int) -> None:
+def test_closer_look_is_where_most_networks_err(seed: int) -> None:
     rng = np.random.default_rng(seed)
     marks = [rng.random((30, 24)) < 0.01 for _ in range(4)]
     top, left = panels.place_of(marks, 8)
@@ -289,7 +289,7 @@ def test_the_closer_look_is_where_most_networks_err(seed: int) -> None:
     assert within.any()
 
 
-def test_a_single_error_is_in_the_middle_and_without_one_the_middle_is_shown() -> None:
+def test_single_error_is_in_the_middle_and_without_one_the_middle_is_shown() -> None:
     mark = np.zeros((40, 40), bool)
     assert panels.place_of([mark, mark], 10) == (15, 15)
     mark[25, 12] = True
@@ -313,7 +313,7 @@ def test_no_panels_are_asked_for(study: Path) -> None:
     assert drawn(study) == ({}, [])
 
 
-def test_a_run_without_kept_predictions_is_named_in_the_caption(
+def test_run_without_kept_predictions_is_named_in_the_caption(
     study: Path, masks: list[np.ndarray], sheets: list[tuple]
 ) -> None:
     write_result(study, "fcn", spoiled(masks), masks).unlink()
@@ -323,7 +323,7 @@ def test_a_run_without_kept_predictions_is_named_in_the_caption(
 
 
 @pytest.mark.parametrize("spoil", ["bytes", "other predictions", "pickle"])
-def test_a_file_that_is_broken_or_of_other_predictions_is_told_by_name_and_left_out(
+def test_file_that_is_broken_or_of_other_predictions_is_told_by_name_and_left_out(
     study: Path, masks: list[np.ndarray], sheets: list[tuple], spoil: str, tmp_path: Path
 ) -> None:
     file = Store(study).predictions_file(["omc-syn"], "unet", 0, "omc-syn")
@@ -389,7 +389,7 @@ def test_names_in_files_lead_nowhere(study: Path, masks: list[np.ndarray]) -> No
     assert told == []
 
 
-def test_a_report_without_panels_leaves_none_of_earlier_ones_but_nobody_else_s_files(study: Path) -> None:
+def test_report_without_panels_leaves_none_of_earlier_ones_but_nobody_else_s_files(study: Path) -> None:
     built = {path for path in build.build(study) if path.parent.name == "panels"}
     assert len(built) == 6
     assert all(path.is_file() for path in built)
@@ -403,7 +403,7 @@ def test_a_report_without_panels_leaves_none_of_earlier_ones_but_nobody_else_s_f
     assert list((study / "report/panels").iterdir()) == [other]
 
 
-def test_the_same_files_give_the_same_bytes_at_the_size_of_a_page(study: Path) -> None:
+def test_same_files_give_the_same_bytes_at_the_size_of_a_page(study: Path) -> None:
     first, second = (drawn(study)[0] for _ in range(2))
     assert first == second
     picture = Image.open(io.BytesIO(first["panels/omc-syn.hardest.png"]))
@@ -413,7 +413,7 @@ def test_the_same_files_give_the_same_bytes_at_the_size_of_a_page(study: Path) -
 
 
 @pytest.mark.parametrize("side", [32, 96, 512, 1024])
-def test_a_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) -> None:
+def test_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     pictures = [
         sheet.SheetPicture(f"Network {n}", "91.42 %", ("12 shorts, 13 opens", "1 false, 2 missed"), pixels)

@@ -99,7 +99,7 @@ def test_forty_marks_get_names_that_cover_no_other() -> None:
     assert all(disjoint(one, two) for one, two in itertools.combinations(boxes, 2))
 
 
-def test_a_lone_name_stands_right_of_its_mark_without_a_leader() -> None:
+def test_lone_name_stands_right_of_its_mark_without_a_leader() -> None:
     axes = plot([Mark(50, 50)])
 
     (name,), (x, y) = names(axes), axes.transData.transform((50, 50))
@@ -108,14 +108,14 @@ def test_a_lone_name_stands_right_of_its_mark_without_a_leader() -> None:
     assert leaders(axes) == []
 
 
-def test_a_name_at_the_right_edge_moves_inside() -> None:
+def test_name_at_the_right_edge_moves_inside() -> None:
     axes = plot([Mark(99, 50)])
 
     assert names(axes)[0].x1 <= axes.get_window_extent().x1
     assert disjoint(names(axes)[0], mark_boxes(axes, [Mark(99, 50)])[0])
 
 
-def test_a_name_that_had_to_move_has_a_leader_from_its_mark() -> None:
+def test_name_that_had_to_move_has_a_leader_from_its_mark() -> None:
     marks = [Mark(50, 30 + step, f"net_{step}") for step in range(9)]
 
     axes = plot(marks)

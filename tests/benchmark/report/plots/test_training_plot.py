@@ -56,7 +56,7 @@ def test_eleven_models_and_a_wide_range_of_losses_stay_readable(tmp_path: Path) 
     assert_readable(name, figure)
 
 
-def test_a_study_without_histories_has_no_curves(tmp_path: Path) -> None:
+def test_study_without_histories_has_no_curves(tmp_path: Path) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet"], ["omc-syn"], repeats=1)
 
     assert list(training_plot.draw(read_study(folder))) == []

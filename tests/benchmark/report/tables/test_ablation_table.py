@@ -28,7 +28,7 @@ def row(block: Block, key: str) -> Row:
     return found
 
 
-def test_a_variant_stands_below_its_parent_with_the_difference_over_common_repeats(tmp_path: Path) -> None:
+def test_variant_stands_below_its_parent_with_the_difference_over_common_repeats(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     for repeat, fp in ((0, 10), (1, 20), (2, 30)):
         fake.write_run(tmp_path, "eal_icnet", ["omc"], repeat, counts(fp))
@@ -52,7 +52,7 @@ def test_a_variant_stands_below_its_parent_with_the_difference_over_common_repea
     assert not any("signific" in sentence for sentence in block.conventions)
 
 
-def test_a_gain_has_a_plus_sign(tmp_path: Path) -> None:
+def test_gain_has_a_plus_sign(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     fake.write_run(tmp_path, "eal_icnet", ["omc"], 0, counts(20))
     fake.write_run(tmp_path, "eal_icnet.no_pam", ["omc"], 0, counts(10))

@@ -52,7 +52,7 @@ def test_figures_are_mean_and_deviation_of_the_image_reduction_over_repeats(tmp_
     assert row(block, "unet").cells["miou"].mean == pytest.approx(expected)
 
 
-def test_the_protocol_chooses_the_reduction_and_the_header_names_it(tmp_path: Path) -> None:
+def test_protocol_chooses_the_reduction_and_the_header_names_it(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path, "report.reduction=pooled")
     fake.write_run(tmp_path, "unet", ["omc"], 0, [image(10, 10, 0, 80), image(50, 0, 0, 50)])
 
@@ -73,7 +73,7 @@ def test_rows_follow_the_registry_and_references_come_last(study: Path) -> None:
     assert row(omc, "background").cells["dice"].mean == 0
 
 
-def test_a_failed_repeat_shows_in_the_cell_and_below_the_table(study: Path) -> None:
+def test_failed_repeat_shows_in_the_cell_and_below_the_table(study: Path) -> None:
     omc, _ = accuracy_table.scores(read_study(study), accuracy_table.ACCURACY).blocks
 
     assert row(omc, "unet").cells["miou"].n == 2
@@ -83,7 +83,7 @@ def test_a_failed_repeat_shows_in_the_cell_and_below_the_table(study: Path) -> N
     assert "| HRNet-W48 | – | – | – | – | – | – |" in text
 
 
-def test_a_study_in_which_all_failed_is_a_table_of_reasons(tmp_path: Path) -> None:
+def test_study_in_which_all_failed_is_a_table_of_reasons(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     for name in ("unet", "fcn"):
         fake.write_run(tmp_path, name, ["omc"], 0, None, Failure(kind="error", message="RuntimeError: no"))
@@ -138,7 +138,7 @@ def test_images_without_a_counted_pixel_are_no_part_of_means_and_numbers(tmp_pat
         assert all(line["test_images"] == "2" for line in written.lines)
 
 
-def test_a_test_of_ignored_images_alone_has_no_value(tmp_path: Path) -> None:
+def test_test_of_ignored_images_alone_has_no_value(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     fake.write_run(tmp_path, "unet", ["omc"], 0, [VOID] * 3)
     block = only(tmp_path)
@@ -172,7 +172,7 @@ def test_one_repeat_has_no_deviation(tmp_path: Path) -> None:
     assert "±" not in to_markdown(accuracy_table.scores(read_study(tmp_path), accuracy_table.ACCURACY))
 
 
-def test_a_model_that_the_registry_does_not_know_keeps_its_name_in_a_family_of_its_own(tmp_path: Path) -> None:
+def test_model_that_the_registry_does_not_know_keeps_its_name_in_a_family_of_its_own(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["my_net", "unet"], ["omc-syn"], repeats=1)
 
     block = only(tmp_path)
@@ -204,7 +204,7 @@ def test_stale_runs_are_not_read(tmp_path: Path) -> None:
     assert read_study(tmp_path).runs == ()
 
 
-def test_a_missing_count_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_missing_count_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=1)
     file = tmp_path / "runs/omc-syn/unet/0/images.omc-syn.csv"
     file.unlink()
@@ -216,7 +216,7 @@ def test_a_missing_count_file_is_an_error_that_names_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"), [("image,tp\na,0.5\n", "tp"), ("image,tp\n", "no counts"), ("", "cannot be read")]
 )
-def test_a_broken_count_file_is_an_error_that_says_what_was_found(tmp_path: Path, content: str, message: str) -> None:
+def test_broken_count_file_is_an_error_that_says_what_was_found(tmp_path: Path, content: str, message: str) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=1)
     (tmp_path / "runs/omc-syn/unet/0/images.omc-syn.csv").write_text(content)
 

@@ -18,7 +18,7 @@ def report(study: Path) -> StudyResults:
 
 
 @pytest.mark.parametrize("entry", TABLES, ids=lambda entry: entry.name)
-def test_a_table_has_the_name_of_its_entry_and_a_section_of_the_page(
+def test_table_has_the_name_of_its_entry_and_a_section_of_the_page(
     entry: TableEntry, report: StudyResults, tmp_path: Path
 ) -> None:
     fake.write_efficiency(tmp_path, "unet")

@@ -61,7 +61,7 @@ def test_exponents_are_those_that_the_figures_were_made_of(study: StudyResults) 
     assert found["unet"] == (None, None)
 
 
-def test_the_exponent_is_of_the_largest_two_sizes(tmp_path: Path) -> None:
+def test_exponent_is_of_the_largest_two_sizes(tmp_path: Path) -> None:
     for side, ms in ((256, 1.0), (512, 1.0), (1024, 16.0)):
         write(tmp_path, "unet", side, ms, None)
     (block,) = growth_table.table(read_study(tmp_path)).blocks
@@ -81,7 +81,7 @@ def test_columns_go_from_small_to_large_sizes(study: StudyResults) -> None:
     assert "| 10.00 |" in text.replace("**", "").replace("<u>", "").replace("</u>", "")
 
 
-def test_the_attention_is_told_of_where_it_is(tmp_path: Path) -> None:
+def test_attention_is_told_of_where_it_is(tmp_path: Path) -> None:
     for side in SIDES:
         write(tmp_path, "unet", side, side, side**2)
     assert "attention" not in render.to_markdown(growth_table.table(read_study(tmp_path)))
@@ -106,7 +106,7 @@ def test_cut_short_measurements_are_pointed_to(folder: Path) -> None:
     assert not remarks["unet"]
 
 
-def test_the_plot_draws_each_network_s_figures_in_its_family_s_colour(study: StudyResults) -> None:
+def test_plot_draws_each_network_s_figures_in_its_family_s_colour(study: StudyResults) -> None:
     ((name, figure),) = growth_plot.draw(study)
     assert name == "growth.AMD-EPYC-9B14-96-Core-Processor.float32"
     latency, memory = figure.axes
@@ -146,7 +146,7 @@ def test_two_sizes_or_three_on_different_devices_are_no_growth(tmp_path: Path) -
     assert list(growth_plot.draw(study)) == []
 
 
-def test_a_study_without_memory_says_so_in_the_plot(tmp_path: Path) -> None:
+def test_study_without_memory_says_so_in_the_plot(tmp_path: Path) -> None:
     for side in SIDES:
         fake.write_efficiency(tmp_path, "unet", side, memory=None)
     ((_, figure),) = growth_plot.draw(read_study(tmp_path))

@@ -51,12 +51,12 @@ def test_printed_figures_are_rows_of_their_own_that_are_never_ranked(small: Path
     assert "literature1.SegNet,SegNet †1,literature,miou.image,0.999,0.005,5," in to_csv(table)
 
 
-def test_a_figure_on_real_data_never_stands_in_a_table_of_a_stand_in(small: Path, tmp_path: Path) -> None:
+def test_figure_on_real_data_never_stands_in_a_table_of_a_stand_in(small: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lit\.csv: line 2: no results on 'omc' here, only on omc-syn, miic-syn"):
         blocks(small, read(tmp_path, "SegNet,omc,miou,91,Doe,,\n"))
 
 
-def test_a_metric_under_both_reductions_must_say_which(small: Path, tmp_path: Path) -> None:
+def test_metric_under_both_reductions_must_say_which(small: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"line 2: metric 'miou' could be miou\.image or miou\.pooled"):
         blocks(small, read(tmp_path, "SegNet,omc-syn,miou,91,Doe,,\n"), "miou", "miou.pooled")
     omc, _ = blocks(small, read(tmp_path, "SegNet,omc-syn,miou.pooled,91,Doe,,\n"), "miou", "miou.pooled")
@@ -92,13 +92,13 @@ def test_figures_of_columns_that_are_not_shown_are_left_out(small: Path, tmp_pat
         ("", r"no line below the header"),
     ],
 )
-def test_a_broken_line_is_an_error_that_names_it(tmp_path: Path, lines: str, message: str) -> None:
+def test_broken_line_is_an_error_that_names_it(tmp_path: Path, lines: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(tmp_path, lines)
 
 
 @pytest.mark.parametrize("header", ["model;dataset;metric;value;source\n", "model,dataset,metric,value\n", "", "a,a\n"])
-def test_a_header_with_other_columns_is_an_error_that_shows_it(tmp_path: Path, header: str) -> None:
+def test_header_with_other_columns_is_an_error_that_shows_it(tmp_path: Path, header: str) -> None:
     with pytest.raises(UserError, match=r"line 1 names the columns .*expected model,dataset,metric,value,source"):
         read(tmp_path, "", header)
 
@@ -115,7 +115,7 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("metric", ["opens", "vi_split"])
-def test_a_count_or_bits_are_no_percentage(tmp_path: Path, metric: str) -> None:
+def test_count_or_bits_are_no_percentage(tmp_path: Path, metric: str) -> None:
     (entry,) = read(tmp_path, f"SegNet,omc,{metric},120,Doe,2,3\n")
 
     assert (entry.value, entry.std, entry.n) == (120.0, 2.0, 3)

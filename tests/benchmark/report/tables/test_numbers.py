@@ -42,7 +42,7 @@ def test_every_number_of_the_standard_tables_is_a_macro_that_prints_alike(study:
     assert sum(kind == "result" for kind, *_ in found) == cells + costs
 
 
-def test_the_paper_table_s_decimals_count_and_a_bare_name_means_the_protocol_s_reduction(
+def test_paper_table_s_decimals_count_and_a_bare_name_means_the_protocol_s_reduction(
     tmp_path: Path, no_plots: None
 ) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=2)
@@ -82,7 +82,7 @@ in math $<\result{omc-syn}{eal_icnet.no_tssa}{miou_difference}>$.
 
 
 @needs_latex
-def test_an_article_with_numbers_in_its_text_and_all_tables_compiles(tmp_path: Path, no_plots: None) -> None:
+def test_article_with_numbers_in_its_text_and_all_tables_compiles(tmp_path: Path, no_plots: None) -> None:
     study = fake.write_study(tmp_path / "quick", ["eal_icnet", "eal_icnet.no_tssa", "unet"], repeats=2)
     build.build(study, PaperChoice(cite=True, layout="wide"))
     folder = study / "report"

@@ -79,7 +79,7 @@ def test_models_are_filtered_by_the_usual_patterns_in_the_registry_s_order(study
     assert [row.key for row in omc.rows] == ["eal_icnet", "irdpnet", "edanet", "contextnet", "esnet", "letnet", "otsu"]
 
 
-def test_a_model_known_only_to_the_records_can_be_chosen(tmp_path: Path) -> None:
+def test_model_known_only_to_the_records_can_be_chosen(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["my_net", "unet"], ["omc-syn"], repeats=1)
 
     (block,) = custom(tmp_path, models="my_*").blocks
@@ -108,7 +108,7 @@ def test_digits_are_those_of_percentages_and_counts_and_not_of_costs(study: Path
         ("miou,", r"--columns ''"),
     ],
 )
-def test_a_column_that_is_not_there_is_an_error_that_says_which(study: Path, columns: str, message: str) -> None:
+def test_column_that_is_not_there_is_an_error_that_says_which(study: Path, columns: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         custom(study, columns)
 
@@ -122,7 +122,7 @@ def test_a_column_that_is_not_there_is_an_error_that_says_which(study: Path, col
         (" ,", r"--models is empty"),
     ],
 )
-def test_a_pattern_without_a_row_is_an_error(study: Path, models: str, message: str) -> None:
+def test_pattern_without_a_row_is_an_error(study: Path, models: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         custom(study, models=models)
 
@@ -153,7 +153,7 @@ def test_speed_comes_from_the_one_setting_that_covers_most_models_at_the_dataset
     ]  # fmt: skip
 
 
-def test_a_cost_is_no_mean_over_repeats(study: Path) -> None:
+def test_cost_is_no_mean_over_repeats(study: Path) -> None:
     text = to_markdown(custom(study, "miou,params,fps", models="eal_icnet,unet"))
 
     assert "n=1" not in text
@@ -200,7 +200,7 @@ def test_one_dataset_has_nothing_beside_it(tmp_path: Path) -> None:
     assert paper_table.widen(table) == table
 
 
-def test_the_default_columns_leave_out_what_was_not_measured(tmp_path: Path) -> None:
+def test_default_columns_leave_out_what_was_not_measured(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     fake.write_run(tmp_path, "unet", ["omc"], 0, fake.counts(0.9, np.random.default_rng(0)))
 
@@ -210,7 +210,7 @@ def test_the_default_columns_leave_out_what_was_not_measured(tmp_path: Path) -> 
     assert not any("Efficiency" in sentence for sentence in block.conventions)
 
 
-def test_a_study_without_finished_runs_still_says_why(tmp_path: Path) -> None:
+def test_study_without_finished_runs_still_says_why(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     fake.write_run(tmp_path, "unet", ["omc"], 0, None, Failure(kind="error", message="RuntimeError: no"))
 
@@ -228,7 +228,7 @@ def small(tmp_path: Path, no_plots: None) -> Path:
     return fake.write_study(tmp_path / "quick", ["eal_icnet", "unet"], ["omc-syn", "miic-syn"], repeats=2)
 
 
-def test_the_choice_is_kept_and_the_standard_tables_stay_as_they_were(small: Path) -> None:
+def test_choice_is_kept_and_the_standard_tables_stay_as_they_were(small: Path) -> None:
     before = {path: path.read_bytes() for path in build.build(small) if path.name != "tables.tex"}
     assert not any("custom" in path.name for path in before)
 
@@ -247,7 +247,7 @@ def test_the_choice_is_kept_and_the_standard_tables_stay_as_they_were(small: Pat
     assert build.check(small) == []
 
 
-def test_a_kept_choice_that_no_longer_fits_names_its_file(small: Path) -> None:
+def test_kept_choice_that_no_longer_fits_names_its_file(small: Path) -> None:
     build.build(small)
     file = small / "report/custom.json"
     file.write_text('{"columns": ["via_f1"]}')

@@ -44,7 +44,7 @@ def found(study: StudyResults, model: str, device: str, size: int, dtype: str) -
     return measured
 
 
-def test_a_block_per_device_with_columns_by_size_then_number_format(study: StudyResults) -> None:
+def test_block_per_device_with_columns_by_size_then_number_format(study: StudyResults) -> None:
     cpu, gpu = profile_table.overview(study).blocks
     assert fake.CPU in cpu.title
     assert GPU in gpu.title
@@ -144,7 +144,7 @@ def test_more_settings_than_a_page_is_wide_make_more_blocks(tmp_path: Path) -> N
     assert len({block.key for block in blocks}) == 2
 
 
-def test_a_warning_of_a_measurement_is_pointed_to(tmp_path: Path) -> None:
+def test_warning_of_a_measurement_is_pointed_to(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "unet", 512)
     fake.write_efficiency(tmp_path, "unet", 1024, warnings=("clocks moved",))
     (block,) = profile_table.overview(read_study(tmp_path)).blocks
@@ -156,7 +156,7 @@ def test_one_setting_alone_is_told_by_the_efficiency_table(tmp_path: Path) -> No
     assert profile_table.overview(read_study(tmp_path)).blocks == ()
 
 
-def test_a_study_of_runs_in_one_setting_has_no_profile(study: StudyResults, tmp_path: Path) -> None:
+def test_study_of_runs_in_one_setting_has_no_profile(study: StudyResults, tmp_path: Path) -> None:
     fake.write_study(tmp_path / "runs", ["unet"], ["omc-syn"], 1)
     plain = read_study(tmp_path / "runs")
     assert profile_table.overview(plain).blocks == ()
@@ -174,7 +174,7 @@ def test_groups_head_their_columns_in_every_format(study: StudyResults) -> None:
     assert r"\cmidrule(lr){3-5}\cmidrule(lr){6-8}\cmidrule(lr){9-11}\cmidrule(lr){12-14}" in latex
 
 
-def test_the_plot_shows_each_latency_once_where_it_belongs(study: StudyResults) -> None:
+def test_plot_shows_each_latency_once_where_it_belongs(study: StudyResults) -> None:
     ((name, figure),) = profile_plot.draw(study)
     assert name == "profile"
     assert [axes.get_title(loc="left").partition(",")[0] for axes in figure.axes] == [fake.CPU, GPU]
@@ -205,6 +205,6 @@ def test_marks_of_one_model_do_not_cover_each_other(study: StudyResults) -> None
         assert len(set(rows)) == len(rows)
 
 
-def test_a_profile_writes_one_table_and_one_plot(folder: Path) -> None:
+def test_profile_writes_one_table_and_one_plot(folder: Path) -> None:
     names = {path.name for path in build.build(folder)}
     assert {"profile.csv", "profile.md", "profile.tex", "profile.pdf", "profile.png"} <= names

@@ -31,7 +31,7 @@ def marks(found: Block) -> dict[str, str]:
     return {row: mark for (row, _), mark in found.marks().items()}
 
 
-def test_a_cell_is_the_mean_and_the_sample_deviation_of_the_finite_values() -> None:
+def test_cell_is_the_mean_and_the_sample_deviation_of_the_finite_values() -> None:
     cell = Cell.over([0.90, 0.94, 0.92, math.nan])
 
     assert cell is not None
@@ -51,7 +51,7 @@ def test_best_and_second_follow_the_direction_of_the_column() -> None:
     assert marks(block({"a": 3, "b": 2}, SIZE)) == {}
 
 
-def test_a_mean_over_fewer_repeats_is_not_marked_and_a_line_below_says_so() -> None:
+def test_mean_over_fewer_repeats_is_not_marked_and_a_line_below_says_so() -> None:
     rows = tuple(
         Row(name, name, "lightweight", {"miou": Cell(value, None if n == 1 else 0.01, n)})
         for name, value, n in (("one", 0.99, 1), ("a", 0.9, 3), ("b", 0.8, 3), ("c", 0.7, 3))

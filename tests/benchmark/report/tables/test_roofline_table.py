@@ -58,7 +58,7 @@ def test_shares_are_those_of_a_hand(study: StudyResults) -> None:
     assert rows["fcn"]["limit_share"].mean == pytest.approx(1.25)
 
 
-def test_the_header_says_what_the_limit_is(study: StudyResults) -> None:
+def test_header_says_what_the_limit_is(study: StudyResults) -> None:
     text = render.to_markdown(roofline_table.table(study))
     assert "Peak: 100.0 GMAC/s (median 90.0), a product of square matrices" in text
     assert "bandwidth: 20.0 GB/s (median 19.0), a copy, read + written; the best of 3 measurements" in text
@@ -68,13 +68,13 @@ def test_the_header_says_what_the_limit_is(study: StudyResults) -> None:
     assert "| FCN | 0.500 | 100.0 | 5.0 | 4.00 | 5.00 | compute | 125.0 |" in plain
 
 
-def test_the_roof_is_the_lower_of_both_limits() -> None:
+def test_roof_is_the_lower_of_both_limits() -> None:
     roof = Roof((limits(100, 10), limits(50, 20)))
     assert roof.ridge == 5.0
     assert [roof.attained_at(x) for x in (1.0, 5.0, 50.0)] == [20e9, 100e9, 100e9]
 
 
-def test_the_plot_has_every_network_at_its_place_under_its_roof(study: StudyResults) -> None:
+def test_plot_has_every_network_at_its_place_under_its_roof(study: StudyResults) -> None:
     ((name, figure),) = roofline_plot.draw(study)
     assert name == "roofline.96x96.AMD-EPYC-9B14-96-Core-Processor.float32"
     (axes,) = figure.axes
@@ -91,7 +91,7 @@ def test_the_plot_has_every_network_at_its_place_under_its_roof(study: StudyResu
     assert {text.get_text() for text in axes.texts} == {"UNet", "ESNet", "FCN"}
 
 
-def test_a_network_without_macs_has_a_row_and_no_mark(tmp_path: Path) -> None:
+def test_network_without_macs_has_a_row_and_no_mark(tmp_path: Path) -> None:
     write(tmp_path, "unet", 2_000_000_000, 100_000_000, 40.0, limits(100, 20))
     write(tmp_path, "mine", 0, 1000, 1.0, limits(100, 20))
     study = read_study(tmp_path)
@@ -131,7 +131,7 @@ def test_one_device_has_one_roof_for_all_sizes_and_another_per_number_format(tmp
     }
 
 
-def test_a_study_without_limits_has_none_of_it(tmp_path: Path) -> None:
+def test_study_without_limits_has_none_of_it(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "unet")
     study = read_study(tmp_path)
     assert roofline_table.table(study).blocks == ()

@@ -68,7 +68,7 @@ def write_models(folder: Path, models: dict[str, list[list[Counts]]], dataset: s
     return folder
 
 
-def test_a_verdict_rests_on_scipys_paired_test_and_holms_correction(study: Path) -> None:
+def test_verdict_rests_on_scipys_paired_test_and_holms_correction(study: Path) -> None:
     found = read_study(study)
     others = [model for model in fake.MODELS if model != "eal_icnet"]
     for metric, reduction in (("miou", "image"), ("net_error_rate", "pooled")):
@@ -142,7 +142,7 @@ def test_better_and_worse_follow_the_metrics_direction(clear: Path) -> None:
     assert row(errors, "unet").remark == "no test: the difference is the same in every repeat"
 
 
-def test_a_better_model_has_fewer_net_errors(tmp_path: Path) -> None:
+def test_better_model_has_fewer_net_errors(tmp_path: Path) -> None:
     correct = {"eal_icnet": (3, 4, 3), "unet": (8, 9, 9), "fcn": (3, 3, 4)}
     models = {
         model: [[image(3000, 200, value)] * 20 + [image(3000, 200, 5 + repeat)] for repeat, value in enumerate(found)]
@@ -175,7 +175,7 @@ def test_columns_and_sentences_say_what_n_can_show(study: Path) -> None:
         assert part in said
 
 
-def test_a_failed_run_is_left_out_of_the_pairs_and_n_says_so(study: Path) -> None:
+def test_failed_run_is_left_out_of_the_pairs_and_n_says_so(study: Path) -> None:
     omc, _, miic, _ = written(study)[0].table.blocks
 
     assert printed(omc, "unet")["n"] == "2"
@@ -279,7 +279,7 @@ def test_without_reference_or_others_a_sentence_says_why(
         assert "begin{table}" not in to_latex(found.table)
 
 
-def test_the_reference_can_be_another_model(tmp_path: Path) -> None:
+def test_reference_can_be_another_model(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["eal_icnet", "fcn", "unet"], ["omc-syn"])
 
     build.build(tmp_path, reference="unet")
@@ -290,7 +290,7 @@ def test_the_reference_can_be_another_model(tmp_path: Path) -> None:
     assert "| UNet |" not in text
 
 
-def test_a_reference_that_failed_everywhere_is_said(tmp_path: Path) -> None:
+def test_reference_that_failed_everywhere_is_said(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"])
     fake.write_run(tmp_path, "eal_icnet", ["omc-syn"], 0, None, Failure(kind="error", message="RuntimeError: no"))
 

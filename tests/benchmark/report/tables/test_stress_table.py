@@ -106,7 +106,7 @@ def test_values_and_changes_follow_from_the_counts(study: StudyResults) -> None:
     assert {block.facts["reduction"] for block in (errors, error_changes)} == {"pooled"}
 
 
-def test_the_header_says_what_a_strength_is_and_what_is_forced(study: StudyResults) -> None:
+def test_header_says_what_a_strength_is_and_what_is_forced(study: StudyResults) -> None:
     for block in stress_table.table(study).blocks:
         text = " ".join(block.conventions)
         assert "so many times the hardest strength that hy5syn-syn draws" in text
@@ -124,7 +124,7 @@ def test_csv_has_a_line_per_model_effect_and_strength(study: StudyResults) -> No
     assert len(lines) == 2 * 2 * (5 + 4)
 
 
-def test_the_sentence_names_the_effect_that_costs_most_at_the_largest_common_strength(folder: Path) -> None:
+def test_sentence_names_the_effect_that_costs_most_at_the_largest_common_strength(folder: Path) -> None:
     study = read_study(folder)
     told = dict(stress_table.sentences(study, only(study)))
     assert told["eal_icnet"].startswith("EAL-ICNet: at strength 2, mIoU falls most under noise (−")
@@ -194,7 +194,7 @@ def test_broken_files_are_named_and_the_rest_is_reported(folder: Path, no_plots:
     assert "/unet/1/" not in redacted
 
 
-def test_the_plot_has_a_column_per_effect_and_a_row_per_metric_and_every_value(study: StudyResults) -> None:
+def test_plot_has_a_column_per_effect_and_a_row_per_metric_and_every_value(study: StudyResults) -> None:
     ((stem, figure),) = stress_plot.draw(study)
     assert stem == "hy5syn-syn.stress"
     top = [axes for axes in figure.axes if axes.get_title()]
@@ -227,7 +227,7 @@ def test_via_tests_show_the_via_metric(tmp_path: Path) -> None:
     assert blocks[3].rows[0].cells["noise-1"].mean == pytest.approx(-0.5)
 
 
-def test_the_page_shows_plot_sentences_and_tables_and_check_agrees(folder: Path) -> None:
+def test_page_shows_plot_sentences_and_tables_and_check_agrees(folder: Path) -> None:
     build.build(folder)
     page = (folder / "report" / "index.html").read_text()
     section = page[page.index('<section id="stress">') :]
@@ -243,7 +243,7 @@ def test_the_page_shows_plot_sentences_and_tables_and_check_agrees(folder: Path)
     assert build.check(folder) == [f"{file}: differs from the records"]
 
 
-def test_a_study_without_stress_tests_has_none_of_it(tmp_path: Path, no_plots: None) -> None:
+def test_study_without_stress_tests_has_none_of_it(tmp_path: Path, no_plots: None) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=1)
     build.build(tmp_path)
     assert not list((tmp_path / "report").glob("*/*stress*"))

@@ -56,14 +56,14 @@ def test_counted_steps_become_passes_over_the_images(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_an_epoch_that_ends_in_a_smaller_batch_is_one_epoch(tmp_path: Path) -> None:
+def test_epoch_that_ends_in_a_smaller_batch_is_one_epoch(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path, "training.steps=none", "training.validate_every=none", "training.batch=10")
     trained(tmp_path, "unet", rounds=7, steps=35, best_round=3, seconds=14.0)
     found = means(blocks(tmp_path)[0], "unet")
     assert (found["epochs"], found["best_epoch"], found["seconds_per_epoch"]) == (7.0, 3.0, 2.0)
 
 
-def test_a_last_round_that_is_cut_short_ends_with_the_training(tmp_path: Path) -> None:
+def test_last_round_that_is_cut_short_ends_with_the_training(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path, "training.validate_every=50")
     trained(tmp_path, "unet", best_round=2)
     assert means(blocks(tmp_path)[0], "unet")["best_epoch"] == 5.0
@@ -113,14 +113,14 @@ def test_datasets_have_the_order_of_the_other_tables(tmp_path: Path) -> None:
     assert [block.facts["train"] for block in blocks(tmp_path)] == ["omc-syn", "miic-syn"]
 
 
-def test_a_run_that_failed_costs_nothing_here(tmp_path: Path) -> None:
+def test_run_that_failed_costs_nothing_here(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     trained(tmp_path, "unet")
     fake.write_run(tmp_path, "fcn", ["omc-syn"], 0, None, Failure(kind="error", message="no"))
     assert [row.key for row in blocks(tmp_path)[0].rows] == ["unet"]
 
 
-def test_the_table_is_written_where_a_run_has_finished(tmp_path: Path) -> None:
+def test_table_is_written_where_a_run_has_finished(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     trained(tmp_path, "unet")
     names = {path.name for path in build.build(tmp_path)}

@@ -30,7 +30,7 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_block_per_training_set_holds_models_against_test_datasets(crossed: Path) -> None:
+def test_block_per_training_set_holds_models_against_test_datasets(crossed: Path) -> None:
     study = read_study(crossed)
     blocks = [block for block in transfer_table.table(study).blocks if block.facts["metric_name"] == "miou"]
     assert [block.facts["train"] for block in blocks] == ["omc-syn", "miic-syn", "hy5syn-syn", "omc-syn+miic-syn"]
@@ -57,7 +57,7 @@ def test_net_errors_are_pooled_whatever_the_protocol_says(crossed: Path) -> None
     assert {block.facts["reduction"] for block in blocks} == {"pooled"}
 
 
-def test_the_heat_map_prints_every_mean_and_frames_the_trainings_own_data(crossed: Path) -> None:
+def test_heat_map_prints_every_mean_and_frames_the_trainings_own_data(crossed: Path) -> None:
     ((stem, figure),) = transfer_plot.draw(read_study(crossed))
     assert stem == "transfer.miou"
     panels = [axes for axes in figure.axes if axes.images]
@@ -75,9 +75,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.all_plots, "PLOTS", only)
 
 
-def test_the_report_writes_them_and_a_study_without_a_crossing_has_none(
-    crossed: Path, study: Path, alone: None
-) -> None:
+def test_report_writes_them_and_a_study_without_a_crossing_has_none(crossed: Path, study: Path, alone: None) -> None:
     names = {path.name for path in build.build(crossed)}
     assert {"transfer.csv", "transfer.md", "transfer.tex", "transfer.miou.pdf", "transfer.miou.png"} <= names
     assert not transfer_table.table(read_study(study)).blocks
@@ -93,7 +91,7 @@ def test_each_block_says_how_many_images_its_own_dataset_has(crossed: Path) -> N
         assert block.facts["test_images"] == str(len(run.scores[str(block.facts["dataset"])].images))
 
 
-def test_the_page_shows_the_heat_maps_below_their_table(crossed: Path, alone: None) -> None:
+def test_page_shows_the_heat_maps_below_their_table(crossed: Path, alone: None) -> None:
     old = crossed / "report/plots/transfer.aji.png"
     old.parent.mkdir(parents=True, exist_ok=True)
     old.write_bytes(b"of a metric that is no longer drawn")

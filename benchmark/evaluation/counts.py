@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 import numpy as np
@@ -13,21 +13,19 @@ from numpy.typing import NDArray
 
 from benchmark import BEHAVIOUR, metrics
 from benchmark.config.protocol import Evaluation, Protocol
-from benchmark.data.formats.images import UInt8Array, to_channels
+from benchmark.data.formats.images import UInt8Array
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.data.specs import Target
 
 Row = Mapping[str, str | int]
-Reference = Callable[[UInt8Array], NDArray[np.bool_]]
 
 #: From this behaviour number of the harness on, a small component may hit a net.
 SMALL_NETS_FOUND = 3
 
-KMEANS_BLUR_PX = 3.0  # sigma of the blurred gray values, a third of a narrow track
-KMEANS_ROUNDS = 20  # two clusters of gray values converge after about ten
 
-
-def count(mask: UInt8Array, prediction: NDArray[np.bool_], target: Target, settings: Evaluation) -> dict[str, int]:
+def count_terms(
+    mask: UInt8Array, prediction: NDArray[np.bool_], target: Target, settings: Evaluation
+) -> dict[str, int]:
     """Return the integer terms of one image; vias get via counts in place of opens and shorts.
 
     Args:
@@ -49,7 +47,7 @@ def count(mask: UInt8Array, prediction: NDArray[np.bool_], target: Target, setti
     return counts | metrics.via_counts_from_masks(truth, prediction, ignore=ignore) if target == "via" else counts
 
 
-def limits_of_nets(settings: Evaluation, behaviours: Iterable[int] = (BEHAVIOUR,)) -> str:
+def describe_net_limits(settings: Evaluation, behaviours: Iterable[int] = (BEHAVIOUR,)) -> str:
     """Describe the nets and components that do not count under the harness's behaviour numbers."""
     rule = (
         f"Nets that lie only in the outer {settings.border_px} px of an image, and predicted components below "
@@ -62,39 +60,41 @@ def limits_of_nets(settings: Evaluation, behaviours: Iterable[int] = (BEHAVIOUR,
     return f"{rule}, except{since} the largest such component of a net that no larger one hits."
 
 
-def not_counted(mask: UInt8Array, prediction: NDArray[np.bool_], target: Target, settings: Evaluation) -> Counter[str]:
-    """Return the number of faults by kind that border and least area keep out of :func:`count`; none for vias."""
+def uncounted_faults(
+    mask: UInt8Array, prediction: NDArray[np.bool_], target: Target, settings: Evaluation
+) -> Counter[str]:
+    """Return the number of faults by kind that border and least area keep out of :func:`count_terms`; none for vias."""
     if target == "via":
         return Counter()
     limits = {"border_px": settings.border_px, "min_area_px": settings.min_area_px}
     return Counter(metrics.not_counted(mask == 1, prediction & (mask != IGNORED), **limits))
 
 
-def in_words(left_out: Mapping[str, int]) -> str:
-    """Return counts of :func:`not_counted` as text, such as ``1 short, 2 specks``; blank if all are 0."""
+def faults_in_words(left_out: Mapping[str, int]) -> str:
+    """Return counts of :func:`uncounted_faults` as text, such as ``1 short, 2 specks``; blank if all are 0."""
     return ", ".join(
         f"{number} {name if number > 1 else name.removesuffix('s')}" for name, number in left_out.items() if number
     )
 
 
-def columns_of(rows: Sequence[Row]) -> dict[str, NDArray[np.int64]]:
+def count_columns(rows: Sequence[Row]) -> dict[str, NDArray[np.int64]]:
     """Return the integer terms of the rows as arrays."""
     names = [name for name in rows[0] if name not in ("image", "group")]
     return {name: np.array([row[name] for row in rows], dtype=np.int64) for name in names}
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+def reduce_counts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """Reduce rows to the mean of per-image values and to the ratio of sums."""
-    counts = columns_of(rows)
+    counts = count_columns(rows)
     return {reduction: metrics.reduce(counts, reduction) for reduction in get_args(metrics.Reduction)}
 
 
-def to_csv(rows: Sequence[Row]) -> bytes:
+def counts_csv(rows: Sequence[Row]) -> bytes:
     """Return the content of ``images.<test>.csv``: names, integer terms, then per-image ratios for readers.
 
     Cells that do not apply (such as nets on via targets) stay blank.
     """
-    counts = columns_of(rows)
+    counts = count_columns(rows)
     ratios = {name: values for name, values in metrics.ratios(counts).items() if name not in counts}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -105,54 +105,6 @@ def to_csv(rows: Sequence[Row]) -> bytes:
     return text.getvalue().encode()
 
 
-def otsu(image: UInt8Array) -> NDArray[np.bool_]:
-    """Classify pixels above the image's Otsu threshold (IEEE T-SMC 1979) as foreground."""
-    from skimage.filters import threshold_otsu  # only plans need it, and runs start sooner without
-
-    gray = to_channels(image, 1)[..., 0]
-    # An image of a single gray level has no threshold and no foreground.
-    return gray > float(threshold_otsu(gray)) if gray.min() < gray.max() else np.zeros(gray.shape, dtype=bool)
-
-
-def kmeans(image: UInt8Array) -> NDArray[np.bool_]:
-    """Classify the brighter of two clusters of pixels as foreground (k-means, Lloyd, IEEE T-IT 1982).
-
-    A pixel's features are its gray value and its blurred gray value; gray values alone would give Otsu's threshold.
-    The clusters start at the darkest and the brightest pixel of the blurred image, so the result is deterministic.
-    """
-    from scipy import ndimage
-    from scipy.cluster.vq import kmeans2
-
-    gray = to_channels(image, 1)[..., 0].astype(np.float32)
-    blurred = ndimage.gaussian_filter(gray, KMEANS_BLUR_PX)
-    if blurred.min() == blurred.max():
-        return np.zeros(gray.shape, dtype=bool)
-    features = np.stack([gray.ravel(), blurred.ravel()], axis=1)
-    start = features[[blurred.argmin(), blurred.argmax()]]
-    centres, nearest = kmeans2(features, start, iter=KMEANS_ROUNDS, minit="matrix")
-    brighter: NDArray[np.bool_] = (nearest == centres[:, 1].argmax()).reshape(gray.shape)
-    return brighter
-
-
-def background(image: UInt8Array) -> NDArray[np.bool_]:
-    """Classify all pixels as background: the lower bound for methods that have learned."""
-    return np.zeros(image.shape[:2], dtype=bool)
-
-
-REFERENCES: Mapping[str, Reference] = {"otsu": otsu, "kmeans": kmeans, "background": background}
-
-
-def tested_side(pack: Pack, protocol: Protocol) -> int:
+def window_side(pack: Pack, protocol: Protocol) -> int:
     """Return the side of the tested windows in pixels: the network's input, or the pack's whole tiles."""
     return pack.images.shape[1] if protocol.evaluation.window == "tile" else protocol.input.size_for(pack.dataset)
-
-
-def score_reference(name: str, pack: Pack, indices: Sequence[int], target: Target, protocol: Protocol) -> list[Row]:
-    """Score a method of :data:`REFERENCES` on the tested windows of the networks."""
-    rows: list[Row] = []
-    for index in indices:
-        images, masks = pack.centre([index], tested_side(pack, protocol))
-        tile = pack.tiles[index]
-        counts = count(masks[0], REFERENCES[name](images[0]), target, protocol.evaluation)
-        rows.append({"image": tile.name, "group": tile.group, **counts})
-    return rows

@@ -18,7 +18,7 @@ from benchmark.data.specs import Target
 from benchmark.data.splits import Tile
 from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import autocast
-from benchmark.evaluation.counts import Row, count, tested_side
+from benchmark.evaluation.counts import Row, count_terms, window_side
 
 # Counting takes a millisecond per image, but up to a second with skeletons or noise: only then several threads work.
 SCORERS = min(4, os.cpu_count() or 1)
@@ -52,7 +52,7 @@ def evaluate(
         A row per image: ``image``, ``group``, then the integer terms of every metric.
     """
     network.eval()
-    side = tested_side(pack, protocol)
+    side = window_side(pack, protocol)
     rows: list[tuple[Tile, Future[dict[str, int]]]] = []
 
     def foreground(images: Tensor) -> Tensor:
@@ -69,6 +69,6 @@ def evaluate(
                     rows[-BACKLOG][1].result()
                 watch(index, prediction)
                 mask = pack.centre([index], side)[1][0]
-                counts = scorer.submit(count, mask, prediction, target, protocol.evaluation)
+                counts = scorer.submit(count_terms, mask, prediction, target, protocol.evaluation)
                 rows.append((pack.tiles[index], counts))
         return [{"image": tile.name, "group": tile.group, **future.result()} for tile, future in rows]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from benchmark.config.protocol import Protocol
 from benchmark.data.formats.images import UInt8Array
 from benchmark.data.packs import IGNORED, Pack
-from benchmark.evaluation.counts import tested_side
+from benchmark.evaluation.counts import window_side
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited
@@ -79,7 +79,7 @@ def candidates(pack: Pack, indices: Sequence[int], protocol: Protocol) -> tuple[
     Returns:
         Indices in the order of the draw; a smaller number of panels keeps the first of them.
     """
-    count = min(protocol.report.panels, MOST_PIXELS // tested_side(pack, protocol) ** 2)
+    count = min(protocol.report.panels, MOST_PIXELS // window_side(pack, protocol) ** 2)
     seed = seeds.derive(protocol.seed, "panels", pack.dataset)
     return tuple(sorted(indices, key=lambda index: seeds.derive(seed, pack.tiles[index].name))[:count])
 
@@ -89,7 +89,7 @@ def pack_images(pack: Pack, indices: Sequence[int], protocol: Protocol) -> bytes
     chosen = candidates(pack, indices, protocol)
     if not chosen:
         return None
-    images, masks = pack.centre(chosen, tested_side(pack, protocol))
+    images, masks = pack.centre(chosen, window_side(pack, protocol))
     return _npz(names=_names(pack, chosen), images=images, masks=masks)
 
 
@@ -97,7 +97,7 @@ class Keeper:
     """Packs a network's predictions of the candidates during its test."""
 
     def __init__(self, pack: Pack, indices: Sequence[int], protocol: Protocol) -> None:
-        self._pack, self._width = pack, tested_side(pack, protocol)
+        self._pack, self._width = pack, window_side(pack, protocol)
         self._bits: dict[int, UInt8Array | None] = dict.fromkeys(candidates(pack, indices, protocol))
 
     def __call__(self, index: int, prediction: Mask) -> None:

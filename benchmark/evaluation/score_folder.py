@@ -25,7 +25,16 @@ from benchmark.data.formats.values import Values
 from benchmark.data.packs import IGNORED
 from benchmark.data.pairs import Pair, plain_stem, refuse_orphans, scan_masks
 from benchmark.data.specs import Target, check_group
-from benchmark.evaluation import counts
+from benchmark.evaluation.counts import (
+    Row,
+    count_columns,
+    count_terms,
+    counts_csv,
+    describe_net_limits,
+    faults_in_words,
+    reduce_counts,
+    uncounted_faults,
+)
 from benchmark.evaluation.fault_overlay import Mask, overlay
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder, write_atomically
@@ -71,7 +80,7 @@ class Scored:
         notes: for the user, about masks that were read in an unusual way.
     """
 
-    rows: list[counts.Row]
+    rows: list[Row]
     not_counted: Mapping[str, int]
     notes: list[str]
 
@@ -137,7 +146,7 @@ def score(
     """
     images = _images_of(pairs, settings.images)
 
-    def score_pair(pair: Pair) -> tuple[counts.Row, Counter[str], list[str]]:
+    def score_pair(pair: Pair) -> tuple[Row, Counter[str], list[str]]:
         masks = _read(pair, settings)
         if images:  # the overlay reads it again, but a fault must appear before anything is written
             pixels = decode(images[pair.name]).pixels
@@ -146,10 +155,10 @@ def score(
         packed = masks.truth.astype(np.uint8)
         packed[masks.ignore] = IGNORED
         arguments = packed, masks.prediction, settings.target, settings.evaluation
-        row: counts.Row = {"image": pair.name, "group": pair.group, **counts.count(*arguments)}
-        return row, counts.not_counted(*arguments), masks.notes
+        row: Row = {"image": pair.name, "group": pair.group, **count_terms(*arguments)}
+        return row, uncounted_faults(*arguments), masks.notes
 
-    rows: list[counts.Row] = []
+    rows: list[Row] = []
     not_counted: Counter[str] = Counter()
     notes: list[str] = []
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -192,11 +201,11 @@ def write(settings: ScoreSettings, scored: Scored, out: Path) -> list[Path]:
         "values": str(settings.values) if settings.values else None,
         "reductions": dict(metrics.REDUCTIONS),
         "not_counted": dict(scored.not_counted),
-        "metrics": counts.summarise(scored.rows),
+        "metrics": reduce_counts(scored.rows),
         "notes": scored.notes,
     }
     files = {
-        out / "images.csv": counts.to_csv(scored.rows),
+        out / "images.csv": counts_csv(scored.rows),
         out / "summary.json": (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode(),
     }
     for path, content in files.items():
@@ -206,7 +215,7 @@ def write(settings: ScoreSettings, scored: Scored, out: Path) -> list[Path]:
 
 def table(settings: ScoreSettings, scored: Scored) -> Table:
     """Return the figures as a terminal table with its conventions below."""
-    reduced = counts.summarise(scored.rows)
+    reduced = reduce_counts(scored.rows)
     figures = Table(box=None, pad_edge=False)
     figures.add_column("metric")
     for reduction in reduced:
@@ -225,14 +234,14 @@ def table(settings: ScoreSettings, scored: Scored) -> Table:
         lines.append(f"Without a counted pixel, and so without any value: {', '.join(void[:NAMED])}{more}.")
     lines += [f"{reduction}: {what}." for reduction, what in metrics.REDUCTIONS.items()]
     if settings.target != "via":
-        left_out = counts.in_words(scored.not_counted)
-        lines.append(counts.limits_of_nets(limits) + f" By this rule, {left_out} are left out here." * bool(left_out))
+        left_out = faults_in_words(scored.not_counted)
+        lines.append(describe_net_limits(limits) + f" By this rule, {left_out} are left out here." * bool(left_out))
     figures.caption, figures.caption_justify = "\n".join(lines), "left"
     return figures
 
 
 def _not_judged(scored: Scored) -> list[str]:
-    known = metrics.judged(counts.columns_of(scored.rows))
+    known = metrics.judged(count_columns(scored.rows))
     return [str(row["image"]) for row, judged in zip(scored.rows, known, strict=True) if not judged]
 
 

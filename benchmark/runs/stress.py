@@ -10,7 +10,7 @@ from benchmark.data.stressed import open_stressed
 from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import to_device
 from benchmark.devices.process_memory import keeping_freed_memory
-from benchmark.evaluation import counts
+from benchmark.evaluation.counts import counts_csv
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records import weights
 from benchmark.records.store import Store
@@ -34,7 +34,7 @@ def run_stress_tests(job: StressJob, on_step: OnStep) -> None:
         for done, (source, stress) in enumerate(todo, start=1):
             pack = open_stressed(source, protocol, training.cache, stress)
             rows = evaluate(network, pack, range(len(pack.tiles)), source.target, protocol, device, launch=launch)
-            Store(job.study).write_stress(job.record(source, stress), counts.to_csv(rows))
+            Store(job.study).write_stress(job.record(source, stress), counts_csv(rows))
             on_step(done, len(todo))
         del network, trained, launch
     gc.collect()

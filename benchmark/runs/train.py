@@ -20,8 +20,8 @@ from benchmark.data.splits import Division
 from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import autocast, compute_dtype, to_device
 from benchmark.devices.process_memory import keeping_freed_memory
-from benchmark.evaluation import counts, kept_images
-from benchmark.evaluation.counts import Row
+from benchmark.evaluation import kept_images
+from benchmark.evaluation.counts import Row, counts_csv, reduce_counts
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records import environment
 from benchmark.records.history import Round
@@ -111,7 +111,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         cost = meter.cost(test_seconds=time.perf_counter() - started, earlier_seconds=trained.earlier_seconds)
         record = job.record(
             status="ok",
-            metrics={name: counts.summarise(tested) for name, tested in rows.items()},
+            metrics={name: reduce_counts(tested) for name, tested in rows.items()},
             training=_facts(trained, training_parts, sum(map(len, rows.values()))),
             cost=cost,
             environment=job.environment(
@@ -126,7 +126,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         weights = None
         if job.keep_weights != "none":
             weights = to_safetensors({name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()})
-        images = {name: counts.to_csv(tested) for name, tested in rows.items()}
+        images = {name: counts_csv(tested) for name, tested in rows.items()}
         store = Store(job.study)
         store.write_run(record, images, trained.history, weights, predictions)
         tracker.result(record, job.protocol, trained.best.steps)

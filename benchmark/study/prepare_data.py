@@ -24,12 +24,12 @@ def prepare(study: Study, emit: Callable[[Event], None], needed: set[str]) -> No
     Raises:
         UserError: data cannot be used, or a run is under way with other data of the same name.
     """
-    from benchmark.evaluation import counts
+    from benchmark.evaluation.reference_methods import REFERENCE_METHODS
 
     packs: dict[str, Pack] = {}
     for source in study.sources:
         shared = Shared.of(study.protocol, source.fingerprint)
-        methods = counts.REFERENCES if source in study.tested else ()
+        methods = REFERENCE_METHODS if source in study.tested else ()
         current = study.store.shared(source.name) == shared
         missing = [m for m in methods if not (current and study.store.reference_file(source.name, m).is_file())]
         if not missing and source.name not in needed:
@@ -61,12 +61,14 @@ def _renew(study: Study, source: Source) -> None:
 
 def _write(study: Study, source: Source, pack: Pack, missing: list[str], shared: Shared) -> None:
     """Write a dataset's files; the split, which holds their origin, last."""
-    from benchmark.evaluation import counts, kept_images
+    from benchmark.evaluation import kept_images
+    from benchmark.evaluation.counts import counts_csv
+    from benchmark.evaluation.reference_methods import score_reference
 
     division = pack.divide(study.protocol)
     for name in missing if division.test else []:
-        rows = counts.score_reference(name, pack, division.test, source.target, study.protocol)
-        write_atomically(study.store.reference_file(source.name, name), counts.to_csv(rows))
+        rows = score_reference(name, pack, division.test, source.target, study.protocol)
+        write_atomically(study.store.reference_file(source.name, name), counts_csv(rows))
     if source in study.tested and (images := kept_images.pack_images(pack, division.test, study.protocol)) is not None:
         write_atomically(study.store.images_file(source.name), images)
     study.store.write_split(source.name, shared, division, [tile.name for tile in pack.tiles])

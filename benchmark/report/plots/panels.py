@@ -18,7 +18,7 @@ from benchmark.config.protocol import Evaluation
 from benchmark.data.formats.images import UInt8Array, to_channels
 from benchmark.data.packs import IGNORED
 from benchmark.data.specs import Target
-from benchmark.evaluation import counts as scoring
+from benchmark.evaluation.counts import count_terms, describe_net_limits, faults_in_words, uncounted_faults
 from benchmark.evaluation.fault_overlay import (
     COLOURS,
     IGNORED_PIXELS,
@@ -29,6 +29,7 @@ from benchmark.evaluation.fault_overlay import (
     overlay,
 )
 from benchmark.evaluation.kept_images import Images, Predictions, read_images, read_predictions
+from benchmark.evaluation.reference_methods import otsu
 from benchmark.records.store import Store
 from benchmark.report.plots import plot_style, sheet
 from benchmark.report.plots.sheet import SheetPicture
@@ -212,7 +213,7 @@ def _figure(
             judged(result.row.label, prediction, result)
             for result, prediction in zip(results, predictions, strict=True)
         ),
-        judged(accuracy_table.REFERENCES["otsu"], scoring.otsu(image.pixels)),
+        judged(accuracy_table.REFERENCES["otsu"], otsu(image.pixels)),
     ]
     truth = image.truth & ~image.ignore
     marks = [_marks(truth, prediction & ~image.ignore, target, limits) for prediction in predictions]
@@ -245,7 +246,7 @@ class _Judge:
 
     def _count(self, prediction: Mask, **changes: int) -> dict[str, int]:
         limits = self.limits.model_copy(update={"cldice": False, **changes})
-        return scoring.count(self.packed, prediction, self.target, limits)
+        return count_terms(self.packed, prediction, self.target, limits)
 
     def of(self, prediction: Mask) -> tuple[float, tuple[str, ...]]:
         """Return mIoU, and how many faults of each kind there are, in words."""
@@ -264,7 +265,7 @@ class _Judge:
 
     def not_counted(self, prediction: Mask) -> tuple[str, ...]:
         """Say what would be faults but for the border, and how many components are too small; nothing if none is."""
-        said = scoring.in_words(scoring.not_counted(self.packed, prediction, self.target, self.limits))
+        said = faults_in_words(uncounted_faults(self.packed, prediction, self.target, self.limits))
         return tuple(textwrap.wrap(f"not counted: {said}", LINE_CHARACTERS)) if said else ()
 
 
@@ -362,7 +363,7 @@ def _caption(
         yield "A via is found where the predicted centre is at most its radius away from its own."
     else:
         yield "Dark red and dark blue: the wrong pixels of shorts and of open nets."
-        yield scoring.limits_of_nets(limits)
+        yield describe_net_limits(limits)
         yield "Not counted: errors of nets in that border, and specks, the components that are too small."
     shown = {result.row.key for result in results}
     if missing := [row.label for row in found.rows if row.key not in shown]:

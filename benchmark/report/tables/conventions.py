@@ -8,7 +8,7 @@ from benchmark import metrics
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
-from benchmark.evaluation import counts
+from benchmark.evaluation.counts import describe_net_limits
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS
 from benchmark.report.read import Run, Scores, StudyResults
 from benchmark.report.tables.render import Column
@@ -86,7 +86,7 @@ def left_out(study: StudyResults) -> Iterator[str]:
 
 def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:
     """Say what counts as a net or a via, and how many true ones there are."""
-    yield counts.limits_of_nets(protocol.evaluation, (score.behaviour for score in scores))
+    yield describe_net_limits(protocol.evaluation, (score.behaviour for score in scores))
     for column, what in (("nets", "Interior nets"), ("via_true", "True vias")):
         if sums := sorted({score.sums[column] for score in scores if column in score.sums}):
             yield f"{what} in all test images: {' or '.join(map(str, sums))}."

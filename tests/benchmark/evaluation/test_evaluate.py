@@ -16,8 +16,7 @@ from benchmark.data.batches import evaluation_batches
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import IGNORED, Pack, open_pack
-from benchmark.evaluation import evaluate as evaluation
-from benchmark.evaluation.counts import summarise
+from benchmark.evaluation.counts import reduce_counts
 from benchmark.evaluation.evaluate import evaluate
 
 CPU = torch.device("cpu")
@@ -86,7 +85,7 @@ def test_ignored_pixels_count_nowhere(small: Protocol, pack: Pack) -> None:
 def test_predictions_do_not_pile_up_before_slow_scoring(
     small: Protocol, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "BACKLOG", 2)
+    monkeypatch.setattr("benchmark.evaluation.evaluate.BACKLOG", 2)
     counted: list[int] = []
 
     def slowly(mask: np.ndarray, *_: object) -> dict[str, int]:
@@ -100,7 +99,7 @@ def test_predictions_do_not_pile_up_before_slow_scoring(
             return super().forward(x)
 
     waiting: list[int] = []
-    monkeypatch.setattr(evaluation, "count", slowly)
+    monkeypatch.setattr("benchmark.evaluation.evaluate.count_terms", slowly)
     indices = range(len(pack.tiles))
     rows = evaluate(Watching(), pack, indices, "track", with_evaluation(small, batch=1), CPU)
     assert max(waiting) == 2
@@ -111,7 +110,7 @@ def test_an_error_in_scoring_is_not_lost(small: Protocol, pack: Pack, monkeypatc
     def failing(*_: object) -> dict[str, int]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(evaluation, "count", failing)
+    monkeypatch.setattr("benchmark.evaluation.evaluate.count_terms", failing)
     with pytest.raises(ZeroDivisionError):
         evaluate(Bright(), pack, pack.divide(small).test, "track", small, CPU)
 
@@ -121,7 +120,7 @@ def test_skeletons_are_counted_where_the_protocol_asks(small: Protocol, pack: Pa
     indices = pack.divide(small).test
     rows = evaluate(Bright(), pack, indices, "track", with_evaluation(small, cldice=cldice), CPU)
     assert all(("skeleton_true" in row) is cldice for row in rows)
-    assert ("cldice" in summarise(rows)["pooled"]) is cldice
+    assert ("cldice" in reduce_counts(rows)["pooled"]) is cldice
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from benchmark import metrics
 from benchmark.config.protocol import Protocol
 from benchmark.data.formats.all_formats import read_label
 from benchmark.data.packs import IGNORED, Pack
-from benchmark.evaluation import counts
+from benchmark.evaluation.counts import reduce_counts
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.evaluation.fault_overlay import COLOURS, DARKENED, IGNORED_PIXELS, ONLY_PREDICTED, ONLY_TRUE, PREDICTED
 from tests.benchmark.conftest import Call
@@ -76,7 +76,7 @@ def test_saved_predictions_have_the_counts_of_the_harness(
         counted = {name: found[str(row["image"])][name] for name in row if name not in ("image", "group")}
         assert counted == {name: str(row[name]) for name in counted}
     summary = json.loads((tmp_path / "out/summary.json").read_text())
-    assert summary["metrics"] == counts.summarise(expected)
+    assert summary["metrics"] == reduce_counts(expected)
     assert (summary["images"], summary["border_px"], summary["min_area_px"]) == (len(expected), 8, 16)
     assert f"{100 * summary['metrics']['pooled']['aji']:.2f} %" in out
     assert "pooled: counts summed over images before the ratio." in out

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.config import registry
 from benchmark.config.protocol import load_protocol
-from benchmark.evaluation import counts as scoring
+from benchmark.evaluation.counts import reduce_counts
 from benchmark.records.efficiency_record import (
     Conditions,
     EfficiencyRecord,
@@ -84,7 +84,7 @@ def write_run(
         test=test,
         repeat=repeat,
         seed=1,
-        metrics={name: scoring.summarise(rows) for name in test} if rows else {},
+        metrics={name: reduce_counts(rows) for name in test} if rows else {},
         failure=failure,
     )
     run = Store(folder).run_folder(train, model, repeat)

@@ -25,7 +25,7 @@ from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import Batch, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices import precision
-from benchmark.evaluation import counts
+from benchmark.evaluation.counts import counts_csv, reduce_counts
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records.run_record import Record
 from benchmark.records.store import RECORD, WEIGHTS, Store
@@ -199,8 +199,8 @@ def test_the_stored_weights_give_the_stored_metrics(small: Protocol, make_job: M
         small,
         torch.device("cpu"),
     )
-    assert counts.summarise(rows) == record.metrics["omc-syn"]
-    assert counts.to_csv(rows) == (folder / "images.omc-syn.csv").read_bytes()
+    assert reduce_counts(rows) == record.metrics["omc-syn"]
+    assert counts_csv(rows) == (folder / "images.omc-syn.csv").read_bytes()
 
 
 def test_whole_tiles_are_tested_and_windows_of_the_inputs_size_validated(

@@ -13,8 +13,8 @@ from PIL import Image
 
 from benchmark.config.protocol import load_protocol
 from benchmark.data.packs import IGNORED
-from benchmark.evaluation import counts as scoring
 from benchmark.evaluation import kept_images
+from benchmark.evaluation.counts import count_terms, counts_csv
 from benchmark.evaluation.fault_overlay import COLOURS, DARKENED, ONLY_PREDICTED
 from benchmark.records.store import Store
 from benchmark.report import build
@@ -72,7 +72,7 @@ def write_result(
 ) -> Path:
     """Write a run with the counts of its predictions, and these; return their file."""
     limits = load_protocol("quick").evaluation
-    rows = [scoring.count(*pair, target, limits) for pair in zip(masks, predictions, strict=True)]
+    rows = [count_terms(*pair, target, limits) for pair in zip(masks, predictions, strict=True)]
     fake.write_run(folder, model, train, repeat, rows, test=test)
     bits = np.packbits(np.stack(predictions), axis=-1)
     for name in test:
@@ -377,9 +377,9 @@ def test_names_in_files_lead_nowhere(study: Path, masks: list[np.ndarray]) -> No
         write_npz(file, names=hostile, bits=bits, width=np.array([SIDE]))
         counts = file.with_name("images.omc-syn.csv")
         limits = load_protocol("quick").evaluation
-        rows = [scoring.count(mask, mask == 1, "track", limits) for mask in masks]
+        rows = [count_terms(mask, mask == 1, "track", limits) for mask in masks]
         named = [{"image": name, "group": "g", **row} for name, row in zip(hostile.tolist(), rows, strict=True)]
-        counts.write_bytes(scoring.to_csv(named[:4]))  # a lone surrogate is no text of a CSV file
+        counts.write_bytes(counts_csv(named[:4]))  # a lone surrogate is no text of a CSV file
     told: list[str] = []
     built = build.build(study, tell=told.append)
     shown = sorted(path.name for path in built if path.parent.name == "panels" and path.suffix == ".png")

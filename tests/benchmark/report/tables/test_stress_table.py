@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.evaluation import counts
+from benchmark.evaluation.counts import counts_csv
 from benchmark.records.store import Store
 from benchmark.records.stress_record import StressRecord
 from benchmark.report import build, redact
@@ -47,7 +47,7 @@ def write(
     )  # fmt: skip
     named = [{"image": f"{number}.png", "group": f"{number}", **row} for number, row in enumerate(rows)]
     store = Store(folder)
-    store.write_stress(record, counts.to_csv(named))
+    store.write_stress(record, counts_csv(named))
     return store.stress_folder(record.train, record.model, record.repeat) / f"{record.stem}.csv"
 
 

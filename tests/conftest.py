@@ -1,4 +1,4 @@
-"""What every test shares: one thread for the small networks, and no GPU test without a GPU."""
+"""Sets threads, examples of property tests, and the tests that a call skips."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from benchmark.utils import telemetry
 
 telemetry.switch_off()  # tests import onnxruntime and Ray themselves
 
-hypothesis.settings.register_profile("no-clock", deadline=None)  # what else the machine does is no failure
-hypothesis.settings.load_profile("no-clock")
+# No deadline: a busy machine is no failure.
+hypothesis.settings.register_profile("everyday", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("slow", deadline=None, max_examples=500)
+hypothesis.settings.load_profile("everyday")
 
 MOST_PROCESSES = 8  # each takes up to a gigabyte
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "slow" in config.getoption("-m"):
+        hypothesis.settings.load_profile("slow")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.config.protocol import Protocol, load_protocol
@@ -94,7 +94,6 @@ def test_a_tile_of_the_inputs_size_is_used_whole() -> None:
             assert any(np.array_equal(crop, image) for image in pack.images)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32), repeat=st.integers(0, 9), number=st.integers(0, 99), channels=st.sampled_from([1, 3])
 )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -163,7 +163,6 @@ def test_cluster_name_is_its_smallest_member() -> None:
     assert clusters(chain[order]) == [0] * 31
 
 
-@settings(max_examples=30, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 1000))
 def test_clusters_do_not_depend_on_the_order(data: st.DataObject, seed: int) -> None:
     origin = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=20))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.config.protocol import Split
@@ -28,7 +28,6 @@ def stripe_string(tiles: Sequence[Tile], division: Division, frame: str, axis: s
     return "".join(min(stripes[place]) for place in sorted(stripes))
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     sides=st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=4),
     shares=st.sampled_from([(0.1, 0.1), (0.0, 0.1), (0.1, 0.0), (0.0, 0.0), (0.45, 0.45), (0.9, 0.05), (0.3, 0.2)]),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.config.protocol import Split
@@ -40,7 +40,6 @@ def test_another_seed_gives_another_test() -> None:
     assert split(NAMES, IMAGE) == split(NAMES, IMAGE)
 
 
-@settings(max_examples=30, deadline=None)
 @given(order=st.permutations(NAMES[:30]), seed=st.integers(0, 2**63 - 1))
 def test_order_of_images_does_not_change_split(order: list[str], seed: int) -> None:
     names = NAMES[:30]
@@ -60,7 +59,6 @@ def test_digest_differs_between_divisions() -> None:
     assert len(digests) == 5
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     frame_count=st.integers(3, 40),
     tiles=st.integers(1, 12),
@@ -153,7 +151,6 @@ def test_lists_are_the_sorted_names_of_each_part() -> None:
     assert Division((0, 3), (1,), ()).lists(["d", "c", "b", "a"]) == {"train": ["a", "d"], "val": ["c"], "test": []}
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     # Three clusters of three images leave at least four of ten frames.
     chosen=st.permutations(range(30)).map(lambda order: [order[:3], order[3:6], order[6:9]]),

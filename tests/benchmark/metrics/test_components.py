@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from scipy import ndimage
 from skimage.measure import label, regionprops
 
@@ -28,7 +28,6 @@ def assert_same_components(mask: Mask) -> None:
     np.testing.assert_array_equal(components.area_px, np.bincount(expected.ravel(), minlength=count + 1)[1:])
 
 
-@settings(max_examples=150, deadline=None)
 @given(mask_pairs())
 def test_components_equal_ndimage_in_raster_order(pair: tuple[Mask, Mask]) -> None:
     assert_same_components(pair[0])
@@ -61,7 +60,6 @@ def test_areas_and_centroids_equal_scikit_image() -> None:
     np.testing.assert_allclose(components.centroids(), [region.centroid for region in regions], atol=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
 @given(mask_pairs())
 def test_interior_equals_cropped_mask(pair: tuple[Mask, Mask]) -> None:
     mask = pair[0]
@@ -75,7 +73,6 @@ def test_interior_equals_cropped_mask(pair: tuple[Mask, Mask]) -> None:
         assert components.reach_interior(border).tolist() == expected
 
 
-@settings(max_examples=150, deadline=None)
 @given(mask_pairs())
 def test_pairs_are_the_histogram_of_two_label_images(pair: tuple[Mask, Mask]) -> None:
     truth, prediction = pair
@@ -99,7 +96,6 @@ def test_masks_of_different_sizes_are_refused() -> None:
         Overlap.of(np.zeros((2, 3), bool), np.zeros((3, 2), bool))
 
 
-@settings(max_examples=150, deadline=None)
 @given(mask_pairs())
 def test_touched_components_equal_dilation_by_one_pixel(pair: tuple[Mask, Mask]) -> None:
     (labels, count), (others, _) = (ndimage.label(mask, EIGHT) for mask in pair)

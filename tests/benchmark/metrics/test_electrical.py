@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -132,7 +132,6 @@ def test_first_of_equal_small_components_counts() -> None:
     assert verdict.counted.tolist() == [True, False, False]  # the one of row 5
 
 
-@settings(max_examples=300, deadline=None)
 @given(mask_pairs(max_side=16), st.integers(0, 9), st.integers(1, 60))
 def test_truth_against_itself_has_no_fault(pair: tuple[Mask, Mask], border_px: int, min_area_px: int) -> None:
     """Whatever the layout, and whatever slivers an ignore mask leaves of its nets."""
@@ -217,7 +216,6 @@ def plain(truth: Mask, prediction: Mask, border_px: int, min_area_px: int) -> di
     }
 
 
-@settings(max_examples=200, deadline=None)
 @given(mask_pairs(max_side=14))
 def test_counts_equal_definitions(pair: tuple[Mask, Mask]) -> None:
     for border_px, min_area_px in ((0, 1), (2, 3), (1, 20)):
@@ -282,7 +280,6 @@ def test_bridge_of_corners_has_a_position(bars: Mask, falling: bool) -> None:
     assert bridge[places].all()
 
 
-@settings(max_examples=200, deadline=None)
 @given(mask_pairs(max_side=14))
 def test_position_of_every_fault_is_painted(pair: tuple[Mask, Mask]) -> None:
     limits = {"border_px": 2, "min_area_px": 3}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from scipy import ndimage
 from skimage.metrics import variation_of_information
 
@@ -29,7 +29,6 @@ def skimage_vi(truth: Mask, prediction: Mask, counted: Mask | None = None) -> tu
     return float(split), float(merge)
 
 
-@settings(max_examples=150, deadline=None)
 @given(mask_pairs())
 def test_scikit_image_agrees_to_the_last_nanobit(pair: tuple[Mask, Mask]) -> None:
     counts = information_counts(Overlap.of(*pair))
@@ -63,7 +62,6 @@ def test_one_cut_and_one_bridge_by_hand() -> None:
     assert merge == pytest.approx(-(16 * np.log2(8 / 17) + np.log2(1 / 17)) / 32, abs=1e-11)
 
 
-@settings(max_examples=100, deadline=None)
 @given(mask_pairs())
 def test_bounds_symmetry_and_order(pair: tuple[Mask, Mask]) -> None:
     truth, prediction = pair
@@ -90,7 +88,6 @@ def test_empty_and_a_full_mask_are_one_segment_each() -> None:
     assert vi_of(empty, ~empty) == (0.0, 0.0)
 
 
-@settings(max_examples=60, deadline=None)
 @given(mask_pairs())
 def test_ignored_pixels_count_nowhere(pair: tuple[Mask, Mask]) -> None:
     ignore = np.random.default_rng(pair[0].size).random(pair[0].shape) < 0.3

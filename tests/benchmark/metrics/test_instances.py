@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 
 from benchmark.metrics.components import Mask, Overlap
 from benchmark.metrics.instances import _best_of_each, aji_plus_terms, aji_terms, instance_counts
@@ -16,13 +16,11 @@ from tests.benchmark.metrics.reference import brute_aji, brute_aji_plus, loop_te
 from tests.benchmark.metrics.strategies import mask_pairs
 
 
-@settings(max_examples=200, deadline=None)
 @given(mask_pairs())
 def test_aji_equals_brute_force(pair: tuple[Mask, Mask]) -> None:
     assert aji_terms(Overlap.of(*pair)) == brute_aji(*pair)
 
 
-@settings(max_examples=200, deadline=None)
 @given(mask_pairs(max_side=9))
 def test_aji_plus_equals_brute_force(pair: tuple[Mask, Mask]) -> None:
     truths, components = (len(masks_of(mask)) for mask in pair)
@@ -44,7 +42,6 @@ def test_dense_blocks_need_the_assignment() -> None:
         assert aji_terms(overlap) == brute_aji(truth, prediction)
 
 
-@settings(max_examples=150, deadline=None)
 @given(mask_pairs())
 def test_bounds_and_symmetry(pair: tuple[Mask, Mask]) -> None:
     truth, prediction = pair
@@ -61,7 +58,6 @@ def test_bounds_and_symmetry(pair: tuple[Mask, Mask]) -> None:
     assert set(instance_counts(Overlap.of(truth, truth)).values()) == {itself}
 
 
-@settings(max_examples=100, deadline=None)
 @given(mask_pairs())
 def test_aji_plus_does_not_depend_on_the_order_of_components(pair: tuple[Mask, Mask]) -> None:
     """Mirrored and transposed masks number their components otherwise."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score, recall_score
 from torchmetrics.functional.classification import binary_f1_score, binary_jaccard_index
 
@@ -18,7 +18,6 @@ def per_image(counts: dict[str, int]) -> dict[str, float]:
     return {name: float(value[0]) for name, value in ratios({k: np.array([v]) for k, v in counts.items()}).items()}
 
 
-@settings(max_examples=60, deadline=None)
 @given(mask_pairs())
 def test_scikit_learn_agrees(pair: tuple[Mask, Mask]) -> None:
     truth, prediction = (mask.ravel() for mask in pair)
@@ -48,7 +47,6 @@ def test_torchmetrics_agrees() -> None:
     assert values["dice"] == pytest.approx(binary_f1_score(*pair).item(), abs=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
 @given(mask_pairs())
 def test_ignored_pixels_count_nowhere(pair: tuple[Mask, Mask]) -> None:
     truth, prediction = pair

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.metrics import variation_of_information
@@ -120,7 +120,6 @@ def assert_both_reductions(pairs: list[Pair], terms: Callable[[Mask, Mask], tupl
         assert ours["pooled"].get(name) == (None if rate is None else pytest.approx(float(rate), abs=1e-12)), name
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(mask_pairs(), min_size=1, max_size=5))
 def test_small_masks_of_every_kind(pairs: list[Pair]) -> None:
     assert_both_reductions(pairs, brute_aji)
@@ -145,7 +144,6 @@ def test_every_metric_has_an_oracle() -> None:
     assert here | electrical == {name for name in METRICS if not name.startswith("via_")}
 
 
-@settings(max_examples=60, deadline=None)
 @given(mask_pairs(max_side=16))
 def test_bounds_and_symmetry(pair: Pair) -> None:
     ours, turned = reduced([pair])["pooled"], reduced([pair[::-1]])["pooled"]
@@ -169,7 +167,6 @@ TURNS: dict[str, Callable[[Mask], Mask]] = {
 
 
 @pytest.mark.parametrize("turn", TURNS)
-@settings(max_examples=60, deadline=None)
 @given(pair=mask_pairs(max_side=16))
 def test_order_of_components_changes_nothing(turn: str, pair: Pair) -> None:
     """AJI's last tie rule is the raster order, and skeletons thin from a fixed corner: both are left out here."""

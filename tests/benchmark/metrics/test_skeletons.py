@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from skimage.morphology import skeletonize
 
 from benchmark.metrics import count_image, ratios
@@ -28,7 +28,6 @@ def defined(truth: Mask, prediction: Mask) -> float:
     return float(2 * precision * sensitivity / (precision + sensitivity)) if precision + sensitivity else 0.0
 
 
-@settings(max_examples=150, deadline=None)
 @given(mask_pairs())
 def test_cldice_equals_definition_and_is_symmetric_and_bounded(pair: tuple[Mask, Mask]) -> None:
     value = cldice_of(*pair)

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from benchmark.metrics import reduce, via_counts, via_counts_from_masks, via_fault_map
 from benchmark.metrics.components import Mask
@@ -59,7 +59,6 @@ def test_near_predicted_fragments_are_one_via() -> None:
     assert counted([[0, 0]], [[0, 1], [0, -1]], [5.0], predicted_radius=2.0) == (1, 2, 1)  # not closer
 
 
-@settings(max_examples=200, deadline=None)
 @given(mask_pairs(max_side=14))
 def test_truth_against_itself_has_no_via_fault(pair: tuple[Mask, Mask]) -> None:
     truth, ignore = pair

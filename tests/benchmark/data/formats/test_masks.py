@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -345,7 +345,10 @@ CONTENTS = st.one_of(
 )
 
 
-def check_every_reader(path: Path, content: bytes) -> None:
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's words on odd metadata, which a run does not show
+@given(content=CONTENTS)
+def test_files_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.png"
     path.write_bytes(content)
     for reader in (
         read_size,
@@ -361,18 +364,3 @@ def check_every_reader(path: Path, content: bytes) -> None:
         except UserError as error:
             message = str(error)
         assert message.startswith(str(path))
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's words on odd metadata, which a run does not show
-@settings(max_examples=200, deadline=None)
-@given(content=CONTENTS)
-def test_files_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    check_every_reader(tmp_path_factory.getbasetemp() / "fuzzed.png", content)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@settings(max_examples=10_000, deadline=None)
-@given(content=CONTENTS)
-def test_ten_thousand_files_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    check_every_reader(tmp_path_factory.getbasetemp() / "fuzzed.png", content)

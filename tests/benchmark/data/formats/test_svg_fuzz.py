@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.data.formats.svg import rasterise, read_svg
@@ -37,7 +35,9 @@ CONTENTS = st.one_of(
 )
 
 
-def check(path: Path, content: bytes) -> None:
+@given(content=CONTENTS)
+def test_labels_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.svg"
     path.write_bytes(content)
     message = str(path)
     try:
@@ -46,16 +46,3 @@ def check(path: Path, content: bytes) -> None:
     except UserError as error:
         message = str(error)
     assert message.startswith(str(path))
-
-
-@settings(max_examples=200, deadline=None)
-@given(content=CONTENTS)
-def test_labels_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    check(tmp_path_factory.getbasetemp() / "fuzzed.svg", content)
-
-
-@pytest.mark.slow
-@settings(max_examples=10_000, deadline=None)
-@given(content=CONTENTS)
-def test_ten_thousand_labels_end_without_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    check(tmp_path_factory.getbasetemp() / "fuzzed.svg", content)

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.utils.errors import UserError
@@ -65,23 +65,12 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(content)
 
 
-def check_mutated(tmp_path: Path, content: bytes) -> None:
+@given(content=mutated())
+def test_mutated_archive_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    tmp_path = tmp_path_factory.getbasetemp() / "mutated"
     shutil.rmtree(tmp_path, ignore_errors=True)
     tmp_path.mkdir()
     (tmp_path / "a.bin").write_bytes(content)
     with contextlib.suppress(UserError):
         read(tmp_path / "a.bin")
     assert os.listdir(tmp_path) == ["a.bin"]
-
-
-@settings(max_examples=200, deadline=None)
-@given(content=mutated())
-def test_mutated_archive_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    check_mutated(tmp_path_factory.getbasetemp() / "mutated", content)
-
-
-@pytest.mark.slow
-@settings(max_examples=10_000, deadline=None)
-@given(content=mutated())
-def test_many_mutated_archives_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    check_mutated(tmp_path_factory.getbasetemp() / "mutated", content)

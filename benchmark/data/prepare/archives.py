@@ -22,6 +22,8 @@ RESERVE = 1 << 28  # bytes of the disk that stay free
 MAX_DEPTH = 32
 MAX_PART, MAX_PATH = 255, 1024  # bytes of a name (the limit of file systems) and of a whole path
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # names with a first dot are left out too
+#: Names of files and folders that exist during a call; hidden, so that no reader takes them for data.
+TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".prepare-", ".tmp"
 IN_FOLDER = "rename or remove it, or name a folder that holds the dataset alone"
 
 
@@ -35,6 +37,7 @@ class Member:
     size: int  # bytes, by the directory or header; :meth:`chunks` checks it
     where: str  # name in messages
     file: Path  # the content; exists while the source is open
+    is_unpacked: bool = False  # whether the file is a temporary file of an archive, which may be moved
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the content in pieces of at most ``CHUNK`` bytes, at most ``size`` bytes in all.
@@ -50,17 +53,24 @@ class Member:
                     break
                 yield chunk
         if left:
-            length = "more" if left < 0 else f"{self.size - left}"
-            raise UserError(f"{self.where}: announced as {self.size} bytes, found {length}; download or copy it again")
+            raise self.other_length("more" if left < 0 else f"{self.size - left}")
+
+    def other_length(self, length: str) -> UserError:
+        """Return the error for content of another length than announced."""
+        return UserError(f"{self.where}: announced as {self.size} bytes, found {length}; download or copy it again")
 
 
 @contextlib.contextmanager
-def members(source: Path) -> Iterator[list[Member]]:
+def members(source: Path, target: Path) -> Iterator[list[Member]]:
     """List the files of a folder, a zip, a tar (plain, gzip, bzip2, xz), a RAR or a 7z.
 
     The content tells the format. Hidden files and the files of desktops are left out. In a folder, links are followed
     if they stay inside, and archives count as folders of their members; archives in archives stay closed. Archives are
-    unpacked into a temporary folder, which exists while the source is open.
+    unpacked into a temporary folder of the target, which exists while the source is open.
+
+    Args:
+        source: a folder or an archive.
+        target: the folder that members are for; it need not exist.
 
     Raises:
         UserError: unreadable, damaged, encrypted or unknown source; a name that is absolute, goes up, is too long, too
@@ -68,7 +78,7 @@ def members(source: Path) -> Iterator[list[Member]]:
             archive, a device; too many members; more content than an honest archive holds.
     """
     with contextlib.ExitStack() as stack:
-        listing = _Listing(stack)
+        listing = _Listing(stack, target)
         with _reading(str(source)):
             is_folder, root = source.is_dir(), source.resolve()
         if is_folder:
@@ -78,23 +88,53 @@ def members(source: Path) -> Iterator[list[Member]]:
         yield listing.members
 
 
-def require_space(size: int, path: Path, remedy: str = "choose another --data-root") -> None:
+def require_space(size: int, path: Path) -> None:
     """Raise a UserError if ``size`` bytes and a reserve are not free on the disk of a path, which need not exist."""
     with _reading(str(path)):
         free = shutil.disk_usage(next(part for part in (path, *path.absolute().parents) if part.is_dir())).free
     if size > free - RESERVE:
         raise UserError(
             f"{path}: needs {size / 1e9:.3g} GB and a reserve of {RESERVE / 1e9:.2g} GB, but {free / 1e9:.3g} GB are "
-            f"free; make room or {remedy}"
+            "free; make room or choose another --data-root"
         )
+
+
+@contextlib.contextmanager
+def filled_folder(folder: Path) -> Iterator[None]:
+    """Create a folder and its parents; those that were created and are empty at the end are removed again.
+
+    Raises:
+        UserError: the folder cannot be created.
+    """
+    with writing(folder):
+        created = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        for path in created:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn errors of the disk into UserErrors."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another --data-root or free the disk"
+        ) from error
 
 
 class _Listing:
     """Collects members and refuses those that no dataset needs."""
 
-    def __init__(self, stack: contextlib.ExitStack) -> None:
+    def __init__(self, stack: contextlib.ExitStack, target: Path) -> None:
         self.members: list[Member] = []
         self.stack = stack  # removes the unpacked files
+        self.target = target
         self.count = 0
         self.files: dict[str, str] = {}  # path as a case-insensitive disk sees it -> path as it is
         self.folders: set[str] = set()
@@ -130,13 +170,25 @@ class _Listing:
     def add_archive(self, archive: Path, prefix: str) -> None:
         """Unpack an archive into a temporary folder, and add its members; checks come before writes."""
         with _reading(str(archive)):
-            folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-"))).resolve()
+            folder = self._temporary_folder()
             packed, entries = unpack.entries_of(archive, folder, self.stack)
             steps = self._checked(archive, prefix, folder, packed, entries)
+            mode = _mode_of_new_files()
             # A tar has no index: its entries are checked and unpacked in turn.
             for member, extract in list(steps) if isinstance(entries, list) else steps:
                 with _reading(member.where):
                     extract()
+                    member.file.chmod(mode)  # RAR and 7z keep permissions of the owner's machine
+                    size = member.file.stat().st_size
+                if size != member.size:
+                    raise member.other_length(str(size))
+
+    def _temporary_folder(self) -> Path:
+        """Create a folder in the target, so that files move from the one to the other without a copy."""
+        self.stack.enter_context(filled_folder(self.target))
+        with writing(self.target):
+            folder = tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, suffix=TEMPORARY_SUFFIX, dir=self.target)
+        return Path(self.stack.enter_context(folder)).resolve()
 
     def _checked(
         self, archive: Path, prefix: str, folder: Path, packed: int, entries: Iterable[ArchiveEntry]
@@ -156,8 +208,8 @@ class _Listing:
             if path is None or entry.extract is None:
                 continue
             required = total if isinstance(entries, list) else entry.size
-            require_space(required, folder, "set TMPDIR to a folder on a larger disk")
-            member = Member(path, entry.size, where, Path(folder, path.removeprefix(prefix)))
+            require_space(required, self.target)
+            member = Member(path, entry.size, where, Path(folder, path.removeprefix(prefix)), is_unpacked=True)
             self._add(member, unpack.REMEDY)
             yield member, entry.extract
 
@@ -202,6 +254,12 @@ def _problem(name: str, parts: list[str], path: str) -> str:
     )
 
 
+def _mode_of_new_files() -> int:
+    mask = os.umask(0o077)  # the only way to read it is to set it
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def _quoted(name: str) -> str:
     shorten = reprlib.Repr()
     shorten.maxstring = 200
@@ -231,5 +289,5 @@ def _reading(where: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             problem = f"cannot be read ({error.strerror}); expected a readable file or folder"
             if error.errno == errno.ENOSPC:
-                problem = f"{tempfile.gettempdir()} is full; make room, or set TMPDIR to a folder on a larger disk"
+                problem = "the disk is full; make room or choose another --data-root"
         raise UserError(f"{where}: {problem}") from error

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +15,12 @@ from benchmark.data.formats.all_formats import format_of_file, label_suffixes
 from benchmark.data.formats.images import IMAGE_SUFFIXES
 from benchmark.data.pairs import LAYOUTS
 from benchmark.data.prepare import archives
-from benchmark.data.prepare.archives import Member
+from benchmark.data.prepare.archives import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, Member, filled_folder, writing
 from benchmark.data.prepare.downloads import Assignment, Layout, present, recognise
 from benchmark.data.prepare.unpack import CHUNK
 from benchmark.data.specs import SUFFIX
 from benchmark.data.splits import PARTS
 from benchmark.utils.errors import UserError
-
-TEMPORARY = ".prepare-{}.tmp"
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,12 @@ def prepare(name: str, source: Path, data_root: Path, progress: Callable[[int, i
             :func:`downloads.recognise` refuses, other content at a file's path, a disk that is full or read-only.
     """
     target = _target(name, source, data_root)
-    with archives.members(source) as members:
+    _remove_leftovers(target)
+    with archives.members(source, target) as members:
         assignment = recognise(source, members, target)
         existing = _existing(assignment, target)
-        size = sum(file.size for path, file in assignment.files.items() if path not in existing)
-        archives.require_space(size, target)
+        new = (file for path, file in assignment.files.items() if path not in existing)
+        archives.require_space(sum(file.size for file in new if not file.is_unpacked), target)
         _copy_all(assignment, target, existing, progress)
     names = LAYOUTS["hy5syn" if assignment.layout == "hy5syn" else "folders"]
     images = sum(len(present(target / part / names.image, IMAGE_SUFFIXES)) for part in assignment.parts)
@@ -88,6 +88,8 @@ def _target(name: str, source: Path, data_root: Path) -> Path:
                 f"{target}: a link to {os.readlink(target)}; remove the link, or give the folder that its target lies "
                 "in as --data-root"
             )
+        if target.exists() and not target.is_dir():
+            raise UserError(f"{target}: a file where a folder is to go; move it elsewhere")
         folder, real = target.resolve(), source.resolve()
         overlap = source.is_dir() and (folder.is_relative_to(real) or real.is_relative_to(folder))
     except (OSError, RuntimeError, ValueError) as error:
@@ -100,6 +102,16 @@ def _target(name: str, source: Path, data_root: Path) -> Path:
     return target
 
 
+def _remove_leftovers(target: Path) -> None:
+    """Remove the temporary files and folders of calls that were killed."""
+    for path in target.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
+        with writing(path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
 def _existing(assignment: Assignment, target: Path) -> set[str]:
     """Return the assigned files that exist with the right size; refuse everything else at their paths."""
     tops, parts = {path.partition("/")[0] for path in assignment.files}, assignment.parts
@@ -110,7 +122,7 @@ def _existing(assignment: Assignment, target: Path) -> set[str]:
                 f"{target}: holds {other}/ already, beside which {', '.join(sorted(tops))} cannot be read; choose "
                 "another dataset name, or move that folder elsewhere"
             )
-    for folder in {target, *((target / path).parent for path in assignment.files), *(target / top for top in tops)}:
+    for folder in {*((target / path).parent for path in assignment.files), *(target / top for top in tops)}:
         if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
             raise UserError(f"{folder}: a link or a file where a folder is to go; move it elsewhere")
     existing = set()
@@ -131,42 +143,40 @@ def _existing(assignment: Assignment, target: Path) -> set[str]:
 def _copy_all(
     assignment: Assignment, target: Path, existing: set[str], progress: Callable[[int, int], None] | None
 ) -> None:
-    new_folders: list[Path] = []
-    try:
-        for stale in target.glob(TEMPORARY.format("*")):
-            with _writing(stale):
-                stale.unlink()
+    with contextlib.ExitStack() as folders:
         for done, (path, member) in enumerate(assignment.files.items(), 1):
             file = target / path
             if path in existing:
                 _require_same(member, file)
             else:
-                for folder in reversed([folder for folder in file.parents if not folder.exists()]):
-                    with _writing(folder):
-                        folder.mkdir()
-                    new_folders.append(folder)
-                _copy(member, file, target / TEMPORARY.format(uuid.uuid4().hex[:8]))
+                if not file.parent.exists():
+                    folders.enter_context(filled_folder(file.parent))
+                if member.is_unpacked:
+                    _move(member.file, file)
+                else:
+                    _copy(member, file, target / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
             if progress:
                 progress(done, len(assignment.files))
-    finally:
-        for folder in reversed(new_folders):  # after an error, some are empty
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 def _copy(member: Member, target: Path, temporary: Path) -> None:
     """Write a member under another name first, so that a crash leaves no incomplete file."""
     try:
-        with _writing(target):
-            with temporary.open("xb") as file:
-                for chunk in member.chunks():
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
+        with writing(target), temporary.open("xb") as file:
+            for chunk in member.chunks():
+                file.write(chunk)
+        _move(temporary, target)
     finally:
         with contextlib.suppress(OSError):  # after the rename there is no temporary file
             temporary.unlink()
+
+
+def _move(file: Path, target: Path) -> None:
+    """Rename a file once the disk holds its content."""
+    with writing(target):
+        with file.open("rb") as content:
+            os.fsync(content.fileno())
+        os.replace(file, target)
 
 
 def _require_same(member: Member, path: Path) -> None:
@@ -184,16 +194,6 @@ def _different(path: Path, member: Member) -> UserError:
         f"{path}: exists with other content than {member.where}; nothing is overwritten: move it elsewhere, or choose "
         "another dataset name"
     )
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another --data-root or free the disk"
-        ) from error
 
 
 def _notes(assignment: Assignment, source: Path, target: Path, images: int, labels: int) -> tuple[str, ...]:

@@ -224,6 +224,9 @@ def _refusals(archive: Path, kind: str) -> Iterator[None]:
             "NeedFirstVolume": "one of several volumes; expected the first, which leads to the others: name it",
             "RarCannotExec": "a RAR archive, and no program that reads it; expected unrar, unar, 7z, 7zz or bsdtar: "
             f"{PROGRAMS}, or {folder}",
+            "UnsupportedCompressionMethodError": "a 7z archive with a compression that py7zr does not read, such as "
+            "BCJ2; unpack it with the program 7z (apt install 7zip; brew install sevenzip), move it elsewhere and name "
+            "the folder",
         }.get(cause, unreadable)
         raise UserError(f"{archive}: {refusal}") from error
 

@@ -39,7 +39,7 @@ def tarred(files: Mapping[str, bytes], mode: str = "w", format: int = tarfile.PA
 
 
 def read(source: Path) -> dict[str, bytes]:
-    with archives.members(source) as members:
+    with archives.members(source, source.parent / "target") as members:
         content = {member.path: b"".join(member.chunks()) for member in members}
         assert {member.path: member.size for member in members} == {path: len(content[path]) for path in content}
         return content

@@ -201,7 +201,7 @@ def test_wrong_size_is_found_while_reading(tmp_path: Path, announced: int) -> No
 
 def test_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"12345")
-    with archives.members(tmp_path) as (member,):
+    with archives.members(tmp_path, tmp_path / "target") as (member,):
         (tmp_path / "x.png").write_bytes(b"123456")
         given: list[bytes] = []
         with pytest.raises(UserError, match=r"x\.png: announced as 5 bytes, found more"):
@@ -320,7 +320,7 @@ def test_negative_size_is_refused_without_a_loop(tmp_path: Path) -> None:
         call = """if True:
             import pathlib, sys
             from benchmark.data.prepare import archives
-            archives.members(pathlib.Path(sys.argv[1])).__enter__()"""
+            archives.members(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[1] + ".target")).__enter__()"""
         command = [sys.executable, "-c", call, str(tmp_path / "a.tar")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.stderr.splitlines()[-1].startswith("benchmark.utils.errors.UserError"), done.stderr

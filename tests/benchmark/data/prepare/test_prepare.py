@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.data.prepare import archives, prepare
-from benchmark.data.prepare.archives import Member
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.prepare.archive_makers import tarred, zipped
 from tests.benchmark.data.prepare.download_makers import (
@@ -40,7 +39,7 @@ def test_second_call_copies_nothing(tmp_path: Path) -> None:
 
 
 class Crash(BaseException):
-    """As SIGKILL, nothing handles it."""
+    """An interruption that nothing handles."""
 
 
 @pytest.mark.parametrize("pack", [zipped, lambda files: tarred(files, "w:xz")])
@@ -50,26 +49,20 @@ def test_interrupted_call_goes_on(
     source = tmp_path / "download"
     files = {name: hashlib.shake_256(name.encode()).digest(200_000) for name in DIVIDED}
     source.write_bytes(pack(files))
-    chunks = Member.chunks
-    calls = 0
+    replace = os.replace
 
-    def crashing(self: Member) -> Iterable[bytes]:
-        nonlocal calls
-        for chunk in chunks(self):
-            calls += 1
-            if calls == 11:
-                raise Crash
-            yield chunk
+    def crashing(file: Path, target: Path) -> None:
+        if target.match(DIVIDED[2]):
+            raise Crash
+        replace(file, target)
 
-    monkeypatch.setattr(Member, "chunks", crashing)
-    monkeypatch.setattr(Path, "unlink", lambda *args: None)  # nor does a killed process tidy up
+    monkeypatch.setattr(os, "replace", crashing)
     with pytest.raises(Crash):
         bring_in(source)
     monkeypatch.undo()
     folder = tmp_path / "data" / "mychip"
-    left = tree(folder)
-    (temporary,) = [name for name in left if name.startswith(".")]
-    assert {name: left[name] for name in left if name != temporary} == {n: files[n] for n in DIVIDED[:2]}
+    assert tree(folder) == {name: files[name] for name in DIVIDED[:2]}
+    write_files(folder, (".prepare-killed.tmp/image/1.png", ".prepare-0123.tmp"))  # a killed process does not tidy up
     result = bring_in(source)
     assert (result.copied, result.skipped) == (10, 2)
     assert tree(folder) == files
@@ -104,8 +97,17 @@ def test_failing_disk_gives_one_message_and_leaves_nothing(
         raise OSError(code, os.strerror(code))
 
     source = write_files(tmp_path / "download", FLAT)
+    (tmp_path / "a.zip").write_bytes(zipped(content(FLAT)))
     monkeypatch.setattr(os, step, fail)
-    assert_refused(source, rf"image/1\.png: cannot be written \({match}\)")
+    for download in (source, tmp_path / "a.zip"):
+        assert_refused(download, rf"image/1\.png: cannot be written \({match}\)")
+
+
+def test_unpacked_files_are_moved_and_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zip").write_bytes(zipped(content(FLAT)))
+    monkeypatch.setattr(archives.Member, "chunks", None)  # reads a content
+    bring_in(tmp_path / "a.zip")
+    assert tree(tmp_path / "data" / "mychip") == content(FLAT)
 
 
 def test_missing_disk_space_is_reported_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

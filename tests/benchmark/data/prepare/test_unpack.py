@@ -8,7 +8,6 @@ import os
 import shutil
 import struct
 import sys
-import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +57,7 @@ def rar(
     extra: bytes = b"",
     volume: int | None = None,
     is_last: bool = True,
+    mode: int = 0o100644,
 ) -> bytes:
     """A RAR 5 archive of stored files.
 
@@ -69,6 +69,7 @@ def rar(
         extra: record of each file, such as a link's.
         volume: number of this volume, from 0.
         is_last: whether no volume follows.
+        mode: type and permissions of each file.
     """
     number = b"" if volume is None else vint(volume) if volume else b""
     flags |= 0 if volume is None else VOLUME | (VOLUME_NUMBER if volume else 0)
@@ -77,7 +78,7 @@ def rar(
         size = len(data) if announced is None else announced
         lengths = vint(len(extra)) if extra else b""
         content += block(
-            *(vint(2), vint(3 if extra else 2), lengths, vint(len(data)), vint(4), vint(size), vint(0o100644)),
+            *(vint(2), vint(3 if extra else 2), lengths, vint(len(data)), vint(4), vint(size), vint(mode)),
             *(struct.pack("<I", zlib.crc32(data)), vint(method), vint(1), record(name.encode()), extra),
         )
         content += data
@@ -95,25 +96,28 @@ def seven_zip(files: Mapping[str, bytes], **options: object) -> bytes:
 
 def renamed(content: bytes, old: str, new: str) -> bytes:
     """A 7z with another name of the same length, and checksums that agree."""
+    return replaced(content, old.encode("utf-16-le"), new.encode("utf-16-le"))
+
+
+def replaced(content: bytes, old: bytes, new: bytes) -> bytes:
+    """A 7z with other bytes of the same length, and checksums that agree."""
     assert len(old) == len(new)
-    head, rest = content[:32], content[32:].replace(old.encode("utf-16-le"), new.encode("utf-16-le"))
+    assert old in content
+    head, rest = content[:32], content[32:].replace(old, new)
     start, size = struct.unpack_from("<QQ", head, 12)
     place = head[12:28] + struct.pack("<I", zlib.crc32(rest[start : start + size]))
     return head[:8] + struct.pack("<I", zlib.crc32(place)) + place + rest
 
 
 def read(source: Path) -> dict[str, bytes]:
-    with archives.members(source) as members:
+    with archives.members(source, source.parent / "target") as members:
         return {member.path: b"".join(member.chunks()) for member in members}
 
 
 @pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = tmp_path / "temporary"
-    place.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    monkeypatch.setattr(rarfile, "CURRENT_SETUP", None)  # the program that it found last
-    return place
+def forget_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make rarfile search for a program again."""
+    monkeypatch.setattr(rarfile, "CURRENT_SETUP", None)
 
 
 @pytest.fixture
@@ -136,18 +140,18 @@ def fake_unrar(folder: Path, script: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.rar", "-{place} a.rar"])
-def test_rar_is_read_and_leaves_no_files(name: str, tmp_path: Path, temporary: Path, programs: Path) -> None:
+def test_rar_is_read_and_leaves_no_files(name: str, tmp_path: Path, programs: Path) -> None:
     (tmp_path / name).write_bytes(rar(FILES))
     assert read(tmp_path / name) == FILES
-    assert not list(temporary.iterdir())
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "bin", "temporary"])
+    assert not (tmp_path / "target").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "bin"])
 
 
 @pytest.mark.parametrize("filters", [None, [{"id": py7zr.FILTER_ZSTD}], PLAIN])
-def test_7z_is_read_and_leaves_no_files(filters: object, tmp_path: Path, temporary: Path, programs: Path) -> None:
+def test_7z_is_read_and_leaves_no_files(filters: object, tmp_path: Path, programs: Path) -> None:
     (tmp_path / "a.7z").write_bytes(seven_zip(FILES | {".hidden/x.png": b"x"}, filters=filters))
     assert read(tmp_path / "a.7z") == FILES
-    assert not list(temporary.iterdir())
+    assert not (tmp_path / "target").exists()
 
 
 LINK = record(vint(5), vint(1), vint(0), record(b"/etc/passwd"))
@@ -185,16 +189,36 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_archives_give_one_message_and_leave_nothing(
-    name: str, tmp_path: Path, temporary: Path, programs: Path
-) -> None:
+def test_hostile_archives_give_one_message_and_leave_nothing(name: str, tmp_path: Path, programs: Path) -> None:
     content, message = HOSTILE[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
         read(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
-    assert not list(temporary.iterdir())
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "bin", "temporary"])
+    assert not (tmp_path / "target").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "bin"])
+
+
+def test_7z_with_a_compression_that_py7zr_does_not_read_names_the_program(tmp_path: Path) -> None:
+    filters = [{"id": py7zr.FILTER_X86}, {"id": py7zr.FILTER_LZMA2, "preset": 1}]
+    bcj, bcj2 = bytes.fromhex("03030103"), bytes.fromhex("0303011b")
+    (tmp_path / "a.7z").write_bytes(replaced(seven_zip(FILES, filters=filters), bcj, bcj2))
+    with pytest.raises(UserError, match=r"such as BCJ2; unpack it with the program 7z \(apt install 7zip"):
+        read(tmp_path / "a.7z")
+
+
+@pytest.mark.parametrize("name", ["a.rar", "a.7z"])
+def test_owner_permissions_are_not_kept(name: str, tmp_path: Path) -> None:
+    if name == "a.rar":
+        (tmp_path / name).write_bytes(rar({"a.png": b"x"}, mode=0o100400))
+    else:
+        (tmp_path / "x.png").write_bytes(b"x")
+        (tmp_path / "x.png").chmod(0o400)
+        with py7zr.SevenZipFile(tmp_path / name, "w") as file:
+            file.write(tmp_path / "x.png", "a.png")
+    (tmp_path / "new").touch()
+    with archives.members(tmp_path / name, tmp_path / "target") as (member,):
+        assert member.file.stat().st_mode == (tmp_path / "new").stat().st_mode
 
 
 def test_link_in_a_7z_is_refused(tmp_path: Path) -> None:
@@ -209,9 +233,7 @@ MAKERS = {"a.zip": zipped, "a.tar": tarred, "a.rar": rar, "a.7z": seven_zip}
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_unpacking_stops_at_the_bounds(
-    name: str, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unpacking_stops_at_the_bounds(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / name).write_bytes(MAKERS[name]({f"{number}.png": b"" for number in range(4)}))
     monkeypatch.setattr(unpack, "MAX_MEMBERS", 3)
     with pytest.raises(UserError, match=f"{name}: more than 3 files and folders"):
@@ -219,19 +241,19 @@ def test_unpacking_stops_at_the_bounds(
     monkeypatch.setattr(unpack, "MAX_MEMBERS", 4)
     assert len(read(tmp_path / name)) == 4
     monkeypatch.setattr(archives, "RESERVE", 1 << 62)
-    with pytest.raises(UserError, match=r"needs .* and a reserve of .* set TMPDIR to a folder on a larger disk"):
+    with pytest.raises(UserError, match=r"needs .* and a reserve of .* choose another --data-root"):
         read(tmp_path / name)
-    assert not list(temporary.iterdir())
+    assert not (tmp_path / "target").exists()
 
 
-def test_compressed_rar_is_unpacked_by_a_program(tmp_path: Path, temporary: Path, programs: Path) -> None:
+def test_compressed_rar_is_unpacked_by_a_program(tmp_path: Path, programs: Path) -> None:
     (tmp_path / "a.rar").write_bytes(rar({"image/1.png": b"abc", "image/2.png": b"abc"}, method=COMPRESSED))
     fake_unrar(programs, "out.write(b'abc')")
     assert read(tmp_path / "a.rar") == {"image/1.png": b"abc", "image/2.png": b"abc"}
-    assert not list(temporary.iterdir())
+    assert not (tmp_path / "target").exists()
 
 
-def test_solid_rar_is_unpacked_once(tmp_path: Path, temporary: Path, programs: Path) -> None:
+def test_solid_rar_is_unpacked_once(tmp_path: Path, programs: Path) -> None:
     files = {".hidden": b"0", "a/1.png": b"abc", "a/2.png": bytes(200_000), "b.png": b""}
     (tmp_path / "a.rar").write_bytes(rar(files, method=COMPRESSED, flags=SOLID))
     fake_unrar(programs, "out.write(b'0abc' + bytes(200_000))")
@@ -240,7 +262,7 @@ def test_solid_rar_is_unpacked_once(tmp_path: Path, temporary: Path, programs: P
     fake_unrar(programs, "out.write(b'0abd' + bytes(200_000))")
     with pytest.raises(UserError, match=r"cannot be read \(BadRarFile: a/1\.png: too short, or of another checksum"):
         read(tmp_path / "a.rar")
-    assert not list(temporary.iterdir())
+    assert not (tmp_path / "target").exists()
 
 
 @pytest.mark.skipif(not shutil.which("unar"), reason="unar is not installed")
@@ -250,12 +272,12 @@ def test_solid_rar_is_read_by_a_real_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [0, SOLID])
-def test_endless_program_is_stopped(flags: int, tmp_path: Path, temporary: Path, programs: Path) -> None:
+def test_endless_program_is_stopped(flags: int, tmp_path: Path, programs: Path) -> None:
     (tmp_path / "a.rar").write_bytes(rar({"a.png": b"abc"}, method=COMPRESSED, flags=flags))
     fake_unrar(programs, "while True:\n    out.write(bytes(1 << 16))")
     with pytest.raises(UserError, match=r"checksum|CRC"):
         read(tmp_path / "a.rar")
-    assert not list(temporary.iterdir())
+    assert not (tmp_path / "target").exists()
 
 
 @pytest.mark.parametrize("flags", [0, SOLID])
@@ -334,9 +356,7 @@ def test_miic_rars_are_recognised_by_name(call: Call, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize(("name", "content"), [("a.rar", rar(FILES)), ("a.7z", seven_zip(FILES))], ids=["rar", "7z"])
-def test_damaged_archives_are_read_or_refused(
-    seed: int, name: str, content: bytes, tmp_path: Path, temporary: Path
-) -> None:
+def test_damaged_archives_are_read_or_refused(seed: int, name: str, content: bytes, tmp_path: Path) -> None:
     damaged = bytearray(content)
     for step in range(3):
         damaged[8 + zlib.crc32(bytes((seed, step))) % (len(damaged) - 8)] = zlib.crc32(bytes((step, seed))) % 256
@@ -348,4 +368,4 @@ def test_damaged_archives_are_read_or_refused(
         message = str(error)
     assert name in message
     assert all(not os.path.isabs(path) and ".." not in path.split("/") for path in files)
-    assert not list(temporary.iterdir())
+    assert not (tmp_path / "target").exists()

@@ -31,7 +31,7 @@ from benchmark.runs.cost import Meter
 from benchmark.runs.jobs import OnStep, TrainJob
 from benchmark.training import determinism, finetune
 from benchmark.training.checkpoint import Checkpoint
-from benchmark.training.loop import Trained, train
+from benchmark.training.loop import TrainingResult, train
 from benchmark.training.trackers import Tracker
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
@@ -170,7 +170,7 @@ def build(job: TrainJob) -> nn.Module:
     return network
 
 
-def _facts(trained: Trained, parts: Sequence[_Part], tested: int) -> TrainingFacts:
+def _facts(trained: TrainingResult, parts: Sequence[_Part], tested: int) -> TrainingFacts:
     images = sum(row.images_per_second * row.seconds for row in trained.history)
     return TrainingFacts(
         rounds=len(trained.history),

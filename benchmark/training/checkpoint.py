@@ -55,7 +55,7 @@ class Checkpoint:
         return state if isinstance(state, dict) else None
 
     def due(self, state_bytes: int) -> bool:
-        """Tell whether a checkpoint of ``state_bytes`` is worth its time now."""
+        """Return whether a checkpoint of ``state_bytes`` is worth its time now."""
         cost = state_bytes / ASSUMED_BYTES_PER_S if self._cost is None else self._cost
         return cost <= SHARE * (time.perf_counter() - self._last)
 

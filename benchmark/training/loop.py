@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,8 @@ class NonFiniteLossError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The outcome of a training: ``seconds`` of all sessions, ``earlier_seconds`` of those before the last."""
+class TrainingResult:
+    """The result of a training: ``seconds`` of all sessions, ``earlier_seconds`` of those before the last."""
 
     history: list[Round]
     best: Round
@@ -51,11 +52,11 @@ class _Progress:
     seconds: float = 0.0
 
     def patience_is_over(self, settings: Training) -> bool:
-        """Tell whether too many validations have passed without an improvement."""
+        """Return whether too many validations have passed without an improvement."""
         return bool(settings.patience and self.best and self.history[-1].round - self.best.round >= settings.patience)
 
     def improves(self, loss: float | None, settings: Training) -> bool:
-        """Tell whether a validation loss is the lowest; without validation, the last weights are the best."""
+        """Return whether a validation loss is the lowest; without validation, the last weights are the best."""
         if loss is None or self.best is None or self.best.validation_loss is None:
             return True
         return loss < self.best.validation_loss - settings.min_delta
@@ -70,7 +71,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     launch: Launch | None = None,
     on_round: OnRound = lambda history: None,
-) -> Trained:
+) -> TrainingResult:
     """Train a network in place and load its weights of the lowest validation loss.
 
     Args:
@@ -89,19 +90,19 @@ def train(
     settings = protocol.training
     total = settings.steps or settings.epochs * len(batches)
     interval = settings.validate_every or (total if settings.steps else len(batches))
-    optimizer = _optimizer(network, settings)
+    optimizer = make_optimizer(network, settings)
     schedule = LambdaLR(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / total)) if settings.schedule == "cosine" else 1.0
     )
     launch = launch or Launch(network, batches.device)
 
-    def differentiate(images: Tensor, masks: Tensor, counted: Tensor | None) -> Tensor:
-        return _differentiate(network, Batch(images, masks, counted), batches.micro_batch, protocol)
+    def train_on_batch(images: Tensor, masks: Tensor, counted: Tensor | None) -> Tensor:
+        return training_step(network, Batch(images, masks, counted), batches.micro_batch, protocol)
 
-    def judge(images: Tensor, masks: Tensor, counted: Tensor | None) -> Tensor:
-        return _judge(network, Batch(images, masks, counted), protocol)
+    def validate_on_batch(images: Tensor, masks: Tensor, counted: Tensor | None) -> Tensor:
+        return validation_step(network, Batch(images, masks, counted), protocol)
 
-    step, validate = launch.of(differentiate), launch.of(judge)
+    launched_training_step, launched_validation_step = launch.of(train_on_batch), launch.of(validate_on_batch)
     session = time.perf_counter()
     progress = _resume(checkpoint, network, optimizer, schedule)
     earlier, history, steps = progress.seconds, progress.history, progress.steps
@@ -115,7 +116,7 @@ def train(
         network.train()
         for _ in range(length):
             batch = next(stream)
-            loss_sum += step(batch.images, batch.masks, batch.counted)
+            loss_sum += launched_training_step(batch.images, batch.masks, batch.counted)
             optimizer.step()
             schedule.step()
             steps += 1
@@ -124,7 +125,7 @@ def train(
         train_loss = _finite(loss_sum / length, "training", steps)
         seconds = time.perf_counter() - started
         reestimate_norms(network, batches, protocol, len(history))
-        validation_loss = _validate(network, validate, validation(), steps)
+        validation_loss = validate(network, launched_validation_step, validation(), steps)
         history.append(Round(len(history) + 1, steps, train_loss, validation_loss, lr, seconds, images / seconds))
         on_round(history)
         if progress.improves(validation_loss, settings):
@@ -139,7 +140,7 @@ def train(
     if unusable := non_finite(progress.best_state, network):
         raise NonFiniteLossError(f"{unusable[0]} has values that are no number; try a lower --set training.lr")
     network.load_state_dict(progress.best_state)
-    return Trained(history, progress.best, earlier + time.perf_counter() - session, earlier)
+    return TrainingResult(history, progress.best, earlier + time.perf_counter() - session, earlier)
 
 
 def _resume(
@@ -188,10 +189,11 @@ def _save(
     )
 
 
-def _optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+def make_optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimizer:
+    """Return the optimiser of the protocol for all parameters of a network."""
+    optimizer = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
     # One kernel for all parameters: a loop over several hundred small ones takes a tenth of a light network's step.
-    return kind(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    return optimizer(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
 def _endless(batches: TrainingBatches, taken: int = 0) -> Iterator[Batch]:
@@ -202,11 +204,11 @@ def _endless(batches: TrainingBatches, taken: int = 0) -> Iterator[Batch]:
         yield from batches.epoch(epoch)
 
 
-def _differentiate(network: nn.Module, batch: Batch, micro: int, protocol: Protocol) -> Tensor:
+def training_step(network: nn.Module, batch: Batch, micro: int, protocol: Protocol) -> Tensor:
     """Compute a batch's loss and the parameters' gradients without synchronising.
 
-    The cross-entropy is that of the whole batch, independent of its parts; Dice is computed per forward, as BatchNorm's
-    statistics are, and weighted by images. ``micro`` is the number of images per forward.
+    ``micro`` is the number of images per forward. The cross-entropy of the whole batch does not depend on it. Dice is
+    computed per forward, as BatchNorm's statistics are, and weighted by images.
     """
     network.zero_grad(set_to_none=True)
     size = len(batch.images)
@@ -250,7 +252,7 @@ def reestimate_norms(network: nn.Module, batches: TrainingBatches, protocol: Pro
         norm.momentum = momentum
 
 
-def _judge(network: nn.Module, batch: Batch, protocol: Protocol) -> Tensor:
+def validation_step(network: nn.Module, batch: Batch, protocol: Protocol) -> Tensor:
     """Return the sum of the losses of a batch's images, without synchronising."""
     with autocast(batch.images.device, protocol):
         logits = network(batch.images)
@@ -258,22 +260,24 @@ def _judge(network: nn.Module, batch: Batch, protocol: Protocol) -> Tensor:
 
 
 @torch.inference_mode()
-def _validate(network: nn.Module, judge: Function, batches: Iterable[Batch], steps: int) -> float | None:
+def validate(network: nn.Module, step: Function, batches: Iterable[Batch], steps: int) -> float | None:
+    """Return the mean loss of the validation images, or ``None`` without images."""
     network.eval()
     count = 0
     losses: list[Tensor] = []
     for batch in batches:
-        losses.append(judge(batch.images, batch.masks, batch.counted).clone())  # the next replay overwrites it
+        losses.append(step(batch.images, batch.masks, batch.counted).clone())  # the next replay overwrites it
         count += len(batch.images)
     if not losses:
         return None
     return _finite(torch.stack(losses).sum() / count, "validation", steps)
 
 
-def _finite(loss: Tensor, which: str, steps: int) -> float:
+def _finite(loss: Tensor, phase: Literal["training", "validation"], steps: int) -> float:
+    """Return a loss as a number; raise :class:`NonFiniteLossError` if it is NaN or infinite."""
     value = float(loss)
     if not math.isfinite(value):
         raise NonFiniteLossError(
-            f"{which} loss is {value} within the first {steps} steps; try a lower --set training.lr"
+            f"{phase} loss is {value} within the first {steps} steps; try a lower --set training.lr"
         )
     return value

@@ -22,7 +22,7 @@ from benchmark.devices.cuda_graphs import WAITED, WARM_UP, NotCapturableError, R
 from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import to_device
 from benchmark.evaluation.evaluate import evaluate
-from benchmark.training import loop as training
+from benchmark.training import loop
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_graphs import Generator, Tape, capturing, tapes
 from tests.benchmark.tiny import Comparable, TinyNet
@@ -91,12 +91,12 @@ class Trained:
         def validation() -> Iterator[Batch]:
             return evaluation_batches(pack, division.val, 32, protocol.evaluation.batch, device)
 
-        make = training._optimizer
+        make = loop.make_optimizer
         self.network = to_device(network, device)
         self.launch = Launch(self.network, device, execution)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "_optimizer", kept)
-            trained = training.train(self.network, batches, validation, protocol, lambda *_: None, launch=self.launch)
+            patch.setattr(loop, "make_optimizer", kept)
+            trained = loop.train(self.network, batches, validation, protocol, lambda *_: None, launch=self.launch)
         self.curve = torch.tensor([(row.train_loss, row.validation_loss) for row in trained.history])
         (optimizer,) = optimizers
         states = optimizer.state_dict()["state"]
@@ -250,10 +250,10 @@ def take_a_step(network: nn.Module, device: torch.device, protocol: Protocol) ->
     network = to_device(network, device).train()
     image = torch.rand(2, 1, 64, 64, device=device)
     batch = Batch(image, torch.zeros_like(image), torch.ones_like(image))
-    training._differentiate(network, batch, 1, protocol)
-    training._optimizer(network, protocol.training).step()
+    loop.training_step(network, batch, 1, protocol)
+    loop.make_optimizer(network, protocol.training).step()
     with torch.inference_mode():
-        training._judge(network.eval(), batch, protocol)
+        loop.validation_step(network.eval(), batch, protocol)
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in registry.select("all,eal_icnet.*")])

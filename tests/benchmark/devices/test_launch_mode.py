@@ -123,7 +123,7 @@ def test_what_a_compiled_call_changed_before_it_failed_is_put_back() -> None:
     assert torch.equal(torch.rand(1), seen[0])
 
 
-def train(network: nn.Module, pack: Pack, protocol: Protocol, launch: Launch) -> loop.Trained:
+def train(network: nn.Module, pack: Pack, protocol: Protocol, launch: Launch) -> loop.TrainingResult:
     division = pack.divide(protocol)
     batches = TrainingBatches([(pack, division.train)], 32, protocol, 0, CPU)
 

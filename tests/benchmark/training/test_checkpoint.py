@@ -51,7 +51,7 @@ class Always(Checkpoint):
 
 def session(
     pack: Pack, protocol: Protocol, checkpoint: Checkpoint | None, stop_at: int | None = None
-) -> tuple[nn.Module, loop.Trained, list[int]]:
+) -> tuple[nn.Module, loop.TrainingResult, list[int]]:
     """Train a network from its seed, as a process of its own would, perhaps up to an interruption."""
     torch.manual_seed(5)
     network = DropNet()

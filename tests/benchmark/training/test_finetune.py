@@ -100,7 +100,7 @@ def test_training_begins_with_exactly_these_weights(
 ) -> None:
     seen: list[dict[str, torch.Tensor]] = []
 
-    def spy(network: torch.nn.Module, *rest: Any) -> loop.Trained:
+    def spy(network: torch.nn.Module, *rest: Any) -> loop.TrainingResult:
         seen.append({name: value.clone() for name, value in network.state_dict().items()})
         return loop.train(network, *rest)
 

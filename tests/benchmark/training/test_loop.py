@@ -40,7 +40,7 @@ def validation(pack: Pack, protocol: Protocol) -> Iterator[Batch]:
     return evaluation_batches(pack, pack.divide(protocol).val, 32, 2, CPU)
 
 
-def train(network: nn.Module, pack: Pack, protocol: Protocol) -> loop.Trained:
+def train(network: nn.Module, pack: Pack, protocol: Protocol) -> loop.TrainingResult:
     return loop.train(network, batches(pack, protocol), lambda: validation(pack, protocol), protocol, lambda *_: None)
 
 
@@ -72,7 +72,7 @@ def test_the_best_weights_are_kept_not_the_last(pack: Pack, monkeypatch: pytest.
         weights.append(copy.deepcopy(network.state_dict()))
         return next(losses)
 
-    monkeypatch.setattr(loop, "_validate", scripted)
+    monkeypatch.setattr(loop, "validate", scripted)
     network = tiny()
     trained = train(network, pack, with_settings("training.steps=6", "training.validate_every=2"))
     assert trained.best.round == 2
@@ -88,7 +88,7 @@ def test_it_stops_after_patience_rounds_without_a_fall_of_min_delta(
     pack: Pack, monkeypatch: pytest.MonkeyPatch, script: list[float], rounds: int
 ) -> None:
     losses = iter(script)
-    monkeypatch.setattr(loop, "_validate", lambda *_: next(losses))
+    monkeypatch.setattr(loop, "validate", lambda *_: next(losses))
     trained = train(tiny(), pack, with_settings("training.steps=99", "training.patience=2"))
     assert len(trained.history) == rounds
 
@@ -129,7 +129,7 @@ def gradients(pack: Pack, batch: Batch, micro: int, *overrides: str) -> tuple[fl
     protocol = with_settings("training.batch=8", f"training.micro_batch={micro}", *overrides)
     network = plain_network()
     for _ in range(2):  # of the first, nothing is left
-        loss = loop._differentiate(network, batch, batches(pack, protocol).micro_batch, protocol)
+        loss = loop.training_step(network, batch, batches(pack, protocol).micro_batch, protocol)
     return float(loss), [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
 
 

@@ -18,7 +18,6 @@ import pytest
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Finished, Started, Step
-from benchmark.executors.local import LocalExecutor
 from benchmark.executors.ray import ENVIRONMENT, OBJECT_STORE, RayExecutor, _outcome, _visible
 from benchmark.executors.remote import parcels
 from benchmark.records import claims
@@ -29,7 +28,8 @@ from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run
-from tests.benchmark.executors.test_local import alone, finished
+from tests.benchmark.executors.in_process import InProcessExecutor, outcomes
+from tests.benchmark.pretend import trainings
 
 os.environ.update(ENVIRONMENT)  # read when Ray is imported
 ray = pytest.importorskip("ray", reason="needs Ray: pip install -e '.[ray]'")
@@ -55,6 +55,7 @@ def quick(**more: object) -> Protocol:
     return load_protocol("quick", [*SMALL, *(f"{name.replace('__', '.')}={value}" for name, value in more.items())])
 
 
+@pytest.mark.slow
 def test_runs_of_a_killed_node_continue_elsewhere_and_each_is_done_once(
     make_study: Callable[..., Study], cluster: Any
 ) -> None:
@@ -75,20 +76,20 @@ def test_runs_of_a_killed_node_continue_elsewhere_and_each_is_done_once(
             others = [node for node in cluster.worker_nodes if node.node_id != here]
             cluster.remove_node(others[0], allow_graceful=False)
 
-    execute(study, alone(make_plan(study)), RayExecutor(NODE, address=cluster.address), emit)
+    execute(study, trainings(make_plan(study)), RayExecutor(NODE, address=cluster.address), emit)
     killed = len(cluster.worker_nodes) == 1
     cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
     assert killed
     assert not ray.is_initialized()
-    outcomes = finished(events)
-    assert [type(outcome) for outcome in outcomes.values()] == [Record] * 3
+    ends = outcomes(events)
+    assert [type(outcome) for outcome in ends.values()] == [Record] * 3
     assert sum(isinstance(event, Finished) for event in events) == 3
     assert sum(isinstance(event, Started) for event in events) in (3, 4)
     logs = [(study.store.run_folder(("omc-syn",), "slow", repeat) / "log.txt").read_text() for repeat in range(3)]
     assert sorted(log.count("begun") for log in logs) == [1, 1, 2]
 
     here = make_study(study.protocol, "TinyNet", name="local")
-    execute(here, alone(make_plan(here)), LocalExecutor(), lambda event: None)
+    execute(here, trainings(make_plan(here)), InProcessExecutor(), lambda event: None)
     assert [record.metrics for _, record in study.store.records()] == [
         record.metrics for _, record in here.store.records()
     ]
@@ -96,6 +97,7 @@ def test_runs_of_a_killed_node_continue_elsewhere_and_each_is_done_once(
     assert not list(study.folder.rglob("last.pt"))
 
 
+@pytest.mark.slow
 def test_runs_one_after_the_other_on_a_node_share_a_process_that_ends_with_the_study(
     make_study: Callable[..., Study], cluster: Any
 ) -> None:
@@ -116,7 +118,7 @@ def test_runs_one_after_the_other_on_a_node_share_a_process_that_ends_with_the_s
             assert isinstance(event.outcome, Record)
             logged.extend(processes())
 
-    execute(study, alone(make_plan(study)), RayExecutor(NODE, address=cluster.address), emit)
+    execute(study, trainings(make_plan(study)), RayExecutor(NODE, address=cluster.address), emit)
     assert 1 <= len(set(logged)) <= 2  # four runs, two nodes
     deadline = time.monotonic() + 20
     while processes() and time.monotonic() < deadline:
@@ -130,19 +132,20 @@ def test_failures_are_rows_and_a_crashing_network_takes_no_other_along(
     study = make_study(quick(repeats=1), "Dies", "TinyNet")
     study.hardware = NODE
     events: list[Event] = []
-    execute(study, alone(make_plan(study)), RayExecutor(NODE, address=cluster.address), events.append)
-    outcomes = finished(events)
-    assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
-    assert outcomes["omc-syn dies repeat 0"].kind == "worker_died"
-    assert "SIGKILL" in outcomes["omc-syn dies repeat 0"].message
+    execute(study, trainings(make_plan(study)), RayExecutor(NODE, address=cluster.address), events.append)
+    ends = outcomes(events)
+    assert isinstance(ends["omc-syn tinynet repeat 0"], Record)
+    assert ends["omc-syn dies repeat 0"].kind == "worker_died"
+    assert "SIGKILL" in ends["omc-syn dies repeat 0"].message
     assert [record.status for _, record in study.store.records()] == ["failed", "ok"]
     (died,) = (record for _, record in study.store.records() if record.model == "dies")
     assert died.environment["cpu"]  # written where it ran
 
 
+@pytest.mark.slow
 def test_closing_the_iterator_ends_what_the_cluster_is_doing(make_study: Callable[..., Study], cluster: Any) -> None:
     study = make_study(quick(repeats=1), "Waits")
-    plan = alone(make_plan(study))
+    plan = trainings(make_plan(study))
     study.store.write_protocol(study.protocol)
     events = RayExecutor(NODE, address=cluster.address).run(plan.todo)
     folder = plan.todo[0].folder
@@ -161,14 +164,14 @@ def test_closing_the_iterator_ends_what_the_cluster_is_doing(make_study: Callabl
 
 
 @pytest.mark.slow
-def test_a_run_that_hangs_is_ended(make_study: Callable[..., Study], cluster: Any) -> None:
+def test_run_that_hangs_is_ended(make_study: Callable[..., Study], cluster: Any) -> None:
     study = make_study(quick(repeats=1), "Waits", "TinyNet")
     study.hardware = NODE
     events: list[Event] = []
-    execute(study, alone(make_plan(study)), RayExecutor(NODE, address=cluster.address, timeout_s=40), events.append)
-    outcomes = finished(events)
-    assert outcomes["omc-syn waits repeat 0"].kind == "timeout"
-    assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
+    execute(study, trainings(make_plan(study)), RayExecutor(NODE, address=cluster.address, timeout_s=40), events.append)
+    ends = outcomes(events)
+    assert ends["omc-syn waits repeat 0"].kind == "timeout"
+    assert isinstance(ends["omc-syn tinynet repeat 0"], Record)
 
 
 def test_worker_without_the_package_is_reported(
@@ -186,21 +189,19 @@ def test_worker_without_the_package_is_reported(
 
 
 @pytest.mark.slow
-def test_an_exhausted_node_is_a_typed_failure(
-    make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exhausted_node_is_a_typed_failure(make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # any machine uses more than a hundredth of its memory
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
     study = make_study(quick(repeats=1), "Waits")
     events: list[Event] = []
-    execute(study, alone(make_plan(study)), RayExecutor(Hardware("cpu", 1)), events.append)
-    (outcome,) = finished(events).values()
+    execute(study, trainings(make_plan(study)), RayExecutor(Hardware("cpu", 1)), events.append)
+    (outcome,) = outcomes(events).values()
     assert isinstance(outcome, Failure)
     assert outcome.kind == "out_of_memory"
 
 
 @pytest.mark.slow
-def test_a_ray_of_this_machine_does_a_whole_study_and_ends(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_of_this_machine_does_a_whole_study_and_ends(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TINY.parents[2]), prepend=os.pathsep)  # workers start in an empty folder
     code, out, err = call(*tiny_run("--executor", "ray"))
     assert code == 0, err
@@ -209,7 +210,7 @@ def test_a_ray_of_this_machine_does_a_whole_study_and_ends(call: Call, monkeypat
     assert not ray.is_initialized()
 
 
-def test_a_long_folder_for_temporary_files_is_refused_with_the_remedy(
+def test_long_folder_for_temporary_files_is_refused_with_the_remedy(
     make_job: Callable[..., TrainJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder := tmp_path / ("scratch" * 10)).mkdir()
@@ -218,7 +219,7 @@ def test_a_long_folder_for_temporary_files_is_refused_with_the_remedy(
         next(RayExecutor(Hardware("cpu", 1)).run([make_job(quick())]))
 
 
-def test_a_cluster_that_is_not_there_is_refused(make_job: Callable[..., TrainJob]) -> None:
+def test_unreachable_cluster_is_refused(make_job: Callable[..., TrainJob]) -> None:
     with pytest.raises(UserError, match=r"^--ray-address 127.0.0.1:9: Ray cannot be reached or started"):
         list(RayExecutor(NODE, address="127.0.0.1:9").run([make_job(quick())]))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,21 @@ from typing import Any
 import pytest
 
 from benchmark.config.protocol import Protocol, load_protocol
-from benchmark.data.packs import pack_path
+from benchmark.data.packs import open_pack, pack_path
 from benchmark.devices.hardware_slots import Hardware, hardware_of_node
 from benchmark.executors.choice import choose
+from benchmark.executors.events import Event
 from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
 from benchmark.executors.slurm import SlurmOptions
+from benchmark.records import claims
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Store
-from benchmark.runs.jobs import TrainJob
+from benchmark.runs.jobs import Job, TrainJob
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call, tiny_run
+from tests.benchmark.pretend import Pretend
 
 MakeJob = Callable[..., TrainJob]
 
@@ -41,30 +45,39 @@ def test_measurements_are_of_one_machine_and_each_run_goes_alone(
     assert {parcel.folder for parcel in others} == {Path.cwd()}
 
 
-def test_a_machine_with_another_version_is_refused(make_job: MakeJob, small: Protocol) -> None:
+def test_machine_with_another_version_is_refused(make_job: MakeJob, small: Protocol) -> None:
     (parcel,) = parcels([make_job(small)])
     answer = replace(parcel, version="9.9, behaviour 9").perform(silent)
     assert isinstance(answer, UserError)
     assert re.search(r"a node has version .* expected 9\.9, behaviour 9; install the same", str(answer))
 
 
-def test_a_machine_without_the_command_s_folder_or_the_study_is_refused(
-    make_job: MakeJob, small: Protocol, tmp_path: Path
-) -> None:
+def test_machine_without_the_folder_or_the_study_is_refused(make_job: MakeJob, small: Protocol, tmp_path: Path) -> None:
     (parcel,) = parcels([make_job(small)])
     answer = replace(parcel, folder=tmp_path / "nowhere").perform(silent)
     assert re.search(r"nowhere: not there on a node .*folder that all share", str(answer))
     assert re.search(r"small: empty on a node; --results must lie on a disk", str(parcel.perform(silent)))
 
 
-def test_the_machine_that_saw_a_run_fail_writes_it_down(make_study: Callable[..., Study], small: Protocol) -> None:
-    study = make_study(small, "Dies")
+class Killed(Pretend):
+    """Leaves the claim of a process that was killed."""
+
+    def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+        jobs[0].folder.mkdir(parents=True)
+        owner = {"machine": claims.machine(), "pid": 2**22 + 1, "started": 1.0}  # no process has so large a number
+        (jobs[0].folder / "claim.1").write_text(json.dumps(owner))
+        yield from super().run(jobs)
+
+
+def test_machine_that_saw_a_run_fail_writes_its_record(make_study: Callable[..., Study], small: Protocol) -> None:
+    study = make_study(small)
     study.store.write_protocol(study.protocol)
     job = make_plan(study).todo[0]
-    ((failure, seconds),) = Parcel((job,), Path.cwd()).perform(silent)
+    executor: Any = Killed(fail=[job.label])
+    ((failure, seconds),) = Parcel((job,), Path.cwd()).perform(silent, executor)
     assert isinstance(failure, Failure)
-    assert seconds > 0
-    record = Store(job.study).read_record(("omc-syn",), "dies", 0)
+    assert seconds == 1.0
+    record = Store(job.study).read_record(("omc-syn",), "tinynet", 0)
     assert record is not None
     assert record.failure == failure
     assert record.environment["cpu_cores"]
@@ -76,8 +89,6 @@ def test_packs_are_read_from_a_node_s_own_disk(
 ) -> None:
     job = make_job(small)
     (source,) = job.task.sources
-    from benchmark.data.packs import open_pack
-
     shared = open_pack(source, small, job.cache)
     monkeypatch.setenv("SCRATCH", str(tmp_path))
     near = _near(job, "$SCRATCH/packs of mine")
@@ -96,12 +107,10 @@ def test_packs_are_read_from_a_node_s_own_disk(
     assert _near(job, None) == replace(job, cache=tmp_path / "slurm")
 
 
-def test_a_node_s_disk_that_takes_nothing_is_no_reason_to_fail(
+def test_full_disk_of_a_node_is_no_reason_to_fail(
     make_job: MakeJob, small: Protocol, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job(small)
-    from benchmark.data.packs import open_pack
-
     open_pack(job.task.sources[0], small, job.cache)
     (tmp_path / "full").write_text("not a folder")
     assert _near(job, str(tmp_path / "full")) == job
@@ -150,7 +159,7 @@ def test_flags_of_other_engines_are_refused(call: Call, arguments: list[str], me
 
 
 @pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
-def test_an_engine_that_is_not_installed_is_refused_before_any_work(
+def test_missing_engine_is_refused_before_any_work(
     call: Call, monkeypatch: pytest.MonkeyPatch, engine: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)

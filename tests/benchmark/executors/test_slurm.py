@@ -18,7 +18,6 @@ import pytest
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Started
-from benchmark.executors.local import LocalExecutor
 from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
 from benchmark.records.run_record import Record
 from benchmark.runs.jobs import TrainJob
@@ -26,8 +25,9 @@ from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from tests.benchmark import fake_slurm
-from tests.benchmark.conftest import SMALL, TINY, Call, tiny_run
-from tests.benchmark.executors.test_local import alone, finished
+from tests.benchmark.conftest import SMALL, TINY, Call, Measured, tiny_run
+from tests.benchmark.executors.in_process import InProcessExecutor, outcomes
+from tests.benchmark.pretend import trainings
 
 pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[slurm]'")
 
@@ -54,21 +54,22 @@ def slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
-def test_an_array_does_what_local_slots_do(make_study: Callable[..., Study]) -> None:
+@pytest.mark.slow
+def test_array_does_what_local_slots_do(make_study: Callable[..., Study]) -> None:
     protocol = load_protocol("quick", [*SMALL, "repeats=1"])
     study = make_study(protocol, "TinyNet", "Dies", name="array")
     study.hardware = Hardware("cpu", 1, remote=True)
     events: list[Event] = []
-    execute(study, alone(make_plan(study)), watched(study), events.append)
-    outcomes = finished(events)
-    assert isinstance(outcomes["omc-syn tinynet repeat 0"], Record)
-    assert "SIGKILL" in outcomes["omc-syn dies repeat 0"].message
+    execute(study, trainings(make_plan(study)), watched(study), events.append)
+    ends = outcomes(events)
+    assert isinstance(ends["omc-syn tinynet repeat 0"], Record)
+    assert "SIGKILL" in ends["omc-syn dies repeat 0"].message
     assert [record.model for record in make_plan(study).failed] == ["dies"]
 
     here = make_study(protocol, "TinyNet", name="here")
-    execute(here, alone(make_plan(here)), LocalExecutor(), lambda event: None)
+    execute(here, trainings(make_plan(here)), InProcessExecutor(), lambda event: None)
     (expected,) = (record for _, record in here.store.records())
-    assert outcomes["omc-syn tinynet repeat 0"].metrics == expected.metrics
+    assert ends["omc-syn tinynet repeat 0"].metrics == expected.metrics
 
 
 def signal_all(process: psutil.Process, number: int) -> None:
@@ -77,10 +78,11 @@ def signal_all(process: psutil.Process, number: int) -> None:
         one.send_signal(number)
 
 
-def test_a_preempted_run_goes_on_from_its_checkpoint(make_study: Callable[..., Study]) -> None:
+@pytest.mark.slow
+def test_preempted_run_goes_on_from_its_checkpoint(make_study: Callable[..., Study]) -> None:
     protocol = load_protocol("quick", [*SMALL, "repeats=1", "training.steps=24"])
     study = make_study(protocol, "Slow", name="array")
-    plan = alone(make_plan(study))
+    plan = trainings(make_plan(study))
     executor = watched(study)
 
     def preempt(event: Event) -> None:
@@ -101,16 +103,17 @@ def test_a_preempted_run_goes_on_from_its_checkpoint(make_study: Callable[..., S
     left: list[Path] = []
     execute(study, plan, executor, preempt)
     assert left == []
-    (outcome,) = finished(events).values()
+    (outcome,) = outcomes(events).values()
     assert isinstance(outcome, Record)
     assert plan.todo[0].log.read_text().count("begun") == 2
     assert any("Requeued job" in file.read_text() for file in executor.folder.glob("*_log.out"))
     here = make_study(protocol, "TinyNet", name="here")
-    execute(here, alone(make_plan(here)), LocalExecutor(), lambda event: None)
+    execute(here, trainings(make_plan(here)), InProcessExecutor(), lambda event: None)
     assert [record.metrics for _, record in here.store.records()] == [outcome.metrics]
 
 
-def test_a_job_that_is_killed_is_a_typed_failure(make_study: Callable[..., Study]) -> None:
+@pytest.mark.slow
+def test_killed_job_is_a_typed_failure(make_study: Callable[..., Study]) -> None:
     study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "Waits", name="array")
     study.hardware = Hardware("cpu", 1, remote=True)
     executor = watched(study)
@@ -123,8 +126,8 @@ def test_a_job_that_is_killed_is_a_typed_failure(make_study: Callable[..., Study
             task.kill()
 
     events: list[Event] = []
-    execute(study, alone(make_plan(study)), executor, kill)
-    (failure,) = finished(events).values()
+    execute(study, trainings(make_plan(study)), executor, kill)
+    (failure,) = outcomes(events).values()
     assert failure.kind == "worker_died"
     assert "ended without an answer" in failure.message
     (record,) = (record for _, record in study.store.records())
@@ -134,7 +137,7 @@ def test_a_job_that_is_killed_is_a_typed_failure(make_study: Callable[..., Study
 def test_closing_the_iterator_cancels_jobs(make_study: Callable[..., Study], slurm: Path) -> None:
     study = make_study(load_protocol("quick", [*SMALL, "repeats=2"]), "Waits", name="array")
     study.store.write_protocol(study.protocol)
-    events = watched(study, "slurm").run(alone(make_plan(study)).todo)
+    events = watched(study, "slurm").run(trainings(make_plan(study)).todo)
     next(event for event in events if isinstance(event, Started))
     events.close()
     deadline = time.monotonic() + 20
@@ -206,7 +209,7 @@ def test_jobs_have_ended_in_final_states_and_are_alive_in_all_others(slurm: Path
 
 
 @pytest.mark.parametrize("state", ["PREEMPTED", "NODE_FAIL", "BOOT_FAIL"])
-def test_a_displaced_job_has_ended_after_five_minutes_out_of_the_queue(
+def test_displaced_job_has_ended_after_five_minutes_out_of_the_queue(
     slurm: Path, watcher: Any, clock: Clock, state: str
 ) -> None:
     def at(seconds: float, state: str) -> bool:
@@ -250,7 +253,8 @@ def preempt_once_begun(executor: Watched, plan: Any, slurm: Path, events: list[E
     return listen
 
 
-def test_a_run_that_is_queued_again_after_its_preemption_is_collected(
+@pytest.mark.slow
+def test_run_that_is_queued_again_after_its_preemption_is_collected(
     make_study: Callable[..., Study], slurm: Path
 ) -> None:
     protocol = load_protocol("quick", [*SMALL, "repeats=1", "training.steps=24"])
@@ -263,44 +267,57 @@ def test_a_run_that_is_queued_again_after_its_preemption_is_collected(
             fake_slurm.queue_again("4711")
         return 0.0
 
-    plan, events = alone(make_plan(study)), list[Event]()
+    plan, events = trainings(make_plan(study)), list[Event]()
     executor = watched(study, "slurm", ask_s=0, clock=queue_again_at_the_second_look)
     execute(study, plan, executor, preempt_once_begun(executor, plan, slurm, events))
-    (outcome,) = finished(events).values()
+    (outcome,) = outcomes(events).values()
     assert isinstance(outcome, Record)
     assert looks.count("PREEMPTED") == 2
     assert plan.todo[0].log.read_text().count("begun") == 2
     assert [record.status for _, record in study.store.records()] == ["ok"]
 
 
-def test_a_run_that_is_preempted_for_good_fails_and_can_be_retried(
-    make_study: Callable[..., Study], slurm: Path
-) -> None:
+@pytest.mark.slow
+def test_run_that_is_preempted_for_good_fails_and_can_be_retried(make_study: Callable[..., Study], slurm: Path) -> None:
     protocol = load_protocol("quick", [*SMALL, "repeats=1", "training.steps=24"])
     study = make_study(protocol, "Slow", name="array")
     study.hardware = Hardware("cpu", 1, remote=True)
     clock, events = itertools.count(0, 200), list[Event]()
-    plan = alone(make_plan(study))
+    plan = trainings(make_plan(study))
     executor = watched(study, "slurm", ask_s=0, clock=lambda: next(clock))
     execute(study, plan, executor, preempt_once_begun(executor, plan, slurm, events))
-    (failure,) = finished(events).values()
+    (failure,) = outcomes(events).values()
     assert failure.kind == "worker_died"
     assert "last state PREEMPTED, is out of the queue for five minutes" in failure.message
     assert [record.status for _, record in study.store.records()] == ["failed"]
-    execute(study, alone(make_plan(study, retry_failed=True)), LocalExecutor(), lambda event: None)
+    execute(study, trainings(make_plan(study, retry_failed=True)), InProcessExecutor(), lambda event: None)
     assert [record.status for _, record in study.store.records()] == ["ok"]
     assert plan.todo[0].log.read_text().count("begun") == 2  # it went on from its checkpoint
 
 
-def test_a_whole_study_on_slurm_s_commands(call: Call, slurm: Path) -> None:
-    flags = "partition=gpu,cpu,account=chips,time=02:30:00,array=2,mem=8,cache=near"
-    arguments = tiny_run("--executor", "slurm", "--slurm", flags, repeats=2)
+def test_study_is_done_on_slurm_s_commands_once(call: Call, slurm: Path, measured: Measured) -> None:
+    measured("quick")
+    arguments = tiny_run("--executor", "slurm", "--slurm", "time=02:30:00,cache=near")
     code, out, err = call(*arguments)
     assert code == 0, err + out
-    assert "Engine: Slurm, partition=gpu,cpu, account=chips, time=150, mem=8.0, array=2, cache=near" in out
-    assert "slurm: job 4711, 1 measurement(s)" in out
-    assert "slurm: job 4712, 2 run(s)" in out
-    assert "[2/2] omc-syn tinynet repeat" in out
+    assert "Engine: Slurm, time=150, array=64, cache=near" in out
+    assert "slurm: job 4711, 1 run(s)" in out
+    assert "[1/1] omc-syn tinynet repeat 0" in out
+    assert len(list(Path("near/packs").iterdir())) == 1
+    code, out, err = call(*arguments)
+    assert code == 0
+    assert not (slurm / "4712.sbatch").exists()
+
+
+def test_options_reach_sbatch(make_study: Callable[..., Study], slurm: Path) -> None:
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=2"]), "Waits", name="array")
+    study.store.write_protocol(study.protocol)
+    plan = make_plan(study)
+    options = SlurmOptions.parse("partition=gpu,cpu,account=chips,time=02:30:00,array=2,mem=8")
+    events = SlurmExecutor(study.folder / "slurm", options, threads=1, gpu=False).run([*plan.todo, *plan.measurements])
+    notes = [next(events), next(events)]
+    events.close()
+    assert [note.text.partition(";")[0] for note in notes] == ["job 4711, 1 measurement(s)", "job 4712, 2 run(s)"]
     measurements, runs = ((slurm / f"{number}.sbatch").read_text().splitlines() for number in (4711, 4712))
     common = {"--partition=gpu,cpu", "--account=chips", "--time=150", "--mem=8GB", "--cpus-per-task=1", "--requeue"}
     for lines in (measurements, runs):
@@ -309,10 +326,6 @@ def test_a_whole_study_on_slurm_s_commands(call: Call, slurm: Path) -> None:
     assert "#SBATCH --exclusive" not in runs
     assert "#SBATCH --array=0-1%2" in runs
     assert not any("--gpus" in line for line in runs)
-    assert len(list(Path("near/packs").iterdir())) == 1
-    code, out, err = call(*arguments)
-    assert code == 0
-    assert not (slurm / "4713.sbatch").exists()
 
 
 def test_jobs_inherit_nothing_of_the_job_that_they_are_submitted_in(
@@ -323,7 +336,7 @@ def test_jobs_inherit_nothing_of_the_job_that_they_are_submitted_in(
         monkeypatch.setenv(name, value)
     study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "Waits", name="array")
     study.store.write_protocol(study.protocol)
-    events = watched(study, "slurm").run(alone(make_plan(study)).todo)
+    events = watched(study, "slurm").run(trainings(make_plan(study)).todo)
     next(events)
     events.close()
     assert (slurm / "4711.variables").read_text() == "SLURM_CONF"
@@ -337,7 +350,7 @@ def test_refusal_of_sbatch_is_one_message(call: Call, slurm: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_a_machine_without_slurm_is_refused(call: Call) -> None:
+def test_machine_without_slurm_is_refused(call: Call) -> None:
     code, _, err = call(*tiny_run("--executor", "slurm"))
     assert code == 2
     assert "--executor slurm: no srun on this machine" in err
@@ -366,7 +379,7 @@ def test_interrupted_submission_is_submitted_again_unchanged(
     assert submission.checkpoint().function == submission
 
 
-def test_a_plan_for_nodes_with_gpus_needs_no_torch_here(tmp_path: Path) -> None:
+def test_plan_for_nodes_with_gpus_needs_no_torch_here(tmp_path: Path) -> None:
     code = (
         "import sys; from benchmark.cli.main import main\n"
         "try: main()\n"

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +13,26 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmark.cli import main
-from benchmark.executors.events import Finished
 from benchmark.executors.local import LocalExecutor
 from benchmark.executors.worker import Worker
 from benchmark.utils.errors import UserError
+from tests.benchmark.executors.in_process import outcomes
+from tests.benchmark.executors.light_jobs import LightJob, do_light
 
 
-@dataclass(frozen=True)
-class Look:
-    """A job that :func:`tell` does."""
-
-    label: str = "look"
-    exclusive: bool = False
-    log: None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
-
-
-def tell(job: object, on_step: Callable[[int, int], None]) -> Any:
-    """Tell which process does a job, what that has imported before, and a variable."""
-    return [os.getpid(), "torch" in sys.modules, os.environ.get("NEEDED")]
-
-
-def look(worker: Worker, **variables: str) -> list[object]:
-    job: Any = Look()
+def facts(worker: Worker, **variables: str) -> dict[str, Any]:
+    """Do a job; return the facts about its process."""
+    job: Any = LightJob()
     worker.give(job, variables)
-    found: list[object] = worker.pipe.recv()
-    return found
+    while isinstance(message := worker.pipe.recv(), tuple):  # a step
+        pass
+    outcome: dict[str, Any] = message
+    return outcome
 
 
 @contextlib.contextmanager
 def started(*, ahead: bool) -> Iterator[Worker]:
-    worker = Worker(ahead=ahead, perform=tell)
+    worker = Worker(ahead=ahead, perform=do_light)
     try:
         yield worker
     finally:
@@ -57,7 +43,9 @@ def started(*, ahead: bool) -> Iterator[Worker]:
 def test_worker_started_ahead_has_torch_and_takes_the_variables_of_its_first_job(ahead: bool) -> None:
     with started(ahead=ahead) as worker:
         assert worker.suits({"NEEDED": "1"})
-        assert look(worker, NEEDED="1") == [worker.process.pid, ahead, "1"]
+        process = facts(worker, NEEDED="1")
+        assert (process["pid"], process["torch"]) == (worker.process.pid, ahead)
+        assert process["variables"]["NEEDED"] == "1"
         assert worker.suits({"NEEDED": "1"})
         assert not worker.suits({"NEEDED": "2"})
     assert not worker.process.is_alive()
@@ -67,7 +55,8 @@ def test_failed_import_ahead_is_left_to_the_job(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "torch.py").write_text("raise ImportError('libcuda is broken')")
     monkeypatch.syspath_prepend(tmp_path)  # a spawned process has its parent's path
     with started(ahead=True) as worker:
-        assert look(worker) == [worker.process.pid, False, None]
+        process = facts(worker)
+        assert (process["pid"], process["torch"]) == (worker.process.pid, False)
 
 
 def test_importing_worker_is_killed_without_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,13 +71,10 @@ def test_importing_worker_is_killed_without_a_wait(monkeypatch: pytest.MonkeyPat
 
 
 def test_executor_uses_the_worker_first_and_ends_it() -> None:
-    worker = Worker(ahead=True, perform=tell)
-    process = worker.process.pid
-    jobs: list[Any] = [Look("first"), Look("second")]
-    outcomes: list[Any] = [
-        event.outcome for event in LocalExecutor(ahead=worker).run(jobs) if isinstance(event, Finished)
-    ]
-    assert outcomes == [[process, True, None]] * 2
+    worker = Worker(perform=do_light)
+    jobs: list[Any] = [LightJob("first"), LightJob("second")]
+    ends = outcomes(LocalExecutor(ahead=worker).run(jobs))
+    assert [ends[label]["pid"] for label in ("first", "second")] == [worker.process.pid] * 2
     assert not worker.process.is_alive()
 
 

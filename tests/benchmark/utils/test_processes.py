@@ -24,7 +24,7 @@ from benchmark.data.layouts import gds
 from benchmark.efficiency.measure import measure
 from benchmark.executors.local import LocalExecutor
 from benchmark.records.efficiency_record import EfficiencySettings
-from tests.benchmark.executors.test_worker import Look, tell
+from tests.benchmark.executors.light_jobs import LightJob, do_light
 
 library = gdstk.Library()
 library.new_cell("top").add(gdstk.rectangle((0, 0), (1, 2), layer=1))
@@ -36,7 +36,7 @@ settings = EfficiencySettings(warm_up=0, min_iterations=1, min_seconds=0)
 record = measure(entry, 16, 16, settings=settings)
 print(record.memory.forward_peak_bytes is not None, "memory")
 
-with contextlib.closing(LocalExecutor(perform=tell).run([Look()])) as events:
+with contextlib.closing(LocalExecutor(perform=do_light).run([LightJob()])) as events:
     print([type(event).__name__ for event in events])
 """
 
@@ -71,7 +71,7 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "script.py").write_text(BEGINS + EVERY_KIND)
     lines = run(["script.py"], tmp_path)
-    assert lines == ["the script begins", "1 cell", "True memory", "['Started', 'Finished']"]
+    assert lines == ["the script begins", "1 cell", "True memory", "['Started', 'Step', 'Finished']"]
 
 
 @pytest.mark.parametrize("way", ["file", "module", "-c", "standard input"])

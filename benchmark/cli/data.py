@@ -110,10 +110,10 @@ def prepare(
 ) -> None:
     """Copy a download into DATA_ROOT/NAME in a readable layout; the same call continues after an interruption."""
     from benchmark.cli.progress import bar, open_console
-    from benchmark.data.prepare import prepare as preparing
+    from benchmark.data.prepare.prepare import prepare_dataset
 
     with bar("copying") as progress:
-        prepared = preparing.prepare(name, source, data_root, progress)
+        prepared = prepare_dataset(name, source, data_root, progress)
     console = open_console()
     for note in prepared.notes:
         console.print(note)
@@ -138,15 +138,15 @@ def verify(
 ) -> None:
     """Read every file of a dataset and print the findings; exit code 1 if a study's numbers would be wrong."""
     from benchmark.cli.progress import bar, open_console
-    from benchmark.data.check import verify as checks
     from benchmark.data.check.findings_table import write
+    from benchmark.data.check.verify import verify_dataset
 
     fitted = _fitted(protocol, set_, [name, *([against] if against else [])], data_root)
     folder = _writable(out, (cache or data_root / ".cache") / "verify")
     subject = _subject(name, data_root, fitted)
     other = _subject(against, data_root, fitted) if against else None
     with bar("reading") as progress:
-        verification = checks.verify(subject, fitted, against=other, progress=progress)
+        verification = verify_dataset(subject, fitted, against=other, progress=progress)
     console = open_console()
     # A file or a pipe has no width of its own; eighty columns would break every line.
     open_console(width=None if console.is_terminal else 160).print(verification.to_table(), soft_wrap=False)

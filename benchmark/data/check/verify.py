@@ -22,7 +22,7 @@ from benchmark.data.tiling import cut_by_smallest, smaller_input
 MOST_KINDS = 8  # of sizes, formats and sets of values, in one row
 
 
-def verify(
+def verify_dataset(
     folder: DatasetFolder, protocol: Protocol, *, against: DatasetFolder | None = None, progress: Progress | None = None
 ) -> Verification:
     """Read a dataset's whole folder and report its content and all its faults, not only the first.

@@ -25,7 +25,7 @@ from benchmark.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Prepared:
-    """Result of :func:`prepare`."""
+    """Result of :func:`prepare_dataset`."""
 
     folder: Path  # the dataset's folder
     layout: Layout  # of the source
@@ -36,7 +36,9 @@ class Prepared:
     notes: tuple[str, ...]  # sentences for the user
 
 
-def prepare(name: str, source: Path, data_root: Path, progress: Callable[[int, int], None] | None = None) -> Prepared:
+def prepare_dataset(
+    name: str, source: Path, data_root: Path, progress: Callable[[int, int], None] | None = None
+) -> Prepared:
     """Copy a download's images and labels to ``data_root/name`` in a layout that the harness reads.
 
     The source does not change. All names, sizes and the layout are checked before the first write. A crash leaves no

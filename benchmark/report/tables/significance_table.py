@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark import metrics
-from benchmark.metrics import significance as tests
+from benchmark.metrics.significance import (
+    ALPHA,
+    EXACT_LIMIT,
+    SIGN_FLIPS,
+    clusters_needed,
+    effects_in_reach,
+    least_rank_p,
+    least_sign_flip_p,
+)
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import conventions
 from benchmark.report.tables.contests import (
@@ -107,7 +115,7 @@ def _lines(found: list[Comparisons], reference: str) -> tuple[Mapping[str, Value
                 **shared, "model": made.row.key, "display": made.row.label, "family": made.row.family,
                 "n": made.n, "clusters": one.clusters,
                 "difference": made.difference, "ci95_low": made.low, "ci95_high": made.high, "p": made.p,
-                "exploratory_p_below_0.05": None if made.p is None else str(made.p < tests.ALPHA).lower(),
+                "exploratory_p_below_0.05": None if made.p is None else str(made.p < ALPHA).lower(),
                 "holm_models": len(one.tested), "p_holm": made.p_holm,
                 "verdict": made.verdict(one.contest.metric), "remark": made.remark,
             }
@@ -144,7 +152,7 @@ def _methods_block(found: Comparisons, label: str) -> Block:
     rows = []
     for one in found.made:
         cells = _cells(one)
-        if one.p is not None and one.p < tests.ALPHA:
+        if one.p is not None and one.p < ALPHA:
             cells["exploratory"] = Cell(math.nan, text="✓")
         cells["verdict"] = Cell(math.nan, text=one.verdict(contest.metric))
         rows.append(Row(one.row.key, one.row.label, one.row.family, cells, remark=one.remark))
@@ -162,25 +170,25 @@ def _methods_block(found: Comparisons, label: str) -> Block:
 def _methods_conventions(found: Comparisons, label: str, counts: str) -> Iterator[str]:
     family, contest = len(found.tested), found.contest
     n = max(one.n for one in found.tested)
-    needed, reached = (f"{factor:.{factor < 10:d}f}" for factor in tests.effects_in_reach(n, family))
+    needed, reached = (f"{factor:.{factor < 10:d}f}" for factor in effects_in_reach(n, family))
     yield (
         f"About the methods: two-sided paired t-test over repeats of each model against {label}; repeats pair up by "
         "number, n is the number of pairs."
     )
     yield _difference(contest, label, "over the pairs")
     yield (
-        f"Holm p: corrected over {_models(family)}; only where it is below {tests.ALPHA} a model is called better or "
+        f"Holm p: corrected over {_models(family)}; only where it is below {ALPHA} a model is called better or "
         f"worse than {label}."
     )
     yield (
-        f"✓: p below {tests.ALPHA} without correction, as the authors tick: exploratory, n={counts}; one of twenty "
+        f"✓: p below {ALPHA} without correction, as the authors tick: exploratory, n={counts}; one of twenty "
         "equal models gets one by chance."
     )
     yield (
-        f"What n = {n} can show: large and steady differences only. The least Holm p falls below {tests.ALPHA} where a "
+        f"What n = {n} can show: large and steady differences only. The least Holm p falls below {ALPHA} where a "
         f"mean difference is at least {needed} times the standard deviation of the differences between "
         f"repeats, and does so in four studies out of five where the true one is {reached} times that large. "
-        f"A rank or sign-flip test over {n} pairs never falls below p = {tests.least_rank_p(n):.3g}. That no "
+        f"A rank or sign-flip test over {n} pairs never falls below p = {least_rank_p(n):.3g}. That no "
         "difference is shown does not say that there is none."
     )
     yield from _origin(contest)
@@ -197,7 +205,7 @@ def _networks_block(found: Comparisons, label: str) -> Block:
 
 def _networks_conventions(found: Comparisons, label: str) -> Iterator[str]:
     family, contest, k = len(found.tested), found.contest, found.clusters
-    least, needed = tests.least_sign_flip_p(k), tests.clusters_needed(family)
+    least, needed = least_sign_flip_p(k), clusters_needed(family)
     yield (
         "About these trained networks on images like these: trained again from other seeds, the methods may come out "
         f"the other way round. Each model's networks against those of {label} of the same repeats."
@@ -207,12 +215,12 @@ def _networks_conventions(found: Comparisons, label: str) -> Iterator[str]:
         f"Clusters: the {k} source frames of the test images. Interval: jackknife that leaves out one frame, Student's "
         f"t with {k - 1} degrees of freedom."
     )
-    drawn = f"{tests.SIGN_FLIPS:,} random exchanges, (1 + as extreme) / (1 + drawn)"
-    how = f"all {2**k:,} exchanges" if 2**k <= tests.EXACT_LIMIT else drawn
+    drawn = f"{SIGN_FLIPS:,} random exchanges, (1 + as extreme) / (1 + drawn)"
+    how = f"all {2**k:,} exchanges" if 2**k <= EXACT_LIMIT else drawn
     yield f"p: sign-flip permutation, which exchanges both models' results of whole frames; {how}."
     yield (
         f"Holm p: corrected over {_models(family)}. With {k} frames p never falls below {least:.3g}; Holm p can fall "
-        f"below {tests.ALPHA} from {needed} frames on" + (", so it cannot here." if k < needed else ".")
+        f"below {ALPHA} from {needed} frames on" + (", so it cannot here." if k < needed else ".")
     )
     yield from _origin(contest)
 

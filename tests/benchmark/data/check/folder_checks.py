@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.check.findings_table import FindingRow, Verification
 from benchmark.data.check.survey import DatasetFolder
-from benchmark.data.check.verify import verify
+from benchmark.data.check.verify import verify_dataset
 from benchmark.data.specs import DatasetSpec
 from tests.benchmark.data.folder_makers import add_pair, picture
 
@@ -21,7 +21,7 @@ def protocol(*overrides: str, preset: str = "strict") -> Protocol:
 
 def check(root: Path, *overrides: str, preset: str = "strict", **how: object) -> Verification:
     spec = DatasetSpec(name="mychip", **how)
-    return verify(DatasetFolder("mychip", root, spec=spec), protocol(*overrides, preset=preset))
+    return verify_dataset(DatasetFolder("mychip", root, spec=spec), protocol(*overrides, preset=preset))
 
 
 def row(verification: Verification, name: str) -> FindingRow:

@@ -16,7 +16,7 @@ from benchmark.config.protocol import load_protocol
 from benchmark.data import synthetic
 from benchmark.data.check.findings_table import FindingRow, Verification, write
 from benchmark.data.check.survey import DatasetFolder
-from benchmark.data.check.verify import verify
+from benchmark.data.check.verify import verify_dataset
 from tests.benchmark.data.check.folder_checks import STEMS, check, protocol, row, with_parts
 from tests.benchmark.data.folder_makers import add_pair, make_folder, picture, save
 
@@ -283,7 +283,7 @@ def test_the_smallest_image_that_sets_the_tile_is_a_warning(tmp_path: Path) -> N
 
 def test_progress_reaches_the_number_of_pairs(root: Path) -> None:
     calls: list[tuple[int, int]] = []
-    verify(DatasetFolder("mychip", root), protocol(), progress=lambda *call: calls.append(call))
+    verify_dataset(DatasetFolder("mychip", root), protocol(), progress=lambda *call: calls.append(call))
     assert calls == [(done, 10) for done in range(1, 11)]
 
 
@@ -325,5 +325,7 @@ def test_no_content_of_a_file_stops_the_check(root: Path) -> None:
 def test_stand_ins_are_clean(dataset: str, tmp_path: Path) -> None:
     folder = synthetic.write(dataset, tmp_path / f"{dataset}-syn", 6, height=128, width=128)
     settings = load_protocol("strict", [f"input.size_by_dataset.{dataset}=128"])
-    verification = verify(DatasetFolder(f"{dataset}-syn", folder, "via" if dataset == "omv" else "track"), settings)
+    verification = verify_dataset(
+        DatasetFolder(f"{dataset}-syn", folder, "via" if dataset == "omv" else "track"), settings
+    )
     assert [row for row in verification.rows if row.problem or row.warning] == []

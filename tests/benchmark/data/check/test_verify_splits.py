@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmark.data.check.findings_table import FindingRow
 from benchmark.data.check.survey import DatasetFolder, survey_folder
-from benchmark.data.check.verify import verify
+from benchmark.data.check.verify import verify_dataset
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import open_pack
@@ -122,9 +122,9 @@ def test_tiles_with_too_few_labelled_pixels_are_counted_and_left_out(tmp_path: P
 def test_the_overlap_with_another_dataset_is_counted(root: Path, tmp_path: Path) -> None:
     other = make_folder(tmp_path / "other", "abc")
     settings = protocol("split.validation=0.3", "split.test=0.3")
-    verification = verify(DatasetFolder("mychip", root), settings, against=DatasetFolder("other", other))
+    verification = verify_dataset(DatasetFolder("mychip", root), settings, against=DatasetFolder("other", other))
     assert row(verification, "overlap with other").value.startswith("3 of 10 tiles look like a tile there")
-    apart = verify(
+    apart = verify_dataset(
         DatasetFolder("mychip", root),
         settings,
         against=DatasetFolder("other", make_folder(tmp_path / "none", [], 64) / "none"),
@@ -137,7 +137,7 @@ def test_image_in_test_and_other_training_set_is_a_warning(tmp_path: Path) -> No
     for offset, part in enumerate(("test", "val", "train")):  # train and test changed places
         for index in range(3):
             add_pair(second / part, f"x{index}", picture(100 * offset + index))
-    verification = verify(DatasetFolder("a", first), protocol(), against=DatasetFolder("b", second))
+    verification = verify_dataset(DatasetFolder("a", first), protocol(), against=DatasetFolder("b", second))
     assert row(verification, "overlap with b").value == (
         "9 of 9 tiles look like a tile there; 3 are test here and training there, "
         "3 of b are test there and training here"

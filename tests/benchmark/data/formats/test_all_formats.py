@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.config.protocol import load_protocol
 from benchmark.data.check.survey import DatasetFolder
-from benchmark.data.check.verify import verify
+from benchmark.data.check.verify import verify_dataset
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.formats.all_formats import FORMATS, format_of, label_suffixes, read_label
@@ -19,7 +19,7 @@ from benchmark.data.formats.label_format import Label, LabelFormat, Legend
 from benchmark.data.formats.masks import PIXELS
 from benchmark.data.packs import open_pack
 from benchmark.data.pairs import find_pairs, scan_masks
-from benchmark.data.prepare.prepare import prepare
+from benchmark.data.prepare.prepare import prepare_dataset
 from benchmark.data.specs import Target
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import picture, save
@@ -101,7 +101,7 @@ def test_a_new_format_is_found_checked_and_packed(toy: LabelFormat, tmp_path: Pa
         np.testing.assert_array_equal(read_label(pair.label, "track", (64, 64)).mask, mask)
 
     protocol = load_protocol("quick", ["input.size=64", "input.tile=64", "split.counts=none"])
-    found = verify(DatasetFolder("chip", root), protocol)
+    found = verify_dataset(DatasetFolder("chip", root), protocol)
     assert found.ok, found.to_markdown()
     values = {row.name: row.value for row in found.rows}
     assert values["files"] == "10 images, 10 labels, 0 ignore masks, 0 others"
@@ -134,7 +134,7 @@ def test_a_label_of_another_size_is_refused_for_every_format(toy: LabelFormat, t
 
 def test_scores_and_downloads_accept_a_new_format(toy: LabelFormat, tmp_path: Path) -> None:
     source = write(tmp_path / "download", toy)
-    prepared = prepare("chip", source, tmp_path / "data")
+    prepared = prepare_dataset("chip", source, tmp_path / "data")
     assert (prepared.images, prepared.labels) == (10, 10)
     assert len(find_pairs(prepared.folder)) == 10
     write_labels(tmp_path / "predicted", toy)

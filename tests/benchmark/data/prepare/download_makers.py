@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data.prepare import prepare
-from benchmark.data.prepare.prepare import Prepared
+from benchmark.data.prepare.prepare import Prepared, prepare_dataset
 from benchmark.utils.errors import UserError
 
 FLAT = ("image/1.png", "image/2.png", "label/1.png", "label/2.png")
@@ -45,9 +44,9 @@ def assert_refused(source: Path, match: str, name: str = "mychip") -> None:
     """The message matches and nothing at all is left behind, not even a folder."""
     root = source.parent / "data"
     with pytest.raises(UserError, match=match):
-        prepare.prepare(name, source, root)
+        prepare_dataset(name, source, root)
     assert not root.exists()
 
 
 def bring_in(source: Path, name: str = "mychip") -> Prepared:
-    return prepare.prepare(name, source, source.parent / "data")
+    return prepare_dataset(name, source, source.parent / "data")

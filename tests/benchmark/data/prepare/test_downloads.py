@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.data.pairs import find_pairs
-from benchmark.data.prepare import prepare
-from benchmark.data.prepare.prepare import Prepared
+from benchmark.data.prepare.prepare import Prepared, prepare_dataset
 from benchmark.data.specs import DatasetSpec
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.prepare.archive_makers import tarred, zipped
@@ -42,7 +41,7 @@ def test_folders_are_found_at_any_depth(tmp_path: Path, form: str, names: tuple[
         source.write_bytes(zipped(files) if form == "zip" else tarred(files, "w:gz"))
     before = digest(tmp_path)
     steps: list[tuple[int, int]] = []
-    result = prepare.prepare("mychip", source, tmp_path / "data", lambda *step: steps.append(step))
+    result = prepare_dataset("mychip", source, tmp_path / "data", lambda *step: steps.append(step))
     assert tree(result.folder) == {name: (wrapping + name).encode() for name in names}
     pairs = find_pairs(result.folder)
     assert result == Prepared(tmp_path / "data" / "mychip", "folders", len(pairs), len(pairs), len(names), 0, ())

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.data.prepare import archives, prepare
+from benchmark.data.prepare import archives
+from benchmark.data.prepare.prepare import prepare_dataset
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.prepare.archive_makers import tarred, zipped
 from tests.benchmark.data.prepare.download_makers import (
@@ -157,7 +158,7 @@ def test_source_that_overlaps_its_target_is_refused(tmp_path: Path, place: str) 
     source = write_files(tmp_path / place, FLAT)
     before = digest(tmp_path)
     with pytest.raises(UserError, match=r"holds .*mychip, or lies in it"):
-        prepare.prepare("mychip", source, tmp_path / "data")
+        prepare_dataset("mychip", source, tmp_path / "data")
     assert digest(tmp_path) == before
 
 
@@ -211,7 +212,7 @@ def test_no_archive_writes_outside_the_target(
         packed[place % len(packed)] ^= value
     (base / "a.bin").write_bytes(packed)
     with contextlib.suppress(UserError):
-        result = prepare.prepare("x", base / "a.bin", base / "data")
+        result = prepare_dataset("x", base / "a.bin", base / "data")
         assert result.images >= 1 or result.layout == "hy5syn"
     paths = {str(path.relative_to(base)) for path in base.rglob("*")}
     assert {path for path in paths if not path.startswith("data/x/")} <= {"a.bin", "data", "data/x"}

@@ -134,10 +134,10 @@ def open_at(path: Path, source: Source, fill: Callable[[Path], object]) -> Pack:
         manifest = json.loads((path / "manifest.json").read_bytes())
         images, masks = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
         tiles = tuple(Tile(**tile) for tile in manifest["tiles"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        has_ignored, notes = manifest["has_ignored"], tuple(manifest["notes"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # EOFError: an empty file of pixels
         raise UserError(f"{path}: a damaged pack ({error}); remove the folder, and it is built again") from error
-    notes = tuple(manifest["notes"])
-    return Pack(source.name, source.fingerprint, images, masks, tiles, manifest["has_ignored"], notes)
+    return Pack(source.name, source.fingerprint, images, masks, tiles, has_ignored, notes)
 
 
 def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[Division, list[str]]:

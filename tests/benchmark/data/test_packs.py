@@ -268,13 +268,23 @@ def test_incomplete_pack_is_never_used(tmp_path: Path) -> None:
     assert len(build(tmp_path).tiles) == 1
 
 
+@pytest.mark.parametrize("share", [0, 0.5])
 @pytest.mark.parametrize("name", ["images.npy", "masks.npy", "manifest.json"])
-def test_a_damaged_pack_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_a_damaged_pack_is_refused_by_name(tmp_path: Path, name: str, share: float) -> None:
     make_folder(tmp_path / "data" / "omc", ["a", "b"])
     build(tmp_path)
     (folder,) = leftovers(tmp_path)
     content = (folder / name).read_bytes()
-    (folder / name).write_bytes(content[: len(content) // 2])
+    (folder / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=rf"{folder.name}: a damaged pack .*; remove the folder"):
+        build(tmp_path)
+
+
+def test_pack_whose_manifest_lacks_an_entry_is_refused(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "omc", ["a", "b"])
+    build(tmp_path)
+    (folder,) = leftovers(tmp_path)
+    (folder / "manifest.json").write_text((folder / "manifest.json").read_text().replace("has_ignored", "ignored"))
     with pytest.raises(UserError, match=rf"{folder.name}: a damaged pack .*; remove the folder"):
         build(tmp_path)
 

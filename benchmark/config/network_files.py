@@ -34,7 +34,7 @@ class NetworkFile:
     Attributes:
         path: absolute.
         module: its name, ``net``, or ``models.net`` where it imports as part of a package.
-        folders: where its imports are looked up first: its own, and the one that holds its package.
+        folders: folders that imports are looked up in first: the file's own, and the folder of its package.
     """
 
     path: Path
@@ -50,17 +50,18 @@ class NetworkFile:
         while (above / "__init__.py").is_file():
             names.insert(0, above.name)
             above = above.parent
-        if any(name.partition(".")[0] == names[0] for name in _imports(path, ".".join(names[:-1])) if names[1:]):
+        imported = _imports(path, ".".join(names[:-1]))
+        if len(names) > 1 and any(name.partition(".")[0] == names[0] for name in imported):
             return cls(path, ".".join(names), (path.parent, above))
         return cls(path, stem, (path.parent,))
 
     def code(self) -> dict[str, Path]:
-        """Return the files that make up the network: this one, and what it and they import, installed packages aside.
+        """Return this file and all files that it imports, directly or not, without installed packages.
 
-        Import statements count wherever they stand, and :func:`importlib.import_module` of a literal name.
+        Import statements inside of functions count too, and so does :func:`importlib.import_module` of a literal name.
 
         Returns:
-            Relative name of a module's file -> where it lies.
+            Relative name of a module's file -> its path.
         """
         start = {self.module: self.path} | dict(_modules(self.module.rpartition(".")[0], self.find))
         return _by_file_name(_closure(start, self.find))
@@ -80,10 +81,10 @@ class NetworkFile:
     def load(self, digest: str) -> ModuleType:
         """Import the file once per content.
 
-        The file and its neighbours become modules of a package whose name nobody else uses, and their import
-        statements, also those in functions that run later, look there first. So neither a name that the harness or a
-        library has imported, nor a neighbour of another network's file, is taken for theirs.
-        :func:`importlib.import_module` knows nothing of that: it finds neighbours by relative names only.
+        The file and its neighbours become modules of a package with a unique name. Their import statements look in
+        this package first, also statements in functions that run later, so a neighbour is never mistaken for a module
+        of the same name that the harness, a library or another network has imported.
+        :func:`importlib.import_module` finds neighbours by relative names only.
 
         Args:
             digest: of the file and all that it imports.
@@ -101,12 +102,12 @@ class NetworkFile:
         try:
             if "." in self.module:
                 return importlib.import_module(name)  # after the packages that it is part of
-            found = importlib.util.spec_from_file_location(name, self.path, loader=_Loader(name, str(self.path)))
-            assert found is not None
-            assert found.loader is not None
-            module = importlib.util.module_from_spec(found)
+            loader = _Loader(name, str(self.path))
+            file_spec = importlib.util.spec_from_file_location(name, self.path, loader=loader)
+            assert file_spec is not None
+            module = importlib.util.module_from_spec(file_spec)
             sys.modules[name] = module
-            found.loader.exec_module(module)
+            loader.exec_module(module)
             return module
         except BaseException:
             for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] == package]:
@@ -186,7 +187,7 @@ def refuse_arguments(network: type, target: str, **arguments: object) -> None:
 
 
 class _Loader(SourceFileLoader):
-    """Runs what the file holds now: a cached form counts as current where only size and time are the same."""
+    """Compiles the file's present text; Python's cache would also serve an older text of equal size and time."""
 
     def get_code(self, fullname: str) -> Any:
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -243,7 +244,7 @@ def _find_in(name: str, folders: Sequence[str | Path]) -> ModuleSpec | None:
 
 
 def _installed(name: str) -> ModuleSpec | None:
-    """Return the spec of a top-level module as everybody imports it."""
+    """Return the spec of a top-level module that a plain import statement finds."""
     try:
         return importlib.util.find_spec(name)
     except (ImportError, ValueError):  # a module that was put together by hand has none
@@ -251,7 +252,7 @@ def _installed(name: str) -> ModuleSpec | None:
 
 
 def _elsewhere(name: str) -> ModuleSpec | None:
-    """Return the spec of a top-level module that is somebody's own: on PYTHONPATH, or installed as editable."""
+    """Return the spec of a user's top-level module: on PYTHONPATH, or installed as editable."""
     spec = None if name in sys.stdlib_module_names else _installed(name)
     paths = [spec.origin if spec.has_location else None, *(spec.submodule_search_locations or ())] if spec else []
     files = [Path(path) for path in paths if path]
@@ -285,7 +286,7 @@ def _closure(start: Mapping[str, Path], find: Callable[[str], ModuleSpec | None]
 
 
 def _modules(name: str, find: Callable[[str], ModuleSpec | None]) -> Iterator[tuple[str, Path]]:
-    """Yield the modules that ``import name`` runs, as far as they are there, with their files."""
+    """Yield the modules that ``import name`` runs, as far as they exist, with their files."""
     parts = name.split(".")
     spec = find(parts[0]) if parts[0] else None
     for count in range(1, len(parts) + 1):

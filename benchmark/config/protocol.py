@@ -246,19 +246,19 @@ def load_protocol(source: str | Path, overrides: Iterable[str] = (), *, stored: 
         UserError: unknown preset, unreadable file, field that is unknown (with the nearest valid field), has a wrong
             type or would have no effect.
     """
-    name, chosen = str(source), dict[str, str]()
+    name, written = str(source), dict[str, str]()
     if name in PRESETS:
-        where = f"preset {name!r}"
+        origin = f"preset {name!r}"
         fields = tomllib.loads(resources.files("benchmark.config").joinpath(f"presets/{name}.toml").read_text("utf-8"))
     elif Path(source).is_file():
-        where = f"protocol {name!r}"
-        fields = read_toml(Path(source), where)
-        if stored and isinstance(fields.get("deterministic"), bool):  # what the first studies called it
+        origin = f"protocol {name!r}"
+        fields = read_toml(Path(source), origin)
+        if stored and isinstance(fields.get("deterministic"), bool):  # its name in the first studies
             fields["determinism"] = "deterministic" if fields.pop("deterministic") else "seeded"
-        if not stored:  # earlier releases wrote what they did not read
+        if not stored:  # earlier releases wrote settings without an effect into a study's file
             defaults = flatten_settings(Protocol(name="defaults", split=Split(unit="image")).model_dump(mode="json"))
-            chosen = {
-                path: f"{where}: {path} = {value!r}"
+            written = {
+                path: f"{origin}: {path} = {value!r}"
                 for path, value in flatten_settings(fields).items()
                 if defaults.get(path) != value
             }
@@ -269,25 +269,25 @@ def load_protocol(source: str | Path, overrides: Iterable[str] = (), *, stored: 
     overrides = list(overrides)
     for override in overrides:
         _apply(fields, override)
-    given = unused_settings.paths(overrides)
+    given = unused_settings.flags_by_path(overrides)
     try:
         protocol = Protocol.model_validate(fields)
     except ValidationError as error:
         wrong = [".".join(map(str, problem["loc"])) for problem in error.errors(include_url=False)]
         # A problem of several settings together has the path of their group.
-        blamed = {path: given[path] for path in given if any(f"{path}.".startswith(f"{place}.") for place in wrong)}
-        raise UserError(f"{' and '.join(blamed.values()) or where}: {_explain(error)}") from error
-    unused_settings.refuse({**chosen, **given}, protocol)
+        flags = [flag for path, flag in given.items() if any(f"{path}.".startswith(f"{group}.") for group in wrong)]
+        raise UserError(f"{' and '.join(flags) or origin}: {_explain(error)}") from error
+    unused_settings.refuse({**written, **given}, protocol)
     return protocol
 
 
 def protocol_differences(old: Protocol, new: Protocol, ignored: Set[str] = HARMLESS) -> list[str]:
     """Return ``path: old -> new`` for every different setting that is not ignored."""
-    left, right = (flatten_settings(p.model_dump(mode="json", exclude=set(ignored))) for p in (old, new))
+    before, after = (flatten_settings(side.model_dump(mode="json", exclude=set(ignored))) for side in (old, new))
     return [
-        f"{path}: {left.get(path)!r} -> {right.get(path)!r}"
-        for path in sorted(left | right)
-        if left.get(path) != right.get(path)
+        f"{path}: {before.get(path)!r} -> {after.get(path)!r}"
+        for path in sorted(before | after)
+        if before.get(path) != after.get(path)
     ]
 
 
@@ -362,6 +362,6 @@ def _explain(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"no field {path!r}; the nearest is {_nearest(path)!r}")
         else:
-            found = "" if isinstance(problem["input"], Mapping) else f", found {problem['input']!r}"
-            lines.append(f"{path or 'protocol'}: {problem['msg'].removeprefix('Value error, ')}{found}")
+            value = "" if isinstance(problem["input"], Mapping) else f", found {problem['input']!r}"
+            lines.append(f"{path or 'protocol'}: {problem['msg'].removeprefix('Value error, ')}{value}")
     return "; ".join(lines)

@@ -48,16 +48,16 @@ class Published:
         """Describe the figures, their configuration and our counts."""
         height, width = self.size
         unit = "G" if self.giga == 10**9 else "· 2³⁰"
-        figures, here = [f"{self.params} M params"], [f"{self.counted_params / 1e6:.3f} M"]
+        figures, counts = [f"{self.params} M params"], [f"{self.counted_params / 1e6:.3f} M"]
         if self.gmacs is not None and self.counted_gmacs is not None:
             figures.append(f"{self.gmacs} {unit} MACs")
-            here.append(f"{self.counted_gmacs:.2f} {unit}")
+            counts.append(f"{self.counted_gmacs:.2f} {unit}")
         if self.fps is not None:
             figures.append(f"{self.fps} FPS" + f" on one {self.gpu}" * bool(self.gpu))
         figures.append(f"{self.miou} % mIoU")
         return (
             f"published{f' of {self.of}' * bool(self.of)}: {', '.join(figures)} (Cityscapes, {height}×{width}, "
-            f"{CHANNELS} channels, {CLASSES} classes; {self.source}); here {' and '.join(here)}"
+            f"{CHANNELS} channels, {CLASSES} classes; {self.source}); here {' and '.join(counts)}"
             f"{f': {self.differs}' * bool(self.differs)}"
         )
 

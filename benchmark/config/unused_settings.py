@@ -21,7 +21,8 @@ def refuse(given: Mapping[str, str], protocol: Protocol) -> None:
     """Refuse settings that have no effect because of another setting.
 
     Args:
-        given: path -> the user's words for it, such as ``--set 'training.epochs=5'``; presets are not checked.
+        given: path -> the flag or the line that sets it, such as ``--set 'training.epochs=5'``, for the message;
+            settings of presets are left out.
         protocol: all settings.
 
     Raises:
@@ -78,14 +79,14 @@ def refuse_for(
     Raises:
         UserError: names the first such setting and the remedy.
     """
-    given, known, reasons = paths(overrides), {*known, *datasets}, dict[str, str]()
+    given, known, reasons = flags_by_path(overrides), {*known, *datasets}, dict[str, str]()
     if divided and (study is None or study.split != protocol.split):
         reason = "each dataset comes in train/, val/ and test/, which are kept as they are; leave it out"
         fields = ("validation", "test", "near_duplicates", *(["unit"] if protocol.split.counts is None else []))
         reasons |= {f"split.{field}": reason for field in fields}
     for table in TABLES:
-        field, entries = table.removesuffix("_by_dataset"), _of(protocol, table)
-        if study is not None and entries == _of(study, table):
+        field, entries = table.removesuffix("_by_dataset"), _entries_of(protocol, table)
+        if study is not None and entries == _entries_of(study, table):
             continue
         for name in entries.keys() - datasets:
             reasons[f"{table}.{name}"] = (
@@ -99,8 +100,8 @@ def refuse_for(
     _refuse(given, reasons)
 
 
-def paths(overrides: Iterable[str]) -> dict[str, str]:
-    """Return the values of ``--set`` by path, with a path for each entry of a table."""
+def flags_by_path(overrides: Iterable[str]) -> dict[str, str]:
+    """Return the flag that sets each path, such as ``--set 'training.lr=1'``; entries of a table have own paths."""
     given: dict[str, str] = {}
     for override in overrides:
         path, _, text = (part.strip() for part in override.partition("="))
@@ -110,13 +111,13 @@ def paths(overrides: Iterable[str]) -> dict[str, str]:
     return given
 
 
-def _of(protocol: Protocol, path: str) -> dict[str, Any]:
-    group, _, field = path.partition(".")
-    table: dict[str, Any] = getattr(getattr(protocol, group), field)
-    return table
+def _entries_of(protocol: Protocol, table: str) -> dict[str, Any]:
+    group, _, field = table.partition(".")
+    entries: dict[str, Any] = getattr(getattr(protocol, group), field)
+    return entries
 
 
 def _refuse(given: Mapping[str, str], reasons: Mapping[str, str]) -> None:
-    for path, words in given.items():
+    for path, origin in given.items():
         if path in reasons:
-            raise UserError(f"{words}: would change nothing, since {reasons[path]}")
+            raise UserError(f"{origin}: would change nothing, since {reasons[path]}")

@@ -81,7 +81,7 @@ class Pack:
         except UserError as error:
             if not self.notes:
                 raise
-            raise UserError(f"{error}. First look at what was found in the files: {'; '.join(self.notes)}") from error
+            raise UserError(f"{error}. First look at these remarks on the files: {'; '.join(self.notes)}") from error
 
     def notes_under(self, protocol: Protocol) -> list[str]:
         """Return the notes, and those on the split."""
@@ -249,7 +249,7 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress |
             has_ignored |= bool((item.mask == IGNORED).any())
             generated.append(item.drawn)
             facts += [item.facts] if item.facts else []
-            # Figures of the one file follow the semicolon, such as how many of its pixels were doubtful.
+            # A file's own figures follow the semicolon, such as the number of its doubtful pixels.
             notes.update([item.note.partition(";")[0]] if item.note else [])
             if progress:
                 progress(done, len(items))
@@ -283,7 +283,7 @@ def levels_of(source: Source) -> Levels | None:
         first = {depth: path for path, depth in reversed(depths.items())}
         raise UserError(
             f"{first[16]}: 16 bits per channel, but {first[8].name} has 8; one dataset needs one depth, "
-            "or the same gray would mean two things: convert the ones or the others"
+            "or the same gray would mean two things: convert all files to one depth"
         )
     return Levels(*source.levels) if source.levels else percentile_levels([pair.image for pair in source.pairs])
 

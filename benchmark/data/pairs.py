@@ -113,7 +113,7 @@ def find_pairs(root: Path, spec: DatasetSpec = PLAIN) -> list[Pair]:
     return result.pairs
 
 
-def refuse_orphans(orphans: Sequence[Path], what: str, missing: str) -> None:
+def refuse_orphans(orphans: Sequence[Path], kind: str, missing: str) -> None:
     """Refuse files without a partner.
 
     Raises:
@@ -122,13 +122,13 @@ def refuse_orphans(orphans: Sequence[Path], what: str, missing: str) -> None:
     if orphans:
         more = f" (and {len(orphans) - 1} more such)" if len(orphans) > 1 else ""
         raise UserError(
-            f"{orphans[0]}: {what} without {missing}{more}; "
-            f"expected a file of the same stem in the folder of {missing}s: add it or remove the {what}"
+            f"{orphans[0]}: {kind} without {missing}{more}; "
+            f"expected a file of the same stem in the folder of {missing}s: add it or remove the {kind}"
         )
 
 
 def scan(root: Path, spec: DatasetSpec = PLAIN) -> Scan:
-    """List a dataset's folder, faults included; the arguments are those of :func:`find_pairs`."""
+    """List a dataset's folder, faults included; arguments as :func:`find_pairs`."""
     result = Scan()
     entries = _entries(root, result)
     listed = not result.faults
@@ -282,7 +282,7 @@ def _labels_in(file: Path, label_format: LabelFormat, result: Scan) -> list[Path
 
 
 def _entries(folder: Path, result: Scan) -> list[Path]:
-    """List a folder, or the one file in its place that holds many labels; an error becomes a fault of the scan."""
+    """List a folder, or a single file that holds many labels in its place; an error becomes a fault of the scan."""
     try:
         known = format_of_file(folder)
         if known is not None and known.holds_many and folder.is_file():

@@ -26,8 +26,8 @@ class Tile:
     group: str  # the source frame
     given: str | None  # the owner's part (``train``, ``val``, ``test``), ``None`` where the owner gives no division
     cluster: str = ""  # a name that images that look alike share; empty for an image that looks like no other
-    row: int = 0  # place in the frame's grid, from 0 at the top
-    column: int = 0  # place in the frame's grid, from 0 at the left
+    row: int = 0  # position in the frame's grid, from 0 at the top
+    column: int = 0  # position in the frame's grid, from 0 at the left
     labelled: float = 1.0  # share of pixels that count, of the tile or of its centred input, whichever has fewer
 
 
@@ -102,13 +102,13 @@ def divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int, *, p
 
 def attempt(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> Division:
     """Divide as :func:`divide` does, but with errors that name no settings that help."""
-    kept = [index for index, tile in enumerate(tiles) if tile.labelled >= settings.min_labelled]
-    left = [tiles[index] for index in kept]
-    if emptied := {tile.given for tile in tiles} - {tile.given for tile in left}:
+    labelled = [index for index, tile in enumerate(tiles) if tile.labelled >= settings.min_labelled]
+    usable = [tiles[index] for index in labelled]
+    if emptied := {tile.given for tile in tiles} - {tile.given for tile in usable}:
         part = f"{next(iter(emptied))}/" if emptied != {None} else "the dataset"
         raise UserError(f"{dataset}: {part} has no image left")
-    division = _divide(dataset, left, settings, seed)
-    return Division(**{part: tuple(kept[index] for index in getattr(division, part)) for part in PARTS})
+    division = _divide(dataset, usable, settings, seed)
+    return Division(**{part: tuple(labelled[index] for index in getattr(division, part)) for part in PARTS})
 
 
 def count_unlabelled(tiles: Sequence[Tile], settings: Split) -> int:
@@ -153,7 +153,7 @@ def _divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> 
 
 
 def look_alikes(tiles: Sequence[Tile], division: Division) -> tuple[list[list[int]], list[list[int]]]:
-    """Return the sets of images that look alike, as indices, and those of them that lie in several parts."""
+    """Return the sets of images that look alike, as indices, and the sets among them that lie in several parts."""
     sets = _indices_by(tile.cluster for tile in tiles)
     sets.pop("", None)
     part = {index: name for name in PARTS for index in getattr(division, name)}
@@ -164,8 +164,8 @@ def look_alikes(tiles: Sequence[Tile], division: Division) -> tuple[list[list[in
 def leakage(tiles: Sequence[Tile], division: Division) -> Leakage:
     """Count the validation and test images that share a frame, a look or an edge with a training image.
 
-    Edges count in frames whose places in the grid are unique; in other frames several files share a group, and their
-    places to each other are unknown.
+    Edges count in frames whose positions in the grid are unique; in other frames several files share a group, and
+    their positions to each other are unknown.
     """
     positions = Counter((tile.group, tile.row, tile.column) for tile in tiles)
     scattered = {group for (group, _, _), count in positions.items() if count > 1}
@@ -234,13 +234,13 @@ def _by_counts(units: Sequence[Sequence[int]], counts: tuple[int, int, int]) -> 
 
 
 def _stripes(tiles: Sequence[Tile], frame: Sequence[int]) -> list[list[int]]:
-    """Return a frame's columns where it has more columns than rows, else its rows; none where places repeat."""
-    places = [(tiles[index].row, tiles[index].column) for index in frame]
-    if len(set(places)) < len(places):
+    """Return a frame's columns if it has more columns than rows, else its rows; none if positions repeat."""
+    positions = [(tiles[index].row, tiles[index].column) for index in frame]
+    if len(set(positions)) < len(positions):
         return []
-    rows, columns = (len(set(axis)) for axis in zip(*places, strict=True))
-    stripes = _indices_by(place[columns > rows] for place in places)
-    return [[frame[position] for position in stripes[stripe]] for stripe in sorted(stripes)]
+    rows, columns = (len(set(axis)) for axis in zip(*positions, strict=True))
+    stripes = _indices_by(position[columns > rows] for position in positions)
+    return [[frame[index] for index in stripes[stripe]] for stripe in sorted(stripes)]
 
 
 def _by_blocks(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> list[str | None]:

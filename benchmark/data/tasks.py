@@ -44,12 +44,12 @@ class Task:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """All datasets, each once, those of the training first."""
+        """All datasets, each once, training datasets first."""
         return tuple({source.name: source for source in (*self.train, *self.test)}.values())
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprints of all datasets, in order; that of the dataset if there is only one."""
+        """The fingerprints of all datasets, in order, or of the only dataset."""
         train, test = ("+".join(source.fingerprint for source in part) for part in (self.train, self.test))
         return train if self.train == self.test else f"{train}>{test}"
 

@@ -140,11 +140,11 @@ def captured(function: Function, *inputs: Tensor) -> Graph:
 @contextlib.contextmanager
 def on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
     """Compute on a stream, after earlier and before later work of the current stream."""
-    here = torch.cuda.current_stream(stream.device)
-    stream.wait_stream(here)
+    current = torch.cuda.current_stream(stream.device)
+    stream.wait_stream(current)
     with torch.cuda.device(stream.device), torch.cuda.stream(stream):
         yield
-    here.wait_stream(stream)
+    current.wait_stream(stream)
 
 
 @contextlib.contextmanager

@@ -33,13 +33,13 @@ def _cpu_info() -> str:
     return ""
 
 
-def cpu_clock_mhz(which: Literal["current", "max"]) -> float | None:
+def cpu_clock_mhz(kind: Literal["current", "max"]) -> float | None:
     """Return the processor's mean or highest clock, ``None`` where the system does not report it."""
     try:
         clock = psutil.cpu_freq()
     except (AttributeError, NotImplementedError, OSError):
         return None  # psutil supports some systems only, and a container may hide the clock
-    value = getattr(clock, which, None)
+    value = getattr(clock, kind, None)
     return float(value) if value else None
 
 

@@ -62,7 +62,7 @@ class Components:
         return np.stack([self.total(row * length), self.total(x_sum)], axis=1) / self.area_px[:, None]
 
     def reach_interior(self, border_px: int) -> Mask:
-        """Return of each component, (count,), whether it has a pixel at least ``border_px`` from the image's edges."""
+        """Tell of each component, (count,), whether it has a pixel at least ``border_px`` from the image's edges."""
         height, width = self.shape
         stride = width + 1
         row = self.starts // stride
@@ -88,8 +88,8 @@ class Components:
         for shift in (-stride, 0, stride):
             first = np.searchsorted(others.ends, self.starts + shift - 1, side="right")
             last = np.searchsorted(others.starts, self.ends + shift + 1, side="left")
-            mine = np.repeat(self.labels, last - first)
-            pairs.append(np.unique(mine * max(others.count, 1) + others.labels[ranges(first, last)]))
+            own = np.repeat(self.labels, last - first)
+            pairs.append(np.unique(own * max(others.count, 1) + others.labels[ranges(first, last)]))
         return np.bincount(np.unique(np.concatenate(pairs)) // max(others.count, 1), minlength=self.count)
 
 

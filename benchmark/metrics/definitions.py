@@ -175,8 +175,8 @@ _ALL = (
     Metric(
         name="vi_merge", display="VI merge", unit="bits", higher_is_better=False, reductions=BOTH,
         columns=("vi_merge_nbit", "tp", "fp", "fn", "tn"),
-        definition="The other half: what the predicted segment of a pixel leaves open about its true one. Grows where "
-        "the prediction joins nets.",
+        definition="Half of the variation of information (Meilă 2007), as VI split: what the predicted segment of a "
+        "pixel leaves open about its true segment. Grows where the prediction joins nets.",
         formula="H(G|P) = 1e-9 vi_merge_nbit / (tp + fp + fn + tn)",
         empty="an empty and a full mask, one segment each, agree",
         compute=lambda c: _bits_per_pixel(c["vi_merge_nbit"], c),

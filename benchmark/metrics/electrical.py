@@ -39,7 +39,7 @@ class Verdict:
     false: Mask  # (components,) counted, reaches the interior and hits no net at all
     # (components,) interior nets that it joins beyond the first; 0 unless it reaches the interior
     extra_nets: npt.NDArray[np.int64]
-    correct: int  # number of components that hit exactly one interior net which no other component hits
+    correct: int  # number of components that hit exactly one interior net, a net that no other component hits
 
 
 def judge(overlap: Overlap, *, border_px: int = BORDER_PX, min_area_px: int = MIN_AREA_PX) -> Verdict:
@@ -164,8 +164,8 @@ def _seams(whole: Mask, pieces: Mask) -> Mask:
     low, high, every = slice(None, -1), slice(1, None), slice(None)
     # Each pixel's neighbour to the right, below, and below on either side: nets are connected by corners too.
     pairs = ((every, low), (every, high)), ((low, every), (high, every)), ((low, low), (high, high))
-    for here, there in (*pairs, ((low, high), (high, low))):
-        apart = whole[here] & whole[there] & (nearest[here] != nearest[there])
-        seams[here] |= apart
-        seams[there] |= apart
+    for pixel, neighbour in (*pairs, ((low, high), (high, low))):
+        apart = whole[pixel] & whole[neighbour] & (nearest[pixel] != nearest[neighbour])
+        seams[pixel] |= apart
+        seams[neighbour] |= apart
     return seams

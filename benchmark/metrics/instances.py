@@ -29,9 +29,9 @@ def aji_terms(overlap: Overlap) -> tuple[int, int]:
     """
     best = _best_of_each(overlap.truth_index, overlap.intersection_px, overlap.union_px)
     numerator = overlap.intersection_px[best].sum()
-    lonely = np.delete(overlap.truth.area_px, overlap.truth_index[best])
+    unmatched = np.delete(overlap.truth.area_px, overlap.truth_index[best])
     unused = np.delete(overlap.prediction.area_px, overlap.predicted_index[best])
-    return int(numerator), int(overlap.union_px[best].sum() + lonely.sum() + unused.sum())
+    return int(numerator), int(overlap.union_px[best].sum() + unmatched.sum() + unused.sum())
 
 
 def aji_plus_terms(overlap: Overlap) -> tuple[int, int]:
@@ -58,8 +58,9 @@ def _best_of_each(group: Integers, intersection: Integers, union: Integers) -> I
 def _assignment(overlap: Overlap) -> Integers:
     """Return the pairs of the one-to-one assignment of highest total IoU.
 
-    The overlap graph falls into blocks that cannot compete with each other. Where one component is the only partner of
-    all others, the block has room for one pair, its best; the rest, few and small, go to the Hungarian method.
+    The overlap graph falls into blocks that do not compete with each other. If one component is the only partner of
+    all others in its block, the block has room for one pair, its best. The other blocks, few and small, are solved by
+    the Hungarian method.
     """
     g, p, truths = overlap.truth_index, overlap.predicted_index, overlap.truth.count
     # A component is the centre of such a block if none of its partners has another.

@@ -90,7 +90,7 @@ def effects_in_reach(n: int, family: int, power: float = 0.8) -> tuple[float, fl
         power: chance to find the true difference.
 
     Returns:
-        The least significant mean difference, and the true difference that is found with the given chance.
+        The least mean difference that is significant, and the true difference that is found with the given chance.
     """
     threshold, root = float(stats.t.isf(ALPHA / family / 2, n - 1)), math.sqrt(n)
     true = optimize.brentq(lambda e: float(stats.nct.sf(threshold, n - 1, e * root)) - power, 0, 10 * threshold)
@@ -142,7 +142,7 @@ class Clustered:
     def of(
         cls, networks: Sequence[tuple[Counts, Sequence[str]]], metric: str, reduction: Reduction = "pooled"
     ) -> Clustered:
-        """Sum up.
+        """Sum the counts of each source frame.
 
         Args:
             networks: integer columns and source frames of each network's images, in any order.

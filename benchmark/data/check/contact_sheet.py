@@ -141,7 +141,7 @@ def _crop(sample: SheetImage, side: int) -> Iterator[SheetImage]:
     step = max(side // 2, 1)
     for axis, extent in enumerate((height, width)):
         blocks = np.add.reduceat(blocks, np.arange(0, extent, step), axis=axis, dtype=np.int64)
-    # Each sum is that of a block and its neighbours at the right and below.
+    # Each sum is of a block and its neighbours at the right and below.
     sums = ndimage.uniform_filter(blocks.astype(float), 2, mode="constant", origin=-1)
     row, column = np.unravel_index(int(sums.argmax()), sums.shape)
     top, left = (max(min(int(at) * step, extent - side), 0) for at, extent in ((row, height), (column, width)))
@@ -154,8 +154,8 @@ def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """Return a text, cut in the middle where it is wider than ``width`` pixels."""
     if font.getlength(text) <= width:
         return text
-    for kept in range(len(text) - 1, 0, -1):
-        cut = text[: -(-kept // 2)] + "..." + text[len(text) - kept // 2 :]
+    for length in range(len(text) - 1, 0, -1):
+        cut = text[: -(-length // 2)] + "..." + text[len(text) - length // 2 :]
         if font.getlength(cut) <= width:
             return cut
     return "..."

@@ -30,7 +30,7 @@ def verify_dataset(
     Args:
         folder: the dataset's folder; may be one that a study refuses.
         protocol: under which a study would read it.
-        against: another dataset, whose test images must not be among this one's training images, nor the reverse.
+        against: another dataset; test images of either must not be among the training images of the other.
         progress: called with (pairs done, pairs in all), for each of the folders.
     """
     survey = survey_folder(folder, protocol, progress)
@@ -110,7 +110,7 @@ def _image_rows(survey: Survey, findings: Mapping[str, Finding], protocol: Proto
         FindingRow(
             "bit depth",
             _kinds(f"{depth} bit" for depth in depths.elements()) + mapped,
-            "one gray would mean two things: convert the ones or the others" if len(depths) > 1 else "",
+            "one gray would mean two things: convert all files to one depth" if len(depths) > 1 else "",
             squeezed(levels),
         ),
         _judged("image formats", _kinds(header.form for header in headers if header.form), findings),
@@ -128,7 +128,7 @@ def _mask_rows(survey: Survey, findings: Mapping[str, Finding]) -> list[FindingR
     alike: dict[str, list[int]] = defaultdict(list)
     for index, check in enumerate(checks):
         if check.note:
-            alike[check.note.partition(";")[0]].append(index)  # figures of the one file follow
+            alike[check.note.partition(";")[0]].append(index)  # a file's own figures follow the semicolon
     notes = [f"{_named([pairs[i].label for i in same], root)}: {checks[same[0]].note}" for same in alike.values()]
     notes += [findings["mask values"].text] if "mask values" in findings else []
     facts = [check.facts for check in checks]
@@ -202,8 +202,8 @@ def _exact_row(survey: Survey) -> FindingRow:
     )
 
 
-def _sets(what: str, sets: Sequence[Sequence[int]], across: Sequence[Sequence[int]]) -> str:
-    return f"{sum(map(len, sets))} {what} in {len(sets)} set(s), {len(across)} across parts" if sets else "none"
+def _sets(kind: str, sets: Sequence[Sequence[int]], across: Sequence[Sequence[int]]) -> str:
+    return f"{sum(map(len, sets))} {kind} in {len(sets)} set(s), {len(across)} across parts" if sets else "none"
 
 
 def _overlap_row(survey: Survey, other: Survey) -> FindingRow:

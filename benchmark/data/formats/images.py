@@ -140,7 +140,7 @@ def percentile_levels(paths: Sequence[Path]) -> Levels:
         path = paths[index]
         pixels = decode(path).pixels
         if pixels.dtype != np.uint16:
-            raise UserError(f"{path}: 8 bits per channel beside files of 16; convert the ones or the others")
+            raise UserError(f"{path}: 8 bits per channel beside files of 16; convert all files to one depth")
         counts += np.bincount(pixels.reshape(-1), minlength=2**16)
     return levels_of_counts(counts)
 

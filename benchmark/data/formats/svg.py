@@ -1,7 +1,7 @@
 """Reads labels in SVG: tracks are lime polygons, vias are red circles.
 
 HY5SYN's coordinates name pixels, as contours do: a polygon covers the pixels on its outline, and x ends at
-``width - 1``. Such files have names such as ``label0001.svg`` or, as those of `predict`, ``data-outline="inside"`` in
+``width - 1``. These files have names like ``label0001.svg`` or, if `predict` wrote them, ``data-outline="inside"`` in
 their first element. In other files a shape covers the pixels whose centres lie in it, as SVG defines. HY5SYN's files
 hold exact and near duplicates and overlapping polygons of one net, so only the union of all shapes has a meaning.
 """
@@ -226,28 +226,28 @@ class _SvgParser:
     def _polygons(self, drawn: str) -> Iterator[list[tuple[float, float]]]:
         """Follow a path's commands; a polygon ends with Z, with the next M, or with the path."""
         corners: list[tuple[float, float]] = []
-        first = here = (0.0, 0.0)
+        first = point = (0.0, 0.0)
         for letter, values in self._commands(drawn):
             kind = letter.upper()
             if kind == "Z":
                 yield corners
-                corners, here = [], first
+                corners, point = [], first
                 continue
             for index in range(0, len(values), ARGUMENTS[kind]):
-                x, y = here if letter.islower() else (0.0, 0.0)
+                x, y = point if letter.islower() else (0.0, 0.0)
                 if kind == "H":
-                    here = (x + values[index], here[1])
+                    point = (x + values[index], point[1])
                 elif kind == "V":
-                    here = (here[0], y + values[index])
+                    point = (point[0], y + values[index])
                 else:
-                    here = (x + values[index], y + values[index + 1])
+                    point = (x + values[index], y + values[index + 1])
                 if kind == "M" and index == 0:
                     if corners:
                         yield corners
-                    corners, first = [here], here
+                    corners, first = [point], point
                 else:
-                    corners = corners or [first]  # without an M behind a Z, the next polygon begins at the same point
-                    corners.append(here)
+                    corners = corners or [first]  # without an M behind a Z, the next polygon begins at the same corner
+                    corners.append(point)
         if corners:
             yield corners
 

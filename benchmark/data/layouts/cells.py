@@ -112,7 +112,7 @@ class Hierarchy:
             UserError: more polygons than an image can show.
         """
         polygons: dict[Role, list[Points]] = {}
-        seen, todo = 0, [(top, np.eye(2), np.zeros(2))]
+        count, todo = 0, [(top, np.eye(2), np.zeros(2))]
         while todo:
             index, matrix, origin = todo.pop()
             cell = self.cells[index]
@@ -120,8 +120,8 @@ class Hierarchy:
             local = moved(np.array(window, np.float64)[None], inverse[None], -(inverse @ origin)[None])[0]
             for role, shapes in cell.shapes.items():
                 hits = np.flatnonzero(meets(shapes.boxes, local))
-                seen += len(hits)
-                for at in hits.tolist() if seen <= MOST_SHAPES else ():
+                count += len(hits)
+                for at in hits.tolist() if count <= MOST_SHAPES else ():
                     points = shapes.points[shapes.starts[at] : shapes.starts[at + 1]]
                     polygons.setdefault(role, []).append(snapped(points @ matrix.T + origin))
             for at in np.flatnonzero(meets(self.placed[index], local)).tolist():
@@ -130,10 +130,10 @@ class Hierarchy:
                 child = int(placements.child[at])
                 base = moved(self.boxes[child][None], placements.matrix[at][None], placements.origin[at][None])[0]
                 offsets = self._offsets(placements, at, base, local)
-                seen += len(offsets)
-                if seen <= MOST_SHAPES:
+                count += len(offsets)
+                if count <= MOST_SHAPES:
                     todo += [(child, turned, start) for start in (placements.origin[at] + offsets) @ matrix.T + origin]
-            if seen > MOST_SHAPES:
+            if count > MOST_SHAPES:
                 raise self._too_many(window)
         return polygons
 
@@ -212,7 +212,7 @@ def moved(boxes: Box, matrix: NDArray[np.float64], origin: Points) -> Box:
 
 
 def meets(boxes: Box, window: Box) -> NDArray[np.bool_]:
-    """Return of each box ``(n, 4)`` whether it shares an area, an edge or a corner with a window."""
+    """Tell of each box ``(n, 4)`` whether it shares an area, an edge or a corner with a window."""
     met: NDArray[np.bool_] = np.all((boxes[:, :2] <= window[2:]) & (boxes[:, 2:] >= window[:2]), axis=1)
     return met
 

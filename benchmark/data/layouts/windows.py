@@ -43,7 +43,7 @@ class Window:
     def visible(self) -> tuple[Points, ...]:
         """The tracks ``(n, 2)`` within the rectangle of the outermost pixels' centres.
 
-        The border may leave a strip of a net, narrower than half a pixel, that holds no centre. Such a net is invisible
+        The border may leave a strip of a net, narrower than half a pixel, that holds no centre. This net is invisible
         or falls into parts that only the strip joins.
         """
         import gdstk

@@ -69,14 +69,14 @@ def _to_window(points: NDArray[np.float64], placement: Placement, height: int, w
 
 
 def _draw_bars(bars: list[MetalBar], corner: float, placement: Placement, height: int, width: int) -> NDArray[np.int32]:
-    """Paint each bar's net number; bars of one net may overlap, those of two never do."""
+    """Paint each bar's net number; bars overlap only if they belong to one net."""
     image = Image.new("I", (width, height))
     if bars:
         draw = ImageDraw.Draw(image)
         outlines = _to_window(_outlines(bars, corner), placement, height, width)
         low, high = outlines.min(axis=1), outlines.max(axis=1)
-        seen = (high >= 0).all(axis=1) & (low < (width, height)).all(axis=1)
-        for index in np.flatnonzero(seen).tolist():
+        visible = (high >= 0).all(axis=1) & (low < (width, height)).all(axis=1)
+        for index in np.flatnonzero(visible).tolist():
             draw.polygon(outlines[index].ravel().tolist(), fill=bars[index].net)
     return np.asarray(image, np.int32)
 

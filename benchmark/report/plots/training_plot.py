@@ -170,7 +170,7 @@ def _panel(axes: Axes, model: str, curves: Mapping[str, Sequence[Curve]]) -> Non
                 curve.steps[curve.best], curve.validation[curve.best], "o", color=colour, markersize=4,
                 markeredgecolor="white", markeredgewidth=0.6,
             )  # fmt: skip
-    axes.set_title(drawable(label), fontsize=8.5, fontweight="bold", loc="left", pad=3)
+    axes.set_title(drawable(label), fontsize=8.5, fontweight="bold", loc="left", pad=3, y=1)
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=7.5, length=2)

@@ -117,8 +117,8 @@ def _lacking(held: Mapping[str, Mapping[str, Set[str]]]) -> Iterator[str]:
     for test, by_name in held.items():
         everything = set[str]().union(*by_name.values())
         lacking: dict[str, list[str]] = {}
-        for name, found in sorted(by_name.items()):
-            if missing := sorted(everything - found):
+        for name, repeats in sorted(by_name.items()):
+            if missing := sorted(everything - repeats):
                 lacking.setdefault(", ".join(missing), []).append(name)
         yield from (f"on {test}, {', '.join(names)} without {missing}" for missing, names in lacking.items())
 
@@ -164,7 +164,7 @@ def _tested(study: StudyResults) -> Iterator[tuple[str, Scores]]:
     for run in study.runs:
         yield from run.scores.items()
     for test, methods in study.references.items():
-        yield from ((test, scores) for found in methods.values() for scores in found)
+        yield from ((test, scores) for divisions in methods.values() for scores in divisions)
 
 
 def _images(scores: Scores) -> str:

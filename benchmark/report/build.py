@@ -11,14 +11,13 @@ from pydantic import ValidationError
 
 from benchmark.records.store import RECORD_BYTES
 from benchmark.report import merge
-from benchmark.report import redact as redaction
 from benchmark.report.contradictions import contradictions, divided
 from benchmark.report.page import html
 from benchmark.report.page.drawings import Drawing, texts_only
 from benchmark.report.plots import all_plots, panels, plot_style
 from benchmark.report.read import StudyResults, read_study
-from benchmark.report.tables import bibliography, numbers, render, significance_table
-from benchmark.report.tables import paper_table as paper
+from benchmark.report.redact import redact_study
+from benchmark.report.tables import bibliography, numbers, paper_table, render, significance_table
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.paper_table import PaperChoice
@@ -29,7 +28,7 @@ from benchmark.utils.files import read_limited, write_atomically
 __all__ = ["PaperChoice", "build", "check"]
 
 RENDERERS = {"csv": render.to_csv, "md": render.to_markdown, "tex": render.to_latex}
-CHOICE = f"{paper.NAME}.json"
+CHOICE = f"{paper_table.NAME}.json"
 PAGE = "index.html"
 #: Where reports go, below the study's folder. What may leave the house has a folder to itself, since what lies in the
 #: other one, from whichever report, may not.
@@ -65,29 +64,29 @@ def build(
         UserError: no study there, nothing in it to report, a broken file in it, or studies that must not be merged.
     """
     folder = study / (REDACTED if redact else FOLDER)
-    found = _read(study, merged, redact)
-    files, shown = _texts(study, found, choice, reference)
+    results = _read(study, merged, redact)
+    files, shown = _texts(study, results, choice, reference)
     if redact:
         files.pop(CHOICE, None)
-    for file in found.strangers:
+    for file in results.strangers:
         tell(f"{file}: left out; run the study again, and it is made anew")
     drawings = []
-    for plot, stem, figure in _figures(found):
+    for plot, stem, figure in _figures(results):
         files |= {f"plots/{stem}.{kind}": plot_style.save(figure, kind) for kind in plot.kinds}
         drawings.append(Drawing.of(plot, stem, figure))
     if not redact and not merged:
-        files |= panels.build(study, found, scores(found, ACCURACY).blocks, tell)
+        files |= panels.build(study, results, scores(results, ACCURACY).blocks, tell)
     # Files of an image that may no longer be shown, and of a setting that is no longer there.
     earlier = [file for file in (folder / "panels").glob("[!.]*") if panels.is_panel(file.name)]
     for plot, kind in itertools.product(all_plots.PLOTS, ("pdf", "png")):
         earlier += (folder / "plots").glob(f"{plot.table}.*{kind}")
-    for left in earlier:
-        if f"{left.parent.name}/{left.name}" not in files:
-            left.unlink(missing_ok=True)
+    for path in earlier:
+        if f"{path.parent.name}/{path.name}" not in files:
+            path.unlink(missing_ok=True)
     for name, content in files.items():
         write_atomically(folder / name, content)
     # Last, since it shows the panels that lie there.
-    content = _page(study, found, shown, drawings, files, reference, redact)
+    content = _page(study, results, shown, drawings, files, reference, redact)
     write_atomically(folder / PAGE, content)
     return [folder / name for name in (*files, PAGE)]
 
@@ -112,18 +111,18 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
         UserError: as ``build``.
     """
     folder = study / (REDACTED if redact else FOLDER)
-    found = _read(study, merged, redact)
-    files, shown = _texts(study, found, None)
+    results = _read(study, merged, redact)
+    files, shown = _texts(study, results, None)
     if redact:
         files.pop(CHOICE, None)
-    figures = list(_figures(found))
+    figures = list(_figures(results))
     drawings = [Drawing.of(*figure) for figure in figures]
     plots = [folder / "plots" / f"{stem}.{kind}" for plot, stem, _ in figures for kind in plot.kinds]
-    files[PAGE] = texts_only(_page(study, found, shown, drawings, files, significance_table.REFERENCE, redact))
-    sources = [(source, read_study(source)) for source in merged] or [(study, found)]
-    wrong = [line for source in sources for line in (*contradictions(*source), *source[1].broken_stress)]
-    wrong += [f"{folder}/{file}; left out" for folder, one in sources for file in one.strangers]
-    wrong += [f"{folder}: {line}" for folder, one in sources for line in divided(one)]
+    files[PAGE] = texts_only(_page(study, results, shown, drawings, files, significance_table.REFERENCE, redact))
+    sources = [(source, read_study(source)) for source in merged] or [(study, results)]
+    wrong = [line for folder, part in sources for line in (*contradictions(folder, part), *part.broken_stress)]
+    wrong += [f"{folder}/{file}; left out" for folder, part in sources for file in part.strangers]
+    wrong += [f"{folder}: {line}" for folder, part in sources for line in divided(part)]
     for name, content in files.items():
         path = folder / name
         if not path.is_file():
@@ -131,56 +130,56 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
         elif (texts_only if name == PAGE else bytes)(path.read_bytes()) != content:
             wrong.append(f"{path}: differs from the records")
     wrong += [f"{path}: missing" for path in plots if not path.is_file()]
-    left = sorted(path for path in (folder / "tables").glob("[!.]*") if f"tables/{path.name}" not in files)
-    return wrong + [f"{path}: belongs to no table of this report" for path in left]
+    orphans = sorted(path for path in (folder / "tables").glob("[!.]*") if f"tables/{path.name}" not in files)
+    return wrong + [f"{path}: belongs to no table of this report" for path in orphans]
 
 
 def _read(study: Path, merged: Sequence[Path], redact: bool) -> StudyResults:
-    found = merge.merge(merged) if merged else read_study(study)
-    return redaction.redact(found) if redact else found
+    results = merge.merge(merged) if merged else read_study(study)
+    return redact_study(results) if redact else results
 
 
 def _page(
-    study: Path, found: StudyResults, shown: list[Table], drawings: list[Drawing], files: Iterable[str],
+    study: Path, results: StudyResults, shown: list[Table], drawings: list[Drawing], files: Iterable[str],
     reference: str, redact: bool,
 ) -> bytes:  # fmt: skip
     """Return the page; its pictures are those in ``panels/``, and none where it may leave the house."""
     files_of_panels = () if redact else (study / FOLDER / "panels").glob("[!.]*.png")
     pictures = {file.name: file.read_bytes() for file in files_of_panels}
     name = study.name or study.resolve().name
-    return html.to_html(name, found, shown, drawings, files, pictures, reference, redacted=redact)
+    return html.to_html(name, results, shown, drawings, files, pictures, reference, redacted=redact)
 
 
-def _figures(found: StudyResults) -> Iterator[tuple[all_plots.Plot, str, Figure]]:
-    named = merge.for_figures(found)
+def _figures(results: StudyResults) -> Iterator[tuple[all_plots.Plot, str, Figure]]:
+    named = merge.for_figures(results)
     for plot in all_plots.PLOTS:
         yield from ((plot, stem, figure) for stem, figure in plot.draw(named))
 
 
 def _texts(
-    study: Path, found: StudyResults, choice: PaperChoice | None, reference: str = significance_table.REFERENCE
+    study: Path, results: StudyResults, choice: PaperChoice | None, reference: str = significance_table.REFERENCE
 ) -> tuple[dict[str, bytes], list[Table]]:
     """Return everything but plots and page, by path below ``report/``, and the tables that were printed."""
-    made = {entry.name: entry.make(found) for entry in TABLES}
-    filled = [merge.told(table, found) for table in made.values() if table.blocks]
-    if not filled and found.broken:
-        raise UserError(f"{study}: nothing to report, since every record is broken; {found.broken[0].reason}")
+    tables = {entry.name: entry.make(results) for entry in TABLES}
+    filled = [merge.with_origin(table, results) for table in tables.values() if table.blocks]
+    if not filled and results.broken:
+        raise UserError(f"{study}: nothing to report, since every record is broken; {results.broken[0].reason}")
     if not filled:
         raise UserError(f"{study}: holds neither runs nor efficiency figures to report; start `benchmark run` first")
     printed = {table.name: _rendered(table) for table in filled}
     shown = list(filled)
-    for compared in significance_table.written(found, made["accuracy"].blocks, reference):
-        shown.append(merge.told(compared.table, found))
+    for compared in significance_table.written(results, tables["accuracy"].blocks, reference):
+        shown.append(merge.with_origin(compared.table, results))
         printed[compared.table.name] = _rendered(shown[-1]) | {"csv": compared.to_csv()}
-    counted = [*filled, *_costs(found)]
-    custom, chosen = _custom(study / FOLDER / CHOICE, found, choice)
+    counted = [*filled, *_costs(results)]
+    custom, chosen = _custom(study / FOLDER / CHOICE, results, choice)
     if custom is not None and chosen is not None:
-        counted.append(merge.told(custom, found))
-        shown.append(paper.widen(counted[-1]) if chosen.layout == "wide" else counted[-1])
+        counted.append(merge.with_origin(custom, results))
+        shown.append(paper_table.widen(counted[-1]) if chosen.layout == "wide" else counted[-1])
         # The CSV file is for programs and stays one line per figure.
         printed[custom.name] = _rendered(shown[-1]) | {"csv": render.to_csv(counted[-1])}
     files = {f"tables/{name}.{kind}": text.encode() for name, texts in printed.items() for kind, text in texts.items()}
-    reduction = found.protocol.report.reduction if found.protocol else ""
+    reduction = results.protocol.report.reduction if results.protocol else ""
     files["tables/numbers.tex"] = numbers.macros(counted, reduction).encode()
     used = bibliography.keys(dict.fromkeys(row.key for table in filled for block in table.blocks for row in block.rows))
     if used:
@@ -196,18 +195,18 @@ def _rendered(table: Table) -> dict[str, str]:
     return {kind: to_text(table) for kind, to_text in RENDERERS.items()}
 
 
-def _costs(found: StudyResults) -> Iterator[Table]:
+def _costs(results: StudyResults) -> Iterator[Table]:
     """Yield each dataset's efficiency figures under the dataset's own name, for the numbers in a text."""
-    figures = paper.figures(list(paper.COSTS), "image")
-    for base in scores(found, ACCURACY).blocks:
-        block = paper.compose(found, base, figures, {row.key for row in base.rows})
+    figures = paper_table.figures(list(paper_table.COSTS), "image")
+    for base in scores(results, ACCURACY).blocks:
+        block = paper_table.compose(results, base, figures, {row.key for row in base.rows})
         yield Table("costs", "Efficiency", (block,))
 
 
-def _custom(file: Path, found: StudyResults, choice: PaperChoice | None) -> tuple[Table | None, PaperChoice | None]:
+def _custom(file: Path, results: StudyResults, choice: PaperChoice | None) -> tuple[Table | None, PaperChoice | None]:
     """Return the table for a paper, from what is asked now or was kept, and what it was made from."""
     if choice is not None:
-        return paper.table(found, choice), choice
+        return paper_table.table(results, choice), choice
     try:
         kept = PaperChoice.model_validate_json(read_limited(file, RECORD_BYTES))
     except FileNotFoundError:
@@ -215,6 +214,6 @@ def _custom(file: Path, found: StudyResults, choice: PaperChoice | None) -> tupl
     except (OSError, ValidationError) as error:
         raise UserError(f"{file}: cannot be read ({error}); delete it and choose the table's columns again") from error
     try:
-        return paper.table(found, kept), kept
+        return paper_table.table(results, kept), kept
     except UserError as error:
         raise UserError(f"{file}: no longer fits the study ({error}); delete it or choose again") from error

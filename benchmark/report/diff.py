@@ -93,17 +93,17 @@ def compare(first: Path, second: Path) -> StudyDifference:
             *(f"only in {second.name}: {line}" for line in _grouped(run for run in b if run not in a)),
         ],
     }
-    ended = [(run, _ending(a[run]), _ending(b[run])) for run in common]
-    outcomes = [f"{_name(*run)}: {one} | {other}" for run, one, other in ended if one != other]
+    endings = [(run, _ending(a[run]), _ending(b[run])) for run in common]
+    outcomes = [f"{_name(*run)}: {ending} | {other}" for run, ending, other in endings if ending != other]
     reduction = ours.report.reduction
     return StudyDifference(sections, _numbers(both, a, b, reduction), outcomes, reduction)
 
 
 def _protocol(study: Path) -> Protocol:
-    found = Store(study).read_protocol()
-    if found is None:
+    protocol = Store(study).read_protocol()
+    if protocol is None:
         raise UserError(f"{Store(study).protocol_file}: no such file; expected a study that `benchmark run` made")
-    return found
+    return protocol
 
 
 def _runs(study: Path) -> Runs:
@@ -138,20 +138,24 @@ def made_from(records: Iterable[Record]) -> dict[tuple[str, str], set[str]]:
 
 def environment(study: Path, record: Record) -> dict[str, str]:
     """Return a record's environment under dotted keys, with all packages where the study still has their list."""
-    found = {key: str(value) for key, value in flatten_settings(record.environment).items()}
-    digest = found.pop("package_list", None)
+    facts = {key: str(value) for key, value in flatten_settings(record.environment).items()}
+    digest = facts.pop("package_list", None)
     if digest is not None and (file := Store(study).packages_file(digest)).is_file():
         listed = (line.partition("==") for line in file.read_text("utf-8").splitlines())
-        found |= {f"{PACKAGE}{name}": version for name, _, version in listed}
-        found["package_list"] = digest
-    return found
+        facts |= {f"{PACKAGE}{name}": version for name, _, version in listed}
+        facts["package_list"] = digest
+    return facts
 
 
 def contents(record: Record) -> dict[str, str]:
     """Return the fingerprint of each dataset of a run, as :attr:`benchmark.data.tasks.Task.fingerprint` joined them."""
     train, _, test = record.key_parts.data.partition(">")  # the second part is missing where both are the same
     parts = ((record.train, train), (record.test, test or train))
-    return {name: found for names, joined in parts for name, found in zip(names, joined.split("+"), strict=False)}
+    return {
+        name: fingerprint
+        for names, joined in parts
+        for name, fingerprint in zip(names, joined.split("+"), strict=False)
+    }
 
 
 def _environments(study: Path, records: Iterable[Record]) -> dict[str, set[str]]:
@@ -203,7 +207,7 @@ def _grouped(runs: Iterable[tuple[tuple[str, ...], str, int]]) -> list[str]:
     repeats: dict[str, list[int]] = {}
     for train, model, repeat in runs:
         repeats.setdefault(f"{'+'.join(train)} {model}", []).append(repeat)
-    return [f"{name}, repeat {', '.join(map(str, sorted(found)))}" for name, found in repeats.items()]
+    return [f"{name}, repeat {', '.join(map(str, sorted(numbers)))}" for name, numbers in repeats.items()]
 
 
 def _same(ours: Reduced, theirs: Reduced) -> bool:
@@ -224,31 +228,31 @@ def _numbers(
     shown += [("pooled", name) for name in POOLED]
     numbers = []
     for (train, test, model), records in sorted(pairs.items(), key=lambda item: known_first(item[0][1], ()) + item[0]):
-        sides = [(one.metrics[test], other.metrics[test]) for one, other in records]
+        sides = [(record.metrics[test], other.metrics[test]) for record, other in records]
         means = {}
         for how, name in shown:
-            values = ((one.get(how, {}).get(name), other.get(how, {}).get(name)) for one, other in sides)
-            if present := [(one, other) for one, other in values if one is not None and other is not None]:
+            values = ((by.get(how, {}).get(name), other.get(how, {}).get(name)) for by, other in sides)
+            if present := [(value, other) for value, other in values if value is not None and other is not None]:
                 ours_mean, theirs_mean = (math.fsum(side) / len(side) for side in zip(*present, strict=True))
                 means[name] = ours_mean, theirs_mean
         numbers.append(Numbers(train, test, model, len(sides), sum(_same(*pair) for pair in sides), means))
     return numbers
 
 
-def to_text(found: StudyDifference, first: str, second: str) -> str:
+def to_text(difference: StudyDifference, first: str, second: str) -> str:
     """Write a comparison of two studies for a terminal: what differs, and the networks whose numbers differ."""
     lines = [f"{first} | {second}"]
-    for heading, differences in (*found.sections.items(), ("ended differently", found.outcomes)):
+    for heading, differences in (*difference.sections.items(), ("ended differently", difference.outcomes)):
         if differences:
             lines += ["", heading, *(f"  {line}" for line in differences)]
-    runs, identical = sum(row.repeats for row in found.numbers), sum(row.identical for row in found.numbers)
-    told = f"{identical} of {runs} tests that both have finished are identical to the last bit"
-    lines += ["", f"numbers: {told if runs else 'no finished run in common'}"]
-    changed = [row for row in found.numbers if row.identical < row.repeats]
+    runs, identical = sum(row.repeats for row in difference.numbers), sum(row.identical for row in difference.numbers)
+    summary = f"{identical} of {runs} tests that both have finished are identical to the last bit"
+    lines += ["", f"numbers: {summary if runs else 'no finished run in common'}"]
+    changed = [row for row in difference.numbers if row.identical < row.repeats]
     if changed:
         lines += [
             f"  Means over the n repeats that both have finished; Δ: {second} minus {first}, in percentage points.",
-            f"  Accuracy: {metrics.REDUCTIONS[found.reduction]}; electrical: {metrics.REDUCTIONS['pooled']}.",
+            f"  Accuracy: {metrics.REDUCTIONS[difference.reduction]}; electrical: {metrics.REDUCTIONS['pooled']}.",
             *("  " + line for line in _table(changed, first, second)),
         ]
     return "\n".join(lines)
@@ -265,7 +269,7 @@ def _table(rows: Sequence[Numbers], first: str, second: str) -> list[str]:
         for study, mean in zip((first, second), row.means.get("miou", ()), strict=False):
             cells[f"mIoU {study}"] = f"{100 * mean:.2f}"
         for name in [name for name in shown if name in row.means]:
-            one, other = row.means[name]
-            cells[f"Δ {metrics.METRICS[name].display}"] = f"{100 * (other - one):+.3g}"  # tiny ones are told too
+            mean, other_mean = row.means[name]
+            cells[f"Δ {metrics.METRICS[name].display}"] = f"{100 * (other_mean - mean):+.3g}"  # also a tiny difference
         content.append(cells)
     return pd.DataFrame(content).to_string(index=False, na_rep=MISSING).splitlines()

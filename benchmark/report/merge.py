@@ -66,7 +66,7 @@ def merge(folders: Sequence[Path]) -> StudyResults:
         protocol = ran[0].protocol.model_copy(update={"name": called})
     return StudyResults(
         protocol,
-        tuple(sorted(runs, key=_place)),
+        tuple(sorted(runs, key=_sort_key)),
         _references(ran, drawn_anew),
         tuple(_measurements(parts)),
         origin=tuple(origin),
@@ -75,11 +75,11 @@ def merge(folders: Sequence[Path]) -> StudyResults:
     )
 
 
-def told(table: Table, study: StudyResults) -> Table:
+def with_origin(table: Table, study: StudyResults) -> Table:
     """Return a table that says which studies it was merged from; as it is for a single one."""
-    said = study.origin[:1] if table.name in WITHOUT_REPEATS else study.origin
-    blocks = (replace(block, conventions=(*block.conventions, *said)) for block in table.blocks)
-    return replace(table, blocks=tuple(blocks)) if said else table
+    sentences = study.origin[:1] if table.name in WITHOUT_REPEATS else study.origin
+    blocks = (replace(block, conventions=(*block.conventions, *sentences)) for block in table.blocks)
+    return replace(table, blocks=tuple(blocks)) if sentences else table
 
 
 def for_figures(study: StudyResults) -> StudyResults:
@@ -110,14 +110,14 @@ def _about_seeds(lengths: Mapping[int, int]) -> Iterator[str]:
     )
 
 
-def _place(run: Run) -> tuple[str, str, str]:
+def _sort_key(run: Run) -> tuple[str, str, str]:
     """Sort runs as their folders would lie in one study."""
     return "+".join(run.record.train), run.record.model, str(run.record.repeat)
 
 
 def _broken(parts: Sequence[Part]) -> Iterator[str]:
     """Yield the broken runs that no study of the same seed holds whole."""
-    whole = {(part.protocol.seed, *_place(run)) for part in parts for run in part.study.runs}
+    whole = {(part.protocol.seed, *_sort_key(run)) for part in parts for run in part.study.runs}
     for part in parts:
         for broken in part.study.broken:
             if (part.protocol.seed, *broken.folder.parts[-3:]) not in whole:
@@ -134,29 +134,29 @@ def _runs(parts: Sequence[Part]) -> tuple[list[Run], int]:
         for run in part.study.runs:
             record = run.record
             held.setdefault((record.train, record.model, record.repeat), []).append((part.name, run))
-    found, shared = [], 0
+    kept, shared = [], 0
     for key, runs in held.items():
         finished = [(name, run) for name, run in runs if run.record.status == "ok"]
-        for (first, one), (second, other) in itertools.pairwise(finished):
-            for test in sorted(one.scores.keys() | other.scores.keys()):
-                what = f"{'+'.join(key[0])} {key[1]} repeat {key[2]} tested on {test}"
-                _refuse_other_scores(what, first, second, one.scores.get(test), other.scores.get(test))
-        found.append((finished or runs)[0][1])
+        for (first, run), (second, other) in itertools.pairwise(finished):
+            for test in sorted(run.scores.keys() | other.scores.keys()):
+                label = f"{'+'.join(key[0])} {key[1]} repeat {key[2]} tested on {test}"
+                _refuse_other_scores(label, first, second, run.scores.get(test), other.scores.get(test))
+        kept.append((finished or runs)[0][1])
         shared += len(finished) > 1
-    return found, shared
+    return kept, shared
 
 
-def _refuse_other_scores(what: str, first: str, second: str, one: Scores | None, other: Scores | None) -> None:
-    reduced = [scores.reduced if scores else {} for scores in (one, other)]
+def _refuse_other_scores(label: str, first: str, second: str, ours: Scores | None, theirs: Scores | None) -> None:
+    reduced = [scores.reduced if scores else {} for scores in (ours, theirs)]
     if reduced[0] == reduced[1]:
         return
     figures = [{(how, name): value for how in side for name, value in side[how].items()} for side in reduced]
     how, name = next(key for key in figures[0] | figures[1] if figures[0].get(key) != figures[1].get(key))
-    ours, theirs = (side.get((how, name)) for side in figures)
+    values = [side.get((how, name)) for side in figures]
     raise UserError(
-        f"{what}: {metrics.METRICS[name].display} ({how}) is {ours!r} in {first} and {theirs!r} in {second}, though it "
-        f"was to be the same; a report does not choose between them: `diff {first} {second}` shows what else differs; "
-        "leave one study out, or move the one that is not to count out of its study"
+        f"{label}: {metrics.METRICS[name].display} ({how}) is {values[0]!r} in {first} and {values[1]!r} in {second}, "
+        f"though both should be equal; a report does not choose: `diff {first} {second}` shows what else differs; "
+        "leave one study out, or move the wrong run out of its study"
     )
 
 
@@ -191,31 +191,32 @@ def _references(parts: Sequence[Part], drawn_anew: Set[str]) -> dict[str, dict[s
             for method, (scores,) in methods.items():
                 first, other = held.setdefault((test, method), {}).setdefault(seed, (part.name, scores))
                 _refuse_other_scores(f"{method} on {test}", first, part.name, other, scores)
-    found: dict[str, dict[str, tuple[Scores, ...]]] = {}
+    references: dict[str, dict[str, tuple[Scores, ...]]] = {}
     for (test, method), by_seed in sorted(held.items()):
         renamed = (_of_seed(scores, seed) if test in drawn_anew else scores for seed, (_, scores) in by_seed.items())
-        found.setdefault(test, {})[method] = tuple(renamed)
-    return found
+        references.setdefault(test, {})[method] = tuple(renamed)
+    return references
 
 
 def _measurements(parts: Sequence[Part]) -> Iterator[Measurement]:
     """Yield the measurements, one per network and setting, as their files would lie in one study."""
     held: dict[tuple[str, Setting], list[tuple[str, Measurement]]] = {}
-    extent = Counter((part.name, found.setting) for part in parts for found in part.study.efficiency)
+    extent = Counter((part.name, measurement.setting) for part in parts for measurement in part.study.efficiency)
     for part in parts:
-        for found in part.study.efficiency:
-            held.setdefault((found.record.model, found.setting), []).append((part.name, found))
-    for (model, setting), taken in sorted(held.items()):
-        _refuse_other_network(model, setting, taken)
+        for measurement in part.study.efficiency:
+            held.setdefault((measurement.record.model, measurement.setting), []).append((part.name, measurement))
+    for (model, setting), candidates in sorted(held.items()):
+        _refuse_other_network(model, setting, candidates)
         # Sorting is stable: of studies that measured as many undisturbed, the first.
-        ordered = sorted(taken, key=lambda item: (item[1].hindered, -extent[item[0], setting]))
+        ordered = sorted(candidates, key=lambda item: (item[1].hindered, -extent[item[0], setting]))
         yield _with_warning(ordered)
 
 
-def _refuse_other_network(model: str, setting: Setting, taken: Sequence[tuple[str, Measurement]]) -> None:
+def _refuse_other_network(model: str, setting: Setting, candidates: Sequence[tuple[str, Measurement]]) -> None:
+    records = {name: measurement.record for name, measurement in candidates}
     facts = {
-        name: f"version {found.record.model_version}, {found.record.params} parameters, {found.record.macs} MACs"
-        for name, found in taken
+        name: f"version {record.model_version}, {record.params} parameters, {record.macs} MACs"
+        for name, record in records.items()
     }
     if len(set(facts.values())) > 1:
         listed = " | ".join(f"{fact} ({name})" for name, fact in facts.items())
@@ -225,12 +226,18 @@ def _refuse_other_network(model: str, setting: Setting, taken: Sequence[tuple[st
         )
 
 
-def _with_warning(taken: Sequence[tuple[str, Measurement]]) -> Measurement:
+def _with_warning(candidates: Sequence[tuple[str, Measurement]]) -> Measurement:
     """Return the first measurement, with a warning where the others tell of another speed."""
-    (first, chosen), *others = taken
+    (first, chosen), *others = candidates
     p50 = chosen.record.latency.p50_ms
-    undisturbed = ((name, found.record.latency.p50_ms) for name, found in others if not found.hindered)
-    far = [f"{other:.2f} ms in {name}" for name, other in undisturbed if abs(other - p50) > TOLERANCE * max(other, p50)]
+    undisturbed = (
+        (name, measurement.record.latency.p50_ms) for name, measurement in others if not measurement.hindered
+    )
+    far = [
+        f"{latency_ms:.2f} ms in {name}"
+        for name, latency_ms in undisturbed
+        if abs(latency_ms - p50) > TOLERANCE * max(latency_ms, p50)
+    ]
     if not far:
         return chosen
     warning = f"the median latency is {p50:.2f} ms in {first}, whose figures stand here, and {', '.join(far)}"

@@ -233,15 +233,17 @@ class StudyResults:
         if self.protocol is None:
             return []
         size, channels = self.protocol.input.size_for(dataset), self.protocol.input.channels_for(dataset)
-        shapes = ((found, (found.setting.size, found.setting.channels)) for found in self.efficiency)
-        return [found for found, shape in shapes if shape == (f"{size}×{size}", channels)]
+        shapes = (
+            (measurement, (measurement.setting.size, measurement.setting.channels)) for measurement in self.efficiency
+        )
+        return [measurement for measurement, shape in shapes if shape == (f"{size}×{size}", channels)]
 
 
 def comparable(measured: Sequence[Measurement], models: Set[str]) -> list[Measurement]:
     """Keep the measurements of one setting, the one that covers most of the models; of equals, plain forwards."""
     settings = sorted({measurement.setting for measurement in measured}, key=lambda setting: (setting.form, setting))
-    groups = [[found for found in measured if found.setting == setting] for setting in settings]
-    return max(groups, key=lambda group: len(models & {found.record.model for found in group}), default=[])
+    groups = [[measurement for measurement in measured if measurement.setting == setting] for setting in settings]
+    return max(groups, key=lambda group: len(models & {measurement.record.model for measurement in group}), default=[])
 
 
 def with_hindrances(measured: Sequence[Measurement]) -> tuple[Measurement, ...]:
@@ -250,22 +252,26 @@ def with_hindrances(measured: Sequence[Measurement]) -> tuple[Measurement, ...]:
     A virtual machine's neighbours, whom its load average does not show, slow products and copies as they slow networks.
     """
     reached: dict[Hashable, list[Limits]] = defaultdict(list)
-    for found in measured:
-        reached[_device(found)] += filter(None, (found.record.limits, found.record.limits_after))
+    for measurement in measured:
+        reached[_device(measurement)] += filter(None, (measurement.record.limits, measurement.record.limits_after))
     marked = []
-    for found in measured:
-        slow = hindrances(None, found.record.limits, found.record.limits_after, reached[_device(found)])
-        if slow and not found.hindered:
+    for measurement in measured:
+        slow = hindrances(
+            None, measurement.record.limits, measurement.record.limits_after, reached[_device(measurement)]
+        )
+        if slow and not measurement.hindered:
             warning = f"{' and '.join(slow)}: something else may have had the device"
-            found = replace(found, warnings=(warning, *found.warnings), hindered=True)
-        marked.append(found)
+            measurement = replace(measurement, warnings=(warning, *measurement.warnings), hindered=True)
+        marked.append(measurement)
     return tuple(marked)
 
 
-def _device(found: Measurement) -> Hashable:
+def _device(measurement: Measurement) -> Hashable:
     """Return what measurements share whose rates can be compared; older files do not tell machines of a kind apart."""
     # Neither rate depends on the network's input.
-    return replace(found.setting, height=0, width=0, channels=0), found.record.origin and found.record.origin.machine
+    return replace(
+        measurement.setting, height=0, width=0, channels=0
+    ), measurement.record.origin and measurement.record.origin.machine
 
 
 def read_study(folder: Path) -> StudyResults:
@@ -286,9 +292,9 @@ def read_study(folder: Path) -> StudyResults:
         if not efficiency and not comparisons:
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
         return StudyResults(None, (), {}, efficiency, comparisons=comparisons)
-    found, broken = store.survey()
+    records, broken = store.survey()
     # The record of a run that is being done says that it was interrupted, which is not so yet.
-    ended = [(path, record) for path, record in found if record.status != "interrupted" or not claims.holder(path)]
+    ended = [(path, record) for path, record in records if record.status != "interrupted" or not claims.holder(path)]
     runs = tuple(_run(path, record) for path, record in ended)
     rows: dict[str, dict[str, tuple[Scores, ...]]] = {}
     strangers = []
@@ -323,7 +329,7 @@ def _run(folder: Path, record: Record) -> Run:
 def _stressed(store: Store, runs: Sequence[Run]) -> tuple[tuple[Stressed, ...], tuple[str, ...]]:
     """Return the stress tests of finished runs as they are now, and why others cannot be read."""
     keys = {(run.record.train, run.record.model, run.record.repeat): run.record.key for run in runs if run.scores}
-    found, broken = [], []
+    stressed, broken = [], []
     for file in sorted((store.folder / "stress").glob("[!.]*/*/*/[!.]*.json")):
         try:
             record = StressRecord.from_json(read_limited(file, RECORD_BYTES))
@@ -331,12 +337,12 @@ def _stressed(store: Store, runs: Sequence[Run]) -> tuple[tuple[Stressed, ...], 
             if file != store.stress_folder(*run) / f"{record.stem}.json":
                 raise UserError(f"{file}: is the record of another test, {record.stem}")
             if keys.get(run) == record.key:
-                found.append(Stressed(record, read_scores(file.with_suffix(".csv"), record.behaviour)))
+                stressed.append(Stressed(record, read_scores(file.with_suffix(".csv"), record.behaviour)))
         except UserError as error:
             broken.append(str(error))
         except (OSError, ValidationError) as error:
             broken.append(f"{file}: not a valid stress test ({str(error).splitlines()[0]}); remove it and test again")
-    return tuple(found), tuple(broken)
+    return tuple(stressed), tuple(broken)
 
 
 def read_scores(file: Path, behaviour: int = BEHAVIOUR) -> Scores:
@@ -365,8 +371,8 @@ def read_scores(file: Path, behaviour: int = BEHAVIOUR) -> Scores:
         except (ValueError, OverflowError):
             wrong.append(name)
     if wrong or not columns:
-        found = f"columns {', '.join(wrong)} with other values" if wrong else "no counts"
-        raise UserError(f"{file}: expected integer counts per image, found {found}; {remedy}")
+        content = f"columns {', '.join(wrong)} with other values" if wrong else "no counts"
+        raise UserError(f"{file}: expected integer counts per image, found {content}; {remedy}")
     if unnamed := [name for name in ("image", "group") if name not in table]:
         raise UserError(f"{file}: expected a row per image with its name and group, found no {unnamed[0]!r}; {remedy}")
     return Scores(

@@ -12,7 +12,7 @@ from benchmark.report.read import Run, Scores, StudyResults
 WITHHELD = "message withheld"
 
 
-def redact(study: StudyResults) -> StudyResults:
+def redact_study(study: StudyResults) -> StudyResults:
     """Return the study with numbers in place of the names of images and frames, and nothing that a program said.
 
     Numbers follow the names' order and are padded with zeros, so that everything that is computed in the order of names
@@ -20,26 +20,26 @@ def redact(study: StudyResults) -> StudyResults:
     """
     images, groups = (_numbered(names) for names in _names(study))
 
-    def plain(scores: Scores) -> Scores:
+    def with_numbers(scores: Scores) -> Scores:
         names = tuple(images[name] for name in scores.images)
         return replace(scores, images=names, groups=tuple(groups[name] for name in scores.groups))
 
-    def silent_names(scores: Scores) -> Scores:
+    def without_names(scores: Scores) -> Scores:
         return replace(scores, images=("",) * len(scores.images), groups=("",) * len(scores.groups))
 
-    def silent(run: Run) -> Run:
+    def without_messages(run: Run) -> Run:
         failure = run.record.failure
         kept = Failure(kind=failure.kind, message=WITHHELD) if failure else None
         record = run.record.model_copy(update={"failure": kept})
-        return replace(run, record=record, scores={test: plain(scores) for test, scores in run.scores.items()})
+        return replace(run, record=record, scores={test: with_numbers(scores) for test, scores in run.scores.items()})
 
     return replace(
         study,
-        stressed=tuple(replace(test, scores=silent_names(test.scores)) for test in study.stressed),
+        stressed=tuple(replace(test, scores=without_names(test.scores)) for test in study.stressed),
         broken_stress=tuple("a stress test cannot be read" for _ in study.broken_stress),
-        runs=tuple(silent(run) for run in study.runs),
+        runs=tuple(without_messages(run) for run in study.runs),
         references={
-            dataset: {method: tuple(map(plain, divisions)) for method, divisions in methods.items()}
+            dataset: {method: tuple(map(with_numbers, divisions)) for method, divisions in methods.items()}
             for dataset, methods in study.references.items()
         },
         broken=tuple(Broken(Path(broken.run), f"{broken.run}: its record cannot be read") for broken in study.broken),
@@ -58,4 +58,4 @@ def _names(study: StudyResults) -> tuple[list[str], list[str]]:
 
 def _numbered(names: list[str]) -> dict[str, str]:
     width = len(str(len(names)))
-    return {name: f"{place:0{width}d}" for place, name in enumerate(names, 1)}
+    return {name: f"{number:0{width}d}" for number, name in enumerate(names, 1)}

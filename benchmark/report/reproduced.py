@@ -77,15 +77,15 @@ def compare(recorded: Record, file: Path, study: Path, folder: Path) -> Comparis
         UserError: it did not finish there, or counts cannot be read.
     """
     store = Store(folder)
-    place = store.run_folder(recorded.train, recorded.model, recorded.repeat)
+    run_folder = store.run_folder(recorded.train, recorded.model, recorded.repeat)
     now = store.read_record(recorded.train, recorded.model, recorded.repeat)
     if now is None or now.status != "ok":
-        raise UserError(f"{place}: the repeated run did not finish")
+        raise UserError(f"{run_folder}: the repeated run did not finish")
     images: dict[str, int | None] = {}
     tested: dict[str, int] = {}
     for test in now.metrics:
         name = f"images.{test}.csv"
-        counted = read_scores(place / name)
+        counted = read_scores(run_folder / name)
         tested[test] = len(counted.images)
         images[test] = None
         if (counts := file.with_name(name)).is_file():
@@ -100,13 +100,15 @@ def compare(recorded: Record, file: Path, study: Path, folder: Path) -> Comparis
 
 
 def _changed_metrics(recorded: Record, now: Record) -> list[ChangedMetric]:
-    found: list[ChangedMetric] = []
+    changed: list[ChangedMetric] = []
     for test in recorded.metrics.keys() | now.metrics.keys():
         for reduction in metrics.REDUCTIONS:
             before, after = (side.metrics.get(test, {}).get(reduction, {}) for side in (recorded, now))
             pairs = {name: (before.get(name), after.get(name)) for name in (*before, *after)}
-            found += [ChangedMetric(test, reduction, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
-    return sorted(found, key=lambda figure: (figure.test, figure.reduction))
+            changed += [
+                ChangedMetric(test, reduction, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]
+            ]
+    return sorted(changed, key=lambda figure: (figure.test, figure.reduction))
 
 
 def _notes(recorded: Record, study: Path, now: Record, folder: Path) -> list[str]:
@@ -120,6 +122,6 @@ def _notes(recorded: Record, study: Path, now: Record, folder: Path) -> list[str
             "optimiser steps": (before.steps, after.steps),
             "best validation loss": (before.best_validation_loss, after.best_validation_loss),
         }
-        notes += [f"{name}: {one} | {other}" for name, (one, other) in pairs.items() if one != other]
+        notes += [f"{name}: {old} | {new}" for name, (old, new) in pairs.items() if old != new]
     sides = diff.environment(study, recorded), diff.environment(folder, now)
     return notes + diff.environment_differences(*sides)

@@ -84,7 +84,7 @@ def contests(study: StudyResults, blocks: Iterable[Block]) -> list[Contest]:
     for block in blocks:
         every.append(contest(study, block, "miou", study.protocol.report.reduction))
         electrical = [contest(study, block, metric, "pooled") for metric in ("net_error_rate", "via_f1")]
-        every += [one for one in electrical if any(one.values(row.key) for row in one.rows)]
+        every += [rated for rated in electrical if any(rated.values(row.key) for row in rated.rows)]
     return every
 
 
@@ -124,14 +124,14 @@ class Comparisons:
     """The comparisons of one contest, or why there are none.
 
     Attributes:
-        made: one per model beside the reference.
+        pairs: a comparison per model beside the reference.
         clusters: source frames of the test images, where they are what was resampled.
         why_not: a sentence instead of a test.
         absent: the reference is not among the models.
     """
 
     contest: Contest
-    made: tuple[PairedComparison, ...] = ()
+    pairs: tuple[PairedComparison, ...] = ()
     clusters: int = 0
     why_not: str = ""
     absent: bool = False
@@ -139,7 +139,7 @@ class Comparisons:
     @property
     def tested(self) -> list[PairedComparison]:
         """The family that Holm corrects over."""
-        return [pair for pair in self.made if pair.difference is not None]
+        return [pair for pair in self.pairs if pair.difference is not None]
 
 
 def _others(contest: Contest, reference: str) -> list[Row]:
@@ -163,25 +163,25 @@ def over_repeats(contest: Contest, reference: str) -> Comparisons:
     if why_not := _why_alone(contest, reference):
         return Comparisons(contest, why_not=why_not, absent=reference not in contest.scores)
     theirs = contest.values(reference)
-    made = []
+    pairs = []
     for row in _others(contest, reference):
         ours, repeats = contest.values(row.key), contest.common(row.key, reference)
         if len(repeats) < 2:
-            made.append(_untested(row, len(repeats)))
+            pairs.append(_untested(row, len(repeats)))
             continue
         t = significance.paired_t([ours[repeat] for repeat in repeats], [theirs[repeat] for repeat in repeats])
         constant = "" if math.isfinite(t.p) else "no test: the difference is the same in every repeat"
         low, high, p = map(_number, (t.low, t.high, t.p))
         remark = _joined(row.remark, constant)
-        made.append(PairedComparison(row, len(repeats), float(t.mean), low, high, p, remark=remark))
-    most = max(comparison.n for comparison in made)
+        pairs.append(PairedComparison(row, len(repeats), float(t.mean), low, high, p, remark=remark))
+    most = max(comparison.n for comparison in pairs)
     if most < 2:
         why_not = (
             f"No test: no model has more than {'one' if most else 'no'} repeat in common with {display(reference)[0]}, "
             "and it takes two at least: one training of each says nothing about the methods."
         )
         return Comparisons(contest, why_not=why_not)
-    return Comparisons(contest, tuple(_corrected(made)))
+    return Comparisons(contest, tuple(_corrected(pairs)))
 
 
 def over_frames(contest: Contest, reference: str) -> Comparisons:
@@ -193,29 +193,29 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
     frames = contest.frames(reference)
     if frames < 2:
         return Comparisons(contest, why_not="No test: all test images come from one source frame.")
-    made = []
+    pairs = []
     # Most models share the same repeats with the reference.
     of_reference = functools.cache(lambda repeats: contest.networks(reference, repeats))
     for row in _others(contest, reference):
         repeats = tuple(contest.common(row.key, reference))
         if not repeats:
-            made.append(_untested(row, 0))
+            pairs.append(_untested(row, 0))
             continue
         ours, theirs = contest.networks(row.key, repeats), of_reference(repeats)
         difference, *ends = significance.paired_interval(ours, theirs)
         low, high, p = map(_number, (*ends, significance.sign_flip(ours, theirs)))
-        made.append(PairedComparison(row, len(repeats), difference, low, high, p, remark=row.remark))
-    if not any(comparison.n for comparison in made):
+        pairs.append(PairedComparison(row, len(repeats), difference, low, high, p, remark=row.remark))
+    if not any(comparison.n for comparison in pairs):
         label = display(reference)[0]
         return Comparisons(contest, why_not=f"No test: no model has a repeat in common with {label}.")
-    return Comparisons(contest, tuple(_corrected(made)), frames)
+    return Comparisons(contest, tuple(_corrected(pairs)), frames)
 
 
-def _corrected(made: list[PairedComparison]) -> list[PairedComparison]:
-    tested = [pair for pair in made if pair.difference is not None]
+def _corrected(pairs: list[PairedComparison]) -> list[PairedComparison]:
+    tested = [pair for pair in pairs if pair.difference is not None]
     adjusted = significance.holm([math.nan if pair.p is None else pair.p for pair in tested])
     corrected = {pair.row.key: _number(p) for pair, p in zip(tested, adjusted, strict=True)}
-    return [replace(pair, p_holm=corrected.get(pair.row.key)) for pair in made]
+    return [replace(pair, p_holm=corrected.get(pair.row.key)) for pair in pairs]
 
 
 def _number(value: SupportsFloat) -> float | None:

@@ -66,8 +66,10 @@ def stand_ins(datasets: Iterable[str]) -> Iterator[str]:
     for name in dict.fromkeys(datasets):
         base = name.removesuffix(SUFFIX)
         if name != base:
-            what = f"the synthetic stand-in for {base}" if base in KNOWN else f"synthetic, drawn from the layout {base}"
-            yield f"{name} is {what}."
+            description = (
+                f"the synthetic stand-in for {base}" if base in KNOWN else f"synthetic, drawn from the layout {base}"
+            )
+            yield f"{name} is {description}."
 
 
 def origins(runs: Iterable[Run]) -> Iterator[str]:
@@ -87,9 +89,9 @@ def left_out(study: StudyResults) -> Iterator[str]:
 def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:
     """Say what counts as a net or a via, and how many true ones there are."""
     yield describe_net_limits(protocol.evaluation, (score.behaviour for score in scores))
-    for column, what in (("nets", "Interior nets"), ("via_true", "True vias")):
+    for column, label in (("nets", "Interior nets"), ("via_true", "True vias")):
         if sums := sorted({score.sums[column] for score in scores if column in score.sums}):
-            yield f"{what} in all test images: {' or '.join(map(str, sums))}."
+            yield f"{label} in all test images: {' or '.join(map(str, sums))}."
 
 
 def display(model: str) -> tuple[str, str]:

@@ -35,40 +35,40 @@ def cost(measured: Measurement, figure: str) -> Cell:
     return Cell(measured.figures[figure], hindered=measured.hindered and figure in TIMED)
 
 
-def about_hindered(found: Iterable[Measurement]) -> Iterator[str]:
+def about_hindered(measurements: Iterable[Measurement]) -> Iterator[str]:
     """Say what the mark of hindered figures means, where there are any."""
-    if any(measured.hindered for measured in found):
+    if any(measured.hindered for measured in measurements):
         yield f"{HINDERED}: taken while something else had the device, as said below the table; never ranked."
 
 
-def memory_methods(found: Iterable[Measurement]) -> list[str]:
+def memory_methods(measurements: Iterable[Measurement]) -> list[str]:
     """Return the ways in which peak memory was taken, in words."""
-    return sorted({measured.record.memory.method for measured in found if measured.record.memory})
+    return sorted({measured.record.memory.method for measured in measurements if measured.record.memory})
 
 
 def efficiency(study: StudyResults) -> Table:
     """Return one block per setting: figures of another device, input, number format or thread count share no column."""
-    settings = sorted({found.setting for found in study.efficiency})
+    settings = sorted({measurement.setting for measurement in study.efficiency})
     return Table("efficiency", "Efficiency", tuple(_efficiency_block(study, setting) for setting in settings))
 
 
 def _efficiency_block(study: StudyResults, setting: Setting) -> Block:
-    found = {measured.record.model: measured for measured in study.efficiency if measured.setting == setting}
-    shown = {key for measured in found.values() for key in measured.figures}
+    by_model = {measured.record.model: measured for measured in study.efficiency if measured.setting == setting}
+    shown = {key for measured in by_model.values() for key in measured.figures}
     return Block(
         key=setting.key,
         title=f"Efficiency at {setting.size} on {setting.describe()}",
         facts=setting.facts,
-        conventions=(*efficiency_conventions(list(found.values()), setting, shown), VALUE_MARKS),
+        conventions=(*efficiency_conventions(list(by_model.values()), setting, shown), VALUE_MARKS),
         columns=tuple(column for column in EFFICIENCY if column.key in shown),
         rows=tuple(
             Row(
                 name,
                 *display(name),
-                {key: cost(found[name], key) for key in found[name].figures},
-                remark="; ".join((*_unused(found[name]), *found[name].warnings)),
+                {key: cost(by_model[name], key) for key in by_model[name].figures},
+                remark="; ".join((*_unused(by_model[name]), *by_model[name].warnings)),
             )
-            for name in in_order(found)
+            for name in in_order(by_model)
         ),
     )
 

@@ -73,10 +73,10 @@ def _block(shared: Setting, sizes: Mapping[Setting, Measured]) -> Block:
 
 
 def _row(model: str, sizes: Mapping[Setting, Measured], shown: Sequence[Setting]) -> Row:
-    found = {setting: sizes[setting][model] for setting in shown if model in sizes[setting]}
+    by_setting = {setting: sizes[setting][model] for setting in shown if model in sizes[setting]}
     cells = {
         key_of(setting, figure.key): cost(measured, figure.key)
-        for setting, measured in found.items()
+        for setting, measured in by_setting.items()
         for figure in FIGURES
         if figure.key in measured.figures
     }
@@ -87,7 +87,7 @@ def _row(model: str, sizes: Mapping[Setting, Measured], shown: Sequence[Setting]
             continue
         if min(before.mean, after.mean) > 0:
             cells[f"{figure.key}.exponent"] = Cell(exponent(small, large, before.mean, after.mean))
-    warned = [setting.size for setting, measured in found.items() if measured.warnings]
+    warned = [setting.size for setting, measured in by_setting.items() if measured.warnings]
     return Row(model, *display(model), cells, remark=pointer(warned))
 
 

@@ -148,14 +148,14 @@ def rows(entries: Sequence[LiteratureEntry], dataset: str, columns: Mapping[tupl
         if len(keys) > 1:
             raise UserError(f"{entry.where}: metric {name!r} could be {' or '.join(keys)}; name one of them")
         grouped.setdefault((entry.model, entry.source), {})[keys[0]] = entry
-    for (model, source), found in grouped.items():
+    for (model, source), by_column in grouped.items():
         number = sources.index(source) + 1 if len(sources) > 1 else ""
-        repeats = sorted({entry.n for entry in found.values() if entry.n is not None})
+        repeats = sorted({entry.n for entry in by_column.values() if entry.n is not None})
         yield Row(
             f"literature{number}.{model}",
             f"{display(model)[0]} {MARK}{number}",
             "literature",
-            {key: Cell(entry.value, entry.std, entry.n or 1) for key, entry in found.items()},
+            {key: Cell(entry.value, entry.std, entry.n or 1) for key, entry in by_column.items()},
             ranked=False,
             remark=f"as printed in {source}" + (f", n = {' or '.join(map(str, repeats))}" if repeats else ""),
         )

@@ -18,7 +18,7 @@ SETTINGS_PER_BLOCK = 4  # with three figures each as many as a page is wide
 
 def overview(study: StudyResults) -> Table:
     """Return one block per device, whose columns are grouped by size and number format; empty for a single setting."""
-    if len({found.setting for found in study.efficiency}) < 2:
+    if len({measurement.setting for measurement in study.efficiency}) < 2:
         return Table("profile", "Latency and memory")
     blocks = (
         _block(machine, dict(list(columns.items())[start : start + SETTINGS_PER_BLOCK]))
@@ -40,9 +40,11 @@ def grouped(study: StudyResults, shared: Callable[[Setting], Setting]) -> dict[S
     """Group figures by what they share, then by size and number format, in order; ``shared`` blanks what may differ."""
     dtypes = get_args(DType)
     groups: dict[Setting, dict[Setting, dict[str, Measurement]]] = {}
-    for found in sorted(study.efficiency, key=lambda found: (found.setting.pixels, dtypes.index(found.setting.dtype))):
-        group = groups.setdefault(shared(found.setting), {})
-        group.setdefault(found.setting, {})[found.record.model] = found
+    for measurement in sorted(
+        study.efficiency, key=lambda measurement: (measurement.setting.pixels, dtypes.index(measurement.setting.dtype))
+    ):
+        group = groups.setdefault(shared(measurement.setting), {})
+        group.setdefault(measurement.setting, {})[measurement.record.model] = measurement
     ordered = sorted(groups, key=lambda group: (group.channels, group.device, group.form, group))
     return {group: dict(groups[group]) for group in ordered}
 
@@ -69,7 +71,7 @@ def _block(machine: Setting, columns: Mapping[Setting, Measured]) -> Block:
         (setting, printed[figure])
         for setting, measured in columns.items()
         for figure in FIGURES
-        if any(figure in found.figures for found in measured.values())
+        if any(figure in measurement.figures for measurement in measured.values())
     ]
     by_column = ("height", "width", "dtype", "precision")
     return Block(
@@ -89,16 +91,16 @@ def _row(model: str, columns: Mapping[Setting, Measured]) -> Row:
     cells, warned = {}, []
     for setting, measured in columns.items():
         if model in measured:
-            found = measured[model]
-            cells["params"] = cost(found, "params")
-            shown = [figure for figure in FIGURES if figure in found.figures]
-            cells |= {key_of(setting, figure): cost(found, figure) for figure in shown}
-            warned += [name_of(setting)] * bool(found.warnings)
+            measurement = measured[model]
+            cells["params"] = cost(measurement, "params")
+            shown = [figure for figure in FIGURES if figure in measurement.figures]
+            cells |= {key_of(setting, figure): cost(measurement, figure) for figure in shown}
+            warned += [name_of(setting)] * bool(measurement.warnings)
     return Row(model, *display(model), cells, remark=pointer(warned))
 
 
 def _conventions(machine: Setting, columns: Mapping[Setting, Measured]) -> Iterator[str]:
-    everything = [found for measured in columns.values() for found in measured.values()]
+    everything = [measurement for measured in columns.values() for measurement in measured.values()]
     yield "p50: median latency at batch 1; FPS = 1000 / p50."
     yield from about_forward(everything)
     for precision in sorted({setting.precision for setting in columns if setting.precision}):
@@ -109,8 +111,8 @@ def _conventions(machine: Setting, columns: Mapping[Setting, Measured]) -> Itera
     yield VALUE_MARKS
 
 
-def about_forward(found: Iterable[Measurement]) -> Iterator[str]:
+def about_forward(measurements: Iterable[Measurement]) -> Iterator[str]:
     """Say what the peak memory of a forward is, once per way of taking it."""
-    for method in memory_methods(found):
+    for method in memory_methods(measurements):
         # The second half tells of training steps, which are not shown here.
         yield f"Forward: peak memory of one forward pass at batch 1: {method.partition(';')[0]}."

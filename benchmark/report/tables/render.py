@@ -279,12 +279,12 @@ def _tex_headings(block: Block, widths: Mapping[str, int]) -> list[str]:
     """Return the lines above the rows: groups with rules under them, titles, units."""
     lines, rules = [], []
     if any(column.group for column in block.columns):
-        cells, place = [""], 2
+        cells, position = [""], 2
         for group, columns in itertools.groupby(block.columns, key=lambda column: column.group):
             width = sum(widths[column.key] for column in columns)
             cells.append(f"\\multicolumn{{{width}}}{{c}}{{{tex.escape(group)}}}")
-            rules += [f"\\cmidrule(lr){{{place}-{place + width - 1}}}"] if group else []
-            place += width
+            rules += [f"\\cmidrule(lr){{{position}-{position + width - 1}}}"] if group else []
+            position += width
         lines += [" & ".join(cells) + " \\\\", "".join(rules)]
     # Titles over units, where there are any: a wide table keeps to the page.
     titles = [["Model", *(column.heading for column in block.columns)]]

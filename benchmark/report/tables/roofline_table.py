@@ -70,21 +70,23 @@ def table(study: StudyResults) -> Table:
 
 def settings_with_limits(study: StudyResults) -> Iterator[tuple[Setting, Measured, Roof]]:
     """Yield settings with those measurements that have bytes and limits (older ones have none), and the roof."""
-    counted = replace(study, efficiency=tuple(found for found in study.efficiency if found.record.bytes_moved))
+    counted = replace(
+        study, efficiency=tuple(measurement for measurement in study.efficiency if measurement.record.bytes_moved)
+    )
     for settings in grouped(counted, lambda setting: replace(setting, height=0, width=0, channels=0)).values():
-        everything = [found.record.limits for measured in settings.values() for found in measured.values()]
+        everything = [measurement.record.limits for measured in settings.values() for measurement in measured.values()]
         if taken := tuple(limits for limits in everything if limits):
             yield from ((setting, measured, Roof(taken)) for setting, measured in settings.items())
 
 
-def _block(setting: Setting, found: Measured, roof: Roof) -> Block:
+def _block(setting: Setting, by_model: Measured, roof: Roof) -> Block:
     return Block(
         key=setting.key,
         title=f"Roofline at {setting.size} on {setting.describe()}",
         facts=setting.facts,
-        conventions=tuple(_conventions(setting, found, roof)),
+        conventions=tuple(_conventions(setting, by_model, roof)),
         columns=COLUMNS,
-        rows=tuple(row_of(name, found[name], roof) for name in in_order(found)),
+        rows=tuple(row_of(name, by_model[name], roof) for name in in_order(by_model)),
     )
 
 
@@ -106,7 +108,7 @@ def row_of(name: str, measured: Measurement, roof: Roof) -> Row:
     return Row(name, *display(name), cells, remark="warnings, told in the efficiency table" * bool(measured.warnings))
 
 
-def _conventions(setting: Setting, found: Measured, roof: Roof) -> Iterator[str]:
+def _conventions(setting: Setting, by_model: Measured, roof: Roof) -> Iterator[str]:
     yield "Limit: the larger of MACs / peak and Bytes / bandwidth. Share: Limit / p50; p50: median latency at batch 1."
     yield _limits(roof)
     yield (
@@ -118,7 +120,7 @@ def _conventions(setting: Setting, found: Measured, roof: Roof) -> Iterator[str]
     yield f"Binds: compute from {roof.ridge:.1f} MACs/byte on, memory below."
     if setting.precision:
         yield f"float32 kernels: {setting.precision}; the peak is that of the convolutions' precision."
-    yield from about_hindered(found.values())
+    yield from about_hindered(by_model.values())
     yield setting.remainder
     yield VALUE_MARKS
 

@@ -72,11 +72,11 @@ def written(study: StudyResults, blocks: Sequence[Block], reference: str = REFER
 
     Each block of the accuracy table has a block here for mIoU and one for electrical errors.
     """
-    found = contests(study, blocks)
-    if not found:
+    rated = contests(study, blocks)
+    if not rated:
         return []
     label = conventions.display(reference)[0]
-    methods, networks = ([test(one, reference) for one in found] for test in (over_repeats, over_frames))
+    methods, networks = ([test(contest, reference) for contest in rated] for test in (over_repeats, over_frames))
     about_methods = _table("methods", METHODS, methods, label, _methods_block)
     about_networks = _table("networks", NETWORKS, networks, label, _networks_block)
     return [
@@ -86,40 +86,40 @@ def written(study: StudyResults, blocks: Sequence[Block], reference: str = REFER
 
 
 def _table(
-    name: str, title: str, found: list[Comparisons], label: str, block_of: Callable[[Comparisons, str], Block]
+    name: str, title: str, comparisons: list[Comparisons], label: str, block_of: Callable[[Comparisons, str], Block]
 ) -> Table:
-    if all(one.absent for one in found):
+    if all(comparison.absent for comparison in comparisons):
         sentence = f"No table: {label}, which every model is compared with, is not among the models of this study."
         return Table(name, title, (Block("none", title, {}, (sentence,), (), ()),))
     blocks = (
         replace(
-            block_of(one, label),
-            key=f"{one.contest.key}-{one.contest.metric.name}",
-            title=f"{title}: {one.contest.metric.display} against {label} {one.contest.where}",
-            facts=one.contest.facts,
+            block_of(comparison, label),
+            key=f"{comparison.contest.key}-{comparison.contest.metric.name}",
+            title=f"{title}: {comparison.contest.metric.display} against {label} {comparison.contest.where}",
+            facts=comparison.contest.facts,
         )
-        for one in found
+        for comparison in comparisons
     )
     return Table(name, title, tuple(blocks))
 
 
-def _lines(found: list[Comparisons], reference: str) -> tuple[Mapping[str, Value | None], ...]:
+def _lines(comparisons: list[Comparisons], reference: str) -> tuple[Mapping[str, Value | None], ...]:
     """Return all that either CSV file holds; each picks its own fields."""
     lines: list[Mapping[str, Value | None]] = []
-    for one in found:
-        shared = {**one.contest.facts, "reference": reference}
-        if one.why_not:
-            lines.append({**shared, "remark": one.why_not})
+    for comparison in comparisons:
+        shared = {**comparison.contest.facts, "reference": reference}
+        if comparison.why_not:
+            lines.append({**shared, "remark": comparison.why_not})
         lines += [
             {
-                **shared, "model": made.row.key, "display": made.row.label, "family": made.row.family,
-                "n": made.n, "clusters": one.clusters,
-                "difference": made.difference, "ci95_low": made.low, "ci95_high": made.high, "p": made.p,
-                "exploratory_p_below_0.05": None if made.p is None else str(made.p < ALPHA).lower(),
-                "holm_models": len(one.tested), "p_holm": made.p_holm,
-                "verdict": made.verdict(one.contest.metric), "remark": made.remark,
+                **shared, "model": pair.row.key, "display": pair.row.label, "family": pair.row.family,
+                "n": pair.n, "clusters": comparison.clusters,
+                "difference": pair.difference, "ci95_low": pair.low, "ci95_high": pair.high, "p": pair.p,
+                "exploratory_p_below_0.05": None if pair.p is None else str(pair.p < ALPHA).lower(),
+                "holm_models": len(comparison.tested), "p_holm": pair.p_holm,
+                "verdict": pair.verdict(comparison.contest.metric), "remark": pair.remark,
             }
-            for made in one.made
+            for pair in comparison.pairs
         ]  # fmt: skip
     return tuple(lines)
 
@@ -130,13 +130,13 @@ def _points(value: float) -> str:
     return "0.00" if float(text) == 0 else text.replace("-", "−")
 
 
-def _cells(one: PairedComparison) -> dict[str, Cell]:
-    cells = {"n": Cell(one.n, text=str(one.n))}
-    if one.difference is not None:
-        cells["difference"] = Cell(one.difference, text=_points(one.difference))
-    if one.low is not None and one.high is not None:
-        cells["interval"] = Cell(math.nan, text=f"[{_points(one.low)}, {_points(one.high)}]")
-    for key, p in (("p", one.p), ("p_holm", one.p_holm)):
+def _cells(pair: PairedComparison) -> dict[str, Cell]:
+    cells = {"n": Cell(pair.n, text=str(pair.n))}
+    if pair.difference is not None:
+        cells["difference"] = Cell(pair.difference, text=_points(pair.difference))
+    if pair.low is not None and pair.high is not None:
+        cells["interval"] = Cell(math.nan, text=f"[{_points(pair.low)}, {_points(pair.high)}]")
+    for key, p in (("p", pair.p), ("p_holm", pair.p_holm)):
         if p is not None:
             cells[key] = Cell(p, text=f"{p:.4f}" if p >= 0.0001 else "<0.0001")
     return cells
@@ -147,19 +147,19 @@ def _columns(**titles: str) -> tuple[Column, ...]:
     return tuple(Column(key, title, higher_is_better=None, unit=units.get(key, "")) for key, title in titles.items())
 
 
-def _methods_block(found: Comparisons, label: str) -> Block:
-    contest = found.contest
+def _methods_block(comparisons: Comparisons, label: str) -> Block:
+    contest = comparisons.contest
     rows = []
-    for one in found.made:
-        cells = _cells(one)
-        if one.p is not None and one.p < ALPHA:
+    for pair in comparisons.pairs:
+        cells = _cells(pair)
+        if pair.p is not None and pair.p < ALPHA:
             cells["exploratory"] = Cell(math.nan, text="✓")
-        cells["verdict"] = Cell(math.nan, text=one.verdict(contest.metric))
-        rows.append(Row(one.row.key, one.row.label, one.row.family, cells, remark=one.remark))
-    counts = " or ".join(str(n) for n in sorted({one.n for one in found.tested}))
+        cells["verdict"] = Cell(math.nan, text=pair.verdict(contest.metric))
+        rows.append(Row(pair.row.key, pair.row.label, pair.row.family, cells, remark=pair.remark))
+    counts = " or ".join(str(n) for n in sorted({pair.n for pair in comparisons.tested}))
     return Block(
         key="", title="", facts={}, rows=tuple(rows),
-        conventions=(found.why_not,) if found.why_not else tuple(_methods_conventions(found, label, counts)),
+        conventions=tuple(_methods_conventions(comparisons, label, counts)),
         columns=_columns(
             n="n", difference="Difference", interval="95 % interval", p="p",
             exploratory=f"Exploratory, n={counts}", p_holm="Holm p", verdict="Verdict",
@@ -167,9 +167,12 @@ def _methods_block(found: Comparisons, label: str) -> Block:
     )  # fmt: skip
 
 
-def _methods_conventions(found: Comparisons, label: str, counts: str) -> Iterator[str]:
-    family, contest = len(found.tested), found.contest
-    n = max(one.n for one in found.tested)
+def _methods_conventions(comparisons: Comparisons, label: str, counts: str) -> Iterator[str]:
+    if comparisons.why_not:
+        yield comparisons.why_not
+        return
+    family, contest = len(comparisons.tested), comparisons.contest
+    n = max(pair.n for pair in comparisons.tested)
     needed, reached = (f"{factor:.{factor < 10:d}f}" for factor in effects_in_reach(n, family))
     yield (
         f"About the methods: two-sided paired t-test over repeats of each model against {label}; repeats pair up by "
@@ -194,17 +197,23 @@ def _methods_conventions(found: Comparisons, label: str, counts: str) -> Iterato
     yield from _origin(contest)
 
 
-def _networks_block(found: Comparisons, label: str) -> Block:
-    rows = (Row(one.row.key, one.row.label, one.row.family, _cells(one), remark=one.remark) for one in found.made)
+def _networks_block(comparisons: Comparisons, label: str) -> Block:
+    rows = (
+        Row(pair.row.key, pair.row.label, pair.row.family, _cells(pair), remark=pair.remark)
+        for pair in comparisons.pairs
+    )
     return Block(
         key="", title="", facts={}, rows=tuple(rows),
-        conventions=(found.why_not,) if found.why_not else tuple(_networks_conventions(found, label)),
+        conventions=tuple(_networks_conventions(comparisons, label)),
         columns=_columns(n="Networks", difference="Difference", interval="95 % interval", p="p", p_holm="Holm p"),
     )  # fmt: skip
 
 
-def _networks_conventions(found: Comparisons, label: str) -> Iterator[str]:
-    family, contest, k = len(found.tested), found.contest, found.clusters
+def _networks_conventions(comparisons: Comparisons, label: str) -> Iterator[str]:
+    if comparisons.why_not:
+        yield comparisons.why_not
+        return
+    family, contest, k = len(comparisons.tested), comparisons.contest, comparisons.clusters
     least, needed = least_sign_flip_p(k), clusters_needed(family)
     yield (
         "About these trained networks on images like these: trained again from other seeds, the methods may come out "

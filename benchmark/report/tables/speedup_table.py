@@ -47,26 +47,36 @@ def groups(comparisons: Sequence[SpeedupComparison]) -> list[list[SpeedupCompari
     """Group comparisons of one kind of work, size, number format, device and form, in a reader's order."""
     order = get_args(What)
 
-    def kind(one: SpeedupComparison) -> tuple[str | int, ...]:
+    def kind(comparison: SpeedupComparison) -> tuple[str | int, ...]:
         # Of a float32 and a bfloat16 comparison the plain side is the same, so float32 comes first.
-        where = (one.device, one.device_name, one.threads, one.torch)
-        return (*where, order.index(one.what), one.size or 0, one.dtype != "float32", one.our_form, one.plain_form)
+        where = (comparison.device, comparison.device_name, comparison.threads, comparison.torch)
+        return (
+            *where,
+            order.index(comparison.what),
+            comparison.size or 0,
+            comparison.dtype != "float32",
+            comparison.our_form,
+            comparison.plain_form,
+        )
 
-    models = in_order({one.model for one in comparisons if one.model})
-    ordered = sorted(comparisons, key=lambda one: (kind(one), models.index(one.model) if one.model else 0))
-    return [list(found) for _, found in groupby(ordered, kind)]
+    models = in_order({comparison.model for comparison in comparisons if comparison.model})
+    ordered = sorted(
+        comparisons,
+        key=lambda comparison: (kind(comparison), models.index(comparison.model) if comparison.model else 0),
+    )
+    return [list(group) for _, group in groupby(ordered, kind)]
 
 
-def ratio(one: SpeedupComparison) -> float | None:
+def ratio(comparison: SpeedupComparison) -> float | None:
     """Return how many times better the harness's median is; ``None`` where there is no plain way."""
-    if not one.plain:
+    if not comparison.plain:
         return None
-    slow, fast = statistics.median(one.plain), statistics.median(one.ours)
-    return fast / slow if TITLES[one.what][1] else slow / fast
+    slow, fast = statistics.median(comparison.plain), statistics.median(comparison.ours)
+    return fast / slow if TITLES[comparison.what][1] else slow / fast
 
 
-def _block(found: Sequence[SpeedupComparison]) -> Block:
-    first = found[0]
+def _block(comparisons: Sequence[SpeedupComparison]) -> Block:
+    first = comparisons[0]
     title, more_is_better = TITLES[first.what]
     scale, digits, unit = UNITS[first.unit]
     gain = "less" if first.unit == "bytes" else "faster"
@@ -86,28 +96,28 @@ def _block(found: Sequence[SpeedupComparison]) -> Block:
         key="-".join(str(value) for value in facts.values() if value),
         title=f"{title}{at}, {first.dtype}, on {where}",
         facts=facts,
-        conventions=tuple(_conventions(found, more_is_better=more_is_better)),
+        conventions=tuple(_conventions(comparisons, more_is_better=more_is_better)),
         columns=tuple(columns),
-        rows=tuple(_row(one) for one in found),
+        rows=tuple(_row(comparison) for comparison in comparisons),
     )
 
 
-def _row(one: SpeedupComparison) -> Row:
-    hindered = bool(one.hindered)
-    values = {"plain": one.plain, "ours": one.ours}
-    cells = {name: Cell(statistics.median(taken), hindered=hindered) for name, taken in values.items() if taken}
-    if (gain := ratio(one)) is not None:
+def _row(comparison: SpeedupComparison) -> Row:
+    hindered = bool(comparison.hindered)
+    values = {"plain": comparison.plain, "ours": comparison.ours}
+    cells = {name: Cell(statistics.median(figures), hindered=hindered) for name, figures in values.items() if figures}
+    if (gain := ratio(comparison)) is not None:
         cells["ratio"] = Cell(gain, hindered=hindered)
-    if len(one.ours) > 1:
-        cells["spread"] = Cell(max(map(_spread, filter(None, (one.plain, one.ours)))))
-    if one.max_difference is not None and one.max_logit:
-        cells["difference"] = Cell(one.max_difference / max(one.max_logit, 1.0))
-    if one.pixels and one.differing_pixels is not None:
-        cells["agreement"] = Cell(1 - one.differing_pixels / one.pixels)
-    label, family = display(one.model) if one.model else ("All networks", HARNESS)
+    if len(comparison.ours) > 1:
+        cells["spread"] = Cell(max(map(_spread, filter(None, (comparison.plain, comparison.ours)))))
+    if comparison.max_difference is not None and comparison.max_logit:
+        cells["difference"] = Cell(comparison.max_difference / max(comparison.max_logit, 1.0))
+    if comparison.pixels and comparison.differing_pixels is not None:
+        cells["agreement"] = Cell(1 - comparison.differing_pixels / comparison.pixels)
+    label, family = display(comparison.model) if comparison.model else ("All networks", HARNESS)
     behind = [f"{gain:.2f} times the plain way: behind it"] if gain is not None and gain < 1 else []
-    remark = "; ".join((*one.hindered, *behind, *one.warnings))
-    return Row(one.model or HARNESS, label, family, cells, ranked=False, remark=remark)
+    remark = "; ".join((*comparison.hindered, *behind, *comparison.warnings))
+    return Row(comparison.model or HARNESS, label, family, cells, ranked=False, remark=remark)
 
 
 def _spread(values: Sequence[float]) -> float:
@@ -116,21 +126,26 @@ def _spread(values: Sequence[float]) -> float:
     return (high - low) / middle
 
 
-def _conventions(found: Sequence[SpeedupComparison], *, more_is_better: bool) -> Iterator[str]:
-    first = found[0]
-    numbers = sorted({len(one.ours) for one in found})
+def _conventions(comparisons: Sequence[SpeedupComparison], *, more_is_better: bool) -> Iterator[str]:
+    first = comparisons[0]
+    lengths = [len(comparison.ours) for comparison in comparisons]
     if first.plain:
         yield f"Plain: {first.plain_form}."
     yield f"Ours: {first.our_form}."
-    if max(numbers) > 1:
-        how = "taken in turn in one process" if first.plain else "taken one after the other"
-        yield f"Medians of at least {numbers[0]} values, {how}; Spread: the larger interquartile range over its median."
-    if any(one.plain for one in found):
+    if max(lengths) > 1:
+        order = "taken in turn in one process" if first.plain else "taken one after the other"
+        spread = "Spread: the larger interquartile range over its median"
+        yield f"Medians of at least {min(lengths)} values, {order}; {spread}."
+    if any(comparison.plain for comparison in comparisons):
         formula = "ours / plain" if more_is_better else "plain / ours"
         yield f"Times {'less' if first.unit == 'bytes' else 'faster'}: {formula}."
-    free = [one for one in found if not one.hindered]
-    others = [gain for one in free if one.model and one.model != "eal_icnet" and (gain := ratio(one)) is not None]
-    if len(free) < len(found):
+    free = [comparison for comparison in comparisons if not comparison.hindered]
+    others = [
+        gain
+        for comparison in free
+        if comparison.model and comparison.model != "eal_icnet" and (gain := ratio(comparison)) is not None
+    ]
+    if len(free) < len(comparisons):
         yield f"{HINDERED}: taken while something else had the device, as said below the table; in no mean and no plot."
     if len(others) > 1:
         yield f"Geometric mean over the networks other than EAL-ICNet: {statistics.geometric_mean(others):.2f}."
@@ -138,20 +153,20 @@ def _conventions(found: Sequence[SpeedupComparison], *, more_is_better: bool) ->
         yield "Difference: the largest of two logits on a random image, over the largest logit where that exceeds 1."
     if first.pixels:
         yield f"Masks agree: share of {first.pixels} pixels of test images that both call alike, with trained weights."
-    if any(one.model == "eal_icnet" for one in found) and first.what != "loop":
+    if any(comparison.model == "eal_icnet" for comparison in comparisons) and first.what != "loop":
         yield "EAL-ICNet has γ = 0.7 and temperatures of 400, so that no branch is the identity."
-    yield from dict.fromkeys(map(_made_with, found))
+    yield from dict.fromkeys(map(_made_with, comparisons))
 
 
-def _made_with(one: SpeedupComparison) -> str:
+def _made_with(comparison: SpeedupComparison) -> str:
     """Say which versions and code a comparison was made with, as far as its file tells; the page lists all of them."""
-    facts = flatten_settings(one.environment)
-    said = [f"torch {one.torch}"]
+    facts = flatten_settings(comparison.environment)
+    parts = [f"torch {comparison.torch}"]
     if "python" in facts:
-        said += [f"Python {facts['python']}", str(facts.get("os", ""))]
+        parts += [f"Python {facts['python']}", str(facts.get("os", ""))]
     if commit := facts.get("code.commit"):
         changed = " and changes that are in no commit" if facts.get("code.dirty") else ""
-        said.append(f"commit {str(commit)[:12]}{changed}")
+        parts.append(f"commit {str(commit)[:12]}{changed}")
     elif content := facts.get("code.content"):
-        said.append(f"sources {content}")
-    return f"{', '.join(filter(None, said))}."
+        parts.append(f"sources {content}")
+    return f"{', '.join(filter(None, parts))}."

@@ -132,46 +132,46 @@ def tested(study: StudyResults) -> list[Tested]:
 def table(study: StudyResults) -> Table:
     """Return, per training set and stand-in, a block per metric with its values and one with its changes."""
     blocks = [
-        _block(study, found, metric, shown)
-        for found in tested(study)
+        _block(study, tests, metric, shown)
+        for tests in tested(study)
         for metric in METRICS
-        if found.has(metric)
+        if tests.has(metric)
         for shown in ("value", "change")
     ]
     return Table("stress", "Stress tests", tuple(blocks))
 
 
-def _block(study: StudyResults, found: Tested, metric: str, shown: Shown) -> Block:
+def _block(study: StudyResults, tests: Tested, metric: str, shown: Shown) -> Block:
     assert study.protocol is not None
     printed = replace(metric_column(metrics.METRICS[metric]), digits=1)
     if shown == "change":
         printed = replace(printed, signed=True, unit="points")
-    keys: list[Stress | None] = [*([None] if shown == "value" else []), *found.stresses]
+    keys: list[Stress | None] = [*([None] if shown == "value" else []), *tests.stresses]
     titles = ((str(key), f"{key.strength:g}", key.name) if key else (DRAWN, "As drawn", "") for key in keys)
     columns = tuple(replace(printed, key=key, title=title, group=group) for key, title, group in titles)
     rows = []
-    for model in found.models:
-        cells = (found.cell(study, model, metric, key, shown) for key in keys)
+    for model in tests.models:
+        cells = (tests.cell(study, model, metric, key, shown) for key in keys)
         filled = {column.key: cell for column, cell in zip(columns, cells, strict=True) if cell}
-        rows.append(Row(model, *display(model), filled, remark=_remark(found, model)))
+        rows.append(Row(model, *display(model), filled, remark=_remark(tests, model)))
     name, reduction = metrics.METRICS[metric].display, reduction_of(study, metric)
-    what = name if shown == "value" else f"Change of {name}"
+    subject = name if shown == "value" else f"Change of {name}"
     return Block(
-        key=f"stress-{metric}-{found.key}" if shown == "value" else f"stress-{metric}-change-{found.key}",
-        title=f"{what} under stress {found.where}",
+        key=f"stress-{metric}-{tests.key}" if shown == "value" else f"stress-{metric}-change-{tests.key}",
+        title=f"{subject} under stress {tests.where}",
         facts={
-            "dataset": found.test, "train": "+".join(found.train), "protocol": study.protocol.name,
-            "metric_name": metric, "shown": shown, "reduction": reduction, "ddof": 1, "test_images": found.images,
+            "dataset": tests.test, "train": "+".join(tests.train), "protocol": study.protocol.name,
+            "metric_name": metric, "shown": shown, "reduction": reduction, "ddof": 1, "test_images": tests.images,
         },
-        conventions=tuple(_conventions(study, found, metric, shown)),
+        conventions=tuple(_conventions(study, tests, metric, shown)),
         columns=columns,
         rows=tuple(rows),
-        n=found.n,
+        n=tests.n,
     )  # fmt: skip
 
 
-def _remark(found: Tested, model: str) -> str:
-    repeats = found.strangers.get(model)
+def _remark(tests: Tested, model: str) -> str:
+    repeats = tests.strangers.get(model)
     if not repeats:
         return ""
     return (
@@ -180,49 +180,49 @@ def _remark(found: Tested, model: str) -> str:
     )
 
 
-def _conventions(study: StudyResults, found: Tested, metric: str, shown: Shown) -> Iterator[str]:
+def _conventions(study: StudyResults, tests: Tested, metric: str, shown: Shown) -> Iterator[str]:
     assert study.protocol is not None
     reduction = reduction_of(study, metric)
-    yield strengths(found)
+    yield strengths(tests)
     if shown == "change":
         yield "Change: value under stress minus value as drawn, in percentage points, of each network."
-    yield over_repeats(found.n)
+    yield over_repeats(tests.n)
     yield f"Reduction: {reduction} ({metrics.REDUCTIONS[reduction]})."
-    yield f"Test images: {found.images}."
-    yield from nothing_to_judge(found.counts, found.test)
+    yield f"Test images: {tests.images}."
+    yield from nothing_to_judge(tests.counts, tests.test)
     yield f"Protocol: {study.protocol.name}."
     if metric == "net_error_rate":
-        yield from electrical_conventions(study.protocol, found.counts)
+        yield from electrical_conventions(study.protocol, tests.counts)
     yield MARKS
-    yield from stand_ins((found.test, *found.train))
+    yield from stand_ins((tests.test, *tests.train))
     if study.broken_stress:
         yield f"Left out: {' '.join(f'{reason}.' for reason in study.broken_stress)}"
 
 
-def strengths(found: Tested) -> str:
+def strengths(tests: Tested) -> str:
     """Say what a strength is, and what is forced."""
-    forced = _stresses_of(found.test)
-    named = [f"{name} forces {' and '.join(forced[name])}" for name in found.effects if forced.get(name, ()) != (name,)]
+    forced = _stresses_of(tests.test)
+    named = [f"{name} forces {' and '.join(forced[name])}" for name in tests.effects if forced.get(name, ()) != (name,)]
     return (
-        f"Columns: one effect at so many times the hardest strength that {found.test} draws, on every test image; 1 is "
+        f"Columns: one effect at so many times the hardest strength that {tests.test} draws, on every test image; 1 is "
         "the hard end of what training shows, more lies outside of it. Layouts, masks and all other effects are as "
         "drawn" + (f" ({', '.join(named)})" if named else "") + "."
     )
 
 
-def sentences(study: StudyResults, found: Tested) -> list[tuple[str, str]]:
+def sentences(study: StudyResults, tests: Tested) -> list[tuple[str, str]]:
     """Return (model, sentence): the effect that costs most at the largest strength that all effects share, if any."""
-    strengths_of = ({stress.strength for stress in found.stresses if stress.name == name} for name in found.effects)
+    strengths_of = ({stress.strength for stress in tests.stresses if stress.name == name} for name in tests.effects)
     strongest = max(set.intersection(*strengths_of), default=None)
-    return [(model, _sentence(study, found, model, strongest)) for model in found.models if strongest is not None]
+    return [(model, _sentence(study, tests, model, strongest)) for model in tests.models if strongest is not None]
 
 
-def _sentence(study: StudyResults, found: Tested, model: str, strength: float) -> str:
+def _sentence(study: StudyResults, tests: Tested, model: str, strength: float) -> str:
     parts = []
     for metric in METRICS:
         sign = 1 if metrics.METRICS[metric].higher_is_better else -1
         column = replace(metric_column(metrics.METRICS[metric]), digits=1)
-        cells = ((name, found.cell(study, model, metric, Stress(name, strength), "change")) for name in found.effects)
+        cells = ((name, tests.cell(study, model, metric, Stress(name, strength), "change")) for name in tests.effects)
         # As printed: changes that a reader cannot tell apart are equal.
         changes = {name: float(column.text(cell.mean)) for name, cell in cells if cell}
         if not changes:
@@ -233,10 +233,10 @@ def _sentence(study: StudyResults, found: Tested, model: str, strength: float) -
             parts.append(f"{label} {'falls' if sign > 0 else 'rises'} under no effect")
             continue
         names = [name for name, change in changes.items() if change == worst]
-        ends = [found.cell(study, model, metric, key) for key in (None, Stress(names[0], strength))]
-        told = " to ".join(column.text(cell.mean) for cell in ends if cell is not None)
-        what = f"{label} {'falls' if sign > 0 else 'rises'} most under {' and '.join(names)}"
-        parts.append(f"{what} ({worst:+.1f} points, {told} %)".replace("-", "−"))
+        ends = [tests.cell(study, model, metric, key) for key in (None, Stress(names[0], strength))]
+        values = " to ".join(column.text(cell.mean) for cell in ends if cell is not None)
+        clause = f"{label} {'falls' if sign > 0 else 'rises'} most under {' and '.join(names)}"
+        parts.append(f"{clause} ({worst:+.1f} points, {values} %)".replace("-", "−"))
     return f"{display(model)[0]}: at strength {strength:g}, {'; '.join(parts)}."
 
 

@@ -75,15 +75,15 @@ def figures(facts: TrainingFacts, protocol: Protocol) -> dict[str, float]:
     }
 
 
-def _block(protocol: Protocol, place: TimingSetting, models: dict[str, list[TrainingFacts]]) -> Block:
+def _block(protocol: Protocol, setting: TimingSetting, models: dict[str, list[TrainingFacts]]) -> Block:
     return Block(
-        key="-".join(str(value) for value in astuple(place) if value),
-        title=", ".join(filter(None, (f"Training cost on {place.train}", place.device, place.execution))),
+        key="-".join(str(value) for value in astuple(setting) if value),
+        title=", ".join(filter(None, (f"Training cost on {setting.train}", setting.device, setting.execution))),
         facts={
-            "train": place.train, "protocol": protocol.name, "device": place.device, "dtype": place.dtype,
-            "threads": place.threads, **({"execution": place.execution} if place.execution else {}), "ddof": 1,
+            "train": setting.train, "protocol": protocol.name, "device": setting.device, "dtype": setting.dtype,
+            "threads": setting.threads, **({"execution": setting.execution} if setting.execution else {}), "ddof": 1,
         },
-        conventions=tuple(_conventions(protocol, place, models)),
+        conventions=tuple(_conventions(protocol, setting, models)),
         columns=COLUMNS,
         rows=tuple(_row(name, models[name], protocol) for name in in_order(models)),
         n=max(map(len, models.values())),
@@ -97,14 +97,14 @@ def _row(name: str, runs: Sequence[TrainingFacts], protocol: Protocol) -> Row:
     return Row(name, *display(name), cells)
 
 
-def _conventions(protocol: Protocol, place: TimingSetting, models: dict[str, list[TrainingFacts]]) -> Iterator[str]:
+def _conventions(protocol: Protocol, setting: TimingSetting, models: dict[str, list[TrainingFacts]]) -> Iterator[str]:
     yield over_repeats(max(map(len, models.values())))
     yield "Epochs: passes over the training images; Best: after which the kept weights were reached."
     yield (
         "Images/s: while training; Per epoch and Per run: with validation, without the test; All runs: the sum over "
         "repeats, in seconds of the device."
     )
-    threads = f"{place.threads} thread{'s' * (place.threads != 1)}"
-    how = ", ".join(filter(None, (place.dtype, place.execution, threads)))
+    threads = f"{setting.threads} thread{'s' * (setting.threads != 1)}"
+    how = ", ".join(filter(None, (setting.dtype, setting.execution, threads)))
     yield f"Protocol: {protocol.name}; {how} per run; runs may share a CPU."
     yield "Bold: best, underlined: second, by the printed mean; equal means share a mark."

@@ -13,9 +13,10 @@ from benchmark.data.splits import Division
 from benchmark.records import claims
 from benchmark.records.run_record import KeyParts
 from benchmark.records.store import Shared, Store
-from benchmark.report import build, merge, redact
+from benchmark.report import build, merge
 from benchmark.report.contradictions import contradictions, divided
 from benchmark.report.read import read_study
+from benchmark.report.redact import redact_study
 from benchmark.report.tables import accuracy_table
 from tests.benchmark.report import fake
 from tests.benchmark.report.tables.test_accuracy_table import VOID, image
@@ -91,7 +92,7 @@ def test_merged_and_redacted_reports_leave_such_rows_out(study: Path) -> None:
         fake.change(folder, lambda record: {"key_parts": record.key_parts.model_copy(update={"protocol": digest})})
     merged = merge.merge([study, other])
     assert merged.strangers == (f"study/{OTSU} (tested on other images than the runs)",)
-    assert redact.redact(merged).strangers == merged.strangers
+    assert redact_study(merged).strangers == merged.strangers
 
 
 def test_runs_of_different_images_are_named(study: Path) -> None:

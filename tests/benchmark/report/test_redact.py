@@ -12,7 +12,7 @@ from PIL import Image
 from benchmark.records.run_record import Failure
 from benchmark.report import build
 from benchmark.report.read import read_study
-from benchmark.report.redact import redact
+from benchmark.report.redact import redact_study
 from tests.benchmark.conftest import Call
 from tests.benchmark.report import fake
 
@@ -70,7 +70,7 @@ def test_every_number_is_the_same(study: Path, no_plots: None) -> None:
 def test_images_become_numbers_that_stay_apart_and_in_order(study: Path) -> None:
     found = read_study(study)
     (plain,) = next(iter(found.references["omc-syn"].values()))
-    (hidden,) = next(iter(redact(found).references["omc-syn"].values()))
+    (hidden,) = next(iter(redact_study(found).references["omc-syn"].values()))
     assert hidden.images == tuple("12345678")
     assert hidden.groups == tuple("11223344")
     assert sorted(range(8), key=hidden.images.__getitem__) == sorted(range(8), key=plain.images.__getitem__)

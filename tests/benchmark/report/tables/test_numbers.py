@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmark.report import build
 from benchmark.report.tables import numbers
-from benchmark.report.tables.paper_table import PaperChoice
+from benchmark.report.tables.paper_table import COSTS, PaperChoice
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from tests.benchmark.report import fake
 from tests.benchmark.report.test_build import needs_latex, pdflatex
@@ -38,7 +38,7 @@ def test_every_number_of_the_standard_tables_is_a_macro_that_prints_alike(study:
         for line in (study / f"report/tables/{name}.md").read_text("utf-8").splitlines()
         if line.startswith("| ") and not line.startswith(("| Model", "| *"))
     )
-    costs = sum(key[0] == "result" and key[1].endswith("-syn") and key[3] in build.paper.COSTS for key in found)
+    costs = sum(key[0] == "result" and key[1].endswith("-syn") and key[3] in COSTS for key in found)
     assert sum(kind == "result" for kind, *_ in found) == cells + costs
 
 

@@ -13,9 +13,10 @@ import pytest
 from benchmark.evaluation.counts import counts_csv
 from benchmark.records.store import Store
 from benchmark.records.stress_record import StressRecord
-from benchmark.report import build, redact
+from benchmark.report import build
 from benchmark.report.plots import stress_plot
 from benchmark.report.read import StudyResults, read_study
+from benchmark.report.redact import redact_study
 from benchmark.report.tables import render, stress_table
 from tests.benchmark.report import fake
 
@@ -190,7 +191,7 @@ def test_broken_files_are_named_and_the_rest_is_reported(folder: Path, no_plots:
     wrong = build.check(folder)
     assert len(wrong) == 3
     assert all("/unet/1/" in line for line in wrong)
-    redacted = render.to_csv(stress_table.table(redact.redact(study)))
+    redacted = render.to_csv(stress_table.table(redact_study(study)))
     assert "/unet/1/" not in redacted
 
 

@@ -30,6 +30,7 @@ from benchmark.training.loop import train
 from benchmark.utils.errors import UserError
 
 POLL_S, PATIENCE_S = 0.005, 120.0
+MESSAGE_CHARACTERS = 500  # of a command that failed
 
 
 class _Clock:
@@ -117,22 +118,23 @@ def start_up(data_root: Path, cache: Path, setting: SpeedupSetting) -> SpeedupCo
     """
     with tempfile.TemporaryDirectory() as results:
         command = [sys.executable, "-m", "benchmark", "run", "--models", "edanet", "--datasets", "omc-syn"]
+        command += ["--protocol", "quick", "--study", "start", "--device", setting.name]
         command += [
-            "--protocol",
-            "quick",
-            "--study",
-            "start",
-            "--device",
-            setting.name,
             "--threads",
             str(setting.threads),
+            "--data-root",
+            str(data_root),
+            "--cache",
+            str(cache),
+            "--results",
+            results,
+            "--repeats",
         ]
-        command += ["--data-root", str(data_root), "--cache", str(cache), "--results", results, "--repeats"]
         log = Path(results, "start", "runs", "omc-syn", "edanet")
         # The first call, not timed, builds the pack and measures efficiency; every later one has one repeat to do.
         subprocess.run([*command, "1"], check=True, capture_output=True)
         seconds = [
-            _until_first_step([*command, str(number + 1)], log / str(number) / "log.txt")
+            until_first_step([*command, str(number + 1)], log / str(number) / "log.txt")
             for number in range(1, setting.rounds + 1)
         ]
     return setting.comparison(
@@ -145,13 +147,23 @@ def start_up(data_root: Path, cache: Path, setting: SpeedupSetting) -> SpeedupCo
     )
 
 
-def _until_first_step(command: list[str], log: Path) -> float:
-    started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        while process.poll() is None and time.perf_counter() - started < PATIENCE_S:
-            if log.is_file() and FIRST_STEP in log.read_text("utf-8", "replace"):
-                took = time.perf_counter() - started
-                process.wait(PATIENCE_S)
-                return took
-            time.sleep(POLL_S)
-        raise UserError(f"bench: no first training step within {PATIENCE_S:g} s of {' '.join(command)}")
+def until_first_step(command: list[str], log: Path, patience_s: float = PATIENCE_S) -> float:
+    """Return the seconds from a command's start to the first training step in its log, and wait for its end.
+
+    Raises:
+        UserError: no such step before the command's end or within ``patience_s``; gives the command's last messages.
+    """
+    seconds = None
+    with tempfile.TemporaryFile() as messages:  # a pipe that nobody reads fills up and stops the command
+        started = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=messages) as process:
+            while process.poll() is None and time.perf_counter() - started < patience_s:
+                if seconds is None and log.is_file() and FIRST_STEP in log.read_text("utf-8", "replace"):
+                    seconds = time.perf_counter() - started
+                time.sleep(POLL_S)
+            process.kill()  # has no effect after its end; a command that hangs would never let this block end
+        messages.seek(0)
+        last = messages.read().decode("utf-8", "replace").strip()[-MESSAGE_CHARACTERS:]
+    if seconds is None:
+        raise UserError(f"bench: no first training step within {patience_s:g} s of {' '.join(command)}: {last}")
+    return seconds

@@ -28,7 +28,11 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
 Repeat = Annotated[
     int | None,
-    typer.Option(min=0, help="Number of the repeat; default: the kept repeat with the lowest validation loss."),
+    typer.Option(
+        min=0,
+        help="Repeat whose weights are used, from 0; default: for each network, the kept repeat with the lowest "
+        "validation loss.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -1,9 +1,11 @@
 """Predicting images of up to 2^32 pixels with a trained network, tile by tile.
 
-| what comes in | ``inputs`` (files, folders, wildcards), ``sources`` (an image, some rows at a time) |
-| the work      | ``tiles`` (where they lie, what they count), ``predictor`` (forwards and blending) |
-| what goes out | ``outputs``: ``rasters``, ``overlay``, ``outlines`` (polygons of a mask) and their ``cuts`` |
-| polygons      | ``polygons`` (as SVG), ``pieces`` (without holes), ``simplified``, ``layouts`` (as GDSII and OASIS) |
-| a call        | ``settings`` (what decides), ``manifest`` (what is finished), ``batch`` (image after image) |
-| its settings  | ``overlaps`` (a figure of how much the overlap matters) |
+| part | modules |
+|---|---|
+| input | ``inputs`` (files, folders, wildcards), ``reader`` (an image in strips of rows) |
+| work | ``tiles`` (their places and weights), ``fused_network`` (fast forwards), ``sliding_window`` (blended tiles) |
+| output | ``outputs``; ``rasters`` (PNG, TIFF), ``overlay``, ``polygons`` (SVG, GDSII, OASIS) |
+| a call | ``settings``, ``manifest`` (finished images), ``predict_images`` (image after image) |
+| other studies | ``overlap_study``; ``encoder_stages``, ``feature_maps`` and ``encoder_plot`` for the verb ``stages`` |
+| files for other programs | ``export`` |
 """

@@ -56,7 +56,7 @@ def _models(verbose: bool) -> Table:
         params = f"{entry.params:,}" if entry.params is not None else "?"
         cells = (params, _gmacs(entry, 512))
         if verbose:
-            table.add_row(entry.name, *cells, _gmacs(entry, 1024), _what(entry))
+            table.add_row(entry.name, *cells, _gmacs(entry, 1024), _details(entry))
         else:
             table.add_row(entry.name, entry.display, *cells, entry.family, str(entry.multiple))
     table.caption = (
@@ -70,7 +70,7 @@ def _gmacs(entry: ModelEntry, side: int) -> str:
     return "?" if gmacs is None else f"{gmacs:.4g}"
 
 
-def _what(entry: ModelEntry) -> str:
+def _details(entry: ModelEntry) -> str:
     """Return the long facts of a network; a variant shares most of them with its parent."""
     if "." in entry.name:
         return f"{entry.display}: {', '.join(f'{name}={value}' for name, value in entry.kwargs.items())}"

@@ -81,8 +81,8 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         console.print(f"Runs start from the weights of study {study.start.store.folder.name}{trained}")
     for broken in plan.broken:
         again = any(job.folder == broken.folder for job in plan.todo)
-        what = f"set aside in {study.folder / 'runs' / '.stale'} and done again" if again else "left as it is"
-        console.print(f"broken record: {broken.reason}; the run is {what}")
+        outcome = f"set aside in {study.folder / 'runs' / '.stale'} and done again" if again else "left as it is"
+        console.print(f"broken record: {broken.reason}; the run is {outcome}")
     standins = [source for source in study.sources if source.synthetic]
     if standins:
         names = ", ".join(f"{source.name} (no {source.base} folder)" for source in standins)
@@ -90,9 +90,10 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
     if study.stress:
         console.print(_stress(study.stress, plan))
     if plan.taken_over:
-        studies, left = ", ".join(dict.fromkeys(plan.taken_over)), len(plan.measurements) - len(plan.taken_over)
+        studies = ", ".join(dict.fromkeys(plan.taken_over))
+        remaining = len(plan.measurements) - len(plan.taken_over)
         console.print(
-            f"Efficiency: {left} to measure, {len(plan.taken_over)} taken over from {studies}: the same network "
+            f"Efficiency: {remaining} to measure, {len(plan.taken_over)} taken over from {studies}: the same network "
             "in the same setting, on this machine since it was started"
         )
     if plan.todo or plan.measurements or plan.stress:
@@ -101,10 +102,10 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
 
 def _stress(stress: Stresses, plan: Plan) -> str:
     strengths = ", ".join(f"{strength:g}" for strength in stress.strengths)
-    left = sum(len(planned.job.tests) for planned in plan.stress)
+    remaining = sum(len(planned.job.tests) for planned in plan.stress)
     return (
         f"Stress tests: as drawn, and {', '.join(stress.effects)} at {strengths} times the hardest that is drawn; "
-        + (f"{left} to do for {len(plan.stress)} network(s)" if left else "all done")
+        + (f"{remaining} to do for {len(plan.stress)} network(s)" if remaining else "all done")
     )
 
 
@@ -117,8 +118,8 @@ def print_states(console: Console, states: Sequence[RunState]) -> None:
         return
     for train, of_train in itertools.groupby(states, attrgetter("train")):
         console.print(_matrix(train, list(of_train)))
-    there = {run.state for run in states}
-    console.print("  ".join(f"{mark} {state}" for state, mark in MARKS.items() if state in there))
+    present = {run.state for run in states}
+    console.print("  ".join(f"{mark} {state}" for state, mark in MARKS.items() if state in present))
     notable = [run for run in states if run.why]
     for (train, model, state, why), runs in itertools.groupby(notable, attrgetter("train", "model", "state", "why")):
         repeats = ", ".join(str(run.repeat) for run in runs)
@@ -148,7 +149,7 @@ def print_needs(console: Console, needs: Needs, hardware: Hardware) -> None:
             console.print(line)
     for space in (needs.cache, needs.results):
         if space.bytes:
-            parts = ", ".join(f"{what} {size(taken)}" for what, taken in space.parts.items())
+            parts = ", ".join(f"{part} {size(part_bytes)}" for part, part_bytes in space.parts.items())
             free = size(space.free)
             console.print(f"Estimated disk: {size(space.bytes)} in {space.folder} ({parts}); {free} free")
     if needs.unknown:
@@ -159,10 +160,10 @@ def print_needs(console: Console, needs: Needs, hardware: Hardware) -> None:
 def _memory(memory: RunMemory, hardware: Hardware) -> list[str]:
     basis = "from training steps measured on this machine" if memory.measured else "a rough rule, not yet measured here"
     gpu = hardware.kind == "cuda"
-    there = "" if memory.free is None else f"; {size(memory.free)} " + ("on the GPU" if gpu else "free")
+    capacity = "" if memory.free is None else f"; {size(memory.free)} " + ("on the GPU" if gpu else "free")
     lines = [
         f"Estimated memory: {size(memory.bytes)} for {memory.runs} run(s) at a time"
-        f"{' on each GPU' if gpu else ''}, most for {memory.largest} ({basis}){there}"
+        f"{' on each GPU' if gpu else ''}, most for {memory.largest} ({basis}){capacity}"
     ]
     if memory.free is not None and memory.bytes > memory.free:
         fewer = f"fewer runs at a time ({'--per-gpu' if gpu else '--workers'}) or " if memory.runs > 1 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -262,21 +263,21 @@ def _device(name: str, threads: int | None) -> torch.device:
 
 
 def _polygons(
-    text: str | None, none: bool, nm_per_pixel: float | None, layer_map: str | None, tolerance: float | None
+    text: str | None, no_polygons: bool, nm_per_pixel: float | None, layer_map: str | None, tolerance: float | None
 ) -> tuple[bool, Layouts | None]:
     """Read the flags of polygons: whether an SVG is written, and the settings of layout files."""
-    from benchmark.predict.polygons import gds_writer as layouts
+    from benchmark.predict.polygons.gds_writer import FORMATS, Layouts, read_layer_map
 
-    if none and text is not None:
+    if no_polygons and text is not None:
         raise UserError(f"--no-polygons: --polygons {text} asks for some; leave out one or the other")
-    names = [] if none else list(dict.fromkeys(part.strip() for part in (text or "svg").split(",")))
-    if unknown := [name for name in names if name not in ("svg", *layouts.FORMATS)]:
-        known = ", ".join(("svg", *layouts.FORMATS))
+    names = [] if no_polygons else list(dict.fromkeys(part.strip() for part in (text or "svg").split(",")))
+    if unknown := [name for name in names if name not in ("svg", *FORMATS)]:
+        known = ", ".join(("svg", *FORMATS))
         raise UserError(
             f"--polygons {text}: found {unknown[0]!r}{did_you_mean(unknown[0], known.split(', '))}; expected "
             f"a comma list of {known}"
         )
-    formats = tuple(name for name in layouts.FORMATS if name in names)
+    formats = tuple(name for name in FORMATS if name in names)
     if not formats:
         flags = {"--nm-per-pixel": nm_per_pixel, "--layer-map": layer_map, "--tolerance": tolerance}
         if idle := [flag for flag, value in flags.items() if value is not None]:
@@ -289,8 +290,8 @@ def _polygons(
             f"--polygons {text}: a layout has a scale; give the pitch of the image's pixels in nanometres, such as "
             "--nm-per-pixel 10"
         )
-    layers = layouts.read_layer_map(layer_map) if layer_map is not None else {}
-    return "svg" in names, layouts.Layouts(formats, nm_per_pixel, **layers, tolerance=tolerance or 0.0)
+    layers = read_layer_map(layer_map) if layer_map is not None else {}
+    return "svg" in names, Layouts(formats, nm_per_pixel, **layers, tolerance=tolerance or 0.0)
 
 
 def _levels(text: str | None) -> tuple[float, float] | None:
@@ -301,6 +302,6 @@ def _levels(text: str | None) -> tuple[float, float] | None:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
         low, high = 0.0, 0.0
-    if not low < high < float("inf"):
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UserError(f"--levels {text}: expected two numbers, the lower first, such as 1200,48000")
     return low, high

@@ -53,17 +53,18 @@ def profile(
     from benchmark.training import probe
 
     console, folder = open_console(), study_folder(results, study)
-    places = _devices(devices, threads, console)
+    hardware = _devices(devices, threads, console)
     jobs = measure_study.jobs(
-        folder, registry.select(models), sizes, dtypes, places, channels, forms=form, budget_s=budget
+        folder, registry.select(models), sizes, dtypes, hardware, channels, forms=form, budget_s=budget
     )
-    if "graph" in form and any(place.kind == "cpu" for place in places):
+    if "graph" in form and any(machine.kind == "cpu" for machine in hardware):
         console.print("left out: --form graph on a CPU, which has no CUDA graphs")
     if resume:
         planned, jobs = len(jobs), [job for job in jobs if job.stored() is None]
         console.print(f"--resume: {planned - len(jobs)} of {planned} settings are in {folder}")
-    sides, here = [probe.ProbeInput(job.size, channels) for job in jobs], all(of.kind == "cpu" for of in places)
-    probe.probe([job.entry for job in jobs], sides, console.print, on_cpu=here)
+    inputs = [probe.ProbeInput(job.size, channels) for job in jobs]
+    on_cpu = all(machine.kind == "cpu" for machine in hardware)
+    probe.probe([job.entry for job in jobs], inputs, console.print, on_cpu=on_cpu)
     done: list[Finished] = []
     for event in LocalExecutor().run(jobs):
         if isinstance(event, Finished):

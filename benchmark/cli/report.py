@@ -100,14 +100,14 @@ def report(
         for path in build.build(report_folder, choice, merged=merged, redact=redact, tell=tell):
             console.print(path)
         return
-    wrong = build.check(report_folder, merged, redact=redact)
-    for line in wrong:
+    contradictions = build.check(report_folder, merged, redact=redact)
+    for line in contradictions:
         console.print(line)
-    if not wrong:
+    if not contradictions:
         console.print(
             f"{', '.join(names)}: page and tables are what the records give, and records what their counts give"
         )
-    raise typer.Exit(1 if wrong else 0)
+    raise typer.Exit(1 if contradictions else 0)
 
 
 def _merged_folder(results: Path, names: list[str], study: str | None) -> Path:
@@ -131,9 +131,9 @@ def diff(
     2 if the studies cannot be compared.
     """
     from benchmark.cli.progress import open_console
-    from benchmark.report import diff as difference
+    from benchmark.report.diff import compare_studies, describe
 
     folders = study_folder(results, first), study_folder(results, second)
-    comparison = difference.compare(*folders)
-    open_console().print(difference.to_text(comparison, first, second))
+    comparison = compare_studies(*folders)
+    open_console().print(describe(comparison, first, second))
     raise typer.Exit(0 if comparison.identical else 1)

@@ -100,17 +100,17 @@ def stage(name: str, features: FloatArray, padded: UInt8Array, size: tuple[int, 
     values_of = features[:, *seen].reshape(channels, -1)
     if channel == "variance":
         chosen = int(values_of.var(axis=1).argmax())
-        shown, what = features[chosen], f"channel {chosen}"
+        projection, what = features[chosen], f"channel {chosen}"
     else:
         brightness = resize_local_mean(to_channels(padded, 1)[..., 0].astype(np.float64), (height, width))[seen]
         loadings, share = principal(values_of, brightness.ravel())
-        shown, what = np.tensordot(loadings, features, axes=1), f"PC 1 ({100 * share:.0f} %)"
-    spread = shown[seen].std()
+        projection, what = np.tensordot(loadings, features, axes=1), f"PC 1 ({100 * share:.0f} %)"
+    spread = projection[seen].std()
     covered = padded.shape[0], padded.shape[1]
     # In a flat map, rounding alone would become a pattern.
-    if spread <= 1e-6 * np.abs(shown[seen]).max():
+    if spread <= 1e-6 * np.abs(projection[seen]).max():
         return Stage(name, channels, "flat", np.zeros((height, width)), covered)
-    return Stage(name, channels, what, (shown - shown[seen].mean()) / spread, covered)
+    return Stage(name, channels, what, (projection - projection[seen].mean()) / spread, covered)
 
 
 def principal(values: FloatArray, brightness: FloatArray) -> tuple[FloatArray, float]:

@@ -59,7 +59,7 @@ class PredictionJob:
         self,
         images: Sequence[Path],
         progress: Callable[[Path, int, int], None] = lambda image, done, total: None,
-        done: Callable[[ImageOutcome], None] = lambda done: None,
+        done: Callable[[ImageOutcome], None] = lambda outcome: None,
     ) -> list[ImageOutcome]:
         """Predict images of different stems; report an image's finished and all tiles, and every image's outcome.
 

@@ -70,7 +70,7 @@ class StudyDifference:
         return bool(self.numbers) and not self.outcomes and all(row.identical == row.repeats for row in self.numbers)
 
 
-def compare(first: Path, second: Path) -> StudyDifference:
+def compare_studies(first: Path, second: Path) -> StudyDifference:
     """Compare two studies (each ``results/<study>``) by their records; neither models nor data are needed.
 
     Raises:
@@ -239,7 +239,7 @@ def _numbers(
     return numbers
 
 
-def to_text(difference: StudyDifference, first: str, second: str) -> str:
+def describe(difference: StudyDifference, first: str, second: str) -> str:
     """Write a comparison of two studies for a terminal: what differs, and the networks whose numbers differ."""
     lines = [f"{first} | {second}"]
     for heading, differences in (*difference.sections.items(), ("ended differently", difference.outcomes)):

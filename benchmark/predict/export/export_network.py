@@ -58,7 +58,7 @@ class _Agreed:
     """A file's content that agrees with torch; ``refusals`` are the reasons against wider ranges of sizes."""
 
     content: bytes
-    taken: Range
+    span: Range
     forward: Forward
     facts: Mapping[str, str]
     checks: tuple[Check, ...]
@@ -79,7 +79,7 @@ def export(trained: TrainedNetwork, request: Request) -> tuple[Path, ExportRecor
     kind = FORMATS[request.format]
     network = trained.build()
     agreed = _first_that_agrees(trained, network, request, kind)
-    fixed = agreed.taken.step is None
+    fixed = agreed.span.step is None
     name = f"{trained.label.replace('/', '.')}{kind.suffix}"
     record = ExportRecord(
         schema=1,
@@ -117,25 +117,25 @@ def _first_that_agrees(trained: TrainedNetwork, network: nn.Module, request: Req
         try:
             program = capture(network, trained.channels, side, step)
             captured = of_module(program.module())
-            taken = Range(None, side) if step is None else parity.range_of(yardstick, captured, trained.channels, step)
-            inputs = parity.inputs(trained.channels, side, taken, request.picture)
+            span = Range(None, side) if step is None else parity.range_of(yardstick, captured, trained.channels, step)
+            inputs = parity.inputs(trained.channels, side, span, request.picture)
             parity.check(yardstick, captured, inputs, threshold)
-            facts = describe(trained, request.study, kind, taken)
+            facts = describe(trained, request.study, kind, span)
             content = kind.write(program, facts)
             forward = kind.read(content, request.threads)
             checks = parity.check(yardstick, forward, inputs, threshold)
         except Exception as error:  # capturing, converting and opening run into errors of every kind
-            what = "" if isinstance(error, parity.ParityError) else f"{type(error).__name__}: "
-            refusals.append(f"{'' if step is None else f'not every multiple of {step}: '}{what}{parity.words(error)}")
+            name = "" if isinstance(error, parity.ParityError) else f"{type(error).__name__}: "
+            refusals.append(f"{'' if step is None else f'not every multiple of {step}: '}{name}{parity.words(error)}")
         else:
-            return _Agreed(content, taken, forward, facts, checks, tuple(refusals))
+            return _Agreed(content, span, forward, facts, checks, tuple(refusals))
     raise ExportError(refusals[-1])
 
 
-def describe(trained: TrainedNetwork, study: str, kind: Format, taken: Range) -> dict[str, str]:
+def describe(trained: TrainedNetwork, study: str, kind: Format, span: Range) -> dict[str, str]:
     """Return the metadata of an exported network in words, equal in every format."""
     side, channels = trained.input_size, trained.channels
-    fixed = taken.step is None
+    fixed = span.step is None
     size = f"{side}, {side}" if fixed else "height, width"
     pixels = "gray (RGB by the luma of ITU-R BT.601)" if channels == 1 else "RGB"
     return {
@@ -149,8 +149,8 @@ def describe(trained: TrainedNetwork, study: str, kind: Format, taken: Range) ->
         "input": f"{INPUT}: float32 (batch, {channels}, {size}), {pixels}, [0, 1]: 8-bit values / 255",
         "output": f"{OUTPUT}: float32 (batch, 1, {size}), foreground's probability = sigmoid({OUTPUT})",
         "threshold": f"{trained.protocol.evaluation.threshold:g} of the probability, itself included",
-        "size": f"{side}x{side} only" if fixed else f"multiples of {taken.step}, at least {taken.least}",
-        "size_multiple": str(trained.entry.multiple if fixed else taken.step),
+        "size": f"{side}x{side} only" if fixed else f"multiples of {span.step}, at least {span.least}",
+        "size_multiple": str(trained.entry.multiple if fixed else span.step),
         "trained_at": f"{side}x{side}",
         "licence": f"{LICENCE} for the network's code; the weights are bound by the terms of their training images",
         "training_images": "; ".join(f"{name}: {_about(name)}" for name in trained.record.train),

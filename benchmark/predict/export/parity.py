@@ -52,18 +52,18 @@ def words(error: Exception) -> str:
     return line if len(line) <= MOST_WORDS else f"{line[:MOST_WORDS]}…"
 
 
-def sizes(side: int, taken: Range) -> list[tuple[int, int, int]]:
+def sizes(side: int, span: Range) -> list[tuple[int, int, int]]:
     """Return the inputs ``(batch, height, width)`` for comparison; ``side`` is of the training's inputs."""
-    if (step := taken.step) is None:
+    if (step := span.step) is None:
         return [(1, side, side), (BATCH, side, side)]
-    near = (max(ODD[0], taken.least), max(ODD[1], taken.least + 2 * step))
+    near = (max(ODD[0], span.least), max(ODD[1], span.least + 2 * step))
     odd = [step * (-(-length // step) | 1) for length in near]
-    shapes = [(1, side, side), (BATCH, odd[0], odd[1]), (1, taken.least, taken.least)]
+    shapes = [(1, side, side), (BATCH, odd[0], odd[1]), (1, span.least, span.least)]
     shapes += [(1, *size) for size in SIZES]
     return [
         (batch, height, width)
         for batch, height, width in dict.fromkeys(shapes)
-        if min(height, width) >= taken.least and height % step == width % step == 0
+        if min(height, width) >= span.least and height % step == width % step == 0
     ]
 
 
@@ -148,9 +148,9 @@ def random_images(batch: int, channels: int, height: int, width: int) -> Array:
     return np.random.default_rng((0, batch, height, width)).random((batch, channels, height, width), np.float32)
 
 
-def inputs(channels: int, side: int, taken: Range, picture: tuple[str, Array] | None) -> list[tuple[str, Array]]:
+def inputs(channels: int, side: int, span: Range, picture: tuple[str, Array] | None) -> list[tuple[str, Array]]:
     """Return named images for comparison: random ones of several sizes and numbers, and the picture if there is one."""
-    named = [(RANDOM, random_images(batch, channels, height, width)) for batch, height, width in sizes(side, taken)]
+    named = [(RANDOM, random_images(batch, channels, height, width)) for batch, height, width in sizes(side, span)]
     return [*named, *([picture] if picture is not None else [])]
 
 

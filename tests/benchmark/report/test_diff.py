@@ -10,7 +10,7 @@ import pytest
 
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import RECORD, Store, read_record
-from benchmark.report import diff
+from benchmark.report.diff import compare_studies, describe
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
@@ -31,11 +31,11 @@ def copy(original: Path, tmp_path: Path) -> Path:
 
 
 def text(first: Path, second: Path) -> str:
-    return diff.to_text(diff.compare(first, second), first.name, second.name)
+    return describe(compare_studies(first, second), first.name, second.name)
 
 
 def test_copy_differs_in_nothing(original: Path, copy: Path) -> None:
-    found = diff.compare(original, copy)
+    found = compare_studies(original, copy)
     assert found.identical
     assert not any(found.sections.values())
     assert [(row.model, row.repeats, row.identical) for row in found.numbers] == [("eal_icnet", 2, 2), ("unet", 2, 2)]
@@ -49,7 +49,7 @@ def test_last_bit_of_one_metric_of_one_run_is_a_difference(original: Path, copy:
         return {"metrics": metrics}
 
     fake.change(copy, by_a_bit, "omc-syn/unet/1")
-    found = diff.compare(original, copy)
+    found = compare_studies(original, copy)
     assert not found.identical
     assert [(row.model, row.repeats, row.identical) for row in found.numbers] == [("eal_icnet", 2, 2), ("unet", 2, 1)]
     shown = text(original, copy)
@@ -61,7 +61,7 @@ def test_last_bit_of_one_metric_of_one_run_is_a_difference(original: Path, copy:
 def test_means_are_over_the_repeats_that_both_have_finished(original: Path, copy: Path) -> None:
     shutil.rmtree(copy / "runs/omc-syn/unet/0")
     fake.change(copy, lambda record: {"metrics": {"omc-syn": {"image": {"miou": 0.5}, "pooled": {}}}}, "omc-syn/unet/1")
-    found = diff.compare(original, copy)
+    found = compare_studies(original, copy)
     record = read_record(original / "runs/omc-syn/unet/1" / RECORD)
     assert record is not None
     (row,) = (row for row in found.numbers if row.model == "unet")
@@ -72,22 +72,22 @@ def test_means_are_over_the_repeats_that_both_have_finished(original: Path, copy
 
 def test_missing_runs_alone_leave_the_common_numbers_identical(original: Path, copy: Path) -> None:
     shutil.rmtree(copy / "runs/omc-syn/unet")
-    assert diff.compare(original, copy).identical
+    assert compare_studies(original, copy).identical
     shutil.rmtree(copy / "runs/omc-syn/eal_icnet")
-    assert not diff.compare(original, copy).identical  # nothing in common is no agreement
+    assert not compare_studies(original, copy).identical  # nothing in common is no agreement
     assert "no finished run in common" in text(original, copy)
 
 
 def test_run_that_failed_in_one_study_is_told(original: Path, copy: Path) -> None:
     fake.write_run(copy, "unet", ["omc-syn"], 1, None, Failure(kind="nan_loss", message="NaN"))
-    found = diff.compare(original, copy)
+    found = compare_studies(original, copy)
     assert not found.identical
     assert found.outcomes == ["omc-syn unet repeat 1: ok | failed (nan_loss)"]
 
 
 def test_all_settings_are_compared_also_those_that_change_no_run(original: Path, copy: Path) -> None:
     fake.write_protocol(copy, "training.lr=0.5", "repeats=7", "report.reduction=pooled")
-    assert diff.compare(original, copy).sections["settings"] == [
+    assert compare_studies(original, copy).sections["settings"] == [
         "repeats: 3 -> 7", "report.reduction: 'image' -> 'pooled'", "training.lr: 0.002 -> 0.5",
     ]  # fmt: skip
 
@@ -95,7 +95,7 @@ def test_all_settings_are_compared_also_those_that_change_no_run(original: Path,
 def test_environments_are_compared_as_sets_of_values(original: Path, copy: Path) -> None:
     other = {"threads": 2, "packages": {"torch": "2.13.0"}, "code": {"commit": "abc"}, "gpu": "H100"}
     fake.change(copy, lambda record: {"environment": other}, "omc-syn/unet/1")
-    assert diff.compare(original, copy).sections["environment"] == [
+    assert compare_studies(original, copy).sections["environment"] == [
         "gpu: - | H100", "packages.torch: 2.14.1 | 2.13.0, 2.14.1", "threads: 1 | 1, 2",
     ]  # fmt: skip
 
@@ -106,10 +106,10 @@ def test_all_packages_are_compared_where_both_studies_have_their_lists(original:
         fake.change(folder, lambda record: {"environment": ENVIRONMENT | {"package_list": digest}})
 
     listed(copy, "pillow==13.0\ntorch==2.14.1\n")
-    assert diff.compare(original, copy).sections["environment"] == []  # the first study's records have no list
+    assert compare_studies(original, copy).sections["environment"] == []  # the first study's records have no list
     first = shutil.copytree(original, copy.parent / "first")
     listed(first, "pillow==12.0\nsix==1.0\ntorch==2.14.1\n")
-    assert diff.compare(first, copy).sections["environment"] == [
+    assert compare_studies(first, copy).sections["environment"] == [
         "packages.pillow: 12.0 | 13.0", "packages.six: 1.0 | -",
     ]  # fmt: skip
 
@@ -121,11 +121,11 @@ def test_other_data_other_code_and_other_behaviour_are_told(original: Path, copy
 
     fake.change(copy, other, "omc-syn/unet/*")
     shutil.rmtree(copy / "runs/omc-syn/eal_icnet")
-    assert diff.compare(original, copy).sections["data and code"] == [
+    assert compare_studies(original, copy).sections["data and code"] == [
         "behaviour number of the harness: 1 | 9", "content of omc-syn: d | e", "network unet: unet | unet-v2",
     ]  # fmt: skip
 
 
 def test_folder_that_is_no_study_is_an_error(original: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere.protocol\.toml: no such file"):
-        diff.compare(original, tmp_path / "nowhere")
+        compare_studies(original, tmp_path / "nowhere")

@@ -89,7 +89,7 @@ def choose(names: str | Iterable[str], data_root: Path) -> dict[str, DatasetSpec
         data_root: the folder of datasets; need not exist.
 
     Raises:
-        UserError: unknown name, or a broken TOML file or entry point.
+        UserError: unknown name, a broken TOML file or entry point, or two TOML files of one name.
     """
     patterns = names.split(",") if isinstance(names, str) else list(names)
     patterns = [name.strip() for name in patterns if name.strip()]
@@ -97,9 +97,16 @@ def choose(names: str | Iterable[str], data_root: Path) -> dict[str, DatasetSpec
     if not patterns:
         raise UserError(f"--datasets is empty; expected names out of {', '.join(known)}")
     chosen: dict[str, DatasetSpec] = {}
+    described: dict[str, tuple[str, DatasetSpec]] = {}  # name of a dataset -> its TOML file and content
     for pattern in patterns:
         if pattern.endswith(".toml"):
             spec = specs.load(Path(pattern))
+            other, other_spec = described.setdefault(spec.name, (pattern, spec))
+            if other_spec != spec:
+                raise UserError(
+                    f"--datasets: {other} and {pattern} both describe {spec.name!r}; expected a name for each dataset: "
+                    "rename one of the files, or change its `name`"
+                )
             chosen[spec.name] = spec
             continue
         matches = list(KNOWN) if pattern == "all" else [pattern] if pattern in known else fnmatch.filter(known, pattern)

@@ -56,6 +56,13 @@ def test_toml_file_can_be_named_by_path(tmp_path: Path) -> None:
     assert (found.name, [pair.name for pair in found.pairs]) == ("chip2", ["a"])
 
 
+def test_two_toml_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    files = [str(write(tmp_path / folder / "chip.toml", "channels = 3")) for folder in ("old", "new")]
+    assert choose([files[0], files[0]], tmp_path).keys() == {"chip"}
+    with pytest.raises(UserError, match=r"old/chip\.toml and .*new/chip\.toml both describe 'chip'.*rename one"):
+        choose(files, tmp_path)
+
+
 def test_toml_file_of_known_dataset_keeps_other_fields(tmp_path: Path) -> None:
     make_folder(tmp_path / "data" / "omv", ["a"])
     write(tmp_path / "data" / "omv.toml", "group = '(.)'")

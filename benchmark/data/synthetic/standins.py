@@ -209,21 +209,26 @@ def write_set(
         The manifest's entries of the images.
 
     Raises:
-        UserError: the directory exists.
+        UserError: the directory exists or cannot be written.
     """
     refuse_existing(directory)
     part = directory.with_name(directory.name + ".part")
-    if part.exists():
-        shutil.rmtree(part)
-    for folder in ("image", "label"):
-        (part / folder).mkdir(parents=True)
     images: list[Json] = []
-    for entry in (executor.map if executor else map)(partial(write_one, part), jobs):
-        images.append(entry)
-        if progress:
-            progress(len(images), len(jobs))
-    write_atomically(part / "manifest.json", json.dumps({**header, "images": images}, indent=1).encode())
-    os.replace(part, directory)
+    try:
+        if part.exists():
+            shutil.rmtree(part)
+        for folder in ("image", "label"):
+            (part / folder).mkdir(parents=True)
+        for entry in (executor.map if executor else map)(partial(write_one, part), jobs):
+            images.append(entry)
+            if progress:
+                progress(len(images), len(jobs))
+        write_atomically(part / "manifest.json", json.dumps({**header, "images": images}, indent=1).encode())
+        os.replace(part, directory)
+    except OSError as error:
+        raise UserError(
+            f"{directory}: cannot be written ({error.strerror or error}); choose another folder or free the disk"
+        ) from error
     return images
 
 

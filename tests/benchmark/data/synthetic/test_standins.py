@@ -214,6 +214,12 @@ def test_write_leaves_images_labels_and_manifest(tmp_path: Path) -> None:
         write("omc", target, 3)
 
 
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/omc-syn: cannot be written .*choose another folder"):
+        write("omc", tmp_path / "file" / "omc-syn", 1, height=128, width=128)
+
+
 def test_interrupted_write_leaves_only_a_part_folder(tmp_path: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt

@@ -72,8 +72,8 @@ Stamp = tuple[int, int, int, int]
 def stamp(path: Path) -> Stamp:
     """Return a file's inode, size and its times of last write and last change, both in nanoseconds.
 
-    Copying tools restore the time of the last write, and masks of one format have one size; no tool sets the time of
-    the last change, and a file that was renamed into the place of another has a number of its own.
+    Size and time of the last write are not enough: masks of one format have one size, and copying tools restore the
+    time. No tool sets the time of the last change, and a file that is renamed over another keeps its own inode.
 
     Raises:
         OSError: as ``stat`` does.

@@ -89,8 +89,8 @@ def quoted(text: str) -> str:
 
 def without_folders(text: str) -> str:
     """Cut absolute paths to their files' names, so that no user or folder is named."""
-    for pattern, instead in _PATHS:
-        text = pattern.sub(instead, text)
+    for pattern, replacement in _PATHS:
+        text = pattern.sub(replacement, text)
     return text
 
 

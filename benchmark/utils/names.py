@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-#: Letters, digits and underscores of any script, dots and hyphens; no separator, and neither of the two in front.
+#: Letters, digits and underscores of any script, dots and hyphens; no separator, and no dot or hyphen in front.
 PLAIN = r"^\w[\w.-]*$"
 
 

@@ -23,9 +23,9 @@ from benchmark.data.tiling import BoolMask
 from benchmark.utils.errors import UserError
 
 MOST_NAMED = 3
-# A picture with no more gray values than a one-hot mask has, with one to spare, is taken for a mask.
+# A picture is taken for a mask if it has at most one gray value more than the three of a one-hot mask,
 MASK_VALUES = 4
-# So is a picture with nearly all pixels near the ends of a wide range, such as a mask that JPEG has blurred.
+# or if nearly all its pixels lie near the ends of a wide range, as in a mask that JPEG has blurred.
 NEAR_END, WIDE, NEARLY_ALL = 16, 128, 0.95
 
 
@@ -33,7 +33,7 @@ NEAR_END, WIDE, NEARLY_ALL = 16, 128, 0.95
 class Facts:
     """Numbers that describe the content of an image and its label."""
 
-    transparent: bool = False  # whether pixels of the image are transparent, if in part; their colours count
+    transparent: bool = False  # whether pixels of the image are wholly or partly transparent; their colours count
     image_is_mask: bool = False  # whether the image holds as few values as a mask
     label_is_image: bool = False  # whether the label holds as many values as an image
     counted: int = 0  # number of pixels that are not ignored; 0 where the label cannot be read

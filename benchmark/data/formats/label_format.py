@@ -34,7 +34,7 @@ class Label:
     mask: Mask  # ``(H, W)`` bool, the foreground
     note: str | None = None  # a remark for the user about how it was read
     ignored: Mask | None = None  # ``(H, W)`` bool, pixels to ignore; ``None`` if the format cannot mark any
-    stored_as: int = 0  # of a mask of 8 bits per pixel whose colours do not decide: its foreground's value, 1 or 255
+    stored_as: int = 0  # foreground's value, 1 or 255, in a mask of 8-bit values; 0 for other masks
 
 
 @dataclass(frozen=True, eq=False)

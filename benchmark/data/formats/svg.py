@@ -57,7 +57,7 @@ class SvgLabel:
 
 
 class SvgFormat(LabelFormat):
-    """One SVG file of shapes an image."""
+    """One SVG file of shapes per image."""
 
     suffixes = frozenset({".svg"})
     is_drawn = True

@@ -219,7 +219,7 @@ def _folders(source: Path, files: Sequence[_File]) -> Arranged:
     parents = [parent for parent, parts in parts_of.items() if any(paired <= roles.keys() for roles in parts.values())]
     if not parents:
         raise UserError(f"{source}: found {_summary(files)}; {EXPECTED}")
-    _require_one(source, "places with image/ and label/", parents)
+    _require_one(source, "folders with image/ and label/", parents)
     parts = parts_of[parents[0]]
     division = _division(source, parents[0], parts)
     chosen: list[tuple[str, _File]] = []

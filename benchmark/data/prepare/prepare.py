@@ -95,7 +95,7 @@ def _target(name: str, source: Path, data_root: Path) -> Path:
         folder, real = target.resolve(), source.resolve()
         overlap = source.is_dir() and (folder.is_relative_to(real) or real.is_relative_to(folder))
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{source}, {target}: cannot be looked at ({error}); choose other places") from error
+        raise UserError(f"{source}, {target}: cannot be read ({error}); choose other folders") from error
     if overlap:
         raise UserError(
             f"{source}: holds {target}, or lies in it; expected a download elsewhere: move one of the two, or choose "
@@ -135,7 +135,7 @@ def _existing(assignment: Assignment, target: Path) -> set[str]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise UserError(f"{file}: cannot be looked at ({error.strerror}); check its permissions") from error
+            raise UserError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
         if file.is_symlink() or not file.is_file() or size != member.size:
             raise _different(file, member)
         existing.add(path)

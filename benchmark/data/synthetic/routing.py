@@ -166,11 +166,11 @@ class _Router:
             self.add_bar(canvas.new_net(), (line + 0.5, first), (line + 0.5, last), broad, width / 2)
             return
         is_bus = long and rng.random() < wiring.bus
-        for each in self.free_lines(line, span, int(rng.integers(3, 9))) if is_bus else [line]:
-            self.taken[each, first : last + 1] = True
+        for track in self.free_lines(line, span, int(rng.integers(3, 9))) if is_bus else [line]:
+            self.taken[track, first : last + 1] = True
             net = canvas.new_net()
             pull = float(rng.uniform(0, 0.2)) * width
-            self.add_bar(net, (each, first), (each, last), width, width / 2 - pull)
+            self.add_bar(net, (track, first), (track, last), width, width / 2 - pull)
         if is_bus:
             return
         ends = ((first, -1), (last, 1))

@@ -91,7 +91,7 @@ def test_two_labels_of_an_image_are_both_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "match"),
     [
-        ([*(f"a/{n}" for n in FLAT), *(f"b/{n}" for n in FLAT)], "2 places with image/ and label/: a, b; expected one"),
+        ([*(f"a/{n}" for n in FLAT), *(f"b/{n}" for n in FLAT)], "2 folders with image/ and label/: a, b; expected"),
         ([*FLAT, *(f"train/{n}" for n in FLAT)], "both image/ label/ and train/; expected one of the two"),
         ([*FLAT, "mask/1.png"], "2 folders that may be label/: label, mask; expected one"),
         ([n for n in DIVIDED if not n.startswith("val")], "found train/ test/ but not val/"),

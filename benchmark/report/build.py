@@ -14,7 +14,8 @@ from benchmark.report import merge
 from benchmark.report.contradictions import contradictions, divided
 from benchmark.report.page import html
 from benchmark.report.page.drawings import Drawing, texts_only
-from benchmark.report.plots import all_plots, panels, plot_style
+from benchmark.report.plots import panels, plot_style
+from benchmark.report.plots.all_plots import PLOTS, Plot
 from benchmark.report.read import StudyResults, read_study
 from benchmark.report.redact import redact_study
 from benchmark.report.tables import bibliography, numbers, paper_table, render, significance_table
@@ -42,6 +43,7 @@ def build(
     *,
     merged: Sequence[Path] = (),
     redact: bool = False,
+    plots: Sequence[Plot] = PLOTS,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> list[Path]:
     """Write ``report/index.html``, ``tables/*``, ``tables.tex`` and ``{plots,panels}/*.{pdf,png}`` of a study.
@@ -55,6 +57,7 @@ def build(
         reference: the model that the others are compared with.
         merged: studies that are reported as one; ``study`` is then the folder that gets the report.
         redact: write a report that may leave the house, see ``redact.py``, into ``report-redacted/`` instead.
+        plots: the kinds of plots that it gets.
         tell: called with a sentence for each thing that is left out.
 
     Returns:
@@ -71,14 +74,14 @@ def build(
     for file in results.strangers:
         tell(f"{file}: left out; run the study again, and it is made anew")
     drawings = []
-    for plot, stem, figure in _figures(results):
+    for plot, stem, figure in _figures(results, plots):
         files |= {f"plots/{stem}.{kind}": plot_style.save(figure, kind) for kind in plot.kinds}
         drawings.append(Drawing.of(plot, stem, figure))
     if not redact and not merged:
         files |= panels.build(study, results, scores(results, ACCURACY).blocks, tell)
     # Files of an image that may no longer be shown, and of a setting that is no longer there.
     earlier = [file for file in (folder / "panels").glob("[!.]*") if panels.is_panel(file.name)]
-    for plot, kind in itertools.product(all_plots.PLOTS, ("pdf", "png")):
+    for plot, kind in itertools.product(PLOTS, ("pdf", "png")):
         earlier += (folder / "plots").glob(f"{plot.table}.*{kind}")
     for path in earlier:
         if f"{path.parent.name}/{path.name}" not in files:
@@ -91,7 +94,9 @@ def build(
     return [folder / name for name in (*files, PAGE)]
 
 
-def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> list[str]:
+def check(
+    study: Path, merged: Sequence[Path] = (), *, redact: bool = False, plots: Sequence[Plot] = PLOTS
+) -> list[str]:
     """Compare page and tables on disk with what the records give, and these with their counts; nothing is written.
 
     Of the plots in the page it compares all texts, with names and values, and not the shapes. The table for a paper is
@@ -101,6 +106,7 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
         study: as for ``build``, like ``merged`` and ``redact``.
         merged: studies that are reported as one.
         redact: check the report that may leave the house.
+        plots: as for ``build``.
 
     Returns:
         One sentence per file that is missing, differs (other than plots) or should not be there, per record whose
@@ -115,9 +121,9 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
     files, shown = _texts(study, results, None)
     if redact:
         files.pop(CHOICE, None)
-    figures = list(_figures(results))
+    figures = list(_figures(results, plots))
     drawings = [Drawing.of(*figure) for figure in figures]
-    plots = [folder / "plots" / f"{stem}.{kind}" for plot, stem, _ in figures for kind in plot.kinds]
+    plot_files = [folder / "plots" / f"{stem}.{kind}" for plot, stem, _ in figures for kind in plot.kinds]
     files[PAGE] = texts_only(_page(study, results, shown, drawings, files, significance_table.REFERENCE, redact))
     sources = [(source, read_study(source)) for source in merged] or [(study, results)]
     wrong = [line for folder, part in sources for line in (*contradictions(folder, part), *part.broken_stress)]
@@ -129,7 +135,7 @@ def check(study: Path, merged: Sequence[Path] = (), *, redact: bool = False) -> 
             wrong.append(f"{path}: missing")
         elif (texts_only if name == PAGE else bytes)(path.read_bytes()) != content:
             wrong.append(f"{path}: differs from the records")
-    wrong += [f"{path}: missing" for path in plots if not path.is_file()]
+    wrong += [f"{path}: missing" for path in plot_files if not path.is_file()]
     orphans = sorted(path for path in (folder / "tables").glob("[!.]*") if f"tables/{path.name}" not in files)
     return wrong + [f"{path}: belongs to no table of this report" for path in orphans]
 
@@ -150,9 +156,9 @@ def _page(
     return html.to_html(name, results, shown, drawings, files, pictures, reference, redacted=redact)
 
 
-def _figures(results: StudyResults) -> Iterator[tuple[all_plots.Plot, str, Figure]]:
+def _figures(results: StudyResults, plots: Sequence[Plot]) -> Iterator[tuple[Plot, str, Figure]]:
     named = merge.for_figures(results)
-    for plot in all_plots.PLOTS:
+    for plot in plots:
         yield from ((plot, stem, figure) for stem, figure in plot.draw(named))
 
 

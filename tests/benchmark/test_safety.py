@@ -91,32 +91,25 @@ def test_a_hostile_pack_runs_nothing(source: Source, small: Protocol, tmp_path: 
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_report_imports_no_network_that_a_study_names(
-    tmp_path: Path, no_plots: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_imports_no_network_that_a_study_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("evil.py").write_text("from pathlib import Path\nPath('ran').touch()\nclass Net: pass\n")
     study = fake.write_study(tmp_path / "study", ["unet", "evil.net", "antigravity"], ["omc-syn"], repeats=1)
     (study / "report").mkdir()
     (study / "report/custom.json").write_text(json.dumps({"models": "evil.py:Net,unet"}))
     with pytest.raises(UserError, match=r"custom\.json: no longer fits the study"):
-        build.build(study)
+        build.build(study, plots=())
     (study / "report/custom.json").write_text(json.dumps({"models": "evil.net,antigravity"}))
     file = study / "runs/omc-syn/unet/0" / RECORD
     file.write_text(file.read_text().replace('"model": "unet"', '"model": "evil.py:Net"'))
 
-    build.build(study)
+    build.build(study, plots=())
 
     table = (study / "report/tables/accuracy.md").read_text()
     assert "evil.net" in table
     assert "Left out, since their records are broken: omc-syn/unet/0." in table
     assert not Path("ran").exists()
     assert not {"evil", "antigravity"} & set(sys.modules)
-
-
-@pytest.fixture
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build.all_plots, "PLOTS", ())
 
 
 @pytest.mark.parametrize("content", [b"a = 1\n" + b"#" * TOML_BYTES, b"a = " + b"[" * 100_000])
@@ -197,11 +190,11 @@ def test_no_name_breaks_out_of_a_markdown_table() -> None:
     assert "<script>" not in text
 
 
-def test_what_failed_is_quoted_and_not_rendered(tmp_path: Path, no_plots: None) -> None:
+def test_what_failed_is_quoted_and_not_rendered(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path)
     message = "=cmd() | <b> \\input{/etc/passwd} \x1b[2J\n\n# heading"
     fake.write_run(tmp_path, "unet", ["omc"], 0, None, Failure(kind="error", message=message))
-    build.build(tmp_path)
+    build.build(tmp_path, plots=())
     tables = tmp_path / "report/tables"
     assert r"\input{/etc" not in (tables / "accuracy.tex").read_text()
     assert "\n# heading" not in (tables / "accuracy.md").read_text()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmark import metrics
@@ -32,7 +31,7 @@ from benchmark.evaluation.kept_images import Images, Predictions, read_images, r
 from benchmark.evaluation.reference_methods import otsu
 from benchmark.records.store import Store
 from benchmark.report.plots import plot_style, sheet
-from benchmark.report.plots.sheet import SheetPicture
+from benchmark.report.plots.sheet import Sheet, SheetPicture
 from benchmark.report.read import Scores, StudyResults
 from benchmark.report.tables import accuracy_table, conventions
 from benchmark.report.tables.contests import Contest, contest
@@ -85,8 +84,16 @@ def build(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tell
         Content by path below ``report/``: ``panels/<block>.<rank>.{pdf,png}``.
     """
     files: dict[str, bytes] = {}
+    for stem, content in sheets(folder, study, blocks, tell):
+        figure = sheet.draw(content)
+        files |= {f"panels/{stem}.{kind}": plot_style.save(figure, kind) for kind in KINDS}
+    return files
+
+
+def sheets(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tell) -> Iterator[tuple[str, Sheet]]:
+    """Yield the panels of :func:`build` as they are before they are drawn: ``<block>.<rank>`` and content."""
     if study.protocol is None or not study.protocol.report.panels:
-        return files
+        return
     without: list[str] = []
     for block in blocks:
         found = contest(study, block, "miou", "image")
@@ -101,11 +108,9 @@ def build(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tell
         except UserError as error:
             tell(f"{error}; no panels of {block.key}")
             continue
-        for stem, figure in _figures(Store(folder), study.protocol.evaluation, found, images, tell):
-            files |= {f"panels/{stem}.{kind}": plot_style.save(figure, kind) for kind in KINDS}
+        yield from _sheets(Store(folder), study.protocol.evaluation, found, images, tell)
     if without:
         tell(f"{folder}: no panels of {', '.join(without)}, since no test images were kept: made before panels were")
-    return files
 
 
 def is_panel(name: str) -> bool:
@@ -113,9 +118,9 @@ def is_panel(name: str) -> bool:
     return name.endswith(tuple(f".{rank}.{kind}" for rank in RANKS for kind in KINDS))
 
 
-def _figures(
+def _sheets(
     store: Store, limits: Evaluation, found: Contest, images: Images, tell: Tell
-) -> Iterator[tuple[str, Figure]]:
+) -> Iterator[tuple[str, Sheet]]:
     results = _results(store, found, images, tell)
     candidates = _by_difficulty(images, results) if results else []
     if not candidates:
@@ -125,7 +130,7 @@ def _figures(
     for rank, position in zip(RANKS, (0, (len(candidates) - 1) // 2, len(candidates) - 1), strict=True):
         ranks.setdefault(position, rank)
     for position, rank in ranks.items():
-        yield f"{found.key}.{rank}", _figure(found, limits, results, candidates, position, rank)
+        yield f"{found.key}.{rank}", _sheet(found, limits, results, candidates, position, rank)
 
 
 def _results(store: Store, found: Contest, images: Images, tell: Tell) -> list[_Result]:
@@ -179,14 +184,14 @@ def _by_difficulty(images: Images, results: Sequence[_Result]) -> list[_Candidat
     return sorted(candidates, key=lambda candidate: (candidate.mean_miou, candidate.name))
 
 
-def _figure(
+def _sheet(
     found: Contest,
     limits: Evaluation,
     results: Sequence[_Result],
     candidates: Sequence[_Candidate],
     position: int,
     rank: str,
-) -> Figure:
+) -> Sheet:
     image = candidates[position]
     predictions = [result.predictions.of(image.name) for result in results]
     target: Target = "via" if "via_true" in results[0].scores.columns else "track"
@@ -220,11 +225,10 @@ def _figure(
     electrical = any(mark.any() for mark in marks)
     if not electrical:
         marks = [(prediction ^ image.truth) & ~image.ignore for prediction in predictions]
-    place = place_of(marks, sheet.part_side(truth.shape))
-    return sheet.draw(
+    return Sheet(
         f"{rank.capitalize()} of {len(candidates)} images {found.where}: {image.name}",
         pictures,
-        place,
+        part_corner(marks, sheet.part_side(truth.shape)),
         _legend(target, bool(image.ignore.any())),
         " ".join(_caption(found, limits, results, candidates, position, electrical, target)),
     )
@@ -286,7 +290,7 @@ def _marks(truth: Mask, prediction: Mask, target: Target, limits: Evaluation) ->
     return metrics.fault_places(truth, prediction, border_px=limits.border_px, min_area_px=limits.min_area_px)
 
 
-def place_of(marks: Sequence[Mask], side: int) -> tuple[int, int]:
+def part_corner(marks: Sequence[Mask], side: int) -> tuple[int, int]:
     """Return top and left of the square that is looked at more closely, the same for all networks.
 
     In its middle is the square of half its side that most networks have an error in; of such ones the one with the most

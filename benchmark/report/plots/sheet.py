@@ -48,6 +48,25 @@ class SheetPicture:
     bold: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """Content of a panel.
+
+    Attributes:
+        title: above all.
+        pictures: in rows, from the left.
+        corner: top and left of the enlarged part in the pictures, which is ``part_side`` wide and high.
+        legend: texts and the colours that they explain.
+        caption: below all, wrapped by :func:`draw`.
+    """
+
+    title: str
+    pictures: Sequence[SheetPicture]
+    corner: tuple[int, int]
+    legend: Sequence[tuple[str, tuple[int, int, int]]]
+    caption: str
+
+
 def zoom_of(shape: tuple[int, ...]) -> int:
     """Return how many times the enlarged part of an image ``(H, W)`` is larger than that image's own pixels."""
     return max(LEAST_ZOOM, int(CELL * MOST_SHARE / min(shape[:2])))
@@ -58,46 +77,33 @@ def part_side(shape: tuple[int, ...]) -> int:
     return max(min(CELL // zoom_of(shape), *shape[:2]), 1)
 
 
-def draw(
-    title: str,
-    pictures: Sequence[SheetPicture],
-    place: tuple[int, int],
-    legend: Sequence[tuple[str, tuple[int, int, int]]],
-    caption: str,
-) -> Figure:
-    """Draw a sheet.
-
-    Args:
-        title: above all.
-        pictures: in rows, from the left.
-        place: top and left of the enlarged part in the pictures, which is ``part_side`` wide and high.
-        legend: what the colours mean.
-        caption: below all, wrapped here.
-    """
+def draw(sheet: Sheet) -> Figure:
+    """Draw a sheet."""
+    pictures = sheet.pictures
     rows = -(-len(pictures) // MOST_COLUMNS)
     columns = -(-len(pictures) // rows)
     lines = 1 + max(len(picture.lines) for picture in pictures)
     width = 2 * MARGIN + max(columns, LEAST_COLUMNS) * (CELL + GAP) - GAP
     shown = fit(Image.fromarray(pictures[0].pixels), CELL).height
     step = lines * LINE + shown + AFTER + part_side(pictures[0].pixels.shape) * zoom_of(pictures[0].pixels.shape) + GAP
-    foot = wrapped(caption, int((width - 2 * MARGIN) / FOOT_CHARACTER))
+    foot = wrapped(sheet.caption, int((width - 2 * MARGIN) / FOOT_CHARACTER))
     height = HEAD + rows * step + (foot.count("\n") + 1) * FOOT_LINE + MARGIN
     with matplotlib.style.context(STYLE | {"image.composite_image": False}, after_reset=True):
         figure = Figure((width / DPI, height / DPI), dpi=DPI)
         canvas = _Canvas(figure, width, height)
-        canvas.write(MARGIN, 40, _fitting(title, 10.5, width - 2 * MARGIN, bold=True), 10.5, bold=True)
+        canvas.write(MARGIN, 40, _fitting(sheet.title, 10.5, width - 2 * MARGIN, bold=True), 10.5, bold=True)
         handles: list[Artist] = [
             Patch(facecolor="#" + bytes(colour).hex(), edgecolor=INK, linewidth=0.4, label=label)
-            for label, colour in legend
+            for label, colour in sheet.legend
         ]
         figure.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(MARGIN / width, 1 - 56 / height), ncols=len(legend),
-            frameon=False, fontsize=SMALL, borderaxespad=0, borderpad=0, columnspacing=1.4, handletextpad=0.5,
-            handlelength=1.2,
+            handles=handles, loc="upper left", bbox_to_anchor=(MARGIN / width, 1 - 56 / height),
+            ncols=len(sheet.legend), frameon=False, fontsize=SMALL, borderaxespad=0, borderpad=0, columnspacing=1.4,
+            handletextpad=0.5, handlelength=1.2,
         )  # fmt: skip
         for number, picture in enumerate(pictures):
             left, top = MARGIN + number % columns * (CELL + GAP), HEAD + number // columns * step
-            _draw_cell(canvas, picture, place, left, top, lines)
+            _draw_cell(canvas, picture, sheet.corner, left, top, lines)
         canvas.write(MARGIN, HEAD + rows * step, foot, TINY, colour=INK, va="top")
     return figure
 
@@ -131,7 +137,9 @@ class _Canvas:
             self._axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=colour, linewidth=line))
 
 
-def _draw_cell(canvas: _Canvas, picture: SheetPicture, place: tuple[int, int], left: int, top: int, lines: int) -> None:
+def _draw_cell(
+    canvas: _Canvas, picture: SheetPicture, corner: tuple[int, int], left: int, top: int, lines: int
+) -> None:
     gap = GAP if picture.figure else 0
     room = CELL - _font(SMALL, bold=False).getlength(picture.figure) - gap
     text = top + LINE - DESCENT
@@ -145,8 +153,8 @@ def _draw_cell(canvas: _Canvas, picture: SheetPicture, place: tuple[int, int], l
     scale = whole.shape[1] / width
     top += lines * LINE
     canvas.show(left, top, whole)
-    canvas.frame(left + place[1] * scale, top + place[0] * scale, side * scale)
-    part = picture.pixels[place[0] : place[0] + side, place[1] : place[1] + side]
+    canvas.frame(left + corner[1] * scale, top + corner[0] * scale, side * scale)
+    part = picture.pixels[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
     canvas.show(left, top + whole.shape[0] + AFTER, part.repeat(zoom, axis=0).repeat(zoom, axis=1))
 
 

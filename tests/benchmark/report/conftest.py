@@ -8,34 +8,27 @@ from pathlib import Path
 import pytest
 
 from benchmark.records.run_record import Failure
-from benchmark.report import build
+from benchmark.report.build import build
+from benchmark.report.plots.all_plots import PLOTS
 from tests.benchmark.report import fake
+
+#: Plots that are in the page alone, since their files take most of the time of a report.
+IN_PAGE = tuple(replace(plot, kinds=()) for plot in PLOTS)
 
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """11 models x 2 datasets x 3 repeats; UNet lacks a repeat of omc-syn, HRNet failed on all of miic-syn."""
     folder = fake.write_study(tmp_path_factory.mktemp("results") / "quick")
-    lost = Failure(kind="nan_loss", message="the training loss became NaN in step 37")
-    fake.write_run(folder, "unet", ["omc-syn"], 1, None, lost)
+    failure = Failure(kind="nan_loss", message="the training loss became NaN in step 37")
+    fake.write_run(folder, "unet", ["omc-syn"], 1, None, failure)
     for repeat in range(3):
         failure = Failure(kind="out_of_memory", message="needs 12 GiB, has 8 GiB")
         fake.write_run(folder, "hrnet", ["miic-syn"], repeat, None, failure)
     return folder
 
 
-@pytest.fixture
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build reports without figures, which take most of the time, for tests that look at tables."""
-    monkeypatch.setattr(build.all_plots, "PLOTS", ())
-
-
-@pytest.fixture
-def no_plot_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw plots into the page alone."""
-    monkeypatch.setattr(build.all_plots, "PLOTS", [replace(plot, kinds=()) for plot in build.all_plots.PLOTS])
-
-
 @pytest.fixture(scope="session")
 def built(study: Path) -> list[Path]:
-    return build.build(study)
+    """The report's files; only the first kind of plot has some."""
+    return build(study, plots=(*PLOTS[:1], *IN_PAGE[1:]))

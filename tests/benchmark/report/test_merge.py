@@ -19,7 +19,7 @@ from benchmark.data.specs import KNOWN
 from benchmark.metrics import significance
 from benchmark.records.run_record import Failure, Initial, Record, TrainingFacts
 from benchmark.records.store import Store
-from benchmark.report import build as report
+from benchmark.report.build import PaperChoice, build, check
 from benchmark.report.merge import for_figures, merge
 from benchmark.report.page import page_summary
 from benchmark.report.plots import comparison_plot
@@ -31,12 +31,6 @@ from tests.benchmark.report import fake
 MODELS = ["eal_icnet", "unet", "fcn"]
 GPU = "NVIDIA H100 80GB HBM3"
 LOST = Failure(kind="nan_loss", message="the training loss became NaN in step 37")
-
-
-@pytest.fixture(autouse=True)
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw nothing, which takes most of the time; what a plot says is in a test of its own."""
-    monkeypatch.setattr(report.all_plots, "PLOTS", ())
 
 
 def parts(record: Record, **changes: object) -> dict[str, object]:
@@ -89,7 +83,7 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
 
 def written(place: Path, *merged: Path) -> dict[str, str]:
     """Build a report and return its tables; the page, which names its folder, is looked at apart."""
-    built = report.build(place, merged=merged)
+    built = build(place, merged=merged, plots=())
     return {path.name: path.read_text("utf-8") for path in built if path.name != "index.html"}
 
 
@@ -101,8 +95,8 @@ def test_other_machine_s_models_make_the_tables_of_one_study_that_held_all(
     tmp_path: Path, two: tuple[Path, Path]
 ) -> None:
     whole = written(study(tmp_path / "whole", MODELS))
-    choice = report.PaperChoice(columns=("miou", "params", "fps"), layout="wide")
-    report.build(tmp_path / "whole", choice)
+    choice = PaperChoice(columns=("miou", "params", "fps"), layout="wide")
+    build(tmp_path / "whole", choice, plots=())
 
     merged = written(tmp_path / "one+two", *two)
 
@@ -114,7 +108,7 @@ def test_other_machine_s_models_make_the_tables_of_one_study_that_held_all(
             assert text.count(source) == text.count("\n## ") + text.count("\\caption[")
         assert text.replace(source, "") == whole[name], name
 
-    report.build(tmp_path / "one+two", choice, merged=two)
+    build(tmp_path / "one+two", choice, merged=two, plots=())
     custom = [
         (place / "report/tables/custom.md").read_text("utf-8") for place in (tmp_path / "one+two", tmp_path / "whole")
     ]
@@ -130,7 +124,7 @@ def test_order_of_studies_changes_nothing(tmp_path: Path, two: tuple[Path, Path]
     assert first == second
     pages = [tmp_path / name / "merged" for name in ("one way", "the other")]
     for page, order in zip(pages, orders, strict=True):
-        report.build(page, merged=order)
+        build(page, merged=order, plots=())
     one, other = ((page / "report/index.html").read_text("utf-8") for page in pages)
     assert one == other
     assert "Merged from the studies one, three, two; 4 run(s)" in one
@@ -369,9 +363,9 @@ def test_seeds_of_two_versions_of_a_stand_in_are_refused(tmp_path: Path) -> None
 def test_tests_over_repeats_of_two_seeds_err_towards_no_difference() -> None:
     """What the tables say: for divisions that cancel out, equal methods are told apart in at most one of twenty."""
     rng = np.random.default_rng(0)
-    differences = rng.normal(0, 1, (4000, 2, 3)) + np.array([[-1.0], [1.0]])  # two divisions, each with three repeats
-    found = [float(significance.paired_t(drawn, np.zeros(6)).p) for drawn in differences.reshape(-1, 6)]
-    assert 0 < np.mean(np.array(found) < 0.05) < 0.05
+    differences = rng.normal(0, 1, (1000, 2, 3)) + np.array([[-1.0], [1.0]])  # two divisions, each with three repeats
+    p = np.array([float(significance.paired_t(drawn, np.zeros(6)).p) for drawn in differences.reshape(-1, 6)])
+    assert 0 < np.mean(p < 0.05) < 0.05
 
 
 def test_devices_share_no_column_and_a_setting_that_was_measured_twice_is_of_the_larger_study(
@@ -402,12 +396,12 @@ def latency(p50: float) -> object:
 
 def test_merged_report_is_checked_as_any_other(tmp_path: Path, two: tuple[Path, Path]) -> None:
     place = tmp_path / "one+two"
-    report.build(place, merged=two)
-    assert report.check(place, two[::-1]) == []
+    build(place, merged=two, plots=())
+    assert check(place, two[::-1], plots=()) == []
     (place / "report/tables/accuracy.md").write_text("by hand")
     image_counts = two[1] / "runs/omc-syn/unet/0/images.omc-syn.csv"
     image_counts.write_text(re.sub(r"(?m)^(3.png,g1,0,)(\d+)", r"\g<1>1\2", image_counts.read_text()))
-    wrong = report.check(place, two)
+    wrong = check(place, two, plots=())
     assert f"{place / 'report/tables/accuracy.md'}: differs from the records" in wrong
     assert any("two/runs/omc-syn/unet/0/record.json: does not agree" in line for line in wrong)
 

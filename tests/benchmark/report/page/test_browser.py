@@ -7,15 +7,14 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmark.records.run_record import Failure
-from benchmark.report import build
+from benchmark.report.build import build
 from tests.benchmark.report import fake
-from tests.benchmark.report.page.test_html import write_history
+from tests.benchmark.report.conftest import IN_PAGE
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium, of the extra `test`")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
@@ -30,13 +29,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with failures, missing values and curves."""
     folder = fake.write_study(tmp_path_factory.mktemp("results") / "quick")
     for run in folder.glob("runs/*/*/*"):
-        write_history(run, [0.9, 0.5, 0.4, 0.45])
+        fake.write_history(run, [0.9, 0.5, 0.4, 0.45])
     failure = Failure(kind="nan_loss", message="<b>the loss became NaN</b>", log="step 37")
     for repeat in range(3):
         fake.write_run(folder, "hrnet", ["omc-syn"], repeat, None, failure)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build.all_plots, "PLOTS", [replace(plot, kinds=()) for plot in build.all_plots.PLOTS])
-        build.build(folder)
+    build(folder, plots=IN_PAGE)
     return folder / "report/index.html"
 
 

@@ -7,19 +7,24 @@ import io
 import math
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
 from benchmark.records.run_record import Failure, Record
-from benchmark.report import build
+from benchmark.report.build import build, check
 from benchmark.report.page import grids, html, origin
+from benchmark.report.page.drawings import Drawing
 from benchmark.report.page.html import PAGE_BYTES, PLOT_BYTES
+from benchmark.report.plots.all_plots import PLOTS
 from benchmark.report.read import read_study
+from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.literature_table import LiteratureEntry
 from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
@@ -40,28 +45,29 @@ class Tables(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.tags.append((tag, found))
-        if tag == "table" and found.get("class") != "plain":
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        if tag == "table" and attributes.get("class") != "plain":
             self.tables.append([])
-        elif tag == "tr" and "data-m" in found:
-            self.tables[-1].append((str(found["data-m"]), []))
+        elif tag == "tr" and "data-m" in attributes:
+            self.tables[-1].append((str(attributes["data-m"]), []))
         elif tag == "td" and self.tables and self.tables[-1]:
-            value = found.get("data-v")
+            value = attributes.get("data-v")
             self.tables[-1][-1][1].append(float(value) if value else None)
 
     def handle_data(self, data: str) -> None:
         self.text += data
 
 
-def page_of(folder: Path, name: str = build.FOLDER) -> str:
-    return (folder / name / "index.html").read_text("utf-8")
+def page_of(folder: Path) -> str:
+    return (folder / "report/index.html").read_text("utf-8")
 
 
-def write_history(run: Path, losses: list[float]) -> None:
-    lines = [f"{n},{10 * n},{loss / 2},{loss},0.001,1.0,9.0" for n, loss in enumerate(losses, 1)]
-    header = "round,steps,train_loss,validation_loss,lr,seconds,images_per_second"
-    (run / "history.csv").write_text("\n".join([header, *lines]) + "\n")
+def page_with(folder: Path, drawings: Sequence[Drawing] = (), pictures: Mapping[str, bytes] = {}) -> str:
+    """Return the page of a study with other drawings and pictures than its own."""
+    results = read_study(folder)
+    tables = [entry.make(results) for entry in TABLES]
+    return html.to_html(folder.name, results, tables, drawings, (), pictures, "eal_icnet").decode()
 
 
 @pytest.mark.parametrize("name", ["accuracy", "electrical", "efficiency"])
@@ -71,12 +77,12 @@ def test_page_and_csv_tell_the_same_figures(study: Path, built: list[Path], name
     with (study / f"report/tables/{name}.csv").open() as file:
         lines = list(csv.DictReader(file))
     figures: list[tuple[str, list[float | None]]] = []
-    place = None
+    previous = None
     for line in lines:
-        here = tuple(line[key] for key in line if key not in ("metric", "mean", "std", "n", "remark"))
-        if here != place:
+        cell = tuple(line[key] for key in line if key not in ("metric", "mean", "std", "n", "remark"))
+        if cell != previous:
             figures.append((line["model"], []))
-        place = here
+        previous = cell
         figures[-1][1].append(float(line["mean"]) if line["mean"] else None)
     # The page goes by family, as the printed tables do.
     assert sorted(model for model, _ in shown) == sorted(model for model, _ in figures)
@@ -84,19 +90,19 @@ def test_page_and_csv_tell_the_same_figures(study: Path, built: list[Path], name
     for model, values in figures:
         assert any(
             model == other
-            and len(values) == len(found)
+            and len(values) == len(cells)
             and all(
                 (a is None and b is None) or (a is not None and b is not None and math.isclose(a, b, rel_tol=1e-8))
-                for a, b in zip(values, found, strict=True)
+                for a, b in zip(values, cells, strict=True)
             )
-            for other, found in shown
+            for other, cells in shown
         ), model
 
 
 def test_it_fetches_nothing_and_every_link_leads_to_a_file_beside_it(study: Path, built: list[Path]) -> None:
-    found = Tables(page_of(study)).tags
-    assert not [tag for tag, _ in found if tag in ("link", "iframe", "object", "embed", "base", "video", "audio")]
-    for tag, attributes in found:
+    tags = Tables(page_of(study)).tags
+    assert not [tag for tag, _ in tags if tag in ("link", "iframe", "object", "embed", "base", "video", "audio")]
+    for tag, attributes in tags:
         assert not str(attributes.get("src") or "data:").startswith(("http", "//", "/")), (tag, attributes)
         assert not [name for name in attributes if name.startswith("on")]
         href = attributes.get("href")
@@ -105,14 +111,14 @@ def test_it_fetches_nothing_and_every_link_leads_to_a_file_beside_it(study: Path
         assert ":" not in href
         assert (study / "report" / unquote(href)).exists(), href
     assert not re.search(r"url\((?!#)|@import", page_of(study))
-    policy = next(a["content"] for tag, a in found if tag == "meta" and "http-equiv" in a)
+    policy = next(a["content"] for tag, a in tags if tag == "meta" and "http-equiv" in a)
     assert policy is not None
     assert policy.startswith("default-src 'none'; img-src data:")
-    targets = {a["href"][1:] for tag, a in found if tag == "a" and str(a.get("href", "")).startswith("#")}
-    assert targets <= {a["id"] for _, a in found if "id" in a}
+    targets = {a["href"][1:] for tag, a in tags if tag == "a" and str(a.get("href", "")).startswith("#")}
+    assert targets <= {a["id"] for _, a in tags if "id" in a}
 
 
-def test_what_others_wrote_is_shown_and_not_rendered(tmp_path: Path, no_plots: None) -> None:
+def test_what_others_wrote_is_shown_and_not_rendered(tmp_path: Path) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
     fake.write_run(folder, "fcn", ["omc-syn"], 0, None, Failure(kind="error", message=HOSTILE, log=HOSTILE))
     record = Record.model_validate_json((folder / "runs/omc-syn/unet/0/record.json").read_bytes())
@@ -121,7 +127,7 @@ def test_what_others_wrote_is_shown_and_not_rendered(tmp_path: Path, no_plots: N
     printed = LiteratureEntry(
         where="lit.csv:2", model=HOSTILE, dataset="omc-syn", metric="miou", value=0.5, source=HOSTILE
     )
-    build.build(folder, PaperChoice(printed=(printed,)))
+    build(folder, PaperChoice(printed=(printed,)), plots=())
     page = page_of(folder)
     tags = Tables(page).tags
     assert len([tag for tag, _ in tags if tag == "script"]) == 1
@@ -130,13 +136,13 @@ def test_what_others_wrote_is_shown_and_not_rendered(tmp_path: Path, no_plots: N
     assert page.count("&lt;script&gt;alert(1)") >= 5  # row, remark, message, log, CPU
 
 
-def test_no_user_host_or_absolute_path_is_shown(tmp_path: Path, no_plots: None) -> None:
+def test_no_user_host_or_absolute_path_is_shown(tmp_path: Path) -> None:
     folder = fake.write_study(tmp_path / "secret place" / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
     message = "'/home/Jane Doe/wafers/7.png': not an image; see /home/jane and file:///home/jane/x"
     failure = Failure(kind="bad_input", message=message, log='File "/home/jane/x.py", line 3')
     fake.write_run(folder, "fcn", ["omc-syn"], 0, None, failure)
     (folder / "runs/omc-syn/unet/1/record.json").write_text("{")
-    build.build(folder)
+    build(folder, plots=())
     page = page_of(folder)
     assert "&#39;7.png&#39;: not an image" in page
     assert "omc-syn/unet/1" in page
@@ -165,7 +171,7 @@ def test_summary_warns_and_names_best_and_reference(study: Path, built: list[Pat
         assert re.search(rf"{dataset} ?{re.escape(label)} ?{figures}", text)
 
 
-def test_runs_of_changed_or_different_code_are_told(tmp_path: Path, no_plots: None) -> None:
+def test_runs_of_changed_or_different_code_are_told(tmp_path: Path) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
     for repeat, content in enumerate("ab"):
         file = folder / f"runs/omc-syn/unet/{repeat}/record.json"
@@ -173,7 +179,7 @@ def test_runs_of_changed_or_different_code_are_told(tmp_path: Path, no_plots: No
         environment = {"code": code, "cpu": "A" * 500, "hostname": "lab-7", "packages": {"torch": "2.8"}}
         record = Record.model_validate_json(file.read_bytes()).model_copy(update={"environment": environment})
         file.write_bytes(record.to_json())
-    build.build(folder)
+    build(folder, plots=())
     page = page_of(folder)
     assert "1 of 4 runs were made by code with changes that are in no commit." in page
     assert "The runs were made by 2 states of the code" in page
@@ -182,13 +188,13 @@ def test_runs_of_changed_or_different_code_are_told(tmp_path: Path, no_plots: No
     assert "A" * 201 not in page
 
 
-def test_check_looks_at_the_page_too(tmp_path: Path, no_plots: None) -> None:
+def test_check_looks_at_the_page_too(tmp_path: Path) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
-    build.build(folder)
-    assert build.check(folder) == []
+    build(folder, plots=())
+    assert check(folder, plots=()) == []
     file = folder / "report/index.html"
     file.write_text(file.read_text("utf-8").replace("UNet", "VNet", 1), "utf-8")
-    assert build.check(folder) == [f"{file}: differs from the records"]
+    assert check(folder, plots=()) == [f"{file}: differs from the records"]
 
 
 @pytest.fixture(scope="module")
@@ -199,16 +205,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for run in folder.glob("runs/*/*/*"):
         rng = fake.random_of(run.parts[-3:])
-        write_history(run, list(0.2 + 0.5 * np.exp(-np.arange(60) / 9) + rng.normal(0, 0.01, 60)))
+        fake.write_history(run, list(0.2 + 0.5 * np.exp(-np.arange(60) / 9) + rng.normal(0, 0.01, 60)))
     return folder
-
-
-@pytest.fixture
-def panels(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """What a report is given as panels."""
-    made: dict[str, bytes] = {}
-    monkeypatch.setattr(build.panels, "build", lambda *_: {f"panels/{name}": content for name, content in made.items()})
-    return made
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -217,32 +215,34 @@ def png(pixels: np.ndarray) -> bytes:
     return content.getvalue()
 
 
-def test_full_study_with_panels_stays_below_five_megabytes(
-    full: Path, no_plot_files: None, panels: dict[str, bytes]
-) -> None:
+@pytest.mark.slow
+def test_full_study_with_panels_stays_below_five_megabytes(full: Path) -> None:
     rng = np.random.default_rng(0)
     names = [f"{dataset}.{rank}.png" for dataset in ("omc", "hy5syn") for rank in ("hardest", "median", "easiest")]
-    for name in names:  # noise, which does not compress: 3 MB each
-        panels[name] = png(rng.integers(0, 256, (800, 1300, 3), np.uint8))
-    panels["omv.hardest.png"] = b"no picture"
-    build.build(full)
-    page = page_of(full)
+    # Noise does not compress: 3 MB each.
+    pictures = {name: png(rng.integers(0, 256, (800, 1300, 3), np.uint8)) for name in names}
+    results = read_study(full)
+    drawings = [Drawing.of(plot, *figure) for plot in PLOTS for figure in plot.draw(results)]
+    page = page_with(full, drawings, pictures)
     assert len(page.encode()) < PAGE_BYTES
     assert page.count('src="data:image/webp;base64,') == len(names)
-    assert page.index("omc: hardest image") < page.index("omc: easiest image") < page.index("hy5syn: hardest image")
-    assert 'Left out to keep this page small: <a href="panels/omv.hardest.png">' in page
     drawn = re.findall(r'(?s)<svg class="drawn".*?</svg>', page)
     assert len(drawn) == 4 * 6
     assert sum(map(len, drawn)) < PLOT_BYTES
     assert "Not shown above" not in page
 
 
-def test_small_panels_are_embedded_as_they_are(tmp_path: Path, no_plots: None, panels: dict[str, bytes]) -> None:
-    folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
-    panels["omc-syn.median.png"] = png(np.full((8, 8, 3), 255, np.uint8))
-    build.build(folder)
-    assert page_of(folder).count('<img src="data:image/png;base64,') == 1
-    assert "Left out" not in page_of(folder)
+def test_panels_of_the_hardest_image_come_first_and_a_broken_picture_is_named(tmp_path: Path) -> None:
+    fake.write_efficiency(tmp_path, "unet")
+    white = png(np.full((8, 8, 3), 255, np.uint8))
+    names = ("omc.easiest.png", "hy5syn.hardest.png", "omc.hardest.png")
+    page = page_with(tmp_path, pictures=dict.fromkeys(names, white))
+    assert page.count('<img src="data:image/png;base64,') == 3
+    assert page.index("omc: hardest image") < page.index("omc: easiest image") < page.index("hy5syn: hardest image")
+    assert "Left out" not in page
+    page = page_with(tmp_path, pictures={"omc.hardest.png": white, "omv.hardest.png": bytes(PAGE_BYTES)})
+    assert page.count('<img src="data:image/webp;base64,') == 1
+    assert 'Left out to keep this page small: <a href="panels/omv.hardest.png">' in page
 
 
 def test_large_tables_are_cut_and_say_so() -> None:
@@ -261,17 +261,16 @@ def test_large_tables_are_cut_and_say_so() -> None:
     assert alone.left_out == 600
 
 
-def test_plots_beyond_their_room_are_named(
-    tmp_path: Path, no_plot_files: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
-    build.build(folder)
-    first = re.findall(r'(?s)<svg class="drawn".*?</svg>', page_of(folder))[0]
-    monkeypatch.setattr(html, "PLOT_BYTES", len(first.encode()))
-    build.build(folder)
-    page = page_of(folder)
-    assert re.findall(r'(?s)<svg class="drawn".*?</svg>', page) == [first]
-    assert "Not shown above, to keep this page small: omc-syn.miou_vs_params, " in page
+def test_plots_beyond_their_room_are_named(tmp_path: Path) -> None:
+    fake.write_efficiency(tmp_path, "unet")
+    by_table = {plot.table: plot for plot in PLOTS}
+    drawings = [
+        Drawing(by_table[table], name, "", Markup(f"<svg>{name}{' ' * (PLOT_BYTES // 2)}</svg>"))
+        for name, table in (("a", "training"), ("b", "training"), ("c", "bench"))
+    ]
+    page = page_with(tmp_path, drawings)
+    assert re.findall("<svg>(.)", page) == ["a"]
+    assert 'Not shown above, to keep this page small: b, <a href="plots/c.png">plots/c.png</a>.' in page
 
 
 def commands(folder: Path) -> list[list[str]]:
@@ -296,23 +295,18 @@ def test_commands_follow_settings_and_tests(tmp_path: Path) -> None:
     rows = fake.counts(0.9, fake.random_of(1))
     for train, test in ((["omc"], ["omc", "miic"]), (["miic"], ["omc", "miic"]), (["omc", "miic"], ["hy5syn"])):
         fake.write_run(folder, "mynet", train, 0, rows, test=test)
-    one, two, *_ = commands(folder)
+    within, across, *_ = commands(folder)
     shared = ["--protocol", "results/odd name/protocol.toml", "--study", "odd name-again"]
     models = ["run", "--models", "path/to/file.py:mynet"]
-    assert one == [*models, "--datasets", "omc,miic", "--test", "omc,miic", *shared]
-    assert two == [*models, "--train", "omc,miic", "--test", "hy5syn", *shared]
-    assert "training.lr: 0.002 -&gt; 0.5" in page_after(folder)
-
-
-def page_after(folder: Path) -> str:
-    build.build(folder)
-    return page_of(folder)
+    assert within == [*models, "--datasets", "omc,miic", "--test", "omc,miic", *shared]
+    assert across == [*models, "--train", "omc,miic", "--test", "hy5syn", *shared]
+    assert "training.lr: 0.002 -&gt; 0.5" in page_with(folder)
 
 
 def test_efficiency_alone_has_a_page(tmp_path: Path) -> None:
     for side in (64, 96):
         fake.write_efficiency(tmp_path, "unet", side)
-    page = page_after(tmp_path)
+    page = page_with(tmp_path)
     assert "efficiency alone, in 2 settings" in page
     assert len(Tables(page).tables) == 3
     assert io.StringIO(page).readline().startswith("<!doctype html>")

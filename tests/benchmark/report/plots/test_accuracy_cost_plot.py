@@ -35,8 +35,8 @@ def extents(figure: Figure) -> dict[str, Bbox]:
         label
         for axes in figure.axes
         for axis in (axes.xaxis, axes.yaxis)
-        for place, label in zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
-        if not axis.get_view_interval()[0] <= place <= axis.get_view_interval()[1]
+        for value, label in zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
+        if not axis.get_view_interval()[0] <= value <= axis.get_view_interval()[1]
     }
     texts = [text for text in figure.findobj(Text) if text not in unseen and text.get_visible() and text.get_text()]
     return {f"{number} {text.get_text()}": text.get_window_extent() for number, text in enumerate(texts)}
@@ -53,30 +53,22 @@ def test_front_keeps_what_nothing_beats() -> None:
     ]
 
 
-def test_every_dataset_has_five_plots_in_both_formats(built: list[Path]) -> None:
-    names = {path.name for path in built if path.parent.name == "plots"}
-
-    assert names == {
-        f"{dataset}.{plot}.{kind}"
-        for dataset, plot, kind in itertools.product(
-            ("omc-syn", "miic-syn"),
-            ("miou_vs_params", "miou_vs_macs", "miou_vs_fps", "comparison", "electrical"),
-            ("pdf", "png"),
-        )
+def test_every_dataset_is_drawn_against_parameters_macs_and_fps(drawn: dict[str, Figure]) -> None:
+    assert set(drawn) == {
+        f"{dataset}.{axis}" for dataset in ("omc-syn", "miic-syn") for axis in ("params", "macs", "fps")
     }
 
 
 def assert_readable(name: str, figure: Figure) -> None:
     boxes = extents(figure)
-    for (one, first), (two, second) in itertools.combinations(boxes.items(), 2):
-        assert Bbox.intersection(first, second) is None, f"{name}: {one!r} on {two!r}"
+    for (text, box), (other, other_box) in itertools.combinations(boxes.items(), 2):
+        assert Bbox.intersection(box, other_box) is None, f"{name}: {text!r} on {other!r}"
     for text, box in boxes.items():
         inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
         assert inside, f"{name}: {text!r} leaves the figure"
 
 
 def test_no_text_overlaps_another_or_leaves_the_figure(drawn: dict[str, Figure]) -> None:
-    assert len(drawn) == 6
     for name, figure in drawn.items():
         assert {text.split(" ", 1)[1] for text in extents(figure)} >= {"EAL-ICNet", "UNet", "Pareto front"}
         assert_readable(name, figure)

@@ -11,7 +11,6 @@ from benchmark.report.plots import training_plot
 from benchmark.report.plots.plot_style import SEPARATOR
 from benchmark.report.read import read_study
 from tests.benchmark.report import fake
-from tests.benchmark.report.page.test_html import write_history
 from tests.benchmark.report.plots.test_accuracy_cost_plot import assert_readable
 
 
@@ -19,8 +18,8 @@ def test_panels_keep_the_best_point_and_leave_out_what_is_no_history(tmp_path: P
     folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet", "fcn"], ["omc-syn"], repeats=2)
     losses = [1.0] * 997
     losses[640] = 0.5
-    write_history(folder / "runs/omc-syn/unet/0", losses)
-    write_history(folder / "runs/omc-syn/unet/1", [math.nan, 0.9, 0.8])
+    fake.write_history(folder / "runs/omc-syn/unet/0", losses)
+    fake.write_history(folder / "runs/omc-syn/unet/1", [math.nan, 0.9, 0.8])
     (folder / "runs/omc-syn/fcn/0/history.csv").write_text("steps\nmany\n")
 
     ((name, figure),) = training_plot.draw(read_study(folder))
@@ -45,7 +44,7 @@ def test_panels_keep_the_best_point_and_leave_out_what_is_no_history(tmp_path: P
 def test_eleven_models_and_a_wide_range_of_losses_stay_readable(tmp_path: Path) -> None:
     folder = fake.write_study(tmp_path / "quick", datasets=["omc-syn"], repeats=2)
     for run in folder.glob("runs/*/*/*"):
-        write_history(run, list(0.05 + 3 * np.exp(-np.arange(30) / 5)))
+        fake.write_history(run, list(0.05 + 3 * np.exp(-np.arange(30) / 5)))
 
     ((name, figure),) = training_plot.draw(read_study(folder))
 

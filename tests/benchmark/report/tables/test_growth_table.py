@@ -5,14 +5,10 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import numpy as np
 import pytest
-from matplotlib.colors import to_hex
 
 from benchmark.records.efficiency_record import Conditions, Latency, Memory
-from benchmark.report import build
 from benchmark.report.plots import growth_plot
-from benchmark.report.plots.plot_style import STYLES
 from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables import growth_table, render
 from tests.benchmark.report import fake
@@ -31,15 +27,19 @@ def write(folder: Path, model: str, side: int, latency: float, memory: float | N
     )  # fmt: skip
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """UNet was not measured at 2048, whose memory EAL-ICNet lacks."""
+def write_growth(folder: Path) -> Path:
+    """Write three networks at four sizes; UNet was not measured at 2048, whose memory EAL-ICNet lacks."""
     for (model, (slow, large)), side in itertools.product(POWERS.items(), SIDES):
         if (model, side) != ("unet", 2048):
             pixels = (side / 256) ** 2
             memory = None if (model, side) == ("eal_icnet", 2048) else 2**24 * pixels**large
-            write(tmp_path, model, side, 10 * pixels**slow, memory)
-    return tmp_path
+            write(folder, model, side, 10 * pixels**slow, memory)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_growth(tmp_path)
 
 
 @pytest.fixture
@@ -106,56 +106,9 @@ def test_cut_short_measurements_are_pointed_to(folder: Path) -> None:
     assert not remarks["unet"]
 
 
-def test_plot_draws_each_network_s_figures_in_its_family_s_colour(study: StudyResults) -> None:
-    ((name, figure),) = growth_plot.draw(study)
-    assert name == "growth.AMD-EPYC-9B14-96-Core-Processor.float32"
-    latency, memory = figure.axes
-    lines = {line.get_label(): line for line in latency.lines if line.get_marker() == "o"}
-    assert set(lines) == {"EAL-ICNet", "UNet", "ESNet"}
-    np.testing.assert_allclose(lines["UNet"].get_xdata(), SIDES[:3])
-    np.testing.assert_allclose(lines["UNet"].get_ydata(), [10, 40, 160])
-    assert to_hex(lines["UNet"].get_color()).upper() == STYLES["ic"][1]
-    held = {line.get_label(): line for line in memory.lines if line.get_marker() == "o"}
-    np.testing.assert_allclose(held["EAL-ICNet"].get_ydata(), [16, 64, 256])  # MiB
-    for axes in (latency, memory):
-        assert {text.get_text() for text in axes.texts} == {"EAL-ICNet", "UNet", "ESNet"}
-        guides = [
-            line.get_xydata() for line in axes.lines if line.get_marker() == "None" and len(line.get_xdata()) == 2
-        ]
-        slopes = {
-            round(float(np.log(y1 / y0) / np.log(x1 / x0)), 6)
-            for (x0, y0), (x1, y1) in guides
-            if x1 > 300  # leaders are drawn in inches
-        }
-        assert slopes == {2.0}
-
-
-def test_names_keep_their_distance_and_their_order() -> None:
-    for wanted in ([1.0, 1.0, 1.05, 3.0], [0.0, 4.9, 4.95, 5.0], [2.0]):
-        placed = growth_plot.apart(wanted, gap=0.2, top=5.0)
-        assert all(after - before >= 0.2 - 1e-9 for before, after in itertools.pairwise(placed))
-        assert max(placed) <= 5.0
-    assert growth_plot.apart([1.0, 2.0, 3.0], gap=0.2, top=5.0).tolist() == [1.0, 2.0, 3.0]
-
-
 def test_two_sizes_or_three_on_different_devices_are_no_growth(tmp_path: Path) -> None:
     for side, name in ((256, "A"), (512, "A"), (1024, "B")):
         fake.write_efficiency(tmp_path, "unet", side, name=name)
     study = read_study(tmp_path)
     assert growth_table.table(study).blocks == ()
     assert list(growth_plot.draw(study)) == []
-
-
-def test_study_without_memory_says_so_in_the_plot(tmp_path: Path) -> None:
-    for side in SIDES:
-        fake.write_efficiency(tmp_path, "unet", side, memory=None)
-    ((_, figure),) = growth_plot.draw(read_study(tmp_path))
-    assert [text.get_text() for text in figure.axes[1].texts] == ["not measured"]
-
-
-def test_table_and_plot_are_written_and_on_the_page(folder: Path) -> None:
-    names = {path.name for path in build.build(folder)}
-    assert {"growth.csv", "growth.md", "growth.tex"} <= names
-    assert {name.rpartition(".")[2] for name in names if name.startswith("growth.AMD")} == {"pdf", "png"}
-    assert "Growth with image size on" in (folder / "report/index.html").read_text("utf-8")
-    assert build.check(folder) == []

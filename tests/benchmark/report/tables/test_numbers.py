@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from benchmark.report import build
+from benchmark.report.build import build
 from benchmark.report.tables import numbers
 from benchmark.report.tables.paper_table import COSTS, PaperChoice
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
@@ -42,11 +42,9 @@ def test_every_number_of_the_standard_tables_is_a_macro_that_prints_alike(study:
     assert sum(kind == "result" for kind, *_ in found) == cells + costs
 
 
-def test_paper_table_s_decimals_count_and_a_bare_name_means_the_protocol_s_reduction(
-    tmp_path: Path, no_plots: None
-) -> None:
+def test_paper_table_s_decimals_count_and_a_bare_name_means_the_protocol_s_reduction(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=2)
-    build.build(tmp_path, PaperChoice(columns=("miou", "miou.pooled"), digits=1))
+    build(tmp_path, PaperChoice(columns=("miou", "miou.pooled"), digits=1), plots=())
 
     found = defined(tmp_path)
 
@@ -82,9 +80,9 @@ in math $<\result{omc-syn}{eal_icnet.no_tssa}{miou_difference}>$.
 
 
 @needs_latex
-def test_article_with_numbers_in_its_text_and_all_tables_compiles(tmp_path: Path, no_plots: None) -> None:
+def test_article_with_numbers_in_its_text_and_all_tables_compiles(tmp_path: Path) -> None:
     study = fake.write_study(tmp_path / "quick", ["eal_icnet", "eal_icnet.no_tssa", "unet"], repeats=2)
-    build.build(study, PaperChoice(cite=True, layout="wide"))
+    build(study, PaperChoice(cite=True, layout="wide"), plots=())
     folder = study / "report"
     names = [path.stem for path in sorted(folder.glob("tables/*.tex")) if path.stem != "numbers"]
     assert {"ablation", "custom"} < set(names)
@@ -100,9 +98,9 @@ def test_article_with_numbers_in_its_text_and_all_tables_compiles(tmp_path: Path
 
 
 @needs_latex
-def test_citations_resolve_in_two_runs_without_bibtex(tmp_path: Path, no_plots: None) -> None:
+def test_citations_resolve_in_two_runs_without_bibtex(tmp_path: Path) -> None:
     study = fake.write_study(tmp_path / "quick", ["eal_icnet", "unet", "unetpp"], repeats=2)
-    build.build(study, PaperChoice(cite=True))
+    build(study, PaperChoice(cite=True), plots=())
     folder = shutil.copytree(study / "report", tmp_path / "report")
     assert r"EUNet++~\cite{zhou2018unetpp,cheng2025eunetpp} &" in (folder / "tables/custom.tex").read_text()
     assert r"\cite" not in (folder / "tables/accuracy.tex").read_text()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark.records.run_record import Failure
-from benchmark.report import build
+from benchmark.report.build import build, check
 from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table, efficiency_table, paper_table
 from benchmark.report.tables.paper_table import PaperChoice
@@ -220,48 +220,48 @@ def test_study_without_finished_runs_still_says_why(tmp_path: Path) -> None:
 def test_efficiency_alone_makes_no_paper_table(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "unet")
     with pytest.raises(UserError, match="needs runs"):
-        build.build(tmp_path, PaperChoice())
+        build(tmp_path, PaperChoice())
 
 
 @pytest.fixture
-def small(tmp_path: Path, no_plots: None) -> Path:
+def small(tmp_path: Path) -> Path:
     return fake.write_study(tmp_path / "quick", ["eal_icnet", "unet"], ["omc-syn", "miic-syn"], repeats=2)
 
 
 def test_choice_is_kept_and_the_standard_tables_stay_as_they_were(small: Path) -> None:
-    before = {path: path.read_bytes() for path in build.build(small) if path.name != "tables.tex"}
+    before = {path: path.read_bytes() for path in build(small, plots=()) if path.name != "tables.tex"}
     assert not any("custom" in path.name for path in before)
 
-    build.build(small, PaperChoice(columns=("miou.pooled", "params"), digits=1, layout="wide"))
+    build(small, PaperChoice(columns=("miou.pooled", "params"), digits=1, layout="wide"), plots=())
     tex = small / "report/tables/custom.tex"
     first = tex.read_bytes()
     different = {path.name for path, content in before.items() if path.read_bytes() != content}
     assert different == {"numbers.tex", "index.html"}
 
     fake.write_run(small, "unet", ["omc-syn"], 2, fake.counts(0.5, np.random.default_rng(1)))
-    assert f"{tex}: differs from the records" in build.check(small)
-    build.build(small)  # what `run` does at its end
+    assert f"{tex}: differs from the records" in check(small, plots=())
+    build(small, plots=())  # what `run` does at its end
     assert tex.read_bytes() != first
     assert b"cmidrule" in tex.read_bytes()
     assert json.loads((small / "report/custom.json").read_text())["columns"] == ["miou.pooled", "params"]
-    assert build.check(small) == []
+    assert check(small, plots=()) == []
 
 
 def test_kept_choice_that_no_longer_fits_names_its_file(small: Path) -> None:
-    build.build(small)
+    build(small, plots=())
     file = small / "report/custom.json"
     file.write_text('{"columns": ["via_f1"]}')
     with pytest.raises(UserError, match=r"custom\.json: no longer fits the study .*via_f1.*delete it"):
-        build.build(small)
+        build(small, plots=())
     file.write_text('{"columns": 3}')
     with pytest.raises(UserError, match=r"custom\.json: cannot be read"):
-        build.build(small)
+        build(small, plots=())
 
 
 def test_csv_is_one_line_per_figure_in_either_layout_and_says_how_it_was_taken(small: Path) -> None:
     texts = []
     for layout in ("long", "wide"):
-        build.build(small, PaperChoice(columns=("miou", "miou.pooled", "macs"), layout=layout))
+        build(small, PaperChoice(columns=("miou", "miou.pooled", "macs"), layout=layout), plots=())
         texts.append((small / "report/tables/custom.csv").read_text())
     assert texts[0] == texts[1]
     lines = list(csv.DictReader(io.StringIO(texts[0])))
@@ -279,15 +279,15 @@ def test_csv_is_one_line_per_figure_in_either_layout_and_says_how_it_was_taken(s
 
 
 def test_check_names_what_differs_is_missing_or_belongs_to_no_table_and_writes_nothing(small: Path) -> None:
-    build.build(small)
-    assert build.check(small) == []
+    build(small, plots=())
+    assert check(small, plots=()) == []
     folder = small / "report/tables"
     (folder / "accuracy.md").write_text("edited by hand")
     (folder / "efficiency.csv").unlink()
     (folder / "old.tex").write_text("")
     before = {path: path.read_bytes() for path in small.rglob("*") if path.is_file()}
 
-    assert build.check(small) == [
+    assert check(small, plots=()) == [
         f"{folder / 'accuracy.md'}: differs from the records",
         f"{folder / 'efficiency.csv'}: missing",
         f"{folder / 'old.tex'}: belongs to no table of this report",

@@ -6,10 +6,8 @@ import csv
 from pathlib import Path
 
 import pytest
-from matplotlib.colors import to_hex
 
 from benchmark.records.efficiency_record import EfficiencySettings, Form, Limits
-from benchmark.report import build
 from benchmark.report.plots import profile_plot
 from benchmark.report.read import Measurement, StudyResults, comparable, read_study
 from benchmark.report.tables import efficiency_table, growth_table, profile_table, render, roofline_table
@@ -18,30 +16,30 @@ from tests.benchmark.report import fake
 GPU = "NVIDIA H100 80GB HBM3"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Two networks on two devices in two sizes and two formats; the GPU lacks UNet in bfloat16 at 1024."""
+def write_profile(folder: Path) -> Path:
+    """Write two networks on two devices in two sizes and two formats; the GPU lacks UNet in bfloat16 at 1024."""
     for size in (1024, 512):
         for dtype in ("float32", "bfloat16"):
             for model in ("unet", "eal_icnet"):
-                fake.write_efficiency(tmp_path, model, size, dtype=dtype)
+                fake.write_efficiency(folder, model, size, dtype=dtype)
                 if (size, dtype, model) != (1024, "bfloat16", "unet"):
-                    fake.write_efficiency(tmp_path, model, size, "cuda", GPU, dtype=dtype)
-    return tmp_path
+                    fake.write_efficiency(folder, model, size, "cuda", GPU, dtype=dtype)
+    return folder
 
 
 @pytest.fixture
-def study(folder: Path) -> StudyResults:
-    return read_study(folder)
+def study(tmp_path: Path) -> StudyResults:
+    return read_study(write_profile(tmp_path))
 
 
-def found(study: StudyResults, model: str, device: str, size: int, dtype: str) -> Measurement:
-    (measured,) = (
-        one
-        for one in study.efficiency
-        if (one.record.model, one.record.device, one.record.height, one.record.dtype) == (model, device, size, dtype)
+def measurement(study: StudyResults, *setting: object) -> Measurement:
+    """Return the figures of a model, device, size and number format."""
+    (found,) = (
+        figures
+        for figures in study.efficiency
+        if (figures.record.model, figures.record.device, figures.record.height, figures.record.dtype) == setting
     )
-    return measured
+    return found
 
 
 def test_block_per_device_with_columns_by_size_then_number_format(study: StudyResults) -> None:
@@ -73,13 +71,9 @@ def test_forms_share_no_block_and_say_what_they_are(tmp_path: Path) -> None:
     ]
     # What tables and plots show beside accuracy is the plain forward.
     assert {one.record.settings.form for one in comparable(study.efficiency, {"unet"})} == {"eager"}
-    tables = build.build(tmp_path)
     assert len({block.key for block in profile_table.overview(study).blocks}) == 3
-    (table,) = (path for path in tables if path.name == "efficiency.csv")
-    with table.open() as file:
-        rows = list(csv.DictReader(file))
-    told = {(row["memory_format"], row["compile_mode"], row["replay"]) for row in rows}
-    assert told == {
+    rows = csv.DictReader(render.to_csv(efficiency_table.efficiency(study)).splitlines())
+    assert {(row["memory_format"], row["compile_mode"], row["replay"]) for row in rows} == {
         ("contiguous", "", ""), ("channels_last", "", "CUDA graph"), ("channels_last", "default", ""),
     }  # fmt: skip
 
@@ -92,8 +86,7 @@ def test_figures_timed_with_freed_memory_kept_stand_apart_from_those_of_earlier_
     assert [[row.key for row in block.rows] for block in (returned, kept)] == [["unet"], ["eal_icnet"]]
     assert returned.key != kept.key
     assert "Input channels: 1; torch 2.15.0." in returned.conventions
-    told = "Input channels: 1; torch 2.15.0; timed with freed memory kept for its next use."
-    assert told in kept.conventions
+    assert "Input channels: 1; torch 2.15.0; timed with freed memory kept for its next use." in kept.conventions
     assert "freed_memory" not in returned.facts
     assert kept.facts["freed_memory"] == "kept"
 
@@ -108,12 +101,16 @@ def test_figures_of_a_hindered_device_say_so_wherever_they_are_shown(tmp_path: P
     fake.write_efficiency(tmp_path, "unet", 256, dtype="bfloat16", limits=limits(0.3e11))
     fake.write_efficiency(tmp_path, "eal_icnet", 1024)
     study = read_study(tmp_path)
-    told = {(one.record.model, one.record.height): one.warnings for one in study.efficiency if one.warnings}
+    warnings = {
+        (figures.record.model, figures.record.height): figures.warnings
+        for figures in study.efficiency
+        if figures.warnings
+    }
     product, copy = "a matrix product just before ran at 31%", "a copy just before ran at 40%"
     end = "of the best rate known: something else may have had the device"
     both = f"{product} of the best rate known and {copy} {end}"
     alone = f"a copy just before ran at 5% {end}"
-    assert told == {("unet", 1024): (both,), ("unet", 2048): (alone,)}
+    assert warnings == {("unet", 1024): (both,), ("unet", 2048): (alone,)}
     efficiency = [row for block in efficiency_table.efficiency(study).blocks for row in block.rows if row.remark]
     assert [(row.key, row.remark) for row in efficiency] == [("unet", both), ("unet", alone)]
     (grown,) = growth_table.table(study).blocks
@@ -131,7 +128,7 @@ def test_every_cell_is_the_figure_of_its_own_setting(study: StudyResults) -> Non
                     if (device, row.key, size, dtype) == ("cuda", "unet", 1024, "bfloat16"):
                         assert key not in row.cells
                         continue
-                    expected = found(study, row.key, device, size, dtype)
+                    expected = measurement(study, row.key, device, size, dtype)
                     assert row.cells[key].mean == expected.record.latency.p50_ms
                     assert row.cells[f"fps.{size}x{size}.{dtype}"].mean == expected.record.latency.fps
 
@@ -172,39 +169,3 @@ def test_groups_head_their_columns_in_every_format(study: StudyResults) -> None:
     latex = render.to_latex(table)
     assert r" & \multicolumn{1}{c}{} & \multicolumn{3}{c}{512$\times$512 float32} & " in latex
     assert r"\cmidrule(lr){3-5}\cmidrule(lr){6-8}\cmidrule(lr){9-11}\cmidrule(lr){12-14}" in latex
-
-
-def test_plot_shows_each_latency_once_where_it_belongs(study: StudyResults) -> None:
-    ((name, figure),) = profile_plot.draw(study)
-    assert name == "profile"
-    assert [axes.get_title(loc="left").partition(",")[0] for axes in figure.axes] == [fake.CPU, GPU]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["EAL-ICNet", "UNet"]
-    shapes = {512: "o", 1024: "s"}
-    for axes, device in zip(figure.axes, ("cpu", "cuda"), strict=True):
-        marks = {
-            (line.get_xdata()[0], round(line.get_ydata()[0]), line.get_marker(), to_hex(line.get_color()).upper())
-            for line in axes.lines
-            if line.get_marker() != "None"
-        }
-        assert marks == {
-            (
-                one.record.latency.p50_ms,
-                ["eal_icnet", "unet"].index(one.record.model),
-                shapes[one.record.height],
-                profile_plot.COLOURS[one.record.dtype],
-            )
-            for one in study.efficiency
-            if one.record.device == device
-        }
-
-
-def test_marks_of_one_model_do_not_cover_each_other(study: StudyResults) -> None:
-    ((_, figure),) = profile_plot.draw(study)
-    for axes in figure.axes:
-        rows = [line.get_ydata()[0] for line in axes.lines if line.get_marker() != "None"]
-        assert len(set(rows)) == len(rows)
-
-
-def test_profile_writes_one_table_and_one_plot(folder: Path) -> None:
-    names = {path.name for path in build.build(folder)}
-    assert {"profile.csv", "profile.md", "profile.tex", "profile.pdf", "profile.png"} <= names

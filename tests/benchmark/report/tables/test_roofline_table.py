@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmark.records.efficiency_record import Conditions, Latency, Limits
-from benchmark.report import build
 from benchmark.report.plots import roofline_plot
 from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables import render, roofline_table
@@ -30,13 +28,17 @@ def write(folder: Path, model: str, macs: int, moved: int, ms: float, found: Lim
     )  # fmt: skip
 
 
+def write_roofline(folder: Path) -> None:
+    """100 GMAC/s and 20 GB/s at best: the ridge lies at 5 MACs a byte."""
+    write(folder, "unet", 2_000_000_000, 100_000_000, 40.0, limits(90, 20))
+    write(folder, "esnet", 100_000_000, 200_000_000, 50.0, limits(100, 15))
+    write(folder, "fcn", 500_000_000, 100_000_000, 4.0, limits(60, 19))
+    fake.write_efficiency(folder, "hrnet")  # an older measurement
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> StudyResults:
-    """100 GMAC/s and 20 GB/s at best: the ridge lies at 5 MACs a byte."""
-    write(tmp_path, "unet", 2_000_000_000, 100_000_000, 40.0, limits(90, 20))
-    write(tmp_path, "esnet", 100_000_000, 200_000_000, 50.0, limits(100, 15))
-    write(tmp_path, "fcn", 500_000_000, 100_000_000, 4.0, limits(60, 19))
-    fake.write_efficiency(tmp_path, "hrnet")  # an older measurement
+    write_roofline(tmp_path)
     return read_study(tmp_path)
 
 
@@ -74,45 +76,11 @@ def test_roof_is_the_lower_of_both_limits() -> None:
     assert [roof.attained_at(x) for x in (1.0, 5.0, 50.0)] == [20e9, 100e9, 100e9]
 
 
-def test_plot_has_every_network_at_its_place_under_its_roof(study: StudyResults) -> None:
-    ((name, figure),) = roofline_plot.draw(study)
-    assert name == "roofline.96x96.AMD-EPYC-9B14-96-Core-Processor.float32"
-    (axes,) = figure.axes
-    marks = [line.get_xydata()[0] for line in axes.lines if line.get_marker() not in ("None", "_", "|")]
-    expected = [(0.5, 2.0), (5.0, 125.0), (20.0, 50.0)]
-    np.testing.assert_allclose(sorted(map(tuple, marks)), expected)
-    (roof,) = (line for line in axes.lines if str(line.get_label()).startswith("Limit"))
-    (left, low), ridge, (right, high) = roof.get_xydata()
-    assert left < 0.5
-    assert right > 20
-    assert low == pytest.approx(left * 20)
-    assert tuple(ridge) == pytest.approx((5.0, 100.0))
-    assert high == pytest.approx(100.0)
-    assert {text.get_text() for text in axes.texts} == {"UNet", "ESNet", "FCN"}
-
-
-def test_network_without_macs_has_a_row_and_no_mark(tmp_path: Path) -> None:
+def test_network_without_macs_has_a_row(tmp_path: Path) -> None:
     write(tmp_path, "unet", 2_000_000_000, 100_000_000, 40.0, limits(100, 20))
     write(tmp_path, "mine", 0, 1000, 1.0, limits(100, 20))
     study = read_study(tmp_path)
     assert {row.key for row in roofline_table.table(study).blocks[0].rows} == {"unet", "mine"}
-    ((_, figure),) = roofline_plot.draw(study)
-    assert {text.get_text() for text in figure.axes[0].texts} == {"UNet"}
-
-
-def test_settings_have_plots_of_their_own_names(tmp_path: Path) -> None:
-    for size, dtype in ((96, "float32"), (128, "float32"), (96, "bfloat16")):
-        fake.write_efficiency(tmp_path, "unet", size, dtype=dtype, bytes_moved=10**8, limits=limits(100, 20))
-    fake.write_efficiency(tmp_path, "fcn", dtype="float32", threads=1, bytes_moved=10**8, limits=limits(60, 20))
-    study = read_study(tmp_path)
-    device = "AMD-EPYC-9B14-96-Core-Processor"
-    assert sorted(name for name, _ in roofline_plot.draw(study)) == [
-        f"roofline.128x128.{device}.float32",
-        f"roofline.96x96.{device}.bfloat16",
-        f"roofline.96x96.{device}.float32",
-        f"roofline.96x96.{device}.float32.2",
-    ]
-    assert len(roofline_table.table(study).blocks) == 4
 
 
 def test_one_device_has_one_roof_for_all_sizes_and_another_per_number_format(tmp_path: Path) -> None:
@@ -120,11 +88,11 @@ def test_one_device_has_one_roof_for_all_sizes_and_another_per_number_format(tmp
         fake.write_efficiency(
             tmp_path, "unet", size, dtype=dtype, macs=10**9, bytes_moved=10**6, limits=limits(gmacs, 20)
         )
-    found = {
+    limits_ms = {
         (block.facts["height"], block.facts["dtype"]): block.rows[0].cells["limit_ms"].mean
         for block in roofline_table.table(read_study(tmp_path)).blocks
     }
-    assert found == {
+    assert limits_ms == {
         (96, "float32"): pytest.approx(10.0),
         (128, "float32"): pytest.approx(10.0),
         (96, "bfloat16"): pytest.approx(1000 / 70),
@@ -136,12 +104,3 @@ def test_study_without_limits_has_none_of_it(tmp_path: Path) -> None:
     study = read_study(tmp_path)
     assert roofline_table.table(study).blocks == ()
     assert list(roofline_plot.draw(study)) == []
-
-
-def test_table_and_plot_are_written_and_on_the_page(tmp_path: Path) -> None:
-    write(tmp_path, "unet", 2_000_000_000, 100_000_000, 40.0, limits(100, 20))
-    names = {path.name for path in build.build(tmp_path)}
-    assert {"roofline.csv", "roofline.md", "roofline.tex"} <= names
-    assert {name.rpartition(".")[2] for name in names if name.startswith("roofline.96x96")} == {"pdf", "png"}
-    assert "Roofline at 96×96" in (tmp_path / "report/index.html").read_text("utf-8")
-    assert build.check(tmp_path) == []

@@ -1,0 +1,35 @@
+"""Sheets of panels keep the pixels of their pictures and fit a printed page."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.evaluation.fault_overlay import COLOURS
+from benchmark.report.plots import plot_style, sheet
+
+
+@pytest.mark.parametrize("side", [32, 96, 512, 1024])
+def test_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    pictures = [
+        sheet.SheetPicture(f"Network {n}", "91.42 %", ("12 shorts, 13 opens", "1 false, 2 missed"), pixels)
+        for n in range(14)
+    ]
+    corner = (side // 3, side // 4)
+    figure = sheet.draw(sheet.Sheet("title", pictures, corner, [("open", COLOURS["open"])], "word " * 150))
+    page = np.asarray(Image.open(io.BytesIO(plot_style.save(figure, "png"))).convert("RGB"))
+    assert page.shape[1] <= 11.7 * 200
+    assert page.shape[0] <= 8.3 * 200
+    part, zoom = sheet.part_side((side, side)), sheet.zoom_of((side, side))
+    assert zoom >= 2
+    enlarged = pixels[corner[0] : corner[0] + part, corner[1] : corner[1] + part].repeat(zoom, 0).repeat(zoom, 1)
+    whole = side * (sheet.CELL // side) if side < sheet.CELL else sheet.CELL
+    top = sheet.HEAD + 3 * sheet.LINE + whole + sheet.AFTER
+    for number in (0, 6):
+        left = sheet.MARGIN + number * (sheet.CELL + sheet.GAP)
+        shown = page[top : top + len(enlarged), left : left + len(enlarged)]
+        np.testing.assert_array_equal(shown, enlarged)

@@ -66,7 +66,7 @@ def bench(
     from benchmark.speedup.compare import IMAGES, Subject, measurements
     from benchmark.speedup.setting import SpeedupSetting
     from benchmark.study.measure_study import side
-    from benchmark.training import probe
+    from benchmark.training.probe import ProbeInput, probe_networks
     from benchmark.utils.files import write_atomically
 
     console, folder = open_console(), study_folder(results, study)
@@ -75,8 +75,8 @@ def bench(
     method, lightest = (registry.models()[name] for name in (METHOD, LIGHTEST))
     others = [entry for entry in registry.select(models) if entry.name != METHOD]
     sides = list(dict.fromkeys(side(text, [method, lightest, *others]) for text in sizes.split(",")))
-    squares = [probe.ProbeInput(of, channels=1) for of in sides]
-    probe.probe(others, squares, console.print, on_cpu=hardware.kind == "cpu")
+    squares = [ProbeInput(of, channels=1) for of in sides]
+    probe_networks(others, squares, console.print, on_cpu=hardware.kind == "cpu")
     protocol = load_protocol("paper", [f"input.size={sides[0]}", f"data.standin_images={IMAGES}"])
     cache = cache or data_root / ".cache"
     (source,) = resolve("omc-syn", data_root, protocol, HashCache(cache / "hashes.json"))
@@ -112,14 +112,14 @@ def _trained(study: Path, entry: ModelEntry) -> tuple[nn.Module, Sequence[Tensor
     import torch
 
     from benchmark.predict.export.trial_image import test_pictures
-    from benchmark.records import weights
     from benchmark.records.store import Store
+    from benchmark.records.weights import find_trained
 
     trained_on = sorted(path.parent.name for path in (study / "runs").glob(f"*-syn/{entry.name}"))
     if not trained_on or Store(study).read_protocol() is None:
         return None
     try:
-        (network,) = weights.find(study, [entry], trained_on[0])
+        (network,) = find_trained(study, [entry], trained_on[0])
     except UserError:
         return None
     images = [torch.from_numpy(image) for image in test_pictures(study, network)]

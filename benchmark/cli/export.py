@@ -47,12 +47,12 @@ def export(
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
     from benchmark.predict.export import export_network
     from benchmark.predict.export.trial_image import picture
-    from benchmark.records import weights
+    from benchmark.records.weights import find_trained
 
     folder = study_folder(results, study)
     target = out or folder / "export"
     check_folder("--out", target)
-    networks = weights.find(folder, registry.select(models), dataset, repeat)
+    networks = find_trained(folder, registry.select(models), dataset, repeat)
     sets = {trained.record.train: trained for trained in networks}
     pictures = {train: picture(folder, trained, image) for train, trained in sets.items()}
     console = open_console()

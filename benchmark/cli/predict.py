@@ -91,8 +91,8 @@ def predict(
     from benchmark.predict.predict_images import PredictionJob
     from benchmark.predict.settings import PredictSettings, finds_vias
     from benchmark.predict.tiles import TileAxis
-    from benchmark.records import weights
-    from benchmark.training import probe
+    from benchmark.records.weights import find_trained, read_weights
+    from benchmark.training.probe import ProbeInput, probe_networks
 
     console = open_console()
     if threshold is not None and not 0 < threshold < 1:
@@ -122,7 +122,7 @@ def predict(
             f"--models {models}: {len(entries)} networks ({', '.join(entry.name for entry in entries)}); expected one, "
             "since results would have the same names: call predict once for each, with an --out of its own"
         )
-    trained = weights.find(study_folder(results, study), entries, dataset, repeat)
+    trained = find_trained(study_folder(results, study), entries, dataset, repeat)
     files = inputs.expand(images, console.print)
     check_folder("--out", out)
     if overlap_study:
@@ -135,7 +135,7 @@ def predict(
     side = tile or network.input_size
     settings = PredictSettings(
         network.label,
-        hashlib.sha256(weights.read(network.file)).hexdigest(),
+        hashlib.sha256(read_weights(network.file)).hexdigest(),
         network.channels,
         tile=side,
         overlap=side // OVERLAP if overlap is None else overlap,
@@ -155,8 +155,8 @@ def predict(
         raise UserError(
             f"--dtype bfloat16: {torch_device} has no instructions for it and would emulate it, slower; use float32"
         )
-    tiles = probe.ProbeInput(side, network.channels)
-    probe.probe([network.entry], [tiles], console.print, on_cpu=torch_device.type == "cpu")
+    tiles = ProbeInput(side, network.channels)
+    probe_networks([network.entry], [tiles], console.print, on_cpu=torch_device.type == "cpu")
     fused = fuse_trained(network, torch_device, dtype)
     job = PredictionJob(fused, settings, network.entry.multiple, torch_device, batch, out)
     raise typer.Exit(_predict(console, job, files, shared))

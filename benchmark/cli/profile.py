@@ -50,7 +50,7 @@ def profile(
     from benchmark.report import build
     from benchmark.runs.jobs import EfficiencyJob, Elsewhere
     from benchmark.study import measure_study
-    from benchmark.training import probe
+    from benchmark.training.probe import ProbeInput, probe_networks
 
     console, folder = open_console(), study_folder(results, study)
     hardware = _devices(devices, threads, console)
@@ -62,9 +62,9 @@ def profile(
     if resume:
         planned, jobs = len(jobs), [job for job in jobs if job.stored() is None]
         console.print(f"--resume: {planned - len(jobs)} of {planned} settings are in {folder}")
-    inputs = [probe.ProbeInput(job.size, channels) for job in jobs]
+    inputs = [ProbeInput(job.size, channels) for job in jobs]
     on_cpu = all(machine.kind == "cpu" for machine in hardware)
-    probe.probe([job.entry for job in jobs], inputs, console.print, on_cpu=on_cpu)
+    probe_networks([job.entry for job in jobs], inputs, console.print, on_cpu=on_cpu)
     done: list[Finished] = []
     for event in LocalExecutor().run(jobs):
         if isinstance(event, Finished):

@@ -49,13 +49,13 @@ def stages(
     from benchmark.config import registry
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
     from benchmark.predict import encoder_plot, encoder_stages, feature_maps
-    from benchmark.records import weights
+    from benchmark.records.weights import find_trained
     from benchmark.report.plots import plot_style
     from benchmark.utils.files import check_folder, write_atomically
 
     folder = study_folder(results, study)
     target = out or folder / "stages"
-    networks = weights.find(folder, registry.select(models), dataset, repeat)
+    networks = find_trained(folder, registry.select(models), dataset, repeat)
     check_folder("--out", target)
     area = _area(image, window, min(network.input_size for network in networks))
     views = {channels: _read(image, channels, area) for channels in sorted({network.channels for network in networks})}

@@ -54,7 +54,7 @@ class LocalExecutor:
             timeout_s: limit of a run, after which its process is killed; measurements have no limit.
             lasting: whether idle processes wait for another :meth:`run`, until :meth:`close`.
             ahead: a process that was started already, for the first slot.
-            perform: does a job in a worker; :func:`benchmark.runs.perform.perform` by default.
+            perform: does a job in a worker; :func:`benchmark.runs.perform.perform_job` by default.
         """
         self.timeout_s, self.lasting, self.perform = timeout_s, lasting, perform
         self._slots = [_Slot(device) for device in devices]

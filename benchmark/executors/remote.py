@@ -17,7 +17,7 @@ from benchmark.records import claims
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Store
 from benchmark.runs.jobs import Job, OnStep, Outcome, TrainJob
-from benchmark.runs.perform import leave
+from benchmark.runs.perform import record_end
 from benchmark.utils.errors import UserError
 
 #: Version of the harness; one study must not mix numbers of two versions.
@@ -63,7 +63,7 @@ class Parcel:
                         on_step(event.done, event.total)
                     if isinstance(event, Finished):
                         if isinstance(event.job, TrainJob) and isinstance(event.outcome, Failure):
-                            leave(event.job, here=True, status="failed", failure=event.outcome)
+                            record_end(event.job, here=True, status="failed", failure=event.outcome)
                         answers.append((event.outcome, event.seconds))
         finally:
             for job in jobs:  # other machines would wait for the claim of a process that was killed here

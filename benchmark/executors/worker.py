@@ -35,7 +35,7 @@ class Worker:
 
         Args:
             ahead: import torch and other modules of all jobs at once, before the first job is known.
-            perform: does a job; :func:`benchmark.runs.perform.perform` by default.
+            perform: does a job; :func:`benchmark.runs.perform.perform_job` by default.
         """
         self.pipe, theirs = SPAWN.Pipe()
         self.process = SPAWN.Process(target=_serve, args=(theirs, ahead, perform))
@@ -94,9 +94,9 @@ def _serve(pipe: Connection, ahead: bool, perform: Perform | None) -> None:
     if ahead:
         _import_ahead()
     if perform is None:
-        from benchmark.runs import perform as runs  # not above: the parent starts a process before its own imports
+        from benchmark.runs.perform import perform_job  # not above: the parent starts a process before its own imports
 
-        perform = runs.perform
+        perform = perform_job
     do_jobs(pipe, perform)
 
 

@@ -52,11 +52,11 @@ class TrainedNetwork:
             UserError: the weights cannot be read, belong to another network, or are NaN or infinite.
         """
         network = self.entry.build(in_channels=self.channels)
-        load(network, self.file, read(self.file))
+        load_weights(network, self.file, read_weights(self.file))
         return network.eval().to(device)
 
 
-def find(
+def find_trained(
     folder: Path, entries: Sequence[ModelEntry], train: str | None = None, repeat: int | None = None
 ) -> list[TrainedNetwork]:
     """Find one trained network of each model.
@@ -87,7 +87,7 @@ def _find(store: Store, protocol: Protocol, entry: ModelEntry, train: str | None
             f"--repeat {repeat}: {flag} keeps weights of {entry.name} on {train} from repeat "
             f"{', '.join(map(str, sorted(files)))}; name that one, or train with --keep-weights all"
         )
-    repeat = best(store, train, entry.name, files) if repeat is None else repeat
+    repeat = best_repeat(store, train, entry.name, files) if repeat is None else repeat
     file, record = files[repeat], store.read_record(train.split("+"), entry.name, repeat)
     if record is None or record.status != "ok":
         raise UserError(f"{file.parent}: weights of a run that did not finish; run the study again")
@@ -124,13 +124,13 @@ def kept_weights(store: Store, model: str, train: str | None, flag: str, choice:
     return train, files
 
 
-def best(store: Store, train: str, model: str, repeats: Iterable[int]) -> int:
+def best_repeat(store: Store, train: str, model: str, repeats: Iterable[int]) -> int:
     """Return the repeat of the lowest validation loss, the first of equals."""
     losses = store.validation_losses(train, model)
     return min(repeats, key=lambda repeat: (losses.get(repeat, math.inf), repeat))
 
 
-def read(file: Path) -> bytes:
+def read_weights(file: Path) -> bytes:
     """Return the content of a file of weights.
 
     Raises:
@@ -142,17 +142,17 @@ def read(file: Path) -> bytes:
         raise UserError(f"{file}: cannot be read ({error.strerror}); run the same command again") from error
 
 
-def load(network: nn.Module, file: Path, content: bytes) -> None:
+def load_weights(network: nn.Module, file: Path, content: bytes) -> None:
     """Put the tensors of a safetensors content into a network; ``file`` names their source in messages.
 
     Raises:
         UserError: no safetensors content, tensors of another network, NaN or infinite values.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load as tensors_of
+    from safetensors.torch import load
 
     try:
-        state = tensors_of(content)
+        state = load(content)
     except SafetensorError as error:
         raise UserError(f"{file}: no safetensors file ({error}); restore it or train that study again") from error
     ours, theirs = ({name: _size(value) for name, value in of.items()} for of in (network.state_dict(), state))

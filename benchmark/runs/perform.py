@@ -22,7 +22,7 @@ Perform = Callable[[Job, OnStep], Outcome]
 POLL_S = 2.0  # between two looks at the claim of another process
 
 
-def perform(job: Job, on_step: OnStep) -> Outcome:
+def perform_job(job: Job, on_step: OnStep) -> Outcome:
     """Do a job in this process, unless another process does it or has done it since the plan was made.
 
     Returns:
@@ -75,7 +75,7 @@ def perform_claimed(job: TrainJob | StressJob, on_step: OnStep) -> Record | Fail
         return failure
 
 
-def leave(job: TrainJob, *, here: bool, **outcome: object) -> None:
+def record_end(job: TrainJob, *, here: bool, **outcome: object) -> None:
     """Record how a run ended (fields ``outcome``), unless its process did or another process has taken it over.
 
     The record describes this machine only if the run was computed ``here``.

@@ -12,8 +12,8 @@ from benchmark.devices.precision import to_device
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation.counts import counts_csv
 from benchmark.evaluation.evaluate import evaluate
-from benchmark.records import weights
 from benchmark.records.store import Store
+from benchmark.records.weights import find_trained
 from benchmark.runs.jobs import OnStep, StressJob
 from benchmark.training import determinism
 
@@ -28,7 +28,7 @@ def run_stress_tests(job: StressJob, on_step: OnStep) -> None:
     protocol, device = training.protocol, torch.device(job.device)
     torch.set_num_threads(training.threads)
     with determinism.kernels(protocol.determinism), keeping_freed_memory():
-        (trained,) = weights.find(job.study, [training.entry], training.task.name, training.repeat)
+        (trained,) = find_trained(job.study, [training.entry], training.task.name, training.repeat)
         network = to_device(trained.build(), device)
         launch = Launch(network, device, training.execution)
         for done, (source, stress) in enumerate(todo, start=1):

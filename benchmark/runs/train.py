@@ -29,8 +29,9 @@ from benchmark.records.run_record import BOUNDED, Record, TrainingFacts
 from benchmark.records.store import CHECKPOINT, Store
 from benchmark.runs.cost import Meter
 from benchmark.runs.jobs import OnStep, TrainJob
-from benchmark.training import determinism, finetune
+from benchmark.training import determinism
 from benchmark.training.checkpoint import Checkpoint
+from benchmark.training.finetune import load_initial_weights
 from benchmark.training.loop import TrainingResult, train
 from benchmark.training.trackers import Tracker
 from benchmark.utils import seeds
@@ -68,7 +69,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
             pack = open_pack(source, job.protocol, job.cache)
             parts[source.name] = _Part(source, pack, pack.divide(job.protocol))
         training_parts = [parts[name] for name in job.task.train_names]
-        network = to_device(build(job), device)
+        network = to_device(build_network(job), device)
         network_code = registry.unchanged_code(job.entry, job.key_parts.model)
         size, channels = job.task.input_size(job.protocol), job.task.channels(job.protocol)
         operations = determinism.nondeterministic_operations(network, job.entry.multiple, size, channels, job.protocol)
@@ -149,7 +150,7 @@ def _in_unit_interval(network: nn.Module, batches: Iterator[Batch], protocol: Pr
     return bool(((outputs >= 0) & (outputs <= 1)).all())
 
 
-def build(job: TrainJob) -> nn.Module:
+def build_network(job: TrainJob) -> nn.Module:
     """Build a network from the seed of (base, datasets, repeat), on the CPU so that all devices start alike.
 
     If the run starts from other weights, they replace the random ones.
@@ -166,7 +167,7 @@ def build(job: TrainJob) -> nn.Module:
             ) from error
         raise
     if job.init is not None:
-        finetune.load(network, job.init)
+        load_initial_weights(network, job.init)
     return network
 
 

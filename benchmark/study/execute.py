@@ -14,7 +14,7 @@ from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import CHECKPOINT, BrokenRecordError
 from benchmark.records.stress_record import StressRecord
 from benchmark.runs.jobs import EfficiencyJob, Elsewhere, Job, StressJob, TrainJob
-from benchmark.runs.perform import POLL_S, leave
+from benchmark.runs.perform import POLL_S, record_end
 from benchmark.runs.staleness import run_name
 from benchmark.study import stress_plan
 from benchmark.study.plan import Plan, staleness_of
@@ -108,10 +108,10 @@ def _refuse_claimed(folders: Iterable[Path]) -> None:
 def _try_weights(jobs: Iterable[TrainJob]) -> None:
     """Refuse weights that do not fit their networks; a network that raises becomes the failure of its run."""
     for job in jobs:
-        from benchmark.runs.train import build  # imports torch
+        from benchmark.runs.train import build_network  # imports torch
 
         try:
-            build(job)
+            build_network(job)
         except UserError:
             raise
         except Exception:
@@ -169,7 +169,7 @@ def _run(
                         postponed.append(job)
                     continue
                 if isinstance(job, TrainJob) and isinstance(outcome, Failure):
-                    leave(job, here=here, status="failed", failure=outcome)
+                    record_end(job, here=here, status="failed", failure=outcome)
                 elif isinstance(job, TrainJob) and job.label not in resumed:
                     study.costs.remember(job, event.seconds)
                 emit(event)
@@ -177,7 +177,7 @@ def _run(
                     return None
     finally:
         for job in running.values():
-            leave(job, here=here, status="interrupted")
+            record_end(job, here=here, status="interrupted")
     return postponed
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from benchmark.data import stressed
 from benchmark.data.datasets import Source
 from benchmark.executors.events import Event, Note, Packing
-from benchmark.records import weights
 from benchmark.records.store import WEIGHTS
+from benchmark.records.weights import best_repeat
 from benchmark.runs.jobs import StressJob, TrainJob
 from benchmark.runs.staleness import run_name
 from benchmark.study.study import Study
@@ -59,7 +59,7 @@ def stress_jobs(study: Study, asked: Sequence[TrainJob]) -> list[StressJob]:
     for runs in _by_network(asked):
         tested = {run.repeat: run for run in runs if _has_weights(run)}
         if tested and study.keep_weights == "best-repeat":
-            best = weights.best(study.store, runs[0].task.name, runs[0].entry.name, tested)
+            best = best_repeat(study.store, runs[0].task.name, runs[0].entry.name, tested)
             tested = {best: tested[best]}
         every = [_job(study, run, study.hashes.digest(run.folder / WEIGHTS)) for run in tested.values()]
         jobs += [replace(job, tests=left) for job in every if (left := tuple(job.left()))]

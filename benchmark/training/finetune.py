@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
-from benchmark.records import weights
 from benchmark.records.run_record import Initial
 from benchmark.records.store import Store
+from benchmark.records.weights import best_repeat, kept_weights, load_weights, read_weights
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,25 +75,25 @@ class Start:
         """
         study = self.store.folder.name
         prefix = f"--init-from {study}:"
-        train, files = weights.kept_weights(self.store, model, self.train, self.flag, prefix)
+        train, files = kept_weights(self.store, model, self.train, self.flag, prefix)
         if repeat not in files:
-            repeat = weights.best(self.store, train, model, files)
+            repeat = best_repeat(self.store, train, model, files)
         file = files[repeat]
         facts = Initial(study=study, train=tuple(train.split("+")), repeat=repeat, sha256=hashes.digest(file))
         hashes.save()
         return Weights(file, facts)
 
 
-def load(network: nn.Module, start: Weights) -> None:
+def load_initial_weights(network: nn.Module, start: Weights) -> None:
     """Load weights into a network; only tensors are read from the file.
 
     Raises:
         UserError: the file is missing, changed since the plan, not in safetensors format or of another network.
     """
-    content = weights.read(start.file)
+    content = read_weights(start.file)
     if hashlib.sha256(content).hexdigest() != start.facts.sha256:
         raise UserError(f"{start.file}: has changed since this run was planned; run the same command again")
-    weights.load(network, start.file, content)
+    load_weights(network, start.file, content)
 
 
 def refuse_seen(task: Task, start: Weights, study: Store) -> str:

@@ -41,7 +41,7 @@ class ProbeInput:
     images: int | None = None
 
 
-def probe(
+def probe_networks(
     entries: Iterable[ModelEntry], inputs: Sequence[ProbeInput], tell: Callable[[str], None], *, on_cpu: bool = True
 ) -> None:
     """Build users' networks and compute one forward of zeros each, on the meta device or else on the CPU.

@@ -18,7 +18,7 @@ from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.runs.jobs import EfficiencyJob, TrainJob
-from benchmark.runs.perform import perform
+from benchmark.runs.perform import perform_job
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 
@@ -78,7 +78,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny network's efficiency, measured once; a study that has these files measures nothing again."""
     (entry,) = registry.select(f"{TINY}:TinyNet")
     job = EfficiencyJob(tmp_path_factory.mktemp("figures"), entry, 32, 1, "cpu", 1, throughput_s=0.1)
-    assert perform(job, lambda *_: None) is None
+    assert perform_job(job, lambda *_: None) is None
     record = job.stored()
     assert record is not None
     # What else the machine does that runs the tests is not their subject.

@@ -23,7 +23,7 @@ from benchmark.predict.export.parity import Range
 from benchmark.records import environment
 from benchmark.records.efficiency_record import EfficiencySettings
 from benchmark.records.export_record import Check, ExportRecord, Timing
-from benchmark.records.weights import TrainedNetwork, read
+from benchmark.records.weights import TrainedNetwork, read_weights
 from benchmark.utils.files import write_atomically
 
 #: Heavy networks take seconds a forward, four of them for a pair of timings.
@@ -145,7 +145,7 @@ def describe(trained: TrainedNetwork, study: str, kind: Format, span: Range) -> 
         "study": study,
         "training_set": "+".join(trained.record.train),
         "repeat": str(trained.record.repeat),
-        "weights_sha256": hashlib.sha256(read(trained.file)).hexdigest(),
+        "weights_sha256": hashlib.sha256(read_weights(trained.file)).hexdigest(),
         "input": f"{INPUT}: float32 (batch, {channels}, {size}), {pixels}, [0, 1]: 8-bit values / 255",
         "output": f"{OUTPUT}: float32 (batch, 1, {size}), foreground's probability = sigmoid({OUTPUT})",
         "threshold": f"{trained.protocol.evaluation.threshold:g} of the probability, itself included",

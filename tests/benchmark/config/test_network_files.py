@@ -20,7 +20,7 @@ from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.measurements import is_of, read
 from benchmark.records.run_record import Failure, Record
-from benchmark.runs.perform import perform
+from benchmark.runs.perform import perform_job
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
@@ -234,7 +234,7 @@ def test_runs_of_changed_code_are_stale_and_the_file_is_named(
         return Study(tmp_path / "study", small, entries, [task], Hardware("cpu", 1), cache)
 
     first, second, *_ = make_plan(study()).todo
-    done = perform(first, lambda *_: None)
+    done = perform_job(first, lambda *_: None)
     assert isinstance(done, Record)
     assert set(done.environment["network_code"]) == {"mynet.py", "blocks.py"}
     assert first.recorded() == done
@@ -242,7 +242,7 @@ def test_runs_of_changed_code_are_stale_and_the_file_is_named(
     write({"blocks.py": "SIDE = 5"})
     with pytest.raises(UserError, match=r"under something else: the code of mynet, changed in blocks\.py\."):
         make_plan(study())
-    late = perform(second, lambda *_: None)
+    late = perform_job(second, lambda *_: None)
     assert isinstance(late, Failure)
     assert (late.kind, "blocks.py" in late.message, "has changed since this run was planned" in late.message) == (
         *("bad_input", True, True),

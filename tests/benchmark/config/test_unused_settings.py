@@ -22,7 +22,7 @@ from benchmark.records.run_record import Failure
 from benchmark.records.store import WEIGHTS, Store
 from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table
-from benchmark.runs.perform import perform
+from benchmark.runs.perform import perform_job
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
@@ -140,7 +140,7 @@ def left_by(root: Path, data: str, *overrides: str) -> dict[str, str]:
     )  # fmt: skip
     study.store.write_protocol(protocol)
     plan = make_plan(study)
-    outcome = perform(plan.todo[0], lambda *_: None)
+    outcome = perform_job(plan.todo[0], lambda *_: None)
     if isinstance(outcome, Failure):
         return dict.fromkeys(SEEN, "") | {"failure": outcome.message}
     run = plan.todo[0].folder

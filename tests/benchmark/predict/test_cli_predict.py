@@ -24,7 +24,7 @@ from benchmark.predict.fused_network import FusedNetwork
 from benchmark.predict.outputs import discs_of
 from benchmark.predict.polygons.outlines import trace
 from benchmark.predict.settings import finds_vias
-from benchmark.records import weights
+from benchmark.records.weights import find_trained
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import picture, save
 from tests.benchmark.predict.conftest import TINYNET, Predict, contents, pixels_of
@@ -185,7 +185,7 @@ def test_vias_are_listed_and_drawn_as_discs(predict: Predict, tmp_path: Path) ->
 
 def test_what_a_network_was_trained_for_is_known_without_a_test_too(results: Path) -> None:
     for name, expected in (("omc-syn", False), ("omv-syn", True)):
-        (found,) = weights.find(results / "known", registry.select(TINYNET), name)
+        (found,) = find_trained(results / "known", registry.select(TINYNET), name)
         assert finds_vias(found) is expected
         assert finds_vias(replace(found, record=found.record.model_copy(update={"metrics": {}}))) is expected
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from benchmark.records import store as stores
 from benchmark.records.run_record import Failure, KeyParts, Record
-from benchmark.records.store import RECORD, BrokenRecordError, Store, read_record, run_key
+from benchmark.records.store import RECORD, RECORD_BYTES, BrokenRecordError, Store, read_record, run_key
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
@@ -104,7 +103,7 @@ def test_temporarily_unreadable_record_is_not_broken(store: Store) -> None:
 def test_a_huge_record_is_not_read_into_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     file = store.run_folder(("omc",), "unet", 0) / RECORD
     with file.open("r+b") as stream:
-        stream.truncate(stores.RECORD_BYTES + 1)  # sparse
+        stream.truncate(RECORD_BYTES + 1)  # sparse
     monkeypatch.setattr(Record, "model_validate_json", lambda _: pytest.fail("was parsed"))
     with pytest.raises(BrokenRecordError, match=r"record\.json: larger than 16 MiB"):
         read_record(file)

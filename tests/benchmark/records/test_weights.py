@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
-from benchmark.records import weights
 from benchmark.records.store import WEIGHTS
+from benchmark.records.weights import TrainedNetwork, find_trained, non_finite
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
@@ -31,10 +31,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def found(
-    study: Path, train: str | None, repeat: int | None = None, entry: ModelEntry = CONTEXTNET
-) -> weights.TrainedNetwork:
-    (one,) = weights.find(study, [entry], train, repeat)
+def found(study: Path, train: str | None, repeat: int | None = None, entry: ModelEntry = CONTEXTNET) -> TrainedNetwork:
+    (one,) = find_trained(study, [entry], train, repeat)
     return one
 
 
@@ -87,7 +85,7 @@ def test_weights_that_are_no_numbers_are_refused(study: Path, tmp_path: Path, va
 def test_a_constant_may_be_infinite() -> None:
     network = torch.nn.Conv2d(1, 1, 1)
     network.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
-    assert weights.non_finite(network.state_dict(), network) == []
+    assert non_finite(network.state_dict(), network) == []
     with torch.no_grad():
         network.weight.fill_(torch.inf)
-    assert weights.non_finite(network.state_dict(), network) == ["weight"]
+    assert non_finite(network.state_dict(), network) == ["weight"]

@@ -26,9 +26,9 @@ from benchmark.records import claims, environment
 from benchmark.records.efficiency_record import MEASURING, EfficiencyRecord, EfficiencySettings, Origin
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import RECORD, Shared
-from benchmark.runs import train as run
 from benchmark.runs.jobs import EfficiencyJob, Elsewhere, TrainJob
-from benchmark.runs.perform import leave, perform
+from benchmark.runs.perform import perform_job, record_end
+from benchmark.runs.train import train_and_test
 from benchmark.study import measure_study
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
@@ -70,8 +70,8 @@ def test_two_calls_that_planned_the_same_measurement_take_it_once(
     make_study: MakeStudy, small: Protocol, measured: list[str]
 ) -> None:
     (first,), (second,) = (make_plan(make_study(small)).measurements for _ in range(2))
-    assert perform(first, silent) is None
-    outcome = perform(second, silent)
+    assert perform_job(first, silent) is None
+    outcome = perform_job(second, silent)
     assert isinstance(outcome, Elsewhere)
     assert outcome.record == EfficiencyRecord.from_json(first.file.read_bytes())
     assert measured == ["tinynet"]
@@ -87,11 +87,11 @@ def test_profile_replaces_old_figures_but_not_those_of_another_process_meanwhile
         (job,) = measure_study.jobs(study.folder, study.models, "32", "float32", [Hardware("cpu", 1)], 1)
         return job
 
-    assert perform(plan(), silent) is None
+    assert perform_job(plan(), silent) is None
     first, second = plan(), plan()
-    assert perform(first, silent) is None
+    assert perform_job(first, silent) is None
     later(first.file)
-    assert isinstance(perform(second, silent), Elsewhere)
+    assert isinstance(perform_job(second, silent), Elsewhere)
     assert len(measured) == 2
 
 
@@ -101,7 +101,7 @@ def test_a_measurement_waits_for_another_process_s_and_for_nothing_once_that_is_
     job, other = (make_plan(make_study(small, name)).measurements[0] for name in ("TinyNet", "Raises"))
     claim = claims.acquire(other.folder)
     assert claim is not None
-    thread = threading.Thread(target=perform, args=(job, silent))
+    thread = threading.Thread(target=perform_job, args=(job, silent))
     thread.start()
     time.sleep(0.3)
     assert measured == []  # two at once would slow each other
@@ -118,11 +118,11 @@ def test_trainings_of_another_call_on_this_machine_are_a_warning_in_the_figures(
     claim = claims.acquire(plan.todo[0].folder)
     assert claim is not None
     with claim:
-        perform(job, silent)
+        perform_job(job, silent)
     warning = "another process was doing 1 run(s) of this study on the machine meanwhile"
     assert EfficiencyRecord.from_json(job.file.read_bytes()).warnings == (warning,)
     job.file.unlink()
-    perform(job, silent)
+    perform_job(job, silent)
     assert EfficiencyRecord.from_json(job.file.read_bytes()).warnings == ()
 
 
@@ -166,7 +166,7 @@ def test_figures_of_another_study_that_measuring_would_give_again_are_taken_over
     plan = make_plan(study)
     assert plan.taken_over == ["earlier"]
     assert plan.seconds < before.seconds
-    assert perform(job, silent) is None
+    assert perform_job(job, silent) is None
     assert measured == []
     found = job.stored()
     assert found is not None
@@ -237,21 +237,23 @@ def test_taken_over_or_hindered_figures_are_reported(make_study: MakeStudy, smal
 
 
 def test_two_calls_that_retry_a_failure_do_it_once(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    attempts, train = [], run.train_and_test
-    monkeypatch.setattr(run, "train_and_test", lambda job, on_step: attempts.append(job.label) or train(job, on_step))
+    attempts, train = [], train_and_test
+    monkeypatch.setattr(
+        "benchmark.runs.train.train_and_test", lambda job, on_step: attempts.append(job.label) or train(job, on_step)
+    )
     protocol = load_protocol("quick", [*SMALL, "repeats=1"])
     study = make_study(protocol, "Raises")
-    assert isinstance(perform(make_plan(study).todo[0], silent), Failure)
+    assert isinstance(perform_job(make_plan(study).todo[0], silent), Failure)
     (first,), (second,) = (make_plan(make_study(protocol, "Raises"), retry_failed=True).todo for _ in range(2))
-    assert isinstance(perform(first, silent), Failure)
+    assert isinstance(perform_job(first, silent), Failure)
     later(first.folder / RECORD)
-    outcome = perform(second, silent)
+    outcome = perform_job(second, silent)
     assert isinstance(outcome, Elsewhere)
     assert isinstance(outcome.record, Record)
     assert outcome.record.status == "failed"
     assert len(attempts) == 2  # the failure and one retry
     (third,) = make_plan(make_study(protocol, "Raises"), retry_failed=True).todo
-    assert isinstance(perform(third, silent), Failure)
+    assert isinstance(perform_job(third, silent), Failure)
 
 
 def outcomes(job: TrainJob) -> list[object]:
@@ -272,11 +274,11 @@ def test_process_without_the_claim_leaves_the_log_alone(make_study: MakeStudy, s
 def refused(job: TrainJob, said: str) -> None:
     """A run that another call's study has no place for fails, says why, and leaves everything as it is."""
     before = {path: path.read_bytes() for path in job.study.rglob("*") if path.is_file()}
-    outcome = perform(job, silent)
+    outcome = perform_job(job, silent)
     assert isinstance(outcome, Failure)
     assert outcome.kind == "bad_input"
     assert f"another call has begun this study under something else: {said}; nothing" in outcome.message
-    leave(job, here=True, status="failed", failure=outcome)
+    record_end(job, here=True, status="failed", failure=outcome)
     assert {path: path.read_bytes() for path in job.study.rglob("*") if path.is_file()} == before
 
 
@@ -288,7 +290,7 @@ def test_a_run_looks_at_the_studys_settings_once_more_when_it_has_its_claim(
     study.store.write_protocol(load_protocol("quick", [*SMALL, "training.lr=0.5"]))
     refused(job, "training.lr: 0.5 -> 0.002")
     study.store.write_protocol(small)
-    assert isinstance(perform(job, silent), Record)
+    assert isinstance(perform_job(job, silent), Record)
 
 
 def test_a_run_of_other_data_or_code_replaces_no_record(make_study: MakeStudy, small: Protocol) -> None:
@@ -296,7 +298,7 @@ def test_a_run_of_other_data_or_code_replaces_no_record(make_study: MakeStudy, s
     job, others = make_plan(study).todo[0], make_study(small)
     others.models = [replace(study.models[0], version=2)]
     other = make_plan(others).todo[0]
-    assert isinstance(perform(job, silent), Record)
+    assert isinstance(perform_job(job, silent), Record)
     refused(other, "omc-syn tinynet repeat 0 under another key: other data, code or first weights")
 
 
@@ -318,9 +320,9 @@ def test_a_run_under_way_has_its_key_on_disk(
     def killed(job: TrainJob, on_step: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "train_and_test", killed)
+    monkeypatch.setattr("benchmark.runs.train.train_and_test", killed)
     with pytest.raises(KeyboardInterrupt):
-        perform(job, silent)
+        perform_job(job, silent)
     record = job.recorded()
     assert record is not None
     assert record.status == "interrupted"

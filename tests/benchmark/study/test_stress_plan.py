@@ -10,7 +10,7 @@ import pytest
 
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import Source
-from benchmark.data.stressed import Stresses
+from benchmark.data.stressed import Stresses, open_stressed
 from benchmark.data.synthetic import Stress
 from benchmark.executors.events import Event, Finished, Packing, Started
 from benchmark.executors.remote import Parcel, parcels
@@ -18,7 +18,7 @@ from benchmark.records import claims
 from benchmark.records.run_record import Failure
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.jobs import Elsewhere, Job, StressJob, TrainJob
-from benchmark.runs.perform import perform, perform_claimed
+from benchmark.runs.perform import perform_claimed, perform_job
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
@@ -40,7 +40,7 @@ class Here:
     def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
         for job in jobs:
             yield Started(job)
-            yield Finished(job, None if job.exclusive else perform(job, silent), 1.0)
+            yield Finished(job, None if job.exclusive else perform_job(job, silent), 1.0)
 
 
 def do(study: Study) -> list[Job]:
@@ -163,10 +163,8 @@ def job_of(study: Study) -> StressJob:
 def test_a_failure_says_why_and_keeps_what_was_tested(
     make: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmark.runs import stress as testing
-
     do(make(asked=None))
-    job, opened, count = job_of(make()), testing.open_stressed, []
+    job, opened, count = job_of(make()), open_stressed, []
 
     def fail_third(*arguments: object) -> object:
         count.append(arguments)
@@ -174,7 +172,7 @@ def test_a_failure_says_why_and_keeps_what_was_tested(
             raise MemoryError
         return opened(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(testing, "open_stressed", fail_third)
+    monkeypatch.setattr("benchmark.runs.stress.open_stressed", fail_third)
     outcome = perform_claimed(job, silent)  # perform would take the descriptors that pytest has for its log
     assert isinstance(outcome, Failure)
     assert (outcome.kind, "--workers" in outcome.message) == ("out_of_memory", True)
@@ -182,7 +180,7 @@ def test_a_failure_says_why_and_keeps_what_was_tested(
     assert "MemoryError" in capfd.readouterr().err
     monkeypatch.undo()
     steps: list[tuple[int, int]] = []
-    assert perform(job, lambda *of: steps.append(of)) is None
+    assert perform_job(job, lambda *of: steps.append(of)) is None
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -190,7 +188,7 @@ def test_broken_weights_are_a_typed_failure(make: Callable[..., Study]) -> None:
     do(make(asked=None))
     (file,) = (make().folder / "runs").glob(f"*/*/*/{WEIGHTS}")
     file.write_bytes(b"nothing")
-    outcome = perform(job_of(make()), silent)
+    outcome = perform_job(job_of(make()), silent)
     assert isinstance(outcome, Failure)
     assert (outcome.kind, "no safetensors file" in outcome.message) == ("bad_input", True)
 
@@ -201,10 +199,10 @@ def test_two_calls_share_the_tests(make: Callable[..., Study]) -> None:
     claim = claims.acquire(first.folder)
     assert claim is not None
     with claim:
-        assert perform(second, silent) == Elsewhere(None)
+        assert perform_job(second, silent) == Elsewhere(None)
         assert second.settled() is None
-    assert perform(first, silent) is None
-    outcome = perform(second, silent)
+    assert perform_job(first, silent) is None
+    outcome = perform_job(second, silent)
     assert isinstance(outcome, Elsewhere)
     assert outcome.record is not None
     assert second.settled() is not None

@@ -22,9 +22,8 @@ from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.store import RECORD, WEIGHTS, run_key
 from benchmark.report.read import read_study
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
-from benchmark.runs import train as run
 from benchmark.runs.jobs import TrainJob
-from benchmark.runs.train import train_and_test
+from benchmark.runs.train import build_network, train_and_test
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
@@ -104,7 +103,7 @@ def test_training_begins_with_exactly_these_weights(
         seen.append({name: value.clone() for name, value in network.state_dict().items()})
         return loop.train(network, *rest)
 
-    monkeypatch.setattr(run, "train", spy)
+    monkeypatch.setattr("benchmark.runs.train.train", spy)
     job = jobs_of(tuned(make_study, base, small))[1]
     record = train_and_test(job, lambda *_: None)
     expected = load_file(weights_of(base, 2))
@@ -217,7 +216,7 @@ def test_what_are_no_weights_of_the_network_is_refused(
 ) -> None:
     spoil(weights_of(base, 0))
     with pytest.raises(UserError, match=message):
-        run.build(jobs_of(tuned(make_study, base, small))[0])
+        build_network(jobs_of(tuned(make_study, base, small))[0])
 
 
 def test_weights_that_change_between_plan_and_run_are_refused(
@@ -226,7 +225,7 @@ def test_weights_that_change_between_plan_and_run_are_refused(
     job = jobs_of(tuned(make_study, base, small))[0]
     shutil.copy(weights_of(base, 2), weights_of(base, 0))
     with pytest.raises(UserError, match="has changed since this run was planned"):
-        run.build(job)
+        build_network(job)
 
 
 def test_pretrained_encoders_beside_it_are_refused(small: Protocol, make_study: MakeStudy, base: Study) -> None:

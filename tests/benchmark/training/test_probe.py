@@ -20,11 +20,10 @@ from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS, Failure
 from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table
 from benchmark.runs.failures import describe_failure
-from benchmark.runs.perform import perform
+from benchmark.runs.perform import perform_job
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.training import probe as probing
-from benchmark.training.probe import ProbeInput
+from benchmark.training.probe import ProbeInput, probe_networks
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
 
@@ -60,7 +59,7 @@ def probe(write: Callable[..., Path]) -> Probe:
         *changes: str, inputs: tuple[ProbeInput, ...] = (ProbeInput(32, 1, 4),), on_cpu: bool = True
     ) -> list[str]:
         told: list[str] = []
-        probing.probe(registry.select(f"{write(*changes)}:MyNet"), inputs, told.append, on_cpu=on_cpu)
+        probe_networks(registry.select(f"{write(*changes)}:MyNet"), inputs, told.append, on_cpu=on_cpu)
         return told
 
     return probe
@@ -170,7 +169,7 @@ def test_built_in_networks_are_not_tried_and_random_states_stay(probe: Probe, mo
     probe("torch.sigmoid(y)")
     assert torch.equal(torch.get_rng_state(), state)
     monkeypatch.setattr(registry.ModelEntry, "build", None)
-    probing.probe(registry.BUILTIN.values(), [ProbeInput(512, 1, 8)], print)
+    probe_networks(registry.BUILTIN.values(), [ProbeInput(512, 1, 8)], print)
 
 
 @pytest.mark.parametrize("dry", [["--dry-run"], []])
@@ -203,7 +202,7 @@ def test_a_failed_run_names_the_line_of_the_users_file_and_the_log(
     make_study: Callable[..., Study], small: Protocol
 ) -> None:
     (job, *_) = make_plan(make_study(small, "Raises")).todo
-    failure = perform(job, lambda *_: None)
+    failure = perform_job(job, lambda *_: None)
     assert isinstance(failure, Failure)
     assert re.search(
         r"^RuntimeError: the sort of bug.* \(raised in tiny\.py:\d+, in forward; the whole stack is in "
@@ -230,7 +229,7 @@ def test_a_run_whose_outputs_are_no_logits_says_so_in_record_terminal_and_table(
     console = open_console(file=shown, width=200)
     with StudyDisplay(console, plan) as display:
         for job in (first, second):
-            display.show(Finished(job, perform(job, lambda *_: None), 1.0))
+            display.show(Finished(job, perform_job(job, lambda *_: None), 1.0))
     study.store.write_protocol(small)
     told = "all outputs lie in [0, 1], as after a sigmoid in the network"
     assert shown.getvalue().count(f"    warning: {told}") == 1

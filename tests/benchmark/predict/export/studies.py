@@ -9,9 +9,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmark.config import registry
-from benchmark.records import weights
 from benchmark.records.store import WEIGHTS
-from benchmark.records.weights import TrainedNetwork
+from benchmark.records.weights import TrainedNetwork, find_trained
 from tests.benchmark.report import fake
 from tests.benchmark.tiny import TinyNet
 
@@ -19,7 +18,7 @@ HERE = Path(__file__)
 
 
 def make(folder: Path, *models: str, train: str = "omc-syn", settings: tuple[str, ...] = ()) -> list[TrainedNetwork]:
-    """Write a study of these models under the protocol ``quick`` and return what ``weights.find`` finds of it."""
+    """Write a study of these models under the protocol ``quick`` and return their trained networks."""
     fake.write_protocol(folder, *settings)
     entries = registry.select(models)
     for entry in entries:
@@ -27,7 +26,7 @@ def make(folder: Path, *models: str, train: str = "omc-syn", settings: tuple[str
         run = fake.write_run(folder, entry.name, train.split("+"), 0, counts, identity=registry.identity(entry))
         channels = 3 if "input.channels=3" in settings else 1
         save_file(_settled(entry.build(in_channels=channels), channels).state_dict(), run / WEIGHTS)
-    return weights.find(folder, entries, train)
+    return find_trained(folder, entries, train)
 
 
 def _settled(network: nn.Module, channels: int) -> nn.Module:

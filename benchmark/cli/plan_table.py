@@ -17,7 +17,7 @@ from benchmark.data.stressed import Stresses
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.study.plan import Plan
 from benchmark.study.run_states import RunState, State
-from benchmark.study.space_estimate import Needs, RunMemory, size
+from benchmark.study.space_estimate import Needs, RunMemory, format_bytes
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Basis
 
@@ -149,9 +149,9 @@ def print_needs(console: Console, needs: Needs, hardware: Hardware) -> None:
             console.print(line)
     for space in (needs.cache, needs.results):
         if space.bytes:
-            parts = ", ".join(f"{part} {size(part_bytes)}" for part, part_bytes in space.parts.items())
-            free = size(space.free)
-            console.print(f"Estimated disk: {size(space.bytes)} in {space.folder} ({parts}); {free} free")
+            parts = ", ".join(f"{part} {format_bytes(part_bytes)}" for part, part_bytes in space.parts.items())
+            free = format_bytes(space.free)
+            console.print(f"Estimated disk: {format_bytes(space.bytes)} in {space.folder} ({parts}); {free} free")
     if needs.unknown:
         names = ", ".join(needs.unknown)
         console.print(f"Size not known before it is measured: {names}; left out on the disk")
@@ -160,9 +160,9 @@ def print_needs(console: Console, needs: Needs, hardware: Hardware) -> None:
 def _memory(memory: RunMemory, hardware: Hardware) -> list[str]:
     basis = "from training steps measured on this machine" if memory.measured else "a rough rule, not yet measured here"
     gpu = hardware.kind == "cuda"
-    capacity = "" if memory.free is None else f"; {size(memory.free)} " + ("on the GPU" if gpu else "free")
+    capacity = "" if memory.free is None else f"; {format_bytes(memory.free)} " + ("on the GPU" if gpu else "free")
     lines = [
-        f"Estimated memory: {size(memory.bytes)} for {memory.runs} run(s) at a time"
+        f"Estimated memory: {format_bytes(memory.bytes)} for {memory.runs} run(s) at a time"
         f"{' on each GPU' if gpu else ''}, most for {memory.largest} ({basis}){capacity}"
     ]
     if memory.free is not None and memory.bytes > memory.free:

@@ -54,7 +54,7 @@ def profile(
 
     console, folder = open_console(), study_folder(results, study)
     hardware = _devices(devices, threads, console)
-    jobs = measure_study.jobs(
+    jobs = measure_study.profile_jobs(
         folder, registry.select(models), sizes, dtypes, hardware, channels, forms=form, budget_s=budget
     )
     if "graph" in form and any(machine.kind == "cpu" for machine in hardware):

@@ -192,10 +192,10 @@ def _print_plan(console: Console, study: Study, plan: Plan, *, dry_run: bool) ->
     """Print a plan and refuse an impossible one."""
     from benchmark.cli import plan_table
     from benchmark.study.run_states import states
-    from benchmark.study.space_estimate import needs, refuse_unfillable
+    from benchmark.study.space_estimate import estimate_needs, refuse_unfillable
 
     plan_table.print_plan(console, study, plan)
-    space = needs(study, plan)
+    space = estimate_needs(study, plan)
     plan_table.print_needs(console, space, study.hardware)
     if dry_run:
         plan_table.print_states(console, states(study, plan))

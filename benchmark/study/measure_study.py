@@ -18,7 +18,7 @@ Choice = TypeVar("Choice", bound=str)
 THROUGHPUT_S = 5.0  # for all batch sizes together
 
 
-def jobs(
+def profile_jobs(
     folder: Path,
     entries: Sequence[ModelEntry],
     sizes: str,

@@ -11,7 +11,7 @@ from benchmark.records.store import RECORD, Broken
 from benchmark.runs.jobs import EfficiencyJob, TrainJob
 from benchmark.runs.staleness import Staleness, run_name
 from benchmark.study import stress_plan
-from benchmark.study.stress_plan import Planned
+from benchmark.study.stress_plan import PlannedStress
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Basis
 from benchmark.utils.errors import UserError
@@ -32,7 +32,7 @@ class Plan:
     refusal: str = ""  # why the plan is refused; blank if it is not
     #: Runs with unreadable records; those that are asked for are also in ``todo`` and set aside first.
     broken: list[Broken] = field(default_factory=list)
-    stress: list[Planned] = field(default_factory=list)
+    stress: list[PlannedStress] = field(default_factory=list)
     seen: Protocol | None = None  # the protocol in the study's folder when the plan was made
     replaces: bool = False  # whether runs under another protocol may be set aside
     taken_over: list[str] = field(default_factory=list)  # the other study of each measurement that is taken over

@@ -31,7 +31,9 @@ def prepare(study: Study, emit: Callable[[Event], None], needed: set[str]) -> No
         shared = Shared.of(study.protocol, source.fingerprint)
         methods = REFERENCE_METHODS if source in study.tested else ()
         current = study.store.shared(source.name) == shared
-        missing = [m for m in methods if not (current and study.store.reference_file(source.name, m).is_file())]
+        missing = [
+            name for name in methods if not (current and study.store.reference_file(source.name, name).is_file())
+        ]
         if not missing and source.name not in needed:
             continue
         pack = open_pack(source, study.protocol, study.cache, lambda *of, name=source.name: emit(Packing(name, *of)))

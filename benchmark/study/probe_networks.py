@@ -9,7 +9,7 @@ from benchmark.study.study import Study
 from benchmark.training.probe import ProbeInput, probe_networks
 
 
-def probe_study(study: Study, plan: Plan, tell: Callable[[str], None]) -> None:
+def probe_study(study: Study, plan: Plan, warn: Callable[[str], None]) -> None:
     """Try the networks with work in a plan, at the sizes of its trainings and tests.
 
     Raises:
@@ -23,4 +23,4 @@ def probe_study(study: Study, plan: Plan, tell: Callable[[str], None]) -> None:
         images = min(map(protocol.training.micro_batch_for, task.train_names))
         inputs.append(ProbeInput(task.input_size(protocol), task.channels(protocol), images))
     entries = [entry for entry in study.models if entry.name in busy]
-    probe_networks(entries, inputs, tell, on_cpu=study.hardware.kind == "cpu")
+    probe_networks(entries, inputs, warn, on_cpu=study.hardware.kind == "cpu")

@@ -18,7 +18,7 @@ from benchmark.runs.jobs import TrainJob
 from benchmark.study.plan import Plan
 from benchmark.study.stress_plan import image_sets
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import test_images, tiles
+from benchmark.study.time_estimate import count_test_images, count_tiles
 from benchmark.utils.errors import UserError
 
 FLOAT_BYTES = 4  # weights, gradients and moments are float32 whatever the arithmetic
@@ -83,23 +83,23 @@ class Needs:
             if needed > free:
                 folders = []
                 for space in spaces:
-                    parts = ", ".join(f"{part} {size(count)}" for part, count in space.parts.items()) or "nothing"
-                    folders.append(f"{size(space.bytes)} in {space.folder} ({parts})")
+                    parts = ", ".join(f"{part} {format_bytes(count)}" for part, count in space.parts.items())
+                    folders.append(f"{format_bytes(space.bytes)} in {space.folder} ({parts or 'nothing'})")
                 raise UserError(
-                    f"not enough disk: the study needs about {size(needed)}, {' and '.join(folders)}, but {size(free)} "
-                    "are free; free the disk, choose another place (--cache DIR, --results DIR), or keep no weights "
-                    "(--keep-weights none)"
+                    f"not enough disk: the study needs about {format_bytes(needed)}, {' and '.join(folders)}, but "
+                    f"{format_bytes(free)} are free; free the disk, choose another place (--cache DIR, --results DIR), "
+                    "or keep no weights (--keep-weights none)"
                 )
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Format bytes: ``12 kB``, ``320 MB``, ``4.1 GB``."""
     if count >= 1e9:
         return f"{count / 1e9:.1f} GB"
     return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
-def needs(study: Study, plan: Plan) -> Needs:
+def estimate_needs(study: Study, plan: Plan) -> Needs:
     """Estimate memory and disk space for the rest of a study."""
     jobs = {(job.entry.name, job.task.name): job for job in plan.todo}
     parameters: dict[str, int | None] = {}
@@ -192,13 +192,13 @@ def _cache(study: Study, plan: Plan) -> Space:
         if not (pack_path(source, study.protocol, study.cache) / "manifest.json").is_file()
     }
     for source, stresses in image_sets(plan.stress).items():
-        images = _pack(source, study.protocol) * test_images(source, study.protocol)
-        parts[f"stressed images of {source.name}"] = stresses * (images // tiles(source, study.protocol)[0])
+        images = _pack(source, study.protocol) * count_test_images(source, study.protocol)
+        parts[f"stressed images of {source.name}"] = stresses * (images // count_tiles(source, study.protocol)[0])
     return _space(study.cache, parts)
 
 
 def _pack(source: Source, protocol: Protocol) -> int:
-    count, side = tiles(source, protocol)
+    count, side = count_tiles(source, protocol)
     return count * side**2 * (protocol.input.channels_for(source.name) + 1)
 
 
@@ -208,8 +208,9 @@ def _results(
     keeping = plan.todo if study.keep_weights == "all" else []
     if study.keep_weights == "best-repeat":
         keeping = [job for job in jobs.values() if not _has_weights(job)]
+    tasks = {job.task.name: job.task for job in jobs.values()}
     rows = {
-        name: sum(test_images(source, study.protocol) for source in job.task.test) for (_, name), job in jobs.items()
+        name: sum(count_test_images(source, study.protocol) for source in task.test) for name, task in tasks.items()
     }
     counts = sorted(parameters[job.entry.name] for job in plan.todo)[-len(study.hardware.slots) :]
     parts = {

@@ -17,14 +17,14 @@ from benchmark.records.weights import best_repeat
 from benchmark.runs.jobs import StressJob, TrainJob
 from benchmark.runs.staleness import run_name
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import test_images
+from benchmark.study.time_estimate import count_test_images
 from benchmark.utils.errors import UserError
 
 DRAWN_PIXELS_PER_S = 11 * 512 * 512  # of one core
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedStress:
     """Stress tests of one network that are left."""
 
     job: StressJob  # of the first repeat while the repeat with kept weights is unknown
@@ -43,7 +43,7 @@ class Planned:
         """The tests in a line: ``omc-syn as drawn; clouds 0.5, 1, 2; noise 2``."""
         parts = []
         for source in dict.fromkeys(source for source, _ in self.job.tests):
-            stresses = [stress for of, stress in self.job.tests if of == source]
+            stresses = [stress for tested, stress in self.job.tests if tested == source]
             named = ["as drawn"] if None in stresses else []
             by_name: dict[str, list[str]] = {}
             for stress in filter(None, stresses):
@@ -61,13 +61,13 @@ def stress_jobs(study: Study, asked: Sequence[TrainJob]) -> list[StressJob]:
         if tested and study.keep_weights == "best-repeat":
             best = best_repeat(study.store, runs[0].task.name, runs[0].entry.name, tested)
             tested = {best: tested[best]}
-        every = [_job(study, run, study.hashes.digest(run.folder / WEIGHTS)) for run in tested.values()]
-        jobs += [replace(job, tests=left) for job in every if (left := tuple(job.left()))]
+        complete = [_job(study, run, study.hashes.digest(run.folder / WEIGHTS)) for run in tested.values()]
+        jobs += [replace(job, tests=left) for job in complete if (left := tuple(job.left()))]
     study.hashes.save()
     return jobs
 
 
-def plan_stress(study: Study, asked: Sequence[TrainJob], todo: Sequence[TrainJob]) -> list[Planned]:
+def plan_stress(study: Study, asked: Sequence[TrainJob], todo: Sequence[TrainJob]) -> list[PlannedStress]:
     """Return the tests that are left, also of networks that are not trained yet.
 
     Raises:
@@ -78,7 +78,7 @@ def plan_stress(study: Study, asked: Sequence[TrainJob], todo: Sequence[TrainJob
     for runs in _by_network(asked):
         waiting = [run for run in runs if run_name(run) in names]
         if waiting:
-            planned.append(Planned(_job(study, waiting[0], ""), known=False))
+            planned.append(PlannedStress(_job(study, waiting[0], ""), known=False))
         if waiting and study.keep_weights == "best-repeat":
             continue  # the best repeat is known after the trainings
         if not waiting and not any(map(_has_weights, runs)) and any(map(_has_finished, runs)):
@@ -86,7 +86,8 @@ def plan_stress(study: Study, asked: Sequence[TrainJob], todo: Sequence[TrainJob
                 f"--stress: no weights of {runs[0].entry.name} in {runs[0].folder.parent}, whose runs are done; "
                 f"train them again in another --study, or leave {runs[0].entry.name} out of --models"
             )
-        planned += [Planned(job, known=True) for job in stress_jobs(study, [run for run in runs if run not in waiting])]
+        trained = [run for run in runs if run not in waiting]
+        planned += [PlannedStress(job, known=True) for job in stress_jobs(study, trained)]
     return planned
 
 
@@ -95,12 +96,13 @@ def _job(study: Study, run: TrainJob, digest: str) -> StressJob:
     return StressJob(run, digest, tuple(itertools.product(run.task.test, study.stress.each)))
 
 
-def image_sets(planned: Sequence[Planned]) -> dict[Source, int]:
+def image_sets(planned: Sequence[PlannedStress]) -> dict[Source, int]:
     """Return how many sets of test images the tests need of each stand-in."""
-    return dict(Counter(source for source, _ in dict.fromkeys(test for of in planned for test in of.job.tests)))
+    tests = dict.fromkeys(test for stress in planned for test in stress.job.tests)
+    return dict(Counter(source for source, _ in tests))
 
 
-def stress_seconds(study: Study, planned: Sequence[Planned]) -> float:
+def stress_seconds(study: Study, planned: Sequence[PlannedStress]) -> float:
     """Return an estimate in seconds for drawing the images and testing."""
     cores = os.cpu_count() or 1
     drawing = sum(
@@ -108,7 +110,7 @@ def stress_seconds(study: Study, planned: Sequence[Planned]) -> float:
         for source, count in image_sets(planned).items()
     )
     tests = sum(
-        test_images(source, study.protocol) * study.costs.forward(network.job.training)
+        count_test_images(source, study.protocol) * study.costs.forward(network.job.training)
         for network in planned
         for source, _ in network.job.tests
     )

@@ -117,7 +117,8 @@ class Study:
     def measurements(self) -> list[EfficiencyJob]:
         """Return one job per network and input size without figures for this kind of device and thread count."""
         settings, hardware = self.protocol.input, self.hardware
-        inputs = sorted({(settings.size_for(of.name), settings.channels_for(of.name)) for of in self.tested})
+        names = [source.name for source in self.tested]
+        inputs = sorted({(settings.size_for(name), settings.channels_for(name)) for name in names})
         jobs = (
             EfficiencyJob(self.folder, entry, size, channels, hardware.device, hardware.threads, THROUGHPUT_S).planned()
             for size, channels in inputs

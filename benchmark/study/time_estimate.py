@@ -92,7 +92,8 @@ class Costs:
         split = self.protocol.split
         share = 1 - split.validation - split.test
         counts = (
-            split.counts[0] if split.counts else round(tiles(source, self.protocol)[0] * share) for source in task.train
+            split.counts[0] if split.counts else round(count_tiles(source, self.protocol)[0] * share)
+            for source in task.train
         )
         return settings.epochs * sum(max(count, 1) for count in counts)
 
@@ -103,7 +104,7 @@ class Costs:
         return "|".join(map(str, facts if job.execution == "eager" else [*facts, job.execution]))
 
 
-def tiles(source: Source, protocol: Protocol) -> tuple[int, int]:
+def count_tiles(source: Source, protocol: Protocol) -> tuple[int, int]:
     """Return the number of a dataset's tiles and their side, if all its images are as large as the first."""
     height, width = source.shape if source.synthetic else read_size(source.pairs[0].image)
     side = min(protocol.input.tile_for(source.name), height, width)
@@ -112,7 +113,7 @@ def tiles(source: Source, protocol: Protocol) -> tuple[int, int]:
     return (source.count or len(source.pairs)) * rows * columns, side
 
 
-def test_images(source: Source, protocol: Protocol) -> int:
+def count_test_images(source: Source, protocol: Protocol) -> int:
     """Return the number of images in a dataset's test part, if the dataset has enough images."""
     split = protocol.split
-    return split.counts[2] if split.counts else round(tiles(source, protocol)[0] * split.test)
+    return split.counts[2] if split.counts else round(count_tiles(source, protocol)[0] * split.test)

@@ -84,7 +84,7 @@ def test_profile_replaces_old_figures_but_not_those_of_another_process_meanwhile
 ) -> None:
     def plan() -> EfficiencyJob:
         study = make_study(small)
-        (job,) = measure_study.jobs(study.folder, study.models, "32", "float32", [Hardware("cpu", 1)], 1)
+        (job,) = measure_study.profile_jobs(study.folder, study.models, "32", "float32", [Hardware("cpu", 1)], 1)
         return job
 
     assert perform_job(plan(), silent) is None
@@ -217,7 +217,7 @@ def test_longer_measurements_are_taken_over_and_profile_takes_none(make_study: M
     (job,) = make_plan(make_study(small)).measurements
     measured_elsewhere(job, settings=job.settings.model_copy(update={"throughput_seconds": 5.0}))
     assert job.taken_over() is not None
-    (anew,) = measure_study.jobs(job.study, [job.entry], "32", "float32", [Hardware("cpu", 1)], 1)
+    (anew,) = measure_study.profile_jobs(job.study, [job.entry], "32", "float32", [Hardware("cpu", 1)], 1)
     assert anew.anew
     assert anew.taken_over() is None
 

@@ -20,7 +20,7 @@ from benchmark.report.page.html import PAGE_BYTES
 from benchmark.report.read import read_study
 from benchmark.study.plan import make_plan
 from benchmark.study.run_states import states
-from benchmark.study.space_estimate import needs
+from benchmark.study.space_estimate import estimate_needs
 from benchmark.study.study import Study
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
@@ -102,7 +102,7 @@ def growth(small: Callable[[], object], large: Callable[[], object], rounds: int
 def look(study: Study, **flags: bool) -> None:
     plan = make_plan(study, **flags)
     assert plan.runs == MODELS * study.protocol.repeats
-    needs(study, plan)
+    estimate_needs(study, plan)
     assert len(states(study, plan)) == plan.runs
 
 

@@ -50,7 +50,7 @@ def make(tmp_path: Path, source: Source) -> Make:
 
 
 def assess(study: Study) -> Needs:
-    return space_estimate.needs(study, make_plan(study))
+    return space_estimate.estimate_needs(study, make_plan(study))
 
 
 def test_a_pack_is_as_large_as_it_will_be(make: Make, source: Source) -> None:

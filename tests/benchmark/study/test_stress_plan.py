@@ -236,10 +236,10 @@ def test_time_and_disk_of_the_tests_are_part_of_the_estimate(make: Callable[...,
     for study in (plain, asked):
         study.cache = tmp_path / "empty"
     assert make_plan(asked).seconds > make_plan(plain).seconds
-    parts = space_estimate.needs(asked, make_plan(asked)).cache.parts
+    parts = space_estimate.estimate_needs(asked, make_plan(asked)).cache.parts
     # As drawn and four stresses, each of two test tiles of 64x64 with one channel and a mask.
     assert parts["stressed images of omc-syn"] == 5 * 2 * 64 * 64 * 2
-    assert "stressed images of omc-syn" not in space_estimate.needs(plain, make_plan(plain)).cache.parts
+    assert "stressed images of omc-syn" not in space_estimate.estimate_needs(plain, make_plan(plain)).cache.parts
 
 
 def test_a_dataset_without_test_images_has_no_stress_tests(make: Callable[..., Study]) -> None:

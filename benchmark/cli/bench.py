@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from benchmark.config.registry import ModelEntry
-    from benchmark.speedup.compare import What
+    from benchmark.speedup.compare import ComparedWork
 
 METHOD, LIGHTEST = "eal_icnet", "contextnet"
 TIMINGS, ROUNDS, SECONDS = 7, 3, 3.0
@@ -96,10 +96,10 @@ def bench(
     console.print(f"Report: {folder / 'report'}")
 
 
-def _comparisons(only: str) -> tuple[What, ...]:
-    from benchmark.speedup.compare import What
+def _comparisons(only: str) -> tuple[ComparedWork, ...]:
+    from benchmark.speedup.compare import ComparedWork
 
-    known: dict[str, What] = {name: name for name in get_args(What)}
+    known: dict[str, ComparedWork] = {name: name for name in get_args(ComparedWork)}
     names = [name.strip() for name in only.split(",") if name.strip()]
     for name in names:
         if name not in known:

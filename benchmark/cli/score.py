@@ -56,7 +56,7 @@ def score(
         *(truth, prediction, ignore, images, target, threshold, group, evaluation),
         values=_values(values) if values else None,
     )
-    pairs = score_folder.find_pairs(settings)
+    pairs = score_folder.pair_masks(settings)
     for flag, folder in (("out", out), ("overlay", overlay)):
         if folder is not None:
             score_folder.check_writable(flag, folder, settings)

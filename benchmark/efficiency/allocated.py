@@ -8,16 +8,16 @@ import torch
 
 
 class AllocatedPeak:
-    """Peak memory of the work that follows, without what the process held before.
+    """Peak memory of the work after its creation, without the memory that the process held before.
 
-    cuBLAS keeps a workspace for good once a process has multiplied matrices (32 MiB on a Hopper GPU, 8 MiB before), so
-    without clearing it the first network measured in a process would seem smaller than the same one later.
+    After its first product of matrices, a process keeps a workspace of cuBLAS (32 MiB on a Hopper GPU, 8 MiB on older
+    ones). If it were not cleared, a process's first network would seem to need more memory than later ones.
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Free all unused memory; the rest does not count."""
+        """Free all unused memory; memory that is still held afterwards does not count."""
         self.device = device
-        # Functions below do not do it, and fail in a process that has not used the GPU yet.
+        # The functions below fail in a process that has not used the GPU yet.
         torch.cuda.init()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         gc.collect()
         torch.cuda.synchronize(device)
@@ -27,7 +27,7 @@ class AllocatedPeak:
         self.restart()
 
     def restart(self) -> None:
-        """Forget earlier peaks; memory that was taken since the beginning and is still held counts."""
+        """Forget earlier peaks; memory that was allocated since the creation and is still held counts."""
         torch.cuda.synchronize(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
 

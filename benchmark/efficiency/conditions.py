@@ -11,35 +11,35 @@ import torch
 from benchmark.devices import facts, nvml
 from benchmark.records.efficiency_record import TOLERANCE, Conditions
 
-#: In cores: one more than the harness itself explains.
+#: Cores that other work may keep busy before a measurement is marked.
 LOAD_TOLERANCE = 1.0
-#: Time constant of the shortest load average that systems keep, seconds.
-MINUTE = 60.0
+#: Seconds, the time constant of the shortest load average of a system.
+LOAD_AVERAGE_S = 60.0
 
 
 def read_conditions(device: torch.device) -> Conditions:
-    """Read clock and load now; costs about a millisecond."""
+    """Read clock and load; takes about a millisecond."""
     clock = _gpu_clock_mhz(device) if device.type == "cuda" else facts.cpu_clock_mhz("current")
     return Conditions(clock_mhz=clock, load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None)
 
 
 def _gpu_clock_mhz(device: torch.device) -> float | None:
-    # Not torch.cuda.clock_rate: it raises where the driver refuses the question.
+    # Not torch.cuda.clock_rate: it raises if the driver refuses the request.
     return nvml.ask(str(device), lambda lib, gpu: float(lib.nvmlDeviceGetClockInfo(gpu, lib.NVML_CLOCK_SM)))
 
 
 def energy_joules(device: torch.device) -> float | None:
-    """Return the energy that a GPU has used since its driver was loaded, or ``None`` where that cannot be told.
+    """Return the energy that a GPU has used since its driver was loaded; ``None`` if the GPU does not report it.
 
-    Two readings around a measurement give its energy, the whole board's and above idle or not.
+    The difference of two readings is the energy of the whole board, idle power included.
     """
     if device.type != "cuda":
         return None
     return nvml.ask(str(device), lambda library, gpu: float(library.nvmlDeviceGetTotalEnergyConsumption(gpu)) / 1000)
 
 
-def movement(before: Conditions, after: Conditions, raw_ms: Sequence[float], threads: int) -> list[str]:
-    """Describe the changes of clocks, load and latency during a measurement; empty when it was steady.
+def describe_changes(before: Conditions, after: Conditions, raw_ms: Sequence[float], threads: int) -> list[str]:
+    """Describe the changes of clocks, load and latency during a measurement; empty if it was steady.
 
     Args:
         before: conditions after the warm-up.
@@ -53,8 +53,8 @@ def movement(before: Conditions, after: Conditions, raw_ms: Sequence[float], thr
             f"clocks moved from {before.clock_mhz:.0f} to {after.clock_mhz:.0f} MHz while latency was measured"
         )
     if before.load_average is not None and after.load_average is not None:
-        own = threads * min(sum(raw_ms) / 1000 / MINUTE, 1.0)
-        # The harness's own last job still shows in the average, but never beyond the number of cores.
+        own = threads * min(sum(raw_ms) / 1000 / LOAD_AVERAGE_S, 1.0)
+        # The average still contains the harness's own last job, which never exceeds the number of cores.
         if before.load_average > (os.cpu_count() or 1) + LOAD_TOLERANCE:
             changes.append(f"the machine was busy before latency was measured (load average {before.load_average:.1f})")
         if after.load_average - before.load_average > own + LOAD_TOLERANCE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,12 +16,12 @@ from benchmark.records.efficiency_record import HINDERED_SHARE, TOLERANCE, Limit
 
 T = TypeVar("T")
 
-#: Something that comes and goes is gone by the third; what stays is said.
+#: Passing load is mostly gone at the third try; lasting load is reported.
 TRIES = 3
 
 
 def waited_s() -> dict[str, float]:
-    """Return the seconds that each thread of this process was ready without a processor; empty where unknown."""
+    """Return the seconds that each thread of this process was ready without a processor; empty if unknown."""
     seconds = {}
     for file in Path("/proc/self/task").glob("*/schedstat"):
         with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has ended
@@ -29,12 +30,12 @@ def waited_s() -> dict[str, float]:
 
 
 def stolen_s() -> float:
-    """Return the processor time that a virtual machine's host has given to others, where the system tells."""
+    """Return the processor time that a virtual machine's host gave to others; 0 if the system does not report it."""
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
 class Waits:
-    """Watches, from its creation on, for how much of the time this process lacks a processor."""
+    """Measures, from its creation on, how long this process waits for a processor."""
 
     def __init__(
         self,
@@ -44,24 +45,24 @@ class Waits:
         waited: Callable[[], dict[str, float]] = waited_s,
         stolen: Callable[[], float] = stolen_s,
     ) -> None:
-        """Begin.
+        """Take the first readings.
 
         Args:
-            threads: that compute; more than there are cores wait for each other, so that nothing is told.
-            clock: seconds.
-            waited: seconds by thread.
-            stolen: seconds of all processors.
+            threads: number of computing threads; more threads than cores wait for each other, so nothing is reported.
+            clock: returns seconds.
+            waited: returns seconds by thread.
+            stolen: returns seconds of all processors.
         """
         self._threads, self._clock, self._waited, self._stolen = threads, clock, waited, stolen
         self._began, self._before, self._given = clock(), waited(), stolen()
 
     def share(self) -> float | None:
-        """Return the share of the time in which the thread that waited longest had no processor; as :meth:`lost_s`."""
+        """Return :meth:`lost_s` as a share of the time since the creation."""
         seconds, lost = self._clock() - self._began, self.lost_s()
         return None if lost is None or seconds <= 0 else min(lost / seconds, 1.0)
 
     def lost_s(self) -> float | None:
-        """Return for how long the thread that waited longest had no processor; ``None`` where nothing tells."""
+        """Return the seconds without a processor of the thread that waited longest; ``None`` if unknown."""
         after = self._waited()
         if not after or self._threads > cores():
             return None
@@ -72,51 +73,45 @@ class Waits:
 def hindrances(
     waited: float | None, before: Limits | None = None, after: Limits | None = None, reference: Iterable[Limits] = ()
 ) -> tuple[str, ...]:
-    """Return the signs that other work had the device during a measurement; empty where there are none.
+    """Return the signs of other work on the device during a measurement; empty without signs.
 
-    The first measurement of a machine has the processor's own account and two rates to compare, later ones also what
-    the device has reached before. Nothing raises these rates, so the best of them is the device's.
+    The rates just before and just after are compared with the best rate known. Other work only lowers these rates, so
+    the best of them is that of the free device.
 
     Args:
-        waited: as :meth:`Waits.share` returns it; ``None`` where nobody tells, and for a GPU.
-        before: what the device reached just before.
-        after: what it reached just after.
-        reference: what it reached at other times.
+        waited: as :meth:`Waits.share` returns it; ``None`` if unknown, and for a GPU.
+        before: the device's rates just before.
+        after: its rates just after.
+        reference: its rates at other times.
     """
-    reasons = []
+    signs = []
     if waited is not None and waited > TOLERANCE:
-        reasons.append(f"the processor was taken away for {waited:.0%} of the time")
+        signs.append(f"the processor was taken away for {waited:.0%} of the time")
     moments = {"just before": before, "just after": after}
-    for work, rate in (("a matrix product", _product), ("a copy", _copy)):
+    rates = {"a matrix product": attrgetter("macs_per_second"), "a copy": attrgetter("bytes_per_second")}
+    for work, rate in rates.items():
         best = max((rate(limits) for limits in (before, after, *reference) if limits), default=0.0)
-        reasons += [
+        signs += [
             f"{work} {when} ran at {rate(limits) / best:.0%} of the best rate known"
             for when, limits in moments.items()
             if limits and rate(limits) < HINDERED_SHARE * best
         ]
-    return tuple(reasons)
+    return tuple(signs)
 
 
-def _product(limits: Limits) -> float:
-    return limits.macs_per_second
-
-
-def _copy(limits: Limits) -> float:
-    return limits.bytes_per_second
-
-
-def undisturbed(
-    attempt: Callable[[], T], hindered: Callable[[T], object], seconds: Callable[[T], float], tries: int = TRIES
+def measure_undisturbed(
+    measure: Callable[[], T], hindered: Callable[[T], object], duration: Callable[[T], float], tries: int = TRIES
 ) -> tuple[T, int]:
-    """Measure until nothing hinders it, and return the measurement and the number of tries.
+    """Measure until nothing hinders it; return the measurement and the number of tries.
 
     Args:
-        attempt: measures.
-        hindered: tells whether something hindered a measurement.
-        seconds: of a measurement; where all tries were hindered, the shortest is the least hindered.
+        measure: takes one measurement.
+        hindered: returns whether something hindered a measurement.
+        duration: of a measurement; if all tries were hindered, the shortest is returned as the least hindered.
         tries: at most.
     """
-    done = [attempt()]
-    while hindered(done[-1]) and len(done) < tries:
-        done.append(attempt())
-    return (min(done, key=seconds) if hindered(done[-1]) else done[-1]), len(done)
+    measurements = [measure()]
+    while hindered(measurements[-1]) and len(measurements) < tries:
+        measurements.append(measure())
+    last = measurements[-1]
+    return (min(measurements, key=duration) if hindered(last) else last), len(measurements)

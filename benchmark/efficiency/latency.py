@@ -18,14 +18,14 @@ from benchmark.records.efficiency_record import ENERGY_SECONDS, BatchThroughput,
 
 Step = Callable[[], object]
 
-#: Taken whatever the budget: a median of fewer timings is none.
+#: Taken even beyond the budget: fewer timings give no useful median.
 MIN_WARM_UPS, MIN_TIMINGS = 1, 3
-#: Of the budget, at most; the timings get the rest.
+#: Largest share of the budget for the warm-up; the timings get the rest.
 WARM_UP_SHARE = 0.25
 
 
 class UnsupportedFormError(NotImplementedError):
-    """A form of the forward that this network, device or machine does not have."""
+    """The network, device or machine does not support a form of the forward."""
 
 
 @torch.inference_mode()
@@ -35,17 +35,17 @@ def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySetti
     Args:
         network: in eval mode, on the image's device.
         image: ``(1, C, H, W)``.
-        settings: warm-up and how long to measure.
+        settings: warm-up and duration.
 
     Returns:
-        The timings, and the energy per image in joules where a GPU tells it; for that it is timed for at least
-        ``ENERGY_SECONDS``, and with a budget there is none.
+        The timings, and the energy per image in joules. A GPU that reports its energy is timed for at least
+        ``ENERGY_SECONDS``. The energy is ``None`` on other devices and with a budget.
 
     Raises:
         UnsupportedFormError: the network cannot be compiled, or the device or it has no CUDA graph.
     """
     device = image.device
-    step = prepared(network, image, settings)
+    step = prepare_forward(network, image, settings)
     started = time.perf_counter()
     warm_ups = _warm_up(step, settings, device)
     before, energy_before = read_conditions(device), energy_joules(device)
@@ -63,14 +63,14 @@ def measure_latency(network: nn.Module, image: Tensor, settings: EfficiencySetti
 
 
 def _warm_up(step: Step, settings: EfficiencySettings, device: torch.device) -> int:
-    """Return the number of warm-ups that there was time for."""
+    """Warm up and return the number of forwards; a budget may leave time for a few only."""
     until = time.perf_counter() + WARM_UP_SHARE * (settings.budget_seconds or math.inf)
     done = 0
     while done < settings.warm_up and (done < MIN_WARM_UPS or time.perf_counter() < until):
         step()
         done += 1
         if settings.budget_seconds is not None:
-            _synchronize(device)  # otherwise a GPU's forwards would only be queued by now
+            _synchronize(device)  # otherwise a GPU's forwards would only be queued
     _synchronize(device)
     return done
 
@@ -78,13 +78,13 @@ def _warm_up(step: Step, settings: EfficiencySettings, device: torch.device) -> 
 def time_steps(
     step: Step, settings: EfficiencySettings, device: torch.device, until: float | None = None
 ) -> list[float]:
-    """Time a step in ms again and again, a GPU by its own clock.
+    """Time a step repeatedly, in milliseconds; a GPU is timed by its own clock.
 
     Args:
-        step: what is timed, warmed up.
-        settings: how many timings and for how long, at least.
-        device: where it computes.
-        until: reading of ``time.perf_counter`` from which on there are :data:`MIN_TIMINGS` at most.
+        step: the work, warmed up.
+        settings: least number and least total duration of the timings.
+        device: of the work.
+        until: reading of ``time.perf_counter`` after which only the first :data:`MIN_TIMINGS` are still taken.
     """
     if device.type == "cuda":
         return _time_by_events(step, settings, device, until)
@@ -94,15 +94,15 @@ def time_steps(
 def measure_in_turn(
     steps: Mapping[str, Step], settings: EfficiencySettings, prepare: Callable[[str], None] = lambda name: None
 ) -> dict[str, Latency]:
-    """Time several ways to do one thing on the CPU, in turn, so that changes of the machine affect all of them alike.
+    """Time several steps on the CPU in turn, so that changes of the machine affect all of them alike.
 
-    Before each timed step comes an untimed step of the same kind: it clears the caches and the busily waiting threads
-    of the other kind.
+    Each timed step follows an untimed run of the same step, which clears caches and busily waiting threads of the other
+    steps.
 
     Args:
         steps: by name.
-        settings: warm-up, timings of each at least, seconds of timings of all together at least.
-        prepare: called with a name before the untimed step of that kind.
+        settings: warm-up, least number of timings of each step, least seconds of all timings together.
+        prepare: called with a step's name before its untimed run.
     """
     device = torch.device("cpu")
     for name, step in steps.items():
@@ -117,7 +117,7 @@ def measure_in_turn(
         for name, step in steps.items():
             prepare(name)
             step()
-            # Not before the untimed step: threads of the other kind would count as other work.
+            # Not before the untimed run: threads of the other steps would count as other work.
             waits = Waits(torch.get_num_threads())
             start = time.perf_counter()
             step()
@@ -149,7 +149,7 @@ def _goes_on(timings: int, settings: EfficiencySettings, end: float, until: floa
 def _time_by_events(
     step: Step, settings: EfficiencySettings, device: torch.device, until: float | None = None
 ) -> list[float]:
-    """Time on the GPU's own clock, synchronising once: a launch queue is short, so the host cannot run far ahead."""
+    """Time by the GPU's own clock, synchronising once; the launch queue is short, so the host cannot run far ahead."""
     events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
     with torch.cuda.device(device):
         end = time.perf_counter() + settings.min_seconds
@@ -173,17 +173,17 @@ def measure_throughput(
 ) -> Throughput | None:
     """Try batch sizes in turn and keep the one with the most images per second.
 
-    The seconds are shared evenly. A batch size is tried with one warm-up and at least one timed forward; sizes end when
-    those two would outlast the time that is left, or memory.
+    All batch sizes get equal time. Each is tried with one warm-up and at least one timed forward. A batch size that
+    would exceed the remaining time or the memory ends the tries.
 
     Args:
         network: in eval mode, on the image's device.
         image: ``(1, C, H, W)``.
         settings: batch sizes and seconds.
-        bytes_per_image: peak memory of one forward at batch 1, where it is known.
+        bytes_per_image: peak memory of one forward at batch 1, if known.
 
     Returns:
-        ``None`` when the settings leave throughput out or not even the first batch size fits.
+        ``None`` if the settings leave throughput out or the first batch size does not fit.
     """
     tried: list[BatchThroughput] = []
     stopped: str | None = None
@@ -199,13 +199,13 @@ def measure_throughput(
         share = settings.throughput_seconds / len(settings.throughput_batches)
         try:
             images = image.repeat(batch, 1, 1, 1).contiguous(memory_format=memory_format(settings))
-            step = prepared(network, images, settings)
+            step = prepare_forward(network, images, settings)
             tried.append(BatchThroughput(batch=batch, images_per_second=_images_per_second(step, images, share)))
         except (MemoryError, RuntimeError) as error:
             if not ran_out_of_memory(error):
                 raise
-            where = "the GPU's memory" if image.device.type == "cuda" else "memory"
-            stopped = f"batch {batch} does not fit into {where}"
+            memory = "the GPU's memory" if image.device.type == "cuda" else "memory"
+            stopped = f"batch {batch} does not fit into {memory}"
             break
     if not tried:
         return None
@@ -222,15 +222,15 @@ def measure_throughput(
 def _energy_per_image(
     network: nn.Module, image: Tensor, best: BatchThroughput, settings: EfficiencySettings
 ) -> float | None:
-    """Return the joules that a GPU uses for an image of a batch, or ``None`` where it does not tell.
+    """Return the joules that a GPU uses per image of a batch, or ``None`` if it does not report its energy.
 
-    Forwards follow each other for at least ``ENERGY_SECONDS``; the host waits once a second, to look at the clock.
+    Forwards run for at least ``ENERGY_SECONDS``; the host synchronises about once a second to read the clock.
     """
     device = image.device
     if energy_joules(device) is None or settings.budget_seconds is not None:
         return None
     images = image.repeat(best.batch, 1, 1, 1).contiguous(memory_format=memory_format(settings))
-    step = prepared(network, images, settings)
+    step = prepare_forward(network, images, settings)
     at_once = max(1, int(best.images_per_second / best.batch))
     step()
     _synchronize(device)
@@ -258,11 +258,11 @@ def _images_per_second(step: Step, images: Tensor, seconds: float) -> float:
     return len(images) * count / (time.perf_counter() - start)
 
 
-def prepared(network: nn.Module, images: Tensor, settings: EfficiencySettings) -> Step:
-    """Return a forward in the settings' form, compiled or captured already.
+def prepare_forward(network: nn.Module, images: Tensor, settings: EfficiencySettings) -> Step:
+    """Return a forward in the settings' form, already compiled or captured.
 
     Raises:
-        UnsupportedFormError: that cannot be done.
+        UnsupportedFormError: the network cannot be compiled, or captured as a CUDA graph.
     """
     if settings.form == "eager":
         return lambda: network(images)

@@ -12,13 +12,13 @@ from benchmark.devices.process_memory import fits_into_memory
 from benchmark.efficiency.latency import time_steps
 from benchmark.records.efficiency_record import DType, EfficiencySettings, Limits
 
-#: A few timings of each limit; their median is told.
+#: A few timings of each limit, whose median is reported.
 TIMINGS = EfficiencySettings(min_iterations=5, min_seconds=0.1)
 PROBE = EfficiencySettings(min_iterations=3, min_seconds=0)
-#: Products are enlarged until one takes so long, ms: what is not arithmetic (starting threads, packing) is then small.
+#: Least duration of a product, in ms: overheads such as starting threads and packing are then small.
 LONG_MS = 10.0
 SMALLEST_SIDE, LARGEST_SIDE = 256, 8192
-#: Copied from one array to another; several times what caches of processors and GPUs hold, bar a few servers' CPUs.
+#: Bytes of the copied array: several times the caches of GPUs and of all but a few server CPUs.
 COPIED_BYTES = 256 << 20
 
 
@@ -26,12 +26,12 @@ COPIED_BYTES = 256 << 20
 def measure_limits(device: torch.device, dtype: DType) -> Limits:
     """Measure both limits in this process, with its threads; takes about half a second.
 
-    One limit is the rate of a product of two square matrices, the other the rate of a copy, bytes read and written.
-    On a GPU a float32 product may use TF32 where the networks' convolutions may.
+    One limit is the rate of a product of two square matrices. The other is the rate of a copy, in bytes read and
+    written. On a GPU, a float32 product may use TF32 if the networks' convolutions may.
 
     Args:
-        device: where.
-        dtype: number format of the matrices and of what is copied.
+        device: the measured device.
+        dtype: number format of the matrices and of the copied array.
 
     Raises:
         RuntimeError: the device has no product in this number format, or not enough memory.
@@ -43,7 +43,7 @@ def measure_limits(device: torch.device, dtype: DType) -> Limits:
         copied, copy_ms = _copy(device, getattr(torch, dtype))
     finally:
         if device.type == "cuda":
-            torch.cuda.empty_cache()  # what comes next may need it in other pieces
+            torch.cuda.empty_cache()  # the next measurement may need it in other pieces
     return Limits(
         macs_per_second=side**3 / product_ms * 1e3,
         bytes_per_second=2 * copied / copy_ms * 1e3,

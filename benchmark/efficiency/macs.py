@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from models.attention import plain_attention
 
-#: How far the counts of fvcore and torch may lie apart, as a fraction.
+#: Largest relative difference between the counts of fvcore and torch.
 TOLERANCE = 0.01
 
 #: Parts of the names of operators that cost no MACs by the convention of the field. Elementwise operators and views
@@ -55,8 +55,8 @@ def count_macs(network: nn.Module, image_shape: Sequence[int]) -> tuple[dict[str
         The MACs per operator, largest first, and the operators that cost MACs which torch does not count.
     """
     uncounted = _Uncounted()
-    # Tensors that a forward makes by itself, such as a coordinate grid, join the others on the meta device. The MATH
-    # backend computes attention by plain matrix products, so that the count depends on no fused kernel's formula.
+    # Tensors that a forward creates itself, such as a coordinate grid, lie on the meta device too. The MATH backend
+    # computes attention by plain matrix products, so the count does not depend on the formula of a fused kernel.
     with (
         torch.device("meta"),
         torch.no_grad(),
@@ -78,12 +78,12 @@ def compare_with_fvcore(network: nn.Module, image_shape: Sequence[int]) -> list[
         image_shape: ``(N, C, H, W)`` of the input; fvcore computes a forward of it, so a small one is enough.
 
     Returns:
-        What is to be noted: a count that differs, or why fvcore has none. No exception of fvcore gets out.
+        Notes on counts that differ, or on the reason why fvcore has none. Exceptions of fvcore become notes too.
     """
-    network = copy.deepcopy(network)  # a forward may keep what it made for this image
+    network = copy.deepcopy(network)  # a forward may keep tensors of this image's size
     try:
         with warnings.catch_warnings(), torch.no_grad(), plain_attention(network):
-            warnings.simplefilter("ignore")  # of a trace, which is used for this size alone
+            warnings.simplefilter("ignore")  # torch warns that a trace fits one size, the only one used here
             from fvcore.nn.flop_count import FlopCountAnalysis
             from fvcore.nn.jit_handles import conv_flop_count, get_shape
 
@@ -96,11 +96,11 @@ def compare_with_fvcore(network: nn.Module, image_shape: Sequence[int]) -> list[
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             analysis.set_op_handle("aten::_convolution_mode", padded_by_name)
             theirs = analysis.by_operator()
-    except Exception as error:  # a trace fails in many ways
+    except Exception as error:  # a trace can fail in many ways
         return [f"fvcore has not checked the MACs: {type(error).__name__}: {str(error).partition(chr(10))[0]}"]
     ours: Counter[str] = Counter()
     for name, macs in count_macs(network.to("meta"), image_shape)[0].items():
-        ours[name.removesuffix("_transpose")] += macs  # fvcore does not tell the two apart
+        ours[name.removesuffix("_transpose")] += macs  # fvcore does not distinguish the two
     return [
         f"fvcore counts {theirs[name]:.0f} MACs for {name} at {image_shape[2]}x{image_shape[3]}, and torch {macs}"
         for name, macs in ours.items()
@@ -116,7 +116,7 @@ def _is_elementwise_or_view(name: str) -> bool:
 
 
 class _ByFunction(TorchFunctionMode):
-    """Tells the MACs of a counter apart by the function that a network has called."""
+    """Divides the MACs of a counter by the function that the network called."""
 
     def __init__(self, counter: FlopCounterMode) -> None:
         super().__init__()

@@ -16,8 +16,8 @@ from benchmark.config.registry import ModelEntry, code_digest
 from benchmark.devices.facts import cpu_name
 from benchmark.devices.precision import computes_bfloat16, float32_precision, using_threads
 from benchmark.devices.process_memory import keeping_freed_memory
-from benchmark.efficiency.conditions import movement
-from benchmark.efficiency.hindrance import TRIES, hindrances, undisturbed
+from benchmark.efficiency.conditions import describe_changes
+from benchmark.efficiency.hindrance import TRIES, hindrances, measure_undisturbed
 from benchmark.efficiency.latency import measure_latency, measure_throughput, memory_format
 from benchmark.efficiency.limits import measure_limits
 from benchmark.efficiency.macs import compare_with_fvcore, count_macs
@@ -50,10 +50,10 @@ class _Times:
     before: Limits | None
     after: Limits | None
     latency: Latency
-    energy: float | None
+    energy_j_per_image: float | None
     throughput: Throughput | None
-    left: float
-    kept: bool
+    throughput_s: float  # time that the budget left for throughput
+    freed_memory_kept: bool
     hindered: tuple[str, ...]
 
 
@@ -74,8 +74,8 @@ def measure(
 ) -> EfficiencyRecord:
     """Measure a network with freshly initialised weights; nothing else should run meanwhile.
 
-    Times are taken again where something else had the device, unless there is a budget. Torch's random state and number
-    of threads stay as they were.
+    Without a budget, times are measured again if other work used the device. Torch's random state and number of threads
+    do not change.
 
     Args:
         entry: the network, a registered one or a user's ``path/to/file.py:Class``.
@@ -86,13 +86,13 @@ def measure(
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: number format that weights and input are cast to for the timings and the forward's memory.
         threads: compute threads on a CPU; the process's own number by default.
-        settings: how long to measure; :meth:`EfficiencySettings.for_device` by default.
-        known: earlier figures of this machine, which tell what the device reaches.
-        rates: measures what the device reaches.
-        judge: says what hindered a measurement, as :func:`~benchmark.efficiency.hindrance.hindrances`.
+        settings: duration and form; :meth:`EfficiencySettings.for_device` by default.
+        known: earlier figures of this machine, with the rates that the device reached.
+        rates: measures the device's rates.
+        judge: returns the signs of other work, as :func:`~benchmark.efficiency.hindrance.hindrances`.
 
     Raises:
-        UserError: a size that the network cannot take, or a device that is not there.
+        UserError: the network does not take the size, or the device is missing.
         UnsupportedFormError: the network cannot be compiled or replayed here.
     """
     settings = settings or EfficiencySettings.for_device(device)
@@ -107,11 +107,11 @@ def measure(
         macs, notes = _count_macs(entry, network, shadow, image_shape)
         read, written = count_traffic(shadow.to(getattr(torch, dtype)), image_shape)
         memory: Memory | None = None
-        # Of the other forms it is another's figure, which only tells here how large a batch a CPU has room for.
+        # Memory is always that of the eager form. For other forms it only limits the batch sizes of a CPU.
         if settings.memory and (settings.form == "eager" or not on_gpu):
             held = written + STATES * sum(parameter.nbytes for parameter in network.parameters())
-            memory, reasons = measure_memory(entry, image_shape, classes, target, dtype, used_threads, held)
-            notes += reasons
+            memory, problems = measure_memory(entry, image_shape, classes, target, dtype, used_threads, held)
+            notes += problems
         if dtype == "bfloat16" and not computes_bfloat16(target):
             notes.append("the device lists no instructions for bfloat16: it is emulated, and slower for that")
         layout = memory_format(settings)
@@ -132,28 +132,28 @@ def measure(
 
         def attempt() -> _Times:
             before = _limits(target, dtype, notes, rates)
-            # As training and predict have it: else what is timed of a large image is the kernel's zeroing of pages.
+            # As in training and predict; otherwise the kernel's zeroing of pages would dominate large images.
             with keeping_freed_memory() as kept:
                 started = time.perf_counter()
                 latency, energy = measure_latency(network, image, settings)
-                left = _left_for_throughput(settings, latency, time.perf_counter() - started)
+                throughput_s = _left_for_throughput(settings, latency, time.perf_counter() - started)
                 throughput = measure_throughput(
                     network,
                     image,
-                    settings.model_copy(update={"throughput_seconds": left}),
+                    settings.model_copy(update={"throughput_seconds": throughput_s}),
                     memory.forward_peak_bytes if memory else None,
                 )
             after = _limits(target, dtype, notes, rates)
             hindered = judge(latency.waited, before, after, reference)
-            return _Times(before, after, latency, energy, throughput, left, kept, hindered)
+            return _Times(before, after, latency, energy, throughput, throughput_s, kept, hindered)
 
-        times, tries = undisturbed(
+        times, tries = measure_undisturbed(
             attempt,
             lambda times: times.hindered,
             lambda times: times.latency.p50_ms,
             1 if settings.budget_seconds else TRIES,
         )
-        notes += _cut_short(settings, times.latency, times.left)
+        notes += _cut_short(settings, times.latency, times.throughput_s)
     latency = times.latency
     total = sum(macs.values())
     return EfficiencyRecord(
@@ -183,14 +183,14 @@ def measure(
         tries=tries,
         hindered=times.hindered,
         origin=_origin(),
-        freed_memory="kept" if times.kept and not on_gpu else None,
+        freed_memory="kept" if times.freed_memory_kept and not on_gpu else None,
         latency=latency,
         throughput=times.throughput,
         memory=memory if settings.form == "eager" else None,
-        energy_j_per_image=times.energy,
+        energy_j_per_image=times.energy_j_per_image,
         warnings=(
             *dict.fromkeys(notes),
-            *movement(latency.before, latency.after, latency.raw_ms, used_threads),
+            *describe_changes(latency.before, latency.after, latency.raw_ms, used_threads),
         ),
     )
 
@@ -217,7 +217,7 @@ def _check(entry: ModelEntry, height: int, width: int, device: str) -> None:
 def _count_macs(
     entry: ModelEntry, network: nn.Module, shadow: nn.Module, image_shape: tuple[int, int, int, int]
 ) -> tuple[dict[str, int], list[str]]:
-    """Return the MACs per operator and notes on them; a test compares those of registered networks with fvcore's."""
+    """Return the MACs per operator and notes; users' networks are compared with fvcore, registered ones in a test."""
     macs, uncounted = count_macs(shadow, image_shape)
     notes = [f"torch counts no MACs for {', '.join(uncounted)}: they are left out"] if uncounted else []
     if entry.family == "user":
@@ -238,21 +238,21 @@ def _limits(
 
 
 def _left_for_throughput(settings: EfficiencySettings, latency: Latency, spent: float) -> float:
-    """Return the seconds for throughput; none where the budget has no room for a warm-up and a timing of one image."""
+    """Return the seconds for throughput; 0 if the budget is too short for a warm-up and a timing of one image."""
     if settings.budget_seconds is None:
         return settings.throughput_seconds
     left = min(settings.throughput_seconds, settings.budget_seconds - spent)
     return left if left >= 2 * latency.p50_ms / 1e3 else 0.0
 
 
-def _cut_short(settings: EfficiencySettings, latency: Latency, left: float) -> list[str]:
-    """Name the parts that the budget left out."""
+def _cut_short(settings: EfficiencySettings, latency: Latency, throughput_s: float) -> list[str]:
+    """Return a note on the parts that the budget left out, if any."""
     omissions = []
     if latency.warm_ups is not None and latency.warm_ups < settings.warm_up:
         omissions.append(f"{latency.warm_ups} warm-up(s)")
     if len(latency.raw_ms) < settings.min_iterations:
         omissions.append(f"latency from n = {len(latency.raw_ms)} timings")
-    if settings.throughput_seconds and not left:
+    if settings.throughput_seconds and not throughput_s:
         omissions.append("no throughput")
     return [f"cut short by the budget of {settings.budget_seconds:g} s: {', '.join(omissions)}"] if omissions else []
 

@@ -59,17 +59,17 @@ def measure_memory(
         entry: the network; a CPU measurement builds it in another process.
         image_shape: ``(1, C, H, W)``.
         classes: channels of the logits.
-        device: where to measure.
+        device: of the measurement.
         dtype: number format of the forward.
         threads: compute threads on a CPU.
-        kept: bytes that a training step is expected to hold: what the operators of a forward write, which the backward
-            needs again, and :data:`STATES` for the weights. (Of the registered networks at 512 and 1024 pixels that is
-            0.8 to 2.2 times what is measured; multiples of the forward's peak differ by a factor of five.) On a CPU
-            where they would take more than half of the free memory the step is not tried, since the system might end
-            any process then; a GPU merely refuses.
+        kept: bytes that a training step is expected to hold: the outputs of a forward's operators, which the backward
+            needs again, and :data:`STATES` times the weights. For the registered networks at 512 and 1024 pixels, this
+            is 0.8 to 2.2 times the measured peak; multiples of the forward's peak differ by a factor of five. A CPU
+            skips the step if these bytes exceed half of the free memory, since the system might then end any process.
+            A GPU only raises an error, so it tries the step.
 
     Returns:
-        The figures, and why one is missing.
+        The figures, and the reason for each missing one.
     """
     peaks: dict[StepName, int | None] = {}
     problems = []
@@ -89,7 +89,7 @@ def measure_memory(
                     resident_growth, entry, tuple(image_shape), classes, dtype, threads, step
                 )
         except (BrokenProcessPool, MemoryError, RuntimeError, ValueError) as error:
-            # ValueError: torch's, where a norm over the batch has one value.
+            # torch raises a ValueError if a norm over the batch gets a single value.
             peaks[step] = None
             problems.append(f"no peak memory of the {step.replace('_', ' ')}: {reason(error)}")
     method = GPU_METHOD if device.type == "cuda" else CPU_METHOD
@@ -99,7 +99,7 @@ def measure_memory(
 
 
 def reason(error: Exception) -> str:
-    """Return in a line why a figure is missing."""
+    """Return in one line why a figure is missing."""
     if isinstance(error, BrokenProcessPool):
         return "the measuring process died, most likely ended by the system for lack of memory"
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
@@ -123,8 +123,8 @@ def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kw
         Exception: whatever the function raises.
     """
     if sys.platform == "linux":
-        # Forked from a server that has imported torch once, a fresh process costs 50 ms instead of seconds. Elsewhere a
-        # fork after such imports is not safe.
+        # A process that is forked from a server with torch starts in 50 ms instead of seconds. On other systems than
+        # Linux, a fork after these imports is not safe.
         context: BaseContext = processes.FORKSERVER
         context.set_forkserver_preload([__name__, "segmentation_models_pytorch"])
     else:
@@ -136,13 +136,13 @@ def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kw
 def resident_growth(
     entry: ModelEntry, image_shape: Sequence[int], classes: int, dtype: DType, threads: int, step: StepName
 ) -> int:
-    """Return by how many bytes this process's resident set grows at most during a step; for a fresh process only."""
+    """Return the largest growth of this process's resident set during a step, in bytes; for a fresh process only."""
     network, image = _build(entry, image_shape, classes, torch.device("cpu"), dtype, step)
     return peak_growth(lambda: _take(step, network, image, dtype), threads)
 
 
 def peak_growth(step: Callable[[], object], threads: int) -> int:
-    """Return by how many bytes this process's resident set grows at most while a step runs; in a fresh process."""
+    """Return the largest growth of this process's resident set during any call, in bytes; for a fresh process only."""
     torch.set_num_threads(threads)
     _load_kernels()
     return_freed_memory()
@@ -175,7 +175,7 @@ def _take(step: StepName, network: nn.Module, image: Tensor, dtype: DType) -> No
 
 
 def _load_kernels() -> None:
-    """Run every kind of kernel once: the pages of the libraries' own code are not the network's memory."""
+    """Run every kind of kernel once, since the pages of library code do not count as the network's memory."""
     layers = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.PReLU(), nn.Flatten(), nn.Linear(8 * 36, 1))
     optimizer = torch.optim.Adam(layers.parameters())
     layers(torch.rand(2, 1, 8, 8)).sum().backward()

@@ -11,8 +11,8 @@ from torch import nn
 def split_parameters(network: nn.Module, image_shape: Sequence[int]) -> tuple[int, dict[str, int]]:
     """Count the trainable parameters that take part in a forward and list those that never do.
 
-    A parameter takes part when autograd's graph leads from the logits back to it, so one whose gradient is merely zero,
-    such as a query weight behind a scale that starts at 0, does.
+    A parameter takes part if autograd's graph leads from the logits back to it, even if its gradient is zero, as
+    that of a query weight behind a scale that starts at 0.
 
     Args:
         network: on any device; the meta device spares the computation.

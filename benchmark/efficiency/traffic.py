@@ -21,10 +21,10 @@ OVERWRITING = frozenset({"copy_", "fill_", "zero_"})
 def count_traffic(network: nn.Module, image_shape: Sequence[int]) -> tuple[int, int]:
     """Count the bytes that the operators of one forward read and write.
 
-    Each operator reads its inputs and weights once and writes its outputs once: nothing is fused, nothing stays in a
-    cache from one operator to the next. Views, reshapes that need no copy and memory that is merely allocated are free.
-    Attention is one operator that reads queries, keys and values and writes its output; its matrix never leaves the
-    processor, as in the kernels that are measured.
+    Each operator reads its inputs and weights once and writes its outputs once; no operators are fused, and no tensor
+    stays in a cache between two operators. Views, reshapes without a copy and allocations are free. Attention is one
+    operator that reads queries, keys and values and writes its output; its matrix stays on the processor, as in the
+    measured kernels.
 
     Args:
         network: on the meta device, in eval mode, in the number format that is counted.
@@ -36,7 +36,7 @@ def count_traffic(network: nn.Module, image_shape: Sequence[int]) -> tuple[int, 
     dtype = next((parameter.dtype for parameter in network.parameters()), None)
     image = torch.empty(image_shape, device="meta", dtype=dtype)
     operators = _Operators()
-    # Inference mode would show composite operators whole, views and all.
+    # Inference mode would show composite operators as one, including their views.
     with torch.device("meta"), torch.no_grad(), attention_by(network, _attend), operators, _WholeAttention(operators):
         network(image)
     return operators.read, operators.written
@@ -47,7 +47,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hook unannotated
-    """Adds up what every operator reads and writes, also of those that others are composed of."""
+    """Sums the bytes that every operator reads and writes; composite operators count by their parts."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -74,20 +74,20 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
         if name in OVERWRITING:
             inputs = _tensors((args[1:], kwargs))
         elif name.startswith("new_") or name.endswith("_like"):
-            inputs = []  # looked at for the shape alone
+            inputs = []  # only their shape is read
         else:
             targets = {argument.name for argument in func._schema.arguments if argument.is_out}
             inputs = _tensors((args, [value for key, value in kwargs.items() if key not in targets]))
         self.add(inputs, outputs)
 
     def add(self, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
-        """Count an operator that reads and writes these."""
+        """Count one operator by its inputs and outputs."""
         self.read += sum(map(_bytes, inputs))
         self.written += sum(map(_bytes, outputs))
 
 
 class _WholeAttention(TorchFunctionMode):
-    """Count attention as one operator, whichever of its forms the meta device takes."""
+    """Counts attention as one operator, independent of the form that the meta device takes."""
 
     def __init__(self, operators: _Operators) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _bytes(tensor: Tensor) -> int:
-    """Return the bytes of a tensor's elements, those that stand for several counted once."""
+    """Return the bytes of a tensor's elements; an element that a view repeats counts once."""
     distinct = 1
     for extent, step in zip(tensor.shape, tensor.stride(), strict=True):
         distinct *= extent if step or not extent else 1

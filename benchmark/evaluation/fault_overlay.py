@@ -48,8 +48,8 @@ def overlay(
     picture = np.zeros((*truth.shape, 3), np.float32)
     if image is not None:
         picture += image[..., None]
-    for where, colour, cover in layers:
+    for pixels, colour, cover in layers:
         opaque = np.array(colour, np.float32)
-        picture[where] = opaque if image is None else (1 - cover) * image[where][:, None] + cover * opaque
+        picture[pixels] = opaque if image is None else (1 - cover) * image[pixels][:, None] + cover * opaque
     picture[np.isin(faults, [metrics.FAULTS.index(name) for name in WHOLE]) & (truth ^ prediction)] *= DARKENED
     return np.rint(picture).astype(np.uint8)

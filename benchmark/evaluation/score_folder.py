@@ -40,7 +40,7 @@ from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder, write_atomically
 from benchmark.utils.names import comparable
 
-NAMED = 5  # images in a sentence
+NAMED = 5  # images that a sentence names at most
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Masks:
     notes: list[str]
 
 
-def find_pairs(settings: ScoreSettings) -> list[Pair]:
+def pair_masks(settings: ScoreSettings) -> list[Pair]:
     """Pair predictions with truths by their stems, which may end in ``_mask`` or ``_``.
 
     Raises:
@@ -137,7 +137,7 @@ def score(
 
     Args:
         settings: folders and rules.
-        pairs: of :func:`find_pairs`.
+        pairs: of :func:`pair_masks`.
         progress: called with (images done, all images).
 
     Raises:
@@ -148,7 +148,7 @@ def score(
 
     def score_pair(pair: Pair) -> tuple[Row, Counter[str], list[str]]:
         masks = _read(pair, settings)
-        if images:  # the overlay reads it again, but a fault must appear before anything is written
+        if images:  # overlays read the images later, but a fault must appear before anything is written
             pixels = decode(images[pair.name]).pixels
             if pixels.shape[:2] != masks.truth.shape:
                 raise UserError(_sizes(images[pair.name], pixels.shape, pair.label, masks.truth.shape))
@@ -226,13 +226,13 @@ def table(settings: ScoreSettings, scored: Scored) -> Table:
         better = "higher" if metric.higher_is_better else "lower"
         if any(cells):
             figures.add_row(metric.display, *(cell or "-" for cell in cells), better)
-    limits, void = settings.evaluation, _not_judged(scored)
-    count = len(scored.rows) - len(void)
+    limits, unjudged = settings.evaluation, _not_judged(scored)
+    count = len(scored.rows) - len(unjudged)
     lines = [f"{count} image{'s' * (count != 1)}; target {settings.target}; benchmark {__version__}."]
-    if void:
-        more = f" and {len(void) - NAMED} more (summary.json)" if len(void) > NAMED else ""
-        lines.append(f"Without a counted pixel, and so without any value: {', '.join(void[:NAMED])}{more}.")
-    lines += [f"{reduction}: {what}." for reduction, what in metrics.REDUCTIONS.items()]
+    if unjudged:
+        more = f" and {len(unjudged) - NAMED} more (summary.json)" if len(unjudged) > NAMED else ""
+        lines.append(f"Without a counted pixel, and so without any value: {', '.join(unjudged[:NAMED])}{more}.")
+    lines += [f"{reduction}: {meaning}." for reduction, meaning in metrics.REDUCTIONS.items()]
     if settings.target != "via":
         left_out = faults_in_words(scored.not_counted)
         lines.append(describe_net_limits(limits) + f" By this rule, {left_out} are left out here." * bool(left_out))
@@ -301,8 +301,8 @@ def _thresholded(path: Path, threshold: float) -> Mask:
         )
     if pixels is None or picture.palette is not None:
         raise UserError(f"{path}: colours; expected gray values with --threshold: leave the flag out or convert it")
-    most = {np.bool_: 1, np.uint8: 2**8 - 1, np.uint16: 2**16 - 1}[pixels.dtype.type]
-    foreground: Mask = pixels >= threshold * most
+    largest = {np.bool_: 1, np.uint8: 2**8 - 1, np.uint16: 2**16 - 1}[pixels.dtype.type]
+    foreground: Mask = pixels >= threshold * largest
     return foreground
 
 

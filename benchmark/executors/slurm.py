@@ -132,10 +132,10 @@ class SlurmExecutor:
         if not jobs:
             return
         waiting: dict[Any, Parcel] = {}
-        everything = parcels(jobs, self.timeout_s, self.options.cache)
+        all_parcels = parcels(jobs, self.timeout_s, self.options.cache)
         try:
             for exclusive in (True, False):
-                group = [parcel for parcel in everything if parcel.exclusive == exclusive]
+                group = [parcel for parcel in all_parcels if parcel.exclusive == exclusive]
                 if group:
                     submitted = self._submit(group, exclusive=exclusive)
                     waiting |= submitted

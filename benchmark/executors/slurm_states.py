@@ -56,8 +56,8 @@ def _listed() -> set[str] | None:
     """Return the user's jobs in the queue, each task of an array separately; ``None`` if squeue fails."""
     command = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T"]
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        queue = subprocess.run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    rows = (line.strip().partition("|") for line in done.stdout.splitlines())
+    rows = (line.strip().partition("|") for line in queue.stdout.splitlines())
     return {job for job, _, state in rows if state not in ENDED | DISPLACED}

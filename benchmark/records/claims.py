@@ -41,9 +41,8 @@ def machine() -> str:
     with contextlib.suppress(OSError):
         facts.append(Path("/proc/sys/kernel/random/boot_id").read_text("utf-8"))
         facts.append(os.readlink("/proc/self/ns/pid"))  # containers of one machine number their processes apart
-    if (
-        not facts
-    ):  # other systems than Linux; in a Linux container without a network, getnode() is random in each process
+    if not facts:
+        # Only on other systems than Linux: in a Linux container without a network, getnode() is random in each process.
         facts = [f"{uuid.getnode():x}", f"{psutil.boot_time():.0f}"]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
 

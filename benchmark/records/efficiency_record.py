@@ -154,7 +154,7 @@ class Limits(Frozen):
 class Origin(Frozen):
     """Machine, way and time of a measurement; a study that takes it over must agree in all but the time."""
 
-    machine: str = Field(description="tells a machine, since it was started, from others, without its name")
+    machine: str = Field(description="hash of the machine and its start, without its name")
     measuring: int = Field(description="raised when the harness measures in another way")
     variables: dict[str, str] = Field(description="environment variables that choose kernels or their threads")
     measured: str = Field(description="when, UTC")

@@ -46,15 +46,15 @@ def checkout(root: Path) -> tuple[str | None, bool | None]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     env["GIT_OPTIONAL_LOCKS"] = "0"
     try:
-        done = subprocess.run(
+        status = subprocess.run(
             command, cwd=root, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=GIT_TIMEOUT_S
         )
     except (OSError, subprocess.SubprocessError):
         return None, None
-    commit = re.search(rb"^# branch\.oid ([0-9a-f]+)$", done.stdout, re.MULTILINE)
+    commit = re.search(rb"^# branch\.oid ([0-9a-f]+)$", status.stdout, re.MULTILINE)
     if commit is None:
         return None, None  # no commit yet
-    return commit[1].decode(), any(not line.startswith(b"#") for line in done.stdout.splitlines())
+    return commit[1].decode(), any(not line.startswith(b"#") for line in status.stdout.splitlines())
 
 
 def _is_project(root: Path) -> bool:

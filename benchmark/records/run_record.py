@@ -54,7 +54,7 @@ class KeyParts(Frozen):
     """The parts that a run's numbers depend on; its key is their hash."""
 
     protocol: str = Field(description="digest of every setting that can change a number")
-    data: str = Field(description="fingerprint of the datasets: of the training's, and of the test's where they differ")
+    data: str = Field(description="fingerprint of the datasets: of the training's, and of the test's if they differ")
     model: str = Field(description="registered name, hand-raised version and, for a user's file, its content hash")
     behaviour: int = Field(description="the harness's own hand-raised number")
     repeat: int
@@ -65,7 +65,7 @@ class Initial(Frozen):
     """The weights of another study that a run started from."""
 
     study: Text
-    train: tuple[Name, ...] = Field(min_length=1, description="what they were trained on")
+    train: tuple[Name, ...] = Field(min_length=1, description="names of their training datasets")
     repeat: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the file")
 

@@ -11,7 +11,7 @@ from benchmark.records.schema import Filed
 
 SCHEMA: Final = 1
 
-What = Literal[
+ComparedWork = Literal[
     "forward",
     "replayed",
     "forward_memory",
@@ -30,7 +30,7 @@ class SpeedupComparison(Filed):
     """The same work, done in two ways in turn in one process; readers compute the ratios."""
 
     schema_: Literal[1] = Field(SCHEMA, alias="schema")
-    what: What
+    what: ComparedWork
     model: str | None = Field(description="the network, if any")
     size: int | None = Field(description="side of the input, pixels")
     device: Literal["cpu", "cuda"]
@@ -41,8 +41,8 @@ class SpeedupComparison(Filed):
     unit: Literal["ms", "bytes", "images/s", "s", "share"]
     plain: tuple[float, ...] = Field(description="every value of the plain way, in order; may be empty")
     ours: tuple[float, ...] = Field(min_length=1, description="every value of the harness's way, in order")
-    plain_form: str = Field(description="what the plain way is, in words")
-    our_form: str = Field(description="what the harness's way is, in words")
+    plain_form: str = Field(description="description of the plain way")
+    our_form: str = Field(description="description of the harness's way")
     max_difference: float | None = Field(None, description="largest difference of two logits on a random image")
     max_logit: float | None = Field(None, description="largest absolute logit of the plain way on that image")
     pixels: int | None = Field(None, description="of the test images that masks were compared on")

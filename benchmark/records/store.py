@@ -143,7 +143,7 @@ class Store:
             "unfinished training(s)": len(list(self._below("runs", CHECKPOINT))),
             "file(s) of reference rows": len(self._reference_files()),
         }
-        return [f"{count} {what}" for what, count in counted.items() if count]
+        return [f"{count} {name}" for name, count in counted.items() if count]
 
     def _below(self, kind: str, pattern: str) -> Iterator[Path]:
         return (self.folder / kind).glob(f"[!.]*/*/*/{pattern}")
@@ -329,9 +329,9 @@ def read_record(file: Path) -> Record | None:
                 "update it, or use another --study"
             ) from error
         problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])[:100] or "content"
-        where = "".join(character if character.isprintable() else "?" for character in where)
-        raise BrokenRecordError(f"{file}: not a valid record ({where}: {problem['msg']})") from error
+        field = ".".join(str(part) for part in problem["loc"])[:100] or "content"
+        field = "".join(character if character.isprintable() else "?" for character in field)
+        raise BrokenRecordError(f"{file}: not a valid record ({field}: {problem['msg']})") from error
 
 
 def _schema_of(content: bytes) -> int:

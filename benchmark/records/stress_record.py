@@ -24,11 +24,11 @@ class StressRecord(Filed):
     train: tuple[Name, ...] = Field(min_length=1)
     repeat: int = Field(ge=0)
     test: Name = Field(description="the stand-in")
-    images: str = Field(description="the stand-in's fingerprint, before anything is forced")
+    images: str = Field(description="the stand-in's fingerprint, without a forced effect")
     standin_version: int
-    convention: int = Field(description="hand-raised number of what a strength means")
-    effect: Name | None = Field(description="what is forced; none where all effects are as drawn")
-    strength: float | None = Field(gt=0, description="times the hardest that is drawn")
+    convention: int = Field(description="raised when the meaning of a strength changes")
+    effect: Name | None = Field(description="the forced effect; none if all effects are as drawn")
+    strength: float | None = Field(gt=0, description="multiple of the hardest drawn value")
 
     @model_validator(mode="after")
     def _whole(self) -> StressRecord:

@@ -155,7 +155,9 @@ def load_weights(network: nn.Module, file: Path, content: bytes) -> None:
         state = load(content)
     except SafetensorError as error:
         raise UserError(f"{file}: no safetensors file ({error}); restore it or train that study again") from error
-    ours, theirs = ({name: _size(value) for name, value in of.items()} for of in (network.state_dict(), state))
+    ours, theirs = (
+        {name: _size(value) for name, value in tensors.items()} for tensors in (network.state_dict(), state)
+    )
     if differing := [name for name in dict.fromkeys((*ours, *theirs)) if ours.get(name) != theirs.get(name)]:
         sizes = [f"{name} is {ours.get(name, 'none')} here and {theirs.get(name, 'none')} there" for name in differing]
         raise UserError(

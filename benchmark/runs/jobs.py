@@ -129,10 +129,10 @@ class TrainJob:
         dataset = min(self.task.train_names, key=training.micro_batch_for)
         images, base = training.micro_batch_for(dataset), dataset.removesuffix("-syn")
         if images == 1:
-            return f"{fewer(self.device)}, or take a smaller --set input.size"
+            return f"{advise_fewer_runs(self.device)}, or take a smaller --set input.size"
         field = f"micro_batch_by_dataset.{base}" if base in training.micro_batch_by_dataset else "micro_batch"
         return (
-            f"{fewer(self.device)}, or fewer images per forward: --set training.{field}={images // 2} in "
+            f"{advise_fewer_runs(self.device)}, or fewer images per forward: --set training.{field}={images // 2} in "
             f"place of {images}, for all networks that are compared (--study NAME or --replace-stale)"
         )
 
@@ -290,7 +290,7 @@ class StressJob:
     @property
     def memory_advice(self) -> str:
         """Remedy for too little memory."""
-        return fewer(self.device)
+        return advise_fewer_runs(self.device)
 
     def on(self, device: str) -> StressJob:
         """Return the same tests on another device."""
@@ -323,8 +323,8 @@ class StressJob:
         return self.record(*self.tests[0]) if not self.left() else None
 
 
-def fewer(device: str) -> str:
-    """Return the remedy that frees memory and changes no number."""
+def advise_fewer_runs(device: str) -> str:
+    """Return the remedy for too little memory that changes no number."""
     return f"do fewer runs at a time ({'--per-gpu' if device.startswith('cuda') else '--workers'})"
 
 

@@ -114,10 +114,10 @@ class Staleness:
         job = self.asked.get(run_name(record))
         if job is None or job.key_parts.model == record.key_parts.model:
             return []
-        now, then = registry.code_digests(job.entry), record.environment.get("network_code")
-        if not isinstance(then, dict):  # an earlier release, or a failed run
+        now, recorded = registry.code_digests(job.entry), record.environment.get("network_code")
+        if not isinstance(recorded, dict):  # an earlier release, or a failed run
             return [f"the code of {record.model}" + (f" ({', '.join(now)})" if now else "")]
-        changed = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
+        changed = [name for name in sorted({*now, *recorded}) if now.get(name) != recorded.get(name)]
         return [f"the code of {record.model}, changed in {', '.join(changed)}"]
 
     def differs(self, protocol: Protocol | None) -> bool:

@@ -86,19 +86,19 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
                 windows = labelled_windows(part.pack, part.division.val, size, job.protocol.split.min_labelled)
                 yield from evaluation_batches(part.pack, windows, size, job.protocol.evaluation.batch, device)
 
-        def stepped(done: int, total: int) -> None:
+        def on_training_step(done: int, total: int) -> None:
             if done == 1:
                 print(f"{FIRST_STEP} after {time.perf_counter() - started:.1f} s", flush=True)
             on_step(done, total)
 
-        bounded: list[bool] = []  # whether a user's network was, after the first round of this session
+        bounded: list[bool] = []  # whether a user's outputs lie in [0, 1]; known after the session's first round
 
-        def round_done(history: Sequence[Round]) -> None:
+        def on_round(history: Sequence[Round]) -> None:
             tracker.rounds(history)
             if history and not bounded and job.entry.family == "user":
                 bounded.append(_in_unit_interval(network, validation(), job.protocol, device))
 
-        trained = train(network, batches, validation, job.protocol, stepped, checkpoint, launch, round_done)
+        trained = train(network, batches, validation, job.protocol, on_training_step, checkpoint, launch, on_round)
         started = time.perf_counter()
         rows: dict[str, list[Row]] = {}
         predictions: dict[str, bytes] = {}

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.records.speedup_record import SpeedupComparison, What
+from benchmark.records.speedup_record import ComparedWork, SpeedupComparison
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmark.data.packs import Pack
     from benchmark.speedup.setting import SpeedupSetting
 
-__all__ = ["SpeedupComparison", "Subject", "What", "measurements"]
+__all__ = ["ComparedWork", "SpeedupComparison", "Subject", "measurements"]
 
 #: Images of the loop's epoch, and of those as many as feeding and whole epochs of both ways take.
 IMAGES, FED = 200, 16
@@ -62,7 +62,7 @@ class Subject:
 
 
 def measurements(
-    subject: Subject, only: Sequence[What], setting: SpeedupSetting
+    subject: Subject, only: Sequence[ComparedWork], setting: SpeedupSetting
 ) -> Iterator[tuple[str, Callable[[], SpeedupComparison]]]:
     """Yield what is to be measured, with its name; each is measured when it is called."""
     from benchmark.data.packs import open_pack

@@ -12,12 +12,12 @@ from benchmark.config.registry import ModelEntry
 from benchmark.devices.cuda_graphs import captured
 from benchmark.devices.precision import using_threads
 from benchmark.devices.process_memory import free_as_usual, keep_freed_memory
-from benchmark.efficiency.hindrance import hindrances, undisturbed
+from benchmark.efficiency.hindrance import hindrances, measure_undisturbed
 from benchmark.efficiency.latency import measure_in_turn
 from benchmark.efficiency.memory import in_fresh_process, peak_growth
 from benchmark.predict.fused_network import SIDE, Dtype, FusedNetwork, ready
 from benchmark.records.efficiency_record import Latency
-from benchmark.records.speedup_record import SpeedupComparison, What
+from benchmark.records.speedup_record import ComparedWork, SpeedupComparison
 from benchmark.speedup import plain
 from benchmark.speedup.networks import build
 from benchmark.speedup.setting import SpeedupSetting, Way
@@ -133,7 +133,7 @@ def _differences(expected: Tensor, logits: Tensor) -> dict[str, object]:
 
 
 def _timed(
-    what: What,
+    what: ComparedWork,
     entry: ModelEntry,
     image: Tensor,
     setting: SpeedupSetting,
@@ -155,7 +155,7 @@ def _timed(
         return hindrances(latencies["plain"].waited if setting.kind == "cpu" else None)
 
     with using_threads(setting.threads):
-        latencies, _ = undisturbed(
+        latencies, _ = measure_undisturbed(
             lambda: measure_in_turn({"plain": step(slow), "ours": step(fast)}, setting.timing, set_allocator),
             hindered,
             lambda latencies: latencies["plain"].p50_ms,

@@ -14,7 +14,7 @@ import torch
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
-from benchmark.records.speedup_record import SpeedupComparison, What
+from benchmark.records.speedup_record import ComparedWork, SpeedupComparison
 from benchmark.speedup import steps
 from benchmark.speedup.setting import SpeedupSetting, Way
 from benchmark.utils.processes import SPAWN, end_with_parent
@@ -30,7 +30,7 @@ def together(
     protocol: Protocol,
     setting: SpeedupSetting,
     alone: Execution,
-    what: What = "together",
+    what: ComparedWork = "together",
 ) -> SpeedupComparison:
     """Compare training images per second of all runs together, at batch 1, with those of one run alone.
 

@@ -15,7 +15,7 @@ from benchmark.config.protocol import Determinism, Protocol
 from benchmark.devices.precision import autocast
 from benchmark.training.loss import segmentation_loss
 
-# Sides below this leave deep networks with maps of a pixel, on which BatchNorm may refuse to train.
+# Pixels. With smaller sides, deep networks have maps of a single pixel, which BatchNorm may refuse in training.
 PROBE_PX = 64
 
 # torch's words for an operation without a deterministic kernel, for an attention kernel that is deterministic only on
@@ -66,7 +66,7 @@ def nondeterministic_operations(
     Args:
         network: on the device of its training.
         multiple: divisor of its input's height and width.
-        size: side of its input, pixels; the step uses a smaller side where possible.
+        size: side of its input, pixels; the step uses a smaller side if possible.
         channels: of its input.
         protocol: all settings.
 
@@ -97,13 +97,13 @@ def nondeterministic_operations(
 def _settings_restored() -> Iterator[None]:
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    always, race = torch.is_warn_always_enabled(), torch.backends.cudnn.benchmark
+    warn_always, cudnn_benchmark = torch.is_warn_always_enabled(), torch.backends.cudnn.benchmark
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        torch.set_warn_always(always)
-        torch.backends.cudnn.benchmark = race
+        torch.set_warn_always(warn_always)
+        torch.backends.cudnn.benchmark = cudnn_benchmark
 
 
 def _names(messages: Sequence[str]) -> list[str]:

@@ -63,7 +63,7 @@ class Start:
         return f"--init-from {self.store.folder.name}{f':{self.train}' * bool(self.train)}"
 
     def weights(self, model: str, repeat: int, hashes: HashCache) -> Weights:
-        """Return the initial weights of a repeat of a model: of the same repeat there, or of the best.
+        """Return the initial weights of a model's repeat: of the same repeat in the other study, else of its best.
 
         Args:
             model: name of the network in both studies.
@@ -71,7 +71,7 @@ class Start:
             hashes: caches the digests of files.
 
         Raises:
-            UserError: no weights there, or several training sets to choose from.
+            UserError: the other study has no weights of the model, or several training sets and no choice.
         """
         study = self.store.folder.name
         prefix = f"--init-from {study}:"
@@ -119,9 +119,9 @@ def refuse_seen(task: Task, start: Weights, study: Store) -> str:
         # Stand-ins of other settings are other images with the same names.
         if source.synthetic and earlier["fingerprint"] != split["fingerprint"]:
             continue
-        if seen := sorted({*earlier["train"], *earlier["val"]} & {*split["test"]}):
+        if leaked := sorted({*earlier["train"], *earlier["val"]} & {*split["test"]}):
             raise UserError(
-                f"{len(seen)} test image(s) of {source.name}, first {seen[0]}, are among those that study "
+                f"{len(leaked)} test image(s) of {source.name}, first {leaked[0]}, are among those that study "
                 f"{start.facts.study} trained or validated on: the test would see what was trained on; use the "
                 "protocol, seed and split of that study, or test on another dataset"
             )

@@ -22,18 +22,18 @@ SMALL = 64  # pixels: on a CPU a forward of this side takes milliseconds, and fi
 DRAWS = 4  # of random weights and images
 CLASSES = 1
 
-#: Of torch's message where a norm over the batch gets a single value to train on.
+#: Part of torch's message if a norm over the batch gets a single value in training.
 ONE_VALUE = "Expected more than 1 value per channel when training"
 
 
 @dataclass(frozen=True)
 class ProbeInput:
-    """An input that a network will be given.
+    """An input of a network in a study.
 
     Attributes:
         side: height and width, pixels.
         channels: of the image.
-        images: of a forward in training; ``None`` where it is only tested.
+        images: number of images of a forward in training; ``None`` if the network is only tested on this input.
     """
 
     side: int
@@ -42,22 +42,22 @@ class ProbeInput:
 
 
 def probe_networks(
-    entries: Iterable[ModelEntry], inputs: Sequence[ProbeInput], tell: Callable[[str], None], *, on_cpu: bool = True
+    entries: Iterable[ModelEntry], inputs: Sequence[ProbeInput], warn: Callable[[str], None], *, on_cpu: bool = True
 ) -> None:
-    """Build users' networks and compute one forward of zeros each, on the meta device or else on the CPU.
+    """Build users' networks and compute forwards of zeros, on the meta device or else on the CPU.
 
-    Nothing is done for the built-in networks. Random states stay as they are.
+    Built-in networks are skipped. Random states do not change.
 
     Args:
         entries: any networks.
-        inputs: all that they will be given.
-        tell: called with warnings: forwards that cannot be tried, outputs that are no logits, code whose changes go
-            unseen.
-        on_cpu: whether they will run on a CPU. Otherwise an exception is a warning only, since a network may put
-            tensors onto a GPU by itself.
+        inputs: all inputs of these networks in the study.
+        warn: called with warnings: forwards that cannot be tried, outputs that are not logits, imports whose changes
+            would not be noticed.
+        on_cpu: whether the networks will run on a CPU. If not, an exception is only a warning, since a network may put
+            tensors onto a GPU itself.
 
     Raises:
-        UserError: a network cannot be loaded or built, or its output is no tensor of one logit per pixel.
+        UserError: a network cannot be loaded or built, or its output is not a tensor of one logit per pixel.
     """
     for entry in dict.fromkeys(entry for entry in entries if entry.family == "user"):
         with _undisturbed():
@@ -68,23 +68,23 @@ def probe_networks(
                     raise UserError(str(error)) from error
                 warnings = [f"{error} yet. It was tried on the CPU and may do better on the GPU"]
         for warning in warnings:
-            tell(f"warning: {warning}")
+            warn(f"warning: {warning}")
 
 
 def one_value_advice(images: int | None = None) -> str:
-    """Say what to do where a norm over the batch has a single value to train on."""
-    found = "" if images is None else f" (here {images})"
+    """Return the remedy if a norm over the batch gets a single value; ``images`` counts those of one forward."""
+    present = "" if images is None else f" (here {images})"
     return (
-        f"a BatchNorm got a map of one pixel from one image: give each forward at least two images{found} with --set "
+        f"a BatchNorm got a map of one pixel from one image: give each forward at least two images{present} with --set "
         "training.batch=8 (and training.micro_batch where that is set), the last of an epoch too, or use another norm"
     )
 
 
 def wrong_output(output: object, shape: tuple[int, ...]) -> str:
-    """Say what is wrong with a network's output; blank where it is logits of a shape.
+    """Return the fault of a network's output in words; blank for logits of the expected shape.
 
     Args:
-        output: what the network returned.
+        output: of the network.
         shape: ``(N, classes, H, W)``.
     """
     import torch
@@ -94,24 +94,24 @@ def wrong_output(output: object, shape: tuple[int, ...]) -> str:
             f"returned a {type(output).__name__} with {', '.join(map(repr, output))}; return the tensor of logits alone"
         )
     if not isinstance(output, torch.Tensor):
-        of = f" of {len(output)}" if isinstance(output, tuple | list) else ""
-        return f"returned a {type(output).__name__}{of}; return the tensor of logits alone"
-    found = tuple(output.shape)
-    if len(found) != len(shape) or found[0] != shape[0]:
+        length = f" of {len(output)}" if isinstance(output, tuple | list) else ""
+        return f"returned a {type(output).__name__}{length}; return the tensor of logits alone"
+    returned = tuple(output.shape)
+    if len(returned) != len(shape) or returned[0] != shape[0]:
         remedy = "keep the axes of images and channels, which squeeze() without an axis removes"
-    elif found[1] != shape[1] == found[-1]:
+    elif returned[1] != shape[1] == returned[-1]:
         remedy = "put the channels before height and width, as permute(0, 3, 1, 2) does"
-    elif found[1] != shape[1]:
+    elif returned[1] != shape[1]:
         remedy = "make the last layer give `classes` channels"
-    elif found != shape:
+    elif returned != shape:
         remedy = "bring the logits to the image's size, as torch.nn.functional.interpolate(x, size=...) does"
     else:
         return "" if output.is_floating_point() else f"returned {output.dtype}; return logits, not a mask"
-    return f"returned {_text(found)}; expected {_text(shape)}: {remedy}"
+    return f"returned {_text(returned)}; expected {_text(shape)}: {remedy}"
 
 
 class _RaisedError(Exception):
-    """A user's network raised something of its own."""
+    """A user's network raised an exception."""
 
 
 def _probe(entry: ModelEntry, inputs: Sequence[ProbeInput]) -> list[str]:
@@ -144,8 +144,8 @@ def _refuse(entry: ModelEntry, network: nn.Module, example: ProbeInput) -> None:
             shape, output = _forward(network.train(training), images, example)
         except Exception as error:
             if ONE_VALUE not in str(error):
-                what = f"forward of {_text((images, example.channels, *[example.side] * 2))}{' in training' * training}"
-                raise _raised(entry, what, error) from error
+                call = f"forward of {_text((images, example.channels, *[example.side] * 2))}{' in training' * training}"
+                raise _raised(entry, call, error) from error
             if example.images == 1:
                 raise UserError(f"{entry.target}: {one_value_advice(example.images)}") from error
             continue
@@ -160,7 +160,7 @@ def _refuse(entry: ModelEntry, network: nn.Module, example: ProbeInput) -> None:
 
 
 def _forward(network: nn.Module, images: int, example: ProbeInput) -> tuple[tuple[int, ...], Tensor]:
-    """Return the expected shape and the output: computed nowhere, else small, else in full."""
+    """Return the expected shape and the output, on the meta device, else on a small input, else on a full one."""
     import torch
 
     def on(device: str, side: int) -> tuple[tuple[int, ...], Tensor]:
@@ -176,7 +176,7 @@ def _forward(network: nn.Module, images: int, example: ProbeInput) -> tuple[tupl
 
 
 def _all_in_unit_interval(network: nn.Module, channels: int, side: int) -> bool:
-    """Tell whether no weights and images make an output leave [0, 1]; also where none could be tried."""
+    """Return whether the outputs stay in [0, 1] for random weights and images; ``False`` if no forward works."""
     import torch
 
     tried = copy.deepcopy(network).eval()
@@ -185,20 +185,20 @@ def _all_in_unit_interval(network: nn.Module, channels: int, side: int) -> bool:
     try:
         for draw in range(DRAWS):
             for weights in tried.parameters() if draw else ():
-                # About as large as before, so that many layers together neither vanish nor overflow.
+                # Noise about as large as the weights, so that outputs of many layers do not vanish or overflow.
                 spread = weights.detach() if bool(weights.any()) else torch.full_like(weights, 0.1)
                 weights.data = weights.detach() + spread * torch.randn_like(weights)
             with torch.no_grad():
                 output = tried(3 * torch.randn(1, channels, side, side))
             if not bool(((output >= 0) & (output <= 1)).all()):
                 return False
-    except Exception:  # at this size; a run looks at its own outputs after the first round
+    except Exception:  # the network may not take this size; a run checks its own outputs after the first round
         return False
     return True
 
 
 def _unseen(entry: ModelEntry) -> list[str]:
-    """Warn of files that a network has imported in a way that its key does not see."""
+    """Return warnings of files that a network imports in a way that its key does not cover."""
     path = Path(entry.target.rpartition(":")[0])
     files = NetworkFile.at(path).unseen(registry.code_digest(entry) or "") if path.suffix == ".py" else []
     return [
@@ -208,15 +208,15 @@ def _unseen(entry: ModelEntry) -> list[str]:
     ]
 
 
-def _raised(entry: ModelEntry, what: str, error: Exception) -> _RaisedError:
-    where = network_files.location(error, registry.code(entry))
-    told = f"{type(error).__name__}: {error}" + (f" ({where})" if where else "")
-    return _RaisedError(f"{entry.target}: {what} raised {told}; correct it: nothing has been run")
+def _raised(entry: ModelEntry, call: str, error: Exception) -> _RaisedError:
+    line = network_files.location(error, registry.code(entry))
+    message = f"{type(error).__name__}: {error}" + (f" ({line})" if line else "")
+    return _RaisedError(f"{entry.target}: {call} raised {message}; correct it: nothing has been run")
 
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Keep the random state, and have a crash in compiled code tell its place."""
+    """Keep the random state, and print the stack if compiled code crashes."""
     import torch
 
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # a caller's stderr may be no file

@@ -24,7 +24,7 @@ FOLDER = "tensorboard"
 class Tracker:
     """Writes the event file of a running training; an error is one line of the log, and the run continues.
 
-    It replaces the files of an earlier session and writes that session's rounds again, so that no round is there twice.
+    It replaces the files of an earlier session and writes that session's rounds again, so every round appears once.
 
     Args:
         name: ``None`` writes nothing.
@@ -102,7 +102,7 @@ class Tracker:
 
             for name, value in values.items():
                 if value is not None:
-                    self._write(step=step, summary=scalar(name, value))  # type: ignore[no-untyped-call]  # and this
+                    self._write(step=step, summary=scalar(name, value))  # type: ignore[no-untyped-call]  # as above
             self._writer.flush()
 
     def _write(self, **fields: Any) -> None:

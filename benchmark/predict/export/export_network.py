@@ -13,8 +13,8 @@ from torch import nn
 
 from benchmark import __version__
 from benchmark.data.specs import KNOWN, SUFFIX
-from benchmark.efficiency.conditions import movement
-from benchmark.efficiency.hindrance import hindrances, undisturbed
+from benchmark.efficiency.conditions import describe_changes
+from benchmark.efficiency.hindrance import hindrances, measure_undisturbed
 from benchmark.efficiency.latency import measure_in_turn
 from benchmark.predict.export import parity
 from benchmark.predict.export.capture import capture
@@ -169,13 +169,13 @@ def _time(trained: TrainedNetwork, network: nn.Module, forward: Forward, request
     side = trained.input_size
     image = torch.rand(1, trained.channels, side, side, generator=torch.Generator().manual_seed(0)).numpy()
     eager = of_module(network)
-    latencies, _ = undisturbed(
+    latencies, _ = measure_undisturbed(
         lambda: measure_in_turn({"exported": lambda: forward(image), "torch": lambda: eager(image)}, request.timing),
         lambda pair: hindrances(pair["torch"].waited),
         lambda pair: pair["torch"].p50_ms,
     )
     moved = {
-        name: movement(latency.before, latency.after, latency.raw_ms, request.threads)
+        name: describe_changes(latency.before, latency.after, latency.raw_ms, request.threads)
         for name, latency in latencies.items()
     }
     machine = [text for text in moved["exported"] if text in moved["torch"]]

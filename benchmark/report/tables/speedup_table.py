@@ -8,13 +8,13 @@ from itertools import groupby
 from typing import get_args
 
 from benchmark.config.protocol import flatten_settings
-from benchmark.records.speedup_record import SpeedupComparison, What
+from benchmark.records.speedup_record import ComparedWork, SpeedupComparison
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, in_order
 from benchmark.report.tables.render import HINDERED, Block, Cell, Column, Row, Table
 
 #: What each kind of work is called, and whether more of its unit is better.
-TITLES: Mapping[What, tuple[str, bool]] = {
+TITLES: Mapping[ComparedWork, tuple[str, bool]] = {
     "forward": ("Forward of one image", False),
     "replayed": ("Forward of one image, in half precision and replayed", False),
     "forward_memory": ("Peak memory of a forward", False),
@@ -45,7 +45,7 @@ def table(study: StudyResults) -> Table:
 
 def groups(comparisons: Sequence[SpeedupComparison]) -> list[list[SpeedupComparison]]:
     """Group comparisons of one kind of work, size, number format, device and form, in a reader's order."""
-    order = get_args(What)
+    order = get_args(ComparedWork)
 
     def kind(comparison: SpeedupComparison) -> tuple[str | int, ...]:
         # Of a float32 and a bfloat16 comparison the plain side is the same, so float32 comes first.

@@ -7,7 +7,7 @@ import psutil
 import pytest
 import torch
 
-from benchmark.efficiency.conditions import energy_joules, movement, read_conditions
+from benchmark.efficiency.conditions import describe_changes, energy_joules, read_conditions
 from benchmark.records.efficiency_record import Conditions
 
 CPU = torch.device("cpu")
@@ -31,12 +31,12 @@ def test_a_clock_that_is_hidden_is_none(answer: object, monkeypatch: pytest.Monk
 
 
 def test_a_steady_measurement_gives_no_warning() -> None:
-    assert movement(CALM, Conditions(clock_mhz=1900.0, load_average=0.1), [1.0, 1.05] * 20, threads=2) == []
+    assert describe_changes(CALM, Conditions(clock_mhz=1900.0, load_average=0.1), [1.0, 1.05] * 20, threads=2) == []
 
 
 def test_moving_clocks_are_told() -> None:
     slow = Conditions(clock_mhz=1500.0, load_average=0.0)
-    assert movement(CALM, slow, [1.0] * 9, threads=1) == [
+    assert describe_changes(CALM, slow, [1.0] * 9, threads=1) == [
         "clocks moved from 2000 to 1500 MHz while latency was measured"
     ]
 
@@ -44,8 +44,8 @@ def test_moving_clocks_are_told() -> None:
 def test_a_rising_load_is_told_beyond_what_the_measurement_causes() -> None:
     busy = Conditions(clock_mhz=2000.0, load_average=2.5)
     minute = [1000.0] * 60
-    assert movement(CALM, busy, minute, threads=2) == []
-    assert movement(CALM, busy, minute[:1], threads=2) == [
+    assert describe_changes(CALM, busy, minute, threads=2) == []
+    assert describe_changes(CALM, busy, minute[:1], threads=2) == [
         "load average rose from 0.0 to 2.5 while latency was measured"
     ]
 
@@ -53,13 +53,13 @@ def test_a_rising_load_is_told_beyond_what_the_measurement_causes() -> None:
 def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     busy = Conditions(clock_mhz=None, load_average=6.0)
-    assert movement(busy, busy, [1.0] * 9, threads=2) == [
+    assert describe_changes(busy, busy, [1.0] * 9, threads=2) == [
         "the machine was busy before latency was measured (load average 6.0)"
     ]
 
 
 def test_drifting_latency_is_told() -> None:
-    found = movement(CALM, CALM, [1.0] * 10 + [1.5] * 10, threads=1)
+    found = describe_changes(CALM, CALM, [1.0] * 10 + [1.5] * 10, threads=1)
     assert found == ["latency drifted from 1.00 to 1.50 ms between the first and the second half"]
 
 

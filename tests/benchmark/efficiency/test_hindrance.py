@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from benchmark.efficiency.hindrance import TRIES, Waits, hindrances, stolen_s, undisturbed, waited_s
+from benchmark.efficiency.hindrance import TRIES, Waits, hindrances, measure_undisturbed, stolen_s, waited_s
 from benchmark.records.efficiency_record import Limits
 
 
@@ -57,9 +57,9 @@ def test_earlier_measurements_tell_of_a_device_that_is_slow_before_and_after() -
 
 def test_a_hindered_measurement_is_repeated_and_the_good_one_kept() -> None:
     times = iter((90.0, 12.0, 11.0))
-    assert undisturbed(lambda: next(times), lambda ms: ms > 50, lambda ms: ms) == (12.0, 2)
+    assert measure_undisturbed(lambda: next(times), lambda ms: ms > 50, lambda ms: ms) == (12.0, 2)
 
 
 def test_of_tries_that_were_all_hindered_the_shortest_counts() -> None:
     times = iter((90.0, 70.0, 80.0, 1.0))
-    assert undisturbed(lambda: next(times), lambda ms: True, lambda ms: ms) == (70.0, TRIES)
+    assert measure_undisturbed(lambda: next(times), lambda ms: True, lambda ms: ms) == (70.0, TRIES)

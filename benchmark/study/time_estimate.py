@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from pydantic import TypeAdapter
+
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.formats.images import read_size
@@ -42,7 +44,7 @@ class Costs:
         self.protocol, self.hardware, self.figures = protocol, hardware, figures
         self.file = cache / "times.json"
         try:
-            self.known: dict[str, float] = json.loads(self.file.read_text("utf-8"))
+            self.known = TypeAdapter(dict[str, float]).validate_json(self.file.read_bytes())
         except (OSError, ValueError):
             self.known = {}  # nothing measured yet; a broken file is replaced
 

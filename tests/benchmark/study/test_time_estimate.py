@@ -20,7 +20,7 @@ from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.store import Store
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
-from benchmark.study.time_estimate import tiles
+from benchmark.study.time_estimate import count_tiles
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
 
@@ -151,7 +151,7 @@ def test_concurrent_runs_share_the_seconds_but_take_as_long_as_the_longest(make:
 @pytest.mark.parametrize(("partial", "expected"), [("false", 2 * 3), ("true", 3 * 4)])
 def test_tiles_are_counted_as_packs_cut_them(source: Source, partial: str, expected: int) -> None:
     protocol = load_protocol("quick", [*SMALL, f"input.partial_tiles={partial}"])
-    assert tiles(replace(source, count=5, shape=(150, 200)), protocol) == (5 * expected, 64)
+    assert count_tiles(replace(source, count=5, shape=(150, 200)), protocol) == (5 * expected, 64)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,14 @@ def test_tiles_are_counted_as_packs_cut_them(source: Source, partial: str, expec
 )
 def test_durations_are_formatted_for_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"unet": "fast"}'])
+def test_broken_times_of_earlier_runs_count_as_none(make: MakeStudy, content: str) -> None:
+    file = make().costs.file
+    file.parent.mkdir()
+    file.write_text(content)
+    assert make_plan(make()).basis == "macs"
 
 
 def test_broken_figures_count_as_none(make: MakeStudy) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.runs.jobs import Job
-from benchmark.runs.perform import Perform, perform
+from benchmark.runs.perform import Perform, perform_job
 
 
 class InProcessExecutor:
@@ -19,7 +19,7 @@ class InProcessExecutor:
     the iterator cancels: no further job begins, and a job without ``Finished`` counts as interrupted.
     """
 
-    def __init__(self, perform: Perform = perform, *, measures: bool = False) -> None:
+    def __init__(self, perform: Perform = perform_job, *, measures: bool = False) -> None:
         """Keep the function that does a job; without ``measures``, measurements end at once and without figures."""
         self.perform, self.measures = perform, measures
 

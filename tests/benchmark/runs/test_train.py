@@ -246,7 +246,7 @@ def test_keeping_all_or_no_weights(small: Protocol, make_job: MakeJob, keep: str
 def test_a_pretrained_encoder_where_there_is_none_is_refused(small: Protocol, make_job: MakeJob) -> None:
     protocol = small.model_copy(update={"training": small.training.model_copy(update={"encoder_weights": "imagenet"})})
     with pytest.raises(UserError, match="tinynet: has no pretrained encoder"):
-        train.build(make_job(protocol))
+        train.build_network(make_job(protocol))
 
 
 def caused(cause: OSError) -> UserError:

@@ -167,11 +167,11 @@ def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: M
     division = pack.divide(protocol)
     job = of(make_job(protocol), name)
 
-    network = train.build(job)
+    network = train.build_network(job)
     assert determinism.nondeterministic_operations(network, job.entry.multiple, 64, 1, protocol) == []
 
     def trained() -> dict[str, torch.Tensor]:
-        network = precision.to_device(train.build(job), CPU)
+        network = precision.to_device(train.build_network(job), CPU)
         torch.manual_seed(7)
         batches = TrainingBatches([(pack, division.train)], 64, protocol, 0, CPU)
         loop.train(

@@ -121,7 +121,7 @@ def check(
     files, shown = _texts(study, results, None)
     if redact:
         files.pop(CHOICE, None)
-    figures = list(_figures(results, plots))
+    figures = list(_figures(results, plots, texts_alone=True))
     drawings = [Drawing.of(*figure) for figure in figures]
     plot_files = [folder / "plots" / f"{stem}.{kind}" for plot, stem, _ in figures for kind in plot.kinds]
     files[PAGE] = texts_only(_page(study, results, shown, drawings, files, significance_table.REFERENCE, redact))
@@ -156,10 +156,13 @@ def _page(
     return html.to_html(name, results, shown, drawings, files, pictures, reference, redacted=redact)
 
 
-def _figures(results: StudyResults, plots: Sequence[Plot]) -> Iterator[tuple[Plot, str, Figure]]:
+def _figures(
+    results: StudyResults, plots: Sequence[Plot], *, texts_alone: bool = False
+) -> Iterator[tuple[Plot, str, Figure]]:
     named = merge.for_figures(results)
     for plot in plots:
-        yield from ((plot, stem, figure) for stem, figure in plot.draw(named))
+        draw = (texts_alone and plot.draw_texts) or plot.draw
+        yield from ((plot, stem, figure) for stem, figure in draw(named))
 
 
 def _texts(

@@ -196,17 +196,17 @@ def _chart(block: Block, axis: CostAxis, measured: Sequence[Measurement]) -> Cha
     return Chart(block, axis, points, missing, hindered, _x_title(axis, measured))
 
 
-def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
+def draw(study: StudyResults, *, placed: bool = True) -> Iterator[tuple[str, Figure]]:
     """Draw one figure per chart of the study's accuracy table.
 
     Yields:
         The file name without its ending, and the figure.
     """
     for chart in charts(study, scores(study, ACCURACY).blocks):
-        yield chart.name, _figure(chart)
+        yield chart.name, _figure(chart, placed=placed)
 
 
-def _figure(chart: Chart) -> Figure:
+def _figure(chart: Chart, *, placed: bool) -> Figure:
     points = chart.points
     x_title = wrapped(chart.x_title, X_TITLE_WIDTH)
     footnote = wrapped(chart.footnote, FOOTNOTE_WIDTH)
@@ -220,7 +220,7 @@ def _figure(chart: Chart) -> Figure:
         axes.set_xlabel(x_title)
         axes.set_ylabel(chart.y_title)
         write_frame(figure, chart.block.title, points, stairs, footnote)
-        label_spots(axes, points, stairs)
+        label_spots(axes, points, stairs, placed=placed)
     return figure
 
 

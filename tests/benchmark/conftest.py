@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +15,12 @@ from benchmark.data.datasets import Source, resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
+from benchmark.devices import facts
 from benchmark.devices.hardware_slots import Hardware
-from benchmark.runs.jobs import EfficiencyJob, TrainJob
-from benchmark.runs.perform import perform_job
+from benchmark.runs.jobs import TrainJob
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
+from tests.benchmark.report import fake
 
 TINY = Path(__file__).with_name("tiny.py")
 SMALL = (
@@ -47,8 +47,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def source(small: Protocol, cache: Path) -> Source:
-    (found,) = resolve("omc-syn", cache / "no data", small, HashCache(cache / "hashes.json"))
-    return found
+    (source,) = resolve("omc-syn", cache / "no data", small, HashCache(cache / "hashes.json"))
+    return source
 
 
 @pytest.fixture(scope="session")
@@ -73,26 +73,15 @@ def make_job(make_study: Callable[..., Study]) -> Callable[..., TrainJob]:
     return make
 
 
-@pytest.fixture(scope="session")
-def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny network's efficiency, measured once; a study that has these files measures nothing again."""
-    (entry,) = registry.select(f"{TINY}:TinyNet")
-    job = EfficiencyJob(tmp_path_factory.mktemp("figures"), entry, 32, 1, "cpu", 1, throughput_s=0.1)
-    assert perform_job(job, lambda *_: None) is None
-    record = job.stored()
-    assert record is not None
-    # What else the machine does that runs the tests is not their subject.
-    job.file.write_bytes(record.model_copy(update={"hindered": (), "limits_after": None}).to_json())
-    return job.folder
-
-
-Measured = Callable[[str], Path]
+Measured = Callable[[str], None]
 
 
 @pytest.fixture
-def measured(figures: Path, tmp_path: Path) -> Measured:
+def measured(tmp_path: Path) -> Measured:
     """Begin a study, for tests about something else, in which the tiny network's efficiency is known."""
-    return lambda study: Path(shutil.copytree(figures, tmp_path / "results" / study / figures.name))
+    return lambda study: fake.write_efficiency(
+        tmp_path / "results" / study, "tinynet", 32, name=facts.cpu_name(), threads=1
+    )
 
 
 Call = Callable[..., tuple[int, str, str]]

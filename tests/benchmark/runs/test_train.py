@@ -165,7 +165,9 @@ def test_two_studies_get_the_same_bytes(small: Protocol, make_job: MakeJob) -> N
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-@pytest.mark.parametrize("model", ["esnet", "letnet", "manet"])
+@pytest.mark.parametrize(
+    "model", ["esnet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("letnet", "manet"))]
+)
 def test_networks_with_dropout_attention_or_pooling_get_the_same_bytes_in_bfloat16_too(
     make_job: MakeJob, model: str
 ) -> None:

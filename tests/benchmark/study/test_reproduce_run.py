@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,9 @@ import pytest
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import select
 from benchmark.devices.hardware_slots import Hardware
-from benchmark.executors.events import Event, Finished, Started
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import RECORD, Store, read_record
 from benchmark.report.reproduced import Comparison, compare
-from benchmark.runs.jobs import Job, TrainJob
 from benchmark.runs.train import train_and_test
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
@@ -25,19 +23,10 @@ from benchmark.study.reproduce_run import Original, build, plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, tiny_run
+from tests.benchmark.executors.in_process import InProcessExecutor
 
 MakeStudy = Callable[..., Study]
 NAMED = f"{TINY}:TinyNet"
-
-
-class Here:
-    """An executor that does runs in this process."""
-
-    def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
-        for job in jobs:
-            assert isinstance(job, TrainJob)
-            yield Started(job)
-            yield Finished(job, train_and_test(job, lambda *_: None), 0.0)
 
 
 @pytest.fixture
@@ -64,7 +53,7 @@ def prepare(file: Path, cache: Path, folder: Path, **flags: Any) -> tuple[Origin
 
 def repeat(file: Path, cache: Path, tmp_path: Path, **flags: Any) -> Comparison:
     original, study = prepare(file, cache, tmp_path / "repeated", **flags)
-    execute(study, plan(original, study), Here(), lambda _: None)
+    execute(study, plan(original, study), InProcessExecutor(train_and_test), lambda _: None)
     return compare(original.record, original.file, original.study, study.folder)
 
 
@@ -72,7 +61,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_same_run_is_identical_and_the_original_stays_as_it_is(file: Path, cache: Path, tmp_path: Path) -> None:
+def test_same_run_is_identical_and_the_original_stays_as_it_is(file: Path, cache: Path, tmp_path: Path) -> None:
     before = contents(file.parents[4])
     outcome = repeat(file, cache, tmp_path)
     assert outcome.identical
@@ -81,7 +70,7 @@ def test_the_same_run_is_identical_and_the_original_stays_as_it_is(file: Path, c
     assert [record.repeat for _, record in Store(tmp_path / "repeated").records()] == [1]
 
 
-def test_a_metric_that_differs_is_named(file: Path, cache: Path, tmp_path: Path) -> None:
+def test_different_metric_is_named(file: Path, cache: Path, tmp_path: Path) -> None:
     record = Original.read(file).record
     real = record.metrics["omc-syn"]["pooled"]["miou"]
     forged = record.model_dump()["metrics"]
@@ -94,7 +83,7 @@ def test_a_metric_that_differs_is_named(file: Path, cache: Path, tmp_path: Path)
     assert (figure.recorded, figure.now) == (0.5, real)
 
 
-def test_an_image_with_other_counts_is_counted(file: Path, cache: Path, tmp_path: Path) -> None:
+def test_image_with_other_counts_is_counted(file: Path, cache: Path, tmp_path: Path) -> None:
     counts = file.with_name("images.omc-syn.csv")
     header, first, *rest = counts.read_text().splitlines()
     cells = first.split(",")
@@ -213,7 +202,7 @@ def test_device_and_threads_are_the_record_s_unless_named(
         ({}, "cuda", "auto"),
     ],
 )
-def test_a_run_is_executed_as_it_was_where_the_device_is_of_its_kind(
+def test_run_is_executed_as_it_was_on_a_device_of_its_kind(
     file: Path, cache: Path, tmp_path: Path, environment: dict[str, object], kind: str, expected: str
 ) -> None:
     change(file, environment=environment)
@@ -236,7 +225,7 @@ def test_one_run_is_not_divided_among_gpus(file: Path, cache: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_joint_training_is_repeated_from_the_command_line(call: Call, tmp_path: Path) -> None:
+def test_joint_training_is_repeated_from_the_command_line(call: Call, tmp_path: Path) -> None:
     words = tiny_run()
     at = words.index("--datasets")
     crossed = [*words[:at], "--train", "omc-syn,miic-syn", "--test", "hy5syn-syn,omc-syn", *words[at + 2 :]]
@@ -271,7 +260,8 @@ def test_a_joint_training_is_repeated_from_the_command_line(call: Call, tmp_path
     assert (code, "--repeats, --set: does not go with --reproduce" in err) == (2, True)
 
 
-def test_a_run_that_fails_this_time_is_a_difference(call: Call, file: Path, small: Protocol, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_run_that_fails_this_time_is_a_difference(call: Call, file: Path, small: Protocol, tmp_path: Path) -> None:
     record = Original.read(file).record
     assert isinstance(record, Record)
     broken = tmp_path / "broken.py"

@@ -106,6 +106,7 @@ def look(study: Study, **flags: bool) -> None:
     assert len(states(study, plan)) == plan.runs
 
 
+@pytest.mark.slow
 def test_quadratic_work_exceeds_the_limit() -> None:
     def compare_all(count: int) -> int:
         return sum(first == second for first in range(count) for second in range(count))
@@ -113,6 +114,7 @@ def test_quadratic_work_exceeds_the_limit() -> None:
     assert growth(lambda: compare_all(200), lambda: compare_all(400)) > GROWTH
 
 
+@pytest.mark.slow
 def test_planning_grows_in_proportion(make: Make) -> None:
     small, large = make(20), make(40)
     assert growth(lambda: look(small), lambda: look(large)) < GROWTH

@@ -21,7 +21,6 @@ from benchmark.data.packs import open_pack, pack_path
 from benchmark.data.tasks import Task
 from benchmark.devices import facts
 from benchmark.devices.hardware_slots import Hardware
-from benchmark.executors.local import LocalExecutor
 from benchmark.runs.jobs import KeepWeights
 from benchmark.study import space_estimate
 from benchmark.study.execute import execute
@@ -30,6 +29,7 @@ from benchmark.study.space_estimate import Needs
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
+from tests.benchmark.executors.in_process import InProcessExecutor
 from tests.benchmark.report import fake
 
 PARAMS = {"eal_icnet": 802_698, "unet": 13_394_177}
@@ -91,7 +91,7 @@ def test_files_of_a_real_run_take_no_more_than_was_foreseen(make_study: Make, sm
     parts = assess(study).results.parts
     plan = make_plan(study)
     plan.todo[1:] = []
-    execute(study, plan, LocalExecutor(), lambda event: None)
+    execute(study, plan, InProcessExecutor(), lambda event: None)
     files = list(study.store.run_folder(("omc-syn",), "tinynet", 0).iterdir())
     taken = sum(file.stat().st_size for file in files if file.suffix != ".safetensors")
     assert 0 < taken <= parts["records"] / 3

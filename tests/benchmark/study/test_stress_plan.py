@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
+from tests.benchmark.executors.in_process import InProcessExecutor
 
 ASKED = Stresses(("clouds", "noise"), (1.0, 2.0))
 STEMS = ["omc-syn.drawn", *(f"omc-syn.{name}-{strength}" for name in ("clouds", "noise") for strength in (1, 2))]
@@ -34,19 +36,10 @@ MakeStudy = Callable[..., Study]
 def silent(done: int, total: int) -> None: ...
 
 
-class Here:
-    """An executor that does runs and stress tests in this process and measures nothing."""
-
-    def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
-        for job in jobs:
-            yield Started(job)
-            yield Finished(job, None if job.exclusive else perform_job(job, silent), 1.0)
-
-
 def do(study: Study) -> list[Job]:
     """Do what is left of a study; return what was done."""
     events: list[Event] = []
-    execute(study, make_plan(study), Here(), events.append)
+    execute(study, make_plan(study), InProcessExecutor(), events.append)
     assert not [event for event in events if isinstance(event, Finished) and isinstance(event.outcome, Failure)]
     return [event.job for event in events if isinstance(event, Started) and not event.job.exclusive]
 
@@ -108,7 +101,7 @@ def test_only_missing_broken_or_outdated_stress_tests_are_done(
     assert make_plan(study).stress == []
 
 
-def test_a_further_strength_adds_its_own_tests_alone(make: Callable[..., Study]) -> None:
+def test_further_strength_adds_its_own_tests_alone(make: Callable[..., Study]) -> None:
     do(make())
     study = make(asked=Stresses(("clouds", "noise"), (1.0, 4.0)))
     (planned,) = make_plan(study).stress
@@ -127,7 +120,7 @@ def test_images_are_drawn_once_for_all_networks(make_study: MakeStudy, source: S
     study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "TinyNet", "Comparable")
     study.stress, study.cache = ASKED, tmp_path / "own"
     events: list[Event] = []
-    execute(study, make_plan(study), Here(), events.append)
+    execute(study, make_plan(study), InProcessExecutor(), events.append)
     built = [event.dataset for event in events if isinstance(event, Packing) and event.done == event.total]
     assert built == [
         "omc-syn",
@@ -149,7 +142,7 @@ def test_networks_whose_runs_all_failed_are_passed_over(make_study: MakeStudy, s
     study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "TinyNet", "Raises")
     study.stress = ASKED
     events: list[Event] = []
-    execute(study, make_plan(study), Here(), events.append)
+    execute(study, make_plan(study), InProcessExecutor(), events.append)
     tested = [event.job.label for event in events if isinstance(event, Started) and isinstance(event.job, StressJob)]
     assert tested == ["omc-syn tinynet repeat 0 stress"]
     assert make_plan(study).stress == []
@@ -160,7 +153,7 @@ def job_of(study: Study) -> StressJob:
     return planned.job
 
 
-def test_a_failure_says_why_and_keeps_what_was_tested(
+def test_failure_says_why_and_keeps_what_was_tested(
     make: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     do(make(asked=None))
@@ -212,21 +205,12 @@ def test_node_does_stress_tests_like_a_run(make: Callable[..., Study]) -> None:
     do(make(asked=None))
     job = job_of(make())
     (parcel,) = parcels([job])
+    executor: Any = InProcessExecutor()
     assert not parcel.exclusive
-    assert [outcome for outcome, _ in Parcel((job,), Path.cwd()).perform(silent)] == [None]
+    assert [outcome for outcome, _ in Parcel((job,), Path.cwd()).perform(silent, executor)] == [None]
     assert job.left() == []
     moved = job.on("cuda:0")
     assert (moved.device, moved.training.device, moved.tests) == ("cuda:0", "cuda:0", job.tests)
-
-
-def test_an_overdue_test_ends_as_a_run_does(make: Callable[..., Study]) -> None:
-    from benchmark.executors.local import LocalExecutor
-
-    do(make(asked=None))
-    job = job_of(make())
-    (finished,) = [event for event in LocalExecutor(timeout_s=0.01).run([job]) if isinstance(event, Finished)]
-    assert isinstance(finished.outcome, Failure)
-    assert (finished.outcome.kind, "the tests that were done are kept" in finished.outcome.message) == ("timeout", True)
 
 
 def test_time_and_disk_of_the_tests_are_part_of_the_estimate(make: Callable[..., Study], tmp_path: Path) -> None:
@@ -242,13 +226,13 @@ def test_time_and_disk_of_the_tests_are_part_of_the_estimate(make: Callable[...,
     assert "stressed images of omc-syn" not in space_estimate.estimate_needs(plain, make_plan(plain)).cache.parts
 
 
-def test_a_dataset_without_test_images_has_no_stress_tests(make: Callable[..., Study]) -> None:
+def test_dataset_without_test_images_has_no_stress_tests(make: Callable[..., Study]) -> None:
     study = make("split.counts=[6,2,0]")
     do(study)
     assert files(study) == {}
 
 
-def test_a_dataset_of_files_is_refused_before_anything_starts(make: Callable[..., Study]) -> None:
+def test_dataset_of_files_is_refused_before_anything_starts(make: Callable[..., Study]) -> None:
     study = make()
     (task,) = study.tasks
     real = replace(task.test[0], name="mychip", pairs=("a",))  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import re
@@ -14,10 +15,19 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from benchmark.config.protocol import load_protocol
+from benchmark.executors.events import Event, Step
+from benchmark.executors.local import LocalExecutor
 from benchmark.records.run_record import Record
-from benchmark.records.store import WEIGHTS, Store
-from tests.benchmark.conftest import settings
+from benchmark.records.store import CHECKPOINT, WEIGHTS, Store
+from benchmark.study.execute import execute
+from benchmark.study.plan import make_plan
+from tests.benchmark.conftest import SMALL, settings
+from tests.benchmark.executors.in_process import InProcessExecutor
+from tests.benchmark.pretend import MakeStudy, trainings
 
 ROOT = Path(__file__).parents[3]
 WATCHED = Path(__file__).parents[1] / "watched.py"
@@ -100,7 +110,35 @@ def kill_again_and_again(folder: Path, arguments: Sequence[str], kills: int, lea
     return hits
 
 
-def test_a_study_that_is_killed_while_it_trains_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_run_of_a_killed_worker_goes_on_to_the_same_bits(make_study: MakeStudy) -> None:
+    protocol = load_protocol("quick", [*SMALL, "repeats=1", "training.steps=12"])
+    killed, untouched = make_study(protocol, "Slow", name="killed"), make_study(protocol, name="untouched")
+
+    def kill_worker(event: Event) -> None:
+        if isinstance(event, Step) and event.done >= 4:  # a checkpoint lies there
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    execute(killed, trainings(make_plan(killed)), LocalExecutor(), kill_worker)
+    (record,) = make_plan(killed).failed
+    assert record.failure is not None
+    assert "SIGKILL" in record.failure.message
+    (job,) = make_plan(killed, retry_failed=True).todo
+    assert (job.folder / CHECKPOINT).is_file()
+    events: list[Event] = []
+    for study in (killed, untouched):
+        execute(study, trainings(make_plan(study, retry_failed=True)), InProcessExecutor(), events.append)
+    assert next(event.done for event in events if isinstance(event, Step)) > 2
+    assert not (job.folder / CHECKPOINT).exists()
+    assert not list(killed.folder.rglob("claim.*"))
+    expected = untouched.store.run_folder(("omc-syn",), "tinynet", 0)
+    assert (job.folder / "images.omc-syn.csv").read_bytes() == (expected / "images.omc-syn.csv").read_bytes()
+    weights, others = (load_file(folder / WEIGHTS) for folder in (job.folder, expected))
+    assert all(torch.equal(weights[name], others[name]) for name in weights.keys() | others.keys())
+
+
+@pytest.mark.slow
+def test_study_that_is_killed_while_it_trains_ends_with_the_same_bits(tmp_path: Path) -> None:
     words = ["--models", f"{WATCHED}:Tiny", "--datasets", "omc-syn", "--repeats", "1", "--keep-weights", "all"]
     words += settings("training.steps=500", "training.validate_every=20")
     kill_again_and_again(tmp_path, command("killed", *words), kills=2, least_hits=1)

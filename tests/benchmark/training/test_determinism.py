@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,22 +16,21 @@ from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices import precision
-from benchmark.executors.events import Event, Finished, Started
-from benchmark.records.run_record import Failure, Record
+from benchmark.records.run_record import Record
 from benchmark.records.store import WEIGHTS, Store
 from benchmark.runs import train
 from benchmark.runs.failures import describe_failure
-from benchmark.runs.jobs import Job, TrainJob
+from benchmark.runs.jobs import TrainJob
 from benchmark.runs.train import train_and_test
-from benchmark.study.execute import execute
-from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.training import determinism, loop
 from tests.benchmark.conftest import SMALL, TINY
+from tests.benchmark.pretend import Pretend, do
 from tests.benchmark.tiny import Puts, Raises, TinyNet
 
 CPU = torch.device("cpu")
 MakeJob = Callable[..., TrainJob]
+HEAVY = ("fcn", "hrnet", "letnet", "manet", "unet", "unetpp")  # each takes seconds
 
 
 def train_job(job: TrainJob) -> Record:
@@ -148,37 +147,35 @@ def test_a_worker_s_environment_follows_the_mode(small: Protocol, deterministic:
 
 
 def test_a_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_study: Callable[..., Study]) -> None:
-    class Failing:
-        def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
-            yield Started(jobs[-1])
-            yield Finished(jobs[-1], Failure(kind="error", message="no"), 0.0)
-
     study = make_study(deterministic)
-    execute(study, make_plan(study), Failing(), lambda _: None)
-    (record,) = (record for _, record in study.store.records())
-    assert record.environment["determinism"] == "deterministic"
+    do(study, Pretend(fail=[f"omc-syn tinynet repeat {repeat}" for repeat in range(3)]))
+    assert {record.environment["determinism"] for _, record in study.store.records()} == {"deterministic"}
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in registry.select("all")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(entry.name, marks=pytest.mark.slow) if entry.name in HEAVY else entry.name
+        for entry in registry.select("all")
+    ],
+)
 def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: MakeJob, name: str) -> None:
-    protocol = load_protocol(
-        "quick", [*SMALL, "input.size=64", "training.batch=2", "training.steps=2", "training.validate_every=1"]
-    )
+    protocol = load_protocol("quick", [*SMALL, "training.batch=2", "training.steps=1", "training.validate_every=1"])
     division = pack.divide(protocol)
     job = of(make_job(protocol), name)
 
     network = train.build_network(job)
-    assert determinism.nondeterministic_operations(network, job.entry.multiple, 64, 1, protocol) == []
+    assert determinism.nondeterministic_operations(network, job.entry.multiple, 32, 1, protocol) == []
 
     def trained() -> dict[str, torch.Tensor]:
         network = precision.to_device(train.build_network(job), CPU)
         torch.manual_seed(7)
-        batches = TrainingBatches([(pack, division.train)], 64, protocol, 0, CPU)
+        batches = TrainingBatches([(pack, division.train)], 32, protocol, 0, CPU)
         loop.train(
-            network, batches, lambda: evaluation_batches(pack, division.val, 64, 2, CPU), protocol, lambda *_: None
+            network, batches, lambda: evaluation_batches(pack, division.val, 32, 2, CPU), protocol, lambda *_: None
         )
         with torch.inference_mode():
-            (batch,) = evaluation_batches(pack, division.test, 64, 2, CPU)
+            (batch,) = evaluation_batches(pack, division.test, 32, 2, CPU)
             return {**network.state_dict(), "logits": network.eval()(batch.images)}
 
     first, second = trained(), trained()

@@ -16,6 +16,7 @@ from benchmark.report.page import html
 from benchmark.report.page.drawings import Drawing, texts_only
 from benchmark.report.plots import panels, plot_style
 from benchmark.report.plots.all_plots import PLOTS, Plot
+from benchmark.report.plots.sheet import Sheet
 from benchmark.report.read import StudyResults, read_study
 from benchmark.report.redact import redact_study
 from benchmark.report.tables import bibliography, numbers, paper_table, render, significance_table
@@ -77,8 +78,8 @@ def build(
     for plot, stem, figure in _figures(results, plots):
         files |= {f"plots/{stem}.{kind}": plot_style.save(figure, kind) for kind in plot.kinds}
         drawings.append(Drawing.of(plot, stem, figure))
-    if not redact and not merged:
-        files |= panels.build(study, results, scores(results, ACCURACY).blocks, tell)
+    sheets = _sheets(study, results, tell, show=not redact and not merged)
+    files |= panels.files(sheets)
     # Files of an image that may no longer be shown, and of a setting that is no longer there.
     earlier = [file for file in (folder / "panels").glob("[!.]*") if panels.is_panel(file.name)]
     for plot, kind in itertools.product(PLOTS, ("pdf", "png")):
@@ -88,8 +89,7 @@ def build(
             path.unlink(missing_ok=True)
     for name, content in files.items():
         write_atomically(folder / name, content)
-    # Last, since it shows the panels that lie there.
-    content = _page(study, results, shown, drawings, files, reference, redact)
+    content = _page(study, results, shown, drawings, sheets, files, reference, redact)
     write_atomically(folder / PAGE, content)
     return [folder / name for name in (*files, PAGE)]
 
@@ -99,8 +99,8 @@ def check(
 ) -> list[str]:
     """Compare page and tables on disk with what the records give, and these with their counts; nothing is written.
 
-    Of the plots in the page it compares all texts, with names and values, and not the shapes. The table for a paper is
-    the one that was chosen when the report was written.
+    Of plots and pictures in the page it compares all texts, with names and values, and not the shapes. The table for a
+    paper is the one that was chosen when the report was written.
 
     Args:
         study: as for ``build``, like ``merged`` and ``redact``.
@@ -124,7 +124,9 @@ def check(
     figures = list(_figures(results, plots, texts_alone=True))
     drawings = [Drawing.of(*figure) for figure in figures]
     plot_files = [folder / "plots" / f"{stem}.{kind}" for plot, stem, _ in figures for kind in plot.kinds]
-    files[PAGE] = texts_only(_page(study, results, shown, drawings, files, significance_table.REFERENCE, redact))
+    sheets = _sheets(study, results, lambda sentence: None, show=not redact and not merged)
+    page = _page(study, results, shown, drawings, sheets, files, significance_table.REFERENCE, redact)
+    files[PAGE] = texts_only(page)
     sources = [(source, read_study(source)) for source in merged] or [(study, results)]
     wrong = [line for folder, part in sources for line in (*contradictions(folder, part), *part.broken_stress)]
     wrong += [f"{folder}/{file}; left out" for folder, part in sources for file in part.strangers]
@@ -145,15 +147,17 @@ def _read(study: Path, merged: Sequence[Path], redact: bool) -> StudyResults:
     return redact_study(results) if redact else results
 
 
+def _sheets(study: Path, results: StudyResults, tell: Callable[[str], None], *, show: bool) -> list[Sheet]:
+    """Return the panels; none in a report that may leave the house, or of several studies."""
+    return list(panels.sheets(study, results, scores(results, ACCURACY).blocks, tell)) if show else []
+
+
 def _page(
-    study: Path, results: StudyResults, shown: list[Table], drawings: list[Drawing], files: Iterable[str],
-    reference: str, redact: bool,
+    study: Path, results: StudyResults, shown: list[Table], drawings: list[Drawing], sheets: list[Sheet],
+    files: Iterable[str], reference: str, redact: bool,
 ) -> bytes:  # fmt: skip
-    """Return the page; its pictures are those in ``panels/``, and none where it may leave the house."""
-    files_of_panels = () if redact else (study / FOLDER / "panels").glob("[!.]*.png")
-    pictures = {file.name: file.read_bytes() for file in files_of_panels}
     name = study.name or study.resolve().name
-    return html.to_html(name, results, shown, drawings, files, pictures, reference, redacted=redact)
+    return html.to_html(name, results, shown, drawings, files, sheets, reference, redacted=redact)
 
 
 def _figures(

@@ -17,6 +17,8 @@ from benchmark.report.plots.plot_style import FONT, SEPARATOR, STYLE
 
 #: The largest distance at which a hatch of :mod:`benchmark.report.plots.electrical_plot` repeats: two rows of ``....``.
 HATCH_POINTS = 6
+#: A narrow window shrinks a figure to this share at most, so that its smallest texts keep 8 px; then it scrolls.
+LEAST_SCALE = 0.8
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Drawing:
     Attributes:
         plot: its kind.
         name: of its files, without ending.
-        dataset: that it can be chosen by; blank for none.
+        dataset: by which it can be chosen; blank for none.
         svg: the figure itself.
     """
 
@@ -44,12 +46,12 @@ class Drawing:
 def to_svg(figure: Figure, name: str) -> str:
     """Return a figure as an SVG element for an HTML page.
 
-    A colour becomes a CSS variable of its own name, with the colour where the page has no such variable. An artist that
-    :func:`benchmark.report.plots.plot_style.tag` gave a model becomes a group of class ``pt``.
+    A colour becomes a CSS variable of its own name, with the colour itself as its default. An artist with a model, by
+    :func:`benchmark.report.plots.plot_style.tag`, becomes a group of class ``pt``.
 
     Args:
         figure: to be drawn.
-        name: of the figure, by which its identifiers differ from those of the page's other figures.
+        name: of the figure; makes its identifiers differ from those of the page's other figures.
     """
     content = io.BytesIO()
     style = STYLE | {"svg.fonttype": "none", "svg.hashsalt": name}
@@ -77,12 +79,14 @@ def to_svg(figure: Figure, name: str) -> str:
                 title.text = tip
                 element.insert(0, title)
     del root.attrib["version"]
-    root.attrib = {"class": "drawn", "role": "group", "aria-label": name} | root.attrib
+    least_px = LEAST_SCALE * 96 / 72 * float(root.attrib["width"].removesuffix("pt"))
+    looks = {"class": "drawn", "style": f"min-width:{least_px:.0f}px", "role": "group", "aria-label": name}
+    root.attrib = looks | root.attrib
     return ElementTree.tostring(root, encoding="unicode")
 
 
 def _cut(pattern: ElementTree.Element) -> None:
-    """Shrink the tile of a hatch, a square inch of 600 dots of four curves each, to what recurs in it."""
+    """Shrink the tile of a hatch, a square inch of 600 dots of four curves each, to the part that recurs."""
     pattern.attrib |= {"width": str(HATCH_POINTS), "height": str(HATCH_POINTS)}
     for path in pattern.findall("{*}path"):
         shapes = re.findall(r"M (\S+) (\S+)([^M]*)", path.get("d", ""))
@@ -110,7 +114,8 @@ def _rounded(number: re.Match[str]) -> str:
 
 
 def texts_only(page: bytes) -> bytes:
-    """Return a page without the shapes in its drawings, which depend on matplotlib's version; texts and tips stay."""
-    return re.sub(
+    """Return a page without shapes and pictures, whose bytes depend on libraries' versions; texts and tips stay."""
+    texts = re.sub(
         rb'<svg class="drawn".*?</svg>', lambda svg: b"".join(re.findall(b">[^<>]+<", svg[0])), page, flags=re.DOTALL
     )
+    return re.sub(rb'src="data:[^"]*"', b"", texts)

@@ -21,10 +21,10 @@ class Entry:
     """A cell as it is shown.
 
     Attributes:
-        value: what the column is sorted by; blank where the text itself is.
-        text: the mean, or what stands in its place.
+        value: the number that the column is sorted by; blank if it is sorted by the text.
+        text: the mean, or the words in its place.
         aside: its spread.
-        n: on how many repeats it rests where that is another number than the block's.
+        n: its repeats if that is another number than the block's; blank otherwise.
         mark: best or second.
     """
 
@@ -37,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """A row as it is shown; an entry is ``None`` where there is no figure."""
+    """A row as it is shown; an entry without a figure is ``None``."""
 
     row: Row
     entries: tuple[Entry | None, ...]
@@ -48,12 +48,12 @@ class Grid:
     """A block as it is shown.
 
     Attributes:
-        block: what it is made of.
-        dataset: what it can be chosen by: test dataset, else training dataset, else blank.
+        block: its content.
+        dataset: by which it can be chosen: test dataset, else training dataset, else blank.
         conventions: sentences that are not those of the whole table.
-        widths: characters that each column's spreads take, so that means stand below each other; 0 where a column has
-            none, and -1 where all are equally long.
-        groups: heading over columns -> how many; empty where columns have none.
+        widths: characters that each column's spreads take, so that means stand below each other; 0 for a column without
+            spreads, -1 if all are equally long.
+        groups: (heading over columns, their number); empty without headings.
         sections: family -> its rows.
         remarks: sentences below the rows.
         left_out: rows that are in the files only.
@@ -70,7 +70,7 @@ class Grid:
 
     @property
     def own_n(self) -> bool:
-        """Whether a figure rests on fewer repeats than others."""
+        """Whether a figure rests on another number of repeats than the block says."""
         return any(
             entry is not None and entry.n for _, lines in self.sections for line in lines for entry in line.entries
         )
@@ -86,7 +86,7 @@ class Shown:
     """A table as it is shown.
 
     Attributes:
-        table: what it is made of.
+        table: its content.
         grids: its blocks.
         conventions: sentences that all of its blocks share.
         left_out: blocks that are in the files only.
@@ -99,11 +99,11 @@ class Shown:
 
 
 def show(table: Table) -> Shown:
-    """Lay out a table's blocks until the bound is reached; the first one is there in any case, if not as a whole."""
+    """Lay out a table's blocks up to the bound of rows; of the first one, as many rows as the bound allows."""
     grids: list[Grid] = []
     room = ROWS
     first, *others = table.blocks
-    shared = [said for said in first.conventions if others and all(said in block.conventions for block in others)]
+    shared = [text for text in first.conventions if others and all(text in block.conventions for block in others)]
     for block in table.blocks:
         if grids and len(block.rows) > room:
             break
@@ -124,19 +124,29 @@ def _grid(block: Block, shared: Sequence[str], room: int) -> Grid:
         sections += [(family, lines)] if lines else []
     everything = [line for _, lines in sections for line in lines]
     asides = [
-        [entry.aside for line in everything if (entry := line.entries[place])] for place in range(len(block.columns))
+        [entry.aside for line in everything if (entry := line.entries[index])] for index in range(len(block.columns))
     ]
     facts = block.facts
     return Grid(
         block,
         str(facts.get("dataset") or facts.get("train") or ""),
-        tuple(said for said in block.conventions if said not in shared),
+        tuple(text for text in block.conventions if text not in shared),
         tuple(map(_width, asides)),
         tuple(_groups(block)),
         tuple(sections),
-        tuple(render.remarks_of(block)[:ROWS]),
+        tuple(_remarks(block))[:ROWS],
         len(block.rows) - len(everything),
     )
+
+
+def _remarks(block: Block) -> Iterator[str]:
+    """Yield a block's remarks, each once with the models that it is about."""
+    labels: dict[str, list[str]] = {}
+    for row in block.rows:
+        if row.remark:
+            labels.setdefault(row.remark, []).append(row.label)
+    yield from (f"{', '.join(of_remark)}: {remark}" for remark, of_remark in labels.items())
+    yield from render.remarks_of(block)[sum(map(len, labels.values())) :]
 
 
 def _width(asides: Sequence[str]) -> int:

@@ -5,42 +5,46 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
+from benchmark.metrics import METRICS, NOTHING_TO_JUDGE, Metric
 from benchmark.report.page import grids, origin, page_summary
-from benchmark.report.page import pictures as panels
 from benchmark.report.page.drawings import Drawing
+from benchmark.report.page.pictures import embed
+from benchmark.report.page.run_list import RunList
+from benchmark.report.page.verdicts import VerdictMatrix
+from benchmark.report.plots.sheet import Sheet
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import bibliography, stress_table
 from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.render import Table
 
-#: What a page may hold, bytes: it is mailed around. Pictures take what the rest leaves.
+#: Bytes of a page at most: it is mailed around. Pictures take what the rest leaves.
 PAGE_BYTES = 5_000_000
-#: Of these, at most, the plots.
+#: Bytes of the plots in it at most.
 PLOT_BYTES = 2_500_000
 
 FOLDER = Path(__file__).parent
-#: Stands where pictures go; escaped text never holds it.
+#: Stands for the pictures until the size of all else is known; escaped text never holds it.
 _PANELS = "<!--panels-->"
 
-#: The sections that tables go to, in a reader's order: the page's own name for each, and for links.
+#: The sections of tables and plots in a reader's order: the page's own name for each, and for links.
 SECTIONS: tuple[tuple[str, str], ...] = (
     ("accuracy", "Accuracy"),
-    ("custom", "Table for a paper"),
     ("electrical", "Electrical errors"),
     ("topology", "Topology"),
+    ("significance", "Significance"),
     ("transfer", "Transfer"),
     ("stress", "Stress"),
     ("ablation", "Ablation"),
-    ("significance", "Significance"),
-    ("efficiency", "Efficiency"),
     ("training", "Training"),
+    ("efficiency", "Efficiency"),
     ("bench", "Against the plain way"),
+    ("custom", "Table for a paper"),
 )
 #: The section of each table, also of those that follow from records and a user's choice.
 SECTION_OF = {entry.name: entry.section for entry in TABLES} | {
@@ -56,7 +60,7 @@ def to_html(
     tables: Sequence[Table],
     drawings: Sequence[Drawing],
     files: Iterable[str],
-    pictures: Mapping[str, bytes],
+    sheets: Sequence[Sheet],
     reference: str,
     *,
     redacted: bool = False,
@@ -65,23 +69,21 @@ def to_html(
 
     Args:
         name: of the study.
-        study: redacted already where the page is to be.
+        study: redacted already if the page is to be.
         tables: the report's tables, which the page shows as the files hold them.
         drawings: the report's plots, in the order of :data:`benchmark.report.plots.all_plots.PLOTS`.
         files: paths of the report's files, below the page's own folder, that it links to.
-        pictures: panels by name.
+        sheets: the report's panels.
         reference: the model that the others are compared with.
-        redacted: whether the page says so.
+        redacted: whether the page says so, and links to no file outside of the report.
     """
     by_name = {table.name: table for table in tables if table.blocks}
-    shown = {table.name: grids.show(table) for table in by_name.values()}
+    grids_by_name = {table.name: grids.show(table) for table in by_name.values()}
     sizes = itertools.accumulate(len(drawing.svg.encode()) for drawing in drawings)
     within = sum(size <= PLOT_BYTES for size in sizes)
-    by_table: dict[str, list[tuple[str, list[Drawing]]]] = {}
-    for plot, group in itertools.groupby(drawings[:within], key=lambda drawing: drawing.plot):
-        by_table.setdefault(plot.table, []).append((plot.heading, list(group)))
     lost, more_lost = origin.lost(study)
     used = bibliography.keys(dict.fromkeys(row.key for table in tables for block in table.blocks for row in block.rows))
+    metrics = list(_metrics(by_name.values()))
     script = (FOLDER / "page.js").read_text("utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -94,17 +96,24 @@ def to_html(
         name=name,
         redacted=redacted,
         summary=page_summary.summarise(study, by_name.get("accuracy", Table("accuracy", "")), reference),
+        pictured=bool(sheets),
         sections=[
-            (key, title, [grid for table, grid in shown.items() if SECTION_OF[table] == key]) for key, title in SECTIONS
+            (key, title, [grid for table, grid in grids_by_name.items() if SECTION_OF[table] == key])
+            for key, title in SECTIONS
         ],
-        drawings=by_table,
+        drawings=_by_section(drawings[:within]),
         undrawn=drawings[within:],
+        verdicts=VerdictMatrix.of(by_name.get("methods")),
         stressed=[
-            (found, stress_table.sentences(study, found)) for found in stress_table.tested(study) if found.stresses
+            (tested, stress_table.sentences(study, tested)) for tested in stress_table.tested(study) if tested.stresses
         ],
+        metrics=metrics,
+        defined={metric.name for metric in metrics},
+        nothing_to_judge=f"{NOTHING_TO_JUDGE[0].upper()}{NOTHING_TO_JUDGE[1:]}.",
+        runs=RunList.of(study, linked=not redacted),
         lost=lost,
         more_lost=more_lost,
-        broken=[(found.run, _reason(found.reason)) for found in study.broken],
+        broken=[(broken.run, _reason(broken.reason)) for broken in study.broken],
         environments=origin.environments(study),
         commands=origin.commands(study, name),
         bibtex=origin.software(study) + "\n" + bibliography.bibtex(used),
@@ -118,29 +127,48 @@ def to_html(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         panels_here=Markup(_PANELS),
     )
-    chosen, left_out = panels.embed(pictures, max(PAGE_BYTES - len(page.encode()) - 10_000, 0))
-    pictured = environment.get_template("panels.html").render(panels=chosen, left_out=left_out)
-    return page.replace(_PANELS, pictured, 1).encode()
+    # A panel's texts take less than 10 kB.
+    panels, left_out = embed(sheets, max(PAGE_BYTES - len(page.encode()) - 10_000 * len(sheets), 0))
+    pictures = environment.get_template("panels.html").render(panels=panels, left_out=left_out)
+    return page.replace(_PANELS, pictures, 1).encode()
+
+
+def _by_section(drawings: Sequence[Drawing]) -> dict[str, list[tuple[str, list[list[Drawing]]]]]:
+    """Return section -> (heading, drawings beside each other: those of one kind on all datasets)."""
+    sections: dict[str, list[tuple[str, list[list[Drawing]]]]] = {}
+    for plot, group in itertools.groupby(drawings, key=lambda drawing: drawing.plot):
+        lines: dict[str, list[Drawing]] = {}
+        for drawing in group:
+            lines.setdefault(drawing.name.rpartition(".")[2], []).append(drawing)
+        sections.setdefault(SECTION_OF[plot.table], []).append((plot.heading, list(lines.values())))
+    return sections
+
+
+def _metrics(tables: Iterable[Table]) -> Iterator[Metric]:
+    """Yield the metrics that tables show, in their own order."""
+    keys = {column.key for table in tables for block in table.blocks for column in block.columns}
+    keys |= {str(block.facts.get("metric")) for table in tables for block in table.blocks}
+    yield from (metric for name, metric in METRICS.items() if name in keys)
 
 
 def _reason(reason: str) -> str:
     """Return why a record is broken, without the path in front, which is known from the run's name."""
-    _, found, why = reason.partition("record.json: ")
-    return why if found else reason
+    _, separator, words = reason.partition("record.json: ")
+    return words if separator else reason
 
 
 def _downloads(files: Iterable[str]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Group the tables' files: name -> (format, path)."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    groups: dict[str, list[tuple[str, str]]] = {}
     for file in files:
         path = Path(file)
         if path.parent.name == "tables":
-            found.setdefault(path.stem, []).append((path.suffix.removeprefix("."), file))
-    return list(found.items())
+            groups.setdefault(path.stem, []).append((path.suffix.removeprefix("."), file))
+    return list(groups.items())
 
 
 def _datasets(accuracy: Table | None, drawings: Sequence[Drawing]) -> list[str]:
-    """Return what parts of the page can be chosen by."""
-    named = [str(block.facts["dataset"]) for block in accuracy.blocks] if accuracy else []
-    named += [drawing.dataset for drawing in drawings if drawing.plot.table == "training"]
-    return list(dict.fromkeys(named))
+    """Return the datasets by which parts of the page can be chosen."""
+    names = [str(block.facts["dataset"]) for block in accuracy.blocks] if accuracy else []
+    names += [drawing.dataset for drawing in drawings if drawing.plot.table == "training"]
+    return list(dict.fromkeys(names))

@@ -28,7 +28,9 @@
       head.setAttribute("aria-sort", "none");
       const first = head.dataset.best === "high" ? "descending" : "ascending";
       const second = first === "ascending" ? "descending" : "ascending";
-      button.addEventListener("click", () => {
+      // The whole cell sorts; a link in it leads to a definition.
+      head.addEventListener("click", event => {
+        if (event.target.closest("a")) return;
         const before = head.getAttribute("aria-sort");
         const order = before === "none" ? first : before === first ? second : "none";
         heads.forEach(other => other.setAttribute("aria-sort", "none"));
@@ -49,7 +51,7 @@
 
   const models = document.getElementById("models");
   const dataset = document.getElementById("dataset");
-  const wanted = (...names) => {
+  const matches = (...names) => {
     const words = models.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
     return words.length === 0 || words.some(word => names.some(name => name.toLowerCase().includes(word)));
   };
@@ -60,7 +62,7 @@
     let shown = 0, total = 0;
     sorters.forEach(({ table, lines, families: headings }) => {
       lines.forEach(row => {
-        row.hidden = !wanted(row.dataset.m, row.dataset.f, row.cells[0].textContent);
+        row.hidden = !matches(row.dataset.m, row.dataset.f, row.cells[0].textContent);
         total += 1;
         shown += !row.hidden;
       });
@@ -69,9 +71,9 @@
         heading.hidden = Boolean(table.dataset.sorted) || !lines.some(row => !row.hidden && row.dataset.f === name);
       });
     });
-    all(".pt").forEach(shape => {
-      shape.classList.toggle("off", !wanted(...(families.get(shape.dataset.m) || [shape.dataset.m])));
-    });
+    const kept = part => matches(...(families.get(part.dataset.m) || [part.dataset.m]));
+    all(".pt").forEach(shape => shape.classList.toggle("off", !kept(shape)));
+    all(".cell[data-m], .plain [data-m]").forEach(part => { part.hidden = !kept(part); });
     const chosen = dataset ? dataset.value : "";
     all("[data-dataset]").forEach(part => {
       part.hidden = Boolean(chosen && part.dataset.dataset && !part.dataset.dataset.split("+").includes(chosen) && part.dataset.dataset !== chosen);
@@ -83,6 +85,19 @@
   const tools = document.getElementById("tools");
   tools.addEventListener("submit", event => event.preventDefault());
   tools.hidden = false;
+
+  // Heads of tables stick below the bar, and only tables that are too wide scroll.
+  const fit = () => {
+    document.documentElement.style.setProperty("--bar", `${document.getElementById("bar").offsetHeight}px`);
+    all(".scroll").forEach(box => {
+      const content = box.firstElementChild;
+      box.classList.toggle("fits", content.getBoundingClientRect().width <= box.clientWidth + 1);
+    });
+  };
+  fit();
+  window.addEventListener("resize", fit);
+  all("details").forEach(part => part.addEventListener("toggle", fit));
+  window.addEventListener("beforeprint", () => all("main details").forEach(part => { part.open = true; }));
 
   // A model's shapes without words of their own tell those of its first shape in the plot. One stop of the Tab key per
   // plot; arrows go from one shape with words to the next.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.config.protocol import Protocol
@@ -12,37 +12,50 @@ from benchmark.report.page import origin
 from benchmark.report.page.grids import printed
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, in_order, left_out, origins, stand_ins
-from benchmark.report.tables.render import Block, Column, Row, Table
+from benchmark.report.tables.render import Block, Row, Table
 
 #: Lines of the overview, and names in a sentence.
 LINES, NAMES = 24, 30
 
 
 @dataclass(frozen=True)
-class Place:
-    """A model's mIoU on a dataset, as the accuracy table prints it."""
+class PrintedScore:
+    """A method's mIoU on a dataset, as the accuracy table prints it.
+
+    Attributes:
+        label: the method.
+        text: the mean.
+        aside: its spread.
+        bold: whether no other method's is higher.
+    """
 
     label: str
     text: str
     aside: str
+    bold: bool
 
 
 @dataclass(frozen=True)
 class Leader:
-    """Who came out best on a dataset, and where the reference model did.
+    """The best methods on a dataset, and the reference model.
 
     Attributes:
         where: the test dataset, and the training's if it is another.
-        own: the reference model's place; ``None`` where it has no value.
-        rank: its rank; equal printed means share one; 0 where it rests on fewer repeats than others.
+        best: of the networks.
+        own: the reference model's score; ``None`` without one.
+        rank: its rank; equal printed means share one; 0 if it rests on fewer repeats than others.
         models: how many have a value over as many repeats as any.
+        untrained: the best method without training; ``None`` without one.
+        beaten: sentences about networks that a method without training beats.
     """
 
     where: str
-    best: Place
-    own: Place | None
+    best: PrintedScore
+    own: PrintedScore | None
     rank: int
     models: int
+    untrained: PrintedScore | None
+    beaten: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,7 @@ def summarise(study: StudyResults, accuracy: Table, reference: str) -> Summary:
         accuracy: its table; mIoU is read from it.
         reference: name of the model that the others are compared with.
     """
-    label = display(reference)[0]
-    found = [leader for block in accuracy.blocks if (leader := _leader(block, reference)) is not None]
+    leaders = [leader for block in accuracy.blocks if (leader := _leader(block, reference)) is not None]
     conventions = ""
     if accuracy.blocks:
         facts = accuracy.blocks[0].facts
@@ -83,46 +95,75 @@ def summarise(study: StudyResults, accuracy: Table, reference: str) -> Summary:
     return Summary(
         tuple(_warnings(study)),
         tuple(_facts(study)),
-        tuple(found[:LINES]),
-        max(len(found) - LINES, 0),
+        tuple(leaders[:LINES]),
+        max(len(leaders) - LINES, 0),
         conventions,
-        label,
+        display(reference)[0],
     )
 
 
 def _leader(block: Block, reference: str) -> Leader | None:
     column = next((column for column in block.columns if column.key == "miou"), None)
-    rows = [row for row in block.rows if row.ranked and column is not None and "miou" in row.cells]
-    if column is None or not rows:
+    if column is None:
         return None
+    scored = [row for row in block.rows if "miou" in row.cells]
+    networks = [row for row in scored if row.ranked]
+    if not networks:
+        return None
+    untrained = [row for row in scored if row.family == "reference"]
     compared, _ = block.compared(column)
-    values = {row.key: float(column.text(row.cells["miou"].mean)) for row in compared}
-    best = max(compared, key=lambda row: row.cells["miou"].mean)
-    own = next((row for row in rows if row.key == reference), None)
+    values = {row.key: float(column.text(row.cells["miou"].mean)) for row in scored}
+    rivals = [row.key for row in compared]
+
+    def mean(row: Row) -> float:
+        return row.cells["miou"].mean
+
+    best, own = max(compared, key=mean), next((row for row in networks if row.key == reference), None)
+    without = max(untrained, key=mean, default=None)
+    highest = max(values[row.key] for row in (best, own, without) if row is not None)
+
+    def printed_score(row: Row) -> PrintedScore:
+        cell = row.cells["miou"]
+        spread = f"± {column.spread(cell.std)}" if cell.std is not None else "n = 1" if row.ranked else ""
+        return PrintedScore(row.label, printed(column, cell), spread, values[row.key] == highest)
+
     train, test = str(block.facts["train"]), str(block.facts["dataset"])
+    where = test if train == test else f"{test}, trained on {train}"
     return Leader(
-        where=test if train == test else f"{test}, trained on {train}",
-        best=_place(best, column),
-        own=_place(own, column) if own else None,
-        rank=1 + sum(value > values[reference] for value in values.values()) if reference in values else 0,
-        models=len(compared),
+        where=where,
+        best=printed_score(best),
+        own=printed_score(own) if own else None,
+        rank=1 + sum(values[key] > values[reference] for key in rivals) if reference in rivals else 0,
+        models=len(rivals),
+        untrained=printed_score(without) if without else None,
+        beaten=tuple(_beaten(where, untrained, networks, values)),
     )
 
 
-def _place(row: Row, column: Column) -> Place:
-    cell = row.cells["miou"]
-    return Place(row.label, printed(column, cell), f"± {column.spread(cell.std)}" if cell.std is not None else "n = 1")
+def _beaten(
+    where: str, untrained: Sequence[Row], networks: Sequence[Row], values: Mapping[str, float]
+) -> Iterator[str]:
+    """Name the networks whose printed mIoU is below that of a method without training."""
+    for method in untrained:
+        below = [row.label for row in networks if values[row.key] < values[method.key]]
+        if not below:
+            continue
+        if len(below) == len(networks):
+            which = f"all {len(networks)} networks" if len(networks) > 1 else f"the one network, {below[0]}"
+        else:
+            which = f"{len(below)} of {len(networks)} networks: {', '.join(below[:NAMES])}"
+        yield f"On {where}, {method.label} ({values[method.key]:.2f} without any training) beats {which}."
 
 
 def _warnings(study: StudyResults) -> Iterator[str]:
     names = _ordered(name for run in study.runs for name in (*run.record.train, *run.record.test))
     if generated := sum(name.endswith(SUFFIX) for name in names):
-        whose, them = ("Its", "it") if generated == 1 else ("Their", "them")
-        yield f"{' '.join(stand_ins(names))} {whose} images are generated: a ranking on {them} is none on real chips."
+        whose = "Its" if generated == 1 else "Their"
+        yield f"{' '.join(stand_ins(names))} {whose} images are generated: a ranking on real chips may be another."
     if study.protocol is not None and study.protocol.name == "quick":
         yield (
-            "Protocol quick: short trainings on small images and few test images. It shows that everything runs, and "
-            "ranks nothing."
+            "Protocol quick: short trainings on small images and few test images. It is a smoke test; do not compare "
+            "its numbers."
         )
     if lost := sum(run.record.status != "ok" for run in study.runs):
         yield f"No numbers came from {lost} of {len(study.runs)} runs; see Runs without numbers."
@@ -140,13 +181,14 @@ def _ordered(datasets: Iterable[str]) -> list[str]:
 
 def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
     if study.protocol is None or not study.runs:
-        measured = {found.record.model for found in study.efficiency}
-        models = in_order(measured | {one.model for one in study.comparisons if one.model})
-        yield "Models", _listed([display(name)[0] for name in models])
-        if study.efficiency:
-            yield "Measured", f"efficiency alone, in {len({found.setting for found in study.efficiency})} settings"
+        settings = {measurement.setting for measurement in study.efficiency}
+        models = {measurement.record.model for measurement in study.efficiency}
+        models |= {comparison.model for comparison in study.comparisons if comparison.model}
+        yield "Models", _listed([display(name)[0] for name in in_order(models)])
+        if settings:
+            yield "Measured", f"efficiency alone, in {_counted(len(settings), 'setting')}"
         if study.comparisons:
-            yield "Compared", f"with the plain way of most repositories, {len(study.comparisons)} times"
+            yield "Compared", f"with the plain way of most repositories, {_counted(len(study.comparisons), 'time')}"
         return
     records = [run.record for run in study.runs]
     yield "Models", _listed([display(name)[0] for name in in_order({record.model for record in records})])
@@ -157,7 +199,7 @@ def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
     yield "Runs", f"{done} of {len(records)} finished"
     lengths = Counter((record.model, record.train) for record in records)
     n = " to ".join(map(str, sorted({min(lengths.values()), max(lengths.values())})))
-    yield "Repeats", f"n = {n} trainings from different seeds per model and dataset"
+    yield "Repeats", f"n = {n} training{'s' * (n != '1')} from different seeds per model and dataset"
     yield "Protocol", " ".join(_protocol(study.protocol, merged=bool(study.sources)))
     trainings = [record.training for record in records if record.training]
     if images := sorted({(training.train_images, training.validation_images) for training in trainings}):
@@ -167,6 +209,10 @@ def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
         yield "Origin", " ".join(study.origin)
     if started := list(origins(study.runs)):
         yield "Weights", " ".join(started)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _listed(names: Sequence[str]) -> str:

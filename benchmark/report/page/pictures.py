@@ -1,89 +1,107 @@
-"""Embeds panels in the page as data URIs, reduced where they are too large."""
+"""Embeds panels in the page as small pictures beside their texts."""
 
 from __future__ import annotations
 
 import base64
 import io
-import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
-from benchmark.data.specs import KNOWN, known_first
+from benchmark.data.check.contact_sheet import fit
+from benchmark.data.formats.images import UInt8Array
 from benchmark.report.plots.panels import RANKS
+from benchmark.report.plots.sheet import CELL, Sheet, SheetPicture, part_side
 
-#: Pixels across, tried in this order where pictures must shrink; below the last, nothing could be told.
-WIDTHS = (1800, 1400, 1100, 850, 650)
+#: Bytes from which on a picture is stored as WebP if that is smaller.
+LARGE = 4096
 QUALITY = 80  # of WebP, above which masks' edges gain nothing that shows
-BASE64 = 4 / 3
+
+
+@dataclass(frozen=True)
+class PanelCell:
+    """One result in the page.
+
+    Attributes:
+        picture: its texts.
+        whole: the picture as a data URI.
+        part: its enlarged part as a data URI.
+    """
+
+    picture: SheetPicture
+    whole: str
+    part: str
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture.
+    """A panel in the page.
 
     Attributes:
-        file: its name in ``panels/``.
-        uri: the picture itself.
+        sheet: its texts.
+        cells: its results.
+        frame: left, top, width and height of the enlarged part in percent of the whole picture.
+        legend: (meaning, CSS colour).
     """
 
-    file: str
-    dataset: str
-    rank: str
-    uri: str
+    sheet: Sheet
+    cells: tuple[PanelCell, ...]
+    frame: tuple[float, float, float, float]
+    legend: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, sheet: Sheet) -> Panel:
+        """Encode the pictures of a panel."""
+        height, width = sheet.pictures[0].pixels.shape[:2]
+        side, (top, left) = part_side((height, width)), sheet.corner
+        cells = (
+            PanelCell(picture, _whole(picture.pixels), _uri(picture.pixels[top : top + side, left : left + side]))
+            for picture in sheet.pictures
+        )
+        frame = (100 * left / width, 100 * top / height, 100 * side / width, 100 * side / height)
+        legend = tuple((meaning, "#" + bytes(colour).hex()) for meaning, colour in sheet.legend)
+        return cls(sheet, tuple(cells), frame, legend)
+
+    @property
+    def size(self) -> int:
+        """Characters of all pictures."""
+        return sum(len(cell.whole) + len(cell.part) for cell in self.cells)
 
 
-def embed(files: Mapping[str, bytes], room: int) -> tuple[list[Panel], list[str]]:
-    """Turn pictures into data URIs.
+def embed(sheets: Sequence[Sheet], room: int) -> tuple[list[Panel], list[str]]:
+    """Encode panels: those of the hardest images first, as long as there is room.
 
     Args:
-        files: name, such as ``omc.hardest.png`` -> content.
-        room: characters that all of them may take.
+        sheets: in the datasets' order.
+        room: characters that the pictures of all panels may take.
 
     Returns:
-        The panels in the datasets' order, the hardest image first, and the names of those that were left out.
+        The panels, the hardest images of all datasets first, and the stems of those that are left out.
     """
-
-    def order(name: str) -> tuple[tuple[int, str], int, str]:
-        dataset, rank = _parts(name)
-        return known_first(dataset, KNOWN), RANKS.index(rank) if rank in RANKS else len(RANKS), name
-
-    names = sorted(files, key=order)
-    fits = sum(len(content) for content in files.values()) * BASE64 + 64 * len(names) <= room
-    shown, left_out = [], []
-    for name in names:
-        share = room // len(names)
-        uri = _uri("png", files[name]) if fits else _smaller(files[name], share)
-        if uri:
-            shown.append(Panel(name, *_parts(name), uri))
+    panels, left_out = [], []
+    for sheet in sorted(sheets, key=lambda sheet: RANKS.index(sheet.rank)):
+        panel = Panel.of(sheet)
+        if panel.size <= room:
+            room -= panel.size
+            panels.append(panel)
         else:
-            left_out.append(name)
-    return shown, left_out
+            left_out.append(sheet.stem)
+    return panels, left_out
 
 
-def _parts(name: str) -> tuple[str, str]:
-    dataset, _, rank = name.removesuffix(".png").rpartition(".")
-    return (dataset, rank) if dataset else (rank, "")
+def _whole(pixels: UInt8Array) -> str:
+    """Encode a picture; one that is larger than a cell of a panel's file is reduced to it."""
+    return _uri(np.asarray(fit(Image.fromarray(pixels), CELL)) if max(pixels.shape) > CELL else pixels)
 
 
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _smaller(content: bytes, most: int) -> str:
-    """Return a smaller copy of a picture; blank where none is small enough, or where it is no picture."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content), formats=["PNG"]).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return ""
-    for width in WIDTHS:
-        copy = picture.copy()
-        copy.thumbnail((width, 4 * width), Image.Resampling.LANCZOS)
-        file = io.BytesIO()
-        copy.save(file, "WEBP", quality=QUALITY)
-        if len(uri := _uri("webp", file.getvalue())) <= most:
-            return uri
-    return ""
+def _uri(pixels: UInt8Array) -> str:
+    image, contents = Image.fromarray(pixels), dict[str, bytes]()
+    for kind, options in (("png", {"optimize": True}), ("webp", {"quality": QUALITY})):
+        if kind == "png" or len(contents["png"]) > LARGE:
+            file = io.BytesIO()
+            image.save(file, kind, **options)
+            contents[kind] = file.getvalue()
+    kind = min(contents, key=lambda kind: len(contents[kind]))
+    return f"data:image/{kind};base64,{base64.b64encode(contents[kind]).decode('ascii')}"

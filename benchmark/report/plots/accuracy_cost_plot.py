@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.report.plots.plot_style import (
-    DPI,
-    INK,
-    SIZE_INCHES,
-    STYLE,
-    round_ticks,
-    wrapped,
-)
+from benchmark.report.plots import axis_limits
+from benchmark.report.plots.plot_style import DPI, INK, SIZE_INCHES, STYLE, STYLES, round_ticks, tag, wrapped
 from benchmark.report.plots.spots import FOOTNOTE_WIDTH, draw_spots, inside, label_spots, write_frame
 from benchmark.report.read import Measurement, StudyResults, comparable
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
@@ -28,6 +23,7 @@ from benchmark.report.tables.render import Block, Cell, Row
 X_TITLE_WIDTH = 88  # characters that fit beside each other
 #: A footnote's words before the names that have no place in a plot of times.
 HINDERED_NAMES = "Not drawn, since something else had the device when they were timed"
+EDGE = 0.04  # share of the axis between its end and a mark of a value beyond it
 
 
 @dataclass(frozen=True)
@@ -36,41 +32,52 @@ class CostAxis:
 
     Attributes:
         name: the last part of the file name.
+        title: the cost in the plot's title.
         figure: key among a measurement's figures.
         scale: factor from the stored unit to the printed one.
         lower_is_better: the direction of the Pareto front.
     """
 
     name: str
+    title: str
     figure: str
     scale: float
     lower_is_better: bool
 
 
 AXES = (
-    CostAxis("params", "params", 1e-6, lower_is_better=True),
-    CostAxis("macs", "macs", 1e-9, lower_is_better=True),
-    CostAxis("fps", "fps", 1.0, lower_is_better=False),
+    CostAxis("params", "parameters", "params", 1e-6, lower_is_better=True),
+    CostAxis("macs", "MACs", "macs", 1e-9, lower_is_better=True),
+    CostAxis("fps", "frames per second", "fps", 1.0, lower_is_better=False),
 )
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model with its cost, as printed, and its mIoU."""
+    """A model in the plot.
+
+    Attributes:
+        row: the model.
+        x: its cost, as printed.
+        y: its mIoU in percent.
+        spread: half the height of the error bar, in percent; 0 for one repeat.
+    """
 
     row: Row
     x: float
-    cell: Cell
+    y: float
+    spread: float
+
+    @classmethod
+    def of(cls, row: Row, x: float) -> Point:
+        """Read a model's mIoU from its row."""
+        cell = row.cells["miou"]
+        return cls(row, x, 100 * cell.mean, 100 * (cell.std or 0.0))
 
     @property
-    def y(self) -> float:
-        """The mIoU in percent."""
-        return 100 * self.cell.mean
-
-    @property
-    def spread(self) -> float:
-        """Half the height of the error bar, in percent; 0 for one repeat."""
-        return 100 * (self.cell.std or 0.0)
+    def cell(self) -> Cell:
+        """The mIoU in the table."""
+        return self.row.cells["miou"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,11 @@ class Chart:
         return f"{self.block.key}.miou_vs_{self.axis.name}"
 
     @property
+    def title(self) -> str:
+        """Of the plot."""
+        return f"mIoU against {self.axis.title}{self.block.title.removeprefix(ACCURACY.title)}"
+
+    @property
     def y_title(self) -> str:
         """Of the accuracy."""
         return f"mIoU (%), {self.block.facts['reduction']} reduction"
@@ -118,6 +130,11 @@ class Chart:
         ]
         if self.missing:
             sentences.append(f"Not measured: {', '.join(self.missing)}")
+        _, (floor, ceiling) = self.limits
+        if any(not floor <= point.y <= ceiling for point in self.points):
+            sentences.append("▲ ▼: beyond the axis, with its value")
+        if any(point.y - point.spread < floor or point.y + point.spread > ceiling for point in self.drawn()):
+            sentences.append("Arrowheads: error bars that go on beyond the axis")
         if self.hindered:
             sentences.append(f"{HINDERED_NAMES}: {', '.join(self.hindered)}")
         return ". ".join(sentences) + "."
@@ -144,14 +161,29 @@ class Chart:
             )
         return tips
 
+    @cached_property
     def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Return the ends of both axes, with room around the points for labels."""
+        """The ends of both axes, with room around the points for labels."""
         low, high = min(point.x for point in self.points), max(point.x for point in self.points)
         left, right = low / max((high / low) ** 0.1, 1.25), high * max((high / low) ** 0.2, 1.6)  # names go right
-        floor = min(point.y - point.spread for point in self.points)
-        ceiling = max(point.y + point.spread for point in self.points)
+        bars = [(point.y, point.y - point.spread, point.y + point.spread) for point in self.points]
+        floor, ceiling = axis_limits.with_bars(bars)
         padding = max(0.1 * (ceiling - floor), 0.5)
         return (left, right), (floor - padding, ceiling + padding)
+
+    def drawn(self) -> list[Point]:
+        """Return the points as they are drawn: a value beyond the axis lies at its end and is written out."""
+        _, (floor, ceiling) = self.limits
+        edge = EDGE * (ceiling - floor)
+        points = []
+        for point in self.points:
+            if floor <= point.y <= ceiling:
+                points.append(point)
+                continue
+            y, arrow = (floor + edge, "▼") if point.y < floor else (ceiling - edge, "▲")
+            row = replace(point.row, label=f"{point.row.label} {arrow} {point.y:.2f}")
+            points.append(Point(row, point.x, y, 0.0))
+        return points
 
 
 def front(points: Sequence[tuple[float, float]], lower_is_better: bool) -> list[tuple[float, float]]:
@@ -169,7 +201,7 @@ def front(points: Sequence[tuple[float, float]], lower_is_better: bool) -> list[
 
 
 def charts(study: StudyResults, blocks: Sequence[Block]) -> Iterator[Chart]:
-    """Collect one chart per block and cost; a cost that was measured for none of a block's models has none.
+    """Collect one chart per block and cost that two of the block's models or more have.
 
     Args:
         study: where the costs come from; those at each dataset's input size are taken.
@@ -185,11 +217,11 @@ def charts(study: StudyResults, blocks: Sequence[Block]) -> Iterator[Chart]:
 
 
 def _chart(block: Block, axis: CostAxis, measured: Sequence[Measurement]) -> Chart | None:
-    cells = {found.record.model: cost(found, axis.figure) for found in measured if axis.figure in found.figures}
+    cells = {one.record.model: cost(one, axis.figure) for one in measured if axis.figure in one.figures}
     costs = {model: axis.scale * cell.mean for model, cell in cells.items() if not cell.hindered}
     scored = [row for row in block.rows if row.ranked and "miou" in row.cells]
-    points = tuple(Point(row, costs[row.key], row.cells["miou"]) for row in scored if costs.get(row.key, 0) > 0)
-    if not points:
+    points = tuple(Point.of(row, costs[row.key]) for row in scored if costs.get(row.key, 0) > 0)
+    if len(points) < 2:  # a single point shows nothing that its row does not
         return None
     missing = tuple(row.label for row in scored if row.key not in cells)
     hindered = tuple(row.label for row in scored if row.key in cells and cells[row.key].hindered)
@@ -207,7 +239,8 @@ def draw(study: StudyResults, *, placed: bool = True) -> Iterator[tuple[str, Fig
 
 
 def _figure(chart: Chart, *, placed: bool) -> Figure:
-    points = chart.points
+    points = chart.drawn()
+    (left, right), (floor, ceiling) = chart.limits
     x_title = wrapped(chart.x_title, X_TITLE_WIDTH)
     footnote = wrapped(chart.footnote, FOOTNOTE_WIDTH)
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -216,10 +249,16 @@ def _figure(chart: Chart, *, placed: bool) -> Figure:
         axes = figure.add_axes(inside(x_title, footnote))
         draw_spots(axes, points, chart.tips())
         stairs = _draw_front(axes, chart)
-        _scale(axes, chart)
+        axes.set_xlim(left, right)  # before the scale, which would warn of the limits of tiny values
+        axes.set_xscale("log")
+        round_ticks(axes.xaxis, fine=right / left < 1e3)
+        axes.set_ylim(floor, ceiling)
+        _draw_cut_bars(axes, points, floor, ceiling)
+        axes.grid(color="#E6E6E6", linewidth=0.6)
+        axes.set_axisbelow(True)
         axes.set_xlabel(x_title)
         axes.set_ylabel(chart.y_title)
-        write_frame(figure, chart.block.title, points, stairs, footnote)
+        write_frame(figure, chart.title, points, stairs, footnote)
         label_spots(axes, points, stairs, placed=placed)
     return figure
 
@@ -232,15 +271,18 @@ def _draw_front(axes: Axes, chart: Chart) -> Line2D:
     return stairs
 
 
-def _scale(axes: Axes, chart: Chart) -> None:
-    """Put round numbers on the logarithmic axis."""
-    (left, right), height = chart.limits()
-    axes.set_xlim(left, right)  # before the scale, which would warn of the limits of tiny values
-    axes.set_xscale("log")
-    round_ticks(axes.xaxis, fine=right / left < 1e3)
-    axes.set_ylim(*height)
-    axes.grid(color="#E6E6E6", linewidth=0.6)
-    axes.set_axisbelow(True)
+def _draw_cut_bars(axes: Axes, points: Sequence[Point], floor: float, ceiling: float) -> None:
+    """Draw an arrowhead where an error bar goes on beyond the axis."""
+    for point in points:
+        for end, marker, beyond in (
+            (floor, "v", point.y - point.spread < floor),
+            (ceiling, "^", point.y + point.spread > ceiling),
+        ):
+            if beyond:
+                head = axes.plot(
+                    point.x, end, marker, color=STYLES[point.row.family][1], markersize=5, clip_on=False, zorder=4
+                )
+                tag(point.row.key, "", *head)
 
 
 def _x_title(axis: CostAxis, measured: Sequence[Measurement]) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmark import metrics
 from benchmark.config.protocol import Evaluation
@@ -32,6 +31,7 @@ from benchmark.evaluation.reference_methods import otsu
 from benchmark.records.store import Store
 from benchmark.report.plots import plot_style, sheet
 from benchmark.report.plots.sheet import Sheet, SheetPicture
+from benchmark.report.plots.wrong_square import part_corner
 from benchmark.report.read import Scores, StudyResults
 from benchmark.report.tables import accuracy_table, conventions
 from benchmark.report.tables.contests import Contest, contest
@@ -40,14 +40,16 @@ from benchmark.utils.errors import UserError
 
 RANKS = ("hardest", "median", "easiest")
 KINDS = ("pdf", "png")
-LINE_CHARACTERS = 32  # of a line above a picture, without what is shortened
+LINE_CHARACTERS = 32  # of a line above a picture that is not shortened
+#: Counts of errors that rank the images; a target has those of nets or those of vias.
+ERRORS = ("opens", "shorts", "missed", "false", "via_missed", "via_false")
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
 class _Result:
-    """What a network made of the images, in its first repeat that kept it."""
+    """A network's predictions of the images, from its first repeat that kept them."""
 
     row: Row
     repeat: int
@@ -62,17 +64,33 @@ class _Result:
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """An image that may be shown."""
+    """An image that may be shown, with the networks' mean number of errors and mean mIoU."""
 
     name: str
     pixels: UInt8Array
     truth: Mask
     ignore: Mask
+    mean_errors: float
     mean_miou: float
 
 
-def build(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tell) -> dict[str, bytes]:
-    """Draw up to three panels per block of the accuracy table.
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """All that the panels of a block share, and the candidates from the hardest to the easiest."""
+
+    contest: Contest
+    limits: Evaluation
+    results: Sequence[_Result]
+    candidates: Sequence[_Candidate]
+
+    @property
+    def target(self) -> Target:
+        """Meaning of the foreground."""
+        return "via" if "via_true" in self.results[0].scores.columns else "track"
+
+
+def sheets(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tell) -> Iterator[Sheet]:
+    """Compose up to three panels per block of the accuracy table.
 
     Args:
         folder: ``results/<study>``.
@@ -80,26 +98,17 @@ def build(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tell
         blocks: of the accuracy table.
         tell: called with a sentence for each reason why something is left out.
 
-    Returns:
-        Content by path below ``report/``: ``panels/<block>.<rank>.{pdf,png}``.
+    Yields:
+        The sheets, whose stems are ``<block>.<rank>``.
     """
-    files: dict[str, bytes] = {}
-    for stem, content in sheets(folder, study, blocks, tell):
-        figure = sheet.draw(content)
-        files |= {f"panels/{stem}.{kind}": plot_style.save(figure, kind) for kind in KINDS}
-    return files
-
-
-def sheets(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tell) -> Iterator[tuple[str, Sheet]]:
-    """Yield the panels of :func:`build` as they are before they are drawn: ``<block>.<rank>`` and content."""
     if study.protocol is None or not study.protocol.report.panels:
         return
     without: list[str] = []
     for block in blocks:
-        found = contest(study, block, "miou", "image")
-        if not any(found.scores.values()):
+        by_image = contest(study, block, "miou", "image")
+        if not any(by_image.scores.values()):
             continue  # no run has finished
-        file = Store(folder).images_file(str(found.facts["dataset"]))
+        file = Store(folder).images_file(str(by_image.facts["dataset"]))
         if not file.is_file():
             without.append(block.key)
             continue
@@ -108,37 +117,47 @@ def sheets(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tel
         except UserError as error:
             tell(f"{error}; no panels of {block.key}")
             continue
-        yield from _sheets(Store(folder), study.protocol.evaluation, found, images, tell)
+        yield from _sheets_of_block(Store(folder), study.protocol.evaluation, by_image, images, tell)
     if without:
         tell(f"{folder}: no panels of {', '.join(without)}, since no test images were kept: made before panels were")
 
 
+def files(panels: Iterable[Sheet]) -> dict[str, bytes]:
+    """Draw panels; return content by path below ``report/``: ``panels/<block>.<rank>.{pdf,png}``."""
+    content: dict[str, bytes] = {}
+    for panel in panels:
+        figure = sheet.draw(panel)
+        content |= {f"panels/{panel.stem}.{kind}": plot_style.save(figure, kind) for kind in KINDS}
+    return content
+
+
 def is_panel(name: str) -> bool:
-    """Tell whether a file's name is one that :func:`build` gives."""
+    """Tell whether a file's name is one that :func:`files` gives."""
     return name.endswith(tuple(f".{rank}.{kind}" for rank in RANKS for kind in KINDS))
 
 
-def _sheets(
-    store: Store, limits: Evaluation, found: Contest, images: Images, tell: Tell
-) -> Iterator[tuple[str, Sheet]]:
-    results = _results(store, found, images, tell)
+def _sheets_of_block(
+    store: Store, limits: Evaluation, by_image: Contest, images: Images, tell: Tell
+) -> Iterator[Sheet]:
+    results = _results(store, by_image, images, tell)
     candidates = _by_difficulty(images, results) if results else []
     if not candidates:
-        tell(f"{store.folder}: no panels of {found.key}, since no predictions of its test images were kept")
+        tell(f"{store.folder}: no panels of {by_image.key}, since no predictions of its test images were kept")
         return
+    choice = _Choice(by_image, limits, results, candidates)
     ranks: dict[int, str] = {}  # of one or two candidates, none is shown twice
     for rank, position in zip(RANKS, (0, (len(candidates) - 1) // 2, len(candidates) - 1), strict=True):
         ranks.setdefault(position, rank)
     for position, rank in ranks.items():
-        yield f"{found.key}.{rank}", _sheet(found, limits, results, candidates, position, rank)
+        yield _sheet(choice, candidates[position], rank)
 
 
-def _results(store: Store, found: Contest, images: Images, tell: Tell) -> list[_Result]:
-    """Read what the networks made of the images; files that are broken, or not of the counts beside them, are told."""
+def _results(store: Store, by_image: Contest, images: Images, tell: Tell) -> list[_Result]:
+    """Read the networks' predictions of the images; ``tell`` is called for files that are broken or do not fit."""
     results = []
-    train, test = str(found.facts["train"]).split("+"), str(found.facts["dataset"])
-    for row in found.rows:
-        for repeat, scores in sorted(found.scores[row.key].items()):
+    train, test = str(by_image.facts["train"]).split("+"), str(by_image.facts["dataset"])
+    for row in by_image.rows:
+        for repeat, scores in sorted(by_image.scores[row.key].items()):
             file = store.predictions_file(train, row.key, repeat, test)
             if not file.is_file():
                 continue
@@ -170,77 +189,80 @@ def _agrees(result: _Result, images: Images) -> bool:
 
 
 def _by_difficulty(images: Images, results: Sequence[_Result]) -> list[_Candidate]:
-    """Return the images of which all networks' predictions were kept, those of the least mean mIoU first."""
+    """Return the images of which all networks' predictions were kept, the hardest first.
+
+    The hardest image has the most errors of nets or vias; of images with equally many, the least mIoU.
+    """
     candidates = []
-    mious = [metrics.ratios(result.scores.columns)["miou"] for result in results]
+    ratios = [metrics.ratios(result.scores.columns) for result in results]
     for name, pixels, mask in zip(images.names, images.images, images.masks, strict=True):
         if not all(name in result.predictions.names and name in result.scores.images for result in results):
             continue
-        mean = statistics.fmean(
-            miou[result.scores.images.index(name)] for miou, result in zip(mious, results, strict=True)
-        )
-        if not math.isnan(mean):  # every pixel is ignored
-            candidates.append(_Candidate(name, pixels, mask == 1, mask == IGNORED, mean))
-    return sorted(candidates, key=lambda candidate: (candidate.mean_miou, candidate.name))
+        errors, mious = [], []
+        for result, values in zip(results, ratios, strict=True):
+            index = result.scores.images.index(name)
+            mious.append(float(values["miou"][index]))
+            errors.append(sum(float(values[kind][index]) for kind in ERRORS if kind in values))
+        miou = statistics.fmean(mious)
+        if not math.isnan(miou):  # every pixel is ignored
+            mean_errors = statistics.fmean(errors)
+            candidates.append(_Candidate(name, pixels, mask == 1, mask == IGNORED, mean_errors, miou))
+    return sorted(candidates, key=lambda candidate: (-candidate.mean_errors, candidate.mean_miou, candidate.name))
 
 
-def _sheet(
-    found: Contest,
-    limits: Evaluation,
-    results: Sequence[_Result],
-    candidates: Sequence[_Candidate],
-    position: int,
-    rank: str,
-) -> Sheet:
-    image = candidates[position]
-    predictions = [result.predictions.of(image.name) for result in results]
-    target: Target = "via" if "via_true" in results[0].scores.columns else "track"
-    judged_by = _Judge(np.where(image.ignore, IGNORED, image.truth).astype(np.uint8), target, limits)
-
-    def picture(title: str, figure: str, lines: tuple[str, ...], prediction: Mask, bold: bool = False) -> SheetPicture:
-        pixels = overlay(image.truth, prediction, image.ignore, target, limits)
-        return SheetPicture(title, figure, lines, pixels, bold)
+def _sheet(choice: _Choice, image: _Candidate, rank: str) -> Sheet:
+    limits, target = choice.limits, choice.target
+    predictions = [result.predictions.of(image.name) for result in choice.results]
+    judge = _Judge(np.where(image.ignore, IGNORED, image.truth).astype(np.uint8), target, limits)
 
     def judged(title: str, prediction: Mask, result: _Result | None = None) -> SheetPicture:
-        miou, (*lines, last) = judged_by.of(prediction)
+        miou, (*lines, last) = judge.of(prediction)
         if result and result.repeat:
             last += f"; repeat {result.repeat}"
-        ours = result is not None and result.row.family == "ours"
-        return picture(
-            title, f"{100 * miou:.2f} %", (*lines, last, *judged_by.not_counted(prediction)), prediction, ours
+        return SheetPicture(
+            title,
+            f"{100 * miou:.2f} %",
+            (*lines, last, *judge.not_counted(prediction)),
+            overlay(image.truth, prediction, image.ignore, target, limits),
+            bold=result is not None and result.row.family == "ours",
+            model=result.row.key if result else "otsu",
         )
 
     height, width = image.truth.shape
+    truth = overlay(image.truth, image.truth, image.ignore, target, limits)
     pictures = [
         SheetPicture("Image", "", (f"{width} × {height} px",), to_channels(image.pixels, 3)),
-        picture("Truth", "", judged_by.nets(), image.truth),
+        SheetPicture("Truth", "", judge.nets(), truth),
         *(
             judged(result.row.label, prediction, result)
-            for result, prediction in zip(results, predictions, strict=True)
+            for result, prediction in zip(choice.results, predictions, strict=True)
         ),
         judged(accuracy_table.REFERENCES["otsu"], otsu(image.pixels)),
     ]
-    truth = image.truth & ~image.ignore
-    marks = [_marks(truth, prediction & ~image.ignore, target, limits) for prediction in predictions]
+    counted = image.truth & ~image.ignore
+    marks = [_marks(counted, prediction & ~image.ignore, target, limits) for prediction in predictions]
     electrical = any(mark.any() for mark in marks)
     if not electrical:
         marks = [(prediction ^ image.truth) & ~image.ignore for prediction in predictions]
     return Sheet(
-        f"{rank.capitalize()} of {len(candidates)} images {found.where}: {image.name}",
-        pictures,
-        part_corner(marks, sheet.part_side(truth.shape)),
-        _legend(target, bool(image.ignore.any())),
-        " ".join(_caption(found, limits, results, candidates, position, electrical, target)),
+        stem=f"{choice.contest.key}.{rank}",
+        dataset=str(choice.contest.facts["dataset"]),
+        rank=rank,
+        title=f"{rank.capitalize()} of {len(choice.candidates)} images {choice.contest.where}: {image.name}",
+        pictures=pictures,
+        corner=part_corner(marks, sheet.part_side(image.truth.shape)),
+        legend=_legend(target, bool(image.ignore.any())),
+        caption=" ".join(_caption(choice, image, electrical)),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Judge:
-    """Says what is right and wrong on one image; it counts anew, by the rules that the pictures are drawn by.
+    """Counts right and wrong nets of one image anew, by the rules of the pictures.
 
     Attributes:
         packed: ``(H, W)`` truth, as in a pack.
-        target: what is foreground.
+        target: meaning of the foreground.
         limits: border and least area.
     """
 
@@ -253,7 +275,7 @@ class _Judge:
         return count_terms(self.packed, prediction, self.target, limits)
 
     def of(self, prediction: Mask) -> tuple[float, tuple[str, ...]]:
-        """Return mIoU, and how many faults of each kind there are, in words."""
+        """Return mIoU, and the number of faults of each kind in words."""
         terms = {column: np.array([value]) for column, value in self._count(prediction).items()}
         figures = {name: values[0] for name, values in metrics.ratios(terms).items()}
         return float(figures["miou"]), _faults(figures)
@@ -268,9 +290,9 @@ class _Judge:
         return (f"{inner} interior net{'s' * (inner != 1)}", *([f"{outer} in the border alone"] if outer else []))
 
     def not_counted(self, prediction: Mask) -> tuple[str, ...]:
-        """Say what would be faults but for the border, and how many components are too small; nothing if none is."""
-        said = faults_in_words(uncounted_faults(self.packed, prediction, self.target, self.limits))
-        return tuple(textwrap.wrap(f"not counted: {said}", LINE_CHARACTERS)) if said else ()
+        """Say how many faults only the border and the least area keep from counting; nothing if there are none."""
+        words = faults_in_words(uncounted_faults(self.packed, prediction, self.target, self.limits))
+        return tuple(textwrap.wrap(f"not counted: {words}", LINE_CHARACTERS)) if words else ()
 
 
 def _faults(figures: Mapping[str, float]) -> tuple[str, ...]:
@@ -290,38 +312,6 @@ def _marks(truth: Mask, prediction: Mask, target: Target, limits: Evaluation) ->
     return metrics.fault_places(truth, prediction, border_px=limits.border_px, min_area_px=limits.min_area_px)
 
 
-def part_corner(marks: Sequence[Mask], side: int) -> tuple[int, int]:
-    """Return top and left of the square that is looked at more closely, the same for all networks.
-
-    In its middle is the square of half its side that most networks have an error in; of such ones the one with the most
-    marks, and of these the first in raster order. Without any mark, it is the middle of the image.
-
-    Args:
-        marks: ``(H, W)`` of each network, true at its errors.
-        side: of the square, at most ``min(H, W)``.
-    """
-    height, width = marks[0].shape
-    inner = max(side // 2, 1)
-    sums = [_window_sums(mark, inner) for mark in marks]
-    amount = np.sum(sums, axis=0)
-    if not amount.any():
-        return (height - side) // 2, (width - side) // 2
-    networks = np.sum([found > 0 for found in sums], axis=0)
-    best = np.argmax(networks * (int(amount.max()) + 1) + amount)
-    corner = np.array(np.unravel_index(best, amount.shape))
-    within = np.argwhere(np.any([mark[corner[0] :, corner[1] :][:inner, :inner] for mark in marks], axis=0))
-    middle = corner + (within.min(axis=0) + within.max(axis=0) + 1) // 2
-    top, left = np.clip(middle - side // 2, 0, (height - side, width - side)).tolist()
-    return top, left
-
-
-def _window_sums(mark: Mask, side: int) -> NDArray[np.int64]:
-    """Return how many pixels of a mask each square holds, by its top left corner, ``(H - side + 1, W - side + 1)``."""
-    total = np.pad(mark.cumsum(axis=0, dtype=np.int64).cumsum(axis=1), ((1, 0), (1, 0)))
-    sums: NDArray[np.int64] = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
-    return sums
-
-
 def _legend(target: Target, ignored: bool) -> list[tuple[str, tuple[int, int, int]]]:
     words = {
         "short": "short: joins nets",
@@ -331,46 +321,51 @@ def _legend(target: Target, ignored: bool) -> list[tuple[str, tuple[int, int, in
     }
     if target == "via":
         words = {"false": "false: no such via", "missed": "missed: a via not found"}
-    shown = [
+    entries = [
         ("right", PREDICTED),
         ("predicted, not true", ONLY_PREDICTED),
         ("true, not predicted", ONLY_TRUE),
     ]
-    shown += [(text, COLOURS[name]) for name, text in words.items()]
-    return shown + [("ignored", IGNORED_PIXELS)] * ignored
+    entries += [(text, COLOURS[name]) for name, text in words.items()]
+    return entries + [("ignored", IGNORED_PIXELS)] * ignored
 
 
-def _caption(
-    found: Contest,
-    limits: Evaluation,
-    results: Sequence[_Result],
-    candidates: Sequence[_Candidate],
-    position: int,
-    electrical: bool,
-    target: Target,
-) -> Iterator[str]:
-    """Say how the image, the part and the figures were chosen and formed."""
-    shape = candidates[position].truth.shape
-    repeat = "repeat 0" if not any(result.repeat for result in results) else "repeat 0 where no other is named"
+def _caption(choice: _Choice, image: _Candidate, electrical: bool) -> Iterator[str]:
+    """Say how the image, the square and the figures were chosen and formed."""
+    by_image, target, shape = choice.contest, choice.target, image.truth.shape
+    repeat = "repeat 0" if not any(result.repeat for result in choice.results) else "repeat 0 unless another is named"
+    yield f"Networks: {repeat}. Percentages: mIoU of this image."
+    n = len(choice.results)
+    over = f"mean over the {n} networks" if n > 1 else "of the one network"
+    errors = "missed and false vias" if target == "via" else "opens, shorts, missed and false nets"
+    if choice.candidates[0].mean_errors:
+        yield (
+            f"Order of the images: the most {errors} first ({over}: {image.mean_errors:.2f} here); of equal ones, the "
+            f"least mIoU ({100 * image.mean_miou:.2f} % here)."
+        )
+    else:
+        yield (
+            f"Order of the images: the least mIoU first ({over}: {100 * image.mean_miou:.2f} % here), since no image "
+            f"has {errors}."
+        )
     yield (
-        f"Networks: {repeat}. Percentages: mIoU of this image; its mean over the {len(results)} networks, "
-        f"{100 * candidates[position].mean_miou:.2f} %, ranks the images (equal ones by name). The images: "
-        f"{len(candidates)} of {found.facts['test_images']} test images, drawn by a hash of their names."
+        f"The images: {len(choice.candidates)} of {by_image.facts['test_images']} test images, drawn by a hash of "
+        "their names."
     )
-    kind = "an electrical error" if target != "via" else "a via missed or false"
-    mark = f"have {kind}" if electrical else "have wrong pixels, since none has " + kind
+    reason = "errors of nets" if target != "via" else "missed or false vias"
     yield (
-        f"Lower pictures, {sheet.zoom_of(shape)}:1: the framed square of {sheet.part_side(shape)} px, in all the same, "
-        f"in whose middle most networks {mark}."
+        f"Lower pictures, {sheet.zoom_of(shape)}:1: the framed square of {sheet.part_side(shape)} px, the same in all; "
+        f"most networks have {reason if electrical else 'wrong pixels'} in its middle"
+        f"{'' if electrical else f' (none has {reason})'}."
     )
     if target == "via":
-        yield "A via is found where the predicted centre is at most its radius away from its own."
+        yield "A via is found if the predicted centre is at most its radius away from its own."
     else:
         yield "Dark red and dark blue: the wrong pixels of shorts and of open nets."
-        yield describe_net_limits(limits)
+        yield describe_net_limits(choice.limits)
         yield "Not counted: errors of nets in that border, and specks, the components that are too small."
-    shown = {result.row.key for result in results}
-    if missing := [row.label for row in found.rows if row.key not in shown]:
+    shown = {result.row.key for result in choice.results}
+    if missing := [row.label for row in by_image.rows if row.key not in shown]:
         yield f"Without kept predictions: {', '.join(missing)}."
-    yield f"Protocol: {found.facts['protocol']}."
-    yield from conventions.stand_ins((str(found.facts["dataset"]), *str(found.facts["train"]).split("+")))
+    yield f"Protocol: {by_image.facts['protocol']}."
+    yield from conventions.stand_ins((str(by_image.facts["dataset"]), *str(by_image.facts["train"]).split("+")))

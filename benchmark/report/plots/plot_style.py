@@ -52,15 +52,15 @@ def wrapped(text: str, width: int) -> str:
 
 
 def tag(model: str, tip: str, *artists: Artist) -> None:
-    """Say which model artists stand for, and of the first what a reader should know; the page shows it on hover.
+    """Mark artists as a model's, and give the first of them the words that the page shows on hover.
 
-    Both go into matplotlib's group identifier, which PDF and PNG files do not hold. A figure's own identifier is the
-    dataset that it is about.
+    Both go into matplotlib's group identifier, which PDF and PNG files do not hold. A figure's own identifier is its
+    dataset.
 
     Args:
         model: key of its row.
         tip: name and values in words; blank where another artist of the plot has them.
-        artists: that belong to the model.
+        artists: of the model.
     """
     for artist, text in zip(artists, itertools.chain([tip], itertools.repeat("")), strict=False):
         words = ("".join(filter(str.isprintable, word)) for word in (model, text))
@@ -68,11 +68,25 @@ def tag(model: str, tip: str, *artists: Artist) -> None:
 
 
 def round_ticks(axis: XAxis | YAxis, *, fine: bool) -> None:
-    """Put 1, 2 and 5 of every decade on a logarithmic axis, or 1 alone, written out."""
+    """Put 1, 2 and 5 of every decade on a logarithmic axis, or 1 alone."""
     axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if fine else (1.0,), numticks=20))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
+
+
+def tick_text(value: float) -> str:
+    """Return a tick's label, of five characters at most so that a panel's margin has room for it.
+
+    Example:
+        >>> tick_text(0.05), tick_text(20000.0), tick_text(1e5)
+        ('0.05', '20000', '1e5')
+    """
+    text = f"{value:g}"
+    if len(text) <= 5:
+        return text
+    digits, _, exponent = f"{value:.0e}".partition("e")
+    return f"{digits}e{int(exponent)}"
 
 
 def family_handles(rows: Sequence[Row]) -> list[Line2D]:
@@ -88,13 +102,13 @@ def family_handles(rows: Sequence[Row]) -> list[Line2D]:
 
 
 def drawable(text: str) -> str:
-    """Replace what the font has no glyph for, so that a name in another script is a visible gap and no warning."""
+    """Replace characters without a glyph in the font, so that they are visible gaps and cause no warning."""
     known = get_font(findfont(FontProperties(family=FONT))).get_charmap()
     return "".join(character if ord(character) in known else "□" for character in " ".join(text.split()))
 
 
 def save(figure: Figure, kind: str) -> bytes:
-    """Return a figure as a ``pdf`` or ``png`` file, which says neither when nor with which version it was made."""
+    """Return a figure as a ``pdf`` or ``png`` file without date and version."""
     metadata = {"CreationDate": None, "Producer": None, "Creator": None} if kind == "pdf" else {"Software": None}
     content = io.BytesIO()
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -103,10 +117,10 @@ def save(figure: Figure, kind: str) -> bytes:
 
 
 def file_stem(name: str, parts: Sequence[str], taken: set[str]) -> str:
-    """Return a name for a plot's files, made of what a reader looks for and a number where that is not enough."""
+    """Return a name for a plot's files: its parts, and a number if the name is taken."""
     plain = [re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in parts]
     base = ".".join(filter(None, (name, *plain)))
     names = itertools.chain([base], (f"{base}.{number}" for number in itertools.count(2)))
-    found = next(name for name in names if name not in taken)
-    taken.add(found)
-    return found
+    stem = next(name for name in names if name not in taken)
+    taken.add(stem)
+    return stem

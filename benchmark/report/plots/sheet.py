@@ -39,6 +39,7 @@ class SheetPicture:
         lines: stand below it.
         pixels: ``(H, W, 3)`` uint8, of the same size in all cells of a sheet.
         bold: whether the title is.
+        model: key of the network's row; blank for the image and the truth.
     """
 
     title: str
@@ -46,18 +47,22 @@ class SheetPicture:
     lines: tuple[str, ...]
     pixels: UInt8Array
     bold: bool = False
+    model: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Content of a panel.
+    """A panel: all results on one image.
 
     Attributes:
         title: above all.
         pictures: in rows, from the left.
         corner: top and left of the enlarged part in the pictures, which is ``part_side`` wide and high.
-        legend: texts and the colours that they explain.
+        legend: meanings of the colours.
         caption: below all, wrapped by :func:`draw`.
+        stem: of its files.
+        dataset: of the image.
+        rank: of the image, such as ``hardest``.
     """
 
     title: str
@@ -65,27 +70,36 @@ class Sheet:
     corner: tuple[int, int]
     legend: Sequence[tuple[str, tuple[int, int, int]]]
     caption: str
+    stem: str
+    dataset: str
+    rank: str
+
+
+def picture_width(shape: tuple[int, ...]) -> int:
+    """Return the width of an image ``(H, W)`` in a cell, pixels of the PNG."""
+    return fit(Image.new("L", (shape[1], shape[0])), CELL).width
 
 
 def zoom_of(shape: tuple[int, ...]) -> int:
-    """Return how many times the enlarged part of an image ``(H, W)`` is larger than that image's own pixels."""
+    """Return the magnification of the enlarged part of an image ``(H, W)``."""
     return max(LEAST_ZOOM, int(CELL * MOST_SHARE / min(shape[:2])))
 
 
 def part_side(shape: tuple[int, ...]) -> int:
-    """Return the side of the enlarged part of an image ``(H, W)``, its own pixels."""
-    return max(min(CELL // zoom_of(shape), *shape[:2]), 1)
+    """Return the side of the enlarged part of an image ``(H, W)``, its own pixels; the last ones may be cut."""
+    return max(min(-(-picture_width(shape) // zoom_of(shape)), *shape[:2]), 1)
 
 
 def draw(sheet: Sheet) -> Figure:
     """Draw a sheet."""
-    pictures = sheet.pictures
+    pictures, legend = sheet.pictures, sheet.legend
+    shape = pictures[0].pixels.shape
     rows = -(-len(pictures) // MOST_COLUMNS)
     columns = -(-len(pictures) // rows)
     lines = 1 + max(len(picture.lines) for picture in pictures)
     width = 2 * MARGIN + max(columns, LEAST_COLUMNS) * (CELL + GAP) - GAP
-    shown = fit(Image.fromarray(pictures[0].pixels), CELL).height
-    step = lines * LINE + shown + AFTER + part_side(pictures[0].pixels.shape) * zoom_of(pictures[0].pixels.shape) + GAP
+    whole = fit(Image.fromarray(pictures[0].pixels), CELL)
+    step = lines * LINE + whole.height + AFTER + min(part_side(shape) * zoom_of(shape), whole.width) + GAP
     foot = wrapped(sheet.caption, int((width - 2 * MARGIN) / FOOT_CHARACTER))
     height = HEAD + rows * step + (foot.count("\n") + 1) * FOOT_LINE + MARGIN
     with matplotlib.style.context(STYLE | {"image.composite_image": False}, after_reset=True):
@@ -94,12 +108,12 @@ def draw(sheet: Sheet) -> Figure:
         canvas.write(MARGIN, 40, _fitting(sheet.title, 10.5, width - 2 * MARGIN, bold=True), 10.5, bold=True)
         handles: list[Artist] = [
             Patch(facecolor="#" + bytes(colour).hex(), edgecolor=INK, linewidth=0.4, label=label)
-            for label, colour in sheet.legend
+            for label, colour in legend
         ]
         figure.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(MARGIN / width, 1 - 56 / height),
-            ncols=len(sheet.legend), frameon=False, fontsize=SMALL, borderaxespad=0, borderpad=0, columnspacing=1.4,
-            handletextpad=0.5, handlelength=1.2,
+            handles=handles, loc="upper left", bbox_to_anchor=(MARGIN / width, 1 - 56 / height), ncols=len(legend),
+            frameon=False, fontsize=SMALL, borderaxespad=0, borderpad=0, columnspacing=1.4, handletextpad=0.5,
+            handlelength=1.2,
         )  # fmt: skip
         for number, picture in enumerate(pictures):
             left, top = MARGIN + number % columns * (CELL + GAP), HEAD + number // columns * step
@@ -155,7 +169,9 @@ def _draw_cell(
     canvas.show(left, top, whole)
     canvas.frame(left + corner[1] * scale, top + corner[0] * scale, side * scale)
     part = picture.pixels[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
-    canvas.show(left, top + whole.shape[0] + AFTER, part.repeat(zoom, axis=0).repeat(zoom, axis=1))
+    enlarged = part.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    # As wide as the whole picture, so that both line up.
+    canvas.show(left, top + whole.shape[0] + AFTER, enlarged[: whole.shape[1], : whole.shape[1]])
 
 
 def _fitting(text: str, points: float, room: float, *, bold: bool) -> str:

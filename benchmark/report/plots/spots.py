@@ -97,7 +97,11 @@ def label_spots(axes: Axes, points: Sequence[Spot], line: Line2D, *, placed: boo
             axes.text(point.x, point.y, drawable(point.row.label), zorder=5)
         return
     radii_px = [STYLES[point.row.family][2] / 2 * POINT_PX for point in points]
-    segments = [((point.x, point.x), (point.y - point.spread, point.y + point.spread)) for point in points]
+    floor, ceiling = axes.get_ylim()
+    segments = [
+        ((point.x, point.x), (max(point.y - point.spread, floor), min(point.y + point.spread, ceiling)))
+        for point in points
+    ]
     across, up = zip(*segments, line.get_data(), strict=True)
     *_, names, leaders = textalloc.allocate(
         axes, [point.x for point in points], [point.y for point in points],

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.data.specs import KNOWN, known_first
+from benchmark.report.plots import axis_limits
 from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, round_ticks, tag, wrapped
 from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import display, in_order
@@ -63,6 +64,11 @@ class Curve:
         return [step for step, _ in points], [loss for _, loss in points]
 
     @property
+    def losses(self) -> list[float]:
+        """All finite losses."""
+        return [loss for loss in (*self.validation, *self.training) if math.isfinite(loss)]
+
+    @property
     def tip(self) -> str:
         """The lowest validation loss in words."""
         if self.best is None:
@@ -99,21 +105,60 @@ def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
             runs = sorted(models[model], key=lambda run: run.record.repeat)[:REPEATS]
             histories = [read_history(run.folder / "history.csv", run.record.repeat) for run in runs if run.folder]
             curves[model] = [curve for curve in histories if curve is not None]
-        curves = {model: found for model, found in curves.items() if found}
-        if any(map(math.isfinite, _losses(curves))):
+        curves = {model: of_model for model, of_model in curves.items() if of_model}
+        if _losses(curves):
             yield f"training.{train}", _figure(train, curves, models)
 
 
 def _losses(curves: Mapping[str, Sequence[Curve]]) -> list[float]:
-    every = [curve for found in curves.values() for curve in found]
-    return [loss for curve in every for loss in (*curve.validation, *curve.training) if math.isfinite(loss)]
+    return [loss for of_model in curves.values() for curve in of_model for loss in curve.losses]
+
+
+@dataclass(frozen=True)
+class LossAxis:
+    """The axis of losses that all panels of a figure share.
+
+    Attributes:
+        low: its lower end.
+        high: its upper end; curves of diverged runs go on beyond it.
+        logarithmic: its scale.
+        cut: whether a loss lies beyond ``high``.
+    """
+
+    low: float
+    high: float
+    logarithmic: bool
+    cut: bool
+
+    @classmethod
+    def of(cls, curves: Mapping[str, Sequence[Curve]]) -> LossAxis:
+        """Choose the axis by the highest loss of each run; runs far above the others do not stretch it."""
+        low, highest = min(_losses(curves)), max(_losses(curves))
+        tops = [max(curve.losses) for of_model in curves.values() for curve in of_model if curve.losses]
+        if low > 0:
+            high = 10 ** axis_limits.usual_range([math.log10(top) for top in tops], math.log10(low))[1]
+        else:
+            high = axis_limits.usual_range(tops, low)[1]
+        cut = highest > high * (1 + 1e-9)  # a power of a logarithm is rounded
+        high = high if cut else highest
+        if low > 0 and high / low > LOG_FROM:
+            return cls(low / 1.1, high * 1.1, True, cut)
+        pad = max(0.06 * (high - low), 1e-3)
+        return cls(low - pad, high + pad, False, cut)
+
+    def apply(self, axes: Axes) -> None:
+        """Set limits, scale and ticks."""
+        axes.set_ylim(self.low, self.high)
+        if self.logarithmic:
+            axes.set_yscale("log")
+            round_ticks(axes.yaxis, fine=self.high / self.low < 100)
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
 def _figure(train: str, curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[Run]]) -> Figure:
-    low, high = min(_losses(curves)), max(_losses(curves))
-    logarithmic = low > 0 and high / low > LOG_FROM
-    pad = 1.1 if logarithmic else max(0.06 * (high - low), 1e-3)
-    note = wrapped(_note(curves, models, logarithmic=logarithmic), NOTE_WIDTH)
+    axis = LossAxis.of(curves)
+    note = wrapped(_note(curves, models, axis), NOTE_WIDTH)
     down = -(-len(curves) // ACROSS)
     bottom = 0.1 + LINE_INCHES * (note.count("\n") + 1) + GAP_INCHES[1]
     width = ACROSS * (PANEL_INCHES[0] + GAP_INCHES[0]) + 0.1
@@ -126,15 +171,10 @@ def _figure(train: str, curves: Mapping[str, Sequence[Curve]], models: Mapping[s
             left = GAP_INCHES[0] + column * (PANEL_INCHES[0] + GAP_INCHES[0])
             floor = height - TOP_INCHES - PANEL_INCHES[1] - row * (PANEL_INCHES[1] + GAP_INCHES[1])
             axes = figure.add_axes((left / width, floor / height, PANEL_INCHES[0] / width, PANEL_INCHES[1] / height))
-            axes.set_xlim(0, max(max(curve.steps) for found in curves.values() for curve in found))
-            axes.set_ylim(*((low / pad, high * pad) if logarithmic else (low - pad, high + pad)))
+            axes.set_xlim(0, max(max(curve.steps) for of_model in curves.values() for curve in of_model))
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-            if logarithmic:
-                axes.set_yscale("log")
-                round_ticks(axes.yaxis, fine=high / low < 100)
-            else:
-                axes.yaxis.set_major_locator(MaxNLocator(4))
-            _panel(axes, model, curves)
+            axis.apply(axes)
+            _panel(axes, model, curves, axis)
         edge = 0.1 / width
         title = drawable(f"Losses while training on {train}")
         figure.text(edge, 1 - 0.1 / height, title, fontsize=10.5, fontweight="bold", va="top")
@@ -152,11 +192,10 @@ def _figure(train: str, curves: Mapping[str, Sequence[Curve]], models: Mapping[s
     return figure
 
 
-def _panel(axes: Axes, model: str, curves: Mapping[str, Sequence[Curve]]) -> None:
+def _panel(axes: Axes, model: str, curves: Mapping[str, Sequence[Curve]], axis: LossAxis) -> None:
     label, family = display(model)
-    every = [curve for found in curves.values() for curve in found]
     losses: dict[int, list[float]] = {}
-    for curve in every:
+    for curve in (curve for of_model in curves.values() for curve in of_model):
         for step, loss in zip(*curve.thinned(curve.validation), strict=True):
             losses.setdefault(step, []).append(loss)
     steps = sorted(losses)
@@ -170,6 +209,12 @@ def _panel(axes: Axes, model: str, curves: Mapping[str, Sequence[Curve]]) -> Non
                 curve.steps[curve.best], curve.validation[curve.best], "o", color=colour, markersize=4,
                 markeredgecolor="white", markeredgewidth=0.6,
             )  # fmt: skip
+    highest = max((loss for curve in curves[model] for loss in curve.losses), default=-math.inf)
+    if axis.cut and highest > axis.high:
+        axes.text(
+            0.98, 0.96, f"▲ {highest:.3g}", transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=colour,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        )  # fmt: skip
     axes.set_title(drawable(label), fontsize=8.5, fontweight="bold", loc="left", pad=3, y=1)
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -177,12 +222,13 @@ def _panel(axes: Axes, model: str, curves: Mapping[str, Sequence[Curve]]) -> Non
     tag(model, f"{label}: {'; '.join(curve.tip for curve in curves[model])}", axes)
 
 
-def _note(curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[Run]], *, logarithmic: bool) -> str:
+def _note(curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[Run]], axis: LossAxis) -> str:
     left_out = max(len(models) - MODELS, 0)
     return (
-        f"Loss over optimiser steps, at every validation{', on a logarithmic scale' * logarithmic}; the same axes for "
-        "all models of a dataset. The weights of the lowest validation loss are those that were tested, where there is "
-        "a validation part."
+        f"Loss over optimiser steps, at every validation{', on a logarithmic scale' * axis.logarithmic}; the same axes "
+        "for all models of a dataset."
+        + " ▲: a run's loss goes on beyond the axis, up to this value." * axis.cut
+        + " The test uses the weights of the lowest validation loss, if there is a validation part."
         + f" The first {REPEATS} repeats are drawn." * any(len(models[model]) > REPEATS for model in curves)
         + f" {left_out} more models are not drawn." * bool(left_out)
         + " Points of long trainings are thinned out; history.csv of each run has all."

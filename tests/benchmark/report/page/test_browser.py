@@ -62,7 +62,7 @@ def _fresh(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 TABLE = "document.querySelector('#accuracy table')"
-DIFFERENCES = "document.querySelector('#significance table')"
+DIFFERENCES = "document.querySelector('#significance table:not(.plain)')"
 
 
 def column(browser: webdriver.Chrome, index: int, table: str = TABLE) -> list[str]:
@@ -103,6 +103,7 @@ def test_numbers_are_sorted_as_numbers_and_missing_ones_stay_last(browser: webdr
 
 
 def test_signs_count_too(browser: webdriver.Chrome) -> None:
+    browser.find_element("css selector", "#significance summary").click()
     button = head(browser, 2, DIFFERENCES).find_element("tag name", "button")
     assert button.text == "Difference"
     browser.execute_script("arguments[0].click()", button)

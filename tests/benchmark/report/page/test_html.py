@@ -7,7 +7,8 @@ import io
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -15,14 +16,14 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from markupsafe import Markup
-from PIL import Image
 
 from benchmark.records.run_record import Failure, Record
 from benchmark.report.build import build, check
 from benchmark.report.page import grids, html, origin
-from benchmark.report.page.drawings import Drawing
+from benchmark.report.page.drawings import Drawing, texts_only
 from benchmark.report.page.html import PAGE_BYTES, PLOT_BYTES
 from benchmark.report.plots.all_plots import PLOTS
+from benchmark.report.plots.sheet import Sheet, SheetPicture
 from benchmark.report.read import read_study
 from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.literature_table import LiteratureEntry
@@ -63,11 +64,11 @@ def page_of(folder: Path) -> str:
     return (folder / "report/index.html").read_text("utf-8")
 
 
-def page_with(folder: Path, drawings: Sequence[Drawing] = (), pictures: Mapping[str, bytes] = {}) -> str:
-    """Return the page of a study with other drawings and pictures than its own."""
+def page_with(folder: Path, drawings: Sequence[Drawing] = (), sheets: Sequence[Sheet] = ()) -> str:
+    """Return the page of a study with other drawings and panels than its own."""
     results = read_study(folder)
     tables = [entry.make(results) for entry in TABLES]
-    return html.to_html(folder.name, results, tables, drawings, (), pictures, "eal_icnet").decode()
+    return html.to_html(folder.name, results, tables, drawings, (), sheets, "eal_icnet").decode()
 
 
 @pytest.mark.parametrize("name", ["accuracy", "electrical", "efficiency"])
@@ -209,40 +210,83 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def png(pixels: np.ndarray) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "png")
-    return content.getvalue()
+def panel(stem: str, side: int = 8) -> Sheet:
+    """A panel of fourteen pictures of noise, which does not compress."""
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    pictures = [SheetPicture(f"<b>{number}", "91.42 %", ("1 open",), pixels, model="unet") for number in range(14)]
+    dataset, rank = stem.rsplit(".", 1)
+    return Sheet(f"{stem} image", pictures, (0, 0), [("open", (40, 110, 255))], "A caption.", stem, dataset, rank)
 
 
 @pytest.mark.slow
 def test_full_study_with_panels_stays_below_five_megabytes(full: Path) -> None:
-    rng = np.random.default_rng(0)
-    names = [f"{dataset}.{rank}.png" for dataset in ("omc", "hy5syn") for rank in ("hardest", "median", "easiest")]
-    # Noise does not compress: 3 MB each.
-    pictures = {name: png(rng.integers(0, 256, (800, 1300, 3), np.uint8)) for name in names}
+    ranks = ("hardest", "median", "easiest")
+    sheets = [panel(f"{name}.{rank}", 300) for name in ("omc", "hy5syn", "omv") for rank in ranks]
     results = read_study(full)
     drawings = [Drawing.of(plot, *figure) for plot in PLOTS for figure in plot.draw(results)]
-    page = page_with(full, drawings, pictures)
+    page = page_with(full, drawings, sheets)
     assert len(page.encode()) < PAGE_BYTES
-    assert page.count('src="data:image/webp;base64,') == len(names)
+    assert "omv.easiest.png" in page.partition("Left out to keep this page small")[2]
     drawn = re.findall(r'(?s)<svg class="drawn".*?</svg>', page)
     assert len(drawn) == 4 * 6
     assert sum(map(len, drawn)) < PLOT_BYTES
     assert "Not shown above" not in page
 
 
-def test_panels_of_the_hardest_image_come_first_and_a_broken_picture_is_named(tmp_path: Path) -> None:
+def test_panels_come_first_with_their_texts_and_those_without_room_are_named(tmp_path: Path) -> None:
     fake.write_efficiency(tmp_path, "unet")
-    white = png(np.full((8, 8, 3), 255, np.uint8))
-    names = ("omc.easiest.png", "hy5syn.hardest.png", "omc.hardest.png")
-    page = page_with(tmp_path, pictures=dict.fromkeys(names, white))
-    assert page.count('<img src="data:image/png;base64,') == 3
-    assert page.index("omc: hardest image") < page.index("omc: easiest image") < page.index("hy5syn: hardest image")
+    page = page_with(tmp_path, sheets=[panel("omc.hardest"), panel("omc.easiest"), panel("hy5syn.hardest")])
+    assert page.count('<img src="data:image/png;base64,') == 3 * 2 * 14
+    assert page.count("&lt;b&gt;0") == 3 * 2  # title and alternative text
+    assert page.index("omc.hardest image") < page.index("hy5syn.hardest image") < page.index("omc.easiest image")
+    assert page.index('<a href="#panels">') < page.index('<section id="panels">') < page.index("<table>")
+    assert page.count("<details><summary>omc.easiest image") == 1
     assert "Left out" not in page
-    page = page_with(tmp_path, pictures={"omc.hardest.png": white, "omv.hardest.png": bytes(PAGE_BYTES)})
-    assert page.count('<img src="data:image/webp;base64,') == 1
+    page = page_with(tmp_path, sheets=[panel("omc.hardest"), panel("omv.hardest", 1200)])
     assert 'Left out to keep this page small: <a href="panels/omv.hardest.png">' in page
+
+
+def test_texts_of_panels_are_compared_and_pictures_are_not(tmp_path: Path) -> None:
+    fake.write_efficiency(tmp_path, "unet")
+    sheet = panel("omc.hardest")
+    inverted = [replace(picture, pixels=255 - picture.pixels) for picture in sheet.pictures]
+    changes = ({}, {"pictures": inverted}, {"caption": "Another."})
+    page, other, another = (page_with(tmp_path, sheets=[replace(sheet, **change)]) for change in changes)
+    assert page != other
+    assert texts_only(page.encode()) == texts_only(other.encode()) != texts_only(another.encode())
+
+
+def test_names_and_units_lead_to_runs_and_formulas(study: Path, built: list[Path]) -> None:
+    tags = Tables(page_of(study)).tags
+    links = [str(attributes.get("href")) for tag, attributes in tags if tag == "a"]
+    assert "../runs/omc-syn/eal_icnet/0/record.json" in links
+    assert links.count("#metric-miou") >= 2
+    anchors = {str(attributes["id"]) for tag, attributes in tags if tag == "tr" and "id" in attributes}
+    assert len(anchors) == 22
+    assert {f"#{anchor}" for anchor in anchors} <= set(links)
+
+
+def test_verdicts_are_a_matrix_and_equal_remarks_are_one(tmp_path: Path) -> None:
+    folder = tmp_path / "quick"
+    fake.write_protocol(folder)
+    for repeat in range(3):
+        for model in ("unet", "eal_icnet", "fcn"):
+            fake.write_run(folder, model, ["omc-syn"], repeat, fake.counts(0.9, fake.random_of(repeat)))
+    build(folder, plots=())
+    section = page_of(folder).partition('<section id="significance">')[2].partition("</section>")[0]
+    matrix = section.partition("<tbody>")[2].partition("</tbody>")[0]
+    assert re.findall(r'<td class="(\w+)"', matrix) == ["no"] * 4
+    assert "FCN, UNet: no test: the difference is the same in every repeat" in section
+
+
+def test_methods_without_training_that_beat_networks_are_named_first(tmp_path: Path) -> None:
+    folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
+    fake.write_counts(folder / "references/omc-syn.otsu.csv", fake.counts(0.999, fake.random_of("otsu")))
+    build(folder, plots=())
+    summary = page_of(folder).partition('<section id="summary">')[2].partition("</section>")[0]
+    assert re.search(r"On omc-syn, Otsu threshold \([\d.]+ without any training\) beats all 2 networks\.", summary)
+    assert re.search(r"<td>Otsu threshold</td><td class=\"r\"><strong>", summary)
+    assert summary.count("<strong>") == 1
 
 
 def test_large_tables_are_cut_and_say_so() -> None:

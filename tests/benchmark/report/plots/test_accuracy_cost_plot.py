@@ -163,3 +163,21 @@ def test_network_of_few_parameters_draws_without_a_warning(tmp_path: Path) -> No
     file.write_text(json.dumps(record | {"params": 10, "macs": 82944, "flops": 165888}), "utf-8")
 
     figures(tmp_path)  # warnings are errors in tests
+
+
+def test_network_far_below_the_others_is_marked_at_the_edge_with_its_value(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path)
+    for number, name in enumerate(fake.MODELS):
+        rows = fake.counts(0.3 if name == "hrnet" else 0.9 + number / 1000, fake.random_of("x"))
+        fake.write_run(tmp_path, name, ["omc-syn"], 0, rows)
+        fake.write_efficiency(tmp_path, name)
+
+    figure = figures(tmp_path)["omc-syn.params"]
+
+    (label,) = [text.get_text() for text in figure.axes[0].texts if "HRNet" in text.get_text()]
+    block = accuracy_table.scores(read_study(tmp_path), accuracy_table.ACCURACY).blocks[0]
+    (mean,) = [100 * row.cells["miou"].mean for row in block.rows if row.key == "hrnet"]
+    assert label == f"HRNet-W48 ▼ {mean:.2f}"
+    assert figure.axes[0].get_ylim()[0] > mean
+    assert figure.texts[0].get_text() == "mIoU against parameters on omc-syn"
+    assert_readable("far", figure)

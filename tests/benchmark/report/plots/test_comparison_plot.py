@@ -218,7 +218,23 @@ def test_nothing_finished_is_no_plot_and_counts_without_nets_no_electrical_one(t
     assert figures(tmp_path) == {}
     pixels = {name: value for name, value in image(3000, 200).items() if name in ("tp", "fp", "fn", "tn")}
     fake.write_run(tmp_path, "unet", ["omc-syn"], 0, [pixels] * 4)
+    assert figures(tmp_path) == {}  # one mark shows nothing
+    fake.write_run(tmp_path, "fcn", ["omc-syn"], 0, [pixels] * 4)
     assert set(figures(tmp_path)) == {"omc-syn.comparison"}
+
+
+def test_network_far_below_the_others_does_not_stretch_the_axis(tmp_path: Path) -> None:
+    wrong = {name: 200 + 10 * number for number, name in enumerate(fake.MODELS)} | {"hrnet": 2500}
+    models = {name: [[image(3000, pixels + repeat)] * 8 for repeat in range(3)] for name, pixels in wrong.items()}
+
+    figure = figures(write_models(tmp_path, models))["omc-syn.comparison"]
+
+    left, right = figure.axes[0].get_xlim()
+    assert right - left < 8
+    assert names(figure)[-1] == "HRNet-W48"
+    assert [text.get_text()[:2] for text in figure.axes[0].texts] == ["◀ "]
+    assert "the mean lies beyond the axis" in said(figure)
+    assert_readable("far", figure)
 
 
 def test_models_repeats_of_different_images_have_no_interval(tmp_path: Path) -> None:

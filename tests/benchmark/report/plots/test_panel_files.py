@@ -95,7 +95,9 @@ def test_same_files_give_the_same_bytes_at_the_size_of_a_page(tmp_path: Path) ->
     write_images(tmp_path, "omc-syn", [layout(0)])
     write_result(tmp_path, "unet", spoiled(MASKS[:1]), MASKS[:1])
     results = read_study(tmp_path)
-    first, second = (panels.build(tmp_path, results, scores(results, ACCURACY).blocks, print) for _ in range(2))
+    first, second = (
+        panels.files(panels.sheets(tmp_path, results, scores(results, ACCURACY).blocks, print)) for _ in range(2)
+    )
     assert first == second
     picture = Image.open(io.BytesIO(first["panels/omc-syn.hardest.png"]))
     assert picture.width <= 11.7 * 200

@@ -11,14 +11,16 @@ import pytest
 from benchmark.data.packs import IGNORED
 from benchmark.evaluation.fault_overlay import COLOURS, DARKENED, ONLY_PREDICTED
 from benchmark.records.store import Store
-from benchmark.report.plots.panels import part_corner, sheets
+from benchmark.report.plots.panels import sheets
 from benchmark.report.plots.sheet import Sheet, part_side
+from benchmark.report.plots.wrong_square import part_corner
 from benchmark.report.read import read_study
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from tests.benchmark.report import fake
 from tests.benchmark.report.plots.panel_study import (
     MASKS,
     SIDE,
+    cut,
     image_names,
     layout,
     spoiled,
@@ -38,22 +40,44 @@ def sheets_of(folder: Path) -> tuple[dict[str, Sheet], list[str]]:
     """Return the panels of a study, and the sentences about those that are left out."""
     sentences: list[str] = []
     results = read_study(folder)
-    return dict(sheets(folder, results, scores(results, ACCURACY).blocks, sentences.append)), sentences
+    panels = sheets(folder, results, scores(results, ACCURACY).blocks, sentences.append)
+    return {sheet.stem: sheet for sheet in panels}, sentences
 
 
 def hardest_of(folder: Path) -> Sheet:
     return sheets_of(folder)[0]["omc-syn.hardest"]
 
 
-def test_hardest_median_and_easiest_images_follow_from_the_mean_miou(study: Path) -> None:
-    # The networks disagree on image 0, which their mean makes the hardest.
+def test_hardest_image_has_the_most_errors_of_nets_and_then_the_least_miou(study: Path) -> None:
+    # Each image has an open net of EAL-ICNet; UNet joins all nets of image 0, which makes it the hardest.
     write_result(study, "unet", spoiled(MASKS, {0: lambda prediction: prediction.fill(True)}), MASKS)
     sheets, sentences = sheets_of(study)
     assert list(sheets) == [f"omc-syn.{rank}" for rank in ("hardest", "median", "easiest")]
     assert sentences == []
     assert [sheet.title.rpartition(": ")[2] for sheet in sheets.values()] == ["0.png", "3.png", "1.png"]
     assert sheets["omc-syn.median"].title == "Median of 5 images on omc-syn: 3.png"
-    assert "its mean over the 2 networks" in sheets["omc-syn.hardest"].caption
+    order = "the most opens, shorts, missed and false nets first (mean over the 2 networks: 1.50 here)"
+    assert order in sheets["omc-syn.hardest"].caption
+    assert "networks: 0.50 here); of equal ones, the least mIoU" in sheets["omc-syn.median"].caption
+
+
+def test_more_errors_of_nets_are_harder_than_more_wrong_pixels(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path)
+    masks = [layout(0), layout(0)]
+
+    def widen(prediction: np.ndarray) -> None:
+        prediction[4:28, 8:88] = True
+
+    write_images(tmp_path, "omc-syn", masks)
+    write_result(tmp_path, "unet", spoiled(masks, {0: widen, 1: cut(0)}), masks)
+    hardest = hardest_of(tmp_path)
+    assert hardest.title.endswith(": 1.png")
+    assert "(of the one network: 1.00 here)" in hardest.caption
+    write_result(tmp_path, "unet", spoiled(masks, {0: widen}), masks)
+    hardest = hardest_of(tmp_path)
+    assert hardest.title.endswith(": 0.png")
+    assert "the least mIoU first" in hardest.caption
+    assert "since no image has opens, shorts, missed and false nets" in hardest.caption
 
 
 def test_equal_images_are_ranked_by_name_and_two_have_no_median(tmp_path: Path) -> None:
@@ -78,7 +102,7 @@ def test_cells_show_image_truth_every_network_and_otsu_with_their_figures(study:
     tn = SIDE * SIDE - tp - fn
     miou = (tp / (tp + fn) + tn / (tn + fn)) / 2
     assert pictures[2].figure == f"{100 * miou:.2f} %"
-    assert f"{100 * miou:.2f} %, ranks the images" in caption
+    assert f"the least mIoU ({100 * miou:.2f} % here)" in caption
     assert "5 of 5 test images" in caption
     assert "outer 8 px" in caption
     assert "omc-syn is the synthetic stand-in for omc." in caption
@@ -135,7 +159,7 @@ def test_vias_are_missed_or_false_and_never_open(tmp_path: Path) -> None:
     assert tuple(pictures[2].pixels[30, 50]) == COLOURS["missed"]
     assert tuple(pictures[2].pixels[70, 70]) == COLOURS["false"]
     assert not any("net" in text for text, _ in sheets["omv-syn.hardest"].legend)
-    assert "A via is found where" in caption
+    assert "A via is found if" in caption
     assert "outer" not in caption
     assert sentences == []
 
@@ -153,7 +177,7 @@ def test_ignored_pixels_are_shown_as_such_and_are_no_errors(tmp_path: Path) -> N
     assert pictures[2].figure == "100.00 %"
     assert pictures[2].lines[0] == "0 shorts, 0 opens"
     assert hardest.legend[-1][0] == "ignored"
-    assert "have wrong pixels, since none has an electrical error" in hardest.caption
+    assert "most networks have wrong pixels in its middle (none has errors of nets)" in hardest.caption
 
 
 def test_network_s_first_kept_repeat_is_shown_and_named(study: Path) -> None:
@@ -165,7 +189,7 @@ def test_network_s_first_kept_repeat_is_shown_and_named(study: Path) -> None:
         "0 false, 0 missed",
         "0 false, 0 missed; repeat 1",
     ]
-    assert "repeat 0 where no other is named" in hardest.caption
+    assert "repeat 0 unless another is named" in hardest.caption
 
 
 def test_transfers_have_names_of_their_own(study: Path) -> None:

@@ -12,7 +12,7 @@ from benchmark.evaluation.fault_overlay import COLOURS
 from benchmark.report.plots import plot_style, sheet
 
 
-@pytest.mark.parametrize("side", [32, 96, 512, 1024])
+@pytest.mark.parametrize("side", [32, 96, 100, 512, 1024])
 def test_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     pictures = [
@@ -20,7 +20,8 @@ def test_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) ->
         for n in range(14)
     ]
     corner = (side // 3, side // 4)
-    figure = sheet.draw(sheet.Sheet("title", pictures, corner, [("open", COLOURS["open"])], "word " * 150))
+    legend = [("open", COLOURS["open"])]
+    figure = sheet.draw(sheet.Sheet("title", pictures, corner, legend, "word " * 150, "x", "x", "hardest"))
     page = np.asarray(Image.open(io.BytesIO(plot_style.save(figure, "png"))).convert("RGB"))
     assert page.shape[1] <= 11.7 * 200
     assert page.shape[0] <= 8.3 * 200
@@ -28,6 +29,8 @@ def test_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) ->
     assert zoom >= 2
     enlarged = pixels[corner[0] : corner[0] + part, corner[1] : corner[1] + part].repeat(zoom, 0).repeat(zoom, 1)
     whole = side * (sheet.CELL // side) if side < sheet.CELL else sheet.CELL
+    enlarged = enlarged[:whole, :whole]
+    assert enlarged.shape[:2] == (whole, whole)  # below the whole picture, as wide as it
     top = sheet.HEAD + 3 * sheet.LINE + whole + sheet.AFTER
     for number in (0, 6):
         left = sheet.MARGIN + number * (sheet.CELL + sheet.GAP)

@@ -55,6 +55,19 @@ def test_eleven_models_and_a_wide_range_of_losses_stay_readable(tmp_path: Path) 
     assert_readable(name, figure)
 
 
+def test_diverged_run_is_cut_at_the_edge_with_its_value(tmp_path: Path) -> None:
+    folder = fake.write_study(tmp_path / "quick", datasets=["omc-syn"], repeats=1)
+    for number, run in enumerate(sorted(folder.glob("runs/*/*/*"))):
+        write_history(run, [0.9, 0.5 - number / 100, 1.2e6 if number == 0 else 0.3])
+
+    ((name, figure),) = training_plot.draw(read_study(folder))
+
+    assert {axes.get_ylim()[1] < 2 for axes in figure.axes} == {True}
+    assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["▲ 1.2e+06"]
+    assert "beyond the axis" in figure.texts[1].get_text()
+    assert_readable(name, figure)
+
+
 def test_study_without_histories_has_no_curves(tmp_path: Path) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet"], ["omc-syn"], repeats=1)
 

@@ -22,6 +22,7 @@ from benchmark.report.build import build, check
 from benchmark.report.page import grids, html, origin
 from benchmark.report.page.drawings import Drawing, texts_only
 from benchmark.report.page.html import PAGE_BYTES, PLOT_BYTES
+from benchmark.report.page.pictures import embed
 from benchmark.report.plots.all_plots import PLOTS
 from benchmark.report.plots.sheet import Sheet, SheetPicture
 from benchmark.report.read import read_study
@@ -242,8 +243,8 @@ def test_panels_come_first_with_their_texts_and_those_without_room_are_named(tmp
     assert page.index('<a href="#panels">') < page.index('<section id="panels">') < page.index("<table>")
     assert page.count("<details><summary>omc.easiest image") == 1
     assert "Left out" not in page
-    page = page_with(tmp_path, sheets=[panel("omc.hardest"), panel("omv.hardest", 1200)])
-    assert 'Left out to keep this page small: <a href="panels/omv.hardest.png">' in page
+    shown, left_out = embed([panel("omc.hardest"), panel("omv.hardest", 100)], 100_000)
+    assert ([panel.sheet.stem for panel in shown], left_out) == (["omc.hardest"], ["omv.hardest"])
 
 
 def test_texts_of_panels_are_compared_and_pictures_are_not(tmp_path: Path) -> None:

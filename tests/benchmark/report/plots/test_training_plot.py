@@ -58,7 +58,7 @@ def test_eleven_models_and_a_wide_range_of_losses_stay_readable(tmp_path: Path) 
 def test_diverged_run_is_cut_at_the_edge_with_its_value(tmp_path: Path) -> None:
     folder = fake.write_study(tmp_path / "quick", datasets=["omc-syn"], repeats=1)
     for number, run in enumerate(sorted(folder.glob("runs/*/*/*"))):
-        write_history(run, [0.9, 0.5 - number / 100, 1.2e6 if number == 0 else 0.3])
+        fake.write_history(run, [0.9, 0.5 - number / 100, 1.2e6 if number == 0 else 0.3])
 
     ((name, figure),) = training_plot.draw(read_study(folder))
 

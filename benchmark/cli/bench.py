@@ -53,7 +53,7 @@ def bench(
     data_root: DataRoot = DATA_ROOT,
     cache: Cache = None,
 ) -> None:
-    """Measure the gain of the harness over the plain way, side by side; let nothing else run meanwhile."""
+    """Time the harness side by side with the plain way. Let nothing else run meanwhile."""
     from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.config.protocol import load_protocol

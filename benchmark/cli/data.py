@@ -50,7 +50,7 @@ def synthesize(
     data_root: DataRoot = DATA_ROOT,
     out: Annotated[Path | None, typer.Option(help="Target folder; default: DATA_ROOT/NAME-syn.")] = None,
 ) -> None:
-    """Write a synthetic stand-in, or windows of a real layout, as files: image/, label/ and a manifest."""
+    """Draw a stand-in, or windows of a real layout, as image files. A label each and a manifest lie beside them."""
     from concurrent.futures import ProcessPoolExecutor
 
     from benchmark.cli.progress import bar, open_console
@@ -108,7 +108,7 @@ def prepare(
     source: Annotated[Path, typer.Argument(help="The download: a folder, a zip, tar, RAR or 7z.")],
     data_root: DataRoot = DATA_ROOT,
 ) -> None:
-    """Copy a download into DATA_ROOT/NAME in a readable layout; the same call continues after an interruption."""
+    """Copy a download into DATA_ROOT/NAME in a readable layout. The same call continues after an interruption."""
     from benchmark.cli.progress import bar, open_console
     from benchmark.data.prepare.prepare import prepare_dataset
 
@@ -136,7 +136,7 @@ def verify(
     set_: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the table as files; default: CACHE/verify.")] = None,
 ) -> None:
-    """Read every file of a dataset and print the findings; exit code 1 if a study's numbers would be wrong."""
+    """Read every file of a dataset and print the findings. Exit code 1 if a study's numbers would be wrong."""
     from benchmark.cli.progress import bar, open_console
     from benchmark.data.check.findings_table import write
     from benchmark.data.check.verify import verify_dataset
@@ -165,7 +165,7 @@ def show(
     set_: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="PNG file of one dataset; default: CACHE/show/NAME.png.")] = None,
 ) -> None:
-    """Draw a contact sheet: images with the outlines of their masks, as a PNG."""
+    """Draw images with the outlines of their masks on a PNG sheet."""
     import io
 
     from benchmark.cli.progress import open_console

@@ -38,7 +38,7 @@ def export(
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Write trained networks as files that run without this project, and compare them with torch."""
+    """Write trained networks as ONNX files or torch programs. Each is compared with torch."""
     packages = ("onnx", "onnxscript", "onnxruntime") if format_ == "onnx" else ()
     require(*packages, flag=f"--format {format_}", extra="export")
 

@@ -146,7 +146,7 @@ def _metrics(verbose: bool) -> Table:
 def explain(
     metric: Annotated[str, typer.Argument(help="Name of a metric, such as aji; `list metrics` names all.")],
 ) -> None:
-    """Explain a metric: its formula, conventions and reduction over images."""
+    """Explain a metric: its formula and conventions."""
     from benchmark import metrics
     from benchmark.cli.progress import open_console
 

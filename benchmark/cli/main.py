@@ -11,11 +11,12 @@ from benchmark import __version__
 from benchmark.cli import data
 from benchmark.cli.bench import bench
 from benchmark.cli.export import export
+from benchmark.cli.help import VerbGroup, panelled
 from benchmark.cli.list import explain, list_
 from benchmark.cli.predict import predict
 from benchmark.cli.profile import profile
 from benchmark.cli.report import diff, report
-from benchmark.cli.run import run
+from benchmark.cli.run import PANELS, run
 from benchmark.cli.score import score
 from benchmark.cli.stages import stages
 from benchmark.config.own_packages import refuse_hidden
@@ -25,13 +26,15 @@ from benchmark.utils.errors import UserError
 app = typer.Typer(
     name="benchmark",
     help="Benchmark EAL-ICNet and ten other networks on integrated-circuit images; write tables and plots.",
+    cls=VerbGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
-for verb in (report, diff, profile, bench, score, predict, stages, export, run):
+app.command(cls=panelled(PANELS))(run)
+for verb in (report, diff, profile, bench, score, predict, stages, export):
     app.command()(verb)
 app.command("list")(list_)
 app.command()(explain)
@@ -50,7 +53,7 @@ def main() -> None:
     logs.quiet_image_readers()
     try:
         refuse_hidden()
-        app()
+        app(prog_name="benchmark")  # the name that shells complete, also after `python -m`
     except UserError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         raise SystemExit(2) from None

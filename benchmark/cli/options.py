@@ -7,20 +7,35 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli import completion
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import no_folder
 
 DATA_ROOT = Path("data")
 
 Models = Annotated[
-    str, typer.Option(help="Comma list of names, groups (all, lightweight, ic), wildcards, or path/to/file.py:Class.")
+    str,
+    typer.Option(
+        help="Comma list of names, groups (all, lightweight, ic), wildcards, or path/to/file.py:Class.",
+        autocompletion=completion.models,
+    ),
 ]
 Datasets = Annotated[
-    str, typer.Option(help="Comma list of omc, miic, hy5syn, omv, NAME-syn for a stand-in, or folders of --data-root.")
+    str,
+    typer.Option(
+        help="Comma list of omc, miic, hy5syn, omv, NAME-syn for a stand-in, or folders of --data-root.",
+        autocompletion=completion.datasets,
+    ),
 ]
-ProtocolName = Annotated[str, typer.Option(help="paper, strict, quick, standins, or a TOML file.")]
+ProtocolName = Annotated[
+    str,
+    typer.Option(help="paper, strict, quick, standins, or a TOML file.", autocompletion=completion.protocols),
+]
 Repeats = Annotated[int | None, typer.Option(help="Random repeats per model and dataset; default: the protocol's.")]
-StudyName = Annotated[str | None, typer.Option(help="Name of the study; default: the protocol's name.")]
+StudyName = Annotated[
+    str | None,
+    typer.Option(help="Name of the study; default: the protocol's name.", autocompletion=completion.studies),
+]
 Results = Annotated[Path, typer.Option(help="Folder of studies.")]
 DataRoot = Annotated[Path, typer.Option(help="Folder of datasets, one folder each; may be read-only.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for decoded datasets; default: DATA_ROOT/.cache.")]

@@ -82,7 +82,7 @@ def predict(
         bool, typer.Option("--overlap-study", help="Only measure and plot the effect of the overlap on one image.")
     ] = False,
 ) -> None:
-    """Predict images of up to 2^32 pixels with a trained network in blended tiles; a repeated call continues."""
+    """Predict images of any size with a trained network. Up to 2^32 pixels; a repeated call continues."""
     from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.devices.precision import computes_bfloat16

@@ -49,10 +49,11 @@ def report(
         typer.Option("--check", help="Write nothing; exit 1 if page, tables, records and counts per image disagree."),
     ] = False,
 ) -> None:
-    """Build page, tables and plots again from records; options add a table for a paper.
+    """Write page, tables and plots again, and tables for a paper.
 
-    Several studies become one report in a new folder if their settings, data and code agree. They may differ in models,
-    in repeats (also of another base seed) and in the machines of measurements. The studies stay unchanged.
+    Everything follows from the records. Several studies become one report in a new folder if their settings, data and
+    code agree. They may differ in models, in repeats (also of another base seed) and in the machines of measurements.
+    The studies stay unchanged.
     """
     from benchmark.cli.progress import open_console
     from benchmark.records.store import Store
@@ -125,10 +126,10 @@ def diff(
     second: Annotated[str, typer.Argument(metavar="STUDY_B", help="Name of another study.")],
     results: Results = Path("results"),
 ) -> None:
-    """Show the differences between two studies: settings, data, code, environment, runs and numbers.
+    """Show what differs between two studies.
 
-    Exit code 0 if the studies share finished runs and all of these have the same metrics to the last bit; 1 if not;
-    2 if the studies cannot be compared.
+    Settings, data, code, environment, runs and numbers are compared. Exit code 0 if the studies share finished runs
+    and all of these have the same metrics to the last bit; 1 if not; 2 if the studies cannot be compared.
     """
     from benchmark.cli.progress import open_console
     from benchmark.report.diff import compare_studies, describe

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from benchmark.study.plan import Plan
     from benchmark.study.study import Study
 
+#: Flags in the panels of `run --help`.
+PANELS = {
+    "What to run": ("models", "datasets", "train", "test", "leave_one_out", "repeats", "stress", "strength"),
+    "Data": ("data_root", "cache", "real_only"),
+    "How to train": ("protocol", "set_", "init_from", "execution"),
+    "Hardware": ("device", "threads", "workers", "per_gpu", "timeout", "executor", "ray_address", "slurm"),
+    "Output": ("study", "results", "keep_weights", "tracker"),
+    "Plan and earlier runs": ("dry_run", "yes", "retry_failed", "replace_stale", "fail_fast", "reproduce"),
+}
 PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
 
 
@@ -105,7 +114,7 @@ def run(
         typer.Option(metavar="RECORD.json", help="Only repeat this run and compare; exit 1 if a number differs."),
     ] = None,
 ) -> None:
-    """Train and test models on datasets with the protocol's repeats, then write tables and plots."""
+    """Train and test models on datasets, then write the report."""
     from benchmark.cli.progress import open_console
 
     console = open_console()

@@ -41,7 +41,7 @@ def score(
     group: Annotated[str | None, typer.Option(help="Pattern for stems; its (...) names the source frame.")] = None,
     cldice: Annotated[bool, typer.Option(help="Compute clDice, which takes most of the time.")] = True,
 ) -> None:
-    """Score masks of any other tool with the counts and metrics of a run, and draw the faults."""
+    """Score masks of any other tool and draw their faults. Counts and metrics are those of a run."""
     from benchmark.cli.progress import bar, open_console
     from benchmark.config.protocol import Evaluation
     from benchmark.evaluation import score_folder

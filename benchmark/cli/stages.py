@@ -44,7 +44,7 @@ def stages(
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for PDF and PNG; default: stages/ in the study.")] = None,
 ) -> None:
-    """Draw the maps of every encoder stage of trained networks side by side, with an enlarged patch."""
+    """Draw the maps of all encoder stages of trained networks. They stand side by side, with an enlarged patch."""
     from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.data.formats.images import OWN_LEVELS, read_depth

@@ -1,0 +1,39 @@
+"""Completes values of flags for the shell: names of models, datasets, protocols and studies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def models(incomplete: str) -> list[str]:
+    """Complete the last name of a comma list of models."""
+    from benchmark.config import registry
+
+    return _last_of_list(incomplete, [*registry.GROUPS, *registry.models()])
+
+
+def datasets(ctx: Any, incomplete: str) -> list[str]:
+    """Complete the last name of a comma list of datasets, the user's own included."""
+    from benchmark.data.datasets import names_of_all
+
+    return _last_of_list(incomplete, names_of_all(Path(ctx.params.get("data_root") or "data")))
+
+
+def protocols(incomplete: str) -> list[str]:
+    """Complete the name of a preset; the shell completes paths itself."""
+    from benchmark.config.protocol import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def studies(ctx: Any, incomplete: str) -> list[str]:
+    """Complete the name of a study below ``--results``; the shell completes paths itself."""
+    root = Path(ctx.params.get("results") or "results")
+    return sorted(path.name for path in root.glob("[!.]*/") if path.name.startswith(incomplete))
+
+
+def _last_of_list(incomplete: str, names: Iterable[str]) -> list[str]:
+    head, comma, last = incomplete.rpartition(",")
+    return [f"{head}{comma}{name}" for name in names if name.startswith(last)]

@@ -1,0 +1,66 @@
+"""What ``--help`` shows, and what the shell completes."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import typer.main
+import typer.testing
+
+from benchmark.cli import main
+from benchmark.cli.help import VERBS
+from benchmark.cli.run import PANELS, run
+from tests.benchmark.conftest import Call
+
+
+def test_verbs_stand_in_the_order_of_use_and_no_line_is_cut(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in (["-h"], ["--help"], ["data", "-h"]):
+        code, out, _ = call(*words)
+        commands = out.partition("Commands:\n")[2].splitlines()
+        assert code == 0
+        assert commands
+        assert not [line for line in commands if line.endswith("...") or len(line) > 80]
+    verbs = [line.split()[0] for line in call("--help")[1].partition("Commands:\n")[2].splitlines()]
+    assert verbs == [verb for verb in VERBS if verb in verbs]
+    assert verbs[:3] == [verb for verb in ("run", "status", "report", "data") if verb in verbs][:3]
+
+
+def test_every_verb_answers_to_h() -> None:
+    group = typer.main.get_command(main.app)
+    for name in group.commands:  # type: ignore[attr-defined]
+        result = typer.testing.CliRunner().invoke(main.app, [name, "-h"])
+        assert result.exit_code == 0
+        assert f" {name} " in result.output
+
+
+def test_each_flag_of_run_is_in_one_panel(call: Call) -> None:
+    flags = [flag for panel in PANELS.values() for flag in panel]
+    assert sorted(flags) == sorted(inspect.signature(run).parameters.keys() - {"context"})
+    out = call("run", "-h")[1]
+    titles = [line[:-1] for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == [*PANELS, "Other"]
+    assert out.index("Hardware:") < out.index("--device") < out.index("Output:") < out.index("--study")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("benchmark re", ["report"]),
+        ("benchmark run --models unet,eal_icnet.no_t", ["unet,eal_icnet.no_tssa"]),
+        ("benchmark run --datasets omc,my", ["omc,mychip"]),
+        ("benchmark run --protocol st", ["strict", "standins"]),
+        ("benchmark run --study le", ["left"]),
+    ],
+)
+def test_shell_completes_verbs_and_values(
+    call: Call, monkeypatch: pytest.MonkeyPatch, words: str, expected: list[str]
+) -> None:
+    Path("data/mychip").mkdir(parents=True)
+    Path("results/left").mkdir(parents=True)
+    monkeypatch.setenv("_BENCHMARK_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    assert call()[1].split() == expected

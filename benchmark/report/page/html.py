@@ -140,7 +140,10 @@ def _by_section(drawings: Sequence[Drawing]) -> dict[str, list[tuple[str, list[l
         lines: dict[str, list[Drawing]] = {}
         for drawing in group:
             lines.setdefault(drawing.name.rpartition(".")[2], []).append(drawing)
-        sections.setdefault(SECTION_OF[plot.table], []).append((plot.heading, list(lines.values())))
+        beside = list(lines.values())
+        if all(len(line) == 1 for line in beside):
+            beside = [list(itertools.chain.from_iterable(beside))]
+        sections.setdefault(SECTION_OF[plot.table], []).append((plot.heading, beside))
     return sections
 
 

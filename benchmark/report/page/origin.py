@@ -21,7 +21,7 @@ from benchmark.utils import logs
 VALUES, FAILURES = 6, 200
 VALUE_CHARACTERS = 200
 
-#: What is shown of an environment, and how it is called; nothing else that a record may hold is.
+#: The facts of an environment that the page shows, and no others, with their names for readers.
 FACTS: Mapping[str, str] = {
     "code.version": "Version of this benchmark",
     "code.commit": "Commit",
@@ -76,7 +76,7 @@ class Lost:
 
 
 def environments(study: StudyResults) -> dict[str, list[Fact]]:
-    """Collect what runs, and comparisons with the plain way, were computed with, by what one of them is called."""
+    """Return hardware and software of runs and of comparisons with the plain way, by the noun for one of them."""
     described = {
         "run": facts(run.record.environment for run in study.runs),
         "comparison": facts(comparison.environment for comparison in study.comparisons),
@@ -85,7 +85,7 @@ def environments(study: StudyResults) -> dict[str, list[Fact]]:
 
 
 def facts(described: Iterable[Mapping[str, Any]]) -> list[Fact]:
-    """Collect what environments say, each fact with its values."""
+    """Collect the facts of environments, each with its values."""
     counts: dict[str, Counter[str]] = {key: Counter() for key in FACTS}
     for environment in described:
         for key, value in flatten_settings(environment).items():
@@ -109,7 +109,7 @@ def _readable(key: str, value: object) -> str:
 
 
 def lost(study: StudyResults) -> tuple[list[Lost], int]:
-    """Return the runs that failed or were interrupted, and how many more there are than are listed."""
+    """Return the runs that failed or were interrupted, and the number of those that the list has no room for."""
     records = [run.record for run in study.runs if run.record.status != "ok"]
     listed = [
         Lost(record.label, failure.kind, failure.message, failure.log)
@@ -121,14 +121,14 @@ def lost(study: StudyResults) -> tuple[list[Lost], int]:
 
 
 def settings(protocol: Protocol, ignored: Set[str] = frozenset()) -> list[str]:
-    """Say in which settings, but for ignored ones, a protocol differs from the preset that it is called after."""
+    """List the settings, without ignored ones, in which a protocol differs from the preset of its name."""
     if protocol.name not in PRESETS:
         return []
     return protocol_differences(load_protocol(protocol.name), protocol, ignored={"report", *ignored})
 
 
 def commands(study: StudyResults, name: str) -> list[str]:
-    """Return command lines that do the whole study again beside itself, compare both, and repeat one run exactly.
+    """Return command lines that repeat the whole study beside itself, compare both, and repeat one run exactly.
 
     Several studies that are reported as one are merged again.
 
@@ -141,23 +141,23 @@ def commands(study: StudyResults, name: str) -> list[str]:
     if study.sources:  # their own pages say how each was run
         return [shlex.join(["python", "-m", "benchmark", "report", *study.sources])]
     again = f"{name}-again"
-    # A preset by its name; what differs from one is told by the study's own file.
+    # A preset by its name; other settings by the study's own file.
     preset = study.protocol.name in PRESETS and not settings(study.protocol)
     protocol = study.protocol.name if preset else f"results/{name}/protocol.toml"
-    records = sorted((run.record for run in study.runs), key=_place)
-    found = [
+    records = sorted((run.record for run in study.runs), key=_order)
+    calls = [
         ["run", "--models", _models(records), *data, "--protocol", protocol, "--study", again, *_initial(records)]
         for data in _datasets(records)
     ]
-    found.append(["diff", name, again])
+    calls.append(["diff", name, again])
     finished = next((record for record in records if record.status == "ok"), None)
     if finished is not None:
-        found.append(["run", "--reproduce", f"results/{name}/runs/{finished.label}/record.json"])
-    return [shlex.join(["python", "-m", "benchmark", *words]) for words in found]
+        calls.append(["run", "--reproduce", f"results/{name}/runs/{finished.label}/record.json"])
+    return [shlex.join(["python", "-m", "benchmark", *words]) for words in calls]
 
 
-def _place(record: Record) -> tuple[list[tuple[int, str]], tuple[int, str], int]:
-    """Return where a run stands in the order of datasets, models and repeats."""
+def _order(record: Record) -> tuple[list[tuple[int, str]], tuple[int, str], int]:
+    """Return a run's sort key: datasets, model, repeat."""
     datasets = [known_first(name, KNOWN) for name in record.train]
     return datasets, known_first(record.model, registry.BUILTIN), record.repeat
 
@@ -191,9 +191,10 @@ def _initial(records: Sequence[Record]) -> list[str]:
 
 
 def software(study: StudyResults) -> str:
-    """Return a BibTeX entry of this benchmark with the versions that the runs were made by."""
-    made = [run.record.environment for run in study.runs] + [one.environment for one in study.comparisons]
-    codes = [environment.get("code") for environment in made]
+    """Return a BibTeX entry of this benchmark with the versions that made the runs."""
+    environments = [run.record.environment for run in study.runs]
+    environments += [comparison.environment for comparison in study.comparisons]
+    codes = [environment.get("code") for environment in environments]
     known = [code for code in codes if isinstance(code, Mapping)]
     versions = sorted({str(code["version"]) for code in known if code.get("version")})
     commits = sorted({str(code["commit"])[:12] for code in known if code.get("commit")})

@@ -40,7 +40,7 @@ class Leader:
     """The best methods on a dataset, and the reference model.
 
     Attributes:
-        where: the test dataset, and the training's if it is another.
+        where: the test dataset, and the training dataset if it is another.
         best: of the networks.
         own: the reference model's score; ``None`` without one.
         rank: its rank; equal printed means share one; 0 if it rests on fewer repeats than others.
@@ -60,13 +60,13 @@ class Leader:
 
 @dataclass(frozen=True)
 class Summary:
-    """All of it.
+    """The content of the summary.
 
     Attributes:
-        warnings: what a reader must know before a number.
+        warnings: sentences that a reader must know before a number.
         facts: (name, text).
         leaders: best and reference model by dataset.
-        more: datasets that are left out there.
+        more: number of datasets that ``leaders`` leaves out.
         conventions: of the mIoU in it.
         reference: label of the reference model.
     """
@@ -80,7 +80,7 @@ class Summary:
 
 
 def summarise(study: StudyResults, accuracy: Table, reference: str) -> Summary:
-    """Collect what the page says first.
+    """Collect the first statements of the page.
 
     Args:
         study: the study.
@@ -149,10 +149,10 @@ def _beaten(
         if not below:
             continue
         if len(below) == len(networks):
-            which = f"all {len(networks)} networks" if len(networks) > 1 else f"the one network, {below[0]}"
+            losers = f"all {len(networks)} networks" if len(networks) > 1 else f"the one network, {below[0]}"
         else:
-            which = f"{len(below)} of {len(networks)} networks: {', '.join(below[:NAMES])}"
-        yield f"On {where}, {method.label} ({values[method.key]:.2f} without any training) beats {which}."
+            losers = f"{len(below)} of {len(networks)} networks: {', '.join(below[:NAMES])}"
+        yield f"On {where}, {method.label} ({values[method.key]:.2f} without any training) beats {losers}."
 
 
 def _warnings(study: StudyResults) -> Iterator[str]:

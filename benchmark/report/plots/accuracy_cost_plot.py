@@ -82,7 +82,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Chart:
-    """What one plot shows.
+    """The content of one plot.
 
     Attributes:
         block: of the accuracy table.
@@ -117,7 +117,7 @@ class Chart:
 
     @property
     def footnote(self) -> str:
-        """What the points rest on."""
+        """Of the points: repeats, images, protocol, and models that are left out."""
         block = self.block
         own = [f"{point.row.label}: n = {point.cell.n}" for point in self.points if point.cell.n != block.n]
         spread = (
@@ -217,7 +217,11 @@ def charts(study: StudyResults, blocks: Sequence[Block]) -> Iterator[Chart]:
 
 
 def _chart(block: Block, axis: CostAxis, measured: Sequence[Measurement]) -> Chart | None:
-    cells = {one.record.model: cost(one, axis.figure) for one in measured if axis.figure in one.figures}
+    cells = {
+        measurement.record.model: cost(measurement, axis.figure)
+        for measurement in measured
+        if axis.figure in measurement.figures
+    }
     costs = {model: axis.scale * cell.mean for model, cell in cells.items() if not cell.hindered}
     scored = [row for row in block.rows if row.ranked and "miou" in row.cells]
     points = tuple(Point.of(row, costs[row.key]) for row in scored if costs.get(row.key, 0) > 0)

@@ -56,10 +56,10 @@ def _figure(shared: Setting, sizes: Mapping[Setting, Measured]) -> Figure:
     rows = [Row(model, *display(model), {}) for model in models]
     width = 2 * (LEFT_INCHES + PANEL_INCHES + NAMES_INCHES)
     note = wrapped(
-        f"{shared.describe()}. Light dashes: in proportion to the number of pixels; what is steeper grows faster. "
+        f"{shared.describe()}. Light dashes: in proportion to the number of pixels; a steeper line grows faster. "
         "A line that ends early has no figure at larger sizes."
         + " Latencies taken while something else had the device are left out."
-        * any(found.hindered for measured in sizes.values() for found in measured.values()),
+        * any(measurement.hindered for measured in sizes.values() for measurement in measured.values()),
         NOTE_WIDTH,
     )
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -85,7 +85,7 @@ def _figure(shared: Setting, sizes: Mapping[Setting, Measured]) -> Figure:
 
 
 def _panel(axes: Axes, growing: Growing, sizes: Mapping[Setting, Measured], rows: Sequence[Row]) -> None:
-    """Draw one figure's lines; a study that has none of it gets an empty panel that says so."""
+    """Draw one figure's lines; a study without the figure gets an empty panel that says so."""
     lines = {row.key: _line(growing, sizes, row.key) for row in rows}
     sides = [math.sqrt(setting.pixels) for setting in sizes]
     values = [value for line in lines.values() for _, value in line]
@@ -115,8 +115,8 @@ def _panel(axes: Axes, growing: Growing, sizes: Mapping[Setting, Measured], rows
             linewidth=2.0 if row.family == "ours" else 1.2, linestyle=dashes, marker="o", markersize=2.5,
             zorder=3 if row.family == "ours" else 2, label=drawable(row.label),
         )  # fmt: skip
-        said = ", ".join(f"{value:.4g} at {side:.0f}" for side, value in lines[row.key])
-        tag(row.key, f"{row.label}: {growing.name}: {said}", *line)
+        values_text = ", ".join(f"{value:.4g} at {side:.0f}" for side, value in lines[row.key])
+        tag(row.key, f"{row.label}: {growing.name}: {values_text}", *line)
     _write_names(axes, [(row, lines[row.key][-1]) for row in rows if lines[row.key]])
 
 
@@ -146,17 +146,17 @@ def _write_names(axes: Axes, ends: Sequence[tuple[Row, tuple[float, float]]]) ->
     frame = axes.get_window_extent()
     across, up = np.log10(axes.get_xlim()), np.log10(axes.get_ylim())
 
-    def inches(place: tuple[float, float]) -> tuple[float, float]:
+    def inches(point: tuple[float, float]) -> tuple[float, float]:
         x, y = (
-            (math.log10(value) - low) / (high - low) for value, (low, high) in zip(place, (across, up), strict=True)
+            (math.log10(value) - low) / (high - low) for value, (low, high) in zip(point, (across, up), strict=True)
         )
         return (frame.x0 + x * frame.width) / DPI, (frame.y0 + y * frame.height) / DPI
 
-    found = sorted(((inches(end), row) for row, end in ends), key=lambda item: item[0][1])
-    heights = apart([y for (_, y), _ in found], NAME_GAP_INCHES, frame.y1 / DPI + NAME_OVER_INCHES)
+    lines = sorted(((inches(end), row) for row, end in ends), key=lambda item: item[0][1])
+    heights = apart([y for (_, y), _ in lines], NAME_GAP_INCHES, frame.y1 / DPI + NAME_OVER_INCHES)
     start = frame.x1 / DPI + 0.15
     scale = axes.figure.dpi_scale_trans  # unlike pixels, the same in a PDF and a PNG
-    for ((x, y), row), height in zip(found, heights, strict=True):
+    for ((x, y), row), height in zip(lines, heights, strict=True):
         name = axes.text(
             start, height, drawable(row.label), transform=scale, fontsize=8, va="center", color=STYLES[row.family][1],
             fontweight="bold" if row.family == "ours" else "normal",
@@ -169,10 +169,10 @@ def _write_names(axes: Axes, ends: Sequence[tuple[Row, tuple[float, float]]]) ->
         axes.add_artist(leader)
 
 
-def apart(wanted: Sequence[float], gap: float, top: float) -> NDArray[np.float64]:
+def apart(heights: Sequence[float], gap: float, top: float) -> NDArray[np.float64]:
     """Move ascending heights apart until neighbours keep a distance of ``gap`` and none is above ``top``.
 
-    Of all such heights these are nearest to the wanted ones, by least squares.
+    Of all such heights the returned ones are nearest to the given ones, by least squares.
     """
-    steps = gap * np.arange(len(wanted))
-    return isotonic_regression(np.minimum(np.subtract(wanted, steps), top - gap * (len(wanted) - 1))).x + steps
+    steps = gap * np.arange(len(heights))
+    return isotonic_regression(np.minimum(np.subtract(heights, steps), top - gap * (len(heights) - 1))).x + steps

@@ -26,7 +26,7 @@ NAMES_INCHES, TOP_INCHES, BOTTOM_INCHES = 1.15, 0.92, 0.5
 def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Draw the latencies of all settings: a row per model, a panel per device, a mark per size and number format.
 
-    A study of runs has its own plots and gets this one only where it has figures in several settings.
+    A study of runs has its own plots and gets this one only if it has figures in several settings.
 
     Yields:
         The file name without its ending, and the figure.
@@ -35,7 +35,7 @@ def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     settings = [setting for columns in machines.values() for setting in columns]
     if not settings or (study.protocol is not None and len(settings) == 1):
         return
-    models = in_order({found.record.model for found in study.efficiency})
+    models = in_order({measurement.record.model for measurement in study.efficiency})
     sides = sorted({(setting.height, setting.width) for setting in settings})
     shapes = {side: SHAPES[index % len(SHAPES)] for index, side in enumerate(sides)}
     # Within a model's row every setting has a lane, so that no mark hides another.
@@ -48,7 +48,7 @@ def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
             left = NAMES_INCHES + (PANEL_INCHES + PANEL_GAP_INCHES) * index
             axes = figure.add_axes((left / width, BOTTOM_INCHES / height, PANEL_INCHES / width, inside / height))
             _panel(axes, machine, columns, models, shapes, named=index == 0)
-        _legend(figure, settings, shapes, hindered=any(found.hindered for found in study.efficiency))
+        _legend(figure, settings, shapes, hindered=any(measurement.hindered for measurement in study.efficiency))
     yield "profile", figure
 
 
@@ -65,13 +65,13 @@ def _panel(
     for index, (setting, measured) in enumerate(columns.items()):
         offset = (index - (len(columns) - 1) / 2) * lane
         colour, shape = COLOURS[setting.dtype], shapes[setting.height, setting.width]
-        for model, found in measured.items():
-            latency, row = found.record.latency, models.index(model) + offset
+        for model, measurement in measured.items():
+            latency, row = measurement.record.latency, models.index(model) + offset
             span = axes.plot([latency.p50_ms, latency.p90_ms], [row] * 2, color=colour, linewidth=1.2, zorder=2)
-            inside, edge = ("white", colour) if found.hindered else (colour, "white")
+            inside, edge = ("white", colour) if measurement.hindered else (colour, "white")
             spot = axes.plot(
                 latency.p50_ms, row, marker=shape, color=inside, markersize=5.5, markeredgecolor=edge,
-                markeredgewidth=1.0 if found.hindered else 0.5, linestyle="", zorder=3,
+                markeredgewidth=1.0 if measurement.hindered else 0.5, linestyle="", zorder=3,
             )  # fmt: skip
             tip = f"{display(model)[0]} at {name_of(setting)}: p50 {latency.p50_ms:.4g} ms, p90 {latency.p90_ms:.4g} ms"
             tag(model, tip, *spot, *span)

@@ -45,13 +45,13 @@ def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
         The file name without its ending, and the figure.
     """
     taken: set[str] = set()
-    for setting, found, roof in settings_with_limits(study):
+    for setting, measured, roof in settings_with_limits(study):
         name = file_stem("roofline", (f"{setting.height}x{setting.width}", setting.device, setting.dtype), taken)
-        yield name, _figure(setting, found, roof)
+        yield name, _figure(setting, measured, roof)
 
 
-def _figure(setting: Setting, found: Measured, roof: Roof) -> Figure:
-    rows = {name: row_of(name, found[name], roof) for name in in_order(found)}
+def _figure(setting: Setting, measured: Measured, roof: Roof) -> Figure:
+    rows = {name: row_of(name, measured[name], roof) for name in in_order(measured)}
     spots = [
         RooflinePoint(
             row, row.cells["macs_per_byte"].mean, row.cells["macs"].mean / row.cells["latency_p50_ms"].mean / 1e6

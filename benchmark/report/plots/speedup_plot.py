@@ -21,21 +21,21 @@ def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     Yields:
         The file name without its ending, and the figure.
     """
-    compared = [one for group in groups(study.comparisons) for one in group if not one.hindered]
-    bars = [(one, gain) for one in compared if (gain := ratio(one)) is not None]
+    compared = [comparison for group in groups(study.comparisons) for comparison in group if not comparison.hindered]
+    bars = [(comparison, gain) for comparison in compared if (gain := ratio(comparison)) is not None]
     if not bars:
         return
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure((6.8, 0.9 + 0.19 * len(bars)), dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
-        for row, (one, gain) in enumerate(bars):
-            own = one.model in (None, "eal_icnet")
+        for row, (comparison, gain) in enumerate(bars):
+            own = comparison.model in (None, "eal_icnet")
             bar = axes.barh(row, gain - 1, left=1, color="#D55E00" if own else "#0072B2", height=0.72)
             text = axes.annotate(
                 f"{gain:.2f}", (max(gain, 1), row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7.5
             )
-            tag(one.model or HARNESS, f"{_bar_name(one)}: {gain:.2f} times the plain way", *bar, text)
-        axes.set_yticks(range(len(bars)), [drawable(_bar_name(one)) for one, _ in bars], fontsize=7.5)
+            tag(comparison.model or HARNESS, f"{_bar_name(comparison)}: {gain:.2f} times the plain way", *bar, text)
+        axes.set_yticks(range(len(bars)), [drawable(_bar_name(comparison)) for comparison, _ in bars], fontsize=7.5)
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.set_xscale("log")
         low, high = min(1.0, *(gain for _, gain in bars)), max(gain for _, gain in bars)
@@ -47,13 +47,13 @@ def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
         axes.axvline(1, color=INK, linewidth=0.8)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("Times faster than the plain way (memory: less)")
-        places = dict.fromkeys(f"{one.device_name}, {one.threads} threads" for one, _ in bars)
-        axes.set_title(drawable("; ".join(places)), fontsize=8.5, loc="left")
+        machines = dict.fromkeys(f"{comparison.device_name}, {comparison.threads} threads" for comparison, _ in bars)
+        axes.set_title(drawable("; ".join(machines)), fontsize=8.5, loc="left")
     yield "bench", figure
 
 
-def _bar_name(one: SpeedupComparison) -> str:
-    name = display(one.model)[0] if one.model else ""
-    size = f"{one.size}×{one.size}" if one.size else ""
-    facts = filter(None, (name, size, one.dtype if one.dtype != "float32" else ""))
-    return f"{TITLES[one.what][0].partition(',')[0]}: {', '.join(facts)}"
+def _bar_name(comparison: SpeedupComparison) -> str:
+    name = display(comparison.model)[0] if comparison.model else ""
+    size = f"{comparison.size}×{comparison.size}" if comparison.size else ""
+    facts = filter(None, (name, size, comparison.dtype if comparison.dtype != "float32" else ""))
+    return f"{TITLES[comparison.what][0].partition(',')[0]}: {', '.join(facts)}"

@@ -36,17 +36,17 @@ class _Look:
     """How a network's line is drawn: its family's colour; within a family, dashes and marks of its own."""
 
     row: Row
-    place: int
+    order: int
 
     def options(self) -> dict[str, Any]:
         """Return it in matplotlib's words."""
         ours = self.row.family == "ours"
         return {
             "color": STYLES[self.row.family][1],
-            "linestyle": DASHES[self.place % len(DASHES)],
+            "linestyle": DASHES[self.order % len(DASHES)],
             "linewidth": 2.0 if ours else 1.2,
-            "marker": "*" if ours and self.place == 0 else MARKERS[self.place % len(MARKERS)],
-            "markersize": 8.5 if ours and self.place == 0 else 4.5,
+            "marker": "*" if ours and self.order == 0 else MARKERS[self.order % len(MARKERS)],
+            "markersize": 8.5 if ours and self.order == 0 else 4.5,
             "markeredgecolor": "white",
             "markeredgewidth": 0.4,
             "zorder": 4 if ours else 3,
@@ -59,34 +59,34 @@ def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     Yields:
         The file name without its ending, and the figure.
     """
-    for found in tested(study):
-        if found.stresses:
-            yield found.plot, _figure(study, found)
+    for tests in tested(study):
+        if tests.stresses:
+            yield tests.plot, _figure(study, tests)
 
 
-def _figure(study: StudyResults, found: Tested) -> Figure:
+def _figure(study: StudyResults, tests: Tested) -> Figure:
     assert study.protocol is not None
-    rows = [metric for metric in METRICS if found.has(metric)]
-    looks = _looks(found.models)
-    width = LEFT_INCHES + len(found.effects) * (PANEL_INCHES[0] + GAP_INCHES[0]) - GAP_INCHES[0] + RIGHT_INCHES
+    rows = [metric for metric in METRICS if tests.has(metric)]
+    looks = _looks(tests.models)
+    width = LEFT_INCHES + len(tests.effects) * (PANEL_INCHES[0] + GAP_INCHES[0]) - GAP_INCHES[0] + RIGHT_INCHES
     columns = max(min(LEGEND_COLUMNS, int((width - 0.2) / LEGEND_COLUMN_INCHES)), 1)
     legend = LEGEND_INCHES * -(-len(looks) // columns)
-    note = wrapped(_note(study, found), int(NOTE_PER_INCH * width))
+    note = wrapped(_note(study, tests), int(NOTE_PER_INCH * width))
     top = TITLE_INCHES + legend + 0.3
     bottom = AXIS_INCHES + LINE_INCHES * (note.count("\n") + 1)
     height = top + len(rows) * (PANEL_INCHES[1] + GAP_INCHES[1]) - GAP_INCHES[1] + bottom
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure((width, height), dpi=DPI)
-        figure.set_gid(found.test)
+        figure.set_gid(tests.test)
         for down, metric in enumerate(rows):
-            ends = _ends(study, found, metric)
-            for across, effect in enumerate(found.effects):
+            ends = _ends(study, tests, metric)
+            for across, effect in enumerate(tests.effects):
                 left = LEFT_INCHES + across * (PANEL_INCHES[0] + GAP_INCHES[0])
                 floor = height - top - PANEL_INCHES[1] - down * (PANEL_INCHES[1] + GAP_INCHES[1])
                 axes = figure.add_axes(
                     (left / width, floor / height, PANEL_INCHES[0] / width, PANEL_INCHES[1] / height)
                 )
-                _panel(axes, study, found, metric, effect, looks)
+                _panel(axes, study, tests, metric, effect, looks)
                 axes.set_ylim(*ends)
                 axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
                 if down == 0:
@@ -99,7 +99,7 @@ def _figure(study: StudyResults, found: Tested) -> Figure:
                     axes.tick_params(axis="x", labelbottom=False)
         edge = 0.1 / width
         figure.text(
-            edge, 1 - 0.1 / height, drawable(f"Stress {found.where}"), fontsize=10.5, fontweight="bold", va="top"
+            edge, 1 - 0.1 / height, drawable(f"Stress {tests.where}"), fontsize=10.5, fontweight="bold", va="top"
         )
         figure.legend(
             handles=[Line2D([], [], label=drawable(look.row.label), **look.options()) for look in looks.values()],
@@ -127,36 +127,36 @@ def _y_title(study: StudyResults, metric: str) -> str:
     return f"{metrics.METRICS[metric].display} (%),\n{reduction_of(study, metric)} reduction"
 
 
-def _ends(study: StudyResults, found: Tested, metric: str) -> tuple[float, float]:
+def _ends(study: StudyResults, tests: Tested, metric: str) -> tuple[float, float]:
     """Return the ends of a row's axis, which its panels share."""
-    cells = (found.cell(study, model, metric, key) for model in found.models for key in (None, *found.stresses))
+    cells = (tests.cell(study, model, metric, key) for model in tests.models for key in (None, *tests.stresses))
     values = [100 * (cell.mean + side * (cell.std or 0)) for cell in cells if cell is not None for side in (-1, 1)]
     room = max(0.06 * (max(values) - min(values)), 1.0)
     return min(values) - room, max(values) + room
 
 
-def _panel(axes: Axes, study: StudyResults, found: Tested, metric: str, effect: str, looks: dict[str, _Look]) -> None:
+def _panel(axes: Axes, study: StudyResults, tests: Tested, metric: str, effect: str, looks: dict[str, _Look]) -> None:
     """Draw one metric under one effect; all panels share the strengths of all effects."""
-    places = {strength: math.log2(strength) for strength in sorted({stress.strength for stress in found.stresses})}
-    drawn = min(places.values()) - AS_DRAWN
-    right = max(places.values()) + 0.35
+    positions = {strength: math.log2(strength) for strength in sorted({stress.strength for stress in tests.stresses})}
+    drawn = min(positions.values()) - AS_DRAWN
+    right = max(positions.values()) + 0.35
     if right > 0.35:
         axes.axvspan(DODGE / 2 + 0.08, right, color="#F2F2F2", linewidth=0, zorder=0)
     axes.axvline(drawn + AS_DRAWN / 2, color="#BFBFBF", linewidth=0.7, zorder=1)
     for number, (model, look) in enumerate(looks.items()):
         # Side by side, so that equal values do not hide each other.
         aside = DODGE * (number / max(len(looks) - 1, 1) - 0.5)
-        start = found.cell(study, model, metric, None)
+        start = tests.cell(study, model, metric, None)
         cells = [
             (stress.strength, cell)
-            for stress in found.stresses
-            if stress.name == effect and (cell := found.cell(study, model, metric, stress)) is not None
+            for stress in tests.stresses
+            if stress.name == effect and (cell := tests.cell(study, model, metric, stress)) is not None
         ]
-        line = [(places[strength] + aside, cell) for strength, cell in cells]
+        line = [(positions[strength] + aside, cell) for strength, cell in cells]
         options = look.options()
         values = [*([("as drawn", start)] if start else []), *((f"{strength:g}", cell) for strength, cell in cells)]
-        said = ", ".join(f"{name}: {100 * cell.mean:.2f}" for name, cell in values)
-        tip = f"{look.row.label}, {metrics.METRICS[metric].display} (%) by strength of {effect}: {said}"
+        values_text = ", ".join(f"{name}: {100 * cell.mean:.2f}" for name, cell in values)
+        tip = f"{look.row.label}, {metrics.METRICS[metric].display} (%) by strength of {effect}: {values_text}"
         artists: list[Artist] = []
         for points in ([(drawn + aside, start)] if start else [], line):
             x, y = [at for at, _ in points], [100 * cell.mean for _, cell in points]
@@ -179,18 +179,18 @@ def _panel(axes: Axes, study: StudyResults, found: Tested, metric: str, effect: 
             )
         tag(model, tip, *artists)
     axes.set_xlim(drawn - 0.35, right)
-    axes.set_xticks([drawn, *places.values()], ["as\ndrawn", *(f"{strength:g}" for strength in places)])
+    axes.set_xticks([drawn, *positions.values()], ["as\ndrawn", *(f"{strength:g}" for strength in positions)])
     axes.tick_params(labelsize=8)
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def _note(study: StudyResults, found: Tested) -> str:
+def _note(study: StudyResults, tests: Tested) -> str:
     assert study.protocol is not None
-    spread = f"Mean ± std over n = {found.n} repeats (ddof = 1)" if found.n > 1 else "No error bars, since n = 1 repeat"
+    spread = f"Mean ± std over n = {tests.n} repeats (ddof = 1)" if tests.n > 1 else "No error bars, since n = 1 repeat"
     return (
         "Strength: times the hardest that the stand-in draws for this effect, on every test image; layouts, masks and "
         "all other effects as drawn. Left of the line: the test images as drawn, with their own mixture of strengths. "
         "Gray: beyond what training shows. Marks of one strength stand side by side. "
-        f"{spread}. {found.images} test images. Protocol: {study.protocol.name}."
+        f"{spread}. {tests.images} test images. Protocol: {study.protocol.name}."
     )

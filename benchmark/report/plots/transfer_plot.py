@@ -96,7 +96,7 @@ def _heat_map(
     axes.imshow(grid, cmap="cividis", norm=scale, aspect="equal")
     label = display(matrix.model)[0]
     axes.set_title(drawable(label), fontsize=9, pad=4)
-    said = (f"{100 * cell.mean:.2f} from {'+'.join(train)} to {test}" for (train, test), cell in matrix.cells.items())
-    tag(matrix.model, f"{label}: mIoU (%) {', '.join(said)}", axes)
+    values = (f"{100 * cell.mean:.2f} from {'+'.join(train)} to {test}" for (train, test), cell in matrix.cells.items())
+    tag(matrix.model, f"{label}: mIoU (%) {', '.join(values)}", axes)
     axes.tick_params(length=0, labelsize=8)
     axes.spines[:].set_visible(False)

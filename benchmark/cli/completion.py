@@ -34,6 +34,15 @@ def studies(ctx: Any, incomplete: str) -> list[str]:
     return sorted(path.name for path in root.glob("[!.]*/") if path.name.startswith(incomplete))
 
 
+def metrics(incomplete: str) -> list[str]:
+    """Complete the name of a metric or cost."""
+    from benchmark.metrics import METRICS
+    from benchmark.records.costs import COSTS
+
+    names = dict.fromkeys([*METRICS, *COSTS, *(cost.topic for cost in COSTS.values())])
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def _last_of_list(incomplete: str, names: Iterable[str]) -> list[str]:
     head, comma, last = incomplete.rpartition(",")
     return [f"{head}{comma}{name}" for name in names if name.startswith(last)]

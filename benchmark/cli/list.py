@@ -1,13 +1,18 @@
-"""Defines ``list`` and ``explain``: print models, datasets, protocols and metrics."""
+"""Defines ``list`` and ``explain``: print models, datasets, protocols, metrics and costs."""
 
 from __future__ import annotations
 
+import os
 import textwrap
+from collections.abc import Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
+from benchmark.cli import completion
+from benchmark.cli.options import DATA_ROOT, DataRoot, check_data_root
 from benchmark.utils.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -16,17 +21,32 @@ if TYPE_CHECKING:
 
     from benchmark.config.protocol import Protocol
     from benchmark.config.registry import ModelEntry
+    from benchmark.data.specs import DatasetSpec
+    from benchmark.metrics import Metric
+    from benchmark.records.costs import Cost
+
+METRIC_UNITS = {"fraction": "%", "count": "", "bits": "bits"}
 
 
 def list_(
     topic: Annotated[Literal["models", "datasets", "protocols", "metrics"], typer.Argument(help="Topic to list.")],
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print all details.")] = False,
+    data_root: DataRoot = DATA_ROOT,
 ) -> None:
-    """List models, datasets, protocols or metrics."""
+    """List models, datasets, protocols, or metrics and costs."""
     from benchmark.cli.progress import open_console
 
-    tables = {"models": _models, "datasets": _datasets, "protocols": _protocols, "metrics": _metrics}
-    open_console().print(tables[topic](verbose))
+    console = open_console()
+    if topic == "datasets":
+        console.print(_datasets(data_root, verbose))
+    elif topic == "models":
+        console.print(_models(verbose))
+    elif topic == "metrics":
+        console.print(_metrics(verbose))
+    elif verbose:
+        console.print(_settings(console.width))
+    else:
+        console.print(_protocols())
 
 
 def _table(*columns: str) -> Table:
@@ -78,28 +98,75 @@ def _details(entry: ModelEntry) -> str:
     return "\n".join([first, entry.paper, *([entry.published.describe()] if entry.published else [])])
 
 
-def _datasets(verbose: bool) -> Table:
+def _datasets(data_root: Path, verbose: bool) -> Table:
+    from benchmark.data.datasets import choose, names_of_all
+
+    check_data_root(data_root)
+    table = _table("name", "shown as", "foreground", "images", *(["what"] if verbose else []))
+    for name in names_of_all(data_root):
+        try:
+            (spec,) = choose([name], data_root).values()
+        except UserError as error:  # a broken TOML file
+            table.add_row(name, "", "", str(error))
+            continue
+        standin = name != spec.name
+        shown = f"{spec.shown} stand-in" if standin else spec.shown
+        table.add_row(
+            *(name, shown, spec.target, _images(name, spec, data_root)),
+            *(["synthetic" if standin else spec.about] if verbose else []),
+        )
+    return table
+
+
+def _images(name: str, spec: DatasetSpec, data_root: Path) -> str:
+    """Say what a dataset's folder holds, or what replaces it."""
+    from benchmark.data.datasets import locate
+    from benchmark.data.pairs import find_pairs
     from benchmark.data.specs import KNOWN, SUFFIX
 
-    table = _table("name", "shown as", "foreground", *(["what"] if verbose else []))
-    for entry in KNOWN.values():
-        table.add_row(entry.name, entry.shown, entry.target, *([entry.about] if verbose else []))
-        table.add_row(entry.name + SUFFIX, f"{entry.shown} stand-in", entry.target, *(["synthetic"] if verbose else []))
-    return table
+    root, reading = locate(name, spec, data_root)
+    if not os.path.lexists(root):
+        return (
+            "drawn"
+            if name != spec.name
+            else f"none; {name}{SUFFIX} stands in"
+            if name in KNOWN
+            else f"no folder {root}"
+        )
+    try:
+        return f"{len(find_pairs(root, reading)):,} with labels in {root}"
+    except UserError as error:
+        return str(error)
 
 
-def _protocols(verbose: bool) -> Table:
+def _protocols() -> Table:
     from benchmark.config.protocol import PRESETS, load_protocol
 
-    loaded = [load_protocol(name) for name in PRESETS]
-    table = _table("setting", *PRESETS, *(["type and meaning"] if verbose else []))
-    for rows in zip(*(describe(preset) for preset in loaded), strict=True):
+    table = _table("setting", *PRESETS)
+    for rows in zip(*(describe(load_protocol(name)) for name in PRESETS), strict=True):
         values = [value for _, value, _ in rows]
-        if verbose or len(set(values)) > 1:
-            table.add_row(rows[0][0], *values, *([rows[0][2]] if verbose else []))
-    if not verbose:
-        table.caption = "settings in which the presets differ; -v for all"
+        if len(set(values)) > 1:
+            table.add_row(rows[0][0], *values)
+    table.caption = "settings in which the presets differ; -v for all"
     return table
+
+
+def _settings(width: int) -> str:
+    """Return a paragraph for every setting of the protocols, wrapped to a width."""
+    from benchmark.config.protocol import PRESETS, load_protocol
+
+    paragraphs = []
+    for rows in zip(*(describe(load_protocol(name)) for name in PRESETS), strict=True):
+        path, value, meaning = rows[0]
+        values = [f"{preset} {row[1]}" for preset, row in zip(PRESETS, rows, strict=True)]
+        if len({row[1] for row in rows}) == 1:
+            values = [f"all presets {value}"]
+        lines = [
+            textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ")
+            for text in (meaning, "; ".join(values))
+        ]
+        paragraphs.append("\n".join([path, *lines]))
+    return "\n\n".join(paragraphs)
 
 
 def describe(chosen: Protocol) -> list[tuple[str, str, str]]:
@@ -135,37 +202,74 @@ def _type_name(annotation: Any) -> str:
 
 def _metrics(verbose: bool) -> Table:
     from benchmark import metrics
+    from benchmark.records.costs import COSTS
 
-    table = _table("name", "shown as", "better", *(["definition"] if verbose else []))
-    for name, metric in metrics.METRICS.items():
-        better = "higher" if metric.higher_is_better else "lower"
-        table.add_row(name, metric.display, better, *([metric.definition] if verbose else []))
+    table = _table("name", "shown as", "unit", "better", *(["definition"] if verbose else []))
+    entries: list[Metric | Cost] = [*metrics.METRICS.values(), *COSTS.values()]
+    for entry in entries:
+        unit = METRIC_UNITS.get(entry.unit, entry.unit)
+        table.add_row(entry.name, entry.display, unit, _better(entry), *([entry.definition] if verbose else []))
     return table
 
 
+def _better(entry: Metric | Cost) -> str:
+    return {True: "higher", False: "lower", None: ""}[entry.higher_is_better]
+
+
 def explain(
-    metric: Annotated[str, typer.Argument(help="Name of a metric, such as aji; `list metrics` names all.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A metric, such as aji, or a cost, such as fps, latency or memory; `list metrics` names all.",
+            autocompletion=completion.metrics,
+        ),
+    ],
 ) -> None:
-    """Explain a metric: its formula and conventions."""
+    """Explain a metric or a cost: its formula and conventions."""
     from benchmark import metrics
     from benchmark.cli.progress import open_console
+    from benchmark.records.costs import COSTS
 
-    if metric not in metrics.METRICS:
-        raise UserError(
-            f"no metric {metric!r}{did_you_mean(metric, metrics.METRICS)} (known: {', '.join(metrics.METRICS)})"
-        )
-    entry = metrics.METRICS[metric]
-    better = "higher" if entry.higher_is_better else "lower"
-    unit = {"count": "a count", "bits": "bits per pixel"}.get(entry.unit, "a fraction in [0, 1], printed in percent")
-    lines = [
-        f"{entry.display} ({entry.name}): {unit}; {better} is better",
+    console = open_console()
+    width = min(console.width, 100)
+    costs = [cost for cost in COSTS.values() if name in (cost.name, cost.topic)]
+    if name in metrics.METRICS:
+        lines = _about_metric(metrics.METRICS[name], width)
+    elif costs:
+        lines = _about_costs(costs, width)
+    else:
+        known = dict.fromkeys([*metrics.METRICS, *COSTS, *(cost.topic for cost in COSTS.values())])
+        raise UserError(f"no metric or cost {name!r}{did_you_mean(name, known)} (known: {', '.join(known)})")
+    console.print("\n".join(lines))
+
+
+def _about_metric(metric: Metric, width: int) -> list[str]:
+    from benchmark import metrics
+
+    unit = {"count": "a count", "bits": "bits per pixel"}.get(metric.unit, "a fraction in [0, 1], printed in percent")
+    return [
+        f"{metric.display} ({metric.name}): {unit}; {_better(metric)} is better",
         "",
-        *textwrap.wrap(entry.definition, 100),
+        *textwrap.wrap(metric.definition, width),
         "",
-        f"Formula:    {entry.formula}",
-        *([f"Empty:      {entry.empty}"] if entry.empty else []),
+        f"Formula:    {metric.formula}",
+        *([f"Empty:      {metric.empty}"] if metric.empty else []),
         f"No value:   {metrics.NOTHING_TO_JUDGE}",
-        f"Counts:     {', '.join(entry.columns)} in images.<dataset>.csv",
-        *(f"Reduction:  {reduction} ({metrics.REDUCTIONS[reduction]})" for reduction in entry.reductions),
+        f"Counts:     {', '.join(metric.columns)} in images.<dataset>.csv",
+        *(f"Reduction:  {reduction} ({metrics.REDUCTIONS[reduction]})" for reduction in metric.reductions),
     ]
-    open_console().print("\n".join(lines))
+
+
+def _about_costs(costs: Sequence[Cost], width: int) -> list[str]:
+    from benchmark.records.costs import MEASURED_BY
+
+    lines = []
+    for cost in costs:
+        better = "ranks nothing" if cost.higher_is_better is None else f"{_better(cost)} is better"
+        unit = f"printed in {cost.unit}" if cost.unit else "a number"
+        lines += [f"{cost.display} ({cost.name}): {unit}; {better}", f"  {cost.definition}"]
+    sections = {"Measured": "; ".join(dict.fromkeys(cost.measured for cost in costs)), "Where": MEASURED_BY}
+    for title, text in sections.items():
+        lines += ["", *textwrap.wrap(text, width, initial_indent=f"{title + ':':<12}", subsequent_indent=" " * 12)]
+    return [*lines, "", f"{'Files:':<12}tables/efficiency.*; `report STUDY --columns {costs[0].name}`"]

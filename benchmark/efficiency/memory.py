@@ -21,6 +21,7 @@ from benchmark.devices.process_memory import (
     return_freed_memory,
 )
 from benchmark.efficiency.allocated import AllocatedPeak
+from benchmark.records.costs import CPU_MEMORY, GPU_MEMORY
 from benchmark.records.efficiency_record import DType, Memory
 from benchmark.training.loss import segmentation_loss
 from benchmark.utils import processes
@@ -31,15 +32,6 @@ T = TypeVar("T")
 
 #: Copies of the weights that a training step adds: gradient, Adam's two moments, and a temporary of the same size.
 STATES = 4
-
-GPU_METHOD = (
-    "torch.cuda.max_memory_allocated without what the process held before: weights, activations and workspace; "
-    "a training step adds gradients and Adam"
-)
-CPU_METHOD = (
-    "growth of the resident set in a fresh process, from the network built and the kernels loaded to the peak: "
-    "activations and workspace without weights; a training step adds gradients and Adam"
-)
 
 
 def measure_memory(
@@ -92,7 +84,7 @@ def measure_memory(
             # torch raises a ValueError if a norm over the batch gets a single value.
             peaks[step] = None
             problems.append(f"no peak memory of the {step.replace('_', ' ')}: {reason(error)}")
-    method = GPU_METHOD if device.type == "cuda" else CPU_METHOD
+    method = GPU_MEMORY if device.type == "cuda" else CPU_MEMORY
     return Memory(
         forward_peak_bytes=peaks["forward"], train_step_peak_bytes=peaks["train_step"], method=method
     ), problems

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 
+from benchmark.records.costs import COSTS
 from benchmark.records.efficiency_record import ENERGY_SECONDS
 from benchmark.report.read import Measurement, Setting, StudyResults
 from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
 from benchmark.report.tables.render import HINDERED, Block, Cell, Column, Row, Table
 
 UNUSED_NAMES = 3  # of parameters, in a remark; the file of the measurement has all
-EFFICIENCY = (
-    Column("params", "Params", higher_is_better=False, scale=1e-6, digits=3, unit="M"),
-    Column("unused_params", "Unused", higher_is_better=None, scale=1e-6, digits=3, unit="M"),
-    Column("macs", "MACs", higher_is_better=False, scale=1e-9, digits=3, unit="G"),
-    Column("flops", "FLOPs", higher_is_better=False, scale=1e-9, digits=3, unit="G"),
-    Column("latency_p50_ms", "p50", higher_is_better=False, digits=2, unit="ms"),
-    Column("latency_p90_ms", "p90", higher_is_better=False, digits=2, unit="ms"),
-    Column("latency_p99_ms", "p99", higher_is_better=False, digits=2, unit="ms"),
-    Column("fps", "FPS", higher_is_better=True, digits=1),
-    Column("images_per_second", "Images/s", higher_is_better=True, digits=1),
-    Column("images_per_second_batch", "Batch", higher_is_better=None, digits=0),
-    Column("forward_peak_bytes", "Forward", higher_is_better=False, scale=2**-20, digits=1, unit="MiB"),
-    Column("train_step_peak_bytes", "Step", higher_is_better=False, scale=2**-20, digits=1, unit="MiB"),
-    Column("energy_j_per_image", "Energy", higher_is_better=False, digits=3, unit="J"),
-    Column("energy_j_per_image_batch", "Energy at Batch", higher_is_better=False, digits=3, unit="J"),
+EFFICIENCY = tuple(
+    Column(cost.name, cost.display, cost.higher_is_better, cost.scale, cost.digits, cost.unit)
+    for cost in COSTS.values()
 )
 #: Figures that other work on the device changes.
-TIMED = {c.key for c in EFFICIENCY if c.key.startswith(("latency", "fps", "images_per_second", "energy"))}
+TIMED = {cost.name for cost in COSTS.values() if cost.topic in ("latency", "throughput", "energy")}
 
 
 def cost(measured: Measurement, figure: str) -> Cell:
@@ -83,16 +72,16 @@ def efficiency_conventions(found: Sequence[Measurement], setting: Setting, shown
     """Say what the shown efficiency figures are."""
     if "params" in shown:
         unused = "; Unused: those that it never does" if "unused_params" in shown else ""
-        yield f"Params: trainable parameters that the forward pass reaches{unused}."
+        yield f"Params: {COSTS['params'].definition}{unused}."
     if shown & {"macs", "flops"}:
-        what = "multiply-accumulates of convolutions, linear layers, matrix products and attention for one image"
-        yield f"MACs: {what}{'; FLOPs = 2 × MACs' if 'flops' in shown else ''}."
+        flops = f"; FLOPs = {COSTS['flops'].definition}" if "flops" in shown else ""
+        yield f"MACs: {COSTS['macs'].definition}{flops}."
     if shown & {"latency_p50_ms", "latency_p90_ms", "latency_p99_ms"}:
         yield "p50, p90, p99: percentiles of the latency at batch 1; FPS = 1000 / p50."
     elif "fps" in shown:
-        yield "FPS = 1000 / median latency in ms at batch 1."
+        yield f"FPS = {COSTS['fps'].definition}."
     if "images_per_second" in shown:
-        yield "Images/s: throughput at the best Batch."
+        yield f"Images/s: {COSTS['images_per_second'].definition}."
     if shown & {"forward_peak_bytes", "train_step_peak_bytes"}:
         for method in memory_methods(found):
             yield f"Memory of one forward pass and of one training step at batch 1: {method}."

@@ -319,7 +319,7 @@ def test_every_metric_is_explained(call: Call, name: str) -> None:
 def test_unknown_metric_suggests_the_nearest(call: Call) -> None:
     code, _, err = call("explain", "ajj")
     assert code == 2
-    assert "no metric 'ajj'; did you mean 'aji'?" in err
+    assert "no metric or cost 'ajj'; did you mean 'aji'?" in err
 
 
 def test_synthesized_folder_can_be_trained_on(call: Call, measured: Measured) -> None:

@@ -7,7 +7,8 @@ import torch
 
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
-from benchmark.efficiency.memory import CPU_METHOD, GPU_METHOD, measure_memory
+from benchmark.efficiency.memory import measure_memory
+from benchmark.records.costs import CPU_MEMORY, GPU_MEMORY
 from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu
 
 __all__ = ["fake_gpu"]
@@ -68,7 +69,7 @@ def test_a_forward_s_growth_is_what_it_allocates(tmp_path: Path) -> None:
     assert forward is not None
     assert 64 * MIB <= forward < 72 * MIB
     assert problems == []
-    assert method == CPU_METHOD
+    assert method == CPU_MEMORY
 
 
 def test_weights_are_left_out_but_a_training_step_s_gradients_and_adam_are_not(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_workspaces_that_earlier_networks_have_left_are_in_no_figure(tmp_path: P
 def test_a_gpu_s_peak_counts_weights_too(tmp_path: Path) -> None:
     forward, train_step, method, problems = measure(user_entry(tmp_path, "Heavy"), "cuda")
     assert problems == []
-    assert method == GPU_METHOD
+    assert method == GPU_MEMORY
     assert forward is not None
     assert train_step is not None
     assert 16 * MIB <= forward < 24 * MIB

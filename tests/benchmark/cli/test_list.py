@@ -1,0 +1,77 @@
+"""What ``list`` and ``explain`` print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark import metrics
+from benchmark.config.protocol import Protocol, setting_paths
+from benchmark.records.costs import COSTS
+from benchmark.report.tables.efficiency_table import EFFICIENCY
+from benchmark.report.tables.paper_table import COSTS as CHOOSABLE
+from tests.benchmark.conftest import Call
+from tests.benchmark.data.folder_makers import write_pairs
+
+
+def test_settings_are_paragraphs_that_fit_a_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = call("list", "protocols", "-v")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert [paragraph.splitlines()[0] for paragraph in out.split("\n\n")] == list(setting_paths(Protocol))
+    size = next(paragraph for paragraph in out.split("\n\n") if paragraph.startswith("input.size\n"))
+    assert "height and width of a network's input" in size
+    assert "paper 512; strict 512; quick 96; standins 256" in size
+
+
+def test_datasets_show_own_data_and_what_is_there(call: Call) -> None:
+    write_pairs(Path("chips/mychip"), 3)
+    write_pairs(Path("chips/omc-syn"), 2)
+    Path("chips/empty").mkdir()
+    Path("chips/faulty.toml").write_text("targt = 1\n")
+    Path("chips/absent.toml").write_text('display = "My chip"\n')
+    code, out, err = call("list", "datasets", "--data-root", "chips")
+    assert code == 0, err
+    lines = {line.split()[0]: " ".join(line.split()) for line in out.splitlines()}
+    assert lines["omc"] == "omc OMC track none; omc-syn stands in"
+    assert lines["miic-syn"] == "miic-syn MIIC stand-in track drawn"
+    assert lines["omc-syn"].endswith("2 with labels in chips/omc-syn")
+    assert lines["mychip"] == "mychip mychip track 3 with labels in chips/mychip"
+    assert "chips/empty/image: no such folder" in lines["empty"]
+    assert "targt" in lines["faulty"]
+    assert lines["absent"] == "absent My chip track no folder chips/absent"
+    assert call("list", "datasets", "--data-root", "nowhere")[0] == 2
+
+
+def test_every_metric_and_cost_is_listed_and_explained(call: Call) -> None:
+    listed = [line.split()[0] for line in call("list", "metrics")[1].splitlines()]
+    assert listed == ["name", *metrics.METRICS, *COSTS]
+    assert COSTS.keys() == CHOOSABLE.keys() == {column.key for column in EFFICIENCY}
+    for cost in COSTS.values():
+        code, out, _ = call("explain", cost.name)
+        assert code == 0
+        assert out.startswith(f"{cost.display} ({cost.name}): ")
+        assert cost.definition in out
+        assert "Measured:" in out
+
+
+@pytest.mark.parametrize(
+    ("topic", "names"),
+    [
+        ("latency", ("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "fps")),
+        ("memory", ("forward_peak_bytes", "train_step_peak_bytes")),
+        ("energy", ("energy_j_per_image", "energy_j_per_image_batch")),
+    ],
+)
+def test_a_topic_explains_its_costs_together(call: Call, topic: str, names: tuple[str, ...]) -> None:
+    code, out, _ = call("explain", topic)
+    assert code == 0
+    assert all(f"({name})" in out for name in names)
+
+
+def test_unknown_names_are_refused_with_the_nearest(call: Call) -> None:
+    code, _, err = call("explain", "latenc")
+    assert code == 2
+    assert "no metric or cost 'latenc'; did you mean 'latency'?" in err

@@ -16,7 +16,7 @@ from benchmark.report.page import grids, origin, page_summary
 from benchmark.report.page.drawings import Drawing
 from benchmark.report.page.pictures import embed
 from benchmark.report.page.run_list import RunList
-from benchmark.report.page.verdicts import VerdictMatrix
+from benchmark.report.page.verdicts import PairMatrix, VerdictMatrix
 from benchmark.report.plots.sheet import Sheet
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import bibliography, stress_table
@@ -104,6 +104,7 @@ def to_html(
         drawings=_by_section(drawings[:within]),
         undrawn=drawings[within:],
         verdicts=VerdictMatrix.of(by_name.get("methods")),
+        pairs=list(PairMatrix.of_blocks(study, by_name["accuracy"].blocks)) if "accuracy" in by_name else [],
         stressed=[
             (tested, stress_table.sentences(study, tested)) for tested in stress_table.tested(study) if tested.stresses
         ],

@@ -91,7 +91,9 @@
     document.documentElement.style.setProperty("--bar", `${document.getElementById("bar").offsetHeight}px`);
     all(".scroll").forEach(box => {
       const content = box.firstElementChild;
-      box.classList.toggle("fits", content.getBoundingClientRect().width <= box.clientWidth + 1);
+      const fits = content.getBoundingClientRect().width <= box.clientWidth + 1;
+      box.classList.toggle("fits", fits);
+      box.classList.toggle("cut", !fits);
     });
   };
   fit();

@@ -1,16 +1,22 @@
-"""Shows all verdicts about methods as one matrix, models by metrics."""
+"""Shows verdicts about methods as matrices: models by metrics, and models by models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from benchmark.metrics import METRICS
+from benchmark.report.plots import comparison_plot
+from benchmark.report.read import StudyResults
+from benchmark.report.tables.contests import contest
 from benchmark.report.tables.render import Block, Row, Table
 
 #: VerdictCell in the table of methods -> its mark.
 MARKS: Mapping[str, str] = {"better": "▲", "worse": "▼", "no difference shown": "○", "no test": "–"}
+OPPOSITE = {"better": "worse", "worse": "better"}
+#: More models than these make a matrix that nobody reads.
+MOST_MODELS = 24
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,49 @@ class VerdictMatrix:
         columns = [METRICS[str(block.facts["metric"])].display for block in blocks]
         lines = [(row, tuple(_verdict(block, key) for block in blocks)) for key, row in rows.items()]
         return cls(tuple(groups), tuple(columns), tuple(lines))
+
+
+@dataclass(frozen=True)
+class PairMatrix:
+    """Verdicts about all pairs of models by mIoU on one dataset.
+
+    Attributes:
+        where: the dataset, in words that follow a metric's name.
+        dataset: by which it can be chosen.
+        pairs: the family of Holm's correction.
+        lines: (model's row, a verdict against every model), from the highest mean.
+    """
+
+    where: str
+    dataset: str
+    pairs: int
+    lines: tuple[tuple[Row, tuple[VerdictCell, ...]], ...]
+
+    @classmethod
+    def of_blocks(cls, study: StudyResults, accuracy: Sequence[Block]) -> Iterator[PairMatrix]:
+        """Yield a matrix for each block of the accuracy table with a tested pair of at least three models."""
+        if study.protocol is None:
+            return
+        for block in accuracy:
+            compared = contest(study, block, "miou", study.protocol.report.reduction)
+            ranked = comparison_plot.in_order(compared)
+            if not 2 < len(ranked) <= MOST_MODELS:
+                continue
+            groups = comparison_plot.groups(compared, ranked)
+            if groups.tested:
+                lines = tuple(
+                    (row, tuple(_pair_cell(groups.verdicts, ranked, first, second) for second in range(len(ranked))))
+                    for first, row in enumerate(ranked)
+                )
+                yield cls(compared.where, str(compared.facts["dataset"]), groups.pairs, lines)
+
+
+def _pair_cell(verdicts: Mapping[tuple[int, int], str], ranked: Sequence[Row], first: int, second: int) -> VerdictCell:
+    if first == second:
+        return VerdictCell("", "same", ranked[first].label)
+    text = verdicts[min(first, second), max(first, second)]
+    text = text if first < second else OPPOSITE.get(text, text)
+    return VerdictCell(MARKS[text], text.split()[0], f"{ranked[first].label} against {ranked[second].label}: {text}")
 
 
 def _dataset(block: Block) -> str:

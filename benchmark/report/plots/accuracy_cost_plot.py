@@ -204,7 +204,7 @@ def charts(study: StudyResults, blocks: Sequence[Block]) -> Iterator[Chart]:
     """Collect one chart per block and cost that two of the block's models or more have.
 
     Args:
-        study: where the costs come from; those at each dataset's input size are taken.
+        study: has the costs; those at each dataset's input size are taken.
         blocks: the accuracy table's blocks.
     """
     for block in blocks:

@@ -9,8 +9,8 @@ import numpy as np
 
 #: Tukey's outer fence (Exploratory Data Analysis, 1977): values further out than so many interquartile ranges are far.
 FENCE = 3.0
-LEAST_VALUES = 5  # of fewer values, no quartile says what is usual
-#: Far values are cut off where they stretch the axis by more than this factor.
+LEAST_VALUES = 5  # fewer have no telling quartiles
+#: Far values are cut off if they stretch the axis by more than this factor.
 STRETCH = 2.0
 
 

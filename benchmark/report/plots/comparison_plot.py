@@ -39,13 +39,15 @@ class Groups:
 
     Attributes:
         members: positions of models, from the highest mean; a group of one is left out.
-        pairs: how many pairs of models there are.
-        tested: how many of them have two repeats in common, and a difference that varies.
+        pairs: number of pairs of models.
+        tested: number of pairs with two repeats in common and a difference that varies.
+        verdicts: positions of two models, the higher mean first -> the verdict about the first one.
     """
 
     members: tuple[tuple[int, ...], ...]
     pairs: int
     tested: int
+    verdicts: Mapping[tuple[int, int], str]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class _Reference:
 
 @dataclass(frozen=True)
 class Standing:
-    """How the models of a block of the accuracy table stand.
+    """The models of a block of the accuracy table, compared.
 
     Attributes:
         contest: the metric, the models and their runs.
@@ -159,16 +161,23 @@ def groups(contest: Contest, ranked: Sequence[Row]) -> Groups:
     """Test every pair of models over repeats, Holm-corrected over all pairs."""
     values = [contest.values(row.key) for row in ranked]
     pairs = list(itertools.combinations(range(len(ranked)), 2))
-    p = []
+    p, differences = [], []
     for first, second in pairs:
         repeats = sorted(values[first].keys() & values[second].keys())
         sides = ([values[side][repeat] for repeat in repeats] for side in (first, second))
-        p.append(float(significance.paired_t(*sides).p) if repeats else math.nan)
+        t = significance.paired_t(*sides) if repeats else None
+        p.append(float(t.p) if t else math.nan)
+        differences.append(float(t.mean) if t else math.nan)
     different = np.zeros((len(ranked), len(ranked)), dtype=bool)
-    for (first, second), adjusted in zip(pairs, significance.holm(p), strict=True):
-        different[first, second] = different[second, first] = adjusted < significance.ALPHA
+    verdicts = {}
+    for pair, difference, adjusted in zip(pairs, differences, significance.holm(p), strict=True):
+        different[pair] = different[pair[::-1]] = adjusted < significance.ALPHA
+        better = (difference > 0) == contest.metric.higher_is_better
+        verdicts[pair] = ("better" if better else "worse") if different[pair] else "no difference shown"
+        if math.isnan(adjusted):
+            verdicts[pair] = "no test"
     alike = tuple(group for group in significance.alike(different) if len(group) > 1)
-    return Groups(alike, len(pairs), sum(not math.isnan(p_of_pair) for p_of_pair in p))
+    return Groups(alike, len(pairs), sum(not math.isnan(p_of_pair) for p_of_pair in p), verdicts)
 
 
 def _figure(standing: Standing) -> Figure:

@@ -30,7 +30,7 @@ def frame(
         rows: from the top.
         legend: handles, line by line.
         footnote: below all, wrapped here.
-        right_inches: what the axes leave free on their right.
+        right_inches: free space on the right of the axes.
     """
     lines = wrapped(footnote, FOOTNOTE_WIDTH)
     bottom = 0.42 + LINE_INCHES * (lines.count("\n") + 2)

@@ -23,7 +23,7 @@ from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, wrapped
 CELL, GAP, MARGIN = 316, 14, 14
 MOST_COLUMNS, LEAST_COLUMNS = 7, 5  # with fewer, title and legend would not fit
 HEAD, LINE, AFTER = 100, 23, 6  # title and legend; a line of text above a cell; between a picture and its enlarged part
-DESCENT = 7  # from a text's baseline to what is below it
+DESCENT = 7  # from a text's baseline to the picture below it
 FOOT_LINE, FOOT_CHARACTER = 21, 9.4  # a caption's line; the mean advance of its letters
 SMALL, TINY = 7.2, 6.6  # points
 LEAST_ZOOM, MOST_SHARE = 2, 2.5  # an enlarged part shows at most 1 / 2.5 of a small image's side

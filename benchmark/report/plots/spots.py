@@ -34,7 +34,7 @@ LEADER_POINTS = 4.5  # a name this far from its mark needs a line to it
 
 
 class Spot(Protocol):
-    """A model at a place of a plot."""
+    """A model with its coordinates in a plot."""
 
     @property
     def row(self) -> Row:
@@ -54,7 +54,7 @@ class Spot(Protocol):
 
 
 def inside(x_title: str, footnote: str) -> tuple[float, float, float, float]:
-    """Return where the axes go, as fractions of the figure: the more lines below them, the higher their floor."""
+    """Return left, bottom, width and height of the axes as fractions of the figure, with room for the texts below."""
     width, height = SIZE_INCHES
     bottom = 0.42 + LINE_INCHES * (x_title.count("\n") + footnote.count("\n") + 2)
     return LEFT_INCHES / width, bottom / height, 1 - (LEFT_INCHES + 0.2) / width, 1 - (bottom + TOP_INCHES) / height
@@ -74,7 +74,7 @@ def draw_spots(axes: Axes, points: Sequence[Spot], tips: Mapping[str, str], *, h
 
 
 def write_frame(figure: Figure, title: str, points: Sequence[Spot], line: Line2D, footnote: str) -> None:
-    """Write title and legend above the axes and the footnote below, where no label can be."""
+    """Write title and legend above the axes and the footnote below, away from all labels."""
     width, height = SIZE_INCHES
     left = LEFT_INCHES / width
     figure.text(left, 1 - 0.1 / height, drawable(title), fontsize=10.5, fontweight="bold", va="top")
@@ -87,9 +87,9 @@ def write_frame(figure: Figure, title: str, points: Sequence[Spot], line: Line2D
 
 
 def label_spots(axes: Axes, points: Sequence[Spot], line: Line2D, *, placed: bool = True) -> None:
-    """Write each model's name beside its mark, where it covers no mark, error bar or other name.
+    """Write each model's name beside its mark so that it covers no mark, error bar or other name.
 
-    A name that had to move away gets a leader line. Where there is room, none stands on the drawn line.
+    A name far from its mark gets a leader line. No name stands on the drawn line if there is room elsewhere.
     Without ``placed``, all names stand on their marks, in the same order, for a check that compares texts alone.
     """
     if not placed:

@@ -28,12 +28,12 @@ LEGEND_INCHES, LEGEND_COLUMNS, LEGEND_COLUMN_INCHES = 0.2, 6, 1.45
 NOTE_PER_INCH = 16.5  # characters beside each other in the note below
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DODGE = 0.34  # doublings from the first network's marks to the last one's
-AS_DRAWN = 1.0  # how far the images as drawn stand to the left of the least strength, in doublings
+AS_DRAWN = 1.0  # distance from the images as drawn to the least strength, in doublings
 
 
 @dataclass(frozen=True)
 class _Look:
-    """How a network's line is drawn: its family's colour; within a family, dashes and marks of its own."""
+    """The look of a network's line: its family's colour; within a family, dashes and marks of its own."""
 
     row: Row
     order: int

@@ -40,7 +40,7 @@ class Curve:
 
     Attributes:
         steps: of the validations.
-        validation: the validation loss at each; not a number where there is none.
+        validation: the validation loss at each; not a number if there is none.
         training: the training loss since the validation before.
     """
 
@@ -78,7 +78,7 @@ class Curve:
 
 
 def read_history(file: Path, repeat: int) -> Curve | None:
-    """Read a ``history.csv``; ``None`` where it is missing or broken, since no number of the report rests on it."""
+    """Read a ``history.csv``; ``None`` if it is missing or broken, since no number of the report rests on it."""
     try:
         rows = list(csv.DictReader(io.StringIO(read_limited(file, HISTORY_BYTES).decode("utf-8"))))
         steps = tuple(int(row["steps"]) for row in rows)

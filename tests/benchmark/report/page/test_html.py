@@ -32,6 +32,7 @@ from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from tests.benchmark.conftest import Call
 from tests.benchmark.report import fake
+from tests.benchmark.report.tables.test_significance_table import image, write_models
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&<!--panels-->"
 
@@ -355,3 +356,19 @@ def test_efficiency_alone_has_a_page(tmp_path: Path) -> None:
     assert "efficiency alone, in 2 settings" in page
     assert len(Tables(page).tables) == 3
     assert io.StringIO(page).readline().startswith("<!doctype html>")
+
+
+def test_pairs_of_models_are_a_matrix(tmp_path: Path) -> None:
+    luck = np.random.default_rng(0)
+    wrong = {"unet": 100, "eal_icnet": 200, "fcn": 200}
+    models = {
+        model: [[image(3000, pixels + int(luck.integers(-3, 4)))] * 8 for _ in range(6)]
+        for model, pixels in wrong.items()
+    }
+    folder = write_models(tmp_path / "quick", models)
+    build(folder, plots=())
+    section = page_of(folder).partition('<section id="significance">')[2].partition("</section>")[0]
+    rows = re.findall(r"<tr data-m.*?</tr>", section.partition("all pairs</h3>")[2])[:3]
+    cells = [re.findall(r'<td class="(\w+)"', row) for row in rows]
+    assert "1 UNet" in rows[0]
+    assert cells == [["same", "better", "better"], ["worse", "same", "no"], ["worse", "no", "same"]]

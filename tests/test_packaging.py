@@ -93,7 +93,7 @@ def test_the_wheel_works_in_a_folder_of_other_packages_of_the_same_names(tmp_pat
     names = "{entry.load().__module__ for entry in BUILTIN.values()}"
     load = f"from benchmark.config.registry import BUILTIN; print(*{names})"
     assert "baselines.contextnet" in run(lab, sys.executable, "-P", "-c", load, path=site).split()
-    words = ["profile", "--models", "contextnet", "--sizes", "64", "--devices", "cpu", "--threads", "1", "--budget=1"]
+    words = ["profile", "--models", "contextnet", "--sizes", "64", "--device", "cpu", "--threads", "1", "--budget=1"]
     assert "contextnet" in run(lab, *MODULE, *words, path=site)  # in processes of their own
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmark.cli.help import Verb
 from benchmark.cli.options import DATA_ROOT, Cache, DataRoot, Overrides, ProtocolName, check_data_root
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder
@@ -21,9 +22,9 @@ app = typer.Typer(help="Synthesize, prepare, verify and show datasets.", no_args
 Name = Annotated[str, typer.Argument(help="omc, miic, hy5syn, omv, NAME-syn, or a dataset of your own.")]
 
 
-@app.command()
+@app.command(cls=Verb)
 def synthesize(
-    dataset: Annotated[str | None, typer.Option(help="A stand-in: omc, miic, hy5syn or omv.")] = None,
+    dataset: Annotated[str | None, typer.Option("--datasets", help="A stand-in: omc, miic, hy5syn or omv.")] = None,
     layout: Annotated[
         str | None, typer.Option(help="A real layout instead of a stand-in: a GDS or OASIS file, or sky130.")
     ] = None,
@@ -57,7 +58,9 @@ def synthesize(
     from benchmark.utils.processes import SPAWN
 
     if (dataset is None) == (layout is None):
-        raise UserError(f"--dataset {dataset}, --layout {layout}: expected one of the two: a stand-in or a real layout")
+        raise UserError(
+            f"--datasets {dataset}, --layout {layout}: expected one of the two: a stand-in or a real layout"
+        )
     switched_off = frozenset(name.strip() for name in off.split(",") if name.strip())
     with ProcessPoolExecutor(mp_context=SPAWN) as pool, bar("generating") as progress:
         if layout is None:
@@ -102,7 +105,7 @@ def _target(name: str) -> Target:
     return name  # type: ignore[return-value]  # checked above
 
 
-@app.command()
+@app.command(cls=Verb)
 def prepare(
     name: Name,
     source: Annotated[Path, typer.Argument(help="The download: a folder, a zip, tar, RAR or 7z.")],
@@ -124,7 +127,7 @@ def prepare(
     console.print(f"next: python -m benchmark data verify {name}")
 
 
-@app.command()
+@app.command(cls=Verb)
 def verify(
     name: Name,
     against: Annotated[
@@ -155,7 +158,7 @@ def verify(
     raise typer.Exit(0 if verification.ok else 1)
 
 
-@app.command()
+@app.command(cls=Verb)
 def show(
     name: Name,
     count: Annotated[int, typer.Option(min=1, help="Images on the sheet.")] = 12,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Models, Repeat, Results, Threads, study_folder
+from benchmark.cli.options import Models, Repeat, Results, Threads, TrainedOn, study_folder
 from benchmark.devices.hardware_slots import cores
 from benchmark.utils.errors import UserError, require
 from benchmark.utils.files import check_folder
@@ -28,9 +28,7 @@ def export(
         typer.Option("--format", help="onnx, or torch: a program saved by torch.export (.pt2)."),
     ] = "onnx",
     results: Results = Path("results"),
-    dataset: Annotated[
-        str | None, typer.Option(help="Training set of the networks; default: the only training set of the study.")
-    ] = None,
+    dataset: TrainedOn = None,
     repeat: Repeat = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the files; default: RESULTS/STUDY/export.")] = None,
     image: Annotated[

@@ -11,7 +11,7 @@ from benchmark import __version__
 from benchmark.cli import data
 from benchmark.cli.bench import bench
 from benchmark.cli.export import export
-from benchmark.cli.help import VerbGroup, panelled
+from benchmark.cli.help import Verb, VerbGroup, panelled
 from benchmark.cli.list import explain, list_
 from benchmark.cli.predict import predict
 from benchmark.cli.profile import profile
@@ -35,9 +35,9 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command(cls=panelled(PANELS))(run)
 for verb in (report, diff, profile, bench, score, predict, stages, export):
-    app.command()(verb)
-app.command("list")(list_)
-app.command()(explain)
+    app.command(cls=Verb)(verb)
+app.command("list", cls=Verb)(list_)
+app.command(cls=Verb)(explain)
 
 
 @app.callback(invoke_without_command=True)

@@ -49,6 +49,12 @@ Repeat = Annotated[
         "validation loss.",
     ),
 ]
+TrainedOn = Annotated[
+    str | None,
+    typer.Option(
+        "--datasets", help="Training set of the weights, such as omc or omc+miic; default: the study's only one."
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one setting of the protocol; repeatable."),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Device, Repeat, Results, Threads, study_folder
+from benchmark.cli.options import Device, Repeat, Results, Threads, TrainedOn, study_folder
 from benchmark.devices.hardware_slots import hardware_of
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import check_folder
@@ -32,9 +32,7 @@ def predict(
     models: Annotated[str, typer.Option(help="Name of the network; several only with --overlap-study.")],
     out: Annotated[Path, typer.Option(help="Folder of the results, with one subfolder per kind.")],
     results: Results = Path("results"),
-    dataset: Annotated[
-        str | None, typer.Option(help="Training set of the network, such as omc-syn or omc+miic.")
-    ] = None,
+    dataset: TrainedOn = None,
     repeat: Repeat = None,
     tile: Annotated[int | None, typer.Option(min=1, help="Side of the tiles, pixels; default: as in training.")] = None,
     overlap: Annotated[

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def profile(
     models: Models = "all",
     sizes: Annotated[str, typer.Option(help="Comma list of input sides, pixels.")] = "512",
-    devices: Annotated[str, typer.Option(help="Comma list of auto, cpu, cuda, cuda:N.")] = "auto",
-    dtypes: Annotated[str, typer.Option(help="Comma list of float32, bfloat16, float16.")] = "float32",
+    devices: Annotated[str, typer.Option("--device", help="Comma list of auto, cpu, cuda, cuda:N.")] = "auto",
+    dtypes: Annotated[str, typer.Option("--dtype", help="Comma list of float32, bfloat16, float16.")] = "float32",
     form: Annotated[
-        str, typer.Option(help="Comma list of eager, graph (a CUDA graph) and compile (torch.compile).")
+        str, typer.Option("--execution", help="Comma list of eager, graph (a CUDA graph) and compile (torch.compile).")
     ] = "eager",
     threads: Threads = None,
     channels: Annotated[int, typer.Option(min=1, help="Input channels.")] = 1,
@@ -58,7 +58,7 @@ def profile(
         folder, registry.select(models), sizes, dtypes, hardware, channels, forms=form, budget_s=budget
     )
     if "graph" in form and any(machine.kind == "cpu" for machine in hardware):
-        console.print("left out: --form graph on a CPU, which has no CUDA graphs")
+        console.print("left out: --execution graph on a CPU, which has no CUDA graphs")
     if resume:
         planned, jobs = len(jobs), [job for job in jobs if job.stored() is None]
         console.print(f"--resume: {planned - len(jobs)} of {planned} settings are in {folder}")
@@ -86,11 +86,11 @@ def profile(
 
 
 def _devices(devices: str, threads: int | None, console: Console) -> list[Hardware]:
-    """Resolve ``--devices``; leave out missing ones with a note, and refuse if none is present."""
+    """Resolve ``--device``; leave out missing ones with a note, and refuse if none is present."""
     present, missing = [], []
     for text in devices.split(","):
         try:
-            present.append(hardware_of(text.strip(), threads, "--devices"))
+            present.append(hardware_of(text.strip(), threads, "--device"))
         except MissingDeviceError as error:
             missing.append(error)
     if not present:

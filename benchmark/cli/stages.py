@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Models, Repeat, Results, study_folder
+from benchmark.cli.options import Models, Repeat, Results, TrainedOn, study_folder
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ def stages(
     study: Annotated[str, typer.Option(help="Name of the study that has the weights.")],
     image: Annotated[Path, typer.Option(help="Image that the networks see.")],
     results: Results = Path("results"),
-    dataset: Annotated[
-        str | None, typer.Option(help="Training set of the weights, such as omc or omc+miic; default: the only one.")
-    ] = None,
+    dataset: TrainedOn = None,
     repeat: Repeat = None,
     window: Annotated[
         str | None, typer.Option(metavar="X,Y,SIDE", help="Square that the networks see; default: the whole image.")

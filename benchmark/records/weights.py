@@ -81,7 +81,7 @@ def find_trained(
 
 def _find(store: Store, protocol: Protocol, entry: ModelEntry, train: str | None, repeat: int | None) -> TrainedNetwork:
     flag = f"--study {store.folder.name}"
-    train, files = kept_weights(store, entry.name, train, flag, "--dataset ")
+    train, files = kept_weights(store, entry.name, train, flag, "--datasets ")
     if repeat is not None and repeat not in files:
         raise UserError(
             f"--repeat {repeat}: {flag} keeps weights of {entry.name} on {train} from repeat "

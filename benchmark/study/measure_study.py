@@ -40,14 +40,15 @@ def profile_jobs(
             have no GPU.
     """
     # A setting that is named twice is measured once.
-    formats: dict[DType, None] = dict.fromkeys(_one_of(text, "--dtypes", get_args(DType)) for text in dtypes.split(","))
-    ways: dict[Form, None] = dict.fromkeys(_one_of(text, "--form", get_args(Form)) for text in forms.split(","))
+    formats: dict[DType, None] = dict.fromkeys(_one_of(text, "--dtype", get_args(DType)) for text in dtypes.split(","))
+    ways: dict[Form, None] = dict.fromkeys(_one_of(text, "--execution", get_args(Form)) for text in forms.split(","))
     sides = dict.fromkeys(side(text, entries) for text in sizes.split(","))
     settings = itertools.product(dict.fromkeys(devices), sides, formats, ways)
     measurable = [setting for setting in settings if setting[3] != "graph" or setting[0].kind == "cuda"]
     if not measurable:
         raise UserError(
-            "--form graph: replays CUDA graphs, which a CPU does not have; use --devices cuda, or --form eager,compile"
+            "--execution graph: replays CUDA graphs, which a CPU does not have; use --device cuda "
+            "or --execution eager,compile"
         )
     return [
         EfficiencyJob(

@@ -141,7 +141,7 @@ def test_verify_tells_what_two_datasets_share(call: Call) -> None:
         (["show", "omc", "--protocol", "papers"], "unknown protocol 'papers'"),
         (["show", "omc", "--out", "file/sheet.png"], "--out file: file is a file; expected a folder to write to"),
         (["show", "omc", "--cache", "file"], "--cache (or --out) file/show: "),
-        (["synthesize", "--dataset", "omc", "--out", "file/omc"], "--out file/omc: "),
+        (["synthesize", "--datasets", "omc", "--out", "file/omc"], "--out file/omc: "),
         (["prepare", "omc", "absent.zip"], "absent.zip"),
         (["prepare", "../omc", "file"], "../omc"),
         (["prepare", "omc", "file"], "file"),

@@ -121,7 +121,7 @@ def test_missing_package_is_named_with_the_extra_before_any_work(
         (("--image", "nowhere.png"), "nowhere.png: no such file; expected an image file"),
         (("--image", "small.png"), "--image small.png: 80x80 pixels; expected at least 96x96"),
         (("--repeat", "1"), "--repeat 1: --study small keeps weights of tinynet on omc-syn from repeat 0"),
-        (("--dataset", "omc"), "has tinynet trained on omc-syn, not on omc"),
+        (("--datasets", "omc"), "has tinynet trained on omc-syn, not on omc"),
         (("--study", "none"), "--study none: no study in"),
     ],
 )

@@ -9,8 +9,8 @@ import pytest
 import typer.main
 import typer.testing
 
-from benchmark.cli import main
-from benchmark.cli.help import VERBS
+from benchmark.cli import data, main
+from benchmark.cli.help import ALIASES, VERBS
 from benchmark.cli.run import PANELS, run
 from tests.benchmark.conftest import Call
 
@@ -64,3 +64,30 @@ def test_shell_completes_verbs_and_values(
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
     assert call()[1].split() == expected
+
+
+def test_flags_have_one_name_in_all_verbs_and_answer_to_their_other_names(call: Call) -> None:
+    shown = {flag for flags in verbs_with_flags().values() for flag in flags}
+    assert not shown & ALIASES.keys()
+    assert set(ALIASES.values()) <= shown
+    code, _, err = call("profile", "--model=contextnett", "--devices", "cpu")
+    assert code == 2
+    assert "unknown model 'contextnett'; did you mean 'contextnet'?" in err
+    code, _, err = call("profile", "--models", "contextnet", "--devices", "tpu")
+    assert "--device 'tpu': expected auto, cpu" in err
+    assert call("data", "synthesize", "--dataset", "omx")[0] == 2
+
+
+def test_other_names_are_no_flags_where_the_verb_has_no_such_flag() -> None:
+    result = typer.testing.CliRunner().invoke(main.app, ["score", "--devices", "cpu"])
+    assert result.exit_code == 2
+    assert "No such option" in result.output
+
+
+def verbs_with_flags() -> dict[str, set[str]]:
+    groups = {"": typer.main.get_command(main.app), "data": typer.main.get_command(data.app)}
+    verbs = {f"{name} {verb}": command for name, group in groups.items() for verb, command in group.commands.items()}  # type: ignore[attr-defined]
+    return {
+        name: {flag for parameter in verb.params if parameter.param_type_name == "option" for flag in parameter.opts}
+        for name, verb in verbs.items()
+    }

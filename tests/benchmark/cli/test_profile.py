@@ -25,10 +25,10 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_profile_measures_every_setting_without_training_and_leaves_out_what_cannot_be(call: Call) -> None:
     code, out, err = call(
         *("profile", "--models", f"{TINY}:TinyNet,{TINY}:FloatOnly", "--sizes", "32", "--threads", "1"),
-        *("--devices", "cpu,cuda", "--dtypes", "float32,bfloat16", "--budget", "1"),
+        *("--device", "cpu,cuda", "--dtype", "float32,bfloat16", "--budget", "1"),
     )
     assert code == 0, err
-    assert "left out: --devices 'cuda': torch sees 0 CUDA device(s)" in out
+    assert "left out: --device 'cuda': torch sees 0 CUDA device(s)" in out
     assert re.search(r"\[\d/4\] tinynet 32x32 bfloat16 efficiency on cpu: measured.*, \d+ s", out)
     assert "floatonly 32x32 bfloat16 efficiency on cpu: unsupported: NotImplementedError" in out
     study = Path("results/profile")
@@ -52,7 +52,7 @@ def test_profile_measures_every_setting_without_training_and_leaves_out_what_can
 
 @pytest.mark.usefixtures("no_gpu")
 def test_budget_reaches_the_measurement(call: Call) -> None:
-    arguments = ("profile", "--models", f"{TINY}:TinyNet", "--sizes", "32", "--threads", "1", "--devices", "cpu")
+    arguments = ("profile", "--models", f"{TINY}:TinyNet", "--sizes", "32", "--threads", "1", "--device", "cpu")
     code, out, err = call(*arguments, "--budget", "1")
     assert code == 0, err
     told = Path("results/profile/report/tables/roofline.md").read_text("utf-8")
@@ -65,7 +65,7 @@ def test_budget_reaches_the_measurement(call: Call) -> None:
 
 @pytest.mark.usefixtures("no_gpu")
 def test_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call) -> None:
-    code, out, err = call("profile", "--models", f"{TINY}:RaisesOnImages", "--sizes", "32", "--devices", "cpu")
+    code, out, err = call("profile", "--models", f"{TINY}:RaisesOnImages", "--sizes", "32", "--device", "cpu")
     assert code == 1, err
     assert "raisesonimages 32x32 float32 efficiency on cpu: error: RuntimeError: the sort of bug that shows late" in out
     assert re.search(r"\(raised in tiny\.py:\d+, in forward\)", out)
@@ -74,7 +74,7 @@ def test_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call) 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_resume_measures_only_what_is_missing(call: Call, measured: Measured) -> None:
-    arguments = ("profile", "--models", f"{TINY}:TinyNet", "--devices", "cpu", "--threads", "1")
+    arguments = ("profile", "--models", f"{TINY}:TinyNet", "--device", "cpu", "--threads", "1")
     arguments += ("--budget", "1", "--sizes")
     kept, added = (Path(f"results/profile/efficiency/tinynet.{side}x{side}.cpu.float32.json") for side in (32, 64))
     measured("profile")
@@ -94,10 +94,10 @@ def test_resume_measures_only_what_is_missing(call: Call, measured: Measured) ->
 @pytest.mark.usefixtures("no_gpu")
 def test_form_that_a_device_or_machine_lacks_is_a_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")  # of the worker
-    arguments = ("--models", f"{TINY}:TinyNet", "--sizes", "32", "--devices", "cpu", "--threads", "1")
-    code, out, err = call("profile", *arguments, "--form", "eager,graph,compile", "--budget", "1")
+    arguments = ("--models", f"{TINY}:TinyNet", "--sizes", "32", "--device", "cpu", "--threads", "1")
+    code, out, err = call("profile", *arguments, "--execution", "eager,graph,compile", "--budget", "1")
     assert code == 0, err
-    assert "left out: --form graph on a CPU, which has no CUDA graphs" in out
+    assert "left out: --execution graph on a CPU, which has no CUDA graphs" in out
     assert re.search(r"tinynet 32x32 float32 efficiency on cpu: measured.*, \d+ s", out)
     assert "tinynet 32x32 float32 compile efficiency on cpu: unsupported: UnsupportedFormError: compile: " in out
     assert "no-such-compiler" in out
@@ -108,8 +108,8 @@ def test_form_that_a_device_or_machine_lacks_is_a_line(call: Call, monkeypatch: 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_gpu")
 def test_compiled_forwards_are_measured_and_stand_apart(call: Call) -> None:
-    arguments = ("--models", f"{TINY}:TinyNet", "--sizes", "32", "--devices", "cpu", "--threads", "1")
-    code, out, err = call("profile", *arguments, "--form", "eager,compile")
+    arguments = ("--models", f"{TINY}:TinyNet", "--sizes", "32", "--device", "cpu", "--threads", "1")
+    code, out, err = call("profile", *arguments, "--execution", "eager,compile")
     assert code == 0, err
     study = Path("results/profile")
     assert {path.name for path in (study / "efficiency").iterdir()} == {
@@ -118,7 +118,7 @@ def test_compiled_forwards_are_measured_and_stand_apart(call: Call) -> None:
     }
     table = (study / "report/tables/efficiency.md").read_text("utf-8")
     assert table.count(", torch.compile default") == 1
-    code, out, err = call("profile", *arguments, "--form", "eager,compile", "--resume")
+    code, out, err = call("profile", *arguments, "--execution", "eager,compile", "--resume")
     assert "--resume: 2 of 2 settings" in out
 
 
@@ -128,16 +128,22 @@ def test_compiled_forwards_are_measured_and_stand_apart(call: Call) -> None:
     [
         (["--models", "letnet", "--sizes", "40"], "--sizes 40: letnet takes multiples of 16"),
         (["--sizes", "512,large"], "--sizes 'large': expected whole numbers of pixels"),
-        (["--dtypes", "float32,bfloat61"], "--dtypes 'bfloat61': expected .*; did you mean 'bfloat16'?"),
-        (["--form", "eager,graphs"], "--form 'graphs': expected eager, graph, compile; did you mean 'graph'?"),
-        (["--form", "graph"], "--form graph: replays CUDA graphs, which a CPU does not have; use --devices cuda"),
-        (["--devices", "cuda"], r"--devices 'cuda': torch sees 0 CUDA device\(s\); .*; use --devices cpu"),
+        (["--dtype", "float32,bfloat61"], "--dtype 'bfloat61': expected .*; did you mean 'bfloat16'?"),
+        (
+            ["--execution", "eager,graphs"],
+            "--execution 'graphs': expected eager, graph, compile; did you mean 'graph'?",
+        ),
+        (
+            ["--execution", "graph"],
+            "--execution graph: replays CUDA graphs, which a CPU does not have; use --device cuda",
+        ),
+        (["--device", "cuda"], r"--device 'cuda': torch sees 0 CUDA device\(s\); .*; use --device cpu"),
         (["--budget", "0"], "Invalid value for '--budget'"),
-        (["--devices", "cpu,tpu"], "--devices 'tpu': expected auto, cpu"),
+        (["--device", "cpu,tpu"], "--device 'tpu': expected auto, cpu"),
     ],
 )
 def test_wrong_flags_of_profile_are_refused(call: Call, arguments: list[str], message: str) -> None:
-    code, _, err = call("profile", "--devices", "cpu", *arguments)
+    code, _, err = call("profile", "--device", "cpu", *arguments)
     assert code == 2
     assert re.search(message, err), err
     assert not Path("results").exists()

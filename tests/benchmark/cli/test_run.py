@@ -324,12 +324,12 @@ def test_unknown_metric_suggests_the_nearest(call: Call) -> None:
 
 def test_synthesized_folder_can_be_trained_on(call: Call, measured: Measured) -> None:
     measured("quick")
-    code, _, err = call("data", "synthesize", "--dataset", "omc", "--count", "10", "--height", "64", "--width", "64")
+    code, _, err = call("data", "synthesize", "--datasets", "omc", "--count", "10", "--height", "64", "--width", "64")
     assert code == 0, err
     assert len(list(Path("data/omc-syn/image").iterdir())) == 10
     code, out, err = call(*tiny_run("--real-only"))
     assert code == 0, err
     assert "omc-syn  10 image/label pairs" in out
-    code, _, err = call("data", "synthesize", "--dataset", "omx")
+    code, _, err = call("data", "synthesize", "--datasets", "omx")
     assert code == 2
     assert "omx" in err

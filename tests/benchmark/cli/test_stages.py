@@ -101,7 +101,7 @@ def test_part_of_a_16_bit_colour_image_in_the_images_coordinates(call: Call, tra
         (("--window", "8,8,16", "--patch", "0,0,4"), "--patch 0,0,4: leaves what the networks see, 16 pixels wide"),
         (("--patch", "0,0,0"), "--patch '0,0,0': expected X,Y,SIDE"),
         (("--at", "norms"), "tinynet: --at norms: no such module; did you mean 'norm'?"),
-        (("--dataset", "miic"), "trained on omc-syn, not on miic"),
+        (("--datasets", "miic"), "trained on omc-syn, not on miic"),
         (("--repeat", "4"), "--repeat 4: --study base keeps weights of tinynet on omc-syn from repeat 0"),
         (("--image", "none.png"), "none.png: no such file"),
         (("--study", "other"), "--study other: no study in"),

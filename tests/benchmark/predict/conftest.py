@@ -78,7 +78,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 @pytest.fixture
 def predict(call: Call, results: Path) -> Predict:
     def run(*arguments: str | Path, models: str = TINYNET, dataset: str = "omc-syn") -> tuple[int, str, str]:
-        study = ("--results", results, "--study", "known", "--models", models, "--dataset", dataset)
+        study = ("--results", results, "--study", "known", "--models", models, "--datasets", dataset)
         return call("predict", *study, "--device", "cpu", "--out", "out", *arguments)
 
     return run

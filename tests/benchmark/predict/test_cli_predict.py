@@ -276,7 +276,7 @@ def test_overlap_study_is_zero_where_nothing_is_around_a_pixel(
         (("a.png", "--levels", "9,nan"), TINYNET, "--levels 9,nan: expected two numbers"),
         (("a.png", "--levels=-inf,9"), TINYNET, "--levels -inf,9: expected two numbers"),
         (("a.png", "--overlap", "40"), TINYNET, "--overlap 40: expected 0 to 31 pixels with tiles of 32"),
-        (("a.png", "--dataset", "miic"), TINYNET, "trained on omc-syn, omv-syn, not on miic"),
+        (("a.png", "--datasets", "miic"), TINYNET, "trained on omc-syn, omv-syn, not on miic"),
         (("a.png", "--out", "file"), TINYNET, "--out file: file is a file"),
         (("a.png", "b", "--overlap-study"), TINYNET, "2 images; expected one"),
         (("a.png", "--overlap-study", "--tile", "200"), TINYNET, "a.png: no larger than a tile of 200"),

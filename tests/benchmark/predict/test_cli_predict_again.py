@@ -122,7 +122,7 @@ def test_call_killed_between_two_files_goes_on_without_those_there_were(
         (("--threshold", "0.7"), "threshold 0.5 there, 0.7 now"),
         (("--tile", "64"), "tile 32 there, 64 now; overlap 8 there, 16 now"),
         (("--probability",), "probability False there, True now"),
-        (("--dataset", "omv-syn"), "network 'omc-syn/tinynet/0' there, 'omv-syn/tinynet/0' now"),
+        (("--datasets", "omv-syn"), "network 'omc-syn/tinynet/0' there, 'omv-syn/tinynet/0' now"),
     ],
 )
 def test_changed_arguments_are_noticed(

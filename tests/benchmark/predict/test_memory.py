@@ -50,7 +50,7 @@ def write_lattice(path: Path, height: int, width: int) -> None:
 
 
 def peak(results: Path, image: Path, out: Path, *more: str) -> int:
-    words = ["predict", "--results", str(results), "--study", "known", "--models", TINYNET, "--dataset", "omc-syn"]
+    words = ["predict", "--results", str(results), "--study", "known", "--models", TINYNET, "--datasets", "omc-syn"]
     words += ["--device", "cpu", "--threads", "1", "--tile", "512", "--out", str(out), str(image), *more]
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *words],

@@ -49,7 +49,7 @@ def test_the_network_has_the_weights_of_the_repeat_and_is_ready_to_predict(study
 @pytest.mark.parametrize(
     ("train", "repeat", "message"),
     [
-        (None, None, r"has contextnet trained on miic-syn, omc-syn; name one, as in --dataset miic-syn$"),
+        (None, None, r"has contextnet trained on miic-syn, omc-syn; name one, as in --datasets miic-syn$"),
         ("omc", None, r"trained on miic-syn, omc-syn, not on omc$"),
         ("omc-syn", 2, r"^--repeat 2: --study quick keeps weights of contextnet on omc-syn from repeat 0, 1;"),
     ],

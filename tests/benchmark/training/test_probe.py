@@ -192,8 +192,8 @@ def test_run_warns_of_a_sigmoid_and_goes_on(call: Call, write: Callable[..., Pat
 
 
 def test_profile_and_bench_refuse_before_any_work(call: Call, write: Callable[..., Path]) -> None:
-    for verb, device in (("profile", "--devices"), ("bench", "--device")):
-        code, _, err = call(verb, "--models", f"{write('(y, x)')}:MyNet", "--sizes", "32", device, "cpu")
+    for verb in ("profile", "bench"):
+        code, _, err = call(verb, "--models", f"{write('(y, x)')}:MyNet", "--sizes", "32", "--device", "cpu")
         assert code == 2
         assert "returned a tuple of 2; return the tensor of logits alone" in err
 

@@ -190,9 +190,9 @@ def test_set_goes_through_a_study(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "--dataset None, --layout None: expected one of the two"),
-        (("--dataset", "omc", "--layout", "sky130"), "expected one of the two"),
-        (("--dataset", "omc", "--layers", "1/0"), "--layers and --cell belong to --layout"),
+        ((), "--datasets None, --layout None: expected one of the two"),
+        (("--datasets", "omc", "--layout", "sky130"), "expected one of the two"),
+        (("--datasets", "omc", "--layers", "1/0"), "--layers and --cell belong to --layout"),
         (("--layout", "nowhere.gds", "--layers", "1/0"), "--layout nowhere.gds: cannot be read (No such file"),
         (("--layout", "nowhere.gds"), "no --layers"),
         (

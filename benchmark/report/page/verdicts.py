@@ -71,6 +71,11 @@ class PairMatrix:
     pairs: int
     lines: tuple[tuple[Row, tuple[VerdictCell, ...]], ...]
 
+    @property
+    def decided(self) -> bool:
+        """Whether a model is better than another."""
+        return any(cell.name in OPPOSITE for _, cells in self.lines for cell in cells)
+
     @classmethod
     def of_blocks(cls, study: StudyResults, accuracy: Sequence[Block]) -> Iterator[PairMatrix]:
         """Yield a matrix for each block of the accuracy table with a tested pair of at least three models."""

@@ -355,7 +355,7 @@ def _caption(choice: _Choice, image: _Candidate, electrical: bool) -> Iterator[s
     reason = "errors of nets" if target != "via" else "missed or false vias"
     yield (
         f"Lower pictures, {sheet.zoom_of(shape)}:1: the framed square of {sheet.part_side(shape)} px, the same in all; "
-        f"most networks have {reason if electrical else 'wrong pixels'} in its middle"
+        f"as many networks as possible have {reason if electrical else 'wrong pixels'} in its middle"
         f"{'' if electrical else f' (none has {reason})'}."
     )
     if target == "via":

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -310,14 +309,6 @@ def test_concurrent_threads_get_the_same_pack(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(packs, "_fill", fill_and_meet)
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(names_of, [tmp_path] * 2))
-    assert found == [["a", "b"]] * 2
-    assert len(leftovers(tmp_path)) == 1
-
-
-def test_concurrent_processes_get_the_same_pack(tmp_path: Path) -> None:
-    make_folder(tmp_path / "data" / "omc", ["a", "b"])
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(names_of, [tmp_path] * 2))
     assert found == [["a", "b"]] * 2
     assert len(leftovers(tmp_path)) == 1

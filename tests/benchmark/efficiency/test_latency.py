@@ -149,15 +149,14 @@ def test_a_gpu_is_timed_by_events_and_synchronised_once(monkeypatch: pytest.Monk
     assert log == ["record", "forward", "record"] * 5 + ["synchronize"] + ["read"] * 5
 
 
-def test_throughput_is_that_of_the_best_batch_size() -> None:
-    network = Counting()
-    found = measure_throughput(network, torch.rand(1, 1, 8, 8), SHORT, None)
-    assert found is not None
-    assert [row.batch for row in found.tried] == [1, 2, 4]
-    assert found.images_per_second == max(row.images_per_second for row in found.tried)
-    assert (found.batch, found.images_per_second) in [(row.batch, row.images_per_second) for row in found.tried]
-    assert set(network.batches) == {1, 2, 4}
-    assert found.stopped is None
+def test_throughput_is_that_of_the_best_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(latency, "time", clock)
+    settings = SHORT.model_copy(update={"throughput_seconds": 60.0})
+    throughput = measure_throughput(clock.network, torch.rand(1, 1, 8, 8), settings, None)  # type: ignore[arg-type]
+    assert throughput is not None
+    assert [(row.batch, row.images_per_second) for row in throughput.tried] == [(1, 1.0), (2, 2.0), (4, 4.0)]
+    assert (throughput.batch, throughput.images_per_second, throughput.stopped) == (4, 4.0, None)
 
 
 def test_throughput_stops_before_a_batch_that_would_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,15 +167,17 @@ def test_throughput_stops_before_a_batch_that_would_take_too_long(monkeypatch: p
     assert found.stopped == "batch 2 would outlast the 0.1 s for throughput"
 
 
-def test_throughput_stops_before_a_batch_that_would_not_fit_into_memory() -> None:
-    found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, bytes_per_image=2**60)
-    assert found is None
-    available = psutil.virtual_memory().available
-    found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, bytes_per_image=int(0.2 * available))
-    assert found is not None
-    assert [row.batch for row in found.tried] == [1, 2]
-    assert found.stopped is not None
-    assert "free memory" in found.stopped
+@pytest.mark.parametrize(("share_of_free", "batches"), [(2.0, None), (0.2, [1, 2])])
+def test_throughput_stops_before_a_batch_that_would_not_fit_into_memory(
+    monkeypatch: pytest.MonkeyPatch, share_of_free: float, batches: list[int] | None
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(latency, "time", clock)
+    settings = SHORT.model_copy(update={"throughput_seconds": 60.0})
+    size = int(share_of_free * psutil.virtual_memory().available)
+    throughput = measure_throughput(clock.network, torch.rand(1, 1, 8, 8), settings, size)  # type: ignore[arg-type]
+    assert (throughput and [row.batch for row in throughput.tried]) == batches
+    assert throughput is None or "free memory" in str(throughput.stopped)
 
 
 @pytest.mark.parametrize(

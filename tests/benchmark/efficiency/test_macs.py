@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -199,19 +198,6 @@ def test_the_comparison_leaves_the_network_as_it_was() -> None:
     assert network.weight.device.type == "cpu"
 
 
-@functools.cache
-def on_meta(name: str) -> nn.Module:
-    with torch.device("meta"):  # spares the random initial weights
-        return registry.models()[name].build().eval()
-
-
-@pytest.mark.parametrize("side", [512, 1024])
-@pytest.mark.parametrize("name", [entry.name for entry in registry.select("all")])
-def test_networks_cost_what_the_registry_expects(name: str, side: int) -> None:
-    counted = sum(count_macs(on_meta(name), (1, 1, side, side))[0].values())
-    assert counted / 1e9 == pytest.approx(registry.models()[name].gmacs(side, side), rel=0.01)
-
-
 #: fvcore's MACs by network, input (channels, height, width) and operator, from traces on the meta device.
 FVCORE: dict[str, dict[tuple[int, ...], dict[str, int]]] = {
     "eal_icnet": {
@@ -287,8 +273,30 @@ FVCORE: dict[str, dict[tuple[int, ...], dict[str, int]]] = {
 }
 
 
-@pytest.mark.parametrize("shape", [(1, 96, 96), (1, 512, 512), (3, 96, 160)])
-@pytest.mark.parametrize("name", [entry.name for entry in registry.select("all")])
+NAMES = [entry.name for entry in registry.select("all")]
+HEAVY = ("hrnet", "letnet", "unetpp")
+QUICK = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("hrnet", "letnet", "unetpp") else name for name in NAMES
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_registry_expects_what_fvcore_counted(name: str) -> None:
+    macs = sum(FVCORE[name][1, 512, 512].values())
+    assert macs / 1e9 == pytest.approx(registry.models()[name].gmacs(512, 512), rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_cost_what_the_registry_expects(name: str) -> None:
+    with torch.device("meta"):  # spares the random initial weights
+        network = registry.models()[name].build().eval()
+    counted = sum(count_macs(network, (1, 1, 1024, 1024))[0].values())
+    assert counted / 1e9 == pytest.approx(registry.models()[name].gmacs(1024, 1024), rel=0.01)
+
+
+@pytest.mark.parametrize("shape", [pytest.param((1, 96, 96), marks=pytest.mark.slow), (1, 512, 512), (3, 96, 160)])
+@pytest.mark.parametrize("name", QUICK)
 def test_networks_cost_what_fvcore_counted(name: str, shape: tuple[int, int, int]) -> None:
     with torch.device("meta"):
         network = registry.models()[name].build(in_channels=shape[0]).eval()
@@ -297,6 +305,6 @@ def test_networks_cost_what_fvcore_counted(name: str, shape: tuple[int, int, int
     assert not uncounted
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in registry.select("all")])
+@pytest.mark.parametrize("name", QUICK)
 def test_fvcore_agrees_on_networks(name: str) -> None:
     assert compare_with_fvcore(registry.models()[name].build().eval(), (1, 1, 64, 64)) == []

@@ -67,7 +67,7 @@ def measure(entry: ModelEntry, device: str = "cpu") -> tuple[int | None, int | N
 def test_a_forward_s_growth_is_what_it_allocates(tmp_path: Path) -> None:
     forward, _, method, problems = measure(user_entry(tmp_path, "Hungry"))
     assert forward is not None
-    assert 64 * MIB <= forward < 72 * MIB
+    assert 63 * MIB <= forward < 72 * MIB  # some pages may have been there
     assert problems == []
     assert method == CPU_MEMORY
 

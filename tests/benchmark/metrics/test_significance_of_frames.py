@@ -279,10 +279,20 @@ def test_equal_methods_are_rarely_called_different(luck: float) -> None:
     assert 0.25 < false_verdicts(result.mean, result.p)["either"] < 0.45
 
 
-@pytest.mark.parametrize(("luck", "least", "most"), [(0.0, 0.0, 0.12), (0.2, 0.5, 0.8), (0.5, 0.9, 1), (1.0, 0.9, 1)])
-def test_test_over_images_confuses_training_luck_with_method(luck: float, least: float, most: float) -> None:
+@pytest.mark.parametrize(
+    ("luck", "least", "most", "studies"),
+    [
+        (0.5, 0.9, 1, 12),
+        *(
+            pytest.param(*case, 120, marks=pytest.mark.slow)
+            for case in [(0.0, 0.0, 0.12), (0.2, 0.5, 0.8), (0.5, 0.9, 1), (1.0, 0.9, 1)]
+        ),
+    ],
+)
+def test_test_over_images_confuses_training_luck_with_method(
+    luck: float, least: float, most: float, studies: int
+) -> None:
     """(b) used as (a): right only without luck; at 0.2 points it is false in two studies out of three."""
-    studies = 120
     names = tuple(str(index) for index in range(IMAGES))
     values = identical_methods(luck, studies, seed=12).astype(np.float64) / 100
 

@@ -164,6 +164,7 @@ def test_crops_of_small_images_show_target_and_background(dataset: str) -> None:
     assert one_sided <= 2  # of 120 crops
 
 
+@pytest.mark.slow
 def test_hy5syn_matches_the_real_labels() -> None:
     """Means over six real frames of 4096x3536, measured by the same function on as many pixels.
 

@@ -72,7 +72,7 @@ class NetworkTester:
             assert logits.dtype == torch.float32
             assert torch.isfinite(logits).all()
 
-    def test_a_gradient_reaches_every_parameter(self) -> None:
+    def test_gradient_reaches_every_parameter(self) -> None:
         network = self.build().train()
         network(self.image()).square().mean().backward()
         dead = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -117,7 +117,7 @@ class NetworkTester:
         with pytest.raises(ValueError, match=r"expected an input of shape \(N, 3, H, W\), found"):
             network(self.image(channels=1))
 
-    def test_the_same_seed_gives_the_same_weights(self) -> None:
+    def test_same_seed_gives_the_same_weights(self) -> None:
         first, again, other = (self.build(seed=seed).state_dict() for seed in (3, 3, 4))
         assert all(torch.equal(first[key], again[key]) for key in first)
         assert not all(torch.equal(first[key], other[key]) for key in first)

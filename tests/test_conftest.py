@@ -13,7 +13,7 @@ from tests import conftest
 
 
 @pytest.mark.parametrize(("mark", "skipped"), [("", 0), ("gpu", 1), ("slow", 1)])
-def test_a_folder_s_name_skips_no_test(
+def test_folder_s_name_skips_no_test(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path, mark: str, skipped: int
 ) -> None:
     checkout = pytest.Dir.from_parent(request.session, path=tmp_path / "gpu")

@@ -113,7 +113,7 @@ def test_every_verb_has_a_page() -> None:
     assert verbs - {path.stem for path in (ROOT / "benchmark/cli").glob("*.md")} == {"explain"}  # on the page of `list`
 
 
-def test_the_index_lists_every_page() -> None:
+def test_index_lists_every_page() -> None:
     index = (ROOT / "benchmark/README.md").read_text("utf-8")
     pages = {str(path.relative_to(ROOT / "benchmark").as_posix()) for path in BENCHMARK_PAGES}
     assert {page for page in pages if f"]({page})" not in index} == {"README.md"}

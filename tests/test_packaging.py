@@ -66,7 +66,7 @@ def test_imports_of_every_run_need_no_extra() -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_works_in_a_folder_of_other_packages_of_the_same_names(tmp_path: Path) -> None:
+def test_wheel_works_in_a_folder_of_other_packages_of_the_same_names(tmp_path: Path) -> None:
     """As installed by pip, not as editable; without the network."""
     source, site, lab = (tmp_path / name for name in ("source", "site", "lab"))
     for package in PACKAGES:

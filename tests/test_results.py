@@ -27,20 +27,20 @@ def test_tables_of_the_reference_study_follow_from_its_records(tmp_path: Path) -
     assert build.check(REFERENCE) == []
 
 
-def test_the_reference_study_is_complete() -> None:
+def test_reference_study_is_complete() -> None:
     records = [record for _, record in Store(REFERENCE).records()]
     assert len(records) == 66
     assert {record.status for record in records} == {"ok"}
 
 
-def test_the_readme_shows_the_table_of_the_reference_study() -> None:
+def test_readme_shows_the_table_of_the_reference_study() -> None:
     table = (REFERENCE / "report/tables/custom.md").read_text("utf-8")
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert len(rows) == 20
     assert "\n".join(rows) in (ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_reference_studies_are_small() -> None:
+def test_reference_studies_are_small() -> None:
     files = [path for path in (ROOT / "results").glob("reference-*/**/*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 15_000_000
     assert not [path for path in files if path.suffix in (".safetensors", ".pt")]

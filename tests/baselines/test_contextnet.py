@@ -91,7 +91,7 @@ def test_dropout_is_before_the_last_convolution() -> None:
     torch.testing.assert_close(logits, network.head[-1].bias.reshape(1, 2, 1, 1).expand(2, 2, 64, 64))
 
 
-def test_the_smallest_image_runs_and_a_smaller_one_is_refused() -> None:
+def test_smallest_image_runs_and_a_smaller_one_is_refused() -> None:
     network = ContextNet().eval()
     with torch.inference_mode():
         assert network(torch.rand(1, 1, 12, 16)).shape == (1, 1, 12, 16)

@@ -33,14 +33,14 @@ def plain_fcn(network: FCN, x: Tensor) -> Tensor:
     return F.conv2d(x, network.head.weight, network.head.bias)
 
 
-def test_the_decoder_adds_the_pooled_maps_after_relu_and_batchnorm() -> None:
+def test_decoder_adds_the_pooled_maps_after_relu_and_batchnorm() -> None:
     network = random_batchnorm(FCN()).eval()
     image = torch.rand(1, 1, 64, 96)
     with torch.inference_mode():
         torch.testing.assert_close(network(image), plain_fcn(network, image))
 
 
-def test_the_encoder_is_vgg16_without_batchnorm() -> None:
+def test_encoder_is_vgg16_without_batchnorm() -> None:
     layers = list(FCN().encoder.features)
     assert sum(isinstance(layer, nn.Conv2d) for layer in layers) == 13
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in layers)

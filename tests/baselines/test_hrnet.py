@@ -35,7 +35,7 @@ def test_encoder_returns_only_raw_branches(width: str, channels: list[int]) -> N
     ]
 
 
-def test_the_head_joins_at_a_quarter_and_enlarges_the_logits() -> None:
+def test_head_joins_at_a_quarter_and_enlarges_the_logits() -> None:
     network = random_batchnorm(HRNet(classes=2, width="w18_small_v2")).eval()
     conv_1, bn, _, conv_2 = network.head
     image = torch.rand(1, 1, 64, 96)
@@ -58,6 +58,6 @@ def test_initialisation_and_momentum_are_those_of_the_segmentation_code() -> Non
             assert (module.momentum, module.eps) == (0.01, 1e-5), name
 
 
-def test_an_unknown_width_is_refused() -> None:
+def test_unknown_width_is_refused() -> None:
     with pytest.raises(ValueError, match=r"width must be one of .*w48.*; found 'w49'"):
         HRNet(width="w49")

@@ -76,13 +76,13 @@ def test_no_code_unpickles_or_evaluates_what_it_reads() -> None:
         assert arguments.get("allow_pickle", "False") == "False", ast.unparse(node)
 
 
-def test_a_hostile_checkpoint_runs_nothing(tmp_path: Path) -> None:
+def test_hostile_checkpoint_runs_nothing(tmp_path: Path) -> None:
     torch.save({"key": "k", "state": {"network": Payload(tmp_path / "ran")}}, tmp_path / CHECKPOINT)
     assert Checkpoint(tmp_path / CHECKPOINT, "k").load() is None
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_hostile_pack_runs_nothing(source: Source, small: Protocol, tmp_path: Path) -> None:
+def test_hostile_pack_runs_nothing(source: Source, small: Protocol, tmp_path: Path) -> None:
     open_pack(source, small, tmp_path)
     folder = pack_path(source, small, tmp_path)
     np.save(folder / "images.npy", np.array([Payload(tmp_path / "ran")], dtype=object), allow_pickle=True)
@@ -91,7 +91,7 @@ def test_a_hostile_pack_runs_nothing(source: Source, small: Protocol, tmp_path: 
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_report_imports_no_network_that_a_study_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_imports_no_network_that_a_study_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("evil.py").write_text("from pathlib import Path\nPath('ran').touch()\nclass Net: pass\n")
     study = fake.write_study(tmp_path / "study", ["unet", "evil.net", "antigravity"], ["omc-syn"], repeats=1)
@@ -114,14 +114,14 @@ def test_a_report_imports_no_network_that_a_study_names(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("content", [b"a = 1\n" + b"#" * TOML_BYTES, b"a = " + b"[" * 100_000])
 @pytest.mark.parametrize("name", ["protocol.toml", "mychip.toml"])
-def test_a_toml_file_that_would_fill_memory_or_stack_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+def test_toml_file_that_would_fill_memory_or_stack_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=rf"{name}.*(larger than 1 MiB|not valid TOML)"):
         Store(tmp_path).read_protocol() if name == "protocol.toml" else specs.load(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", ".git", "a\\b", "C:", ""])
-def test_a_study_cannot_lie_outside_the_results(name: str) -> None:
+def test_study_cannot_lie_outside_the_results(name: str) -> None:
     with pytest.raises(UserError, match="expected a plain name"):
         study_folder(Path("results"), name)
 
@@ -141,7 +141,7 @@ def test_nor_can_a_packages_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="this system cannot refuse links")
-def test_a_log_that_is_a_link_is_neither_written_nor_quoted(tmp_path: Path) -> None:
+def test_log_that_is_a_link_is_neither_written_nor_quoted(tmp_path: Path) -> None:
     target, link = tmp_path / "profile", tmp_path / "log.txt"
     target.write_text("secret\n")
     link.symlink_to(target)
@@ -151,7 +151,7 @@ def test_a_log_that_is_a_link_is_neither_written_nor_quoted(tmp_path: Path) -> N
     assert logs.tail(link) == ""
 
 
-def test_a_record_that_is_a_link_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:
+def test_record_that_is_a_link_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:
     target = tmp_path / "precious"
     target.write_text("precious")
     folder = fake.write_run(tmp_path / "study", "unet", ["omc"], 0, None)

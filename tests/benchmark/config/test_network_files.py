@@ -94,14 +94,14 @@ def test_code_that_a_network_imports_is_part_of_its_identity(write: Write, impor
     assert side_of(entry) == 5
 
 
-def test_a_file_without_imports_of_its_own_keeps_the_hash_that_it_had_in_earlier_releases(write: Write) -> None:
+def test_file_without_imports_of_its_own_keeps_the_hash_that_it_had_in_earlier_releases(write: Write) -> None:
     entry = entry_of(write({"mynet.py": NETWORK.format(imports="", side=1), "__init__.py": ""}) / "mynet.py")
     assert identity(entry).startswith("mynet-v1-")
     assert [identity(entry).rpartition("-")[2]] == list(code_digests(entry).values())
 
 
 @pytest.mark.parametrize("imports", ["from models.blocks import SIDE", "from .blocks import SIDE"])
-def test_a_file_in_a_package_imports_as_part_of_it(write: Write, imports: str) -> None:
+def test_file_in_a_package_imports_as_part_of_it(write: Write, imports: str) -> None:
     network = NETWORK.format(imports=f"{imports}\nfrom utils import SAME", side="SIDE + SAME - SAME")
     package = {"models/__init__.py": "from .mynet import MyNet", "models/mynet.py": network}
     folder = write({**package, "models/blocks.py": "SIDE = 7", "utils.py": "SAME = 1"})
@@ -110,7 +110,7 @@ def test_a_file_in_a_package_imports_as_part_of_it(write: Write, imports: str) -
     assert set(code_digests(entry)) == {"models/__init__.py", "models/mynet.py", "models/blocks.py", "utils.py"}
 
 
-def test_a_file_beside_an_unfinished_package_is_loaded_alone(write: Write) -> None:
+def test_file_beside_an_unfinished_package_is_loaded_alone(write: Write) -> None:
     folder = write({"__init__.py": "import no_such_package", "mynet.py": NETWORK.format(imports="", side=1)})
     assert side_of(entry_of(folder / "mynet.py")) == 1
 
@@ -124,7 +124,7 @@ def test_a_file_beside_an_unfinished_package_is_loaded_alone(write: Write) -> No
         *(("models", "parts.py"), ("baselines", "parts.py"), ("benchmark", "parts.py")),
     ],
 )
-def test_a_name_in_the_users_folder_is_the_users(write: Write, package: str, init: str) -> None:
+def test_name_in_the_users_folder_is_the_users(write: Write, package: str, init: str) -> None:
     files = {f"{package}/{init}": "", f"{package}/attention.py": "SIDE = 3"}
     network = NETWORK.format(imports=f"from {package}.attention import SIDE", side="SIDE")
     ours = {name: module for name, module in sys.modules.items() if not name.startswith("_benchmark_user_")}
@@ -135,7 +135,7 @@ def test_a_name_in_the_users_folder_is_the_users(write: Write, package: str, ini
     assert registry.select("contextnet")[0].build() is not None
 
 
-def test_a_network_may_build_on_the_shipped_ones_from_beside_an_unrelated_folder(write: Write) -> None:
+def test_network_may_build_on_the_shipped_ones_from_beside_an_unrelated_folder(write: Write) -> None:
     network = NETWORK.format(imports="from models.attention import plain_attention", side=1)
     entry = entry_of(write({"mynet.py": network, "models/weights.txt": "", "benchmark/table.csv": ""}) / "mynet.py")
     assert vars(sys.modules[entry.load().__module__])["plain_attention"] is models.attention.plain_attention
@@ -184,7 +184,7 @@ def test_code_on_the_path_counts_and_code_of_installed_packages_does_not(
     assert list(code_digests(entry)) == ["mynet.py", "ourlab/layers.py"]
 
 
-def test_the_code_of_an_entry_point_counts(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_an_entry_point_counts(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an installed package by its version, of an editable one by its files."""
     source = NETWORK.format(imports="", side=1)
     files = {"src/netlab/__init__.py": "from netlab.nets import MyNet", "src/netlab/nets.py": source}
@@ -211,13 +211,13 @@ def _points(folder: Path) -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(point for distribution in found for point in distribution.entry_points)
 
 
-def test_a_bug_in_a_neighbour_is_told_with_file_and_line(write: Write) -> None:
+def test_bug_in_a_neighbour_is_told_with_file_and_line(write: Write) -> None:
     folder = write({"mynet.py": NETWORK.format(imports="import blocks", side=1), "blocks.py": "\n\n1 / 0"})
     with pytest.raises(UserError, match=r"ZeroDivisionError: division by zero; blocks\.py:3, in <module>\)"):
         entry_of(folder / "mynet.py").load()
 
 
-def test_a_missing_neighbour_is_told_with_the_places_that_were_searched(write: Write) -> None:
+def test_missing_neighbour_is_told_with_the_places_that_were_searched(write: Write) -> None:
     entry = entry_of(write({"mynet.py": NETWORK.format(imports="import blokcs", side=1)}) / "mynet.py")
     with pytest.raises(UserError, match=r"No module named 'blokcs'.*looked for beside that file, then among installed"):
         entry.load()
@@ -258,7 +258,7 @@ def test_efficiency_figures_of_changed_code_are_not_taken_for_those_of_the_new(t
     assert not is_of(record.model_copy(update={"network_code": "another"}), entry)
 
 
-def test_a_plan_reads_the_imports_without_torch(write: Write) -> None:
+def test_plan_reads_the_imports_without_torch(write: Write) -> None:
     file = write({"mynet.py": NETWORK.format(imports="import blocks", side=1), "blocks.py": "SIDE = 3"}) / "mynet.py"
     code = f"print(*registry.code_digests(*registry.select('{file}:MyNet')), 'torch' in sys.modules)"
     words = [sys.executable, "-c", f"import sys; from benchmark.config import registry; {code}"]

@@ -56,7 +56,7 @@ def test_packages_in_the_current_folder_are_not_taken_for_ours(lab: Path) -> Non
 
 
 @pytest.mark.parametrize("init", ["", "__version__ = 'of the lab'"])
-def test_an_editable_installation_works_beside_a_folder_of_its_name(tmp_path: Path, lab: Path, init: str) -> None:
+def test_editable_installation_works_beside_a_folder_of_its_name(tmp_path: Path, lab: Path, init: str) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(f"ROOT = {str(own_packages.ROOT)!r}\n{EDITABLE}", "utf-8")
     if init:
@@ -66,7 +66,7 @@ def test_an_editable_installation_works_beside_a_folder_of_its_name(tmp_path: Pa
 
 
 @pytest.mark.parametrize("package", ["models", "baselines"])
-def test_a_package_that_hides_ours_is_named(lab: Path, package: str) -> None:
+def test_package_that_hides_ours_is_named(lab: Path, package: str) -> None:
     other = lab / "models" if package == "baselines" else lab / "baselines"
     (other / "__init__.py").unlink()
     other.rmdir()
@@ -76,7 +76,7 @@ def test_a_package_that_hides_ours_is_named(lab: Path, package: str) -> None:
     assert told.endswith(f"take {lab} out of PYTHONPATH or start in another folder")
 
 
-def test_the_checkout_itself_is_found_as_before() -> None:
+def test_checkout_itself_is_found_as_before() -> None:
     assert version(own_packages.ROOT)[0] == 0
 
 
@@ -95,7 +95,7 @@ def test_another_network_never_runs_under_the_name_of_a_shipped_one(hidden: Path
         registry.select("contextnet")[0].load()
 
 
-def test_a_node_where_others_packages_are_found_does_no_job(
+def test_node_where_others_packages_are_found_does_no_job(
     hidden: Path, make_job: Callable[..., TrainJob], small: Protocol
 ) -> None:
     answer = Parcel((make_job(small),), hidden).perform(lambda *_: None)
@@ -103,7 +103,7 @@ def test_a_node_where_others_packages_are_found_does_no_job(
     assert f"found in {hidden}/models" in str(answer)
 
 
-def test_the_current_folder_leaves_the_path_unless_the_project_lies_there(
+def test_current_folder_leaves_the_path_unless_the_project_lies_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder, left in ((tmp_path, False), (own_packages.ROOT, True)):
@@ -114,7 +114,7 @@ def test_the_current_folder_leaves_the_path_unless_the_project_lies_there(
             assert sys.path == [first, "/elsewhere"][not left :]
 
 
-def test_a_fork_server_does_not_look_into_the_current_folder(lab: Path) -> None:
+def test_fork_server_does_not_look_into_the_current_folder(lab: Path) -> None:
     (lab / "models/__init__.py").write_text("print('of the lab', flush=True)\n", "utf-8")
     code = """
 from benchmark.utils.processes import FORKSERVER

@@ -157,12 +157,12 @@ def test_mistakes_name_the_field(override: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("overrides", [["training.patience=0"], ["split.validation=0.6", "split.test=0.6"]])
-def test_a_wrong_override_is_blamed_and_not_the_preset(overrides: list[str]) -> None:
+def test_wrong_override_is_blamed_and_not_the_preset(overrides: list[str]) -> None:
     with pytest.raises(UserError, match=" and ".join(f"--set '{override}'" for override in overrides) + ": "):
         load_protocol("paper", overrides)
 
 
-def test_a_loss_of_nothing_is_refused() -> None:
+def test_loss_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"loss\.bce and loss\.dice are both 0"):
         load_protocol("quick", ["loss.bce=0", "loss.dice=0"])
 
@@ -191,13 +191,13 @@ def test_broken_protocol_files_are_refused_by_name(tmp_path: Path, content: byte
         load_protocol(path)
 
 
-def test_an_override_of_a_files_wrong_shape_is_the_users_error(tmp_path: Path) -> None:
+def test_override_of_a_files_wrong_shape_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('name = "x"\nsplit = 3\n', "utf-8")
     with pytest.raises(UserError, match="'split' is a single value"):
         load_protocol(tmp_path / "mine.toml", ["split.unit=image"])
 
 
-def test_an_unknown_protocol_suggests_the_nearest() -> None:
+def test_unknown_protocol_suggests_the_nearest() -> None:
     with pytest.raises(
         UserError, match=r"unknown protocol 'papers'; did you mean 'paper'\? \(known: paper, strict, quick, standins"
     ):
@@ -236,7 +236,7 @@ def test_every_setting_is_described_and_has_a_change_to_test() -> None:
 
 
 @pytest.mark.parametrize("path", CHANGES)
-def test_the_digest_follows_every_setting_that_changes_a_number(path: str) -> None:
+def test_digest_follows_every_setting_that_changes_a_number(path: str) -> None:
     hidden = {"split.test": "split.counts", "split.validation": "split.counts", "training.epochs": "training.steps"}
     beside = [f"{hidden[path]}=none"] if path in hidden else []
     before, after = load_protocol("quick", beside), load_protocol("quick", [*beside, f"{path}={CHANGES[path]}"])
@@ -271,7 +271,7 @@ def test_descriptions_show_types_and_unset_values() -> None:
 
 
 @pytest.mark.parametrize("override", ["split.test=0", "split.validation=0.2"])
-def test_a_share_that_counts_would_hide_is_refused(override: str) -> None:
+def test_share_that_counts_would_hide_is_refused(override: str) -> None:
     with pytest.raises(UserError, match=rf"{override}.*split\.counts is \[48, 8, 8\].*--set split\.counts=none"):
         load_protocol("quick", [override])
     assert load_protocol("quick", [override, "split.counts=none"]).split.counts is None
@@ -279,7 +279,7 @@ def test_a_share_that_counts_would_hide_is_refused(override: str) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), [("true", "deterministic"), ("false", "seeded")])
-def test_a_study_of_the_first_release_keeps_its_determinism(tmp_path: Path, old: str, new: str) -> None:
+def test_study_of_the_first_release_keeps_its_determinism(tmp_path: Path, old: str, new: str) -> None:
     text = load_protocol("quick").to_toml().replace('determinism = "seeded"', f"deterministic = {old}")
     (tmp_path / "protocol.toml").write_text(text)
     found = Store(tmp_path).read_protocol()

@@ -25,7 +25,7 @@ def rounds_to(value: float, printed: str) -> bool:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_figure_is_ours_or_the_difference_is_explained(name: str) -> None:
+def test_published_figure_is_ours_or_the_difference_is_explained(name: str) -> None:
     published = PUBLISHED[name]
     network, image = on_meta(name), (1, CHANNELS, *published.size)
     params, unused = split_parameters(network, image)

@@ -50,7 +50,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     registry.installed.cache_clear()
 
 
-def test_a_plan_imports_no_torch() -> None:
+def test_plan_imports_no_torch() -> None:
     use = "from benchmark.config.registry import select; select('all,hrnet*')"
     code = f"import sys; {use}; print('torch' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -63,7 +63,7 @@ def test_groups_hold_what_they_say_in_table_order() -> None:
     assert names("all") == ["eal_icnet", *LIGHTWEIGHT, *IC]
 
 
-def test_the_order_and_repetitions_of_patterns_do_not_matter() -> None:
+def test_order_and_repetitions_of_patterns_do_not_matter() -> None:
     assert names("unet,ic,eal_icnet,unet") == names([" eal_icnet ", "unet", "ic"]) == ["eal_icnet", *IC]
 
 
@@ -75,7 +75,7 @@ def test_names_of_records_can_be_chosen_too_but_belong_to_no_group() -> None:
         select("mynett", also)
 
 
-def test_a_file_s_class_may_have_the_name_of_a_record(network_file: Path) -> None:
+def test_file_s_class_may_have_the_name_of_a_record(network_file: Path) -> None:
     assert [entry.name for entry in select(f"{network_file}:MyNet", ["mynet"])] == ["mynet"]
 
 
@@ -116,7 +116,7 @@ def test_one_name_for_two_networks_is_a_bug_of_the_table() -> None:
         registry._table(entry, entry)
 
 
-def test_a_network_named_by_path_is_loaded_and_built(network_file: Path) -> None:
+def test_network_named_by_path_is_loaded_and_built(network_file: Path) -> None:
     (entry,) = select(f"{network_file}:MyNet")
     assert (entry.name, entry.family, entry.params, entry.gmacs(512, 512)) == ("mynet", "user", None, None)
     network = entry.build(in_channels=3, classes=2)
@@ -125,7 +125,7 @@ def test_a_network_named_by_path_is_loaded_and_built(network_file: Path) -> None
     assert entry.load() is entry.load()
 
 
-def test_a_network_named_by_path_follows_the_shipped_ones(network_file: Path) -> None:
+def test_network_named_by_path_follows_the_shipped_ones(network_file: Path) -> None:
     assert names([f"{network_file}:MyNet", "unetpp", "eal_icnet"]) == ["eal_icnet", "unetpp", "mynet"]
 
 
@@ -139,7 +139,7 @@ def test_editing_a_network_file_changes_its_hash(network_file: Path) -> None:
     assert identity(models()["unet"]) == "unet-v1"
 
 
-def test_a_path_may_not_take_a_known_name_or_another_paths(tmp_path: Path) -> None:
+def test_path_may_not_take_a_known_name_or_another_paths(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "net.py").write_text(NETWORK.format(name="Net"), "utf-8")
@@ -158,7 +158,7 @@ def test_a_path_may_not_take_a_known_name_or_another_paths(tmp_path: Path) -> No
         ("undefined", "NameError"),
     ],
 )
-def test_a_broken_file_is_the_users_error(tmp_path: Path, content: str, message: str) -> None:
+def test_broken_file_is_the_users_error(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "broken.py"
     path.write_text(content, "utf-8")
     (entry,) = select(f"{path}:MyNet")
@@ -187,7 +187,7 @@ def test_something_that_is_no_network_is_the_users_error(tmp_path: Path, content
         select(f"{path}:MyNet")[0].load()
 
 
-def test_an_installed_package_adds_a_network(
+def test_installed_package_adds_a_network(
     install: Callable[..., None], network_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(network_file.parent))
@@ -200,13 +200,13 @@ def test_an_installed_package_adds_a_network(
 
 
 @pytest.mark.parametrize("name", ["unet", "all", "lightweight"])
-def test_an_installed_package_may_not_take_a_name(install: Callable[..., None], name: str) -> None:
+def test_installed_package_may_not_take_a_name(install: Callable[..., None], name: str) -> None:
     install(**{name: "package.module:Net"})
     with pytest.raises(UserError, match=rf"entry point '{name}' = 'package\.module:Net': the name is taken"):
         models()
 
 
-def test_a_package_whose_module_is_missing_is_the_users_error(install: Callable[..., None]) -> None:
+def test_package_whose_module_is_missing_is_the_users_error(install: Callable[..., None]) -> None:
     install(mynet="no_such_package:MyNet", nothing="MyNet")
     for name in ("mynet", "nothing"):
         with pytest.raises(UserError, match=f"model '{name}': cannot load"):
@@ -256,6 +256,6 @@ def test_entries_travel_to_other_processes_and_can_be_keys() -> None:
         assert {entry: 1}[entry] == 1
 
 
-def test_the_built_in_table_cannot_be_changed() -> None:
+def test_built_in_table_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         registry.BUILTIN["unet"] = ModelEntry("x", "x:X", "user", "x", "", None, None, 1)  # type: ignore[index]

@@ -203,7 +203,7 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize(("overrides", "setting", "reason"), HIDDEN)
-def test_a_setting_that_another_hides_is_refused(overrides: list[str], setting: str, reason: str) -> None:
+def test_setting_that_another_hides_is_refused(overrides: list[str], setting: str, reason: str) -> None:
     with pytest.raises(UserError) as told:
         load_protocol("quick", overrides)
     assert f"{setting}'" in str(told.value)
@@ -211,7 +211,7 @@ def test_a_setting_that_another_hides_is_refused(overrides: list[str], setting: 
     assert reason in str(told.value)
 
 
-def test_a_setting_is_accepted_once_the_other_that_hides_it_is_unset() -> None:
+def test_setting_is_accepted_once_the_other_that_hides_it_is_unset() -> None:
     assert load_protocol("quick", ["training.epochs=5", "training.steps=none"]).training.epochs == 5
     assert load_protocol("strict", ["training.batch=1"]).training.micro_batch == 2  # the preset's, and nobody's wish
 
@@ -230,7 +230,7 @@ def test_hidden_settings_of_a_file_are_refused_and_those_of_a_stored_study_are_n
 
 
 @pytest.mark.parametrize("setting", ["split.unit=image", "split.near_duplicates=apart", "split.test=0.2"])
-def test_a_division_that_the_owner_has_made_hides_others(setting: str) -> None:
+def test_division_that_the_owner_has_made_hides_others(setting: str) -> None:
     overrides = [setting, "split.counts=none"]
     protocol = load_protocol("quick", overrides)
     unused_settings.refuse_for({"mychip"}, protocol, overrides, [])
@@ -255,7 +255,7 @@ TABLES = [(table, 128 if "size" in table or "tile" in table else 3) for table in
 
 
 @pytest.mark.parametrize(("table", "value"), TABLES)
-def test_a_dataset_that_a_study_does_not_have_is_refused_by_name(table: str, value: int) -> None:
+def test_dataset_that_a_study_does_not_have_is_refused_by_name(table: str, value: int) -> None:
     refuse_for(f"{table}.mychip={value}")
     for override in (f"{table}.mychpi={value}", f"{table}={{mychpi={value}}}"):
         with pytest.raises(UserError, match=r"'mychpi' is no dataset of this study; did you mean 'mychip'\?"):
@@ -265,7 +265,7 @@ def test_a_dataset_that_a_study_does_not_have_is_refused_by_name(table: str, val
     refuse_for(f"{table}.omc={value}", study=(f"{table}.omc={value}",))  # as an earlier call of the study needed it
 
 
-def test_a_file_may_name_datasets_of_other_studies_but_none_that_nobody_has(tmp_path: Path) -> None:
+def test_file_may_name_datasets_of_other_studies_but_none_that_nobody_has(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text(load_protocol("quick", ["input.size_by_dataset={elsewhere=64}"]).to_toml())
     refuse_for(source=file)
@@ -274,14 +274,14 @@ def test_a_file_may_name_datasets_of_other_studies_but_none_that_nobody_has(tmp_
         refuse_for(source=file)
 
 
-def test_a_size_that_no_dataset_takes_is_refused() -> None:
+def test_size_that_no_dataset_takes_is_refused() -> None:
     sizes = "input.size_by_dataset={mychip=64,other=64}"
     with pytest.raises(UserError, match=r"input\.size=96.*own; use --set input\.size_by_dataset\.mychip=N"):
         refuse_for("input.size=96", sizes)
 
 
 @pytest.mark.parametrize("verb", ["run", "verify", "show"])
-def test_the_command_line_refuses_what_would_change_nothing(call: Call, root: Path, verb: str) -> None:
+def test_command_line_refuses_what_would_change_nothing(call: Call, root: Path, verb: str) -> None:
     change = ["--set", "input.size_by_dataset.omd=64"]
     words = tiny_run(*change) if verb == "run" else ["data", verb, "mychip", "--data-root", root, *change]
     code, _, err = call(*words)

@@ -87,7 +87,7 @@ def test_crops_reach_both_edges_of_the_tile() -> None:
     assert {t for t, _ in seen} == {x for _, x in seen} == set(range(last + 1))
 
 
-def test_a_tile_of_the_inputs_size_is_used_whole() -> None:
+def test_tile_of_the_inputs_size_is_used_whole() -> None:
     pack = make_pack()
     for batch in epoch(pack, protocol(f"input.size={SIDE}")):
         for crop in as_bytes(batch):

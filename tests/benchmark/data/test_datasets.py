@@ -78,7 +78,7 @@ def test_groups_wildcards_and_repetitions(tmp_path: Path) -> None:
     assert names(find([" miic ", "omc", "miic"], tmp_path)) == ["miic-syn", "omc-syn"]
 
 
-def test_an_unknown_name_suggests_the_nearest(tmp_path: Path) -> None:
+def test_unknown_name_suggests_the_nearest(tmp_path: Path) -> None:
     make_folder(tmp_path / "mychip", ["a"])
     with pytest.raises(UserError, match=r"unknown dataset 'hy5sin'; did you mean 'hy5syn'\? \(known: omc, .*mychip\)"):
         find("hy5sin", tmp_path)
@@ -94,7 +94,7 @@ def test_data_root_without_permission_is_refused_without_standin(tmp_path: Path)
         resolve("omc", root, load_protocol("quick"), HashCache(tmp_path / "hashes.json"))
 
 
-def test_a_file_as_data_root_is_an_error(tmp_path: Path) -> None:
+def test_file_as_data_root_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"")
     with pytest.raises(UserError, match=r"--data-root .*data: cannot be listed"):
         find("omc", tmp_path / "data")

@@ -202,7 +202,7 @@ def test_overlap_names_pairs_across_two_sets() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 96), (100, 70), (20, 500)])
-def test_a_thumbnail_averages_areas(height: int, width: int) -> None:
+def test_thumbnail_averages_areas(height: int, width: int) -> None:
     ramp = np.broadcast_to(np.linspace(0, 255, width), (height, width)).astype(np.uint8)[..., None]
     small = thumbnail(ramp)
     assert small.shape == (32, 32)
@@ -211,7 +211,7 @@ def test_a_thumbnail_averages_areas(height: int, width: int) -> None:
     assert (np.diff(small[0].astype(int)) >= 0).all()
 
 
-def test_a_thumbnail_of_whole_cells_is_their_mean() -> None:
+def test_thumbnail_of_whole_cells_is_their_mean() -> None:
     cells = random_smalls(4, 1)[0]
     assert (thumbnail(np.kron(cells, np.ones((4, 3), np.uint8))[..., None]) == cells).all()
     board = np.kron(np.ones((32, 32), np.uint8), np.array([[0, 100], [100, 200]], np.uint8))

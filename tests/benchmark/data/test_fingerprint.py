@@ -17,7 +17,7 @@ def identity(root: Path) -> str:
     return fingerprint(find_pairs(root), HashCache(root.parent / "hashes.json"))
 
 
-def test_a_flat_folder_gives_its_pairs_by_name(tmp_path: Path) -> None:
+def test_flat_folder_gives_its_pairs_by_name(tmp_path: Path) -> None:
     make_folder(tmp_path, ["b", "a"])
     assert find_pairs(tmp_path) == [
         Pair(stem, tmp_path / "image" / f"{stem}.png", tmp_path / "label" / f"{stem}.png", None, stem) for stem in "ab"
@@ -72,7 +72,7 @@ def test_two_files_of_one_stem_are_refused(tmp_path: Path) -> None:
         find_pairs(tmp_path)
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+def test_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "image").mkdir()
     (tmp_path / "label").mkdir()
     with pytest.raises(UserError, match=r"image: no images; expected image/<name>\.png beside label/<name>\.png"):
@@ -80,7 +80,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["image", "label"])
-def test_a_missing_folder_is_refused(tmp_path: Path, missing: str) -> None:
+def test_missing_folder_is_refused(tmp_path: Path, missing: str) -> None:
     shutil.rmtree(make_folder(tmp_path, ["a"]) / missing)
     with pytest.raises(UserError, match=rf"{missing}: no such folder; expected image/ and label/"):
         find_pairs(tmp_path)
@@ -109,7 +109,7 @@ def test_images_beside_split_folders_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
-def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+def test_folder_without_permission_is_refused(tmp_path: Path) -> None:
     make_folder(tmp_path, ["a"])
     (tmp_path / "image").chmod(0)
     try:
@@ -147,7 +147,7 @@ def test_fingerprint_depends_on_names_and_parts_not_on_place(tmp_path: Path) -> 
     assert identity(root) != before
 
 
-def test_a_second_plan_opens_no_unchanged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_plan_opens_no_unchanged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_folder(tmp_path / "omc", ["a", "b"])
     before = fingerprint(find_pairs(root), HashCache(tmp_path / "hashes.json", settled_s=0))
 
@@ -190,7 +190,7 @@ def test_very_recent_file_is_not_cached(tmp_path: Path) -> None:
     assert hashes.known == {}
 
 
-def test_a_file_of_many_images_is_read_once(tmp_path: Path) -> None:
+def test_file_of_many_images_is_read_once(tmp_path: Path) -> None:
     class Counts(HashCache):
         read = 0
 
@@ -221,14 +221,14 @@ def test_broken_or_old_hash_cache_is_rebuilt(tmp_path: Path, content: bytes) -> 
     }
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+def test_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "omc", ["a"])
     (tmp_path / "file").write_bytes(b"")
     hashes = HashCache(tmp_path / "file" / "hashes.json")
     assert fingerprint(find_pairs(root), hashes) == identity(root)
 
 
-def test_a_file_that_vanished_is_refused_by_name(tmp_path: Path) -> None:
+def test_file_that_vanished_is_refused_by_name(tmp_path: Path) -> None:
     pairs = find_pairs(make_folder(tmp_path / "omc", ["a"]))
     pairs[0].label.unlink()
     with pytest.raises(UserError, match=r"a\.png: cannot be read \(No such file"):

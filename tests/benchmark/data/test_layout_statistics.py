@@ -53,7 +53,7 @@ def test_touching_vias_count_by_area_and_specks_are_ignored() -> None:
     assert layout_statistics(track, via).vias_per_net == 4
 
 
-def test_an_empty_mask_has_no_lengths() -> None:
+def test_empty_mask_has_no_lengths() -> None:
     found = layout_statistics(np.zeros((64, 64), np.bool_))
     assert found.foreground_share == 0
     assert found.nets_per_window == 0

@@ -42,7 +42,7 @@ def test_split_is_planned_from_headers(tmp_path: Path, name: str, overrides: tup
     assert len(division.train) == 2
 
 
-def test_a_pack_holds_every_image_and_mask_in_the_order_of_names(tmp_path: Path) -> None:
+def test_pack_holds_every_image_and_mask_in_the_order_of_names(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["b", "a", "c"])
     pack = build(tmp_path)
     assert [tile.name for tile in pack.tiles] == ["a", "b", "c"]
@@ -91,7 +91,7 @@ def test_colour_is_kept_if_protocol_requests_it(tmp_path: Path) -> None:
         ("hy5syn", ("input.size_by_dataset.hy5syn=64",), "input.size_by_dataset.hy5syn=32"),
     ],
 )
-def test_an_image_below_the_input_is_refused_with_the_setting_that_fits(
+def test_image_below_the_input_is_refused_with_the_setting_that_fits(
     tmp_path: Path, name: str, overrides: tuple[str, ...], setting: str
 ) -> None:
     root = make_folder(tmp_path / "data" / name, ["a"])
@@ -102,13 +102,13 @@ def test_an_image_below_the_input_is_refused_with_the_setting_that_fits(
     assert build(tmp_path, *overrides, setting, name=name).images.shape[1] == 60
 
 
-def test_an_image_below_every_input_is_refused(tmp_path: Path) -> None:
+def test_image_below_every_input_is_refused(tmp_path: Path) -> None:
     make_folder(tmp_path / "data" / "omc", ["a"], 20)
     with pytest.raises(UserError, match="20x20 pixels, smaller than the input 32x32; bring images of at least 32x32"):
         build(tmp_path)
 
 
-def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
+def test_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", ["a"], 64, 80)
     save(root / "label" / "a.png", np.zeros((80, 64), np.uint8))
     with pytest.raises(UserError, match=r"label.a\.png: 64x80 pixels, but its image has 80x64; expected the same size"):
@@ -116,7 +116,7 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> No
     assert leftovers(tmp_path) == []
 
 
-def test_the_owners_division_is_respected(tmp_path: Path) -> None:
+def test_owners_division_is_respected(tmp_path: Path) -> None:
     for part, stems in (("train", "abc"), ("val", "de"), ("test", "fg")):
         make_folder(tmp_path / "data" / "omc" / part, stems)
     pack = build(tmp_path)
@@ -127,7 +127,7 @@ def test_the_owners_division_is_respected(tmp_path: Path) -> None:
         assert all(pack.tiles[i].name.startswith(f"{part}/") for i in getattr(division, part))
 
 
-def test_the_split_depends_on_the_base_seed_and_not_on_the_repeats(tmp_path: Path) -> None:
+def test_split_depends_on_the_base_seed_and_not_on_the_repeats(tmp_path: Path) -> None:
     make_folder(tmp_path / "data" / "omc", [f"i{i:02d}" for i in range(20)])
     pack = build(tmp_path)
     assert pack.divide(settings()) == pack.divide(settings("repeats=7", "training.lr=0.1"))
@@ -167,7 +167,7 @@ def test_tiles_of_a_generated_frame_are_named_and_grouped_by_it(tmp_path: Path) 
         draw_tile(frames, protocol, "image0002_r0_c0")
 
 
-def test_a_pack_is_reopened_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pack_is_reopened_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_folder(tmp_path / "data" / "omc", ["a", "b"])
     first = build(tmp_path)
 
@@ -269,7 +269,7 @@ def test_incomplete_pack_is_never_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0, 0.5])
 @pytest.mark.parametrize("name", ["images.npy", "masks.npy", "manifest.json"])
-def test_a_damaged_pack_is_refused_by_name(tmp_path: Path, name: str, share: float) -> None:
+def test_damaged_pack_is_refused_by_name(tmp_path: Path, name: str, share: float) -> None:
     make_folder(tmp_path / "data" / "omc", ["a", "b"])
     build(tmp_path)
     (folder,) = leftovers(tmp_path)

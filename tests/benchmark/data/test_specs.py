@@ -32,7 +32,7 @@ def register(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setattr(specs.metadata, "entry_points", lambda group: [point] if group == specs.ENTRY_POINTS else [])
 
 
-def test_a_toml_file_in_the_data_root_registers_a_dataset(tmp_path: Path) -> None:
+def test_toml_file_in_the_data_root_registers_a_dataset(tmp_path: Path) -> None:
     make_folder(tmp_path / "scans" / "run7", ["f1_a", "f1_b", "f2_a"])
     write(tmp_path / "data" / "mychip.toml", 'root = "../scans/run7"', "target = 'via'", "group = '(f\\d+)_'")
     found = find("mychip", tmp_path / "data")
@@ -124,7 +124,7 @@ def test_unreadable_toml_files_are_refused_by_name(tmp_path: Path) -> None:
 FIELDS = {"target": "via", "about": "from a package"}
 
 
-def test_an_installed_package_registers_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_package_registers_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, "labchip", f"{__name__}:FIELDS")
     make_folder(tmp_path / "labchip", ["a"])
     assert find("labchip", tmp_path).target == "via"
@@ -138,9 +138,7 @@ def test_an_installed_package_registers_a_dataset(tmp_path: Path, monkeypatch: p
         ("no.such.package:SPEC", "cannot be imported"),
     ],
 )
-def test_a_broken_entry_point_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, message: str
-) -> None:
+def test_broken_entry_point_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, message: str) -> None:
     register(monkeypatch, "labchip", value)
     with pytest.raises(UserError, match=message):
         choose("labchip", tmp_path)

@@ -142,7 +142,7 @@ def test_leakage_counts_shared_frames_similar_images_and_edges() -> None:
     assert leakage(tiles, division) == Leakage(groups=(1, 1), clusters=(1, 1), neighbours=(1, 1))
 
 
-def test_a_clean_division_leaks_nothing() -> None:
+def test_clean_division_leaks_nothing() -> None:
     tiles = alike(grid("a", 2, 2) + grid("b", 2, 2) + grid("c", 2, 2), ["a_r0_c0", "a_r0_c1"], ["c_r0_c0", "b_r0_c0"])
     division = Division(train=(0, 1, 2, 3), val=(4, 5, 6, 7), test=(8, 9, 10, 11))
     assert leakage(tiles, division) == Leakage((0, 0), (0, 0), (0, 0))

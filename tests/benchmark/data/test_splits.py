@@ -47,7 +47,7 @@ def test_order_of_images_does_not_change_split(order: list[str], seed: int) -> N
     assert split(order, IMAGE, seed=seed).digest(order) == split(names, IMAGE, seed=seed).digest(names)
 
 
-def test_an_added_image_displaces_at_most_one_image_per_part() -> None:
+def test_added_image_displaces_at_most_one_image_per_part() -> None:
     before = parts(split(NAMES, IMAGE), NAMES)
     more = [*NAMES, "new"]
     after = parts(split(more, IMAGE), more)
@@ -182,7 +182,7 @@ def test_chains_of_frames_and_similar_images_are_one_unit() -> None:
         assert Counter(part.values())["train"] < 20
 
 
-def test_a_unit_is_drawn_by_its_smallest_name() -> None:
+def test_unit_is_drawn_by_its_smallest_name() -> None:
     tiles = alike(images(NAMES), ["image090", "image007", "image050"])
     alone = [name for name in NAMES if name not in ("image050", "image090")]
     for seed in range(10):

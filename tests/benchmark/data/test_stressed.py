@@ -165,7 +165,7 @@ def test_image_difference_grows_with_strength(dataset: str, name: str) -> None:
         assert far == sorted(far)
 
 
-def test_an_impossible_stress_is_refused() -> None:
+def test_impossible_stress_is_refused() -> None:
     with pytest.raises(UserError, match=r"omc-syn cannot be stressed by 'roughness'; expected one of clouds, defocus"):
         small("omc", stress=Stress("roughness", 1.0))
     with pytest.raises(UserError, match=r"by 'cloud'; did you mean 'clouds'\?"):

@@ -32,7 +32,7 @@ def test_sides_that_divide_have_no_partial_tile(tmp_path: Path) -> None:
     assert len(build(tmp_path, "input.partial_tiles=true").tiles) == 2
 
 
-def test_the_smallest_image_that_sets_the_tile_is_noted(tmp_path: Path) -> None:
+def test_smallest_image_that_sets_the_tile_is_noted(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data" / "omc", "ab", 128)
     assert build(tmp_path).notes == ()
     add_pair(root, "c", picture(5, 40, 50))

@@ -135,7 +135,7 @@ def both(
 
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize("micro", [1, 4])
-def test_a_training_by_replays_is_the_same_to_the_last_bit(
+def test_training_by_replays_is_the_same_to_the_last_bit(
     pack: Pack, tapes: list[Tape], monkeypatch: pytest.MonkeyPatch, ignored: bool, micro: int
 ) -> None:
     if ignored:
@@ -166,7 +166,7 @@ def test_gradients_after_an_odd_batch_are_the_graph_s_again(tapes: list[Tape]) -
     assert [tape.replays for tape in tapes] == [2]
 
 
-def test_a_capture_leaves_random_numbers_and_buffers_as_they_were(tapes: list[Tape]) -> None:
+def test_capture_leaves_random_numbers_and_buffers_as_they_were(tapes: list[Tape]) -> None:
     network, x = TinyNet().train(), torch.rand(2, 1, 8, 8)
     before, state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
     drawing = lambda x: network(x) + torch.rand(1)  # noqa: E731
@@ -184,7 +184,7 @@ def test_a_capture_leaves_random_numbers_and_buffers_as_they_were(tapes: list[Ta
     ],
 )
 @pytest.mark.filterwarnings(f"ignore:{WAITED}")
-def test_a_network_that_cannot_be_captured_is_trained_eagerly_and_says_so(
+def test_network_that_cannot_be_captured_is_trained_eagerly_and_says_so(
     pack: Pack, tapes: list[Tape], capsys: pytest.CaptureFixture[str], network: type[nn.Module], reason: str
 ) -> None:
     random.seed(0)
@@ -218,7 +218,7 @@ def test_after_a_failure_nothing_is_tried_again(tapes: list[Tape]) -> None:
     assert len(tapes) == 1
 
 
-def test_a_run_too_short_for_a_graph_says_that_it_was_eager(tapes: list[Tape]) -> None:
+def test_run_too_short_for_a_graph_says_that_it_was_eager(tapes: list[Tape]) -> None:
     launch = Launch(nn.Identity(), CPU, "graph")
     call = launch.of(lambda x: x + 1)
     for _ in range(WARM_UP):
@@ -268,7 +268,7 @@ def test_no_protocol_s_step_asks_the_device_for_a_number(preset: str, meta: torc
     take_a_step(TinyNet(), meta, load_protocol(preset, ["training.mixed_precision=off"]))
 
 
-def test_a_network_that_asks_for_a_number_is_noticed_by_those_tests(meta: torch.device) -> None:
+def test_network_that_asks_for_a_number_is_noticed_by_those_tests(meta: torch.device) -> None:
     with pytest.raises(RuntimeError, match="meta"):
         take_a_step(Waiting(), meta, load_protocol("paper"))
 
@@ -293,7 +293,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
 @pytest.mark.parametrize("network", [Comparable, Dropping])
 @pytest.mark.parametrize("dtype", ["off", "bfloat16"])
 @pytest.mark.parametrize("micro", [1, 4])
-def test_a_gpu_trains_alike_by_graph(
+def test_gpu_trains_alike_by_graph(
     pack: Pack, gpu: torch.device, network: type[nn.Module], dtype: str, micro: int
 ) -> None:
     protocol = with_settings(f"training.mixed_precision={dtype}", f"training.micro_batch={micro}", DETERMINISTIC)
@@ -332,14 +332,14 @@ def test_replays_draw_the_random_numbers_that_calls_draw(gpu: torch.device) -> N
 
 
 @pytest.mark.gpu
-def test_a_network_that_waits_for_the_gpu_is_trained_eagerly(pack: Pack, gpu: torch.device) -> None:
+def test_network_that_waits_for_the_gpu_is_trained_eagerly(pack: Pack, gpu: torch.device) -> None:
     eager, fallen = both(Waiting, pack, with_settings(DETERMINISTIC), gpu)
     assert fallen.launch.facts()["execution_reason"].startswith("no CUDA graph: the host waits for the GPU in test_g")
     fallen.assert_equal(eager, **CLOSE)
 
 
 @pytest.mark.gpu
-def test_a_capture_that_breaks_off_leaves_a_gpu_that_draws_allocates_and_captures(
+def test_capture_that_breaks_off_leaves_a_gpu_that_draws_allocates_and_captures(
     gpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def waits(x: Tensor) -> Tensor:
@@ -363,7 +363,7 @@ def test_a_capture_that_breaks_off_leaves_a_gpu_that_draws_allocates_and_capture
 
 
 @pytest.mark.gpu
-def test_a_gpu_tests_alike_by_graph(small: Protocol, pack: Pack, gpu: torch.device) -> None:
+def test_gpu_tests_alike_by_graph(small: Protocol, pack: Pack, gpu: torch.device) -> None:
     torch.manual_seed(0)
     network, indices = to_device(TinyNet(), gpu), range(len(pack.tiles))
     protocol = small.model_copy(update={"evaluation": small.evaluation.model_copy(update={"batch": 1})})

@@ -19,14 +19,14 @@ from benchmark.devices import facts
         ("something else", None),
     ],
 )
-def test_the_driver_s_version_is_read_from_the_kernel(
+def test_driver_s_version_is_read_from_the_kernel(
     line: str, version: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_: line + "\nGCC version: gcc 12.3.0\n")
     assert facts.driver_version() == version
 
 
-def test_the_driver_s_version_is_asked_for_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_driver_s_version_is_asked_for_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     def hidden(*_: object) -> str:
         raise FileNotFoundError
 

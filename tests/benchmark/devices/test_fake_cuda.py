@@ -94,7 +94,7 @@ def judged(network: nn.Module, protocol: Protocol) -> tuple[Tensor, Seen]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("preset", "dtype"), FORMATS)
-def test_a_network_stays_on_the_gpu_in_its_format_and_layout_and_waits_for_nothing(
+def test_network_stays_on_the_gpu_in_its_format_and_layout_and_waits_for_nothing(
     name: str, preset: str, dtype: torch.dtype
 ) -> None:
     network, protocol = on_the_gpu(name), load_protocol(preset)
@@ -142,7 +142,7 @@ def strays(images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("wrong", [waits, strays])
-def test_a_wait_and_a_tensor_on_the_cpu_are_noticed(wrong: Callable[[Tensor], Tensor]) -> None:
+def test_wait_and_a_tensor_on_the_cpu_are_noticed(wrong: Callable[[Tensor], Tensor]) -> None:
     class Wrong(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return wrong(images)

@@ -55,7 +55,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
         (["AMD"], {"hip": "6.4"}, r"built for ROCm 6\.4: the user may not open"),
     ],
 )
-def test_a_gpu_that_torch_does_not_see_is_told_with_what_to_install(
+def test_gpu_that_torch_does_not_see_is_told_with_what_to_install(
     machine: Machine, capsys: pytest.CaptureFixture[str], files: list[str], versions: dict[str, str], told: str
 ) -> None:
     machine(*files, **versions)
@@ -73,7 +73,7 @@ def _refusal() -> MissingDeviceError:
     return told.value
 
 
-def test_a_machine_without_a_gpu_takes_the_cpu_without_a_word(
+def test_machine_without_a_gpu_takes_the_cpu_without_a_word(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine("WSL", cuda="13.0")  # Windows without NVIDIA's driver
@@ -94,7 +94,7 @@ def test_warnings_of_torch_are_quoted(machine: Machine, monkeypatch: pytest.Monk
     assert "says: CUDA initialization: system not yet initialized (error 802):" in str(_refusal())
 
 
-def test_a_variable_that_hides_all_gpus_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_that_hides_all_gpus_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine("DRIVER", driver="590.1", cuda="13.0")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert "CUDA_VISIBLE_DEVICES=-1 hides all" in str(_refusal())

@@ -56,11 +56,11 @@ def test_what_cannot_be_is_refused(asked: Execution, device: str, determinism: D
 
 
 @pytest.mark.parametrize("asked", ["auto", "eager", "graph"])
-def test_a_gpu_may_be_deterministic_in_every_other_way(asked: Execution) -> None:
+def test_gpu_may_be_deterministic_in_every_other_way(asked: Execution) -> None:
     execution.refuse(asked, "cuda:1", "deterministic")
 
 
-def test_a_study_hands_it_to_its_runs_and_keeps_their_keys(small: Protocol, make_study: Callable[..., Study]) -> None:
+def test_study_hands_it_to_its_runs_and_keeps_their_keys(small: Protocol, make_study: Callable[..., Study]) -> None:
     study = make_study(small)
     plain = make_plan(study).todo
     study.execution = "auto"
@@ -73,9 +73,7 @@ def test_a_study_hands_it_to_its_runs_and_keeps_their_keys(small: Protocol, make
 
 
 @pytest.mark.parametrize("asked", ["auto", "eager"])
-def test_a_record_says_how_it_was_computed(
-    small: Protocol, make_job: Callable[..., TrainJob], asked: Execution
-) -> None:
+def test_record_says_how_it_was_computed(small: Protocol, make_job: Callable[..., TrainJob], asked: Execution) -> None:
     record = train_and_test(replace(make_job(small), execution=asked), lambda *_: None)
     assert record.environment["execution"] == "eager"
     assert "execution_reason" not in record.environment
@@ -135,7 +133,7 @@ def train(network: nn.Module, pack: Pack, protocol: Protocol, launch: Launch) ->
 
 @needs_a_compiler
 @pytest.mark.slow
-def test_a_compiled_training_is_the_plain_one_but_for_rounding_and_its_weights_keep_their_names(
+def test_compiled_training_is_the_plain_one_but_for_rounding_and_its_weights_keep_their_names(
     pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))

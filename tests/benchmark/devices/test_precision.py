@@ -43,9 +43,7 @@ def test_rocm_has_no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cuda:0", False), ("cuda:1", True)])
-def test_the_gpu_that_is_meant_is_asked_for_bfloat16(
-    monkeypatch: pytest.MonkeyPatch, device: str, expected: bool
-) -> None:
+def test_gpu_that_is_meant_is_asked_for_bfloat16(monkeypatch: pytest.MonkeyPatch, device: str, expected: bool) -> None:
     majors = {torch.device("cuda:0"): 7, torch.device("cuda:1"): 8}
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda asked: SimpleNamespace(major=majors[asked]))
     assert computes_bfloat16(torch.device(device)) is expected

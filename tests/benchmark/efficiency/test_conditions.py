@@ -25,12 +25,12 @@ def hidden() -> None:
 
 
 @pytest.mark.parametrize("answer", [lambda: None, lambda: SimpleNamespace(current=0.0), hidden])
-def test_a_clock_that_is_hidden_is_none(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_that_is_hidden_is_none(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "cpu_freq", answer)
     assert read_conditions(CPU).clock_mhz is None
 
 
-def test_a_steady_measurement_gives_no_warning() -> None:
+def test_steady_measurement_gives_no_warning() -> None:
     assert describe_changes(CALM, Conditions(clock_mhz=1900.0, load_average=0.1), [1.0, 1.05] * 20, threads=2) == []
 
 
@@ -41,7 +41,7 @@ def test_moving_clocks_are_told() -> None:
     ]
 
 
-def test_a_rising_load_is_told_beyond_what_the_measurement_causes() -> None:
+def test_rising_load_is_told_beyond_what_the_measurement_causes() -> None:
     busy = Conditions(clock_mhz=2000.0, load_average=2.5)
     minute = [1000.0] * 60
     assert describe_changes(CALM, busy, minute, threads=2) == []
@@ -50,7 +50,7 @@ def test_a_rising_load_is_told_beyond_what_the_measurement_causes() -> None:
     ]
 
 
-def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     busy = Conditions(clock_mhz=None, load_average=6.0)
     assert describe_changes(busy, busy, [1.0] * 9, threads=2) == [
@@ -88,7 +88,7 @@ def test_energy_is_read_from_the_gpu_that_torch_means(monkeypatch: pytest.Monkey
     assert energy_joules(torch.device("cuda:0")) is None
 
 
-def test_a_clock_that_the_driver_refuses_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_that_the_driver_refuses_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     library = fake_nvml(2500, known="GPU-12-34")
 
     def clock(handle: str, kind: int) -> int:

@@ -22,7 +22,7 @@ def share(before: dict[str, float], after: dict[str, float], stolen: tuple[float
     return watch.share()
 
 
-def test_the_thread_that_waited_longest_counts_and_what_the_host_took() -> None:
+def test_thread_that_waited_longest_counts_and_what_the_host_took() -> None:
     assert share({"1": 5.0, "2": 1.0}, {"1": 5.1, "2": 1.5, "3": 0.2}, (0.0, 0.0), 1) == pytest.approx(0.25)
     assert share({"1": 5.0}, {"1": 5.0}, (7.0, 7.6), 1) == pytest.approx(0.3)
     assert share({"1": 5.0}, {"1": 9.0}, (0.0, 0.0), 1) == 1
@@ -38,7 +38,7 @@ def test_this_system_is_read_without_an_error() -> None:
     assert stolen_s() >= 0
 
 
-def test_the_very_first_measurement_has_its_own_two_rates_and_the_processor_s_account() -> None:
+def test_very_first_measurement_has_its_own_two_rates_and_the_processor_s_account() -> None:
     assert hindrances(0.0, limits(), limits(0.6e11)) == ()
     assert hindrances(0.3, limits(), limits()) == ("the processor was taken away for 30% of the time",)
     assert hindrances(None, limits(1e9), limits()) == ("a matrix product just before ran at 1% of the best rate known",)
@@ -55,7 +55,7 @@ def test_earlier_measurements_tell_of_a_device_that_is_slow_before_and_after() -
     assert len(hindrances(0.0, slow, slow, [limits(), limits(0.5e11)])) == 2
 
 
-def test_a_hindered_measurement_is_repeated_and_the_good_one_kept() -> None:
+def test_hindered_measurement_is_repeated_and_the_good_one_kept() -> None:
     times = iter((90.0, 12.0, 11.0))
     assert measure_undisturbed(lambda: next(times), lambda ms: ms > 50, lambda ms: ms) == (12.0, 2)
 

@@ -47,7 +47,7 @@ def test_percentiles_are_numpy_s() -> None:
     assert found.raw_ms == tuple(raw_ms)
 
 
-def test_a_99th_percentile_needs_300_timings() -> None:
+def test_99th_percentile_needs_300_timings() -> None:
     assert summary([1.0] * 299).p99_ms is None
     assert summary([1.0] * 300).p99_ms == 1.0
 
@@ -101,7 +101,7 @@ class Clock:
         (0.5, 1, 3),  # at least
     ],
 )
-def test_a_budget_ends_warm_up_and_timings(
+def test_budget_ends_warm_up_and_timings(
     monkeypatch: pytest.MonkeyPatch, budget: float | None, warm_ups: int, timings: int
 ) -> None:
     clock = Clock()
@@ -130,7 +130,7 @@ def test_steps_in_turn_are_timed_after_one_of_their_kind(monkeypatch: pytest.Mon
     assert [len(one.raw_ms) for one in found.values()] == [4, 4]
 
 
-def test_a_gpu_is_timed_by_events_and_synchronised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_is_timed_by_events_and_synchronised_once(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
 
     class Event:
@@ -257,14 +257,14 @@ def test_energy_is_empty_where_the_counter_cannot_be_read(
     assert bool(network.batches) == (unreadable != (1,))  # and no time is spent where nothing can come of it
 
 
-def test_a_cpu_s_throughput_has_no_energy() -> None:
+def test_cpu_s_throughput_has_no_energy() -> None:
     found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
     assert found is not None
     assert found.energy_j_per_image is None
 
 
 @pytest.mark.gpu
-def test_a_gpu_s_energy_is_a_sensible_number_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_s_energy_is_a_sensible_number_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "ENERGY_SECONDS", 2.0)
     network = nn.Conv2d(1, 64, 3).cuda().eval()
     image = torch.rand(1, 1, 512, 512, device="cuda")
@@ -276,7 +276,7 @@ def test_a_gpu_s_energy_is_a_sensible_number_or_none(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.gpu
-def test_a_gpu_s_timings_are_those_of_its_own_clock() -> None:
+def test_gpu_s_timings_are_those_of_its_own_clock() -> None:
     network = nn.Conv2d(1, 8, 3).cuda().eval()
     found, _ = measure_latency(network, torch.rand(1, 1, 64, 64, device="cuda"), SHORT)
     assert len(found.raw_ms) == 5

@@ -72,7 +72,7 @@ def test_limits_of_other_number_formats(dtype: str) -> None:
     assert measure_limits(CPU, dtype).bytes_per_second > 0  # type: ignore[arg-type]
 
 
-def test_a_small_memory_is_given_a_small_array(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_memory_is_given_a_small_array(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LARGEST_SIDE", 256)
     monkeypatch.setattr(limits, "fits_into_memory", lambda needed: needed <= 10 << 20)
     assert measure_limits(CPU, "float32").copied_bytes == 4 << 20
@@ -80,7 +80,7 @@ def test_a_small_memory_is_given_a_small_array(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_a_gpu_s_limits(dtype: str) -> None:
+def test_gpu_s_limits(dtype: str) -> None:
     found = measure_limits(torch.device("cuda"), dtype)  # type: ignore[arg-type]
     assert found.macs_per_second > 1e11
     assert found.bytes_per_second > 1e10

@@ -142,15 +142,15 @@ def test_free_operators_are_not_named(function: Callable[[Tensor], Tensor]) -> N
     assert count_macs(Function(function), (1, 3, 8, 8)) == ({}, [])
 
 
-def test_a_users_autograd_function_counts_what_it_computes() -> None:
+def test_users_autograd_function_counts_what_it_computes() -> None:
     assert count(Function(lambda x: Squared.apply(x)), 4, 8, 8) == {"matmul": 4 * 8 * 8 * 8}
 
 
-def test_an_einsum_of_three_operands_counts_its_products() -> None:
+def test_einsum_of_three_operands_counts_its_products() -> None:
     assert count(Function(lambda x: torch.einsum("ij,jk,kl->il", x, x, x)), 8, 8) == {"einsum": 2 * 8**3}
 
 
-def test_a_tensor_made_in_forward_joins_the_others() -> None:
+def test_tensor_made_in_forward_joins_the_others() -> None:
     assert count(Function(lambda x: x @ torch.linspace(0, 1, 8).diag()), 4, 8) == {"matmul": 4 * 8 * 8}
 
 
@@ -170,7 +170,7 @@ def test_fvcore_agrees_on_layers(layer: nn.Module) -> None:
     assert compare_with_fvcore(layer.eval(), (1, 3, 8, 8)) == []
 
 
-def test_a_different_count_of_fvcore_is_a_note() -> None:
+def test_different_count_of_fvcore_is_a_note() -> None:
     # fvcore takes no account of the first operand's broadcasting.
     network = Function(lambda x: F.relu(torch.ones(2, 8)) @ x)
     assert compare_with_fvcore(network, (1, 3, 8, 8)) == [
@@ -178,13 +178,13 @@ def test_a_different_count_of_fvcore_is_a_note() -> None:
     ]
 
 
-def test_an_exception_of_fvcore_is_a_note() -> None:
+def test_exception_of_fvcore_is_a_note() -> None:
     network = Function(lambda x: x @ x[0, 0, 0])  # fvcore's rule fails for a vector
     (note,) = compare_with_fvcore(network, (1, 3, 8, 8))
     assert note.startswith("fvcore has not checked the MACs: IndexError")
 
 
-def test_the_comparison_leaves_the_network_as_it_was() -> None:
+def test_comparison_leaves_the_network_as_it_was() -> None:
     class Caching(nn.Linear):
         seen: tuple[int, ...] = ()
 

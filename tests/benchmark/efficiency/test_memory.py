@@ -64,7 +64,7 @@ def measure(entry: ModelEntry, device: str = "cpu") -> tuple[int | None, int | N
     return memory.forward_peak_bytes, memory.train_step_peak_bytes, memory.method, problems
 
 
-def test_a_forward_s_growth_is_what_it_allocates(tmp_path: Path) -> None:
+def test_forward_s_growth_is_what_it_allocates(tmp_path: Path) -> None:
     forward, _, method, problems = measure(user_entry(tmp_path, "Hungry"))
     assert forward is not None
     assert 63 * MIB <= forward < 72 * MIB  # some pages may have been there
@@ -81,7 +81,7 @@ def test_weights_are_left_out_but_a_training_step_s_gradients_and_adam_are_not(t
     assert 3 * 16 * MIB <= train_step < 7 * 16 * MIB
 
 
-def test_a_process_that_dies_leaves_a_reason(tmp_path: Path) -> None:
+def test_process_that_dies_leaves_a_reason(tmp_path: Path) -> None:
     forward, train_step, _, problems = measure(user_entry(tmp_path, "Dying"))
     assert (forward, train_step) == (None, None)
     assert [problem.partition(":")[0] for problem in problems] == [
@@ -91,7 +91,7 @@ def test_a_process_that_dies_leaves_a_reason(tmp_path: Path) -> None:
     assert "lack of memory" in problems[0]
 
 
-def test_a_refused_allocation_leaves_a_reason(tmp_path: Path) -> None:
+def test_refused_allocation_leaves_a_reason(tmp_path: Path) -> None:
     forward, _, _, problems = measure(user_entry(tmp_path, "Impossible"))
     assert forward is None
     assert "RuntimeError" in problems[0]
@@ -107,7 +107,7 @@ def test_workspaces_that_earlier_networks_have_left_are_in_no_figure(tmp_path: P
 
 
 @pytest.mark.gpu
-def test_a_gpu_s_peak_counts_weights_too(tmp_path: Path) -> None:
+def test_gpu_s_peak_counts_weights_too(tmp_path: Path) -> None:
     forward, train_step, method, problems = measure(user_entry(tmp_path, "Heavy"), "cuda")
     assert problems == []
     assert method == GPU_MEMORY
@@ -117,7 +117,7 @@ def test_a_gpu_s_peak_counts_weights_too(tmp_path: Path) -> None:
     assert train_step >= 4 * 16 * MIB
 
 
-def test_a_norm_that_one_image_is_too_few_for_costs_one_figure_and_not_all(tmp_path: Path) -> None:
+def test_norm_that_one_image_is_too_few_for_costs_one_figure_and_not_all(tmp_path: Path) -> None:
     forward, train_step, _, (problem,) = measure(user_entry(tmp_path, "Pooled"))
     assert forward is not None
     assert train_step is None

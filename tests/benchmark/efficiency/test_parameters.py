@@ -28,7 +28,7 @@ def test_parameters_that_take_part_are_counted_and_the_others_named() -> None:
     assert unused == {"never_called.weight": 4 * 4 * 4, "never_called.bias": 4}
 
 
-def test_a_shared_layer_counts_once() -> None:
+def test_shared_layer_counts_once() -> None:
     layer = nn.Linear(8, 8)
     reached, unused = split_parameters(nn.Sequential(layer, nn.ReLU(), layer).to("meta"), (1, 8))
     assert (reached, unused) == (8 * 8 + 8, {})
@@ -41,5 +41,5 @@ def test_it_agrees_with_the_gradients_of_a_backward() -> None:
     assert set(split_parameters(network, (1, 1, 8, 8))[1]) == without
 
 
-def test_a_network_without_parameters_has_none() -> None:
+def test_network_without_parameters_has_none() -> None:
     assert split_parameters(nn.ReLU(), (1, 1, 8, 8)) == (0, {})

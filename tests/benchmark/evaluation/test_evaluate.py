@@ -49,7 +49,7 @@ def test_evaluation_counts_what_the_network_predicts(small: Protocol, pack: Pack
     assert [row["image"] for row in rows] == [pack.tiles[index].name for index in indices]
 
 
-def test_a_threshold_other_than_half_is_applied_to_probabilities(small: Protocol, pack: Pack) -> None:
+def test_threshold_other_than_half_is_applied_to_probabilities(small: Protocol, pack: Pack) -> None:
     class Constant(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.full_like(x, torch.logit(torch.tensor(0.6)).item())
@@ -61,7 +61,7 @@ def test_a_threshold_other_than_half_is_applied_to_probabilities(small: Protocol
 
 
 @pytest.mark.parametrize(("window", "side"), [("input", 32), ("tile", 64)])
-def test_the_window_is_the_input_or_the_whole_tile(small: Protocol, pack: Pack, window: str, side: int) -> None:
+def test_window_is_the_input_or_the_whole_tile(small: Protocol, pack: Pack, window: str, side: int) -> None:
     network, indices = Bright(), pack.divide(small).test
     rows = evaluate(network, pack, indices, "track", with_evaluation(small, window=window), CPU)
     assert {shape[2:] for shape in network.seen} == {(side, side)}
@@ -106,7 +106,7 @@ def test_predictions_do_not_pile_up_before_slow_scoring(
     assert [row["image"] for row in rows] == [tile.name for tile in pack.tiles]
 
 
-def test_an_error_in_scoring_is_not_lost(small: Protocol, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_scoring_is_not_lost(small: Protocol, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object) -> dict[str, int]:
         raise ZeroDivisionError
 

@@ -90,7 +90,7 @@ def test_what_is_kept_is_what_was_tested(pack: Pack, tmp_path: Path) -> None:
         np.testing.assert_array_equal(predictions.of(name), image[..., 0] / 255 >= 0.5)
 
 
-def test_a_width_that_is_no_multiple_of_eight_comes_back(pack: Pack, tmp_path: Path) -> None:
+def test_width_that_is_no_multiple_of_eight_comes_back(pack: Pack, tmp_path: Path) -> None:
     protocol = with_panels(1, "input.size=20")
     (index,) = kept_images.candidates(pack, [4], protocol)
     keeper = kept_images.Keeper(pack, [4], protocol)
@@ -102,7 +102,7 @@ def test_a_width_that_is_no_multiple_of_eight_comes_back(pack: Pack, tmp_path: P
 
 
 @pytest.mark.parametrize(("count", "kept"), [(1, 1), (0, None)])
-def test_a_study_keeps_images_once_and_predictions_per_run_or_none(
+def test_study_keeps_images_once_and_predictions_per_run_or_none(
     make_study: Callable[..., Study], count: int, kept: int | None
 ) -> None:
     study = make_study(with_panels(count, "repeats=1"))
@@ -149,7 +149,7 @@ KEPT = {"names": np.array(["a", "b"]), "bits": np.zeros((2, 8, 1), np.uint8), "w
         ({"names": np.array(["", ""])}, "an image comes twice"),
     ],
 )
-def test_a_broken_file_of_images_is_named(tmp_path: Path, changes: dict[str, np.ndarray], told: str) -> None:
+def test_broken_file_of_images_is_named(tmp_path: Path, changes: dict[str, np.ndarray], told: str) -> None:
     assert kept_images.read_images(written(tmp_path / "good.npz", **GOOD)).names == ("a", "b")
     with pytest.raises(UserError, match=rf"bad\.npz: cannot be read .*{told}"):
         kept_images.read_images(written(tmp_path / "bad.npz", **GOOD | changes))
@@ -159,7 +159,7 @@ def test_a_broken_file_of_images_is_named(tmp_path: Path, changes: dict[str, np.
     "changes",
     [{"width": np.array([16])}, {"width": np.array([0])}, {"width": np.array([8, 8])}, {"bits": KEPT["bits"][:1]}],
 )
-def test_a_broken_file_of_predictions_is_named(tmp_path: Path, changes: dict[str, np.ndarray]) -> None:
+def test_broken_file_of_predictions_is_named(tmp_path: Path, changes: dict[str, np.ndarray]) -> None:
     assert kept_images.read_predictions(written(tmp_path / "good.npz", **KEPT)).of("a").shape == (8, 8)
     with pytest.raises(UserError, match=r"bad\.npz: cannot be read .*do not go together"):
         kept_images.read_predictions(written(tmp_path / "bad.npz", **KEPT | changes))
@@ -182,7 +182,7 @@ def claiming(shape: tuple[int, ...], content: bytes) -> bytes:
         (claiming((2, 8, 2), b"\0" * 31), "EOF"),
     ],
 )
-def test_a_file_that_would_fill_the_memory_or_is_no_array_is_refused(
+def test_file_that_would_fill_the_memory_or_is_no_array_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: bytes, told: str
 ) -> None:
     monkeypatch.setattr(kept_images, "MOST_BYTES", 2**24)
@@ -199,7 +199,7 @@ def test_more_pixels_than_a_study_keeps_are_refused(tmp_path: Path, monkeypatch:
             read(written(tmp_path / "large.npz", **arrays))
 
 
-def test_a_damaged_file_is_a_user_error_or_still_whole_never_anything_else(tmp_path: Path) -> None:
+def test_damaged_file_is_a_user_error_or_still_whole_never_anything_else(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     file = written(tmp_path / "x.npz", **KEPT)
     whole = file.read_bytes()

@@ -24,7 +24,7 @@ def test_otsu_and_background_are_scored_like_networks(small: Protocol, pack: Pac
 
 
 @pytest.mark.parametrize("name", REFERENCE_METHODS)
-def test_an_image_of_one_gray_level_has_no_foreground(name: str) -> None:
+def test_image_of_one_gray_level_has_no_foreground(name: str) -> None:
     predicted = REFERENCE_METHODS[name](np.full((32, 48, 1), 7, np.uint8))
     assert predicted.shape == (32, 48)
     assert not predicted.any()
@@ -32,7 +32,7 @@ def test_an_image_of_one_gray_level_has_no_foreground(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["otsu", "kmeans"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_bright_bar_on_dark_ground_is_found(name: str, channels: int) -> None:
+def test_bright_bar_on_dark_ground_is_found(name: str, channels: int) -> None:
     image = np.full((64, 64, channels), 40, np.uint8)
     image[20:40] = 200
     assert (REFERENCE_METHODS[name](image) == (image[..., 0] > 100)).all()

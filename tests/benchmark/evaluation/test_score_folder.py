@@ -82,7 +82,7 @@ def test_saved_predictions_have_the_counts_of_the_harness(
     assert "pooled: counts summed over images before the ratio." in out
 
 
-def test_the_columns_are_those_of_a_run_and_skeletons_are_made(
+def test_columns_are_those_of_a_run_and_skeletons_are_made(
     call: Call, save: Save, bars: np.ndarray, tmp_path: Path
 ) -> None:
     save("truth/a.png", bars)
@@ -172,7 +172,7 @@ def faulty(bars: np.ndarray, save: Save) -> dict[str, np.ndarray]:
 OVERLAY = ("--overlay", "faults", "--ignore", "ignore", "--border", "0", "--min-area", "4")
 
 
-def test_an_overlay_shows_each_fault_in_its_colour(call: Call, faulty: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_overlay_shows_each_fault_in_its_colour(call: Call, faulty: dict[str, np.ndarray], tmp_path: Path) -> None:
     assert call(*FLAGS, *OVERLAY)[0] == 0
     picture = np.asarray(Image.open(tmp_path / "faults/a.png"))
     for name, colour in COLOURS.items():
@@ -227,7 +227,7 @@ def test_correct_predictions_are_light_gray(call: Call, save: Save, bars: np.nda
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_an_overlay_lets_the_image_show_through(
+def test_overlay_lets_the_image_show_through(
     call: Call, save: Save, faulty: dict[str, np.ndarray], tmp_path: Path, dtype: type
 ) -> None:
     image = np.tile(np.linspace(0, np.iinfo(dtype).max, 80), (48, 1)).astype(dtype)

@@ -43,7 +43,7 @@ class Pipe:
         self.emptied.append(self.gpu.emptied)
 
 
-def test_a_gpu_s_memory_is_given_back_after_each_job_also_one_that_failed(fake_gpu: FakeGPU) -> None:
+def test_gpu_s_memory_is_given_back_after_each_job_also_one_that_failed(fake_gpu: FakeGPU) -> None:
     pipe: Any = Pipe(fake_gpu, [Job(uses=False), Job(uses=True), Job(uses=True, fails=True)])
     worker.do_jobs(pipe, use)
     assert pipe.emptied == [0, 1, 2]  # a process without a context gets none

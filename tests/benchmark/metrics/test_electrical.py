@@ -319,13 +319,13 @@ class TestWindowsOfAChip:
         assert count_image(truth, truth)["nets"] >= 10
         assert faults(truth, truth, border_px=35, min_area_px=35) == CLEAN
 
-    def test_a_bridge_of_5_px(self, truth: Mask) -> None:
+    def test_bridge_of_5_px(self, truth: Mask) -> None:
         bridged = with_bridge(truth)
         assert miou(truth, bridged) > 0.999
         assert faults(truth, bridged, border_px=35, min_area_px=35) == CLEAN | {"shorts": 1}
         assert far(fault_places(truth, bridged), bridged & ~truth) <= 2
 
-    def test_a_cut(self, truth: Mask) -> None:
+    def test_cut(self, truth: Mask) -> None:
         cut = with_cut(truth)
         assert miou(truth, cut) > 0.999
         assert faults(truth, cut, border_px=35, min_area_px=35) == CLEAN | {"opens": 1}

@@ -44,7 +44,7 @@ def dead_pid() -> int:
     return process.pid
 
 
-def test_a_claim_excludes_others_and_leaves_nothing(tmp_path: Path) -> None:
+def test_claim_excludes_others_and_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with claims.acquire(folder) as claim:  # type: ignore[union-attr]
         assert claim.number == 1
@@ -64,19 +64,19 @@ def test_claim_names_no_machine_and_no_user(tmp_path: Path) -> None:
     int(owner["machine"], 16)
 
 
-def test_a_dead_process_of_this_machine_is_replaced_at_once(tmp_path: Path, dead_pid: int) -> None:
+def test_dead_process_of_this_machine_is_replaced_at_once(tmp_path: Path, dead_pid: int) -> None:
     claim_of(tmp_path, 3, pid=dead_pid)
     with claims.acquire(tmp_path) as claim:  # type: ignore[union-attr]
         assert claim.number == 4
     assert names(tmp_path) == []
 
 
-def test_a_later_process_of_the_same_number_is_not_the_owner(tmp_path: Path) -> None:
+def test_later_process_of_the_same_number_is_not_the_owner(tmp_path: Path) -> None:
     claim_of(tmp_path, 1, started=1.0)
     assert claims.acquire(tmp_path) is not None
 
 
-def test_a_corrected_clock_kills_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corrected_clock_kills_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What systems report as times of day, they form from the clock of the moment."""
     claim_of(tmp_path, 1)
     boot_time, create_time = psutil.boot_time(), psutil.Process().create_time()
@@ -86,7 +86,7 @@ def test_a_corrected_clock_kills_no_owner(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.skipif(not Path("/proc/sys/kernel/random/boot_id").exists(), reason="Linux has a name for each start")
-def test_a_machine_without_a_network_knows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_a_network_knows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uuid, "getnode", lambda: random.getrandbits(48))  # as Python does where no card has a number
     claims.machine.cache_clear()
     before = claims.machine()
@@ -94,7 +94,7 @@ def test_a_machine_without_a_network_knows_itself(monkeypatch: pytest.MonkeyPatc
     assert claims.machine() == before
 
 
-def test_a_full_disk_keeps_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int, mode: str) -> io.IOBase:
         os.close(descriptor)
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -117,7 +117,7 @@ def test_another_machine_or_a_damaged_claim_is_dead_after_a_silence(tmp_path: Pa
         assert claim.number == 2
 
 
-def test_the_owner_gives_signs_of_life_and_leaves_a_successor_alone(
+def test_owner_gives_signs_of_life_and_leaves_a_successor_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "HEARTBEAT_S", 0.05)
@@ -180,7 +180,7 @@ def test_one_of_many_processes_gets_the_claim(
     assert sum(pipe.recv() for pipe in contenders) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file.run: cannot be claimed"):
         claims.acquire(tmp_path / "file" / "run")

@@ -51,7 +51,7 @@ def test_threads_are_those_that_torch_has_in_this_process() -> None:
     assert "matmul" in environment.computing("cuda:0")["float32_precision"]
 
 
-def test_a_gpu_s_facts_come_from_torch_and_the_management_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_s_facts_come_from_torch_and_the_management_library(monkeypatch: pytest.MonkeyPatch) -> None:
     class NVMLError(Exception):
         pass
 

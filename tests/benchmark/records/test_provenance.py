@@ -42,7 +42,7 @@ def committed(root: Path) -> str:
 
 
 @needs_git
-def test_a_clean_checkout_is_its_commit(tmp_path: Path) -> None:
+def test_clean_checkout_is_its_commit(tmp_path: Path) -> None:
     root = project(tmp_path)
     commit = committed(root)
     assert provenance.checkout(root) == (commit, False)
@@ -62,7 +62,7 @@ def test_changed_and_new_sources_are_dirty(tmp_path: Path, file: str) -> None:
 
 
 @needs_git
-def test_a_repository_of_the_user_s_is_not_this_project_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repository_of_the_user_s_is_not_this_project_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = project(tmp_path / "other", name="a-thesis")
     committed(other)
     assert provenance.checkout(other) == (None, None)
@@ -85,7 +85,7 @@ def test_working_directory_changes_no_provenance(tmp_path: Path, monkeypatch: py
     assert before["content"]
 
 
-def test_a_checkout_without_git_or_with_a_git_that_hangs_has_no_commit(
+def test_checkout_without_git_or_with_a_git_that_hangs_has_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = project(tmp_path / "own")

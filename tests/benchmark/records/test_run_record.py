@@ -18,7 +18,7 @@ from benchmark.report.read import read_study
 GENERATIONS = sorted(Path(__file__).parent.glob("generation-*"))
 
 
-def test_the_generations_have_every_kind_of_end() -> None:
+def test_generations_have_every_kind_of_end() -> None:
     ends = {folder.name: [record.status for _, record in Store(folder).records()] for folder in GENERATIONS}
     assert ends == {
         "generation-1": ["ok", "failed"],

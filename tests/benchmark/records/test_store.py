@@ -54,7 +54,7 @@ def test_names_that_networks_and_datasets_have_are_accepted(store: Store, name: 
     assert found.model == name
 
 
-def test_a_record_in_the_folder_of_another_run_is_broken(store: Store) -> None:
+def test_record_in_the_folder_of_another_run_is_broken(store: Store) -> None:
     copy = store.run_folder(("omc",), "unet", 5)
     copy.mkdir()
     (copy / RECORD).write_bytes((store.run_folder(("omc",), "unet", 0) / RECORD).read_bytes())
@@ -65,7 +65,7 @@ def test_a_record_in_the_folder_of_another_run_is_broken(store: Store) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b'{"schema": 1', b"[" * 100_000, b"\xff\xfe", b'{"schema": 1}', b"[1]"])
-def test_a_broken_record_is_named_and_the_others_are_read(store: Store, content: bytes) -> None:
+def test_broken_record_is_named_and_the_others_are_read(store: Store, content: bytes) -> None:
     file = store.run_folder(("omc",), "unet", 0) / RECORD
     file.write_bytes(content)
     records, broken = store.survey()
@@ -76,13 +76,13 @@ def test_a_broken_record_is_named_and_the_others_are_read(store: Store, content:
         list(store.records())
 
 
-def test_an_unknown_field_is_named_without_what_a_terminal_would_obey(store: Store) -> None:
+def test_unknown_field_is_named_without_what_a_terminal_would_obey(store: Store) -> None:
     spoil(store, **{"novelty\x1b[2J": 1})
     (broken,) = store.survey()[1]
     assert "not a valid record (novelty?[2J: Extra inputs are not permitted)" in broken.reason
 
 
-def test_a_record_of_a_newer_release_is_refused_and_never_called_broken(store: Store) -> None:
+def test_record_of_a_newer_release_is_refused_and_never_called_broken(store: Store) -> None:
     spoil(store, schema=3, novelty="a field of the future")
     with pytest.raises(
         UserError, match=r"record\.json: a record of schema 3, made by a newer release.*up to 2"
@@ -100,7 +100,7 @@ def test_temporarily_unreadable_record_is_not_broken(store: Store) -> None:
     assert not isinstance(told.value, BrokenRecordError)
 
 
-def test_a_huge_record_is_not_read_into_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_record_is_not_read_into_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     file = store.run_folder(("omc",), "unet", 0) / RECORD
     with file.open("r+b") as stream:
         stream.truncate(RECORD_BYTES + 1)  # sparse
@@ -116,7 +116,7 @@ def test_message_cannot_repaint_the_terminal() -> None:
         Failure(kind="error", message=1)  # type: ignore[arg-type]
 
 
-def test_the_keys_of_finished_runs_follow_from_their_parts() -> None:
+def test_keys_of_finished_runs_follow_from_their_parts() -> None:
     records = [record for _, record in Store(RESULTS / "reference-quick").records()]
     assert len(records) == 66
     assert all(run_key(record.key_parts) == record.key for record in records)

@@ -36,7 +36,7 @@ def found(study: Path, train: str | None, repeat: int | None = None, entry: Mode
     return one
 
 
-def test_the_network_has_the_weights_of_the_repeat_and_is_ready_to_predict(study: Path) -> None:
+def test_network_has_the_weights_of_the_repeat_and_is_ready_to_predict(study: Path) -> None:
     trained = found(study, "omc-syn", 1)
     network = trained.build()
     torch.manual_seed(1)
@@ -66,7 +66,7 @@ def test_weights_of_another_version_of_the_network_are_refused(study: Path) -> N
         found(study, "omc-syn", 0, replace(CONTEXTNET, version=2))
 
 
-def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
+def test_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--study nothing: no study in"):
         found(tmp_path / "nothing", None)
 
@@ -82,7 +82,7 @@ def test_weights_that_are_no_numbers_are_refused(study: Path, tmp_path: Path, va
         replace(trained, file=tmp_path / WEIGHTS).build()
 
 
-def test_a_constant_may_be_infinite() -> None:
+def test_constant_may_be_infinite() -> None:
     network = torch.nn.Conv2d(1, 1, 1)
     network.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
     assert non_finite(network.state_dict(), network) == []

@@ -37,7 +37,7 @@ def test_replaced_runs_are_set_aside_and_never_deleted(small: Protocol, make_stu
     assert other.store.read_protocol() == other.protocol
 
 
-def test_a_run_that_another_process_is_doing_is_not_moved_away(small: Protocol, make_study: MakeStudy) -> None:
+def test_run_that_another_process_is_doing_is_not_moved_away(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     do(study)
     other = make_study(load_protocol("quick", [*SMALL, "training.lr=0.5"]))
@@ -83,7 +83,7 @@ def test_one_of_two_simultaneous_calls_begins_the_study(small: Protocol, make_st
     assert (executor.jobs, contents(study.folder)) == ([], before)
 
 
-def test_a_call_that_finds_a_run_begun_while_it_replaces_the_settings_puts_them_back(
+def test_call_that_finds_a_run_begun_while_it_replaces_the_settings_puts_them_back(
     small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, other = make_study(small), make_study(load_protocol("quick", [*SMALL, OTHER]))
@@ -101,7 +101,7 @@ def test_a_call_that_finds_a_run_begun_while_it_replaces_the_settings_puts_them_
     assert len(make_plan(study).done) == 3
 
 
-def test_a_study_in_which_nothing_was_made_takes_other_settings(small: Protocol, make_study: MakeStudy) -> None:
+def test_study_in_which_nothing_was_made_takes_other_settings(small: Protocol, make_study: MakeStudy) -> None:
     study, other = make_study(small), make_study(load_protocol("quick", [*SMALL, OTHER]))
     study.store.write_protocol(small)
     do(other)
@@ -143,7 +143,7 @@ def test_changed_data_is_named(small: Protocol, make_study: MakeStudy) -> None:
         make_plan(study)
 
 
-def test_a_changed_network_is_named(small: Protocol, make_study: MakeStudy) -> None:
+def test_changed_network_is_named(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     do(study)
     study.models = [replace(study.models[0], version=2)]

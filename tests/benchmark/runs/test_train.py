@@ -52,7 +52,7 @@ def train_job(job: TrainJob) -> tuple[Record, Path]:
     return record, Store(job.study).run_folder(record.train, record.model, record.repeat)
 
 
-def test_a_run_leaves_its_record_its_counts_its_history_and_its_weights(small: Protocol, make_job: MakeJob) -> None:
+def test_run_leaves_its_record_its_counts_its_history_and_its_weights(small: Protocol, make_job: MakeJob) -> None:
     job = make_job(small)
     record, folder = train_job(job)
     assert {path.name for path in folder.iterdir()} == {
@@ -76,7 +76,7 @@ def test_a_run_leaves_its_record_its_counts_its_history_and_its_weights(small: P
     assert record.metrics["omc-syn"]["image"]["miou"] == pytest.approx(mean, rel=1e-12)
 
 
-def test_a_broken_record_of_another_repeat_does_not_replace_a_finished_one(small: Protocol, make_job: MakeJob) -> None:
+def test_broken_record_of_another_repeat_does_not_replace_a_finished_one(small: Protocol, make_job: MakeJob) -> None:
     job, other = (make_job(small, repeat=repeat) for repeat in (0, 1))
     other.folder.mkdir(parents=True)
     for name in (RECORD, WEIGHTS):
@@ -86,7 +86,7 @@ def test_a_broken_record_of_another_repeat_does_not_replace_a_finished_one(small
     assert Store(job.study).read_record(("omc-syn",), "tinynet", 0) == record
 
 
-def test_the_record_names_no_place_and_no_person(small: Protocol, make_job: MakeJob) -> None:
+def test_record_names_no_place_and_no_person(small: Protocol, make_job: MakeJob) -> None:
     job = make_job(small)
     _, folder = train_job(job)
     text = (folder / "record.json").read_text()
@@ -97,7 +97,7 @@ def test_the_record_names_no_place_and_no_person(small: Protocol, make_job: Make
         assert not re.search(rf"\b{re.escape(name)}\b", text)
 
 
-def test_a_record_says_with_what_it_was_made_and_what_that_took(small: Protocol, make_job: MakeJob) -> None:
+def test_record_says_with_what_it_was_made_and_what_that_took(small: Protocol, make_job: MakeJob) -> None:
     job = make_job(small)
     started = time.perf_counter(), time.process_time()
     record, _ = train_job(job)
@@ -124,9 +124,7 @@ def test_studies_share_a_list_of_packages_but_not_a_file(small: Protocol, make_j
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system never forgets a peak")
-def test_the_peak_of_memory_is_the_run_s_own(
-    small: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_peak_of_memory_is_the_run_s_own(small: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     def peak() -> int:
         record, _ = train_job(make_job(small, name=f"study{len(peaks)}"))
         assert record.cost is not None
@@ -148,7 +146,7 @@ def test_the_peak_of_memory_is_the_run_s_own(
     assert peaks[1] - peaks[2] > 200 * 2**20
 
 
-def test_a_failed_run_says_with_what_it_was_made_too(small: Protocol, make_study: Callable[..., Study]) -> None:
+def test_failed_run_says_with_what_it_was_made_too(small: Protocol, make_study: Callable[..., Study]) -> None:
     (job, *_) = make_plan(make_study(small, "Raises")).todo
     perform_claimed(job, lambda *_: None)
     record = Store(job.study).read_record(("omc-syn",), "raises", 0)
@@ -188,7 +186,7 @@ def test_repeats_start_from_other_weights_and_orders_but_share_the_split(small: 
     assert (first / WEIGHTS).read_bytes() != (second / WEIGHTS).read_bytes()
 
 
-def test_the_stored_weights_give_the_stored_metrics(small: Protocol, make_job: MakeJob, pack: Pack) -> None:
+def test_stored_weights_give_the_stored_metrics(small: Protocol, make_job: MakeJob, pack: Pack) -> None:
     job = make_job(small)
     record, folder = train_job(job)
     network = job.entry.build()
@@ -245,7 +243,7 @@ def test_keeping_all_or_no_weights(small: Protocol, make_job: MakeJob, keep: str
         assert (folder / WEIGHTS).is_file() is expected
 
 
-def test_a_pretrained_encoder_where_there_is_none_is_refused(small: Protocol, make_job: MakeJob) -> None:
+def test_pretrained_encoder_where_there_is_none_is_refused(small: Protocol, make_job: MakeJob) -> None:
     protocol = small.model_copy(update={"training": small.training.model_copy(update={"encoder_weights": "imagenet"})})
     with pytest.raises(UserError, match="tinynet: has no pretrained encoder"):
         train.build_network(make_job(protocol))
@@ -295,7 +293,7 @@ def test_failures_are_typed(error: Exception, kind: str) -> None:
 @pytest.mark.parametrize(
     "said", ["CUDNN_STATUS_NOT_INITIALIZED", "unable to find an engine to execute this computation"]
 )
-def test_a_library_that_may_lack_memory_brings_the_memory_advice(said: str) -> None:
+def test_library_that_may_lack_memory_brings_the_memory_advice(said: str) -> None:
     assert describe_failure(RuntimeError(said), "take fewer").message.endswith("often memory has run out: take fewer")
     assert "take fewer" not in describe_failure(RuntimeError("CUDA error: unknown error"), "take fewer").message
 
@@ -326,7 +324,7 @@ def test_memory_advice_names_flags_and_half_of_the_images(
         assert changed.batch == before.batch
 
 
-def test_a_run_out_of_memory_is_a_row_that_says_what_helps_and_changes_no_batch(
+def test_run_out_of_memory_is_a_row_that_says_what_helps_and_changes_no_batch(
     small: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, tries = make_job(small), []
@@ -371,7 +369,7 @@ def test_memory_held_before_a_run_is_not_in_its_peak(fake_gpu: FakeGPU) -> None:
 
 
 @pytest.mark.gpu
-def test_a_run_on_a_gpu(small: Protocol, make_job: MakeJob) -> None:
+def test_run_on_a_gpu(small: Protocol, make_job: MakeJob) -> None:
     record, _ = train_job(replace(make_job(small), device="cuda:0"))
     assert record.status == "ok"
     assert record.environment["gpu"]

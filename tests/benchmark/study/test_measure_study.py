@@ -23,7 +23,7 @@ def test_every_setting_is_measured_once_for_all_networks_before_the_next() -> No
     assert len({job.label for job in jobs}) == 8
 
 
-def test_a_budget_is_every_measurement_s() -> None:
+def test_budget_is_every_measurement_s() -> None:
     jobs = measure_study.profile_jobs(
         Path("x"), registry.select("unet,eal_icnet"), "64,32", "float32", [CPU], 1, budget_s=20.0
     )

@@ -21,7 +21,7 @@ from tests.benchmark.data.folder_makers import write_pairs
 from tests.benchmark.pretend import MakeStudy, alone, begin_and_stop, contents, do
 
 
-def test_the_lists_of_images_of_each_part_are_written(small: Protocol, make_study: MakeStudy) -> None:
+def test_lists_of_images_of_each_part_are_written(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     do(study)
     lists = json.loads(study.store.split_file("omc-syn").read_text("utf-8"))
@@ -69,7 +69,7 @@ def test_shared_files_of_runs_under_way_with_other_data_stay(small: Protocol, ma
     assert contents(study.folder) == before
 
 
-def test_a_run_says_which_folders_among_images_are_not_searched(
+def test_run_says_which_folders_among_images_are_not_searched(
     small: Protocol, make_study: MakeStudy, tmp_path: Path
 ) -> None:
     write_pairs(tmp_path / "data/mine", 10)

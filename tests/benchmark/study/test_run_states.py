@@ -65,7 +65,7 @@ def test_every_run_has_its_state_in_order(study: Study) -> None:
     ]
 
 
-def test_a_killed_run_leaves_a_checkpoint_but_no_record(study: Study) -> None:
+def test_killed_run_leaves_a_checkpoint_but_no_record(study: Study) -> None:
     jobs = make_plan(study).todo
     save(jobs[0], 2)
     save(jobs[1], 2, key="of other settings")
@@ -74,7 +74,7 @@ def test_a_killed_run_leaves_a_checkpoint_but_no_record(study: Study) -> None:
     assert of(study)[:3] == [("interrupted", "goes on from last.pt at step 2"), ("missing", ""), ("missing", "")]
 
 
-def test_a_dead_owner_s_claim_holds_nothing(study: Study) -> None:
+def test_dead_owner_s_claim_holds_nothing(study: Study) -> None:
     folder = make_plan(study).todo[0].folder
     folder.mkdir(parents=True)
     pid = os.spawnlp(os.P_NOWAIT, "true", "true")
@@ -145,7 +145,7 @@ def test_more_repeats_than_fit_a_line_are_counted() -> None:
     assert printed(runs, terminal=True)[1].split(maxsplit=1) == ["unet", f"{WIDEST} done, 1 missing"]
 
 
-def test_a_program_reads_one_line_per_run() -> None:
+def test_program_reads_one_line_per_run() -> None:
     lines = printed(RUNS, terminal=False)
     assert len(lines) == len(RUNS)
     assert lines[:2] == ["omc-syn unet repeat 0: done", "omc-syn unet repeat 1: stale (training.lr: 1 -> 2)"]

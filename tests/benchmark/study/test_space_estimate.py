@@ -53,7 +53,7 @@ def assess(study: Study) -> Needs:
     return space_estimate.estimate_needs(study, make_plan(study))
 
 
-def test_a_pack_is_as_large_as_it_will_be(make: Make, source: Source) -> None:
+def test_pack_is_as_large_as_it_will_be(make: Make, source: Source) -> None:
     study = make()
     (estimate,) = assess(study).cache.parts.values()
     open_pack(source, study.protocol, study.cache)
@@ -137,7 +137,7 @@ def free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=count))
 
 
-def test_a_disk_that_is_too_full_is_refused_with_figures_and_remedies(
+def test_disk_that_is_too_full_is_refused_with_figures_and_remedies(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = assess(make())
@@ -167,7 +167,7 @@ def told(found: Needs, hardware: Hardware) -> str:
     return text.getvalue()
 
 
-def test_the_plan_has_a_line_for_memory_and_one_for_each_disk(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_has_a_line_for_memory_and_one_for_each_disk(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     study = make(workers=2)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=50_000_000_000))
     lines = told(assess(study), study.hardware).splitlines()
@@ -192,7 +192,7 @@ def test_too_little_memory_is_a_warning_that_names_the_flags(make: Make, hardwar
     assert "--set training.micro_batch" in text
 
 
-def test_a_finished_study_needs_nothing(make: Make) -> None:
+def test_finished_study_needs_nothing(make: Make) -> None:
     study = make()
     for job in make_plan(study).todo:
         study.store.write_run(job.record(status="ok"), {}, [], None)

@@ -27,7 +27,7 @@ from tests.benchmark.pretend import MakeStudy, Pretend, alone, contents, do
 from tests.benchmark.report import fake
 
 
-def test_a_new_study_has_everything_to_do_and_a_finished_one_nothing(small: Protocol, make_study: MakeStudy) -> None:
+def test_new_study_has_everything_to_do_and_a_finished_one_nothing(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     plan, events = do(study)
     assert (len(plan.todo), len(plan.done), plan.runs) == (3, 0, 3)
@@ -61,7 +61,7 @@ def test_repeats_come_before_models_so_that_every_model_has_a_first_result_early
     assert [(job.repeat, job.entry.name) for job in todo[:3]] == [(0, "tinynet"), (0, "raises"), (1, "tinynet")]
 
 
-def test_a_second_call_waits_while_another_prepares_the_study(
+def test_second_call_waits_while_another_prepares_the_study(
     small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make_study(small)
@@ -75,7 +75,7 @@ def test_a_second_call_waits_while_another_prepares_the_study(
     assert len(make_plan(study).done) == 3
 
 
-def test_a_finished_study_is_not_claimed(small: Protocol, make_study: MakeStudy) -> None:
+def test_finished_study_is_not_claimed(small: Protocol, make_study: MakeStudy) -> None:
     """It may lie in a folder that cannot be written."""
     study = make_study(small)
     study.models = []
@@ -95,7 +95,7 @@ def test_failed_runs_are_listed_and_only_run_again_on_request(small: Protocol, m
     assert len(make_plan(study).done) == 3
 
 
-def test_an_interrupted_run_goes_on_with_the_next_call(small: Protocol, make_study: MakeStudy) -> None:
+def test_interrupted_run_goes_on_with_the_next_call(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     with pytest.raises(KeyboardInterrupt):
         do(study, Pretend(stop_at="omc-syn tinynet repeat 1"))
@@ -105,7 +105,7 @@ def test_an_interrupted_run_goes_on_with_the_next_call(small: Protocol, make_stu
     assert [job.repeat for job in make_plan(study).todo] == [1, 2]
 
 
-def test_a_disk_that_takes_no_claim_of_a_failed_run_does_not_end_the_study(
+def test_disk_that_takes_no_claim_of_a_failed_run_does_not_end_the_study(
     small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acquire = claims.acquire
@@ -121,7 +121,7 @@ def test_a_disk_that_takes_no_claim_of_a_failed_run_does_not_end_the_study(
     assert [type(outcome) for outcome in ended] == [Failure, Record, Record]
 
 
-def test_a_failure_that_a_worker_wrote_down_is_not_replaced_by_an_interruption(
+def test_failure_that_a_worker_wrote_down_is_not_replaced_by_an_interruption(
     small: Protocol, make_study: MakeStudy
 ) -> None:
     class Fails:
@@ -160,7 +160,7 @@ def test_figures_of_other_threads_or_another_version_and_broken_ones_are_measure
     assert [job.threads for job in make_plan(study).measurements] == [1]
 
 
-def test_a_gpu_s_figures_do_not_depend_on_the_processor_s_threads(small: Protocol, make_study: MakeStudy) -> None:
+def test_gpu_s_figures_do_not_depend_on_the_processor_s_threads(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     study.hardware = Hardware("cuda:0", 3)
     study.__post_init__()
@@ -188,7 +188,7 @@ def spoil(study: Study, repeat: int) -> Path:
     return file
 
 
-def test_a_run_with_a_broken_record_is_planned_without_a_change_and_then_set_aside_and_done_again(
+def test_run_with_a_broken_record_is_planned_without_a_change_and_then_set_aside_and_done_again(
     small: Protocol, make_study: MakeStudy
 ) -> None:
     study = make_study(small)
@@ -206,7 +206,7 @@ def test_a_run_with_a_broken_record_is_planned_without_a_change_and_then_set_asi
     assert (study.folder / "runs/.stale/omc-syn.tinynet.1.0/record.json").read_bytes() == broken
 
 
-def test_a_broken_record_that_nobody_asks_for_is_left_as_it_is(small: Protocol, make_study: MakeStudy) -> None:
+def test_broken_record_that_nobody_asks_for_is_left_as_it_is(small: Protocol, make_study: MakeStudy) -> None:
     do(make_study(small))
     file = spoil(make_study(small), 2)
     fewer = make_study(load_protocol("quick", [*SMALL, "repeats=2"]))
@@ -227,7 +227,7 @@ def test_run_repaired_by_another_process_is_not_set_aside(small: Protocol, make_
     assert not (study.folder / "runs/.stale").exists()
 
 
-def test_a_record_of_a_newer_release_is_refused_and_stays(small: Protocol, make_study: MakeStudy) -> None:
+def test_record_of_a_newer_release_is_refused_and_stays(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     do(study)
     file = study.store.run_folder(("omc-syn",), "tinynet", 0) / "record.json"
@@ -243,7 +243,7 @@ def test_unfit_input_size_is_refused_with_a_fitting_size(source: Source, tmp_pat
         Study(tmp_path, protocol, registry.select("letnet"), [alone(source)], Hardware("cpu", 1), tmp_path)
 
 
-def test_a_tile_that_a_network_cannot_take_is_refused_where_whole_tiles_are_tested(
+def test_tile_that_a_network_cannot_take_is_refused_where_whole_tiles_are_tested(
     source: Source, tmp_path: Path
 ) -> None:
     def plan(*overrides: str) -> Study:
@@ -255,7 +255,7 @@ def test_a_tile_that_a_network_cannot_take_is_refused_where_whole_tiles_are_test
         plan("evaluation.window=tile")
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_any_work(small: Protocol, make_study: MakeStudy) -> None:
+def test_folder_that_cannot_be_written_is_refused_before_any_work(small: Protocol, make_study: MakeStudy) -> None:
     study = make_study(small)
     study.folder.parent.mkdir(exist_ok=True)
     study.folder.write_text("a file where the study should be")

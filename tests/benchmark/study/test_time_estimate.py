@@ -51,7 +51,7 @@ def figures(study: Study, folder: str, size: int = 32, **changes: object) -> flo
     return found.latency.p50_ms / 1000 if found else 0.0
 
 
-def test_the_estimate_is_a_guess_until_a_run_was_timed_here(make: MakeStudy) -> None:
+def test_estimate_is_a_guess_until_a_run_was_timed_here(make: MakeStudy) -> None:
     study = make()
     guessed = make_plan(study)
     assert (guessed.basis, guessed.seconds > MEASURING_S) == ("macs", True)
@@ -81,7 +81,7 @@ def test_latencies_at_another_size_are_scaled_with_the_area(make: MakeStudy) -> 
     assert make_plan(study).seconds == pytest.approx(REPEATS * IMAGES * 3 * nearer + MEASURING_S)
 
 
-def test_a_run_with_fewer_threads_than_were_measured_with_is_slower_in_proportion(make: MakeStudy) -> None:
+def test_run_with_fewer_threads_than_were_measured_with_is_slower_in_proportion(make: MakeStudy) -> None:
     study = make()
     forward = figures(study, "profile", threads=4)
     assert make_plan(study).seconds == pytest.approx(REPEATS * IMAGES * 3 * 4 * forward + MEASURING_S)
@@ -108,7 +108,7 @@ def test_times_of_one_gpu_are_no_measure_of_another(make: MakeStudy, monkeypatch
 
 
 @pytest.mark.parametrize(("energy", "seconds"), [(False, 14.0), (True, 24.0)])
-def test_a_measurement_on_a_gpu_takes_longer_where_its_energy_is_read(
+def test_measurement_on_a_gpu_takes_longer_where_its_energy_is_read(
     make: MakeStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, energy: bool, seconds: float
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

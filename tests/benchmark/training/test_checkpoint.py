@@ -75,7 +75,7 @@ def without_clock(history: list[loop.Round]) -> list[loop.Round]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_training_that_was_interrupted_twice_ends_with_the_same_weights(
+def test_training_that_was_interrupted_twice_ends_with_the_same_weights(
     recipe: str, pack: Pack, tmp_path: Path
 ) -> None:
     protocol = load_protocol("quick", [*SMALL, *RECIPES[recipe]])
@@ -105,7 +105,7 @@ def test_time_is_counted_over_all_sessions(pack: Pack, tmp_path: Path) -> None:
     assert trained.seconds > trained.earlier_seconds == 1000.0
 
 
-def test_a_checkpoint_of_another_run_is_not_used(pack: Pack, tmp_path: Path) -> None:
+def test_checkpoint_of_another_run_is_not_used(pack: Pack, tmp_path: Path) -> None:
     protocol = load_protocol("quick", [*SMALL, "training.steps=4", "training.validate_every=2"])
     with pytest.raises(Interrupted):
         session(pack, protocol, Always(tmp_path / "last.pt", "one"), 3)
@@ -123,7 +123,7 @@ class Hostile:
 
 
 @pytest.mark.parametrize("kind", ["pickle", "torch", "truncated", "other content", "empty"])
-def test_a_hostile_or_damaged_file_runs_nothing_and_the_run_starts_anew(kind: str, tmp_path: Path) -> None:
+def test_hostile_or_damaged_file_runs_nothing_and_the_run_starts_anew(kind: str, tmp_path: Path) -> None:
     file, proof = tmp_path / "last.pt", tmp_path / "proof"
     Checkpoint(file, "k").save({"steps": 1})
     good = file.read_bytes()

@@ -56,7 +56,7 @@ def flags() -> tuple[bool, ...]:
     )
 
 
-def test_a_probe_names_what_torch_flags_and_leaves_everything_as_it_was(small: Protocol) -> None:
+def test_probe_names_what_torch_flags_and_leaves_everything_as_it_was(small: Protocol) -> None:
     network, plain = Puts(), TinyNet()
     weights, state, before = copy.deepcopy(network.state_dict()), torch.get_rng_state(), flags()
     for _ in range(2):  # a warning that shows once per process would be missed by the second
@@ -68,7 +68,7 @@ def test_a_probe_names_what_torch_flags_and_leaves_everything_as_it_was(small: P
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_a_probe_that_fails_tells_nothing_and_stops_nothing(small: Protocol) -> None:
+def test_probe_that_fails_tells_nothing_and_stops_nothing(small: Protocol) -> None:
     before = flags()
     assert operations(Raises(), small) is None
     assert flags() == before
@@ -88,7 +88,7 @@ def test_torch_s_words_on_a_gpu_are_understood(message: str, expected: list[str]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("TinyNet", []), ("Puts", ["put_"])])
-def test_a_record_lists_the_mode_and_the_operations(
+def test_record_lists_the_mode_and_the_operations(
     small: Protocol, make_job: MakeJob, name: str, expected: list[str]
 ) -> None:
     environment = train_job(of(make_job(small), name)).environment
@@ -96,7 +96,7 @@ def test_a_record_lists_the_mode_and_the_operations(
     assert environment["nondeterministic_operations"] == expected
 
 
-def test_the_probe_changes_no_bit_of_the_trained_weights(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probe_changes_no_bit_of_the_trained_weights(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     # esnet draws dropout from torch's random state, and its BatchNorm averages, here never taken anew, remember every
     # forward: a trace of the probe would show.
     protocol = load_protocol("quick", [*SMALL, "training.norm_reestimation_batches=0"])
@@ -114,7 +114,7 @@ def deterministic() -> Protocol:
     return load_protocol("quick", [*SMALL, "determinism=deterministic"])
 
 
-def test_the_deterministic_mode_holds_during_a_run_and_ends_with_it(
+def test_deterministic_mode_holds_during_a_run_and_ends_with_it(
     deterministic: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -125,7 +125,7 @@ def test_the_deterministic_mode_holds_during_a_run_and_ends_with_it(
     assert flags() == before
 
 
-def test_the_deterministic_mode_refuses_an_operation_by_name(deterministic: Protocol, make_job: MakeJob) -> None:
+def test_deterministic_mode_refuses_an_operation_by_name(deterministic: Protocol, make_job: MakeJob) -> None:
     before = flags()
     with pytest.raises(determinism.NotDeterministicError) as caught:
         train_job(of(make_job(deterministic), "Puts"))
@@ -141,12 +141,12 @@ def test_another_error_stays_what_it_is(deterministic: Protocol, make_job: MakeJ
         train_job(of(make_job(deterministic), "Raises"))
 
 
-def test_a_worker_s_environment_follows_the_mode(small: Protocol, deterministic: Protocol, make_job: MakeJob) -> None:
+def test_worker_s_environment_follows_the_mode(small: Protocol, deterministic: Protocol, make_job: MakeJob) -> None:
     assert make_job(small).on("cuda:0").variables == {}
     assert make_job(deterministic, name="other").on("cuda:0").variables == {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
-def test_a_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_study: Callable[..., Study]) -> None:
+def test_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_study: Callable[..., Study]) -> None:
     study = make_study(deterministic)
     do(study, Pretend(fail=[f"omc-syn tinynet repeat {repeat}" for repeat in range(3)]))
     assert {record.environment["determinism"] for _, record in study.store.records()} == {"deterministic"}
@@ -184,7 +184,7 @@ def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: M
 
 
 @pytest.mark.gpu
-def test_a_gpu_repeats_itself_bit_for_bit_in_the_deterministic_mode(
+def test_gpu_repeats_itself_bit_for_bit_in_the_deterministic_mode(
     deterministic: Protocol, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

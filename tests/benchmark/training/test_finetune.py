@@ -76,7 +76,7 @@ def jobs_of(study: Study) -> list[TrainJob]:
     return sorted(make_plan(study).todo, key=lambda job: job.repeat)
 
 
-def test_a_repeat_starts_from_its_own_weights_or_else_from_those_of_the_best(
+def test_repeat_starts_from_its_own_weights_or_else_from_those_of_the_best(
     small: Protocol, make_study: MakeStudy, base: Study
 ) -> None:
     jobs = jobs_of(tuned(make_study, base, small))
@@ -115,9 +115,7 @@ def test_training_begins_with_exactly_these_weights(
     assert run_key(record.key_parts) == record.key == job.key
 
 
-def test_the_key_of_a_run_from_random_weights_is_what_it_was(
-    small: Protocol, make_study: MakeStudy, base: Study
-) -> None:
+def test_key_of_a_run_from_random_weights_is_what_it_was(small: Protocol, make_study: MakeStudy, base: Study) -> None:
     job, plain = jobs_of(tuned(make_study, base, small))[0], jobs_of(make_study(small, name="plain"))[0]
     assert job.key != plain.key
     parts = plain.key_parts.model_dump()
@@ -126,7 +124,7 @@ def test_the_key_of_a_run_from_random_weights_is_what_it_was(
     assert plain.key == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def test_the_same_command_again_is_done_and_other_weights_make_it_stale(
+def test_same_command_again_is_done_and_other_weights_make_it_stale(
     small: Protocol, make_study: MakeStudy, base: Study
 ) -> None:
     study = tuned(make_study, base, small)
@@ -156,7 +154,7 @@ def test_fine_tuned_runs_and_others_never_share_a_study(small: Protocol, make_st
         make_plan(fewer)
 
 
-def test_a_study_with_several_training_sets_needs_one_to_be_named(
+def test_study_with_several_training_sets_needs_one_to_be_named(
     small: Protocol, make_study: MakeStudy, base: Study
 ) -> None:
     shutil.copytree(base.folder / "runs/omc-syn", base.folder / "runs/miic-syn+omc-syn")
@@ -182,9 +180,7 @@ def test_missing_weights_are_refused_with_the_folder_and_the_remedy(
         make_plan(study)
 
 
-def test_a_study_that_is_not_there_or_is_the_same_is_refused(
-    small: Protocol, make_study: MakeStudy, base: Study
-) -> None:
+def test_study_that_is_not_there_or_is_the_same_is_refused(small: Protocol, make_study: MakeStudy, base: Study) -> None:
     with pytest.raises(UserError, match="a study cannot start from itself"):
         Start.of(base.folder, "", base.folder)
     with pytest.raises(UserError, match="--init-from nowhere: no runs in"):
@@ -234,7 +230,7 @@ def test_pretrained_encoders_beside_it_are_refused(small: Protocol, make_study: 
         make_plan(study)
 
 
-def test_a_test_on_images_that_the_weights_have_seen_is_refused(
+def test_test_on_images_that_the_weights_have_seen_is_refused(
     small: Protocol, make_study: MakeStudy, base: Study
 ) -> None:
     execute(base, make_plan(base), Pretend(), lambda _: None)  # writes its splits
@@ -273,7 +269,7 @@ def test_tables_say_that_runs_were_fine_tuned(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_new_chip_from_the_command_line(call: Call, trained: Path) -> None:
+def test_new_chip_from_the_command_line(call: Call, trained: Path) -> None:
     shutil.copytree(trained, "results/base")
     again = [*tiny_run("--study", "chip", "--init-from", "base:omc-syn"), *settings("seed=1")[-2:]]
     again[again.index("omc-syn")] = "miic-syn"

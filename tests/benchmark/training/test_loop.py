@@ -54,7 +54,7 @@ def test_it_takes_exactly_the_steps_and_validates_when_told(pack: Pack) -> None:
     assert [(row.round, row.steps) for row in trained.history] == [(1, 3), (2, 6), (3, 7)]
 
 
-def test_an_epoch_is_one_pass_over_the_training_images(pack: Pack) -> None:
+def test_epoch_is_one_pass_over_the_training_images(pack: Pack) -> None:
     protocol = with_settings("training.steps=none", "training.epochs=2", "training.validate_every=none")
     # 6 images in batches of 4: two steps per epoch.
     assert [row.steps for row in train(tiny(), pack, protocol).history] == [2, 4]
@@ -65,7 +65,7 @@ def test_training_lowers_the_loss(pack: Pack) -> None:
     assert trained.history[-1].train_loss < 0.8 * trained.history[0].train_loss
 
 
-def test_the_best_weights_are_kept_not_the_last(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_weights_are_kept_not_the_last(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     losses, weights = iter([0.5, 0.2, 0.4]), []
 
     def scripted(network: nn.Module, *_: object) -> float:
@@ -100,7 +100,7 @@ def test_without_validation_images_the_last_weights_are_kept(pack: Pack) -> None
     assert trained.best.validation_loss is None
 
 
-def test_a_loss_that_is_not_a_number_is_its_own_error(pack: Pack) -> None:
+def test_loss_that_is_not_a_number_is_its_own_error(pack: Pack) -> None:
     with pytest.raises(loop.NonFiniteLossError, match="training loss is nan within the first 2 steps"):
         train(NotANumber(), pack, with_settings())
 
@@ -156,7 +156,7 @@ def test_micro_batches_accumulate_the_gradient_of_the_whole_batch(pack: Pack, mi
         assert float(other.abs().max()) > 1e-3
 
 
-def test_the_gradient_of_a_whole_batch_is_that_of_its_mean_over_pixels_that_count(pack: Pack) -> None:
+def test_gradient_of_a_whole_batch_is_that_of_its_mean_over_pixels_that_count(pack: Pack) -> None:
     batch, network = replace(batch_of_eight(ignored=True), counted=torch.zeros((8, 1, 16, 16))), plain_network()
     assert batch.counted is not None
     batch.counted[[1, 3], 0, 5, 7] = 1  # so few that parts of the batch have less than one pixel on average
@@ -192,7 +192,7 @@ def test_norm_statistics_become_the_mean_over_training_batches(pack: Pack) -> No
     torch.testing.assert_close(network.norm.running_mean, expected)
 
 
-def test_a_norm_used_three_times_averages_over_its_uses(pack: Pack) -> None:
+def test_norm_used_three_times_averages_over_its_uses(pack: Pack) -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -229,7 +229,7 @@ def test_norm_statistics_are_those_of_the_network_as_it_is_tested_without_dropou
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_a_cpu_computes_in_bfloat16_only_where_asked_for_and_native(
+def test_cpu_computes_in_bfloat16_only_where_asked_for_and_native(
     pack: Pack, monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dtype
 ) -> None:
     monkeypatch.setattr(facts, "cpu_has_bfloat16", lambda: native)

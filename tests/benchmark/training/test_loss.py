@@ -47,7 +47,7 @@ def test_dice_is_of_the_batch_and_not_a_mean_over_images() -> None:
     assert per_image.mean().item() == pytest.approx(0.5, abs=1e-5)
 
 
-def test_an_empty_mask_predicted_empty_costs_nothing() -> None:
+def test_empty_mask_predicted_empty_costs_nothing() -> None:
     empty = torch.zeros(1, 1, 4, 4)
     assert segmentation_loss(torch.full((1, 1, 4, 4), -100.0), empty, Loss()).item() == pytest.approx(0, abs=1e-6)
 
@@ -71,7 +71,7 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
     assert found.item() == pytest.approx(plain(rounded.double().numpy(), mask.numpy(), Loss()), rel=1e-5)
 
 
-def test_the_gradient_is_the_numerical_one() -> None:
+def test_gradient_is_the_numerical_one() -> None:
     logits, mask = case(2, n=1)
     leaf = logits.float().requires_grad_()
     segmentation_loss(leaf, mask, Loss()).backward()
@@ -94,7 +94,7 @@ def test_pixels_that_do_not_count_might_as_well_not_exist(settings: Loss) -> Non
     assert everything.item() == pytest.approx(segmentation_loss(logits, mask, settings).item(), rel=1e-6)
 
 
-def test_a_batch_with_nothing_to_count_has_a_finite_loss_without_gradient() -> None:
+def test_batch_with_nothing_to_count_has_a_finite_loss_without_gradient() -> None:
     logits, mask = case(7)
     logits.requires_grad_()
     segmentation_loss(logits, mask, Loss(), torch.zeros(logits.shape)).backward()  # type: ignore[no-untyped-call]

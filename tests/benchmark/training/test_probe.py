@@ -85,7 +85,7 @@ def probe(write: Callable[..., Path]) -> Probe:
         ("y * float(x.sum().item()) + self.oops", r"no attribute 'oops' \(mynet\.py:13, in forward\)"),  # meta cannot
     ],
 )
-def test_a_network_that_does_not_return_logits_is_refused(probe: Probe, returned: str, message: str) -> None:
+def test_network_that_does_not_return_logits_is_refused(probe: Probe, returned: str, message: str) -> None:
     with pytest.raises(UserError, match=rf"mynet\.py:MyNet: .*{message}"):
         probe(returned.replace("{{", "{").replace("}}", "}"))
 
@@ -109,7 +109,7 @@ def test_a_network_that_does_not_return_logits_is_refused(probe: Probe, returned
         ("class MyNet", "class OurNet", r"'MyNet' in .*mynet\.py is not there; did you mean 'OurNet'"),
     ],
 )
-def test_a_class_that_cannot_be_built_or_called_is_refused(probe: Probe, old: str, new: str, message: str) -> None:
+def test_class_that_cannot_be_built_or_called_is_refused(probe: Probe, old: str, new: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         probe("y", old, new)
 
@@ -134,7 +134,7 @@ def test_logits_of_untrained_weights_are_not_taken_for_probabilities(probe: Prob
         assert probe("y", "self.n =", f"{begin}; self.n =") == []
 
 
-def test_a_norm_of_a_single_value_is_told_where_batches_have_one_image(probe: Probe) -> None:
+def test_norm_of_a_single_value_is_told_where_batches_have_one_image(probe: Probe) -> None:
     returned = "y + self.n(y.mean((2, 3), keepdim=True))"
     assert probe(returned) == []
     assert probe(returned, inputs=(ProbeInput(32, 1),)) == []
@@ -142,14 +142,14 @@ def test_a_norm_of_a_single_value_is_told_where_batches_have_one_image(probe: Pr
         probe(returned, inputs=(ProbeInput(32, 1, 1),))
 
 
-def test_a_network_is_tried_at_each_size_and_number_of_channels(probe: Probe) -> None:
+def test_network_is_tried_at_each_size_and_number_of_channels(probe: Probe) -> None:
     for fails, inputs in (("1 / (x.shape[-1] - 64)", [32, 64]), ("1 / (x.shape[1] - 3)", [32])):
         squares = [ProbeInput(side, channels) for side in inputs for channels in (1, 3)]
         with pytest.raises(UserError, match="ZeroDivisionError"):
             probe(f"y * ({fails})", inputs=tuple(squares))
 
 
-def test_an_exception_on_the_cpu_is_a_warning_where_the_runs_use_a_gpu(probe: Probe) -> None:
+def test_exception_on_the_cpu_is_a_warning_where_the_runs_use_a_gpu(probe: Probe) -> None:
     (warning,) = probe("self.oops(y)", on_cpu=False)
     assert "no attribute 'oops'" in warning
     assert "may do better on the GPU" in warning
@@ -198,7 +198,7 @@ def test_profile_and_bench_refuse_before_any_work(call: Call, write: Callable[..
         assert "returned a tuple of 2; return the tensor of logits alone" in err
 
 
-def test_a_failed_run_names_the_line_of_the_users_file_and_the_log(
+def test_failed_run_names_the_line_of_the_users_file_and_the_log(
     make_study: Callable[..., Study], small: Protocol
 ) -> None:
     (job, *_) = make_plan(make_study(small, "Raises")).todo
@@ -212,12 +212,12 @@ def test_a_failed_run_names_the_line_of_the_users_file_and_the_log(
     assert job.log == job.study / "runs/omc-syn/raises/0/log.txt"
 
 
-def test_an_error_of_a_norm_with_one_value_comes_with_advice() -> None:
+def test_error_of_a_norm_with_one_value_comes_with_advice() -> None:
     error = ValueError("Expected more than 1 value per channel when training, got input size torch.Size([1, 4, 1, 1])")
     assert re.search(r"--set training\.batch=8", describe_failure(error).message)
 
 
-def test_a_run_whose_outputs_are_no_logits_says_so_in_record_terminal_and_table(
+def test_run_whose_outputs_are_no_logits_says_so_in_record_terminal_and_table(
     write: Callable[..., Path], tmp_path: Path, small: Protocol, source: Source, cache: Path
 ) -> None:
     """As where the network could not be tried before."""

@@ -11,7 +11,7 @@ from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, read_toml, write_atomically
 
 
-def test_a_file_is_made_with_its_folders_and_replaced(tmp_path: Path) -> None:
+def test_file_is_made_with_its_folders_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "record.json"
     write_atomically(path, b"old")
     write_atomically(path, b"new")
@@ -24,7 +24,7 @@ def test_a_file_is_made_with_its_folders_and_replaced(tmp_path: Path) -> None:
     ("error", "raised"),
     [(OSError(errno.ENOSPC, "No space left on device"), UserError), (KeyboardInterrupt(), KeyboardInterrupt)],
 )
-def test_a_failure_keeps_the_old_content_and_leaves_nothing_behind(
+def test_failure_keeps_the_old_content_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException, raised: type[BaseException]
 ) -> None:
     path = tmp_path / "record.json"
@@ -42,18 +42,18 @@ def test_a_failure_keeps_the_old_content_and_leaves_nothing_behind(
         assert "record.json: cannot be written (No space left on device)" in str(told.value)
 
 
-def test_a_place_that_is_no_folder_is_the_users_error(tmp_path: Path) -> None:
+def test_place_that_is_no_folder_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match=r"x\.json: cannot be written .*; choose another place"):
         write_atomically(tmp_path / "file" / "x.json", b"")
 
 
-def test_a_byte_order_mark_is_no_part_of_toml(tmp_path: Path) -> None:
+def test_byte_order_mark_is_no_part_of_toml(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfsize = 64\n")
     assert read_toml(tmp_path / "a.toml", "a.toml") == {"size": 64}
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError) as told:
         check_folder("--out", tmp_path)
@@ -62,7 +62,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypa
     )
 
 
-def test_a_read_only_place_that_holds_the_content_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_only_place_that_holds_the_content_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: Path, target: Path) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 

@@ -66,7 +66,7 @@ def run(arguments: list[str], folder: Path, code: str = "") -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_script_without_a_main_guard_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_script_without_a_main_guard_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gdstk", reason="needs gdstk: pip install -e '.[layouts]'")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "script.py").write_text(BEGINS + EVERY_KIND)
@@ -83,7 +83,7 @@ def test_children_run_none_of_the_script(tmp_path: Path, monkeypatch: pytest.Mon
     assert run(arguments[way], tmp_path, code) == ["the script begins", *["a child", "0"] * 2]
 
 
-def test_the_main_module_keeps_its_origin() -> None:
+def test_main_module_keeps_its_origin() -> None:
     main = sys.modules["__main__"]
     before = {name: getattr(main, name, None) for name in ("__file__", "__spec__")}
     process = SPAWN.Process(target=print)

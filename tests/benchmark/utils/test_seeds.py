@@ -8,7 +8,7 @@ import torch
 from benchmark.utils.seeds import derive
 
 
-def test_the_same_labels_give_the_same_seed_in_every_process() -> None:
+def test_same_labels_give_the_same_seed_in_every_process() -> None:
     code = "from benchmark.utils.seeds import derive; print(derive(0, 'order', 'omc-syn', 2))"
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert int(told.stdout) == derive(0, "order", "omc-syn", 2)

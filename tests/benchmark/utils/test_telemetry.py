@@ -63,7 +63,7 @@ def test_variables_are_set_before_a_verb_runs(call: Call, monkeypatch: pytest.Mo
     assert {name: os.environ.get(name) for name in telemetry.OFF} == telemetry.OFF
 
 
-def test_a_user_s_own_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_s_own_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
     telemetry.switch_off()

@@ -91,7 +91,7 @@ def test_header_is_never_cut() -> None:
     assert (np.asarray(sheet)[:, -GAP:] == 255).all()
 
 
-def test_an_image_keeps_its_proportions() -> None:
+def test_image_keeps_its_proportions() -> None:
     line = where(contact_sheet("x", [sample(80, 400)], total=1, cell_px=200), OUTLINE)
     assert box(line) == (20, 100)
 

@@ -272,7 +272,7 @@ def test_levels_under_a_data_bar_are_a_warning(tmp_path: Path) -> None:
     assert "add levels = [1" in warning
 
 
-def test_the_smallest_image_that_sets_the_tile_is_a_warning(tmp_path: Path) -> None:
+def test_smallest_image_that_sets_the_tile_is_a_warning(tmp_path: Path) -> None:
     make_folder(tmp_path, STEMS, 128)
     add_pair(tmp_path, "small", picture(50, 70))
     verification = row(check(tmp_path, "input.tile=128"), "tiles of 70x70")

@@ -119,7 +119,7 @@ def test_tiles_with_too_few_labelled_pixels_are_counted_and_left_out(tmp_path: P
     )
 
 
-def test_the_overlap_with_another_dataset_is_counted(root: Path, tmp_path: Path) -> None:
+def test_overlap_with_another_dataset_is_counted(root: Path, tmp_path: Path) -> None:
     other = make_folder(tmp_path / "other", "abc")
     settings = protocol("split.validation=0.3", "split.test=0.3")
     verification = verify_dataset(DatasetFolder("mychip", root), settings, against=DatasetFolder("other", other))

@@ -93,7 +93,7 @@ def write_labels(folder: Path, toy: LabelFormat) -> None:
             (folder / f"{stem}.grid").write_text("\n".join("".join(map(str, row)) for row in mask.astype(int).tolist()))
 
 
-def test_a_new_format_is_found_checked_and_packed(toy: LabelFormat, tmp_path: Path) -> None:
+def test_new_format_is_found_checked_and_packed(toy: LabelFormat, tmp_path: Path) -> None:
     root = write(tmp_path / "chip", toy)
     pairs = find_pairs(root)
     assert [pair.name for pair in pairs] == list(STEMS)
@@ -126,7 +126,7 @@ def test_fingerprint_depends_on_content_of_a_new_format(toy: LabelFormat, tmp_pa
     assert before.fingerprint != after.fingerprint
 
 
-def test_a_label_of_another_size_is_refused_for_every_format(toy: LabelFormat, tmp_path: Path) -> None:
+def test_label_of_another_size_is_refused_for_every_format(toy: LabelFormat, tmp_path: Path) -> None:
     (first, *_) = find_pairs(write(tmp_path / "chip", toy))
     with pytest.raises(UserError, match="64x64 pixels, but its image has 32x64; expected the same size"):
         read_label(first.label, "track", (64, 32))

@@ -98,7 +98,7 @@ def test_run_lengths_are_read_column_by_column(mask: NDArray[np.bool_]) -> None:
         assert (coco.rasterise(entry).track == mask).all()
 
 
-def test_a_known_compressed_mask() -> None:
+def test_known_compressed_mask() -> None:
     """A rectangle with a hole and a lone pixel, as pycocotools 2.0.11 encodes them."""
     mask = np.zeros((9, 11), bool)
     mask[2:7, 3:8] = mask[0, 0] = True
@@ -148,7 +148,7 @@ def test_other_category_names_need_toml_or_a_single_category(tmp_path: Path) -> 
     assert alone.track.any()
 
 
-def test_a_toml_file_names_the_annotations_and_their_categories(call: Call, tmp_path: Path) -> None:
+def test_toml_file_names_the_annotations_and_their_categories(call: Call, tmp_path: Path) -> None:
     content = plain()
     content["categories"][1]["name"] = "pad"
     write(tmp_path / "data/mychip", content, "export/result.json")

@@ -107,13 +107,13 @@ def test_invalid_json_gives_one_message(text: str, message: str, tmp_path: Path)
     assert len(str(caught.value)) < 600
 
 
-def test_a_coordinate_of_infinity_is_refused(tmp_path: Path) -> None:
+def test_coordinate_of_infinity_is_refused(tmp_path: Path) -> None:
     write(tmp_path, json.dumps(plain()).replace("[2, 3,", "[1e999, 3,"))
     with pytest.raises(UserError, match="found coordinate inf"):
         find_pairs(tmp_path)
 
 
-def test_a_gigantic_file_or_drawing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gigantic_file_or_drawing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = plain()
     content["annotations"][0]["segmentation"] = [[x for y in range(500) for x in (y % 30, (y % 2) * 100_000)]]
     file = write(tmp_path, content)
@@ -125,7 +125,7 @@ def test_a_gigantic_file_or_drawing_is_refused(tmp_path: Path, monkeypatch: pyte
         find_pairs(tmp_path)
 
 
-def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
+def test_file_that_changes_is_read_again(tmp_path: Path) -> None:
     content = plain()
     file = write(tmp_path, content)
     assert read_label(file / "0001.png", "via", (HEIGHT, WIDTH)).mask.sum() == 9

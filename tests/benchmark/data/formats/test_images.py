@@ -90,7 +90,7 @@ def test_alpha_is_dropped(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(save(tmp_path / "a.png", pixels), 3), pixels[..., :3])
 
 
-def test_a_palette_with_transparency_is_read_by_its_colours(tmp_path: Path) -> None:
+def test_palette_with_transparency_is_read_by_its_colours(tmp_path: Path) -> None:
     made = with_palette(TRACK.astype(np.uint8), (10, 20, 30), (200, 100, 50))
     made.save(tmp_path / "a.png", transparency=bytes([0, 128]))
     assert read_image(tmp_path / "a.png", 3)[TRACK].tolist() == [[200, 100, 50]] * int(TRACK.sum())
@@ -104,7 +104,7 @@ def test_size_comes_from_the_header_as_height_and_width(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
 @pytest.mark.parametrize("share", [0, 0.01, 0.5])
-def test_a_truncated_file_is_refused_by_name(tmp_path: Path, suffix: str, share: float) -> None:
+def test_truncated_file_is_refused_by_name(tmp_path: Path, suffix: str, share: float) -> None:
     path = save(tmp_path / f"broken{suffix}", picture(0, 64))
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -120,7 +120,7 @@ def test_stack_of_frames_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_without_permission_is_refused_by_name(tmp_path: Path) -> None:
+def test_file_without_permission_is_refused_by_name(tmp_path: Path) -> None:
     path = save(tmp_path / "secret.png", picture(0, 6))
     path.chmod(0)
     with pytest.raises(UserError, match=r"secret\.png: .*Permission denied"):
@@ -180,7 +180,7 @@ def test_16_bits_keep_their_low_byte_and_are_mapped_by_levels(tmp_path: Path, na
 
 @pytest.mark.parametrize("name", DEEP)
 @pytest.mark.parametrize("lost", [0.1, 0.5, 0.9])
-def test_a_truncated_16_bit_file_is_refused_by_name(tmp_path: Path, name: str, lost: float) -> None:
+def test_truncated_16_bit_file_is_refused_by_name(tmp_path: Path, name: str, lost: float) -> None:
     path = tmp_path / name
     DEEP[name][1](path)
     content = path.read_bytes()
@@ -280,7 +280,7 @@ def test_five_channels_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "many.tif", 1)
 
 
-def test_a_volume_is_refused_although_pillow_reads_its_first_slice(tmp_path: Path) -> None:
+def test_volume_is_refused_although_pillow_reads_its_first_slice(tmp_path: Path) -> None:
     path = tmp_path / "volume.tif"
     tifffile.imwrite(path, np.stack([picture(0, 32)] * 16), volumetric=True, tile=(16, 16, 16))
     with Image.open(path) as file:
@@ -289,7 +289,7 @@ def test_a_volume_is_refused_although_pillow_reads_its_first_slice(tmp_path: Pat
         read_image(path, 1)
 
 
-def test_an_animation_is_refused(tmp_path: Path) -> None:
+def test_animation_is_refused(tmp_path: Path) -> None:
     first, second = (Image.fromarray(picture(seed, 6)) for seed in (0, 1))
     first.save(tmp_path / "moving.png", save_all=True, append_images=[second])
     with pytest.raises(UserError, match=r"moving\.png: 2 frames"):
@@ -333,7 +333,7 @@ def test_header_larger_than_file_is_refused(
             reader(path)
 
 
-def test_a_small_tiff_in_a_huge_tile_is_refused(tmp_path: Path) -> None:
+def test_small_tiff_in_a_huge_tile_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.tif"
     tifffile.imwrite(path, GRAY, tile=(16, 16))
     with tifffile.TiffFile(path, mode="r+b") as file:

@@ -192,12 +192,12 @@ def test_jpeg_mask_is_thresholded_with_a_note(tmp_path: Path, channels: int) -> 
 
 
 @pytest.mark.parametrize("level", [0, 255])
-def test_a_blank_jpeg_is_empty_or_full(tmp_path: Path, level: int) -> None:
+def test_blank_jpeg_is_empty_or_full(tmp_path: Path, level: int) -> None:
     label = read_label(jpeg(tmp_path / "m.jpg", np.full((16, 16), level, np.uint8)), "track", (16, 16))
     assert label.mask.mean() == level // 255
 
 
-def test_a_coloured_jpeg_is_refused(tmp_path: Path) -> None:
+def test_coloured_jpeg_is_refused(tmp_path: Path) -> None:
     colours = np.zeros((16, 16, 3), np.uint8)
     colours[:8, :, 1], colours[8:, :, 0] = 255, 255
     with pytest.raises(UserError, match=r"m\.jpg: a coloured JPEG; .*save the mask as PNG"):
@@ -209,7 +209,7 @@ def test_jpeg_of_zeros_and_ones_is_refused(tmp_path: Path) -> None:
         read(jpeg(tmp_path / "m.jpg", BLOCKS.astype(np.uint8), quality=100))
 
 
-def test_a_photograph_among_the_labels_is_refused(tmp_path: Path) -> None:
+def test_photograph_among_the_labels_is_refused(tmp_path: Path) -> None:
     noise = np.kron(picture(0, 4), np.ones((8, 8), np.uint8)) // 2 + np.uint8(64)
     with pytest.raises(UserError, match=r"m\.jpg: a JPEG of which 1,024 of 1,024 pixels lie between 32 and 224"):
         read(jpeg(tmp_path / "m.jpg", noise, quality=95))
@@ -246,7 +246,7 @@ def test_svg_labels_give_the_requested_layer(tmp_path: Path, suffix: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["m.png", "m.jpg", "m.svg"])
-def test_a_label_of_another_size_than_its_image_is_refused(tmp_path: Path, name: str) -> None:
+def test_label_of_another_size_than_its_image_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_text(SVG.format(SHAPES)) if name == "m.svg" else save(path, TRACK.astype(np.uint8))
     for shape in ((8, 6), (6, 9)):
@@ -258,7 +258,7 @@ def test_a_label_of_another_size_than_its_image_is_refused(tmp_path: Path, name:
                 read_ignore(path, shape)
 
 
-def test_a_folder_and_an_empty_file_are_refused_by_name(tmp_path: Path) -> None:
+def test_folder_and_an_empty_file_are_refused_by_name(tmp_path: Path) -> None:
     for name in ("folder.png", "folder.svg"):
         (tmp_path / name).mkdir()
     for name in ("empty.png", "empty.svg"):
@@ -270,7 +270,7 @@ def test_a_folder_and_an_empty_file_are_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 @pytest.mark.parametrize("name", ["secret.png", "secret.svg"])
-def test_a_label_without_permission_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_label_without_permission_is_refused_by_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.touch(mode=0)
     with pytest.raises(UserError, match=rf"{name}: .*Permission denied"):
@@ -282,7 +282,7 @@ def test_non_zero_pixels_of_ignore_masks_are_ignored(tmp_path: Path, pixels: NDA
     np.testing.assert_array_equal(read_ignore(save(tmp_path / "i.png", pixels), (6, 8)), TRACK)
 
 
-def test_an_ignore_mask_of_other_values_or_colours_or_with_loss_is_refused(tmp_path: Path) -> None:
+def test_ignore_mask_of_other_values_or_colours_or_with_loss_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"i\.png: mask values \{0, 127, 255\}; expected \{0, 1\} or \{0, 255\}: thresh"
     ):

@@ -67,14 +67,14 @@ def test_polygons_that_share_edges_partition_the_image(seed: int) -> None:
     assert (sum(fill([triangle], (16, 16)).astype(int) for triangle in fan) == 1).all()
 
 
-def test_a_union_counts_overlaps_once_and_keeps_slit_holes() -> None:
+def test_union_counts_overlaps_once_and_keeps_slit_holes() -> None:
     hole = corners((2, 2), (12, 2), (12, 12), (2, 12), (2, 5), (5, 5), (5, 8), (9, 8), (9, 5), (2, 5))
     mask = fill([hole, rectangle(0, 0, 4, 4)], (16, 16))
     assert not mask[5:8, 5:9].any()
     assert mask.sum() == 100 - 12 + 16 - 4
 
 
-def test_a_polygon_that_overlaps_itself_is_full_by_the_nonzero_rule() -> None:
+def test_polygon_that_overlaps_itself_is_full_by_the_nonzero_rule() -> None:
     twice = corners((1, 1), (9, 1), (9, 9), (1, 9), (1, 1), (4, 1), (4, 4), (1, 4))
     for polygon in (twice, twice[::-1]):
         assert fill([polygon], (10, 10), nonzero=True).sum() == 64

@@ -30,7 +30,7 @@ def refused(path: Path, message: str) -> None:
     assert str(caught.value).startswith(str(path))
 
 
-def test_a_label_holds_its_size_and_all_its_shapes(tmp_path: Path) -> None:
+def test_label_holds_its_size_and_all_its_shapes(tmp_path: Path) -> None:
     label = read_svg(write(tmp_path, SQUARE, VIA, SQUARE))
     assert label.size == (30, 40)
     square = [[2, 3], [6, 3], [6, 8], [2, 8], [2, 3]]
@@ -39,7 +39,7 @@ def test_a_label_holds_its_size_and_all_its_shapes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("shape", "tracks", "vias"), [(SQUARE, 1, 0), (VIA, 0, 1)])
-def test_a_label_may_hold_only_tracks_or_only_vias(tmp_path: Path, shape: str, tracks: int, vias: int) -> None:
+def test_label_may_hold_only_tracks_or_only_vias(tmp_path: Path, shape: str, tracks: int, vias: int) -> None:
     label = read_svg(write(tmp_path, shape))
     assert (len(label.tracks), label.vias.shape) == (tracks, (vias, 3))
 
@@ -79,7 +79,7 @@ def test_several_polygons_in_one_path(tmp_path: Path) -> None:
     ]
 
 
-def test_a_polygon_covers_the_pixels_on_its_outline(tmp_path: Path) -> None:
+def test_polygon_covers_the_pixels_on_its_outline(tmp_path: Path) -> None:
     layers = rasterise(read_svg(write(tmp_path, SQUARE, name=HY5SYN)))
     expected = np.zeros((30, 40), bool)
     expected[3:9, 2:7] = True
@@ -111,7 +111,7 @@ def test_data_outline_attribute_includes_outlines(tmp_path: Path) -> None:
     refused(write(tmp_path, SQUARE, head=head.replace("inside", "in")), "element 1 <svg>: data-outline 'in'; expected")
 
 
-def test_a_concave_polygon_keeps_its_bay(tmp_path: Path) -> None:
+def test_concave_polygon_keeps_its_bay(tmp_path: Path) -> None:
     drawn = "M2,2 L20,2 L20,20 L15,20 L15,7 L7,7 L7,20 L2,20 Z"
     track = rasterise(read_svg(write(tmp_path, f'<path d="{drawn}" fill="lime"/>', name=HY5SYN))).track
     expected = np.zeros((30, 40), bool)
@@ -120,7 +120,7 @@ def test_a_concave_polygon_keeps_its_bay(tmp_path: Path) -> None:
     np.testing.assert_array_equal(track, expected)
 
 
-def test_a_via_covers_its_disc(tmp_path: Path) -> None:
+def test_via_covers_its_disc(tmp_path: Path) -> None:
     via = rasterise(read_svg(write(tmp_path, VIA, name=HY5SYN))).via
     y, x = np.mgrid[:30, :40]
     distance = np.hypot(x - 20, y - 10)
@@ -247,7 +247,7 @@ def test_invisible_shape_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_an_empty_label_is_refused(tmp_path: Path) -> None:
+def test_empty_label_is_refused(tmp_path: Path) -> None:
     refused(write(tmp_path), "no shape; expected path and circle elements")
 
 
@@ -268,7 +268,7 @@ def test_error_names_element_number_in_file_order(tmp_path: Path) -> None:
         ('width="40" height="30" transform="scale(2)"', "element 1 <svg>: attribute transform"),
     ],
 )
-def test_a_frame_without_a_plain_size_is_refused(tmp_path: Path, attributes: str, message: str) -> None:
+def test_frame_without_a_plain_size_is_refused(tmp_path: Path, attributes: str, message: str) -> None:
     refused(write(tmp_path, SQUARE, head=f"<svg {attributes}>"), message)
 
 
@@ -300,13 +300,13 @@ def test_unknown_declared_encoding_is_harmless(tmp_path: Path) -> None:
     assert len(read_svg(path).tracks) == 1  # it is read as UTF-8 whatever it says
 
 
-def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
+def test_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
     refused(tmp_path / "label.svg", r"cannot be read \(No such file")
     (tmp_path / "label.svg").mkdir()
     refused(tmp_path / "label.svg", r"cannot be read \(Is a directory\)")
 
 
-def test_a_huge_file_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+def test_huge_file_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
     path = tmp_path / "label.svg"
     with path.open("wb") as file:
         file.truncate(svg.MOST_BYTES + 1)

@@ -50,7 +50,7 @@ def test_masks_are_read_by_declared_values(tmp_path: Path, pixels: np.ndarray, v
     np.testing.assert_array_equal(read(save(tmp_path / "m.png", pixels), Values(**values)), CLASSES)
 
 
-def test_a_palette_counts_by_index_or_by_colours_as_listed(tmp_path: Path) -> None:
+def test_palette_counts_by_index_or_by_colours_as_listed(tmp_path: Path) -> None:
     made = Image.fromarray(CLASSES.astype(np.uint8)).convert("P")
     made.putpalette([0, 0, 0, 255, 255, 0, 255, 0, 255])
     made.save(tmp_path / "m.png")

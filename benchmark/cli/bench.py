@@ -16,6 +16,7 @@ from benchmark.cli.options import (
     Results,
     Threads,
     check_data_root,
+    find_study,
     study_folder,
 )
 from benchmark.devices.hardware_slots import hardware_of
@@ -81,7 +82,7 @@ def bench(
     cache = cache or data_root / ".cache"
     (source,) = resolve("omc-syn", data_root, protocol, HashCache(cache / "hashes.json"))
     timing = EfficiencySettings(warm_up=1, min_iterations=TIMINGS, min_seconds=SECONDS)
-    trained = _trained(study_folder(results, weights, "--weights"), method) if "forward" in comparisons else None
+    trained = _trained(find_study(results, weights, "--weights"), method) if "forward" in comparisons else None
     if trained is None and "forward" in comparisons:
         console.print(f"--weights {weights}: no trained {METHOD} of a stand-in there; masks are not compared")
     packages = Store(folder).write_packages(provenance.packages())
@@ -93,7 +94,7 @@ def bench(
         write_atomically(folder / "bench" / record.file_name, record.to_json())
     build.build(folder)
     console.print((folder / "report/tables/bench.md").read_text("utf-8"))
-    console.print(f"Report: {folder / 'report'}")
+    console.print(f"Report: {folder / 'report/index.html'}")
 
 
 def _comparisons(only: str) -> tuple[ComparedWork, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Models, Repeat, Results, Threads, TrainedOn, study_folder
+from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, Threads, TrainedOn, find_study
 from benchmark.devices.hardware_slots import cores
 from benchmark.utils.errors import UserError, require
 from benchmark.utils.files import check_folder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    study: Annotated[str, typer.Option(help="Name of the study that trained the networks.")],
+    study: FinishedStudy,
     models: Models,
     format_: Annotated[
         Literal["onnx", "torch"],
@@ -47,7 +47,7 @@ def export(
     from benchmark.predict.export.trial_image import picture
     from benchmark.records.weights import find_trained
 
-    folder = study_folder(results, study)
+    folder = find_study(results, study)
     target = out or folder / "export"
     check_folder("--out", target)
     networks = find_trained(folder, registry.select(models), dataset, repeat)
@@ -57,7 +57,9 @@ def export(
     done: list[ExportRecord] = []
     for number, trained in enumerate(networks, start=1):
         image_seen = pictures[trained.record.train]
-        request = export_network.Request(study, format_, target, image_seen, threads or cores(), export_network.TIMING)
+        request = export_network.Request(
+            folder.name, format_, target, image_seen, threads or cores(), export_network.TIMING
+        )
         try:
             file, record = export_network.export(trained, request)
         except (export_network.ExportError, UserError) as error:

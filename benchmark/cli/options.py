@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -55,6 +56,9 @@ TrainedOn = Annotated[
         "--datasets", help="Training set of the weights, such as omc or omc+miic; default: the study's only one."
     ),
 ]
+FinishedStudy = Annotated[
+    str, typer.Option("--study", help="Study of the weights: a name or a path.", autocompletion=completion.studies)
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one setting of the protocol; repeatable."),
@@ -70,5 +74,18 @@ def check_data_root(data_root: Path) -> None:
 def study_folder(results: Path, name: str, flag: str = "--study") -> Path:
     """Return a study's folder; refuse a name with separators or a leading dot."""
     if not name or any(mark in name for mark in "/\\:") or name.startswith("."):
-        raise UserError(f"{flag} {name!r}: expected a plain name without path separators or a leading dot")
+        raise UserError(
+            f"{flag} {name!r}: expected a plain name without path separators or a leading dot; --results names the "
+            "study's folder"
+        )
     return results / name
+
+
+def find_study(results: Path, text: str, flag: str = "--study") -> Path:
+    """Return the folder of a study that exists, from its name below ``--results`` or its path (``results/quick/``)."""
+    if not any(mark in text for mark in {"/", os.sep}) and text not in (".", ".."):
+        return study_folder(results, text, flag)
+    folder = Path(text)
+    if not folder.is_dir():
+        raise UserError(f"{flag} {text}: {no_folder(folder)}; expected a study's folder, or its name below {results}")
+    return folder.resolve() if folder.name in ("", "..") else folder

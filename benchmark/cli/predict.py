@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Device, Repeat, Results, Threads, TrainedOn, study_folder
+from benchmark.cli.options import Device, FinishedStudy, Repeat, Results, Threads, TrainedOn, find_study
 from benchmark.devices.hardware_slots import hardware_of
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import check_folder
@@ -28,7 +28,7 @@ OVERLAP = 4  # the default overlap is the tile's side divided by this
 
 def predict(
     images: Annotated[list[str], typer.Argument(help="Files, folders or wildcards: PNG, JPEG, BMP, TIFF, BigTIFF.")],
-    study: Annotated[str, typer.Option(help="Name of the study that trained the network.")],
+    study: FinishedStudy,
     models: Annotated[str, typer.Option(help="Name of the network; several only with --overlap-study.")],
     out: Annotated[Path, typer.Option(help="Folder of the results, with one subfolder per kind.")],
     results: Results = Path("results"),
@@ -120,7 +120,7 @@ def predict(
             f"--models {models}: {len(entries)} networks ({', '.join(entry.name for entry in entries)}); expected one, "
             "since results would have the same names: call predict once for each, with an --out of its own"
         )
-    trained = find_trained(study_folder(results, study), entries, dataset, repeat)
+    trained = find_trained(find_study(results, study), entries, dataset, repeat)
     files = inputs.expand(images, console.print)
     check_folder("--out", out)
     if overlap_study:

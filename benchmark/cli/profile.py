@@ -80,7 +80,7 @@ def profile(
     if len(failures) < len(jobs) or not jobs:
         build.build(folder)
         print_summary(console, folder)
-        console.print(f"Report: {folder / 'report'}")
+        console.print(f"Report: {folder / 'report/index.html'}")
     # What a device cannot compute is a finding, not a failure.
     raise typer.Exit(1 if any(failure.kind != "unsupported" for failure in failures) else 0)
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Results, study_folder
+from benchmark.cli import completion
+from benchmark.cli.options import Results, find_study, study_folder
 from benchmark.utils.errors import UserError
+from benchmark.utils.names import distinct_names
+
+REPORT_PARTS = ("tables", "plots", "panels")
 
 
 def report(
     studies: Annotated[
         list[str],
-        typer.Argument(metavar="STUDY...", help="Names of studies below --results; several become one report."),
+        typer.Argument(
+            metavar="STUDY...",
+            help="Studies: names below --results, or paths; several become one report.",
+            autocompletion=completion.studies,
+        ),
     ],
     results: Results = Path("results"),
     study: Annotated[
@@ -71,8 +80,10 @@ def report(
             f"--check with {', '.join(choices)}: compares a report with what it was made from, the kept choice of a "
             "table for a paper included, and takes no other; leave out one or the other"
         )
-    names = list(dict.fromkeys(studies))
-    if study is not None and len(names) == 1:
+    named = [find_study(results, text, "STUDY") for text in studies]
+    folders = list({folder.resolve(): folder for folder in named}.values())
+    names = distinct_names(folders)
+    if study is not None and len(folders) == 1:
         raise UserError(f"--study {study}: names the folder for a report of several studies, found only {names[0]}")
     choice = None
     if choices:
@@ -89,7 +100,6 @@ def report(
     def tell(sentence: str) -> None:
         open_console(stderr=True).print(f"benchmark: {sentence}")
 
-    folders = [study_folder(results, name, "STUDY") for name in names]
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
@@ -98,8 +108,9 @@ def report(
     merged = folders if len(folders) > 1 else []
     report_folder = _merged_folder(results, names, study) if merged else folders[0]
     if not check:
-        for path in build.build(report_folder, choice, merged=merged, redact=redact, tell=tell):
-            console.print(path)
+        paths = build.build(report_folder, choice, merged=merged, redact=redact, tell=tell)
+        console.print("\n".join(map(str, paths)))
+        console.print(_written(paths))
         return
     contradictions = build.check(report_folder, merged, redact=redact)
     for line in contradictions:
@@ -111,9 +122,22 @@ def report(
     raise typer.Exit(1 if contradictions else 0)
 
 
+def _written(paths: Sequence[Path]) -> str:
+    """Say what a report consists of, and which file to open."""
+    from benchmark.report.build import PAGE
+    from benchmark.report.tables import paper_table
+
+    page = next(path for path in paths if path.name == PAGE)
+    shown = [path for path in paths if path.suffix in (".csv", ".pdf", ".png")]
+    counts = {kind: len({path.stem for path in shown if path.parent.name == kind}) for kind in REPORT_PARTS}
+    parts = [f"{count} {kind}" for kind, count in counts.items() if count]
+    paper = [f"Table for a paper: {path}" for path in paths if path.name == f"{paper_table.NAME}.tex"]
+    return "\n".join([f"{page.parent}: {', '.join(parts)} and the page", *paper, f"Open: {page}"])
+
+
 def _merged_folder(results: Path, names: list[str], study: str | None) -> Path:
     """Return the folder of a report of several studies; refuse the folder of a study."""
-    report_folder = study_folder(results, study or "+".join(sorted(names)))
+    report_folder = study_folder(results, study or "+".join(sorted(names)).replace("/", "-"))
     if any((report_folder / own).exists() for own in ("protocol.toml", "runs", "efficiency")):
         raise UserError(
             f"{report_folder}: is a study itself; choose another --study NAME for the report of {', '.join(names)}"
@@ -122,8 +146,13 @@ def _merged_folder(results: Path, names: list[str], study: str | None) -> Path:
 
 
 def diff(
-    first: Annotated[str, typer.Argument(metavar="STUDY_A", help="Name of a study below --results.")],
-    second: Annotated[str, typer.Argument(metavar="STUDY_B", help="Name of another study.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY_A", help="A study: a name below --results, or a path.", autocompletion=completion.studies
+        ),
+    ],
+    second: Annotated[str, typer.Argument(metavar="STUDY_B", help="Another study.", autocompletion=completion.studies)],
     results: Results = Path("results"),
 ) -> None:
     """Show what differs between two studies.
@@ -134,7 +163,6 @@ def diff(
     from benchmark.cli.progress import open_console
     from benchmark.report.diff import compare_studies, describe
 
-    folders = study_folder(results, first), study_folder(results, second)
-    comparison = compare_studies(*folders)
+    comparison = compare_studies(find_study(results, first, "STUDY_A"), find_study(results, second, "STUDY_B"))
     open_console().print(describe(comparison, first, second))
     raise typer.Exit(0 if comparison.identical else 1)

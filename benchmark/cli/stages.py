@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Models, Repeat, Results, TrainedOn, study_folder
+from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, TrainedOn, find_study
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ MOST_SIDE = 1024  # pixels; the largest input that a preset trains on, so what t
 
 def stages(
     models: Models,
-    study: Annotated[str, typer.Option(help="Name of the study that has the weights.")],
+    study: FinishedStudy,
     image: Annotated[Path, typer.Option(help="Image that the networks see.")],
     results: Results = Path("results"),
     dataset: TrainedOn = None,
@@ -51,7 +51,7 @@ def stages(
     from benchmark.report.plots import plot_style
     from benchmark.utils.files import check_folder, write_atomically
 
-    folder = study_folder(results, study)
+    folder = find_study(results, study)
     target = out or folder / "stages"
     networks = find_trained(folder, registry.select(models), dataset, repeat)
     check_folder("--out", target)
@@ -68,7 +68,7 @@ def stages(
         "Networks compute in float32",
     )
     trained_on = "_".join(dict.fromkeys("+".join(network.record.train) for network in networks))
-    title = f"Encoder stages, study {study}: {image.name}"
+    title = f"Encoder stages, study {folder.name}: {image.name}"
     figure = encoder_plot.draw(encoder_plot.StagePanel(title, pixels, (area[0], area[1]), enlarged, notes), encoders)
     console = open_console()
     console.print(_table(encoders))

@@ -143,7 +143,7 @@ def check(
 
 
 def _read(study: Path, merged: Sequence[Path], redact: bool) -> StudyResults:
-    results = merge.merge(merged) if merged else read_study(study)
+    results = merge.merge(merged, redact=redact) if merged else read_study(study)
     return redact_study(results) if redact else results
 
 

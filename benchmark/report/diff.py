@@ -14,6 +14,7 @@ from benchmark.data.specs import known_first
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
+from benchmark.utils.names import distinct_names
 
 #: What the table of numbers shows, each as :mod:`benchmark.report.tables.accuracy_table` takes it over images.
 ACCURACY = ("miou", "mpa", "dice", "aji")
@@ -77,6 +78,7 @@ def compare_studies(first: Path, second: Path) -> StudyDifference:
         UserError: no study there, or a broken file in it.
     """
     ours, theirs = _protocol(first), _protocol(second)
+    names = distinct_names([first, second])
     a, b = _runs(first), _runs(second)
     common = [run for run in a if run in b]
     both = [run for run in common if (a[run].status, b[run].status) == ("ok", "ok")]
@@ -89,8 +91,8 @@ def compare_studies(first: Path, second: Path) -> StudyDifference:
         "data and code": _differing(inputs[0], inputs[1], inputs[0].keys() & inputs[1].keys()),
         "environment": _environment_differences(_environments(first, a.values()), _environments(second, b.values())),
         "runs": [
-            *(f"only in {first.name}: {line}" for line in _grouped(run for run in a if run not in b)),
-            *(f"only in {second.name}: {line}" for line in _grouped(run for run in b if run not in a)),
+            *(f"only in {names[0]}: {line}" for line in _grouped(run for run in a if run not in b)),
+            *(f"only in {names[1]}: {line}" for line in _grouped(run for run in b if run not in a)),
         ],
     }
     endings = [(run, _ending(a[run]), _ending(b[run])) for run in common]

@@ -15,12 +15,13 @@ from benchmark.report.diff import contents
 from benchmark.report.read import Measurement, Run, Scores, Setting, StudyResults, read_study
 from benchmark.report.tables.render import Table
 from benchmark.utils.errors import UserError
+from benchmark.utils.names import distinct_names
 
 #: Tables without repeats: of what is said of a merged study, only the first sentence concerns them.
 WITHOUT_REPEATS = ("efficiency", "profile", "roofline", "growth")
 
 
-def merge(folders: Sequence[Path]) -> StudyResults:
+def merge(folders: Sequence[Path], *, redact: bool = False) -> StudyResults:
     """Read several studies as one that holds all their runs and measurements; their order does not matter.
 
     A run that several hold counts once. Repeats of another seed are further repeats: those of the lowest seed keep
@@ -29,12 +30,14 @@ def merge(folders: Sequence[Path]) -> StudyResults:
     was then measured under one condition as far as possible.
 
     Args:
-        folders: each ``results/<study>``, with names of their own.
+        folders: each ``results/<study>``; those of one name are called after their parents too.
+        redact: number studies of one name instead.
 
     Raises:
         UserError: a folder is no study, or they hold what must not share a table; names what differs and a remedy.
     """
-    parts = [Part(folder.name, read_study(folder)) for folder in sorted(folders, key=lambda folder: folder.name)]
+    names = distinct_names(folders, numbered=redact)
+    parts = [Part(name, read_study(folder)) for name, folder in sorted(zip(names, folders, strict=True))]
     ran = [part for part in parts if part.study.protocol is not None]
     refuse_strangers(ran)
     seeds = sorted({part.protocol.seed for part in ran})
@@ -49,10 +52,10 @@ def merge(folders: Sequence[Path]) -> StudyResults:
         runs += (_renamed(_numbered(run, start), seed, drawn_anew) for run in of_seed)
         lengths[seed] = 1 + max((run.record.repeat for run in of_seed), default=-1)
         shared += twice
-    names = ", ".join(
+    named = ", ".join(
         f"{part.name} (seed {part.protocol.seed})" if several and part in ran else part.name for part in parts
     )
-    origin = [f"Merged from the studies {names}{f'; {shared} run(s) that several hold count once' * bool(shared)}."]
+    origin = [f"Merged from the studies {named}{f'; {shared} run(s) that several hold count once' * bool(shared)}."]
     if len({part.protocol.repeats for part in ran}) > 1:
         listed = ", ".join(f"{part.protocol.repeats} in {part.name}" for part in ran)
         origin.append(f"Repeats that were asked for: {listed}.")

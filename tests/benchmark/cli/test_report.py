@@ -262,3 +262,37 @@ def test_reports_that_cannot_be_are_one_message_and_exit_code_2(
     assert re.search(message, err), err
     assert len(err.strip().splitlines()) == 1
     assert not list(study.parent.glob("*/report"))
+
+
+def test_studies_are_named_by_paths_too_and_the_last_lines_say_what_was_written(study: Path, call: Call) -> None:
+    code, out, _ = call("report", "results/quick/", "--columns", "miou")
+    assert code == 0
+    summary, paper, page = out.splitlines()[-3:]
+    assert re.fullmatch(r"results/quick/report: \d+ tables, \d+ plots and the page", summary)
+    assert paper == "Table for a paper: results/quick/report/tables/custom.tex"
+    assert page == "Open: results/quick/report/index.html"
+    assert len(list(TABLES.glob("*.csv"))) == int(re.findall(r"\d+", summary)[0])
+    assert call("report", str(study.resolve()), "--check")[0] == 0
+    for verb in (["report"], ["diff", "quick"]):
+        code, _, err = call(*verb, "elsewhere/quick")
+        assert code == 2
+        assert "elsewhere/quick: no such folder" in err
+
+
+def test_studies_of_one_name_from_two_places_become_one_report(study: Path, call: Call) -> None:
+    settled(study)
+    other = settled(fake.write_study(Path("elsewhere/quick"), ["hrnet"], ["omc-syn"], repeats=2))
+
+    code, out, err = call("report", "quick", other, f"{study}/")
+
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "Open: results/elsewhere-quick+results-quick/report/index.html"
+    table = tables("elsewhere-quick+results-quick")["accuracy.md"]
+    assert b"Merged from the studies elsewhere/quick, results/quick." in table
+    assert call("report", other, study, "--check")[0] == 0
+    assert call("report", other, study, "--redact")[0] == 0
+    page = Path("results/elsewhere-quick+results-quick/report-redacted/index.html").read_text("utf-8")
+    assert "Merged from the studies quick (1), quick (2)." in page
+    code, out, _ = call("diff", study, other)
+    assert code == 1
+    assert "only in elsewhere/quick: omc-syn hrnet" in out

@@ -11,8 +11,8 @@ from benchmark.metrics import Reduction
 from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import display
 
-#: Lines of the list at most.
-LINES = 400
+#: Lines of the list, and runs of a line, at most.
+LINES, RUNS = 400, 20
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class RunLine:
         model: key of its row in tables.
         label: its name for readers.
         train: training datasets, joined by ``+``.
-        runs: its repeats.
+        runs: its first repeats.
+        more: number of those that are left out.
     """
 
     anchor: str
@@ -47,6 +48,7 @@ class RunLine:
     label: str
     train: str
     runs: tuple[LinkedRun, ...]
+    more: int
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,17 @@ class RunList:
         reduction: Reduction = study.protocol.report.reduction if study.protocol else "image"
         lines = []
         for number, (train, model) in enumerate(order[:LINES]):
+            every = sorted(groups[train, model], key=lambda run: run.record.repeat)
             runs = tuple(
                 LinkedRun(
                     run.record.repeat,
                     _text(run, reduction),
                     f"../runs/{quote(run.record.label)}/record.json" if linked else "",
                 )
-                for run in sorted(groups[train, model], key=lambda run: run.record.repeat)
+                for run in every[:RUNS]
             )
-            lines.append(RunLine(f"run-{number}", model, display(model)[0], "+".join(train), runs))
+            more = len(every) - len(runs)
+            lines.append(RunLine(f"run-{number}", model, display(model)[0], "+".join(train), runs, more))
         conventions = f"mIoU in percent, {reduction} reduction"
         return cls(tuple(lines), len(order) - len(lines), linked, conventions)
 

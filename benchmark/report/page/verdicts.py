@@ -15,8 +15,10 @@ from benchmark.report.tables.render import Block, Row, Table
 #: VerdictCell in the table of methods -> its mark.
 MARKS: Mapping[str, str] = {"better": "▲", "worse": "▼", "no difference shown": "○", "no test": "–"}
 OPPOSITE = {"better": "worse", "worse": "better"}
-#: More models than these make a matrix that nobody reads.
-MOST_MODELS = 24
+#: More models or matrices than these are too many to read; the tables have all.
+MODELS, MATRICES = 24, 12
+#: Rows and columns of the matrix of models by metrics at most.
+ROWS, COLUMNS = 100, 40
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,13 @@ class VerdictMatrix:
     @classmethod
     def of(cls, methods: Table | None) -> VerdictMatrix | None:
         """Read the table of methods; ``None`` if nothing was tested."""
-        blocks = [block for block in methods.blocks if block.rows] if methods else []
+        blocks = [block for block in methods.blocks if block.rows][:COLUMNS] if methods else []
         if not blocks:
             return None
         rows = {row.key: row for block in blocks for row in block.rows}
         groups = [(name, len(list(group))) for name, group in groupby(blocks, key=_dataset)]
         columns = [METRICS[str(block.facts["metric"])].display for block in blocks]
-        lines = [(row, tuple(_verdict(block, key) for block in blocks)) for key, row in rows.items()]
+        lines = [(row, tuple(_verdict(block, key) for block in blocks)) for key, row in list(rows.items())[:ROWS]]
         return cls(tuple(groups), tuple(columns), tuple(lines))
 
 
@@ -81,10 +83,10 @@ class PairMatrix:
         """Yield a matrix for each block of the accuracy table with a tested pair of at least three models."""
         if study.protocol is None:
             return
-        for block in accuracy:
+        for block in accuracy[:MATRICES]:
             compared = contest(study, block, "miou", study.protocol.report.reduction)
             ranked = comparison_plot.in_order(compared)
-            if not 2 < len(ranked) <= MOST_MODELS:
+            if not 2 < len(ranked) <= MODELS:
                 continue
             groups = comparison_plot.groups(compared, ranked)
             if groups.tested:

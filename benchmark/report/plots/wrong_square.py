@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from benchmark.evaluation.fault_overlay import Mask
 
 
 def part_corner(marks: Sequence[Mask], side: int) -> tuple[int, int]:

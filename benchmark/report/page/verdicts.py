@@ -12,7 +12,7 @@ from benchmark.report.read import StudyResults
 from benchmark.report.tables.contests import contest
 from benchmark.report.tables.render import Block, Row, Table
 
-#: VerdictCell in the table of methods -> its mark.
+#: Verdict in the table of methods -> its mark.
 MARKS: Mapping[str, str] = {"better": "▲", "worse": "▼", "no difference shown": "○", "no test": "–"}
 OPPOSITE = {"better": "worse", "worse": "better"}
 #: More models or matrices than these are too many to read; the tables have all.

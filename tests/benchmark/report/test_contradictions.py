@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,3 +130,20 @@ def test_record_of_any_rules_that_differs_from_its_counts_is_wrong(tmp_path: Pat
     fake.change(tmp_path, lambda _: {"metrics": {"omc": {"image": {"dice": 0.7}}}})
     (line,) = contradictions(tmp_path, read_study(tmp_path))
     assert "dice (image) is 0.7, the counts give 0.6666666666666666" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "forged"),
+    [
+        ("record.json", r'("pooled": {\s*"miou": 0\.\d{4})\d', r"\g<1>"),  # one digit less
+        ("images.omc-syn.csv", r"(?m)^(3.png,g1,0,)(\d+)", r"\g<1>1\2"),
+    ],
+)
+def test_record_that_its_counts_do_not_give_is_named(study: Path, name: str, pattern: str, forged: str) -> None:
+    run = study / "runs/omc-syn/unet/0"
+    text, changes = re.subn(pattern, forged, (run / name).read_text())
+    assert changes == 1
+    (run / name).write_text(text)
+    (line,) = contradictions(study, read_study(study))
+    assert line.startswith(f"{run}/record.json: does not agree with images.omc-syn.csv beside it: ")
+    assert re.search(r"miou \((image|pooled)\) is 0\.\d+, the counts give 0\.\d+$", line)

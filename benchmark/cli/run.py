@@ -16,7 +16,7 @@ from benchmark.utils.errors import UserError, require
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.executors.events import Executor
+    from benchmark.executors.events import Event, Executor
     from benchmark.study.plan import Plan
     from benchmark.study.study import Study
 
@@ -183,6 +183,8 @@ def run(
         name, _, trained_on = init_from.partition(":")
         new_study.start = Start.of(study_folder(results, name, "--init-from"), trained_on, folder)
     plan = make_plan(new_study, retry_failed=retry_failed, replace_stale=replace_stale, refuse=not dry_run)
+    if spare_worker is not None and not (plan.todo or plan.measurements or plan.stress):
+        spare_worker.end()
     probe_study(new_study, plan, console.print)
     _print_plan(console, new_study, plan, dry_run=dry_run)
     if engine.line:
@@ -220,20 +222,46 @@ def _print_plan(console: Console, study: Study, plan: Plan, *, dry_run: bool) ->
 
 def _execute(console: Console, study: Study, plan: Plan, executor: Executor) -> int:
     """Execute a plan under a display, write the report, and return the exit code."""
+    from benchmark.cli.interim_report import InterimReport
     from benchmark.cli.study_display import StudyDisplay
     from benchmark.cli.summary import print_failures, print_summary
-    from benchmark.report import build
     from benchmark.study.execute import execute
 
-    display = StudyDisplay(console, plan)
+    display, interrupted = StudyDisplay(console, plan), False
     try:
-        with display:
-            execute(study, plan, executor, display.show)
+        with InterimReport(study.folder, plan.todo) as interim, display:
+
+            def show(event: Event) -> None:
+                display.show(event)
+                interim.show(event)
+
+            execute(study, plan, executor, show)
     except KeyboardInterrupt:
+        interrupted = True
         console.print("Interrupted. Finished runs are kept; the same command goes on from here.")
+    try:
+        page = _make_report(console, study.folder)
+        if not interrupted:
+            print_summary(console, study.folder)
+            print_failures(console, display.failures)
+    except KeyboardInterrupt:
+        console.print(f"Interrupted. `report {study.folder.name}` makes the report.")
         return 130
-    build.build(study.folder, tell=console.print)
-    print_summary(console, study.folder)
-    print_failures(console, display.failures)
-    console.print(f"Report: {study.folder / 'report'}")
-    return 1 if display.failures or plan.failed else 0
+    except UserError:
+        if not interrupted:
+            raise
+        return 130  # nothing to report yet
+    console.print(f"Report: {page}")
+    return 130 if interrupted else 1 if display.failures or plan.failed else 0
+
+
+def _make_report(console: Console, study: Path) -> Path:
+    """Make a study's report, unless nothing has changed since it was made, and return its page."""
+    from benchmark.report import up_to_date
+
+    if not up_to_date.is_up_to_date(study):
+        from benchmark.report import build  # imports matplotlib
+
+        console.print("Making the report; Ctrl-C skips it.")
+        build.build(study, tell=console.print)
+    return study / up_to_date.FOLDER / up_to_date.PAGE

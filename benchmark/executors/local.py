@@ -29,6 +29,7 @@ class _Slot:
     worker: Worker | None = None
     job: Job | None = None
     since: float = 0.0
+    trained: bool = False  # whether the worker has done jobs that are not exclusive
 
 
 class LocalExecutor:
@@ -63,9 +64,9 @@ class LocalExecutor:
     def run(self, jobs: Sequence[Job]) -> Generator[Event, None, None]:
         """Yield events until every job has finished; closing the iterator ends the workers that are busy, or all.
 
-        Exclusive jobs come first, each alone: a training beside it would spoil a latency.
+        Jobs start in their order, exclusive ones alone: a training beside it would spoil a latency.
         """
-        queue = deque(sorted(jobs, key=lambda job: not job.exclusive))
+        queue = deque(jobs)
         variables = {name: value for job in jobs for name, value in job.variables.items()}
         slots = self._slots
         try:
@@ -100,10 +101,14 @@ class LocalExecutor:
             if len(busy) == len(slots) or (busy and (queue[0].exclusive or busy[0].exclusive)):
                 return
             slot = next(slot for slot in slots if slot.job is None)
-            if slot.worker is not None and not slot.worker.suits(environment):
+            # A measurement sees no memory of earlier trainings.
+            if slot.worker is not None and (
+                (slot.trained and queue[0].exclusive) or not slot.worker.suits(environment)
+            ):
                 _stop(slot)
             slot.worker = slot.worker or Worker(perform=self.perform)
             job = queue.popleft()
+            slot.trained |= not job.exclusive
             slot.job = job.on(slot.device) if slot.device and not job.exclusive else job
             slot.since = time.perf_counter()
             slot.worker.give(slot.job, environment)
@@ -123,6 +128,7 @@ def _stop(slot: _Slot) -> None:
     if slot.worker is not None:
         slot.worker.end(busy=slot.job is not None)
     slot.worker = slot.job = None
+    slot.trained = False
 
 
 def _seconds(slot: _Slot) -> float:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pydantic import ValidationError
 
 from benchmark.records.store import RECORD_BYTES
-from benchmark.report import merge
+from benchmark.report import merge, up_to_date
 from benchmark.report.contradictions import contradictions, divided
 from benchmark.report.page import html
 from benchmark.report.page.drawings import Drawing, texts_only
@@ -24,6 +24,7 @@ from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Table
+from benchmark.report.up_to_date import FOLDER, PAGE
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited, write_atomically
 
@@ -31,10 +32,9 @@ __all__ = ["PaperChoice", "build", "check"]
 
 RENDERERS = {"csv": render.to_csv, "md": render.to_markdown, "tex": render.to_latex}
 CHOICE = f"{paper_table.NAME}.json"
-PAGE = "index.html"
-#: Where reports go, below the study's folder. What may leave the house has a folder to itself, since what lies in the
+#: Beside ``FOLDER``, below the study's folder. What may leave the house has a folder to itself, since what lies in the
 #: other one, from whichever report, may not.
-FOLDER, REDACTED = "report", "report-redacted"
+REDACTED = "report-redacted"
 
 
 def build(
@@ -45,6 +45,7 @@ def build(
     merged: Sequence[Path] = (),
     redact: bool = False,
     plots: Sequence[Plot] = PLOTS,
+    page_only: bool = False,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> list[Path]:
     """Write ``report/index.html``, ``tables/*``, ``tables.tex`` and ``{plots,panels}/*.{pdf,png}`` of a study.
@@ -59,6 +60,7 @@ def build(
         merged: studies that are reported as one; ``study`` is then the folder that gets the report.
         redact: write a report that may leave the house, see ``redact.py``, into ``report-redacted/`` instead.
         plots: the kinds of plots that it gets.
+        page_only: write no files of plots and panels, which take most of the time and which the page does not need.
         tell: called with a sentence for each thing that is left out.
 
     Returns:
@@ -68,6 +70,8 @@ def build(
         UserError: no study there, nothing in it to report, a broken file in it, or studies that must not be merged.
     """
     folder = study / (REDACTED if redact else FOLDER)
+    usual = reference == significance_table.REFERENCE and plots is PLOTS  # as `run` builds it
+    inputs = up_to_date.digest_inputs(study) if usual and not (merged or redact or page_only) else None
     results = _read(study, merged, redact)
     files, shown = _texts(study, results, choice, reference)
     if redact:
@@ -76,10 +80,11 @@ def build(
         tell(f"{file}: left out; run the study again, and it is made anew")
     drawings = []
     for plot, stem, figure in _figures(results, plots):
-        files |= {f"plots/{stem}.{kind}": plot_style.save(figure, kind) for kind in plot.kinds}
+        if not page_only:
+            files |= {f"plots/{stem}.{kind}": plot_style.save(figure, kind) for kind in plot.kinds}
         drawings.append(Drawing.of(plot, stem, figure))
     sheets = _sheets(study, results, tell, show=not redact and not merged)
-    files |= panels.files(sheets)
+    files |= {} if page_only else panels.files(sheets)
     # Files of an image that may no longer be shown, and of a setting that is no longer there.
     earlier = [file for file in (folder / "panels").glob("[!.]*") if panels.is_panel(file.name)]
     for plot, kind in itertools.product(PLOTS, ("pdf", "png")):
@@ -91,6 +96,8 @@ def build(
         write_atomically(folder / name, content)
     content = _page(study, results, shown, drawings, sheets, files, reference, redact)
     write_atomically(folder / PAGE, content)
+    if inputs is not None:
+        up_to_date.seal(study, inputs, (*files, PAGE))
     return [folder / name for name in (*files, PAGE)]
 
 

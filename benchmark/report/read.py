@@ -19,7 +19,7 @@ from benchmark import BEHAVIOUR, metrics
 from benchmark.config.execution import WORDS
 from benchmark.config.protocol import Protocol
 from benchmark.efficiency.hindrance import hindrances
-from benchmark.records import claims
+from benchmark.records.asked_runs import UnfinishedRun, unfinished_runs
 from benchmark.records.efficiency_record import EfficiencyRecord, Limits
 from benchmark.records.run_record import Record
 from benchmark.records.schema import Filed
@@ -206,6 +206,7 @@ class StudyResults:
         stressed: stress tests of the runs' networks.
         broken_stress: why others are left out, each with its file; no such file means anything to the rest.
         strangers: files of methods without training that are left out, since they are not of the runs' images; why.
+        unfinished: runs that are under way or not begun.
     """
 
     protocol: Protocol | None
@@ -219,6 +220,7 @@ class StudyResults:
     stressed: tuple[Stressed, ...] = ()
     broken_stress: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
+    unfinished: tuple[UnfinishedRun, ...] = ()
 
     def scores_of(self, train: str, test: str) -> dict[str, dict[int, Scores]]:
         """Return model -> repeat -> counts on a test dataset, of finished runs; ``train`` joins datasets by ``+``."""
@@ -293,9 +295,9 @@ def read_study(folder: Path) -> StudyResults:
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
         return StudyResults(None, (), {}, efficiency, comparisons=comparisons)
     records, broken = store.survey()
-    # The record of a run that is being done says that it was interrupted, which is not so yet.
-    ended = [(path, record) for path, record in records if record.status != "interrupted" or not claims.holder(path)]
-    runs = tuple(_run(path, record) for path, record in ended)
+    unfinished = unfinished_runs(folder, records, [run.folder for run in broken])
+    running = {store.run_folder(run.train, run.model, run.repeat) for run in unfinished}
+    runs = tuple(_run(path, record) for path, record in records if path not in running)
     rows: dict[str, dict[str, tuple[Scores, ...]]] = {}
     strangers = []
     earlier = next((run.record.key_parts.behaviour for run in runs), BEHAVIOUR)  # of rows that do not say it
@@ -309,7 +311,9 @@ def read_study(folder: Path) -> StudyResults:
             rows.setdefault(dataset, {})[method] = (scores,)
     stressed, unread = _stressed(store, runs)
     results = StudyResults(protocol, runs, rows, efficiency, tuple(broken), comparisons)
-    return replace(results, stressed=stressed, broken_stress=unread, strangers=tuple(strangers))
+    return replace(
+        results, stressed=stressed, broken_stress=unread, strangers=tuple(strangers), unfinished=tuple(unfinished)
+    )
 
 
 def _filed(kind: type[F], file: Path) -> F:

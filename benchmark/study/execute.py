@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -38,15 +39,32 @@ def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event]
     idle = not (plan.todo or plan.stale or plan.measurements) and plan.seen == study.protocol
     with contextlib.nullcontext() if idle else _claimed(study, emit):
         _agree_on_settings(study, plan)
+        if not idle:
+            study.asked.write(study.folder)
         _set_broken_aside(study, plan)
         prepare(study, emit, {source.name for job in plan.todo for source in job.task.sources})
     for job in tuned:
         assert job.init is not None
         if note := refuse_seen(job.task, job.init, study.store):
             emit(Note(job.task.name, note))
-    if _run_all(study, [*plan.measurements, *plan.todo], executor, emit) and study.stress:
+    if _run_all(study, in_order(study, plan), executor, emit) and study.stress:
         tests = stress_plan.stress_jobs(study, study.jobs())
         _run_all(study, stress_plan.prepare_stress(study, tests, emit), executor, emit)
+
+
+def in_order(study: Study, plan: Plan) -> list[Job]:
+    """Return a plan's jobs in the order of their start on this machine.
+
+    Measurements need the machine for themselves. They come after the first two groups of runs (a repeat of a training
+    set), so that results come early and a report of the first group is built meanwhile. They come first if the other
+    slots would wait for the end of a longer run.
+    """
+    groups = [list(group) for _, group in itertools.groupby(plan.todo, key=lambda job: (job.repeat, job.task.name))]
+    longest = max(map(study.costs.seconds, plan.todo), default=0.0)
+    waits = len(study.hardware.slots) > 1 and longest > sum(map(study.costs.seconds, plan.measurements))
+    early = 0 if waits else 2
+    first, later = (list(itertools.chain(*part)) for part in (groups[:early], groups[early:]))
+    return [*first, *plan.measurements, *later]
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from benchmark.data.fingerprint import HashCache
 from benchmark.data.stressed import Stresses
 from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import Hardware
+from benchmark.records.asked_runs import AskedRuns
 from benchmark.records.measurements import Figures
 from benchmark.records.run_record import KeyParts
 from benchmark.records.store import Store
@@ -79,13 +80,22 @@ class Study:
         return tuple({source.name: source for task in self.tasks for source in task.test}.values())
 
     def jobs(self) -> list[TrainJob]:
-        """Return a job for every run; within a task, all networks' first repeats come before the second ones."""
+        """Return a job for every run.
+
+        All networks' first repeats on the first dataset come first, so that there is soon something to compare, then
+        first repeats on the other datasets, then second repeats.
+        """
         digest = self.protocol.digest()
-        jobs: list[TrainJob] = []
-        for task in self.tasks:
-            first = [self._job(entry, task, digest) for entry in self.models]
-            jobs += (self._repeat(job, repeat) for repeat in range(self.protocol.repeats) for job in first)
-        return jobs
+        first = [self._job(entry, task, digest) for task in self.tasks for entry in self.models]
+        return [self._repeat(job, repeat) for repeat in range(self.protocol.repeats) for job in first]
+
+    @property
+    def asked(self) -> AskedRuns:
+        """The runs of this call, for files and reports that do not know its flags."""
+        datasets = tuple((task.train_names, task.test_names) for task in self.tasks)
+        return AskedRuns(
+            datasets=datasets, models=tuple(entry.name for entry in self.models), repeats=self.protocol.repeats
+        )
 
     def _repeat(self, job: TrainJob, repeat: int) -> TrainJob:
         init = self.start.weights(job.entry.name, repeat, self.hashes) if self.start else None

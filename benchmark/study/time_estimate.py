@@ -57,10 +57,16 @@ class Costs:
         basis = max((basis for _, basis in runs.values()), key=BASES.index, default=BASES[0])
         # Runs side by side end no sooner than the longest of them.
         training = max(sum(seconds) / len(self.hardware.slots), max(seconds, default=0.0))
+        return sum(map(self.seconds, measurements)) + training, basis
+
+    def seconds(self, job: EfficiencyJob | TrainJob) -> float:
+        """Return an estimate of the seconds of one job."""
+        if isinstance(job, TrainJob):
+            return self._run(job)[0]
         # A GPU whose energy can be read runs longer for that.
         on_gpu = self.hardware.kind == "cuda"
         energy = ENERGY_SECONDS if on_gpu and importlib.util.find_spec("pynvml") is not None else 0.0
-        return (EFFICIENCY_S[self.hardware.kind] + energy) * len(measurements) + training, basis
+        return EFFICIENCY_S[self.hardware.kind] + energy
 
     def _run(self, job: TrainJob) -> tuple[float, Basis]:
         """Return an upper limit of a run's seconds, and its source."""

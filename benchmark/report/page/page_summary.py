@@ -156,6 +156,11 @@ def _beaten(
 
 
 def _warnings(study: StudyResults) -> Iterator[str]:
+    if study.unfinished:
+        waiting = Counter(run.state for run in study.unfinished)
+        done, total = sum(run.record.status == "ok" for run in study.runs), len(study.runs) + len(study.unfinished)
+        states = ", ".join(f"{count} {state}" for state, count in waiting.items())
+        yield f"Unfinished: {done} of {total} runs are done, {states}. Tables name them below their rows."
     names = _ordered(name for run in study.runs for name in (*run.record.train, *run.record.test))
     if generated := sum(name.endswith(SUFFIX) for name in names):
         whose = "Its" if generated == 1 else "Their"
@@ -169,8 +174,8 @@ def _warnings(study: StudyResults) -> Iterator[str]:
         yield f"No numbers came from {lost} of {len(study.runs)} runs; see Runs without numbers."
     yield from left_out(study)
     codes = [code for run in study.runs if isinstance(code := run.record.environment.get("code"), dict)]
-    if (states := len({str(code.get("content")) for code in codes})) > 1:
-        yield f"The runs were made by {states} states of the code; see Environment."
+    if (versions := len({str(code.get("content")) for code in codes})) > 1:
+        yield f"The runs were made by {versions} states of the code; see Environment."
     if dirty := sum(code.get("dirty") is True for code in codes):
         yield f"{dirty} of {len(study.runs)} runs were made by code with changes that are in no commit."
 
@@ -196,7 +201,7 @@ def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
     if any(set(record.test) - set(record.train) for record in records):
         yield "Tested on", _listed(_ordered(name for record in records for name in record.test))
     done = sum(record.status == "ok" for record in records)
-    yield "Runs", f"{done} of {len(records)} finished"
+    yield "Runs", f"{done} of {len(records) + len(study.unfinished)} finished"
     lengths = Counter((record.model, record.train) for record in records)
     n = " to ".join(map(str, sorted({min(lengths.values()), max(lengths.values())})))
     yield "Repeats", f"n = {n} training{'s' * (n != '1')} from different seeds per model and dataset"

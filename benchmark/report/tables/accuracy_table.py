@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmark import metrics
 from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, known_first
+from benchmark.records.asked_runs import UnfinishedRun
 from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import (
     about_scores,
@@ -72,7 +73,14 @@ def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tup
     for run in study.runs:
         if run.record.train == train and test in run.record.test:
             runs.setdefault(run.record.model, []).append(run)
-    rows = [_model_row(name, runs[name], test, kind, reduction) for name in in_order(runs)]
+    unfinished: dict[str, list[UnfinishedRun]] = {}
+    for waiting in study.unfinished:
+        if waiting.train == train and test in waiting.test:
+            unfinished.setdefault(waiting.model, []).append(waiting)
+    rows = [
+        _model_row(name, runs.get(name, []), unfinished.get(name, []), test, kind, reduction)
+        for name in in_order({*runs, *unfinished})
+    ]
     n = max((cell.n for row in rows for cell in row.cells.values()), default=0)
     methods = study.references.get(test, {})
     for method in sorted(methods, key=lambda method: known_first(method, REFERENCES)):
@@ -109,13 +117,20 @@ def _test_images(runs: dict[str, list[Run]], test: str) -> str:
     return " or ".join(map(str, sorted(counts))) or "no"
 
 
-def _model_row(name: str, runs: list[Run], test: str, kind: Kind, reduction: metrics.Reduction) -> Row:
+def _model_row(
+    name: str, runs: list[Run], unfinished: list[UnfinishedRun], test: str, kind: Kind, reduction: metrics.Reduction
+) -> Row:
     cells = _cells((run.scores[test].reduced[reduction] for run in runs if test in run.scores), kind.columns)
     missing: dict[str, list[int]] = {}
+    for waiting in unfinished:
+        missing.setdefault(waiting.state, []).append(waiting.repeat)
     for run in runs:
         if test not in run.scores:
             missing.setdefault(_why_missing(run, test), []).append(run.record.repeat)
     remarks = [f"repeat{'s' * (len(n) > 1)} {', '.join(map(str, sorted(n)))} {why}" for why, n in missing.items()]
+    if unfinished:
+        done = sum(run.record.status == "ok" for run in runs)
+        remarks.insert(0, f"{done} of {len(runs) + len(unfinished)} repeats are done")
     return Row(name, *display(name), cells, remark="; ".join((*remarks, *_copies(runs, test))))
 
 

@@ -162,6 +162,7 @@ def test_whole_study_of_real_files_and_an_own_network(call: Call, measured: Meas
     code, out, err = call(*arguments)
     assert code == 0, err
     assert "[2/2] mychip tinynet repeat 1: ok" in out
+    assert out.splitlines()[-1] == "Report: results/quick/report/index.html"
     assert "mychip   10 image/label pairs" in out
     study = Path("results/quick")
     assert load_protocol(study / "protocol.toml").training.steps == 4
@@ -175,6 +176,8 @@ def test_whole_study_of_real_files_and_an_own_network(call: Call, measured: Meas
     code, out, err = call(*arguments)
     assert code == 0
     assert "repeat" not in out.partition("Accuracy on")[0].replace("repeat(s)", "")
+    assert "Making the report" not in out
+    assert out.splitlines()[-1] == "Report: results/quick/report/index.html"
     assert {path: path.read_bytes() for path in study.rglob("*") if path.is_file()} == before
 
     code, out, err = call("report", "quick")
@@ -268,6 +271,8 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(measured: Measured,
                 os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, out
     assert "the same command goes on from here" in out
+    assert out.splitlines()[-1] == "Report: results/quick/report/index.html"
+    assert "repeat 0 interrupted" in (tmp_path / "results/quick/report/tables/accuracy.md").read_text("utf-8")
     assert "Traceback" not in out
     assert json.loads(finished.read_text())["status"] == "ok"
     interrupted = tmp_path / "results/quick/runs/omc-syn/waits/0/record.json"

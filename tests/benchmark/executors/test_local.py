@@ -35,10 +35,10 @@ def executor(*, processes: bool = True) -> LocalExecutor | InProcessExecutor:
 
 @pytest.mark.parametrize("processes", [True, False])
 def test_one_process_serves_many_jobs_in_order(processes: bool) -> None:
-    jobs: list[Any] = [LightJob("0"), LightJob("1"), LightJob("2", exclusive=True)]
+    jobs: list[Any] = [LightJob("0", exclusive=True), LightJob("1"), LightJob("2")]
     events = list(executor(processes=processes).run(jobs))
     assert [(type(event), event.job.label) for event in events if not isinstance(event, Step)] == [
-        (kind, label) for label in ("2", "0", "1") for kind in (Started, Finished)
+        (kind, label) for label in ("0", "1", "2") for kind in (Started, Finished)
     ]
     assert any(isinstance(event, Step) and (event.done, event.total) == (1, 2) for event in events)
     (pid,) = {facts["pid"] for facts in outcomes(events).values()}
@@ -100,14 +100,17 @@ def test_runs_and_measurements_on_the_cpu_hide_the_gpus_on_every_engine(make_stu
         assert not NO_GPUS.keys() & job.on("cuda:0").variables.keys()
 
 
-def test_exclusive_jobs_come_first_and_alone_and_others_run_beside_each_other(tmp_path: Path) -> None:
+def test_exclusive_jobs_run_alone_and_others_beside_each_other(tmp_path: Path) -> None:
     jobs: list[Any] = [
         LightJob("a", tmp_path, meets="b"),
         LightJob("b", tmp_path, meets="a"),
         LightJob("c", tmp_path, exclusive=True),
+        LightJob("d", tmp_path),
     ]
     facts = outcomes(LocalExecutor([None, None], perform=do_light).run(jobs))
-    assert facts["c"]["ended"] <= min(facts["a"]["started"], facts["b"]["started"])
+    assert max(facts["a"]["ended"], facts["b"]["ended"]) <= facts["c"]["started"]
+    assert facts["c"]["ended"] <= facts["d"]["started"]
+    assert facts["c"]["pid"] not in {facts["a"]["pid"], facts["b"]["pid"]}  # a measurement sees no earlier memory
     assert facts["a"]["pid"] != facts["b"]["pid"]
 
 

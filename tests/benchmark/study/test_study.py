@@ -18,7 +18,7 @@ from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import Store
 from benchmark.runs.jobs import Job, TrainJob
-from benchmark.study.execute import execute
+from benchmark.study.execute import execute, in_order
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
@@ -54,11 +54,25 @@ def test_more_repeats_keep_the_finished_ones(small: Protocol, make_study: MakeSt
     assert ([job.repeat for job in more.todo], len(more.done)) == ([3, 4], 3)
 
 
-def test_repeats_come_before_models_so_that_every_model_has_a_first_result_early(
+def test_first_repeats_of_all_networks_come_first_dataset_by_dataset(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small, "TinyNet", "Raises")
+    study.tasks = [*study.tasks, alone(replace(study.sources[0], name="miic-syn"))]
+    groups = [(job.repeat, job.task.name) for job in make_plan(study).todo if job.entry.name == "raises"]
+    assert groups == [(repeat, name) for repeat in range(3) for name in ("omc-syn", "miic-syn")]
+    assert [job.entry.name for job in make_plan(study).todo[:3]] == ["tinynet", "raises", "tinynet"]
+
+
+def test_measurements_follow_the_first_results_unless_other_slots_would_wait_long(
     small: Protocol, make_study: MakeStudy
 ) -> None:
-    todo = make_plan(make_study(small, "TinyNet", "Raises")).todo
-    assert [(job.repeat, job.entry.name) for job in todo[:3]] == [(0, "tinynet"), (0, "raises"), (1, "tinynet")]
+    study = make_study(small)
+    plan = make_plan(study)
+    assert [job.exclusive for job in in_order(study, plan)] == [False, False, True, False]
+    study.hardware = Hardware("cpu", 2, 2)
+    study.costs.remember(plan.todo[0], 5.0)
+    assert [job.exclusive for job in in_order(study, plan)] == [False, False, True, False]
+    study.costs.remember(plan.todo[0], 3600.0)
+    assert [job.exclusive for job in in_order(study, plan)] == [True, False, False, False]
 
 
 def test_second_call_waits_while_another_prepares_the_study(

@@ -256,7 +256,16 @@ def take_a_step(network: nn.Module, device: torch.device, protocol: Protocol) ->
         loop.validation_step(network.eval(), batch, protocol)
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in registry.select("all,eal_icnet.*")])
+HEAVY = ("hrnet", "letnet", "unetpp")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(entry.name, marks=pytest.mark.slow) if entry.name in HEAVY or "." in entry.name else entry.name
+        for entry in registry.select("all,eal_icnet.*")
+    ],
+)
 def test_no_network_here_asks_the_device_for_a_number(name: str, meta: torch.device) -> None:
     with meta:
         network = registry.models()[name].build(in_channels=1)

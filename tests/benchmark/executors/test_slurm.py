@@ -18,7 +18,8 @@ import pytest
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Started
-from benchmark.executors.slurm import SlurmExecutor, SlurmOptions
+from benchmark.executors.remote import parcels
+from benchmark.executors.slurm import SlurmExecutor, SlurmOptions, Submission
 from benchmark.records.run_record import Record
 from benchmark.runs.jobs import TrainJob
 from benchmark.study.execute import execute
@@ -372,9 +373,6 @@ def test_gpus_and_whole_nodes_are_asked_for(tmp_path: Path) -> None:
 def test_interrupted_submission_is_submitted_again_unchanged(
     make_job: Callable[..., TrainJob], small: Protocol
 ) -> None:
-    from benchmark.executors.remote import parcels
-    from benchmark.executors.slurm import Submission
-
     submission = Submission(*parcels([make_job(small)]))
     assert submission.checkpoint().function == submission
 

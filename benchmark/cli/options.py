@@ -30,7 +30,7 @@ Datasets = Annotated[
 ]
 ProtocolName = Annotated[
     str,
-    typer.Option(help="paper, strict, quick, standins, or a TOML file.", autocompletion=completion.protocols),
+    typer.Option(help="paper, strict, small, quick, standins, or a TOML file.", autocompletion=completion.protocols),
 ]
 Repeats = Annotated[int | None, typer.Option(help="Random repeats per model and dataset; default: the protocol's.")]
 StudyName = Annotated[

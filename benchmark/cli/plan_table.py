@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.cli.progress import duration
+from benchmark.config.protocol import load_protocol
 from benchmark.data.stressed import Stresses
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.study.plan import Plan
@@ -20,6 +21,7 @@ from benchmark.study.run_states import RunState, State
 from benchmark.study.space_estimate import Needs, RunMemory, format_bytes
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Basis
+from benchmark.utils.errors import UserError
 
 BASES: dict[Basis, str] = {
     "runs": "from times of earlier runs on this machine",
@@ -174,10 +176,25 @@ def _memory(memory: RunMemory, hardware: Hardware) -> list[str]:
     return lines
 
 
-def too_long(seconds: float, flags: Sequence[str]) -> str:
-    """Warn of days or weeks on a CPU and name the command that gives results in minutes; ``flags`` are of ``run``."""
-    words = ["python", "-m", "benchmark", "run", *flags, "--protocol", "quick"]
+def too_long(seconds: float, flags: Sequence[str], overrides: Sequence[str]) -> str:
+    """Warn of days or weeks on a CPU and name the commands that take minutes or hours.
+
+    Args:
+        seconds: estimate of the study.
+        flags: the user's own flags of ``run``, without the protocol and its settings.
+        overrides: values of ``--set``; a proposal leaves them out if its protocol refuses them.
+    """
+
+    def proposal(protocol: str) -> str:
+        try:
+            load_protocol(protocol, overrides)
+            settings = list(itertools.chain.from_iterable(("--set", override) for override in overrides))
+        except UserError:
+            settings = []
+        return shlex.join(["python", "-m", "benchmark", "run", *flags, *settings, "--protocol", protocol])
+
     return (
         f"on this CPU the study would take about {duration(seconds)}. Use a GPU; or see results in minutes with "
-        f"`{shlex.join(words)}`; or add --yes to start anyway (Ctrl-C is safe: the same command goes on)"
+        f"`{proposal('quick')}`, or after hours with `{proposal('small')}`; or add --yes to start anyway (Ctrl-C is "
+        "safe: the same command goes on)"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,22 @@ def flags_given(context: typer.Context) -> dict[str, Any]:
     """Return the flags of the command line by the names of their parameters."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+def words_given(context: typer.Context, without: Collection[str]) -> list[str]:
+    """Return the flags of the command line as words that can be typed again.
+
+    Args:
+        context: the call.
+        without: names of parameters that are left out.
+    """
+    given, words = flags_given(context), list[str]()
+    for parameter in context.command.params:
+        name = parameter.name
+        if name in given and name not in without:
+            value = given[name]
+            words += [parameter.opts[0], *([] if value is True else [str(value)])]
+    return words
 
 
 def repeat_run(file: Path, flags: Mapping[str, Any], console: Console) -> int:

@@ -9,7 +9,7 @@ import typer
 
 from benchmark.cli import options
 from benchmark.cli.options import DATA_ROOT, study_folder
-from benchmark.cli.reproduce import flags_given, repeat_run
+from benchmark.cli.reproduce import flags_given, repeat_run, words_given
 from benchmark.devices.hardware_slots import hardware_of, hardware_of_node
 from benchmark.utils.errors import UserError, require
 
@@ -190,8 +190,8 @@ def run(
     if engine.line:
         console.print(engine.line)
     if new_study.hardware.kind == "cpu" and not engine.remote and plan.seconds > PATIENCE_S and not yes:
-        data_flags = ["--data-root", str(data_root)] if data_root != DATA_ROOT else []
-        warning = too_long(plan.seconds, ["--models", models, *selection.flags, *data_flags])
+        words = words_given(context, without={"protocol", "set_", "dry_run", "yes"})
+        warning = too_long(plan.seconds, words, set_ or [])
         if not dry_run:
             raise UserError(warning)
         console.print(warning)

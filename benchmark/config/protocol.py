@@ -20,8 +20,8 @@ from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml, toml_value
 
 #: Settings without an effect on a single run's numbers.
-HARMLESS = frozenset({"name", "repeats", "report"})
-PRESETS = ("paper", "strict", "quick", "standins")
+HARMLESS = frozenset({"name", "repeats", "efficiency", "report"})
+PRESETS = ("paper", "strict", "small", "quick", "standins")
 
 Number = TypeVar("Number", bound=int)
 
@@ -181,6 +181,14 @@ class Data(SettingsModel):
         return self.standin_images_by_dataset.get(dataset.removesuffix("-syn"), self.standin_images)
 
 
+class Efficiency(SettingsModel):
+    """The time for efficiency figures; they do not affect records of runs."""
+
+    budget_seconds: float | None = Field(
+        None, gt=0, description="limit of each network's warm-up, timings and throughput together"
+    )
+
+
 class Report(SettingsModel):
     """Settings of tables and pictures; they do not affect records."""
 
@@ -195,7 +203,7 @@ class Report(SettingsModel):
 
 
 class Protocol(SettingsModel):
-    """All settings of a study; a run's key ignores ``name``, ``repeats`` and ``report``."""
+    """All settings of a study; a run's key ignores those in :data:`HARMLESS`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(0, ge=0, description="the base seed that every random draw derives from")
@@ -209,6 +217,7 @@ class Protocol(SettingsModel):
     loss: Loss = Loss()
     evaluation: Evaluation = Evaluation()
     data: Data = Data()
+    efficiency: Efficiency = Efficiency()
     report: Report = Report()
 
     @model_validator(mode="after")

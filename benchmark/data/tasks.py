@@ -96,13 +96,6 @@ class DatasetFlags:
         """All names, separated by commas."""
         return ",".join(filter(None, (self.train or self.datasets, self.test)))
 
-    @property
-    def flags(self) -> list[str]:
-        """The flags of the call, for a command that repeats it."""
-        flags = ["--train", self.train] if self.train is not None else ["--datasets", self.datasets]
-        flags += ["--test", self.test] if self.test is not None else []
-        return flags + ["--leave-one-out"] * self.leave_one_out
-
 
 def arrange(
     find: Callable[[str], Iterable[Source]], *, datasets: str, train: str | None, test: str | None, leave_one_out: bool

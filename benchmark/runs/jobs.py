@@ -236,7 +236,10 @@ class EfficiencyJob:
     def settings(self) -> EfficiencySettings:
         """Duration and form of the measurement."""
         settings = EfficiencySettings.for_device(self.device, self.form)
-        return settings.model_copy(update={"throughput_seconds": self.throughput_s, "budget_seconds": self.budget_s})
+        changed = {"throughput_seconds": self.throughput_s, "budget_seconds": self.budget_s}
+        if self.budget_s is not None:  # the timings of single images leave half of it for throughput
+            changed["min_seconds"] = min(settings.min_seconds, self.budget_s / 2)
+        return settings.model_copy(update=changed)
 
     def outcome(self) -> str:
         """Return in words the origin of the figures on disk, and what hindered them."""

@@ -130,7 +130,10 @@ class Study:
         names = [source.name for source in self.tested]
         inputs = sorted({(settings.size_for(name), settings.channels_for(name)) for name in names})
         jobs = (
-            EfficiencyJob(self.folder, entry, size, channels, hardware.device, hardware.threads, THROUGHPUT_S).planned()
+            EfficiencyJob(
+                *(self.folder, entry, size, channels, hardware.device, hardware.threads, THROUGHPUT_S),
+                budget_s=self.protocol.efficiency.budget_seconds,
+            ).planned()
             for size, channels in inputs
             for entry in self.models
         )

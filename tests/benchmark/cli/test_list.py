@@ -23,7 +23,7 @@ def test_settings_are_paragraphs_that_fit_a_terminal(call: Call, monkeypatch: py
     assert [paragraph.splitlines()[0] for paragraph in out.split("\n\n")] == list(setting_paths(Protocol))
     size = next(paragraph for paragraph in out.split("\n\n") if paragraph.startswith("input.size\n"))
     assert "height and width of a network's input" in size
-    assert "paper 512; strict 512; quick 96; standins 256" in size
+    assert "paper 512; strict 512; small 160; quick 64; standins 256" in size
 
 
 def test_datasets_show_own_data_and_what_is_there(call: Call) -> None:

@@ -100,18 +100,23 @@ def test_paper_study_on_a_cpu_is_stopped_with_its_estimate(call: Call) -> None:
     code, _, err = call("run", "--models", "unet", "--datasets", "omc", "--device", "cpu", "--threads", "1")
     assert code == 2
     assert re.search(
-        r"would take about \d+ (h|days|weeks)\b.*--models unet --datasets omc --protocol quick.*--yes", err
+        r"would take about \d+ (h|days|weeks)\b.*--models unet --datasets omc .*--protocol quick`.*small`.*--yes", err
     )
     assert not Path("results").exists()
 
 
-def test_quick_study_that_a_slow_one_is_refused_for_can_be_copied(call: Call) -> None:
-    slow = ("run", "--models", "unet,eal_icnet*", "--train", "omc,miic", "--test", "hy5syn", "--device", "cpu")
-    code, out, _ = call(*slow, "--dry-run")
+@pytest.mark.parametrize("settings", [("--set", "loss.dice=0.2"), ("--set", "training.epochs=20")])
+def test_commands_that_a_slow_study_is_refused_for_keep_its_flags_and_can_be_copied(
+    call: Call, settings: tuple[str, str]
+) -> None:
+    flags = ("--models", "unet,eal_icnet*", "--train", "omc,miic", "--test", "hy5syn", "--device", "cpu")
+    code, out, _ = call("run", *flags, *settings, "--dry-run")
     assert code == 0
-    (command,) = re.findall(r"would take about .*`python -m benchmark ([^`]*)`", out)
-    assert shlex.split(command)[1:-2] == list(slow[1:-2])
-    code, out, err = call(*shlex.split(command), "--device", "cpu", "--dry-run")
+    commands = re.findall(r"`python -m benchmark ([^`]*)`", out)
+    for command, protocol in zip(commands, ("quick", "small"), strict=True):
+        kept = settings if "loss" in settings[1] else ()  # these protocols have steps in place of epochs
+        assert set(shlex.split(command)) == {"run", *flags, *kept, "--protocol", protocol}
+    code, out, err = call(*shlex.split(commands[0]), "--dry-run")
     assert code == 0, err
     assert "protocol quick" in out
 

@@ -62,11 +62,18 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
         },
         "quick": {
             "repeats": 3, "split.unit": "group", "split.near_duplicates": "together",
-            "split.counts": (48, 8, 8), "input.size": 96, "input.tile": 192,
-            "training.optimizer": "adam", "training.lr": 2e-3, "training.batch": 4, "training.steps": 60,
-            "training.validate_every": 30, "training.augmentation": "none", "training.mixed_precision": "bfloat16",
+            "split.counts": (48, 8, 8), "input.size": 64, "input.tile": 128,
+            "training.optimizer": "adam", "training.lr": 2e-3, "training.batch": 4, "training.steps": 50,
+            "training.validate_every": 25, "training.augmentation": "none", "training.mixed_precision": "bfloat16",
             "evaluation.border_px": 8, "evaluation.min_area_px": 16, "evaluation.cldice": False,
-            "data.standin_images": 64,
+            "data.standin_images": 64, "efficiency.budget_seconds": 1.0,
+        },
+        "small": {
+            "repeats": 3, "split.unit": "group", "split.near_duplicates": "together", "split.counts": None,
+            "input.size": 160, "input.own_sizes": False, "input.tile": None, "training.optimizer": "adamw",
+            "training.lr": 1e-3, "training.schedule": "cosine", "training.batch": 4, "training.steps": 600,
+            "training.augmentation": "flips_turns", "training.mixed_precision": "off", "evaluation.border_px": 16,
+            "data.standin_images": 160,
         },
     }.items(),
 )  # fmt: skip
@@ -79,8 +86,8 @@ def test_sizes_follow_the_dataset_and_its_standin() -> None:
     paper, quick = load_protocol("paper"), load_protocol("quick")
     assert [paper.input.size_for(name) for name in ("omc", "hy5syn", "hy5syn-syn", "mine")] == [512, 1024, 1024, 512]
     assert [quick.input.size_for("hy5syn"), quick.input.tile_for("hy5syn-syn"), paper.input.tile_for("omc")] == [
-        96,
-        192,
+        64,
+        128,
         512,
     ]
     tiles = load_protocol("standins").input
@@ -198,9 +205,8 @@ def test_override_of_a_files_wrong_shape_is_the_users_error(tmp_path: Path) -> N
 
 
 def test_unknown_protocol_suggests_the_nearest() -> None:
-    with pytest.raises(
-        UserError, match=r"unknown protocol 'papers'; did you mean 'paper'\? \(known: paper, strict, quick, standins"
-    ):
+    known = r"\(known: paper, strict, small, quick, standins"
+    with pytest.raises(UserError, match=rf"unknown protocol 'papers'; did you mean 'paper'\? {known}"):
         load_protocol("papers")
 
 
@@ -215,8 +221,8 @@ CHANGES = {
     "name": "other", "seed": 1, "repeats": 9, "determinism": "deterministic", "split.unit": "image",
     "split.validation": 0.2, "split.near_duplicates": "apart", "split.test": 0.2, "split.counts": [9, 9, 9],
     "split.min_labelled": 0.5,
-    "input.size": 64, "input.size_by_dataset": "{omc=64}", "input.tile_by_dataset": "{omc=256}",
-    "input.tile": 128, "input.channels": 3,
+    "input.size": 96, "input.size_by_dataset": "{omc=64}", "input.tile_by_dataset": "{omc=256}",
+    "input.tile": 192, "input.channels": 3,
     "input.own_sizes": "true", "input.partial_tiles": "true", "input.channels_by_dataset": "{omc=3}",
     "evaluation.window": "tile", "training.optimizer": "adamw", "training.lr": 0.5,
     "training.weight_decay": 0.5, "training.schedule": "cosine", "training.batch": 2, "training.micro_batch": 1,
@@ -226,7 +232,7 @@ CHANGES = {
     "training.norm_reestimation_batches": 7, "training.encoder_weights": "imagenet", "loss.bce": 0.7, "loss.dice": 0.7,
     "loss.epsilon": 0.7, "evaluation.batch": 3, "evaluation.threshold": 0.7, "evaluation.border_px": 7,
     "evaluation.min_area_px": 7, "evaluation.cldice": "true", "data.hy5syn_target": "via", "data.standin_images": 7,
-    "data.standin_images_by_dataset": "{omc=7}", "report.reduction": "pooled",
+    "data.standin_images_by_dataset": "{omc=7}", "efficiency.budget_seconds": 2.0, "report.reduction": "pooled",
     "report.panels": 7,
 }  # fmt: skip
 
@@ -241,7 +247,7 @@ def test_digest_follows_every_setting_that_changes_a_number(path: str) -> None:
     beside = [f"{hidden[path]}=none"] if path in hidden else []
     before, after = load_protocol("quick", beside), load_protocol("quick", [*beside, f"{path}={CHANGES[path]}"])
     assert before != after
-    ignored = path in ("name", "repeats", "report.reduction", "report.panels")
+    ignored = path.split(".")[0] in ("name", "repeats", "efficiency", "report")
     assert (before.digest() == after.digest()) is ignored
     assert [line.partition(":")[0].startswith(path) for line in protocol_differences(before, after)] == (
         [] if ignored else [True]
@@ -252,7 +258,7 @@ def test_differences_name_both_values() -> None:
     changed = load_protocol("quick", ["training.lr=0.5", "training.steps=none"])
     assert protocol_differences(load_protocol("quick"), changed) == [
         "training.lr: 0.002 -> 0.5",
-        "training.steps: 60 -> None",
+        "training.steps: 50 -> None",
     ]
     assert protocol_differences(load_protocol("paper"), load_protocol("paper", ["input.size_by_dataset.omc=64"])) == [
         "input.size_by_dataset.omc: None -> 64"

@@ -53,7 +53,7 @@ class Case:
     data: str = "mychip"
 
 
-SEEN = ("weights", "counts", "panels", "training", "record", "computed", "table", "runs", "failure")
+SEEN = ("weights", "counts", "panels", "training", "record", "computed", "table", "runs", "measurements", "failure")
 CASES = {
     "name": Case("other", "table"),
     "seed": Case("1"),
@@ -101,6 +101,7 @@ CASES = {
     "data.hy5syn_target": Case("via", beside=("input.tile=64",), data="hy5syn-syn"),
     "data.standin_images": Case("40", beside=("input.tile=64",), data="omc-syn"),
     "data.standin_images_by_dataset": Case("{omc=40}", beside=("input.tile=64",), data="omc-syn"),
+    "efficiency.budget_seconds": Case("1.5", "measurements"),
     "report.reduction": Case("pooled", "table"),
     "report.panels": Case("1", "panels"),
 }
@@ -159,6 +160,7 @@ def left_by(root: Path, data: str, *overrides: str) -> dict[str, str]:
         "computed": str(record.environment["compute_dtype"]),
         "table": str((block.facts, [row.cells for row in block.rows])),
         "runs": str(plan.runs),
+        "measurements": str([job.settings for job in plan.measurements]),
     }
 
 
@@ -190,14 +192,14 @@ def test_every_setting_changes_what_a_study_leaves(left: Callable[..., dict[str,
 
 
 HIDDEN = [
-    (["training.epochs=5"], "training.epochs=5", "training.steps is 60; change that, or add --set training.steps=none"),
+    (["training.epochs=5"], "training.epochs=5", "training.steps is 50; change that, or add --set training.steps=none"),
     (["split.test=0.2"], "split.test=0.2", "split.counts is [48, 8, 8]"),
     (["training.micro_batch=8"], "training.micro_batch=8", "training.batch, which is 4"),
     (["training.micro_batch_by_dataset.omc=8"], "micro_batch_by_dataset.omc=8", "training.batch, which is 4"),
     (["training.micro_batch_by_dataset={omc=8}"], "micro_batch_by_dataset={omc=8}", "training.batch, which is 4"),
     (["split.counts=[9,0,9]", "training.patience=3"], "training.patience=3", "no validation images"),
-    (["input.tile=64"], "input.tile=64", "never smaller than the input, which is 96"),
-    (["input.tile_by_dataset.omc=64"], "input.tile_by_dataset.omc=64", "never smaller than the input, which is 96"),
+    (["input.tile=32"], "input.tile=32", "never smaller than the input, which is 64"),
+    (["input.tile_by_dataset.omc=32"], "input.tile_by_dataset.omc=32", "never smaller than the input, which is 64"),
     (["loss.dice=0", "loss.epsilon=0.1"], "loss.epsilon=0.1", "loss.dice is 0"),
 ]
 
@@ -222,7 +224,7 @@ def test_hidden_settings_of_a_file_are_refused_and_those_of_a_stored_study_are_n
     file.write_text(text)
     assert load_protocol(file) == load_protocol("quick")
     file.write_text(text.replace("epochs = 30", "epochs = 5"))
-    with pytest.raises(UserError, match=r"training\.epochs = 5: would change nothing, since training\.steps is 60"):
+    with pytest.raises(UserError, match=r"training\.epochs = 5: would change nothing, since training\.steps is 50"):
         load_protocol(file)
     found = Store(tmp_path).read_protocol()  # as an earlier release may have left it
     assert found is not None

@@ -90,7 +90,7 @@ def test_size_and_channels_set_protocol_defaults(tmp_path: Path) -> None:
         128,
         1,
     )
-    assert specs.fit(load_protocol("quick"), wanted).input.size_for("mychip") == 96  # minutes stay minutes
+    assert specs.fit(load_protocol("quick"), wanted).input.size_for("mychip") == 64  # minutes stay minutes
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.config import registry
-from benchmark.config.protocol import load_protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.evaluation.counts import reduce_counts
 from benchmark.records.efficiency_record import (
     Conditions,
@@ -133,8 +133,12 @@ def write_efficiency(
     file.write_bytes(record.to_json())
 
 
+def protocol(*overrides: str) -> Protocol:
+    return load_protocol("quick", ["input.size=96", "input.tile=192", *overrides])
+
+
 def write_protocol(folder: Path, *overrides: str) -> None:
-    Store(folder).write_protocol(load_protocol("quick", overrides))
+    Store(folder).write_protocol(protocol(*overrides))
 
 
 def write_study(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.config.protocol import load_protocol
 from benchmark.data.splits import Division
 from benchmark.records import claims
 from benchmark.records.run_record import KeyParts
@@ -30,7 +29,7 @@ NAMES = [f"{number}.png" for number in range(8)]
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     folder = fake.write_study(tmp_path / "study", ["unet", "fcn"], ["omc-syn"], repeats=1)
-    shared = Shared("d", load_protocol("quick").digest(), 1)  # as the runs' records have it
+    shared = Shared("d", fake.protocol().digest(), 1)  # as the runs' records have it
     Store(folder).write_split("omc-syn", shared, Division((), (), tuple(range(8))), NAMES)
     return folder
 
@@ -89,7 +88,7 @@ def test_rows_of_an_earlier_release_count_where_images_and_content_agree(study: 
 def test_merged_and_redacted_reports_leave_such_rows_out(study: Path) -> None:
     other_images(study)
     other = fake.write_study(study.with_name("other"), ["esnet"], ["omc-syn"], repeats=1)
-    digest = load_protocol("quick").digest()
+    digest = fake.protocol().digest()
     for folder in (study, other):
         fake.change(folder, lambda record: {"key_parts": record.key_parts.model_copy(update={"protocol": digest})})
     merged = merge.merge([study, other])

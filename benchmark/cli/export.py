@@ -41,16 +41,16 @@ def export(
     require(*packages, flag=f"--format {format_}", extra="export")
 
     from benchmark.cli.progress import open_console
-    from benchmark.config import registry
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
     from benchmark.predict.export import export_network
     from benchmark.predict.export.trial_image import picture
+    from benchmark.records.own_networks import select_networks
     from benchmark.records.weights import find_trained
 
     folder = find_study(results, study)
     target = out or folder / "export"
     check_folder("--out", target)
-    networks = find_trained(folder, registry.select(models), dataset, repeat)
+    networks = find_trained(folder, select_networks(folder, models), dataset, repeat)
     sets = {trained.record.train: trained for trained in networks}
     pictures = {train: picture(folder, trained, image) for train, trained in sets.items()}
     console = open_console()

@@ -50,6 +50,14 @@ Repeat = Annotated[
         "validation loss.",
     ),
 ]
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Method under test, which the report compares all models with; default: as before, else eal_icnet.",
+        autocompletion=completion.models,
+    ),
+]
 TrainedOn = Annotated[
     str | None,
     typer.Option(

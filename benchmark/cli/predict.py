@@ -82,13 +82,13 @@ def predict(
 ) -> None:
     """Predict images of any size with a trained network. Up to 2^32 pixels; a repeated call continues."""
     from benchmark.cli.progress import open_console
-    from benchmark.config import registry
     from benchmark.devices.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
     from benchmark.predict.fused_network import fuse_trained
     from benchmark.predict.predict_images import PredictionJob
     from benchmark.predict.settings import PredictSettings, finds_vias
     from benchmark.predict.tiles import TileAxis
+    from benchmark.records.own_networks import select_networks
     from benchmark.records.weights import find_trained, read_weights
     from benchmark.training.probe import ProbeInput, probe_networks
 
@@ -114,13 +114,14 @@ def predict(
                 "a figure only; leave out one or the other"
             )
     svg, layouts = _polygons(polygons, no_polygons, nm_per_pixel, layer_map, tolerance)
-    entries = registry.select(models)
+    folder = find_study(results, study)
+    entries = select_networks(folder, models)
     if len(entries) > 1 and not overlap_study:
         raise UserError(
             f"--models {models}: {len(entries)} networks ({', '.join(entry.name for entry in entries)}); expected one, "
             "since results would have the same names: call predict once for each, with an --out of its own"
         )
-    trained = find_trained(find_study(results, study), entries, dataset, repeat)
+    trained = find_trained(folder, entries, dataset, repeat)
     files = inputs.expand(images, console.print)
     check_folder("--out", out)
     if overlap_study:

@@ -46,6 +46,7 @@ def profile(
     from benchmark.config import registry
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
+    from benchmark.records.own_networks import keep_networks
     from benchmark.records.run_record import Failure
     from benchmark.report import build
     from benchmark.runs.jobs import EfficiencyJob, Elsewhere
@@ -54,9 +55,8 @@ def profile(
 
     console, folder = open_console(), study_folder(results, study)
     hardware = _devices(devices, threads, console)
-    jobs = measure_study.profile_jobs(
-        folder, registry.select(models), sizes, dtypes, hardware, channels, forms=form, budget_s=budget
-    )
+    entries = registry.select(models)
+    jobs = measure_study.profile_jobs(folder, entries, sizes, dtypes, hardware, channels, forms=form, budget_s=budget)
     if "graph" in form and any(machine.kind == "cpu" for machine in hardware):
         console.print("left out: --execution graph on a CPU, which has no CUDA graphs")
     if resume:
@@ -65,6 +65,7 @@ def profile(
     inputs = [ProbeInput(job.size, channels) for job in jobs]
     on_cpu = all(machine.kind == "cpu" for machine in hardware)
     probe_networks([job.entry for job in jobs], inputs, console.print, on_cpu=on_cpu)
+    keep_networks(folder, entries)
     done: list[Finished] = []
     for event in LocalExecutor().run(jobs):
         if isinstance(event, Finished):

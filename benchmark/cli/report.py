@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from benchmark.cli import completion
-from benchmark.cli.options import Results, find_study, study_folder
+from benchmark.cli.options import Reference, Results, find_study, study_folder
 from benchmark.utils.errors import UserError
 from benchmark.utils.names import distinct_names
 
@@ -32,6 +32,7 @@ def report(
     columns: Annotated[
         str | None, typer.Option(help="Comma list of metrics (also miou.pooled) and costs (params, macs, fps, ...).")
     ] = None,
+    reference: Reference = None,
     models: Annotated[str | None, typer.Option(help="Rows: names, groups or wildcards; default: all.")] = None,
     digits: Annotated[
         int | None, typer.Option(min=0, max=6, help="Decimals of percentages and counts; default: 2 and 1.")
@@ -75,9 +76,10 @@ def report(
         **{"--extra": extra, "--cite": cite or None},
     }
     choices = [flag for flag, value in options.items() if value is not None]
-    if check and choices:
+    chosen = [*choices, *(["--reference"] if reference else [])]
+    if check and chosen:
         raise UserError(
-            f"--check with {', '.join(choices)}: compares a report with what it was made from, the kept choice of a "
+            f"--check with {', '.join(chosen)}: compares a report with what it was made from, the kept choice of a "
             "table for a paper included, and takes no other; leave out one or the other"
         )
     named = [find_study(results, text, "STUDY") for text in studies]
@@ -108,7 +110,7 @@ def report(
     merged = folders if len(folders) > 1 else []
     report_folder = _merged_folder(results, names, study) if merged else folders[0]
     if not check:
-        paths = build.build(report_folder, choice, merged=merged, redact=redact, tell=tell)
+        paths = build.build(report_folder, choice, reference, merged=merged, redact=redact, tell=tell)
         console.print("\n".join(map(str, paths)))
         console.print(_written(paths))
         return
@@ -124,8 +126,8 @@ def report(
 
 def _written(paths: Sequence[Path]) -> str:
     """Say what a report consists of, and which file to open."""
-    from benchmark.report.build import PAGE
     from benchmark.report.tables import paper_table
+    from benchmark.report.up_to_date import PAGE
 
     page = next(path for path in paths if path.name == PAGE)
     shown = [path for path in paths if path.suffix in (".csv", ".pdf", ".png")]

@@ -26,7 +26,7 @@ PANELS = {
     "Data": ("data_root", "cache", "real_only"),
     "How to train": ("protocol", "set_", "init_from", "execution"),
     "Hardware": ("device", "threads", "workers", "per_gpu", "timeout", "executor", "ray_address", "slurm"),
-    "Output": ("study", "results", "keep_weights", "tracker"),
+    "Output": ("study", "results", "reference", "keep_weights", "tracker"),
     "Plan and earlier runs": ("dry_run", "yes", "retry_failed", "replace_stale", "fail_fast", "reproduce"),
 }
 PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
@@ -44,6 +44,7 @@ def run(
     protocol: options.ProtocolName = "paper",
     repeats: options.Repeats = None,
     study: options.StudyName = None,
+    reference: options.Reference = None,
     results: options.Results = Path("results"),
     data_root: options.DataRoot = DATA_ROOT,
     cache: options.Cache = None,
@@ -140,6 +141,8 @@ def run(
     from benchmark.data.stressed import Stresses
     from benchmark.data.tasks import DatasetFlags, arrange
     from benchmark.executors import choice
+    from benchmark.records.method import check_method, keep_method
+    from benchmark.records.own_networks import keep_networks
     from benchmark.study.plan import make_plan
     from benchmark.study.probe_networks import probe_study
     from benchmark.study.study import Study
@@ -155,6 +158,9 @@ def run(
     selection = DatasetFlags(datasets, train, test, leave_one_out)
     options.check_data_root(data_root)
     entries = registry.select(models)
+    if reference is not None:
+        earlier = [path.name for path in (folder / "runs").glob("[!.]*/[!.]*/")]
+        reference = check_method(reference, dict.fromkeys([*(entry.name for entry in entries), *earlier]))
     loaded = specs.fit(loaded, list(choose(selection.names, data_root).values()))
     cache = cache or data_root / ".cache"
     hashes = HashCache(cache / "hashes.json")
@@ -196,6 +202,9 @@ def run(
             raise UserError(warning)
         console.print(warning)
     if not dry_run:
+        keep_networks(folder, entries)
+        if reference is not None:
+            keep_method(folder, reference)
         raise typer.Exit(_execute(console, new_study, plan, engine.executor(new_study.hardware, folder, spare_worker)))
 
 

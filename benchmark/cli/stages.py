@@ -44,16 +44,16 @@ def stages(
 ) -> None:
     """Draw the maps of all encoder stages of trained networks. They stand side by side, with an enlarged patch."""
     from benchmark.cli.progress import open_console
-    from benchmark.config import registry
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
     from benchmark.predict import encoder_plot, encoder_stages, feature_maps
+    from benchmark.records.own_networks import select_networks
     from benchmark.records.weights import find_trained
     from benchmark.report.plots import plot_style
     from benchmark.utils.files import check_folder, write_atomically
 
     folder = find_study(results, study)
     target = out or folder / "stages"
-    networks = find_trained(folder, registry.select(models), dataset, repeat)
+    networks = find_trained(folder, select_networks(folder, models), dataset, repeat)
     check_folder("--out", target)
     area = _area(image, window, min(network.input_size for network in networks))
     views = {channels: _read(image, channels, area) for channels in sorted({network.channels for network in networks})}

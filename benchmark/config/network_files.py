@@ -10,10 +10,11 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import inspect
+import itertools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -131,6 +132,24 @@ def package_code(module: str) -> dict[str, Path]:
     Nothing is returned for a module of an installed package, whose version tells its content.
     """
     return _by_file_name(_closure(dict(_modules(module, _elsewhere)), lambda name: None))
+
+
+def class_texts(file: Path, network_class: str, names: Collection[str]) -> dict[str, str]:
+    """Return attributes of a class that its body sets to plain strings, by name, without running the file."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError):  # loading it says so better
+        return {}
+    bodies = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == network_class]
+    texts = {}
+    for node in itertools.chain(*bodies):
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        value = getattr(node, "value", None)
+        if isinstance(target, ast.Name) and target.id in names:
+            if not (isinstance(value, ast.Constant) and isinstance(value.value, str)):
+                raise UserError(f"{file}:{node.lineno}: {target.id} of {network_class}: expected a plain string")
+            texts[target.id] = value.value
+    return texts
 
 
 def digests(code: Mapping[str, Path]) -> dict[str, str]:

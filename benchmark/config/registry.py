@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "eal_icnet_benchmark.models"
 GROUPS = ("all", "lightweight", "ic")
+#: Families that a user's network can choose as a class attribute.
+USER_GROUPS = ("lightweight", "ic", "user")
+#: Begins a BibTeX entry; the group is its key.
+CITATION = re.compile(r"@\w+\s*\{\s*([^\s,{}]+)\s*,")
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class ModelEntry:
         version: raised by hand when a change alters the network's results, so that old records become stale.
         cite: BibTeX keys of its papers in ``report/tables/references.bib``.
         built_on: BibTeX keys of papers whose network it modifies.
+        group: family in tables and plots, of a user's network that names one; else ``family``.
+        citation: BibTeX entry of a user's network.
     """
 
     name: str
@@ -62,6 +69,8 @@ class ModelEntry:
     version: int = 1
     cite: tuple[str, ...] = ()
     built_on: tuple[str, ...] = ()
+    group: str = ""
+    citation: str = ""
 
     @property
     def published(self) -> Published | None:
@@ -243,7 +252,7 @@ def models() -> dict[str, ModelEntry]:
             raise UserError(
                 f"entry point {point.name!r} = {point.value!r}: {fault}; rename it in that package's metadata"
             )
-        table[point.name] = _user_entry(point.name, point.value)
+        table[point.name] = user_entry(point.name, point.value)
     return table
 
 
@@ -253,13 +262,13 @@ def installed() -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
 
 
-def select(patterns: str | Iterable[str], also: Iterable[str] = ()) -> list[ModelEntry]:
+def select(patterns: str | Iterable[str], also: Iterable[ModelEntry] = ()) -> list[ModelEntry]:
     """Resolve the patterns of ``--models``, in table order without repetitions.
 
     Args:
         patterns: comma-separated names, groups (``all``, ``lightweight``, ``ic``), wildcards (``unet*``) or
             ``path/to/file.py:Class``.
-        also: further names, such as of users' networks in a study's records.
+        also: further networks, such as users' networks in a study's records.
 
     Raises:
         UserError: a pattern matches nothing; suggests the nearest name.
@@ -267,7 +276,7 @@ def select(patterns: str | Iterable[str], also: Iterable[str] = ()) -> list[Mode
     patterns = patterns.split(",") if isinstance(patterns, str) else patterns
     patterns = [pattern.strip() for pattern in patterns if pattern.strip()]
     registered = models()
-    table = registered | {name: _user_entry(name, name) for name in also if name not in registered}
+    table = registered | {entry.name: entry for entry in also if entry.name not in registered}
     if not patterns:
         raise UserError(f"--models is empty; expected names out of {', '.join(_names(table))} or a group")
     chosen: dict[str, ModelEntry] = {}
@@ -294,7 +303,16 @@ def _from_file(pattern: str, registered: Mapping[str, ModelEntry]) -> ModelEntry
         raise UserError(f"--models {pattern!r}: the name {name!r} is taken; rename the class")
     if not Path(path).is_file():
         raise UserError(f"--models {pattern!r}: no file {path!r}; expected path/to/file.py:Class")
-    return _user_entry(name, pattern)
+    texts = network_files.class_texts(Path(path), class_name, ("display_name", "family", "citation"))
+    group = texts.get("family", "")
+    if group and group not in USER_GROUPS:
+        raise UserError(f"{pattern}: family = {group!r}; expected {', '.join(USER_GROUPS)}, or no family")
+    citation = texts.get("citation", "").strip()
+    if citation and not CITATION.match(citation):
+        raise UserError(
+            f"{pattern}: citation = {citation[:30]!r}; expected a BibTeX entry, such as '@article{{key, ...}}'"
+        )
+    return user_entry(name, pattern, texts.get("display_name", ""), group=group, citation=citation)
 
 
 def _resolve(pattern: str, table: Mapping[str, ModelEntry]) -> list[ModelEntry]:
@@ -317,8 +335,10 @@ def _names(table: Mapping[str, ModelEntry]) -> list[str]:
     return [name for name in table if "." not in name]
 
 
-def _user_entry(name: str, target: str) -> ModelEntry:
-    return ModelEntry(name, target, "user", name, f"user's own ({Path(target).name})", None, None, 1)
+def user_entry(name: str, target: str, display: str = "", *, group: str = "", citation: str = "") -> ModelEntry:
+    """Return the facts about a user's network; without ``display`` it is shown by its name."""
+    paper = f"user's own ({Path(target).name})"
+    return ModelEntry(name, target, "user", display or name, paper, None, None, 1, group=group, citation=citation)
 
 
 def code(entry: ModelEntry) -> dict[str, Path]:

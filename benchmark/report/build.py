@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from pydantic import ValidationError
 
+from benchmark.records.method import check_method, keep_method, kept_method
 from benchmark.records.store import RECORD_BYTES
 from benchmark.report import merge, up_to_date
 from benchmark.report.contradictions import contradictions, divided
@@ -19,7 +20,7 @@ from benchmark.report.plots.all_plots import PLOTS, Plot
 from benchmark.report.plots.sheet import Sheet
 from benchmark.report.read import StudyResults, read_study
 from benchmark.report.redact import redact_study
-from benchmark.report.tables import bibliography, numbers, paper_table, render, significance_table
+from benchmark.report.tables import bibliography, conventions, numbers, paper_table, render, significance_table
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.paper_table import PaperChoice
@@ -40,7 +41,7 @@ REDACTED = "report-redacted"
 def build(
     study: Path,
     choice: PaperChoice | None = None,
-    reference: str = significance_table.REFERENCE,
+    reference: str | None = None,
     *,
     merged: Sequence[Path] = (),
     redact: bool = False,
@@ -56,7 +57,8 @@ def build(
         study: ``results/<study>``.
         choice: what the table for a paper shows. It is kept, and ``None`` takes the kept one; without one there is no
             such table.
-        reference: the model that the others are compared with.
+        reference: the model that the others are compared with. It is kept, and ``None`` takes the kept one, else
+            EAL-ICNet.
         merged: studies that are reported as one; ``study`` is then the folder that gets the report.
         redact: write a report that may leave the house, see ``redact.py``, into ``report-redacted/`` instead.
         plots: the kinds of plots that it gets.
@@ -67,35 +69,41 @@ def build(
         The written files.
 
     Raises:
-        UserError: no study there, nothing in it to report, a broken file in it, or studies that must not be merged.
+        UserError: no study there, nothing in it to report, a broken file in it, a reference that it does not have, or
+            studies that must not be merged.
     """
     folder = study / (REDACTED if redact else FOLDER)
-    usual = reference == significance_table.REFERENCE and plots is PLOTS  # as `run` builds it
+    usual = reference is None and plots is PLOTS  # as `run` builds it
     inputs = up_to_date.digest_inputs(study) if usual and not (merged or redact or page_only) else None
     results = _read(study, merged, redact)
-    files, shown = _texts(study, results, choice, reference)
-    if redact:
-        files.pop(CHOICE, None)
-    for file in results.strangers:
-        tell(f"{file}: left out; run the study again, and it is made anew")
-    drawings = []
-    for plot, stem, figure in _figures(results, plots):
-        if not page_only:
-            files |= {f"plots/{stem}.{kind}": plot_style.save(figure, kind) for kind in plot.kinds}
-        drawings.append(Drawing.of(plot, stem, figure))
-    sheets = _sheets(study, results, tell, show=not redact and not merged)
-    files |= {} if page_only else panels.files(sheets)
-    # Files of an image that may no longer be shown, and of a setting that is no longer there.
-    earlier = [file for file in (folder / "panels").glob("[!.]*") if panels.is_panel(file.name)]
-    for plot, kind in itertools.product(PLOTS, ("pdf", "png")):
-        earlier += (folder / "plots").glob(f"{plot.table}.*{kind}")
-    for path in earlier:
-        if f"{path.parent.name}/{path.name}" not in files:
-            path.unlink(missing_ok=True)
-    for name, content in files.items():
-        write_atomically(folder / name, content)
-    content = _page(study, results, shown, drawings, sheets, files, reference, redact)
-    write_atomically(folder / PAGE, content)
+    if reference is not None:
+        reference = check_method(reference, dict.fromkeys(run.record.model for run in results.runs))
+        keep_method(study, reference)
+    method = reference or kept_method(study)
+    with conventions.naming(results.networks.values(), method):
+        files, shown = _texts(study, results, choice, method)
+        if redact:
+            files.pop(CHOICE, None)
+        for file in results.strangers:
+            tell(f"{file}: left out; run the study again, and it is made anew")
+        drawings = []
+        for plot, stem, figure in _figures(results, plots):
+            if not page_only:
+                files |= {f"plots/{stem}.{kind}": plot_style.save(figure, kind) for kind in plot.kinds}
+            drawings.append(Drawing.of(plot, stem, figure))
+        sheets = _sheets(study, results, tell, show=not redact and not merged)
+        files |= {} if page_only else panels.files(sheets)
+        # Files of an image that may no longer be shown, and of a setting that is no longer there.
+        earlier = [file for file in (folder / "panels").glob("[!.]*") if panels.is_panel(file.name)]
+        for plot, kind in itertools.product(PLOTS, ("pdf", "png")):
+            earlier += (folder / "plots").glob(f"{plot.table}.*{kind}")
+        for path in earlier:
+            if f"{path.parent.name}/{path.name}" not in files:
+                path.unlink(missing_ok=True)
+        for name, content in files.items():
+            write_atomically(folder / name, content)
+        content = _page(study, results, shown, drawings, sheets, files, method, redact)
+        write_atomically(folder / PAGE, content)
     if inputs is not None:
         up_to_date.seal(study, inputs, (*files, PAGE))
     return [folder / name for name in (*files, PAGE)]
@@ -124,16 +132,17 @@ def check(
         UserError: as ``build``.
     """
     folder = study / (REDACTED if redact else FOLDER)
-    results = _read(study, merged, redact)
-    files, shown = _texts(study, results, None)
-    if redact:
-        files.pop(CHOICE, None)
-    figures = list(_figures(results, plots, texts_alone=True))
-    drawings = [Drawing.of(*figure) for figure in figures]
-    plot_files = [folder / "plots" / f"{stem}.{kind}" for plot, stem, _ in figures for kind in plot.kinds]
-    sheets = _sheets(study, results, lambda sentence: None, show=not redact and not merged)
-    page = _page(study, results, shown, drawings, sheets, files, significance_table.REFERENCE, redact)
-    files[PAGE] = texts_only(page)
+    results, method = _read(study, merged, redact), kept_method(study)
+    with conventions.naming(results.networks.values(), method):
+        files, shown = _texts(study, results, None, method)
+        if redact:
+            files.pop(CHOICE, None)
+        figures = list(_figures(results, plots, texts_alone=True))
+        drawings = [Drawing.of(*figure) for figure in figures]
+        plot_files = [folder / "plots" / f"{stem}.{kind}" for plot, stem, _ in figures for kind in plot.kinds]
+        sheets = _sheets(study, results, lambda sentence: None, show=not redact and not merged)
+        page = _page(study, results, shown, drawings, sheets, files, method, redact)
+        files[PAGE] = texts_only(page)
     sources = [(source, read_study(source)) for source in merged] or [(study, results)]
     wrong = [line for folder, part in sources for line in (*contradictions(folder, part), *part.broken_stress)]
     wrong += [f"{folder}/{file}; left out" for folder, part in sources for file in part.strangers]
@@ -177,7 +186,7 @@ def _figures(
 
 
 def _texts(
-    study: Path, results: StudyResults, choice: PaperChoice | None, reference: str = significance_table.REFERENCE
+    study: Path, results: StudyResults, choice: PaperChoice | None, reference: str
 ) -> tuple[dict[str, bytes], list[Table]]:
     """Return everything but plots and page, by path below ``report/``, and the tables that were printed."""
     tables = {entry.name: entry.make(results) for entry in TABLES}

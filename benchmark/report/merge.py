@@ -74,6 +74,7 @@ def merge(folders: Sequence[Path], *, redact: bool = False) -> StudyResults:
         tuple(_measurements(parts)),
         origin=tuple(origin),
         sources=tuple(part.name for part in parts),
+        networks={name: entry for part in reversed(parts) for name, entry in part.study.networks.items()},
         strangers=tuple(f"{part.name}/{file}" for part in ran for file in part.study.strangers),
     )
 

@@ -6,7 +6,7 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -18,9 +18,11 @@ from pydantic import ValidationError
 from benchmark import BEHAVIOUR, metrics
 from benchmark.config.execution import WORDS
 from benchmark.config.protocol import Protocol
+from benchmark.config.registry import ModelEntry
 from benchmark.efficiency.hindrance import hindrances
 from benchmark.records.asked_runs import UnfinishedRun, unfinished_runs
 from benchmark.records.efficiency_record import EfficiencyRecord, Limits
+from benchmark.records.own_networks import read_networks
 from benchmark.records.run_record import Record
 from benchmark.records.schema import Filed
 from benchmark.records.speedup_record import SpeedupComparison
@@ -205,6 +207,7 @@ class StudyResults:
         sources: names of these studies.
         stressed: stress tests of the runs' networks.
         broken_stress: why others are left out, each with its file; no such file means anything to the rest.
+        networks: users' networks, as far as the study knows more of them than their names.
         strangers: files of methods without training that are left out, since they are not of the runs' images; why.
         unfinished: runs that are under way or not begun.
     """
@@ -221,6 +224,7 @@ class StudyResults:
     broken_stress: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedRun, ...] = ()
+    networks: Mapping[str, ModelEntry] = field(default_factory=dict)
 
     def scores_of(self, train: str, test: str) -> dict[str, dict[int, Scores]]:
         """Return model -> repeat -> counts on a test dataset, of finished runs; ``train`` joins datasets by ``+``."""
@@ -293,7 +297,7 @@ def read_study(folder: Path) -> StudyResults:
     if protocol is None:
         if not efficiency and not comparisons:
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
-        return StudyResults(None, (), {}, efficiency, comparisons=comparisons)
+        return StudyResults(None, (), {}, efficiency, comparisons=comparisons, networks=read_networks(folder))
     records, broken = store.survey()
     unfinished = unfinished_runs(folder, records, [run.folder for run in broken])
     running = {store.run_folder(run.train, run.model, run.repeat) for run in unfinished}
@@ -312,7 +316,12 @@ def read_study(folder: Path) -> StudyResults:
     stressed, unread = _stressed(store, runs)
     results = StudyResults(protocol, runs, rows, efficiency, tuple(broken), comparisons)
     return replace(
-        results, stressed=stressed, broken_stress=unread, strangers=tuple(strangers), unfinished=tuple(unfinished)
+        results,
+        stressed=stressed,
+        broken_stress=unread,
+        strangers=tuple(strangers),
+        unfinished=tuple(unfinished),
+        networks=read_networks(folder),
     )
 
 

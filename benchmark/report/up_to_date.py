@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import benchmark
+from benchmark.records.method import FILE as METHOD
+from benchmark.records.own_networks import FILE as NETWORKS
 from benchmark.records.store import UNREADABLE, Store
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
@@ -21,7 +23,16 @@ SEAL = ".made-from.json"
 #: All files that a report of one study is made from, below the study's folder. The kept choice of a table for a paper
 #: counts among the report's own files.
 INPUTS = (
-    *("*.toml", "asked.json", "efficiency/*.json", "bench/*.json", "references/*.csv", "splits/*.json"),
+    *(
+        "*.toml",
+        "asked.json",
+        NETWORKS,
+        METHOD,
+        "efficiency/*.json",
+        "bench/*.json",
+        "references/*.csv",
+        "splits/*.json",
+    ),
     *("panels/*.npz", "environment/*.txt"),
     *(f"{kind}/*/*/*/*.{suffix}" for kind in ("runs", "stress") for suffix in ("json", "csv", "npz")),
 )

@@ -165,7 +165,7 @@ def _order(record: Record) -> tuple[list[tuple[int, str]], tuple[int, str], int]
 def _models(records: Sequence[Record]) -> str:
     names = in_order({record.model for record in records})
     everything = [entry.name for entry in registry.select("all")]
-    if names == everything:
+    if sorted(names) == sorted(everything):
         return "all"
     known = registry.models()
     return ",".join(name if name in known else f"path/to/file.py:{name}" for name in names)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from benchmark import metrics
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
+from benchmark.config.registry import ModelEntry
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.evaluation.counts import describe_net_limits
+from benchmark.records.method import METHOD
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS
 from benchmark.report.read import Run, Scores, StudyResults
 from benchmark.report.tables.render import Column
@@ -94,13 +99,50 @@ def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iter
             yield f"{label} in all test images: {' or '.join(map(str, sums))}."
 
 
+@dataclass(frozen=True)
+class Naming:
+    """The users' networks of a report, and the model that it is about."""
+
+    networks: tuple[ModelEntry, ...] = ()
+    method: str = METHOD
+
+
+NO_NAMING = Naming()
+_NAMING: ContextVar[Naming] = ContextVar("naming", default=NO_NAMING)
+
+
+@contextlib.contextmanager
+def naming(networks: Iterable[ModelEntry], method: str = METHOD) -> Iterator[None]:
+    """Let tables, plots and pages that are made meanwhile name a study's own networks, and lead with its method."""
+    token = _NAMING.set(Naming(tuple(networks), method))
+    try:
+        yield
+    finally:
+        _NAMING.reset(token)
+
+
+def users_networks() -> tuple[ModelEntry, ...]:
+    """Return the users' networks of the report that is being made."""
+    return _NAMING.get().networks
+
+
+def entry_of(model: str) -> ModelEntry | None:
+    """Return the facts about a network; ``None`` for a user's network known only to its records."""
+    return registry.models().get(model) or next((entry for entry in users_networks() if entry.name == model), None)
+
+
 def display(model: str) -> tuple[str, str]:
     """Return a model's name for readers and its family; a user's network known only to its records keeps its name."""
-    entry = registry.models().get(model)
-    return (entry.display, entry.family) if entry else (model, "user")
+    entry, method = entry_of(model), _NAMING.get().method
+    label, family = (entry.display, entry.group or entry.family) if entry else (model, "user")
+    if model == method:
+        family = "ours"
+    elif family == "ours" and not method.startswith(METHOD):  # another method is under test
+        family = "lightweight"
+    return label, family
 
 
 def in_order(models: Iterable[str]) -> list[str]:
-    """Sort model names as the registry does; unknown ones follow by name."""
-    known = registry.models()
+    """Sort model names as the registry does, the method under test first; unknown ones follow by name."""
+    known = list(dict.fromkeys([_NAMING.get().method, *registry.models()]))
     return sorted(models, key=lambda name: known_first(name, known))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from benchmark import metrics
 from benchmark.config import registry
 from benchmark.report.read import Measurement, Scores, StudyResults, comparable
-from benchmark.report.tables import accuracy_table, conventions, efficiency_table, literature_table
+from benchmark.report.tables import accuracy_table, bibliography, conventions, efficiency_table, literature_table
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from benchmark.utils.errors import UserError, did_you_mean
 
@@ -124,9 +124,10 @@ def _chosen_rows(patterns: str | None, known: Sequence[str]) -> set[str]:
     """Return the names among ``known`` that the patterns match."""
     if patterns is None:
         return set(known)
+    others = [conventions.entry_of(name) or registry.user_entry(name, name) for name in known]
     chosen: set[str] = set()
     for pattern in filter(str.strip, patterns.split(",")):
-        names = {entry.name for entry in registry.select(pattern, also=known)} & set(known)
+        names = {entry.name for entry in registry.select(pattern, also=others)} & set(known)
         if not names:
             raise UserError(f"--models {pattern.strip()!r}: not in this study, which has {', '.join(known)}")
         chosen |= names
@@ -202,9 +203,9 @@ def _row(
                 remarks += source.warnings
         if cell is not None:
             cells[key] = cell
-    entry = registry.models().get(row.key)
+    entry = conventions.entry_of(row.key)
     remark = "; ".join(dict.fromkeys(filter(None, remarks)))
-    return replace(row, cells=cells, remark=remark, cite=entry.cite if entry and cite else ())
+    return replace(row, cells=cells, remark=remark, cite=bibliography.own_keys(entry) if entry and cite else ())
 
 
 def _score_conventions(

@@ -18,6 +18,7 @@ from benchmark.metrics.significance import (
     least_rank_p,
     least_sign_flip_p,
 )
+from benchmark.records.method import METHOD
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import conventions
 from benchmark.report.tables.contests import (
@@ -29,8 +30,6 @@ from benchmark.report.tables.contests import (
     over_repeats,
 )
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table, csv_cell
-
-REFERENCE = "eal_icnet"
 
 METHODS = "Methods"
 NETWORKS = "These trained networks, not the methods"
@@ -67,7 +66,7 @@ METHODS_FIELDS = (
 NETWORKS_FIELDS = (*_FACTS, *_MODEL, "clusters", *_FIGURES, "holm_models", "p_holm", "remark")
 
 
-def written(study: StudyResults, blocks: Sequence[Block], reference: str = REFERENCE) -> list[SignificanceTable]:
+def written(study: StudyResults, blocks: Sequence[Block], reference: str = METHOD) -> list[SignificanceTable]:
     """Return ``methods`` and ``networks``, two statements that never share a table, against a reference model.
 
     Each block of the accuracy table has a block here for mIoU and one for electrical errors.

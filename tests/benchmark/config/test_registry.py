@@ -68,7 +68,7 @@ def test_order_and_repetitions_of_patterns_do_not_matter() -> None:
 
 
 def test_names_of_records_can_be_chosen_too_but_belong_to_no_group() -> None:
-    also = ["mynet", "unet", "tinynet"]
+    also = [registry.user_entry(name, name) for name in ("mynet", "unet", "tinynet")]
     assert [entry.name for entry in select("my*,unet", also)] == ["unet", "mynet"]
     assert [entry.name for entry in select("all", also)] == ["eal_icnet", *LIGHTWEIGHT, *IC]
     with pytest.raises(UserError, match=r"unknown model 'mynett'; did you mean 'mynet'\?"):
@@ -76,7 +76,9 @@ def test_names_of_records_can_be_chosen_too_but_belong_to_no_group() -> None:
 
 
 def test_file_s_class_may_have_the_name_of_a_record(network_file: Path) -> None:
-    assert [entry.name for entry in select(f"{network_file}:MyNet", ["mynet"])] == ["mynet"]
+    assert [entry.name for entry in select(f"{network_file}:MyNet", [registry.user_entry("mynet", "mynet")])] == [
+        "mynet"
+    ]
 
 
 @pytest.mark.parametrize("group", registry.GROUPS)

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.records.method import kept_method
 from benchmark.records.run_record import Failure
-from benchmark.report.read import read_study
-from benchmark.report.tables import accuracy_table, efficiency_table, profile_table, roofline_table
+from benchmark.report.read import StudyResults, read_study
+from benchmark.report.tables import accuracy_table, conventions, efficiency_table, profile_table, roofline_table
 from benchmark.report.tables.render import HINDERED, Block, own_n_of, remarks_of
 from benchmark.runs.jobs import Job
 
@@ -20,6 +21,11 @@ from benchmark.runs.jobs import Job
 def print_summary(console: Console, folder: Path) -> None:
     """Print accuracy, or for a study without runs efficiency."""
     study = read_study(folder)
+    with conventions.naming(study.networks.values(), kept_method(folder)):
+        _print_tables(console, study)
+
+
+def _print_tables(console: Console, study: StudyResults) -> None:
     for block in accuracy_table.scores(study, accuracy_table.ACCURACY).blocks:
         console.print(_rich_table(block, ("miou", "dice", "aji", "fg_iou")))
         console.print(" ".join(block.conventions[:2]), style="dim")

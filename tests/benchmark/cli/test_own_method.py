@@ -42,6 +42,7 @@ def test_own_network_leads_the_report_and_its_study_finds_it_by_name(call: Call,
     code, out, err = call(*train, "--reference", f"{file}:TinyNet")
 
     assert code == 0, out + err
+    assert "\nTiny & Co " in out
     study = Path("results/quick")
     assert json.loads((study / "networks.json").read_text())["tinynet"]["target"] == "../../nets/mine.py:TinyNet"
     table = (study / "report/tables/accuracy.md").read_text("utf-8")

@@ -289,7 +289,7 @@ def select(patterns: str | Iterable[str], also: Iterable[ModelEntry] = ()) -> li
                     f"--models: {other.target!r} and {entry.target!r} are both called {entry.name!r}; "
                     "rename one of the classes"
                 )
-    order = [*table, *chosen]
+    order = [*registered, *chosen]
     return sorted(chosen.values(), key=lambda entry: order.index(entry.name))
 
 

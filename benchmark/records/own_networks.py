@@ -69,7 +69,9 @@ def select_networks(folder: Path, patterns: str) -> list[ModelEntry]:
             there, or part of the study's folder.
     """
     kept = read_networks(folder)
-    ran = {path.name for path in (folder / "runs").glob("[!.]*/[!.]*/")} - registry.models().keys() - kept.keys()
+    ran = sorted(
+        {path.name for path in (folder / "runs").glob("[!.]*/[!.]*/")} - registry.models().keys() - kept.keys()
+    )
     entries = registry.select(patterns, also=[*kept.values(), *(registry.user_entry(name, name) for name in ran)])
     for entry in entries:
         flag, remedy = (

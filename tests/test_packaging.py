@@ -93,8 +93,10 @@ def test_wheel_works_in_a_folder_of_other_packages_of_the_same_names(tmp_path: P
     names = "{entry.load().__module__ for entry in BUILTIN.values()}"
     load = f"from benchmark.config.registry import BUILTIN; print(*{names})"
     assert "baselines.contextnet" in run(lab, sys.executable, "-P", "-c", load, path=site).split()
-    words = ["profile", "--models", "contextnet", "--sizes", "64", "--device", "cpu", "--threads", "1", "--budget=1"]
-    assert "contextnet" in run(lab, *MODULE, *words, path=site)  # in processes of their own
+    settings = ["training.steps=2", "split.counts=[8,4,4]", "data.standin_images=16", "efficiency.budget_seconds=0.1"]
+    study = ["run", "--models", "contextnet", "--datasets", "omc", "--protocol", "quick", "--repeats", "1"]
+    run(lab, *MODULE, *study, *(word for setting in settings for word in ("--set", setting)), path=site)
+    assert (lab / "results/quick/report/index.html").is_file()
 
 
 def run(folder: Path, *words: str | Path, path: Path | None = None) -> str:

@@ -21,12 +21,13 @@ from benchmark.study.run_states import RunState, State
 from benchmark.study.space_estimate import Needs, RunMemory, format_bytes
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Basis
+from benchmark.study.time_left import TimeLeft
 from benchmark.utils.errors import UserError
 
 BASES: dict[Basis, str] = {
     "runs": "from times of earlier runs on this machine",
     "latencies": "from latencies measured on this machine",
-    "macs": "a guess from MACs: not yet measured on this machine",
+    "macs": "from MACs: not yet measured on this machine",
 }
 MARKS: dict[State, str] = {"done": "D", "missing": ".", "interrupted": "I", "failed": "F", "stale": "S", "claimed": "C"}
 WIDEST = 60  # repeats that are shown one by one
@@ -99,7 +100,8 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
             "in the same setting, on this machine since it was started"
         )
     if plan.todo or plan.measurements or plan.stress:
-        console.print(f"Estimated time: at most {duration(plan.seconds)} ({BASES[plan.basis]})")
+        seconds, guess = TimeLeft(plan.expected).left()
+        console.print(f"Estimated time: {'a guess, ' * guess}about {duration(seconds)} ({BASES[plan.basis]})")
 
 
 def _stress(stress: Stresses, plan: Plan) -> str:

@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+)
+from rich.text import Text
 
 
 def open_console(**options: Any) -> Console:
@@ -30,6 +40,14 @@ def duration(seconds: float) -> str:
     return f"{days:.0f} days" if days < 14 else f"{days / 7:.0f} weeks"
 
 
+class _LeftColumn(ProgressColumn):
+    """Shows the field ``left`` of a task; a function is asked anew at every refresh."""
+
+    def render(self, task: Task) -> Text:
+        left = task.fields["left"]
+        return Text(left() if callable(left) else left)
+
+
 class ProgressDisplay:
     """Shows the progress of tasks: a bar each on a terminal, else a line every ``line_s`` seconds; a context manager.
 
@@ -45,7 +63,7 @@ class ProgressDisplay:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
+            _LeftColumn(),
             console=console,
             disable=not console.is_terminal,
             transient=True,
@@ -66,10 +84,10 @@ class ProgressDisplay:
         self.console.print(line)
         self.printed_at = self.clock()
 
-    def begin(self, label: str, total: int | None = None) -> None:
-        """Show a task before its first step."""
+    def begin(self, label: str, total: int | None = None, left: str | Callable[[], str] = "") -> None:
+        """Show a task before its first step; ``left`` says how long it takes, as text or function."""
         if label not in self.rows:
-            self.rows[label] = self.bars.add_task(label, total=total, left="")
+            self.rows[label] = self.bars.add_task(label, total=total, left=left)
 
     def update(self, label: str, done: int, total: int, unit: str = "") -> str:
         """Show a task's finished steps; return the time left at its pace, or nothing where the pace is unknown.

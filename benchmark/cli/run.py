@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -249,7 +250,7 @@ def _execute(console: Console, study: Study, plan: Plan, executor: Executor) -> 
         interrupted = True
         console.print("Interrupted. Finished runs are kept; the same command goes on from here.")
     try:
-        page = _make_report(console, study.folder)
+        page = _make_report(console, study, plan)
         if not interrupted:
             print_summary(console, study.folder)
             print_failures(console, display.failures)
@@ -264,13 +265,18 @@ def _execute(console: Console, study: Study, plan: Plan, executor: Executor) -> 
     return 130 if interrupted else 1 if display.failures or plan.failed else 0
 
 
-def _make_report(console: Console, study: Path) -> Path:
+def _make_report(console: Console, study: Study, plan: Plan) -> Path:
     """Make a study's report, unless nothing has changed since it was made, and return its page."""
+    from benchmark.cli.progress import ProgressDisplay, duration
     from benchmark.report import up_to_date
 
-    if not up_to_date.is_up_to_date(study):
-        from benchmark.report import build  # imports matplotlib
+    if not up_to_date.is_up_to_date(study.folder):
+        started, expected = time.monotonic(), duration(study.costs.report_seconds(plan.runs))
+        console.print(f"Making the report, about {expected}; Ctrl-C skips it.")
+        with ProgressDisplay(console) as progress:
+            progress.begin("report", left=lambda: f"{duration(time.monotonic() - started)} of about {expected}")
+            from benchmark.report import build  # imports matplotlib
 
-        console.print("Making the report; Ctrl-C skips it.")
-        build.build(study, tell=console.print)
-    return study / up_to_date.FOLDER / up_to_date.PAGE
+            build.build(study.folder, tell=console.print)
+        study.costs.remember_report(plan.runs, time.monotonic() - started)
+    return study.folder / up_to_date.FOLDER / up_to_date.PAGE

@@ -6,6 +6,9 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+HISTORY = "history.csv"
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,24 @@ class Round:
     lr: float  # learning rate at the round's first step
     seconds: float  # of its steps, without the validation
     images_per_second: float  # within these seconds
+
+
+def read_rounds(folder: Path) -> list[Round]:
+    """Return the rounds of a run so far; none if the file is missing or broken."""
+    try:
+        with (folder / HISTORY).open(encoding="utf-8", newline="") as file:
+            return [
+                Round(
+                    int(row["round"]),
+                    int(row["steps"]),
+                    float(row["train_loss"]),
+                    float(row["validation_loss"]) if row["validation_loss"] else None,
+                    *(float(row[name]) for name in ("lr", "seconds", "images_per_second")),
+                )
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return []
 
 
 def history_csv(history: Sequence[Round]) -> bytes:

@@ -19,7 +19,7 @@ from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.splits import PARTS, Division
 from benchmark.records import claims
 from benchmark.records.efficiency_record import Form
-from benchmark.records.history import Round, history_csv
+from benchmark.records.history import HISTORY, Round, history_csv
 from benchmark.records.run_record import SCHEMA, KeyParts, Record
 from benchmark.records.stress_record import StressRecord
 from benchmark.utils.errors import UserError
@@ -262,7 +262,7 @@ class Store:
         for dataset, content in panels.items():
             write_atomically(self.predictions_file(record.train, record.model, record.repeat, dataset), content)
         if history:
-            write_atomically(folder / "history.csv", history_csv(history))
+            write_atomically(folder / HISTORY, history_csv(history))
         if weights is not None:
             write_atomically(folder / WEIGHTS, weights)
         write_atomically(folder / RECORD, record.to_json())

@@ -29,7 +29,7 @@ from benchmark.report.up_to_date import FOLDER, PAGE
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited, write_atomically
 
-__all__ = ["PaperChoice", "build", "check"]
+__all__ = ["FOLDER", "PAGE", "PaperChoice", "build", "check"]
 
 RENDERERS = {"csv": render.to_csv, "md": render.to_markdown, "tex": render.to_latex}
 CHOICE = f"{paper_table.NAME}.json"

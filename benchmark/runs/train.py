@@ -24,7 +24,7 @@ from benchmark.evaluation import kept_images
 from benchmark.evaluation.counts import Row, counts_csv, reduce_counts
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.records import environment
-from benchmark.records.history import Round
+from benchmark.records.history import HISTORY, Round, history_csv
 from benchmark.records.run_record import BOUNDED, Record, TrainingFacts
 from benchmark.records.store import CHECKPOINT, Store
 from benchmark.runs.cost import Meter
@@ -36,6 +36,7 @@ from benchmark.training.loop import TrainingResult, train
 from benchmark.training.trackers import Tracker
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
+from benchmark.utils.files import write_atomically
 
 FIRST_STEP = "first training step done"  # a line of the run's log
 
@@ -95,6 +96,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
 
         def on_round(history: Sequence[Round]) -> None:
             tracker.rounds(history)
+            _write_history(job, history)
             if history and not bounded and job.entry.family == "user":
                 bounded.append(_in_unit_interval(network, validation(), job.protocol, device))
 
@@ -136,6 +138,18 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
             with contextlib.suppress(UserError, OSError):
                 store.keep_best_weights(record.train, record.model)
         return record
+
+
+def _write_history(job: TrainJob, history: Sequence[Round]) -> None:
+    """Write the rounds so far; rounds of an earlier session after its last checkpoint are done again."""
+    file = job.folder / HISTORY
+    if not history:
+        file.unlink(missing_ok=True)
+        return
+    try:
+        write_atomically(file, history_csv(history))
+    except UserError as error:
+        print(f"no history this time: {error}", flush=True)  # into the run's log; the end of the run writes all
 
 
 def _in_unit_interval(network: nn.Module, batches: Iterator[Batch], protocol: Protocol, device: torch.device) -> bool:

@@ -14,6 +14,7 @@ from benchmark.study import stress_plan
 from benchmark.study.stress_plan import PlannedStress
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Basis
+from benchmark.study.time_left import ExpectedWork
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import modified_ns
 
@@ -35,6 +36,7 @@ class Plan:
     stress: list[PlannedStress] = field(default_factory=list)
     seen: Protocol | None = None  # the protocol in the study's folder when the plan was made
     replaces: bool = False  # whether runs under another protocol may be set aside
+    expected: ExpectedWork = field(default_factory=ExpectedWork)  # what the work takes, report included
     taken_over: list[str] = field(default_factory=list)  # the other study of each measurement that is taken over
 
     @property
@@ -88,12 +90,15 @@ def make_plan(study: Study, *, retry_failed: bool = False, replace_stale: bool =
     known = {} if study.hardware.remote else {job: job.taken_over() for job in measurements}
     origins = [record.origin for record in known.values() if record is not None]
     taken_over = [origin.taken_from for origin in origins if origin is not None and origin.taken_from]
-    seconds, basis = study.costs.estimate(todo, [job for job in measurements if known.get(job) is None])
+    measured = [job for job in measurements if known.get(job) is None]
+    seconds, basis = study.costs.estimate(todo, measured)
     stress = stress_plan.plan_stress(study, jobs, todo) if study.stress else []
-    seconds += stress_plan.stress_seconds(study, stress)
+    after = stress_plan.stress_seconds(study, stress)
+    seconds += after
     return Plan(
         *(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken, stress),
         seen=seen,
+        expected=study.costs.expected(todo, measured, after + study.costs.report_seconds(len(jobs))),
         replaces=replace_stale,
         taken_over=taken_over,
     )

@@ -19,6 +19,7 @@ from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.efficiency_record import ENERGY_SECONDS
 from benchmark.records.measurements import Figures, device_name
 from benchmark.runs.jobs import EfficiencyJob, TrainJob
+from benchmark.study.time_left import ExpectedJob, ExpectedWork
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 
@@ -30,6 +31,9 @@ UNKNOWN_GMACS = 20.0  # assumed at 512x512 for a user's own network
 THROUGHPUT_S = 1.0  # for all batch sizes together; `profile` takes its time
 #: Per network and size without hindrance: mostly the seconds of the latency protocol.
 EFFICIENCY_S = {"cpu": 8.0, "cuda": 14.0}
+
+#: A report on an idle core: one of 66 runs takes twenty seconds. The cache keeps a machine's factor.
+REPORT, REPORT_S, REPORT_S_PER_RUN = "report", 10.0, 0.15
 
 #: Source of an estimate, the most reliable first: times of runs, latencies of forwards, or expected MACs alone.
 Basis = Literal["runs", "latencies", "macs"]
@@ -58,6 +62,22 @@ class Costs:
         # Runs side by side end no sooner than the longest of them.
         training = max(sum(seconds) / len(self.hardware.slots), max(seconds, default=0.0))
         return sum(map(self.seconds, measurements)) + training, basis
+
+    def expected(self, todo: Sequence[TrainJob], measurements: Sequence[EfficiencyJob], other: float) -> ExpectedWork:
+        """Return what the jobs of a plan are expected to take; ``other`` seconds come after them."""
+        jobs = {job.label: ExpectedJob(self.seconds(job), "", exclusive=True) for job in measurements}
+        for job in todo:
+            seconds, basis = self._run(job)
+            jobs[job.label] = ExpectedJob(seconds, f"{job.entry.name} {job.task.name}", timed=basis == "runs")
+        return ExpectedWork(jobs, len(self.hardware.slots), other)
+
+    def report_seconds(self, runs: int) -> float:
+        """Return an estimate of the seconds of a study's report."""
+        return self.known.get(REPORT, 1.0) * (REPORT_S + REPORT_S_PER_RUN * runs)
+
+    def remember_report(self, runs: int, seconds: float) -> None:
+        """Store the seconds of a report."""
+        self._store(REPORT, seconds / (REPORT_S + REPORT_S_PER_RUN * runs))
 
     def seconds(self, job: EfficiencyJob | TrainJob) -> float:
         """Return an estimate of the seconds of one job."""
@@ -88,7 +108,10 @@ class Costs:
 
     def remember(self, job: TrainJob, seconds: float) -> None:
         """Store the seconds of a run, testing included."""
-        self.known[self._key(job)] = seconds / self._images(job.task)
+        self._store(self._key(job), seconds / self._images(job.task))
+
+    def _store(self, key: str, value: float) -> None:
+        self.known[key] = value
         with contextlib.suppress(UserError):  # a full disk must not end the study for an estimate
             write_atomically(self.file, json.dumps(self.known, indent=0, sort_keys=True).encode())
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from benchmark.cli.progress import ProgressDisplay, bar, open_console
 from benchmark.cli.study_display import StudyDisplay
-from benchmark.executors.events import Note, Packing
+from benchmark.config.protocol import Protocol
+from benchmark.executors.events import Note, Packing, Started, Step
+from benchmark.records.history import Round, history_csv
+from benchmark.runs.jobs import TrainJob
+from benchmark.study.time_left import ExpectedJob, ExpectedWork
+from benchmark.utils.files import write_atomically
 
 
 def test_line_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,9 +64,52 @@ def test_bar_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr() == ("", "")
 
 
+def plan_of(*jobs: TrainJob) -> Any:
+    return SimpleNamespace(
+        todo=jobs, expected=ExpectedWork({job.label: ExpectedJob(100.0, "", timed=True) for job in jobs})
+    )
+
+
+def test_without_a_terminal_rounds_are_told_at_most_every_half_minute(
+    make_job: Callable[..., TrainJob], small: Protocol
+) -> None:
+    text, now, job = io.StringIO(), [1000.0], make_job(small)
+    history: list[Round] = []
+    with StudyDisplay(open_console(file=text), plan_of(job), lambda: now[0]) as display:
+        display.show(Started(job))
+        for number in range(1, 9):
+            history.append(Round(number, 10 * number, 0.5, 0.25 / number, 0.1, 1.0, 1.0))
+            write_atomically(job.folder / "history.csv", history_csv(history))
+            now[0] += 10
+            display.show(Step(job, 10 * number + 1, 100))
+            display.show(Step(job, 10 * number + 2, 100))
+    assert text.getvalue().splitlines() == [
+        "omc-syn tinynet repeat 0: round 3, step 31/100, validation loss 0.0833; "
+        "study 27%, 30 s so far, about 80 s left",
+        "omc-syn tinynet repeat 0: round 6, step 61/100, validation loss 0.0417; "
+        "study 54%, 60 s so far, about 50 s left",
+    ]
+
+
+def test_terminal_shows_share_elapsed_and_left_from_the_first_second(
+    make_job: Callable[..., TrainJob], small: Protocol
+) -> None:
+    text, now, job = io.StringIO(), [1000.0], make_job(small)
+    console = open_console(file=text, force_terminal=True, width=120)
+    with StudyDisplay(console, plan_of(job), lambda: now[0]) as display:
+        now[0] += 1
+        display.bars.refresh()
+        display.show(Started(job))
+        now[0] += 19
+        display.bars.refresh()
+    shown = re.sub(r"\x1b\[[\d?]*\w", "", text.getvalue())
+    assert "0/1 1%, 1 s so far, about 2 min left" in shown
+    assert "0/1 20%, 20 s so far, about 81 s left" in shown
+
+
 def test_building_of_a_dataset_is_told_at_its_start_and_end() -> None:
     text = io.StringIO()
-    with StudyDisplay(open_console(file=text), SimpleNamespace(todo=[])) as display:  # type: ignore[arg-type]
+    with StudyDisplay(open_console(file=text), plan_of()) as display:
         for done in range(1, 5):
             display.show(Packing("omc-syn", done, 4))
         display.show(Note("omc", "levels differ"))

@@ -144,7 +144,7 @@ def test_dry_run_tells_the_state_of_every_run_and_then_what_run_would_say(call: 
     assert code == 0
     states = [line for line in out.splitlines() if " tinynet repeat " in line]
     assert states == [f"omc-syn tinynet repeat {repeat}: {state}" for repeat, state in enumerate(STATES)]
-    assert re.search(r"Estimated time: at most \d+ s \(from times of earlier runs on this machine\)", out)
+    assert re.search(r"Estimated time: about \d+ s \(from times of earlier runs on this machine\)", out)
     assert re.search(r"Estimated memory: \d+ MB for 1 run\(s\) at a time, most for tinynet \(from training steps", out)
     assert re.search(r"Estimated disk: \d+ MB in results/quick \(checkpoints ", out)
     other = ("--set", "training.lr=0.5")

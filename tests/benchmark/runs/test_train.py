@@ -27,6 +27,7 @@ from benchmark.data.packs import Pack
 from benchmark.devices import precision
 from benchmark.evaluation.counts import counts_csv, reduce_counts
 from benchmark.evaluation.evaluate import evaluate
+from benchmark.records.history import history_csv, read_rounds
 from benchmark.records.run_record import Record
 from benchmark.records.store import RECORD, WEIGHTS, Store
 from benchmark.runs import train
@@ -74,6 +75,29 @@ def test_run_leaves_its_record_its_counts_its_history_and_its_weights(small: Pro
     assert record.metrics["omc-syn"]["pooled"]["fg_iou"] == pytest.approx(pooled, rel=1e-12)
     mean = sum(float(row["miou"]) for row in rows) / 2
     assert record.metrics["omc-syn"]["image"]["miou"] == pytest.approx(mean, rel=1e-12)
+
+
+def test_history_grows_by_each_round_and_goes_on_after_an_interruption(small: Protocol, make_job: MakeJob) -> None:
+    job = make_job(small)
+    file, seen = job.folder / "history.csv", []
+
+    def stop_at(last: int) -> None:
+        def on_step(done: int, total: int) -> None:
+            seen.append((done, [row.steps for row in read_rounds(job.folder)]))
+            if done == last:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train_and_test(job, on_step)
+
+    stop_at(3)
+    assert seen == [(1, []), (2, []), (3, [2])]
+    before = file.read_bytes()
+    assert (job.folder / "last.pt").is_file()
+    train_and_test(job, lambda *_: None)
+    assert file.read_bytes().startswith(before)
+    assert [row.steps for row in read_rounds(job.folder)] == [2, 4]
+    assert history_csv(read_rounds(job.folder)) == file.read_bytes()
 
 
 def test_broken_record_of_another_repeat_does_not_replace_a_finished_one(small: Protocol, make_job: MakeJob) -> None:

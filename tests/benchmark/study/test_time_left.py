@@ -1,0 +1,81 @@
+"""Tests the time left of a call: from estimates first, then from what the jobs took."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmark.executors.events import Finished, Started, Step
+from benchmark.records.run_record import Failure
+from benchmark.study.time_left import ExpectedJob, ExpectedWork, TimeLeft
+
+
+def job(label: str) -> Any:
+    return SimpleNamespace(label=label)
+
+
+class Clocked(TimeLeft):
+    """With a clock that the test moves."""
+
+    def __init__(self, work: ExpectedWork) -> None:
+        self.now = 100.0
+        super().__init__(work, lambda: self.now)
+
+    def end(self, label: str, seconds: float, **fields: Any) -> None:
+        self.now += seconds
+        self.see(Finished(job(label), fields.pop("outcome", None), seconds, **fields))
+
+
+def runs(*labels: str, seconds: float = 10.0, timed: bool = False) -> dict[str, ExpectedJob]:
+    return {label: ExpectedJob(seconds, label[0], timed=timed) for label in labels}
+
+
+def test_estimates_are_a_guess_until_jobs_were_timed() -> None:
+    assert TimeLeft(ExpectedWork(runs("a0", "b0"), other=5.0)).left() == (25.0, True)
+    assert TimeLeft(ExpectedWork(runs("a0", "b0", timed=True), other=5.0)).left() == (25.0, False)
+    assert TimeLeft(ExpectedWork(other=5.0)).left() == (5.0, False)
+
+
+def test_done_runs_correct_those_of_their_group_and_less_surely_others() -> None:
+    time_left = Clocked(ExpectedWork(runs("a0", "b0", "a1", "b1")))
+    time_left.end("a0", 30.0)
+    assert time_left.left() == (pytest.approx(90.0), True)
+    time_left.end("b0", 2.0)
+    assert time_left.left() == (pytest.approx(32.0), False)
+    assert time_left.elapsed() == 32.0
+
+
+def test_measurements_do_not_correct_runs_and_run_alone() -> None:
+    work = {"m0": ExpectedJob(8.0, "", exclusive=True), "m1": ExpectedJob(8.0, "", exclusive=True)}
+    time_left = Clocked(ExpectedWork(work | runs("a0", "a1", timed=True), slots=2))
+    assert time_left.left()[0] == 8.0 + 8.0 + 10.0
+    time_left.end("m0", 16.0)
+    assert time_left.left()[0] == 16.0 + 10.0
+
+
+def test_steps_of_a_run_give_its_pace_also_after_it_was_resumed() -> None:
+    time_left = Clocked(ExpectedWork(runs("a0", "a1")))
+    time_left.see(Started(job("a0")))
+    time_left.see(Step(job("a0"), 50, 100))
+    time_left.now += 20.0
+    time_left.see(Step(job("a0"), 75, 100))
+    # A quarter of the training, 0.225 of the run, took 20 s.
+    assert time_left.left()[0] == pytest.approx(20.0 / 0.225 * (1 - 0.675) + 10.0)
+    time_left.end("a0", 21.0)
+    assert time_left.left()[0] == 10.0  # a part of a run says nothing of whole ones
+
+
+@pytest.mark.parametrize("fields", [{"elsewhere": True}, {"outcome": Failure(kind="error", message="pretended")}])
+def test_failures_and_runs_of_other_processes_say_nothing_of_others(fields: dict[str, Any]) -> None:
+    time_left = Clocked(ExpectedWork(runs("a0", "a1")))
+    time_left.end("a0", 0.5, **fields)
+    assert time_left.left() == (10.0, True)
+
+
+def test_longer_run_than_expected_never_has_nothing_left() -> None:
+    time_left = Clocked(ExpectedWork(runs("a0")))
+    time_left.see(Started(job("a0")))
+    time_left.now += 60.0
+    assert time_left.left()[0] == pytest.approx(0.5)

@@ -65,10 +65,10 @@ class Costs:
 
     def expected(self, todo: Sequence[TrainJob], measurements: Sequence[EfficiencyJob], other: float) -> ExpectedWork:
         """Return what the jobs of a plan are expected to take; ``other`` seconds come after them."""
-        jobs = {job.label: ExpectedJob(self.seconds(job), "", exclusive=True) for job in measurements}
+        jobs = {job.label: ExpectedJob(self.seconds(job), "efficiency", exclusive=True) for job in measurements}
         for job in todo:
             seconds, basis = self._run(job)
-            jobs[job.label] = ExpectedJob(seconds, f"{job.entry.name} {job.task.name}", timed=basis == "runs")
+            jobs[job.label] = ExpectedJob(seconds, job.entry.name, timed=basis == "runs")
         return ExpectedWork(jobs, len(self.hardware.slots), other)
 
     def report_seconds(self, runs: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -20,7 +19,7 @@ GUESSED_SHARE = 0.33
 
 @dataclass(frozen=True)
 class ExpectedJob:
-    """A job before its start. Jobs of a ``group`` take equally long; ``timed`` if earlier calls measured how long."""
+    """A job before its start. The estimates of a ``group`` err alike; ``timed`` if earlier calls measured the job."""
 
     seconds: float
     group: str
@@ -38,7 +37,7 @@ class ExpectedWork:
 
 
 class TimeLeft:
-    """Follows the events of a call. Done jobs correct the estimate of those of their group, else of their kind."""
+    """Follows the events of a call. Done jobs correct the estimates of their group, else of their kind."""
 
     def __init__(self, work: ExpectedWork, clock: Callable[[], float] = time.monotonic) -> None:
         """Start the clock."""
@@ -46,8 +45,8 @@ class TimeLeft:
         self._left = dict(work.jobs)
         self._started: dict[str, float] = {}
         self._steps: dict[str, tuple[float, float, float]] = {}  # time and share of the first step, share now
-        self._times: dict[str, list[float]] = defaultdict(list)  # seconds of done jobs by group
-        self._ratio: dict[bool, tuple[float, float]] = {}  # kind -> seconds expected and taken
+        # Seconds expected and taken of done jobs, by group and by kind (exclusive or not).
+        self._done: dict[str | bool, tuple[float, float]] = {}
 
     def see(self, event: Event) -> None:
         """Take an event into account."""
@@ -66,9 +65,9 @@ class TimeLeft:
         resumed = first > PACE_SHARE
         if job is None or resumed or event.elsewhere or isinstance(event.outcome, Failure):
             return
-        self._times[job.group].append(event.seconds)
-        expected, taken = self._ratio.get(job.exclusive, (0.0, 0.0))
-        self._ratio[job.exclusive] = expected + job.seconds, taken + event.seconds
+        for key in (job.group, job.exclusive):
+            expected, taken = self._done.get(key, (0.0, 0.0))
+            self._done[key] = expected + job.seconds, taken + event.seconds
 
     def elapsed(self) -> float:
         """Return the seconds since the start."""
@@ -88,9 +87,8 @@ class TimeLeft:
         return left + self.work.other, guessed > GUESSED_SHARE * (alone + sum(beside))
 
     def _remaining(self, label: str, job: ExpectedJob) -> tuple[float, bool]:
-        times, (expected, taken) = self._times.get(job.group, []), self._ratio.get(job.exclusive, (0.0, 0.0))
-        seconds = sum(times) / len(times) if times else job.seconds * (taken / expected if expected else 1.0)
-        certain = bool(times) or job.timed or (job.exclusive and expected > 0)
+        expected, taken = self._done.get(job.group) or self._done.get(job.exclusive) or (1.0, 1.0)
+        seconds, certain = job.seconds * taken / expected, job.timed or job.group in self._done
         since, first, share = self._steps.get(label, (0.0, 0.0, 0.0))
         if share - first > PACE_SHARE:
             return (self.clock() - since) / (share - first) * (1 - share), True

@@ -48,7 +48,7 @@ def test_done_runs_correct_those_of_their_group_and_less_surely_others() -> None
 
 
 def test_measurements_do_not_correct_runs_and_run_alone() -> None:
-    work = {"m0": ExpectedJob(8.0, "", exclusive=True), "m1": ExpectedJob(8.0, "", exclusive=True)}
+    work = {label: ExpectedJob(8.0, "m", exclusive=True) for label in ("m0", "m1")}
     time_left = Clocked(ExpectedWork(work | runs("a0", "a1", timed=True), slots=2))
     assert time_left.left()[0] == 8.0 + 8.0 + 10.0
     time_left.end("m0", 16.0)

@@ -142,8 +142,7 @@ def run(
     from benchmark.data.stressed import Stresses
     from benchmark.data.tasks import DatasetFlags, arrange
     from benchmark.executors import choice
-    from benchmark.records.method import check_method, keep_method
-    from benchmark.records.own_networks import keep_networks
+    from benchmark.records.method import check_method
     from benchmark.study.plan import make_plan
     from benchmark.study.probe_networks import probe_study
     from benchmark.study.study import Study
@@ -179,6 +178,7 @@ def run(
         execution=execution,
         tracker=tracker,
         stress=stresses,
+        reference=reference,
     )
     bases = {source.base for source in new_study.sources}
     divided = all(source.pairs and all(pair.split for pair in source.pairs) for source in new_study.sources)
@@ -203,9 +203,6 @@ def run(
             raise UserError(warning)
         console.print(warning)
     if not dry_run:
-        keep_networks(folder, entries)
-        if reference is not None:
-            keep_method(folder, reference)
         raise typer.Exit(_execute(console, new_study, plan, engine.executor(new_study.hardware, folder, spare_worker)))
 
 

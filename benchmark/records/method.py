@@ -21,7 +21,7 @@ def kept_method(folder: Path) -> str:
     """Return the model that was chosen for a study's report, else EAL-ICNet."""
     try:
         return read_limited(folder / FILE, 1000).decode().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return METHOD
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / FILE}: cannot be read ({error}); delete it and choose --reference again") from error

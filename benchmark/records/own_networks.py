@@ -94,7 +94,7 @@ def _read(folder: Path) -> dict[str, StudyNetwork]:
     file = folder / FILE
     try:
         return _NETWORKS.validate_json(read_limited(file, FILE_BYTES))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValidationError, TooLargeError) as error:
         raise UserError(f"{file}: cannot be read ({error}); delete it and name your networks by their files") from error

@@ -11,6 +11,8 @@ from pathlib import Path
 from benchmark.executors.events import Event, Executor, Finished, Note, Started
 from benchmark.records import claims
 from benchmark.records.efficiency_record import EfficiencyRecord
+from benchmark.records.method import keep_method, kept_method
+from benchmark.records.own_networks import keep_networks
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import CHECKPOINT, BrokenRecordError
 from benchmark.records.stress_record import StressRecord
@@ -41,6 +43,9 @@ def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event]
         _agree_on_settings(study, plan)
         if not idle:
             study.asked.write(study.folder)
+            keep_networks(study.folder, study.models)
+        if study.reference not in (None, kept_method(study.folder)):
+            keep_method(study.folder, str(study.reference))
         _set_broken_aside(study, plan)
         prepare(study, emit, {source.name for job in plan.todo for source in job.task.sources})
     for job in tuned:

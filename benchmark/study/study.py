@@ -43,6 +43,7 @@ class Study:
     execution: Execution = "eager"
     tracker: TrackerName | None = None
     stress: Stresses | None = None
+    reference: str | None = None  # the method under test, if one is chosen
     store: Store = field(init=False)
     figures: Figures = field(init=False)
     costs: Costs = field(init=False)

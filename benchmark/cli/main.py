@@ -19,6 +19,7 @@ from benchmark.cli.report import diff, report
 from benchmark.cli.run import PANELS, run
 from benchmark.cli.score import score
 from benchmark.cli.stages import stages
+from benchmark.cli.status import status
 from benchmark.config.own_packages import refuse_hidden
 from benchmark.utils import logs, telemetry
 from benchmark.utils.errors import UserError
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command(cls=panelled(PANELS))(run)
-for verb in (report, diff, profile, bench, score, predict, stages, export):
+for verb in (status, report, diff, profile, bench, score, predict, stages, export):
     app.command(cls=Verb)(verb)
 app.command("list", cls=Verb)(list_)
 app.command(cls=Verb)(explain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from benchmark.predict.predict_images import ImageOutcome, PredictionJob
     from benchmark.records.weights import TrainedNetwork
 
-OVERLAP = 4  # the default overlap is the tile's side divided by this
-
 
 def predict(
     images: Annotated[list[str], typer.Argument(help="Files, folders or wildcards: PNG, JPEG, BMP, TIFF, BigTIFF.")],
@@ -34,7 +33,10 @@ def predict(
     results: Results = Path("results"),
     dataset: TrainedOn = None,
     repeat: Repeat = None,
-    tile: Annotated[int | None, typer.Option(min=1, help="Side of the tiles, pixels; default: as in training.")] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(min=1, help="Side of the tiles, pixels; default: the largest that agrees with training's."),
+    ] = None,
     overlap: Annotated[
         int | None, typer.Option(min=0, help="Least overlap of neighbouring tiles, pixels; default: tile / 4.")
     ] = None,
@@ -69,7 +71,9 @@ def predict(
     probability: Annotated[
         bool, typer.Option("--probability", help="Write probabilities, 0 to 255 for 0 to 1.")
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Tiles per forward.")] = 4,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Tiles per forward; default: 4, and more of less than 512 px.")
+    ] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16"],
         typer.Option(help="Number format of convolutions; bfloat16 is faster and changes few pixels."),
@@ -82,11 +86,13 @@ def predict(
 ) -> None:
     """Predict images of any size with a trained network. Up to 2^32 pixels; a repeated call continues."""
     from benchmark.cli.progress import open_console
+    from benchmark.data.formats.images import Levels
     from benchmark.devices.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
     from benchmark.predict.fused_network import fuse_trained
     from benchmark.predict.predict_images import PredictionJob
     from benchmark.predict.settings import PredictSettings, finds_vias
+    from benchmark.predict.tile_choice import OVERLAP, TileChoice, TileTrial, tiles_per_forward
     from benchmark.predict.tiles import TileAxis
     from benchmark.records.own_networks import select_networks
     from benchmark.records.weights import find_trained, read_weights
@@ -131,13 +137,17 @@ def predict(
         _study_overlaps(console, trained, files[0], tile, threshold, limits, batch, _device(device, threads), out)
         return
     network = trained[0]
-    side = tile or network.input_size
+    kept = None if tile else manifest.tile_of(out)
+    choice = (
+        TileChoice(tile, "--tile") if tile else TileChoice(kept, f"as for the predictions in {out}") if kept else None
+    )
+    least = choice.side if choice else network.input_size
     settings = PredictSettings(
         network.label,
         hashlib.sha256(read_weights(network.file)).hexdigest(),
         network.channels,
-        tile=side,
-        overlap=side // OVERLAP if overlap is None else overlap,
+        tile=least,
+        overlap=least // OVERLAP if overlap is None else overlap,
         dtype=dtype,
         threshold=network.protocol.evaluation.threshold if threshold is None else threshold,
         levels=_levels(levels),
@@ -147,21 +157,29 @@ def predict(
         overlay=overlay,
         layouts=layouts,
     )
-    shared = TileAxis(side, side, settings.overlap, network.entry.multiple).shared  # refuses impossible tiles
     manifest.check(out, settings, set())  # before the network is built
+    shared = TileAxis(least, least, settings.overlap, network.entry.multiple).shared  # refuses impossible tiles
     torch_device = _device(device, threads)
     if dtype == "bfloat16" and not computes_bfloat16(torch_device):
         raise UserError(
             f"--dtype bfloat16: {torch_device} has no instructions for it and would emulate it, slower; use float32"
         )
-    tiles = ProbeInput(side, network.channels)
+    tiles = ProbeInput(least, network.channels)
     probe_networks([network.entry], [tiles], console.print, on_cpu=torch_device.type == "cpu")
     fused = fuse_trained(network, torch_device, dtype)
-    job = PredictionJob(fused, settings, network.entry.multiple, torch_device, batch, out)
-    raise typer.Exit(_predict(console, job, files, shared))
+    if choice is None:
+        facts = network.input_size, network.entry.multiple, network.channels, settings.threshold, torch_device, batch
+        choice = TileTrial(fused, *facts).choose(files, Levels(*settings.levels) if settings.levels else None)
+        chosen = choice.side // OVERLAP if overlap is None else overlap
+        settings = replace(settings, tile=choice.side, overlap=chosen)
+        shared = TileAxis(choice.side, choice.side, chosen, network.entry.multiple).shared
+    job = PredictionJob(
+        fused, settings, network.entry.multiple, torch_device, batch or tiles_per_forward(choice.side), out
+    )
+    raise typer.Exit(_predict(console, job, files, shared, choice.reason))
 
 
-def _predict(console: Console, job: PredictionJob, images: list[Path], shared: int) -> int:
+def _predict(console: Console, job: PredictionJob, images: list[Path], shared: int, reason: str) -> int:
     """Predict images with a progress display; return the exit code."""
     from benchmark.cli.progress import ProgressDisplay, duration
     from benchmark.data.formats.images import OWN_LEVELS, sized
@@ -171,6 +189,7 @@ def _predict(console: Console, job: PredictionJob, images: list[Path], shared: i
         f"{job.settings.network}: {len(images)} image{'s' * (len(images) > 1)}, tiles of {job.settings.tile} px that "
         f"share {shared}, on {job.device}"
     )
+    progress.print(f"tiles of {job.settings.tile} px: {reason}")
     if job.network.as_written:
         progress.print(
             f"note: the network's layers stay as they are written, which is slower: {job.network.as_written}"
@@ -217,7 +236,7 @@ def _study_overlaps(
     tile: int | None,
     threshold: float | None,
     levels: tuple[float, float] | None,
-    batch: int,
+    batch: int | None,
     device: torch.device,
     out: Path,
 ) -> None:
@@ -227,6 +246,7 @@ def _study_overlaps(
     from benchmark.predict import overlap_study
     from benchmark.predict.fused_network import fuse_trained
     from benchmark.predict.reader import open_source
+    from benchmark.predict.tile_choice import tiles_per_forward
 
     differences = []
     with open_source(image, Levels(*levels) if levels else None) as source:
@@ -240,7 +260,9 @@ def _study_overlaps(
                 network.protocol.evaluation.threshold if threshold is None else threshold,
             )
             with bar(network.label) as progress:
-                lines = overlap_study.measure(subject, source, batch, device, progress)
+                lines = overlap_study.measure(
+                    subject, source, batch or tiles_per_forward(subject.tile), device, progress
+                )
             differences += lines
             for line in lines:
                 console.print(

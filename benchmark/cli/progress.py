@@ -100,7 +100,7 @@ class ProgressDisplay:
         self.begin(label)
         self.bars.update(self.rows[label], completed=done, total=total, left=left)
         if self.bars.disable and unit and done < total and now - self.printed_at >= self.line_s:
-            self.print(f"{label}: {done}/{total} {unit}")
+            self.print(f"{label}: {done}/{total} {unit}{left and f', {left}'}")
         return left
 
     def end(self, label: str) -> None:

@@ -47,7 +47,7 @@ def check(out: Path, settings: PredictSettings, checked: set[Path]) -> None:
         checked.add(path)
         stored = _read(path).get("settings", {})
         if differing := [
-            f"{name} {stored.get(name)!r} there, {expected.get(name)!r} now"
+            f"{name} {_in_words(stored.get(name))} there, {_in_words(expected.get(name))} now"
             for name in dict.fromkeys((*expected, *stored))
             if stored.get(name) != expected.get(name)
         ]:
@@ -55,6 +55,13 @@ def check(out: Path, settings: PredictSettings, checked: set[Path]) -> None:
                 f"--out {out}: holds predictions that were made otherwise ({'; '.join(differing)}); "
                 "name another folder, or remove this one"
             )
+
+
+def tile_of(out: Path) -> int | None:
+    """Return the side of the tiles of a folder's predictions; ``None`` where there are none."""
+    first = min((out / FOLDER).glob("*.json"), default=None)
+    tile = _read(first).get("settings", {}).get("tile") if first else None
+    return tile if isinstance(tile, int) and tile > 0 else None
 
 
 def digest(image: Path) -> str:
@@ -128,6 +135,17 @@ def write(out: Path, stem: str, settings: PredictSettings, facts: dict[str, Any]
     """Declare an image finished."""
     listed = [file.relative_to(out).as_posix() for file in files]
     _write(out, stem, facts | {"settings": settings.to_json(), "files": listed})
+
+
+def _in_words(value: object) -> str:
+    """Return a setting's value as a user would say it: ``formats gds and oas, tolerance 1``."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_in_words(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return (" and " if all(isinstance(part, str) for part in value) else "/").join(map(_in_words, value))
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return str(value)
 
 
 def _write(out: Path, stem: str, content: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,16 +13,24 @@ from torch import nn
 from benchmark.data.formats.images import UInt8Array
 from benchmark.devices.device_errors import ran_out_of_memory
 from benchmark.devices.process_memory import keeping_freed_memory
-from benchmark.predict.reader import ImageReader
 from benchmark.predict.tiles import TileGrid
 from benchmark.utils.errors import UserError
 
 Probabilities = NDArray[np.float32]
 
 
+class Rows(Protocol):
+    """An image of height and width ``shape`` that gives its rows, such as an ``ImageReader``."""
+
+    shape: tuple[int, int]
+
+    def read(self, top: int, bottom: int, channels: int) -> UInt8Array:
+        """Return rows ``(bottom - top, W, channels)`` uint8."""
+
+
 def probabilities(
     network: nn.Module,
-    source: ImageReader,
+    source: Rows,
     grid: TileGrid,
     *,
     channels: int,

@@ -38,7 +38,7 @@ def test_without_a_terminal_a_line_now_and_then_tells_the_progress() -> None:
             progress.update("silent", done, 5)
             now[0] += 25
         progress.end("scan.png")
-    assert text.getvalue().splitlines() == ["3 images", "scan.png: 3/5 tiles"]
+    assert text.getvalue().splitlines() == ["3 images", "scan.png: 3/5 tiles, about 50 s left"]
 
 
 def test_terminal_shows_a_bar_and_the_time_left() -> None:

@@ -77,9 +77,12 @@ def results(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 @pytest.fixture
 def predict(call: Call, results: Path) -> Predict:
-    def run(*arguments: str | Path, models: str = TINYNET, dataset: str = "omc-syn") -> tuple[int, str, str]:
+    def run(
+        *arguments: str | Path, models: str = TINYNET, dataset: str = "omc-syn", tile: int | None = 32
+    ) -> tuple[int, str, str]:
+        tiles = ("--tile", str(tile)) if tile else ()
         study = ("--results", results, "--study", "known", "--models", models, "--datasets", dataset)
-        return call("predict", *study, "--device", "cpu", "--out", "out", *arguments)
+        return call("predict", *study, "--device", "cpu", "--out", "out", *tiles, *arguments)
 
     return run
 

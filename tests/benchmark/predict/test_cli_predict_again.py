@@ -45,7 +45,7 @@ def test_interrupted_call_leaves_no_half_file_and_goes_on(
         return forward(*arguments)
 
     monkeypatch.setattr(sliding_window, "_forward", interrupted)
-    code, out, _ = predict("a.png", "b.png", "c.png")
+    code, out, _ = predict("a.png", "b.png", "c.png", "--batch", "4")
     assert code == 130
     assert "Interrupted. Finished images are kept; the same command goes on from here." in out
     assert sorted(contents(tmp_path / "out")) == ["manifest/a.json", "mask/a.png", "overlay/a.png", "polygons/a.svg"]
@@ -121,8 +121,8 @@ def test_call_killed_between_two_files_goes_on_without_those_there_were(
     [
         (("--threshold", "0.7"), "threshold 0.5 there, 0.7 now"),
         (("--tile", "64"), "tile 32 there, 64 now; overlap 8 there, 16 now"),
-        (("--probability",), "probability False there, True now"),
-        (("--datasets", "omv-syn"), "network 'omc-syn/tinynet/0' there, 'omv-syn/tinynet/0' now"),
+        (("--probability",), "probability no there, yes now"),
+        (("--datasets", "omv-syn"), "network omc-syn/tinynet/0 there, omv-syn/tinynet/0 now"),
     ],
 )
 def test_changed_arguments_are_noticed(

@@ -1,0 +1,149 @@
+"""Chooses the side of tiles, and how many of them a forward takes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmark.data.formats.images import Levels, UInt8Array, read_size
+from benchmark.devices.process_memory import fits_into_memory, high_water_mark, restart_high_water_mark
+from benchmark.predict.reader import BrokenImageError, open_source
+from benchmark.predict.sliding_window import probabilities
+from benchmark.predict.tiles import TileGrid
+from benchmark.utils.errors import UserError
+
+OVERLAP = 4  # the default overlap is the tile's side divided by this
+
+#: Pixels. On a CPU, tiles of 768 and 1024 took more time per pixel than those of 384 (EDANet, ContextNet, ESNet).
+MOST_SIDE = 512
+LEAST_BATCH = 4  # tiles of a forward
+#: The least foreground IoU of masks by larger tiles and by those of the training's size. A study on crops of 96 px lost
+#: 0.1 (EDANet) to 20 (EAL-ICNet) points of its own IoU with tiles of twice that side, and up to 57 with larger ones.
+LEAST_AGREEMENT = 0.98
+
+
+@dataclass(frozen=True)
+class TileChoice:
+    """The side of tiles in pixels and, for the user, its reason."""
+
+    side: int
+    reason: str
+
+
+@dataclass(eq=False)
+class _ImagePart:
+    """A part ``(H, W, C)`` of an image, read like a whole one."""
+
+    array: UInt8Array
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, array: UInt8Array) -> _ImagePart:
+        return cls(array, (array.shape[0], array.shape[1]))
+
+    def read(self, top: int, bottom: int, channels: int) -> UInt8Array:
+        return self.array[top:bottom]
+
+
+@dataclass(frozen=True, eq=False)
+class TileTrial:
+    """Tries larger tiles than the training's on a part of an image.
+
+    Attributes:
+        network: in eval mode on ``device``.
+        trained: side of the training's inputs, pixels.
+        multiple: divisor of the sides of the network's inputs.
+        batch: tiles of a forward; ``None`` for :func:`tiles_per_forward`.
+    """
+
+    network: nn.Module
+    trained: int
+    multiple: int
+    channels: int
+    threshold: float
+    device: torch.device
+    batch: int | None = None
+
+    def choose(self, images: Sequence[Path], levels: Levels | None = None) -> TileChoice:
+        """Return the largest side that predicts as the training's does and that memory and all images allow.
+
+        Sides are doubled until :data:`MOST_SIDE`, since a network that was trained on small crops may fail on larger
+        ones: it saw zeros beyond an edge near every pixel, and global operations saw no more than a crop.
+        """
+        shorter = [min(shape) for shape in _shapes(images)]
+        smallest = -(-min(shorter, default=0) // self.multiple) * self.multiple
+        limit = min(MOST_SIDE // self.multiple * self.multiple, smallest)
+        side = self.trained
+        sample = _sample(images, levels, limit, self.channels) if limit > side else None
+        if sample is None:
+            return TileChoice(side, "as in training")
+        used = 0
+        while side < limit:
+            larger = min(2 * side, limit)
+            try:
+                if used and not fits_into_memory(used * larger**2 // side**2 * max(self._batch(larger), LEAST_BATCH)):
+                    return self._stopped(side, f"tiles of {larger} px might not fit into memory")
+                part = _ImagePart.of(sample[:larger, :larger])
+                expected = self._mask(part, self.trained)
+                before = restart_high_water_mark()
+                mask = self._mask(part, larger)
+                used = max(high_water_mark() - before, 0)
+            except Exception as error:  # a user's network may raise anything at a size it was not made for
+                return self._stopped(side, f"tiles of {larger} px fail ({type(error).__name__})")
+            if not fits_into_memory(used * self._batch(larger)):
+                return self._stopped(side, f"tiles of {larger} px would not fit into memory")
+            either = int((expected | mask).sum())
+            agreement = int((expected & mask).sum()) / either if either else 0.0
+            if agreement < LEAST_AGREEMENT:
+                difference = (
+                    f"foreground differs by {100 * (1 - agreement):.1f} %" if either else "nothing is predicted"
+                )
+                return self._stopped(
+                    side,
+                    f"with tiles of {larger} px, {difference} in a sample; --tile {larger} takes them all the same",
+                )
+            side = larger
+        return TileChoice(side, "the images are no larger" if side == smallest else "larger ones are no faster")
+
+    def _stopped(self, side: int, reason: str) -> TileChoice:
+        return TileChoice(side, f"{'as in training; ' if side == self.trained else ''}{reason}")
+
+    def _batch(self, side: int) -> int:
+        return self.batch or tiles_per_forward(side)
+
+    def _mask(self, part: _ImagePart, side: int) -> NDArray[np.bool_]:
+        grid = TileGrid.of(part.shape, side, side // OVERLAP, self.multiple)
+        rows = probabilities(
+            self.network, part, grid, channels=self.channels, batch=self._batch(side), device=self.device
+        )
+        return np.concatenate([values for _, values in rows]) >= self.threshold
+
+
+def tiles_per_forward(side: int) -> int:
+    """Return the default batch: at least four tiles, and small ones up to the pixels of four tiles of 512."""
+    return max(LEAST_BATCH, LEAST_BATCH * MOST_SIDE**2 // side**2)
+
+
+def _shapes(images: Sequence[Path]) -> Iterator[tuple[int, int]]:
+    for image in images:
+        with contextlib.suppress(UserError):  # a broken image is reported when it is predicted
+            yield read_size(image)
+
+
+def _sample(images: Sequence[Path], levels: Levels | None, side: int, channels: int) -> UInt8Array | None:
+    """Return a square of the first readable image, the one with the most contrast at its middle height."""
+    for image in images:
+        with contextlib.suppress(BrokenImageError), open_source(image, levels) as source:
+            height, width = source.shape
+            top = max(height - side, 0) // 2
+            strip = source.read(top, min(top + side, height), channels)
+            lefts = {max(width - side, 0) * part // 4 for part in range(5)}
+            return max((strip[:, left : left + side] for left in sorted(lefts)), key=lambda part: float(part.std()))
+    return None

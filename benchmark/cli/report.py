@@ -54,6 +54,11 @@ def report(
             help="Write a report that may leave the house, without pictures, image names, messages and paths.",
         ),
     ] = False,
+    rename: Annotated[
+        Path | None,
+        typer.Option(metavar="TOML", help="With --redact: a table old = new of names of datasets and studies."),
+    ] = None,
+    zipped: Annotated[bool, typer.Option("--zip", help="With --redact: one zip file in place of a folder.")] = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="Write nothing; exit 1 if page, tables, records and counts per image disagree."),
@@ -68,6 +73,7 @@ def report(
     from benchmark.cli.progress import open_console
     from benchmark.records.store import Store
     from benchmark.report import build
+    from benchmark.report.redact import read_new_names
     from benchmark.report.tables import literature_table
 
     console = open_console()
@@ -82,6 +88,12 @@ def report(
             f"--check with {', '.join(chosen)}: compares a report with what it was made from, the kept choice of a "
             "table for a paper included, and takes no other; leave out one or the other"
         )
+    for flag, present in {"--rename": rename is not None, "--zip": zipped}.items():
+        if present and not redact:
+            raise UserError(f"{flag}: is for reports that leave the house; add --redact, or leave it out")
+    if check and zipped:
+        raise UserError("--check with --zip: compares the folder of a report; leave out one or the other")
+    new_names = read_new_names(rename) if rename else {}
     named = [find_study(results, text, "STUDY") for text in studies]
     folders = list({folder.resolve(): folder for folder in named}.values())
     names = distinct_names(folders)
@@ -110,11 +122,15 @@ def report(
     merged = folders if len(folders) > 1 else []
     report_folder = _merged_folder(results, names, study) if merged else folders[0]
     if not check:
-        paths = build.build(report_folder, choice, reference, merged=merged, redact=redact, tell=tell)
+        paths = build.build(
+            report_folder, choice, reference, merged=merged, redact=redact, names=new_names, zipped=zipped, tell=tell
+        )
         console.print("\n".join(map(str, paths)))
+        if zipped:
+            return
         console.print(_written(paths))
         return
-    contradictions = build.check(report_folder, merged, redact=redact)
+    contradictions = build.check(report_folder, merged, redact=redact, names=new_names)
     for line in contradictions:
         console.print(line)
     if not contradictions:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from matplotlib.figure import Figure
 from pydantic import ValidationError
@@ -19,7 +22,7 @@ from benchmark.report.plots import panels, plot_style
 from benchmark.report.plots.all_plots import PLOTS, Plot
 from benchmark.report.plots.sheet import Sheet
 from benchmark.report.read import StudyResults, read_study
-from benchmark.report.redact import redact_study
+from benchmark.report.redact import redact_study, rename_study, renamed_texts
 from benchmark.report.tables import bibliography, conventions, numbers, paper_table, render, significance_table
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.all_tables import TABLES
@@ -36,6 +39,7 @@ CHOICE = f"{paper_table.NAME}.json"
 #: Beside ``FOLDER``, below the study's folder. What may leave the house has a folder to itself, since what lies in the
 #: other one, from whichever report, may not.
 REDACTED = "report-redacted"
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # a file's time in a zip file
 
 
 def build(
@@ -45,6 +49,8 @@ def build(
     *,
     merged: Sequence[Path] = (),
     redact: bool = False,
+    names: Mapping[str, str] = MappingProxyType({}),
+    zipped: bool = False,
     plots: Sequence[Plot] = PLOTS,
     page_only: bool = False,
     tell: Callable[[str], None] = lambda sentence: None,
@@ -61,6 +67,8 @@ def build(
             EAL-ICNet.
         merged: studies that are reported as one; ``study`` is then the folder that gets the report.
         redact: write a report that may leave the house, see ``redact.py``, into ``report-redacted/`` instead.
+        names: old and new names of datasets and studies, in a redacted report.
+        zipped: write a redacted report into one file, ``report-redacted.zip``, in place of the folder.
         plots: the kinds of plots that it gets.
         page_only: write no files of plots and panels, which take most of the time and which the page does not need.
         tell: called with a sentence for each thing that is left out.
@@ -75,13 +83,13 @@ def build(
     folder = study / (REDACTED if redact else FOLDER)
     usual = reference is None and plots is PLOTS  # as `run` builds it
     inputs = up_to_date.digest_inputs(study) if usual and not (merged or redact or page_only) else None
-    results = _read(study, merged, redact)
+    results = _read(study, merged, redact, names)
     if reference is not None:
         reference = check_method(reference, dict.fromkeys(run.record.model for run in results.runs))
         keep_method(study, reference)
-    method = reference or kept_method(study)
+    method = renamed_texts(reference or kept_method(study), names)
     with conventions.naming(results.networks.values(), method):
-        files, shown = _texts(study, results, choice, method)
+        files, shown = _texts(study, results, choice, method, names)
         if redact:
             files.pop(CHOICE, None)
         for file in results.strangers:
@@ -93,16 +101,21 @@ def build(
             drawings.append(Drawing.of(plot, stem, figure))
         sheets = _sheets(study, results, tell, show=not redact and not merged)
         files |= {} if page_only else panels.files(sheets)
+        content = _page(study, results, shown, drawings, sheets, files, method, redact, names)
+        if zipped:
+            write_atomically(study / f"{REDACTED}.zip", _zip(files | {PAGE: content}))
+            return [study / f"{REDACTED}.zip"]
         # Files of an image that may no longer be shown, and of a setting that is no longer there.
         earlier = [file for file in (folder / "panels").glob("[!.]*") if panels.is_panel(file.name)]
         for plot, kind in itertools.product(PLOTS, ("pdf", "png")):
             earlier += (folder / "plots").glob(f"{plot.table}.*{kind}")
+        if redact:  # names that were replaced since may be in the names of any of its files
+            earlier += [file for part in ("plots", "tables") for file in (folder / part).glob("[!.]*")]
         for path in earlier:
             if f"{path.parent.name}/{path.name}" not in files:
                 path.unlink(missing_ok=True)
-        for name, content in files.items():
-            write_atomically(folder / name, content)
-        content = _page(study, results, shown, drawings, sheets, files, method, redact)
+        for name, file_content in files.items():
+            write_atomically(folder / name, file_content)
         write_atomically(folder / PAGE, content)
     if inputs is not None:
         up_to_date.seal(study, inputs, (*files, PAGE))
@@ -110,7 +123,12 @@ def build(
 
 
 def check(
-    study: Path, merged: Sequence[Path] = (), *, redact: bool = False, plots: Sequence[Plot] = PLOTS
+    study: Path,
+    merged: Sequence[Path] = (),
+    *,
+    redact: bool = False,
+    names: Mapping[str, str] = MappingProxyType({}),
+    plots: Sequence[Plot] = PLOTS,
 ) -> list[str]:
     """Compare page and tables on disk with what the records give, and these with their counts; nothing is written.
 
@@ -121,6 +139,7 @@ def check(
         study: as for ``build``, like ``merged`` and ``redact``.
         merged: studies that are reported as one.
         redact: check the report that may leave the house.
+        names: as for ``build``.
         plots: as for ``build``.
 
     Returns:
@@ -132,16 +151,17 @@ def check(
         UserError: as ``build``.
     """
     folder = study / (REDACTED if redact else FOLDER)
-    results, method = _read(study, merged, redact), kept_method(study)
+    results = _read(study, merged, redact, names)
+    method = renamed_texts(kept_method(study), names)
     with conventions.naming(results.networks.values(), method):
-        files, shown = _texts(study, results, None, method)
+        files, shown = _texts(study, results, None, method, names)
         if redact:
             files.pop(CHOICE, None)
         figures = list(_figures(results, plots, texts_alone=True))
         drawings = [Drawing.of(*figure) for figure in figures]
         plot_files = [folder / "plots" / f"{stem}.{kind}" for plot, stem, _ in figures for kind in plot.kinds]
         sheets = _sheets(study, results, lambda sentence: None, show=not redact and not merged)
-        page = _page(study, results, shown, drawings, sheets, files, method, redact)
+        page = _page(study, results, shown, drawings, sheets, files, method, redact, names)
         files[PAGE] = texts_only(page)
     sources = [(source, read_study(source)) for source in merged] or [(study, results)]
     wrong = [line for folder, part in sources for line in (*contradictions(folder, part), *part.broken_stress)]
@@ -158,9 +178,21 @@ def check(
     return wrong + [f"{path}: belongs to no table of this report" for path in orphans]
 
 
-def _read(study: Path, merged: Sequence[Path], redact: bool) -> StudyResults:
+def _read(study: Path, merged: Sequence[Path], redact: bool, names: Mapping[str, str]) -> StudyResults:
     results = merge.merge(merged, redact=redact) if merged else read_study(study)
-    return redact_study(results) if redact else results
+    results = redact_study(results) if redact else results
+    return rename_study(results, names, [folder.resolve().name for folder in (study, *merged)]) if names else results
+
+
+def _zip(files: Mapping[str, bytes]) -> bytes:
+    """Return a zip file of one folder; the same files give the same bytes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, file_content in sorted(files.items()):
+            archive.writestr(
+                zipfile.ZipInfo(f"{REDACTED}/{name}", EARLIEST), file_content, compress_type=zipfile.ZIP_DEFLATED
+            )
+    return content.getvalue()
 
 
 def _sheets(study: Path, results: StudyResults, tell: Callable[[str], None], *, show: bool) -> list[Sheet]:
@@ -170,9 +202,9 @@ def _sheets(study: Path, results: StudyResults, tell: Callable[[str], None], *, 
 
 def _page(
     study: Path, results: StudyResults, shown: list[Table], drawings: list[Drawing], sheets: list[Sheet],
-    files: Iterable[str], reference: str, redact: bool,
+    files: Iterable[str], reference: str, redact: bool, names: Mapping[str, str],
 ) -> bytes:  # fmt: skip
-    name = study.name or study.resolve().name
+    name = renamed_texts(study.name or study.resolve().name, names)
     return html.to_html(name, results, shown, drawings, files, sheets, reference, redacted=redact)
 
 
@@ -186,7 +218,7 @@ def _figures(
 
 
 def _texts(
-    study: Path, results: StudyResults, choice: PaperChoice | None, reference: str
+    study: Path, results: StudyResults, choice: PaperChoice | None, reference: str, names: Mapping[str, str]
 ) -> tuple[dict[str, bytes], list[Table]]:
     """Return everything but plots and page, by path below ``report/``, and the tables that were printed."""
     tables = {entry.name: entry.make(results) for entry in TABLES}
@@ -201,7 +233,7 @@ def _texts(
         shown.append(merge.with_origin(compared.table, results))
         printed[compared.table.name] = _rendered(shown[-1]) | {"csv": compared.to_csv()}
     counted = [*filled, *_costs(results)]
-    custom, chosen = _custom(study / FOLDER / CHOICE, results, choice)
+    custom, chosen = _custom(study / FOLDER / CHOICE, results, choice, names)
     if custom is not None and chosen is not None:
         counted.append(merge.with_origin(custom, results))
         shown.append(paper_table.widen(counted[-1]) if chosen.layout == "wide" else counted[-1])
@@ -232,10 +264,17 @@ def _costs(results: StudyResults) -> Iterator[Table]:
         yield Table("costs", "Efficiency", (block,))
 
 
-def _custom(file: Path, results: StudyResults, choice: PaperChoice | None) -> tuple[Table | None, PaperChoice | None]:
+def _custom(
+    file: Path, results: StudyResults, choice: PaperChoice | None, names: Mapping[str, str]
+) -> tuple[Table | None, PaperChoice | None]:
     """Return the table for a paper, from what is asked now or was kept, and what it was made from."""
+
+    def table(chosen: PaperChoice) -> Table:
+        printed = renamed_texts(chosen.printed, names)
+        return paper_table.table(results, chosen.model_copy(update={"printed": printed}))
+
     if choice is not None:
-        return paper_table.table(results, choice), choice
+        return table(choice), choice
     try:
         kept = PaperChoice.model_validate_json(read_limited(file, RECORD_BYTES))
     except FileNotFoundError:
@@ -243,6 +282,6 @@ def _custom(file: Path, results: StudyResults, choice: PaperChoice | None) -> tu
     except (OSError, ValidationError) as error:
         raise UserError(f"{file}: cannot be read ({error}); delete it and choose the table's columns again") from error
     try:
-        return paper_table.table(results, kept), kept
+        return table(kept), kept
     except UserError as error:
         raise UserError(f"{file}: no longer fits the study ({error}); delete it or choose again") from error

@@ -1,22 +1,34 @@
-"""Removes names of images, messages, logs and paths from a study."""
+"""Removes images, messages and paths from a study, and renames datasets and studies."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any, Literal, get_origin
 
+from pydantic import BaseModel
+
+from benchmark.config.protocol import PRESETS, Protocol
+from benchmark.data.specs import SUFFIX
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Broken
 from benchmark.report.read import Run, Scores, StudyResults
+from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.files import read_limited
+from benchmark.utils.names import is_plain
 
 WITHHELD = "message withheld"
+NAME_BYTES = 1 << 20  # of a table of names
 
 
 def redact_study(study: StudyResults) -> StudyResults:
     """Return the study with numbers in place of the names of images and frames, and nothing that a program said.
 
     Numbers follow the names' order and are padded with zeros, so that everything that is computed in the order of names
-    comes out the same. Names of datasets, models and studies stay: a study is called by them.
+    comes out the same. Names of datasets, models and studies stay: :func:`rename_study` replaces them.
     """
     images, groups = (_numbered(names) for names in _names(study))
 
@@ -44,6 +56,77 @@ def redact_study(study: StudyResults) -> StudyResults:
         },
         broken=tuple(Broken(Path(broken.run), f"{broken.run}: its record cannot be read") for broken in study.broken),
     )
+
+
+def read_new_names(file: Path) -> dict[str, str]:
+    """Read a TOML table of old and new names of datasets and studies.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else than different plain names.
+    """
+    try:
+        names = tomllib.loads(read_limited(file, NAME_BYTES).decode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f'--rename {file}: cannot be read ({error}); expected lines such as "old" = "new"') from error
+    for old, new in names.items():
+        if not (isinstance(new, str) and is_plain(new)):
+            raise UserError(
+                f"--rename {file}: {old} = {new!r}; expected a name of letters, digits, underscores, dots and hyphens"
+            )
+    if len({new.casefold() for new in names.values()}) < len(names):
+        raise UserError(f"--rename {file}: two names become one; give each a name of its own")
+    return names
+
+
+def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterable[str]) -> StudyResults:
+    """Return the study with other names of datasets and studies, in every text and as parts of longer names too.
+
+    Args:
+        study: redacted.
+        names: old -> new.
+        studies: names of the study or, if it is merged, of all studies.
+
+    Raises:
+        UserError: a name that no dataset and no study has, or a new name that another one keeps.
+    """
+    known = {name for run in study.runs for name in (*run.record.train, *run.record.test)}
+    known |= {name for run in study.unfinished for name in (*run.train, *run.test)}
+    known |= {name.removesuffix(SUFFIX) for name in known} | {*study.references, *studies, *study.sources}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(
+            f"--rename: no dataset and no study is called {unknown[0]!r}{did_you_mean(unknown[0], sorted(known))}; "
+            f"expected some of {', '.join(sorted(known))}"
+        )
+    if taken := [new for old, new in names.items() if new != old and new in known - set(names)]:
+        raise UserError(f"--rename: {taken[0]!r} is the name of another dataset or study; choose a new one")
+    renamed: StudyResults = renamed_texts(study, names)
+    return renamed
+
+
+def renamed_texts(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a value with other names in all its texts; counts per image, paths and fixed words stay."""
+    if not names or isinstance(value, Scores):
+        return value
+    if isinstance(value, str):
+        # The longest first, so that a name that begins another does not break it.
+        longest = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+        return re.sub(rf"(?<![^\W_])(?:{longest})(?![^\W_])", lambda match: names[match[0]], value)
+    if isinstance(value, Broken):
+        return Broken(Path(renamed_texts(value.run, names)), renamed_texts(value.reason, names))
+    if isinstance(value, tuple | list):
+        return type(value)(renamed_texts(item, names) for item in value)
+    if isinstance(value, Mapping):
+        return {renamed_texts(key, names): renamed_texts(item, names) for key, item in value.items()}
+    if isinstance(value, BaseModel):
+        kept = {name for name, field in type(value).model_fields.items() if get_origin(field.annotation) is Literal}
+        if isinstance(value, Protocol) and set(value.name.split(" + ")) <= set(PRESETS):
+            kept.add("name")
+        parts = {name: getattr(value, name) for name in type(value).model_fields if name not in kept}
+        return value.model_copy(update={name: renamed_texts(part, names) for name, part in parts.items()})
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+        return replace(value, **{name: renamed_texts(part, names) for name, part in parts.items()})
+    return value
 
 
 def _names(study: StudyResults) -> tuple[list[str], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from benchmark.report.read import read_study
 from benchmark.report.redact import redact_study
 from tests.benchmark.conftest import Call
 from tests.benchmark.report import fake
+from tests.benchmark.report.test_merge import settled
 
 SECRETS = ("wafer", "dieshot", "lot42", "jane", "secret")
 
@@ -91,3 +93,84 @@ def test_paper_table_is_taken_over_and_its_choice_stays(study: Path) -> None:
     build(study, redact=True, plots=())
     assert (study / "report-redacted/tables/custom.csv").is_file()
     assert not (study / "report-redacted/custom.json").exists()
+
+
+def write_names(study: Path, text: str) -> Path:
+    file = study.parent / "names.toml"
+    file.write_text(text)
+    return file
+
+
+@pytest.fixture
+def chip(tmp_path: Path) -> Path:
+    """A study called after its customer's chip, and trained on it; its name begins with the dataset's."""
+    folder = fake.write_study(tmp_path / "results/falcon-lab", ["unet", "eal_icnet"], ["falcon"], repeats=2)
+    shutil.rmtree(folder / "efficiency")
+    return folder
+
+
+def test_renamed_datasets_and_studies_leave_no_old_name(chip: Path, call: Call) -> None:
+    assert call("report", "falcon-lab", "--redact")[0] == 0  # leaves files of the old names
+    names = write_names(chip, 'falcon = "chip-a"\n"falcon-lab" = "study-1"\n')
+    code, _, err = call("report", "falcon-lab", "--redact", "--rename", names)
+    assert code == 0, err
+    files = [path for path in (chip / "report-redacted").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for path in files:
+        assert "falcon" not in str(path.relative_to(chip))
+        assert b"falcon" not in path.read_bytes().lower(), path
+    page = (chip / "report-redacted/index.html").read_text("utf-8")
+    assert "<h1>study-1</h1>" in page
+    assert "chip-a" in page
+    assert call("report", "falcon-lab", "--redact", "--rename", names, "--check")[0] == 0
+
+
+def test_zip_holds_the_whole_report_and_no_folder_is_written(chip: Path, call: Call) -> None:
+    names = write_names(chip, 'falcon = "chip-a"\n"falcon-lab" = "study-1"\n')
+    code, out, err = call("report", "falcon-lab", "--redact", "--rename", names, "--zip")
+    assert code == 0, err
+    assert out == "results/falcon-lab/report-redacted.zip\n"
+    assert not (chip / "report-redacted").exists()
+    with zipfile.ZipFile(chip / "report-redacted.zip") as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    assert {"report-redacted/index.html", "report-redacted/tables/accuracy.csv"} <= set(contents)
+    for name, content in contents.items():
+        assert "falcon" not in name
+        assert b"falcon" not in content.lower(), name
+    assert call("report", "falcon-lab", "--redact", "--rename", names)[0] == 0
+    for name, content in contents.items():
+        assert (chip / name).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        ('falkon = "a"', ("--redact",), "no dataset and no study is called 'falkon'; did you mean 'falcon'"),
+        ('falcon = "a/b"', ("--redact",), "falcon = 'a/b'; expected a name of letters"),
+        ("falcon = 1", ("--redact",), "falcon = 1; expected a name"),
+        ('falcon = "a"\n"falcon-lab" = "A"', ("--redact",), "two names become one"),
+        ('falcon = "falcon-lab"', ("--redact",), "'falcon-lab' is the name of another dataset or study"),
+        ("falcon", ("--redact",), "names.toml: cannot be read"),
+        ('falcon = "a"', (), "--rename: is for reports that leave the house; add --redact"),
+        ('falcon = "a"', ("--redact", "--zip", "--check"), "--check with --zip"),
+    ],
+)
+def test_wrong_names_are_refused(chip: Path, call: Call, text: str, arguments: tuple[str, ...], message: str) -> None:
+    code, _, err = call("report", "falcon-lab", "--rename", write_names(chip, text), *arguments)
+    assert code == 2
+    assert message in err
+    assert not (chip / "report-redacted").exists()
+
+
+def test_merged_studies_are_renamed_too(chip: Path, call: Call) -> None:
+    other = fake.write_study(chip.parent / "osprey", ["fcn"], ["falcon"], repeats=2)
+    shutil.rmtree(other / "efficiency")
+    for folder in (chip, other):
+        settled(folder)
+    names = write_names(chip, 'falcon = "chip-a"\n"falcon-lab" = "study-1"\nosprey = "study-2"\n')
+    code, _, err = call("report", "falcon-lab", "osprey", "--redact", "--rename", names)
+    assert code == 0, err
+    merged = chip.parent / "falcon-lab+osprey/report-redacted"
+    for path in (path for path in merged.rglob("*") if path.is_file()):
+        assert not re.search(rb"falcon|osprey", path.read_bytes().lower()), path
+    assert "Merged from the studies study-1, study-2" in (merged / "index.html").read_text("utf-8")

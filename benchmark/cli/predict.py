@@ -72,7 +72,7 @@ def predict(
         bool, typer.Option("--probability", help="Write probabilities, 0 to 255 for 0 to 1.")
     ] = False,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Tiles per forward; default: 4, and more of less than 512 px.")
+        int | None, typer.Option(min=1, help="Tiles per forward; default: 4, and more of less than 256 px.")
     ] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,7 @@ def check(out: Path, settings: PredictSettings, checked: set[Path]) -> None:
     for path in sorted(set((out / FOLDER).glob("*.json")) - checked):
         checked.add(path)
         stored = _read(path).get("settings", {})
-        if differing := [
-            f"{name} {_in_words(stored.get(name))} there, {_in_words(expected.get(name))} now"
-            for name in dict.fromkeys((*expected, *stored))
-            if stored.get(name) != expected.get(name)
-        ]:
+        if differing := list(_differences(stored, expected)):
             raise UserError(
                 f"--out {out}: holds predictions that were made otherwise ({'; '.join(differing)}); "
                 "name another folder, or remove this one"
@@ -135,6 +131,15 @@ def write(out: Path, stem: str, settings: PredictSettings, facts: dict[str, Any]
     """Declare an image finished."""
     listed = [file.relative_to(out).as_posix() for file in files]
     _write(out, stem, facts | {"settings": settings.to_json(), "files": listed})
+
+
+def _differences(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[str]:
+    for name in dict.fromkeys((*expected, *stored)):
+        there, now = stored.get(name), expected.get(name)
+        if isinstance(there, dict) and isinstance(now, dict):
+            yield from _differences(there, now)
+        elif there != now:
+            yield f"{name.replace('_', ' ')} {_in_words(there)} there, {_in_words(now)} now"
 
 
 def _in_words(value: object) -> str:

@@ -74,8 +74,8 @@ def test_small_and_unreadable_images_and_large_trainings_try_nothing(scan: Path,
     assert choose(OneSize(), scan, trained=512) == TileChoice(512, "as in training")
 
 
-def test_forwards_take_as_many_pixels_whatever_the_tile() -> None:
-    assert [tiles_per_forward(side) for side in (128, 512, 1024)] == [64, 4, 4]
+def test_forwards_take_more_tiles_if_these_are_small() -> None:
+    assert [tiles_per_forward(side) for side in (64, 256, 1024)] == [64, 4, 4]
 
 
 def test_tile_and_its_reason_are_told_and_the_folder_keeps_it(

@@ -21,7 +21,7 @@ from benchmark.utils.errors import UserError
 
 OVERLAP = 4  # the default overlap is the tile's side divided by this
 
-#: Pixels. On a CPU, tiles of 768 and 1024 took more time per pixel than those of 384 (EDANet, ContextNet, ESNet).
+#: Pixels. On a busy CPU, tiles of 1024 took 1.1 to 3 times as long as tiles of 384 (EDANet, ContextNet, ESNet).
 MOST_SIDE = 512
 LEAST_BATCH = 4  # tiles of a forward
 #: The least foreground IoU of masks by larger tiles and by those of the training's size. A study on crops of 96 px lost
@@ -129,7 +129,7 @@ class TileTrial:
 def tiles_per_forward(side: int) -> int:
     """Return the default batch: at least four tiles, and small ones up to the pixels of four tiles of 256.
 
-    On a CPU, 16 tiles of 96 px took three quarters of the time of four forwards of 4; 32 were no faster.
+    On a CPU, ContextNet's forwards of 16 tiles of 96 px took three quarters of the processor time of those of 4.
     """
     return max(LEAST_BATCH, LEAST_BATCH * 256**2 // side**2)
 

@@ -24,7 +24,10 @@ def status(
     ] = None,
     results: Results = Path("results"),
 ) -> None:
-    """Show done, running, failed and missing runs of a study, and its report; another process may work in it."""
+    """Show done, running, failed and missing runs of studies.
+
+    Another process may work in a study meanwhile.
+    """
     names = studies or sorted(file.parent.name for file in results.glob("[!.]*/protocol.toml"))
     if not names:
         raise UserError(f"--results {results}: no study there; expected a folder that `benchmark run` made")

@@ -28,16 +28,16 @@ def names(sources: Iterable[Source]) -> list[str]:
 
 
 def test_absent_datasets_become_marked_standins(tmp_path: Path) -> None:
-    found = find("omc,miic", tmp_path / "nowhere")
-    assert names(found) == ["omc-syn", "miic-syn"]
-    assert all(source.synthetic and source.count == 64 and source.shape == (192, 192) for source in found)
-    assert [source.base for source in found] == ["omc", "miic"]
+    result = find("omc,miic", tmp_path / "nowhere")
+    assert names(result) == ["omc-syn", "miic-syn"]
+    assert all(source.synthetic and source.count == 64 and source.shape == (128, 128) for source in result)
+    assert [source.base for source in result] == ["omc", "miic"]
 
 
 def test_present_datasets_are_used(tmp_path: Path) -> None:
     make_folder(tmp_path / "omc", ["a", "b"])
-    (found,) = find("omc", tmp_path)
-    assert (found.name, found.synthetic, [pair.name for pair in found.pairs]) == ("omc", False, ["a", "b"])
+    (result,) = find("omc", tmp_path)
+    assert (result.name, result.synthetic, [pair.name for pair in result.pairs]) == ("omc", False, ["a", "b"])
 
 
 def test_standin_can_be_requested_beside_real_data(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_real_only_refuses_standins(tmp_path: Path) -> None:
 def test_other_folder_is_user_dataset(tmp_path: Path) -> None:
     make_folder(tmp_path / "mychip", ["a"])
     (tmp_path / ".cache").mkdir()
-    (found,) = find("mychip", tmp_path)
-    assert (found.name, found.target) == ("mychip", "track")
+    (result,) = find("mychip", tmp_path)
+    assert (result.name, result.target) == ("mychip", "track")
     assert names(find("my*", tmp_path)) == ["mychip"]
 
 
@@ -102,15 +102,15 @@ def test_file_as_data_root_is_an_error(tmp_path: Path) -> None:
 
 def test_targets_follow_dataset_or_protocol(tmp_path: Path) -> None:
     assert [source.target for source in find("all", tmp_path)] == ["track", "track", "metal", "via"]
-    (found,) = find("hy5syn", tmp_path, "data.hy5syn_target=via")
-    assert found.target == "via"
+    (result,) = find("hy5syn", tmp_path, "data.hy5syn_target=via")
+    assert result.target == "via"
 
 
 def test_hy5syn_has_frames_only_at_published_tile_size(tmp_path: Path) -> None:
     (frames,) = find("hy5syn", tmp_path, preset="paper")
     assert (frames.shape, frames.count) == (FRAME, 40)
     (tiles,) = find("hy5syn", tmp_path, preset="quick")
-    assert (tiles.shape, tiles.count) == ((192, 192), 64)
+    assert (tiles.shape, tiles.count) == ((128, 128), 64)
 
 
 def test_standin_fingerprint_depends_on_its_image_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

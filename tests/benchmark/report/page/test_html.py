@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
+from benchmark.config.protocol import load_protocol
 from benchmark.records.run_record import Failure, Record
+from benchmark.records.store import Store
 from benchmark.report.build import build, check
 from benchmark.report.page import grids, html, origin
 from benchmark.report.page.drawings import Drawing, texts_only
@@ -295,8 +297,8 @@ def test_large_tables_are_cut_and_say_so() -> None:
     column = Column("v", "V", higher_is_better=None)
 
     def block(name: str, rows: int) -> Block:
-        made = tuple(Row(f"{name}{i}", f"{name}{i}", "user", {"v": Cell(i)}) for i in range(rows))
-        return Block(name, name, {}, ("the same", name), (column,), made)
+        created = tuple(Row(f"{name}{i}", f"{name}{i}", "user", {"v": Cell(i)}) for i in range(rows))
+        return Block(name, name, {}, ("the same", name), (column,), created)
 
     shown = grids.show(Table("t", "T", (block("a", 300), block("b", 300))))
     assert ([len(lines) for grid in shown.grids for _, lines in grid.sections], shown.left_out) == ([300], 1)
@@ -325,6 +327,7 @@ def commands(folder: Path) -> list[list[str]]:
 
 def test_commands_do_the_same_study_again(tmp_path: Path, call: Call) -> None:
     folder = fake.write_study(tmp_path / "results" / "mine", ["unet", "eal_icnet"], ["omc-syn", "miic-syn"], repeats=3)
+    Store(folder).write_protocol(load_protocol("quick"))
     again, diff, reproduce = commands(folder)
     expected = "run --models eal_icnet,unet --datasets omc-syn,miic-syn --protocol quick --study mine-again"
     assert again == expected.split()

@@ -67,8 +67,8 @@ class NetworkTester:
             network(image)  # moves the norms' statistics
         fast = ready(network, image[:1].shape)
         with torch.inference_mode():
-            expected, found = network.eval()(image), fast(image)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max().clamp(min=1)))
+            expected, result = network.eval()(image), fast(image)
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-5 * float(expected.abs().max().clamp(min=1)))
         norms, left = (sum(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()) for net in (network, fast))
         assert left <= self.norms_left * norms
 
@@ -151,5 +151,5 @@ class NetworkTester:
         image = self.image()
         with torch.inference_mode():
             expected = network(image)
-            found = network.cuda()(image.cuda()).cpu()
-        torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)
+            result = network.cuda()(image.cuda()).cpu()
+        torch.testing.assert_close(result, expected, atol=1e-2, rtol=1e-2)

@@ -46,7 +46,7 @@ def undeclared(files: Iterable[Path], requirements: Iterable[str]) -> set[str]:
     return {
         name
         for name in imported(files)
-        if not {distribution_name(found) for found in known.get(name, [MODULES.get(name, name)])} & declared
+        if not {distribution_name(result) for result in known.get(name, [MODULES.get(name, name)])} & declared
     }
 
 

@@ -28,7 +28,7 @@ def repeated(names: Iterator[tuple[str, Path]]) -> dict[str, list[str]]:
     files: dict[str, list[str]] = {}
     for name, file in names:
         files.setdefault(name, []).append(str(file.relative_to(ROOT)))
-    return {name: found for name, found in files.items() if len(found) > 1}
+    return {name: result for name, result in files.items() if len(result) > 1}
 
 
 def imports(*, types: bool) -> dict[str, set[str]]:

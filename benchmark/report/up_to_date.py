@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import benchmark
-from benchmark.records.method import FILE as METHOD
-from benchmark.records.own_networks import FILE as NETWORKS
+from benchmark.records import method, own_networks
 from benchmark.records.store import UNREADABLE, Store
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
@@ -26,8 +25,8 @@ INPUTS = (
     *(
         "*.toml",
         "asked.json",
-        NETWORKS,
-        METHOD,
+        own_networks.FILE,
+        method.FILE,
         "efficiency/*.json",
         "bench/*.json",
         "references/*.csv",

@@ -54,9 +54,9 @@ def test_requested_weights_are_loaded(
     save_file(weights, tmp_path / "model.safetensors")
     monkeypatch.setattr(smp_encoders, "hf_hub_download", lambda *_, filename, **__: str(tmp_path / filename))
     network = registry.models()[name].load()(encoder_weights="imagenet")
-    found = network.encoder.state_dict()
-    torch.testing.assert_close(found.pop(first), weights[first].sum(1, keepdim=True))
-    assert all(torch.equal(value, weights[key]) for key, value in found.items())
+    result = network.encoder.state_dict()
+    torch.testing.assert_close(result.pop(first), weights[first].sum(1, keepdim=True))
+    assert all(torch.equal(value, weights[key]) for key, value in result.items())
 
 
 def test_hrnet_loads_and_keeps_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:

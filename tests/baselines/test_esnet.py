@@ -108,12 +108,12 @@ def test_upsampler(index: int, in_channels: int, out_channels: int) -> None:
 def test_stages() -> None:
     network = ESNet(in_channels=1, classes=2).eval()
     x = torch.rand(1, 1, 16, 24)
-    found = []
+    result = []
     for stage in (*network.encoder, *network.decoder):
         x = stage(x)
         kernels = {max(layer.kernel_size) for layer in convolutions(stage)}
-        found.append((type(stage).__name__, x.shape[1], 24 // x.shape[3], *kernels))
-    assert found == [
+        result.append((type(stage).__name__, x.shape[1], 24 // x.shape[3], *kernels))
+    assert result == [
         ("Sequential", 16, 2, 3),
         *[("FCU", 16, 2, 3)] * 3,
         ("Sequential", 64, 4, 3),

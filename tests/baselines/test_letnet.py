@@ -192,11 +192,11 @@ def test_dilations() -> None:
         "block_5": [2] * 3,
         "block_6": [2] * 3,
     }
-    found = {
+    result = {
         name: [convolutions(unit.dilated)[0].dilation[0] for unit in stage.modules() if isinstance(unit, LDB)]
         for name, stage in network.named_children()
     }
-    assert {name: dilations for name, dilations in found.items() if dilations} == expected
+    assert {name: dilations for name, dilations in result.items() if dilations} == expected
 
 
 def test_constants() -> None:

@@ -32,9 +32,9 @@ class Tape(TorchDispatchMode):
             if isinstance(given, Tensor) and id(given) not in self.made | self.before.keys():
                 self.before[id(given)] = given, given.clone()
         result = func(*args, **(kwargs or {}))
-        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        self.made |= set(map(id, made))
-        self.calls.append((func, args, kwargs or {}, made))
+        created = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        self.made |= set(map(id, created))
+        self.calls.append((func, args, kwargs or {}, created))
         return result
 
     def end(self) -> None:
@@ -44,10 +44,10 @@ class Tape(TorchDispatchMode):
 
     def replay(self) -> None:
         self.replays += 1
-        for func, args, kwargs, made in self.calls:
+        for func, args, kwargs, created in self.calls:
             with torch.no_grad():
                 again = [leaf for leaf in tree_leaves(func(*args, **kwargs)) if isinstance(leaf, Tensor)]
-                for place, value in zip(made, again, strict=True):
+                for place, value in zip(created, again, strict=True):
                     if not func.is_view and place.data_ptr() != value.data_ptr():
                         place.copy_(value)
 
@@ -85,16 +85,16 @@ def capturing() -> bool:
 @pytest.fixture
 def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     """Let graphs be captured on the CPU; returns them."""
-    found: list[Tape] = []
+    result: list[Tape] = []
 
     def tape() -> Tape:
-        found.append(Tape())
-        return found[-1]
+        result.append(Tape())
+        return result[-1]
 
     def end(device: None, pool: tuple[int, int]) -> None:
-        if not found[-1].underway:
+        if not result[-1].underway:
             raise RuntimeError("not currently recording to mempool_id")
-        found[-1].underway = False
+        result[-1].underway = False
 
     changed = {
         "CUDAGraph": tape,
@@ -111,4 +111,4 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     monkeypatch.setattr(cuda_graphs, "_FAILED", [])
     monkeypatch.setattr(cuda_graphs, "on_stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(Generator, "restored", 0)
-    return found
+    return result

@@ -65,9 +65,9 @@ def calls() -> Iterator[tuple[str, str, ast.Call]]:
 
 
 def test_no_code_unpickles_or_evaluates_what_it_reads() -> None:
-    found = list(calls())
-    assert {(file, name) for file, name, _ in found if name in RUNS_CODE} == ALLOWED
-    loads = [node for _, name, node in found if name in ("torch.load", "np.load", "numpy.load")]
+    result = list(calls())
+    assert {(file, name) for file, name, _ in result if name in RUNS_CODE} == ALLOWED
+    loads = [node for _, name, node in result if name in ("torch.load", "np.load", "numpy.load")]
     assert len(loads) >= 2
     for node in loads:
         arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}

@@ -42,8 +42,8 @@ def tokens(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values with scores far from 0, laid out as a network's (channels first) or token by token."""
     generator = torch.Generator().manual_seed(n)
-    made = [torch.randn(batch, width, n, generator=generator, dtype=dtype) for width in (d, d, c)]
-    q, k, v = (t.mT if channels_first else t.mT.contiguous() for t in made)
+    created = [torch.randn(batch, width, n, generator=generator, dtype=dtype) for width in (d, d, c)]
+    q, k, v = (t.mT if channels_first else t.mT.contiguous() for t in created)
     return q.requires_grad_(), k.requires_grad_(), v.requires_grad_()
 
 
@@ -84,9 +84,9 @@ def test_plain_form_is_softmax_of_unscaled_scores() -> None:
 )
 def test_position_attention_equals_plain_form(attend: Attend, batch: int, n: int, channels_first: bool) -> None:
     inputs = tokens(batch, n, channels_first=channels_first)
-    found = forward_and_gradients(attend, inputs)
+    result = forward_and_gradients(attend, inputs)
     # Gradients of keys and values are sums over all queries, whose terms cancel.
-    torch.testing.assert_close(found, exactly(inputs), atol=1e-5 if n <= QUERIES else 2e-5, rtol=1e-5)
+    torch.testing.assert_close(result, exactly(inputs), atol=1e-5 if n <= QUERIES else 2e-5, rtol=1e-5)
 
 
 def test_gradient_of_blocks_is_correct(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,19 +114,19 @@ def test_attention_matrix_is_never_allocated(attend: Attend) -> None:
     with LargestTensor() as plain:
         forward_and_gradients(position_attention_plain, inputs)
     assert plain.numel == n * n
-    with LargestTensor() as found:
+    with LargestTensor() as result:
         forward_and_gradients(attend, inputs)
-    assert found.numel <= max(QUERIES * KEYS, n * 128)
+    assert result.numel <= max(QUERIES * KEYS, n * 128)
 
 
 def test_bfloat16_is_computed_in_float32() -> None:
     inputs = tokens(2, 200)
     halves = tuple(t.detach().bfloat16().requires_grad_() for t in inputs)
     rounded = tuple(t.detach().float().requires_grad_() for t in halves)
-    found = forward_and_gradients(position_attention, halves)  # type: ignore[arg-type]  # three tensors
+    result = forward_and_gradients(position_attention, halves)  # type: ignore[arg-type]  # three tensors
     expected = forward_and_gradients(position_attention_plain, rounded)  # type: ignore[arg-type]
     # Only results are rounded, by at most 2^-9 of their size; computed in bfloat16 the first is 3.4 times as far off.
-    for ours, exact in zip(found, expected, strict=True):
+    for ours, exact in zip(result, expected, strict=True):
         assert ours.dtype == torch.bfloat16
         assert torch.linalg.norm(ours.float() - exact) < 2**-8 * torch.linalg.norm(exact)
 
@@ -159,9 +159,9 @@ def test_layer_trains_under_autocast(memory_format: torch.memory_format) -> None
     expected = torch.autograd.grad(layer(x).square().mean(), list(layer.parameters()))
     with torch.autocast("cpu", torch.bfloat16):
         out = layer(x)
-        found = torch.autograd.grad(out.float().square().mean(), list(layer.parameters()))
+        result = torch.autograd.grad(out.float().square().mean(), list(layer.parameters()))
     torch.testing.assert_close(out.float(), layer(x), atol=3e-2, rtol=3e-2)
-    for half, full in zip(found, expected, strict=True):
+    for half, full in zip(result, expected, strict=True):
         assert (half - full).norm() <= 0.05 * full.norm() + 1e-4
 
 
@@ -173,9 +173,9 @@ def test_captured_programs_use_fused_attention_with_equal_widths() -> None:
     assert [argument.meta["val"].shape[-1] for argument in calls[0].args[:3]] == [32, 32, 32]
     assert not any("softmax" in str(node.target) for node in program.graph.nodes)
     with torch.no_grad(), LargestTensor() as largest:
-        found = program.module()(x)
+        result = program.module()(x)
     assert largest.numel < (24 * 32) ** 2
-    torch.testing.assert_close(found, layer(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result, layer(x), atol=1e-5, rtol=1e-5)
 
 
 def test_layer_compiles_in_one_graph() -> None:
@@ -218,10 +218,10 @@ def test_gpu_never_allocates_attention_matrix(dtype: torch.dtype) -> None:
     inputs = tuple(t.detach().to("cuda", dtype).requires_grad_() for t in tokens(1, n, d=16, c=128))
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    found = forward_and_gradients(position_attention, inputs)  # type: ignore[arg-type]  # three tensors
+    result = forward_and_gradients(position_attention, inputs)  # type: ignore[arg-type]  # three tensors
     assert torch.cuda.max_memory_allocated() - before < n * n * dtype.itemsize / 2
     expected = forward_and_gradients(position_attention_plain, inputs)  # type: ignore[arg-type]
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(result, expected, strict=True):
         assert (a - b).norm() <= (1e-4 if dtype is torch.float32 else 3e-2) * b.norm()
 
 
@@ -242,8 +242,8 @@ def test_token_statistics_equal_plain_torch(temperature: float, scale: float) ->
         layer.qkv.weight *= scale
         layer.out.bias.zero_()  # would hide an output near 1e-12
     x = torch.randn(2, 32, 3, 5, dtype=torch.float64)
-    found = layer(x)
-    for image, expected in zip(x, found, strict=True):
+    result = layer(x)
+    for image, expected in zip(x, result, strict=True):
         w = (image.flatten(1).T @ layer.qkv.weight.T).split(8, dim=1)  # per head (n, 8)
         energies = [(head / head.norm(dim=0).clamp_min(1e-12)).square().sum(1) for head in w]
         weighted = torch.stack([t * e for t, e in zip(layer.temperature, energies, strict=True)])
@@ -274,13 +274,13 @@ def test_bfloat16_inference_sums_in_bfloat16_with_many_tokens(monkeypatch: pytes
     q, k, v = (t.detach().bfloat16() for t in tokens(2, 384, d=16, c=32, channels_first=False))
     exact = position_attention_plain(q.double(), k.double(), v.double())
     with torch.inference_mode():
-        found = position_attention(q, k, v)
+        result = position_attention(q, k, v)
         monkeypatch.setattr(attention, "HALF_TOKENS", 10_000)
         in_float32 = position_attention(q, k, v)
-    assert found.dtype == in_float32.dtype == torch.bfloat16
+    assert result.dtype == in_float32.dtype == torch.bfloat16
     # Weights and result are rounded to 8 bits each: 2^-8 of the values that are averaged.
-    assert (found - exact).abs().max() < 2**-7 * v.abs().max()
-    assert not torch.equal(found, in_float32)
+    assert (result - exact).abs().max() < 2**-7 * v.abs().max()
+    assert not torch.equal(result, in_float32)
     # Where gradients are asked for, values stay in float32 whatever their number.
     monkeypatch.setattr(attention, "HALF_TOKENS", 300)
     assert torch.equal(position_attention(q.requires_grad_(), k, v), in_float32)

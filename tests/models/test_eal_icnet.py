@@ -187,5 +187,5 @@ def test_empty_block_is_identity_and_dropped_branch_leaves_sum() -> None:
 
 def test_dilations_reach_the_blocks() -> None:
     network = EALICNet(dilations_1=(5,), dilations_2=(6, 7))
-    found = [[block.dilated[0][0].dilation for block in blocks] for blocks in (network.block_1, network.block_2)]
-    assert found == [[(5, 1)], [(6, 1), (7, 1)]]
+    result = [[block.dilated[0][0].dilation for block in blocks] for blocks in (network.block_1, network.block_2)]
+    assert result == [[(5, 1)], [(6, 1), (7, 1)]]

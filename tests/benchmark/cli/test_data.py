@@ -65,9 +65,9 @@ def test_download_in_the_owners_layout_becomes_a_study_without_a_special_case(
 
     code, out, err = call("data", "verify", "hy5syn", "--protocol", "quick", *settings("split.counts=[3,2,1]"))
     assert code == 0, out + err
-    found = json.loads(Path("data/.cache/verify/hy5syn.verify.json").read_text("utf-8"))
-    assert found["ok"]
-    assert next(row for row in found["rows"] if row["name"] == "images without label")["value"] == "1"
+    result = json.loads(Path("data/.cache/verify/hy5syn.verify.json").read_text("utf-8"))
+    assert result["ok"]
+    assert next(row for row in result["rows"] if row["name"] == "images without label")["value"] == "1"
 
     code, out, err = call("data", "show", "hy5syn", "--count", "2")
     assert code == 0, err

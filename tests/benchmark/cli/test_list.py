@@ -9,8 +9,8 @@ import pytest
 from benchmark import metrics
 from benchmark.config.protocol import Protocol, setting_paths
 from benchmark.records.costs import COSTS
+from benchmark.report.tables import paper_table
 from benchmark.report.tables.efficiency_table import EFFICIENCY
-from benchmark.report.tables.paper_table import COSTS as CHOOSABLE
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import write_pairs
 
@@ -48,7 +48,7 @@ def test_datasets_show_own_data_and_what_is_there(call: Call) -> None:
 def test_every_metric_and_cost_is_listed_and_explained(call: Call) -> None:
     listed = [line.split()[0] for line in call("list", "metrics")[1].splitlines()]
     assert listed == ["name", *metrics.METRICS, *COSTS]
-    assert COSTS.keys() == CHOOSABLE.keys() == {column.key for column in EFFICIENCY}
+    assert COSTS.keys() == paper_table.COSTS.keys() == {column.key for column in EFFICIENCY}
     for cost in COSTS.values():
         code, out, _ = call("explain", cost.name)
         assert code == 0

@@ -55,8 +55,8 @@ def test_budget_reaches_the_measurement(call: Call) -> None:
     arguments = ("profile", "--models", f"{TINY}:TinyNet", "--sizes", "32", "--threads", "1", "--device", "cpu")
     code, out, err = call(*arguments, "--budget", "1")
     assert code == 0, err
-    told = Path("results/profile/report/tables/roofline.md").read_text("utf-8")
-    (share,) = re.findall(r"^\| tinynet \|.* (\S+) \|$", told, re.MULTILINE)
+    raised = Path("results/profile/report/tables/roofline.md").read_text("utf-8")
+    (share,) = re.findall(r"^\| tinynet \|.* (\S+) \|$", raised, re.MULTILINE)
     assert "Roofline share (%)" in out
     assert re.search(rf"^tinynet .* {re.escape(share)} *$", out, re.MULTILINE)
     (file,) = Path("results/profile/efficiency").glob("*.json")

@@ -207,8 +207,8 @@ def test_code_of_an_entry_point_counts(write: Write, monkeypatch: pytest.MonkeyP
 
 
 def _points(folder: Path) -> tuple[importlib.metadata.EntryPoint, ...]:
-    found = importlib.metadata.distributions(path=[str(folder)])
-    return tuple(point for distribution in found for point in distribution.entry_points)
+    result = importlib.metadata.distributions(path=[str(folder)])
+    return tuple(point for distribution in result for point in distribution.entry_points)
 
 
 def test_bug_in_a_neighbour_is_told_with_file_and_line(write: Write) -> None:
@@ -262,5 +262,5 @@ def test_plan_reads_the_imports_without_torch(write: Write) -> None:
     file = write({"mynet.py": NETWORK.format(imports="import blocks", side=1), "blocks.py": "SIDE = 3"}) / "mynet.py"
     code = f"print(*registry.code_digests(*registry.select('{file}:MyNet')), 'torch' in sys.modules)"
     words = [sys.executable, "-c", f"import sys; from benchmark.config import registry; {code}"]
-    told = subprocess.run(words, check=True, capture_output=True, text=True, env=os.environ)
-    assert told.stdout == "blocks.py mynet.py False\n"
+    raised = subprocess.run(words, check=True, capture_output=True, text=True, env=os.environ)
+    assert raised.stdout == "blocks.py mynet.py False\n"

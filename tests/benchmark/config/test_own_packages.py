@@ -61,8 +61,8 @@ def test_editable_installation_works_beside_a_folder_of_its_name(tmp_path: Path,
     (tmp_path / "site/sitecustomize.py").write_text(f"ROOT = {str(own_packages.ROOT)!r}\n{EDITABLE}", "utf-8")
     if init:
         (lab / "benchmark/__init__.py").write_text(init, "utf-8")
-    code, told = version(lab, tmp_path / "site")
-    assert (code, told[:1].isdigit()) == (0, True), told
+    code, error = version(lab, tmp_path / "site")
+    assert (code, error[:1].isdigit()) == (0, True), error
 
 
 @pytest.mark.parametrize("package", ["models", "baselines"])
@@ -70,10 +70,12 @@ def test_package_that_hides_ours_is_named(lab: Path, package: str) -> None:
     other = lab / "models" if package == "baselines" else lab / "baselines"
     (other / "__init__.py").unlink()
     other.rmdir()
-    code, told = version(lab.parent, lab, own_packages.ROOT)
+    code, error = version(lab.parent, lab, own_packages.ROOT)
     assert code == 2
-    assert told.startswith(f"benchmark: package '{package}': found in {lab / package}, which hides the benchmark's own")
-    assert told.endswith(f"take {lab} out of PYTHONPATH or start in another folder")
+    assert error.startswith(
+        f"benchmark: package '{package}': found in {lab / package}, which hides the benchmark's own"
+    )
+    assert error.endswith(f"take {lab} out of PYTHONPATH or start in another folder")
 
 
 def test_checkout_itself_is_found_as_before() -> None:

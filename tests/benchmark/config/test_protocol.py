@@ -13,10 +13,10 @@ from benchmark.utils.errors import UserError
 
 
 def at(protocol: Protocol, path: str) -> Any:
-    found: Any = protocol
+    result: Any = protocol
     for key in path.split("."):
-        found = getattr(found, key)
-    return found
+        result = getattr(result, key)
+    return result
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -288,6 +288,6 @@ def test_share_that_counts_would_hide_is_refused(override: str) -> None:
 def test_study_of_the_first_release_keeps_its_determinism(tmp_path: Path, old: str, new: str) -> None:
     text = load_protocol("quick").to_toml().replace('determinism = "seeded"', f"deterministic = {old}")
     (tmp_path / "protocol.toml").write_text(text)
-    found = Store(tmp_path).read_protocol()
-    assert found is not None
-    assert found.determinism == new
+    result = Store(tmp_path).read_protocol()
+    assert result is not None
+    assert result.determinism == new

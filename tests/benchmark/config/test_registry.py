@@ -43,8 +43,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     def installed(**points: str) -> None:
         registry.installed.cache_clear()
         group = registry.ENTRY_POINT_GROUP
-        found = [importlib.metadata.EntryPoint(name, value, group) for name, value in points.items()]
-        monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: importlib.metadata.EntryPoints(found))
+        result = [importlib.metadata.EntryPoint(name, value, group) for name, value in points.items()]
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: importlib.metadata.EntryPoints(result))
 
     yield installed
     registry.installed.cache_clear()
@@ -53,8 +53,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 def test_plan_imports_no_torch() -> None:
     use = "from benchmark.config.registry import select; select('all,hrnet*')"
     code = f"import sys; {use}; print('torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert told.stdout == "False\n"
+    raised = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert raised.stdout == "False\n"
 
 
 def test_groups_hold_what_they_say_in_table_order() -> None:

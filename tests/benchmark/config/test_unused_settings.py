@@ -206,11 +206,11 @@ HIDDEN = [
 
 @pytest.mark.parametrize(("overrides", "setting", "reason"), HIDDEN)
 def test_setting_that_another_hides_is_refused(overrides: list[str], setting: str, reason: str) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         load_protocol("quick", overrides)
-    assert f"{setting}'" in str(told.value)
-    assert ": would change nothing, since " in str(told.value)
-    assert reason in str(told.value)
+    assert f"{setting}'" in str(raised.value)
+    assert ": would change nothing, since " in str(raised.value)
+    assert reason in str(raised.value)
 
 
 def test_setting_is_accepted_once_the_other_that_hides_it_is_unset() -> None:
@@ -226,9 +226,9 @@ def test_hidden_settings_of_a_file_are_refused_and_those_of_a_stored_study_are_n
     file.write_text(text.replace("epochs = 30", "epochs = 5"))
     with pytest.raises(UserError, match=r"training\.epochs = 5: would change nothing, since training\.steps is 50"):
         load_protocol(file)
-    found = Store(tmp_path).read_protocol()  # as an earlier release may have left it
-    assert found is not None
-    assert found.training.epochs == 5
+    result = Store(tmp_path).read_protocol()  # as an earlier release may have left it
+    assert result is not None
+    assert result.training.epochs == 5
 
 
 @pytest.mark.parametrize("setting", ["split.unit=image", "split.near_duplicates=apart", "split.test=0.2"])

@@ -20,8 +20,8 @@ def settings(*overrides: str) -> Protocol:
 
 
 def find(root: Path, protocol: Protocol, name: str = "omc") -> Source:
-    (found,) = resolve(name, root / "data", protocol, HashCache(root / "hashes.json"))
-    return found
+    (result,) = resolve(name, root / "data", protocol, HashCache(root / "hashes.json"))
+    return result
 
 
 def build(root: Path, *overrides: str, name: str = "omc") -> Pack:

@@ -53,11 +53,11 @@ def windows(image: np.ndarray) -> dict[bytes, tuple[int, int]]:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_batches_have_the_promised_shapes_and_ranges(channels: int) -> None:
     chosen = protocol("training.batch=4")
-    found = epoch(make_pack(channels=channels), chosen)
-    assert len(found) == len(TrainingBatches([(make_pack(), range(10))], chosen.input.size, chosen, 0, CPU)) == 3
-    assert [tuple(b.images.shape) for b in found] == [(n, channels, SIZE, SIZE) for n in (4, 4, 2)]
-    assert [tuple(b.masks.shape) for b in found] == [(n, 1, SIZE, SIZE) for n in (4, 4, 2)]
-    for batch in found:
+    result = epoch(make_pack(channels=channels), chosen)
+    assert len(result) == len(TrainingBatches([(make_pack(), range(10))], chosen.input.size, chosen, 0, CPU)) == 3
+    assert [tuple(b.images.shape) for b in result] == [(n, channels, SIZE, SIZE) for n in (4, 4, 2)]
+    assert [tuple(b.masks.shape) for b in result] == [(n, 1, SIZE, SIZE) for n in (4, 4, 2)]
+    for batch in result:
         assert batch.images.dtype == batch.masks.dtype == torch.float32
         assert batch.images.min() >= 0
         assert batch.images.max() <= 1
@@ -140,7 +140,7 @@ def test_order_and_crops_do_not_depend_on_micro_batch() -> None:
 def test_random_streams_differ() -> None:
     chosen, pack = protocol(), make_pack()
     batches = TrainingBatches([(pack, range(10))], chosen.input.size, chosen, 0, CPU)
-    found = [
+    result = [
         pixels(epoch(pack, chosen)),
         pixels(epoch(pack, chosen, repeat=1)),
         pixels(epoch(pack, chosen, number=1)),
@@ -149,8 +149,8 @@ def test_random_streams_differ() -> None:
         pixels(list(batches.epoch(0, purpose="norms 0"))),
         pixels(list(batches.epoch(0, purpose="norms 1"))),
     ]
-    for i, one in enumerate(found):
-        assert all(not torch.equal(one, other) for other in found[i + 1 :])
+    for i, one in enumerate(result):
+        assert all(not torch.equal(one, other) for other in result[i + 1 :])
 
 
 def test_epoch_can_be_repeated_alone() -> None:
@@ -178,10 +178,11 @@ def test_several_datasets_are_one_set_of_crops_of_one_size() -> None:
     packs = packs[0], replace(packs[1], images=larger[0], masks=larger[1])
     batches = TrainingBatches([(packs[0], [0, 2, 5]), (packs[1], range(5))], SIZE, chosen, 0, CPU)
     assert (len(batches), batches.micro_batch) == (2, 2)
-    found = [image for batch in batches.epoch(0) for image in as_bytes(batch)]
-    wanted = [(packs[0], index) for index in (0, 2, 5)] + [(packs[1], index) for index in range(5)]
+    result = [image for batch in batches.epoch(0) for image in as_bytes(batch)]
+    expected = [(packs[0], index) for index in (0, 2, 5)] + [(packs[1], index) for index in range(5)]
     origins = [
-        [number for number, (pack, index) in enumerate(wanted) if holds(pack.images[index], image)] for image in found
+        [number for number, (pack, index) in enumerate(expected) if holds(pack.images[index], image)]
+        for image in result
     ]
     assert sorted(origins) == [[number] for number in range(8)]
     orders = [pixels(list(batches.epoch(number))).sum().item() for number in (0, 0, 1)]
@@ -219,10 +220,10 @@ def test_crops_are_spread_over_all_labelled_places() -> None:
     counted = np.zeros((SIDE, SIDE), np.bool_)
     counted[:, 20:] = True  # the columns 2 to 8 of 0 to 8 hold a tenth
     places = range(SIDE - SIZE + 1)
-    found = Counter(labelled_corner(counted, SIZE, top, left, 0.1) for top in places for left in places)
+    result = Counter(labelled_corner(counted, SIZE, top, left, 0.1) for top in places for left in places)
     enough = {(t, x) for t in places for x in places if counted[t : t + SIZE, x : x + SIZE].mean() >= 0.1}
-    assert set(found) == enough
-    assert max(found.values()) - min(found.values()) <= 1
+    assert set(result) == enough
+    assert max(result.values()) - min(result.values()) <= 1
     assert all(labelled_corner(counted, SIZE, *place, 0.1) == place for place in enough)
 
 
@@ -253,12 +254,12 @@ def test_crops_of_labelled_images_are_the_same_beside_partly_labelled_ones() -> 
 
 def test_evaluation_windows_are_centred_and_in_order() -> None:
     pack = make_pack()
-    found = list(evaluation_batches(pack, [7, 0, 3], SIZE, 2, CPU))
-    assert [len(batch.images) for batch in found] == [2, 1]
+    result = list(evaluation_batches(pack, [7, 0, 3], SIZE, 2, CPU))
+    assert [len(batch.images) for batch in result] == [2, 1]
     margin = (SIDE - SIZE) // 2
     expected = pack.images[[7, 0, 3], margin:-margin, margin:-margin]
-    np.testing.assert_array_equal(np.concatenate([as_bytes(batch) for batch in found]), expected)
-    for batch in found:
+    np.testing.assert_array_equal(np.concatenate([as_bytes(batch) for batch in result]), expected)
+    for batch in result:
         assert torch.equal(batch.images > 127.5 / 255, batch.masks.bool())
 
 

@@ -52,8 +52,8 @@ COPIES: dict[str, Callable[[Picture], Picture]] = {
 
 def pictures(family: str, count: int) -> list[Picture]:
     """Stand-ins with a margin of one pixel, as ``(514, 514, C)``."""
-    made = [synthetic.generate(family, i, height=SIDE + 2, width=SIDE + 2, seed=3).image for i in range(count)]
-    return [picture.reshape(SIDE + 2, SIDE + 2, -1) for picture in made]
+    created = [synthetic.generate(family, i, height=SIDE + 2, width=SIDE + 2, seed=3).image for i in range(count)]
+    return [picture.reshape(SIDE + 2, SIDE + 2, -1) for picture in created]
 
 
 def smalls(found: list[Picture]) -> Picture:
@@ -85,10 +85,10 @@ def array(pitch: int, phase: int, seed: int) -> Picture:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_copies_are_found_and_different_windows_kept_apart(family: str) -> None:
     originals = pictures(family, 4)
-    found = [window(picture) for picture in originals]
+    result = [window(picture) for picture in originals]
     for change in COPIES.values():
-        found += [change(picture) for picture in originals]
-    assert clusters(smalls(found)) == list(range(4)) * (1 + len(COPIES))
+        result += [change(picture) for picture in originals]
+    assert clusters(smalls(result)) == list(range(4)) * (1 + len(COPIES))
 
 
 @pytest.mark.slow
@@ -101,9 +101,9 @@ def test_hundreds_of_windows_are_kept_apart_and_their_copies_found(family: str) 
         picture = picture.reshape(SIDE + 2, SIDE + 2, -1)
         kept.append(thumbnail(window(picture)))
         copies += [thumbnail(change(picture)) for change in COPIES.values()]
-    found = clusters(np.stack(kept + copies))
-    assert found[:200] == list(range(200))
-    assert found[200:] == [index for index in range(200) for _ in COPIES]
+    result = clusters(np.stack(kept + copies))
+    assert result[:200] == list(range(200))
+    assert result[200:] == [index for index in range(200) for _ in COPIES]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -122,17 +122,17 @@ def test_arrays_in_phase_are_separated_by_their_clouds() -> None:
     # Three pixels of a thumbnail to a cell: only the clouds tell one window from another.
     fine = np.where(np.arange(32) % 3 == 0, 80, 0)
     clouds = [fft.idctn(np.pad(cloud, (0, 24)) * 10, norm="ortho") for cloud in random_signs(0, 3)]
-    made = np.stack([np.rint(100 + (fine[:, None] + fine) / 2 + cloud) for cloud in clouds]).astype(np.uint8)
-    assert min(abs(np.corrcoef(made.reshape(3, -1)))[np.triu_indices(3, 1)]) > 0.95
-    assert clusters(made) == [0, 1, 2]
+    created = np.stack([np.rint(100 + (fine[:, None] + fine) / 2 + cloud) for cloud in clouds]).astype(np.uint8)
+    assert min(abs(np.corrcoef(created.reshape(3, -1)))[np.triu_indices(3, 1)]) > 0.95
+    assert clusters(created) == [0, 1, 2]
 
 
 def test_different_details_make_different_images() -> None:
     coarse = fft.idctn(np.pad(random_signs(1, 1)[0], (0, 24)) * 100, norm="ortho")
     details = np.random.default_rng(2).choice([-20, 20], (2, 32, 32))
-    made = np.clip(128 + coarse + details, 0, 255).astype(np.uint8)
-    same = np.clip(made[:1] * 0.9 + 4, 0, 255).astype(np.uint8)
-    assert clusters(np.concatenate([made, same])) == [0, 1, 0]
+    created = np.clip(128 + coarse + details, 0, 255).astype(np.uint8)
+    same = np.clip(created[:1] * 0.9 + 4, 0, 255).astype(np.uint8)
+    assert clusters(np.concatenate([created, same])) == [0, 1, 0]
 
 
 @pytest.mark.parametrize("sigma", [2, 8])

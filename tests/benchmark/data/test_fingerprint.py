@@ -257,8 +257,8 @@ def frames(root: Path, images: str = "01", labels: str = "01") -> Path:
 
 
 def test_hy5syns_folders_pair_by_number(tmp_path: Path) -> None:
-    found = find_pairs(frames(tmp_path))
-    assert [(pair.name, pair.label.name, pair.group) for pair in found] == [
+    result = find_pairs(frames(tmp_path))
+    assert [(pair.name, pair.label.name, pair.group) for pair in result] == [
         ("sem0000", "label0000.svg", "sem0000"),
         ("sem0001", "label0001.svg", "sem0001"),
     ]
@@ -302,6 +302,6 @@ def test_ignore_masks_belong_to_images(tmp_path: Path) -> None:
 
 def test_groups_come_from_the_name_and_are_part_of_the_fingerprint(tmp_path: Path) -> None:
     make_folder(tmp_path, ["f1_a", "f1_b", "f2_a"])
-    found = find_pairs(tmp_path, DatasetSpec(name="chip", group=r"(f\d)_"))
-    assert [pair.group for pair in found] == ["f1", "f1", "f2"]
-    assert fingerprint(found, HashCache(tmp_path.parent / "hashes.json")) != identity(tmp_path)
+    result = find_pairs(tmp_path, DatasetSpec(name="chip", group=r"(f\d)_"))
+    assert [pair.group for pair in result] == ["f1", "f1", "f2"]
+    assert fingerprint(result, HashCache(tmp_path.parent / "hashes.json")) != identity(tmp_path)

@@ -22,15 +22,15 @@ def test_known_statistics_are_measured() -> None:
     y, x = np.ogrid[:400, :600]
     for centre in (80, 120, 200):
         via |= (y - 26) ** 2 + (x - centre) ** 2 <= 6**2
-    found = layout_statistics(comb(), via)
-    assert found.foreground_share == pytest.approx((10 * 400 * 12 + 300 * 12) / (400 * 600))
-    assert (found.width_p05_px, found.width_px, found.width_p95_px) == (12, 12, 12)
-    assert found.pitch_px == pytest.approx(30, abs=0.2)
-    assert found.preferred_share == pytest.approx(4000 / 4300)
-    assert found.length_px == pytest.approx(400)
-    assert found.nets_per_window == 10.0  # the window of 400x400 shows the ten horizontal tracks
-    assert found.vias_per_net == pytest.approx(3 / 11)
-    assert found.vias_per_net_median == 0
+    result = layout_statistics(comb(), via)
+    assert result.foreground_share == pytest.approx((10 * 400 * 12 + 300 * 12) / (400 * 600))
+    assert (result.width_p05_px, result.width_px, result.width_p95_px) == (12, 12, 12)
+    assert result.pitch_px == pytest.approx(30, abs=0.2)
+    assert result.preferred_share == pytest.approx(4000 / 4300)
+    assert result.length_px == pytest.approx(400)
+    assert result.nets_per_window == 10.0  # the window of 400x400 shows the ten horizontal tracks
+    assert result.vias_per_net == pytest.approx(3 / 11)
+    assert result.vias_per_net_median == 0
 
 
 def test_turning_the_mask_changes_only_direction() -> None:
@@ -54,10 +54,10 @@ def test_touching_vias_count_by_area_and_specks_are_ignored() -> None:
 
 
 def test_empty_mask_has_no_lengths() -> None:
-    found = layout_statistics(np.zeros((64, 64), np.bool_))
-    assert found.foreground_share == 0
-    assert found.nets_per_window == 0
-    assert all(np.isnan(v) for v in (found.width_px, found.pitch_px, found.length_px, found.preferred_share))
+    result = layout_statistics(np.zeros((64, 64), np.bool_))
+    assert result.foreground_share == 0
+    assert result.nets_per_window == 0
+    assert all(np.isnan(v) for v in (result.width_px, result.pitch_px, result.length_px, result.preferred_share))
 
 
 def test_masks_of_two_sizes_are_refused() -> None:

@@ -341,11 +341,11 @@ def test_declared_levels_are_used_and_are_part_of_the_pack(tmp_path: Path) -> No
     root = tmp_path / "data" / "omc"
     save(root / "image" / "a.png", np.full((64, 64), 3000, np.uint16))
     save(root / "label" / "a.png", picture(0) // 128)
-    found = []
+    result = []
     for high in (4000, 6000):
         (tmp_path / "data" / "omc.toml").write_text(f"levels = [0, {high}]", "utf-8")
-        found.append(int(build(tmp_path).images[0, 0, 0, 0]))
-    assert found == [191, 128]
+        result.append(int(build(tmp_path).images[0, 0, 0, 0]))
+    assert result == [191, 128]
 
 
 def test_two_depths_in_one_dataset_are_refused(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ def test_flat_folder_gives_the_pairs_of_a_study(tmp_path: Path) -> None:
     make_folder(tmp_path, ["f1_a", "f1_b", "f2_a"])
     (tmp_path / "label" / "f1_a.png").rename(tmp_path / "label" / "f1_a_mask.png")
     save(tmp_path / "ignore" / "f2_a.png", picture(0))
-    found = scan(tmp_path, DatasetSpec(name="chip", group="(f.)_"))
-    assert found.pairs == find_pairs(tmp_path, DatasetSpec(name="chip", group="(f.)_"))
-    assert (found.images, found.labels, found.ignores, found.faults) == (3, 3, 1, [])
+    result = scan(tmp_path, DatasetSpec(name="chip", group="(f.)_"))
+    assert result.pairs == find_pairs(tmp_path, DatasetSpec(name="chip", group="(f.)_"))
+    assert (result.images, result.labels, result.ignores, result.faults) == (3, 3, 1, [])
 
 
 def test_split_folders_give_the_pairs_of_a_study(tmp_path: Path) -> None:
@@ -30,9 +30,9 @@ def test_hy5syn_layout_gives_the_pairs_of_a_study(tmp_path: Path) -> None:
         save(tmp_path / "sems" / f"sem{index:04d}.png", picture(index))
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "label0002.svg").write_text("<svg/>")
-    found = scan(tmp_path)
-    assert found.pairs == find_pairs(tmp_path, DatasetSpec(name="chip", unlabelled="skip"))
-    assert [path.name for path in found.unlabelled] == ["sem0001.png"]
+    result = scan(tmp_path)
+    assert result.pairs == find_pairs(tmp_path, DatasetSpec(name="chip", unlabelled="skip"))
+    assert [path.name for path in result.unlabelled] == ["sem0001.png"]
 
 
 def test_every_stray_file_is_listed(tmp_path: Path) -> None:
@@ -42,22 +42,22 @@ def test_every_stray_file_is_listed(tmp_path: Path) -> None:
     save(tmp_path / "image" / "c.bmp", picture(9))
     save(tmp_path / "ignore" / "z.png", picture(0))
     (tmp_path / "image" / "notes.txt").write_text("")
-    found = scan(tmp_path, DatasetSpec(name="chip", group="(never)"))
+    result = scan(tmp_path, DatasetSpec(name="chip", group="(never)"))
     names = [
         [path.name for path in paths]
-        for paths in (found.unlabelled, found.unpaired, found.unpaired_ignores, found.doubled, found.ungrouped)
+        for paths in (result.unlabelled, result.unpaired, result.unpaired_ignores, result.doubled, result.ungrouped)
     ]
     assert names == [["a.png"], ["b.png"], ["z.png"], ["c.png"], ["c.bmp"]]
-    assert found.others == 1
-    assert [pair.name for pair in found.pairs] == ["c"]
+    assert result.others == 1
+    assert [pair.name for pair in result.pairs] == ["c"]
 
 
 def test_folders_among_images_are_listed_and_not_searched(tmp_path: Path) -> None:
     make_folder(tmp_path, ["a"])
     make_folder(tmp_path / "image", ["b"])
-    found = scan(tmp_path)
-    assert [path.name for path in found.folders] == ["image", "label"]
-    assert found.others == 0
+    result = scan(tmp_path)
+    assert [path.name for path in result.folders] == ["image", "label"]
+    assert result.others == 0
 
 
 def test_names_are_compared_in_normalised_unicode(tmp_path: Path) -> None:
@@ -86,18 +86,18 @@ def test_names_outside_the_layout_are_listed(tmp_path: Path) -> None:
 def test_missing_part_is_a_fault(tmp_path: Path, missing: str) -> None:
     for part in {"train", "val", "test"} - {missing}:
         make_folder(tmp_path / part, ["a"])
-    found = scan(tmp_path)
-    assert f"but not {missing}/" in found.faults[0]
-    assert len(found.pairs) == 2
+    result = scan(tmp_path)
+    assert f"but not {missing}/" in result.faults[0]
+    assert len(result.pairs) == 2
 
 
 def test_images_beside_split_folders_are_a_fault_and_are_listed(tmp_path: Path) -> None:
     for part in ("train", "val", "test", "."):
         make_folder(tmp_path / part, ["a"])
-    found = scan(tmp_path)
-    assert len(found.faults) == 1
-    assert "both image/ and train/ val/ test/" in found.faults[0]
-    assert [pair.name for pair in found.pairs] == ["a", "test/a", "train/a", "val/a"]
+    result = scan(tmp_path)
+    assert len(result.faults) == 1
+    assert "both image/ and train/ val/ test/" in result.faults[0]
+    assert [pair.name for pair in result.pairs] == ["a", "test/a", "train/a", "val/a"]
 
 
 def test_link_loop_missing_folder_and_file_instead_of_folder_are_faults(tmp_path: Path) -> None:

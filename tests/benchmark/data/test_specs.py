@@ -23,8 +23,8 @@ def write(path: Path, *lines: str) -> Path:
 
 
 def find(name: str, root: Path) -> Source:
-    (found,) = resolve(name, root, load_protocol("quick"), HashCache(root.parent / "hashes.json"))
-    return found
+    (result,) = resolve(name, root, load_protocol("quick"), HashCache(root.parent / "hashes.json"))
+    return result
 
 
 def register(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -35,9 +35,9 @@ def register(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
 def test_toml_file_in_the_data_root_registers_a_dataset(tmp_path: Path) -> None:
     make_folder(tmp_path / "scans" / "run7", ["f1_a", "f1_b", "f2_a"])
     write(tmp_path / "data" / "mychip.toml", 'root = "../scans/run7"', "target = 'via'", "group = '(f\\d+)_'")
-    found = find("mychip", tmp_path / "data")
-    assert (found.name, found.target) == ("mychip", "via")
-    assert [pair.group for pair in found.pairs] == ["f1", "f1", "f2"]
+    result = find("mychip", tmp_path / "data")
+    assert (result.name, result.target) == ("mychip", "via")
+    assert [pair.group for pair in result.pairs] == ["f1", "f1", "f2"]
 
 
 @pytest.mark.parametrize("line", ["levels = [800, 3200]", "target = 'via'"])
@@ -52,8 +52,8 @@ def test_fingerprint_depends_on_reader_settings(tmp_path: Path, line: str) -> No
 def test_toml_file_can_be_named_by_path(tmp_path: Path) -> None:
     make_folder(tmp_path / "elsewhere" / "chip2", ["a"])
     file = write(tmp_path / "elsewhere" / "chip2.toml", "channels = 3")
-    found = find(str(file), tmp_path / "data")
-    assert (found.name, [pair.name for pair in found.pairs]) == ("chip2", ["a"])
+    result = find(str(file), tmp_path / "data")
+    assert (result.name, [pair.name for pair in result.pairs]) == ("chip2", ["a"])
 
 
 def test_two_toml_files_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -78,19 +78,19 @@ def test_registered_dataset_without_folder_is_refused_without_standin(tmp_path: 
 
 
 def test_size_and_channels_set_protocol_defaults(tmp_path: Path) -> None:
-    wanted = [DatasetSpec(name="mychip", size=256, channels=3)]
-    fitted = specs.fit(load_protocol("paper"), wanted).input
+    expected = [DatasetSpec(name="mychip", size=256, channels=3)]
+    fitted = specs.fit(load_protocol("paper"), expected).input
     assert (fitted.size_for("mychip"), fitted.channels_for("mychip")) == (256, 3)
     assert (fitted.size_for("omc"), fitted.channels_for("omc")) == (512, 1)
     caught = load_protocol("paper", ["input.size_by_dataset.mychip=128", "input.channels_by_dataset.mychip=1"])
     assert (
-        specs.fit(caught, wanted).input.size_for("mychip"),
-        specs.fit(caught, wanted).input.channels_for("mychip"),
+        specs.fit(caught, expected).input.size_for("mychip"),
+        specs.fit(caught, expected).input.channels_for("mychip"),
     ) == (
         128,
         1,
     )
-    assert specs.fit(load_protocol("quick"), wanted).input.size_for("mychip") == 64  # minutes stay minutes
+    assert specs.fit(load_protocol("quick"), expected).input.size_for("mychip") == 64  # minutes stay minutes
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def test_strength_1_is_the_hardest_drawn_value(effect: str) -> None:
     blank = np.full((32, 32) if apply in vars(sem).values() else (32, 32, 3), 0.5, np.float32)
     draws = [apply(scene(blank), np.random.default_rng(index)) for index in range(1000)]
     for name, (value, power) in hardest.items():
-        found = [one[name] for one in draws]
-        worst = max(found) if power > 0 else min(found)
+        result = [one[name] for one in draws]
+        worst = max(result) if power > 0 else min(result)
         if effect == "lens":  # sharp ones are much commoner: 1 + 2 beta(1, 5)
             assert 2.3 < worst <= value
         else:
@@ -83,10 +83,10 @@ def test_strength_1_is_the_hardest_drawn_value(effect: str) -> None:
 
 def change(effect: str, image: NDArray[np.float32], strength: float) -> Image:
     """What a forced effect adds to an image."""
-    made = scene(image)
-    made.forced = strength
-    HARDEST[effect][0](made, np.random.default_rng(5))
-    return made.image.astype(np.float64) - image
+    created = scene(image)
+    created.forced = strength
+    HARDEST[effect][0](created, np.random.default_rng(5))
+    return created.image.astype(np.float64) - image
 
 
 @pytest.mark.parametrize("effect", ["clouds", "shot", "read", "camera"])
@@ -128,10 +128,10 @@ def edge_deviation_px(strength: float) -> float:
     """Standard deviation of where a straight edge lies, from the covered part of each row."""
     track = np.zeros((1024, 96), bool)
     track[:, 48:] = True
-    made = scene(np.zeros(track.shape, np.float32), track)
-    made.forced = strength
-    sem.roughness(made, np.random.default_rng(7))
-    return float(made.track.sum(1).std())
+    created = scene(np.zeros(track.shape, np.float32), track)
+    created.forced = strength
+    sem.roughness(created, np.random.default_rng(7))
+    return float(created.track.sum(1).std())
 
 
 def test_roughness_moves_edges_in_proportion() -> None:
@@ -149,12 +149,12 @@ def test_effect_forced_to_its_drawn_value_changes_nothing(effect: str) -> None:
     track[:, 40:60] = True
     gray = np.where(track, 150, 70).astype(np.float32)
     image = gray if apply in vars(sem).values() else np.stack([gray] * 3, -1) / 255
-    made, forced = scene(image, track), scene(image, track)
-    drawn = apply(made, np.random.default_rng(11))[name]
+    created, forced = scene(image, track), scene(image, track)
+    drawn = apply(created, np.random.default_rng(11))[name]
     forced.forced = (drawn / value) ** (1 / power)
     apply(forced, np.random.default_rng(11))
-    np.testing.assert_allclose(forced.image, made.image, rtol=1e-5, atol=1e-3)
-    np.testing.assert_allclose(forced.track, made.track, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(forced.image, created.image, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(forced.track, created.track, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(("dataset", "name"), CASES)

@@ -125,12 +125,12 @@ def both(
     make: Callable[[], nn.Module], pack: Pack, protocol: Protocol, device: torch.device = CPU
 ) -> tuple[Trained, Trained]:
     """Train twice from the same weights and random state, eagerly and by graph."""
-    found = []
+    result = []
     executions: tuple[Execution, ...] = ("eager", "graph")
     for execution in executions:
         torch.manual_seed(0)
-        found.append(Trained(make(), pack, protocol, device, execution))
-    return found[0], found[1]
+        result.append(Trained(make(), pack, protocol, device, execution))
+    return result[0], result[1]
 
 
 @pytest.mark.parametrize("ignored", [False, True])
@@ -160,9 +160,9 @@ def test_gradients_after_an_odd_batch_are_the_graph_s_again(tapes: list[Tape]) -
     for count in (2, 2, 2, 2, 1, 2):
         x = torch.rand(count, 3)
         loss = call(x).clone()
-        found = network.weight.grad.clone()
+        result = network.weight.grad.clone()
         torch.testing.assert_close(loss, gradients(x))
-        torch.testing.assert_close(found, network.weight.grad)
+        torch.testing.assert_close(result, network.weight.grad)
     assert [tape.replays for tape in tapes] == [2]
 
 
@@ -189,8 +189,8 @@ def test_network_that_cannot_be_captured_is_trained_eagerly_and_says_so(
 ) -> None:
     random.seed(0)
     torch.manual_seed(0)
-    found = Trained(network(), pack, with_settings(), CPU, "graph")
-    facts = found.launch.facts()
+    result = Trained(network(), pack, with_settings(), CPU, "graph")
+    facts = result.launch.facts()
     assert facts["execution"] == "eager"
     assert facts["execution_reason"].startswith(f"no CUDA graph: {reason}")
     assert "\n" not in facts["execution_reason"]
@@ -200,7 +200,7 @@ def test_network_that_cannot_be_captured_is_trained_eagerly_and_says_so(
     assert not any(tape.underway for tape in tapes)
     random.seed(0)
     torch.manual_seed(0)
-    found.assert_equal(Trained(network(), pack, with_settings(), CPU, "eager"), **EXACT)
+    result.assert_equal(Trained(network(), pack, with_settings(), CPU, "eager"), **EXACT)
 
 
 def test_after_a_failure_nothing_is_tried_again(tapes: list[Tape]) -> None:

@@ -46,11 +46,11 @@ class Seen(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        self.devices |= {str(tensor.device) for tensor in made if tensor.dim()}
+        created = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        self.devices |= {str(tensor.device) for tensor in created if tensor.dim()}
         if func.overloadpacket is torch.ops.aten.convolution:
-            self.formats.add(made[0].dtype)
-            self.other_layout += not made[0].is_contiguous(memory_format=torch.channels_last)
+            self.formats.add(created[0].dtype)
+            self.other_layout += not created[0].is_contiguous(memory_format=torch.channels_last)
         return result
 
 

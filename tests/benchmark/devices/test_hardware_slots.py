@@ -68,9 +68,9 @@ def test_gpu_that_torch_does_not_see_is_told_with_what_to_install(
 
 
 def _refusal() -> MissingDeviceError:
-    with pytest.raises(MissingDeviceError) as told:
+    with pytest.raises(MissingDeviceError) as raised:
         hardware_of("cuda", 3)
-    return told.value
+    return raised.value
 
 
 def test_machine_without_a_gpu_takes_the_cpu_without_a_word(

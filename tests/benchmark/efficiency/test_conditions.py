@@ -59,8 +59,8 @@ def test_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_drifting_latency_is_told() -> None:
-    found = describe_changes(CALM, CALM, [1.0] * 10 + [1.5] * 10, threads=1)
-    assert found == ["latency drifted from 1.00 to 1.50 ms between the first and the second half"]
+    result = describe_changes(CALM, CALM, [1.0] * 10 + [1.5] * 10, threads=1)
+    assert result == ["latency drifted from 1.00 to 1.50 ms between the first and the second half"]
 
 
 def fake_nvml(millijoules: int, known: str) -> SimpleNamespace:

@@ -40,11 +40,11 @@ def summary(raw_ms: list[float]) -> Latency:
 
 def test_percentiles_are_numpy_s() -> None:
     raw_ms = np.random.default_rng(0).gamma(2, 3, 300).round(4).tolist()
-    found = summary(raw_ms)
-    assert found.p50_ms == np.percentile(raw_ms, 50)
-    assert found.p90_ms == np.percentile(raw_ms, 90)
-    assert found.p99_ms == np.percentile(raw_ms, 99)
-    assert found.raw_ms == tuple(raw_ms)
+    result = summary(raw_ms)
+    assert result.p50_ms == np.percentile(raw_ms, 50)
+    assert result.p90_ms == np.percentile(raw_ms, 90)
+    assert result.p99_ms == np.percentile(raw_ms, 99)
+    assert result.raw_ms == tuple(raw_ms)
 
 
 def test_99th_percentile_needs_300_timings() -> None:
@@ -58,9 +58,9 @@ def test_fps_is_the_inverse_of_the_median() -> None:
 
 def test_timings_follow_the_warm_up_one_image_at_a_time_in_inference_mode() -> None:
     network = Counting()
-    found, energy = measure_latency(network, torch.rand(1, 1, 8, 8), SHORT)
-    assert len(found.raw_ms) == 5
-    assert all(ms > 0 for ms in found.raw_ms)
+    result, energy = measure_latency(network, torch.rand(1, 1, 8, 8), SHORT)
+    assert len(result.raw_ms) == 5
+    assert all(ms > 0 for ms in result.raw_ms)
     assert network.batches == [1] * (2 + 5)
     assert network.inference == {True}
     assert energy is None
@@ -69,10 +69,10 @@ def test_timings_follow_the_warm_up_one_image_at_a_time_in_inference_mode() -> N
 def test_timings_go_on_until_the_seconds_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(np.arange(1000) / 8)
     monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-    found, _ = measure_latency(Counting(), torch.rand(1, 1, 8, 8), SHORT.model_copy(update={"min_seconds": 4.0}))
-    assert set(found.raw_ms) == {125.0}
+    result, _ = measure_latency(Counting(), torch.rand(1, 1, 8, 8), SHORT.model_copy(update={"min_seconds": 4.0}))
+    assert set(result.raw_ms) == {125.0}
     # The end lies 32 readings of the clock away: the first 5 forwards take 2 each, the others 3.
-    assert len(found.raw_ms) == 5 + 7
+    assert len(result.raw_ms) == 5 + 7
 
 
 class Clock:
@@ -107,8 +107,8 @@ def test_budget_ends_warm_up_and_timings(
     clock = Clock()
     monkeypatch.setattr(latency, "time", clock)
     settings = EfficiencySettings(budget_seconds=budget)
-    found, _ = measure_latency(clock.network, torch.rand(1, 1, 8, 8), settings)  # type: ignore[arg-type]
-    assert (found.warm_ups, len(found.raw_ms)) == (warm_ups, timings)
+    result, _ = measure_latency(clock.network, torch.rand(1, 1, 8, 8), settings)  # type: ignore[arg-type]
+    assert (result.warm_ups, len(result.raw_ms)) == (warm_ups, timings)
     assert clock.forwards == warm_ups + timings
 
 
@@ -121,13 +121,13 @@ def test_steps_in_turn_are_timed_after_one_of_their_kind(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=clock))
     steps = {name: functools.partial(log.append, name) for name in "ab"}
-    found = measure_in_turn(steps, SHORT.model_copy(update={"min_iterations": 3}))
+    result = measure_in_turn(steps, SHORT.model_copy(update={"min_iterations": 3}))
     timed = [*("a", "clock", "a", "clock"), *("b", "clock", "b", "clock")]
     assert log == ["a", "a", "b", "b", *(timed * 3)]
-    assert {name: one.raw_ms for name, one in found.items()} == {"a": (500.0,) * 3, "b": (500.0,) * 3}
+    assert {name: one.raw_ms for name, one in result.items()} == {"a": (500.0,) * 3, "b": (500.0,) * 3}
     # Two halves of a second a turn: 4 turns until 3.5 seconds are over.
-    found = measure_in_turn(steps, SHORT.model_copy(update={"min_iterations": 3, "min_seconds": 3.5}))
-    assert [len(one.raw_ms) for one in found.values()] == [4, 4]
+    result = measure_in_turn(steps, SHORT.model_copy(update={"min_iterations": 3, "min_seconds": 3.5}))
+    assert [len(one.raw_ms) for one in result.values()] == [4, 4]
 
 
 def test_gpu_is_timed_by_events_and_synchronised_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,10 +161,10 @@ def test_throughput_is_that_of_the_best_batch_size(monkeypatch: pytest.MonkeyPat
 
 def test_throughput_stops_before_a_batch_that_would_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "_images_per_second", lambda network, images, seconds: 10.0)
-    found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
-    assert found is not None
-    assert [row.batch for row in found.tried] == [1]
-    assert found.stopped == "batch 2 would outlast the 0.1 s for throughput"
+    result = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
+    assert result is not None
+    assert [row.batch for row in result.tried] == [1]
+    assert result.stopped == "batch 2 would outlast the 0.1 s for throughput"
 
 
 @pytest.mark.parametrize(("share_of_free", "batches"), [(2.0, None), (0.2, [1, 2])])
@@ -196,10 +196,10 @@ def test_throughput_stops_where_memory_is_full(monkeypatch: pytest.MonkeyPatch, 
         return 1e6
 
     monkeypatch.setattr(latency, "_images_per_second", two_fit)
-    found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
-    assert found is not None
-    assert [row.batch for row in found.tried] == [1, 2]
-    assert found.stopped == "batch 4 does not fit into memory"
+    result = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
+    assert result is not None
+    assert [row.batch for row in result.tried] == [1, 2]
+    assert result.stopped == "batch 4 does not fit into memory"
 
 
 def test_throughput_can_be_left_out() -> None:
@@ -232,9 +232,9 @@ class Device:
 def test_energy_is_that_of_an_image_at_batch_1_and_at_the_best_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(monkeypatch)
     network, image = device.network(), torch.rand(1, 1, 8, 8)
-    found, energy = measure_latency(network, image, SHORT)
+    result, energy = measure_latency(network, image, SHORT)
     assert energy == 50 / 4
-    assert sum(found.raw_ms) >= 10_000  # though the settings ask for five forwards
+    assert sum(result.raw_ms) >= 10_000  # though the settings ask for five forwards
     settings = SHORT.model_copy(update={"throughput_batches": (1, 2), "throughput_seconds": 1e6})
     network.batches.clear()
     began = device.now
@@ -258,9 +258,9 @@ def test_energy_is_empty_where_the_counter_cannot_be_read(
 
 
 def test_cpu_s_throughput_has_no_energy() -> None:
-    found = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
-    assert found is not None
-    assert found.energy_j_per_image is None
+    result = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
+    assert result is not None
+    assert result.energy_j_per_image is None
 
 
 @pytest.mark.gpu
@@ -278,6 +278,6 @@ def test_gpu_s_energy_is_a_sensible_number_or_none(monkeypatch: pytest.MonkeyPat
 @pytest.mark.gpu
 def test_gpu_s_timings_are_those_of_its_own_clock() -> None:
     network = nn.Conv2d(1, 8, 3).cuda().eval()
-    found, _ = measure_latency(network, torch.rand(1, 1, 64, 64, device="cuda"), SHORT)
-    assert len(found.raw_ms) == 5
-    assert all(ms > 0 for ms in found.raw_ms)
+    result, _ = measure_latency(network, torch.rand(1, 1, 64, 64, device="cuda"), SHORT)
+    assert len(result.raw_ms) == 5
+    assert all(ms > 0 for ms in result.raw_ms)

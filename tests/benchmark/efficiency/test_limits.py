@@ -23,10 +23,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_limits_are_rates_of_work_done_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step takes 2 ms by a clock that is told: the rates follow by hand."""
     monkeypatch.setattr(limits, "time_steps", lambda step, settings, device: [9.0, 2.0, 1.0])
-    found = measure_limits(CPU, "float32")
-    assert (found.product_side, found.copied_bytes) == (512, 16 << 20)
-    assert found.macs_per_second == 512**3 / 2e-3
-    assert found.bytes_per_second == 2 * (16 << 20) / 2e-3
+    result = measure_limits(CPU, "float32")
+    assert (result.product_side, result.copied_bytes) == (512, 16 << 20)
+    assert result.macs_per_second == 512**3 / 2e-3
+    assert result.bytes_per_second == 2 * (16 << 20) / 2e-3
 
 
 def test_products_are_enlarged_until_one_takes_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,15 +46,15 @@ def test_limits_are_near_what_numpy_reaches() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = measure_limits(CPU, "float32")
+        result = measure_limits(CPU, "float32")
     finally:
         torch.set_num_threads(threads)
     a = np.random.default_rng(0).random((512, 512), np.float32)
     array = np.ones(4 << 20, np.float32)
     target = np.empty_like(array)
     product, copy = (fastest(step) for step in (lambda: a @ a, lambda: np.copyto(target, array)))
-    assert 0.1 < found.macs_per_second / (512**3 / product) < 10
-    assert 0.1 < found.bytes_per_second / (2 * array.nbytes / copy) < 10
+    assert 0.1 < result.macs_per_second / (512**3 / product) < 10
+    assert 0.1 < result.bytes_per_second / (2 * array.nbytes / copy) < 10
 
 
 def fastest(step: object) -> float:
@@ -81,6 +81,6 @@ def test_small_memory_is_given_a_small_array(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_gpu_s_limits(dtype: str) -> None:
-    found = measure_limits(torch.device("cuda"), dtype)  # type: ignore[arg-type]
-    assert found.macs_per_second > 1e11
-    assert found.bytes_per_second > 1e10
+    result = measure_limits(torch.device("cuda"), dtype)  # type: ignore[arg-type]
+    assert result.macs_per_second > 1e11
+    assert result.bytes_per_second > 1e10

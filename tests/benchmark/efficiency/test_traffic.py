@@ -90,9 +90,9 @@ def test_position_attention_grows_with_the_pixels_not_with_their_square() -> Non
     weights = 2 * (channels * channels // 8 + channels // 8) + channels * channels + channels
     read = 3 * x + weights + (2 * q + x) + (x + 1) + 2 * x  # projections, attention, times gamma, plus the input
     written = (2 * q + x) + x + x + x
-    found = count(layer, 1, channels, 20, 20)
+    result = count(layer, 1, channels, 20, 20)
     # Laying the result out by channels again may need a copy.
-    assert found in [(read * B, written * B), ((read + x) * B, (written + x) * B)]
+    assert result in [(read * B, written * B), ((read + x) * B, (written + x) * B)]
     assert n * n > read  # the matrix alone would be more
 
 

@@ -107,14 +107,14 @@ def test_study_keeps_images_once_and_predictions_per_run_or_none(
 ) -> None:
     study = make_study(with_panels(count, "repeats=1"))
     execute(study, make_plan(study), Here(), lambda event: None)
-    found = sorted(str(path.relative_to(study.folder)) for path in study.folder.rglob("*.npz"))
+    result = sorted(str(path.relative_to(study.folder)) for path in study.folder.rglob("*.npz"))
     if kept is None:
-        assert found == []
+        assert result == []
         return
-    assert found == ["panels/omc-syn.npz", "runs/omc-syn/tinynet/0/panels.omc-syn.npz"]
-    images = kept_images.read_images(study.folder / found[0])
+    assert result == ["panels/omc-syn.npz", "runs/omc-syn/tinynet/0/panels.omc-syn.npz"]
+    images = kept_images.read_images(study.folder / result[0])
     assert len(images.names) == kept
-    assert kept_images.read_predictions(study.folder / found[1]).names == images.names
+    assert kept_images.read_predictions(study.folder / result[1]).names == images.names
 
 
 def written(file: Path, **arrays: np.ndarray) -> Path:
@@ -210,10 +210,10 @@ def test_damaged_file_is_a_user_error_or_still_whole_never_anything_else(tmp_pat
             content[place] = rng.integers(256)
         file.write_bytes(content[: rng.integers(1, len(content) + 1)] if rng.random() < 0.2 else content)
         try:
-            found = kept_images.read_predictions(file)
+            result = kept_images.read_predictions(file)
         except UserError as error:
             refused += str(file) in str(error)
         else:
-            assert found.names == ("a", "b")
-            assert not found.of("a").any()
+            assert result.names == ("a", "b")
+            assert not result.of("a").any()
     assert refused > 200

@@ -70,10 +70,10 @@ def test_saved_predictions_have_the_counts_of_the_harness(
         save(f"ignore/{name}.png", masks[index] == IGNORED)
     code, out, err = call(*FLAGS, "--ignore", "ignore", "--border", "8", "--min-area", "16", "--no-cldice")
     assert code == 0, err
-    found = rows_of(tmp_path / "out/images.csv")
-    assert len(found) == len(expected)
+    result = rows_of(tmp_path / "out/images.csv")
+    assert len(result) == len(expected)
     for row in expected:
-        counted = {name: found[str(row["image"])][name] for name in row if name not in ("image", "group")}
+        counted = {name: result[str(row["image"])][name] for name in row if name not in ("image", "group")}
         assert counted == {name: str(row[name]) for name in counted}
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["metrics"] == reduce_counts(expected)

@@ -44,11 +44,11 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE, "include_dashboard": False, "_system_config": QUICK}
-    made = Cluster(initialize_head=True, head_node_args=head)
+    created = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
-        made.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
-    yield made
-    made.shutdown()
+        created.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    yield created
+    created.shutdown()
 
 
 def quick(**more: object) -> Protocol:
@@ -106,12 +106,12 @@ def test_runs_one_after_the_other_on_a_node_share_a_process_that_ends_with_the_s
     logged: list[int] = []
 
     def processes() -> list[int]:
-        found = []
+        result = []
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 if "multiprocessing.spawn" in " ".join(child.cmdline()):
-                    found.append(child.pid)
-        return found
+                    result.append(child.pid)
+        return result
 
     def emit(event: Event) -> None:
         if isinstance(event, Finished):
@@ -229,8 +229,8 @@ class OfThree:
 
     @staticmethod
     def nodes() -> list[dict[str, Any]]:
-        found = [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 8.0}, {"CPU": 8.0, "GPU": 2.0}]
-        return [{"Alive": True, "Resources": node} for node in found] + [{"Alive": False, "Resources": {}}]
+        result = [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 8.0}, {"CPU": 8.0, "GPU": 2.0}]
+        return [{"Alive": True, "Resources": node} for node in result] + [{"Alive": False, "Resources": {}}]
 
 
 def test_runs_ask_for_a_share_of_a_gpu_and_measurements_for_a_whole_node(make_study: Callable[..., Study]) -> None:

@@ -50,12 +50,12 @@ def busy(network: nn.Module, images: torch.Tensor) -> nn.Module:
     network.eval()
     last = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)][-1]
     with torch.inference_mode():
-        found = network(images)
+        result = network(images)
     with torch.no_grad():
         bias = torch.zeros_like(last.bias) if last.bias is None else last.bias
-        shift = found.mean() - bias.mean()
-        last.weight.mul_(2 / found.std())
-        last.bias.fill_(float(-2 * shift / found.std()))
+        shift = result.mean() - bias.mean()
+        last.weight.mul_(2 / result.std())
+        last.bias.fill_(float(-2 * shift / result.std()))
     return network
 
 

@@ -185,9 +185,9 @@ def test_vias_are_listed_and_drawn_as_discs(predict: Predict, tmp_path: Path) ->
 
 def test_what_a_network_was_trained_for_is_known_without_a_test_too(results: Path) -> None:
     for name, expected in (("omc-syn", False), ("omv-syn", True)):
-        (found,) = find_trained(results / "known", registry.select(TINYNET), name)
-        assert finds_vias(found) is expected
-        assert finds_vias(replace(found, record=found.record.model_copy(update={"metrics": {}}))) is expected
+        (result,) = find_trained(results / "known", registry.select(TINYNET), name)
+        assert finds_vias(result) is expected
+        assert finds_vias(replace(result, record=result.record.model_copy(update={"metrics": {}}))) is expected
 
 
 def test_discs_of_nothing_are_none() -> None:

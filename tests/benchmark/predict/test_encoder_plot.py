@@ -20,11 +20,11 @@ from benchmark.report.plots import plot_style
 
 def encoder(name: str, count: int, size: tuple[int, int]) -> Encoder:
     rng = np.random.default_rng(count)
-    made = []
+    created = []
     for number in range(count):
         side = (max(size[0] >> number, 1), max(size[1] >> number, 1))
-        made.append(Stage(f"encoder[{number}]", 512, "PC 1 (100 %)", rng.normal(size=side), size))
-    return Encoder(name, f"omc-syn+miic-syn/{name.lower()}/2", tuple(made))
+        created.append(Stage(f"encoder[{number}]", 512, "PC 1 (100 %)", rng.normal(size=side), size))
+    return Encoder(name, f"omc-syn+miic-syn/{name.lower()}/2", tuple(created))
 
 
 def seen(size: tuple[int, int], corner: tuple[int, int] = (0, 0), channels: int = 1) -> encoder_plot.StagePanel:
@@ -79,13 +79,13 @@ def test_colours_are_the_common_scales_and_the_patch_is_cut_where_the_box_is() -
     enlarged, whole = cell(figure, 1, patch=True), cell(figure, 1, patch=False)
 
     def colour(value: float) -> list[int]:
-        made = matplotlib.colormaps[encoder_plot.COLOURS]((value + encoder_plot.LIMIT) / (2 * encoder_plot.LIMIT))
-        return [round(255 * part) for part in to_rgba(made)]
+        created = matplotlib.colormaps[encoder_plot.COLOURS]((value + encoder_plot.LIMIT) / (2 * encoder_plot.LIMIT))
+        return [round(255 * part) for part in to_rgba(created)]
 
     def at(picture: np.ndarray, x: float, y: float) -> list[int]:
         """Colour at a place, given in shares of the picture."""
-        found: list[int] = picture[int(y * picture.shape[0]), int(x * picture.shape[1])].tolist()
-        return found
+        result: list[int] = picture[int(y * picture.shape[0]), int(x * picture.shape[1])].tolist()
+        return result
 
     # The patch covers the map's rows 2 and 3, columns 4 and 5.
     for near in (0.05, 0.45):

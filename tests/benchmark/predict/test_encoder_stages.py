@@ -64,8 +64,8 @@ def test_stages_are_those_of_the_networks_file_and_nothing_is_left_behind(name: 
     places = encoder_stages.find(network, x)
     maps = encoder_stages.take(network, x, places)
 
-    found = [(str(place), *features.shape) for place, features in zip(places, maps, strict=True)]
-    assert found == [(stage, channels, side, side) for stage, channels, side in EXPECTED[name]]
+    result = [(str(place), *features.shape) for place, features in zip(places, maps, strict=True)]
+    assert result == [(stage, channels, side, side) for stage, channels, side in EXPECTED[name]]
     assert hooks(network) == 0
     assert all(parameter.grad is None for parameter in network.parameters())
     with torch.inference_mode():
@@ -76,17 +76,17 @@ def test_maps_are_what_the_networks_compute_with() -> None:
     x = image()
     unet, edanet, letnet = built("unet"), built("edanet"), built("letnet")
 
-    found = {
+    result = {
         network: encoder_stages.take(network, x, encoder_stages.find(network, x)) for network in (unet, edanet, letnet)
     }
 
     with torch.inference_mode():
-        for ours, theirs in zip(found[unet], unet.encoder(x), strict=True):
+        for ours, theirs in zip(result[unet], unet.encoder(x), strict=True):
             assert np.array_equal(ours, theirs[0])
         eighth = edanet.block_2(edanet.down_3(edanet.block_1(edanet.down_2(edanet.down_1(x)))))
         deepest = letnet.encoder_3(letnet.encoder_2(letnet.encoder_1(letnet.stem(x))))
-        assert np.array_equal(found[edanet][-1], eighth[0])
-        assert np.array_equal(found[letnet][-1], letnet.block_4(letnet.transformer(deepest))[0])
+        assert np.array_equal(result[edanet][-1], eighth[0])
+        assert np.array_equal(result[letnet][-1], letnet.block_4(letnet.transformer(deepest))[0])
 
 
 class Own(nn.Module):
@@ -114,9 +114,9 @@ class Own(nn.Module):
 def test_rule_holds_in_a_network_of_the_users() -> None:
     network = Own().eval()
 
-    found = encoder_stages.find(network, image(32))
+    result = encoder_stages.find(network, image(32))
 
-    assert found == [MapSource("enter", call=1), MapSource("act", call=1)]
+    assert result == [MapSource("enter", call=1), MapSource("act", call=1)]
 
 
 def test_shortcut_is_no_stage_although_it_comes_last() -> None:
@@ -129,13 +129,13 @@ def test_shortcut_is_no_stage_although_it_comes_last() -> None:
 
     network, x = Ends().eval(), image(32)
 
-    found = encoder_stages.find(network, x)
+    result = encoder_stages.find(network, x)
 
-    assert found == [MapSource("enter", call=1), MapSource("shared", call=2)]
+    assert result == [MapSource("enter", call=1), MapSource("shared", call=2)]
     with torch.inference_mode():
         half = network.down(network.half_step(network.enter(x)))
         twice = network.shared(network.shared(half))
-    assert np.array_equal(encoder_stages.take(network, x, found)[1], twice[0])
+    assert np.array_equal(encoder_stages.take(network, x, result)[1], twice[0])
 
 
 def test_map_is_copied_before_the_next_layer_overwrites_it() -> None:

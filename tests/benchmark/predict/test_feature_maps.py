@@ -54,8 +54,8 @@ def test_padding_takes_no_part_in_any_figure(rng: Rng) -> None:
 
     for channel in ("principal", "variance"):
         shown, other = (
-            feature_maps.stage("down", made, padded, (20, 28), channel)  # type: ignore[arg-type]
-            for made in (features, louder)
+            feature_maps.stage("down", created, padded, (20, 28), channel)  # type: ignore[arg-type]
+            for created in (features, louder)
         )
         seen = shown.values[:5, :7]
         assert (seen.mean(), seen.std()) == pytest.approx((0, 1))

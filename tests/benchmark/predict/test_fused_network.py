@@ -44,9 +44,9 @@ class Seen(nn.Module):
         self.conv, self.norm, self.act = nn.Conv2d(3, 3, 1), norm(), nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        made = self.conv(x)
-        normed = self.norm(made)
-        return made + self.act(normed) + normed
+        created = self.conv(x)
+        normed = self.norm(created)
+        return created + self.act(normed) + normed
 
 
 class Twice(nn.Module):
@@ -128,9 +128,9 @@ def test_only_norms_that_nobody_else_depends_on_are_folded(network: nn.Module, n
     fast = ready(network, SHAPE)
     image = torch.randn(2, *SHAPE[1:], generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        found = fast(image)
+        result = fast(image)
         expected = network.eval()(image)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
     assert sum(isinstance(layer, nn.BatchNorm2d) for layer in fast.modules()) == norms
     torch.testing.assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
     assert not any(weight.requires_grad for weight in fast.parameters())
@@ -177,9 +177,9 @@ def test_depthwise_kernels_are_given_padded_rows_where_they_pad_none_themselves(
     assert sum(isinstance(layer, nn.ZeroPad2d) for layer in fast.modules()) == apart
     image = torch.randn(2, 8, 20, 24, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        found = fast(image)
-        torch.testing.assert_close(found, network.eval()(image), rtol=1e-5, atol=1e-5)
-    assert found.is_contiguous(memory_format=torch.channels_last)
+        result = fast(image)
+        torch.testing.assert_close(result, network.eval()(image), rtol=1e-5, atol=1e-5)
+    assert result.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("name", ["irdpnet", "eal_icnet", "letnet"])
@@ -194,10 +194,10 @@ def test_no_depthwise_convolution_of_a_network_predicts_with_wide_padding(name: 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_lie_channels_last_also_where_one_channel_would_fit_both(channels: int) -> None:
     image = torch.rand(2, channels, 5, 7)
-    found = channels_last(image)
-    assert torch.equal(found, image)
-    assert found.stride() == (35 * channels, 1, 7 * channels, channels)
-    joined = torch.cat([found, torch.rand(2, 4, 5, 7).contiguous(memory_format=torch.channels_last)], dim=1)
+    result = channels_last(image)
+    assert torch.equal(result, image)
+    assert result.stride() == (35 * channels, 1, 7 * channels, channels)
+    joined = torch.cat([result, torch.rand(2, 4, 5, 7).contiguous(memory_format=torch.channels_last)], dim=1)
     assert joined.is_contiguous(memory_format=torch.channels_last)
 
 

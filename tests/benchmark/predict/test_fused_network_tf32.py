@@ -66,12 +66,12 @@ def test_tf32_leaves_no_norm_unfolded(name: str) -> None:
         trained = Trained(network, *map(float, torch.aminmax(network(image)))).eval()
     expected = ready(trained, image.shape)
     with TF32(), torch.inference_mode():
-        found = ready(trained, image.shape)
+        result = ready(trained, image.shape)
         assert rounds_to_tf32("convolutions")
         rounding = float((trained(image) - expected(image)).abs().max())
     assert rounding > 2e-3  # which would hide whether the two forms agree
-    assert (found.as_written, expected.as_written) == ("", "")
-    assert norms(found) == norms(expected) < norms(trained)
+    assert (result.as_written, expected.as_written) == ("", "")
+    assert norms(result) == norms(expected) < norms(trained)
 
 
 def norms(network: nn.Module) -> int:

@@ -16,27 +16,27 @@ from tests.benchmark.data.folder_makers import picture
 
 
 def collected(folder: Path, pixels: np.ndarray) -> Scratch:
-    found = Scratch(folder, pixels.shape)
+    result = Scratch(folder, pixels.shape)
     for top in range(0, len(pixels), 50):
-        found.append(pixels[top : top + 50])
-    return found
+        result.append(pixels[top : top + 50])
+    return result
 
 
 def test_rows_come_back_as_they_were_written_and_leave_no_file(tmp_path: Path) -> None:
     pixels = picture(0, 120, 77)
-    with collected(tmp_path / "new", pixels) as found:
-        np.testing.assert_array_equal(found.rows(), pixels)
-        np.testing.assert_array_equal(found.rows(30, 90), pixels[30:90])
-        np.testing.assert_array_equal(found.rows(100, 300), pixels[100:])
-        found.append(pixels[:1])
-        np.testing.assert_array_equal(found.rows(0, 1), pixels[:1])
+    with collected(tmp_path / "new", pixels) as result:
+        np.testing.assert_array_equal(result.rows(), pixels)
+        np.testing.assert_array_equal(result.rows(30, 90), pixels[30:90])
+        np.testing.assert_array_equal(result.rows(100, 300), pixels[100:])
+        result.append(pixels[:1])
+        np.testing.assert_array_equal(result.rows(0, 1), pixels[:1])
         assert os.listdir(tmp_path / "new") == []
 
 
 def test_map_is_a_png(tmp_path: Path) -> None:
     pixels = picture(1, 120, 77) % 2
-    with collected(tmp_path, pixels) as found:
-        path = write_map(tmp_path / "map" / "frame.1", found, 255)
+    with collected(tmp_path, pixels) as result:
+        path = write_map(tmp_path / "map" / "frame.1", result, 255)
     assert path == tmp_path / "map" / "frame.1.png"
     np.testing.assert_array_equal(read_image(path, 1)[..., 0], pixels * 255)
 
@@ -46,8 +46,8 @@ def test_large_map_is_a_tiff_of_deflated_tiles(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(rasters, "MOST_PNG_PIXELS", 1000)
     monkeypatch.setattr(rasters, "CLASSIC_TIFF_BYTES", limit)
     pixels = picture(2, 700, 1100) % 2
-    with collected(tmp_path, pixels) as found:
-        path = write_map(tmp_path / "map" / "a", found, 255)
+    with collected(tmp_path, pixels) as result:
+        path = write_map(tmp_path / "map" / "a", result, 255)
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         assert file.is_bigtiff is (limit == 1000)
@@ -67,8 +67,8 @@ def test_full_disk_is_the_user_s_error_and_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", full)
     message = r"a\.(png|tif): cannot be written \(No space left on device\)"
-    with collected(tmp_path, picture(3, 100, 100)) as found, pytest.raises(UserError, match=message):
-        write_map(tmp_path / "map" / "a", found)
+    with collected(tmp_path, picture(3, 100, 100)) as result, pytest.raises(UserError, match=message):
+        write_map(tmp_path / "map" / "a", result)
     assert os.listdir(tmp_path / "map") == []
 
 

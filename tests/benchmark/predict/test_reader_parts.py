@@ -65,11 +65,11 @@ def test_parts_are_those_of_the_whole(
 ) -> None:
     if not write(tmp_path / "a.tif", compression, photometric, dtype, layout):
         pytest.skip(f"{compression} holds no such pixels")
-    expected, found = whole(tmp_path / "a.tif"), in_parts(tmp_path / "a.tif")
+    expected, result = whole(tmp_path / "a.tif"), in_parts(tmp_path / "a.tif")
     if expected is None:
-        assert found is None
+        assert result is None
     else:
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(result, expected)
     if photometric != "ycbcr" and dtype is np.uint8:
         assert expected is not None
 

@@ -27,10 +27,10 @@ CPU = torch.device("cpu")
 
 def predicted(network: nn.Module, path: Path, grid: TileGrid, batch: int = 3, channels: int = 1) -> NDArray[np.float32]:
     with open_source(path) as source:
-        found = list(probabilities(network, source, grid, channels=channels, batch=batch, device=CPU))
+        result = list(probabilities(network, source, grid, channels=channels, batch=batch, device=CPU))
         image = source.read(0, source.shape[0], channels)
-    np.testing.assert_array_equal(np.concatenate([rows for rows, _ in found]), image)
-    return np.concatenate([rows for _, rows in found])
+    np.testing.assert_array_equal(np.concatenate([rows for rows, _ in result]), image)
+    return np.concatenate([rows for _, rows in result])
 
 
 def whole(network: nn.Module, image: NDArray[np.uint8], multiple: int) -> NDArray[np.float32]:
@@ -82,27 +82,27 @@ def test_every_size_of_image_is_predicted_whole(
     torch.manual_seed(1)
     image = picture(1, *shape)
     network = busy(TinyNet(), torch.rand(1, 1, 64, 64))
-    found = predicted(network, save(tmp_path / "a.png", image), TileGrid.of(shape, tile, overlap, 1))
+    result = predicted(network, save(tmp_path / "a.png", image), TileGrid.of(shape, tile, overlap, 1))
     side = [max(0, tile - length) for length in shape]
     padded = np.pad(image, ((0, side[0]), (0, side[1])), "reflect")
-    np.testing.assert_allclose(found, whole(network, padded, 1)[: shape[0], : shape[1]], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(result, whole(network, padded, 1)[: shape[0], : shape[1]], rtol=0, atol=1e-5)
 
 
 def test_without_overlap_tiles_are_what_the_network_says_of_each(tmp_path: Path) -> None:
     torch.manual_seed(2)
     image = picture(2, 64, 96)
     network = busy(TinyNet(), torch.rand(1, 1, 64, 64))
-    found = predicted(network, save(tmp_path / "a.png", image), TileGrid.of(image.shape, 32, 0, 1))
+    result = predicted(network, save(tmp_path / "a.png", image), TileGrid.of(image.shape, 32, 0, 1))
     for top in (0, 32):
         for left in (0, 32, 64):
             tile = np.s_[top : top + 32, left : left + 32]
-            np.testing.assert_allclose(found[tile], whole(network, image[tile], 1), rtol=0, atol=1e-6)
+            np.testing.assert_allclose(result[tile], whole(network, image[tile], 1), rtol=0, atol=1e-6)
 
 
 def test_colour_reaches_a_network_that_takes_it(tmp_path: Path) -> None:
     image = picture(3, 40, 70, 3)
-    found = predicted(brightness(3), save(tmp_path / "a.png", image), TileGrid.of((40, 70), 32, 8, 1), channels=3)
-    np.testing.assert_array_equal(found >= 0.5, image.mean(axis=-1) >= 127.5)
+    result = predicted(brightness(3), save(tmp_path / "a.png", image), TileGrid.of((40, 70), 32, 8, 1), channels=3)
+    np.testing.assert_array_equal(result >= 0.5, image.mean(axis=-1) >= 127.5)
 
 
 def test_same_call_gives_the_same_bits(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_progress_counts_every_tile_once(tmp_path: Path) -> None:
     counts: list[int] = []
     with open_source(path) as source:
         rows = probabilities(brightness(), source, grid, channels=1, batch=4, device=CPU, progress=counts.append)
-        assert sum(len(found) for _, found in rows) == 100
+        assert sum(len(result) for _, result in rows) == 100
     assert sum(counts) == len(grid)
     assert max(counts) <= 4
 

@@ -13,13 +13,13 @@ from benchmark.records import environment
 
 
 def test_environment_names_code_system_and_libraries() -> None:
-    found = environment.describe("cpu", 3)
-    assert found["code"].keys() == {"version", "commit", "dirty", "content"}
-    assert found["code"]["version"] == benchmark.__version__
-    assert found["python"] == sys.version.split()[0]
-    assert found["packages"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
-    assert (found["device"], found["threads"]) == ("cpu", 3)
-    assert not any(key.startswith(("gpu", "cuda", "driver")) for key in found)
+    result = environment.describe("cpu", 3)
+    assert result["code"].keys() == {"version", "commit", "dirty", "content"}
+    assert result["code"]["version"] == benchmark.__version__
+    assert result["python"] == sys.version.split()[0]
+    assert result["packages"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert (result["device"], result["threads"]) == ("cpu", 3)
+    assert not any(key.startswith(("gpu", "cuda", "driver")) for key in result)
 
 
 def test_variables_that_choose_kernels_are_kept_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,13 +41,13 @@ def test_threads_are_those_that_torch_has_in_this_process() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        found = environment.computing("cpu")
+        result = environment.computing("cpu")
     finally:
         torch.set_num_threads(before)
-    assert found["torch_threads"] == 3
-    assert found["torch_interop_threads"] == torch.get_num_interop_threads()
-    assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
-    assert "float32_precision" not in found
+    assert result["torch_threads"] == 3
+    assert result["torch_interop_threads"] == torch.get_num_interop_threads()
+    assert result["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+    assert "float32_precision" not in result
     assert "matmul" in environment.computing("cuda:0")["float32_precision"]
 
 
@@ -67,8 +67,8 @@ def test_gpu_s_facts_come_from_torch_and_the_management_library(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "pynvml", library)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
-    found = environment.describe("cuda:0", 1)
-    assert (found["gpu"], found["gpu_capability"], found["gpu_clock_max_mhz"]) == ("NVIDIA H100", "9.0", 1980)
-    assert found["gpu_power_limit_w"] is None  # one question that is refused leaves the others their answers
-    assert found["gpu_memory_bytes"] == 8 << 30
-    assert {"cuda", "cudnn", "driver", "hip"} <= found.keys()
+    result = environment.describe("cuda:0", 1)
+    assert (result["gpu"], result["gpu_capability"], result["gpu_clock_max_mhz"]) == ("NVIDIA H100", "9.0", 1980)
+    assert result["gpu_power_limit_w"] is None  # one question that is refused leaves the others their answers
+    assert result["gpu_memory_bytes"] == 8 << 30
+    assert {"cuda", "cudnn", "driver", "hip"} <= result.keys()

@@ -118,8 +118,8 @@ def test_two_installs_of_the_same_sources_have_the_same_content(tmp_path: Path) 
 
 def test_packages_are_all_that_are_installed_with_their_versions() -> None:
     lines = provenance.packages().splitlines()
-    found = {requirement.name: str(requirement.specifier) for requirement in map(Requirement, lines)}
-    assert len(found) == len(lines) >= 20
+    result = {requirement.name: str(requirement.specifier) for requirement in map(Requirement, lines)}
+    assert len(result) == len(lines) >= 20
     assert lines == sorted(lines, key=lambda line: line.partition("==")[0])
     for name in ("torch", "pytest", "segmentation-models-pytorch", "typing-extensions"):
-        assert found[name] == f"=={importlib.metadata.version(name)}"
+        assert result[name] == f"=={importlib.metadata.version(name)}"

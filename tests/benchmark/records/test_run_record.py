@@ -54,10 +54,10 @@ def test_no_field_of_an_old_record_has_left_the_schema() -> None:
     for file in (file for folder in GENERATIONS for file in folder.rglob("record.json")):
         raw = json.loads(file.read_bytes())
         for part, model in parts.items():
-            if found := raw.get(part) if part else raw:
+            if result := raw.get(part) if part else raw:
                 seen.add(part)
                 known = set(model.model_json_schema()["properties"])
-                assert {RENAMED.get(name, name) for name in found} <= known, (file, part)
+                assert {RENAMED.get(name, name) for name in result} <= known, (file, part)
     assert seen == set(parts)
 
 

@@ -49,9 +49,9 @@ def test_other_parts_of_a_run_name_cannot_lead_out_of_its_folder(store: Store, f
 
 @pytest.mark.parametrize("name", ["unet", "eal_icnet.no_tssa", "mychip-2", "netz_größe", "_net"])
 def test_names_that_networks_and_datasets_have_are_accepted(store: Store, name: str) -> None:
-    found = read_record(spoil(store, model=name, test=[name]))
-    assert found is not None
-    assert found.model == name
+    result = read_record(spoil(store, model=name, test=[name]))
+    assert result is not None
+    assert result.model == name
 
 
 def test_record_in_the_folder_of_another_run_is_broken(store: Store) -> None:
@@ -86,18 +86,18 @@ def test_record_of_a_newer_release_is_refused_and_never_called_broken(store: Sto
     spoil(store, schema=3, novelty="a field of the future")
     with pytest.raises(
         UserError, match=r"record\.json: a record of schema 3, made by a newer release.*up to 2"
-    ) as told:
+    ) as raised:
         store.survey()
-    assert not isinstance(told.value, BrokenRecordError)
+    assert not isinstance(raised.value, BrokenRecordError)
 
 
 def test_temporarily_unreadable_record_is_not_broken(store: Store) -> None:
     file = store.run_folder(("omc",), "unet", 0) / RECORD
     file.unlink()
     file.mkdir()  # as good as a disk that is away: the content is unknown
-    with pytest.raises(UserError, match="cannot be read") as told:
+    with pytest.raises(UserError, match="cannot be read") as raised:
         store.survey()
-    assert not isinstance(told.value, BrokenRecordError)
+    assert not isinstance(raised.value, BrokenRecordError)
 
 
 def test_huge_record_is_not_read_into_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +110,8 @@ def test_huge_record_is_not_read_into_memory(store: Store, monkeypatch: pytest.M
 
 
 def test_message_cannot_repaint_the_terminal() -> None:
-    made = Failure(kind="error", message="\x1b]0;title\x07\x1b[2Jno\r\nsecond\tline\x9b", log="\x1b[31m")
-    assert (made.message, made.log) == ("]0;title[2Jno\nsecond\tline", "[31m")
+    created = Failure(kind="error", message="\x1b]0;title\x07\x1b[2Jno\r\nsecond\tline\x9b", log="\x1b[31m")
+    assert (created.message, created.log) == ("]0;title[2Jno\nsecond\tline", "[31m")
     with pytest.raises(ValidationError):
         Failure(kind="error", message=1)  # type: ignore[arg-type]
 

@@ -35,10 +35,10 @@ def text(first: Path, second: Path) -> str:
 
 
 def test_copy_differs_in_nothing(original: Path, copy: Path) -> None:
-    found = compare_studies(original, copy)
-    assert found.identical
-    assert not any(found.sections.values())
-    assert [(row.model, row.repeats, row.identical) for row in found.numbers] == [("eal_icnet", 2, 2), ("unet", 2, 2)]
+    result = compare_studies(original, copy)
+    assert result.identical
+    assert not any(result.sections.values())
+    assert [(row.model, row.repeats, row.identical) for row in result.numbers] == [("eal_icnet", 2, 2), ("unet", 2, 2)]
     assert "numbers: 4 of 4 tests" in text(original, copy)
 
 
@@ -49,9 +49,9 @@ def test_last_bit_of_one_metric_of_one_run_is_a_difference(original: Path, copy:
         return {"metrics": metrics}
 
     fake.change(copy, by_a_bit, "omc-syn/unet/1")
-    found = compare_studies(original, copy)
-    assert not found.identical
-    assert [(row.model, row.repeats, row.identical) for row in found.numbers] == [("eal_icnet", 2, 2), ("unet", 2, 1)]
+    result = compare_studies(original, copy)
+    assert not result.identical
+    assert [(row.model, row.repeats, row.identical) for row in result.numbers] == [("eal_icnet", 2, 2), ("unet", 2, 1)]
     shown = text(original, copy)
     assert "numbers: 3 of 4 tests" in shown
     assert "eal_icnet" not in shown  # only what differs is listed
@@ -61,13 +61,13 @@ def test_last_bit_of_one_metric_of_one_run_is_a_difference(original: Path, copy:
 def test_means_are_over_the_repeats_that_both_have_finished(original: Path, copy: Path) -> None:
     shutil.rmtree(copy / "runs/omc-syn/unet/0")
     fake.change(copy, lambda record: {"metrics": {"omc-syn": {"image": {"miou": 0.5}, "pooled": {}}}}, "omc-syn/unet/1")
-    found = compare_studies(original, copy)
+    result = compare_studies(original, copy)
     record = read_record(original / "runs/omc-syn/unet/1" / RECORD)
     assert record is not None
-    (row,) = (row for row in found.numbers if row.model == "unet")
+    (row,) = (row for row in result.numbers if row.model == "unet")
     assert (row.repeats, row.identical) == (1, 0)
     assert row.means == {"miou": (record.metrics["omc-syn"]["image"]["miou"], 0.5)}
-    assert found.sections["runs"] == ["only in first: omc-syn unet, repeat 0"]
+    assert result.sections["runs"] == ["only in first: omc-syn unet, repeat 0"]
 
 
 def test_missing_runs_alone_leave_the_common_numbers_identical(original: Path, copy: Path) -> None:
@@ -80,9 +80,9 @@ def test_missing_runs_alone_leave_the_common_numbers_identical(original: Path, c
 
 def test_run_that_failed_in_one_study_is_told(original: Path, copy: Path) -> None:
     fake.write_run(copy, "unet", ["omc-syn"], 1, None, Failure(kind="nan_loss", message="NaN"))
-    found = compare_studies(original, copy)
-    assert not found.identical
-    assert found.outcomes == ["omc-syn unet repeat 1: ok | failed (nan_loss)"]
+    result = compare_studies(original, copy)
+    assert not result.identical
+    assert result.outcomes == ["omc-syn unet repeat 1: ok | failed (nan_loss)"]
 
 
 def test_all_settings_are_compared_also_those_that_change_no_run(original: Path, copy: Path) -> None:

@@ -14,8 +14,7 @@ from benchmark.cli.summary import print_summary
 from benchmark.records.efficiency_record import Conditions, Latency, Limits
 from benchmark.report import merge
 from benchmark.report.build import build
-from benchmark.report.plots import accuracy_cost_plot as plots
-from benchmark.report.plots import growth_plot, profile_plot, roofline_plot
+from benchmark.report.plots import accuracy_cost_plot, growth_plot, profile_plot, roofline_plot
 from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables import (
     accuracy_table,
@@ -105,20 +104,20 @@ def test_no_exponent_is_formed_from_a_hindered_time(study: StudyResults) -> None
 def test_hindered_network_is_no_point_of_a_plot_of_times_and_on_no_front(study: StudyResults) -> None:
     charts = {
         chart.axis.name: chart
-        for chart in plots.charts(study, accuracy_table.scores(study, accuracy_table.ACCURACY).blocks)
+        for chart in accuracy_cost_plot.charts(study, accuracy_table.scores(study, accuracy_table.ACCURACY).blocks)
     }
     assert [point.row.key for point in charts["fps"].points] == ["eal_icnet", "unet"]
     assert charts["fps"].missing == ()
-    assert f"{plots.HINDERED_NAMES}: ContextNet." in charts["fps"].footnote
+    assert f"{accuracy_cost_plot.HINDERED_NAMES}: ContextNet." in charts["fps"].footnote
     for other in ("params", "macs"):
         assert "contextnet" in {point.row.key for point in charts[other].points}
-        assert plots.HINDERED_NAMES not in charts[other].footnote
+        assert accuracy_cost_plot.HINDERED_NAMES not in charts[other].footnote
 
 
 def test_no_plot_is_drawn_against_times_that_are_all_hindered(study: StudyResults) -> None:
-    everything = replace(study, efficiency=tuple(replace(found, hindered=True) for found in study.efficiency))
-    found = plots.charts(everything, accuracy_table.scores(study, accuracy_table.ACCURACY).blocks)
-    assert [chart.axis.name for chart in found] == ["params", "macs"]
+    everything = replace(study, efficiency=tuple(replace(result, hindered=True) for result in study.efficiency))
+    result = accuracy_cost_plot.charts(everything, accuracy_table.scores(study, accuracy_table.ACCURACY).blocks)
+    assert [chart.axis.name for chart in result] == ["params", "macs"]
 
 
 def test_hindered_times_are_hollow_marks(study: StudyResults) -> None:
@@ -158,6 +157,6 @@ def test_merged_studies_take_the_figures_that_nothing_hindered(tmp_path: Path) -
     second = shutil.copytree(first, tmp_path / "free")
     for size in SIZES:
         fake.write_efficiency(second, "contextnet", size, limits=limits(), bytes_moved=10**8)
-    found = merge.merge([first, second])
-    assert len(found.efficiency) == len(MODELS) * len(SIZES)
-    assert not any(one.hindered or one.warnings for one in found.efficiency)
+    result = merge.merge([first, second])
+    assert len(result.efficiency) == len(MODELS) * len(SIZES)
+    assert not any(one.hindered or one.warnings for one in result.efficiency)

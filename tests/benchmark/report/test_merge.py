@@ -281,10 +281,10 @@ def test_networks_of_fewer_repeats_are_neither_marked_nor_ranked(tmp_path: Path)
     merged = merge([three, tmp_path / "one"])
     (block,) = accuracy_table.scores(merged, accuracy_table.ACCURACY).blocks
     assert {row for row, _ in block.marks()} == {"eal_icnet", "unet"}
-    found = page_summary.summarise(merged, accuracy_table.Table("accuracy", "Accuracy", (block,)), "eal_icnet")
-    assert found.leaders[0].best.label != "FCN"
-    assert found.leaders[0].models == 2
-    facts = dict(found.facts)
+    result = page_summary.summarise(merged, accuracy_table.Table("accuracy", "Accuracy", (block,)), "eal_icnet")
+    assert result.leaders[0].best.label != "FCN"
+    assert result.leaders[0].models == 2
+    facts = dict(result.facts)
     assert facts["Repeats"] == "n = 1 to 3 trainings from different seeds per model and dataset"
     assert "Repeats that were asked for: 1 in one, 3 in three." in facts["Origin"]
     assert "repeats:" not in facts["Protocol"]

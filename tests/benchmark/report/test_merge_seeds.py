@@ -81,9 +81,9 @@ def test_another_seed_gives_further_repeats_that_pair_within_the_seed(tmp_path: 
 def test_stand_in_of_another_seed_has_other_images_though_they_are_called_alike(tmp_path: Path) -> None:
     merged = merge([of_seed(tmp_path / "one", 0, MODELS[:2]), of_seed(tmp_path / "two", 1, MODELS[:2])])
     (block,) = accuracy_table.scores(merged, accuracy_table.ACCURACY).blocks
-    found = contests.contest(merged, block, "miou", "image")
-    assert not found.same_images(["unet"])
-    assert {group for scores in found.scores["unet"].values() for group in scores.groups} == {
+    result = contests.contest(merged, block, "miou", "image")
+    assert not result.same_images(["unet"])
+    assert {group for scores in result.scores["unet"].values() for group in scores.groups} == {
         f"seed {seed}: g{number}" for seed in (0, 1) for number in range(4)
     }
 
@@ -124,7 +124,7 @@ def test_networks_that_do_not_share_all_seeds_have_no_means_to_compare(
 def test_plots_say_what_they_were_merged_from(tmp_path: Path) -> None:
     folders = [of_seed(tmp_path / name, seed, MODELS[:2]) for name, seed in (("one", 0), ("two", 1))]
     ((_, figure),) = comparison_plot.draw(for_figures(merge(folders)))
-    text = " ".join(found.get_text().replace("\n", " ") for found in figure.texts)
+    text = " ".join(result.get_text().replace("\n", " ") for result in figure.texts)
     assert "Means over n = 4 repeats. No intervals, since repeats saw different images." in text
     assert "Protocol: quick. Merged from the studies one (seed 0), two (seed 1)." in text
 

@@ -46,18 +46,18 @@ def silent(done: int, total: int) -> None: ...
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Measure in no time; return the names of what was measured."""
-    found: list[str] = []
+    result: list[str] = []
 
     def measure(entry: object, height: int, width: int, **settings: object) -> EfficiencyRecord:
         name = entry.name  # type: ignore[attr-defined]
         fake.write_efficiency(tmp_path / "made", name, height, threads=settings["threads"])
-        found.append(name)
+        result.append(name)
         file = tmp_path / f"made/efficiency/{name}.{height}x{height}.cpu.float32.json"
         return EfficiencyRecord.from_json(file.read_bytes())
 
     monkeypatch.setattr("benchmark.efficiency.measure.measure", measure)
     monkeypatch.setattr("benchmark.runs.perform.POLL_S", 0.02)
-    return found
+    return result
 
 
 def later(file: Path) -> None:
@@ -168,9 +168,9 @@ def test_figures_of_another_study_that_measuring_would_give_again_are_taken_over
     assert plan.seconds < before.seconds
     assert perform_job(job, silent) is None
     assert measured == []
-    found = job.stored()
-    assert found is not None
-    assert found.origin == origin(job, taken_from="earlier")
+    result = job.stored()
+    assert result is not None
+    assert result.origin == origin(job, taken_from="earlier")
     assert job.outcome() == f"taken over from study earlier, measured {MEASURED}"
     assert make_plan(study).measurements == []
     # A third study names the one that measured.

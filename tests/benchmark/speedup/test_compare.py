@@ -97,9 +97,9 @@ def test_training_curves_of_the_plain_way_and_the_harness_agree(pack: Pack) -> N
     )
     assert len(slow) == 10
     assert slow[-1] < slow[0]
-    found = [row.train_loss for row in fast.history]
-    np.testing.assert_allclose(found[:4], slow[:4], rtol=5e-5)
-    np.testing.assert_allclose(found, slow, rtol=2e-2)  # Adam divides by small gradients, so rounding grows
+    result = [row.train_loss for row in fast.history]
+    np.testing.assert_allclose(result[:4], slow[:4], rtol=5e-5)
+    np.testing.assert_allclose(result, slow, rtol=2e-2)  # Adam divides by small gradients, so rounding grows
 
 
 def test_both_ways_feed_the_same_pixels(pack: Pack, tmp_path: Path) -> None:
@@ -112,18 +112,18 @@ def test_both_ways_feed_the_same_pixels(pack: Pack, tmp_path: Path) -> None:
     ours = TrainingBatches(pictures.parts, 64, PAPER, 0, torch.device("cpu"))
     gathered = [(batch.images[0], batch.masks[0]) for batch in ours.epoch(0)]
     assert by_content([files[index] for index in range(10)]) == by_content(gathered)
-    found = feeding.feeding(pictures, PAPER, SETTING)
-    assert (len(found.plain), len(found.ours), found.unit) == (2, 2, "images/s")
-    assert min(*found.plain, *found.ours) > 0
+    result = feeding.feeding(pictures, PAPER, SETTING)
+    assert (len(result.plain), len(result.ours), result.unit) == (2, 2, "images/s")
+    assert min(*result.plain, *result.ours) > 0
 
 
 def test_forwards_agree_and_both_are_timed() -> None:
-    found = forwards.forward(EAL, 64, SETTING)
-    assert found.max_difference is not None
-    assert found.max_logit is not None
-    assert found.max_difference < 1e-5
-    assert found.max_logit > 1e-2
-    assert len(found.plain) == len(found.ours) >= 2
+    result = forwards.forward(EAL, 64, SETTING)
+    assert result.max_difference is not None
+    assert result.max_logit is not None
+    assert result.max_difference < 1e-5
+    assert result.max_logit > 1e-2
+    assert len(result.plain) == len(result.ours) >= 2
     images = [torch.rand(1, 1, 64, 64)] * 2
     half = forwards.half_forward(EAL, 64, SETTING, build(EAL).eval(), images)
     assert (half.dtype, half.pixels) == ("bfloat16", 2 * 64 * 64)
@@ -147,9 +147,9 @@ def test_masks_of_trained_weights_are_made_on_the_device_of_the_record(fake_gpu:
 
     setting, images = replace(SETTING, name="cuda:1"), cast("list[Tensor]", [Picture()])
     with OnTheCPU():
-        found = forwards.half_forward(EAL, 64, setting, Trained(1, 1, 1), images)
+        result = forwards.half_forward(EAL, 64, setting, Trained(1, 1, 1), images)
     assert Picture.sent[:1] + Picture.sent[-1:] == [torch.device("cuda:1")] * 2
-    assert (found.device, found.device_name, found.pixels) == ("cuda", fake_gpu.properties.name, 32 * 32)
+    assert (result.device, result.device_name, result.pixels) == ("cuda", fake_gpu.properties.name, 32 * 32)
 
 
 def test_steps_are_timed_without_a_round_after_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,12 +189,12 @@ def test_trainings_beside_each_other_count_all_their_images(monkeypatch: pytest.
         return speed
 
     monkeypatch.setattr(sharing, "images_per_second", noted)
-    found = sharing.together(registry.models()["contextnet"], 64, 2, PAPER, replace(SETTING, rounds=1), "eager")
+    result = sharing.together(registry.models()["contextnet"], 64, 2, PAPER, replace(SETTING, rounds=1), "eager")
     assert [of[:3] for of in taken] == [(1, 1, "eager"), (2, 1, "auto")]
-    assert (found.plain, found.ours) == ((taken[0][3],), (taken[1][3],))
-    assert min(*found.plain, *found.ours) > 0
-    assert (found.unit, found.what) == ("images/s", "together")
-    assert "2 runs at once, 1 thread(s) each" in found.our_form
+    assert (result.plain, result.ours) == ((taken[0][3],), (taken[1][3],))
+    assert min(*result.plain, *result.ours) > 0
+    assert (result.unit, result.what) == ("images/s", "together")
+    assert "2 runs at once, 1 thread(s) each" in result.our_form
     assert not multiprocessing.active_children()
 
 
@@ -206,20 +206,20 @@ def test_run_that_dies_beside_others_ends_the_measurement() -> None:
 
 
 def test_replays_give_what_the_plain_form_gives_within_bfloat16(tapes: list[Tape]) -> None:
-    found = forwards.replayed(registry.models()["contextnet"], 64, SETTING)
-    assert len(found.plain) == len(found.ours) >= 2
-    assert tapes[0].replays > len(found.ours)
-    assert found.max_difference is not None
-    assert found.max_logit is not None
-    assert 0 < found.max_difference < 0.05 * found.max_logit
-    assert "replayed as a CUDA graph" in found.our_form
+    result = forwards.replayed(registry.models()["contextnet"], 64, SETTING)
+    assert len(result.plain) == len(result.ours) >= 2
+    assert tapes[0].replays > len(result.ours)
+    assert result.max_difference is not None
+    assert result.max_logit is not None
+    assert 0 < result.max_difference < 0.05 * result.max_logit
+    assert "replayed as a CUDA graph" in result.our_form
 
 
 def test_loop_s_share_is_what_is_left_of_forward_backward_and_optimiser(pack: Pack) -> None:
     settings = load_protocol("paper", ["input.size=64", "split.validation=0.2", "split.test=0.2"])
-    found = loop_share.loop(registry.models()["contextnet"], pack, "track", settings, SETTING)
-    assert 0 < found.ours[0] < 1
-    assert "10 images" in found.our_form
+    result = loop_share.loop(registry.models()["contextnet"], pack, "track", settings, SETTING)
+    assert 0 < result.ours[0] < 1
+    assert "10 images" in result.our_form
     assert torch.Tensor.backward.__qualname__ == "Tensor.backward"
 
 
@@ -230,14 +230,14 @@ def test_ratios_are_plain_over_ours_for_costs_and_ours_over_plain_for_speeds() -
 
 
 def test_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
-    made = [
+    created = [
         comparison(model="eal_icnet", plain=(40.0,), ours=(10.0,)),
         comparison(model="unet", plain=(10.0, 20.0, 40.0), ours=(10.0, 10.0, 10.0), max_difference=2e-6, max_logit=2.0),
         comparison(model="fcn", plain=(30.0, 30.0), ours=(10.0, 11.0)),
         comparison(dtype="bfloat16", plain=(8.0,), ours=(4.0,), pixels=1000, differing_pixels=1),
         comparison(what="start_up", model=None, size=None, unit="s", ours=(5.0, 6.0)),
     ]
-    table = speedup_table.table(StudyResults(None, (), {}, (), comparisons=tuple(made)))
+    table = speedup_table.table(StudyResults(None, (), {}, (), comparisons=tuple(created)))
     assert [block.title.partition(",")[0] for block in table.blocks] == [
         *["Forward of one image at 64×64"] * 2,
         "Start-up to the first training step",
@@ -256,8 +256,8 @@ def test_table_tells_medians_ratios_spread_and_the_geometric_mean() -> None:
 
 
 def test_row_that_is_slower_than_the_plain_way_says_so_below_the_table() -> None:
-    made = (comparison(model="fcn", plain=(20.0,), ours=(10.0,)), comparison(plain=(10.0,), ours=(20.0,)))
-    table = speedup_table.table(StudyResults(None, (), {}, (), comparisons=made))
+    created = (comparison(model="fcn", plain=(20.0,), ours=(10.0,)), comparison(plain=(10.0,), ours=(20.0,)))
+    table = speedup_table.table(StudyResults(None, (), {}, (), comparisons=created))
     assert [row.remark for row in table.blocks[0].rows] == ["", "0.50 times the plain way: behind it"]
     assert "UNet: 0.50 times the plain way: behind it" in render.to_markdown(table)
 
@@ -309,7 +309,7 @@ def test_comparison_says_what_it_was_made_with_and_so_do_table_and_page(tmp_path
     assert f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}" in table
     assert str(provenance.code()["commit"] or provenance.code()["content"])[:12] in table
     assert all(f"<td>{said}</td>" in page for said in (np.__version__, packages, facts["os"]))
-    assert "What the comparisons were computed with" in page
+    assert "Hardware and software of the comparisons" in page
     assert "Times faster" in page
     assert "<svg" in page
 
@@ -341,7 +341,7 @@ def test_verb_measures_every_kind_of_work(call: Call, monkeypatch: pytest.Monkey
     [
         (("--only", "forwards"), "--only 'forwards': expected forward, .*; did you mean 'forward'"),
         (("--sizes", "60"), "--sizes 60: eal_icnet takes multiples of 8"),
-        (("--weights", "../x"), "--weights '../x': expected a plain name"),
+        (("--weights", "../x"), "--weights ../x: no such folder; expected a study's folder"),
     ],
 )
 def test_wrong_flags_of_bench_are_refused(call: Call, arguments: tuple[str, ...], message: str) -> None:

@@ -37,7 +37,7 @@ def save(job: TrainJob, steps: int, key: str | None = None) -> None:
 
 
 def of(study: Study, **flags: bool) -> list[tuple[str, str]]:
-    return [(found.state, found.why) for found in states(study, make_plan(study, refuse=False, **flags))]
+    return [(result.state, result.why) for result in states(study, make_plan(study, refuse=False, **flags))]
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def test_every_run_has_its_state_in_order(study: Study) -> None:
     save(jobs[2], 2)
     write(study, jobs[3], "interrupted")
     with claims.acquire(jobs[4].folder) or pytest.fail("not free"):
-        found = states(study, make_plan(study))
-    assert [(run.train, run.model, run.repeat) for run in found] == [("omc-syn", "tinynet", n) for n in range(6)]
-    assert [(run.state, run.why) for run in found] == [
+        result = states(study, make_plan(study))
+    assert [(run.train, run.model, run.repeat) for run in result] == [("omc-syn", "tinynet", n) for n in range(6)]
+    assert [(run.state, run.why) for run in result] == [
         ("done", ""),
         ("failed", "out_of_memory: too large"),
         ("interrupted", "goes on from last.pt at step 2"),
@@ -87,8 +87,8 @@ def test_failed_runs_that_will_be_tried_again_say_from_where(study: Study) -> No
     job = make_plan(study).todo[0]
     write(study, job, "failed", FAILURE)
     save(job, 2)
-    told = "goes on from last.pt at step 2; failed with out_of_memory: too large"
-    assert of(study, retry_failed=True)[0] == ("failed", told)
+    raised = "goes on from last.pt at step 2; failed with out_of_memory: too large"
+    assert of(study, retry_failed=True)[0] == ("failed", raised)
 
 
 def test_stale_runs_have_reasons_and_come_last_if_not_asked_for(small: Protocol, make_study: MakeStudy) -> None:
@@ -97,9 +97,9 @@ def test_stale_runs_have_reasons_and_come_last_if_not_asked_for(small: Protocol,
         write(study, job)
     study.store.write_protocol(small)
     other = make_study(load_protocol("quick", [*SMALL, "training.lr=0.5", "repeats=2"]))
-    found = states(other, make_plan(other, refuse=False))
-    assert [(run.model, run.repeat) for run in found] == [(m, n) for m in ("tinynet", "raises") for n in range(3)]
-    assert {(run.state, run.why) for run in found} == {("stale", "training.lr: 0.002 -> 0.5")}
+    result = states(other, make_plan(other, refuse=False))
+    assert [(run.model, run.repeat) for run in result] == [(m, n) for m in ("tinynet", "raises") for n in range(3)]
+    assert {(run.state, run.why) for run in result} == {("stale", "training.lr: 0.002 -> 0.5")}
     with pytest.raises(UserError, match=r"6 run\(s\)"):
         make_plan(other)
     assert make_plan(other, refuse=False).refusal

@@ -105,12 +105,12 @@ def test_memory_follows_from_a_measured_training_step(make: Make) -> None:
     for name in PARAMS:
         machine = facts.cpu_name()
         fake.write_efficiency(study.folder.parent / "profile", name, 64, name=machine, memory=figures)
-    found = assess(study).memory
-    assert found is not None
+    result = assess(study).memory
+    assert result is not None
     # The step had gradients and two moments beside its activations; two images of a quarter of the area.
     activations = (peak - 3 * weights) * 2 / 4
-    assert found.bytes == pytest.approx(space_estimate.PROCESS_BYTES + 5 * weights + activations)
-    assert (found.largest, found.measured, found.runs) == ("unet", True, 1)
+    assert result.bytes == pytest.approx(space_estimate.PROCESS_BYTES + 5 * weights + activations)
+    assert (result.largest, result.measured, result.runs) == ("unet", True, 1)
 
 
 def test_memory_of_concurrent_runs_adds_up_and_a_guess_is_named(make: Make) -> None:
@@ -123,14 +123,14 @@ def test_memory_of_concurrent_runs_adds_up_and_a_guess_is_named(make: Make) -> N
 def test_no_study_is_refused_for_a_network_of_unknown_size_until_it_is_measured(make: Make) -> None:
     study = make(models="eal_icnet", keep="all")
     study.models = [replace(study.models[0], params=None)]
-    found = assess(study)
-    assert (found.unknown, found.results.parts.keys()) == (("eal_icnet",), {"records"})
-    assert found.memory is not None
-    assert found.memory.bytes > space_estimate.PROCESS_BYTES + 5 * 4 * space_estimate.UNKNOWN_PARAMS
-    assert "not known before it is measured: eal_icnet" in told(found, study.hardware)
+    result = assess(study)
+    assert (result.unknown, result.results.parts.keys()) == (("eal_icnet",), {"records"})
+    assert result.memory is not None
+    assert result.memory.bytes > space_estimate.PROCESS_BYTES + 5 * 4 * space_estimate.UNKNOWN_PARAMS
+    assert "not known before it is measured: eal_icnet" in told(result, study.hardware)
     fake.write_efficiency(study.folder, "eal_icnet", 32, name=facts.cpu_name(), params=1234)
-    found = assess(study)
-    assert (found.unknown, found.results.parts["weights"]) == ((), 3 * 4 * 1234)
+    result = assess(study)
+    assert (result.unknown, result.results.parts["weights"]) == ((), 3 * 4 * 1234)
 
 
 def free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -140,25 +140,25 @@ def free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 def test_disk_that_is_too_full_is_refused_with_figures_and_remedies(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = assess(make())
+    result = assess(make())
     # Cache and results lie on one disk: either alone would fit.
-    free(monkeypatch, found.cache.bytes + found.results.bytes - 1)
+    free(monkeypatch, result.cache.bytes + result.results.bytes - 1)
     with pytest.raises(
         UserError, match=r"about 486 MB, 82 kB in .*cache \(pack of omc-syn.*--keep-weights none"
     ) as error:
         assess(make()).refuse_full_disk()
     for word in ("486 MB in", "--cache", "--results", "weights 57 MB", "486 MB are free"):
         assert word in str(error.value)
-    free(monkeypatch, found.cache.bytes + found.results.bytes)
+    free(monkeypatch, result.cache.bytes + result.results.bytes)
     assess(make()).refuse_full_disk()
 
 
 def test_two_disks_are_checked_separately(make: Make) -> None:
-    found = assess(make())
-    cache = replace(found.cache, disk=-1, free=found.cache.bytes)
-    replace(found, cache=cache, results=replace(found.results, free=found.results.bytes)).refuse_full_disk()
+    result = assess(make())
+    cache = replace(result.cache, disk=-1, free=result.cache.bytes)
+    replace(result, cache=cache, results=replace(result.results, free=result.results.bytes)).refuse_full_disk()
     with pytest.raises(UserError, match="not enough disk"):
-        replace(found, cache=replace(cache, free=found.cache.bytes - 1)).refuse_full_disk()
+        replace(result, cache=replace(cache, free=result.cache.bytes - 1)).refuse_full_disk()
 
 
 def told(found: Needs, hardware: Hardware) -> str:
@@ -182,9 +182,9 @@ def test_plan_has_a_line_for_memory_and_one_for_each_disk(make: Make, monkeypatc
     ("hardware", "flag"), [(Hardware("cpu", 2, 2), "--workers"), (Hardware("cuda:0", 2, 2), "--per-gpu")]
 )
 def test_too_little_memory_is_a_warning_that_names_the_flags(make: Make, hardware: Hardware, flag: str) -> None:
-    found = assess(make(workers=2))
-    assert found.memory is not None
-    text = told(replace(found, memory=replace(found.memory, free=1)), hardware)
+    result = assess(make(workers=2))
+    assert result.memory is not None
+    text = told(replace(result, memory=replace(result.memory, free=1)), hardware)
     assert (
         f"Warning: that is more than there is; runs may fail as out_of_memory. Try fewer runs at a time ({flag})"
         in text
@@ -196,6 +196,6 @@ def test_finished_study_needs_nothing(make: Make) -> None:
     study = make()
     for job in make_plan(study).todo:
         study.store.write_run(job.record(status="ok"), {}, [], None)
-    found = assess(study)
-    assert (found.memory, found.cache.bytes, found.results.bytes) == (None, 0, 0)
-    assert told(found, study.hardware) == ""
+    result = assess(study)
+    assert (result.memory, result.cache.bytes, result.results.bytes) == (None, 0, 0)
+    assert told(result, study.hardware) == ""

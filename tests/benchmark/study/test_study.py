@@ -212,8 +212,8 @@ def test_run_with_a_broken_record_is_planned_without_a_change_and_then_set_aside
     plan = make_plan(study)
     assert contents(study.folder) == before
     assert ([job.repeat for job in plan.todo], [record.repeat for record in plan.done]) == ([1], [0, 2])
-    (found,) = plan.broken
-    assert "record.json: not a valid record (status: " in found.reason
+    (result,) = plan.broken
+    assert "record.json: not a valid record (status: " in result.reason
     do(study)
     again = make_plan(study)
     assert (len(again.done), again.broken) == (3, [])

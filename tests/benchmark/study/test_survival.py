@@ -73,8 +73,8 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def records(folder: Path, study: str) -> dict[tuple[tuple[str, ...], str, int], Record]:
-    found = [record for _, record in Store(folder / "results" / study).records()]
-    return {(record.train, record.model, record.repeat): record for record in found}
+    result = [record for _, record in Store(folder / "results" / study).records()]
+    return {(record.train, record.model, record.repeat): record for record in result}
 
 
 def assert_same_studies(folder: Path, killed: str, untouched: str) -> None:

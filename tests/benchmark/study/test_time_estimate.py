@@ -35,10 +35,10 @@ def make(make_study: MakeStudy, small: Protocol, tmp_path: Path) -> MakeStudy:
     """A study with a cache of its own, on the given hardware."""
 
     def study(hardware: Hardware = ONE, *classes: str) -> Study:
-        made = make_study(small, *classes)
-        made.hardware, made.cache = hardware, tmp_path / "times"
-        made.__post_init__()
-        return made
+        created = make_study(small, *classes)
+        created.hardware, created.cache = hardware, tmp_path / "times"
+        created.__post_init__()
+        return created
 
     return study
 
@@ -47,8 +47,8 @@ def figures(study: Study, folder: str, size: int = 32, **changes: object) -> flo
     """Write figures of the small network into a study; return seconds of a forward."""
     place = study.folder.parent / folder
     fake.write_efficiency(place, "tinynet", size, name=facts.cpu_name(), **({"threads": 1} | changes))
-    found = study.figures.of(study.models[0], size)
-    return found.latency.p50_ms / 1000 if found else 0.0
+    result = study.figures.of(study.models[0], size)
+    return result.latency.p50_ms / 1000 if result else 0.0
 
 
 def test_estimate_is_a_guess_until_a_run_was_timed_here(make: MakeStudy) -> None:
@@ -127,9 +127,9 @@ def test_figures_of_a_variant_are_not_its_parents(tmp_path: Path, source: Source
     parent, variant = registry.select(["eal_icnet", "eal_icnet.no_tssa"])
     fake.write_efficiency(tmp_path / "profile", variant.name, 32, name=facts.cpu_name())
     assert study.figures.of(parent, 32) is None
-    found = study.figures.of(variant, 32)
-    assert found is not None
-    assert found.model == "eal_icnet.no_tssa"
+    result = study.figures.of(variant, 32)
+    assert result is not None
+    assert result.model == "eal_icnet.no_tssa"
 
 
 def test_whole_estimate_is_a_guess_if_one_network_has_no_figures(make: MakeStudy) -> None:

@@ -192,8 +192,8 @@ def test_weights_of_other_shapes_are_refused_before_any_work_and_name_the_tensor
 ) -> None:
     study = tuned(make_study, base, load_protocol("quick", [*SMALL, "input.channels=3"]))
     executor = Pretend()
-    told = r"features\.weight is 4x3x3x3 here and 4x1x3x3 there; expected .* model and input\.channels"
-    with pytest.raises(UserError, match=told):
+    raised = r"features\.weight is 4x3x3x3 here and 4x1x3x3 there; expected .* model and input\.channels"
+    with pytest.raises(UserError, match=raised):
         execute(study, make_plan(study), executor, lambda _: None)
     assert executor.jobs == []
     assert not study.folder.exists()

@@ -113,9 +113,9 @@ def test_weights_that_the_last_step_spoilt_end_the_training(pack: Pack) -> None:
 
 def test_cosine_falls_from_lr_to_zero(pack: Pack) -> None:
     protocol = with_settings("training.schedule=cosine", "training.steps=4", "training.validate_every=1")
-    found = [row.lr for row in train(tiny(), pack, protocol).history]
+    result = [row.lr for row in train(tiny(), pack, protocol).history]
     expected = [2e-3 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / 4))).item() for step in range(4)]
-    assert found == pytest.approx(expected, rel=1e-6)
+    assert result == pytest.approx(expected, rel=1e-6)
 
 
 def plain_network() -> nn.Module:
@@ -147,11 +147,11 @@ def batch_of_eight(ignored: bool) -> Batch:
 @pytest.mark.parametrize("ignored", [False, True])
 def test_micro_batches_accumulate_the_gradient_of_the_whole_batch(pack: Pack, micro: int, ignored: bool) -> None:
     batch = batch_of_eight(ignored)
-    loss, found = gradients(pack, batch, micro, "loss.dice=0")
+    loss, result = gradients(pack, batch, micro, "loss.dice=0")
     expected_loss, expected = gradients(pack, batch, 8, "loss.dice=0")
     assert loss == pytest.approx(expected_loss, abs=1e-6)
-    assert len(found) == len(expected) == 4
-    for one, other in zip(found, expected, strict=True):
+    assert len(result) == len(expected) == 4
+    for one, other in zip(result, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
         assert float(other.abs().max()) > 1e-3
 
@@ -164,8 +164,8 @@ def test_gradient_of_a_whole_batch_is_that_of_its_mean_over_pixels_that_count(pa
     torch.nn.functional.binary_cross_entropy_with_logits(
         network(batch.images)[kept], batch.masks.double()[kept]
     ).backward()
-    _, found = gradients(pack, batch, 2, "loss.dice=0", "loss.bce=1")
-    for one, parameter in zip(found, network.parameters(), strict=True):
+    _, result = gradients(pack, batch, 2, "loss.dice=0", "loss.bce=1")
+    for one, parameter in zip(result, network.parameters(), strict=True):
         torch.testing.assert_close(one, parameter.grad, rtol=0, atol=1e-6)
 
 

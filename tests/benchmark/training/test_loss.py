@@ -28,10 +28,10 @@ def case(seed: int, n: int = 3, foreground: float = 0.3) -> tuple[torch.Tensor, 
 @pytest.mark.parametrize("foreground", [0.0, 0.3, 1.0])
 def test_matches_plain_numpy(settings: Loss, foreground: float) -> None:
     logits, mask = case(0, foreground=foreground)
-    found = segmentation_loss(logits, mask, settings)
-    assert found.dtype == torch.float32
-    assert found.shape == ()
-    assert found.item() == pytest.approx(plain(logits.numpy(), mask.numpy(), settings), rel=1e-5)
+    result = segmentation_loss(logits, mask, settings)
+    assert result.dtype == torch.float32
+    assert result.shape == ()
+    assert result.item() == pytest.approx(plain(logits.numpy(), mask.numpy(), settings), rel=1e-5)
 
 
 def test_dice_is_of_the_batch_and_not_a_mean_over_images() -> None:
@@ -39,8 +39,8 @@ def test_dice_is_of_the_batch_and_not_a_mean_over_images() -> None:
     mask = torch.zeros(2, 1, 4, 4)
     logits[0, 0, :2], mask[0, 0, :2] = 20.0, 1.0  # the first image is right, the second misses one pixel
     mask[1, 0, 0, 0] = 1.0
-    found = segmentation_loss(logits, mask, Loss(bce=0, dice=1)).item()
-    assert found == pytest.approx(1 - 2 * 8 / (8 + 9), abs=1e-5)
+    result = segmentation_loss(logits, mask, Loss(bce=0, dice=1)).item()
+    assert result == pytest.approx(1 - 2 * 8 / (8 + 9), abs=1e-5)
     per_image = torch.stack(
         [segmentation_loss(logits[i : i + 1], mask[i : i + 1], Loss(bce=0, dice=1)) for i in (0, 1)]
     )
@@ -66,9 +66,9 @@ def test_extreme_logits_stay_finite_with_finite_gradients(level: float, truth: f
 def test_half_precision_logits_are_summed_in_float32() -> None:
     logits, mask = case(1)
     rounded = logits.to(torch.bfloat16)
-    found = segmentation_loss(rounded, mask, Loss())
-    assert found.dtype == torch.float32
-    assert found.item() == pytest.approx(plain(rounded.double().numpy(), mask.numpy(), Loss()), rel=1e-5)
+    result = segmentation_loss(rounded, mask, Loss())
+    assert result.dtype == torch.float32
+    assert result.item() == pytest.approx(plain(rounded.double().numpy(), mask.numpy(), Loss()), rel=1e-5)
 
 
 def test_gradient_is_the_numerical_one() -> None:
@@ -88,8 +88,8 @@ def test_pixels_that_do_not_count_might_as_well_not_exist(settings: Loss) -> Non
     logits, mask = case(5)
     counted = torch.from_numpy((np.random.default_rng(6).random(logits.shape) < 0.7).astype(np.float32))
     kept = counted.numpy() > 0
-    found = segmentation_loss(logits, mask, settings, counted)
-    assert found.item() == pytest.approx(plain(logits.numpy()[kept], mask.numpy()[kept], settings), rel=1e-5)
+    result = segmentation_loss(logits, mask, settings, counted)
+    assert result.item() == pytest.approx(plain(logits.numpy()[kept], mask.numpy()[kept], settings), rel=1e-5)
     everything = segmentation_loss(logits, mask, settings, torch.ones_like(counted))
     assert everything.item() == pytest.approx(segmentation_loss(logits, mask, settings).item(), rel=1e-6)
 

@@ -58,9 +58,9 @@ def probe(write: Callable[..., Path]) -> Probe:
     def probe(
         *changes: str, inputs: tuple[ProbeInput, ...] = (ProbeInput(32, 1, 4),), on_cpu: bool = True
     ) -> list[str]:
-        told: list[str] = []
-        probe_networks(registry.select(f"{write(*changes)}:MyNet"), inputs, told.append, on_cpu=on_cpu)
-        return told
+        raised: list[str] = []
+        probe_networks(registry.select(f"{write(*changes)}:MyNet"), inputs, raised.append, on_cpu=on_cpu)
+        return raised
 
     return probe
 

@@ -55,9 +55,9 @@ def test_byte_order_mark_is_no_part_of_toml(tmp_path: Path) -> None:
 
 def test_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         check_folder("--out", tmp_path)
-    assert str(told.value) == (
+    assert str(raised.value) == (
         f"--out {tmp_path}: {tmp_path} cannot be written to; expected a folder to write to: name another place"
     )
 

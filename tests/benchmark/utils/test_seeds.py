@@ -10,8 +10,8 @@ from benchmark.utils.seeds import derive
 
 def test_same_labels_give_the_same_seed_in_every_process() -> None:
     code = "from benchmark.utils.seeds import derive; print(derive(0, 'order', 'omc-syn', 2))"
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert int(told.stdout) == derive(0, "order", "omc-syn", 2)
+    raised = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert int(raised.stdout) == derive(0, "order", "omc-syn", 2)
 
 
 def test_every_label_and_its_place_count() -> None:

@@ -101,9 +101,9 @@ def test_new_format_is_found_checked_and_packed(toy: LabelFormat, tmp_path: Path
         np.testing.assert_array_equal(read_label(pair.label, "track", (64, 64)).mask, mask)
 
     protocol = load_protocol("quick", ["input.size=64", "input.tile=64", "split.counts=none"])
-    found = verify_dataset(DatasetFolder("chip", root), protocol)
-    assert found.ok, found.to_markdown()
-    values = {row.name: row.value for row in found.rows}
+    result = verify_dataset(DatasetFolder("chip", root), protocol)
+    assert result.ok, result.to_markdown()
+    values = {row.name: row.value for row in result.rows}
     assert values["files"] == "10 images, 10 labels, 0 ignore masks, 0 others"
     assert values["label formats"] == ("NPZ: 10" if toy.holds_many else "GRID: 10")
     assert values["label sizes"] == "0 differ from their image's"

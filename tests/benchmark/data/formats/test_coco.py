@@ -188,9 +188,9 @@ def test_images_without_an_entry_and_entries_without_an_image_are_named(tmp_path
     content = plain()
     content["images"][1]["file_name"] = "0003.png"
     file = write(tmp_path, content)
-    found = scan(tmp_path)
-    assert found.unlabelled == [tmp_path / "image/0002.png"]
-    assert found.unpaired == [file / "0003.png"]
+    result = scan(tmp_path)
+    assert result.unlabelled == [tmp_path / "image/0002.png"]
+    assert result.unpaired == [file / "0003.png"]
     with pytest.raises(UserError, match=r"instances\.json/0003\.png: label without image"):
         find_pairs(tmp_path)
 

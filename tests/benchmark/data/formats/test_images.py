@@ -46,18 +46,18 @@ def png(path: Path, header: bytes, rows: bytes) -> Path:
 
 
 def with_palette(indices: NDArray[np.uint8], *colours: tuple[int, int, int]) -> Image.Image:
-    made = Image.fromarray(indices).convert("P")
-    made.putpalette([level for colour in colours for level in colour])
-    return made
+    created = Image.fromarray(indices).convert("P")
+    created.putpalette([level for colour in colours for level in colour])
+    return created
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".tiff"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_lossless_files_keep_every_pixel(tmp_path: Path, suffix: str, channels: int) -> None:
     pixels = picture(0, 6, 8, channels)
-    found = read_image(save(tmp_path / f"a{suffix}", pixels), channels)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, pixels.reshape(6, 8, channels))
+    result = read_image(save(tmp_path / f"a{suffix}", pixels), channels)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, pixels.reshape(6, 8, channels))
 
 
 def test_jpeg_is_read_as_pillow_decodes_it(tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_alpha_is_dropped(tmp_path: Path) -> None:
 
 
 def test_palette_with_transparency_is_read_by_its_colours(tmp_path: Path) -> None:
-    made = with_palette(TRACK.astype(np.uint8), (10, 20, 30), (200, 100, 50))
-    made.save(tmp_path / "a.png", transparency=bytes([0, 128]))
+    created = with_palette(TRACK.astype(np.uint8), (10, 20, 30), (200, 100, 50))
+    created.save(tmp_path / "a.png", transparency=bytes([0, 128]))
     assert read_image(tmp_path / "a.png", 3)[TRACK].tolist() == [[200, 100, 50]] * int(TRACK.sum())
 
 

@@ -36,9 +36,9 @@ def read(path: Path, target: Target = "track") -> NDArray[np.bool_]:
 
 
 def with_palette(indices: NDArray[np.uint8], *colours: tuple[int, int, int]) -> Image.Image:
-    made = Image.fromarray(indices).convert("P")
-    made.putpalette([level for colour in colours for level in colour])
-    return made
+    created = Image.fromarray(indices).convert("P")
+    created.putpalette([level for colour in colours for level in colour])
+    return created
 
 
 def one_hot(on: int, dtype: type[np.generic] = np.uint8) -> NDArray[np.generic]:
@@ -51,9 +51,9 @@ def one_hot(on: int, dtype: type[np.generic] = np.uint8) -> NDArray[np.generic]:
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_two_valued_masks_are_accepted_in_gray_and_gray_rgb(tmp_path: Path, foreground: int, mode: str) -> None:
     Image.fromarray(TRACK.astype(np.uint8) * np.uint8(foreground)).convert(mode).save(tmp_path / "m.png")
-    found = read(tmp_path / "m.png")
-    assert found.dtype == np.bool_
-    np.testing.assert_array_equal(found, TRACK)
+    result = read(tmp_path / "m.png")
+    assert result.dtype == np.bool_
+    np.testing.assert_array_equal(result, TRACK)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])

@@ -50,9 +50,9 @@ def deep_tiff(path: Path, gray: Levels, alpha: Levels) -> None:
 
 def palette(path: Path, gray: Levels, alpha: Levels) -> None:
     index = (gray > 0).astype(np.uint8) + 2 * (alpha > 0).astype(np.uint8)
-    made = Image.fromarray(index).convert("P")
-    made.putpalette([0, 0, 0, 255, 255, 255] * 2)
-    made.save(path, transparency=bytes([0, 0, 255, 255]))
+    created = Image.fromarray(index).convert("P")
+    created.putpalette([0, 0, 0, 255, 255, 255] * 2)
+    created.save(path, transparency=bytes([0, 0, 255, 255]))
 
 
 FORMS = pytest.mark.parametrize("write", [rgba, gray_alpha, tiff, deep_tiff, palette], ids=lambda form: form.__name__)
@@ -192,11 +192,11 @@ def test_reading_images_keeps_process_settings() -> None:
 def test_imports_keep_process_settings() -> None:
     """Statements of modules define names: none calls a function for its effect or sets what belongs to another one."""
     root = Path(__file__).parents[4]
-    found = []
+    result = []
     for file in [path for name in ("benchmark", "models", "baselines") for path in (root / name).rglob("*.py")]:
         statements = ast.parse(file.read_text(encoding="utf-8")).body
         if file != root / "benchmark/cli/main.py":  # which registers verbs
-            found += [
+            result += [
                 f"{file.relative_to(root)}:{statement.lineno}"
                 for statement in statements
                 if (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call))
@@ -205,4 +205,4 @@ def test_imports_keep_process_settings() -> None:
                     and any(isinstance(target, ast.Attribute | ast.Subscript) for target in statement.targets)
                 )
             ]
-    assert not found
+    assert not result

@@ -70,8 +70,8 @@ def test_absolute_relative_and_compact_commands_draw_the_same(tmp_path: Path, dr
 
 
 def test_several_polygons_in_one_path(tmp_path: Path) -> None:
-    found = read_path(tmp_path, "M2,3 L6,3 L6,8 Z m10,0 l4,0 l0,5 z l1,0 l0,1 M20,3 h4 v5")
-    assert found == [
+    result = read_path(tmp_path, "M2,3 L6,3 L6,8 Z m10,0 l4,0 l0,5 z l1,0 l0,1 M20,3 h4 v5")
+    assert result == [
         [[2, 3], [6, 3], [6, 8]],
         [[12, 3], [16, 3], [16, 8]],  # relative to where the first one closed
         [[12, 3], [13, 3], [13, 4]],  # begins where the one before closed
@@ -156,10 +156,10 @@ def test_byte_order_mark_and_editor_elements_change_nothing(tmp_path: Path) -> N
     )
     for content in ("\ufeff" + text, document(SQUARE, VIA, head='<svg width="40" height="30">')):
         (tmp_path / "label.svg").write_text(content, "utf-8")
-        found = read_svg(tmp_path / "label.svg")
-        assert found.size == plain.size
-        np.testing.assert_array_equal(found.tracks, plain.tracks)
-        np.testing.assert_array_equal(found.vias, plain.vias)
+        result = read_svg(tmp_path / "label.svg")
+        assert result.size == plain.size
+        np.testing.assert_array_equal(result.tracks, plain.tracks)
+        np.testing.assert_array_equal(result.vias, plain.vias)
 
 
 DRAWING = ("ellipse", "image", "line", "polygon", "polyline", "rect", "text", "use")

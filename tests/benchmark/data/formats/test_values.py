@@ -51,9 +51,9 @@ def test_masks_are_read_by_declared_values(tmp_path: Path, pixels: np.ndarray, v
 
 
 def test_palette_counts_by_index_or_by_colours_as_listed(tmp_path: Path) -> None:
-    made = Image.fromarray(CLASSES.astype(np.uint8)).convert("P")
-    made.putpalette([0, 0, 0, 255, 255, 0, 255, 0, 255])
-    made.save(tmp_path / "m.png")
+    created = Image.fromarray(CLASSES.astype(np.uint8)).convert("P")
+    created.putpalette([0, 0, 0, 255, 255, 0, 255, 0, 255])
+    created.save(tmp_path / "m.png")
     np.testing.assert_array_equal(read(tmp_path / "m.png", GRAY), CLASSES)
     by_colour = Values(background=0, foreground="#ffff00", ignore="#ff00ff")
     np.testing.assert_array_equal(read(tmp_path / "m.png", by_colour), CLASSES)

@@ -60,23 +60,23 @@ def assert_equal_to_torch(trained: TrainedNetwork, file: Path, *shapes: tuple[in
         image = torch.rand(batch, trained.channels, height, width)
         with torch.inference_mode():
             logits, exact = trained.build()(image).double(), trained.build().double()(image.double())
-        found = torch.from_numpy(logits_of(file, image.numpy()))
-        assert found.shape == logits.shape
+        result = torch.from_numpy(logits_of(file, image.numpy()))
+        assert result.shape == logits.shape
         # ContextNet is an amplifier of rounding: torch itself is off by as much.
         allowed = max(1e-4 * exact.abs().max(), 4 * (logits - exact).abs().max())
-        assert (found - exact).abs().max() <= allowed
+        assert (result - exact).abs().max() <= allowed
 
 
 @pytest.fixture(scope="module")
 def of_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
     folder = tmp_path_factory.mktemp("small")
     (trained,) = studies.make(folder / "small", f"{TINY}:TinyNet")
-    made: dict[str, Exported] = {}
+    created: dict[str, Exported] = {}
 
     def get(form: str) -> Exported:
-        if form not in made:
-            made[form] = export(trained, folder / "out", form)
-        return made[form]
+        if form not in created:
+            created[form] = export(trained, folder / "out", form)
+        return created[form]
 
     return get
 
@@ -122,7 +122,7 @@ def test_file_holds_its_metadata(of_tiny: Callable[[str], Exported], form: str) 
     if form == "onnx":
         onnx = pytest.importorskip("onnx")
         model = onnx.load(file)
-        found = {entry.key: entry.value for entry in model.metadata_props}
+        result = {entry.key: entry.value for entry in model.metadata_props}
         axes = [
             [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
             for value in (model.graph.input[0], model.graph.output[0])
@@ -132,10 +132,10 @@ def test_file_holds_its_metadata(of_tiny: Callable[[str], Exported], form: str) 
     else:
         files = {"metadata.json": ""}
         torch.export.load(file, extra_files=files)
-        found = json.loads(files["metadata.json"])
-    assert found == record.metadata
-    assert found["weights_sha256"] == hashlib.sha256(trained.file.read_bytes()).hexdigest()
-    assert (found["model"], found["study"], found["training_set"], found["repeat"]) == (
+        result = json.loads(files["metadata.json"])
+    assert result == record.metadata
+    assert result["weights_sha256"] == hashlib.sha256(trained.file.read_bytes()).hexdigest()
+    assert (result["model"], result["study"], result["training_set"], result["repeat"]) == (
         *("tinynet", "small", "omc-syn", "0"),
     )
 

@@ -29,9 +29,9 @@ def image(*shape: int) -> Array:
 def test_differences_and_masks_are_counted_over_all_pixels() -> None:
     logits = np.array([[[[-3.0, -1e-6, 1e-6, 20.0]]]], np.float32)
     moved = logits + np.array([[[[0.0, 2e-6, -2e-6, 1e-3]]]], np.float32)
-    found = parity.compare(exactly(lambda _: logits), lambda _: moved, image(1, 1, 1, 4), "x", 0.5)
-    assert found.max_difference == pytest.approx(1e-3, rel=1e-3)
-    assert (found.max_logit, found.pixels, found.differing_pixels) == (20.0, 4, 2)
+    result = parity.compare(exactly(lambda _: logits), lambda _: moved, image(1, 1, 1, 4), "x", 0.5)
+    assert result.max_difference == pytest.approx(1e-3, rel=1e-3)
+    assert (result.max_logit, result.pixels, result.differing_pixels) == (20.0, 4, 2)
 
 
 def test_threshold_is_one_of_the_probability() -> None:
@@ -39,8 +39,8 @@ def test_threshold_is_one_of_the_probability() -> None:
     moved = logits + np.float32(1e-4)
     between = float(1 / (1 + np.exp(-2.00005)))
     for threshold, differing in ((0.5, 0), (between, 1)):
-        found = parity.compare(exactly(lambda _: logits), lambda _: moved, image(1, 1, 1, 1), "x", threshold)
-        assert found.differing_pixels == differing
+        result = parity.compare(exactly(lambda _: logits), lambda _: moved, image(1, 1, 1, 1), "x", threshold)
+        assert result.differing_pixels == differing
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_beyond_the_tolerance_float64_tells_what_is_rounding(error: float, passe
     yardstick = Yardstick(lambda x: doubled(x) + torch_is_off_by, lambda x: doubled(x.astype(np.float64)))
     pixels = image(1, 1, 8, 8)
     if passes:
-        found = parity.compare(yardstick, lambda x: doubled(x) - error, pixels, "x", 0.5)
-        assert found.rounding == pytest.approx(torch_is_off_by, rel=1e-2)
-        assert found.max_difference == pytest.approx(error + torch_is_off_by, rel=1e-2)
+        result = parity.compare(yardstick, lambda x: doubled(x) - error, pixels, "x", 0.5)
+        assert result.rounding == pytest.approx(torch_is_off_by, rel=1e-2)
+        assert result.max_difference == pytest.approx(error + torch_is_off_by, rel=1e-2)
     else:
         with pytest.raises(ParityError, match="logits differ"):
             parity.compare(yardstick, lambda x: doubled(x) - error, pixels, "x", 0.5)
@@ -83,13 +83,13 @@ def test_yardstick_of_a_network_is_the_network_in_two_precisions() -> None:
 
 @pytest.mark.parametrize("step", [1, 4, 8, 16, 32, 64])
 def test_sizes_differ_from_those_of_the_capture_and_hold_odd_multiples(step: int) -> None:
-    found = parity.sizes(512, Range(step, 2 * step))
-    assert found[0] == (1, 512, 512)
-    assert (1, 2 * step, 2 * step) in found
-    assert all(height % step == width % step == 0 for _, height, width in found)
-    assert any(height // step % 2 and width // step % 2 and batch == parity.BATCH for batch, height, width in found)
-    assert {height < width for _, height, width in found} == {True, False}
-    assert len({(height, width) for _, height, width in found}) >= 3
+    result = parity.sizes(512, Range(step, 2 * step))
+    assert result[0] == (1, 512, 512)
+    assert (1, 2 * step, 2 * step) in result
+    assert all(height % step == width % step == 0 for _, height, width in result)
+    assert any(height // step % 2 and width // step % 2 and batch == parity.BATCH for batch, height, width in result)
+    assert {height < width for _, height, width in result} == {True, False}
+    assert len({(height, width) for _, height, width in result}) >= 3
     assert parity.sizes(512, Range(None, 512)) == [(1, 512, 512), (parity.BATCH, 512, 512)]
 
 
@@ -110,5 +110,5 @@ def test_of_an_error_only_its_first_line_is_told() -> None:
     assert parity.words(ValueError("\n  what happened\nand a page more")) == "what happened"
     assert parity.words(ValueError()) == "ValueError"
     assert len(parity.words(ValueError("x" * 1000))) == parity.MOST_WORDS + 1
-    told = parity.words(RuntimeError("height/width at /home/someone/src/split.cpp:7 and C:\\Users\\me\\net.py"))
-    assert told == "height/width at split.cpp:7 and net.py"
+    raised = parity.words(RuntimeError("height/width at /home/someone/src/split.cpp:7 and C:\\Users\\me\\net.py"))
+    assert raised == "height/width at split.cpp:7 and net.py"

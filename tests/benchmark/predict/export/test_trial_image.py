@@ -24,8 +24,8 @@ from tests.benchmark.predict.export import studies
 
 @pytest.fixture
 def trained(tmp_path: Path) -> TrainedNetwork:
-    (made,) = studies.make(tmp_path / "small", f"{TINY}:TinyNet", settings=SMALL)
-    return made
+    (created,) = studies.make(tmp_path / "small", f"{TINY}:TinyNet", settings=SMALL)
+    return created
 
 
 def write_split(folder: Path, pack: Pack, test: list[str], fingerprint: str | None = None) -> None:
@@ -41,12 +41,12 @@ def test_stand_in_s_first_test_image_is_what_the_test_saw(
     division = pack.divide(small)
     names = division.lists([tile.name for tile in pack.tiles])["test"]
     write_split(tmp_path / "small", pack, names)
-    found = picture(tmp_path / "small", trained, None)
-    assert found is not None
+    result = picture(tmp_path / "small", trained, None)
+    assert result is not None
     index = next(index for index in division.test if pack.tiles[index].name == names[0])
     (batch,) = evaluation_batches(pack, [index], small.input.size, 1, torch.device("cpu"))
-    assert found[0] == f"omc-syn {names[0]}"
-    np.testing.assert_array_equal(found[1], batch.images.numpy())
+    assert result[0] == f"omc-syn {names[0]}"
+    np.testing.assert_array_equal(result[1], batch.images.numpy())
 
 
 def test_where_no_such_image_is_known_there_is_none(tmp_path: Path, trained: TrainedNetwork, pack: Pack) -> None:
@@ -64,10 +64,10 @@ def test_user_s_image_is_cut_to_its_centre(tmp_path: Path, trained: TrainedNetwo
     pixels = np.random.default_rng(0).integers(0, 256, (40, 51), np.uint8)
     pixels.flat[:60], pixels.flat[-60:] = 0, 255  # beyond the centre: the percentiles of 16 bit are these
     Image.fromarray(pixels if depth == 8 else pixels.astype(np.uint16) * 257).save(tmp_path / "chip.png")
-    found = picture(tmp_path / "small", trained, tmp_path / "chip.png")
-    assert found is not None
-    assert (found[0], found[1].dtype) == ("chip.png", np.float32)
-    np.testing.assert_allclose(found[1], pixels[None, None, 4:36, 9:41] / 255, atol=1e-6)
+    result = picture(tmp_path / "small", trained, tmp_path / "chip.png")
+    assert result is not None
+    assert (result[0], result[1].dtype) == ("chip.png", np.float32)
+    np.testing.assert_allclose(result[1], pixels[None, None, 4:36, 9:41] / 255, atol=1e-6)
 
 
 def test_image_that_is_too_small_or_none_is_refused(tmp_path: Path, trained: TrainedNetwork) -> None:

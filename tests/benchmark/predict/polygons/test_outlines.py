@@ -55,9 +55,9 @@ def filled(polygon: Polygon, shape: tuple[int, int]) -> Mask:
 @settings(max_examples=300, deadline=None)
 def test_polygons_are_the_8_connected_components_with_their_4_connected_holes(mask: Mask) -> None:
     labels, count = ndimage.label(mask, EIGHT)
-    found = trace(mask)
-    assert [polygon.area_px for polygon in found] == np.bincount(labels.ravel(), minlength=count + 1)[1:].tolist()
-    for label, polygon in enumerate(found, start=1):
+    result = trace(mask)
+    assert [polygon.area_px for polygon in result] == np.bincount(labels.ravel(), minlength=count + 1)[1:].tolist()
+    for label, polygon in enumerate(result, start=1):
         component = labels == label
         background = ndimage.label(np.pad(~component, 1, constant_values=True))[1]
         assert len(polygon.holes) == background - 1
@@ -79,8 +79,8 @@ def test_mask_is_read_back_to_the_pixel(tmp_path_factory: pytest.TempPathFactory
 def test_large_mask_is_read_back_to_the_pixel(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlines, "BAND", 64)  # so that components cross the borders of bands
     mask = blobs(seed)
-    found = trace(mask)
-    assert sum(len(polygon.holes) for polygon in found) > 20
+    result = trace(mask)
+    assert sum(len(polygon.holes) for polygon in result) > 20
     np.testing.assert_array_equal(redrawn(tmp_path, mask), mask)
 
 
@@ -135,9 +135,9 @@ def test_nothing_has_no_polygons() -> None:
 def test_discs_are_whole_circles_in_red(tmp_path: Path) -> None:
     path = tmp_path / "a.svg"
     path.write_text(to_svg((40, 60), discs=np.array([[10.4, 20.6, 3.5], [30, 5, 0.2], [40, 20, 99]])))
-    found = read_svg(path)
-    assert found.size == (40, 60)
-    assert found.vias.tolist() == [[10, 21, 4], [30, 5, 1], [40, 20, 30]]
+    result = read_svg(path)
+    assert result.size == (40, 60)
+    assert result.vias.tolist() == [[10, 21, 4], [30, 5, 1], [40, 20, 30]]
 
 
 def test_cuts_leave_a_border_in_the_order_in_which_it_is_followed() -> None:

@@ -33,8 +33,8 @@ MOST = st.sampled_from([20, 8190])
 
 def exact_of(mask: Mask, most: int = 8190) -> tuple[list[Points], list[int]]:
     """All pieces of a mask, and the component of each."""
-    found = [(piece, index) for index, polygon in enumerate(trace(mask)) for piece in pieces_of(polygon, most)]
-    return [piece for piece, _ in found], [index for _, index in found]
+    result = [(piece, index) for index, polygon in enumerate(trace(mask)) for piece in pieces_of(polygon, most)]
+    return [piece for piece, _ in result], [index for _, index in result]
 
 
 def nets_of_pixels(mask: Mask, drawn: Mask) -> list[set[int]]:
@@ -58,19 +58,19 @@ def along(path: Points, step: float = 0.5) -> np.ndarray:
 @example(np.indices((9, 9)).sum(axis=0) % 2 == 0, 6, 8190)  # a chessboard is one net with holes
 def test_no_net_is_joined_cut_or_lost(mask: Mask, tolerance: float, most: int) -> None:
     paths, owner = exact_of(mask, most)
-    found = simplified(list(paths), mask, tolerance)
-    assert len(found) == len(paths)
+    result = simplified(list(paths), mask, tolerance)
+    assert len(result) == len(paths)
     # As a layout tool sees them: pieces of a net meet, and nothing else does.
-    nets = [[one for one, of in zip(found, owner, strict=True) if of == net] for net in range(count(mask))]
+    nets = [[one for one, of in zip(result, owner, strict=True) if of == net] for net in range(count(mask))]
     by_net = [merged(polygons_of(net)) for net in nets]
     assert [len(net) for net in by_net] == [1] * count(mask)
-    together = merged(polygons_of(found))
+    together = merged(polygons_of(result))
     assert len(together) == count(mask)
     areas = sorted(one.area() for one in together)
     assert areas == pytest.approx(sorted(net[0].area() for net in by_net), rel=1e-6)
     assert not areas or areas[0] > 0
     # As pixels again: components are the same, one for one.
-    drawn = pixels_in(found, mask.shape)
+    drawn = pixels_in(result, mask.shape)
     assert count(drawn) == count(mask)
     partners = nets_of_pixels(mask, drawn)
     assert all(len(partner) == 1 for partner in partners)
@@ -141,11 +141,11 @@ def test_holes_stay_holes(corner: bool) -> None:
 
 def test_pixels_that_would_join_nets_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outlines that do not touch can still have pixels that do; without the look at pixels, some of these would."""
-    found = [blobs(seed, 40, 40, 1.2) for seed in range(20)]
-    expected = [count(mask) for mask in found]
-    assert [count(pixels_in(simplified(exact_of(mask)[0], mask, 2.0), mask.shape)) for mask in found] == expected
+    result = [blobs(seed, 40, 40, 1.2) for seed in range(20)]
+    expected = [count(mask) for mask in result]
+    assert [count(pixels_in(simplified(exact_of(mask)[0], mask, 2.0), mask.shape)) for mask in result] == expected
     monkeypatch.setattr(simplify, "_wrong", lambda mask, drawn: np.zeros((0, 2), int))
-    assert [count(pixels_in(simplified(exact_of(mask)[0], mask, 2.0), mask.shape)) for mask in found] != expected
+    assert [count(pixels_in(simplified(exact_of(mask)[0], mask, 2.0), mask.shape)) for mask in result] != expected
 
 
 @pytest.mark.parametrize("rows", [1, 7, 2**22])
@@ -153,8 +153,8 @@ def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> 
     mask = blobs(3, 60, 70)
     expected = simplified(exact_of(mask)[0], mask, 1.5)
     monkeypatch.setattr(simplify, "MOST_ROWS", rows)
-    found = simplified(exact_of(mask)[0], mask, 1.5)
-    assert [path.tolist() for path in found] == [path.tolist() for path in expected]
+    result = simplified(exact_of(mask)[0], mask, 1.5)
+    assert [path.tolist() for path in result] == [path.tolist() for path in expected]
 
 
 def test_nothing_stays_nothing() -> None:

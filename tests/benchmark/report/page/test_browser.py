@@ -127,10 +127,10 @@ def test_keyboard_sorts_and_reaches_points(browser: webdriver.Chrome) -> None:
     first = browser.find_element("css selector", "figure.plot .pt[tabindex='0']")
     browser.execute_script("arguments[0].focus()", first)
     tip = browser.find_element("id", "tip")
-    told = tip.text
-    assert re.search(r": mIoU .* 95 % interval \[[\d.]+, [\d.]+\]; repeats: [\d., ]+$", told)
+    raised = tip.text
+    assert re.search(r": mIoU .* 95 % interval \[[\d.]+, [\d.]+\]; repeats: [\d., ]+$", raised)
     webdriver.ActionChains(browser).send_keys(keys.ARROW_DOWN).perform()
-    assert tip.text != told
+    assert tip.text != raised
     webdriver.ActionChains(browser).send_keys(keys.ESCAPE).perform()
     assert not tip.is_displayed()
 

@@ -68,8 +68,8 @@ def test_variants_long_names_and_single_repeats_are_readable(tmp_path: Path) -> 
 def test_models_stand_by_their_mean_with_their_repeats_and_the_bootstraps_interval(
     study: Path, drawn: dict[str, Figure]
 ) -> None:
-    found = read_study(study)
-    block = accuracy_table.scores(found, accuracy_table.ACCURACY).blocks[0]
+    result = read_study(study)
+    block = accuracy_table.scores(result, accuracy_table.ACCURACY).blocks[0]
     means = {row.label: row.cells["miou"].mean for row in block.rows if row.ranked}
     figure = drawn["omc-syn.comparison"]
 
@@ -79,7 +79,7 @@ def test_models_stand_by_their_mean_with_their_repeats_and_the_bootstraps_interv
     (mark,) = [line for line in lines if list(line.get_ydata()) == [place] and line.get_marker() == "s"]
     assert mark.get_xdata()[0] == pytest.approx(100 * means["FCN"])
     (dots,) = [line for line in lines if len(line.get_xdata()) == 3 and int(line.get_ydata()[0]) == place]
-    runs = contest(found, block, "miou", "image")
+    runs = contest(result, block, "miou", "image")
     assert sorted(dots.get_xdata()) == pytest.approx(sorted(100 * value for value in runs.values("fcn").values()))
     segments = [segment for one in figure.axes[0].collections for segment in one.get_segments()]
     (interval,) = [segment for segment in segments if segment[0, 1] == place]
@@ -151,11 +151,11 @@ def test_methods_without_training_are_lines_or_named_beyond_the_axis(tmp_path: P
 
 
 def rectangles(figure: Figure) -> dict[int, list[Rectangle]]:
-    found: dict[int, list[Rectangle]] = {}
+    result: dict[int, list[Rectangle]] = {}
     for patch in figure.axes[0].patches:
         assert isinstance(patch, Rectangle)
-        found.setdefault(round(patch.get_y() + patch.get_height() / 2), []).append(patch)
-    return found
+        result.setdefault(round(patch.get_y() + patch.get_height() / 2), []).append(patch)
+    return result
 
 
 def test_faults_are_stacked_sums_over_images_averaged_over_repeats(tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_faults_are_stacked_sums_over_images_averaged_over_repeats(tmp_path: Pat
     figure = figures(write_models(tmp_path, models))["omc-syn.electrical"]
 
     assert names(figure) == ["FCN", "UNet", "EAL-ICNet"]  # fewest first
-    found = rectangles(figure)
-    assert 0 not in found
-    ((short,), stacked) = found[1], found[2]
+    result = rectangles(figure)
+    assert 0 not in result
+    ((short,), stacked) = result[1], result[2]
     assert short.get_width() == 2 / 2
     # (1 + 3 + 1 + 1) / 2 opens, 2 / 2 missed, 1 / 2 false, one behind the other.
     assert [(patch.get_x(), patch.get_width()) for patch in stacked] == [(0, 3), (3, 1), (4, 0.5)]

@@ -41,8 +41,8 @@ def test_plot_draws_each_network_s_figures_in_its_family_s_colour(tmp_path: Path
 
 
 def test_names_keep_their_distance_and_their_order() -> None:
-    for wanted in ([1.0, 1.0, 1.05, 3.0], [0.0, 4.9, 4.95, 5.0], [2.0]):
-        placed = growth_plot.apart(wanted, gap=0.2, top=5.0)
+    for expected in ([1.0, 1.0, 1.05, 3.0], [0.0, 4.9, 4.95, 5.0], [2.0]):
+        placed = growth_plot.apart(expected, gap=0.2, top=5.0)
         assert all(after - before >= 0.2 - 1e-9 for before, after in itertools.pairwise(placed))
         assert max(placed) <= 5.0
     assert growth_plot.apart([1.0, 2.0, 3.0], gap=0.2, top=5.0).tolist() == [1.0, 2.0, 3.0]

@@ -23,8 +23,8 @@ def miou(fp: int) -> float:
 
 
 def row(block: Block, key: str) -> Row:
-    (found,) = [row for row in block.rows if row.key == key]
-    return found
+    (result,) = [row for row in block.rows if row.key == key]
+    return result
 
 
 def test_variant_stands_below_its_parent_with_the_difference_over_common_repeats(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ def only(folder: Path) -> Block:
 
 
 def row(block: Block, key: str) -> Row:
-    (found,) = [row for row in block.rows if row.key == key]
-    return found
+    (result,) = [row for row in block.rows if row.key == key]
+    return result
 
 
 def image(tp: int, fp: int, fn: int, tn: int) -> dict[str, int]:

@@ -49,16 +49,16 @@ def study(folder: Path) -> StudyResults:
 
 def test_exponents_are_those_that_the_figures_were_made_of(study: StudyResults) -> None:
     (block,) = growth_table.table(study).blocks
-    found = {
+    result = {
         row.key: tuple(
             cell and cell.mean
             for cell in (row.cells.get("latency_p50_ms.exponent"), row.cells.get("forward_peak_bytes.exponent"))
         )
         for row in block.rows
     }
-    assert found["eal_icnet"] == (pytest.approx(1.8), None)
-    assert found["esnet"] == (pytest.approx(0.5), pytest.approx(0.8))
-    assert found["unet"] == (None, None)
+    assert result["eal_icnet"] == (pytest.approx(1.8), None)
+    assert result["esnet"] == (pytest.approx(0.5), pytest.approx(0.8))
+    assert result["unet"] == (None, None)
 
 
 def test_exponent_is_of_the_largest_two_sizes(tmp_path: Path) -> None:

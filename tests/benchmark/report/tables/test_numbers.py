@@ -16,39 +16,41 @@ DEFINITION = re.compile(r"\\expandafter\\def\\csname (result|resultstd)/(.+)/(.+
 
 def defined(folder: Path) -> dict[tuple[str, ...], str]:
     text = (folder / "report/tables/numbers.tex").read_text("utf-8")
-    found = [match.groups() for match in map(DEFINITION.fullmatch, text.splitlines()) if match]
-    names = {tuple(place): printed for *place, printed in found}
-    assert len(names) == len(found)
+    result = [match.groups() for match in map(DEFINITION.fullmatch, text.splitlines()) if match]
+    names = {tuple(place): printed for *place, printed in result}
+    assert len(names) == len(result)
     return names
 
 
 def test_every_number_of_the_standard_tables_is_a_macro_that_prints_alike(study: Path, built: list[Path]) -> None:
-    found = defined(study)
+    result = defined(study)
     text = (study / "report/tables/accuracy.md").read_text("utf-8")
 
-    mean, std = found["result", "omc-syn", "eal_icnet", "miou"], found["resultstd", "omc-syn", "eal_icnet", "miou"]
+    mean, std = result["result", "omc-syn", "eal_icnet", "miou"], result["resultstd", "omc-syn", "eal_icnet", "miou"]
     assert re.search(rf"\| EAL-ICNet \| (\*\*|<u>)?{mean}(\*\*|</u>)? ± {std} \|", text)
-    assert found["result", "omc-syn", "background", "dice"] == "0.00"
-    assert ("resultstd", "omc-syn", "background", "dice") not in found
-    assert found["result", "miic-syn", "eal_icnet", "params"] == "0.803"
-    assert ("result", "miic-syn", "hrnet", "miou") not in found  # failed
+    assert result["result", "omc-syn", "background", "dice"] == "0.00"
+    assert ("resultstd", "omc-syn", "background", "dice") not in result
+    assert result["result", "miic-syn", "eal_icnet", "params"] == "0.803"
+    assert ("result", "miic-syn", "hrnet", "miou") not in result  # failed
     cells = sum(
         len([cell for cell in line.split("|")[2:-1] if cell.strip() not in ("–", "")])
         for name in ("accuracy", "electrical", "efficiency")
         for line in (study / f"report/tables/{name}.md").read_text("utf-8").splitlines()
         if line.startswith("| ") and not line.startswith(("| Model", "| *"))
     )
-    costs = sum(key[0] == "result" and key[1].endswith("-syn") and key[3] in COSTS for key in found)
-    assert sum(kind == "result" for kind, *_ in found) == cells + costs
+    costs = sum(key[0] == "result" and key[1].endswith("-syn") and key[3] in COSTS for key in result)
+    assert sum(kind == "result" for kind, *_ in result) == cells + costs
 
 
 def test_paper_table_s_decimals_count_and_a_bare_name_means_the_protocol_s_reduction(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=2)
     build(tmp_path, PaperChoice(columns=("miou", "miou.pooled"), digits=1), plots=())
 
-    found = defined(tmp_path)
+    result = defined(tmp_path)
 
-    (bare, image, pooled) = (found["result", "omc-syn", "unet", name] for name in ("miou", "miou.image", "miou.pooled"))
+    (bare, image, pooled) = (
+        result["result", "omc-syn", "unet", name] for name in ("miou", "miou.image", "miou.pooled")
+    )
     assert bare == image
     assert re.fullmatch(r"\d\d\.\d", bare)
     assert bare in (tmp_path / "report/tables/custom.md").read_text("utf-8")

@@ -25,8 +25,8 @@ def custom(folder: Path, columns: str | None = None, **choice: object) -> Table:
 
 
 def row(block: Block, key: str) -> Row:
-    (found,) = [row for row in block.rows if row.key == key]
-    return found
+    (result,) = [row for row in block.rows if row.key == key]
+    return result
 
 
 def test_columns_stand_in_the_order_asked_for_and_the_figures_are_those_of_the_standard_tables(study: Path) -> None:
@@ -36,10 +36,10 @@ def test_columns_stand_in_the_order_asked_for_and_the_figures_are_those_of_the_s
         "params", "dice.image", "miou.image", "net_error_rate", "fps",
     ]  # fmt: skip
     assert (omc.key, miic.key) == ("omc-syn", "miic-syn")
-    found = read_study(study)
-    accuracy = accuracy_table.scores(found, accuracy_table.ACCURACY).blocks[0]
-    electrical = accuracy_table.scores(found, accuracy_table.ELECTRICAL).blocks[0]
-    (efficiency,) = efficiency_table.efficiency(found).blocks
+    result = read_study(study)
+    accuracy = accuracy_table.scores(result, accuracy_table.ACCURACY).blocks[0]
+    electrical = accuracy_table.scores(result, accuracy_table.ELECTRICAL).blocks[0]
+    (efficiency,) = efficiency_table.efficiency(result).blocks
     assert [row.key for row in omc.rows] == [row.key for row in accuracy.rows]
     for name in fake.MODELS:
         cells = row(omc, name).cells
@@ -266,16 +266,16 @@ def test_csv_is_one_line_per_figure_in_either_layout_and_says_how_it_was_taken(s
     assert texts[0] == texts[1]
     lines = list(csv.DictReader(io.StringIO(texts[0])))
     assert {line["metric"] for line in lines} == {"miou.image", "miou.pooled", "macs"}
-    (found,) = [
+    (result,) = [
         line for line in lines if (line["dataset"], line["model"], line["metric"]) == ("omc-syn", "unet", "macs")
     ]
-    assert (found["input"], found["n"]) == ("96×96×1", "1")
+    assert (result["input"], result["n"]) == ("96×96×1", "1")
     cells = [run.scores["omc-syn"].reduced["pooled"]["miou"] for run in read_study(small).runs
              if run.record.model == "unet" and "omc-syn" in run.scores]  # fmt: skip
-    (found,) = [
+    (result,) = [
         line for line in lines if (line["dataset"], line["model"], line["metric"]) == ("omc-syn", "unet", "miou.pooled")
     ]
-    assert float(found["mean"]) == pytest.approx(statistics.fmean(cells))
+    assert float(result["mean"]) == pytest.approx(statistics.fmean(cells))
 
 
 def test_check_names_what_differs_is_missing_or_belongs_to_no_table_and_writes_nothing(small: Path) -> None:

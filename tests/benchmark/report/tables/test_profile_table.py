@@ -34,12 +34,12 @@ def study(tmp_path: Path) -> StudyResults:
 
 def measurement(study: StudyResults, *setting: object) -> Measurement:
     """Return the figures of a model, device, size and number format."""
-    (found,) = (
+    (result,) = (
         figures
         for figures in study.efficiency
         if (figures.record.model, figures.record.device, figures.record.height, figures.record.dtype) == setting
     )
-    return found
+    return result
 
 
 def test_block_per_device_with_columns_by_size_then_number_format(study: StudyResults) -> None:

@@ -56,17 +56,17 @@ def test_mean_over_fewer_repeats_is_not_marked_and_a_line_below_says_so() -> Non
         Row(name, name, "lightweight", {"miou": Cell(value, None if n == 1 else 0.01, n)})
         for name, value, n in (("one", 0.99, 1), ("a", 0.9, 3), ("b", 0.8, 3), ("c", 0.7, 3))
     )
-    found = block({}, rows=rows)
-    assert marks(found) == {"a": "best", "b": "second"}
-    assert "| one | 99.00 [n=1] |" in to_markdown(table(found))
-    assert "- Figures with an n of their own rest on fewer repeats" in to_markdown(table(found))
+    result = block({}, rows=rows)
+    assert marks(result) == {"a": "best", "b": "second"}
+    assert "| one | 99.00 [n=1] |" in to_markdown(table(result))
+    assert "- Figures with an n of their own rest on fewer repeats" in to_markdown(table(result))
     assert "not marked" not in to_markdown(table(block({"a": 0.9, "b": 0.8})))
 
 
 def test_values_that_print_alike_share_a_mark() -> None:
-    found = marks(block({"a": 0.90004, "b": 0.90001, "c": 0.85, "d": 0.85, "e": 0.1}))
+    result = marks(block({"a": 0.90004, "b": 0.90001, "c": 0.85, "d": 0.85, "e": 0.1}))
 
-    assert found == {"a": "best", "b": "best", "c": "second", "d": "second"}
+    assert result == {"a": "best", "b": "best", "c": "second", "d": "second"}
 
 
 def test_all_equal_are_all_best_and_a_lone_model_is_not() -> None:
@@ -78,15 +78,15 @@ def test_reference_rows_are_never_marked() -> None:
     trained = block({"a": 0.5, "b": 0.4})
     reference = Row("otsu", "Otsu", "reference", {"miou": Cell(0.99)}, ranked=False)
 
-    found = marks(block({}, rows=(*trained.rows, reference)))
+    result = marks(block({}, rows=(*trained.rows, reference)))
 
-    assert found == {"a": "best", "b": "second"}
+    assert result == {"a": "best", "b": "second"}
 
 
 def test_csv_keeps_every_digit_and_says_how_the_value_was_formed() -> None:
-    found = block({"a": 1 / 3, "b": None}, facts={"dataset": "omc", "reduction": "image", "ddof": 1})
+    result = block({"a": 1 / 3, "b": None}, facts={"dataset": "omc", "reduction": "image", "ddof": 1})
 
-    rows = list(csv.DictReader(io.StringIO(to_csv(table(found)))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(table(result)))))
 
     assert rows[0] == {
         "dataset": "omc", "reduction": "image", "ddof": "1", "model": "a", "display": "a", "family": "lightweight",
@@ -97,9 +97,9 @@ def test_csv_keeps_every_digit_and_says_how_the_value_was_formed() -> None:
 
 def test_markdown_prints_percent_marks_and_a_cells_own_n() -> None:
     fewer = Row("c", "c", "ic", {"miou": Cell(0.7, 0.02, 2)}, remark="repeat 1 failed (nan_loss): NaN")
-    found = block({"a": 0.9, "b": 0.8})
+    result = block({"a": 0.9, "b": 0.8})
 
-    text = to_markdown(table(block({}, rows=(*found.rows, fewer))))
+    text = to_markdown(table(block({}, rows=(*result.rows, fewer))))
 
     assert "| a | **90.00** ± 1.00 |" in text
     assert "| b | <u>80.00</u> ± 1.00 |" in text
@@ -130,9 +130,9 @@ def test_latex_escapes_what_is_not_text() -> None:
 
 def test_latex_aligns_means_where_a_row_has_no_spread() -> None:
     reference = Row("otsu", "Otsu", "reference", {"miou": Cell(0.5)}, ranked=False)
-    found = block({"a": 0.9, "b": None})
+    result = block({"a": 0.9, "b": None})
 
-    text = to_latex(table(block({}, rows=(*found.rows, reference))))
+    text = to_latex(table(block({}, rows=(*result.rows, reference))))
 
     assert r"\begin{tabular}{@{}lr@{\,}l@{}}" in text
     assert r"a & 90.00 & {\scriptsize$\pm$\,1.00} \\" in text
@@ -141,7 +141,7 @@ def test_latex_aligns_means_where_a_row_has_no_spread() -> None:
 
 
 def test_units_stand_under_titles_and_in_markdown_beside_them() -> None:
-    found = block({"a": 2e9, "b": 1e9}, COST)
+    result = block({"a": 2e9, "b": 1e9}, COST)
 
-    assert r"\multicolumn{2}{c}{(G)}" in to_latex(table(found))
-    assert "| Model | MACs ↓ (G) |" in to_markdown(table(found))
+    assert r"\multicolumn{2}{c}{(G)}" in to_latex(table(result))
+    assert "| Model | MACs ↓ (G) |" in to_markdown(table(result))

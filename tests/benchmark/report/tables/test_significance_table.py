@@ -36,8 +36,8 @@ def lines(found: SignificanceTable) -> list[dict[str, str]]:
 
 
 def row(block: Block, key: str) -> Row:
-    (found,) = [row for row in block.rows if row.key == key]
-    return found
+    (result,) = [row for row in block.rows if row.key == key]
+    return result
 
 
 def printed(block: Block, key: str) -> dict[str, str]:
@@ -68,7 +68,7 @@ def write_models(folder: Path, models: dict[str, list[list[Counts]]], dataset: s
 
 
 def test_verdict_rests_on_scipys_paired_test_and_holms_correction(study: Path) -> None:
-    found = read_study(study)
+    result = read_study(study)
     others = [model for model in fake.MODELS if model != "eal_icnet"]
     for metric, reduction in (("miou", "image"), ("net_error_rate", "pooled")):
         mine = {
@@ -76,10 +76,10 @@ def test_verdict_rests_on_scipys_paired_test_and_holms_correction(study: Path) -
             for line in lines(written(study)[0])
             if (line["dataset"], line["metric"]) == ("omc-syn", metric)
         }
-        theirs = values(found, "omc-syn", "eal_icnet", metric, reduction)
+        theirs = values(result, "omc-syn", "eal_icnet", metric, reduction)
         p = {}
         for model in others:
-            ours = values(found, "omc-syn", model, metric, reduction)
+            ours = values(result, "omc-syn", model, metric, reduction)
             shared = sorted(ours.keys() & theirs.keys())
             pairs = [ours[repeat] for repeat in shared], [theirs[repeat] for repeat in shared]
             expected = stats.ttest_rel(*pairs)
@@ -144,8 +144,8 @@ def test_better_and_worse_follow_the_metrics_direction(clear: Path) -> None:
 def test_better_model_has_fewer_net_errors(tmp_path: Path) -> None:
     correct = {"eal_icnet": (3, 4, 3), "unet": (8, 9, 9), "fcn": (3, 3, 4)}
     models = {
-        model: [[image(3000, 200, value)] * 20 + [image(3000, 200, 5 + repeat)] for repeat, value in enumerate(found)]
-        for model, found in correct.items()
+        model: [[image(3000, 200, value)] * 20 + [image(3000, 200, 5 + repeat)] for repeat, value in enumerate(result)]
+        for model, result in correct.items()
     }
     _, errors = written(write_models(tmp_path, models))[0].table.blocks
 
@@ -191,8 +191,8 @@ def test_repeats_pair_up_by_number(tmp_path: Path) -> None:
     fake.write_run(tmp_path, "eal_icnet", ["omc-syn"], 0, None, lost)
     fake.write_run(tmp_path, "unet", ["omc-syn"], 2, None, lost)
 
-    for found in written(tmp_path):
-        (first, *_) = lines(found)
+    for result in written(tmp_path):
+        (first, *_) = lines(result)
         assert first["n"] == ("1" if "clusters" in first else "")
     # Only repeat 1 is common: its difference, not that of means over different repeats.
     (line, *_) = lines(written(tmp_path)[1])
@@ -202,9 +202,9 @@ def test_repeats_pair_up_by_number(tmp_path: Path) -> None:
 
 def test_networks_carry_the_interval_and_p_of_their_frames(study: Path) -> None:
     """Frames of two images: the cluster means' t interval, and all sixteen sign flips, averaged over repeats."""
-    found = read_study(study)
+    result = read_study(study)
     tested = {
-        (run.record.model, run.record.repeat): run.scores["omc-syn"] for run in found.runs if "omc-syn" in run.scores
+        (run.record.model, run.record.repeat): run.scores["omc-syn"] for run in result.runs if "omc-syn" in run.scores
     }
 
     def per_image(model: str, repeat: int) -> np.ndarray:
@@ -272,10 +272,10 @@ def test_without_reference_or_others_a_sentence_says_why(
     tmp_path: Path, models: list[str], reference: str, sentence: str
 ) -> None:
     fake.write_study(tmp_path, models, ["omc-syn"])
-    for found in written(tmp_path, reference):
-        assert all(block.rows == () for block in found.table.blocks)
-        assert sentence in to_markdown(found.table)
-        assert "begin{table}" not in to_latex(found.table)
+    for result in written(tmp_path, reference):
+        assert all(block.rows == () for block in result.table.blocks)
+        assert sentence in to_markdown(result.table)
+        assert "begin{table}" not in to_latex(result.table)
 
 
 def test_reference_can_be_another_model(tmp_path: Path) -> None:
@@ -293,8 +293,8 @@ def test_reference_that_failed_everywhere_is_said(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"])
     fake.write_run(tmp_path, "eal_icnet", ["omc-syn"], 0, None, Failure(kind="error", message="RuntimeError: no"))
 
-    for found in written(tmp_path):
-        assert "No test: no run of EAL-ICNet has a value here." in to_markdown(found.table)
+    for result in written(tmp_path):
+        assert "No test: no run of EAL-ICNet has a value here." in to_markdown(result.table)
 
 
 def move_one_image(file: Path) -> None:
@@ -339,8 +339,8 @@ def test_via_targets_are_compared_by_their_f1(tmp_path: Path) -> None:
     write_models(tmp_path, models, "omv-syn")
     fake.write_run(tmp_path, "unet", ["omv-syn"], 2, [via(9)] * 4)
 
-    for found in written(tmp_path):
-        _, block = found.table.blocks
+    for result in written(tmp_path):
+        _, block = result.table.blocks
         assert (block.facts["metric"], block.facts["reduction"]) == ("via_f1", "pooled")
         # F1 of matched, true and predicted 10 each is matched / 10.
         assert printed(block, "unet")["difference"] == "+33.33"

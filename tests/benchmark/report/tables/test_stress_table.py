@@ -76,8 +76,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
 
 
 def only(study: StudyResults) -> stress_table.Tested:
-    (found,) = stress_table.tested(study)
-    return found
+    (result,) = stress_table.tested(study)
+    return result
 
 
 def miou(rows: Rows) -> float:

@@ -58,8 +58,8 @@ def test_counted_steps_become_passes_over_the_images(tmp_path: Path) -> None:
 def test_epoch_that_ends_in_a_smaller_batch_is_one_epoch(tmp_path: Path) -> None:
     fake.write_protocol(tmp_path, "training.steps=none", "training.validate_every=none", "training.batch=10")
     trained(tmp_path, "unet", rounds=7, steps=35, best_round=3, seconds=14.0)
-    found = means(blocks(tmp_path)[0], "unet")
-    assert (found["epochs"], found["best_epoch"], found["seconds_per_epoch"]) == (7.0, 3.0, 2.0)
+    result = means(blocks(tmp_path)[0], "unet")
+    assert (result["epochs"], result["best_epoch"], result["seconds_per_epoch"]) == (7.0, 3.0, 2.0)
 
 
 def test_last_round_that_is_cut_short_ends_with_the_training(tmp_path: Path) -> None:
@@ -86,10 +86,10 @@ def test_times_of_different_devices_share_no_column(tmp_path: Path, other: dict[
     fake.write_protocol(tmp_path)
     trained(tmp_path, "unet", 0)
     trained(tmp_path, "unet", 1, environment=other)
-    found = blocks(tmp_path)
-    assert [len(block.rows) for block in found] == [1, 1]
-    assert {row.cells["seconds"].n for block in found for row in block.rows} == {1}
-    assert len({block.key for block in found}) == 2
+    result = blocks(tmp_path)
+    assert [len(block.rows) for block in result] == [1, 1]
+    assert {row.cells["seconds"].n for block in result for row in block.rows} == {1}
+    assert len({block.key for block in result}) == 2
 
 
 def test_what_was_replayed_says_so_and_eager_stands_with_what_older_releases_made(tmp_path: Path) -> None:

@@ -181,7 +181,9 @@ def check(
 def _read(study: Path, merged: Sequence[Path], redact: bool, names: Mapping[str, str]) -> StudyResults:
     results = merge.merge(merged, redact=redact) if merged else read_study(study)
     results = redact_study(results) if redact else results
-    return rename_study(results, names, [folder.resolve().name for folder in (study, *merged)]) if names else results
+    # A link's name is in the title, and its target's in what merges say.
+    called = (name for folder in (study, *merged) for name in (folder.name, folder.resolve().name) if name)
+    return rename_study(results, names, called) if names else results
 
 
 def _zip(files: Mapping[str, bytes]) -> bytes:
@@ -205,6 +207,8 @@ def _page(
     files: Iterable[str], reference: str, redact: bool, names: Mapping[str, str],
 ) -> bytes:  # fmt: skip
     name = renamed_texts(study.name or study.resolve().name, names)
+    if redact and results.sources:  # the folder of several studies may be called after their parents
+        name = "+".join(results.sources)
     return html.to_html(name, results, shown, drawings, files, sheets, reference, redacted=redact)
 
 

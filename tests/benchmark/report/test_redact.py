@@ -174,3 +174,23 @@ def test_merged_studies_are_renamed_too(chip: Path, call: Call) -> None:
     for path in (path for path in merged.rglob("*") if path.is_file()):
         assert not re.search(rb"falcon|osprey", path.read_bytes().lower()), path
     assert "Merged from the studies study-1, study-2" in (merged / "index.html").read_text("utf-8")
+
+
+def test_title_of_studies_of_one_name_holds_no_parent(tmp_path: Path) -> None:
+    folders = [tmp_path / f"customer{letter}/falcon-lab" for letter in "AB"]
+    for folder, model in zip(folders, ("unet", "fcn"), strict=True):
+        shutil.rmtree(settled(fake.write_study(folder, [model], ["falcon"], repeats=2)) / "efficiency")
+    merged = tmp_path / "customerA-falcon-lab+customerB-falcon-lab"
+    build(merged, merged=folders, redact=True, names={"falcon-lab": "study"}, plots=())
+    page = (merged / "report-redacted/index.html").read_text("utf-8")
+    assert "<h1>study (1)+study (2)</h1>" in page
+    assert "customer" not in page
+
+
+def test_both_names_of_a_linked_study_are_replaced(chip: Path) -> None:
+    link = chip.parent / "osprey"
+    link.symlink_to(chip, target_is_directory=True)
+    build(link, redact=True, names={"osprey": "study-1", "falcon-lab": "study-2"}, plots=())
+    page = (chip / "report-redacted/index.html").read_text("utf-8")
+    assert "<h1>study-1</h1>" in page
+    assert "osprey" not in page

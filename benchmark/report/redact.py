@@ -22,6 +22,7 @@ from benchmark.utils.names import is_plain
 
 WITHHELD = "message withheld"
 NAME_BYTES = 1 << 20  # of a table of names
+STRANGER = re.compile(r"references/(\S+)\.[^.\s]+\.csv")  # the dataset in the name of a file that is left out
 
 
 def redact_study(study: StudyResults) -> StudyResults:
@@ -89,9 +90,8 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
     Raises:
         UserError: a name that no dataset and no study has, or a new name that another one keeps.
     """
-    known = {name for run in study.runs for name in (*run.record.train, *run.record.test)}
-    known |= {name for run in study.unfinished for name in (*run.train, *run.test)}
-    known |= {name.removesuffix(SUFFIX) for name in known} | {*study.references, *studies, *study.sources}
+    known = {*_datasets(study), *studies, *study.sources}
+    known |= {run.record.init.study for run in study.runs if run.record.init}
     if unknown := [name for name in names if name not in known]:
         raise UserError(
             f"--rename: no dataset and no study is called {unknown[0]!r}{did_you_mean(unknown[0], sorted(known))}; "
@@ -127,6 +127,18 @@ def renamed_texts(value: Any, names: Mapping[str, str]) -> Any:
         parts = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
         return replace(value, **{name: renamed_texts(part, names) for name, part in parts.items()})
     return value
+
+
+def _datasets(study: StudyResults) -> set[str]:
+    """Return the names of all datasets that a report may print, also without the suffix of stand-ins."""
+    names = {name for run in study.runs for name in (*run.record.train, *run.record.test)}
+    names |= {name for run in study.runs if run.record.init for name in run.record.init.train}
+    names |= {name for run in study.unfinished for name in (*run.train, *run.test)}
+    names |= {name for file in study.strangers for name in STRANGER.findall(file)}
+    for _, group in study.protocol or ():
+        if isinstance(group, BaseModel):
+            names |= {name for field, table in group if field.endswith("_by_dataset") for name in table}
+    return names | {name.removesuffix(SUFFIX) for name in names} | {*study.references}
 
 
 def _names(study: StudyResults) -> tuple[list[str], list[str]]:

@@ -6,15 +6,16 @@ import csv
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from benchmark.records.run_record import Failure
+from benchmark.records.run_record import Failure, Initial
 from benchmark.report.build import PaperChoice, build
 from benchmark.report.read import read_study
-from benchmark.report.redact import redact_study
+from benchmark.report.redact import redact_study, rename_study
 from tests.benchmark.conftest import Call
 from tests.benchmark.report import fake
 from tests.benchmark.report.test_merge import settled
@@ -194,3 +195,18 @@ def test_both_names_of_a_linked_study_are_replaced(chip: Path) -> None:
     page = (chip / "report-redacted/index.html").read_text("utf-8")
     assert "<h1>study-1</h1>" in page
     assert "osprey" not in page
+
+
+def test_names_of_settings_origins_and_left_out_files_are_replaced(chip: Path) -> None:
+    fake.write_protocol(chip, "input.size_by_dataset.kestrel=64")
+    init = Initial(study="osprey", train=("merlin-syn",), repeat=0, sha256="0" * 64)
+    fake.change(chip, lambda record: {"init": init})
+    results = replace(read_study(chip), strangers=("references/buzzard.v2.otsu.csv (tested on other images)",))
+    olds = ("kestrel", "osprey", "merlin", "buzzard.v2")
+    renamed = rename_study(results, {old: f"new-{number}" for number, old in enumerate(olds)}, ["falcon-lab"])
+    assert renamed.protocol is not None
+    assert renamed.protocol.input.size_by_dataset == {"new-0": 64}
+    assert {(run.record.init.study, run.record.init.train) for run in renamed.runs if run.record.init} == {
+        ("new-1", ("new-2-syn",))
+    }
+    assert renamed.strangers == ("references/new-3.otsu.csv (tested on other images)",)

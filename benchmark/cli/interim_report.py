@@ -70,7 +70,7 @@ class InterimReport:
             self._builder = builder
 
     def _signal(self, action: Literal["suspend", "resume"]) -> None:
-        if self._builder is not None and self._builder.pid is not None:
+        if self._builder is not None and self.is_building():  # the number of an ended process may be another's
             with contextlib.suppress(psutil.Error):  # it has ended
                 getattr(psutil.Process(self._builder.pid), action)()
 

@@ -17,6 +17,9 @@ from benchmark.records.store import RECORD_BYTES, Store
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited, write_atomically
 
+#: A file that asks for more is damaged or forged, and listing its runs would fill the memory.
+MOST_RUNS = 1_000_000
+
 
 class AskedRuns(Filed):
     """All runs of a command: every network on every training set, ``repeats`` times."""
@@ -27,9 +30,11 @@ class AskedRuns(Filed):
 
     @classmethod
     def read(cls, study: Path) -> AskedRuns | None:
-        """Return what the last command of a study asked for, or ``None`` if an early release made it."""
+        """Return what the last command of a study asked for, ``None`` if that is not known."""
         with contextlib.suppress(OSError, ValidationError, UserError):
-            return cls.from_json(read_limited(asked_file(study), RECORD_BYTES))
+            asked = cls.from_json(read_limited(asked_file(study), RECORD_BYTES))
+            if asked.repeats * len(asked.datasets) * len(asked.models) <= MOST_RUNS:
+                return asked
         return None
 
     def write(self, study: Path) -> None:

@@ -35,7 +35,7 @@ def keep_networks(folder: Path, entries: Iterable[ModelEntry]) -> None:
     kept = _read(folder)
     networks = kept | {
         entry.name: StudyNetwork(
-            target=_moved(entry.target, Path(), folder),
+            target=_portable(entry.target, folder),
             display=entry.display,
             group=entry.group,
             citation=entry.citation,
@@ -81,8 +81,10 @@ def select_networks(folder: Path, patterns: str) -> list[ModelEntry]:
         if entry.name in ran and entry.target == entry.name:
             raise UserError(f"{flag}: {folder} does not say where this network's code lies; {remedy}")
         file = Path(entry.target.rpartition(":")[0])
-        if entry != kept.get(entry.name) or file.suffix != ".py":
+        if entry != kept.get(entry.name):
             continue
+        if file.suffix != ".py":  # installed packages register their networks, so they need no such entry
+            raise UserError(f"{flag}: {folder / FILE} names {entry.target}, which no installed package has; {remedy}")
         if not file.is_file():
             raise UserError(f"{flag}: no file {file}, where the study's network was; {remedy}")
         if file.resolve().is_relative_to(folder.resolve()):
@@ -98,6 +100,14 @@ def _read(folder: Path) -> dict[str, StudyNetwork]:
         return {}
     except (OSError, ValidationError, TooLargeError) as error:
         raise UserError(f"{file}: cannot be read ({error}); delete it and name your networks by their files") from error
+
+
+def _portable(target: str, folder: Path) -> str:
+    """Return a target for a study's folder; of a file outside of the working folder it keeps the name alone."""
+    file, _, network_class = target.rpartition(":")
+    if file.endswith(".py") and not Path(file).resolve().is_relative_to(Path.cwd()):
+        return f"{Path(file).name}:{network_class}"  # its path may tell who works where
+    return _moved(target, Path(), folder)
 
 
 def _moved(target: str, start: Path, end: Path) -> str:

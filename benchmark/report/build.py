@@ -111,7 +111,7 @@ def build(
             earlier += (folder / "plots").glob(f"{plot.table}.*{kind}")
         if redact:  # names that were replaced since may be in the names of any of its files
             earlier += [file for part in ("plots", "tables") for file in (folder / part).glob("[!.]*")]
-        for path in earlier:
+        for path in () if page_only else earlier:
             if f"{path.parent.name}/{path.name}" not in files:
                 path.unlink(missing_ok=True)
         for name, file_content in files.items():

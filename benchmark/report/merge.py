@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
 from benchmark import metrics
+from benchmark.records.asked_runs import UnfinishedRun
 from benchmark.records.efficiency_record import TOLERANCE
 from benchmark.report.agreement import Part, refuse_strangers
 from benchmark.report.diff import contents
@@ -45,12 +46,16 @@ def merge(folders: Sequence[Path], *, redact: bool = False) -> StudyResults:
     drawn_anew = _drawn_anew(ran) if several else set()
     shared = 0
     runs: list[Run] = []
+    unfinished: list[UnfinishedRun] = []
     lengths: dict[int, int] = {}
     for seed in seeds:
-        of_seed, twice = _runs([part for part in ran if part.protocol.seed == seed])
+        parts_of_seed = [part for part in ran if part.protocol.seed == seed]
+        of_seed, twice = _runs(parts_of_seed)
+        left = _unfinished(parts_of_seed, of_seed)
         start = sum(lengths.values())
+        unfinished += (replace(run, repeat=run.repeat + start) for run in left)
         runs += (_renamed(_numbered(run, start), seed, drawn_anew) for run in of_seed)
-        lengths[seed] = 1 + max((run.record.repeat for run in of_seed), default=-1)
+        lengths[seed] = 1 + max((*(run.record.repeat for run in of_seed), *(run.repeat for run in left)), default=-1)
         shared += twice
     named = ", ".join(
         f"{part.name} (seed {part.protocol.seed})" if several and part in ran else part.name for part in parts
@@ -76,6 +81,7 @@ def merge(folders: Sequence[Path], *, redact: bool = False) -> StudyResults:
         sources=tuple(part.name for part in parts),
         networks={name: entry for part in reversed(parts) for name, entry in part.study.networks.items()},
         strangers=tuple(f"{part.name}/{file}" for part in ran for file in part.study.strangers),
+        unfinished=tuple(unfinished),
     )
 
 
@@ -162,6 +168,13 @@ def _refuse_other_scores(label: str, first: str, second: str, ours: Scores | Non
         f"though both should be equal; a report does not choose: `diff {first} {second}` shows what else differs; "
         "leave one study out, or move the wrong run out of its study"
     )
+
+
+def _unfinished(parts: Sequence[Part], runs: Iterable[Run]) -> list[UnfinishedRun]:
+    """Return the runs of one seed that a study has not finished, and no other either, each once."""
+    finished = {(run.record.train, run.record.model, run.record.repeat) for run in runs}
+    left = {(run.train, run.model, run.repeat): run for part in parts for run in part.study.unfinished}
+    return [run for key, run in left.items() if key not in finished]
 
 
 def _numbered(run: Run, start: int) -> Run:

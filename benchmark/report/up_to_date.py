@@ -45,8 +45,11 @@ def digest_inputs(study: Path) -> str:
         digest.update(f"\0{folder.relative_to(study)}".encode())
     files = (file.relative_to(study) for pattern in INPUTS for file in study.glob(pattern))
     for file in sorted(file for file in files if not any(part.startswith(".") for part in file.parts)):
-        with contextlib.suppress(FileNotFoundError):  # a run that is under way replaces files
-            digest.update(f"\0{file.as_posix()}\0{_hash(study / file)}".encode())
+        try:
+            content = _hash(study / file)
+        except OSError as error:  # a run that is under way replaces files, and others need not be readable
+            content = type(error).__name__
+        digest.update(f"\0{file.as_posix()}\0{content}".encode())
     return digest.hexdigest()
 
 

@@ -42,7 +42,8 @@ def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event]
     with contextlib.nullcontext() if idle else _claimed(study, emit):
         _agree_on_settings(study, plan)
         if not idle:
-            study.asked.write(study.folder)
+            if plan.whole:
+                study.asked.write(study.folder)
             keep_networks(study.folder, study.models)
         if study.reference not in (None, kept_method(study.folder)):
             keep_method(study.folder, str(study.reference))

@@ -37,6 +37,7 @@ class Plan:
     seen: Protocol | None = None  # the protocol in the study's folder when the plan was made
     replaces: bool = False  # whether runs under another protocol may be set aside
     expected: ExpectedWork = field(default_factory=ExpectedWork)  # what the work takes, report included
+    whole: bool = True  # whether it has every run that the call asks for, and not one that is repeated
     taken_over: list[str] = field(default_factory=list)  # the other study of each measurement that is taken over
 
     @property

@@ -131,7 +131,7 @@ def plan(original: Original, study: Study) -> Plan:
         code = original.record.environment.get("code", {})
         origin = f"; the run was made by version {code.get('version')}, commit {code.get('commit')}" if code else ""
         raise UserError(f"--reproduce {original.file}: another run by now, in {'; '.join(parts)}{origin}")
-    return replace(whole, done=[], failed=[], stale=[], todo=todo, measurements=[])
+    return replace(whole, done=[], failed=[], stale=[], todo=todo, measurements=[], whole=False)
 
 
 def build(

@@ -76,7 +76,7 @@ class TimeLeft:
     def left(self) -> tuple[float, bool]:
         """Return the seconds left, and whether they are a guess."""
         alone, beside, guessed = 0.0, [0.0], 0.0
-        for label, job in self._left.items():
+        for label, job in list(self._left.items()):
             seconds, certain = self._remaining(label, job)
             if job.exclusive:
                 alone += seconds

@@ -187,7 +187,9 @@ class _Listing:
         """Create a folder in the target, so that files move from the one to the other without a copy."""
         self.stack.enter_context(filled_folder(self.target))
         with writing(self.target):
-            folder = tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, suffix=TEMPORARY_SUFFIX, dir=self.target)
+            folder = tempfile.TemporaryDirectory(
+                prefix=f"{TEMPORARY_PREFIX}{os.getpid()}-", suffix=TEMPORARY_SUFFIX, dir=self.target
+            )
         return Path(self.stack.enter_context(folder)).resolve()
 
     def _checked(

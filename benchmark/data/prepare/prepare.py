@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from benchmark.data.formats.all_formats import format_of_file, label_suffixes
 from benchmark.data.formats.images import IMAGE_SUFFIXES
 from benchmark.data.pairs import LAYOUTS
@@ -105,8 +107,11 @@ def _target(name: str, source: Path, data_root: Path) -> Path:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove the temporary files and folders of calls that were killed."""
+    """Remove the temporary files and folders of calls that were killed; a living call needs its own."""
     for path in target.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
+        owner = path.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+        if owner.isdecimal() and int(owner) != os.getpid() and psutil.pid_exists(int(owner)):
+            continue
         with writing(path):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -156,7 +161,11 @@ def _copy_all(
                 if member.is_unpacked:
                     _move(member.file, file)
                 else:
-                    _copy(member, file, target / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
+                    _copy(
+                        member,
+                        file,
+                        target / f"{TEMPORARY_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}",
+                    )
             if progress:
                 progress(done, len(assignment.files))
 
@@ -176,7 +185,7 @@ def _copy(member: Member, target: Path, temporary: Path) -> None:
 def _move(file: Path, target: Path) -> None:
     """Rename a file once the disk holds its content."""
     with writing(target):
-        with file.open("rb") as content:
+        with file.open("r+b") as content:  # Windows flushes only what may be written
             os.fsync(content.fileno())
         os.replace(file, target)
 

@@ -65,12 +65,14 @@ class PairMatrix:
         where: the dataset, in words that follow a metric's name.
         dataset: by which it can be chosen.
         pairs: the family of Holm's correction.
+        tested: the pairs that could be tested.
         lines: (model's row, a verdict against every model), from the highest mean.
     """
 
     where: str
     dataset: str
     pairs: int
+    tested: int
     lines: tuple[tuple[Row, tuple[VerdictCell, ...]], ...]
 
     @property
@@ -94,7 +96,7 @@ class PairMatrix:
                     (row, tuple(_pair_cell(groups.verdicts, ranked, first, second) for second in range(len(ranked))))
                     for first, row in enumerate(ranked)
                 )
-                yield cls(compared.where, str(compared.facts["dataset"]), groups.pairs, lines)
+                yield cls(compared.where, str(compared.facts["dataset"]), groups.pairs, groups.tested, lines)
 
 
 def _pair_cell(verdicts: Mapping[tuple[int, int], str], ranked: Sequence[Row], first: int, second: int) -> VerdictCell:

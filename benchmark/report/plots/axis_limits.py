@@ -38,12 +38,15 @@ def usual_range(values: Sequence[float], start: float = math.inf) -> tuple[float
 
 
 def with_bars(bars: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
-    """Return the usual range of means, widened by their bars, on either side by its own length at most.
+    """Return the usual range of means, widened by their bars.
+
+    On either side it grows by its own length or that of the median bar at most, whichever is longer.
 
     Args:
         bars: mean, lower end and upper end of each, at least one.
     """
     low, high = usual_range([mean for mean, _, _ in bars])
-    ends = [end for mean, *ends_of_bar in bars if low <= mean <= high for end in ends_of_bar]
-    reach = high - low if high > low else np.inf
+    ends = [end for mean, *ends_of_bar in bars if low <= mean <= high for end in ends_of_bar if np.isfinite(end)]
+    lengths = [top - bottom for _, bottom, top in bars if np.isfinite(top - bottom)]
+    reach = max(high - low, float(np.median(lengths or [0.0]))) or np.inf
     return max(min(low, *ends), low - reach), min(max(high, *ends), high + reach)

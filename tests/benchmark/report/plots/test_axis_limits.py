@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from benchmark.report.plots.axis_limits import usual_range, with_bars
@@ -25,10 +27,15 @@ def test_start_of_the_axis_counts() -> None:
     assert usual_range([5.0] * 8 + [9.0], 0.0) == (5.0, 9.0)
 
 
-def test_bars_widen_the_range_by_its_own_length_at_most() -> None:
-    bars = [(value, value - 1, value + 50) for value in USUAL]
-    assert with_bars([*bars, (10.0, 0.0, 20.0)]) == (88.5, 94.5)
+def test_one_huge_bar_is_cut() -> None:
+    bars = [(value, value - 1, value + 1) for value in USUAL]
+    assert with_bars([*bars, (91.0, 90.0, 141.0), (10.0, 0.0, 20.0)]) == (88.5, 94.5)
+
+
+def test_usual_bars_of_close_means_are_shown_whole() -> None:
     assert with_bars([(5.0, 4.0, 7.0)]) == (4.0, 7.0)
+    assert with_bars([(90.0, 88.0, 92.0), (90.05, 88.0, 92.0)]) == (88.0, 92.0)
+    assert with_bars([(90.0, math.nan, math.nan), (91.0, 90.5, 91.5)])[1] == 91.5
 
 
 def test_labels_of_ticks_are_short() -> None:

@@ -40,6 +40,11 @@ def test_runs_are_unfinished_if_asked_for_and_not_begun_or_under_way(tmp_path: P
     assert "Unfinished: 4 of 8 runs are done, 1 running, 3 not begun." in page
 
 
+def test_forged_file_that_asks_for_endless_runs_is_not_read(tmp_path: Path) -> None:
+    AskedRuns(datasets=((("omc-syn",), ("omc-syn",)),), models=("unet",), repeats=10**12).write(tmp_path)
+    assert AskedRuns.read(tmp_path) is None
+
+
 def test_study_of_an_early_release_has_no_unfinished_runs(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=1)
     (tmp_path / "asked.json").write_text("[")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.records.asked_runs import AskedRuns
 from benchmark.records.run_record import Failure, Initial, Record, TrainingFacts
 from benchmark.records.store import Store
 from benchmark.report.build import PaperChoice, build, check
@@ -90,6 +91,12 @@ def test_other_machine_s_models_make_the_tables_of_one_study_that_held_all(
     ]
     assert custom[0].count(source) == 1
     assert custom[0].replace(source, "") == custom[1]
+
+
+def test_runs_that_no_study_has_finished_are_named(two: tuple[Path, Path]) -> None:
+    asked = AskedRuns(datasets=((("omc-syn",), ("omc-syn",)),), models=("eal_icnet", "unet", "letnet"), repeats=2)
+    asked.write(two[0])  # of which the other study holds unet
+    assert [(run.model, run.repeat) for run in merge(two).unfinished] == [("letnet", 0), ("letnet", 1)]
 
 
 def test_order_of_studies_changes_nothing(tmp_path: Path, two: tuple[Path, Path]) -> None:

@@ -67,3 +67,12 @@ def test_page_alone_is_no_report(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=2)
     build(tmp_path, page_only=True)
     assert not is_up_to_date(tmp_path)
+
+
+def test_page_alone_keeps_the_plots_of_the_last_report(tmp_path: Path) -> None:
+    fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=2)
+    build(tmp_path)
+    plots = sorted(tmp_path.glob("report/plots/*"))
+    assert plots
+    build(tmp_path, page_only=True)
+    assert sorted(tmp_path.glob("report/plots/*")) == plots

@@ -209,7 +209,7 @@ def _page(
     name = renamed_texts(study.name or study.resolve().name, names)
     if redact and results.sources:  # the folder of several studies may be called after their parents
         name = "+".join(results.sources)
-    return html.to_html(name, results, shown, drawings, files, sheets, reference, redacted=redact)
+    return html.to_html(name, results, shown, drawings, files, sheets, reference, redacted=redact, renamed=bool(names))
 
 
 def _figures(

@@ -64,6 +64,7 @@ def to_html(
     reference: str,
     *,
     redacted: bool = False,
+    renamed: bool = False,
 ) -> bytes:
     """Return the page.
 
@@ -76,6 +77,7 @@ def to_html(
         sheets: the report's panels.
         reference: the model that the others are compared with.
         redacted: whether the page says so, and links to no file outside of the report.
+        renamed: whether names were replaced in it too, which it says.
     """
     by_name = {table.name: table for table in tables if table.blocks}
     grids_by_name = {table.name: grids.show(table) for table in by_name.values()}
@@ -95,6 +97,7 @@ def to_html(
     page = environment.get_template("page.html").render(
         name=name,
         redacted=redacted,
+        renamed=renamed,
         summary=page_summary.summarise(study, by_name.get("accuracy", Table("accuracy", "")), reference),
         pictured=bool(sheets),
         sections=[

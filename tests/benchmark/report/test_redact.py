@@ -53,6 +53,7 @@ def test_redacted_report_holds_no_secret_and_is_checked(study: Path, call: Call)
         assert str(study.parents[1]).encode() not in path.read_bytes()
     page = (folder / "index.html").read_text("utf-8")
     assert "<strong>Redacted.</strong>" in page
+    assert "Names of datasets, models and studies are as they are" in page
     assert "<img" not in page
     assert "<strong>bad_input</strong>: message withheld" in page
     assert "omc-syn/unet/2" in page
@@ -123,6 +124,7 @@ def test_renamed_datasets_and_studies_leave_no_old_name(chip: Path, call: Call) 
     page = (chip / "report-redacted/index.html").read_text("utf-8")
     assert "<h1>study-1</h1>" in page
     assert "chip-a" in page
+    assert "Some names of datasets and studies are replaced" in page
     assert call("report", "falcon-lab", "--redact", "--rename", names, "--check")[0] == 0
 
 

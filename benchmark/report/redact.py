@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_origin
@@ -15,7 +15,9 @@ from benchmark.config.protocol import PRESETS, Protocol
 from benchmark.data.specs import SUFFIX
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Broken
+from benchmark.report.page.origin import FACTS
 from benchmark.report.read import Run, Scores, StudyResults
+from benchmark.report.tables.render import FAMILIES
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_limited
 from benchmark.utils.names import is_plain
@@ -88,7 +90,8 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
         studies: names of the study or, if it is merged, of all studies.
 
     Raises:
-        UserError: a name that no dataset and no study has, or a new name that another one keeps.
+        UserError: a name that no dataset and no study has, or that something else has too, or a new name that another
+            one keeps.
     """
     known = {*_datasets(study), *studies, *study.sources}
     known |= {run.record.init.study for run in study.runs if run.record.init}
@@ -97,6 +100,13 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
             f"--rename: no dataset and no study is called {unknown[0]!r}{did_you_mean(unknown[0], sorted(known))}; "
             f"expected some of {', '.join(sorted(known))}"
         )
+    for kind, word in _fixed_words(study):
+        for old in names:
+            if _pattern([old]).search(word):
+                raise UserError(
+                    f"--rename: {old!r} is also a word of the {kind} {word!r}, which must stay; leave it out, and "
+                    "rename the folder of the dataset or study by hand"
+                )
     if taken := [new for old, new in names.items() if new != old and new in known - set(names)]:
         raise UserError(f"--rename: {taken[0]!r} is the name of another dataset or study; choose a new one")
     renamed: StudyResults = renamed_texts(study, names)
@@ -108,9 +118,7 @@ def renamed_texts(value: Any, names: Mapping[str, str]) -> Any:
     if not names or isinstance(value, Scores):
         return value
     if isinstance(value, str):
-        # The longest first, so that a name that begins another does not break it.
-        longest = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-        return re.sub(rf"(?<![^\W_])(?:{longest})(?![^\W_])", lambda match: names[match[0]], value)
+        return _pattern(names).sub(lambda match: names[match[0]], value)
     if isinstance(value, Broken):
         return Broken(Path(renamed_texts(value.run, names)), renamed_texts(value.reason, names))
     if isinstance(value, tuple | list):
@@ -127,6 +135,25 @@ def renamed_texts(value: Any, names: Mapping[str, str]) -> Any:
         parts = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
         return replace(value, **{name: renamed_texts(part, names) for name, part in parts.items()})
     return value
+
+
+def _pattern(names: Iterable[str]) -> re.Pattern[str]:
+    """Find names as whole words."""
+    # The longest first, so that a name that begins another does not break it.
+    longest = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.compile(rf"(?<![^\W_])(?:{longest})(?![^\W_])")
+
+
+def _fixed_words(study: StudyResults) -> Iterator[tuple[str, str]]:
+    """Yield what a report is made by and what must stay, each with its kind."""
+    models = {run.record.model for run in study.runs} | {run.model for run in study.unfinished}
+    models |= {measurement.record.model for measurement in study.efficiency}
+    models |= {comparison.model for comparison in study.comparisons if comparison.model}
+    models |= {name for entry in study.networks.values() for name in (entry.name, entry.display)}
+    models |= {method for methods in study.references.values() for method in methods}
+    figures = {figure for measurement in study.efficiency for figure in measurement.figures}
+    for kind, words in {"model": models, "family": FAMILIES, "fact": FACTS, "figure": figures}.items():
+        yield from ((kind, word) for word in sorted(words))
 
 
 def _datasets(study: StudyResults) -> set[str]:

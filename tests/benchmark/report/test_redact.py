@@ -16,6 +16,7 @@ from benchmark.records.run_record import Failure, Initial
 from benchmark.report.build import PaperChoice, build
 from benchmark.report.read import read_study
 from benchmark.report.redact import redact_study, rename_study
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call
 from tests.benchmark.report import fake
 from tests.benchmark.report.test_merge import settled
@@ -212,3 +213,21 @@ def test_names_of_settings_origins_and_left_out_files_are_replaced(chip: Path) -
         ("new-1", ("new-2-syn",))
     }
     assert renamed.strangers == ("references/new-3.otsu.csv (tested on other images)",)
+
+
+@pytest.mark.parametrize(
+    ("old", "word"),
+    [
+        ("unet", "model 'unet'"),
+        ("eal", "model 'eal_icnet'"),
+        ("otsu", "model 'otsu'"),
+        ("ic", "family 'ic'"),
+        ("gpu", "fact 'gpu'"),
+        ("cpu", "fact 'cpu'"),
+        ("fps", "figure 'fps'"),
+    ],
+)
+def test_words_that_a_report_is_made_by_are_not_replaced(tmp_path: Path, old: str, word: str) -> None:
+    results = read_study(fake.write_study(tmp_path / old, ["unet", "eal_icnet"], ["falcon"], repeats=2))
+    with pytest.raises(UserError, match=rf"^--rename: '{old}' is also a word of the {word}, .*rename the folder"):
+        rename_study(results, {old: "new"}, [old])

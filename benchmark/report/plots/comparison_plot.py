@@ -279,7 +279,7 @@ def _references(values: Mapping[str, float], left: float, right: float) -> list[
         x = 100 * value
         side = "left" if x < left else "right" if x > right else ""
         handle = Line2D(
-            [], [], color=INK, linewidth=0 if side else 1.0, linestyle=style,
+            [], [], color=INK, linewidth=1.0, linestyle="" if side else style,
             marker={"left": "<", "right": ">", "": ""}[side], markersize=4,
             label=f"{label} {x:.2f}" + (f" ({side} of the axis)" if side else ""),
         )  # fmt: skip

@@ -91,6 +91,14 @@ def test_modules_are_short_and_say_in_a_sentence_what_lives_there() -> None:
         assert not sentence.startswith(("What ", "Where ", "How ", "Which ", "Such ")), file
 
 
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
+    for file in modules():
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                sentence = ast.get_docstring(node) or ""
+                assert not sentence.startswith(("What ", "Where ", "How ", "Which ", "Such ")), f"{file}: {sentence}"
+
+
 def test_packages_have_no_logic_in_their_init() -> None:
     for file in modules():
         if file.name == "__init__.py":

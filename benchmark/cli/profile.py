@@ -82,7 +82,7 @@ def profile(
         build.build(folder)
         print_summary(console, folder)
         console.print(f"Report: {folder / 'report/index.html'}")
-    # What a device cannot compute is a finding, not a failure.
+    # A computation that the device does not support is a finding, not a failure.
     raise typer.Exit(1 if any(failure.kind != "unsupported" for failure in failures) else 0)
 
 

@@ -150,5 +150,5 @@ def _table(encoders: list[Encoder]) -> Table:
     for encoder in encoders:
         for number, stage in enumerate(encoder.stages):
             owner = (encoder.display, encoder.label) if number == 0 else ("", "")
-            table.add_row(*owner, stage.name, stage.facts, stage.what)
+            table.add_row(*owner, stage.name, stage.facts, stage.component)
     return table

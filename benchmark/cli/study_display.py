@@ -75,9 +75,9 @@ class StudyDisplay(ProgressDisplay):
         if rounds and rounds[-1].round > self.rounds.get(job.label, 0):
             self.rounds[job.label] = rounds[-1].round
             loss = rounds[-1].validation_loss
-            told = f"training loss {rounds[-1].train_loss:.4f}" if loss is None else f"validation loss {loss:.4f}"
+            text = f"training loss {rounds[-1].train_loss:.4f}" if loss is None else f"validation loss {loss:.4f}"
             steps = f"round {rounds[-1].round}, step {step.done}/{step.total}"
-            self.print(f"{job.label}: {steps}, {told}; study {self.progress()}")
+            self.print(f"{job.label}: {steps}, {text}; study {self.progress()}")
 
     def _finished(self, event: Finished) -> None:
         job, outcome = event.job, event.outcome

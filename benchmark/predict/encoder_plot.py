@@ -18,7 +18,7 @@ from benchmark.data.formats.images import UInt8Array
 from benchmark.predict.feature_maps import Encoder, Patch, Stage
 from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, wrapped
 
-# The same colours over the same range in every map: what is two deviations off is bright or dark whatever the network.
+# Every map has the same colours over the same range: two deviations are bright or dark for every network.
 COLOURS = "viridis"
 LIMIT = 2.0
 BOX = "#D55E00"
@@ -31,7 +31,7 @@ LEAST_COLUMNS = 3  # of the figure's width: headings and the footnote need it
 # Inches.
 CELL, GAP, MARGIN = 1.45, 0.14, 0.2
 HEADING, TITLE, LINE = 0.34, 0.42, 0.145
-BELOW = 3.8 * LINE  # of a column: name, facts, what is shown
+BELOW = 3.8 * LINE  # of a column: name, facts, component
 BAR = 0.5  # the colour bar, its ticks and its title
 NAME_CHARACTERS = 24  # that fit below a map
 TITLE_PER_INCH, LABEL_PER_INCH, NOTE_PER_INCH = 9, 13, 17  # characters that fit into an inch
@@ -138,7 +138,7 @@ def _lines(seen: StagePanel, stage: Stage | None) -> tuple[str, str, str]:
         (x, y), patch = seen.corner, seen.patch
         area = f"{height}×{width}" + (f" at {x},{y}" if (x, y) != (0, 0) else "")
         return "image", area, f"patch {patch.x},{patch.y},{patch.side}"
-    return _cut(stage.name, NAME_CHARACTERS), stage.facts, stage.what
+    return _cut(stage.name, NAME_CHARACTERS), stage.facts, stage.component
 
 
 def _cut(text: str, most: int) -> str:

@@ -49,14 +49,14 @@ class Stage:
     Attributes:
         name: its module.
         channels: number of channels.
-        what: the channel or component that is shown.
+        component: the channel or principal component that is shown.
         values: ``(h, w)`` float, in standard deviations from the mean over what the image covers; 0 for a flat map.
         covered: height and width that the map is stretched over, image pixels: the image's and its padding.
     """
 
     name: str
     channels: int
-    what: str
+    component: str
     values: FloatArray
     covered: tuple[int, int]
 
@@ -100,17 +100,17 @@ def stage(name: str, features: FloatArray, padded: UInt8Array, size: tuple[int, 
     values_of = features[:, *seen].reshape(channels, -1)
     if channel == "variance":
         chosen = int(values_of.var(axis=1).argmax())
-        projection, what = features[chosen], f"channel {chosen}"
+        projection, component = features[chosen], f"channel {chosen}"
     else:
         brightness = resize_local_mean(to_channels(padded, 1)[..., 0].astype(np.float64), (height, width))[seen]
         loadings, share = principal(values_of, brightness.ravel())
-        projection, what = np.tensordot(loadings, features, axes=1), f"PC 1 ({100 * share:.0f} %)"
+        projection, component = np.tensordot(loadings, features, axes=1), f"PC 1 ({100 * share:.0f} %)"
     spread = projection[seen].std()
     covered = padded.shape[0], padded.shape[1]
     # In a flat map, rounding alone would become a pattern.
     if spread <= 1e-6 * np.abs(projection[seen]).max():
         return Stage(name, channels, "flat", np.zeros((height, width)), covered)
-    return Stage(name, channels, what, (projection - projection[seen].mean()) / spread, covered)
+    return Stage(name, channels, component, (projection - projection[seen].mean()) / spread, covered)
 
 
 def principal(values: FloatArray, brightness: FloatArray) -> tuple[FloatArray, float]:

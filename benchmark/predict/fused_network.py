@@ -24,7 +24,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 #: Activations that can write into the map they are given.
 IN_PLACE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU)
 
-#: Of the largest logit, or of 1 where that is larger: what sums in another order may differ by.
+#: Largest difference by another order of sums, as a share of the largest logit or of 1, whichever is larger.
 TOLERANCE = 1e-4
 SIDE = 128  # pixels, about, of the image that shows how layers follow each other
 

@@ -63,7 +63,7 @@ class TileAxis:
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """Where tiles begin; the last one is moved back to end where the padded image does."""
+        """First pixels of the tiles; the last tile is moved back to the end of the padded image."""
         last = self.padded - self.tile
         return (*range(0, last, self.stride), last)
 

@@ -11,11 +11,11 @@ from benchmark.report import diff
 from benchmark.report.read import Scores, StudyResults
 from benchmark.utils.errors import UserError
 
-#: What two protocols may differ in; another seed makes other repeats.
+#: Settings that may differ between two protocols; another seed makes other repeats.
 FREE = HARMLESS - {"report"} | {"seed"}
 IMAGES, START, ORIGIN = "test images of {}", "weights that {} start from", "weights that runs on {} start from"
 
-#: What must be one -> study -> the values that it has.
+#: Fact that studies must share -> study -> its values.
 Facts = dict[tuple[str, str], dict[str, set[str]]]
 
 

@@ -16,7 +16,7 @@ from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
 from benchmark.utils.names import distinct_names
 
-#: What the table of numbers shows, each as :mod:`benchmark.report.tables.accuracy_table` takes it over images.
+#: Columns of the table of numbers, each as :mod:`benchmark.report.tables.accuracy_table` takes it over images.
 ACCURACY = ("miou", "mpa", "dice", "aji")
 POOLED = ("net_error_rate", "net_f1", "via_f1")
 PACKAGE = "packages."
@@ -51,7 +51,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class StudyDifference:
-    """What differs, the first study's values before the second's.
+    """Differences of two studies, the first study's values before the second's.
 
     Attributes:
         sections: heading -> a line per difference, perhaps none.

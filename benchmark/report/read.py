@@ -83,7 +83,7 @@ class Stressed:
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """What efficiency figures must share to stand in one column, as printed; blank where it does not apply."""
+    """Conditions that efficiency figures of one column share, as printed; blank if one does not apply."""
 
     height: int
     width: int
@@ -114,19 +114,19 @@ class Setting:
 
     @property
     def facts(self) -> dict[str, str | int]:
-        """What tables tell of it; what earlier releases did not know only where it applies."""
+        """Conditions in the words of tables; those that earlier releases did not know only if they apply."""
         facts = {name: value for name, value in asdict(self).items() if value or name not in ("replay", "freed_memory")}
         return {**facts, "batch": 1}
 
     @property
     def remainder(self) -> str:
-        """What tables say below them, as a sentence, since their titles do not."""
+        """Sentence below a table about conditions that its title leaves out."""
         kept = f"timed with freed memory {self.freed_memory} for its next use" if self.freed_memory else ""
         return "; ".join(filter(None, (f"Input channels: {self.channels}", f"torch {self.torch}", kept))) + "."
 
     @property
     def form(self) -> tuple[str, str]:
-        """What was done to make the forward fast; blank, and so first in order, for a network as it is written."""
+        """Optimisations of the forward; blank, and so first in order, for a network as it is written."""
         return self.replay, self.compile_mode
 
     @property

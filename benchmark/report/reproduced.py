@@ -38,7 +38,7 @@ class ChangedMetric:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a repeated run compares with its record.
+    """Comparison of a repeated run with its record.
 
     Attributes:
         figures: metrics that differ.

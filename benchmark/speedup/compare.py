@@ -31,7 +31,7 @@ RUNS, SMALL_INPUT = 4, 96
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured.
+    """Networks, sizes and images of the comparisons.
 
     Attributes:
         method: the network with attention, measured at every size.
@@ -39,7 +39,7 @@ class Subject:
         lightest: the network whose loop leaves least to hide bookkeeping behind.
         sizes: of the inputs, pixels.
         source: of the images, as many as :data:`IMAGES`.
-        protocol: how is trained.
+        protocol: settings of the trainings.
         data_root: where datasets are looked for.
         cache: of packs.
         trained: the method with weights of a study and that study's test images; ``None`` where there are none.

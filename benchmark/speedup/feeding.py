@@ -31,7 +31,7 @@ class Pictures:
 
     @property
     def parts(self) -> list[tuple[Pack, Sequence[int]]]:
-        """What :class:`~benchmark.data.batches.TrainingBatches` takes."""
+        """The pack as :class:`~benchmark.data.batches.TrainingBatches` takes it."""
         return [(self.pack, range(len(self.files)))]
 
 

@@ -38,7 +38,7 @@ def together(
         entry: the network; every run trains one of its own.
         size: of the images, which lie in memory, pixels.
         runs: how many.
-        protocol: how is trained.
+        protocol: settings of the trainings.
         setting: where; on a CPU the runs share its threads, and the run alone has all of them.
         alone: how the work of the run alone is given to the device.
         what: the comparison's name.

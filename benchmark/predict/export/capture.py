@@ -34,7 +34,7 @@ def capture(network: nn.Module, channels: int, side: int, step: int | None) -> E
     height = width = side
     if step is not None:
         height = -(-EXAMPLE_SIDE // step) * step
-        width = height + step  # no square: what happens to hold for both sides alike must not be taken for a rule
+        width = height + step  # no square: a property of equal sides must not be taken for a rule
         sizes |= {axis: Dim(name) if step == 1 else step * Dim(name) for axis, name in ((2, "rows"), (3, "columns"))}
     # Two images, since torch.export takes a single one for a rule.
     example = torch.zeros(2, channels, height, width)

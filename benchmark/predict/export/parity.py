@@ -46,7 +46,7 @@ class ParityError(Exception):
 def words(error: Exception) -> str:
     """Return the first non-empty line of an error without folders; exporters write a page around it."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if line.startswith("Guard failed"):  # what follows is a formula over sizes of the exporter's naming
+    if line.startswith("Guard failed"):  # the rest is a formula over sizes that the exporter named
         return "captured programs take no such size (a guard of torch.export)"
     line = logs.without_folders(line)
     return line if len(line) <= MOST_WORDS else f"{line[:MOST_WORDS]}…"

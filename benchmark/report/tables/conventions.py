@@ -25,7 +25,7 @@ def metric_column(metric: metrics.Metric) -> Column:
     return Column(metric.name, metric.display, metric.higher_is_better, scale, digits, unit)
 
 
-#: How cells are marked: those of scores, and those of measurements.
+#: Marks of cells: those of scores, and those of measurements.
 MARKS = "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark."
 VALUE_MARKS = "Bold: best, underlined: second, by the printed value; equal values share a mark."
 

@@ -26,7 +26,7 @@ class Growing:
 
     @property
     def column(self) -> Column:
-        """How tables print it."""
+        """The text in tables."""
         return next(column for column in EFFICIENCY if column.key == self.key)
 
 

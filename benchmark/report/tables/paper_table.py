@@ -23,7 +23,7 @@ ELECTRICAL = frozenset({*accuracy_table.ELECTRICAL.columns, "net_precision", "ne
 
 
 class PaperChoice(BaseModel):
-    """What a paper's table shows, and how; kept beside the report, so that later reports build the table again.
+    """Columns and form of a paper's table; kept beside the report, so that later reports build the table again.
 
     Attributes:
         columns: metrics, each perhaps with a reduction (``miou.pooled``), and costs; ``None`` for ``DEFAULT``.

@@ -161,7 +161,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """What one set of files under ``tables/`` holds."""
+    """Content of one set of files under ``tables/``."""
 
     name: str
     title: str

@@ -13,7 +13,7 @@ from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, in_order
 from benchmark.report.tables.render import HINDERED, Block, Cell, Column, Row, Table
 
-#: What each kind of work is called, and whether more of its unit is better.
+#: Name of each kind of work, and whether more of its unit is better.
 TITLES: Mapping[ComparedWork, tuple[str, bool]] = {
     "forward": ("Forward of one image", False),
     "replayed": ("Forward of one image, in half precision and replayed", False),
@@ -27,7 +27,7 @@ TITLES: Mapping[ComparedWork, tuple[str, bool]] = {
     "loop": ("Share of an epoch outside the network", False),
     "start_up": ("Start-up to the first training step", False),
 }
-#: How each unit is printed: scale, decimals and name.
+#: Form of each unit: scale, decimals and name.
 UNITS = {
     "ms": (1.0, 1, "ms"),
     "bytes": (2**-20, 0, "MiB"),

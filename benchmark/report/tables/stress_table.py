@@ -51,7 +51,7 @@ class Tested:
 
     @property
     def plot(self) -> str:
-        """What its plot's files are called."""
+        """Name of its plot's files."""
         return f"{self.key}.stress"
 
     @property
@@ -76,7 +76,7 @@ class Tested:
 
     @property
     def images(self) -> str:
-        """How many images a test has."""
+        """Number of images of a test."""
         return " or ".join(map(str, sorted({scores.judged for scores in self.counts})))
 
     @property

@@ -26,7 +26,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, order=True)
 class TimingSetting:
-    """What training times must share to stand in one column."""
+    """Conditions that training times of one column share."""
 
     train: str
     device: str

@@ -60,7 +60,7 @@ def test_padding_takes_no_part_in_any_figure(rng: Rng) -> None:
         seen = shown.values[:5, :7]
         assert (seen.mean(), seen.std()) == pytest.approx((0, 1))
         assert np.allclose(other.values[:5, :7], seen)
-        assert shown.what == other.what
+        assert shown.component == other.component
         assert shown.facts == "1/4 · 3 ch · 8×8"
 
 
@@ -69,7 +69,7 @@ def test_most_varying_channel_is_shown_with_its_own_sign(rng: Rng) -> None:
 
     shown = feature_maps.stage("s", features, gray(rng, 12, 12), (12, 12), "variance")
 
-    assert shown.what == "channel 2"
+    assert shown.component == "channel 2"
     assert np.allclose(shown.values, (features[2] - features[2].mean()) / features[2].std())
 
 
@@ -79,7 +79,7 @@ def test_map_without_content_is_flat_and_not_a_pattern_of_rounding(channel: feat
 
     shown = feature_maps.stage("s", features, gray(rng, 8, 8), (8, 8), channel)
 
-    assert shown.what == "flat"
+    assert shown.component == "flat"
     assert not shown.values.any()
 
 

@@ -386,7 +386,7 @@ def test_memory_held_before_a_run_is_not_in_its_peak(fake_gpu: FakeGPU) -> None:
     fake_gpu.peak += 5 << 20
     cost = meter.cost(test_seconds=0, earlier_seconds=0)
     assert (cost.peak_gpu_bytes, cost.reserved_gpu_bytes) == (5 << 20, 10 << 20)
-    fake_gpu.held = fake_gpu.peak = 40 << 20  # what the run has left, and cuBLAS's workspace
+    fake_gpu.held = fake_gpu.peak = 40 << 20  # left by the run, with cuBLAS's workspace
     again = Meter(torch.device("cuda:0"))
     fake_gpu.peak += 5 << 20
     assert again.cost(test_seconds=0, earlier_seconds=0).peak_gpu_bytes == 5 << 20
@@ -395,9 +395,7 @@ def test_memory_held_before_a_run_is_not_in_its_peak(fake_gpu: FakeGPU) -> None:
 @pytest.mark.gpu
 def test_run_on_a_gpu(small: Protocol, make_job: MakeJob) -> None:
     record, _ = train_job(replace(make_job(small), device="cuda:0"))
-    assert record.status == "ok"
-    assert record.environment["gpu"]
-    assert record.environment["cudnn"]
+    assert (record.status, bool(record.environment["gpu"]), bool(record.environment["cudnn"])) == ("ok", True, True)
     assert record.cost is not None
     assert record.cost.peak_gpu_bytes
     assert record.cost.device_seconds == record.cost.wall_seconds

@@ -138,10 +138,7 @@ def predict(
         return
     network = trained[0]
     kept = None if tile else manifest.tile_of(out)
-    choice = (
-        TileChoice(tile, "--tile") if tile else TileChoice(kept, f"as for the predictions in {out}") if kept else None
-    )
-    least = choice.side if choice else network.input_size
+    least = tile or kept or network.input_size
     settings = PredictSettings(
         network.label,
         hashlib.sha256(read_weights(network.file)).hexdigest(),
@@ -167,9 +164,12 @@ def predict(
     tiles = ProbeInput(least, network.channels)
     probe_networks([network.entry], [tiles], console.print, on_cpu=torch_device.type == "cpu")
     fused = fuse_trained(network, torch_device, dtype)
-    if choice is None:
+    choice = TileChoice(least, "--tile")
+    if tile is None:
         facts = network.input_size, network.entry.multiple, network.channels, settings.threshold, torch_device, batch
-        choice = TileTrial(fused, *facts).choose(files, Levels(*settings.levels) if settings.levels else None)
+        trial = TileTrial(fused, *facts, Levels(*settings.levels) if settings.levels else None)
+        new = [file for file in files if not manifest.is_known(out, file.stem)]
+        choice = trial.keep(kept, new, out) if kept else trial.choose(files)
         chosen = choice.side // OVERLAP if overlap is None else overlap
         settings = replace(settings, tile=choice.side, overlap=chosen)
         shared = TileAxis(choice.side, choice.side, chosen, network.entry.multiple).shared

@@ -7,21 +7,31 @@ import ctypes
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    import torch
 
 #: Parameters of glibc's mallopt(3): their values in a process that has freed large blocks, and ours.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _USUAL = ((_M_MMAP_MAX, 1 << 16), (_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 64 << 20))
 _KEEPING = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, (1 << 31) - 1))
 
-#: Largest share of the system's free memory that is tried on a CPU: the system would end a process that takes more.
+#: Largest share of the free memory that is tried: the system would end a process that takes more on a CPU.
 MEMORY_SHARE = 0.5
 
 
-def fits_into_memory(needed_bytes: int) -> bool:
-    """Tell whether a number of bytes is at most half of the system's free memory."""
-    return needed_bytes <= MEMORY_SHARE * psutil.virtual_memory().available
+def fits_into_memory(needed_bytes: int, device: torch.device | None = None) -> bool:
+    """Tell whether a number of bytes is at most half of the free memory of a device, by default the CPU's."""
+    if device is None or device.type == "cpu":
+        return needed_bytes <= MEMORY_SHARE * psutil.virtual_memory().available
+    import torch
+
+    # Torch gives a process's next tensors the memory that it keeps from other processes and does not use.
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return needed_bytes <= MEMORY_SHARE * (torch.cuda.mem_get_info(device)[0] + unused)
 
 
 def return_freed_memory() -> None:

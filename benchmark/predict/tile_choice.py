@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmark.data.formats.images import Levels, UInt8Array, read_size
+from benchmark.devices.device_errors import ran_out_of_memory
 from benchmark.devices.process_memory import fits_into_memory, high_water_mark, restart_high_water_mark
+from benchmark.efficiency.allocated import AllocatedPeak
 from benchmark.predict.reader import BrokenImageError, open_source
 from benchmark.predict.sliding_window import probabilities
 from benchmark.predict.tiles import TileGrid
@@ -61,6 +63,7 @@ class TileTrial:
         trained: side of the training's inputs, pixels.
         multiple: divisor of the sides of the network's inputs.
         batch: tiles of a forward; ``None`` for :func:`tiles_per_forward`.
+        levels: the values of 16-bit images that become black and white.
     """
 
     network: nn.Module
@@ -70,8 +73,9 @@ class TileTrial:
     threshold: float
     device: torch.device
     batch: int | None = None
+    levels: Levels | None = None
 
-    def choose(self, images: Sequence[Path], levels: Levels | None = None) -> TileChoice:
+    def choose(self, images: Sequence[Path]) -> TileChoice:
         """Return the largest side that predicts as the training's does and that memory and all images allow.
 
         Sides are doubled until :data:`MOST_SIDE`, since a network that was trained on small crops may fail on larger
@@ -81,30 +85,27 @@ class TileTrial:
         smallest = -(-min(shorter, default=0) // self.multiple) * self.multiple
         limit = min(MOST_SIDE // self.multiple * self.multiple, smallest)
         side = self.trained
-        sample = _sample(images, levels, limit, self.channels) if limit > side else None
+        sample = _sample(images, self.levels, limit, self.channels) if limit > side else None
         if sample is None:
             return TileChoice(side, "as in training")
         used = 0
         while side < limit:
             larger = min(2 * side, limit)
             try:
-                if used and not fits_into_memory(used * larger**2 // side**2 * max(self._batch(larger), LEAST_BATCH)):
+                if used and not self._fits(used * larger**2 // side**2 * max(self._batch(larger), LEAST_BATCH)):
                     return self._stopped(side, f"tiles of {larger} px might not fit into memory")
                 part = _ImagePart.of(sample[:larger, :larger])
                 expected = self._mask(part, self.trained)
-                before = restart_high_water_mark()
-                mask = self._mask(part, larger)
-                used = max(high_water_mark() - before, 0)
+                mask, used = self._measured_mask(part, larger)
             except Exception as error:  # a user's network may raise anything at a size it was not made for
-                return self._stopped(side, f"tiles of {larger} px fail ({type(error).__name__})")
-            if not fits_into_memory(used * self._batch(larger)):
+                lacking = ran_out_of_memory(error.__cause__ or error)
+                failure = "do not fit into memory" if lacking else f"fail ({type(error).__name__})"
+                return self._stopped(side, f"tiles of {larger} px {failure}")
+            if not self._fits(used * self._batch(larger)):
                 return self._stopped(side, f"tiles of {larger} px would not fit into memory")
-            either = int((expected | mask).sum())
-            agreement = int((expected & mask).sum()) / either if either else 0.0
-            if agreement < LEAST_AGREEMENT:
-                difference = (
-                    f"foreground differs by {100 * (1 - agreement):.1f} %" if either else "nothing is predicted"
-                )
+            agreement = _agreement(expected, mask)
+            if agreement is None or agreement < LEAST_AGREEMENT:
+                difference = "nothing is predicted" if agreement is None else _in_words(agreement)
                 return self._stopped(
                     side,
                     f"with tiles of {larger} px, {difference} in a sample; --tile {larger} takes them all the same",
@@ -112,11 +113,39 @@ class TileTrial:
             side = larger
         return TileChoice(side, "the images are no larger" if side == smallest else "larger ones are no faster")
 
+    def keep(self, side: int, images: Sequence[Path], out: Path) -> TileChoice:
+        """Return the side of a folder's predictions, and say what speaks against it for new images."""
+        small = [image for image in images for shape in _shapes([image]) if min(shape) <= side - self.multiple]
+        doubt = ""
+        if side > self.trained and small:
+            more = f" and {len(small) - 1} more are" if len(small) > 1 else " is"
+            doubt = f"{small[0].name}{more} smaller and filled up by reflection"
+        elif side > self.trained and (sample := _sample(images, self.levels, side, self.channels)) is not None:
+            part = _ImagePart.of(sample)
+            agreement = _agreement(self._mask(part, self.trained), self._mask(part, side))
+            if agreement is not None and agreement < LEAST_AGREEMENT:
+                doubt = f"{_in_words(agreement)} in a sample from tiles of the training's {self.trained} px"
+        remedy = f", though {doubt}; name another --out for tiles that fit" if doubt else ""
+        return TileChoice(side, f"as for the predictions in {out}{remedy}")
+
     def _stopped(self, side: int, reason: str) -> TileChoice:
         return TileChoice(side, f"{'as in training; ' if side == self.trained else ''}{reason}")
 
     def _batch(self, side: int) -> int:
         return self.batch or tiles_per_forward(side)
+
+    def _fits(self, needed_bytes: int) -> bool:
+        return fits_into_memory(needed_bytes, self.device)
+
+    def _measured_mask(self, part: _ImagePart, side: int) -> tuple[NDArray[np.bool_], int]:
+        """Return the mask of one tile, and the bytes that it took on the device."""
+        if self.device.type == "cuda":
+            peak = AllocatedPeak(self.device)
+            mask = self._mask(part, side)
+            return mask, max(peak.bytes(), 0)
+        before = restart_high_water_mark()
+        mask = self._mask(part, side)
+        return mask, max(high_water_mark() - before, 0)
 
     def _mask(self, part: _ImagePart, side: int) -> NDArray[np.bool_]:
         grid = TileGrid.of(part.shape, side, side // OVERLAP, self.multiple)
@@ -132,6 +161,16 @@ def tiles_per_forward(side: int) -> int:
     On a CPU, ContextNet's forwards of 16 tiles of 96 px took three quarters of the processor time of those of 4.
     """
     return max(LEAST_BATCH, LEAST_BATCH * 256**2 // side**2)
+
+
+def _agreement(expected: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float | None:
+    """Return the foreground IoU of two masks, ``None`` without foreground."""
+    either = int((expected | mask).sum())
+    return int((expected & mask).sum()) / either if either else None
+
+
+def _in_words(agreement: float) -> str:
+    return f"foreground differs by {100 * (1 - agreement):.1f} %"
 
 
 def _shapes(images: Sequence[Path]) -> Iterator[tuple[int, int]]:

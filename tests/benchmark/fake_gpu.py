@@ -38,13 +38,14 @@ class FakeGPU:
         emptied: how often cached memory was given back.
         held: bytes of tensors that earlier work has left.
         peak: bytes of the largest moment since the last reset.
+        free: bytes that no process has.
     """
 
     def __init__(self) -> None:
         """Begin without a context."""
         self.initialised = False
         self.emptied = 0
-        self.held, self.peak = 32 << 20, 32 << 20
+        self.held, self.peak, self.free = 32 << 20, 32 << 20, 8 << 30
         self.properties = SimpleNamespace(
             total_memory=16 << 30, major=8, minor=9, uuid="12", name="NVIDIA GeForce RTX 4060 Ti"
         )
@@ -94,6 +95,8 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGPU:
         "max_memory_allocated": lambda *_: gpu.peak,
         "max_memory_reserved": lambda *_: 2 * gpu.peak,
         "memory_allocated": lambda *_: gpu.held,
+        "memory_reserved": lambda *_: gpu.held,
+        "mem_get_info": lambda *_: (gpu.free, gpu.properties.total_memory),
     }
     initialising = {
         "init": lambda: None,

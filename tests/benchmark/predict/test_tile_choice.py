@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from benchmark.predict.tile_choice import MOST_SIDE, TileChoice, TileTrial, tiles_per_forward
 from tests.benchmark.data.folder_makers import save
+from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu
 from tests.benchmark.predict.conftest import Predict, brightness, pixels_of
+
+__all__ = ["fake_gpu"]
 
 CPU = torch.device("cpu")
 
@@ -74,6 +77,68 @@ def test_small_and_unreadable_images_and_large_trainings_try_nothing(scan: Path,
     assert choose(OneSize(), scan, trained=512) == TileChoice(512, "as in training")
 
 
+class Greedy(nn.Module):
+    """Calls bright pixels foreground, and takes 1 KiB of a GPU for each pixel, or refuses inputs beyond its memory."""
+
+    def __init__(self, gpu: FakeGPU, most_pixels: float) -> None:
+        super().__init__()
+        self.gpu, self.most_pixels = gpu, most_pixels
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.shape[2] * x.shape[3]
+        if pixels > self.most_pixels:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        self.gpu.peak = max(self.gpu.peak, self.gpu.held + len(x) * pixels * 1024)
+        return 20 * x - 10
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "most_pixels", "side", "reason"),
+    [
+        (1 << 20, torch.inf, 304, "the images are no larger"),
+        (127, torch.inf, 32, "as in training; tiles of 64 px would not fit into memory"),  # 4 MiB each, 16 in a forward
+        (129, torch.inf, 64, "tiles of 128 px might not fit into memory"),
+        (1 << 20, 64**2, 64, "tiles of 128 px do not fit into memory"),
+    ],
+)
+def test_tiles_of_a_gpu_fit_into_its_own_memory(
+    scan: Path, fake_gpu: FakeGPU, free_mib: int, most_pixels: float, side: int, reason: str
+) -> None:
+    fake_gpu.free, fake_gpu.initialised = free_mib << 20, True
+    trial = TileTrial(Greedy(fake_gpu, most_pixels), 32, 8, 1, 0.5, torch.device("cuda:0"), batch=16)
+    with OnTheCPU():
+        assert trial.choose([scan]) == TileChoice(side, reason)
+
+
+@pytest.mark.parametrize(
+    ("side", "images", "doubt"),
+    [
+        (128, ["scan.png"], ", though foreground differs by "),
+        (
+            128,
+            ["low.png", "scan.png", "flat.png"],
+            ", though low.png and 1 more are smaller and filled",
+        ),
+        (128, ["fitting.png"], ", though foreground differs by "),
+        (32, ["scan.png", "low.png"], ""),  # the training's own size fits whatever it is
+        (16, ["scan.png", "low.png"], ""),
+        (128, ["broken.png"], ""),
+        (128, [], ""),
+    ],
+)
+def test_kept_side_is_doubted_where_new_images_do_not_fit_it(
+    scan: Path, tmp_path: Path, side: int, images: list[str], doubt: str
+) -> None:
+    for name, height in {"low": 20, "flat": 120, "fitting": 121}.items():  # sides become multiples of 8
+        save(tmp_path / f"{name}.png", pixels_of(scan)[:height])
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    trial = TileTrial(AgainstTheMean(), 32, 8, 1, 0.5, CPU)
+    choice = trial.keep(side, [tmp_path / name for name in images], Path("out"))
+    assert choice.side == side
+    assert choice.reason.startswith(f"as for the predictions in out{doubt}")
+    assert choice.reason.endswith("; name another --out for tiles that fit" if doubt else "in out")
+
+
 def test_forwards_take_more_tiles_if_these_are_small() -> None:
     assert [tiles_per_forward(side) for side in (64, 256, 1024)] == [64, 4, 4]
 
@@ -90,7 +155,13 @@ def test_tile_and_its_reason_are_told_and_the_folder_keeps_it(
     save(tmp_path / "large.png", np.tile(frame, (2, 2)))
     code, out, _ = predict("large.png", tile=None)
     assert code == 0
-    assert "tiles of 90 px: as for the predictions in out" in out
+    assert "tiles of 90 px: as for the predictions in out\n" in out
+    save(tmp_path / "low.png", frame[:50])
+    code, out, _ = predict("low.png", "large.png", tile=None)
+    assert code == 0
+    assert "tiles of 90 px: as for the predictions in out, though low.png is smaller and filled up by" in out
+    np.testing.assert_array_equal(pixels_of("out/mask/low.png"), (frame[:50] >= 128) * np.uint8(255))
+    assert "in out\n" in predict("low.png", "large.png", tile=None)[1]  # for results that are there nothing is new
     code, _, err = predict("large.png", tile=64)
     assert code == 2
     assert "tile 90 there, 64 now; overlap 22 there, 16 now" in err

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from benchmark.efficiency.memory import reason
 from models.attention import plain_attention
 
 #: Largest relative difference between the counts of fvcore and torch.
@@ -97,7 +98,7 @@ def compare_with_fvcore(network: nn.Module, image_shape: Sequence[int]) -> list[
             analysis.set_op_handle("aten::_convolution_mode", padded_by_name)
             theirs = analysis.by_operator()
     except Exception as error:  # a trace can fail in many ways
-        return [f"fvcore has not checked the MACs: {type(error).__name__}: {str(error).partition(chr(10))[0]}"]
+        return [f"fvcore has not checked the MACs: {reason(error)}"]
     ours: Counter[str] = Counter()
     for name, macs in count_macs(network.to("meta"), image_shape)[0].items():
         ours[name.removesuffix("_transpose")] += macs  # fvcore does not distinguish the two

@@ -24,7 +24,7 @@ from benchmark.efficiency.allocated import AllocatedPeak
 from benchmark.records.costs import CPU_MEMORY, GPU_MEMORY
 from benchmark.records.efficiency_record import DType, Memory
 from benchmark.training.loss import segmentation_loss
-from benchmark.utils import processes
+from benchmark.utils import logs, processes
 
 StepName = Literal["forward", "train_step"]
 P = ParamSpec("P")
@@ -94,7 +94,7 @@ def reason(error: Exception) -> str:
     """Return in one line why a figure is missing."""
     if isinstance(error, BrokenProcessPool):
         return "the measuring process died, most likely ended by the system for lack of memory"
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return f"{type(error).__name__}: {logs.without_folders(str(error).strip().partition(chr(10))[0])}"
 
 
 def _allocated_peak(

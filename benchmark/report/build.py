@@ -22,7 +22,7 @@ from benchmark.report.plots import panels, plot_style
 from benchmark.report.plots.all_plots import PLOTS, Plot
 from benchmark.report.plots.sheet import Sheet
 from benchmark.report.read import StudyResults, read_study
-from benchmark.report.redact import redact_study, rename_study, renamed_texts
+from benchmark.report.redact import redact_study, rename_study, renamed
 from benchmark.report.tables import bibliography, conventions, numbers, paper_table, render, significance_table
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.all_tables import TABLES
@@ -87,7 +87,7 @@ def build(
     if reference is not None:
         reference = check_method(reference, dict.fromkeys(run.record.model for run in results.runs))
         keep_method(study, reference)
-    method = renamed_texts(reference or kept_method(study), names)
+    method = reference or kept_method(study)
     with conventions.naming(results.networks.values(), method):
         files, shown = _texts(study, results, choice, method, names)
         if redact:
@@ -152,7 +152,7 @@ def check(
     """
     folder = study / (REDACTED if redact else FOLDER)
     results = _read(study, merged, redact, names)
-    method = renamed_texts(kept_method(study), names)
+    method = kept_method(study)
     with conventions.naming(results.networks.values(), method):
         files, shown = _texts(study, results, None, method, names)
         if redact:
@@ -206,7 +206,7 @@ def _page(
     study: Path, results: StudyResults, shown: list[Table], drawings: list[Drawing], sheets: list[Sheet],
     files: Iterable[str], reference: str, redact: bool, names: Mapping[str, str],
 ) -> bytes:  # fmt: skip
-    name = renamed_texts(study.name or study.resolve().name, names)
+    name = renamed(study.name or study.resolve().name, names)
     if redact and results.sources:  # the folder of several studies may be called after their parents
         name = "+".join(results.sources)
     return html.to_html(name, results, shown, drawings, files, sheets, reference, redacted=redact, renamed=bool(names))
@@ -274,8 +274,11 @@ def _custom(
     """Return the table for a paper, from what is asked now or was kept, and what it was made from."""
 
     def table(chosen: PaperChoice) -> Table:
-        printed = renamed_texts(chosen.printed, names)
-        return paper_table.table(results, chosen.model_copy(update={"printed": printed}))
+        printed = (
+            entry.model_copy(update={field: renamed(getattr(entry, field), names) for field in ("dataset", "source")})
+            for entry in chosen.printed
+        )
+        return paper_table.table(results, chosen.model_copy(update={"printed": tuple(printed)}))
 
     if choice is not None:
         return table(choice), choice

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -15,16 +15,19 @@ from benchmark.config.protocol import PRESETS, Protocol
 from benchmark.data.specs import SUFFIX
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Broken
-from benchmark.report.page.origin import FACTS
-from benchmark.report.read import Run, Scores, StudyResults
-from benchmark.report.tables.render import FAMILIES
+from benchmark.report.read import Run, Scores, Stressed, StudyResults
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_limited
 from benchmark.utils.names import is_plain
 
 WITHHELD = "message withheld"
+#: What a measurement says of an error: the figure that is missing, the error's kind, and the words of a program.
+SAID = re.compile(r"(no (?:peak memory|limits) of [^:]*|fvcore has not checked the MACs): (\w+): .*", re.DOTALL)
 NAME_BYTES = 1 << 20  # of a table of names
-STRANGER = re.compile(r"references/(\S+)\.[^.\s]+\.csv")  # the dataset in the name of a file that is left out
+JOINT = " + "  # between the protocols of merged studies
+BY_DATASET = "_by_dataset"  # ends the names of settings that are tables
+BROKEN = re.compile(r"(?<= )[^\s/]+(?=/[^\s/]+/\d+ of )")  # training datasets of a broken run of a merged study
+STRANGER = re.compile(r"(?<=references/)\S+(?=\.[^.\s]+\.csv)")  # the dataset in the name of a file that is left out
 
 
 def redact_study(study: StudyResults) -> StudyResults:
@@ -43,14 +46,20 @@ def redact_study(study: StudyResults) -> StudyResults:
         return replace(scores, images=("",) * len(scores.images), groups=("",) * len(scores.groups))
 
     def without_messages(run: Run) -> Run:
-        failure = run.record.failure
+        failure, environment = run.record.failure, dict(run.record.environment)
         kept = Failure(kind=failure.kind, message=WITHHELD) if failure else None
-        record = run.record.model_copy(update={"failure": kept})
+        if reason := environment.get("execution_reason"):
+            environment["execution_reason"] = f"{str(reason).partition(':')[0]}: {WITHHELD}"
+        record = run.record.model_copy(update={"failure": kept, "environment": environment})
         return replace(run, record=record, scores={test: with_numbers(scores) for test, scores in run.scores.items()})
 
     return replace(
         study,
         stressed=tuple(replace(test, scores=without_names(test.scores)) for test in study.stressed),
+        efficiency=tuple(
+            replace(measured, warnings=tuple(SAID.sub(rf"\1: \2, {WITHHELD}", text) for text in measured.warnings))
+            for measured in study.efficiency
+        ),
         broken_stress=tuple("a stress test cannot be read" for _ in study.broken_stress),
         runs=tuple(without_messages(run) for run in study.runs),
         references={
@@ -82,7 +91,9 @@ def read_new_names(file: Path) -> dict[str, str]:
 
 
 def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterable[str]) -> StudyResults:
-    """Return the study with other names of datasets and studies, in every text and as parts of longer names too.
+    """Return the study with other names of datasets and studies, as parts of longer names too.
+
+    Only names are replaced: a dataset may be called like a model, a metric or a fact about the hardware.
 
     Args:
         study: redacted.
@@ -90,51 +101,73 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
         studies: names of the study or, if it is merged, of all studies.
 
     Raises:
-        UserError: a name that no dataset and no study has, or that something else has too, or a new name that another
-            one keeps.
+        UserError: a name that no dataset, study and protocol has, a new name that another one keeps, or a name that
+            would keep an old one in another spelling.
     """
     known = {*_datasets(study), *studies, *study.sources}
     known |= {run.record.init.study for run in study.runs if run.record.init}
+    known |= {name for name in _protocols(study) if name not in PRESETS}
     if unknown := [name for name in names if name not in known]:
         raise UserError(
             f"--rename: no dataset and no study is called {unknown[0]!r}{did_you_mean(unknown[0], sorted(known))}; "
             f"expected some of {', '.join(sorted(known))}"
         )
-    for kind, word in _fixed_words(study):
-        for old in names:
-            if _pattern([old]).search(word):
-                raise UserError(
-                    f"--rename: {old!r} is also a word of the {kind} {word!r}, which must stay; leave it out, and "
-                    "rename the folder of the dataset or study by hand"
-                )
     if taken := [new for old, new in names.items() if new != old and new in known - set(names)]:
         raise UserError(f"--rename: {taken[0]!r} is the name of another dataset or study; choose a new one")
-    renamed: StudyResults = renamed_texts(study, names)
-    return renamed
+    for name in sorted(known - set(names)):
+        rest = _pattern(names).sub("", name)
+        if left := [old for old in names if re.search(rf"(?<![^\W\d_]){re.escape(old)}(?![^\W\d_])", rest, re.I)]:
+            raise UserError(f"--rename: {name!r} would still tell the name {left[0]!r}; add a line for {name!r} too")
+
+    def new(name: str) -> str:
+        return renamed(name, names)
+
+    def all_new(values: Iterable[str]) -> tuple[str, ...]:
+        return tuple(map(new, values))
+
+    def with_names(run: Run) -> Run:
+        record, init = run.record, run.record.init
+        changes: dict[str, Any] = {"train": all_new(record.train), "test": all_new(record.test)}
+        changes["metrics"] = {new(test): values for test, values in record.metrics.items()}
+        if init:
+            changes["init"] = init.model_copy(update={"study": new(init.study), "train": all_new(init.train)})
+        scores = {new(test): scores for test, scores in run.scores.items()}
+        return replace(run, record=record.model_copy(update=changes), scores=scores)
+
+    def with_stressed_names(stressed: Stressed) -> Stressed:
+        changes = {"train": all_new(stressed.record.train), "test": new(stressed.record.test)}
+        return replace(stressed, record=stressed.record.model_copy(update=changes))
+
+    def about_sources(sentence: str) -> str:
+        """Replace the names of studies, and of runs of theirs, in what merging them said."""
+        sentence = BROKEN.sub(lambda match: new(match[0]), sentence)
+        listed = "|".join(map(re.escape, sorted(study.sources, key=len, reverse=True)))
+        where = rf"(?:(?<=studies )|(?<=, )|(?<= in )|(?<= of ))(?:{listed})(?=[,.;]|$| \(seed )"
+        return re.sub(where, lambda match: new(match[0]), sentence) if study.sources else sentence
+
+    return replace(
+        study,
+        protocol=study.protocol and _with_names(study.protocol, names),
+        runs=tuple(map(with_names, study.runs)),
+        references={new(test): methods for test, methods in study.references.items()},
+        efficiency=tuple(
+            replace(measured, warnings=tuple(map(about_sources, measured.warnings))) for measured in study.efficiency
+        ),
+        broken=tuple(
+            Broken(Path(new(train), *parts), f"{new(train)}/{'/'.join(parts)}: its record cannot be read")
+            for train, *parts in (broken.folder.parts[-3:] for broken in study.broken)
+        ),
+        origin=tuple(map(about_sources, study.origin)),
+        sources=all_new(study.sources),
+        stressed=tuple(map(with_stressed_names, study.stressed)),
+        strangers=tuple(_with_new_stranger(file, study.sources, names) for file in study.strangers),
+        unfinished=tuple(replace(run, train=all_new(run.train), test=all_new(run.test)) for run in study.unfinished),
+    )
 
 
-def renamed_texts(value: Any, names: Mapping[str, str]) -> Any:
-    """Return a value with other names in all its texts; counts per image, paths and fixed words stay."""
-    if not names or isinstance(value, Scores):
-        return value
-    if isinstance(value, str):
-        return _pattern(names).sub(lambda match: names[match[0]], value)
-    if isinstance(value, Broken):
-        return Broken(Path(renamed_texts(value.run, names)), renamed_texts(value.reason, names))
-    if isinstance(value, tuple | list):
-        return type(value)(renamed_texts(item, names) for item in value)
-    if isinstance(value, Mapping):
-        return {renamed_texts(key, names): renamed_texts(item, names) for key, item in value.items()}
-    if isinstance(value, BaseModel):
-        kept = {name for name, field in type(value).model_fields.items() if get_origin(field.annotation) is Literal}
-        if isinstance(value, Protocol) and set(value.name.split(" + ")) <= set(PRESETS):
-            kept.add("name")
-        parts = {name: getattr(value, name) for name in type(value).model_fields if name not in kept}
-        return value.model_copy(update={name: renamed_texts(part, names) for name, part in parts.items()})
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
-        return replace(value, **{name: renamed_texts(part, names) for name, part in parts.items()})
-    return value
+def renamed(name: str, names: Mapping[str, str]) -> str:
+    """Return a name with new names in place of the old ones that it consists of."""
+    return _pattern(names).sub(lambda match: names[match[0]], name) if names else name
 
 
 def _pattern(names: Iterable[str]) -> re.Pattern[str]:
@@ -144,16 +177,31 @@ def _pattern(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile(rf"(?<![^\W_])(?:{longest})(?![^\W_])")
 
 
-def _fixed_words(study: StudyResults) -> Iterator[tuple[str, str]]:
-    """Yield what a report is made by and what must stay, each with its kind."""
-    models = {run.record.model for run in study.runs} | {run.model for run in study.unfinished}
-    models |= {measurement.record.model for measurement in study.efficiency}
-    models |= {comparison.model for comparison in study.comparisons if comparison.model}
-    models |= {name for entry in study.networks.values() for name in (entry.name, entry.display)}
-    models |= {method for methods in study.references.values() for method in methods}
-    figures = {figure for measurement in study.efficiency for figure in measurement.figures}
-    for kind, words in {"model": models, "family": FAMILIES, "fact": FACTS, "figure": figures}.items():
-        yield from ((kind, word) for word in sorted(words))
+def _with_names(protocol: Protocol, names: Mapping[str, str]) -> Protocol:
+    """Return the protocol with other datasets in its tables, and another name unless that is a preset's."""
+    called = (name if name in PRESETS else renamed(name, names) for name in protocol.name.split(JOINT))
+    changes: dict[str, Any] = {"name": JOINT.join(called)}
+    for field, group in protocol:
+        if isinstance(group, BaseModel):
+            tables = {
+                name: {renamed(dataset, names): value for dataset, value in table.items()}
+                for name, table in group
+                if name.endswith(BY_DATASET)
+            }
+            changes[field] = group.model_copy(update=tables)
+    return protocol.model_copy(update=changes)
+
+
+def _with_new_stranger(text: str, sources: Iterable[str], names: Mapping[str, str]) -> str:
+    """Rename the study in front of a file that is left out, if studies are merged, and the dataset in its name."""
+    study = next((source for source in sources if text.startswith(f"{source}/references/")), "")
+    text = renamed(study, names) + text.removeprefix(study)
+    return STRANGER.sub(lambda match: renamed(match[0], names), text, count=1)
+
+
+def _protocols(study: StudyResults) -> list[str]:
+    """Return the names of the protocols, several if studies are merged."""
+    return study.protocol.name.split(JOINT) if study.protocol else []
 
 
 def _datasets(study: StudyResults) -> set[str]:
@@ -162,9 +210,12 @@ def _datasets(study: StudyResults) -> set[str]:
     names |= {name for run in study.runs if run.record.init for name in run.record.init.train}
     names |= {name for run in study.unfinished for name in (*run.train, *run.test)}
     names |= {name for file in study.strangers for name in STRANGER.findall(file)}
+    broken = [run.folder.parts[-3] for run in study.broken]
+    broken += [train for sentence in study.origin for train in BROKEN.findall(sentence)]
+    names |= {name for train in broken for name in train.split("+")}
     for _, group in study.protocol or ():
         if isinstance(group, BaseModel):
-            names |= {name for field, table in group if field.endswith("_by_dataset") for name in table}
+            names |= {name for field, table in group if field.endswith(BY_DATASET) for name in table}
     return names | {name.removesuffix(SUFFIX) for name in names} | {*study.references}
 
 

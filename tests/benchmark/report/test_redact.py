@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmark.records.asked_runs import UnfinishedRun
 from benchmark.records.run_record import Failure, Initial
 from benchmark.report.build import PaperChoice, build
 from benchmark.report.read import read_study
@@ -216,18 +217,82 @@ def test_names_of_settings_origins_and_left_out_files_are_replaced(chip: Path) -
 
 
 @pytest.mark.parametrize(
-    ("old", "word"),
-    [
-        ("unet", "model 'unet'"),
-        ("eal", "model 'eal_icnet'"),
-        ("otsu", "model 'otsu'"),
-        ("ic", "family 'ic'"),
-        ("gpu", "fact 'gpu'"),
-        ("cpu", "fact 'cpu'"),
-        ("fps", "figure 'fps'"),
-    ],
+    "word", ["image", "pooled", "miou", "ok", "running", "cpu", "gpu", "float32", "fps", "ic", "unet", "eal", "otsu"]
 )
-def test_words_that_a_report_is_made_by_are_not_replaced(tmp_path: Path, old: str, word: str) -> None:
-    results = read_study(fake.write_study(tmp_path / old, ["unet", "eal_icnet"], ["falcon"], repeats=2))
-    with pytest.raises(UserError, match=rf"^--rename: '{old}' is also a word of the {word}, .*rename the folder"):
-        rename_study(results, {old: "new"}, [old])
+def test_word_that_a_dataset_is_called_after_stays_where_it_is_no_name(tmp_path: Path, word: str) -> None:
+    folder = fake.write_study(tmp_path / "falcon-lab", ["unet", "eal_icnet"], ["falcon"], repeats=2)
+    fake.change(folder, lambda record: {"environment": {"cpu": f"{word} {fake.CPU}", "device": "cpu"}})
+    waiting = UnfinishedRun(("falcon",), ("falcon",), "unet", 2, "running")
+    results = replace(read_study(folder), unfinished=(waiting,))
+    renamed = rename_study(results, {"falcon": "chip"}, ["falcon-lab"])
+    called = rename_study(results, {"falcon": word}, ["falcon-lab"])
+    assert called.runs[0].record.metrics.keys() == {word}
+    assert rename_study(called, {word: "chip"}, ["falcon-lab"]) == renamed
+
+
+def test_only_names_are_replaced_in_what_merging_says(chip: Path) -> None:
+    results = replace(
+        read_study(chip),
+        sources=("seed", "studies (2)"),
+        origin=(
+            "Merged from the studies seed (seed 1), studies (2) (seed 2); 2 run(s) that several hold count once.",
+            "Repeats 0 to 1 are of seed 1, 2 to 3 are of seed 2.",
+            "Left out, since their records are broken: merlin+falcon/unet/0 of seed, records/fcn/1 of studies (2).",
+        ),
+        strangers=("seed/references/references.v2.otsu.csv (tested on other images than the runs)",),
+    )
+    names = {"seed": "a", "studies": "b", "merlin": "c", "records": "d", "references.v2": "e"}
+    renamed = rename_study(results, names, ["seed", "studies"])
+    assert renamed.sources == ("a", "b (2)")
+    assert renamed.origin == (
+        "Merged from the studies a (seed 1), b (2) (seed 2); 2 run(s) that several hold count once.",
+        "Repeats 0 to 1 are of seed 1, 2 to 3 are of seed 2.",
+        "Left out, since their records are broken: c+falcon/unet/0 of a, d/fcn/1 of b (2).",
+    )
+    assert renamed.strangers == ("a/references/e.otsu.csv (tested on other images than the runs)",)
+
+
+def test_name_of_a_broken_run_alone_and_of_a_protocol_are_replaced(chip: Path, call: Call) -> None:
+    broken = chip / "runs/kestrel/unet/0/record.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    file = chip / "protocol.toml"
+    file.write_text(file.read_text().replace('name = "quick"', 'name = "merlin"'))
+    names = write_names(chip, 'kestrel = "chip-b"\nmerlin = "settings"\nfalcon = "chip-a"\n"falcon-lab" = "study"\n')
+    code, _, err = call("report", "falcon-lab", "--redact", "--rename", names)
+    assert code == 0, err
+    for path in (path for path in (chip / "report-redacted").rglob("*") if path.is_file()):
+        assert not re.search(rb"kestrel|merlin|falcon", path.read_bytes().lower()), path
+    page = (chip / "report-redacted/index.html").read_text("utf-8")
+    assert "chip-b/unet/0" in page
+    assert "Protocol: settings." in page
+
+
+@pytest.mark.parametrize("other", ["Falcon", "FALCON-x", "falcon2", "my-falcon3"])
+def test_name_that_would_stay_in_another_spelling_is_refused(chip: Path, other: str) -> None:
+    fake.write_run(chip, "unet", [other], 0, fake.counts(0.9, fake.random_of(other)))
+    with pytest.raises(UserError, match=rf"^--rename: '{other}' would still tell the name 'falcon'; add a line for"):
+        rename_study(read_study(chip), {"falcon": "chip"}, ["falcon-lab"])
+    rename_study(read_study(chip), {"falcon": "chip", other: "chip-2"}, ["falcon-lab"])
+
+
+def test_words_of_programs_are_withheld_from_measurements_and_environments(tmp_path: Path) -> None:
+    said = "ValueError: cannot open jane.png"
+    warnings = (
+        f"no peak memory of the train step: {said}",
+        f"no limits of the device: {said}",
+        f"fvcore has not checked the MACs: {said}",
+        "cut short by the budget of 3 s: no throughput",
+        "no peak memory of the train step: it would take about 9.0 GiB, more than half of the free memory",
+    )
+    folder = fake.write_study(tmp_path / "lab", ["unet"], ["falcon"], repeats=1)
+    fake.write_efficiency(folder, "unet", warnings=warnings)
+    fake.change(folder, lambda record: {"environment": {"execution_reason": f"not compiled: {said}"}})
+    redacted = redact_study(read_study(folder))
+    assert redacted.efficiency[0].warnings == (
+        "no peak memory of the train step: ValueError, message withheld",
+        "no limits of the device: ValueError, message withheld",
+        "fvcore has not checked the MACs: ValueError, message withheld",
+        *warnings[3:],
+    )
+    assert redacted.runs[0].record.environment["execution_reason"] == "not compiled: message withheld"

@@ -43,8 +43,7 @@ class StudyDisplay(ProgressDisplay):
         """Return share done, time so far and time left of the whole call."""
         elapsed, (left, guess) = self.time_left.elapsed(), self.time_left.left()
         share = elapsed / (elapsed + left) if elapsed + left else 1.0
-        about = "perhaps" if guess else "about"
-        return f"{share:.0%}, {duration(elapsed)} so far, {about} {duration(left)} left"
+        return f"{share:.0%}, {duration(elapsed)} so far, about {duration(left)} left{' (a guess)' * guess}"
 
     def show(self, event: Event) -> None:
         """Show one event."""

@@ -94,12 +94,12 @@ def make_plan(study: Study, *, retry_failed: bool = False, replace_stale: bool =
     measured = [job for job in measurements if known.get(job) is None]
     seconds, basis = study.costs.estimate(todo, measured)
     stress = stress_plan.plan_stress(study, jobs, todo) if study.stress else []
-    after = stress_plan.stress_seconds(study, stress)
-    seconds += after
+    tests = stress_plan.expected_stress(study, stress)
+    seconds += tests.drawing + tests.testing
     return Plan(
         *(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken, stress),
         seen=seen,
-        expected=study.costs.expected(todo, measured, after + study.costs.report_seconds(len(jobs))),
+        expected=study.costs.expected(todo, measured, tests, len(jobs)),
         replaces=replace_stale,
         taken_over=taken_over,
     )

@@ -18,6 +18,7 @@ from benchmark.runs.jobs import StressJob, TrainJob
 from benchmark.runs.staleness import run_name
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import count_test_images
+from benchmark.study.time_left import ExpectedStress
 from benchmark.utils.errors import UserError
 
 DRAWN_PIXELS_PER_S = 11 * 512 * 512  # of one core
@@ -77,10 +78,10 @@ def plan_stress(study: Study, asked: Sequence[TrainJob], todo: Sequence[TrainJob
     planned = []
     for runs in _by_network(asked):
         waiting = [run for run in runs if run_name(run) in names]
-        if waiting:
-            planned.append(PlannedStress(_job(study, waiting[0], ""), known=False))
         if waiting and study.keep_weights == "best-repeat":
+            planned.append(PlannedStress(_job(study, waiting[0], ""), known=False))
             continue  # the best repeat is known after the trainings
+        planned += [PlannedStress(_job(study, run, ""), known=True) for run in waiting]
         if not waiting and not any(map(_has_weights, runs)) and any(map(_has_finished, runs)):
             raise UserError(
                 f"--stress: no weights of {runs[0].entry.name} in {runs[0].folder.parent}, whose runs are done; "
@@ -102,19 +103,16 @@ def image_sets(planned: Sequence[PlannedStress]) -> dict[Source, int]:
     return dict(Counter(source for source, _ in tests))
 
 
-def stress_seconds(study: Study, planned: Sequence[PlannedStress]) -> float:
-    """Return an estimate in seconds for drawing the images and testing."""
+def expected_stress(study: Study, planned: Sequence[PlannedStress]) -> ExpectedStress:
+    """Return estimates of the time for drawing the images and for testing."""
     cores = os.cpu_count() or 1
     drawing = sum(
         count * source.count * math.prod(source.shape) / DRAWN_PIXELS_PER_S / cores
         for source, count in image_sets(planned).items()
     )
-    tests = sum(
-        count_test_images(source, study.protocol) * study.costs.forward(network.job.training)
-        for network in planned
-        for source, _ in network.job.tests
-    )
-    return drawing + tests / len(study.hardware.slots)
+    tests = [(network.job.training, source) for network in planned for source, _ in network.job.tests]
+    testing = sum(count_test_images(source, study.protocol) * study.costs.forward(run) for run, source in tests)
+    return ExpectedStress(drawing, testing / len(study.hardware.slots), len(tests))
 
 
 def prepare_stress(study: Study, jobs: Sequence[StressJob], emit: Callable[[Event], None]) -> list[StressJob]:

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from benchmark.config.protocol import Protocol
+from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import Source
 from benchmark.data.formats.images import read_size
 from benchmark.data.tasks import Task
@@ -19,7 +20,7 @@ from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.efficiency_record import ENERGY_SECONDS
 from benchmark.records.measurements import Figures, device_name
 from benchmark.runs.jobs import EfficiencyJob, TrainJob
-from benchmark.study.time_left import ExpectedJob, ExpectedWork
+from benchmark.study.time_left import ExpectedJob, ExpectedStress, ExpectedWork
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 
@@ -29,8 +30,9 @@ ASSUMED_MACS_PER_S = {"cpu": 2e10, "cuda": 3e12}
 TRAINING_FACTOR = 3
 UNKNOWN_GMACS = 20.0  # assumed at 512x512 for a user's own network
 THROUGHPUT_S = 1.0  # for all batch sizes together; `profile` takes its time
-#: Per network and size without hindrance: mostly the seconds of the latency protocol.
-EFFICIENCY_S = {"cpu": 8.0, "cuda": 14.0}
+#: Of a measurement beside its timings: start of a process, memory, limits of the device.
+EFFICIENCY_S = {"cpu": 4.0, "cuda": 3.0}
+UNTIL_BUDGET = 4  # forwards that are measured even beyond the budget: a warm-up and three timings
 
 #: A report on an idle core: one of 66 runs takes twenty seconds. The cache keeps a machine's factor.
 REPORT, REPORT_S, REPORT_S_PER_RUN = "report", 10.0, 0.15
@@ -63,13 +65,16 @@ class Costs:
         training = max(sum(seconds) / len(self.hardware.slots), max(seconds, default=0.0))
         return sum(map(self.seconds, measurements)) + training, basis
 
-    def expected(self, todo: Sequence[TrainJob], measurements: Sequence[EfficiencyJob], other: float) -> ExpectedWork:
-        """Return what the jobs of a plan are expected to take; ``other`` seconds come after them."""
+    def expected(
+        self, todo: Sequence[TrainJob], measurements: Sequence[EfficiencyJob], stress: ExpectedStress, runs: int
+    ) -> ExpectedWork:
+        """Return what the jobs of a plan, its stress tests and the report of all ``runs`` are expected to take."""
         jobs = {job.label: ExpectedJob(self.seconds(job), "efficiency", exclusive=True) for job in measurements}
         for job in todo:
             seconds, basis = self._run(job)
-            jobs[job.label] = ExpectedJob(seconds, job.entry.name, timed=basis == "runs")
-        return ExpectedWork(jobs, len(self.hardware.slots), other)
+            early = job.protocol.training.patience is not None
+            jobs[job.label] = ExpectedJob(seconds, job.entry.name, timed=basis == "runs", may_stop_early=early)
+        return ExpectedWork(jobs, len(self.hardware.slots), stress, self.report_seconds(runs), REPORT in self.known)
 
     def report_seconds(self, runs: int) -> float:
         """Return an estimate of the seconds of a study's report."""
@@ -83,24 +88,34 @@ class Costs:
         """Return an estimate of the seconds of one job."""
         if isinstance(job, TrainJob):
             return self._run(job)[0]
+        settings, kind = job.settings, self.hardware.kind
+        forward, _ = self._forward(job.entry, job.size, job.threads)
+        timed = settings.warm_up * forward + max(settings.min_iterations * forward, settings.min_seconds)
+        timed += settings.throughput_seconds
+        if settings.budget_seconds is not None:
+            timed = max(min(timed, settings.budget_seconds), UNTIL_BUDGET * forward)
         # A GPU whose energy can be read runs longer for that.
-        on_gpu = self.hardware.kind == "cuda"
-        energy = ENERGY_SECONDS if on_gpu and importlib.util.find_spec("pynvml") is not None else 0.0
-        return EFFICIENCY_S[self.hardware.kind] + energy
+        elif kind == "cuda" and importlib.util.find_spec("pynvml") is not None:
+            timed += ENERGY_SECONDS
+        return EFFICIENCY_S[kind] + timed
 
     def _run(self, job: TrainJob) -> tuple[float, Basis]:
         """Return an upper limit of a run's seconds, and its source."""
         images = self._images(job.task)
         if (known := self.known.get(self._key(job))) is not None:
             return known * images, "runs"
-        size = job.task.input_size(self.protocol)
-        if (record := self.figures.of(job.entry, size)) is not None:
-            # A run with fewer threads than the measurement counts as slower in proportion.
-            slower = max(record.threads / job.threads, 1.0) if self.hardware.kind == "cpu" else 1.0
-            forward = record.latency.p50_ms / 1000 * size**2 / (record.height * record.width)
-            return TRAINING_FACTOR * forward * slower * images, "latencies"
-        macs = 1e9 * (job.entry.gmacs(size, size) or UNKNOWN_GMACS * (size / 512) ** 2)
-        return TRAINING_FACTOR * macs / ASSUMED_MACS_PER_S[self.hardware.kind] * images, "macs"
+        forward, basis = self._forward(job.entry, job.task.input_size(self.protocol), job.threads)
+        return TRAINING_FACTOR * forward * images, basis
+
+    def _forward(self, entry: ModelEntry, size: int, threads: int) -> tuple[float, Basis]:
+        """Return the seconds of a forward of one image, and their source."""
+        kind = self.hardware.kind
+        if (record := self.figures.of(entry, size)) is not None:
+            # With fewer threads than the measurement, a forward counts as slower in proportion.
+            slower = max(record.threads / threads, 1.0) if kind == "cpu" else 1.0
+            return record.latency.p50_ms / 1000 * size**2 / (record.height * record.width) * slower, "latencies"
+        gmacs = entry.gmacs(size, size) or UNKNOWN_GMACS * (size / 512) ** 2
+        return 1e9 * gmacs / ASSUMED_MACS_PER_S[kind], "macs"
 
     def forward(self, job: TrainJob) -> float:
         """Return an estimate of a test's seconds per image."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from benchmark.executors.events import Event, Finished, Started, Step
+from benchmark.executors.events import Event, Finished, Note, Packing, Started, Step
 from benchmark.records.run_record import Failure
+from benchmark.runs.jobs import StressJob
 
 #: Share of a run that its training takes; the test follows.
 TRAINING_SHARE = 0.9
 #: A pace is known after this share of a run.
 PACE_SHARE = 0.05
+#: Without a known pace, this share of the expected time stays left, however long the work takes.
+LEAST_LEFT = 0.05
 #: The time left is a guess if more than this share of it rests on nothing that was timed.
 GUESSED_SHARE = 0.33
 
@@ -25,15 +29,39 @@ class ExpectedJob:
     group: str
     exclusive: bool = False
     timed: bool = False
+    may_stop_early: bool = False  # no pace tells the length of a training that its validation loss may end
+
+
+@dataclass(frozen=True)
+class ExpectedStress:
+    """The stress tests after all runs: seconds of drawing their images, seconds of testing, number of tests."""
+
+    drawing: float = 0.0
+    testing: float = 0.0
+    tests: int = 0
 
 
 @dataclass(frozen=True)
 class ExpectedWork:
-    """All jobs of a call by label; ``other`` are the seconds of stress tests and report."""
+    """All jobs of a call by label, its stress tests and its report; ``timed`` if a report was timed before."""
 
     jobs: Mapping[str, ExpectedJob] = field(default_factory=dict)
     slots: int = 1
-    other: float = 0.0
+    stress: ExpectedStress = field(default_factory=ExpectedStress)
+    report: float = 0.0
+    report_timed: bool = False
+
+
+class _Pace(NamedTuple):
+    """The first step of a job or dataset, and its progress since."""
+
+    since: float
+    first: float
+    share: float
+
+    def left(self, now: float) -> float:
+        """Return the seconds left at this pace, which needs progress since the first step."""
+        return (now - self.since) / (self.share - self.first) * (1 - self.share)
 
 
 class TimeLeft:
@@ -44,24 +72,40 @@ class TimeLeft:
         self.work, self.clock, self.start = work, clock, clock()
         self._left = dict(work.jobs)
         self._started: dict[str, float] = {}
-        self._steps: dict[str, tuple[float, float, float]] = {}  # time and share of the first step, share now
+        self._paces: dict[str, _Pace] = {}
+        self._built: dict[str, _Pace] = {}  # of datasets
         # Seconds expected and taken of done jobs, by group and by kind (exclusive or not).
         self._done: dict[str | bool, tuple[float, float]] = {}
+        self._drawing: float | None = None  # start of drawing the images of stress tests
+        self._testing: float | None = None  # start of the first stress test
+        self._tested: dict[str, int] = {}  # stress tests that are done, by job
 
     def see(self, event: Event) -> None:
         """Take an event into account."""
-        if isinstance(event, Started):
-            self._started[event.job.label] = self.clock()
+        now = self.clock()
+        if isinstance(event, Packing):
+            _step(self._built, event.dataset, event.done / event.total, now)
+            if not self._left and self._drawing is None:
+                self._drawing = now
+        elif isinstance(event, Note):
+            pass
+        elif isinstance(event.job, StressJob):
+            self._test(event, event.job, now)
+        elif isinstance(event, Started):
+            self._started[event.job.label] = now
         elif isinstance(event, Step) and event.total:
-            share = TRAINING_SHARE * event.done / event.total
-            since, first, _ = self._steps.get(event.job.label, (self.clock(), share, share))
-            self._steps[event.job.label] = since, first, share
+            _step(self._paces, event.job.label, TRAINING_SHARE * event.done / event.total, now)
         elif isinstance(event, Finished):
             self._end(event)
 
+    def _test(self, event: Started | Step | Finished, job: StressJob, now: float) -> None:
+        self._testing = now if self._testing is None else self._testing
+        if not isinstance(event, Started):
+            self._tested[job.label] = event.done if isinstance(event, Step) else len(job.tests)
+
     def _end(self, event: Finished) -> None:
         job = self._left.pop(event.job.label, None)
-        _, first, _ = self._steps.pop(event.job.label, (0.0, 0.0, 0.0))
+        _, first, _ = self._paces.pop(event.job.label, (0.0, 0.0, 0.0))
         resumed = first > PACE_SHARE
         if job is None or resumed or event.elsewhere or isinstance(event.outcome, Failure):
             return
@@ -75,23 +119,48 @@ class TimeLeft:
 
     def left(self) -> tuple[float, bool]:
         """Return the seconds left, and whether they are a guess."""
+        now = self.clock()
         alone, beside, guessed = 0.0, [0.0], 0.0
         for label, job in list(self._left.items()):
-            seconds, certain = self._remaining(label, job)
+            seconds, certain = self._remaining(label, job, now)
             if job.exclusive:
                 alone += seconds
             else:
                 beside.append(seconds)
             guessed += 0.0 if certain else seconds
-        left = alone + max(sum(beside) / self.work.slots, max(beside))
-        return left + self.work.other, guessed > GUESSED_SHARE * (alone + sum(beside))
+        after = [self._stress(now), (self.work.report, self.work.report_timed)]
+        guessed += sum(seconds for seconds, certain in after if not certain)
+        building = sum(pace.left(now) for pace in list(self._built.values()) if pace.first < pace.share)
+        rest = building + alone + sum(seconds for seconds, _ in after)
+        left = rest + max(sum(beside) / self.work.slots, max(beside))
+        return left, guessed > GUESSED_SHARE * (rest + sum(beside))
 
-    def _remaining(self, label: str, job: ExpectedJob) -> tuple[float, bool]:
-        expected, taken = self._done.get(job.group) or self._done.get(job.exclusive) or (1.0, 1.0)
-        seconds, certain = job.seconds * taken / expected, job.timed or job.group in self._done
-        since, first, share = self._steps.get(label, (0.0, 0.0, 0.0))
-        if share - first > PACE_SHARE:
-            return (self.clock() - since) / (share - first) * (1 - share), True
-        if label in self._started:  # without a known pace, the last twentieth takes as long as it takes
-            seconds = max(seconds - (self.clock() - self._started[label]), seconds / 20)
-        return seconds, certain
+    def _correction(self, *keys: str | bool) -> float:
+        expected, taken = next((self._done[key] for key in keys if key in self._done), (1.0, 1.0))
+        return taken / expected
+
+    def _remaining(self, label: str, job: ExpectedJob, now: float) -> tuple[float, bool]:
+        pace = self._paces.get(label)
+        if pace is not None and pace.share - pace.first > PACE_SHARE:
+            return pace.left(now), not job.may_stop_early
+        seconds = job.seconds * self._correction(job.group, job.exclusive)
+        certain = not job.may_stop_early and (job.timed or job.group in self._done)
+        return _less(seconds, self._started.get(label), now), certain
+
+    def _stress(self, now: float) -> tuple[float, bool]:
+        stress, done = self.work.stress, sum(self._tested.values())
+        if self._testing is not None and done:
+            return (now - self._testing) / done * max(stress.tests - done, 0), True
+        testing = _less(stress.testing * self._correction(False), self._testing, now)
+        drawing = 0.0 if self._testing is not None else _less(stress.drawing, self._drawing, now)
+        return drawing + testing, not stress.tests
+
+
+def _step(paces: dict[str, _Pace], label: str, share: float, now: float) -> None:
+    since, first, _ = paces.get(label, (now, share, share))
+    paces[label] = _Pace(since, first, share)
+
+
+def _less(seconds: float, since: float | None, now: float) -> float:
+    """Return the seconds of a work that are left, if it has begun; without a pace, some stay left to its end."""
+    return seconds if since is None else max(seconds - (now - since), LEAST_LEFT * seconds)

@@ -64,9 +64,9 @@ def test_bar_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr() == ("", "")
 
 
-def plan_of(*jobs: TrainJob) -> Any:
+def plan_of(*jobs: TrainJob, timed: bool = True) -> Any:
     return SimpleNamespace(
-        todo=jobs, expected=ExpectedWork({job.label: ExpectedJob(100.0, "", timed=True) for job in jobs})
+        todo=jobs, expected=ExpectedWork({job.label: ExpectedJob(100.0, "", timed=timed) for job in jobs})
     )
 
 
@@ -105,6 +105,17 @@ def test_terminal_shows_share_elapsed_and_left_from_the_first_second(
     shown = re.sub(r"\x1b\[[\d?]*\w", "", text.getvalue())
     assert "0/1 1%, 1 s so far, about 2 min left" in shown
     assert "0/1 20%, 20 s so far, about 81 s left" in shown
+
+
+@pytest.mark.parametrize(("timed", "text"), [(True, "about 75 s left"), (False, "about 75 s left (a guess)")])
+def test_time_left_that_rests_on_nothing_timed_is_called_a_guess(
+    make_job: Callable[..., TrainJob], small: Protocol, timed: bool, text: str
+) -> None:
+    job, now = make_job(small), [1000.0]
+    display = StudyDisplay(open_console(file=io.StringIO()), plan_of(job, timed=timed), lambda: now[0])
+    display.show(Started(job))
+    now[0] += 25
+    assert display.progress() == f"25%, 25 s so far, {text}"
 
 
 def test_building_of_a_dataset_is_told_at_its_start_and_end() -> None:

@@ -17,6 +17,7 @@ from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import Source
 from benchmark.devices import facts
 from benchmark.devices.hardware_slots import Hardware
+from benchmark.records.efficiency_record import Conditions, Latency
 from benchmark.records.store import Store
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
@@ -25,8 +26,8 @@ from tests.benchmark.conftest import SMALL
 from tests.benchmark.report import fake
 
 MakeStudy = Callable[..., Study]
-# Four steps of four images, three repeats; and one measurement.
-IMAGES, REPEATS, MEASURING_S = 16, 3, 8.0
+# Four steps of four images, three repeats; and one measurement, whose timings the protocol limits to one second.
+IMAGES, REPEATS, MEASURING_S = 16, 3, 5.0
 ONE = Hardware("cpu", 1)
 
 
@@ -107,9 +108,16 @@ def test_times_of_one_gpu_are_no_measure_of_another(make: MakeStudy, monkeypatch
     assert make_plan(make(Hardware("cuda:1", 1))).basis == "macs"
 
 
-@pytest.mark.parametrize(("energy", "seconds"), [(False, 14.0), (True, 24.0)])
+@pytest.mark.parametrize(
+    ("energy", "budget", "seconds"), [(False, None, 14.0), (True, None, 24.0), (True, 2.0, 5.0), (False, 20.0, 14.0)]
+)
 def test_measurement_on_a_gpu_takes_longer_where_its_energy_is_read(
-    make: MakeStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, energy: bool, seconds: float
+    make: MakeStudy,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    energy: bool,
+    budget: float | None,
+    seconds: float,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delitem(sys.modules, "pynvml", raising=False)
@@ -119,7 +127,45 @@ def test_measurement_on_a_gpu_takes_longer_where_its_energy_is_read(
     elif importlib.util.find_spec("pynvml") is not None:
         pytest.skip("nvidia-ml-py is installed")
     study = make(Hardware("cuda:0", 1))
-    assert study.costs.estimate([], make_plan(study).measurements)[0] == seconds
+    jobs = [replace(job, budget_s=budget) for job in make_plan(study).measurements]
+    assert study.costs.estimate([], jobs)[0] == pytest.approx(seconds, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("forward_s", "budget", "timed"),
+    [
+        (0.001, None, 0.01 + 3 + 1),  # ten warm-ups, 3 s of timings, 1 s for the throughput
+        (0.5, None, 5 + 15 + 1),  # at least thirty timings
+        (0.5, 10.0, 10),
+        (0.001, 10.0, 0.01 + 3 + 1),  # the budget is a limit
+        (2.0, 1.0, 8),  # a warm-up and three timings are always taken
+    ],
+)
+def test_measurement_takes_what_its_forwards_and_the_protocol_s_budget_allow(
+    make: MakeStudy, forward_s: float, budget: float | None, timed: float
+) -> None:
+    study = make()
+    (job,) = make_plan(study).measurements
+    moment = Conditions(clock_mhz=None, load_average=None)
+    figures(study, "profile", latency=Latency.from_raw([1000 * forward_s] * 3, moment, moment))
+    assert study.costs.seconds(replace(job, budget_s=budget)) == pytest.approx(4 + timed, rel=0.01)
+
+
+@pytest.mark.parametrize(("patience", "early"), [("none", False), ("2", True)])
+def test_training_with_patience_may_stop_early_so_its_time_is_a_guess(
+    make_study: MakeStudy, tmp_path: Path, patience: str, early: bool
+) -> None:
+    study = make_study(load_protocol("quick", [*SMALL, f"training.patience={patience}"]))
+    expected = make_plan(study).expected
+    assert {job.may_stop_early for job in expected.jobs.values() if not job.exclusive} == {early}
+
+
+def test_report_is_a_guess_until_this_machine_made_one(make: MakeStudy) -> None:
+    study = make()
+    before = make_plan(study).expected
+    study.costs.remember_report(REPEATS, 2 * before.report)
+    after = make_plan(make()).expected
+    assert (before.report_timed, after.report_timed, after.report) == (False, True, pytest.approx(2 * before.report))
 
 
 def test_figures_of_a_variant_are_not_its_parents(tmp_path: Path, source: Source) -> None:

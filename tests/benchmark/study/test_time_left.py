@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmark.executors.events import Finished, Started, Step
+from benchmark.executors.events import Finished, Packing, Started, Step
 from benchmark.records.run_record import Failure
-from benchmark.study.time_left import ExpectedJob, ExpectedWork, TimeLeft
+from benchmark.runs.jobs import StressJob
+from benchmark.study.time_left import ExpectedJob, ExpectedStress, ExpectedWork, TimeLeft
 
 
 def job(label: str) -> Any:
@@ -33,9 +34,21 @@ def runs(*labels: str, seconds: float = 10.0, timed: bool = False) -> dict[str, 
 
 
 def test_estimates_are_a_guess_until_jobs_were_timed() -> None:
-    assert TimeLeft(ExpectedWork(runs("a0", "b0"), other=5.0)).left() == (25.0, True)
-    assert TimeLeft(ExpectedWork(runs("a0", "b0", timed=True), other=5.0)).left() == (25.0, False)
-    assert TimeLeft(ExpectedWork(other=5.0)).left() == (5.0, False)
+    assert TimeLeft(ExpectedWork(runs("a0", "b0"), report=5.0)).left() == (25.0, True)
+    assert TimeLeft(ExpectedWork(runs("a0", "b0", timed=True), report=5.0)).left() == (25.0, False)
+    assert TimeLeft(ExpectedWork(report=5.0)).left() == (5.0, True)
+    assert TimeLeft(ExpectedWork(report=5.0, report_timed=True)).left() == (5.0, False)
+
+
+def test_trainings_that_may_stop_early_stay_a_guess() -> None:
+    work = {label: ExpectedJob(10.0, "a", timed=True, may_stop_early=True) for label in ("a0", "a1")}
+    time_left = Clocked(ExpectedWork(work))
+    assert time_left.left() == (20.0, True)
+    time_left.end("a0", 6.0)
+    time_left.see(Step(job("a1"), 0, 100))
+    time_left.now += 3.0
+    time_left.see(Step(job("a1"), 50, 100))
+    assert time_left.left() == (pytest.approx(3.0 / 0.45 * 0.55), True)
 
 
 def test_done_runs_correct_those_of_their_group_and_less_surely_others() -> None:
@@ -65,6 +78,46 @@ def test_steps_of_a_run_give_its_pace_also_after_it_was_resumed() -> None:
     assert time_left.left()[0] == pytest.approx(20.0 / 0.225 * (1 - 0.675) + 10.0)
     time_left.end("a0", 21.0)
     assert time_left.left()[0] == 10.0  # a part of a run says nothing of whole ones
+
+
+def stress(label: str, tests: int) -> Any:
+    """A job of stress tests, as far as the time left looks at it."""
+    training: Any = SimpleNamespace(label=label)
+    return StressJob(training, "", ((SimpleNamespace(), None),) * tests)  # type: ignore[arg-type]
+
+
+def test_time_left_shrinks_while_stress_images_are_drawn_and_tested() -> None:
+    time_left = Clocked(ExpectedWork(runs("a0"), stress=ExpectedStress(20.0, 40.0, tests=8), report=5.0))
+    time_left.see(Packing("omc-syn", 1, 4))  # of the training
+    assert time_left.left()[0] == 75.0
+    time_left.end("a0", 20.0)  # twice as long as expected, and so are the tests
+    assert time_left.left() == (105.0, True)
+    time_left.see(Packing("omc-syn clouds 1", 1, 4))
+    time_left.now += 15.0
+    assert time_left.left()[0] == 5.0 + 80.0 + 5.0
+    time_left.now += 15.0
+    assert time_left.left()[0] == 1.0 + 80.0 + 5.0
+    first, second = stress("a0", 5), stress("b0", 3)
+    time_left.see(Started(first))
+    time_left.now += 30.0
+    assert time_left.left() == (50.0 + 5.0, True)
+    time_left.see(Step(first, 2, 5))
+    assert time_left.left() == (90.0 + 5.0, False)  # two of eight took 30 s
+    time_left.now += 15.0
+    time_left.see(Finished(first, None, 45.0))
+    time_left.see(Started(second))
+    assert time_left.left() == (27.0 + 5.0, False)
+    time_left.see(Finished(second, Failure(kind="error", message="pretended"), 0.0))
+    assert time_left.left() == (5.0, True)
+
+
+def test_building_of_a_dataset_counts_at_its_pace() -> None:
+    time_left = Clocked(ExpectedWork(runs("a0")))
+    time_left.see(Packing("omc", 1, 101))
+    assert time_left.left()[0] == 10.0
+    time_left.now += 20.0
+    time_left.see(Packing("omc", 51, 101))
+    assert time_left.left()[0] == pytest.approx(20.0 + 10.0)
 
 
 @pytest.mark.parametrize("fields", [{"elsewhere": True}, {"outcome": Failure(kind="error", message="pretended")}])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from benchmark.config.registry import ModelEntry
+    from benchmark.records.run_record import FailureKind
     from benchmark.speedup.compare import ComparedWork
 
 METHOD, LIGHTEST = "eal_icnet", "contextnet"
@@ -64,6 +65,7 @@ def bench(
     from benchmark.records.efficiency_record import EfficiencySettings
     from benchmark.records.store import Store
     from benchmark.report import build
+    from benchmark.runs.failures import describe_failure
     from benchmark.speedup.compare import IMAGES, Subject, measurements
     from benchmark.speedup.setting import SpeedupSetting
     from benchmark.study.measure_study import side
@@ -88,13 +90,25 @@ def bench(
     packages = Store(folder).write_packages(provenance.packages())
     setting = SpeedupSetting(hardware.device, hardware.threads, timing, ROUNDS, {"package_list": packages})
     subject = Subject(method, others, lightest, sides, source, protocol, data_root, cache, trained)
+    kinds: set[FailureKind | None] = set()  # of failures; None for a figure
     for name, measure in measurements(subject, comparisons, setting):
         console.print(name)
-        record = measure()
+        try:
+            record = measure()
+        except Exception as error:  # a user's network may raise anything
+            measured = (entry for entry in (method, *others) if entry.name in name.split())
+            failure = describe_failure(error, entry=next(measured, None))
+            console.print(f"{name}: failed ({failure.kind}): {failure.message}")
+            kinds.add(failure.kind)
+            continue
+        kinds.add(None)
         write_atomically(folder / "bench" / record.file_name, record.to_json())
-    build.build(folder)
-    console.print((folder / "report/tables/bench.md").read_text("utf-8"))
-    console.print(f"Report: {folder / 'report/index.html'}")
+    if None in kinds:
+        build.build(folder)
+        console.print((folder / "report/tables/bench.md").read_text("utf-8"))
+        console.print(f"Report: {folder / 'report/index.html'}")
+    # A computation that the device does not support is a finding, not a failure.
+    raise typer.Exit(1 if kinds - {None, "unsupported"} else 0)
 
 
 def _comparisons(only: str) -> tuple[ComparedWork, ...]:

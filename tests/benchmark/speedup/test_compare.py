@@ -40,7 +40,7 @@ from benchmark.speedup.networks import GAMMA, TEMPERATURE, build
 from benchmark.speedup.setting import SpeedupSetting
 from benchmark.training.loop import train
 from models.attention import PositionAttention, TokenStatisticsAttention
-from tests.benchmark.conftest import Call
+from tests.benchmark.conftest import TINY, Call
 from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu
 from tests.benchmark.fake_graphs import Tape, tapes
 
@@ -334,6 +334,22 @@ def test_verb_measures_every_kind_of_work(call: Call, monkeypatch: pytest.Monkey
     kinds = {path.name.partition(".")[0] for path in Path("results/bench/bench").iterdir()}
     assert kinds == set(bench.EACH.split(", ")) - {"replayed", "together_replayed"}
     assert "masks are not compared" in out
+
+
+def test_network_that_fails_is_a_line_and_exit_code_1_and_the_others_are_measured(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "TIMINGS", 2)
+    monkeypatch.setattr(bench, "SECONDS", 0.0)
+    models = ("--models", f"edanet,{TINY}:RaisesOnImages")
+    code, out, err = call("bench", *models, "--sizes", "32", "--only", "forward", "--device", "cpu", "--threads", "1")
+    assert (code, err) == (1, "")
+    (line,) = (line for line in out.splitlines() if "failed" in line)
+    assert line.startswith("forward raisesonimages 32: failed (error): RuntimeError: the sort of bug that shows late")
+    assert "tiny.py:" in line
+    files = {path.name.split(".")[1] for path in Path("results/bench/bench").iterdir()}
+    assert files == {"eal_icnet", "edanet"}
+    assert "| EDANet" in out
 
 
 @pytest.mark.parametrize(

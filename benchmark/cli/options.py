@@ -97,3 +97,11 @@ def find_study(results: Path, text: str, flag: str = "--study") -> Path:
     if not folder.is_dir():
         raise UserError(f"{flag} {text}: {no_folder(folder)}; expected a study's folder, or its name below {results}")
     return folder.resolve() if folder.name in ("", "..") else folder
+
+
+def find_training(results: Path, text: str, flag: str) -> tuple[Path, str]:
+    """Return a study's folder as :func:`find_study`, and the training set after a colon, blank without one."""
+    study, _, trained_on = text.rpartition(":")
+    if not study or any(mark in trained_on for mark in {"/", os.sep}):  # the colon of a drive, as in C:\results
+        study, trained_on = text, ""
+    return find_study(results, study, flag), trained_on

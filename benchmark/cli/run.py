@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmark.cli import options
-from benchmark.cli.options import DATA_ROOT, study_folder
+from benchmark.cli.options import DATA_ROOT, find_training, study_folder
 from benchmark.cli.reproduce import flags_given, repeat_run, words_given
 from benchmark.devices.hardware_slots import hardware_of, hardware_of_node
 from benchmark.utils.errors import UserError, require
@@ -80,7 +80,10 @@ def run(
     set_: options.Overrides = None,
     init_from: Annotated[
         str | None,
-        typer.Option(metavar="STUDY[:TRAINED_ON]", help="Start from another study's weights of the same models."),
+        typer.Option(
+            metavar="STUDY[:TRAINED_ON]",
+            help="Start from the weights of the same models in another study, a name or a path.",
+        ),
     ] = None,
     stress: Annotated[
         str | None,
@@ -187,8 +190,7 @@ def run(
     if init_from is not None:
         from benchmark.training.finetune import Start
 
-        name, _, trained_on = init_from.partition(":")
-        new_study.start = Start.of(study_folder(results, name, "--init-from"), trained_on, folder)
+        new_study.start = Start.of(*find_training(results, init_from, "--init-from"), folder)
     plan = make_plan(new_study, retry_failed=retry_failed, replace_stale=replace_stale, refuse=not dry_run)
     if spare_worker is not None and not (plan.todo or plan.measurements or plan.stress):
         spare_worker.end()

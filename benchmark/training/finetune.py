@@ -51,10 +51,10 @@ class Start:
             UserError: the folder holds no study, or it is the same study.
         """
         start = cls(Store(folder), train or None)
-        if folder == study:
+        if folder.resolve() == study.resolve():
             raise UserError(f"{start.flag}: a study cannot start from itself; give the new one a --study NAME")
         if not (folder / "runs").is_dir():
-            raise UserError(f"{start.flag}: no runs in {folder}; expected the name of a study in {folder.parent}")
+            raise UserError(f"{start.flag}: no runs in {folder}; expected a study's folder or name")
         return start
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -268,6 +269,30 @@ def test_tables_say_that_runs_were_fine_tuned(tmp_path: Path) -> None:
     assert "Fine-tuned: training started from the weights of study base_1, trained on omc+miic." in block.conventions
 
 
+@pytest.mark.parametrize("given", ["base", "base:omc-syn", "./shared/base", "{}/shared/base:omc-syn", "shared/base/"])
+def test_study_to_start_from_is_a_name_or_a_path(call: Call, trained: Path, given: str) -> None:
+    shutil.copytree(trained, "shared/base" if "/" in given else "results/base")
+    code, out, err = call(*tiny_run("--study", "chip", "--init-from", given.format(Path.cwd()), "--dry-run"))
+    assert (code, err) == (0, "")
+    assert "Runs start from the weights of study base, trained on omc-syn" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("../base", r"--init-from ../base: no such folder; expected a study's folder, or its name below results"),
+        ("results/chip/", "--init-from chip: a study cannot start from itself"),
+        (":omc", "--init-from ':omc': expected a plain name"),
+        (".", "--init-from .*: no runs in .*; expected a study's folder or name"),
+    ],
+)
+def test_wrong_study_to_start_from_is_one_message(call: Call, given: str, message: str) -> None:
+    Path("results/chip/runs").mkdir(parents=True)
+    code, _, err = call(*tiny_run("--study", "chip", "--init-from", given))
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert re.search(message, err), err
+
+
 @pytest.mark.slow
 def test_new_chip_from_the_command_line(call: Call, trained: Path) -> None:
     shutil.copytree(trained, "results/base")
@@ -283,5 +308,3 @@ def test_new_chip_from_the_command_line(call: Call, trained: Path) -> None:
     code, out, _ = call(*again)
     assert code == 0
     assert "[1/1]" not in out
-    code, _, err = call(*tiny_run("--study", "chip", "--init-from", "../base"))
-    assert (code, "--init-from '../base': expected a plain name" in err) == (2, True)

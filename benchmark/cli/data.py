@@ -9,6 +9,7 @@ import typer
 
 from benchmark.cli.help import Verb
 from benchmark.cli.options import DATA_ROOT, Cache, DataRoot, Overrides, ProtocolName, check_data_root
+from benchmark.cli.reproduce import flags_given
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder
 
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Synthesize, prepare, verify and show datasets.", no_args_is_help=True, rich_markup_mode=None)
 
+OF_LAYOUTS = ("layers", "nm_per_pixel", "cell", "appearance", "target")  # flags that no stand-in has
+
 Name = Annotated[str, typer.Argument(help="omc, miic, hy5syn, omv, NAME-syn, or a dataset of your own.")]
 
 
 @app.command(cls=Verb)
 def synthesize(
+    context: typer.Context,
     dataset: Annotated[str | None, typer.Option("--datasets", help="A stand-in: omc, miic, hy5syn or omv.")] = None,
     layout: Annotated[
         str | None, typer.Option(help="A real layout instead of a stand-in: a GDS or OASIS file, or sky130.")
@@ -61,13 +65,18 @@ def synthesize(
         raise UserError(
             f"--datasets {dataset}, --layout {layout}: expected one of the two: a stand-in or a real layout"
         )
+    given = flags_given(context)
+    foreign = ", ".join(f"--{name.replace('_', '-')}" for name in OF_LAYOUTS if name in given)
+    if layout is None and foreign:
+        raise UserError(
+            f"{foreign}: changes windows of a layout, and --datasets {dataset} is a stand-in; leave it out, or give "
+            "--layout in place of --datasets"
+        )
     switched_off = frozenset(name.strip() for name in off.split(",") if name.strip())
     with ProcessPoolExecutor(mp_context=SPAWN) as pool, bar("generating") as progress:
         if layout is None:
             from benchmark.data import synthetic
 
-            if layers or cell:
-                raise UserError("--layers and --cell belong to --layout; expected them there alone: leave them out")
             folder = out or data_root / f"{dataset}-syn"
             check_folder("--out" if out else "--data-root", folder)
             size = {"height": height, "width": width}

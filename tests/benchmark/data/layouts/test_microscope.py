@@ -192,7 +192,12 @@ def test_set_goes_through_a_study(call: Call, tmp_path: Path) -> None:
     [
         ((), "--datasets None, --layout None: expected one of the two"),
         (("--datasets", "omc", "--layout", "sky130"), "expected one of the two"),
-        (("--datasets", "omc", "--layers", "1/0"), "--layers and --cell belong to --layout"),
+        (("--datasets", "omc", "--layers", "1/0"), "--layers: changes windows of a layout, and --datasets omc is a"),
+        (("--datasets", "omc", "--nm-per-pixel", "10"), "benchmark: --nm-per-pixel: changes windows of a layout"),
+        (
+            ("--datasets", "omc", "--target", "via", "--appearance", "miic"),
+            "benchmark: --appearance, --target: changes windows of a layout, and --datasets omc is a stand-in; leave",
+        ),
         (("--layout", "nowhere.gds", "--layers", "1/0"), "--layout nowhere.gds: cannot be read (No such file"),
         (("--layout", "nowhere.gds"), "no --layers"),
         (
@@ -205,6 +210,7 @@ def test_wrong_flags_give_one_message(call: Call, arguments: tuple[str, ...], me
     code, _, err = call("data", "synthesize", *arguments)
     assert code == 2
     assert message in err.replace("\n", " ")
+    assert not Path("data").exists()
 
 
 def test_replacing_the_layout_of_a_window_changes_no_truth(window: Window) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from benchmark.config.protocol import Determinism
+from benchmark.config.setting_types import Determinism
 from benchmark.utils.errors import UserError
 
 #: ``auto`` is ``graph`` on a GPU and ``eager`` on a CPU. It affects rounding only, so it is not part of a protocol.

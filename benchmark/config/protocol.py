@@ -10,42 +10,20 @@ from collections.abc import Iterable, Mapping, Set
 from importlib import resources
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from benchmark.config import unused_settings
+from benchmark.config.setting_types import ByDataset, Determinism, Images, SettingsModel, Share, Side
+from benchmark.config.training_settings import Loss, Training
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml, toml_value
 
 #: Settings without an effect on a single run's numbers.
 HARMLESS = frozenset({"name", "repeats", "efficiency", "report"})
 PRESETS = ("paper", "strict", "small", "quick", "standins")
-
-Number = TypeVar("Number", bound=int)
-
-
-def _no_standins(values: dict[str, Number]) -> dict[str, Number]:
-    for name in values:
-        if name.endswith("-syn"):
-            raise ValueError(f"{name!r} would never be read: a stand-in follows {name.removesuffix('-syn')!r}")
-    return values
-
-
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Side = Annotated[int, Field(ge=8)]  # pixels; the least multiple that EAL-ICNet takes
-Count = Annotated[int, Field(ge=1)]
-Images = Annotated[int, Field(ge=3)]  # one image each for train, validation and test
-Determinism = Literal["seeded", "deterministic"]
-ByDataset = Annotated[dict[str, Number], AfterValidator(_no_standins)]
-
-
-class SettingsModel(BaseModel):
-    """A frozen group of settings that refuses unknown fields."""
-
-    # Strict: `lr = true` would otherwise be a learning rate of 1.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Split(SettingsModel):
@@ -106,54 +84,6 @@ class Input(SettingsModel):
     def tile_for(self, dataset: str) -> int:
         """Return the side of the tiles that a dataset's images are cut into."""
         return max(self.tile_by_dataset.get(dataset.removesuffix("-syn"), self.tile or 0), self.size_for(dataset))
-
-
-class Training(SettingsModel):
-    """Optimisation."""
-
-    optimizer: Literal["adam", "adamw"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to 0 at the last step")
-    batch: int = Field(1, ge=1, description="images per optimiser step")
-    micro_batch: int | None = Field(
-        None, ge=1, description="images per forward, and so of BatchNorm and Dice; gradients accumulate up to `batch`"
-    )
-    micro_batch_by_dataset: ByDataset[Count] = Field({}, description="exceptions to `micro_batch`, by dataset")
-    epochs: int = Field(30, ge=1, description="passes over the training images, at most")
-    steps: int | None = Field(None, ge=1, description="exact number of optimiser steps instead of epochs")
-    validate_every: int | None = Field(None, ge=1, description="steps between validations; otherwise once per epoch")
-    patience: int | None = Field(None, ge=1, description="validations without improvement before an early stop")
-    min_delta: float = Field(1e-7, ge=0, description="the least fall of the validation loss that counts")
-    augmentation: Literal["none", "flips_turns"] = "none"
-    mixed_precision: Literal["off", "bfloat16"] = Field(
-        "off", description="of convolutions and products, on a GPU, or on small inputs on a CPU that has bfloat16"
-    )
-    norm_reestimation_batches: int = Field(
-        0, ge=0, description="training batches that BatchNorm statistics are averaged over before each validation"
-    )
-    encoder_weights: Literal["imagenet"] | None = Field(
-        None, description="download pretrained encoders (needs a network)"
-    )
-
-    def micro_batch_for(self, dataset: str) -> int:
-        """Return the images per forward for a dataset."""
-        chosen = self.micro_batch_by_dataset.get(dataset.removesuffix("-syn"), self.micro_batch)
-        return min(chosen or self.batch, self.batch)
-
-
-class Loss(SettingsModel):
-    """Weights of binary cross-entropy on logits and of soft Dice over the batch."""
-
-    bce: float = Field(0.5, ge=0)
-    dice: float = Field(0.5, ge=0)
-    epsilon: float = Field(1e-6, gt=0)
-
-    @model_validator(mode="after")
-    def _something_is_left_to_minimise(self) -> Self:
-        if self.bce == self.dice == 0:
-            raise ValueError("loss.bce and loss.dice are both 0; at least one must be positive")
-        return self
 
 
 class Evaluation(SettingsModel):

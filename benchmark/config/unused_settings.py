@@ -52,9 +52,25 @@ def refuse(given: Mapping[str, str], protocol: Protocol) -> None:
     for name, tile in settings.tile_by_dataset.items():
         if tile < settings.size_for(name):
             reasons[f"input.tile_by_dataset.{name}"] = smallest.format(settings.size_for(name))
-    if protocol.loss.dice == 0:
+    _refuse(given, reasons | _of_other_losses(protocol))
+
+
+def _of_other_losses(protocol: Protocol) -> dict[str, str]:
+    """Return why settings of losses that are not computed would change nothing."""
+    loss = protocol.loss
+    name = f"{loss.name} (inside of it {loss.of_logits})" if loss.name == "scnp" else loss.name
+    owners = dict.fromkeys(("bce", "dice", "epsilon"), "bce_dice")
+    owners |= {field: field.partition("_")[0] for field in type(loss).model_fields if "_" in field}
+    if loss.of_logits == "cldice":
+        owners["epsilon"] = "cldice"
+    reasons = {
+        f"loss.{field}": f"it belongs to the loss {owner}, and loss.name is {name}; leave it out"
+        for field, owner in owners.items()
+        if owner not in (loss.name, loss.of_logits)
+    }
+    if loss.of_logits == "bce_dice" and loss.dice == 0:
         reasons["loss.epsilon"] = "it belongs to the Dice loss, and loss.dice is 0; leave it out"
-    _refuse(given, reasons)
+    return reasons
 
 
 def refuse_for(

@@ -12,8 +12,8 @@ from typing import Literal, ParamSpec, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from benchmark.config.protocol import Loss
 from benchmark.config.registry import ModelEntry
+from benchmark.config.training_settings import Loss
 from benchmark.devices.process_memory import (
     fits_into_memory,
     high_water_mark,
@@ -23,7 +23,7 @@ from benchmark.devices.process_memory import (
 from benchmark.efficiency.allocated import AllocatedPeak
 from benchmark.records.costs import CPU_MEMORY, GPU_MEMORY
 from benchmark.records.efficiency_record import DType, Memory
-from benchmark.training.loss import segmentation_loss
+from benchmark.training.losses import segmentation_loss
 from benchmark.utils import logs, processes
 
 StepName = Literal["forward", "train_step"]

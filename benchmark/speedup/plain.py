@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.functional import to_tensor
 
 from benchmark.config.protocol import Protocol
-from benchmark.training.loss import segmentation_loss
+from benchmark.training.losses import segmentation_loss
 from models.attention import PositionAttention, position_attention_plain
 from models.blocks import BNPReLU
 

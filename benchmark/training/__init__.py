@@ -1,1 +1,1 @@
-"""Trains one network: loop, loss, checkpoints and determinism."""
+"""Trains one network: loop, losses, checkpoints and determinism."""

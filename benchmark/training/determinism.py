@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from benchmark.config.protocol import Determinism, Protocol
+from benchmark.config.protocol import Protocol
+from benchmark.config.setting_types import Determinism
 from benchmark.devices.precision import autocast
-from benchmark.training.loss import segmentation_loss
+from benchmark.training.losses import segmentation_loss
 
 # Pixels. With smaller sides, deep networks have maps of a single pixel, which BatchNorm may refuse in training.
 PROBE_PX = 64

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from benchmark.config.protocol import Protocol, Training
+from benchmark.config.protocol import Protocol
+from benchmark.config.training_settings import Training
 from benchmark.data.batches import Batch, TrainingBatches
 from benchmark.devices.cuda_graphs import Function
 from benchmark.devices.launch_mode import Launch
@@ -21,7 +22,7 @@ from benchmark.devices.precision import autocast
 from benchmark.records.history import Round
 from benchmark.records.weights import non_finite
 from benchmark.training.checkpoint import Checkpoint
-from benchmark.training.loss import segmentation_loss
+from benchmark.training.losses import segmentation_loss
 
 OnStep = Callable[[int, int], None]
 OnRound = Callable[[Sequence[Round]], None]

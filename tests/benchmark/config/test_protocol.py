@@ -230,7 +230,9 @@ CHANGES = {
     "training.validate_every": 7, "training.patience": 7, "training.min_delta": 0.5,
     "training.augmentation": "flips_turns", "training.mixed_precision": "off",
     "training.norm_reestimation_batches": 7, "training.encoder_weights": "imagenet", "loss.bce": 0.7, "loss.dice": 0.7,
-    "loss.epsilon": 0.7, "evaluation.batch": 3, "evaluation.threshold": 0.7, "evaluation.border_px": 7,
+    "loss.epsilon": 0.7, "loss.name": "scnp", "loss.focal_alpha": 0.7, "loss.focal_gamma": 3, "loss.tversky_alpha": 0.7,
+    "loss.cldice_alpha": 0.7, "loss.cldice_iterations": 7, "loss.scnp_inside": "focal",
+    "evaluation.batch": 3, "evaluation.threshold": 0.7, "evaluation.border_px": 7,
     "evaluation.min_area_px": 7, "evaluation.cldice": "true", "data.hy5syn_target": "via", "data.standin_images": 7,
     "data.standin_images_by_dataset": "{omc=7}", "efficiency.budget_seconds": 2.0, "report.reduction": "pooled",
     "report.panels": 7,
@@ -245,6 +247,8 @@ def test_every_setting_is_described_and_has_a_change_to_test() -> None:
 def test_digest_follows_every_setting_that_changes_a_number(path: str) -> None:
     hidden = {"split.test": "split.counts", "split.validation": "split.counts", "training.epochs": "training.steps"}
     beside = [f"{hidden[path]}=none"] if path in hidden else []
+    if path.startswith("loss.") and "_" in path:
+        beside = [f"loss.name={path.removeprefix('loss.').partition('_')[0]}"]
     before, after = load_protocol("quick", beside), load_protocol("quick", [*beside, f"{path}={CHANGES[path]}"])
     assert before != after
     ignored = path.split(".")[0] in ("name", "repeats", "efficiency", "report")

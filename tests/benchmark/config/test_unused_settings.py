@@ -89,9 +89,16 @@ CASES = {
     "training.mixed_precision": Case("bfloat16", "bfloat16"),
     "training.norm_reestimation_batches": Case("2"),
     "training.encoder_weights": Case("imagenet", "failure"),
+    "loss.name": Case("scnp"),
     "loss.bce": Case("0.9"),
     "loss.dice": Case("0.9"),
     "loss.epsilon": Case("9.0"),
+    "loss.focal_alpha": Case("0.3", beside=("loss.name=focal",)),
+    "loss.focal_gamma": Case("3.0", beside=("loss.name=focal",)),
+    "loss.tversky_alpha": Case("0.6", beside=("loss.name=tversky",)),
+    "loss.cldice_alpha": Case("0.2", beside=("loss.name=cldice",)),
+    "loss.cldice_iterations": Case("1", beside=("loss.name=cldice",)),
+    "loss.scnp_inside": Case("lovasz", beside=("loss.name=scnp",)),
     "evaluation.batch": Case("3", "training"),  # the validation's Dice is one of each batch
     "evaluation.window": Case("tile", "counts", ("input.tile=64",)),
     "evaluation.threshold": Case("0.52", "counts"),
@@ -201,6 +208,15 @@ HIDDEN = [
     (["input.tile=32"], "input.tile=32", "never smaller than the input, which is 64"),
     (["input.tile_by_dataset.omc=32"], "input.tile_by_dataset.omc=32", "never smaller than the input, which is 64"),
     (["loss.dice=0", "loss.epsilon=0.1"], "loss.epsilon=0.1", "loss.dice is 0"),
+    (["loss.focal_gamma=3"], "loss.focal_gamma=3", "belongs to the loss focal, and loss.name is bce_dice; leave it"),
+    (["loss.name=lovasz", "loss.bce=1"], "loss.bce=1", "belongs to the loss bce_dice, and loss.name is lovasz"),
+    (["loss.name=focal", "loss.epsilon=1"], "loss.epsilon=1", "belongs to the loss bce_dice, and loss.name is focal"),
+    (["loss.scnp_inside=focal"], "loss.scnp_inside=focal", "belongs to the loss scnp, and loss.name is bce_dice"),
+    (
+        ["loss.name=scnp", "loss.scnp_inside=focal", "loss.dice=1"],
+        "loss.dice=1",
+        "belongs to the loss bce_dice, and loss.name is scnp (inside of it focal)",
+    ),
 ]
 
 
@@ -211,6 +227,18 @@ def test_setting_that_another_hides_is_refused(overrides: list[str], setting: st
     assert f"{setting}'" in str(raised.value)
     assert ": would change nothing, since " in str(raised.value)
     assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["loss.name=cldice", "loss.epsilon=0.1", "loss.cldice_alpha=0.3"],
+        ["loss.name=scnp", "loss.bce=1", "loss.epsilon=0.1"],
+        ["loss.name=scnp", "loss.scnp_inside=focal", "loss.focal_gamma=3"],
+    ],
+)
+def test_settings_of_the_chosen_loss_are_accepted(overrides: list[str]) -> None:
+    assert load_protocol("quick", overrides) != load_protocol("quick")
 
 
 def test_setting_is_accepted_once_the_other_that_hides_it_is_unset() -> None:

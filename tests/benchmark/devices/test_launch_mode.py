@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from benchmark.config import execution
 from benchmark.config.execution import Execution
-from benchmark.config.protocol import Determinism, Protocol, load_protocol
+from benchmark.config.protocol import Protocol, load_protocol
+from benchmark.config.setting_types import Determinism
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices.hardware_slots import Hardware

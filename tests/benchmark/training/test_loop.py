@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.config.protocol import Loss, Protocol, load_protocol
+from benchmark.config.protocol import Protocol, load_protocol
+from benchmark.config.training_settings import Loss
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
 from benchmark.devices import facts, precision
 from benchmark.training import loop
-from benchmark.training.loss import segmentation_loss
+from benchmark.training.losses import segmentation_loss
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.tiny import NotANumber, TinyNet
 
@@ -145,10 +146,21 @@ def batch_of_eight(ignored: bool) -> Batch:
 
 @pytest.mark.parametrize("micro", [1, 2, 3])
 @pytest.mark.parametrize("ignored", [False, True])
-def test_micro_batches_accumulate_the_gradient_of_the_whole_batch(pack: Pack, micro: int, ignored: bool) -> None:
+@pytest.mark.parametrize(
+    "mean",
+    [
+        ["loss.dice=0"],
+        ["loss.name=focal", "loss.focal_gamma=1"],
+        ["loss.name=scnp", "loss.scnp_inside=focal", "loss.focal_gamma=1"],
+    ],
+    ids=str,
+)
+def test_micro_batches_accumulate_the_gradient_of_the_whole_batch(
+    pack: Pack, micro: int, ignored: bool, mean: list[str]
+) -> None:
     batch = batch_of_eight(ignored)
-    loss, result = gradients(pack, batch, micro, "loss.dice=0")
-    expected_loss, expected = gradients(pack, batch, 8, "loss.dice=0")
+    loss, result = gradients(pack, batch, micro, *mean)
+    expected_loss, expected = gradients(pack, batch, 8, *mean)
     assert loss == pytest.approx(expected_loss, abs=1e-6)
     assert len(result) == len(expected) == 4
     for one, other in zip(result, expected, strict=True):

@@ -1,0 +1,78 @@
+"""Defines the settings of a training: optimisation, augmentation and loss."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from benchmark.config.setting_types import ByDataset, Count, SettingsModel
+
+
+class Training(SettingsModel):
+    """Optimisation."""
+
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to 0 at the last step")
+    batch: int = Field(1, ge=1, description="images per optimiser step")
+    micro_batch: int | None = Field(
+        None, ge=1, description="images per forward, and so of BatchNorm and Dice; gradients accumulate up to `batch`"
+    )
+    micro_batch_by_dataset: ByDataset[Count] = Field({}, description="exceptions to `micro_batch`, by dataset")
+    epochs: int = Field(30, ge=1, description="passes over the training images, at most")
+    steps: int | None = Field(None, ge=1, description="exact number of optimiser steps instead of epochs")
+    validate_every: int | None = Field(None, ge=1, description="steps between validations; otherwise once per epoch")
+    patience: int | None = Field(None, ge=1, description="validations without improvement before an early stop")
+    min_delta: float = Field(1e-7, ge=0, description="the least fall of the validation loss that counts")
+    augmentation: Literal["none", "flips_turns"] = "none"
+    mixed_precision: Literal["off", "bfloat16"] = Field(
+        "off", description="of convolutions and products, on a GPU, or on small inputs on a CPU that has bfloat16"
+    )
+    norm_reestimation_batches: int = Field(
+        0, ge=0, description="training batches that BatchNorm statistics are averaged over before each validation"
+    )
+    encoder_weights: Literal["imagenet"] | None = Field(
+        None, description="download pretrained encoders (needs a network)"
+    )
+
+    def micro_batch_for(self, dataset: str) -> int:
+        """Return the images per forward for a dataset."""
+        chosen = self.micro_batch_by_dataset.get(dataset.removesuffix("-syn"), self.micro_batch)
+        return min(chosen or self.batch, self.batch)
+
+
+LossOfLogits = Literal["bce_dice", "focal", "tversky", "lovasz", "cldice"]
+
+
+class Loss(SettingsModel):
+    """The training loss; the settings of a loss begin with its name, and the first three belong to bce_dice."""
+
+    name: LossOfLogits | Literal["scnp"] = Field(
+        "bce_dice", description="scnp replaces each logit by the worst of its class among 3x3 neighbours"
+    )
+    bce: float = Field(0.5, ge=0, description="weight of binary cross-entropy on logits")
+    dice: float = Field(0.5, ge=0, description="weight of soft Dice over the batch")
+    epsilon: float = Field(1e-6, gt=0, description="added to both sides of the ratios of Dice and of cldice")
+    focal_alpha: float | None = Field(
+        None, gt=0, lt=1, description="weight of foreground, 1 - this of background; none: all pixels weigh the same"
+    )
+    focal_gamma: float = Field(2.0, ge=1, description="exponent that lowers the weight of pixels predicted well")
+    tversky_alpha: float = Field(0.3, gt=0, lt=1, description="weight of false positives, 1 - this of false negatives")
+    cldice_alpha: float = Field(0.5, gt=0, le=1, description="weight of soft clDice, 1 - this of soft Dice")
+    cldice_iterations: int = Field(
+        10, ge=1, le=100, description="erosions of a soft skeleton: at least half of the widest track, pixels"
+    )
+    scnp_inside: LossOfLogits = Field("bce_dice", description="loss that scnp computes from the worst logits")
+
+    @model_validator(mode="after")
+    def _something_is_left_to_minimise(self) -> Self:
+        if self.bce == self.dice == 0:
+            raise ValueError("loss.bce and loss.dice are both 0; at least one must be positive")
+        return self
+
+    @property
+    def of_logits(self) -> LossOfLogits:
+        """Name of the loss that is computed, be it from the logits or from their worst neighbours."""
+        return self.scnp_inside if self.name == "scnp" else self.name

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +19,11 @@ from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
 from benchmark.devices import facts
 from benchmark.devices.hardware_slots import Hardware
+from benchmark.executors import local, worker
 from benchmark.runs.jobs import TrainJob
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
+from tests.benchmark.executors.in_process import NoSlots, NoWorker
 from tests.benchmark.report import fake
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -33,6 +37,22 @@ SMALL = (
     "training.norm_reestimation_batches=2",
     "training.mixed_precision=off",
 )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _fonts_without_layout() -> Iterator[None]:
+    """Embed fonts without their rules for layout: to cut these down, in vain, takes a third of a report's time."""
+    subsetter = importlib.import_module("fontTools.subset").Subsetter  # a part of matplotlib for this project
+    cut = subsetter.subset
+
+    def cut_letters_alone(self: object, font: Any) -> None:
+        for table in {"GSUB", "GPOS", "GDEF", "kern"} & {*font.keys()}:
+            del font[table]
+        cut(self, font)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subsetter, "subset", cut_letters_alone)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -73,15 +93,19 @@ def make_job(make_study: Callable[..., Study]) -> Callable[..., TrainJob]:
     return make
 
 
-Measured = Callable[[str], None]
+Measured = Callable[..., None]
 
 
 @pytest.fixture
 def measured(tmp_path: Path) -> Measured:
-    """Begin a study, for tests about something else, in which the tiny network's efficiency is known."""
-    return lambda study: fake.write_efficiency(
-        tmp_path / "results" / study, "tinynet", 32, name=facts.cpu_name(), threads=1
-    )
+    """Begin a study, for tests about something else, in which the efficiency of tiny networks is known."""
+
+    def begin(study: str, *networks: str) -> None:
+        here = {"name": facts.cpu_name(), "threads": 1, "network_code": fake.TINY_CODE}
+        for network in networks or ("tinynet",):
+            fake.write_efficiency(tmp_path / "results" / study, network, 32, **here)
+
+    return begin
 
 
 Call = Callable[..., tuple[int, str, str]]
@@ -102,6 +126,17 @@ def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         return int(end.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let command lines do their jobs in this process: a worker would import torch for seconds."""
+    do_without_workers(monkeypatch)
+
+
+def do_without_workers(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(local, "LocalExecutor", NoSlots)
+    patch.setattr(worker, "Worker", NoWorker)
 
 
 def settings(*more: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.devices import facts
-from tests.benchmark.conftest import Call, tiny_run
+from tests.benchmark.conftest import Call, do_without_workers, tiny_run
 from tests.benchmark.report import fake
 
 
@@ -20,6 +20,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     fake.write_efficiency(folder / "results/quick", "tinynet", 32, name=facts.cpu_name(), threads=1)
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        do_without_workers(patch)
         patch.setattr("sys.argv", ["benchmark", *tiny_run("--execution", "eager", repeats=2)])
         with pytest.raises(SystemExit) as end:
             main.main()

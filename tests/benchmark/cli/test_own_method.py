@@ -34,6 +34,7 @@ def own_network(attributes: str = ATTRIBUTES) -> Path:
     return file
 
 
+@pytest.mark.usefixtures("in_process")
 def test_own_network_leads_the_report_and_its_study_finds_it_by_name(call: Call, measured: Measured) -> None:
     measured("quick")
     file = own_network()

@@ -11,7 +11,7 @@ import torch
 from benchmark.records.efficiency_record import EfficiencyRecord
 from benchmark.study import measure_study
 from tests.benchmark.conftest import TINY, Call, Measured
-from tests.benchmark.devices.test_launch_mode import needs_a_compiler
+from tests.benchmark.devices.test_launch_mode import broken, needs_a_compiler
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure_study, "THROUGHPUT_S", 0.1)
 
 
-@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.usefixtures("no_gpu", "in_process")
 def test_profile_measures_every_setting_without_training_and_leaves_out_what_cannot_be(call: Call) -> None:
     code, out, err = call(
         *("profile", "--models", f"{TINY}:TinyNet,{TINY}:FloatOnly", "--sizes", "32", "--threads", "1"),
@@ -63,7 +63,7 @@ def test_budget_reaches_the_measurement(call: Call) -> None:
     assert EfficiencyRecord.from_json(file.read_bytes()).settings.budget_seconds == 1.0
 
 
-@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.usefixtures("no_gpu", "in_process")
 def test_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call) -> None:
     code, out, err = call("profile", "--models", f"{TINY}:RaisesOnImages", "--sizes", "32", "--device", "cpu")
     assert code == 1, err
@@ -72,7 +72,7 @@ def test_network_that_fails_under_profile_is_a_line_and_exit_code_1(call: Call) 
     assert not Path("results/profile/report").exists()
 
 
-@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.usefixtures("no_gpu", "in_process")
 def test_resume_measures_only_what_is_missing(call: Call, measured: Measured) -> None:
     arguments = ("profile", "--models", f"{TINY}:TinyNet", "--device", "cpu", "--threads", "1")
     arguments += ("--budget", "1", "--sizes")
@@ -91,17 +91,28 @@ def test_resume_measures_only_what_is_missing(call: Call, measured: Measured) ->
     assert "Latency and memory on" in out
 
 
-@pytest.mark.usefixtures("no_gpu")
-def test_form_that_a_device_or_machine_lacks_is_a_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")  # of the worker
+def assert_compiled_form_is_a_line(call: Call, reason: str) -> None:
     arguments = ("--models", f"{TINY}:TinyNet", "--sizes", "32", "--device", "cpu", "--threads", "1")
     code, out, err = call("profile", *arguments, "--execution", "eager,graph,compile", "--budget", "1")
     assert code == 0, err
     assert "left out: --execution graph on a CPU, which has no CUDA graphs" in out
     assert re.search(r"tinynet 32x32 float32 efficiency on cpu: measured.*, \d+ s", out)
     assert "tinynet 32x32 float32 compile efficiency on cpu: unsupported: UnsupportedFormError: compile: " in out
-    assert "no-such-compiler" in out
+    assert reason in out
     assert [path.name for path in Path("results/profile/efficiency").iterdir()] == ["tinynet.32x32.cpu.float32.json"]
+
+
+@pytest.mark.usefixtures("no_gpu", "in_process")
+def test_form_that_a_device_or_machine_lacks_is_a_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", broken)
+    assert_compiled_form_is_a_line(call, "No working C++ compiler found")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_gpu")
+def test_compiler_that_the_machine_lacks_is_a_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")  # of the worker
+    assert_compiled_form_is_a_line(call, "no-such-compiler")
 
 
 @needs_a_compiler

@@ -64,6 +64,7 @@ def transfer_run(*flags: str) -> list[str]:
     return [*words[:datasets], *flags, *words[datasets + 2 :]]
 
 
+@pytest.mark.usefixtures("in_process")
 def test_networks_trained_on_two_datasets_are_tested_on_a_third(call: Call, measured: Measured, tmp_path: Path) -> None:
     measured("quick")
     flags = ("--train", "omc-syn,miic-syn", "--test", "hy5syn-syn,omc-syn")
@@ -121,6 +122,7 @@ def test_execution_stands_in_the_record_and_in_what_differs_between_studies(call
     assert "Execution" in (finished / "report/index.html").read_text("utf-8")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_tiles_without_labels_are_told_by_plan_and_run(call: Call, measured: Measured) -> None:
     measured("quick")
     write_pairs(Path("data/mychip"), 14)
@@ -193,8 +195,9 @@ def test_run_measures_the_efficiency_of_an_own_network(call: Call) -> None:
     assert record["params"] == 4 * 9 + 4 + 8 + 5
 
 
+@pytest.mark.usefixtures("in_process")
 def test_failed_run_ends_the_study_with_exit_code_1_and_a_row(call: Call, measured: Measured) -> None:
-    measured("quick")
+    measured("quick", "tinynet", "notanumber")
     arguments = tiny_run(*NO_PANELS)
     arguments[2] = f"{TINY}:TinyNet,{TINY}:NotANumber"
     code, out, _ = call(*arguments)
@@ -207,6 +210,7 @@ def test_failed_run_ends_the_study_with_exit_code_1_and_a_row(call: Call, measur
     assert "failed earlier: omc-syn notanumber repeat 0" in out
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("validation", [pytest.param("0.2", marks=pytest.mark.slow), "0"])
 def test_training_on_everything_works_to_the_end_and_says_that_nothing_was_tested(
     call: Call, measured: Measured, validation: str
@@ -241,8 +245,8 @@ def test_training_on_everything_works_to_the_end_and_says_that_nothing_was_teste
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(measured: Measured, tmp_path: Path) -> None:
-    measured("quick")
-    arguments = tiny_run()
+    measured("quick", "tinynet", "waits")
+    arguments = tiny_run(*NO_PANELS)
     arguments[2] = f"{TINY}:TinyNet,{TINY}:Waits"
     environment = {**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
     # Its own process group: a terminal's Ctrl-C reaches the parent and the workers alike.

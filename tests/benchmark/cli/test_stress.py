@@ -13,6 +13,7 @@ STRESS = ("--stress", "defocus,noise", "--strength", "1,2")
 NO_PANELS = ("--set", "report.panels=0")  # which take more time than the training of a tiny network
 
 
+@pytest.mark.usefixtures("in_process")
 def test_study_is_trained_stressed_and_reported_and_a_second_call_has_nothing_to_do(
     call: Call, measured: Measured, tmp_path: Path
 ) -> None:
@@ -38,6 +39,7 @@ def test_study_is_trained_stressed_and_reported_and_a_second_call_has_nothing_to
     assert (code, "omc-syn.noise-2.csv: " in out) == (1, True)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_failed_test_is_exit_code_1(call: Call, finished: Path) -> None:
     (weights,) = finished.glob("runs/*/*/*/best.safetensors")
     weights.write_bytes(b"nothing")

@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from benchmark.executors.events import Event, Finished, Started, Step
-from benchmark.runs.jobs import Job
+from benchmark.runs.failures import describe_failure
+from benchmark.runs.jobs import Job, OnStep, Outcome
 from benchmark.runs.perform import Perform, perform_job
 
 
@@ -33,6 +34,31 @@ class InProcessExecutor:
                 outcome = self.perform(job, lambda *step, steps=steps: steps.append(step))
             yield from (Step(job, *step) for step in steps)
             yield Finished(job, outcome, time.perf_counter() - started)
+
+
+class NoSlots(InProcessExecutor):
+    """Takes the place of local slots under a command line, and measures too."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Take the arguments of local slots and need none."""
+        super().__init__(_as_a_worker, measures=True)
+
+
+class NoWorker:
+    """Takes the place of a worker process that is started ahead."""
+
+    def __init__(self, **_: object) -> None:
+        """Take the arguments of a worker and need none."""
+
+    def end(self) -> None:
+        pass
+
+
+def _as_a_worker(job: Job, on_step: OnStep) -> Outcome:
+    try:
+        return perform_job(job, on_step)
+    except Exception as error:
+        return describe_failure(error, entry=job.entry)
 
 
 def outcomes(events: Iterable[Event]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from benchmark.records.store import RECORD, Store, read_record
 MODELS = [entry.name for entry in registry.select("all")]
 PIXELS = 96 * 96
 CPU = "AMD EPYC 9B14 96-Core Processor"
-(_TINY,) = registry.select(f"{Path(__file__).parents[1] / 'tiny.py'}:TinyNet")
+TINY_CODE = registry.code_digest(*registry.select(f"{Path(__file__).parents[1] / 'tiny.py'}:TinyNet"))
 
 
 def random_of(*names: object) -> np.random.Generator:
@@ -124,7 +124,7 @@ def write_efficiency(
                 method="growth of the resident set in a fresh process",
             ),
             "energy_j_per_image": None, "warnings": (),
-            "network_code": registry.code_digest(_TINY) if model == "tinynet" else None,
+            "network_code": TINY_CODE if model == "tinynet" else None,
             **changes,
         }
     )  # fmt: skip

@@ -95,7 +95,7 @@ def make_plan(study: Study, *, retry_failed: bool = False, replace_stale: bool =
     seconds, basis = study.costs.estimate(todo, measured)
     stress = stress_plan.plan_stress(study, jobs, todo) if study.stress else []
     tests = stress_plan.expected_stress(study, stress)
-    seconds += tests.drawing + tests.testing
+    seconds += tests.seconds
     return Plan(
         *(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken, stress),
         seen=seen,

@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from benchmark.data import stressed
 from benchmark.data.datasets import Source
@@ -110,9 +111,12 @@ def expected_stress(study: Study, planned: Sequence[PlannedStress]) -> ExpectedS
         count * source.count * math.prod(source.shape) / DRAWN_PIXELS_PER_S / cores
         for source, count in image_sets(planned).items()
     )
-    tests = [(network.job.training, source) for network in planned for source, _ in network.job.tests]
-    testing = sum(count_test_images(source, study.protocol) * study.costs.forward(run) for run, source in tests)
-    return ExpectedStress(drawing, testing / len(study.hardware.slots), len(tests))
+    tests: dict[str, list[float]] = {}
+    for network in planned:
+        forward = study.costs.forward(network.job.training) / len(study.hardware.slots)
+        images = [count_test_images(source, study.protocol) for source, _ in network.job.tests]
+        tests.setdefault(network.job.entry.name, []).extend(forward * count for count in images)
+    return ExpectedStress(drawing, {name: (len(seconds), fmean(seconds)) for name, seconds in tests.items()})
 
 
 def prepare_stress(study: Study, jobs: Sequence[StressJob], emit: Callable[[Event], None]) -> list[StressJob]:

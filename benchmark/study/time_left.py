@@ -13,6 +13,7 @@ from benchmark.runs.jobs import StressJob
 
 #: Share of a run that its training takes; the test follows.
 TRAINING_SHARE = 0.9
+STRESS = "stress tests"  # label of their common pace
 #: A pace is known after this share of a run.
 PACE_SHARE = 0.05
 #: Without a known pace, this share of the expected time stays left, however long the work takes.
@@ -34,11 +35,15 @@ class ExpectedJob:
 
 @dataclass(frozen=True)
 class ExpectedStress:
-    """The stress tests after all runs: seconds of drawing their images, seconds of testing, number of tests."""
+    """The stress tests after all runs: seconds of drawing their images; number and seconds of tests by network."""
 
     drawing: float = 0.0
-    testing: float = 0.0
-    tests: int = 0
+    tests: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of drawing and testing."""
+        return self.drawing + sum(count * each for count, each in self.tests.values())
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class TimeLeft:
         self._done: dict[str | bool, tuple[float, float]] = {}
         self._drawing: float | None = None  # start of drawing the images of stress tests
         self._testing: float | None = None  # start of the first stress test
-        self._tested: dict[str, int] = {}  # stress tests that are done, by job
+        self._tested: dict[str, float] = {}  # expected seconds of the stress tests that are done, by job
 
     def see(self, event: Event) -> None:
         """Take an event into account."""
@@ -100,8 +105,21 @@ class TimeLeft:
 
     def _test(self, event: Started | Step | Finished, job: StressJob, now: float) -> None:
         self._testing = now if self._testing is None else self._testing
-        if not isinstance(event, Started):
-            self._tested[job.label] = event.done if isinstance(event, Step) else len(job.tests)
+        if isinstance(event, Started):
+            return
+        self._tested[job.label] = self._each(job.entry.name) * (
+            event.done if isinstance(event, Step) else len(job.tests)
+        )
+        if whole := self._seconds_of_tests():
+            _step(self._paces, STRESS, min(sum(self._tested.values()) / whole, 1.0), now)
+
+    def _each(self, network: str) -> float:
+        """Return the expected seconds of a stress test; trainings tell how the estimates of a network err."""
+        _, seconds = self.work.stress.tests.get(network, (0, 0.0))
+        return seconds * self._correction(network, False)
+
+    def _seconds_of_tests(self) -> float:
+        return sum(count * self._each(network) for network, (count, _) in self.work.stress.tests.items())
 
     def _end(self, event: Finished) -> None:
         job = self._left.pop(event.job.label, None)
@@ -148,12 +166,12 @@ class TimeLeft:
         return _less(seconds, self._started.get(label), now), certain
 
     def _stress(self, now: float) -> tuple[float, bool]:
-        stress, done = self.work.stress, sum(self._tested.values())
-        if self._testing is not None and done:
-            return (now - self._testing) / done * max(stress.tests - done, 0), True
-        testing = _less(stress.testing * self._correction(False), self._testing, now)
-        drawing = 0.0 if self._testing is not None else _less(stress.drawing, self._drawing, now)
-        return drawing + testing, not stress.tests
+        pace = self._paces.get(STRESS)
+        if pace is not None and pace.share - pace.first > PACE_SHARE:
+            return pace.left(now), True
+        testing = _less(self._seconds_of_tests(), self._testing, now)
+        drawing = 0.0 if self._testing is not None else _less(self.work.stress.drawing, self._drawing, now)
+        return drawing + testing, False
 
 
 def _step(paces: dict[str, _Pace], label: str, share: float, now: float) -> None:

@@ -113,7 +113,8 @@ def test_all_weights_are_tested_where_all_are_kept(make: Callable[..., Study]) -
     study = make(keep="all")
     plan = make_plan(study)
     labels = ["stress omc-syn tinynet repeat 0", "stress omc-syn tinynet repeat 1"]
-    assert ([planned.label for planned in plan.stress], plan.expected.stress.tests) == (labels, 10)
+    assert [planned.label for planned in plan.stress] == labels
+    assert plan.expected.stress.tests["tinynet"][0] == 10
     do(study)
     assert {name.partition("/")[0] for name in files(study)} == {"0", "1"}
 
@@ -222,8 +223,9 @@ def test_time_and_disk_of_the_tests_are_part_of_the_estimate(make: Callable[...,
     for study in (plain, asked):
         study.cache = tmp_path / "empty"
     after = make_plan(asked).expected.stress
-    assert (after.drawing > 0, after.testing > 0, after.tests) == (True, True, 5)
-    assert make_plan(asked).seconds == pytest.approx(make_plan(plain).seconds + after.drawing + after.testing)
+    ((network, (tests, each)),) = after.tests.items()
+    assert (network, tests, each > 0, after.drawing > 0) == ("tinynet", 5, True, True)
+    assert make_plan(asked).seconds == pytest.approx(make_plan(plain).seconds + after.drawing + 5 * each)
     parts = space_estimate.estimate_needs(asked, make_plan(asked)).cache.parts
     # As drawn and four stresses, each of two test tiles of 64x64 with one channel and a mask.
     assert parts["stressed images of omc-syn"] == 5 * 2 * 64 * 64 * 2

@@ -80,33 +80,37 @@ def test_steps_of_a_run_give_its_pace_also_after_it_was_resumed() -> None:
     assert time_left.left()[0] == 10.0  # a part of a run says nothing of whole ones
 
 
-def stress(label: str, tests: int) -> Any:
+def stress(network: str, tests: int) -> Any:
     """A job of stress tests, as far as the time left looks at it."""
-    training: Any = SimpleNamespace(label=label)
+    training: Any = SimpleNamespace(label=network, entry=SimpleNamespace(name=network))
     return StressJob(training, "", ((SimpleNamespace(), None),) * tests)  # type: ignore[arg-type]
 
 
 def test_time_left_shrinks_while_stress_images_are_drawn_and_tested() -> None:
-    time_left = Clocked(ExpectedWork(runs("a0"), stress=ExpectedStress(20.0, 40.0, tests=8), report=5.0))
+    expected = ExpectedStress(20.0, {"a": (5, 4.0), "b": (3, 1.0)})
+    time_left = Clocked(ExpectedWork(runs("a0", "b0"), stress=expected, report=5.0))
     time_left.see(Packing("omc-syn", 1, 4))  # of the training
-    assert time_left.left()[0] == 75.0
-    time_left.end("a0", 20.0)  # twice as long as expected, and so are the tests
-    assert time_left.left() == (105.0, True)
+    assert time_left.left()[0] == 20.0 + 20.0 + 23.0 + 5.0
+    time_left.end("a0", 20.0)  # twice as long as expected, and so are its tests
+    time_left.end("b0", 10.0)
+    assert time_left.left() == (20.0 + 43.0 + 5.0, True)
     time_left.see(Packing("omc-syn clouds 1", 1, 4))
     time_left.now += 15.0
-    assert time_left.left()[0] == 5.0 + 80.0 + 5.0
+    assert time_left.left()[0] == 5.0 + 43.0 + 5.0
     time_left.now += 15.0
-    assert time_left.left()[0] == 1.0 + 80.0 + 5.0
-    first, second = stress("a0", 5), stress("b0", 3)
+    assert time_left.left()[0] == 1.0 + 43.0 + 5.0
+    first, second = stress("a", 5), stress("b", 3)
     time_left.see(Started(first))
-    time_left.now += 30.0
-    assert time_left.left() == (50.0 + 5.0, True)
+    time_left.now += 30.0  # with the start of the process
+    time_left.see(Step(first, 1, 5))
+    assert time_left.left() == (13.0 + 5.0, True)
+    time_left.now += 4.0
     time_left.see(Step(first, 2, 5))
-    assert time_left.left() == (90.0 + 5.0, False)  # two of eight took 30 s
-    time_left.now += 15.0
-    time_left.see(Finished(first, None, 45.0))
+    assert time_left.left() == (pytest.approx(4.0 / 8 * (43 - 16) + 5.0), False)  # 8 of 43 expected seconds took 4
+    time_left.now += 12.0
+    time_left.see(Finished(first, None, 46.0))
     time_left.see(Started(second))
-    assert time_left.left() == (27.0 + 5.0, False)
+    assert time_left.left() == (pytest.approx(16.0 / 32 * 3 + 5.0), True)
     time_left.see(Finished(second, Failure(kind="error", message="pretended"), 0.0))
     assert time_left.left() == (5.0, True)
 

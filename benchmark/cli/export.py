@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, Threads, TrainedOn, find_study
+from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, Threads, TrainedOn, find_trained_study
 from benchmark.devices.hardware_slots import cores
 from benchmark.utils.errors import UserError, require
 from benchmark.utils.files import check_folder
@@ -47,7 +47,7 @@ def export(
     from benchmark.records.own_networks import select_networks
     from benchmark.records.weights import find_trained
 
-    folder = find_study(results, study)
+    folder = find_trained_study(results, study)
     target = out or folder / "export"
     check_folder("--out", target)
     networks = find_trained(folder, select_networks(folder, models), dataset, repeat)

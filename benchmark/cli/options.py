@@ -105,3 +105,14 @@ def find_training(results: Path, text: str, flag: str) -> tuple[Path, str]:
     if not study or any(mark in trained_on for mark in {"/", os.sep}):  # the colon of a drive, as in C:\results
         study, trained_on = text, ""
     return find_study(results, study, flag), trained_on
+
+
+def find_trained_study(results: Path, text: str) -> Path:
+    """Return the folder of a study that has begun trainings, since only they leave weights."""
+    folder = find_study(results, text)
+    if not (folder / "runs").is_dir():
+        missing = "no runs there" if folder.is_dir() else no_folder(folder)
+        raise UserError(
+            f"--study {text}: no study in {folder} ({missing}); expected a folder that `benchmark run` made"
+        )
+    return folder

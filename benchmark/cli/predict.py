@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Device, FinishedStudy, Repeat, Results, Threads, TrainedOn, find_study
+from benchmark.cli.options import Device, FinishedStudy, Repeat, Results, Threads, TrainedOn, find_trained_study
 from benchmark.devices.hardware_slots import hardware_of
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import check_folder
@@ -120,7 +120,7 @@ def predict(
                 "a figure only; leave out one or the other"
             )
     svg, layouts = _polygons(polygons, no_polygons, nm_per_pixel, layer_map, tolerance)
-    folder = find_study(results, study)
+    folder = find_trained_study(results, study)
     entries = select_networks(folder, models)
     if len(entries) > 1 and not overlap_study:
         raise UserError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, TrainedOn, find_study
+from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, TrainedOn, find_trained_study
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def stages(
     from benchmark.report.plots import plot_style
     from benchmark.utils.files import check_folder, write_atomically
 
-    folder = find_study(results, study)
+    folder = find_trained_study(results, study)
     target = out or folder / "stages"
     networks = find_trained(folder, select_networks(folder, models), dataset, repeat)
     check_folder("--out", target)

@@ -28,15 +28,20 @@ def status(
 
     Another process may work in a study meanwhile.
     """
-    names = studies or sorted(file.parent.name for file in results.glob("[!.]*/protocol.toml"))
+    names = studies or sorted(file.parent.name for file in results.glob("[!.]*/protocol.toml") if file.is_file())
     if not names:
         raise UserError(f"--results {results}: no study there; expected a folder that `benchmark run` made")
-    for name in names:
-        folder = find_study(results, name, "STUDY")
-        if not (folder / "protocol.toml").is_file():
-            raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
-        for line in _lines(folder):
-            typer.echo(line)
+    problems = []
+    for name in names:  # a broken study does not hide the others
+        try:
+            folder = find_study(results, name, "STUDY")
+            if not (folder / "protocol.toml").is_file():
+                raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
+            typer.echo("\n".join(_lines(folder)))
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError(" | ".join(problems))
 
 
 def _lines(folder: Path) -> Iterator[str]:

@@ -36,7 +36,7 @@ def check_group(pattern: str) -> None:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise ValueError(f"no regular expression ({error})") from error
+        raise ValueError(f"no regular expression ({error}); expected one such as '(frame\\d+)_'") from error
     if groups != 1:
         raise ValueError("expected a pattern with one group in parentheses, such as '(frame\\d+)_'")
 

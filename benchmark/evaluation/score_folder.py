@@ -125,6 +125,10 @@ def pair_masks(settings: ScoreSettings) -> list[Pair]:
     refuse_orphans(scan.unlabelled, "prediction", "truth")
     refuse_orphans(scan.unpaired, "truth", "prediction")
     refuse_orphans(scan.unpaired_ignores, "ignore mask", "prediction")
+    if settings.ignore and not any(pair.ignore for pair in scan.pairs):
+        raise UserError(
+            f"--ignore {settings.ignore}: no masks; expected some of the predictions' stems: correct the path"
+        )
     for path in scan.ungrouped:
         raise UserError(f"{path}: the name does not match --group {settings.group!r}; correct the pattern")
     return scan.pairs

@@ -22,19 +22,20 @@ def expand(arguments: Iterable[str], note: Callable[[str], object]) -> list[Path
     images: dict[Path, Path] = {}
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
+        if argument and path.is_dir():
             children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
             matches = [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES]
             if folders := [child.name for child in children if child.is_dir() and child not in matches]:
                 note(f"{path}: {len(folders)} folder(s) not searched, such as {folders[0]}; '{path}/**/*' names all")
-        elif path.exists() or not glob.has_magic(argument):
+        elif argument and (path.exists() or not glob.has_magic(argument)):
             matches = [path]
         else:
             paths = map(Path, glob.glob(argument, recursive=True))
             matches = sorted(match for match in paths if match.suffix.lower() in IMAGE_SUFFIXES)
         if not matches or not matches[0].exists():
             raise UserError(
-                f"{argument}: no image; expected a file, a folder or a wildcard of {', '.join(sorted(IMAGE_SUFFIXES))}"
+                f"{argument or repr(argument)}: no image; expected a file, a folder or a wildcard of "
+                f"{', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         for match in matches:
             images.setdefault(match.resolve(), match)

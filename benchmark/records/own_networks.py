@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
-from benchmark.records.schema import Frozen
+from benchmark.records.schema import Frozen, fault
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import TooLargeError, read_limited, write_atomically
 
@@ -99,7 +99,9 @@ def _read(folder: Path) -> dict[str, StudyNetwork]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValidationError, TooLargeError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); delete it and name your networks by their files") from error
+        raise UserError(
+            f"{file}: cannot be read ({fault(error)}); delete it and name your networks by their files"
+        ) from error
 
 
 def _portable(target: str, folder: Path) -> str:

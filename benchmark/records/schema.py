@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Frozen(BaseModel):
     """Validated facts; no field changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def fault(error: Exception) -> str:
+    """Return in one line of printable text why a file could not be read."""
+    if not isinstance(error, ValidationError):
+        return getattr(error, "strerror", None) or str(error)
+    problems = error.errors(include_url=False)
+    field = ".".join(str(part) for part in problems[0]["loc"])[:100] or "content"
+    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+    text = f"{field}: {problems[0]['msg']}{more}"
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 class Filed(Frozen):

@@ -21,6 +21,7 @@ from benchmark.records import claims
 from benchmark.records.efficiency_record import Form
 from benchmark.records.history import HISTORY, Round, history_csv
 from benchmark.records.run_record import SCHEMA, KeyParts, Record
+from benchmark.records.schema import fault
 from benchmark.records.stress_record import StressRecord
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import TooLargeError, read_limited, write_atomically
@@ -32,6 +33,7 @@ WEIGHTS = "best.safetensors"
 CHECKPOINT = "last.pt"
 #: Errors of a file of JSON that is missing, broken or without the expected fields.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, TooLargeError)
+REMEDY = "restore it, or move its folder away and run the study again"
 
 
 class BrokenRecordError(UserError):
@@ -318,7 +320,7 @@ def read_record(file: Path) -> Record | None:
     except TooLargeError as error:
         raise BrokenRecordError(str(error)) from error
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{file}: cannot be read ({error.strerror}); {REMEDY}") from error
     try:
         return Record.model_validate_json(content)
     except ValidationError as error:
@@ -328,10 +330,7 @@ def read_record(file: Path) -> Record | None:
                 f"{file}: a record of schema {schema}, made by a newer release; this one reads up to {SCHEMA}: "
                 "update it, or use another --study"
             ) from error
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in problem["loc"])[:100] or "content"
-        field = "".join(character if character.isprintable() else "?" for character in field)
-        raise BrokenRecordError(f"{file}: not a valid record ({field}: {problem['msg']})") from error
+        raise BrokenRecordError(f"{file}: not a valid record ({fault(error)}); {REMEDY}") from error
 
 
 def _schema_of(content: bytes) -> int:

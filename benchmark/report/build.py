@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from pydantic import ValidationError
 
 from benchmark.records.method import check_method, keep_method, kept_method
+from benchmark.records.schema import fault
 from benchmark.records.store import RECORD_BYTES
 from benchmark.report import merge, up_to_date
 from benchmark.report.contradictions import contradictions, divided
@@ -287,7 +288,9 @@ def _custom(
     except FileNotFoundError:
         return None, None
     except (OSError, ValidationError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); delete it and choose the table's columns again") from error
+        raise UserError(
+            f"{file}: cannot be read ({fault(error)}); delete it and choose the table's columns again"
+        ) from error
     try:
         return table(kept), kept
     except UserError as error:

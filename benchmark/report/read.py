@@ -24,7 +24,7 @@ from benchmark.records.asked_runs import UnfinishedRun, unfinished_runs
 from benchmark.records.efficiency_record import EfficiencyRecord, Limits
 from benchmark.records.own_networks import read_networks
 from benchmark.records.run_record import Record
-from benchmark.records.schema import Filed
+from benchmark.records.schema import Filed, fault
 from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.records.store import RECORD_BYTES, Broken, Store
 from benchmark.records.stress_record import StressRecord
@@ -329,7 +329,9 @@ def _filed(kind: type[F], file: Path) -> F:
     try:
         return kind.from_json(read_limited(file, RECORD_BYTES))
     except (OSError, ValidationError) as error:
-        raise UserError(f"{file}: not valid figures of a measurement ({error}); delete it and measure again") from error
+        raise UserError(
+            f"{file}: not valid figures of a measurement ({fault(error)}); delete it and measure again"
+        ) from error
 
 
 def _run(folder: Path, record: Record) -> Run:
@@ -354,7 +356,7 @@ def _stressed(store: Store, runs: Sequence[Run]) -> tuple[tuple[Stressed, ...], 
         except UserError as error:
             broken.append(str(error))
         except (OSError, ValidationError) as error:
-            broken.append(f"{file}: not a valid stress test ({str(error).splitlines()[0]}); remove it and test again")
+            broken.append(f"{file}: not a valid stress test ({fault(error)}); remove it and test again")
     return tuple(stressed), tuple(broken)
 
 

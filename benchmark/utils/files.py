@@ -136,7 +136,9 @@ def read_toml(path: Path, where: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: cannot be read ({error}); expected a TOML text file") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"{where}: not valid TOML ({error})") from error
+        raise UserError(
+            f"{where}: not valid TOML ({error}); expected lines such as size = 512: correct the file"
+        ) from error
 
 
 def toml_value(text: str) -> Any:

@@ -70,6 +70,9 @@ def open_layout(source: str, layers: str | None = None, cell: str | None = None,
     file = Path(source)
     name = name or file.name.partition(".")[0] + SUFFIX
     _check_name(name)
+    if not file.is_file():
+        kind = "a folder or device" if file.exists() else "no such file"
+        raise UserError(f"--layout {source}: {kind}; expected a GDS or OASIS file: correct the path")
     if not layers:
         raise UserError(f"--layout {source}: no --layers; {gds.EXPECTED_LAYERS}: add the flag")
     chosen = gds.parse_layers(layers)

@@ -16,7 +16,8 @@ from benchmark.data import packs
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from tests.benchmark.conftest import Call, tiny_run
-from tests.benchmark.data.folder_makers import write_pairs
+from tests.benchmark.data.folder_makers import save, write_pairs
+from tests.benchmark.report import fake
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,72 @@ def test_execution_that_cannot_be_is_refused_before_any_work(call: Call, flags: 
     assert code == 2
     assert message in err
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("networks.json", "[1]", r"content: Input should be an object\); delete it"),
+        ("networks.json", '{"mine": {"where": 1}}', r"mine.target: Field required, and 1 more\); delete it"),
+        ("efficiency/unet.json", "{", r"content: Invalid JSON: EOF .*\); delete it and measure again"),
+        ("bench/forward.json", "{}", r"what: Field required, and \d+ more\); delete it and measure again"),
+        ("report/custom.json", '{"a\\u001b": 1}', r"a\?: Extra inputs are not permitted\); delete it and choose"),
+        ("protocol.toml", "name = ", r"not valid TOML \(.*\); expected lines such as .*: correct the file"),
+    ],
+)
+def test_broken_file_of_a_study_is_one_line(call: Call, file: str, content: str, message: str) -> None:
+    path = fake.write_study(Path("results/lab"), ["unet"], ["omc-syn"], repeats=1) / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    code, _, err = call("report", "lab")
+    assert code == 2
+    assert re.fullmatch(rf"benchmark: .*results/lab/{file}\b.*{message}.*", err.strip()), err
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [("predict", "a.png", "--out", "out"), ("stages", "--image", "a.png"), ("export",)],
+    ids=lambda verb: verb[0],
+)
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        (
+            "nowhere",
+            "--study nowhere: no study in results/nowhere (no such folder); expected a folder that `benchmark run`",
+        ),
+        ("file", "--study file: no study in results/file (a file, not a folder); expected a folder that"),
+        ("empty", "--study empty: no study in results/empty (no runs there); expected a folder that"),
+    ],
+)
+def test_study_without_trainings_is_not_called_an_unknown_model(
+    call: Call, verb: tuple[str, ...], study: str, message: str
+) -> None:
+    Path("results/empty").mkdir(parents=True)
+    Path("results/file").touch()
+    code, _, err = call(*verb, "--study", study, "--models", "mynet")
+    assert code == 2
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("data", "synthesize", "--layout", "no.gds"), "--layout no.gds: no such file; expected a GDS or OASIS file"),
+        (("data", "synthesize", "--layout", "truth"), "--layout truth: a folder or device; expected a GDS or OASIS"),
+        (("score", "--ignore", "empty"), "--ignore empty: no masks; expected some of the predictions' stems"),
+        (("score", "--group", "("), "unterminated subpattern at position 0); expected one such as '(frame"),
+    ],
+)
+def test_wrong_files_and_patterns_are_named_with_a_remedy(call: Call, arguments: tuple[str, ...], message: str) -> None:
+    for folder in ("truth", "prediction"):
+        save(Path(folder, "0.png"), np.eye(40, dtype=np.uint8))
+    Path("empty").mkdir()
+    folders = ("--truth", "truth", "--prediction", "prediction", "--out", "out") if arguments[0] == "score" else ()
+    code, _, err = call(*arguments, *folders)
+    assert code == 2
+    assert message in err
+    assert not Path("out").exists()
 
 
 def test_empty_data_folder_is_refused_and_not_replaced_by_a_stand_in(call: Call) -> None:

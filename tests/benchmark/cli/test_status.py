@@ -43,6 +43,20 @@ def test_folder_without_a_study_is_refused(call: Call) -> None:
     assert call("status", "quick")[0] == 2
 
 
+def test_broken_study_does_not_hide_the_others(call: Call, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        fake.write_study(tmp_path / "results" / name, ["unet"], ["omc-syn"], repeats=1)
+    record = tmp_path / "results/a/runs/omc-syn/unet/0/record.json"
+    record.unlink()
+    record.mkdir()
+    (tmp_path / "results/d/protocol.toml").mkdir(parents=True)
+    code, out, err = call("status")
+    assert code == 2
+    assert [line.partition(":")[0] for line in out.splitlines() if not line.startswith(" ")] == ["b", "c"]
+    assert "results/a/runs/omc-syn/unet/0/record.json: cannot be read (Is a directory); restore it, or move" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_status_imports_neither_torch_nor_matplotlib(tmp_path: Path) -> None:
     fake.write_study(tmp_path / "results/quick", ["unet"], ["omc-syn"], repeats=1)
     assert not {"torch", "matplotlib", "pandas"} & modules_after("status", cwd=tmp_path)

@@ -28,6 +28,16 @@ def test_folders_inside_a_folder_are_told(tmp_path: Path) -> None:
     assert len(notes) == 1
 
 
+@pytest.mark.parametrize(("argument", "named"), [("", "''"), ("no.png", "no.png"), ("*.png", r"\*.png")])
+def test_argument_without_images_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.tif").touch()
+    with pytest.raises(UserError, match=f"^{named}: no image; expected a file, a folder or a wildcard of .bmp"):
+        expand([argument], print)
+
+
 def test_names_that_differ_in_their_form_of_unicode_are_one(tmp_path: Path) -> None:
     for name in ("\u00e9.png", "e\u0301.tif"):
         save(tmp_path / name, picture(0))

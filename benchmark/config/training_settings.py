@@ -62,7 +62,7 @@ class Loss(SettingsModel):
     tversky_alpha: float = Field(0.3, gt=0, lt=1, description="weight of false positives, 1 - this of false negatives")
     cldice_alpha: float = Field(0.5, gt=0, le=1, description="weight of soft clDice, 1 - this of soft Dice")
     cldice_iterations: int = Field(
-        10, ge=1, le=100, description="erosions of a soft skeleton: at least half of the widest track, pixels"
+        20, ge=1, le=100, description="erosions of a soft skeleton: at least half of the widest track, pixels"
     )
     scnp_inside: LossOfLogits = Field("bce_dice", description="loss that scnp computes from the worst logits")
 

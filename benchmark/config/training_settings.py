@@ -6,16 +6,26 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from benchmark.config.setting_types import ByDataset, Count, SettingsModel
+from benchmark.config.setting_types import ByDataset, Count, SettingsModel, Share
 
 
 class Training(SettingsModel):
     """Optimisation."""
 
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
+    momentum: Share = Field(0.9, description="of sgd")
     weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to 0 at the last step")
+    schedule: Literal["constant", "cosine", "poly"] = Field(
+        "constant",
+        description="cosine falls to 0 at the last step; poly too, as (1 - share of the steps)^poly_power",
+    )
+    poly_power: float = Field(0.9, gt=0)
+    warmup: Share = Field(0.0, description="share of the steps in which the learning rate first rises to lr")
+    clip_norm: float | None = Field(None, gt=0, description="greatest norm of the gradient of all weights together")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of an average of the weights, which are validated, tested and kept"
+    )
     batch: int = Field(1, ge=1, description="images per optimiser step")
     micro_batch: int | None = Field(
         None, ge=1, description="images per forward, and so of BatchNorm and Dice; gradients accumulate up to `batch`"

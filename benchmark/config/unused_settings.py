@@ -38,6 +38,14 @@ def refuse(given: Mapping[str, str], protocol: Protocol) -> None:
         reasons |= dict.fromkeys(("split.test", "split.validation"), counted)
     if (steps := training.steps) is not None:
         reasons["training.epochs"] = f"training.steps is {steps}; change that, or add --set training.steps=none"
+    if training.optimizer != "sgd":
+        reasons["training.momentum"] = (
+            f"it belongs to sgd, and training.optimizer is {training.optimizer}; leave it out"
+        )
+    if training.schedule != "poly":
+        reasons["training.poly_power"] = (
+            f"it belongs to poly, and training.schedule is {training.schedule}; leave it out"
+        )
     if not (split.counts[1] if split.counts else split.validation):
         reasons["training.patience"] = "there are no validation images whose loss could stop falling; leave it out"
     forwards = {f"_by_dataset.{name}": images for name, images in training.micro_batch_by_dataset.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -21,8 +22,10 @@ from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import autocast
 from benchmark.records.history import Round
 from benchmark.records.weights import non_finite
+from benchmark.training.averaged_weights import AveragedWeights
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.losses import segmentation_loss
+from benchmark.training.optimizer import clip_gradients, make_optimizer, make_schedule
 
 OnStep = Callable[[int, int], None]
 OnRound = Callable[[Sequence[Round]], None]
@@ -43,8 +46,18 @@ class TrainingResult:
 
 
 @dataclass
+class _State:
+    """The parts of a training that every step changes."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: LambdaLR
+    average: AveragedWeights | None = None
+
+
+@dataclass
 class _Progress:
-    """The state of a training between two rounds, beside network, optimiser and schedule."""
+    """The course of a training up to a round."""
 
     steps: int = 0
     history: list[Round] = field(default_factory=list)
@@ -92,9 +105,9 @@ def train(
     total = settings.steps or settings.epochs * len(batches)
     interval = settings.validate_every or (total if settings.steps else len(batches))
     optimizer = make_optimizer(network, settings)
-    schedule = LambdaLR(
-        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / total)) if settings.schedule == "cosine" else 1.0
-    )
+    state = _State(network, optimizer, make_schedule(optimizer, settings, total))
+    if settings.ema is not None:
+        state.average = AveragedWeights(network, settings.ema)
     launch = launch or Launch(network, batches.device)
 
     def train_on_batch(images: Tensor, masks: Tensor, counted: Tensor | None) -> Tensor:
@@ -105,7 +118,7 @@ def train(
 
     launched_training_step, launched_validation_step = launch.of(train_on_batch), launch.of(validate_on_batch)
     session = time.perf_counter()
-    progress = _resume(checkpoint, network, optimizer, schedule)
+    progress = _resume(checkpoint, state)
     earlier, history, steps = progress.seconds, progress.history, progress.steps
     stream = _endless(batches, steps)
     on_round(history)
@@ -113,28 +126,32 @@ def train(
         started, images = time.perf_counter(), 0
         length = min(interval, total - steps)
         loss_sum = torch.zeros((), device=batches.device)
-        lr = float(schedule.get_last_lr()[0])
+        lr = float(state.schedule.get_last_lr()[0])
         network.train()
         for _ in range(length):
             batch = next(stream)
             loss_sum += launched_training_step(batch.images, batch.masks, batch.counted)
+            clip_gradients(network, settings)
             optimizer.step()
-            schedule.step()
+            state.schedule.step()
             steps += 1
+            if state.average is not None:
+                state.average.update(steps)
             images += len(batch.images)
             on_step(steps, total)
         train_loss = _finite(loss_sum / length, "training", steps)
         seconds = time.perf_counter() - started
-        reestimate_norms(network, batches, protocol, len(history))
-        validation_loss = validate(network, launched_validation_step, validation(), steps)
-        history.append(Round(len(history) + 1, steps, train_loss, validation_loss, lr, seconds, images / seconds))
-        on_round(history)
-        if progress.improves(validation_loss, settings):
-            progress.best = history[-1]
-            progress.best_state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        with contextlib.nullcontext() if state.average is None else state.average.in_network():
+            reestimate_norms(network, batches, protocol, len(history))
+            validation_loss = validate(network, launched_validation_step, validation(), steps)
+            history.append(Round(len(history) + 1, steps, train_loss, validation_loss, lr, seconds, images / seconds))
+            on_round(history)
+            if progress.improves(validation_loss, settings):
+                progress.best = history[-1]
+                progress.best_state = {name: value.detach().clone() for name, value in network.state_dict().items()}
         progress.steps, progress.seconds = steps, earlier + time.perf_counter() - session
         if checkpoint is not None and steps < total:
-            _save(checkpoint, progress, network, optimizer, schedule)
+            _save(checkpoint, progress, state)
     assert progress.best is not None  # total is at least 1
     network.zero_grad(set_to_none=True)  # a graph's gradients would hold all of its memory
     # The loss after the last step is unknown, and some weights do not affect the loss.
@@ -144,57 +161,45 @@ def train(
     return TrainingResult(history, progress.best, earlier + time.perf_counter() - session, earlier)
 
 
-def _resume(
-    checkpoint: Checkpoint | None, network: nn.Module, optimizer: torch.optim.Optimizer, schedule: LambdaLR
-) -> _Progress:
+def _resume(checkpoint: Checkpoint | None, state: _State) -> _Progress:
     """Load the last checkpoint; without a checkpoint, start at the beginning."""
-    state = checkpoint.load() if checkpoint else None
-    if state is None:
+    saved = checkpoint.load() if checkpoint else None
+    if saved is None:
         return _Progress()
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    torch.set_rng_state(state["random"])
-    if state["random_cuda"] is not None:
-        torch.cuda.set_rng_state(state["random_cuda"], next(network.parameters()).device)
-    history = [Round(**row) for row in state["history"]]
-    return _Progress(state["steps"], history, Round(**state["best"]), state["best_state"], state["seconds"])
+    state.network.load_state_dict(saved["network"])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.schedule.load_state_dict(saved["schedule"])
+    if state.average is not None:
+        state.average.load(saved["average"])
+    torch.set_rng_state(saved["random"])
+    if saved["random_cuda"] is not None:
+        torch.cuda.set_rng_state(saved["random_cuda"], next(state.network.parameters()).device)
+    history = [Round(**row) for row in saved["history"]]
+    return _Progress(saved["steps"], history, Round(**saved["best"]), saved["best_state"], saved["seconds"])
 
 
-def _save(
-    checkpoint: Checkpoint,
-    progress: _Progress,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: LambdaLR,
-) -> None:
+def _save(checkpoint: Checkpoint, progress: _Progress, state: _State) -> None:
     """Write weights, moments and random states, if that is worth its time.
 
     Order, crops and flips derive from the number of steps; there is no loss scaling, since bfloat16 needs none.
     """
-    device = next(network.parameters()).device
-    weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
-    if not checkpoint.due(4 * weights):  # with Adam's two moments and the best weights
+    device = next(state.network.parameters()).device
+    weights = sum(value.numel() * value.element_size() for value in state.network.state_dict().values())
+    if not checkpoint.due((4 + (state.average is not None)) * weights):  # with Adam's two moments and the best weights
         return
     assert progress.best is not None
     checkpoint.save(
         {
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
+            "network": state.network.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "schedule": state.schedule.state_dict(),
+            "average": state.average and state.average.averages,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
             **asdict(replace(progress, best_state={})),
             "best_state": progress.best_state,
         }
     )
-
-
-def make_optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """Return the optimiser of the protocol for all parameters of a network."""
-    optimizer = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-    # One kernel for all parameters: a loop over several hundred small ones takes a tenth of a light network's step.
-    return optimizer(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
 def _endless(batches: TrainingBatches, taken: int = 0) -> Iterator[Batch]:

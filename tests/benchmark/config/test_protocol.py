@@ -147,7 +147,7 @@ def test_later_overrides_win_and_entries_of_a_table_can_be_unset() -> None:
         ("training.batch=2.5", r"training\.batch: .*valid integer, found 2\.5"),
         ("training.batch=none", r"training\.batch: .*valid integer, found 'none'"),
         ("training.lr=nan", r"training\.lr: .*finite number"),
-        ("training.optimizer=sgd", r"training\.optimizer: .*'adam' or 'adamw', found 'sgd'"),
+        ("training.optimizer=lion", r"training\.optimizer: .*'adam', 'adamw' or 'sgd', found 'lion'"),
         ("split.counts=[1,2]", r"split\.counts\.2: Field required"),
         ("split.counts=[0,2,2]", "at least one training image"),
         ("split.validation=0.95", "must leave images to train on"),
@@ -225,8 +225,9 @@ CHANGES = {
     "input.tile": 192, "input.channels": 3,
     "input.own_sizes": "true", "input.partial_tiles": "true", "input.channels_by_dataset": "{omc=3}",
     "evaluation.window": "tile", "training.optimizer": "adamw", "training.lr": 0.5,
-    "training.weight_decay": 0.5, "training.schedule": "cosine", "training.batch": 2, "training.micro_batch": 1,
-    "training.micro_batch_by_dataset": "{omc=1}", "training.epochs": 7, "training.steps": 7,
+    "training.momentum": 0.5, "training.poly_power": 2, "training.warmup": 0.5, "training.clip_norm": 0.5,
+    "training.ema": 0.5, "training.weight_decay": 0.5, "training.schedule": "cosine", "training.batch": 2,
+    "training.micro_batch": 1, "training.micro_batch_by_dataset": "{omc=1}", "training.epochs": 7, "training.steps": 7,
     "training.validate_every": 7, "training.patience": 7, "training.min_delta": 0.5,
     "training.augmentation": "flips_turns", "training.mixed_precision": "off",
     "training.norm_reestimation_batches": 7, "training.encoder_weights": "imagenet", "loss.bce": 0.7, "loss.dice": 0.7,
@@ -249,6 +250,9 @@ def test_digest_follows_every_setting_that_changes_a_number(path: str) -> None:
     beside = [f"{hidden[path]}=none"] if path in hidden else []
     if path.startswith("loss.") and "_" in path:
         beside = [f"loss.name={path.removeprefix('loss.').partition('_')[0]}"]
+    beside += {"training.momentum": ["training.optimizer=sgd"], "training.poly_power": ["training.schedule=poly"]}.get(
+        path, []
+    )
     before, after = load_protocol("quick", beside), load_protocol("quick", [*beside, f"{path}={CHANGES[path]}"])
     assert before != after
     ignored = path.split(".")[0] in ("name", "repeats", "efficiency", "report")
@@ -276,7 +280,7 @@ def test_descriptions_show_types_and_unset_values() -> None:
         "(48, 8, 8)",
         "tuple[int, int, int] or none - exact numbers of train, validation and test images instead of shares",
     )
-    assert rows["training.optimizer"][1] == "adam|adamw"
+    assert rows["training.optimizer"][1] == "adam|adamw|sgd"
     assert rows["input.size_by_dataset"] == ("{}", "dict[str, int] - exceptions to `size`, by dataset")
 
 

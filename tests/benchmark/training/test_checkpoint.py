@@ -27,6 +27,14 @@ RECIPES = {
         *("training.optimizer=adamw", "training.weight_decay=0.01", "training.augmentation=flips_turns"),
         "training.norm_reestimation_batches=0",
     ],
+    "SGD, poly after a warm-up, clipping, averaged weights, norms re-estimated": [
+        *("training.steps=11", "training.validate_every=3", "training.optimizer=sgd", "training.lr=0.1"),
+        *("training.schedule=poly", "training.warmup=0.5", "training.clip_norm=0.1", "training.ema=0.9"),
+    ],
+    "averaged weights, other loss": [
+        *("training.steps=11", "training.validate_every=3", "training.ema=0.9", "loss.name=cldice"),
+        "training.norm_reestimation_batches=0",
+    ],
     "early stop": ["training.steps=30", "training.validate_every=2", "training.patience=2", "training.lr=0.9"],
 }
 

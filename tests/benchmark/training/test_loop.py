@@ -119,6 +119,23 @@ def test_cosine_falls_from_lr_to_zero(pack: Pack) -> None:
     assert result == pytest.approx(expected, rel=1e-6)
 
 
+def test_averaged_weights_are_validated_and_kept_and_the_training_goes_on_with_its_own(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated: list[dict[str, torch.Tensor]] = []
+    monkeypatch.setattr(loop, "validate", lambda network, *_: validated.append(copy.deepcopy(network.state_dict())))
+    plain, averaged = tiny(), tiny()
+    steps = ("training.steps=6", "training.validate_every=2", "training.norm_reestimation_batches=0")
+    rounds = [
+        train(network, pack, with_settings(*steps, *more))
+        for network, more in ((plain, ()), (averaged, ["training.ema=0.9"]))
+    ]
+    assert [row.train_loss for row in rounds[0].history] == [row.train_loss for row in rounds[1].history]
+    weights = [state["head.weight"] for state in validated]
+    assert all(not torch.equal(own, average) for own, average in zip(weights[:3], weights[3:], strict=True))
+    assert torch.equal(averaged.head.weight, weights[5])
+
+
 def plain_network() -> nn.Module:
     """Without BatchNorm, which couples the images of a batch."""
     torch.manual_seed(0)

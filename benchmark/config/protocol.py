@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from benchmark.config import unused_settings
 from benchmark.config.setting_types import ByDataset, Determinism, Images, SettingsModel, Share, Side
-from benchmark.config.training_settings import Loss, Training
+from benchmark.config.training_settings import Loss, Photometric, Training
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml, toml_value
 
@@ -144,6 +144,7 @@ class Protocol(SettingsModel):
     split: Split
     input: Input = Input()
     training: Training = Training()
+    photometric: Photometric = Photometric()
     loss: Loss = Loss()
     evaluation: Evaluation = Evaluation()
     data: Data = Data()

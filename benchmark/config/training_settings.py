@@ -53,6 +53,23 @@ class Training(SettingsModel):
         return min(chosen or self.batch, self.batch)
 
 
+class Photometric(SettingsModel):
+    """Random changes of training images; each image draws its own strength, from none up to the given one."""
+
+    gain: Share = Field(0.0, description="factor of all values, from 1 - gain to 1 + gain")
+    gamma: float = Field(0.0, ge=0, description="exponent of all values, from 1 / (1 + gamma) to 1 + gamma")
+    blur: float = Field(0.0, ge=0, le=16, description="standard deviation of a Gaussian blur, pixels")
+    noise: float = Field(0.0, ge=0, le=1, description="standard deviation of Gaussian noise, share of the full scale")
+    blocks: float = Field(
+        0.0, ge=0, description="JPEG's losses in blocks of 8x8, as a factor of its steps at quality 50"
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any image changes."""
+        return self != Photometric()
+
+
 LossOfLogits = Literal["bce_dice", "focal", "tversky", "lovasz", "cldice"]
 
 

@@ -1,15 +1,16 @@
-"""Gathers batches from packs; seeds give their order, crops and flips."""
+"""Gathers batches from packs; seeds give their order, crops, flips and conditions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.config.protocol import Protocol
+from benchmark.data import photometric
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.data.tiling import BoolMask
 from benchmark.utils import seeds
@@ -60,8 +61,13 @@ class TrainingBatches:
         """Yield the batches of an epoch, counted from 0; another purpose gives an independent order and crops."""
         rng = np.random.default_rng(seeds.derive(self.seed, purpose, number))
         order = rng.permutation(len(self.images))
+        settings = self.protocol.photometric
+        conditions = np.random.default_rng(seeds.derive(self.seed, "photometric", purpose, number))
         for start in range(0, len(order), self.batch):
-            yield self._gather([self.images[position] for position in order[start : start + self.batch]], rng)
+            batch = self._gather([self.images[position] for position in order[start : start + self.batch]], rng)
+            if settings.is_on:
+                batch = replace(batch, images=photometric.change(batch.images, settings, conditions))
+            yield batch
 
     def _gather(self, chosen: Sequence[tuple[Pack, int]], rng: np.random.Generator) -> Batch:
         size, channels = self.size, chosen[0][0].images.shape[-1]

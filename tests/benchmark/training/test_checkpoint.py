@@ -35,6 +35,10 @@ RECIPES = {
         *("training.steps=11", "training.validate_every=3", "training.ema=0.9", "loss.name=cldice"),
         "training.norm_reestimation_batches=0",
     ],
+    "photometric changes, also of the batches for norms": [
+        *("training.steps=11", "training.validate_every=3", "photometric.gain=0.3", "photometric.gamma=0.5"),
+        *("photometric.blur=1.5", "photometric.noise=0.1", "photometric.blocks=2"),
+    ],
     "early stop": ["training.steps=30", "training.validate_every=2", "training.patience=2", "training.lr=0.9"],
 }
 

@@ -100,8 +100,8 @@ Measured = Callable[..., None]
 def measured(tmp_path: Path) -> Measured:
     """Begin a study, for tests about something else, in which the efficiency of tiny networks is known."""
 
-    def begin(study: str, *networks: str) -> None:
-        here = {"name": facts.cpu_name(), "threads": 1, "network_code": fake.TINY_CODE}
+    def begin(study: str, *networks: str, code: str | None = fake.TINY_CODE) -> None:
+        here = {"name": facts.cpu_name(), "threads": 1, "network_code": code}
         for network in networks or ("tinynet",):
             fake.write_efficiency(tmp_path / "results" / study, network, 32, **here)
 

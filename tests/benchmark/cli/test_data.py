@@ -53,6 +53,7 @@ def zipped(folder: Path, file: Path) -> Path:
     return file
 
 
+@pytest.mark.usefixtures("in_process")
 def test_download_in_the_owners_layout_becomes_a_study_without_a_special_case(
     call: Call, measured: Measured, tmp_path: Path
 ) -> None:

@@ -1,4 +1,21 @@
-"""A benchmark harness for integrated-circuit image segmentation."""
+"""A benchmark harness for integrated-circuit image segmentation.
+
+Example:
+    >>> import benchmark
+    >>> study = benchmark.run(models="unet,eal_icnet", datasets="mychip", protocol="quick")  # doctest: +SKIP
+    >>> study.table("accuracy")                                                              # doctest: +SKIP
+    >>> mask = study.network("unet").predict("scans/die.tif")                                # doctest: +SKIP
+    >>> benchmark.score("truth/die.png", mask)["net_error_rate"]                             # doctest: +SKIP
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmark.api.calls import load, profile, run
+    from benchmark.api.score_masks import score
+    from benchmark.utils.errors import UserError
+
+__all__ = ["UserError", "load", "profile", "run", "score"]
 
 __version__ = "0.1.0"
 
@@ -13,3 +30,24 @@ __version__ = "0.1.0"
 # - TIFF files that store luma and chroma uncompressed become RGB;
 # - paths of length zero in a GDS or OASIS layout are drawn as squares or discs.
 BEHAVIOUR = 3
+
+
+def __getattr__(name: str) -> object:
+    """Import the functions above when they are asked for, since they import torch and pandas."""
+    if name in ("load", "profile", "run"):
+        from benchmark.api import calls
+
+        return getattr(calls, name)
+    if name == "score":
+        from benchmark.api.score_masks import score
+
+        return score
+    if name == "UserError":
+        from benchmark.utils.errors import UserError
+
+        return UserError
+    raise AttributeError(f"module 'benchmark' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

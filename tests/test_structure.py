@@ -13,7 +13,19 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("benchmark", "models", "baselines")
 #: From top to bottom; a package imports from those below it only.
 LAYERS = (
-    *("cli", "speedup", "predict", "report", "study", "executors", "runs", "efficiency", "training", "evaluation"),
+    *(
+        "cli",
+        "api",
+        "speedup",
+        "predict",
+        "report",
+        "study",
+        "executors",
+        "runs",
+        "efficiency",
+        "training",
+        "evaluation",
+    ),
     *("records", "devices", "data", "config", "metrics", "utils"),
 )
 
@@ -32,8 +44,12 @@ def repeated(names: Iterator[tuple[str, Path]]) -> dict[str, list[str]]:
 
 
 def imports(*, types: bool) -> dict[str, set[str]]:
-    """Return the modules of ``benchmark``, each with those that it imports, inside of functions too."""
+    """Return the modules of ``benchmark``, each with those that it imports, inside of functions too.
+
+    The package itself is left out: every module imports it, and it imports its functions when they are asked for.
+    """
     graph = grimp.build_graph("benchmark", exclude_type_checking_imports=not types, cache_dir=None)
+    graph.remove_module("benchmark")
     return {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
 
 
@@ -101,6 +117,6 @@ def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
 
 def test_packages_have_no_logic_in_their_init() -> None:
     for file in modules():
-        if file.name == "__init__.py":
+        if file.name == "__init__.py" and file.parent.name != "benchmark":
             body = ast.parse(file.read_text("utf-8")).body[1:]
             assert all(isinstance(node, ast.ImportFrom | ast.Assign) for node in body), file

@@ -7,19 +7,9 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from benchmark.cli.options import (
-    DATA_ROOT,
-    Cache,
-    DataRoot,
-    Device,
-    Models,
-    Results,
-    Threads,
-    check_data_root,
-    find_study,
-    study_folder,
-)
+from benchmark.cli.options import Cache, DataRoot, Device, Models, Results, Threads
 from benchmark.devices.hardware_slots import hardware_of
+from benchmark.records.user_folders import DATA_ROOT, check_data_root, find_study, study_folder
 from benchmark.utils.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:

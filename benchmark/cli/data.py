@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli.help import Verb
-from benchmark.cli.options import DATA_ROOT, Cache, DataRoot, Overrides, ProtocolName, check_data_root
+from benchmark.cli.options import Cache, DataRoot, Overrides, ProtocolName
 from benchmark.cli.reproduce import flags_given
+from benchmark.records.user_folders import DATA_ROOT, check_data_root
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, Threads, TrainedOn, find_trained_study
+from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, Threads, TrainedOn
 from benchmark.devices.hardware_slots import cores
+from benchmark.records.user_folders import find_trained_study
 from benchmark.utils.errors import UserError, require
 from benchmark.utils.files import check_folder
 

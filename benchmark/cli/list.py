@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import typer
 
 from benchmark.cli import completion
-from benchmark.cli.options import DATA_ROOT, DataRoot, check_data_root
+from benchmark.cli.options import DataRoot
+from benchmark.records.user_folders import DATA_ROOT, check_data_root
 from benchmark.utils.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Device, FinishedStudy, Repeat, Results, Threads, TrainedOn, find_trained_study
+from benchmark.cli.options import Device, FinishedStudy, Repeat, Results, Threads, TrainedOn
 from benchmark.devices.hardware_slots import hardware_of
+from benchmark.records.user_folders import find_trained_study
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import check_folder
 

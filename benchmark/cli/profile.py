@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.cli.options import Models, Results, Threads, study_folder
+from benchmark.cli.options import Models, Results, Threads
 from benchmark.devices.hardware_slots import MissingDeviceError, hardware_of
+from benchmark.records.user_folders import study_folder
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from benchmark.cli import completion
-from benchmark.cli.options import Reference, Results, find_study, study_folder
+from benchmark.cli.options import Reference, Results
+from benchmark.records.user_folders import find_study, study_folder
 from benchmark.utils.errors import UserError
 from benchmark.utils.names import distinct_names
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from benchmark.cli.options import DATA_ROOT, check_data_root, study_folder
 from benchmark.devices.hardware_slots import hardware_of
+from benchmark.records.user_folders import DATA_ROOT, check_data_root, study_folder
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmark.cli import options
-from benchmark.cli.options import DATA_ROOT, find_training, study_folder
 from benchmark.cli.reproduce import flags_given, repeat_run, words_given
-from benchmark.devices.hardware_slots import hardware_of, hardware_of_node
+from benchmark.records.user_folders import DATA_ROOT
 from benchmark.utils.errors import UserError, require
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.executors.events import Event, Executor
+    from benchmark.api.study_request import PlannedStudy
+    from benchmark.executors.events import Event
+    from benchmark.executors.worker import Worker
     from benchmark.study.plan import Plan
     from benchmark.study.study import Study
 
@@ -30,7 +32,6 @@ PANELS = {
     "Output": ("study", "results", "reference", "keep_weights", "tracker"),
     "Plan and earlier runs": ("dry_run", "yes", "retry_failed", "replace_stale", "fail_fast", "reproduce"),
 }
-PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
 
 
 def run(
@@ -120,6 +121,7 @@ def run(
     ] = None,
 ) -> None:
     """Train and test models on datasets, then write the report."""
+    flags = dict(locals())  # before there are other variables
     from benchmark.cli.progress import open_console
 
     console = open_console()
@@ -136,76 +138,28 @@ def run(
         spare_worker = Worker(ahead=True)  # importing torch takes longer than making the plan, so both are done at once
         context.call_on_close(spare_worker.end)
 
+    from benchmark.api.study_request import StudyRequest
     from benchmark.cli.plan_table import too_long
-    from benchmark.config import registry, unused_settings
-    from benchmark.config.protocol import load_protocol
-    from benchmark.data import specs
-    from benchmark.data.datasets import choose, names_of_all, resolve
-    from benchmark.data.fingerprint import HashCache
-    from benchmark.data.stressed import Stresses
-    from benchmark.data.tasks import DatasetFlags, arrange
-    from benchmark.executors import choice
-    from benchmark.records.method import check_method
-    from benchmark.study.plan import make_plan
     from benchmark.study.probe_networks import probe_study
-    from benchmark.study.study import Study
 
-    stresses = Stresses.parse(stress, strength)
-    engine = choice.choose(
-        executor, slurm=slurm, address=ray_address, workers=workers, per_gpu=per_gpu, timeout_s=timeout
-    )
-    overrides = [*(set_ or []), *([f"repeats={repeats}"] if repeats is not None else [])]
-    loaded = load_protocol(protocol, overrides)
-    folder = study_folder(results, study or loaded.name)
-    hardware = hardware_of_node(device, threads, executor) if engine.remote else hardware_of(device, threads)
-    selection = DatasetFlags(datasets, train, test, leave_one_out)
-    options.check_data_root(data_root)
-    entries = registry.select(models)
-    if reference is not None:
-        earlier = [path.name for path in (folder / "runs").glob("[!.]*/[!.]*/")]
-        reference = check_method(reference, dict.fromkeys([*(entry.name for entry in entries), *earlier]))
-    loaded = specs.fit(loaded, list(choose(selection.names, data_root).values()))
-    cache = cache or data_root / ".cache"
-    hashes = HashCache(cache / "hashes.json")
-    tasks = arrange(
-        lambda names: resolve(names, data_root, loaded, hashes, real_only=real_only),
-        datasets=datasets,
-        train=train,
-        test=test,
-        leave_one_out=leave_one_out,
-    )
-    largest = max(loaded.input.size_for(source.name) for task in tasks for source in task.sources)
-    hardware = hardware.with_slots(workers=workers, per_gpu=per_gpu, input_size=largest)
-    new_study = Study(
-        *(folder, loaded, entries, tasks, hardware, cache, keep_weights, fail_fast),
-        execution=execution,
-        tracker=tracker,
-        stress=stresses,
-        reference=reference,
-    )
-    bases = {source.base for source in new_study.sources}
-    divided = all(source.pairs and all(pair.split for pair in source.pairs) for source in new_study.sources)
-    known, stored = names_of_all(data_root), new_study.store.read_protocol()
-    unused_settings.refuse_for(bases, new_study.protocol, overrides, known, stored, divided=divided)
-    if init_from is not None:
-        from benchmark.training.finetune import Start
-
-        new_study.start = Start.of(*find_training(results, init_from, "--init-from"), folder)
-    plan = make_plan(new_study, retry_failed=retry_failed, replace_stale=replace_stale, refuse=not dry_run)
+    names = [field.name for field in dataclasses.fields(StudyRequest) if field.name in flags]
+    request = StudyRequest(**{name: flags[name] for name in names}, settings=tuple(set_ or ()))
+    planned = request.plan(refuse=not dry_run)
+    planned_study, plan = planned.study, planned.plan
     if spare_worker is not None and not (plan.todo or plan.measurements or plan.stress):
         spare_worker.end()
-    probe_study(new_study, plan, console.print)
-    _print_plan(console, new_study, plan, dry_run=dry_run)
-    if engine.line:
-        console.print(engine.line)
-    if new_study.hardware.kind == "cpu" and not engine.remote and plan.seconds > PATIENCE_S and not yes:
+    probe_study(planned_study, plan, console.print)
+    _print_plan(console, planned_study, plan, dry_run=dry_run)
+    if planned.engine.line:
+        console.print(planned.engine.line)
+    if planned.takes_too_long and not yes:
         words = words_given(context, without={"protocol", "set_", "dry_run", "yes"})
         warning = too_long(plan.seconds, words, set_ or [])
         if not dry_run:
             raise UserError(warning)
         console.print(warning)
     if not dry_run:
-        raise typer.Exit(_execute(console, new_study, plan, engine.executor(new_study.hardware, folder, spare_worker)))
+        raise typer.Exit(_execute(console, planned, spare_worker))
 
 
 def _print_plan(console: Console, study: Study, plan: Plan, *, dry_run: bool) -> None:
@@ -229,13 +183,13 @@ def _print_plan(console: Console, study: Study, plan: Plan, *, dry_run: bool) ->
             console.print(note)
 
 
-def _execute(console: Console, study: Study, plan: Plan, executor: Executor) -> int:
+def _execute(console: Console, planned: PlannedStudy, spare_worker: Worker | None) -> int:
     """Execute a plan under a display, write the report, and return the exit code."""
     from benchmark.cli.interim_report import InterimReport
     from benchmark.cli.study_display import StudyDisplay
     from benchmark.cli.summary import print_failures, print_summary
-    from benchmark.study.execute import execute
 
+    study, plan = planned.study, planned.plan
     display, interrupted = StudyDisplay(console, plan), False
     try:
         with InterimReport(study.folder, plan.todo) as interim, display:
@@ -244,7 +198,7 @@ def _execute(console: Console, study: Study, plan: Plan, executor: Executor) -> 
                 display.show(event)
                 interim.show(event)
 
-            execute(study, plan, executor, show)
+            planned.execute(show, spare_worker)
     except KeyboardInterrupt:
         interrupted = True
         console.print("Interrupted. Finished runs are kept; the same command goes on from here.")

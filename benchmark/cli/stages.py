@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, TrainedOn, find_trained_study
+from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, TrainedOn
+from benchmark.records.user_folders import find_trained_study
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

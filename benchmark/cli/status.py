@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli import completion
-from benchmark.cli.options import Results, find_study
+from benchmark.cli.options import Results
+from benchmark.records.user_folders import find_study
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:

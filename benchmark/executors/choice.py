@@ -54,7 +54,7 @@ class ExecutorChoice:
         return LocalExecutor(hardware.slots, timeout_s=self.timeout_s, ahead=ahead)
 
 
-def choose(
+def choose_executor(
     engine: Engine,
     *,
     slurm: str | None,

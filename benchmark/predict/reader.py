@@ -20,6 +20,7 @@ from benchmark.data.formats.images import (
     Depth,
     Levels,
     Picture,
+    Pixels,
     UInt8Array,
     decode,
     is_tiff,
@@ -85,22 +86,41 @@ class ImageReader:
 
 
 @contextlib.contextmanager
-def open_source(path: Path, levels: Levels | None = None) -> Iterator[ImageReader]:
+def open_source(image: Path | Pixels, levels: Levels | None = None) -> Iterator[ImageReader]:
     """Open a PNG, JPEG, BMP, TIFF or BigTIFF; 16 bits become 8 by ``levels``, by default the image's own percentiles.
 
+    Args:
+        image: a file, or pixels ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
+        levels: the values of 16 bits that become 0 and 255.
+
     Raises:
-        BrokenImageError: a file that :func:`benchmark.data.formats.images.decode` refuses.
+        BrokenImageError: a file that :func:`benchmark.data.formats.images.decode` refuses, or other pixels.
     """
     with contextlib.ExitStack() as stack:
-        with _broken(path):
-            shape, depth = read_size(path), read_depth(path)
-            parts = _parts(path, stack)
-            rows = parts or _Whole(decode(path))
-            transparent = isinstance(rows, _Whole) and rows.picture.alpha is not None
-            source = ImageReader(path, shape, depth, parts is not None, rows, transparent=transparent)
-        if depth == 16:
+        source = _open_file(image, stack) if isinstance(image, Path) else _of_array(image)
+        if source.depth == 16:
             source.levels = levels or source.percentiles()
         yield source
+
+
+def _open_file(path: Path, stack: contextlib.ExitStack) -> ImageReader:
+    with _broken(path):
+        shape, depth = read_size(path), read_depth(path)
+        parts = _parts(path, stack)
+        rows = parts or _Whole(decode(path))
+        transparent = isinstance(rows, _Whole) and rows.picture.alpha is not None
+        return ImageReader(path, shape, depth, parts is not None, rows, transparent=transparent)
+
+
+def _of_array(pixels: Pixels) -> ImageReader:
+    depths: dict[str, Depth] = {"bool": 8, "uint8": 8, "uint16": 16}
+    depth = depths.get(pixels.dtype.name)
+    if depth is None or 0 in pixels.shape or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise BrokenImageError(
+            f"image: an array {pixels.shape} of {pixels.dtype}; expected (H, W) or (H, W, 3) of uint8 or uint16: "
+            "scale the values and convert them with astype"
+        )
+    return ImageReader(Path("image"), (pixels.shape[0], pixels.shape[1]), depth, False, _Whole(Picture(pixels)))
 
 
 @contextlib.contextmanager

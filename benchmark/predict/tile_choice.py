@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmark.data.formats.images import Levels, UInt8Array, read_size
+from benchmark.data.formats.images import Levels, Pixels, UInt8Array, read_size
 from benchmark.devices.device_errors import ran_out_of_memory
 from benchmark.devices.process_memory import fits_into_memory, high_water_mark, restart_high_water_mark
 from benchmark.efficiency.allocated import AllocatedPeak
@@ -75,7 +75,7 @@ class TileTrial:
     batch: int | None = None
     levels: Levels | None = None
 
-    def choose(self, images: Sequence[Path]) -> TileChoice:
+    def choose(self, images: Sequence[Path | Pixels]) -> TileChoice:
         """Return the largest side that predicts as the training's does and that memory and all images allow.
 
         Sides are doubled until :data:`MOST_SIDE`, since a network that was trained on small crops may fail on larger
@@ -173,13 +173,13 @@ def _in_words(agreement: float) -> str:
     return f"foreground differs by {100 * (1 - agreement):.1f} %"
 
 
-def _shapes(images: Sequence[Path]) -> Iterator[tuple[int, int]]:
+def _shapes(images: Sequence[Path | Pixels]) -> Iterator[tuple[int, int]]:
     for image in images:
         with contextlib.suppress(UserError):  # a broken image is reported when it is predicted
-            yield read_size(image)
+            yield read_size(image) if isinstance(image, Path) else (image.shape[0], image.shape[1])
 
 
-def _sample(images: Sequence[Path], levels: Levels | None, side: int, channels: int) -> UInt8Array | None:
+def _sample(images: Sequence[Path | Pixels], levels: Levels | None, side: int, channels: int) -> UInt8Array | None:
     """Return a square of the first readable image, the one with the most contrast at its middle height."""
     for image in images:
         with contextlib.suppress(BrokenImageError), open_source(image, levels) as source:

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.cli.options import study_folder
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.data import specs
@@ -23,6 +22,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.packs import open_pack, pack_path
 from benchmark.records.run_record import Failure
 from benchmark.records.store import CHECKPOINT, RECORD, Store
+from benchmark.records.user_folders import study_folder
 from benchmark.report import build
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table, to_csv, to_markdown
 from benchmark.training.checkpoint import Checkpoint

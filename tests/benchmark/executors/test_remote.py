@@ -15,7 +15,7 @@ import pytest
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.packs import open_pack, pack_path
 from benchmark.devices.hardware_slots import Hardware, hardware_of_node
-from benchmark.executors.choice import choose
+from benchmark.executors.choice import choose_executor
 from benchmark.executors.events import Event
 from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
 from benchmark.executors.slurm import SlurmOptions
@@ -174,13 +174,13 @@ def test_run_on_a_cluster_gets_the_flags_and_nothing_of_this_machine(monkeypatch
     assert hardware_of_node("cuda", None, "slurm") == Hardware("cuda:0", 4, gpus=("cuda:0",), remote=True)
     assert hardware_of_node("cpu", 12, "slurm") == Hardware("cpu", 12, remote=True)
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    ray = choose("ray", **none)
+    ray = choose_executor("ray", **none)
     assert (ray.address, ray.remote) == ("head:6379", True)
     assert "cluster at head:6379" in ray.line
     monkeypatch.delenv("RAY_ADDRESS")
-    assert not choose("ray", **none).remote
+    assert not choose_executor("ray", **none).remote
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert choose("local", **none).line == ""
+    assert choose_executor("local", **none).line == ""
 
 
 def test_times_of_a_cluster_are_kept_apart_from_this_machine_s(make_study: Callable[..., Study]) -> None:

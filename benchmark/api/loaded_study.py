@@ -1,0 +1,166 @@
+"""Reads the results of a study into tables, plots and networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmark.api.ready_network import ReadyNetwork
+from benchmark.metrics import ratios
+from benchmark.records.method import kept_method
+from benchmark.records.own_networks import select_networks
+from benchmark.records.weights import find_trained
+from benchmark.report.merge import merge
+from benchmark.report.plots.all_plots import PLOTS
+from benchmark.report.read import StudyResults, read_study
+from benchmark.report.tables import conventions
+from benchmark.report.tables.all_tables import TABLES
+from benchmark.report.tables.render import Table
+from benchmark.report.up_to_date import FOLDER, PAGE
+from benchmark.utils.errors import UserError, did_you_mean
+
+TABLE_NAMES = (*(entry.name for entry in TABLES), "runs", "images")
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedStudy:
+    """The results of one study, or of several that are read as one.
+
+    Attributes:
+        folders: of the studies.
+        results: protocol, runs, scores and measurements as the report reads them.
+    """
+
+    folders: tuple[Path, ...]
+    results: StudyResults
+
+    @classmethod
+    def read(cls, folders: Sequence[Path]) -> LoadedStudy:
+        """Read a study, or several of the same settings and data as one."""
+        return cls(tuple(folders), merge(folders) if len(folders) > 1 else read_study(folders[0]))
+
+    def __repr__(self) -> str:
+        """Return the study's name with its networks and datasets."""
+        records = [run.record for run in self.results.runs]
+        models = ", ".join(dict.fromkeys(record.model for record in records))
+        datasets = ", ".join(dict.fromkeys("+".join(record.train) for record in records))
+        named = " + ".join(folder.name for folder in self.folders)
+        return f"<{named}: {len(records)} runs{f' of {models} on {datasets}' * bool(records)}>"
+
+    def table(self, name: str = "accuracy") -> pd.DataFrame:
+        """Return a table of the report, or the runs or images behind it.
+
+        Args:
+            name: ``accuracy``, ``topology``, ``electrical``, ``transfer``, ``stress``, ``efficiency``, ``profile``,
+                ``roofline``, ``growth``, ``training``, ``ablation`` or ``bench``, as the files in ``report/tables``;
+                ``runs`` for a row per run with all fields of its record; ``images`` for a row per run and test image
+                with counts and metrics.
+
+        Returns:
+            For a table of the report, a row per network, indexed by the facts that its figures depend on and the
+            network's name, with columns ``(metric, "mean")``, ``(metric, "std")`` (over repeats, ddof = 1) and
+            ``(metric, "n")``. Values are unrounded: fractions, not per cent.
+
+        Raises:
+            UserError: there is no such table.
+
+        Example:
+            >>> study = benchmark.load("results/quick")                                          # doctest: +SKIP
+            >>> study.table("accuracy").xs("omc-syn", level="dataset")["miou"].sort_values("mean")  # doctest: +SKIP
+        """
+        if name == "runs":
+            return pd.json_normalize([run.record.model_dump(mode="json") for run in self.results.runs])
+        if name == "images":
+            return pd.DataFrame(self._images())
+        for entry in TABLES:
+            if entry.name == name:
+                with self._naming():
+                    return _frame(entry.make(self.results))
+        raise UserError(f"no table {name!r}{did_you_mean(name, TABLE_NAMES)}; expected {', '.join(TABLE_NAMES)}")
+
+    def plots(self, name: str = "accuracy") -> dict[str, Figure]:
+        """Draw the report's plots that belong to a table.
+
+        Args:
+            name: of the table.
+
+        Returns:
+            matplotlib's figures by the names of their files, which notebooks show; none where the study lacks data.
+
+        Raises:
+            UserError: no plot belongs to such a table.
+        """
+        plots = [plot for plot in PLOTS if plot.table == name]
+        if not plots:
+            names = tuple(dict.fromkeys(plot.table for plot in PLOTS))
+            raise UserError(f"no plots of {name!r}{did_you_mean(name, names)}; expected {', '.join(names)}")
+        with self._naming():
+            return dict(drawn for plot in plots for drawn in plot.draw(self.results))
+
+    def network(
+        self, model: str, trained_on: str | None = None, repeat: int | None = None, device: str = "auto"
+    ) -> ReadyNetwork:
+        """Return a trained network with its kept weights, ready for images of any size.
+
+        Args:
+            model: its name in the study.
+            trained_on: the training set, such as ``omc-syn`` or ``omc+miic``; may be left out if there is only one.
+            repeat: whose weights are used; by default the kept repeat with the lowest validation loss.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+        Raises:
+            UserError: no such network, several, or no weights of it.
+        """
+        faults = []
+        for folder in self.folders:
+            try:
+                entries = select_networks(folder, model)
+                if len(entries) > 1:
+                    names = ", ".join(entry.name for entry in entries)
+                    raise UserError(f"{model!r}: {len(entries)} networks ({names}); expected one")
+                return ReadyNetwork.of(find_trained(folder, entries, trained_on, repeat)[0], device)
+            except UserError as error:
+                faults.append(str(error))
+        raise UserError("; ".join(dict.fromkeys(faults)))
+
+    @property
+    def page(self) -> Path:
+        """The report's page of a single study, which ``run`` and the verb ``report`` write."""
+        return self.folders[0] / FOLDER / PAGE
+
+    def _naming(self) -> AbstractContextManager[None]:
+        return conventions.naming(self.results.networks.values(), kept_method(self.folders[0]))
+
+    def _images(self) -> Iterator[dict[str, object]]:
+        for run in self.results.runs:
+            facts = {"train": "+".join(run.record.train), "model": run.record.model, "repeat": run.record.repeat}
+            for test, scores in run.scores.items():
+                values = {**ratios(scores.columns), **scores.columns}
+                columns = {name: column.tolist() for name, column in values.items()}
+                for number, image in enumerate(scores.images):
+                    cells = {name: column[number] for name, column in columns.items()}
+                    yield {**facts, "test": test, "image": image, "group": scores.groups[number], **cells}
+
+
+def _frame(table: Table) -> pd.DataFrame:
+    """Return a row per block and model, with mean, std and n of each figure."""
+    rows, index = [], []
+    facts = list(dict.fromkeys(name for block in table.blocks for name in block.facts))
+    for block in table.blocks:
+        for row in block.rows:
+            index.append((*(block.facts.get(name, "") for name in facts), row.key))
+            parts: dict[tuple[str, str], float] = {}
+            for key, cell in row.cells.items():
+                std = math.nan if cell.std is None else cell.std
+                parts |= {(key, "mean"): cell.mean, (key, "std"): std, (key, "n"): cell.n}
+            rows.append(parts)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    frame = pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(columns, names=["metric", None]) if columns else None)
+    frame.index = pd.MultiIndex.from_tuples(index, names=[*facts, "model"]) if index else frame.index
+    return frame

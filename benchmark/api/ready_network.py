@@ -1,0 +1,109 @@
+"""Predicts images with a trained network of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmark.data.formats.images import Pixels
+from benchmark.devices.hardware_slots import hardware_of
+from benchmark.predict.fused_network import fuse_trained
+from benchmark.predict.reader import open_source
+from benchmark.predict.sliding_window import Probabilities, probabilities
+from benchmark.predict.tile_choice import OVERLAP, TileTrial, tiles_per_forward
+from benchmark.predict.tiles import TileGrid
+from benchmark.records.weights import TrainedNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyNetwork:
+    """A trained network, ready for images of any size.
+
+    Attributes:
+        trained: the run that it comes from, its weights and its protocol.
+        module: the network in eval mode; maps images ``(N, C, H, W)`` in [0, 1] to logits ``(N, 1, H, W)``.
+        device: where it computes.
+    """
+
+    trained: TrainedNetwork
+    module: nn.Module
+    device: torch.device
+
+    @classmethod
+    def of(cls, trained: TrainedNetwork, device: str = "auto") -> ReadyNetwork:
+        """Build a trained network on a device."""
+        torch_device = torch.device(hardware_of(device, None).device)
+        return cls(trained, fuse_trained(trained, torch_device), torch_device)
+
+    def __repr__(self) -> str:
+        """Return the run's name and the device."""
+        return f"<{self.trained.label} on {self.device}>"
+
+    def probability(
+        self,
+        image: Pixels | Path | str,
+        *,
+        tile: int | None = None,
+        overlap: int | None = None,
+        batch: int | None = None,
+    ) -> Probabilities:
+        """Return each pixel's probability of foreground, by overlapping tiles.
+
+        Args:
+            image: a file, or pixels ``(H, W)`` or ``(H, W, 3)`` of uint8 or uint16; 16 bits become 8 between the
+                image's own percentiles.
+            tile: side of the tiles in pixels; by default the largest that agrees with those of the training.
+            overlap: least number of pixels that neighbouring tiles share; a quarter of a tile by default.
+            batch: tiles of a forward; chosen by the tile's side by default.
+
+        Returns:
+            ``(H, W)`` float32 in [0, 1].
+
+        Raises:
+            UserError: the image cannot be read, or the tile does not fit the network.
+        """
+        picture = Path(image) if isinstance(image, str | Path) else np.asarray(image)
+        trained, channels = self.trained, self.trained.channels
+        multiple, threshold = trained.entry.multiple, trained.protocol.evaluation.threshold
+        with open_source(picture) as source:  # refuses other pixels before any work
+            if tile is None:
+                trial = TileTrial(
+                    *(self.module, trained.input_size, multiple, channels, threshold, self.device, batch), source.levels
+                )
+                tile = trial.choose([picture]).side
+            grid = TileGrid.of(source.shape, tile, tile // OVERLAP if overlap is None else overlap, multiple)
+            rows = probabilities(
+                self.module,
+                source,
+                grid,
+                channels=channels,
+                batch=batch or tiles_per_forward(tile),
+                device=self.device,
+            )
+            return np.concatenate([values for _, values in rows])
+
+    def predict(
+        self,
+        image: Pixels | Path | str,
+        *,
+        threshold: float | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        batch: int | None = None,
+    ) -> NDArray[np.bool_]:
+        """Return the mask ``(H, W)`` of an image, as the verb ``predict`` writes it.
+
+        Args:
+            image: as for :meth:`probability`, like ``tile``, ``overlap`` and ``batch``.
+            threshold: least probability of foreground; by default the protocol's.
+            tile: side of the tiles.
+            overlap: of neighbouring tiles.
+            batch: tiles of a forward.
+        """
+        least = self.trained.protocol.evaluation.threshold if threshold is None else threshold
+        return self.probability(image, tile=tile, overlap=overlap, batch=batch) >= least

@@ -1,0 +1,156 @@
+"""Turns the wishes of a user into a study, its plan and its executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.config import registry, unused_settings
+from benchmark.config.execution import Execution
+from benchmark.config.protocol import load_protocol
+from benchmark.data import specs
+from benchmark.data.datasets import choose, names_of_all, resolve
+from benchmark.data.fingerprint import HashCache
+from benchmark.data.stressed import Stresses
+from benchmark.data.tasks import DatasetFlags, arrange
+from benchmark.devices.hardware_slots import hardware_of, hardware_of_node
+from benchmark.executors.choice import Engine, ExecutorChoice, choose_executor
+from benchmark.executors.events import Event
+from benchmark.executors.worker import Worker
+from benchmark.records.method import check_method
+from benchmark.records.user_folders import DATA_ROOT, check_data_root, find_training, study_folder
+from benchmark.runs.jobs import KeepWeights
+from benchmark.study.execute import execute
+from benchmark.study.plan import Plan, make_plan
+from benchmark.study.study import Study
+from benchmark.training.finetune import Start
+from benchmark.training.trackers import TrackerName
+from benchmark.utils.errors import require
+
+PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """A study as a user asks for it, by flags or by arguments; :func:`benchmark.run` explains the fields."""
+
+    models: str = "all"
+    datasets: str = "all"
+    protocol: str = "paper"
+    train: str | None = None
+    test: str | None = None
+    leave_one_out: bool = False
+    repeats: int | None = None
+    settings: tuple[str, ...] = ()  # path=value
+    study: str | None = None
+    reference: str | None = None
+    results: Path = Path("results")
+    data_root: Path = DATA_ROOT
+    cache: Path | None = None
+    device: str = "auto"
+    threads: int | None = None
+    workers: int | None = None
+    per_gpu: int = 1
+    executor: Engine = "local"
+    ray_address: str | None = None
+    slurm: str | None = None
+    execution: Execution = "eager"
+    timeout: float | None = None
+    init_from: str | None = None
+    stress: str | None = None
+    strength: str | None = None
+    keep_weights: KeepWeights = "best-repeat"
+    tracker: TrackerName | None = None
+    real_only: bool = False
+    retry_failed: bool = False
+    replace_stale: bool = False
+    fail_fast: bool = False
+
+    def plan(self, *, refuse: bool = True) -> PlannedStudy:
+        """Look at data, settings and earlier runs, and say what is left to do; nothing is written.
+
+        Args:
+            refuse: stop where the plan is impossible; else its ``refusal`` says why.
+
+        Raises:
+            UserError: a field names something that is not there, or fields do not fit each other.
+        """
+        if self.tracker is not None:
+            require("tensorboard", flag=f"--tracker {self.tracker}", extra="trackers")
+        stresses = Stresses.parse(self.stress, self.strength)
+        engine = choose_executor(
+            self.executor,
+            slurm=self.slurm,
+            address=self.ray_address,
+            workers=self.workers,
+            per_gpu=self.per_gpu,
+            timeout_s=self.timeout,
+        )
+        repeats = [f"repeats={self.repeats}"] if self.repeats is not None else []
+        overrides = [*self.settings, *repeats]
+        protocol = load_protocol(self.protocol, overrides)
+        folder = study_folder(self.results, self.study or protocol.name)
+        hardware = (
+            hardware_of_node(self.device, self.threads, self.executor)
+            if engine.remote
+            else hardware_of(self.device, self.threads)
+        )
+        selection = DatasetFlags(self.datasets, self.train, self.test, self.leave_one_out)
+        check_data_root(self.data_root)
+        entries = registry.select(self.models)
+        reference = self.reference
+        if reference is not None:
+            earlier = [path.name for path in (folder / "runs").glob("[!.]*/[!.]*/")]
+            reference = check_method(reference, dict.fromkeys([*(entry.name for entry in entries), *earlier]))
+        protocol = specs.fit(protocol, list(choose(selection.names, self.data_root).values()))
+        cache = self.cache or self.data_root / ".cache"
+        hashes = HashCache(cache / "hashes.json")
+        tasks = arrange(
+            lambda names: resolve(names, self.data_root, protocol, hashes, real_only=self.real_only),
+            datasets=self.datasets,
+            train=self.train,
+            test=self.test,
+            leave_one_out=self.leave_one_out,
+        )
+        largest = max(protocol.input.size_for(source.name) for task in tasks for source in task.sources)
+        hardware = hardware.with_slots(workers=self.workers, per_gpu=self.per_gpu, input_size=largest)
+        study = Study(
+            *(folder, protocol, entries, tasks, hardware, cache, self.keep_weights, self.fail_fast),
+            execution=self.execution,
+            tracker=self.tracker,
+            stress=stresses,
+            reference=reference,
+        )
+        bases = {source.base for source in study.sources}
+        divided = all(source.pairs and all(pair.split for pair in source.pairs) for source in study.sources)
+        known, stored = names_of_all(self.data_root), study.store.read_protocol()
+        unused_settings.refuse_for(bases, protocol, overrides, known, stored, divided=divided)
+        if self.init_from is not None:
+            study.start = Start.of(*find_training(self.results, self.init_from, "--init-from"), folder)
+        plan = make_plan(study, retry_failed=self.retry_failed, replace_stale=self.replace_stale, refuse=refuse)
+        return PlannedStudy(study, plan, engine)
+
+
+@dataclass(frozen=True)
+class PlannedStudy:
+    """A study, the plan of what is left to do, and the choice of who does it."""
+
+    study: Study
+    plan: Plan
+    engine: ExecutorChoice
+
+    @property
+    def takes_too_long(self) -> bool:
+        """Whether this machine's CPU would need more than half a day, which is most likely not meant."""
+        return self.study.hardware.kind == "cpu" and not self.engine.remote and self.plan.seconds > PATIENCE_S
+
+    def execute(self, watch: Callable[[Event], None], worker: Worker | None = None) -> None:
+        """Do what is left; a failed run is a record.
+
+        Args:
+            watch: called with all events in order.
+            worker: a process that was started ahead.
+        """
+        executor = self.engine.executor(self.study.hardware, self.study.folder, worker)
+        execute(self.study, self.plan, executor, watch)

@@ -1,0 +1,78 @@
+"""The functions of `import benchmark` that work on studies: the same studies as the command's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import benchmark
+from benchmark.records.run_record import Record
+from tests.benchmark.conftest import SMALL, TINY, Call, Measured
+
+ROOT = Path(__file__).parents[3]
+ASKED = {"models": f"{TINY}:TinyNet", "datasets": "omc-syn", "protocol": "quick", "device": "cpu", "threads": 1}
+SETTINGS = dict(setting.split("=") for setting in SMALL)
+
+
+def test_import_is_light_and_names_its_functions() -> None:
+    script = "import benchmark, sys; print('torch' in sys.modules, 'pandas' in sys.modules, *dir(benchmark))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    torch, pandas, *names = done.stdout.split()
+    assert (torch, pandas) == ("False", "False")
+    assert {"run", "load", "score", "profile", "UserError"} <= set(names)
+
+
+def test_study_of_the_command_is_finished_for_the_function(finished: Path, call: Call) -> None:
+    page = finished / "report/index.html"
+    made = page.stat().st_mtime_ns
+    study = benchmark.run(**ASKED, repeats=2, settings=SETTINGS)  # type: ignore[arg-type]
+    assert repr(study) == "<quick: 2 runs of tinynet on omc-syn>"
+    assert study.page.stat().st_mtime_ns == made, "nothing changed, so that the report is not made again"
+
+
+def test_function_gives_the_records_of_the_command_to_the_bit(
+    finished: Path, call: Call, measured: Measured, capfd: pytest.CaptureFixture[str]
+) -> None:
+    measured("face")
+    benchmark.run(**ASKED, repeats=1, settings=SETTINGS, study="face", report=False)  # type: ignore[arg-type]
+    assert "1.0/1 runs" in capfd.readouterr().err
+    ours, theirs = (path / "runs/omc-syn/tinynet/0" for path in (finished.parent / "face", finished))
+    records = [Record.from_json((run / "record.json").read_bytes()) for run in (ours, theirs)]
+    assert records[0].key_parts == records[1].key_parts
+    assert records[0].metrics == records[1].metrics
+    assert (ours / "images.omc-syn.csv").read_bytes() == (theirs / "images.omc-syn.csv").read_bytes()
+
+
+def test_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
+    script = tmp_path / "study.py"
+    asked = {**ASKED, "repeats": 1, "settings": {**SETTINGS, "efficiency.budget_seconds": 0.1}, "report": False}
+    script.write_text(f"print('started')\nimport benchmark\nprint(benchmark.run(**{asked!r}, progress=False))\n")
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert done.stdout == "started\n<quick: 1 runs of tinynet on omc-syn>\n", done.stderr
+
+
+def test_failed_run_is_a_line_and_a_row(
+    tmp_path: Path, call: Call, measured: Measured, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = {**ASKED, "models": f"{TINY}:RaisesOnImages", "repeats": 1, "settings": SETTINGS, "report": False}
+    asked["settings"] = {**SETTINGS, "efficiency.budget_seconds": 0.1}
+    study = benchmark.run(**asked)  # type: ignore[arg-type]
+    assert "failed (error)" in capfd.readouterr().out
+    assert study.table("runs")["status"].tolist() == ["failed"]
+
+
+def test_names_and_values_may_be_sequences_and_python_values(tmp_path: Path, call: Call) -> None:
+    with pytest.raises(benchmark.UserError, match="unknown model 'nett'"):
+        benchmark.run(models=["unet", "nett"], datasets=["omc", "miic"], protocol="quick")
+    with pytest.raises(benchmark.UserError, match=r"evaluation\.cldice"):
+        benchmark.run("unet", "omc", "quick", settings={"evaluation.cldice": 3})
+
+
+def test_study_that_a_cpu_would_not_finish_today_is_refused(call: Call) -> None:
+    with pytest.raises(benchmark.UserError, match=r"hours on this CPU.*protocol=\"small\".*yes=True"):
+        benchmark.run(device="cpu")

@@ -1,0 +1,96 @@
+"""Tables, plots and networks of a study that was read."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import benchmark
+from tests.benchmark.conftest import TINY, Call
+
+OWN = f"{TINY}:TinyNet"  # the finished study was copied, so that its file is no longer beside it
+REFERENCE = Path(__file__).parents[3] / "results/reference-quick"
+
+
+def test_tables_hold_the_figures_of_the_report(finished: Path) -> None:
+    study = benchmark.load(finished)
+    for name in ("accuracy", "electrical", "efficiency", "training"):
+        frame = study.table(name)
+        with (finished / f"report/tables/{name}.csv").open() as file:
+            for row in csv.DictReader(file):
+                if row["mean"]:
+                    cells = frame.xs(row["model"], level="model")[row["metric"]]
+                    assert any(np.isclose(cells["mean"], float(row["mean"]), rtol=0, atol=0)), (name, row)
+                    assert int(row["n"]) in cells["n"].tolist()
+
+
+def test_runs_and_images_are_rows(finished: Path) -> None:
+    study = benchmark.load("quick", results=finished.parent)
+    runs, images = study.table("runs"), study.table("images")
+    assert runs[["model", "repeat", "status"]].values.tolist() == [["tinynet", 0, "ok"], ["tinynet", 1, "ok"]]
+    assert len(images) == 2 * 2  # test images of two repeats
+    means = images.groupby("repeat")["miou"].mean()
+    assert runs["metrics.omc-syn.image.miou"].tolist() == pytest.approx(means.tolist())
+
+
+def test_several_studies_are_one(finished: Path) -> None:
+    study = benchmark.load(finished, str(finished))
+    assert repr(study) == "<quick + quick: 2 runs of tinynet on omc-syn>"
+
+
+def test_plots_are_figures_by_the_names_of_their_files() -> None:
+    plots = benchmark.load(REFERENCE).plots("training")
+    assert all(figure.axes for figure in plots.values())
+    assert plots
+
+
+def test_network_predicts_files_and_arrays_as_the_verb_does(finished: Path, call: Call, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 90), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "scan.png")
+    code, _, err = call("predict", "scan.png", "--study", "quick", "--models", OWN, "--out", "masks")
+    assert code == 0, err
+    expected = np.asarray(Image.open(tmp_path / "masks/mask/scan.png")) > 0
+    network = benchmark.load(finished).network(OWN, device="cpu")
+    assert repr(network).endswith("/tinynet/1 on cpu>") or repr(network).endswith("/tinynet/0 on cpu>")
+    mask = network.predict(pixels)
+    assert mask.dtype == bool
+    assert np.array_equal(mask, expected)
+    assert np.array_equal(network.predict(tmp_path / "scan.png"), mask)
+    assert np.array_equal(network.probability(str(tmp_path / "scan.png")) >= 0.5, mask)
+    wide = network.predict(pixels.astype(np.uint16) * 200)
+    assert wide.shape == mask.shape
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros((8, 8)), r"image: an array \(8, 8\) of float64; expected \(H, W\) or \(H, W, 3\) of uint8 or uint16"),
+        (np.zeros((0, 8), np.uint8), r"an array \(0, 8\)"),
+        (np.zeros((8, 8, 4), np.uint8), r"an array \(8, 8, 4\)"),
+        ("nowhere.png", "nowhere.png"),
+    ],
+)
+def test_other_images_are_refused(finished: Path, wrong: object, message: str) -> None:
+    network = benchmark.load(finished).network(OWN, device="cpu")
+    with pytest.raises(benchmark.UserError, match=message):
+        network.predict(wrong)  # type: ignore[arg-type]
+
+
+def test_unknown_names_are_told(finished: Path) -> None:
+    study = benchmark.load(finished)
+    with pytest.raises(benchmark.UserError, match=r"no table 'acuracy'; did you mean 'accuracy'\?"):
+        study.table("acuracy")
+    with pytest.raises(benchmark.UserError, match=r"no plots of 'runs'.*expected accuracy, electrical"):
+        study.plots("runs")
+    with pytest.raises(benchmark.UserError, match="has no runs of unet"):
+        study.network("unet")
+    with pytest.raises(benchmark.UserError, match="unknown model 'tinynett'"):
+        study.network("tinynett")
+    with pytest.raises(benchmark.UserError, match="without a study"):
+        benchmark.load()
+    with pytest.raises(benchmark.UserError, match=r"no study in|no such file"):
+        benchmark.load("nothing", results=finished.parent)

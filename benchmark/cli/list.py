@@ -195,8 +195,8 @@ def _type_name(annotation: Any) -> str:
         return _type_name(arguments[0])
     if origin in (Union, UnionType):
         return " or ".join(_type_name(choice) for choice in arguments)
-    if annotation is NoneType:
-        return "none"
+    if annotation in (NoneType, Ellipsis):
+        return "none" if annotation is NoneType else "..."
     name: str = annotation.__name__
     return f"{name}[{', '.join(_type_name(argument) for argument in arguments)}]" if arguments else name
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import tomli_w
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from benchmark.config import unused_settings
+from benchmark.config import extension_code, unused_settings
 from benchmark.config.setting_types import ByDataset, Determinism, Images, SettingsModel, Share, Side
 from benchmark.config.training_settings import Loss, Photometric, Training
 from benchmark.utils.errors import UserError, did_you_mean
@@ -23,6 +23,8 @@ from benchmark.utils.files import read_toml, toml_value
 
 #: Settings without an effect on a single run's numbers.
 HARMLESS = frozenset({"name", "repeats", "efficiency", "report"})
+#: What a protocol holds and nobody sets.
+FILLED_IN = frozenset({"extensions"})
 PRESETS = ("paper", "strict", "small", "quick", "standins")
 
 
@@ -148,6 +150,9 @@ class Protocol(SettingsModel):
     loss: Loss = Loss()
     evaluation: Evaluation = Evaluation()
     data: Data = Data()
+    extensions: dict[str, str] = Field(
+        {}, description="code of the installed packages' losses and transforms in use; filled in, never set"
+    )
     efficiency: Efficiency = Efficiency()
     report: Report = Report()
 
@@ -195,6 +200,9 @@ def load_protocol(source: str | Path, overrides: Iterable[str] = (), *, stored: 
         fields = read_toml(Path(source), origin)
         if stored and isinstance(fields.get("deterministic"), bool):  # its name in the first studies
             fields["determinism"] = "deterministic" if fields.pop("deterministic") else "seeded"
+        if not stored:
+            for path in FILLED_IN:  # a study's own file as the protocol of a new one
+                fields.pop(path, None)
         if not stored:  # earlier releases wrote settings without an effect into a study's file
             defaults = flatten_settings(Protocol(name="defaults", split=Split(unit="image")).model_dump(mode="json"))
             written = {
@@ -218,6 +226,8 @@ def load_protocol(source: str | Path, overrides: Iterable[str] = (), *, stored: 
         flags = [flag for path, flag in given.items() if any(f"{path}.".startswith(f"{group}.") for group in wrong)]
         raise UserError(f"{' and '.join(flags) or origin}: {_explain(error)}") from error
     unused_settings.refuse({**written, **given}, protocol)
+    if not stored and (code := extension_code.identities(protocol)):
+        protocol = protocol.model_copy(update={"extensions": code})
     return protocol
 
 
@@ -245,6 +255,8 @@ def _apply(fields: dict[str, Any], override: str) -> None:
     if not separator or not path.strip():
         raise UserError(f"--set {override!r}: expected path=value, such as training.lr=5e-4")
     *groups, last = keys = path.strip().split(".")
+    if keys[0] in FILLED_IN:
+        raise UserError(f"--set {override!r}: {keys[0]} follows from the installed packages in use; leave it out")
     annotation: Any = Protocol
     for depth, key in enumerate(keys, start=1):
         model = settings_group(annotation)
@@ -276,7 +288,8 @@ def settings_group(annotation: Any) -> type[BaseModel] | None:
 
 def setting_paths(model: type[BaseModel]) -> list[str]:
     """Return the dotted paths of all settings."""
-    groups = {name: settings_group(info.annotation) for name, info in model.model_fields.items()}
+    fields = {name: info for name, info in model.model_fields.items() if name not in FILLED_IN}
+    groups = {name: settings_group(info.annotation) for name, info in fields.items()}
     return [
         f"{name}.{path}" if path else name
         for name, group in groups.items()

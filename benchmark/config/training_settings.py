@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -64,6 +64,10 @@ class Photometric(SettingsModel):
         0.0, ge=0, description="JPEG's losses in blocks of 8x8, as a factor of its steps at quality 50"
     )
 
+    transforms: Annotated[tuple[str, ...], Field(strict=False)] = Field(  # TOML has lists only
+        (), description="transforms of installed packages, in this order after the others"
+    )
+
     @property
     def is_on(self) -> bool:
         """Whether any image changes."""
@@ -76,8 +80,10 @@ LossOfLogits = Literal["bce_dice", "focal", "tversky", "lovasz", "cldice"]
 class Loss(SettingsModel):
     """The training loss; the settings of a loss begin with its name, and the first three belong to bce_dice."""
 
-    name: LossOfLogits | Literal["scnp"] = Field(
-        "bce_dice", description="scnp replaces each logit by the worst of its class among 3x3 neighbours"
+    name: LossOfLogits | Literal["scnp"] | str = Field(
+        "bce_dice",
+        description="scnp replaces each logit by the worst of its class among 3x3 neighbours; installed packages add "
+        "losses",
     )
     bce: float = Field(0.5, ge=0, description="weight of binary cross-entropy on logits")
     dice: float = Field(0.5, ge=0, description="weight of soft Dice over the batch")
@@ -91,7 +97,7 @@ class Loss(SettingsModel):
     cldice_iterations: int = Field(
         20, ge=1, le=100, description="erosions of a soft skeleton: at least half of the widest track, pixels"
     )
-    scnp_inside: LossOfLogits = Field("bce_dice", description="loss that scnp computes from the worst logits")
+    scnp_inside: LossOfLogits | str = Field("bce_dice", description="loss that scnp computes from the worst logits")
 
     @model_validator(mode="after")
     def _something_is_left_to_minimise(self) -> Self:
@@ -100,6 +106,6 @@ class Loss(SettingsModel):
         return self
 
     @property
-    def of_logits(self) -> LossOfLogits:
+    def of_logits(self) -> str:
         """Name of the loss that is computed, be it from the logits or from their worst neighbours."""
         return self.scnp_inside if self.name == "scnp" else self.name

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.config.training_settings import Photometric
+from benchmark.utils import extensions, seeds
+from benchmark.utils.errors import UserError
 
 BLOCK = 8  # pixels, of JPEG
 #: JPEG's table of luminance at quality 50: the steps of a block's DCT coefficients (ITU-T T.81, table K.1).
@@ -24,7 +26,8 @@ LUMINANCE = (
 
 
 def change(images: Tensor, settings: Photometric, rng: np.random.Generator) -> Tensor:
-    """Return images under other conditions, drawn for each image: blur, gain and gamma, noise, then blocks.
+    """Return images under other conditions, drawn for each image: blur, gain and gamma, noise, blocks, then
+    transforms of installed packages.
 
     The same number of draws is taken whatever the settings are, so that no effect changes the draws of another.
 
@@ -45,7 +48,22 @@ def change(images: Tensor, settings: Photometric, rng: np.random.Generator) -> T
         images = (images + settings.noise * noise * drawn).clamp(0, 1)
     if settings.blocks:
         images = quantise_blocks(images, settings.blocks * blocks)
+    for name in settings.transforms:
+        images = _transformed(images, name, seeds.derive(seed, name))
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def _transformed(images: Tensor, name: str, seed: int) -> Tensor:
+    """Apply the transform of an installed package: a function of images and of a generator on their device.
+
+    Raises:
+        UserError: its result is no tensor of the same shape.
+    """
+    result = extensions.load("transforms", name)(images, torch.Generator(images.device).manual_seed(seed))
+    if not isinstance(result, Tensor) or result.shape != images.shape:
+        found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise UserError(f"photometric.transforms: {name} returned {found}; expected a tensor of {tuple(images.shape)}")
+    return result.float().clamp(0, 1)
 
 
 def _exposed(image: Tensor, shares: np.ndarray, settings: Photometric) -> Tensor:

@@ -83,10 +83,12 @@ def count_columns(rows: Sequence[Row]) -> dict[str, NDArray[np.int64]]:
     return {name: np.array([row[name] for row in rows], dtype=np.int64) for name in names}
 
 
-def reduce_counts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Reduce rows to the mean of per-image values and to the ratio of sums."""
+def reduce_counts(
+    rows: Sequence[Row], chosen: Mapping[str, metrics.Metric] = metrics.METRICS
+) -> dict[str, dict[str, float]]:
+    """Reduce rows to the mean of per-image values and to the ratio of sums; a record holds the built-in metrics."""
     counts = count_columns(rows)
-    return {reduction: metrics.reduce(counts, reduction) for reduction in get_args(metrics.Reduction)}
+    return {reduction: metrics.reduce(counts, reduction, chosen) for reduction in get_args(metrics.Reduction)}
 
 
 def counts_csv(rows: Sequence[Row]) -> bytes:
@@ -95,7 +97,7 @@ def counts_csv(rows: Sequence[Row]) -> bytes:
     Cells that do not apply (such as nets on via targets) stay blank.
     """
     counts = count_columns(rows)
-    ratios = {name: values for name, values in metrics.ratios(counts).items() if name not in counts}
+    ratios = {name: values for name, values in metrics.ratios(counts, metrics.BUILTIN).items() if name not in counts}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "group", *metrics.COUNT_COLUMNS, *ratios])

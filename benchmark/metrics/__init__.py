@@ -1,12 +1,13 @@
 """Metrics on numpy arrays: integer counts of images, and ratios and reductions of counts."""
 
 from benchmark.metrics.counting import COUNT_COLUMNS, count_image
-from benchmark.metrics.definitions import METRICS, NOTHING_TO_JUDGE, PIXELS, REDUCTIONS, Metric, Reduction
+from benchmark.metrics.definitions import BUILTIN, METRICS, NOTHING_TO_JUDGE, PIXELS, REDUCTIONS, Metric, Reduction
 from benchmark.metrics.electrical import FAULTS, fault_map, fault_places, not_counted
 from benchmark.metrics.reductions import judged, ratios, reduce
 from benchmark.metrics.vias import via_counts, via_counts_from_masks, via_fault_map
 
 __all__ = [
+    "BUILTIN",
     "COUNT_COLUMNS",
     "FAULTS",
     "METRICS",

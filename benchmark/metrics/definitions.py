@@ -6,7 +6,7 @@ and a rate over nets or vias has no value without a net or via. "1 if both are e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -14,7 +14,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.metrics.counting import COUNT_COLUMNS
 from benchmark.metrics.information import NBIT
+from benchmark.utils import extensions
+from benchmark.utils.errors import UserError
 
 Reduction = Literal["image", "pooled"]
 #: Treatment of a test set's images.
@@ -273,5 +276,47 @@ _ALL = (
 )
 # fmt: on
 
+#: The metrics of the harness by name, which records hold.
+BUILTIN: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})
+
+
+class _AllMetrics(Mapping[str, Metric]):
+    """The built-in metrics, then those of installed packages, which are imported at the first use."""
+
+    @property
+    def _by_name(self) -> Mapping[str, Metric]:
+        return {**BUILTIN, **{name: _installed(name) for name in extensions.installed("metrics")}}
+
+    def __getitem__(self, name: str) -> Metric:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+
+def _installed(name: str) -> Metric:
+    """Return the metric of an installed package.
+
+    Raises:
+        UserError: it is no :class:`Metric` of that name on counts that images have, or the name is taken.
+    """
+    metric = extensions.load("metrics", name)
+    fault = ""
+    if not isinstance(metric, Metric):
+        fault = f"found {type(metric).__name__}; expected a benchmark.metrics.Metric"
+    elif name in BUILTIN:
+        fault = "the name is taken; rename it in that package's metadata"
+    elif metric.name != name:
+        fault = f"the metric calls itself {metric.name!r}; expected the entry point's name"
+    elif unknown := [column for column in metric.columns if column not in COUNT_COLUMNS]:
+        fault = f"no column {unknown[0]!r}; expected columns out of {', '.join(COUNT_COLUMNS)}"
+    if fault:
+        raise UserError(f"entry point {name!r} of {extensions.group('metrics')!r}: {fault}")
+    return metric  # type: ignore[no-any-return]
+
+
 #: All metrics by name.
-METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})
+METRICS: Mapping[str, Metric] = _AllMetrics()

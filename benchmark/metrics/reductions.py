@@ -20,11 +20,12 @@ def judged(counts: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
     return has_pixels
 
 
-def ratios(counts: Counts) -> dict[str, Values]:
+def ratios(counts: Counts, chosen: Mapping[str, Metric] = METRICS) -> dict[str, Values]:
     """Return each metric of each image, (N,) float64.
 
     Args:
         counts: integer columns of length N; a metric whose columns are absent is absent.
+        chosen: the metrics by name; also those of installed packages by default.
 
     Returns:
         Values by metric; NaN where a metric has no value on an image, as none has on one without a counted pixel.
@@ -33,7 +34,7 @@ def ratios(counts: Counts) -> dict[str, Values]:
         ValueError: a column is not of integers.
     """
     _require_integers(counts)
-    return _compute({name: column.astype(np.int64) for name, column in counts.items()}, METRICS.values())
+    return _compute({name: column.astype(np.int64) for name, column in counts.items()}, chosen.values())
 
 
 def _require_integers(counts: Counts) -> None:
@@ -48,13 +49,14 @@ def _compute(counts: Mapping[str, npt.NDArray[Any]], metrics: Iterable[Metric]) 
     return {metric.name: np.where(has_value, metric.compute(counts), np.nan) for metric in computable}
 
 
-def reduce(counts: Counts, reduction: Reduction) -> dict[str, float]:
+def reduce(counts: Counts, reduction: Reduction, chosen: Mapping[str, Metric] = METRICS) -> dict[str, float]:
     """Reduce the integer columns of N images to one value per metric.
 
     Args:
         counts: integer columns of length N; blank ones left out.
         reduction: ``image``, the mean over the images that have a value; ``pooled``, the formula on the summed counts.
             The two can differ by more than ten points on the same predictions.
+        chosen: the metrics by name; also those of installed packages by default.
 
     Returns:
         The metrics that the reduction applies to and that have a value; others are absent, so that NaN never leaves.
@@ -74,7 +76,7 @@ def reduce(counts: Counts, reduction: Reduction) -> dict[str, float]:
     else:
         columns = {name: column.astype(np.int64) for name, column in counts.items()}
     means: dict[str, float] = {}
-    for name, values in _compute(columns, [m for m in METRICS.values() if reduction in m.reductions]).items():
+    for name, values in _compute(columns, [m for m in chosen.values() if reduction in m.reductions]).items():
         present = values[~np.isnan(values)]
         if len(present):
             means[name] = math.fsum(present) / len(present)  # exact, so that the order of images changes no digit

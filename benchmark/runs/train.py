@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from benchmark.config import registry
+from benchmark import metrics
+from benchmark.config import extension_code, registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_windows
 from benchmark.data.datasets import Source
@@ -71,6 +72,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
             parts[source.name] = _Part(source, pack, pack.divide(job.protocol))
         training_parts = [parts[name] for name in job.task.train_names]
         network = to_device(build_network(job), device)
+        extension_code.refuse_changed(job.protocol)
         network_code = registry.unchanged_code(job.entry, job.key_parts.model)
         size, channels = job.task.input_size(job.protocol), job.task.channels(job.protocol)
         operations = determinism.nondeterministic_operations(network, job.entry.multiple, size, channels, job.protocol)
@@ -114,7 +116,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         cost = meter.cost(test_seconds=time.perf_counter() - started, earlier_seconds=trained.earlier_seconds)
         record = job.record(
             status="ok",
-            metrics={name: reduce_counts(tested) for name, tested in rows.items()},
+            metrics={name: reduce_counts(tested, metrics.BUILTIN) for name, tested in rows.items()},
             training=_facts(trained, training_parts, sum(map(len, rows.values()))),
             cost=cost,
             environment=job.environment(

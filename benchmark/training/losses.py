@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from benchmark.config.training_settings import Loss
 from benchmark.training.topology import soft_skeleton, worst_neighbours
+from benchmark.utils import extensions
+from benchmark.utils.errors import UserError
 
 #: Logit of an ignored pixel that counts as certain background: its sigmoid is 0, and so is its gradient.
 CERTAIN = 1e4
@@ -35,7 +37,8 @@ def segmentation_loss(
     logits, mask = logits.float(), mask.float()
     if settings.name == "scnp":
         logits = worst_neighbours(logits, mask, counted)
-    return LOSS_FUNCTIONS[settings.of_logits](logits, mask, settings, counted, pixels)
+    function = LOSS_FUNCTIONS.get(settings.of_logits, _installed)
+    return function(logits, mask, settings, counted, pixels)
 
 
 def bce_dice(logits: Tensor, mask: Tensor, settings: Loss, counted: Tensor | None, pixels: Tensor | None) -> Tensor:
@@ -99,6 +102,20 @@ def cldice(logits: Tensor, mask: Tensor, settings: Loss, counted: Tensor | None,
 LOSS_FUNCTIONS: Mapping[str, LossFunction] = MappingProxyType(
     {"bce_dice": bce_dice, "focal": focal, "tversky": tversky, "lovasz": lovasz, "cldice": cldice}
 )
+
+
+def _installed(logits: Tensor, mask: Tensor, settings: Loss, counted: Tensor | None, pixels: Tensor | None) -> Tensor:
+    """Return the loss of an installed package: a function of logits, mask and the counted pixels (or ``None``).
+
+    Raises:
+        UserError: its result is no scalar tensor.
+    """
+    name = settings.of_logits
+    value = extensions.load("losses", name)(*_ignored_as_background(logits, mask, counted), counted)
+    if not isinstance(value, Tensor) or value.shape != ():
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(f"loss.name={name}: returned {shape}; expected a tensor of one number: take the mean")
+    return value.float()
 
 
 def soft_dice(probability: Tensor, mask: Tensor, epsilon: float) -> Tensor:

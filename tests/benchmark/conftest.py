@@ -23,6 +23,7 @@ from benchmark.executors import local, worker
 from benchmark.runs.jobs import TrainJob
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
+from benchmark.utils import extensions
 from tests.benchmark.executors.in_process import NoSlots, NoWorker
 from tests.benchmark.report import fake
 
@@ -106,6 +107,65 @@ def measured(tmp_path: Path) -> Measured:
             fake.write_efficiency(tmp_path / "results" / study, network, 32, **here)
 
     return begin
+
+
+LAB = """
+import numpy as np
+import torch
+from benchmark.metrics import Metric
+
+def hinge(logits, mask, counted):
+    errors = torch.relu(1 - logits * (2 * mask - 1))
+    return errors.mean() if counted is None else (errors * counted).sum() / counted.sum().clamp(min=1)
+
+def per_image(logits, mask, counted):
+    return (logits - mask).square().mean(dim=(1, 2, 3))
+
+def speckle(images, generator):
+    return images * (1 + 0.3 * torch.randn(images.shape, generator=generator, device=images.device))
+
+def crop(images, generator):
+    return images[..., 1:]
+
+errors = Metric(
+    name="errors", display="Wrong pixels", definition="Pixels of the wrong class.", formula="fp + fn", unit="count",
+    columns=("fp", "fn"), higher_is_better=False, compute=lambda c: (c["fp"] + c["fn"]).astype(np.float64),
+)
+"""
+LAB_POINTS = """
+[eal_icnet_benchmark.losses]
+hinge = lab_extensions:hinge
+per_image = lab_extensions:per_image
+[eal_icnet_benchmark.transforms]
+speckle = lab_extensions:speckle
+crop = lab_extensions:crop
+[eal_icnet_benchmark.metrics]
+errors = lab_extensions:errors
+"""
+
+
+@pytest.fixture
+def install_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Install a package with two losses, two transforms and a metric, or other entry points."""
+    site = tmp_path / "site-packages"
+
+    def forget() -> None:
+        extensions.installed.cache_clear()
+        extensions.load.cache_clear()
+        sys.modules.pop("lab_extensions", None)
+
+    def install(version: str = "1.0", points: str = LAB_POINTS, code: str = LAB) -> None:
+        forget()
+        info = site / "lab-1.0.dist-info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: lab\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(points)
+        (site / "lab_extensions.py").write_text(code)
+        monkeypatch.syspath_prepend(str(site))
+        importlib.invalidate_caches()
+
+    yield install
+    forget()
 
 
 Call = Callable[..., tuple[int, str, str]]

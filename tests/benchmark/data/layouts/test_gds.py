@@ -9,6 +9,7 @@ import random
 import struct
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import gdstk
@@ -129,6 +130,7 @@ def test_broken_files_give_one_message(make, message: str, tmp_path: Path) -> No
 
 
 def test_crash_of_reader_gives_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gds, "ProcessPoolExecutor", ProcessPoolExecutor)
     monkeypatch.setattr(gds, "parse", _crash)
     with pytest.raises(UserError, match=r"bus\.gds: gdstk crashed on it"):
         gds.read(bus(tmp_path / "bus.gds"), CHOSEN)
@@ -149,7 +151,8 @@ def test_paths_without_length_are_dots(suffix: str, tmp_path: Path) -> None:
     assert boxes == squares | disc | {(2900.0, -30.0, 3200.0, 30.0)}
 
 
-def test_failed_process_start_does_not_blame_the_file(tmp_path: Path) -> None:
+def test_failed_process_start_does_not_blame_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gds, "ProcessPoolExecutor", ProcessPoolExecutor)
     file = bus(tmp_path / "bus.gds")
     python = multiprocessing.spawn.get_executable()
     multiprocessing.set_executable("/bin/false")

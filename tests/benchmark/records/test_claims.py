@@ -182,5 +182,5 @@ def test_one_of_many_processes_gets_the_claim(
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file.run: cannot be claimed"):
+    with pytest.raises(UserError, match=r"file.run: cannot be claimed \(Not a directory\); choose another --results"):
         claims.acquire(tmp_path / "file" / "run")

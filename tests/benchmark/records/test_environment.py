@@ -72,3 +72,5 @@ def test_gpu_s_facts_come_from_torch_and_the_management_library(monkeypatch: pyt
     assert result["gpu_power_limit_w"] is None  # one question that is refused leaves the others their answers
     assert result["gpu_memory_bytes"] == 8 << 30
     assert {"cuda", "cudnn", "driver", "hip"} <= result.keys()
+    library.nvmlDeviceGetEnforcedPowerLimit = lambda gpu: 700_000  # milliwatts
+    assert environment.describe("cuda:0", 1)["gpu_power_limit_w"] == 700

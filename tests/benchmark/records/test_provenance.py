@@ -105,6 +105,7 @@ def test_checkout_without_git_or_with_a_git_that_hangs_has_no_commit(
 def test_two_installs_of_the_same_sources_have_the_same_content(tmp_path: Path) -> None:
     first, second = (project(tmp_path / name) for name in ("first", "second"))
     expected = provenance.content_hash(first)
+    assert len(expected) == 16
     (second / "models/__init__.py").write_bytes(b"x = 1\r\n")  # checked out on Windows
     (second / "models/notes.txt").write_text("not code")
     (second / "tests").mkdir()

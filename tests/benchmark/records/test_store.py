@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from benchmark.records.run_record import Failure, KeyParts, Record
-from benchmark.records.store import RECORD, RECORD_BYTES, BrokenRecordError, Store, read_record, run_key
+from benchmark.data.splits import Division
+from benchmark.records.run_record import Failure, KeyParts, Record, TrainingFacts
+from benchmark.records.store import RECORD, RECORD_BYTES, BrokenRecordError, Shared, Store, read_record, run_key
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
@@ -126,3 +127,33 @@ def test_every_part_of_a_key_counts() -> None:
     parts = KeyParts(protocol="p", data="d", model="m", behaviour=1, repeat=0)
     changed = [{"protocol": "q"}, {"data": "e"}, {"model": "n"}, {"behaviour": 2}, {"repeat": 1}]
     assert len({run_key(parts.model_copy(update=change)) for change in [{}, *changed]}) == 6
+
+
+def test_shared_files_of_one_dataset_are_removed_and_no_others(tmp_path: Path) -> None:
+    store, shared = Store(tmp_path), Shared("f", "p", 1)
+    for name in ("omc", "miic"):
+        for file in (store.reference_file(name, "otsu"), store.images_file(name)):
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(b"")
+        store.write_split(name, shared, Division((1, 0), (2,), ()), ["b", "a", "c"])
+    assert store.read_split("omc") == {"train": ["a", "b"], "val": ["c"], "test": [], "fingerprint": ["f"]}
+    store.remove_shared("omc")
+    left = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.*")}
+    assert left == {"panels/miic.npz", "references/miic.otsu.csv", "splits/miic.json"}
+    assert (store.shared("omc"), store.shared("miic")) == (None, shared)
+
+
+def test_weights_of_the_lowest_validation_loss_are_kept(store: Store) -> None:
+    record = store.read_record(("omc",), "unet", 0)
+    assert record is not None
+    facts = dict.fromkeys(TrainingFacts.model_fields, 1) | {"split": ""}
+    for repeat, loss in enumerate((0.5, 0.3, None)):
+        training = TrainingFacts.model_validate(facts | {"best_validation_loss": loss})
+        changed = record.model_copy(update={"repeat": repeat, "training": training})
+        run = store.write_run(changed, {"omc": b"counts"}, [], b"weights")
+        assert {file.name for file in run.iterdir()} == {"images.omc.csv", "best.safetensors", RECORD}
+    store.keep_best_weights(("omc",), "unet")
+    assert list(store.kept_weights("omc", "unet")) == [1]
+    run = store.write_run(record.model_copy(update={"repeat": 3}), {}, [], None)
+    assert {file.name for file in run.iterdir()} == {RECORD}
+    assert store.read_record(("omc",), "unet", 4) is None

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
 from benchmark.records.store import WEIGHTS
-from benchmark.records.weights import TrainedNetwork, find_trained, non_finite
+from benchmark.records.weights import TrainedNetwork, find_trained, load_weights, non_finite
 from benchmark.utils.errors import UserError
 from tests.benchmark.report import fake
 
@@ -64,6 +64,21 @@ def test_missing_training_set_or_repeat_is_refused(
 def test_weights_of_another_version_of_the_network_are_refused(study: Path) -> None:
     with pytest.raises(UserError, match=r"trained as contextnet-v1, but contextnet is contextnet-v2 now"):
         found(study, "omc-syn", 0, replace(CONTEXTNET, version=2))
+
+
+def test_study_without_weights_is_refused(tmp_path: Path) -> None:
+    fake.write_protocol(tmp_path / "quick")
+    fake.write_run(tmp_path / "quick", "contextnet", ["omc-syn"], 0, None)
+    with pytest.raises(UserError, match=r"^--study quick: no weights in .*omc-syn.contextnet; train that study with"):
+        found(tmp_path / "quick", None)
+
+
+def test_message_names_five_tensors_and_counts_the_others() -> None:
+    network = torch.nn.Sequential(*(torch.nn.PReLU() for _ in range(12)))
+    with pytest.raises(
+        UserError, match=r": 0\.weight is 1 here and none there; (.*; ){3}4\.weight .* and 7 more; expected"
+    ):
+        load_weights(network, Path("x"), save({}))
 
 
 def test_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
+from benchmark.data.tasks import Task
 from benchmark.executors.events import Event, Note
 from benchmark.records import claims
 from benchmark.records.store import Shared
@@ -80,3 +81,15 @@ def test_run_says_which_folders_among_images_are_not_searched(
     notes: list[Event] = []
     prepare(study, notes.append, {source.name})
     assert Note("mine", "1 folder(s) are not searched: image/more") in notes
+
+
+def test_study_that_tests_on_training_images_of_another_dataset_is_refused(
+    small: Protocol, make_study: MakeStudy, tmp_path: Path
+) -> None:
+    for name in ("mine", "theirs"):
+        write_pairs(tmp_path / "data" / name, 10)
+    mine, theirs = resolve("mine,theirs", tmp_path / "data", small, HashCache(None))
+    study = make_study(small)
+    study.tasks, study.cache = [Task((mine,), (theirs,))], tmp_path / "cache"
+    with pytest.raises(UserError, match="of theirs look like training images of mine"):
+        prepare(study, lambda _: None, {"mine", "theirs"})

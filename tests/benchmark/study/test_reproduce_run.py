@@ -70,6 +70,15 @@ def test_same_run_is_identical_and_the_original_stays_as_it_is(file: Path, cache
     assert [record.repeat for _, record in Store(tmp_path / "repeated").records()] == [1]
 
 
+def test_repeat_beyond_those_of_the_settings_is_planned_alone(file: Path, cache: Path, tmp_path: Path) -> None:
+    store = Store(file.parents[4])
+    protocol = store.read_protocol()
+    assert protocol is not None
+    store.write_protocol(protocol.model_copy(update={"repeats": 1}))
+    original, study = prepare(file, cache, tmp_path / "repeated")
+    assert [job.repeat for job in plan(original, study).todo] == [1]
+
+
 def test_different_metric_is_named(file: Path, cache: Path, tmp_path: Path) -> None:
     record = Original.read(file).record
     real = record.metrics["omc-syn"]["pooled"]["miou"]

@@ -153,12 +153,21 @@ def test_disk_that_is_too_full_is_refused_with_figures_and_remedies(
     assess(make()).refuse_full_disk()
 
 
-def test_two_disks_are_checked_separately(make: Make) -> None:
+@pytest.mark.parametrize("disk", [-1, 1 << 65])
+def test_two_disks_are_checked_separately(make: Make, disk: int) -> None:
     result = assess(make())
-    cache = replace(result.cache, disk=-1, free=result.cache.bytes)
+    cache = replace(result.cache, disk=disk, free=result.cache.bytes)
     replace(result, cache=cache, results=replace(result.results, free=result.results.bytes)).refuse_full_disk()
     with pytest.raises(UserError, match="not enough disk"):
         replace(result, cache=replace(cache, free=result.cache.bytes - 1)).refuse_full_disk()
+
+
+def test_split_that_no_images_can_fill_is_refused(make: Make) -> None:
+    study = make()
+    assert space_estimate.refuse_unfillable(study, make_plan(study)) == []
+    study = make("split.counts=[7,2,2]")
+    with pytest.raises(UserError, match=r"omc-syn"):
+        space_estimate.refuse_unfillable(study, make_plan(study))
 
 
 def told(found: Needs, hardware: Hardware) -> str:

@@ -138,6 +138,7 @@ class Hostile:
 def test_hostile_or_damaged_file_runs_nothing_and_the_run_starts_anew(kind: str, tmp_path: Path) -> None:
     file, proof = tmp_path / "last.pt", tmp_path / "proof"
     Checkpoint(file, "k").save({"steps": 1})
+    assert Checkpoint(file, "k").steps() == 1
     good = file.read_bytes()
     if kind == "torch":
         torch.save({"key": "k", "state": Hostile(proof)}, file)
@@ -151,6 +152,7 @@ def test_hostile_or_damaged_file_runs_nothing_and_the_run_starts_anew(kind: str,
             }[kind]
         )
     assert Checkpoint(file, "k").load() is None
+    assert Checkpoint(file, "k").steps() is None
     assert not proof.exists()
 
 

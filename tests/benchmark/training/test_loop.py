@@ -212,6 +212,16 @@ def test_dice_is_of_each_forward_weighted_by_images(pack: Pack) -> None:
     assert loss != pytest.approx(gradients(pack, batch, 8, "loss.bce=0", "loss.dice=1")[0], abs=1e-6)
 
 
+def test_validation_loss_is_the_mean_over_images_not_over_batches(pack: Pack) -> None:
+    protocol, batch, network = with_settings("loss.dice=0"), batch_of_eight(ignored=False), plain_network()
+
+    def step(*tensors: torch.Tensor) -> torch.Tensor:
+        return loop.validation_step(network, Batch(*tensors), protocol)
+
+    expected = segmentation_loss(network(batch.images), batch.masks, protocol.loss).item()
+    assert loop.validate(network, step, [batch.part(0, 3), batch.part(3, 8)], 1) == pytest.approx(expected)
+
+
 def test_norm_statistics_become_the_mean_over_training_batches(pack: Pack) -> None:
     protocol = with_settings("training.norm_reestimation_batches=2")
     network, source = tiny(), batches(pack, protocol)

@@ -121,7 +121,8 @@ def test_outputs_that_are_no_logits_are_warned_of(probe: Probe, returned: str) -
 
 
 @pytest.mark.parametrize(
-    "returned", ["y", "y.relu()", "torch.sigmoid(y) - 0.5", "0 * y + 5", "y * float(x.sum().item() + 1)"]
+    "returned",
+    ["y", "y.relu()", "torch.sigmoid(y) - 0.5", "0 * y + 5", "0 * y + x.tanh()", "y * float(x.sum().item() + 1)"],
 )
 def test_logits_of_any_size_bring_no_warning(probe: Probe, returned: str) -> None:
     assert probe(returned) == []

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 import benchmark
+from benchmark.config import registry
+from benchmark.devices import facts
 from benchmark.records.run_record import Record
 from tests.benchmark.conftest import SMALL, TINY, Call, Measured
+from tests.benchmark.report import fake
 
 ROOT = Path(__file__).parents[3]
 ASKED = {"models": f"{TINY}:TinyNet", "datasets": "omc-syn", "protocol": "quick", "device": "cpu", "threads": 1}
@@ -46,24 +49,31 @@ def test_function_gives_the_records_of_the_command_to_the_bit(
     assert (ours / "images.omc-syn.csv").read_bytes() == (theirs / "images.omc-syn.csv").read_bytes()
 
 
-def test_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
+def test_script_without_a_main_guard_runs_once_and_failed_runs_are_lines_and_rows(
+    tmp_path: Path,
+) -> None:
     script = tmp_path / "study.py"
-    asked = {**ASKED, "repeats": 1, "settings": {**SETTINGS, "efficiency.budget_seconds": 0.1}, "report": False}
-    script.write_text(f"print('started')\nimport benchmark\nprint(benchmark.run(**{asked!r}, progress=False))\n")
+    asked = {**ASKED, "models": f"{TINY}:TinyNet,{TINY}:RaisesOnImages", "repeats": 1, "settings": SETTINGS}
+    for model in ("tinynet", "raisesonimages"):  # known, so that nothing is measured
+        digest = registry.code_digest(registry.select(f"{TINY}:TinyNet")[0])
+        fake.write_efficiency(
+            tmp_path / "results/quick", model, 32, name=facts.cpu_name(), threads=1, network_code=digest
+        )
+    script.write_text(
+        f"""print('started')
+import benchmark
+study = benchmark.run(**{asked!r}, report=False)
+print(study.table("runs")[["model", "status"]].values.tolist())
+"""
+    )
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}
     )
-    assert done.stdout == "started\n<quick: 1 runs of tinynet on omc-syn>\n", done.stderr
-
-
-def test_failed_run_is_a_line_and_a_row(
-    tmp_path: Path, call: Call, measured: Measured, capfd: pytest.CaptureFixture[str]
-) -> None:
-    asked = {**ASKED, "models": f"{TINY}:RaisesOnImages", "repeats": 1, "settings": SETTINGS, "report": False}
-    asked["settings"] = {**SETTINGS, "efficiency.budget_seconds": 0.1}
-    study = benchmark.run(**asked)  # type: ignore[arg-type]
-    assert "failed (error)" in capfd.readouterr().out
-    assert study.table("runs")["status"].tolist() == ["failed"]
+    started, failed, table = done.stdout.splitlines()
+    assert started == "started", done.stderr
+    assert "raisesonimages repeat 0: failed (error): RuntimeError: the sort of bug that shows late" in failed
+    assert table == "[['raisesonimages', 'failed'], ['tinynet', 'ok']]"
+    assert "2.0/2 runs" in done.stderr
 
 
 def test_names_and_values_may_be_sequences_and_python_values(tmp_path: Path, call: Call) -> None:

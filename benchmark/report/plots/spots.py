@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import textalloc
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.report.plots.name_places import Obstacles, leaders, place
 from benchmark.report.plots.plot_style import (
     DPI,
     INK,
@@ -26,10 +27,7 @@ from benchmark.report.tables.render import Row
 LEFT_INCHES, TOP_INCHES = 0.75, 0.62
 FOOTNOTE_WIDTH = 115  # characters that fit beside each other
 POINT_PX = DPI / 72
-#: Sides of a mark on which its name may stand, the preferred ones first.
-DIRECTIONS = ("east", "north", "south", "west", "northeast", "southeast", "northwest", "southwest")
-# As fractions of the axes: a name's least distance from its own mark (2.5 points) and from everything else.
-OWN_GAP, GAP = 0.006, 0.005
+GAP_POINTS = 2.5  # a name's least distance from a mark
 LEADER_POINTS = 4.5  # a name this far from its mark needs a line to it
 
 
@@ -96,26 +94,41 @@ def label_spots(axes: Axes, points: Sequence[Spot], line: Line2D, *, placed: boo
         for point in points:
             axes.text(point.x, point.y, drawable(point.row.label), zorder=5)
         return
-    radii_px = [STYLES[point.row.family][2] / 2 * POINT_PX for point in points]
-    floor, ceiling = axes.get_ylim()
-    segments = [
-        ((point.x, point.x), (max(point.y - point.spread, floor), min(point.y + point.spread, ceiling)))
+    texts = [
+        axes.text(
+            point.x, point.y, drawable(point.row.label), fontsize=8.5, va="center", zorder=5,
+            fontweight="bold" if point.row.family == "ours" else "normal",
+            bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+        )
         for point in points
-    ]
-    across, up = zip(*segments, line.get_data(), strict=True)
-    *_, names, leaders = textalloc.allocate(
-        axes, [point.x for point in points], [point.y for point in points],
-        [drawable(point.row.label) for point in points], x_scatter=[point.x for point in points],
-        y_scatter=[point.y for point in points], scatter_sizes=radii_px, text_scatter_sizes=radii_px,
-        x_lines=list(across), y_lines=list(up), direction=list(DIRECTIONS), nbr_candidates=600, margin=GAP,
-        min_distance=OWN_GAP, max_distance=0.3, avoid_label_lines_overlap=True, avoid_crossing_label_lines=True,
-        linecolor=INK, linewidth=0.6, textsize=8.5, va="center", zorder=5,
-        fontweight=["bold" if point.row.family == "ours" else "normal" for point in points],
-        bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+    ]  # fmt: skip
+    floor, ceiling = axes.get_ylim()
+    pixels = axes.transData.transform
+    obstacles = Obstacles(
+        pixels([(point.x, point.y) for point in points]),
+        np.array([STYLES[point.row.family][2] / 2 * POINT_PX for point in points]),
+        np.hstack([
+            pixels([(point.x, max(point.y - point.spread, floor)) for point in points]),
+            pixels([(point.x, min(point.y + point.spread, ceiling)) for point in points]),
+        ]),
+        np.hstack([pixels(line.get_xydata())[:-1], pixels(line.get_xydata())[1:]]),
+        np.array(axes.get_window_extent().extents),
     )  # fmt: skip
-    for point, radius_px, name, leader in zip(points, radii_px, names, leaders, strict=True):
-        tag(point.row.key, "", *filter(None, (name, leader)))
-        if leader is not None:
-            ends = axes.transData.transform(leader.get_xydata())
-            if math.dist(*ends) < radius_px + LEADER_POINTS * POINT_PX:
-                leader.remove()
+    boxes = place(
+        [text.get_window_extent().size for text in texts], obstacles, GAP_POINTS * POINT_PX, LEADER_POINTS * POINT_PX
+    )
+    for point, text, box, leader, radius_px in zip(
+        points, texts, boxes, leaders(obstacles.marks, boxes), obstacles.radii, strict=True
+    ):
+        (near, mark), (left, bottom, right, top) = leader.reshape(2, 2), box
+        # The page draws names in another font: they grow away from their marks.
+        text.set_horizontalalignment("left" if left > mark[0] else "right" if right < mark[0] else "center")
+        across = left if left > mark[0] else right if right < mark[0] else (left + right) / 2
+        x, y = axes.transData.inverted().transform((across, (bottom + top) / 2))
+        text.set_position((x, y))
+        tag(point.row.key, "", text)
+        if math.dist(near, mark) >= radius_px + LEADER_POINTS * POINT_PX:
+            (drawn,) = axes.plot(
+                *axes.transData.inverted().transform([near, mark]).T, color=INK, linewidth=0.6, zorder=0.9
+            )
+            tag(point.row.key, "", drawn)

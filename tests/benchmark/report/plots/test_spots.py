@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
+from benchmark.report.plots.name_places import touches
 from benchmark.report.plots.plot_style import DPI, SIZE_INCHES, STYLES
 from benchmark.report.plots.spots import LEADER_POINTS, POINT_PX, draw_spots, label_spots
 from benchmark.report.tables.render import Row
@@ -134,3 +135,40 @@ def test_names_avoid_the_front_line_where_there_is_room() -> None:
 
     y = axes.transData.transform((50, 50))[1]
     assert not names(axes)[0].y0 <= y <= names(axes)[0].y1
+
+
+def test_leader_passes_over_no_other_mark_and_no_other_name() -> None:
+    # Twelve marks close to a diagonal: whatever a name's own side is, most ways to it lead over other marks.
+    marks = [Mark(40 + 2 * step, 60 + 2.5 * (step % 3), f"network_{step}", spread=3) for step in range(12)]
+
+    axes = plot(marks)
+
+    assert len(leaders(axes)) > 3
+    for line in leaders(axes):
+        start = line.get_xydata()[1]
+        path = line.get_path().transformed(axes.transData)
+        for mark, name, box in zip(marks, names(axes), mark_boxes(axes, marks)[::2], strict=True):
+            if (mark.x, mark.y) != pytest.approx(start):
+                assert not path.intersects_bbox(box, filled=True)
+                assert not path.intersects_bbox(name, filled=True)
+
+
+def test_name_avoids_a_place_that_is_nearer_to_another_mark() -> None:
+    alone = plot([Mark(40, 50)])
+    radius = STYLES["lightweight"][2] / 2 * POINT_PX
+    beyond = alone.transData.inverted().transform((names(alone)[0].x1 + radius + 1.8 * POINT_PX, 0))[0]
+
+    axes = plot([Mark(40, 50), Mark(beyond, 50)])
+
+    right_of_mark, moved = names(alone)[0], names(axes)[0]
+    assert moved.x0 < right_of_mark.x0
+
+
+def test_segments_touch_a_box_that_they_enter_end_in_or_lie_in() -> None:
+    box = np.array([[10.0, 10.0, 20.0, 20.0]])
+    segments = np.array([
+        (0, 15, 30, 15), (15, 15, 30, 40), (12, 12, 18, 13), (5, 0, 40, 35), (15, 0, 15, 12),
+        (0, 25, 30, 25), (0, 15, 9, 15), (0, 0, 9, 40), (0, 0, 8, 8), (25, 0, 25, 40),
+    ], float)  # fmt: skip
+
+    assert touches(segments, box)[:, 0].tolist() == [True] * 5 + [False] * 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from benchmark.metrics import Metric
     from benchmark.records.costs import Cost
 
+PRESET_WIDTH = 8  # five presets fit into 80 columns, and most of their values into one line
 METRIC_UNITS = {"fraction": "%", "count": "", "bits": "bits"}
 
 
@@ -144,9 +145,12 @@ def _protocols() -> Table:
     from benchmark.config.protocol import PRESETS, load_protocol
 
     table = _table("setting", *PRESETS)
+    table.collapse_padding = True
+    for column in table.columns[1:]:
+        column.min_width = PRESET_WIDTH
     for rows in zip(*(describe(load_protocol(name)) for name in PRESETS), strict=True):
         values = [value for _, value, _ in rows]
-        if len(set(values)) > 1:
+        if len(set(values)) > 1 and rows[0][0] != "name":
             table.add_row(rows[0][0], *values)
     table.caption = "settings in which the presets differ; -v for all"
     return table
@@ -183,8 +187,16 @@ def describe(chosen: Protocol) -> list[tuple[str, str, str]]:
             value = getattr(value, key)
             model = settings_group(info.annotation) or model
         meaning = " - ".join(filter(None, [_type_name(info.annotation), info.description]))
-        rows.append((path, "none" if value is None else str(value), meaning))
+        rows.append((path, _value(value), meaning))
     return rows
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {item}" for key, item in value.items()) or "none"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "none" if value is None else str(value)
 
 
 def _type_name(annotation: Any) -> str:
@@ -234,13 +246,16 @@ def explain(
 
     console = open_console()
     width = min(console.width, 100)
+    entries: list[Metric | Cost] = [*metrics.METRICS.values(), *COSTS.values()]
+    known = dict.fromkeys([*metrics.METRICS, *COSTS, *(cost.topic for cost in COSTS.values())])
+    shown = {entry.display.casefold(): entry.name for entry in entries} | {key.casefold(): key for key in known}
+    name = shown.get(name.casefold(), name)  # tables print mIoU for miou
     costs = [cost for cost in COSTS.values() if name in (cost.name, cost.topic)]
     if name in metrics.METRICS:
         lines = _about_metric(metrics.METRICS[name], width)
     elif costs:
         lines = _about_costs(costs, width)
     else:
-        known = dict.fromkeys([*metrics.METRICS, *COSTS, *(cost.topic for cost in COSTS.values())])
         raise UserError(f"no metric or cost {name!r}{did_you_mean(name, known)} (known: {', '.join(known)})")
     console.print("\n".join(lines))
 
@@ -249,17 +264,25 @@ def _about_metric(metric: Metric, width: int) -> list[str]:
     from benchmark import metrics
 
     unit = {"count": "a count", "bits": "bits per pixel"}.get(metric.unit, "a fraction in [0, 1], printed in percent")
+    parts = [
+        ("Formula", metric.formula),
+        *([("Empty", metric.empty)] if metric.empty else []),
+        ("No value", metrics.NOTHING_TO_JUDGE),
+        ("Counts", f"{', '.join(metric.columns)} in images.<dataset>.csv"),
+        *(("Reduction", f"{reduction} ({metrics.REDUCTIONS[reduction]})") for reduction in metric.reductions),
+    ]
     return [
-        f"{metric.display} ({metric.name}): {unit}; {_better(metric)} is better",
+        *textwrap.wrap(f"{metric.display} ({metric.name}): {unit}; {_better(metric)} is better", width),
         "",
         *textwrap.wrap(metric.definition, width),
         "",
-        f"Formula:    {metric.formula}",
-        *([f"Empty:      {metric.empty}"] if metric.empty else []),
-        f"No value:   {metrics.NOTHING_TO_JUDGE}",
-        f"Counts:     {', '.join(metric.columns)} in images.<dataset>.csv",
-        *(f"Reduction:  {reduction} ({metrics.REDUCTIONS[reduction]})" for reduction in metric.reductions),
+        *(line for title, text in parts for line in _part(title, text, width)),
     ]
+
+
+def _part(title: str, text: str, width: int) -> list[str]:
+    """Wrap a text beside its title."""
+    return textwrap.wrap(text, width, initial_indent=f"{title + ':':<12}", subsequent_indent=" " * 12)
 
 
 def _about_costs(costs: Sequence[Cost], width: int) -> list[str]:
@@ -269,8 +292,9 @@ def _about_costs(costs: Sequence[Cost], width: int) -> list[str]:
     for cost in costs:
         better = "ranks nothing" if cost.higher_is_better is None else f"{_better(cost)} is better"
         unit = f"printed in {cost.unit}" if cost.unit else "a number"
-        lines += [f"{cost.display} ({cost.name}): {unit}; {better}", f"  {cost.definition}"]
+        lines += textwrap.wrap(f"{cost.display} ({cost.name}): {unit}; {better}", width)
+        lines += textwrap.wrap(cost.definition, width, initial_indent="  ", subsequent_indent="  ")
     sections = {"Measured": "; ".join(dict.fromkeys(cost.measured for cost in costs)), "Where": MEASURED_BY}
     for title, text in sections.items():
-        lines += ["", *textwrap.wrap(text, width, initial_indent=f"{title + ':':<12}", subsequent_indent=" " * 12)]
-    return [*lines, "", f"{'Files:':<12}tables/efficiency.*; `report STUDY --columns {costs[0].name}`"]
+        lines += ["", *_part(title, text, width)]
+    return [*lines, "", *_part("Files", f"tables/efficiency.*; `report STUDY --columns {costs[0].name}`", width)]

@@ -101,7 +101,7 @@ def to_html(
         summary=page_summary.summarise(study, by_name.get("accuracy", Table("accuracy", "")), reference),
         pictured=bool(sheets),
         sections=[
-            (key, title, [grid for table, grid in grids_by_name.items() if SECTION_OF[table] == key])
+            (key, title, _without_repeats(grid for table, grid in grids_by_name.items() if SECTION_OF[table] == key))
             for key, title in SECTIONS
         ],
         drawings=_by_section(drawings[:within]),
@@ -135,6 +135,16 @@ def to_html(
     panels, left_out = embed(sheets, max(PAGE_BYTES - len(page.encode()) - 10_000 * len(sheets), 0))
     pictures = environment.get_template("panels.html").render(panels=panels, left_out=left_out)
     return page.replace(_PANELS, pictures, 1).encode()
+
+
+def _without_repeats(tables: Iterable[grids.Shown]) -> list[grids.Shown]:
+    """Leave out tables without rows that say what an earlier one says."""
+    said: dict[tuple[object, ...], grids.Shown] = {}
+    for shown in tables:
+        blocks = shown.table.blocks
+        empty = not any(block.rows for block in blocks)
+        said.setdefault(tuple(block.conventions for block in blocks) if empty else (shown.table.name,), shown)
+    return list(said.values())
 
 
 def _by_section(drawings: Sequence[Drawing]) -> dict[str, list[tuple[str, list[list[Drawing]]]]]:

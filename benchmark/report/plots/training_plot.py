@@ -161,7 +161,7 @@ def _figure(train: str, curves: Mapping[str, Sequence[Curve]], models: Mapping[s
     note = wrapped(_note(curves, models, axis), NOTE_WIDTH)
     down = -(-len(curves) // ACROSS)
     bottom = 0.1 + LINE_INCHES * (note.count("\n") + 1) + GAP_INCHES[1]
-    width = ACROSS * (PANEL_INCHES[0] + GAP_INCHES[0]) + 0.1
+    width = ACROSS * (PANEL_INCHES[0] + GAP_INCHES[0]) + 0.2
     height = TOP_INCHES + down * (PANEL_INCHES[1] + GAP_INCHES[1]) - GAP_INCHES[1] + bottom
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure((width, height), dpi=DPI)
@@ -172,9 +172,11 @@ def _figure(train: str, curves: Mapping[str, Sequence[Curve]], models: Mapping[s
             floor = height - TOP_INCHES - PANEL_INCHES[1] - row * (PANEL_INCHES[1] + GAP_INCHES[1])
             axes = figure.add_axes((left / width, floor / height, PANEL_INCHES[0] / width, PANEL_INCHES[1] / height))
             axes.set_xlim(0, max(max(curve.steps) for of_model in curves.values() for curve in of_model))
-            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2.5, 5, 10]))
             axis.apply(axes)
             _panel(axes, model, curves, axis)
+            if number + ACROSS >= len(curves):
+                axes.set_xlabel("step", fontsize=7.5, labelpad=1)
         edge = 0.1 / width
         title = drawable(f"Losses while training on {train}")
         figure.text(edge, 1 - 0.1 / height, title, fontsize=10.5, fontweight="bold", va="top")
@@ -225,7 +227,7 @@ def _panel(axes: Axes, model: str, curves: Mapping[str, Sequence[Curve]], axis: 
 def _note(curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[Run]], axis: LossAxis) -> str:
     left_out = max(len(models) - MODELS, 0)
     return (
-        f"Loss over optimiser steps, at every validation{', on a logarithmic scale' * axis.logarithmic}; the same axes "
+        f"Loss at every validation{', on a logarithmic scale' * axis.logarithmic}; the same axes "
         "for all models of a dataset."
         + " ▲: a run's loss goes on beyond the axis, up to this value." * axis.cut
         + " The test uses the weights of the lowest validation loss, if there is a validation part."

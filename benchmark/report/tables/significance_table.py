@@ -89,6 +89,8 @@ def _table(
 ) -> Table:
     if all(comparison.absent for comparison in comparisons):
         sentence = f"No table: {label}, which every model is compared with, is not among the models of this study."
+        if any(len(comparison.contest.rows) > 1 for comparison in comparisons):
+            sentence += " The option 'reference' of report compares with another model."
         return Table(name, title, (Block("none", title, {}, (sentence,), (), ()),))
     blocks = (
         replace(

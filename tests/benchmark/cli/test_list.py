@@ -26,6 +26,18 @@ def test_settings_are_paragraphs_that_fit_a_terminal(call: Call, monkeypatch: py
     assert "paper 512; strict 512; small 160; quick 64; standins 256" in size
 
 
+def test_presets_stand_beside_each_other_in_a_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = call("list", "protocols")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert rows["setting"] == ["paper", "strict", "small", "quick", "standins"]
+    assert "name" not in rows
+    assert rows["split.near_duplicates"] == ["apart", "together", "together", "together", "apart"]
+    assert rows["input.size_by_dataset"] == ["hy5syn:", "hy5syn:", "none", "none", "none"]
+
+
 def test_datasets_show_own_data_and_what_is_there(call: Call) -> None:
     write_pairs(Path("chips/mychip"), 3)
     write_pairs(Path("chips/omc-syn"), 2)
@@ -53,8 +65,18 @@ def test_every_metric_and_cost_is_listed_and_explained(call: Call) -> None:
         code, out, _ = call("explain", cost.name)
         assert code == 0
         assert out.startswith(f"{cost.display} ({cost.name}): ")
-        assert cost.definition in out
+        assert cost.definition in " ".join(out.split())
         assert "Measured:" in out
+
+
+def test_names_that_tables_print_are_explained_within_the_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for entry in (*metrics.METRICS.values(), *COSTS.values()):
+        code, out, err = call("explain", entry.display)
+        assert code == 0, err
+        assert f"{entry.display} ({entry.name}): " in out
+        assert max(map(len, out.splitlines())) <= 80, entry.name
+    assert call("explain", "MIOU")[1] == call("explain", "miou")[1]
 
 
 @pytest.mark.parametrize(

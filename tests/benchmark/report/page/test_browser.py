@@ -241,3 +241,14 @@ def test_without_scripts_everything_is_there(browser: webdriver.Chrome, page: Pa
     assert browser.find_element("css selector", "figure.plot svg").is_displayed()
     assert browser.find_element("css selector", ".pt title").get_attribute("textContent")
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_definitions_take_the_whole_width_of_a_phone(browser: webdriver.Chrome) -> None:
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 420, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    )
+    left = "return [...document.querySelectorAll('dl dd')].map(dd => dd.getBoundingClientRect().left)"
+    edges = set(browser.execute_script(left))
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert len(edges) == 1
+    assert max(edges) < 30

@@ -375,3 +375,11 @@ def test_pairs_of_models_are_a_matrix(tmp_path: Path) -> None:
     cells = [re.findall(r'<td class="(\w+)"', row) for row in rows]
     assert "1 UNet" in rows[0]
     assert cells == [["same", "better", "better"], ["worse", "same", "no"], ["worse", "no", "same"]]
+
+
+def test_pairs_without_a_shown_difference_and_an_absent_reference_take_a_sentence_each(tmp_path: Path) -> None:
+    folder = fake.write_study(tmp_path / "quick", ["unet", "fcn", "edanet"], ["omc-syn"], repeats=2)
+    build(folder, plots=())
+    section = page_of(folder).partition('<section id="significance">')[2].partition("</section>")[0]
+    assert "No difference shown in any of the 3 pairs (" in section
+    assert section.count("No table: EAL-ICNet") == 1

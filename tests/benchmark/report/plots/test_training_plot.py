@@ -51,6 +51,7 @@ def test_eleven_models_and_a_wide_range_of_losses_stay_readable(tmp_path: Path) 
     assert len(figure.axes) == 11
     assert {axes.get_yscale() for axes in figure.axes} == {"log"}
     assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    assert [axes.get_xlabel() for axes in figure.axes] == [""] * 7 + ["step"] * 4  # the lowest of each column
     assert "on a logarithmic scale" in figure.texts[1].get_text()
     assert_readable(name, figure)
 
@@ -72,3 +73,12 @@ def test_study_without_histories_has_no_curves(tmp_path: Path) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet"], ["omc-syn"], repeats=1)
 
     assert list(training_plot.draw(read_study(folder))) == []
+
+
+def test_ticks_end_where_a_training_ends(tmp_path: Path) -> None:
+    folder = fake.write_study(tmp_path / "quick", ["unet"], ["omc-syn"], repeats=1)
+    fake.write_history(folder / "runs/omc-syn/unet/0", [0.5, 0.4, 0.3, 0.2, 0.1])
+
+    ((_, figure),) = training_plot.draw(read_study(folder))
+
+    assert figure.axes[0].get_xticks().tolist() == [0, 25, 50]

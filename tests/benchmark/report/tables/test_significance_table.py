@@ -264,7 +264,12 @@ def test_one_repeat_is_no_test_of_methods_but_one_of_networks(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("models", "reference", "sentence"),
     [
-        (["fcn", "unet"], "eal_icnet", "No table: EAL-ICNet, which every model is compared with, is not among"),
+        (["fcn", "unet"], "eal_icnet", "this study. The option 'reference' of report compares with another model."),
+        (
+            ["unet"],
+            "eal_icnet",
+            "EAL-ICNet, which every model is compared with, is not among the models of this study.\n",
+        ),
         (["eal_icnet"], "eal_icnet", "No test: EAL-ICNet is the only model here."),
     ],
 )

@@ -19,8 +19,10 @@ SIDES = np.array([
 STEPS = 20  # distances from the mark
 # Costs of a place, in pixels of distance that a reader would rather follow a leader.
 OUTSIDE, COVERED, COVERS = 1e6, 1e4, 1e3  # outside of the plot; name over a mark, bar or name; leader over those
-CROSSES_BAR, ON_LINE, NEARER_TO_ANOTHER, NEXT_SIDE = 40, 50, 30, 0.2
+CROSSES_BAR, ON_LINE, NEARER_TO_ANOTHER, CLOSE_TO_BAR, NEXT_SIDE = 40, 50, 30, 10, 0.2
 ROUNDS = 10  # turns of each name at most; plots of forty networks need fewer
+
+SHUFFLES = 12  # other orders of the turns
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ def place(sizes: Sequence[tuple[float, float]], obstacles: Obstacles, gap_px: fl
         total: Floats = own_costs[index] + COVERED * covered + COVERS * covers
         return total
 
-    left_to_right, upwards = obstacles.marks.argsort(0).T.tolist()
+    shuffle = np.random.default_rng(0)
     cheapest, best = np.inf, {}
-    for order in (range(len(sizes)), left_to_right, left_to_right[::-1], upwards, upwards[::-1]):
+    for order in (range(len(sizes)), *(shuffle.permutation(len(sizes)).tolist() for _ in range(SHUFFLES))):
         chosen = _settled(order, cost)
         costs = [cost(index, chosen)[number] for index, number in chosen.items()]
         if sum(costs) < cheapest:
@@ -126,6 +128,7 @@ def _own_cost(index: int, boxes: Floats, lines: Floats, obstacles: Obstacles, ma
         + COVERS * touches(lines, marks[others]).sum(1)
         + CROSSES_BAR * _crosses(lines, obstacles.bars[others]).sum(1)
         + ON_LINE * touches(obstacles.line, grown).any(0)
+        + CLOSE_TO_BAR * touches(obstacles.bars, _grown(boxes, 2 * margin)).any(0)  # whose caps are wider than it
         + NEARER_TO_ANOTHER * (nearest < gaps[:, index])
         + gaps[:, index]
         + NEXT_SIDE * (np.arange(len(boxes)) % len(SIDES))

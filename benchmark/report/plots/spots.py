@@ -25,7 +25,7 @@ from benchmark.report.plots.plot_style import (
 from benchmark.report.tables.render import Row
 
 LEFT_INCHES, TOP_INCHES = 0.75, 0.62
-FOOTNOTE_WIDTH = 115  # characters that fit beside each other
+FOOTNOTE_WIDTH = 104  # characters that fit beside each other
 POINT_PX = DPI / 72
 GAP_POINTS = 2.5  # a name's least distance from a mark
 LEADER_POINTS = 4.5  # a name this far from its mark needs a line to it

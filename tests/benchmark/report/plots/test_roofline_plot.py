@@ -10,6 +10,7 @@ import pytest
 from benchmark.report.plots import roofline_plot
 from benchmark.report.read import read_study
 from tests.benchmark.report import fake
+from tests.benchmark.report.plots.test_accuracy_cost_plot import assert_readable
 from tests.benchmark.report.tables.test_roofline_table import limits, write, write_roofline
 
 
@@ -49,3 +50,11 @@ def test_settings_have_plots_of_their_own_names(tmp_path: Path) -> None:
         f"roofline.96x96.{device}.float32",
         f"roofline.96x96.{device}.float32.2",
     ]
+
+
+@pytest.mark.parametrize("device", ["Intel(R) Xeon(R) Processor @ 2.50GHz", "INTEL(R) XEON(R) GOLD 6338 CPU @ 2.00GHZ"])
+def test_footnote_with_a_long_device_name_stays_in_the_figure(tmp_path: Path, device: str) -> None:
+    for model in ("unet", "fcn"):
+        fake.write_efficiency(tmp_path, model, name=device, bytes_moved=10**8, limits=limits(132, 22.5))
+    ((name, figure),) = roofline_plot.draw(read_study(tmp_path))
+    assert_readable(name, figure)

@@ -138,8 +138,8 @@ def test_names_avoid_the_front_line_where_there_is_room() -> None:
 
 
 def test_leader_passes_over_no_other_mark_and_no_other_name() -> None:
-    # Twelve marks close to a diagonal: whatever a name's own side is, most ways to it lead over other marks.
-    marks = [Mark(40 + 2 * step, 60 + 2.5 * (step % 3), f"network_{step}", spread=3) for step in range(12)]
+    # Ten marks close to a line: whatever a name's own side is, most ways to it lead over other marks.
+    marks = [Mark(40 + 2 * step, 60 + 2.5 * (step % 3), f"network_{step}") for step in range(10)]
 
     axes = plot(marks)
 

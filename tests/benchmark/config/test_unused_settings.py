@@ -213,6 +213,18 @@ def test_every_setting_changes_what_a_study_leaves(
         assert before[case.seen] != after[case.seen]
 
 
+CHOICES = [
+    *(f"loss.name={name}" for name in ("bce_dice", "focal", "tversky", "lovasz", "cldice", "scnp")),
+    *(f"training.optimizer={name}" for name in ("adamw", "sgd")),
+    *(f"training.schedule={name}" for name in ("cosine", "poly")),
+]
+
+
+def test_every_choice_gives_other_weights(left: Callable[..., dict[str, str]]) -> None:
+    weights = {choice: left("mychip", choice, "training.weight_decay=0.5")["weights"] for choice in CHOICES}
+    assert len(set(weights.values())) == len(CHOICES), weights
+
+
 HIDDEN = [
     (["training.epochs=5"], "training.epochs=5", "training.steps is 50; change that, or add --set training.steps=none"),
     (["split.test=0.2"], "split.test=0.2", "split.counts is [48, 8, 8]"),

@@ -251,7 +251,10 @@ def take_a_step(network: nn.Module, device: torch.device, protocol: Protocol) ->
     image = torch.rand(2, 1, 64, 64, device=device)
     batch = Batch(image, torch.zeros_like(image), torch.ones_like(image))
     loop.training_step(network, batch, 1, protocol)
+    loop.clip_gradients(network, protocol.training)
     loop.make_optimizer(network, protocol.training).step()
+    if protocol.training.ema:
+        loop.AveragedWeights(network, protocol.training.ema).update(1)
     with torch.inference_mode():
         loop.validation_step(network.eval(), batch, protocol)
 

@@ -1,0 +1,42 @@
+"""Losses and optimisation by CUDA graphs: replays compute what calls do, and nothing waits for the device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmark.config.protocol import load_protocol
+from benchmark.data.packs import Pack
+from benchmark.devices.cuda_graphs import WARM_UP
+from benchmark.training.losses import LOSS_FUNCTIONS
+from tests.benchmark.devices.test_cuda_graphs import EXACT, both, meta, take_a_step, with_settings
+from tests.benchmark.fake_graphs import Tape, tapes
+from tests.benchmark.tiny import Comparable, TinyNet
+
+__all__ = ["meta", "tapes"]  # fixtures
+
+# Every loss, and all that happens between two steps.
+CHOICES = [
+    *([f"loss.name={name}"] for name in LOSS_FUNCTIONS),
+    *(["loss.name=scnp", f"loss.scnp_inside={name}"] for name in LOSS_FUNCTIONS),
+    ["training.clip_norm=0.1", "training.ema=0.9", "training.warmup=0.2", "training.schedule=poly"],
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=" ".join)
+def test_choices_of_a_training_are_replayed_to_the_last_bit(pack: Pack, tapes: list[Tape], choice: list[str]) -> None:
+    eager, replayed = both(TinyNet, pack, with_settings(*choice))
+    replayed.assert_equal(eager, **EXACT)
+    assert [tape.replays for tape in tapes] == [10 - WARM_UP, 4 * 3 - WARM_UP]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=" ".join)
+def test_no_choice_of_a_training_asks_the_device_for_a_number(choice: list[str], meta: torch.device) -> None:
+    take_a_step(TinyNet(), meta, load_protocol("paper", choice))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("choice", CHOICES, ids=" ".join)
+def test_gpu_replays_every_choice_of_a_training(pack: Pack, choice: list[str]) -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    assert both(Comparable, pack, with_settings(*choice), device)[1].launch.facts() == {"execution": "graph"}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import tomli_w
 
 from benchmark.config import registry, unused_settings
 from benchmark.config.execution import Execution
@@ -28,6 +32,11 @@ from benchmark.training.finetune import Start
 from benchmark.training.trackers import TrackerName
 from benchmark.utils.errors import require
 
+#: Fields that tell what to do now and with which machine.
+OF_ONE_CALL = {
+    *("device", "threads", "workers", "per_gpu", "executor", "ray_address", "slurm", "timeout", "cache"),
+    *("retry_failed", "replace_stale", "fail_fast"),
+}
 PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
 
 
@@ -66,6 +75,20 @@ class StudyRequest:
     retry_failed: bool = False
     replace_stale: bool = False
     fail_fast: bool = False
+
+    def toml(self) -> str:
+        """Return a file for ``run --config`` that asks for the same study, wherever it is computed.
+
+        Absolute paths become relative to the working folder, as in other files of a study.
+        """
+        asked: dict[str, object] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default and field.name not in OF_ONE_CALL:
+                asked[field.name] = _relative(str(value)) if isinstance(value, str | Path) else value
+        if self.settings:
+            asked["settings"] = dict(setting.partition("=")[::2] for setting in self.settings)
+        return tomli_w.dumps(asked)
 
     def plan(self, *, refuse: bool = True) -> PlannedStudy:
         """Look at data, settings and earlier runs, and say what is left to do; nothing is written.
@@ -121,6 +144,7 @@ class StudyRequest:
             tracker=self.tracker,
             stress=stresses,
             reference=reference,
+            command=self.toml(),
         )
         bases = {source.base for source in study.sources}
         divided = all(source.pairs and all(pair.split for pair in source.pairs) for source in study.sources)
@@ -130,6 +154,10 @@ class StudyRequest:
             study.start = Start.of(*find_training(self.results, self.init_from, "--init-from"), folder)
         plan = make_plan(study, retry_failed=self.retry_failed, replace_stale=self.replace_stale, refuse=refuse)
         return PlannedStudy(study, plan, engine)
+
+
+def _relative(text: str) -> str:
+    return ",".join(os.path.relpath(part) if os.path.isabs(part) else part for part in text.split(","))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmark.cli import options
+from benchmark.cli.config_file import SETTINGS, read_config
 from benchmark.cli.reproduce import flags_given, repeat_run, words_given
 from benchmark.records.user_folders import DATA_ROOT
 from benchmark.utils.errors import UserError, require
@@ -30,7 +31,7 @@ PANELS = {
     "How to train": ("protocol", "set_", "init_from", "execution"),
     "Hardware": ("device", "threads", "workers", "per_gpu", "timeout", "executor", "ray_address", "slurm"),
     "Output": ("study", "results", "reference", "keep_weights", "tracker"),
-    "Plan and earlier runs": ("dry_run", "yes", "retry_failed", "replace_stale", "fail_fast", "reproduce"),
+    "Plan and earlier runs": ("config", "dry_run", "yes", "retry_failed", "replace_stale", "fail_fast", "reproduce"),
 }
 
 
@@ -38,6 +39,15 @@ def run(
     context: typer.Context,
     models: options.Models = "all",
     datasets: options.Datasets = "all",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TOML",
+            is_eager=True,
+            callback=read_config,
+            help="File of these flags, such as a study's study.toml; flags typed here win.",
+        ),
+    ] = None,
     train: Annotated[str | None, typer.Option(help="Datasets that form one training set; replaces --datasets.")] = None,
     test: Annotated[str | None, typer.Option(help="Datasets to test on; default: the training datasets.")] = None,
     leave_one_out: Annotated[
@@ -143,7 +153,8 @@ def run(
     from benchmark.study.probe_networks import probe_study
 
     names = [field.name for field in dataclasses.fields(StudyRequest) if field.name in flags]
-    request = StudyRequest(**{name: flags[name] for name in names}, settings=tuple(set_ or ()))
+    settings = *context.meta.get(SETTINGS, ()), *(set_ or ())  # the later one wins
+    request = StudyRequest(**{name: flags[name] for name in names}, settings=settings)
     planned = request.plan(refuse=not dry_run)
     planned_study, plan = planned.study, planned.plan
     if spare_worker is not None and not (plan.todo or plan.measurements or plan.stress):

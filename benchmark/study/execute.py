@@ -24,6 +24,9 @@ from benchmark.study.plan import Plan, staleness_of
 from benchmark.study.study import Study
 from benchmark.training.finetune import refuse_seen
 from benchmark.utils.errors import UserError
+from benchmark.utils.files import write_atomically
+
+COMMAND = "study.toml"  # for ``run --config``
 
 
 def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event], None]) -> None:
@@ -44,6 +47,8 @@ def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event]
         if not idle:
             if plan.whole:
                 study.asked.write(study.folder)
+                if study.command:
+                    write_atomically(study.folder / COMMAND, study.command.encode())
             keep_networks(study.folder, study.models)
         if study.reference not in (None, kept_method(study.folder)):
             keep_method(study.folder, str(study.reference))

@@ -44,6 +44,7 @@ class Study:
     tracker: TrackerName | None = None
     stress: Stresses | None = None
     reference: str | None = None  # the method under test, if one is chosen
+    command: str = ""  # content of the file that repeats the study with ``run --config``
     store: Store = field(init=False)
     figures: Figures = field(init=False)
     costs: Costs = field(init=False)

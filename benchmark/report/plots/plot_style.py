@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from benchmark.report.tables.render import FAMILIES, Row
 
@@ -68,11 +69,32 @@ def tag(model: str, tip: str, *artists: Artist) -> None:
 
 
 def round_ticks(axis: XAxis | YAxis, *, fine: bool) -> None:
-    """Put 1, 2 and 5 of every decade on a logarithmic axis, or 1 alone."""
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if fine else (1.0,), numticks=20))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
+    """Put 1, 2 and 5 of every decade on a logarithmic axis, or 1 alone; on a short axis, other round numbers."""
+    axis.set_major_locator(_RoundLocator((1.0, 2.0, 5.0) if fine else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick_label(value)))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
+
+
+class _RoundLocator(LogLocator):
+    """Places ticks by decades, or evenly if an axis holds fewer than two of these, which would give no scale."""
+
+    def __init__(self, factors: Sequence[float]) -> None:
+        super().__init__(base=10, subs=factors, numticks=20)
+        self.factors = factors
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        decades = range(math.floor(math.log10(vmin)), math.floor(math.log10(vmax)) + 1)
+        ticks = [factor * 10.0**decade for decade in decades for factor in self.factors]
+        if sum(vmin <= tick <= vmax for tick in ticks) < 2:
+            return MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(vmin, vmax)
+        return super().tick_values(vmin, vmax)
+
+
+def _tick_label(value: float) -> str:
+    """Return a tick's label, longer than usual if rounding would change the value."""
+    text = tick_text(value)
+    return text if math.isclose(float(text), value, rel_tol=1e-9) else f"{value:g}"
 
 
 def tick_text(value: float) -> str:

@@ -235,10 +235,15 @@ def protocol_differences(old: Protocol, new: Protocol, ignored: Set[str] = HARML
     """Return ``path: old -> new`` for every different setting that is not ignored."""
     before, after = (flatten_settings(side.model_dump(mode="json", exclude=set(ignored))) for side in (old, new))
     return [
-        f"{path}: {before.get(path)!r} -> {after.get(path)!r}"
+        f"{path}: {_shown(before.get(path))} -> {_shown(after.get(path))}"
         for path in sorted(before | after)
         if before.get(path) != after.get(path)
     ]
+
+
+def _shown(value: object) -> str:
+    """Write a setting's value; ``none`` as ``--set`` takes it."""
+    return "none" if value is None else repr(value)
 
 
 def flatten_settings(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -269,10 +269,10 @@ def test_differences_name_both_values() -> None:
     changed = load_protocol("quick", ["training.lr=0.5", "training.steps=none"])
     assert protocol_differences(load_protocol("quick"), changed) == [
         "training.lr: 0.002 -> 0.5",
-        "training.steps: 50 -> None",
+        "training.steps: 50 -> none",
     ]
     assert protocol_differences(load_protocol("paper"), load_protocol("paper", ["input.size_by_dataset.omc=64"])) == [
-        "input.size_by_dataset.omc: None -> 64"
+        "input.size_by_dataset.omc: none -> 64"
     ]
 
 

@@ -280,13 +280,13 @@ def test_descriptions_show_types_and_unset_values() -> None:
     rows = {path: (value, about) for path, value, about in describe(load_protocol("quick"))}
     assert rows["training.patience"][0] == "none"
     assert rows["split.counts"] == (
-        "(48, 8, 8)",
+        "48, 8, 8",
         "tuple[int, int, int] or none - exact numbers of train, validation and test images instead of shares",
     )
     assert rows["training.optimizer"][1] == "adam|adamw|sgd"
     assert rows["photometric.transforms"][1].startswith("tuple[str, ...] - transforms of installed packages")
     assert rows["loss.name"][1].startswith("bce_dice|focal|tversky|lovasz|cldice or scnp or str - scnp replaces each")
-    assert rows["input.size_by_dataset"] == ("{}", "dict[str, int] - exceptions to `size`, by dataset")
+    assert rows["input.size_by_dataset"] == ("none", "dict[str, int] - exceptions to `size`, by dataset")
 
 
 @pytest.mark.parametrize("override", ["split.test=0", "split.validation=0.2"])

@@ -11,11 +11,11 @@ Example:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmark.api.calls import load, profile, run
+    from benchmark.api.calls import load, network, profile, run
     from benchmark.api.score_masks import score
     from benchmark.utils.errors import UserError
 
-__all__ = ["UserError", "load", "profile", "run", "score"]
+__all__ = ["UserError", "load", "network", "profile", "run", "score"]
 
 __version__ = "0.1.0"
 
@@ -34,7 +34,7 @@ BEHAVIOUR = 3
 
 def __getattr__(name: str) -> object:
     """Import the functions above when they are asked for, since they import torch and pandas."""
-    if name in ("load", "profile", "run"):
+    if name in ("load", "network", "profile", "run"):
         from benchmark.api import calls
 
         return getattr(calls, name)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from benchmark.api.loaded_study import LoadedStudy
+from benchmark.api.ready_network import ReadyNetwork
 from benchmark.api.study_bar import StudyBar
 from benchmark.api.study_request import StudyRequest
 from benchmark.config import registry
@@ -16,6 +17,7 @@ from benchmark.config.execution import Execution
 from benchmark.devices.hardware_slots import hardware_of
 from benchmark.efficiency.measure import measure
 from benchmark.executors.choice import Engine
+from benchmark.records.chosen_networks import network_of_file
 from benchmark.records.efficiency_record import DType, EfficiencySettings
 from benchmark.records.user_folders import DATA_ROOT, find_study
 from benchmark.report import up_to_date
@@ -95,7 +97,7 @@ def run(
         slurm: options of Slurm, ``KEY=VALUE,...``.
         execution: ``auto``, ``eager``, ``graph`` or ``compile``.
         timeout: seconds after which a run counts as failed.
-        init_from: another study's weights to start from, ``STUDY[:TRAINED_ON]``.
+        init_from: weights to start from: another study's, ``STUDY[:TRAINED_ON]``, or a file's.
         stress: effects that test the trained networks on harder stand-ins.
         strength: factors of these effects.
         keep_weights: ``best-repeat``, ``all`` or ``none``.
@@ -183,6 +185,25 @@ def load(*studies: str | Path, results: str | Path = RESULTS) -> LoadedStudy:
         raise UserError("load() without a study; expected folders or names, such as load('results/quick')")
     folders = [study if isinstance(study, Path) else find_study(Path(results), study, "study") for study in studies]
     return LoadedStudy.read(folders)
+
+
+def network(model: str, weights: str | Path, *, size: int | None = None, device: str = "auto") -> ReadyNetwork:
+    """Return a network with weights from elsewhere, ready for images of any size.
+
+    Args:
+        model: its name, or ``path/to/file.py:Class``.
+        weights: a file of safetensors, or a ``state_dict`` saved by torch; it decides between gray and RGB.
+        size: side of the training's inputs in pixels; by default 512.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UserError: no such file or model, or weights of another network.
+
+    Example:
+        >>> network = benchmark.network("unet", "lab/unet.pth", size=256)  # doctest: +SKIP
+        >>> mask = network.predict("scans/die.tif")                        # doctest: +SKIP
+    """
+    return ReadyNetwork.of(network_of_file(Path(weights), model, size), device)
 
 
 def profile(

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, Threads, TrainedOn
+from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, Threads, TrainedAt, TrainedOn, Weights
 from benchmark.devices.hardware_slots import cores
-from benchmark.records.user_folders import find_trained_study
 from benchmark.utils.errors import UserError, require
 from benchmark.utils.files import check_folder
 
@@ -22,8 +21,10 @@ if TYPE_CHECKING:
 
 
 def export(
-    study: FinishedStudy,
     models: Models,
+    study: FinishedStudy = None,
+    weights: Weights = None,
+    trained_at: TrainedAt = None,
     format_: Annotated[
         Literal["onnx", "torch"],
         typer.Option("--format", help="onnx, or torch: a program saved by torch.export (.pt2)."),
@@ -31,7 +32,9 @@ def export(
     results: Results = Path("results"),
     dataset: TrainedOn = None,
     repeat: Repeat = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the files; default: RESULTS/STUDY/export.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files; default: RESULTS/STUDY/export, or beside --weights.")
+    ] = None,
     image: Annotated[
         Path | None, typer.Option(help="Image for the comparison; default: a stand-in's first test image, drawn again.")
     ] = None,
@@ -45,21 +48,21 @@ def export(
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
     from benchmark.predict.export import export_network
     from benchmark.predict.export.trial_image import picture
-    from benchmark.records.own_networks import select_networks
-    from benchmark.records.weights import find_trained
+    from benchmark.records.chosen_networks import chosen_networks
 
-    folder = find_trained_study(results, study)
+    folder, networks = chosen_networks(
+        results, models, study=study, weights=weights, size=trained_at, train=dataset, repeat=repeat
+    )
     target = out or folder / "export"
     check_folder("--out", target)
-    networks = find_trained(folder, select_networks(folder, models), dataset, repeat)
-    sets = {trained.record.train: trained for trained in networks}
+    sets = {trained.train: trained for trained in networks}
     pictures = {train: picture(folder, trained, image) for train, trained in sets.items()}
     console = open_console()
     done: list[ExportRecord] = []
     for number, trained in enumerate(networks, start=1):
-        image_seen = pictures[trained.record.train]
+        image_seen = pictures[trained.train]
         request = export_network.Request(
-            folder.name, format_, target, image_seen, threads or cores(), export_network.TIMING
+            "" if weights else folder.name, format_, target, image_seen, threads or cores(), export_network.TIMING
         )
         try:
             file, record = export_network.export(trained, request)

@@ -60,7 +60,24 @@ TrainedOn = Annotated[
     ),
 ]
 FinishedStudy = Annotated[
-    str, typer.Option("--study", help="Study of the weights: a name or a path.", autocompletion=completion.studies)
+    str | None,
+    typer.Option("--study", help="Study of the weights: a name or a path.", autocompletion=completion.studies),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Weights of one network from elsewhere, instead of --study: safetensors, or a state_dict saved by torch. "
+        "Gray or RGB, as they fit; threshold 0.5.",
+    ),
+]
+TrainedAt = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="PX",
+        help="Side of the training's inputs, pixels, with --weights; default: 512, as protocol paper.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

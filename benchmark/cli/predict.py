@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Device, FinishedStudy, Repeat, Results, Threads, TrainedOn
+from benchmark.cli.options import Device, FinishedStudy, Repeat, Results, Threads, TrainedAt, TrainedOn, Weights
 from benchmark.devices.hardware_slots import hardware_of
-from benchmark.records.user_folders import find_trained_study
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import check_folder
 
@@ -28,9 +27,11 @@ if TYPE_CHECKING:
 
 def predict(
     images: Annotated[list[str], typer.Argument(help="Files, folders or wildcards: PNG, JPEG, BMP, TIFF, BigTIFF.")],
-    study: FinishedStudy,
     models: Annotated[str, typer.Option(help="Name of the network; several only with --overlap-study.")],
     out: Annotated[Path, typer.Option(help="Folder of the results, with one subfolder per kind.")],
+    study: FinishedStudy = None,
+    weights: Weights = None,
+    trained_at: TrainedAt = None,
     results: Results = Path("results"),
     dataset: TrainedOn = None,
     repeat: Repeat = None,
@@ -95,8 +96,8 @@ def predict(
     from benchmark.predict.settings import PredictSettings, finds_vias
     from benchmark.predict.tile_choice import OVERLAP, TileChoice, TileTrial, tiles_per_forward
     from benchmark.predict.tiles import TileAxis
-    from benchmark.records.own_networks import select_networks
-    from benchmark.records.weights import find_trained, read_weights
+    from benchmark.records.chosen_networks import chosen_networks
+    from benchmark.records.weights import read_weights
     from benchmark.training.probe import ProbeInput, probe_networks
 
     console = open_console()
@@ -121,14 +122,15 @@ def predict(
                 "a figure only; leave out one or the other"
             )
     svg, layouts = _polygons(polygons, no_polygons, nm_per_pixel, layer_map, tolerance)
-    folder = find_trained_study(results, study)
-    entries = select_networks(folder, models)
-    if len(entries) > 1 and not overlap_study:
-        raise UserError(
-            f"--models {models}: {len(entries)} networks ({', '.join(entry.name for entry in entries)}); expected one, "
-            "since results would have the same names: call predict once for each, with an --out of its own"
-        )
-    trained = find_trained(folder, entries, dataset, repeat)
+    _, trained = chosen_networks(
+        *(results, models),
+        study=study,
+        weights=weights,
+        size=trained_at,
+        train=dataset,
+        repeat=repeat,
+        one=not overlap_study,
+    )
     files = inputs.expand(images, console.print)
     check_folder("--out", out)
     if overlap_study:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, TrainedOn
-from benchmark.records.user_folders import find_trained_study
+from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, TrainedOn, Weights
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,8 +21,9 @@ MOST_SIDE = 1024  # pixels; the largest input that a preset trains on, so what t
 
 def stages(
     models: Models,
-    study: FinishedStudy,
     image: Annotated[Path, typer.Option(help="Image that the networks see.")],
+    study: FinishedStudy = None,
+    weights: Weights = None,
     results: Results = Path("results"),
     dataset: TrainedOn = None,
     repeat: Repeat = None,
@@ -41,20 +41,20 @@ def stages(
     at: Annotated[
         str, typer.Option(help="Comma list of modules, such as down_2,block_2 or encoder[3]; default: the stages.")
     ] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder for PDF and PNG; default: stages/ in the study.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for PDF and PNG; default: stages/ in the study, or beside --weights.")
+    ] = None,
 ) -> None:
     """Draw the maps of all encoder stages of trained networks. They stand side by side, with an enlarged patch."""
     from benchmark.cli.progress import open_console
     from benchmark.data.formats.images import OWN_LEVELS, read_depth
     from benchmark.predict import encoder_plot, encoder_stages, feature_maps
-    from benchmark.records.own_networks import select_networks
-    from benchmark.records.weights import find_trained
+    from benchmark.records.chosen_networks import chosen_networks
     from benchmark.report.plots import plot_style
     from benchmark.utils.files import check_folder, write_atomically
 
-    folder = find_trained_study(results, study)
+    folder, networks = chosen_networks(results, models, study=study, weights=weights, train=dataset, repeat=repeat)
     target = out or folder / "stages"
-    networks = find_trained(folder, select_networks(folder, models), dataset, repeat)
     check_folder("--out", target)
     area = _area(image, window, min(network.input_size for network in networks))
     views = {channels: _read(image, channels, area) for channels in sorted({network.channels for network in networks})}
@@ -68,8 +68,9 @@ def stages(
         *([f"16 bits: {feature_maps.DEPTH}"] if read_depth(image) == 16 else []),
         "Networks compute in float32",
     )
-    trained_on = "_".join(dict.fromkeys("+".join(network.record.train) for network in networks))
-    title = f"Encoder stages, study {folder.name}: {image.name}"
+    trained_on = "_".join(dict.fromkeys("+".join(network.train) or network.file.stem for network in networks))
+    source = f"weights {weights.name}" if weights else f"study {folder.name}"
+    title = f"Encoder stages, {source}: {image.name}"
     figure = encoder_plot.draw(encoder_plot.StagePanel(title, pixels, (area[0], area[1]), enlarged, notes), encoders)
     console = open_console()
     console.print(_table(encoders))

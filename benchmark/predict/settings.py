@@ -54,10 +54,14 @@ class PredictSettings:
 def finds_vias(trained: TrainedNetwork) -> bool:
     """Tell whether a network was trained for vias, by the counts of its test, or else by its datasets."""
 
+    if trained.record is None:
+        return False  # unknown
+    metrics = trained.record.metrics
+
     def of_vias(name: str) -> bool:
-        if name in trained.record.metrics:
-            return any("via_f1" in values for values in trained.record.metrics[name].values())
+        if name in metrics:
+            return any("via_f1" in values for values in metrics[name].values())
         known = specs.KNOWN.get(name.removesuffix(specs.SUFFIX))
         return known is not None and target_of(known, trained.protocol) == "via"
 
-    return all(map(of_vias, trained.record.train))
+    return all(map(of_vias, trained.train))

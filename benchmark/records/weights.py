@@ -1,7 +1,8 @@
-"""Finds the kept weights of a study and builds networks with them."""
+"""Reads files of weights, finds those of a study and builds networks with them."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,31 +20,38 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MOST_NAMED = 5  # tensors, in a message
+SAFETENSORS = ".safetensors"
+WRAPPERS = ("module.", "_orig_mod.")  # before the names of tensors, by DataParallel and torch.compile
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """One trained network of a study."""
+    """One trained network of a study, or of a file of weights from elsewhere."""
 
     entry: ModelEntry
     file: Path  # of the weights, not read yet
-    record: Record  # of the run that trained it
+    record: Record | None  # of the run that trained it; None for a file from elsewhere
     protocol: Protocol  # of the study
 
     @property
     def label(self) -> str:
-        """Label of the run: ``omc-syn/unet/0``."""
-        return self.record.label
+        """Label of the run: ``omc-syn/unet/0``; of a file from elsewhere ``unet/lab``."""
+        return self.record.label if self.record else f"{self.entry.name}/{self.file.stem}"
+
+    @property
+    def train(self) -> tuple[str, ...]:
+        """Training datasets, none if they are not known."""
+        return self.record.train if self.record else ()
 
     @property
     def input_size(self) -> int:
         """Side of the training's inputs in pixels, the smallest of its datasets."""
-        return min(self.protocol.input.size_for(name) for name in self.record.train)
+        return min(map(self.protocol.input.size_for, self.train), default=self.protocol.input.size)
 
     @property
     def channels(self) -> Literal[1, 3]:
         """Input channels of the network."""
-        return self.protocol.input.channels_for(self.record.train[0])
+        return self.protocol.input.channels_for(self.train[0]) if self.train else self.protocol.input.channels
 
     def build(self, device: torch.device | str = "cpu") -> nn.Module:
         """Return the network with its weights, in eval mode.
@@ -143,26 +151,16 @@ def read_weights(file: Path) -> bytes:
 
 
 def load_weights(network: nn.Module, file: Path, content: bytes) -> None:
-    """Put the tensors of a safetensors content into a network; ``file`` names their source in messages.
+    """Put the tensors of a file's content into a network, all of them; ``file`` names it in messages.
 
     Raises:
-        UserError: no safetensors content, tensors of another network, NaN or infinite values.
+        UserError: no weights that are safe to read, tensors of another network, NaN or infinite values.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        state = load(content)
-    except SafetensorError as error:
-        raise UserError(f"{file}: no safetensors file ({error}); restore it or train that study again") from error
-    ours, theirs = (
-        {name: _size(value) for name, value in tensors.items()} for tensors in (network.state_dict(), state)
-    )
-    if differing := [name for name in dict.fromkeys((*ours, *theirs)) if ours.get(name) != theirs.get(name)]:
-        sizes = [f"{name} is {ours.get(name, 'none')} here and {theirs.get(name, 'none')} there" for name in differing]
+    state = network_state(network, file, content)
+    if differing := differences(network, state):
         raise UserError(
-            f"{file}: does not fit the network: {_some(sizes, '; ')}; "
-            "expected a study with the same model and input.channels"
+            f"{file}: does not fit the network: {_some(differing, '; ')}; "
+            "expected weights of the same model and input.channels"
         )
     if unusable := non_finite(state, network):
         raise UserError(
@@ -170,6 +168,65 @@ def load_weights(network: nn.Module, file: Path, content: bytes) -> None:
             "background; expected numbers: restore the file or train that study again"
         )
     network.load_state_dict(state)
+
+
+def network_state(network: nn.Module, file: Path, content: bytes) -> dict[str, Tensor]:
+    """Return a file's tensors under the network's names, without prefixes of a wrapper around the network.
+
+    A file is of safetensors, or a ``state_dict`` as ``torch.save`` writes it, of which only tensors are read.
+
+    Raises:
+        UserError: another format, or more than a ``state_dict``.
+    """
+    by_safetensors = file.suffix == SAFETENSORS or content[8:9] == b"{"  # after the header's length
+    state = _safetensors(file, content) if by_safetensors else _state_dict(file, content)
+    ours = network.state_dict().keys()
+    while state and not state.keys() <= ours:
+        wrapper = next((name for name in WRAPPERS if all(key.startswith(name) for key in state)), None)
+        if wrapper is None:
+            break
+        state = {key.removeprefix(wrapper): value for key, value in state.items()}
+    return state
+
+
+def differences(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Return each tensor that a network and a state do not have in the same size, in words."""
+    ours, theirs = (
+        {name: _size(value) for name, value in tensors.items()} for tensors in (network.state_dict(), state)
+    )
+    return [
+        f"{name} is {ours.get(name, 'none')} here and {theirs.get(name, 'none')} there"
+        for name in dict.fromkeys((*ours, *theirs))
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
+def _safetensors(file: Path, content: bytes) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise UserError(f"{file}: no safetensors file ({error}); restore it or train that study again") from error
+
+
+def _state_dict(file: Path, content: bytes) -> dict[str, Tensor]:
+    import torch
+
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken or hostile file raises errors of every kind
+        raise UserError(
+            f"{file}: no file of tensors alone ({type(error).__name__}), and nothing else is read; expected a file "
+            f"*{SAFETENSORS}, or one that torch.save(network.state_dict(), FILE) wrote"
+        ) from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        found = _some([str(name) for name in state], ", ") if isinstance(state, Mapping) else type(state).__name__
+        raise UserError(f"{file}: no state_dict (found {found}); expected tensors by name: save that part of it alone")
+    return dict(state)
 
 
 def non_finite(state: Mapping[str, Tensor], network: nn.Module) -> list[str]:

@@ -143,8 +143,8 @@ def describe(trained: TrainedNetwork, study: str, kind: Format, span: Range) -> 
         "model_version": str(trained.entry.version),
         "paper": trained.entry.paper,
         "study": study,
-        "training_set": "+".join(trained.record.train),
-        "repeat": str(trained.record.repeat),
+        "training_set": "+".join(trained.train),
+        "repeat": str(trained.record.repeat) if trained.record else "",
         "weights_sha256": hashlib.sha256(read_weights(trained.file)).hexdigest(),
         "input": f"{INPUT}: float32 (batch, {channels}, {size}), {pixels}, [0, 1]: 8-bit values / 255",
         "output": f"{OUTPUT}: float32 (batch, 1, {size}), foreground's probability = sigmoid({OUTPUT})",
@@ -153,7 +153,7 @@ def describe(trained: TrainedNetwork, study: str, kind: Format, span: Range) -> 
         "size_multiple": str(trained.entry.multiple if fixed else span.step),
         "trained_at": f"{side}x{side}",
         "licence": f"{LICENCE} for the network's code; the weights are bound by the terms of their training images",
-        "training_images": "; ".join(f"{name}: {_about(name)}" for name in trained.record.train),
+        "training_images": "; ".join(f"{name}: {_about(name)}" for name in trained.train) or "not known",
         "software": f"eal-icnet-benchmark {__version__}, torch {torch.__version__.partition('+')[0]}"
         + (f", opset {kind.opset}" if kind.opset is not None else ""),
     }

@@ -47,7 +47,7 @@ def test_pictures(study: Path, trained: TrainedNetwork) -> list[Array]:
 def _drawn_again(study: Path, trained: TrainedNetwork) -> Iterator[tuple[str, Array]]:
     """Yield the test images of stand-ins among the training sets, if today's drawings are the same."""
     protocol = trained.protocol
-    for name in trained.record.train:
+    for name in trained.train:
         entry = KNOWN.get(name.removesuffix(SUFFIX))
         split = Store(study).read_split(name)
         if name.endswith(SUFFIX) and entry is not None and split is not None:

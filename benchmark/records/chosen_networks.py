@@ -1,0 +1,107 @@
+"""Finds the networks of flags: of a study, or of a file of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.config import registry
+from benchmark.config.protocol import load_protocol
+from benchmark.config.registry import ModelEntry
+from benchmark.records.own_networks import select_networks
+from benchmark.records.user_folders import find_trained_study
+from benchmark.records.weights import (
+    TrainedNetwork,
+    differences,
+    find_trained,
+    load_weights,
+    network_state,
+    read_weights,
+)
+from benchmark.utils.errors import UserError
+
+
+def chosen_networks(
+    results: Path,
+    models: str,
+    *,
+    study: str | None,
+    weights: Path | None,
+    size: int | None = None,
+    train: str | None = None,
+    repeat: int | None = None,
+    one: bool = False,
+) -> tuple[Path, list[TrainedNetwork]]:
+    """Return the folder of the study or of the file of weights, and its networks.
+
+    Args:
+        results: folder of studies.
+        models: networks of the study, or the one of the file.
+        study: the value of ``--study``; ``None`` without it.
+        weights: the value of ``--weights``; ``None`` without it.
+        size: side of the training's inputs, which a file does not tell; ``None`` for the default protocol's.
+        train: the training set; ``None`` for a study's only one.
+        repeat: which repeat; ``None`` for the best.
+        one: refuse several networks.
+
+    Raises:
+        UserError: not one of study and file, flags of the other one, no such networks, or weights that do not fit.
+    """
+    if weights is None:
+        if study is None:
+            raise UserError("--study or --weights: expected the study of a training, or a file of weights")
+        if size is not None:
+            raise UserError(f"--trained-at {size}: for --weights only; a study knows the size of its inputs")
+        folder = find_trained_study(results, study)
+        entries = select_networks(folder, models)
+        if one and len(entries) > 1:
+            raise UserError(
+                f"--models {models}: {_named(entries)}; expected one, since results would have the same names: call "
+                "predict once for each, with an --out of its own"
+            )
+        return folder, find_trained(folder, entries, train, repeat)
+    flags = {"--study": study, "--datasets": train, "--repeat": repeat}
+    if given := [flag for flag, value in flags.items() if value is not None]:
+        raise UserError(
+            f"{', '.join(given)}: belongs to a study, not to --weights {weights}; leave out one or the other"
+        )
+    return weights.parent, [network_of_file(weights, models, size)]
+
+
+def network_of_file(file: Path, model: str, size: int | None = None) -> TrainedNetwork:
+    """Return a network with weights from elsewhere.
+
+    Its images are gray or RGB, whichever fits the weights. Input size and threshold are those of the protocol
+    ``paper``, since the file does not tell them.
+
+    Args:
+        file: of weights, see :func:`benchmark.records.weights.network_state`.
+        model: name of the network.
+        size: side of the training's inputs, pixels; by default the protocol's.
+
+    Raises:
+        UserError: no such file or model, several models, weights of another network, or an impossible size.
+    """
+    entries = registry.select(model)
+    if len(entries) > 1:
+        raise UserError(f"--models {model}: {_named(entries)}; expected the one of {file}")
+    if not file.is_file():
+        raise UserError(f"--weights {file}: no such file; expected a file of weights")
+    (entry,), content = entries, read_weights(file)
+    misfits = {}
+    for channels in (1, 3):
+        network = entry.build(in_channels=channels)
+        misfits[channels] = len(differences(network, network_state(network, file, content)))
+        if not misfits[channels]:
+            break
+    channels = min(misfits, key=misfits.__getitem__)
+    load_weights(entry.build(in_channels=channels), file, content)  # refuses before any work
+    side = size or load_protocol("paper").input.size // entry.multiple * entry.multiple or entry.multiple
+    if side % entry.multiple:
+        raise UserError(f"--trained-at {size}: {entry.name} takes sizes that are multiples of {entry.multiple}")
+    return TrainedNetwork(
+        entry, file, None, load_protocol("paper", [f"input.size={side}", f"input.channels={channels}"])
+    )
+
+
+def _named(entries: list[ModelEntry]) -> str:
+    return f"{len(entries)} networks ({', '.join(entry.name for entry in entries)})"

@@ -23,12 +23,12 @@ from benchmark.executors.choice import Engine, ExecutorChoice, choose_executor
 from benchmark.executors.events import Event
 from benchmark.executors.worker import Worker
 from benchmark.records.method import check_method
-from benchmark.records.user_folders import DATA_ROOT, check_data_root, find_training, study_folder
+from benchmark.records.user_folders import DATA_ROOT, check_data_root, study_folder
 from benchmark.runs.jobs import KeepWeights
 from benchmark.study.execute import execute
 from benchmark.study.plan import Plan, make_plan
 from benchmark.study.study import Study
-from benchmark.training.finetune import Start
+from benchmark.training.finetune import start_of
 from benchmark.training.trackers import TrackerName
 from benchmark.utils.errors import require
 
@@ -151,7 +151,7 @@ class StudyRequest:
         known, stored = names_of_all(self.data_root), study.store.read_protocol()
         unused_settings.refuse_for(bases, protocol, overrides, known, stored, divided=divided)
         if self.init_from is not None:
-            study.start = Start.of(*find_training(self.results, self.init_from, "--init-from"), folder)
+            study.start = start_of(self.init_from, self.results, folder, [entry.name for entry in entries])
         plan = make_plan(study, retry_failed=self.retry_failed, replace_stale=self.replace_stale, refuse=refuse)
         return PlannedStudy(study, plan, engine)
 

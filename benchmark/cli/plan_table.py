@@ -79,9 +79,8 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
             f"{len(plan.stale)} run(s) made under other settings are set aside in {study.folder / 'runs' / '.stale'}"
         )
     if study.start:
-        sets = sorted({"+".join(job.init.facts.train) for job in plan.todo if job.init})
-        trained = f", trained on {' or '.join(sets)}" if sets else ""
-        console.print(f"Runs start from the weights of study {study.start.store.folder.name}{trained}")
+        sources = sorted({job.init.facts.source for job in plan.todo if job.init})
+        console.print(f"Runs start from the weights of {' or '.join(sources) or study.start.name}")
     for broken in plan.broken:
         again = any(job.folder == broken.folder for job in plan.todo)
         outcome = f"set aside in {study.folder / 'runs' / '.stale'} and done again" if again else "left as it is"

@@ -92,8 +92,8 @@ def run(
     init_from: Annotated[
         str | None,
         typer.Option(
-            metavar="STUDY[:TRAINED_ON]",
-            help="Start from the weights of the same models in another study, a name or a path.",
+            metavar="STUDY[:TRAINED_ON]|FILE",
+            help="Start from the weights of the same models in another study, a name or a path, or one file.",
         ),
     ] = None,
     stress: Annotated[

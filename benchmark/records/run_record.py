@@ -62,12 +62,22 @@ class KeyParts(Frozen):
 
 
 class Initial(Frozen):
-    """The weights of another study that a run started from."""
+    """The weights of another study, or of a file from elsewhere, that a run started from."""
 
-    study: Text
-    train: tuple[Name, ...] = Field(min_length=1, description="names of their training datasets")
-    repeat: int = Field(ge=0)
+    study: Text = Field(description="its name, or the file's")
+    train: tuple[Name, ...] = Field((), description="names of their training datasets; none for a file")
+    repeat: int | None = Field(None, ge=0, description="none for a file")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the file")
+
+    @property
+    def source(self) -> str:
+        """Study and training set, or file, as tables name them."""
+        return f"study {self.study}, trained on {'+'.join(self.train)}" if self.train else f"file {self.study}"
+
+    @property
+    def flag(self) -> str:
+        """The value of ``--init-from``: ``lab:omc+miic``."""
+        return ":".join((self.study, *(["+".join(self.train)] if self.train else [])))
 
 
 class TrainingFacts(Frozen):

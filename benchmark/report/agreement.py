@@ -142,10 +142,10 @@ def _made_from(part: Part) -> Iterator[tuple[tuple[str, str], set[str]]]:
             yield (template, name + seed * (template == diff.SPLIT)), values
     for record in records:
         drawn = record.key_parts.init is None
-        yield (START, "runs"), {"random ones" if drawn else "those of another study"}
+        given = "those of a file" if record.init and not record.init.train else "those of another study"
+        yield (START, "runs"), {"random ones" if drawn else given}
         if record.init is not None:
-            source = f"{record.init.study}, trained on {'+'.join(record.init.train)}"
-            yield (ORIGIN, "+".join(record.train) + seed), {source}
+            yield (ORIGIN, "+".join(record.train) + seed), {record.init.source.removeprefix("study ")}
     for test, scores in _tested(part.study):
         yield (IMAGES, test + seed), {_images(scores)}
 

@@ -130,7 +130,7 @@ class Staleness:
         expected = record.key_parts.init if job is None else job.key_parts.init
         if record.key_parts.init == expected and (record.key_parts.init is not None) == self.fine_tuned:
             return []
-        ours = _origin(init) if init or not self.fine_tuned else "those of another study"
+        ours = _origin(init) if init or not self.fine_tuned else "those of another study or file"
         return [f"the weights that runs start from: {_origin(record.init)} -> {ours}"]
 
     @functools.cached_property
@@ -164,4 +164,4 @@ def refusal(job: TrainJob) -> Failure | None:
 
 
 def _origin(init: Initial | None) -> str:
-    return "random ones" if init is None else f"{init.study}, {'+'.join(init.train)} ({init.sha256[:8]})"
+    return "random ones" if init is None else f"{init.flag.replace(':', ', ')} ({init.sha256[:8]})"

@@ -22,7 +22,7 @@ from benchmark.records.run_record import KeyParts
 from benchmark.records.store import Store
 from benchmark.runs.jobs import EfficiencyJob, KeepWeights, TrainJob
 from benchmark.study.time_estimate import THROUGHPUT_S, Costs
-from benchmark.training.finetune import Start
+from benchmark.training.finetune import FileStart, Start
 from benchmark.training.trackers import TrackerName
 from benchmark.utils.errors import UserError
 
@@ -39,7 +39,7 @@ class Study:
     cache: Path
     keep_weights: KeepWeights = "best-repeat"
     fail_fast: bool = False
-    start: Start | None = None
+    start: Start | FileStart | None = None
     execution: Execution = "eager"
     tracker: TrackerName | None = None
     stress: Stresses | None = None

@@ -1,8 +1,9 @@
-"""Finds, checks and loads the weights of another study that fine-tuning starts from."""
+"""Finds, checks and loads the weights that fine-tuning starts from."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
 from benchmark.records.run_record import Initial
 from benchmark.records.store import Store
+from benchmark.records.user_folders import find_training
 from benchmark.records.weights import best_repeat, kept_weights, load_weights, read_weights
 from benchmark.utils.errors import UserError
 
@@ -28,7 +30,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Start:
-    """The value of ``--init-from``.
+    """The value of ``--init-from`` that names another study.
 
     Attributes:
         store: the other study.
@@ -54,13 +56,20 @@ class Start:
         if folder.resolve() == study.resolve():
             raise UserError(f"{start.flag}: a study cannot start from itself; give the new one a --study NAME")
         if not (folder / "runs").is_dir():
-            raise UserError(f"{start.flag}: no runs in {folder}; expected a study's folder or name")
+            raise UserError(
+                f"{start.flag}: no runs in {folder}; expected a study's folder or name, or a file of weights"
+            )
         return start
 
     @property
     def flag(self) -> str:
         """The flag and its value."""
         return f"--init-from {self.store.folder.name}{f':{self.train}' * bool(self.train)}"
+
+    @property
+    def name(self) -> str:
+        """The other study, in words."""
+        return f"study {self.store.folder.name}"
 
     def weights(self, model: str, repeat: int, hashes: HashCache) -> Weights:
         """Return the initial weights of a model's repeat: of the same repeat in the other study, else of its best.
@@ -79,16 +88,65 @@ class Start:
         if repeat not in files:
             repeat = best_repeat(self.store, train, model, files)
         file = files[repeat]
-        facts = Initial(study=study, train=tuple(train.split("+")), repeat=repeat, sha256=hashes.digest(file))
-        hashes.save()
+        facts = Initial(study=study, train=tuple(train.split("+")), repeat=repeat, sha256=_digest(file, hashes))
         return Weights(file, facts)
+
+
+@dataclass(frozen=True)
+class FileStart:
+    """The value of ``--init-from`` that is a file of one model's weights; all repeats start from it."""
+
+    file: Path
+
+    @property
+    def flag(self) -> str:
+        """The flag and its value."""
+        return f"--init-from {self.file}"
+
+    @property
+    def name(self) -> str:
+        """The file, in words."""
+        return f"file {self.file.name}"
+
+    def weights(self, model: str, repeat: int, hashes: HashCache) -> Weights:
+        """Return the initial weights, the same for each model and repeat."""
+        return Weights(self.file, Initial(study=self.file.name, sha256=_digest(self.file, hashes)))
+
+
+def start_of(text: str, results: Path, study: Path, models: Sequence[str]) -> Start | FileStart:
+    """Read ``--init-from``.
+
+    Args:
+        text: a study's name or path with its training set after a colon, or a file of weights.
+        results: folder of studies.
+        study: folder of the study that starts from it.
+        models: names of its networks.
+
+    Raises:
+        UserError: no such study or file, the same study, or a file for several networks.
+    """
+    file = Path(text)
+    if not file.is_file():
+        return Start.of(*find_training(results, text, "--init-from"), study)
+    if len(models) > 1:
+        raise UserError(
+            f"--init-from {text}: weights of one network; expected one in --models, found {len(models)} "
+            f"({', '.join(models)}), each of which needs a study of its own"
+        )
+    return FileStart(file)
+
+
+def _digest(file: Path, hashes: HashCache) -> str:
+    digest = hashes.digest(file)
+    hashes.save()
+    return digest
 
 
 def load_initial_weights(network: nn.Module, start: Weights) -> None:
     """Load weights into a network; only tensors are read from the file.
 
     Raises:
-        UserError: the file is missing, changed since the plan, not in safetensors format or of another network.
+        UserError: the file is missing, changed since the plan, no file of weights or of another network.
     """
     content = read_weights(start.file)
     if hashlib.sha256(content).hexdigest() != start.facts.sha256:
@@ -110,6 +168,8 @@ def refuse_seen(task: Task, start: Weights, study: Store) -> str:
     Raises:
         UserError: gives the number of these images and the name of the first.
     """
+    if not start.facts.train:
+        return f"whether the weights have seen test images is unknown: {start.facts.study} does not tell"
     for source in task.test:
         if source.name not in start.facts.train:
             continue

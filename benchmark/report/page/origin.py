@@ -186,7 +186,7 @@ def _datasets(records: Sequence[Record]) -> Iterator[list[str]]:
 
 
 def _initial(records: Sequence[Record]) -> list[str]:
-    starts = sorted({f"{record.init.study}:{'+'.join(record.init.train)}" for record in records if record.init})
+    starts = sorted({record.init.flag for record in records if record.init})
     return ["--init-from", starts[0]] if len(starts) == 1 else []
 
 

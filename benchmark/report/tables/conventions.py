@@ -78,9 +78,9 @@ def stand_ins(datasets: Iterable[str]) -> Iterator[str]:
 
 
 def origins(runs: Iterable[Run]) -> Iterator[str]:
-    """Say which weights of other studies the runs started from."""
-    for study, train in sorted({(init.study, "+".join(init.train)) for run in runs if (init := run.record.init)}):
-        yield f"Fine-tuned: training started from the weights of study {study}, trained on {train}."
+    """Say which given weights the runs started from."""
+    for source in sorted({run.record.init.source for run in runs if run.record.init}):
+        yield f"Fine-tuned: training started from the weights of {source}."
 
 
 def left_out(study: StudyResults) -> Iterator[str]:

@@ -203,7 +203,7 @@ def load_protocol(source: str | Path, overrides: Iterable[str] = (), *, stored: 
         if not stored:
             for path in FILLED_IN:  # a study's own file as the protocol of a new one
                 fields.pop(path, None)
-        if not stored:  # earlier releases wrote settings without an effect into a study's file
+            # Earlier releases wrote settings without an effect into a study's file.
             defaults = flatten_settings(Protocol(name="defaults", split=Split(unit="image")).model_dump(mode="json"))
             written = {
                 path: f"{origin}: {path} = {value!r}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
+
+import pytest
 
 from benchmark.records.store import Store
 from benchmark.report import build
@@ -38,6 +41,21 @@ def test_readme_shows_the_table_of_the_reference_study() -> None:
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert len(rows) == 20
     assert "\n".join(rows) in (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("loss", ["bce_dice", "cldice", "scnp"])
+def test_page_shows_the_figures_of_the_studies_of_losses(loss: str) -> None:
+    study = ROOT / "results" / f"reference-loss-{loss}"
+    assert [record.status for _, record in Store(study).records()] == ["ok"] * 6
+    assert build.check(study) == []
+    protocol = Store(study).read_protocol()
+    assert protocol is not None
+    assert protocol.loss.name == loss
+    page = (ROOT / "results/README.md").read_text("utf-8")
+    table = re.sub(r"\*\*|</?u>", "", (study / "report/tables/custom.md").read_text("utf-8"))
+    rows = [line for line in table.splitlines() if line.startswith(("| EAL-ICNet |", "| UNet |"))]
+    assert len(rows) == 2
+    assert all(f"| `{loss}` {row}" in page for row in rows)
 
 
 def test_reference_studies_are_small() -> None:

@@ -1,4 +1,4 @@
-"""Checks and identifies the losses and transforms of installed packages in a protocol."""
+"""Checks and identifies the packages' code and the encoder's weights in a protocol."""
 
 from __future__ import annotations
 
@@ -18,10 +18,21 @@ if TYPE_CHECKING:
 def identities(protocol: Protocol) -> dict[str, str]:
     """Return version or content hash of the installed losses and transforms in use, such as ``losses.mine: lab 1.2``.
 
+    The file of the encoder's first weights is under ``encoder_weights``.
+
     Raises:
-        UserError: the protocol names a loss or transform that is unknown or cannot be used.
+        UserError: the protocol names a loss, transform or file that is unknown or cannot be used.
     """
-    return {f"{kind}.{name}": _identity(kind, name) for kind, name in _used(protocol)}
+    found = {f"{kind}.{name}": _identity(kind, name) for kind, name in _used(protocol)}
+    if (file := protocol.training.encoder_file) is None:
+        return found
+    try:
+        return found | {"encoder_weights": hashlib.sha256(file.read_bytes()).hexdigest()[:16]}
+    except OSError as error:
+        raise UserError(
+            f"training.encoder_weights: found {str(file)!r}, which cannot be read ({error.strerror})"
+            f"{did_you_mean(str(file), ['imagenet', 'none'])}; expected none, imagenet or a file of weights"
+        ) from error
 
 
 def refuse_changed(protocol: Protocol) -> None:
@@ -32,8 +43,8 @@ def refuse_changed(protocol: Protocol) -> None:
     """
     if (now := identities(protocol)) != protocol.extensions:
         raise UserError(
-            f"losses and transforms of installed packages were {protocol.extensions} when this run was planned and are "
-            f"{now} now; run the same command again"
+            "losses and transforms of installed packages, and the encoder's weights, were "
+            f"{protocol.extensions} when this run was planned and are {now} now; run the same command again"
         )
 
 

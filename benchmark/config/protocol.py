@@ -151,7 +151,9 @@ class Protocol(SettingsModel):
     evaluation: Evaluation = Evaluation()
     data: Data = Data()
     extensions: dict[str, str] = Field(
-        {}, description="code of the installed packages' losses and transforms in use; filled in, never set"
+        {},
+        description="code of the installed packages' losses and transforms in use, and the hash of the encoder's "
+        "weights; filled in, never set",
     )
     efficiency: Efficiency = Efficiency()
     report: Report = Report()
@@ -172,6 +174,8 @@ class Protocol(SettingsModel):
         default raises :data:`benchmark.BEHAVIOUR`.
         """
         fields = self.model_dump(mode="json", exclude=set(HARMLESS), exclude_defaults=True)
+        if self.training.encoder_file:  # `extensions` has its hash, wherever it lies
+            fields["training"]["encoder_weights"] = "file"
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -43,9 +44,15 @@ class Training(SettingsModel):
     norm_reestimation_batches: int = Field(
         0, ge=0, description="training batches that BatchNorm statistics are averaged over before each validation"
     )
-    encoder_weights: Literal["imagenet"] | None = Field(
-        None, description="download pretrained encoders (needs a network)"
+    encoder_weights: str | None = Field(
+        None, description="imagenet: download pretrained encoders (needs a network); or a file of an encoder's weights"
     )
+
+    @property
+    def encoder_file(self) -> Path | None:
+        """The file of the encoder's first weights."""
+        named = self.encoder_weights not in (None, "imagenet")
+        return Path(str(self.encoder_weights)) if named else None
 
     def micro_batch_for(self, dataset: str) -> int:
         """Return the images per forward for a dataset."""

@@ -28,6 +28,7 @@ from benchmark.records import environment
 from benchmark.records.history import HISTORY, Round, history_csv
 from benchmark.records.run_record import BOUNDED, Record, TrainingFacts
 from benchmark.records.store import CHECKPOINT, Store
+from benchmark.records.weights import load_weights, read_weights
 from benchmark.runs.cost import Meter
 from benchmark.runs.jobs import OnStep, TrainJob
 from benchmark.training import determinism
@@ -169,11 +170,11 @@ def _in_unit_interval(network: nn.Module, batches: Iterator[Batch], protocol: Pr
 def build_network(job: TrainJob) -> nn.Module:
     """Build a network from the seed of (base, datasets, repeat), on the CPU so that all devices start alike.
 
-    If the run starts from other weights, they replace the random ones.
+    If the run starts from other weights, of the network or of its encoder, they replace the random ones.
     """
-    protocol = job.protocol
+    protocol, file = job.protocol, job.protocol.training.encoder_file
     torch.manual_seed(seeds.derive(protocol.seed, "init", job.task.name, job.repeat))
-    encoder: dict[str, Any] = {"encoder_weights": "imagenet"} if protocol.training.encoder_weights else {}
+    encoder: dict[str, Any] = {"encoder_weights": "imagenet"} if protocol.training.encoder_weights and not file else {}
     try:
         network = job.entry.build(in_channels=job.task.channels(protocol), **encoder)
     except TypeError as error:
@@ -184,6 +185,12 @@ def build_network(job: TrainJob) -> nn.Module:
         raise
     if job.init is not None:
         load_initial_weights(network, job.init)
+    if file is not None:
+        if not isinstance(encoder_module := getattr(network, "encoder", None), nn.Module):
+            raise UserError(
+                f"{job.entry.name}: has no module `encoder` for {file}; use --set training.encoder_weights=none"
+            )
+        load_weights(encoder_module, file, read_weights(file))
     return network
 
 

@@ -37,9 +37,10 @@ def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event]
     """
     from benchmark.study.prepare_data import prepare  # decodes images, which no plan needs
 
-    # One fine-tuning job of each network and training set.
-    tuned = list({(job.entry.name, job.task.name): job for job in plan.todo if job.init}.values())
-    _try_weights(tuned)
+    # One job of each network and training set that starts from given weights.
+    jobs = {(job.entry.name, job.task.name): job for job in plan.todo}.values()
+    tuned = [job for job in jobs if job.init]
+    _try_weights(jobs if study.protocol.training.encoder_file else tuned)
     # A finished study is only read: it may lie on a disk that takes no files.
     idle = not (plan.todo or plan.stale or plan.measurements) and plan.seen == study.protocol
     with contextlib.nullcontext() if idle else _claimed(study, emit):

@@ -124,7 +124,8 @@ def settings(protocol: Protocol, ignored: Set[str] = frozenset()) -> list[str]:
     """List the settings, without ignored ones, in which a protocol differs from the preset of its name."""
     if protocol.name not in PRESETS:
         return []
-    return protocol_differences(load_protocol(protocol.name), protocol, ignored={"report", *ignored})
+    differing = protocol_differences(load_protocol(protocol.name), protocol, ignored={"report", *ignored})
+    return list(map(logs.without_folders, differing))
 
 
 def commands(study: StudyResults, name: str) -> list[str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from benchmark.records.method import kept_method
 from benchmark.records.own_networks import select_networks
 from benchmark.records.weights import find_trained
 from benchmark.report.merge import merge
+from benchmark.report.plots import plot_style
 from benchmark.report.plots.all_plots import PLOTS
 from benchmark.report.read import StudyResults, read_study
 from benchmark.report.tables import conventions
@@ -63,19 +65,20 @@ class LoadedStudy:
                 with counts and metrics.
 
         Returns:
-            For a table of the report, a row per network, indexed by the facts that its figures depend on and the
-            network's name, with columns ``(metric, "mean")``, ``(metric, "std")`` (over repeats, ddof = 1) and
-            ``(metric, "n")``. Values are unrounded: fractions, not per cent.
+            For a table of the report, a row per network, indexed by dataset, by the other facts that tell rows apart
+            and by the network's name, with columns ``(metric, "mean")``, ``(metric, "std")`` (over repeats, ddof = 1)
+            and ``(metric, "n")``. ``attrs`` holds the facts that all rows share, such as protocol and reduction. Values
+            are unrounded: fractions, not per cent.
 
         Raises:
             UserError: there is no such table.
 
         Example:
             >>> study = benchmark.load("results/quick")                                          # doctest: +SKIP
-            >>> study.table("accuracy").xs("omc-syn", level="dataset")["miou"].sort_values("mean")  # doctest: +SKIP
+            >>> study.table("accuracy").loc["omc-syn"]["miou"].sort_values("mean")  # doctest: +SKIP
         """
         if name == "runs":
-            return pd.json_normalize([run.record.model_dump(mode="json") for run in self.results.runs])
+            return pd.json_normalize([run.record.model_dump(mode="json", by_alias=True) for run in self.results.runs])
         if name == "images":
             return pd.DataFrame(self._images())
         for entry in TABLES:
@@ -101,7 +104,10 @@ class LoadedStudy:
             names = tuple(dict.fromkeys(plot.table for plot in PLOTS))
             raise UserError(f"no plots of {name!r}{did_you_mean(name, names)}; expected {', '.join(names)}")
         with self._naming():
-            return dict(drawn for plot in plots for drawn in plot.draw(self.results))
+            figures = dict(drawn for plot in plots for drawn in plot.draw(self.results))
+        for figure in figures.values():  # IPython knows figures of pyplot alone
+            setattr(figure, "_repr_png_", partial(plot_style.save, figure, "png"))  # noqa: B010  # unknown to matplotlib
+        return figures
 
     def network(
         self, model: str, trained_on: str | None = None, repeat: int | None = None, device: str = "auto"
@@ -117,13 +123,13 @@ class LoadedStudy:
         Raises:
             UserError: no such network, several, or no weights of it.
         """
+        names = dict.fromkeys(run.record.model for run in self.results.runs)
+        if ".py:" not in model and model not in names:
+            raise UserError(f"no network {model!r}{did_you_mean(model, names)}; expected one of {', '.join(names)}")
         faults = []
         for folder in self.folders:
             try:
                 entries = select_networks(folder, model)
-                if len(entries) > 1:
-                    names = ", ".join(entry.name for entry in entries)
-                    raise UserError(f"{model!r}: {len(entries)} networks ({names}); expected one")
                 return ReadyNetwork.of(find_trained(folder, entries, trained_on, repeat)[0], device)
             except UserError as error:
                 faults.append(str(error))
@@ -162,5 +168,10 @@ def _frame(table: Table) -> pd.DataFrame:
             rows.append(parts)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     frame = pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(columns, names=["metric", None]) if columns else None)
-    frame.index = pd.MultiIndex.from_tuples(index, names=[*facts, "model"]) if index else frame.index
+    if index:
+        frame.index = pd.MultiIndex.from_tuples(index, names=[*facts, "model"])
+        values = {name: {row[number] for row in index} for number, name in enumerate(facts)}
+        shared = [name for name in facts if name != "dataset" and len(values[name]) == 1]
+        frame.attrs = {name: next(iter(values[name])) for name in shared}
+        frame.index = frame.index.droplevel(shared)
     return frame

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from tqdm.auto import tqdm
 
 from benchmark.data.formats.images import Pixels
 from benchmark.devices.hardware_slots import hardware_of
@@ -18,6 +19,8 @@ from benchmark.predict.sliding_window import Probabilities, probabilities
 from benchmark.predict.tile_choice import OVERLAP, TileTrial, tiles_per_forward
 from benchmark.predict.tiles import TileGrid
 from benchmark.records.weights import TrainedNetwork
+
+BAR_AFTER_S = 3.0  # a shorter prediction shows no bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +55,7 @@ class ReadyNetwork:
         overlap: int | None = None,
         batch: int | None = None,
     ) -> Probabilities:
-        """Return each pixel's probability of foreground, by overlapping tiles.
+        """Return each pixel's probability of foreground, by overlapping tiles; a bar shows how far a long call is.
 
         Args:
             image: a file, or pixels ``(H, W)`` or ``(H, W, 3)`` of uint8 or uint16; 16 bits become 8 between the
@@ -77,15 +80,21 @@ class ReadyNetwork:
                 )
                 tile = trial.choose([picture]).side
             grid = TileGrid.of(source.shape, tile, tile // OVERLAP if overlap is None else overlap, multiple)
-            rows = probabilities(
-                self.module,
-                source,
-                grid,
-                channels=channels,
-                batch=batch or tiles_per_forward(tile),
-                device=self.device,
-            )
-            return np.concatenate([values for _, values in rows])
+
+            def advance(tiles: int) -> None:
+                bar.update(tiles)
+
+            with tqdm(total=len(grid), unit="tile", delay=BAR_AFTER_S) as bar:
+                rows = probabilities(
+                    self.module,
+                    source,
+                    grid,
+                    channels=channels,
+                    batch=batch or tiles_per_forward(tile),
+                    device=self.device,
+                    progress=advance,
+                )
+                return np.concatenate([values for _, values in rows])
 
     def predict(
         self,

@@ -23,6 +23,18 @@ def test_examples_of_docstrings_are_right(module: object) -> None:
 
 
 @pytest.mark.slow
+def test_notebook_of_the_results_runs_and_shows_its_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MPLBACKEND")  # of the tests; a notebook has its own
+    nbformat, nbclient = (pytest.importorskip(name) for name in ("nbformat", "nbclient"))
+    notebook = nbformat.read(PAGE.parents[2] / "results/notebook.ipynb", as_version=4)
+    shown = [[set(output.get("data", ())) for output in cell.get("outputs", ())] for cell in notebook.cells]
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
+    again = [[set(output.get("data", ())) for output in cell.get("outputs", ())] for cell in notebook.cells]
+    assert sum({"image/png"} <= kinds for outputs in again for kinds in outputs) == 2
+    assert [outputs[-1:] for outputs in again][2:] == [outputs[-1:] for outputs in shown][2:]
+
+
+@pytest.mark.slow
 def test_lines_of_the_page_run_as_they_stand(tmp_path: Path, call: Call) -> None:
     code, _, err = call("data", "synthesize", "--datasets", "omc", "--count", "64", "--out", "data/mychip")
     assert code == 0, err

@@ -26,7 +26,13 @@ def profile(
         str, typer.Option("--execution", help="Comma list of eager, graph (a CUDA graph) and compile (torch.compile).")
     ] = "eager",
     threads: Threads = None,
-    channels: Annotated[int, typer.Option(min=1, help="Input channels.")] = 1,
+    channels: Annotated[
+        int | None, typer.Option(min=1, help="Input channels; default: 1, or those of --weights.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of one network, as predict takes them; default: random ones."),
+    ] = None,
     budget: Annotated[
         float | None,
         typer.Option(min=1, help="Seconds for a network's timings in one setting; tables name the number of timings."),
@@ -45,19 +51,31 @@ def profile(
     from benchmark.cli.progress import duration, open_console
     from benchmark.cli.summary import print_summary
     from benchmark.config import registry
+    from benchmark.data.fingerprint import HashCache
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
+    from benchmark.records.chosen_networks import network_of_file
     from benchmark.records.own_networks import keep_networks
     from benchmark.records.run_record import Failure
     from benchmark.report import build
     from benchmark.runs.jobs import EfficiencyJob, Elsewhere
     from benchmark.study import measure_study
+    from benchmark.training.finetune import FileStart
     from benchmark.training.probe import ProbeInput, probe_networks
+    from benchmark.utils.errors import UserError
 
     console, folder = open_console(), study_folder(results, study)
     hardware = _devices(devices, threads, console)
-    entries = registry.select(models)
-    jobs = measure_study.profile_jobs(folder, entries, sizes, dtypes, hardware, channels, forms=form, budget_s=budget)
+    entries, start = registry.select(models), None
+    if weights is not None:
+        fitting = network_of_file(weights, models).channels
+        if channels not in (None, fitting):
+            raise UserError(f"--channels {channels}: --weights {weights} are for {fitting}; leave it out")
+        channels, start = fitting, FileStart(weights).weights(models, 0, HashCache(None))
+    channels = channels or 1
+    jobs = measure_study.profile_jobs(
+        *(folder, entries, sizes, dtypes, hardware, channels), forms=form, budget_s=budget, weights=start
+    )
     if "graph" in form and any(machine.kind == "cpu" for machine in hardware):
         console.print("left out: --execution graph on a CPU, which has no CUDA graphs")
     if resume:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -37,6 +39,7 @@ from benchmark.records.efficiency_record import (
     Throughput,
 )
 from benchmark.records.environment import kernel_variables
+from benchmark.records.weights import load_weights, read_weights
 from benchmark.utils.errors import UserError
 
 #: Pixels: fvcore computes a forward of this side, which takes milliseconds and leaves a pixel after five halvings.
@@ -68,11 +71,12 @@ def measure(
     dtype: DType = "float32",
     threads: int | None = None,
     settings: EfficiencySettings | None = None,
+    weights: Path | None = None,
     known: Iterable[EfficiencyRecord] = (),
     rates: Callable[[torch.device, DType], Limits] = measure_limits,
     judge: Callable[..., tuple[str, ...]] = hindrances,
 ) -> EfficiencyRecord:
-    """Measure a network with freshly initialised weights; nothing else should run meanwhile.
+    """Measure a network, with freshly initialised weights or a file's; nothing else should run meanwhile.
 
     Without a budget, times are measured again if other work used the device. Torch's random state and number of threads
     do not change.
@@ -87,12 +91,13 @@ def measure(
         dtype: number format that weights and input are cast to for the timings and the forward's memory.
         threads: compute threads on a CPU; the process's own number by default.
         settings: duration and form; :meth:`EfficiencySettings.for_device` by default.
+        weights: a file of the timed network's weights; ``None`` for random ones. Memory is always of random ones.
         known: earlier figures of this machine, with the rates that the device reached.
         rates: measures the device's rates.
         judge: returns the signs of other work, as :func:`~benchmark.efficiency.hindrance.hindrances`.
 
     Raises:
-        UserError: the network does not take the size, or the device is missing.
+        UserError: the network does not take the size, the weights are another network's, or the device is missing.
         UnsupportedFormError: the network cannot be compiled or replayed here.
     """
     settings = settings or EfficiencySettings.for_device(device)
@@ -102,9 +107,13 @@ def measure(
     on_gpu = target.type == "cuda"
     with _random_state_kept(target), using_threads(threads) as used_threads:
         network = entry.build(in_channels=in_channels, classes=classes).eval()
+        content = read_weights(weights) if weights else b""
+        if weights:
+            load_weights(network, weights, content)
         shadow = copy.deepcopy(network).to("meta")
         params, unused = split_parameters(shadow, image_shape)
         macs, notes = _count_macs(entry, network, shadow, image_shape)
+        notes += [f"timed with the weights of {weights.name}"] if weights else []
         read, written = count_traffic(shadow.to(getattr(torch, dtype)), image_shape)
         memory: Memory | None = None
         # Memory is always that of the eager form. For other forms it only limits the batch sizes of a CPU.
@@ -161,6 +170,7 @@ def measure(
         model=entry.name,
         model_version=entry.version,
         network_code=code_digest(entry),
+        weights=hashlib.sha256(content).hexdigest()[:16] if weights else None,
         height=height,
         width=width,
         in_channels=in_channels,

@@ -168,6 +168,7 @@ class EfficiencyRecord(Filed):
     model: str
     model_version: int
     network_code: str | None = Field(None, description="hash of a user's network and all that it imports")
+    weights: str | None = Field(None, description="hash of the file of weights; none for random ones")
     height: int
     width: int
     in_channels: int

@@ -85,7 +85,7 @@ def would_be_measured_again(
     code of the network, release of torch and variables that choose kernels.
     """
     origin = record.origin
-    if origin is None or record.hindered or not is_of(record, entry):
+    if origin is None or record.hindered or record.weights or not is_of(record, entry):
         return False
     longer = max(record.settings.throughput_seconds, settings.throughput_seconds)
     precision = record.float32_precision

@@ -176,6 +176,7 @@ class EfficiencyJob:
     #: process that measured meanwhile left later ones.
     seen: int = 0
     anew: bool = False  # take over no figures of another study
+    weights: Weights | None = None  # None for random ones
 
     exclusive: ClassVar[bool] = True
     log: ClassVar[None] = None
@@ -214,7 +215,8 @@ class EfficiencyJob:
     def stored(self) -> EfficiencyRecord | None:
         """Return the figures on disk if they match this network's code, the GPU or, on a CPU, the thread count."""
         record = measurements.read(self.file)
-        if record is None or not measurements.is_of(record, self.entry):
+        weights = self.weights and self.weights.facts.sha256[:16]
+        if record is None or not measurements.is_of(record, self.entry) or record.weights != weights:
             return None
         if record.device == "cuda":
             return record if measurements.device_name(self.device) in ("", record.device_name) else None

@@ -107,6 +107,7 @@ def _measure(job: EfficiencyJob) -> None:
             dtype=job.dtype,
             threads=job.threads,
             settings=job.settings,
+            weights=job.weights.file if job.weights else None,
             known=measurements.Figures(job.study, job.device).of_machine(),
         )
         if trainings := max(trainings, _trainings_here(job)):

@@ -11,6 +11,7 @@ from benchmark.config.registry import ModelEntry
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.efficiency_record import DType, Form
 from benchmark.runs.jobs import EfficiencyJob
+from benchmark.training.finetune import Weights
 from benchmark.utils.errors import UserError, did_you_mean
 
 Choice = TypeVar("Choice", bound=str)
@@ -27,13 +28,14 @@ def profile_jobs(
     channels: int,
     forms: str = "eager",
     budget_s: float | None = None,
+    weights: Weights | None = None,
 ) -> list[EfficiencyJob]:
     """Return one measurement per network, size, number format, form and device; networks vary fastest.
 
     With several devices, CUDA graphs are measured on GPUs only.
 
     ``sizes``, ``dtypes`` and ``forms`` are lists as the flags take them; ``budget_s`` limits warm-up, timings and
-    throughput of each measurement, ``None`` takes the full protocol.
+    throughput of each measurement, ``None`` takes the full protocol. ``weights`` are those of the only network.
 
     Raises:
         UserError: a size is no number or a network does not take it, a number format or form is unknown, or CUDA graphs
@@ -52,7 +54,9 @@ def profile_jobs(
         )
     return [
         EfficiencyJob(
-            folder, entry, size, channels, node.device, node.threads, THROUGHPUT_S, dtype, form, budget_s, anew=True
+            *(folder, entry, size, channels, node.device, node.threads, THROUGHPUT_S, dtype, form, budget_s),
+            anew=True,
+            weights=weights,
         ).planned()
         for node, size, dtype, form in measurable
         for entry in entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from benchmark.records.efficiency_record import EfficiencyRecord
 from benchmark.study import measure_study
 from tests.benchmark.conftest import TINY, Call, Measured
 from tests.benchmark.devices.test_launch_mode import broken, needs_a_compiler
+from tests.benchmark.tiny import TinyNet
 
 
 @pytest.fixture
@@ -158,3 +160,33 @@ def test_wrong_flags_of_profile_are_refused(call: Call, arguments: list[str], me
     assert code == 2
     assert re.search(message, err), err
     assert not Path("results").exists()
+
+
+@pytest.mark.usefixtures("no_gpu", "in_process")
+def test_figures_with_weights_of_a_file_say_so_and_stand_for_no_others(call: Call) -> None:
+    arguments = ("profile", "--models", f"{TINY}:TinyNet", "--sizes", "32", "--threads", "1", "--device", "cpu")
+    torch.save(TinyNet(3).state_dict(), "lab.pth")
+    digest = hashlib.sha256(Path("lab.pth").read_bytes()).hexdigest()
+    code, out, err = call(*arguments, "--budget", "1", "--weights", "lab.pth")
+    assert (code, err) == (0, "")
+    file = Path("results/profile/efficiency/tinynet.32x32x3.cpu.float32.json")
+    record = EfficiencyRecord.from_json(file.read_bytes())
+    assert (record.in_channels, record.weights) == (3, digest[:16])
+    assert "timed with the weights of lab.pth" in record.warnings
+    code, out, _ = call(*arguments, "--budget", "1", "--weights", "lab.pth", "--resume")
+    assert "--resume: 1 of 1 settings are in" in out
+    code, out, _ = call(*arguments, "--budget", "1", "--channels", "3", "--resume")
+    assert "--resume: 0 of 1 settings are in" in out
+    assert EfficiencyRecord.from_json(file.read_bytes()).weights is None
+
+
+def test_weights_of_another_network_or_of_other_channels_are_one_message(call: Call) -> None:
+    arguments = ("profile", "--models", f"{TINY}:TinyNet", "--sizes", "32", "--weights", "lab.pth")
+    torch.save(TinyNet(3).state_dict(), "lab.pth")
+    code, _, err = call(*arguments, "--channels", "1")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "--channels 1: --weights lab.pth are for 3; leave it out" in err
+    torch.save({"head.bias": torch.zeros(1)}, "lab.pth")
+    code, _, err = call(*arguments)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "lab.pth: does not fit the network: features.weight is 4x1x3x3 here and none there" in err

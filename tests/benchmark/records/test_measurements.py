@@ -32,7 +32,15 @@ def record(tmp_path: Path) -> EfficiencyRecord:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"origin": None}, {"hindered": ("load",)}, {"model_version": 99}, {"threads": 3}, {"torch": "1.0"}]
+    "changes",
+    [
+        {"origin": None},
+        {"hindered": ("load",)},
+        {"weights": "0" * 16},
+        {"model_version": 99},
+        {"threads": 3},
+        {"torch": "1.0"},
+    ],
 )
 def test_figures_are_taken_over_if_they_would_be_measured_again(
     record: EfficiencyRecord, changes: dict[str, object]

@@ -8,10 +8,11 @@ from typing import Any
 
 
 def models(incomplete: str) -> list[str]:
-    """Complete the last name of a comma list of models."""
-    from benchmark.config import registry
+    """Complete the last name of a comma list of models, of smp's networks the architecture."""
+    from benchmark.config import registry, smp_names
 
-    return _last_of_list(incomplete, [*registry.GROUPS, *registry.models()])
+    architectures = [smp_names.typed(architecture, "") for architecture in smp_names.ARCHITECTURES]
+    return _last_of_list(incomplete, [*registry.GROUPS, *registry.models(), *architectures])
 
 
 def datasets(ctx: Any, incomplete: str) -> list[str]:

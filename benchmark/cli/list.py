@@ -32,17 +32,26 @@ METRIC_UNITS = {"fraction": "%", "count": "", "bits": "bits"}
 
 def list_(
     topic: Annotated[Literal["models", "datasets", "protocols", "metrics"], typer.Argument(help="Topic to list.")],
+    names: Annotated[
+        str | None,
+        typer.Argument(
+            help="Names, groups or wildcards of models, such as reviewers or smp/unet/*; default: all registered.",
+            autocompletion=completion.models,
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print all details.")] = False,
     data_root: DataRoot = DATA_ROOT,
 ) -> None:
     """List models, datasets, protocols, or metrics and costs."""
     from benchmark.cli.progress import open_console
 
+    if names is not None and topic != "models":
+        raise UserError(f"list {topic} {names!r}: only models are chosen by names; leave {names!r} out")
     console = open_console()
     if topic == "datasets":
         console.print(_datasets(data_root, verbose))
     elif topic == "models":
-        console.print(_models(verbose))
+        console.print(_models(names, verbose))
     elif topic == "metrics":
         console.print(_metrics(verbose))
     elif verbose:
@@ -56,24 +65,31 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=None, pad_edge=False)
     for column in columns:
+        number = column in ("params", "GMAC 512²", "GMAC 1024²", "multiple of")
         # A name must stay whole, so that it can be copied.
-        table.add_column(
-            column,
-            justify="right" if column in ("params", "GMAC 512²", "GMAC 1024²", "multiple of") else "left",
-            overflow="fold",
-            no_wrap=column in ("name", "setting"),
-        )
+        whole = column in ("name", "setting", "params", "GMAC 512²", "GMAC 1024²")
+        table.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=whole)
     return table
 
 
-def _models(verbose: bool) -> Table:
-    from benchmark.config import registry
+def _models(names: str | None, verbose: bool) -> Table | str:
+    from benchmark.config import registry, smp_names
 
     figures = ("params", "GMAC 512²")
     short, long = ("shown as", *figures, "family", "multiple of"), (*figures, "GMAC 1024²", "what")
     table = _table("name", *(long if verbose else short))
-    for entry in registry.models().values():
-        if "." in entry.name and not verbose:
+    if names is None:
+        entries = [entry for entry in registry.models().values() if verbose or "." not in entry.name]
+    else:
+        entries = registry.select(names, figures=False, most=None)
+    if sum(bool(entry.packages) for entry in entries) > smp_names.MOST:  # figures of all would take minutes
+        return "\n".join(smp_names.typed(**entry.kwargs) if entry.packages else entry.name for entry in entries)
+    unusable = []
+    for listed in entries:
+        try:
+            entry = registry.measured(listed)
+        except UserError as error:
+            unusable.append(f"\n{error}")
             continue
         params = f"{entry.params:,}" if entry.params is not None else "?"
         cells = (params, _gmacs(entry, 512))
@@ -82,7 +98,9 @@ def _models(verbose: bool) -> Table:
         else:
             table.add_row(entry.name, entry.display, *cells, entry.family, str(entry.multiple))
     table.caption = (
-        "params at one input channel and one class; MACs of convolution, linear, matmul; groups: all, lightweight, ic"
+        "params at one input channel and one class; MACs of convolution, linear, matmul; groups: "
+        f"{', '.join(registry.GROUPS)}; any network of smp: smp/ARCHITECTURE/ENCODER (list models 'smp/unet/*')"
+        + "".join(unusable)
     )
     return table
 
@@ -94,10 +112,14 @@ def _gmacs(entry: ModelEntry, side: int) -> str:
 
 def _details(entry: ModelEntry) -> str:
     """Return the long facts of a network; a variant shares most of them with its parent."""
+    from benchmark.config.smp_names import REVIEWERS
+
     if "." in entry.name:
         return f"{entry.display}: {', '.join(f'{name}={value}' for name, value in entry.kwargs.items())}"
     first = f"{entry.display}; {entry.family}; sizes in multiples of {entry.multiple}; {entry.target}"
-    return "\n".join([first, entry.paper, *([entry.published.describe()] if entry.published else [])])
+    why = f"reviewers: {REVIEWERS[entry.name]}" if entry.name in REVIEWERS else ""
+    published = entry.published.describe() if entry.published else ""
+    return "\n".join(filter(None, [first, entry.paper, published, why]))
 
 
 def _datasets(data_root: Path, verbose: bool) -> Table:

@@ -12,7 +12,8 @@ from benchmark.cli import completion
 Models = Annotated[
     str,
     typer.Option(
-        help="Comma list of names, groups (all, lightweight, ic), wildcards, or path/to/file.py:Class.",
+        help="Comma list of names, groups (all, lightweight, ic, reviewers), wildcards, smp/ARCHITECTURE/ENCODER, or "
+        "path/to/file.py:Class.",
         autocompletion=completion.models,
     ),
 ]

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import itertools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -26,6 +27,10 @@ from benchmark.utils.errors import UserError
 
 #: Begins the names of packages under which network files and their neighbours are imported.
 PREFIX = "_benchmark_user_"
+#: Families that a user's network can choose as a class attribute.
+USER_GROUPS = ("lightweight", "ic", "user")
+#: Begins a BibTeX entry; the group is its key.
+CITATION = re.compile(r"@\w+\s*\{\s*([^\s,{}]+)\s*,")
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,24 @@ def class_texts(file: Path, network_class: str, names: Collection[str]) -> dict[
                 raise UserError(f"{file}:{node.lineno}: {target.id} of {network_class}: expected a plain string")
             texts[target.id] = value.value
     return texts
+
+
+def declared_facts(pattern: str, file: Path, network_class: str) -> dict[str, str]:
+    """Return what a user's class says about itself: ``display_name``, ``family``, ``citation``, blank by default.
+
+    Raises:
+        UserError: an attribute is no plain string, the family is unknown, or the citation is no BibTeX entry.
+    """
+    facts = dict.fromkeys(("display_name", "family", "citation"), "")
+    facts |= class_texts(file, network_class, facts)
+    family, citation = facts["family"], facts["citation"].strip()
+    if family and family not in USER_GROUPS:
+        raise UserError(f"{pattern}: family = {family!r}; expected {', '.join(USER_GROUPS)}, or no family")
+    if citation and not CITATION.match(citation):
+        raise UserError(
+            f"{pattern}: citation = {citation[:30]!r}; expected a BibTeX entry, such as '@article{{key, ...}}'"
+        )
+    return facts | {"citation": citation}
 
 
 def digests(code: Mapping[str, Path]) -> dict[str, str]:

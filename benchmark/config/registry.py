@@ -6,18 +6,14 @@ It does not import torch, so that plans and ``list`` are fast.
 from __future__ import annotations
 
 import fnmatch
-import functools
-import hashlib
 import importlib
-import importlib.metadata
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from benchmark.config import network_files, own_packages
+from benchmark.config import code_identity, network_files, own_packages, smp_names
 from benchmark.config.network_files import NetworkFile
 from benchmark.config.published import PUBLISHED, Published
 from benchmark.utils.errors import UserError, did_you_mean
@@ -26,12 +22,7 @@ from benchmark.utils.names import is_plain
 if TYPE_CHECKING:
     from torch import nn
 
-ENTRY_POINT_GROUP = "eal_icnet_benchmark.models"
-GROUPS = ("all", "lightweight", "ic")
-#: Families that a user's network can choose as a class attribute.
-USER_GROUPS = ("lightweight", "ic", "user")
-#: Begins a BibTeX entry; the group is its key.
-CITATION = re.compile(r"@\w+\s*\{\s*([^\s,{}]+)\s*,")
+GROUPS = ("all", "lightweight", "ic", "reviewers")
 
 
 @dataclass(frozen=True)
@@ -41,7 +32,7 @@ class ModelEntry:
     Attributes:
         name: for users; ``parent.variant`` for a variant.
         target: ``"module:Class"`` or ``"path/to/file.py:Class"``; takes ``in_channels``, ``classes``, ``kwargs``.
-        family: ``ours``, ``lightweight``, ``ic`` (IC segmentation practice) or ``user``.
+        family: ``ours``, ``lightweight``, ``ic`` (IC segmentation practice), ``general`` or ``user``.
         display: the name in tables and plots.
         paper: short reference with arXiv number or DOI.
         params: expected trainable parameters at one input channel and one class; ``None`` for a user's network.
@@ -54,6 +45,7 @@ class ModelEntry:
         built_on: BibTeX keys of papers whose network it modifies.
         group: family in tables and plots, of a user's network that names one; else ``family``.
         citation: BibTeX entry of a user's network.
+        packages: installed packages that define the network, whose versions are part of a run's key.
     """
 
     name: str
@@ -71,6 +63,7 @@ class ModelEntry:
     built_on: tuple[str, ...] = ()
     group: str = ""
     citation: str = ""
+    packages: tuple[str, ...] = ()
 
     @property
     def published(self) -> Published | None:
@@ -99,13 +92,13 @@ class ModelEntry:
             own_packages.refuse_hidden()
         try:
             if module_name.endswith(".py"):
-                module = NetworkFile.at(Path(module_name)).load(code_digest(self) or "")
+                module = NetworkFile.at(Path(module_name)).load(code_identity.code_digest(self) or "")
             else:
                 module = importlib.import_module(module_name)
         except UserError:
             raise
         except Exception as error:  # an import runs the user's code, which may raise anything
-            where = network_files.location(error, code(self))
+            where = network_files.location(error, code_identity.code(self))
             raise UserError(
                 f"model {self.name!r}: cannot load {self.target!r} ({type(error).__name__}: {error}"
                 f"{where and f'; {where}'}); expected 'module:Class' or 'path/to/file.py:Class', whose imports are "
@@ -168,7 +161,7 @@ _UNETPP = ModelEntry(
     cite=("zhou2018unetpp", "cheng2025eunetpp"),
 )  # fmt: skip
 
-# In the order of tables: the method, the lightweight networks, the networks of IC practice.
+# In the order of tables: the method, the lightweight networks, those of IC practice, those for any images.
 BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
     _table(
         _EAL,
@@ -228,6 +221,10 @@ BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
         ),
         _UNETPP,
         *_variants(_UNETPP, b7=("EfficientNet-B7", 66_518_881, 74.47, None, {"encoder": "efficientnet-b7"})),
+        ModelEntry(
+            "residual_unet", "baselines.residual_unet:ResidualUNet", "general", "Residual U-Net",
+            "Isensee et al., MICCAI 2024, arXiv:2404.09556", 71_814_625, 126.25, 32, cite=("isensee2024nnunet",),
+        ),
     )
 )  # fmt: skip
 
@@ -242,7 +239,7 @@ def models() -> dict[str, ModelEntry]:
         UserError: the name of an entry point is taken or unusable.
     """
     table = dict(BUILTIN)
-    for point in installed():
+    for point in code_identity.installed():
         fault = ""
         if not is_plain(point.name):
             fault = "expected a name of letters, digits, '_', '.' and '-', since folders are called by it"
@@ -256,22 +253,39 @@ def models() -> dict[str, ModelEntry]:
     return table
 
 
-@functools.cache
-def installed() -> tuple[importlib.metadata.EntryPoint, ...]:
-    """Return the entry points of installed packages, cached since a look at all packages takes 20 ms."""
-    return tuple(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
+def find(name: str) -> ModelEntry | None:
+    """Return a built-in network, one of an installed package, or one of smp without its figures, by its name."""
+    parts = smp_names.parts(name)
+    return models().get(name) or (_smp_entry(*parts) if parts else None)
 
 
-def select(patterns: str | Iterable[str], also: Iterable[ModelEntry] = ()) -> list[ModelEntry]:
+def measured(entry: ModelEntry) -> ModelEntry:
+    """Return an entry with size rule, parameters, MACs and papers, which of smp's networks are found by trial.
+
+    Raises:
+        UserError: smp cannot build the network, or it takes images of one size only.
+    """
+    return replace(entry, **smp_names.figures(**entry.kwargs)) if entry.packages and not entry.params else entry
+
+
+def select(
+    patterns: str | Iterable[str],
+    also: Iterable[ModelEntry] = (),
+    *,
+    figures: bool = True,
+    most: int | None = smp_names.MOST,
+) -> list[ModelEntry]:
     """Resolve the patterns of ``--models``, in table order without repetitions.
 
     Args:
-        patterns: comma-separated names, groups (``all``, ``lightweight``, ``ic``), wildcards (``unet*``) or
-            ``path/to/file.py:Class``.
+        patterns: comma-separated names, groups (``all``, ``lightweight``, ``ic``, ``reviewers``), wildcards
+            (``unet*``), ``smp/ARCHITECTURE/ENCODER`` or ``path/to/file.py:Class``.
         also: further networks, such as users' networks in a study's records.
+        figures: whether to find the figures of smp's networks, which takes seconds for each.
+        most: number of smp's networks that one wildcard may name; ``None`` for any.
 
     Raises:
-        UserError: a pattern matches nothing; suggests the nearest name.
+        UserError: a pattern matches nothing (suggests the nearest name) or more than ``most`` networks of smp.
     """
     patterns = patterns.split(",") if isinstance(patterns, str) else patterns
     patterns = [pattern.strip() for pattern in patterns if pattern.strip()]
@@ -282,7 +296,7 @@ def select(patterns: str | Iterable[str], also: Iterable[ModelEntry] = ()) -> li
     chosen: dict[str, ModelEntry] = {}
     for pattern in patterns:
         is_file = ".py:" in pattern or pattern.endswith(".py")
-        for entry in [_from_file(pattern, registered)] if is_file else _resolve(pattern, table):
+        for entry in [_from_file(pattern, registered)] if is_file else _resolve(pattern, table, most):
             other = chosen.setdefault(entry.name, entry)
             if other.target != entry.target:
                 raise UserError(
@@ -290,7 +304,8 @@ def select(patterns: str | Iterable[str], also: Iterable[ModelEntry] = ()) -> li
                     "rename one of the classes"
                 )
     order = [*registered, *chosen]
-    return sorted(chosen.values(), key=lambda entry: order.index(entry.name))
+    entries = sorted(chosen.values(), key=lambda entry: order.index(entry.name))
+    return [measured(entry) if figures else entry for entry in entries]
 
 
 def _from_file(pattern: str, registered: Mapping[str, ModelEntry]) -> ModelEntry:
@@ -303,30 +318,27 @@ def _from_file(pattern: str, registered: Mapping[str, ModelEntry]) -> ModelEntry
         raise UserError(f"--models {pattern!r}: the name {name!r} is taken; rename the class")
     if not Path(path).is_file():
         raise UserError(f"--models {pattern!r}: no file {path!r}; expected path/to/file.py:Class")
-    texts = network_files.class_texts(Path(path), class_name, ("display_name", "family", "citation"))
-    group = texts.get("family", "")
-    if group and group not in USER_GROUPS:
-        raise UserError(f"{pattern}: family = {group!r}; expected {', '.join(USER_GROUPS)}, or no family")
-    citation = texts.get("citation", "").strip()
-    if citation and not CITATION.match(citation):
-        raise UserError(
-            f"{pattern}: citation = {citation[:30]!r}; expected a BibTeX entry, such as '@article{{key, ...}}'"
-        )
-    return user_entry(name, pattern, texts.get("display_name", ""), group=group, citation=citation)
+    facts = network_files.declared_facts(pattern, Path(path), class_name)
+    return user_entry(name, pattern, facts["display_name"], group=facts["family"], citation=facts["citation"])
 
 
-def _resolve(pattern: str, table: Mapping[str, ModelEntry]) -> list[ModelEntry]:
+def _resolve(pattern: str, table: Mapping[str, ModelEntry], most: int | None) -> list[ModelEntry]:
+    if pattern == "reviewers":
+        return [entry for name in smp_names.REVIEWERS if (entry := find(name))]
     if pattern in GROUPS:
-        entries = [table[name] for name in _names(table)]
-        return [entry for entry in entries if pattern == entry.family or (pattern == "all" and entry.family != "user")]
-    if pattern in table:
-        return [table[pattern]]
-    matches = [table[name] for name in fnmatch.filter(table, pattern)]
+        families = ("ours", "lightweight", "ic") if pattern == "all" else (pattern,)
+        return [table[name] for name in _names(table) if table[name].family in families]
+    name = smp_names.recorded(pattern)
+    matches = [table[known] for known in ([name] if name in table else fnmatch.filter(table, name))]
+    if not matches and smp_names.is_smp(name):
+        names = smp_names.expand(pattern)
+        smp_names.refuse_many(pattern, names, most)
+        matches = [entry for name in names if (entry := find(name))]
     if not matches:
         raise UserError(
             f"unknown model {pattern!r}{did_you_mean(pattern, [*table, *GROUPS])} "
             f"(known: {', '.join(_names(table))}; groups: {', '.join(GROUPS)}); see `benchmark list models`. "
-            "Your own network is named by its file: path/to/file.py:Class"
+            "Your own network is named by its file: path/to/file.py:Class, one of smp as smp/ARCHITECTURE/ENCODER"
         )
     return matches
 
@@ -335,57 +347,16 @@ def _names(table: Mapping[str, ModelEntry]) -> list[str]:
     return [name for name in table if "." not in name]
 
 
+def _smp_entry(architecture: str, encoder: str) -> ModelEntry:
+    """Return the facts about a network of smp that its name alone tells; see :func:`measured`."""
+    display, cite = smp_names.ARCHITECTURES[architecture]
+    return ModelEntry(
+        f"smp-{architecture}-{encoder}", smp_names.TARGET, "general", f"{display} ({encoder})", "", None, None, 1,
+        kwargs={"architecture": architecture, "encoder": encoder}, cite=(cite,), packages=smp_names.PACKAGES,
+    )  # fmt: skip
+
+
 def user_entry(name: str, target: str, display: str = "", *, group: str = "", citation: str = "") -> ModelEntry:
     """Return the facts about a user's network; without ``display`` it is shown by its name."""
     paper = f"user's own ({Path(target).name})"
     return ModelEntry(name, target, "user", display or name, paper, None, None, 1, group=group, citation=citation)
-
-
-def code(entry: ModelEntry) -> dict[str, Path]:
-    """Return the files of a user's network and of its imports, without installed packages."""
-    module = entry.target.rpartition(":")[0]
-    if entry.family != "user" or not module:
-        return {}
-    return NetworkFile.at(Path(module)).code() if module.endswith(".py") else network_files.package_code(module)
-
-
-def code_digests(entry: ModelEntry) -> dict[str, str]:
-    """Return content hashes of a user's network, else its package's version; nothing for built-in networks.
-
-    Raises:
-        UserError: a file cannot be read.
-    """
-    digests = network_files.digests(code(entry))
-    if digests or entry.family != "user":
-        return digests
-    packages = [point.dist for point in installed() if (point.name, point.value) == (entry.name, entry.target)]
-    return {package.name: package.version for package in packages if package is not None}
-
-
-def code_digest(entry: ModelEntry) -> str | None:
-    """Return a hash of a user's network (of one file: the file's own hash), ``None`` for a built-in network."""
-    digests = code_digests(entry)
-    if len(digests) == 1 and next(iter(digests)).endswith(".py"):
-        return next(iter(digests.values()))
-    text = "".join(f"{name} {digest}\n" for name, digest in digests.items())
-    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else None
-
-
-def identity(entry: ModelEntry) -> str:
-    """Return a network's part of a run's key: name, version and, for a user's network, the hash of its code."""
-    return "-".join(filter(None, (entry.name, f"v{entry.version}", code_digest(entry))))
-
-
-def unchanged_code(entry: ModelEntry, planned: str) -> dict[str, str]:
-    """Return the digests of a loaded network for a run's record.
-
-    Raises:
-        UserError: its identity is not ``planned``, the identity in the run's plan.
-    """
-    digests = code_digests(entry)
-    if identity(entry) != planned:
-        raise UserError(
-            f"{entry.target}: it, or a file that it imports ({', '.join(digests)}), has changed since this run was "
-            "planned; run the same command again"
-        )
-    return digests

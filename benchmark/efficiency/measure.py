@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmark.config.registry import ModelEntry, code_digest
+from benchmark.config.code_identity import code_digest
+from benchmark.config.registry import ModelEntry
 from benchmark.devices.facts import cpu_name
 from benchmark.devices.precision import computes_bfloat16, float32_precision, using_threads
 from benchmark.devices.process_memory import keeping_freed_memory

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from benchmark.config.registry import ModelEntry, code_digest
+from benchmark.config.code_identity import code_digest
+from benchmark.config.registry import ModelEntry
 from benchmark.devices import facts
 from benchmark.records import claims, environment
 from benchmark.records.efficiency_record import MEASURING, EfficiencyRecord, EfficiencySettings

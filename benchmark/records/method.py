@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from benchmark.config import smp_names
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_limited, write_atomically
 
@@ -28,12 +29,12 @@ def kept_method(folder: Path) -> str:
 
 
 def check_method(text: str, models: Collection[str]) -> str:
-    """Return the name of a model that others can be compared with; ``path/to/file.py:Class`` is a name too.
+    """Return the name of a model that others can be compared with, given as ``--models`` takes it.
 
     Raises:
         UserError: it is not among ``models``.
     """
-    name = text.rpartition(":")[2].lower() if ".py:" in text else text
+    name = text.rpartition(":")[2].lower() if ".py:" in text else smp_names.recorded(text)
     if name not in models:
         raise UserError(
             f"--reference {text!r}: not among the models{did_you_mean(name, models)}; expected one of "

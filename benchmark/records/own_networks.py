@@ -69,10 +69,11 @@ def select_networks(folder: Path, patterns: str) -> list[ModelEntry]:
             there, or part of the study's folder.
     """
     kept = read_networks(folder)
-    ran = sorted(
-        {path.name for path in (folder / "runs").glob("[!.]*/[!.]*/")} - registry.models().keys() - kept.keys()
-    )
-    entries = registry.select(patterns, also=[*kept.values(), *(registry.user_entry(name, name) for name in ran)])
+    names = sorted({path.name for path in (folder / "runs").glob("[!.]*/[!.]*/")} - kept.keys())
+    ran = [name for name in names if registry.find(name) is None]
+    known = [entry for name in names if (entry := registry.find(name))]
+    also = [*kept.values(), *known, *(registry.user_entry(name, name) for name in ran)]
+    entries = registry.select(patterns, also)
     for entry in entries:
         flag, remedy = (
             f"--models {entry.name}",

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from benchmark.config.code_identity import identity
 from benchmark.config.protocol import Protocol
-from benchmark.config.registry import ModelEntry, identity
+from benchmark.config.registry import ModelEntry
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store
 from benchmark.utils.errors import UserError

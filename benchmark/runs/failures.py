@@ -6,7 +6,7 @@ import errno
 import traceback
 from pathlib import Path
 
-from benchmark.config import network_files, registry
+from benchmark.config import code_identity, network_files
 from benchmark.config.registry import ModelEntry
 from benchmark.devices.device_errors import broke_the_device, may_lack_memory, ran_out_of_memory
 from benchmark.records.run_record import Failure, FailureKind
@@ -53,7 +53,7 @@ def describe_failure(
     if probe.ONE_VALUE in message:
         message = f"{message}; {probe.one_value_advice()}"
     if kind in ("error", "unsupported"):
-        line = network_files.location(error, registry.code(entry)) if entry else ""
+        line = network_files.location(error, code_identity.code(entry)) if entry else ""
         sources = [f"raised in {line}"] * bool(line) + ([f"the whole stack is in {log.as_posix()}"] if log else [])
         message += f" ({'; '.join(sources)})" if sources else ""
     return Failure(kind=kind, message=message, log=logs.quoted("".join(traceback.format_exception(error))))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark import BEHAVIOUR
-from benchmark.config import registry
+from benchmark.config import code_identity
 from benchmark.config.protocol import Protocol, protocol_differences
 from benchmark.data.tasks import Task
 from benchmark.records.run_record import Failure, Initial, KeyParts, Record
@@ -114,7 +114,7 @@ class Staleness:
         job = self.asked.get(run_name(record))
         if job is None or job.key_parts.model == record.key_parts.model:
             return []
-        now, recorded = registry.code_digests(job.entry), record.environment.get("network_code")
+        now, recorded = code_identity.code_digests(job.entry), record.environment.get("network_code")
         if not isinstance(recorded, dict):  # an earlier release, or a failed run
             return [f"the code of {record.model}" + (f" ({', '.join(now)})" if now else "")]
         changed = [name for name in sorted({*now, *recorded}) if now.get(name) != recorded.get(name)]

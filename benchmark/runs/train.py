@@ -12,7 +12,7 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from benchmark import metrics
-from benchmark.config import extension_code, registry
+from benchmark.config import code_identity, extension_code
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_windows
 from benchmark.data.datasets import Source
@@ -74,7 +74,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         training_parts = [parts[name] for name in job.task.train_names]
         network = to_device(build_network(job), device)
         extension_code.refuse_changed(job.protocol)
-        network_code = registry.unchanged_code(job.entry, job.key_parts.model)
+        network_code = code_identity.unchanged_code(job.entry, job.key_parts.model)
         size, channels = job.task.input_size(job.protocol), job.task.channels(job.protocol)
         operations = determinism.nondeterministic_operations(network, job.entry.multiple, size, channels, job.protocol)
 

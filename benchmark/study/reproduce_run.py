@@ -88,7 +88,7 @@ class Original:
             UserError: it is not installed, or ``--models`` names another network.
         """
         name = self.record.model
-        if models is None and name not in registry.models():
+        if models is None and registry.find(name) is None:
             raise UserError(
                 f"--reproduce {self.file}: {name!r} is a user's own network, of which a record knows no place; "
                 "name it with --models path/to/file.py:Class"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmark import BEHAVIOUR
-from benchmark.config import execution, registry
+from benchmark.config import code_identity, execution
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
@@ -105,7 +105,7 @@ class Study:
         return replace(job, repeat=repeat, init=init, key_parts=job.key_parts.model_copy(update=changed))
 
     def _job(self, entry: ModelEntry, task: Task, digest: str) -> TrainJob:
-        model, device = registry.identity(entry), self.hardware.device
+        model, device = code_identity.identity(entry), self.hardware.device
         channels = task.channels(self.protocol)
         sizes = dict.fromkeys(self.protocol.input.size_for(name) for name in task.test_names)
         return TrainJob(

@@ -1,4 +1,4 @@
-"""Tries users' networks on zeros before any work."""
+"""Tries users' and smp's networks on zeros before any work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.config import network_files, registry
+from benchmark.config import code_identity, network_files
 from benchmark.config.network_files import NetworkFile
 from benchmark.config.registry import ModelEntry
 from benchmark.utils.errors import UserError
@@ -44,7 +44,7 @@ class ProbeInput:
 def probe_networks(
     entries: Iterable[ModelEntry], inputs: Sequence[ProbeInput], warn: Callable[[str], None], *, on_cpu: bool = True
 ) -> None:
-    """Build users' networks and compute forwards of zeros, on the meta device or else on the CPU.
+    """Build users' and smp's networks and compute forwards of zeros, on the meta device or else on the CPU.
 
     Built-in networks are skipped. Random states do not change.
 
@@ -59,7 +59,7 @@ def probe_networks(
     Raises:
         UserError: a network cannot be loaded or built, or its output is not a tensor of one logit per pixel.
     """
-    for entry in dict.fromkeys(entry for entry in entries if entry.family == "user"):
+    for entry in dict.fromkeys(entry for entry in entries if entry.family == "user" or entry.packages):
         with _undisturbed():
             try:
                 warnings = _probe(entry, list(dict.fromkeys(inputs)))
@@ -126,7 +126,8 @@ def _probe(entry: ModelEntry, inputs: Sequence[ProbeInput]) -> list[str]:
         for example in inputs:
             if example.channels == channels:
                 _refuse(entry, network, example)
-        if not warnings and _all_in_unit_interval(network, channels, min(example.side for example in inputs)):
+        side = min(example.side for example in inputs)
+        if entry.family == "user" and not warnings and _all_in_unit_interval(network, channels, side):
             warnings.append(
                 f"{entry.target}: all outputs lie in [0, 1], as after a sigmoid; expected logits, which are 0 where "
                 "foreground is as likely as background: such a network learns next to nothing. Leave out the sigmoid, "
@@ -147,11 +148,11 @@ def _refuse(entry: ModelEntry, network: nn.Module, example: ProbeInput) -> None:
                 call = f"forward of {_text((images, example.channels, *[example.side] * 2))}{' in training' * training}"
                 raise _raised(entry, call, error) from error
             if example.images == 1:
-                raise UserError(f"{entry.target}: {one_value_advice(example.images)}") from error
+                raise UserError(f"{_label(entry)}: {one_value_advice(example.images)}") from error
             continue
         if wrong := wrong_output(output, shape):
             given = _text((images, example.channels, *shape[2:]))
-            raise UserError(f"{entry.target}: forward of {given}{' in training' * training} {wrong}")
+            raise UserError(f"{_label(entry)}: forward of {given}{' in training' * training} {wrong}")
         if training and not output.requires_grad:
             raise UserError(
                 f"{entry.target}: forward in training returned logits without a gradient; expected some that depend on "
@@ -200,7 +201,7 @@ def _all_in_unit_interval(network: nn.Module, channels: int, side: int) -> bool:
 def _unseen(entry: ModelEntry) -> list[str]:
     """Return warnings of files that a network imports in a way that its key does not cover."""
     path = Path(entry.target.rpartition(":")[0])
-    files = NetworkFile.at(path).unseen(registry.code_digest(entry) or "") if path.suffix == ".py" else []
+    files = NetworkFile.at(path).unseen(code_identity.code_digest(entry) or "") if path.suffix == ".py" else []
     return [
         f"{entry.target}: imports {file} by a computed name, so that a change of it leaves older results valid; use an "
         "import statement"
@@ -209,9 +210,10 @@ def _unseen(entry: ModelEntry) -> list[str]:
 
 
 def _raised(entry: ModelEntry, call: str, error: Exception) -> _RaisedError:
-    line = network_files.location(error, registry.code(entry))
+    line = network_files.location(error, code_identity.code(entry))
     message = f"{type(error).__name__}: {error}" + (f" ({line})" if line else "")
-    return _RaisedError(f"{entry.target}: {call} raised {message}; correct it: nothing has been run")
+    remedy = "correct it" if entry.family == "user" else "change the input or leave the network out"
+    return _RaisedError(f"{_label(entry)}: {call} raised {message}; {remedy}: nothing has been run")
 
 
 @contextlib.contextmanager
@@ -223,6 +225,11 @@ def _undisturbed() -> Iterator[None]:
         faulthandler.enable()
     with torch.random.fork_rng(devices=[]):
         yield
+
+
+def _label(entry: ModelEntry) -> str:
+    """Return the code of a user's network, which is to be mended, or another network's name."""
+    return entry.target if entry.family == "user" else entry.name
 
 
 def _text(shape: Sequence[int]) -> str:

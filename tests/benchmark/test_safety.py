@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.config import registry
+from benchmark.config import code_identity, registry
 from benchmark.config.protocol import Protocol
 from benchmark.data import specs
 from benchmark.data.datasets import Source
@@ -134,8 +134,8 @@ def test_nor_can_a_dataset(tmp_path: Path, name: str) -> None:
 
 
 def test_nor_can_a_packages_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = registry.importlib.metadata.EntryPoint("../net", "package:Net", registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(registry, "installed", lambda: (point,))
+    point = code_identity.importlib.metadata.EntryPoint("../net", "package:Net", code_identity.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(code_identity, "installed", lambda: (point,))
     with pytest.raises(UserError, match=r"'\.\./net' = 'package:Net': expected a name of letters"):
         registry.models()
 

@@ -168,8 +168,7 @@ def _models(records: Sequence[Record]) -> str:
     everything = [entry.name for entry in registry.select("all")]
     if sorted(names) == sorted(everything):
         return "all"
-    known = registry.models()
-    return ",".join(name if name in known else f"path/to/file.py:{name}" for name in names)
+    return ",".join(name if registry.find(name) else f"path/to/file.py:{name}" for name in names)
 
 
 def _datasets(records: Sequence[Record]) -> Iterator[list[str]]:

@@ -25,6 +25,7 @@ STYLES = {
     "ours": ("*", "#D55E00", 13.0),
     "lightweight": ("o", "#0072B2", 7.0),
     "ic": ("s", "#009E73", 6.5),
+    "general": ("P", "#E69F00", 7.0),
     "user": ("D", "#CC79A7", 6.0),
 }
 #: Within a family, whose colour they share, lines are told apart by their dashes.

@@ -62,5 +62,5 @@ def _with_differences(study: StudyResults, block: Block, parents: set[str]) -> B
 
 def _source(model: str) -> str:
     """Return the file that describes a network's variants."""
-    entry = registry.models().get(model)
+    entry = registry.find(model)
     return entry.target.partition(":")[0].replace(".", "/") + ".py" if entry else "its own source"

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from benchmark.config.registry import CITATION, ModelEntry
+from benchmark.config.network_files import CITATION
+from benchmark.config.registry import ModelEntry
 from benchmark.report.tables.conventions import entry_of, users_networks
 
 FIELD = re.compile(r"""^\s*(\w+)\s*=\s*[{"](.*)[}"]\s*,?\s*$""", re.M)

@@ -128,7 +128,7 @@ def users_networks() -> tuple[ModelEntry, ...]:
 
 def entry_of(model: str) -> ModelEntry | None:
     """Return the facts about a network; ``None`` for a user's network known only to its records."""
-    return registry.models().get(model) or next((entry for entry in users_networks() if entry.name == model), None)
+    return registry.find(model) or next((entry for entry in users_networks() if entry.name == model), None)
 
 
 def display(model: str) -> tuple[str, str]:

@@ -127,7 +127,7 @@ def _chosen_rows(patterns: str | None, known: Sequence[str]) -> set[str]:
     others = [conventions.entry_of(name) or registry.user_entry(name, name) for name in known]
     chosen: set[str] = set()
     for pattern in filter(str.strip, patterns.split(",")):
-        names = {entry.name for entry in registry.select(pattern, also=others)} & set(known)
+        names = {entry.name for entry in registry.select(pattern, also=others, figures=False)} & set(known)
         if not names:
             raise UserError(f"--models {pattern.strip()!r}: not in this study, which has {', '.join(known)}")
         chosen |= names

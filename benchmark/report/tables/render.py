@@ -172,6 +172,7 @@ FAMILIES: Mapping[str, str] = {
     "ours": "Method under test",
     "lightweight": "Lightweight networks",
     "ic": "IC networks",
+    "general": "General networks",
     "user": "User's networks",
     "reference": "No training",
     "literature": "From the literature",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import benchmark
-from benchmark.config import registry
+from benchmark.config import code_identity, registry
 from benchmark.devices import facts
 from benchmark.records.run_record import Record
 from tests.benchmark.conftest import SMALL, TINY, Call, Measured
@@ -55,7 +55,7 @@ def test_script_without_a_main_guard_runs_once_and_failed_runs_are_lines_and_row
     script = tmp_path / "study.py"
     asked = {**ASKED, "models": f"{TINY}:TinyNet,{TINY}:RaisesOnImages", "repeats": 1, "settings": SETTINGS}
     for model in ("tinynet", "raisesonimages"):  # known, so that nothing is measured
-        digest = registry.code_digest(registry.select(f"{TINY}:TinyNet")[0])
+        digest = code_identity.code_digest(registry.select(f"{TINY}:TinyNet")[0])
         fake.write_efficiency(
             tmp_path / "results/quick", model, 32, name=facts.cpu_name(), threads=1, network_code=digest
         )

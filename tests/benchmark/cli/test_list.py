@@ -97,3 +97,24 @@ def test_unknown_names_are_refused_with_the_nearest(call: Call) -> None:
     code, _, err = call("explain", "latenc")
     assert code == 2
     assert "no metric or cost 'latenc'; did you mean 'latency'?" in err
+
+
+def test_networks_of_smp_are_listed_by_pattern(call: Call) -> None:
+    code, out, err = call("list", "models", "smp/*/tu-test_vit,unet", "-v")
+    assert code == 0, err
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line[:1].isalnum()}
+    assert rows["smp-dpt-tu-test_vit"][1] == "28,812,737"
+    assert "unet" in rows
+    assert "smp/fpn/tu-test_vit: smp cannot build fpn on tu-test_vit" in " ".join(out.split())
+
+
+def test_hundreds_of_networks_of_smp_are_names_alone(call: Call) -> None:
+    lines = call("list", "models", "smp/fpn/*")[1].splitlines()
+    assert len(lines) > 1000
+    assert {"smp/fpn/resnet34", "smp/fpn/tu-convnext_tiny"} < set(lines)
+
+
+def test_only_models_are_listed_by_pattern(call: Call) -> None:
+    code, _, err = call("list", "datasets", "omc")
+    assert code == 2
+    assert "list datasets 'omc': only models are chosen by names; leave 'omc' out" in err

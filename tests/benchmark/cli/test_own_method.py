@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.config import registry
+from benchmark.config import code_identity, registry
 from benchmark.records.own_networks import read_networks, select_networks
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import TINY, Call, Measured, tiny_run
@@ -38,7 +38,7 @@ def own_network(attributes: str = ATTRIBUTES) -> Path:
 @pytest.mark.usefixtures("in_process")
 def test_own_network_leads_the_report_and_its_study_finds_it_by_name(call: Call, measured: Measured) -> None:
     file = own_network()
-    measured("quick", code=registry.code_digest(*registry.select(f"{file}:TinyNet")))
+    measured("quick", code=code_identity.code_digest(*registry.select(f"{file}:TinyNet")))
     train = [f"{file}:TinyNet" if word == f"{TINY}:TinyNet" else word for word in tiny_run()]
 
     code, out, err = call(*train, "--reference", f"{file}:TinyNet")

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from benchmark.config import registry
+from benchmark.config import code_identity, registry
 from benchmark.config.protocol import Protocol
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
@@ -131,7 +131,7 @@ def test_what_a_users_network_cannot_take_is_named_with_a_size_that_it_can(
 
     study = shutil.copytree(trained, tmp_path / "results" / trained.name)
     (record,) = study.glob("runs/*/*/*/record.json")  # as if it had trained this network
-    (theirs, ours) = (registry.identity(*registry.select(model)) for model in (MODEL, f"{odd}:TinyNet"))
+    (theirs, ours) = (code_identity.identity(*registry.select(model)) for model in (MODEL, f"{odd}:TinyNet"))
     record.write_text(record.read_text("utf-8").replace(theirs, ours), "utf-8")
 
     code, _, err = call(*arguments(study, picture, "--models", f"{odd}:TinyNet"))

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 import models.attention
-from benchmark.config import registry
+from benchmark.config import code_identity, registry
+from benchmark.config.code_identity import code_digests, identity
 from benchmark.config.protocol import Protocol
-from benchmark.config.registry import ModelEntry, code_digests, identity
+from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import Hardware
@@ -189,12 +190,14 @@ def test_code_of_an_entry_point_counts(write: Write, monkeypatch: pytest.MonkeyP
     source = NETWORK.format(imports="", side=1)
     files = {"src/netlab/__init__.py": "from netlab.nets import MyNet", "src/netlab/nets.py": source}
     info = {"METADATA": "Metadata-Version: 2.1\nName: theirs\nVersion: 1.2\n"}
-    info["entry_points.txt"] = f"[{registry.ENTRY_POINT_GROUP}]\ntheirs = theirs_nets:MyNet\nours = netlab.nets:MyNet\n"
+    info["entry_points.txt"] = (
+        f"[{code_identity.ENTRY_POINT_GROUP}]\ntheirs = theirs_nets:MyNet\nours = netlab.nets:MyNet\n"
+    )
     site = {f"site-packages/theirs-1.2.dist-info/{name}": content for name, content in info.items()}
     folder = write({**files, **site, "site-packages/theirs_nets.py": source})
     for name in ("src", "site-packages"):
         monkeypatch.syspath_prepend(str(folder / name))
-    monkeypatch.setattr(registry, "installed", lambda: _points(folder / "site-packages"))
+    monkeypatch.setattr(code_identity, "installed", lambda: _points(folder / "site-packages"))
     theirs, ours = (registry.select(name)[0] for name in ("theirs", "ours"))
     assert code_digests(theirs) == {"theirs": "1.2"}
     assert set(code_digests(ours)) == {"netlab/__init__.py", "netlab/nets.py"}
@@ -260,7 +263,7 @@ def test_efficiency_figures_of_changed_code_are_not_taken_for_those_of_the_new(t
 
 def test_plan_reads_the_imports_without_torch(write: Write) -> None:
     file = write({"mynet.py": NETWORK.format(imports="import blocks", side=1), "blocks.py": "SIDE = 3"}) / "mynet.py"
-    code = f"print(*registry.code_digests(*registry.select('{file}:MyNet')), 'torch' in sys.modules)"
-    words = [sys.executable, "-c", f"import sys; from benchmark.config import registry; {code}"]
+    code = f"print(*code_identity.code_digests(*registry.select('{file}:MyNet')), 'torch' in sys.modules)"
+    words = [sys.executable, "-c", f"import sys; from benchmark.config import code_identity, registry; {code}"]
     raised = subprocess.run(words, check=True, capture_output=True, text=True, env=os.environ)
     assert raised.stdout == "blocks.py mynet.py False\n"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from benchmark.config import registry
-from benchmark.config.registry import ModelEntry, code_digest, identity, models, select
+from benchmark.config import code_identity, registry
+from benchmark.config.code_identity import code_digest, identity
+from benchmark.config.registry import ModelEntry, models, select
 from benchmark.utils.errors import UserError
 
 LIGHTWEIGHT = ["irdpnet", "edanet", "contextnet", "esnet", "letnet"]
@@ -41,13 +42,13 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Make it look as if a package with these entry points were installed."""
 
     def installed(**points: str) -> None:
-        registry.installed.cache_clear()
-        group = registry.ENTRY_POINT_GROUP
+        code_identity.installed.cache_clear()
+        group = code_identity.ENTRY_POINT_GROUP
         result = [importlib.metadata.EntryPoint(name, value, group) for name, value in points.items()]
         monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: importlib.metadata.EntryPoints(result))
 
     yield installed
-    registry.installed.cache_clear()
+    code_identity.installed.cache_clear()
 
 
 def test_plan_imports_no_torch() -> None:

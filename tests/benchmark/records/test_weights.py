@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from benchmark.config import registry
+from benchmark.config import code_identity, registry
 from benchmark.config.registry import ModelEntry
 from benchmark.records.store import WEIGHTS
 from benchmark.records.weights import TrainedNetwork, find_trained, load_weights, non_finite
@@ -25,7 +25,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fake.write_protocol(folder)
     for train, repeat in (("omc-syn", 0), ("omc-syn", 1), ("miic-syn", 0)):
         counts = fake.counts(0.9, fake.random_of(train, repeat))
-        run = fake.write_run(folder, "contextnet", [train], repeat, counts, identity=registry.identity(CONTEXTNET))
+        run = fake.write_run(folder, "contextnet", [train], repeat, counts, identity=code_identity.identity(CONTEXTNET))
         torch.manual_seed(repeat)
         save_file(CONTEXTNET.build().state_dict(), run / WEIGHTS)
     return folder

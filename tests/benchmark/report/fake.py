@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.config import registry
+from benchmark.config import code_identity, registry
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.evaluation.counts import reduce_counts
 from benchmark.records.efficiency_record import (
@@ -26,7 +26,7 @@ from benchmark.records.store import RECORD, Store, read_record
 MODELS = [entry.name for entry in registry.select("all")]
 PIXELS = 96 * 96
 CPU = "AMD EPYC 9B14 96-Core Processor"
-TINY_CODE = registry.code_digest(*registry.select(f"{Path(__file__).parents[1] / 'tiny.py'}:TinyNet"))
+TINY_CODE = code_identity.code_digest(*registry.select(f"{Path(__file__).parents[1] / 'tiny.py'}:TinyNet"))
 
 
 def random_of(*names: object) -> np.random.Generator:

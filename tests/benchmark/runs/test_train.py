@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 import benchmark
-from benchmark.config import registry
+from benchmark.config import code_identity, registry
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import Batch, evaluation_batches
 from benchmark.data.packs import Pack
@@ -194,7 +194,7 @@ def test_networks_with_dropout_attention_or_pooling_get_the_same_bytes_in_bfloat
     small = load_protocol("quick", [*SMALL, "training.mixed_precision=bfloat16"])
     entry = registry.models()[model]
     jobs = [replace(make_job(small, name=name), entry=entry) for name in ("a", "b")]
-    parts = jobs[0].key_parts.model_copy(update={"model": registry.identity(entry)})
+    parts = jobs[0].key_parts.model_copy(update={"model": code_identity.identity(entry)})
     (one, first), (two, second) = (train_job(replace(job, key_parts=parts)) for job in jobs)
     assert one.metrics == two.metrics
     assert (first / WEIGHTS).read_bytes() == (second / WEIGHTS).read_bytes()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.config import registry
+from benchmark.config import code_identity, registry
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
@@ -39,7 +39,7 @@ def train_job(job: TrainJob) -> Record:
 
 def of(job: TrainJob, name: str) -> TrainJob:
     (entry,) = registry.select(f"{TINY}:{name}" if name[0].isupper() else name)
-    parts = job.key_parts.model_copy(update={"model": registry.identity(entry)})
+    parts = job.key_parts.model_copy(update={"model": code_identity.identity(entry)})
     return replace(job, entry=entry, key_parts=parts)
 
 

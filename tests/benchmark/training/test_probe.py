@@ -173,6 +173,19 @@ def test_built_in_networks_are_not_tried_and_random_states_stay(probe: Probe, mo
     probe_networks(registry.BUILTIN.values(), [ProbeInput(512, 1, 8)], print)
 
 
+def test_networks_of_smp_are_tried_and_called_by_their_names() -> None:
+    entries = registry.select("smp/deeplabv3/tu-test_resnet", figures=False)
+    probe_networks(entries, [ProbeInput(64, 1, 2)], print)
+    with pytest.raises(
+        UserError, match=r"^smp-deeplabv3-tu-test_resnet: a BatchNorm got a map of one pixel from one im"
+    ):
+        probe_networks(entries, [ProbeInput(64, 1, 1)], print)
+    with pytest.raises(
+        UserError, match=r"^smp-deeplabv3-tu-test_resnet: forward of 2x1x60x60 raised .*leave the network"
+    ):
+        probe_networks(entries, [ProbeInput(60, 1, 2)], print)
+
+
 @pytest.mark.parametrize("dry", [["--dry-run"], []])
 def test_run_refuses_before_any_work(call: Call, write: Callable[..., Path], dry: list[str]) -> None:
     arguments = tiny_run("--study", "small", *dry)

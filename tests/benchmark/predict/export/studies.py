@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmark.config import registry
+from benchmark.config import code_identity, registry
 from benchmark.records.store import WEIGHTS
 from benchmark.records.weights import TrainedNetwork, find_trained
 from tests.benchmark.report import fake
@@ -23,7 +23,7 @@ def make(folder: Path, *models: str, train: str = "omc-syn", settings: tuple[str
     entries = registry.select(models)
     for entry in entries:
         counts = fake.counts(0.9, fake.random_of(entry.name))
-        run = fake.write_run(folder, entry.name, train.split("+"), 0, counts, identity=registry.identity(entry))
+        run = fake.write_run(folder, entry.name, train.split("+"), 0, counts, identity=code_identity.identity(entry))
         channels = 3 if "input.channels=3" in settings else 1
         save_file(_settled(entry.build(in_channels=channels), channels).state_dict(), run / WEIGHTS)
     return find_trained(folder, entries, train)

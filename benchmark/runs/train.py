@@ -183,6 +183,13 @@ def build_network(job: TrainJob) -> nn.Module:
                 f"{job.entry.name}: has no pretrained encoder; use --set training.encoder_weights=none"
             ) from error
         raise
+    except Exception as error:  # of many kinds: no such weights, no connection, no space
+        if encoder and not isinstance(error, UserError):
+            raise UserError(
+                f"{job.entry.name}: its pretrained encoder cannot be loaded ({' '.join(str(error).split())[:300]}); "
+                "connect this machine, or use --set training.encoder_weights=none"
+            ) from error
+        raise
     if job.init is not None:
         load_initial_weights(network, job.init)
     if file is not None:

@@ -271,6 +271,20 @@ def test_pretrained_encoder_where_there_is_none_is_refused(small: Protocol, make
         train.build_network(make_job(protocol))
 
 
+@pytest.mark.parametrize("name", ["manet", "smp/fpn/resnet18"])
+def test_pretrained_encoder_that_cannot_be_downloaded_is_one_message(
+    small: Protocol, make_job: MakeJob, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("no way\nto the hub")
+
+    monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", offline)
+    protocol = small.model_copy(update={"training": small.training.model_copy(update={"encoder_weights": "imagenet"})})
+    job = replace(make_job(protocol), entry=registry.select(name, figures=False)[0])
+    with pytest.raises(UserError, match=r"its pretrained encoder cannot be loaded \(.*no way to the hub.*\); connect"):
+        train.build_network(job)
+
+
 @pytest.mark.parametrize(
     ("device", "settings", "told"),
     [

@@ -198,8 +198,8 @@ def test_set_goes_through_a_study(call: Call, tmp_path: Path) -> None:
             ("--datasets", "omc", "--target", "via", "--appearance", "miic"),
             "benchmark: --appearance, --target: changes windows of a layout, and --datasets omc is a stand-in; leave",
         ),
-        (("--layout", "nowhere.gds", "--layers", "1/0"), "--layout nowhere.gds: cannot be read (No such file"),
-        (("--layout", "nowhere.gds"), "no --layers"),
+        (("--layout", "nowhere.gds"), "--layout nowhere.gds: no such file; expected a GDS or OASIS file"),
+        (("--layout", "empty.gds"), "no --layers"),
         (
             ("--layout", "nowhere.gds", "--layers", "1/0", "--target", "metal"),
             "--target 'metal': expected track or via",
@@ -207,6 +207,7 @@ def test_set_goes_through_a_study(call: Call, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_flags_give_one_message(call: Call, arguments: tuple[str, ...], message: str) -> None:
+    Path("empty.gds").touch()
     code, _, err = call("data", "synthesize", *arguments)
     assert code == 2
     assert message in err.replace("\n", " ")

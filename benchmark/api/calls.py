@@ -59,7 +59,7 @@ def run(
     stress: str | None = None,
     strength: str | None = None,
     keep_weights: KeepWeights = "best-repeat",
-    tracker: Literal["tensorboard"] | None = None,
+    tracker: Literal["tensorboard", "mlflow", "wandb"] | None = None,
     real_only: bool = False,
     retry_failed: bool = False,
     replace_stale: bool = False,
@@ -101,7 +101,7 @@ def run(
         stress: effects that test the trained networks on harder stand-ins.
         strength: factors of these effects.
         keep_weights: ``best-repeat``, ``all`` or ``none``.
-        tracker: also writes TensorBoard's files.
+        tracker: also writes files for ``tensorboard``, ``mlflow`` or ``wandb``.
         real_only: refuse synthetic stand-ins.
         retry_failed: run failed runs again.
         replace_stale: set aside runs made under other settings, and run them again.

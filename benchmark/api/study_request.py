@@ -100,7 +100,7 @@ class StudyRequest:
             UserError: a field names something that is not there, or fields do not fit each other.
         """
         if self.tracker is not None:
-            require("tensorboard", flag=f"--tracker {self.tracker}", extra="trackers")
+            require(self.tracker, flag=f"--tracker {self.tracker}", extra="trackers")
         stresses = Stresses.parse(self.stress, self.strength)
         engine = choose_executor(
             self.executor,

@@ -113,7 +113,8 @@ def run(
         Literal["best-repeat", "all", "none"], typer.Option(help="Trained weights that stay on disk.")
     ] = "best-repeat",
     tracker: Annotated[
-        Literal["tensorboard"] | None, typer.Option(help="Also write TensorBoard event files of each training.")
+        Literal["tensorboard", "mlflow", "wandb"] | None,
+        typer.Option(help="Also write files of each training for TensorBoard, MLflow or W&B; nothing is sent."),
     ] = None,
     real_only: Annotated[bool, typer.Option("--real-only", help="Refuse synthetic stand-ins.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
@@ -139,7 +140,7 @@ def run(
         raise typer.Exit(repeat_run(reproduce, flags_given(context), console))
 
     if tracker is not None:
-        require("tensorboard", flag=f"--tracker {tracker}", extra="trackers")
+        require(tracker, flag=f"--tracker {tracker}", extra="trackers")
 
     spare_worker = None
     if executor == "local" and not dry_run:

@@ -62,7 +62,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
     with (
         determinism.kernels(job.protocol.determinism),
         keeping_freed_memory(),
-        Tracker(job.tracker, job.folder) as tracker,
+        Tracker(job.tracker, job.folder, job.study.name) as tracker,
     ):
         torch.set_num_threads(job.threads)
         device = torch.device(job.device)

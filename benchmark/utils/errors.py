@@ -26,7 +26,9 @@ def require(*packages: str, flag: str, extra: str) -> None:
     Raises:
         UserError: names what is missing and the extra that installs it.
     """
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    specs = {package: importlib.util.find_spec(package) for package in packages}
+    # Python takes any folder of a package's name, such as W&B's `wandb`, for a package without an origin.
+    missing = [package for package, spec in specs.items() if getattr(spec, "origin", spec) is None]
     if missing:
         are = "are" if len(missing) > 1 else "is"
         raise UserError(f"{flag}: {', '.join(missing)} {are} not installed; pip install -e '.[{extra}]'")

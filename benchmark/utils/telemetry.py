@@ -14,6 +14,8 @@ OFF: Mapping[str, str] = MappingProxyType(
         "ORT_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",  # of huggingface_hub, which timm and segmentation_models_pytorch import
         "RAY_USAGE_STATS_ENABLED": "0",
+        "MLFLOW_DISABLE_TELEMETRY": "true",  # its client reports; its file store, which trackers use, does not
+        "WANDB_ERROR_REPORTING": "false",
     }
 )
 

@@ -32,6 +32,32 @@ print(read_onnx(write_onnx(program, {}), 1)(np.zeros((1, 1, 8, 8), np.float32)).
 """
 
 
+#: Writes a run for MLflow, without the variables, and waits; any look at another machine ends the process.
+MLFLOW = """
+import os
+import sys
+import time
+from pathlib import Path
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        os.write(2, f"{event} {arguments}".encode())
+        os._exit(1)  # MLflow would swallow an error in its thread
+
+for name in ("CI", "PYTEST_CURRENT_TEST"):
+    os.environ.pop(name, None)  # MLflow reports nothing from tests
+sys.addaudithook(refuse)
+from benchmark.training.mlflow_writer import MlflowWriter
+
+(folder := Path("store")).mkdir()
+writer = MlflowWriter(folder, "study", "run")
+writer.scalars(1, {"loss": 0.5})
+writer.settings({"lr": 0.1}, ["loss"])
+time.sleep(0.5)
+print("written")
+"""
+
+
 def run(code: str, home: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run Python code with an empty home and without the variables that these tests set for themselves."""
     inherited = {name: value for name, value in os.environ.items() if name not in telemetry.OFF}
@@ -54,6 +80,13 @@ def test_export_to_onnx_leaves_nothing_in_the_home_folder(tmp_path: Path) -> Non
     done = run(EXPORT, home, {})
     assert done.stdout == "(1, 1, 8, 8)\n", done.stderr
     assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+def test_mlflow_looks_for_no_other_machine(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="needs the extra: pip install -e '.[trackers]'")
+    (home := tmp_path / "home").mkdir()
+    done = run(MLFLOW, home, {})
+    assert done.stdout == "written\n", done.stderr
 
 
 def test_variables_are_set_before_a_verb_runs(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

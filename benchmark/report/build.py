@@ -93,6 +93,11 @@ def build(
         files, shown = _texts(study, results, choice, method, names)
         if redact:
             files.pop(CHOICE, None)
+        if choice is not None and choice.cite and (uncited := _uncited(shown)):
+            tell(
+                f"--cite: no paper of {', '.join(uncited)} is known, so there the LaTeX rows cite none; a network of "
+                "your own names its paper by the class attribute `citation`, set before training"
+            )
         for file in results.strangers:
             tell(f"{file}: left out; run the study again, and it is made anew")
         drawings = []
@@ -255,6 +260,12 @@ def _texts(
     if chosen is not None:
         files[CHOICE] = (chosen.model_dump_json(indent=1) + "\n").encode()
     return files, shown
+
+
+def _uncited(tables: Iterable[Table]) -> list[str]:
+    """Return the networks in the table for a paper that cite no paper."""
+    rows = (row for table in tables if table.name == paper_table.NAME for block in table.blocks for row in block.rows)
+    return list(dict.fromkeys(row.label for row in rows if row.ranked and not row.cite))
 
 
 def _rendered(table: Table) -> dict[str, str]:

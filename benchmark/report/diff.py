@@ -11,6 +11,7 @@ from typing import TypeVar
 from benchmark import metrics
 from benchmark.config.protocol import Protocol, flatten_settings, protocol_differences
 from benchmark.data.specs import known_first
+from benchmark.records.environment import PACKAGES
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
@@ -20,6 +21,8 @@ from benchmark.utils.names import distinct_names
 ACCURACY = ("miou", "mpa", "dice", "aji")
 POOLED = ("net_error_rate", "net_f1", "via_f1")
 PACKAGE = "packages."
+#: Packages, apart from those that a record names itself, that are listed; more are counted.
+LISTED_PACKAGES = 10
 MISSING = "-"
 
 TESTED, NETWORK, BEHAVIOUR = "{} is tested on", "network {}", "behaviour number of the {}"
@@ -186,7 +189,17 @@ def _environment_differences(ours: Values, theirs: Values) -> list[str]:
     # A record names the main packages itself: without both lists, the others would all seem to be missing on one side.
     if not all("package_list" in side for side in (ours, theirs)):
         keys -= {key for key in ours.keys() ^ theirs.keys() if key.startswith(PACKAGE)}
-    return _differing(ours, theirs, keys)
+    minor = {key for key in keys if key.startswith(PACKAGE) and key.removeprefix(PACKAGE) not in PACKAGES}
+    minor = {key for key in minor if ours.get(key) != theirs.get(key)}
+    if len(minor) <= LISTED_PACKAGES:
+        return _differing(ours, theirs, keys)
+    alone, other_alone = (len(minor & (side.keys() - other.keys())) for side, other in ((ours, theirs), (theirs, ours)))
+    versions = len(minor) - alone - other_alone
+    return [
+        *_differing(ours, theirs, keys - minor),
+        f"other packages: {alone} only here | {other_alone} only here; {versions} of other versions; "
+        "environment/packages.*.txt of each study lists them",
+    ]
 
 
 def _differing(ours: Values, theirs: Values, keys: Set[str]) -> list[str]:

@@ -13,6 +13,7 @@ from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import Hardware
+from benchmark.records.own_networks import select_networks
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store, read_record
 from benchmark.runs.staleness import changed_parts
@@ -82,21 +83,22 @@ class Original:
         return protocol
 
     def network(self, models: str | None) -> ModelEntry:
-        """Return the run's network, which ``--models`` may name.
+        """Return the run's network, which ``--models`` may name; a user's own is found by its study.
 
         Raises:
-            UserError: it is not installed, or ``--models`` names another network.
+            UserError: it is neither installed nor where its study says, or ``--models`` names another network.
         """
         name = self.record.model
-        if models is None and registry.find(name) is None:
-            raise UserError(
-                f"--reproduce {self.file}: {name!r} is a user's own network, of which a record knows no place; "
-                "name it with --models path/to/file.py:Class"
-            )
-        (entry, *others) = registry.select(name if models is None else models)
+        (entry, *others) = self._own_network() if models is None else registry.select(models)
         if others or entry.name != name:
             raise UserError(f"--models {models!r}: expected the one network of the record, {name!r}")
         return entry
+
+    def _own_network(self) -> list[ModelEntry]:
+        try:
+            return select_networks(self.study, self.record.model)
+        except UserError as error:
+            raise UserError(f"--reproduce {self.file}: {error}, with --models") from error
 
     def task(self, datasets: str | None, data_root: Path, protocol: Protocol, cache: Path) -> Task:
         """Return the datasets that the run was trained and tested on.
@@ -131,7 +133,9 @@ def plan(original: Original, study: Study) -> Plan:
         code = original.record.environment.get("code", {})
         origin = f"; the run was made by version {code.get('version')}, commit {code.get('commit')}" if code else ""
         raise UserError(f"--reproduce {original.file}: another run by now, in {'; '.join(parts)}{origin}")
-    return replace(whole, done=[], failed=[], stale=[], todo=todo, measurements=[], whole=False)
+    jobs = {label: job for label, job in whole.expected.jobs.items() if label == todo[0].label}
+    expected = replace(whole.expected, jobs=jobs, report=0.0)  # one run gets no report
+    return replace(whole, done=[], failed=[], stale=[], todo=todo, measurements=[], expected=expected, whole=False)
 
 
 def build(

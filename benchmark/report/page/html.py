@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from benchmark.metrics import METRICS, NOTHING_TO_JUDGE, Metric
+from benchmark.metrics import METRICS, NOTHING_TO_JUDGE
 from benchmark.report.page import grids, origin, page_summary
 from benchmark.report.page.drawings import Drawing
 from benchmark.report.page.pictures import embed
@@ -85,7 +85,8 @@ def to_html(
     within = sum(size <= PLOT_BYTES for size in sizes)
     lost, more_lost = origin.lost(study)
     used = bibliography.keys(dict.fromkeys(row.key for table in tables for block in table.blocks for row in block.rows))
-    metrics = list(_metrics(by_name.values()))
+    defined = dict(_defined(by_name.values()))
+    metrics = [metric for name, metric in METRICS.items() if name in defined.values()]
     script = (FOLDER / "page.js").read_text("utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -112,14 +113,14 @@ def to_html(
             (tested, stress_table.sentences(study, tested)) for tested in stress_table.tested(study) if tested.stresses
         ],
         metrics=metrics,
-        defined={metric.name for metric in metrics},
+        defined=defined,
         nothing_to_judge=f"{NOTHING_TO_JUDGE[0].upper()}{NOTHING_TO_JUDGE[1:]}.",
         runs=RunList.of(study, linked=not redacted),
         lost=lost,
         more_lost=more_lost,
         broken=[(broken.run, _reason(broken.reason)) for broken in study.broken],
         environments=origin.environments(study),
-        commands=origin.commands(study, name),
+        commands=origin.commands(study, name, reference),
         bibtex=origin.software(study) + "\n" + bibliography.bibtex(used),
         downloads=_downloads(files),
         titles={table.name: table.title for table in tables}
@@ -161,11 +162,13 @@ def _by_section(drawings: Sequence[Drawing]) -> dict[str, list[tuple[str, list[l
     return sections
 
 
-def _metrics(tables: Iterable[Table]) -> Iterator[Metric]:
-    """Yield the metrics that tables show, in their own order."""
-    keys = {column.key for table in tables for block in table.blocks for column in block.columns}
-    keys |= {str(block.facts.get("metric")) for table in tables for block in table.blocks}
-    yield from (metric for name, metric in METRICS.items() if name in keys)
+def _defined(tables: Iterable[Table]) -> Iterator[tuple[str, str]]:
+    """Yield the columns that show a metric, such as ``omc-syn/miou.pooled``, with the metric's name."""
+    for block in (block for table in tables for block in table.blocks):
+        for key in (*(column.key for column in block.columns), str(block.facts.get("metric"))):
+            metric = key.rpartition("/")[2].partition(".")[0]
+            if metric in METRICS:
+                yield key, metric
 
 
 def _reason(reason: str) -> str:

@@ -12,6 +12,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import PRESETS, Protocol, flatten_settings, load_protocol, protocol_differences
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.environment import PACKAGES
+from benchmark.records.method import METHOD
 from benchmark.records.run_record import Record
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import in_order
@@ -128,7 +129,7 @@ def settings(protocol: Protocol, ignored: Set[str] = frozenset()) -> list[str]:
     return list(map(logs.without_folders, differing))
 
 
-def commands(study: StudyResults, name: str) -> list[str]:
+def commands(study: StudyResults, name: str, reference: str = METHOD) -> list[str]:
     """Return command lines that repeat the whole study beside itself, compare both, and repeat one run exactly.
 
     Several studies that are reported as one are merged again.
@@ -136,20 +137,20 @@ def commands(study: StudyResults, name: str) -> list[str]:
     Args:
         study: with runs.
         name: of its folder below ``results``.
+        reference: the model that the others are compared with.
     """
+    compared = [] if reference == METHOD else ["--reference", reference]
     if study.protocol is None or not study.runs:
         return []
     if study.sources:  # their own pages say how each was run
-        return [shlex.join(["python", "-m", "benchmark", "report", *study.sources])]
+        return [shlex.join(["python", "-m", "benchmark", "report", *study.sources, *compared])]
     again = f"{name}-again"
     # A preset by its name; other settings by the study's own file.
     preset = study.protocol.name in PRESETS and not settings(study.protocol)
     protocol = study.protocol.name if preset else f"results/{name}/protocol.toml"
     records = sorted((run.record for run in study.runs), key=_order)
-    calls = [
-        ["run", "--models", _models(records), *data, "--protocol", protocol, "--study", again, *_initial(records)]
-        for data in _datasets(records)
-    ]
+    settled = ["--protocol", protocol, "--study", again, *_initial(records), *compared]
+    calls = [["run", "--models", _models(records, study.networks), *data, *settled] for data in _datasets(records)]
     calls.append(["diff", name, again])
     finished = next((record for record in records if record.status == "ok"), None)
     if finished is not None:
@@ -163,12 +164,17 @@ def _order(record: Record) -> tuple[list[tuple[int, str]], tuple[int, str], int]
     return datasets, known_first(record.model, registry.BUILTIN), record.repeat
 
 
-def _models(records: Sequence[Record]) -> str:
+def _models(records: Sequence[Record], own: Mapping[str, registry.ModelEntry]) -> str:
     names = in_order({record.model for record in records})
     everything = [entry.name for entry in registry.select("all")]
     if sorted(names) == sorted(everything):
         return "all"
-    return ",".join(name if registry.find(name) else f"path/to/file.py:{name}" for name in names)
+    return ",".join(name if registry.find(name) else f"path/to/file.py:{_class(name, own)}" for name in names)
+
+
+def _class(name: str, own: Mapping[str, registry.ModelEntry]) -> str:
+    """Return the class of a user's network, without its file, whose name may tell what nobody shall know."""
+    return own[name].target.rpartition(":")[2] if name in own else name
 
 
 def _datasets(records: Sequence[Record]) -> Iterator[list[str]]:

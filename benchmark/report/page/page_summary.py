@@ -204,7 +204,8 @@ def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
     yield "Runs", f"{done} of {len(records) + len(study.unfinished)} finished"
     lengths = Counter((record.model, record.train) for record in records)
     n = " to ".join(map(str, sorted({min(lengths.values()), max(lengths.values())})))
-    yield "Repeats", f"n = {n} training{'s' * (n != '1')} from different seeds per model and dataset"
+    noun = "training" if n == "1" else "trainings from different seeds"
+    yield "Repeats", f"n = {n} {noun} per model and dataset"
     yield "Protocol", " ".join(_protocol(study.protocol, merged=bool(study.sources)))
     trainings = [record.training for record in records if record.training]
     if images := sorted({(training.train_images, training.validation_images) for training in trainings}):

@@ -88,6 +88,7 @@ def test_every_option_shapes_the_table_for_a_paper(study: Path, call: Call, tmp_
     )
     assert code == 0, err
     assert "report/tables/custom.tex" in out
+    assert "--cite: no paper of EAL-ICNet is known" in err
     written = [file.read_text("utf-8") for file in TABLES.parent.rglob("*.*") if file.suffix not in {".pdf", ".png"}]
     assert not [text for text in written if str(tmp_path) in text]
     text = (TABLES / "custom.md").read_text("utf-8")

@@ -141,7 +141,7 @@ def test_job_that_hangs_is_ended_and_its_worker_replaced() -> None:
 
 
 def test_networks_that_raise_diverge_or_crash_are_rows(make_study: Callable[..., Study]) -> None:
-    study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "Raises", "NotANumber", "Crashes", "TinyNet")
+    study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "Raises", "NotANumber", "TinyNet", "Crashes")
     events: list[Event] = []
     execute(study, trainings(make_plan(study)), LocalExecutor(), events.append)
     ends = outcomes(events)

@@ -45,8 +45,7 @@ def cluster() -> Iterator[Any]:
 
     head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE, "include_dashboard": False, "_system_config": QUICK}
     created = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        created.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    created.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
     yield created
     created.shutdown()
 
@@ -61,6 +60,7 @@ def test_runs_of_a_killed_node_continue_elsewhere_and_each_is_done_once(
 ) -> None:
     study = make_study(quick(repeats=3, training__steps=32), "Slow", name="ray")
     study.hardware = NODE
+    cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
     steps: dict[str, int] = {}
     events: list[Event] = []
 
@@ -77,9 +77,7 @@ def test_runs_of_a_killed_node_continue_elsewhere_and_each_is_done_once(
             cluster.remove_node(others[0], allow_graceful=False)
 
     execute(study, trainings(make_plan(study)), RayExecutor(NODE, address=cluster.address), emit)
-    killed = len(cluster.worker_nodes) == 1
-    cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
-    assert killed
+    assert len(cluster.worker_nodes) == 1
     assert not ray.is_initialized()
     ends = outcomes(events)
     assert [type(outcome) for outcome in ends.values()] == [Record] * 3
@@ -119,7 +117,7 @@ def test_runs_one_after_the_other_on_a_node_share_a_process_that_ends_with_the_s
             logged.extend(processes())
 
     execute(study, trainings(make_plan(study)), RayExecutor(NODE, address=cluster.address), emit)
-    assert 1 <= len(set(logged)) <= 2  # four runs, two nodes
+    assert 1 <= len(set(logged)) <= 2  # four runs, on one node or two
     deadline = time.monotonic() + 20
     while processes() and time.monotonic() < deadline:
         time.sleep(0.2)

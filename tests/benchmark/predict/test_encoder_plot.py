@@ -98,6 +98,6 @@ def test_colours_are_the_common_scales_and_the_patch_is_cut_where_the_box_is() -
 
 @pytest.mark.parametrize("kind", ["pdf", "png"])
 def test_same_maps_give_the_same_file(kind: str) -> None:
-    one, two = (plot_style.save(encoder_plot.draw(*CASES["many stages"]), kind) for _ in range(2))
+    one, two = (plot_style.save(encoder_plot.draw(*CASES["a wide image"]), kind) for _ in range(2))
 
     assert one == two

@@ -52,7 +52,9 @@ def reach(network: nn.Module, height: int, width: int) -> int:
 
 
 # A network that is local sees as much along a strip as over an area, and a strip is cheap.
-@pytest.mark.parametrize(("build", "multiple", "width"), [(ESNet, 8, 2500), (FCN, 32, 2000)])
+@pytest.mark.parametrize(
+    ("build", "multiple", "width"), [(ESNet, 8, 2500), pytest.param(FCN, 32, 2000, marks=pytest.mark.slow)]
+)
 def test_local_network_predicts_the_same_in_tiles_as_in_whole(
     tmp_path: Path, build: Callable[[], nn.Module], multiple: int, width: int
 ) -> None:

@@ -114,6 +114,22 @@ def test_all_packages_are_compared_where_both_studies_have_their_lists(original:
     ]  # fmt: skip
 
 
+def test_many_packages_are_counted_except_those_that_compute(original: Path, copy: Path) -> None:
+    first = shutil.copytree(original, copy.parent / "first")
+    lists = {first: "old==1\nboth==1\n", copy: "both==2\n" + "".join(f"new{n}==1\n" for n in range(9))}
+    for folder, packages in lists.items():
+        digest = Store(folder).write_packages(packages)
+        version = {"torch": f"2.{len(packages)}"}
+        facts = ENVIRONMENT | {"package_list": digest, "packages": version}
+        fake.change(folder, lambda record, facts=facts: {"environment": facts})
+    torch, others = compare_studies(first, copy).sections["environment"]
+    assert torch.startswith("packages.torch: 2.")
+    assert others == (
+        "other packages: 1 only here | 9 only here; 1 of other versions; environment/packages.*.txt of each study "
+        "lists them"
+    )
+
+
 def test_other_data_other_code_and_other_behaviour_are_told(original: Path, copy: Path) -> None:
     def other(record: Record) -> dict[str, object]:
         model = f"{record.model}-v2"

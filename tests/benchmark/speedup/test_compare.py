@@ -170,9 +170,9 @@ def test_memory_and_time_of_training_steps_are_those_of_both_ways() -> None:
     time, memory = (take(EAL, 64, PAPER, SETTING) for take in (steps.train_step, steps.train_step_memory))
     assert len(time.plain) == len(time.ours) == SETTING.rounds * (steps.STEPS - 1)
     assert min(*memory.plain, *memory.ours) > 1 << 20
-    forward = forwards.forward_memory(EAL, 512, SETTING)
-    # A float32 matrix of 4096 x 4096 scores and its softmax are in the plain way only.
-    assert forward.plain[0] - forward.ours[0] > 64 << 20
+    forward = forwards.forward_memory(EAL, 384, SETTING)
+    # A float32 matrix of 2304 x 2304 scores and its softmax are in the plain way only.
+    assert forward.plain[0] - forward.ours[0] > 20 << 20
 
 
 def test_trainings_beside_each_other_count_all_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,8 @@ def test_trainings_beside_each_other_count_all_their_images(monkeypatch: pytest.
     def noted(
         runs: int, entry: ModelEntry, size: int, protocol: Protocol, setting: SpeedupSetting, execution: Execution
     ) -> float:
-        speed = measured(runs, entry, size, protocol, setting, execution)
+        # A run alone is one of the same processes, of which each imports torch for seconds.
+        speed = measured(runs, entry, size, protocol, setting, execution) if runs > 1 else 7.0
         taken.append((runs, setting.threads, execution, speed))
         return speed
 
@@ -198,6 +199,7 @@ def test_trainings_beside_each_other_count_all_their_images(monkeypatch: pytest.
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 def test_run_that_dies_beside_others_ends_the_measurement() -> None:
     broken = replace(registry.models()["contextnet"], target="nowhere:Nothing")
     with pytest.raises(RuntimeError, match=r"contextnet: one of 2 runs beside each other died"):

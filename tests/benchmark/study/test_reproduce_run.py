@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -156,7 +158,8 @@ def test_another_environment_is_reported(file: Path, cache: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        (None, "'tinynet' is a user's own network.*--models path/to/file.py:Class"),
+        (None, "--reproduce .*does not say where this network's code lies.*path/to/file.py:Class, with --models"),
+        ("tinynet", "unknown model 'tinynet'"),
         ("unet", "expected the one network of the record, 'tinynet'"),
         ("unet,fcn", "expected the one network of the record, 'tinynet'"),
     ],
@@ -166,6 +169,15 @@ def test_another_network_than_the_record_s_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         prepare(file, cache, tmp_path / "x", models=models)
+
+
+def test_own_network_is_found_by_its_study_and_one_run_is_expected(file: Path, cache: Path, tmp_path: Path) -> None:
+    networks = {"tinynet": {"target": f"{os.path.relpath(TINY, file.parents[4])}:TinyNet"}}
+    (file.parents[4] / "networks.json").write_text(json.dumps(networks), "utf-8")
+    original, study = prepare(file, cache, tmp_path / "x", models=None)
+    assert study.models[0].load().__name__ == "TinyNet"
+    whole = plan(original, study)
+    assert (list(whole.expected.jobs), whole.expected.report) == ([whole.todo[0].label], 0.0)
 
 
 def test_real_data_are_not_replaced_by_a_stand_in(file: Path, cache: Path, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def run(code: str, home: Path, variables: Mapping[str, str]) -> subprocess.Compl
     )
 
 
+@pytest.mark.slow
 def test_export_to_onnx_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="needs the extra: pip install -e '.[export]'")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.path import Path as Outline
@@ -52,7 +52,6 @@ def filled(polygon: Polygon, shape: tuple[int, int]) -> Mask:
 
 
 @given(masks)
-@settings(max_examples=300, deadline=None)
 def test_polygons_are_the_8_connected_components_with_their_4_connected_holes(mask: Mask) -> None:
     labels, count = ndimage.label(mask, EIGHT)
     result = trace(mask)
@@ -70,7 +69,6 @@ def test_polygons_are_the_8_connected_components_with_their_4_connected_holes(ma
 
 
 @given(masks.filter(np.any))
-@settings(max_examples=300, deadline=None)
 def test_mask_is_read_back_to_the_pixel(tmp_path_factory: pytest.TempPathFactory, mask: Mask) -> None:
     np.testing.assert_array_equal(redrawn(tmp_path_factory.mktemp("svg"), mask), mask)
 

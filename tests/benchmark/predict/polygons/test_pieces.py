@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.predict.polygons.outlines import trace
@@ -20,7 +20,6 @@ def corner_contacts(mask: Mask) -> int:
 
 
 @given(masks, st.sampled_from([12, 30, 10**6]))
-@settings(max_examples=200, deadline=None)
 def test_pieces_cover_each_component_once_and_touch_no_other(mask: Mask, most: int) -> None:
     every = []
     for polygon in trace(mask):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import KDTree
@@ -52,7 +52,6 @@ def along(path: Points, step: float = 0.5) -> np.ndarray:
 
 
 @given(masks, tolerances, MOST)
-@settings(max_examples=250, deadline=None)
 @example(np.ones((1, 1), np.bool_), 6, 8190)  # a single pixel must not vanish
 @example(np.eye(9, dtype=np.bool_), 2.5, 20)
 @example(np.indices((9, 9)).sum(axis=0) % 2 == 0, 6, 8190)  # a chessboard is one net with holes
@@ -80,7 +79,6 @@ def test_no_net_is_joined_cut_or_lost(mask: Mask, tolerance: float, most: int) -
 
 
 @given(masks, tolerances)
-@settings(max_examples=60, deadline=None)
 def test_outlines_keep_within_the_tolerance_both_ways(mask: Mask, tolerance: float) -> None:
     paths, _ = exact_of(mask)
     for exact, simple in zip(paths, simplified(list(paths), mask, tolerance), strict=True):
@@ -93,7 +91,6 @@ def test_outlines_keep_within_the_tolerance_both_ways(mask: Mask, tolerance: flo
 
 
 @given(masks)
-@settings(max_examples=60, deadline=None)
 def test_tolerance_of_nothing_leaves_nothing_out(mask: Mask) -> None:
     paths, _ = exact_of(mask)
     for exact, simple in zip(paths, simplified(list(paths), mask, 0.0), strict=True):
@@ -101,7 +98,6 @@ def test_tolerance_of_nothing_leaves_nothing_out(mask: Mask) -> None:
 
 
 @given(masks, MOST)
-@settings(max_examples=100, deadline=None)
 def test_pixels_are_filled_as_matplotlib_fills_them(mask: Mask, most: int) -> None:
     paths = simplified(exact_of(mask, most)[0], mask, 1.0)
     closed = [2 * np.concatenate([path, path[:1]]) for path in paths]

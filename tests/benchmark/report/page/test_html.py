@@ -6,22 +6,20 @@ import csv
 import io
 import math
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from markupsafe import Markup
 
-from benchmark.config.protocol import load_protocol
 from benchmark.records.run_record import Failure, Record
-from benchmark.records.store import Store
 from benchmark.report.build import build, check
-from benchmark.report.page import grids, html, origin
+from benchmark.report.page import grids, html
 from benchmark.report.page.drawings import Drawing, texts_only
 from benchmark.report.page.html import PAGE_BYTES, PLOT_BYTES
 from benchmark.report.page.pictures import embed
@@ -32,7 +30,6 @@ from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.literature_table import LiteratureEntry
 from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
-from tests.benchmark.conftest import Call
 from tests.benchmark.report import fake
 from tests.benchmark.report.tables.test_significance_table import image, write_models
 
@@ -321,35 +318,22 @@ def test_plots_beyond_their_room_are_named(tmp_path: Path) -> None:
     assert 'Not shown above, to keep this page small: b, <a href="plots/c.png">plots/c.png</a>.' in page
 
 
-def commands(folder: Path) -> list[list[str]]:
-    return [shlex.split(line)[3:] for line in origin.commands(read_study(folder), folder.name)]
+@pytest.mark.parametrize("layout", ["long", "wide"])
+def test_metrics_of_a_table_for_a_paper_lead_to_their_definitions(
+    tmp_path: Path, layout: Literal["long", "wide"]
+) -> None:
+    folder = fake.write_study(tmp_path / "quick", ["unet", "fcn"], ["omc-syn", "miic-syn"])
+    build(folder, PaperChoice(columns=("aji.image", "aji.pooled", "opens", "params"), layout=layout), plots=())
+    page = page_of(folder)
+    section = page.partition('<section id="custom">')[2].partition("</section>")[0]
+    assert re.findall(r'href="#metric-(\w+)"', section) == ["aji", "aji", "opens"] * 2
+    assert page.count('id="metric-aji"') == page.count('id="metric-opens"') == 1
 
 
-def test_commands_do_the_same_study_again(tmp_path: Path, call: Call) -> None:
-    folder = fake.write_study(tmp_path / "results" / "mine", ["unet", "eal_icnet"], ["omc-syn", "miic-syn"], repeats=3)
-    Store(folder).write_protocol(load_protocol("quick"))
-    again, diff, reproduce = commands(folder)
-    expected = "run --models eal_icnet,unet --datasets omc-syn,miic-syn --protocol quick --study mine-again"
-    assert again == expected.split()
-    assert diff == ["diff", "mine", "mine-again"]
-    assert reproduce == ["run", "--reproduce", "results/mine/runs/omc-syn/eal_icnet/0/record.json"]
-    code, out, err = call(*again, "--device", "cpu", "--dry-run")
-    assert code == 0, err
-    assert "12 runs" in out
-
-
-def test_commands_follow_settings_and_tests(tmp_path: Path) -> None:
-    folder = tmp_path / "odd name"
-    fake.write_protocol(folder, "training.lr=0.5")
-    rows = fake.counts(0.9, fake.random_of(1))
-    for train, test in ((["omc"], ["omc", "miic"]), (["miic"], ["omc", "miic"]), (["omc", "miic"], ["hy5syn"])):
-        fake.write_run(folder, "mynet", train, 0, rows, test=test)
-    within, across, *_ = commands(folder)
-    shared = ["--protocol", "results/odd name/protocol.toml", "--study", "odd name-again"]
-    models = ["run", "--models", "path/to/file.py:mynet"]
-    assert within == [*models, "--datasets", "omc,miic", "--test", "omc,miic", *shared]
-    assert across == [*models, "--train", "omc,miic", "--test", "hy5syn", *shared]
-    assert "training.lr: 0.002 -&gt; 0.5" in page_with(folder)
+def test_metric_of_a_table_for_a_paper_alone_is_defined(tmp_path: Path) -> None:
+    folder = fake.write_study(tmp_path / "quick", ["unet"], ["omc-syn"])
+    build(folder, PaperChoice(columns=("net_precision",)), plots=())
+    assert 'id="metric-net_precision"' in page_of(folder)
 
 
 def test_efficiency_alone_has_a_page(tmp_path: Path) -> None:
@@ -383,3 +367,8 @@ def test_pairs_without_a_shown_difference_and_an_absent_reference_take_a_sentenc
     section = page_of(folder).partition('<section id="significance">')[2].partition("</section>")[0]
     assert "No difference shown in any of the 3 pairs (" in section
     assert section.count("No table: EAL-ICNet") == 1
+
+
+def test_single_training_has_one_seed(tmp_path: Path) -> None:
+    page = page_with(fake.write_study(tmp_path / "quick", ["unet"], ["omc-syn"], repeats=1))
+    assert "n = 1 training per model and dataset" in page

@@ -60,6 +60,19 @@ def identity(entry: ModelEntry) -> str:
     return "-".join(filter(None, (entry.name, f"v{entry.version}", code_digest(entry))))
 
 
+def label(entry: ModelEntry) -> str:
+    """Return the code of a user's network, which is to be mended, or another network's name."""
+    return entry.target if entry.family == "user" else entry.name
+
+
+def raised(entry: ModelEntry, call: str, error: Exception) -> str:
+    """Return the message of an error that a network raised before any work; ``call`` says where."""
+    line = network_files.location(error, code(entry))
+    message = f"{type(error).__name__}: {error}" + (f" ({line})" if line else "")
+    remedy = "correct it" if entry.family == "user" else "change the input or leave the network out"
+    return f"{label(entry)}: {call} raised {message}; {remedy}: nothing has been run"
+
+
 def unchanged_code(entry: ModelEntry, planned: str) -> dict[str, str]:
     """Return the digests of a loaded network for a run's record.
 

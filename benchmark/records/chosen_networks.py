@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmark.config import registry
+from benchmark.config import code_identity, registry
 from benchmark.config.protocol import load_protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.records.own_networks import select_networks
@@ -12,12 +13,16 @@ from benchmark.records.user_folders import find_trained_study
 from benchmark.records.weights import (
     TrainedNetwork,
     differences,
+    fill_network,
     find_trained,
-    load_weights,
     network_state,
+    read_tensors,
     read_weights,
 )
 from benchmark.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def chosen_networks(
@@ -74,7 +79,7 @@ def network_of_file(file: Path, model: str, size: int | None = None) -> TrainedN
     ``paper``, since the file does not tell them.
 
     Args:
-        file: of weights, see :func:`benchmark.records.weights.network_state`.
+        file: of weights, see :func:`benchmark.records.weights.read_tensors`.
         model: name of the network.
         size: side of the training's inputs, pixels; by default the protocol's.
 
@@ -86,21 +91,37 @@ def network_of_file(file: Path, model: str, size: int | None = None) -> TrainedN
         raise UserError(f"--models {model}: {_named(entries)}; expected the one of {file}")
     if not file.is_file():
         raise UserError(f"--weights {file}: no such file; expected a file of weights")
-    (entry,), content = entries, read_weights(file)
-    misfits = {}
-    for channels in (1, 3):
-        network = entry.build(in_channels=channels)
-        misfits[channels] = len(differences(network, network_state(network, file, content)))
-        if not misfits[channels]:
-            break
+    (entry,), tensors = entries, read_tensors(file, read_weights(file))
+    networks = _by_channels(entry)
+    misfits = {channels: len(differences(each, network_state(each, tensors))) for channels, each in networks.items()}
     channels = min(misfits, key=misfits.__getitem__)
-    load_weights(entry.build(in_channels=channels), file, content)  # refuses before any work
+    fill_network(networks[channels], file, tensors)  # refuses before any work
     side = size or load_protocol("paper").input.size // entry.multiple * entry.multiple or entry.multiple
     if side % entry.multiple:
         raise UserError(f"--trained-at {size}: {entry.name} takes sizes that are multiples of {entry.multiple}")
     return TrainedNetwork(
         entry, file, None, load_protocol("paper", [f"input.size={side}", f"input.channels={channels}"])
     )
+
+
+def _by_channels(entry: ModelEntry) -> dict[int, nn.Module]:
+    """Build a network for gray and for RGB images; many an own network takes only one of them.
+
+    Raises:
+        UserError: it takes neither.
+    """
+    networks: dict[int, nn.Module] = {}
+    faults: list[tuple[str, Exception]] = []
+    for channels in (1, 3):
+        try:
+            networks[channels] = entry.build(in_channels=channels)
+        except UserError:
+            raise
+        except Exception as error:  # a user's code raises anything
+            faults.append((code_identity.raised(entry, f"__init__ with in_channels={channels}", error), error))
+    if not networks:
+        raise UserError(faults[0][0]) from faults[0][1]
+    return networks
 
 
 def _named(entries: list[ModelEntry]) -> str:

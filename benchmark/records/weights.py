@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,12 +158,28 @@ def load_weights(network: nn.Module, file: Path, content: bytes) -> None:
     Raises:
         UserError: no weights that are safe to read, tensors of another network, NaN or infinite values.
     """
-    state = network_state(network, file, content)
+    fill_network(network, file, read_tensors(file, content))
+
+
+def fill_network(network: nn.Module, file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Put a file's tensors into a network, all of them; ``file`` names it in messages.
+
+    Raises:
+        UserError: tensors of another network or of another kind, NaN or infinite values.
+    """
+    state = network_state(network, tensors)
+    if unfit := _unfit(network, state):
+        raise UserError(
+            f"{file}: {_some(unfit, ', ')}; expected dense tensors of float16, bfloat16, float32 or float64 for "
+            "weights: convert them and save the file again"
+        )
     if differing := differences(network, state):
         raise UserError(
             f"{file}: does not fit the network: {_some(differing, '; ')}; "
             "expected weights of the same model and input.channels"
         )
+    ours = network.state_dict()
+    state = {name: value.to(ours[name].dtype) for name, value in state.items()}  # a float64 may exceed float32
     if unusable := non_finite(state, network):
         raise UserError(
             f"{file}: NaN or infinite values in {_some(unusable, ', ')}, which make every prediction "
@@ -171,17 +188,19 @@ def load_weights(network: nn.Module, file: Path, content: bytes) -> None:
     network.load_state_dict(state)
 
 
-def network_state(network: nn.Module, file: Path, content: bytes) -> dict[str, Tensor]:
-    """Return a file's tensors under the network's names, without prefixes of a wrapper around the network.
-
-    A file is of safetensors, or a ``state_dict`` as ``torch.save`` writes it, of which only tensors are read.
+def read_tensors(file: Path, content: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a file of safetensors, or of a ``state_dict`` as ``torch.save`` writes it.
 
     Raises:
         UserError: another format, or more than a ``state_dict``.
     """
     by_safetensors = file.suffix == SAFETENSORS or content[8:9] == b"{"  # after the header's length
-    state = _safetensors(file, content) if by_safetensors else _state_dict(file, content)
-    ours = network.state_dict().keys()
+    return _safetensors(file, content) if by_safetensors else _state_dict(file, content)
+
+
+def network_state(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a file's tensors under the network's names, without prefixes of a wrapper around the network."""
+    state, ours = dict(tensors), network.state_dict().keys()
     while state and not state.keys() <= ours:
         wrapper = next((name for name in WRAPPERS if all(key.startswith(name) for key in state)), None)
         if wrapper is None:
@@ -203,20 +222,24 @@ def differences(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
 
 
 def _safetensors(file: Path, content: bytes) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
         return load(content)
-    except SafetensorError as error:
-        raise UserError(f"{file}: no safetensors file ({error}); restore it or train that study again") from error
+    except Exception as error:  # of several kinds: a KeyError for a type of numbers that torch lacks
+        raise UserError(
+            f"{file}: no safetensors file that can be read ({type(error).__name__}: {error}); restore it or train that "
+            "study again"
+        ) from error
 
 
 def _state_dict(file: Path, content: bytes) -> dict[str, Tensor]:
     import torch
 
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sparse and quantised tensors, which are refused below
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a broken or hostile file raises errors of every kind
         raise UserError(
             f"{file}: no file of tensors alone ({type(error).__name__}), and nothing else is read; expected a file "
@@ -228,6 +251,26 @@ def _state_dict(file: Path, content: bytes) -> dict[str, Tensor]:
         found = _some([str(name) for name in state], ", ") if isinstance(state, Mapping) else type(state).__name__
         raise UserError(f"{file}: no state_dict (found {found}); expected tensors by name: save that part of it alone")
     return dict(state)
+
+
+def _unfit(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Return the tensors of a file that a network cannot hold as they are, each with its kind."""
+    import torch
+
+    ours, floats = network.state_dict(), (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    wholes = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+    unfit = []
+    for name, value in state.items():
+        if value.is_nested or value.layout != torch.strided:
+            unfit.append(f"{name} is nested or sparse ({value.layout})")
+        elif value.is_quantized or value.device.type != "cpu":
+            unfit.append(f"{name} is {value.dtype} on {value.device}")
+        elif name in ours and value.dtype != (own := ours[name].dtype):
+            # Whole numbers may come as others, such as a count of batches.
+            others = floats if own.is_floating_point else () if own.is_complex else wholes
+            if value.dtype not in others:
+                unfit.append(f"{name} is {value.dtype}")
+    return unfit
 
 
 def non_finite(state: Mapping[str, Tensor], network: nn.Module) -> list[str]:

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+STATISTICS = ("running_mean", "running_var")  # buffers of norms
+
 
 class AveragedWeights:
     """The averages of all weights and of the norms' statistics, which validation and test use.
 
-    The network's tensors stay where they are, so that CUDA graphs and compiled code remain valid.
+    Other buffers are constants, such as a mask of infinities, whose average would be NaN. The network's tensors stay
+    where they are, so that CUDA graphs and compiled code remain valid.
 
     Args:
         network: in training, on its device.
@@ -23,7 +26,8 @@ class AveragedWeights:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._current = [t.detach() for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
+        statistics = [value for name, value in network.named_buffers() if name.rpartition(".")[2] in STATISTICS]
+        self._current = [t.detach() for t in (*network.parameters(), *statistics) if t.is_floating_point()]
         self.averages = [tensor.clone() for tensor in self._current]
 
     def update(self, step: int) -> None:

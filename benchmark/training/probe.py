@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.config import code_identity, network_files
+from benchmark.config import code_identity
 from benchmark.config.network_files import NetworkFile
 from benchmark.config.registry import ModelEntry
 from benchmark.utils.errors import UserError
@@ -148,11 +148,11 @@ def _refuse(entry: ModelEntry, network: nn.Module, example: ProbeInput) -> None:
                 call = f"forward of {_text((images, example.channels, *[example.side] * 2))}{' in training' * training}"
                 raise _raised(entry, call, error) from error
             if example.images == 1:
-                raise UserError(f"{_label(entry)}: {one_value_advice(example.images)}") from error
+                raise UserError(f"{code_identity.label(entry)}: {one_value_advice(example.images)}") from error
             continue
         if wrong := wrong_output(output, shape):
             given = _text((images, example.channels, *shape[2:]))
-            raise UserError(f"{_label(entry)}: forward of {given}{' in training' * training} {wrong}")
+            raise UserError(f"{code_identity.label(entry)}: forward of {given}{' in training' * training} {wrong}")
         if training and not output.requires_grad:
             raise UserError(
                 f"{entry.target}: forward in training returned logits without a gradient; expected some that depend on "
@@ -210,10 +210,7 @@ def _unseen(entry: ModelEntry) -> list[str]:
 
 
 def _raised(entry: ModelEntry, call: str, error: Exception) -> _RaisedError:
-    line = network_files.location(error, code_identity.code(entry))
-    message = f"{type(error).__name__}: {error}" + (f" ({line})" if line else "")
-    remedy = "correct it" if entry.family == "user" else "change the input or leave the network out"
-    return _RaisedError(f"{_label(entry)}: {call} raised {message}; {remedy}: nothing has been run")
+    return _RaisedError(code_identity.raised(entry, call, error))
 
 
 @contextlib.contextmanager
@@ -225,11 +222,6 @@ def _undisturbed() -> Iterator[None]:
         faulthandler.enable()
     with torch.random.fork_rng(devices=[]):
         yield
-
-
-def _label(entry: ModelEntry) -> str:
-    """Return the code of a user's network, which is to be mended, or another network's name."""
-    return entry.target if entry.family == "user" else entry.name
 
 
 def _text(shape: Sequence[int]) -> str:

@@ -25,6 +25,18 @@ from tests.benchmark.data.folder_makers import save
 from tests.benchmark.predict.conftest import TINYNET, brightness, pixels_of
 from tests.benchmark.test_safety import Payload
 
+OWN = """
+from torch import nn
+class Rgb(nn.Module):
+    def __init__(self, in_channels=3, classes=1):
+        super().__init__()
+        if in_channels != 3:
+            raise ValueError("RGB only")
+        self.layer = nn.Conv2d(3, classes, 1)
+class Broken(nn.Module):
+    def __init__(self, in_channels=3, classes=1):
+        raise RuntimeError("no")
+"""
 State = dict[str, Tensor]
 
 
@@ -99,6 +111,16 @@ def test_file_that_is_not_the_network_s_is_one_message(call: Call, tmp_path: Pat
     code, _, err = call(*_predict(), "--weights", "lab.pt")
     assert (code, len(err.splitlines())) == (2, 1)
     assert message in err
+
+
+def test_network_for_one_number_of_channels_and_one_that_takes_none(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(OWN)
+    state = {"layer.weight": torch.zeros(1, 3, 1, 1), "layer.bias": torch.zeros(1)}
+    torch.save(state, tmp_path / "rgb.pt")
+    assert network_of_file(tmp_path / "rgb.pt", f"{tmp_path / 'net.py'}:Rgb").channels == 3
+    code, _, err = call("predict", "a.png", "--models", "net.py:Broken", "--weights", "rgb.pt", "--out", "out")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "net.py:Broken: __init__ with in_channels=1 raised RuntimeError: no (net.py:" in err
 
 
 @pytest.mark.parametrize("name", ["lab.pkl", "lab.pt", "lab.safetensors"])

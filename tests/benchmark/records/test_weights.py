@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,3 +106,37 @@ def test_constant_may_be_infinite() -> None:
     with torch.no_grad():
         network.weight.fill_(torch.inf)
     assert non_finite(network.state_dict(), network) == ["weight"]
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (torch.ones(2, 2).to(torch.float8_e5m2), r"weight is torch\.float8_e5m2; expected dense tensors of float16"),
+        (torch.ones(2, 2, dtype=torch.complex64), r"weight is torch\.complex64"),
+        (torch.ones(2, 2, dtype=torch.int8), r"weight is torch\.int8"),
+        (torch.ones(2, 2, dtype=torch.bool), r"weight is torch\.bool"),
+        (torch.eye(2).to_sparse(), r"weight is nested or sparse \(torch\.sparse_coo\)"),
+        (torch.ones(2, 2, device="meta"), r"weight is torch\.float32 on meta"),
+        (torch.full((2, 2), 1e300, dtype=torch.float64), r"NaN or infinite values in weight"),
+    ],
+)
+def test_tensors_of_another_kind_are_one_message(weight: torch.Tensor, message: str) -> None:
+    file = io.BytesIO()
+    torch.save({"weight": weight, "bias": torch.zeros(2)}, file)
+    with pytest.raises(UserError, match=rf"^x\.pt: {message}"):
+        load_weights(torch.nn.Linear(2, 2), Path("x.pt"), file.getvalue())
+
+
+def test_float64_and_other_whole_numbers_become_the_network_s() -> None:
+    network, file = torch.nn.BatchNorm2d(2), io.BytesIO()
+    state = {name: value + 1 for name, value in network.state_dict().items()}
+    torch.save({name: value.double() if value.ndim else value.int() for name, value in state.items()}, file)
+    load_weights(network, Path("x.pt"), file.getvalue())
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+def test_safetensors_of_an_unknown_type_are_one_message() -> None:
+    content = save({"weight": torch.zeros(4, dtype=torch.uint8)}).replace(b'"U8"', b'"F8_E8M0"')
+    header = content[8:].partition(b"}}")[0] + b"}}"
+    with pytest.raises(UserError, match=r"^x\.safetensors: no safetensors file that can be read"):
+        load_weights(torch.nn.Linear(2, 2), Path("x.safetensors"), struct.pack("<Q", len(header)) + header + bytes(4))

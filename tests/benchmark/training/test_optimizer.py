@@ -84,3 +84,12 @@ def test_average_follows_the_weights_and_the_norms_statistics() -> None:
         assert [value.data_ptr() for value in network.state_dict().values()] == places
         network[1].running_mean.fill_(9)  # as a re-estimation does
     assert all(torch.equal(value, own[name]) for name, value in network.state_dict().items())
+
+
+def test_constant_buffer_stays_as_it_is() -> None:
+    network = nn.Linear(1, 1)
+    network.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    average = AveragedWeights(network, 0.5)
+    average.update(1)
+    with average.in_network():
+        assert network.mask.tolist() == [0.0, -torch.inf]

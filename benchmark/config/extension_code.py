@@ -28,9 +28,10 @@ def identities(protocol: Protocol) -> dict[str, str]:
         return found
     try:
         return found | {"encoder_weights": hashlib.sha256(file.read_bytes()).hexdigest()[:16]}
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"training.encoder_weights: found {str(file)!r}, which cannot be read ({error.strerror})"
+            f"training.encoder_weights: found {str(file)!r}, which cannot be read ({reason})"
             f"{did_you_mean(str(file), ['imagenet', 'none'])}; expected none, imagenet or a file of weights"
         ) from error
 
@@ -56,6 +57,11 @@ def _used(protocol: Protocol) -> Iterator[tuple[extensions.Kind, str]]:
         if name not in built_in:
             _refuse_unknown(path, name, "losses", built_in)
             yield "losses", name
+        elif name in extensions.installed("losses"):
+            raise UserError(
+                f"entry point {name!r} of {extensions.group('losses')!r}: the name is taken; rename it in that "
+                "package's metadata"
+            )
     for name in protocol.photometric.transforms:
         _refuse_unknown("photometric.transforms", name, "transforms", ())
         yield "transforms", name

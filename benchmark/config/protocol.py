@@ -173,10 +173,15 @@ class Protocol(SettingsModel):
         Defaults are left out, so that finished runs stay valid when a release adds a setting; a release that changes a
         default raises :data:`benchmark.BEHAVIOUR`.
         """
-        fields = self.model_dump(mode="json", exclude=set(HARMLESS), exclude_defaults=True)
-        if self.training.encoder_file:  # `extensions` has its hash, wherever it lies
-            fields["training"]["encoder_weights"] = "file"
+        fields = self.compared(HARMLESS, exclude_defaults=True)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def compared(self, ignored: Set[str], *, exclude_defaults: bool = False) -> dict[str, Any]:
+        """Return the settings as two protocols are compared: a file by its content, wherever it lies."""
+        fields = self.model_dump(mode="json", exclude=set(ignored), exclude_defaults=exclude_defaults)
+        if self.training.encoder_file and "training" in fields:  # `extensions` has its hash
+            fields["training"]["encoder_weights"] = "file"
+        return fields
 
     def to_toml(self) -> str:
         """Return the settings as TOML without unset optional fields, since TOML has no null."""
@@ -229,24 +234,25 @@ def load_protocol(source: str | Path, overrides: Iterable[str] = (), *, stored: 
         # A problem of several settings together has the path of their group.
         flags = [flag for path, flag in given.items() if any(f"{path}.".startswith(f"{group}.") for group in wrong)]
         raise UserError(f"{' and '.join(flags) or origin}: {_explain(error)}") from error
+    code = {} if stored else extension_code.identities(protocol)  # a wrong name before settings of the right one
     unused_settings.refuse({**written, **given}, protocol)
-    if not stored and (code := extension_code.identities(protocol)):
-        protocol = protocol.model_copy(update={"extensions": code})
-    return protocol
+    return protocol.model_copy(update={"extensions": code}) if code else protocol
 
 
 def protocol_differences(old: Protocol, new: Protocol, ignored: Set[str] = HARMLESS) -> list[str]:
-    """Return ``path: old -> new`` for every different setting that is not ignored."""
-    before, after = (flatten_settings(side.model_dump(mode="json", exclude=set(ignored))) for side in (old, new))
+    """Return ``path: old -> new`` for every different setting that is not ignored; of a path the file's name alone."""
+    before, after = (flatten_settings(side.compared(ignored)) for side in (old, new))
     return [
-        f"{path}: {_shown(before.get(path))} -> {_shown(after.get(path))}"
+        f"{path}: {_shown(old, path, before)} -> {_shown(new, path, after)}"
         for path in sorted(before | after)
         if before.get(path) != after.get(path)
     ]
 
 
-def _shown(value: object) -> str:
+def _shown(protocol: Protocol, path: str, values: Mapping[str, Any]) -> str:
     """Write a setting's value; ``none`` as ``--set`` takes it."""
+    file = protocol.training.encoder_file if path == "training.encoder_weights" else None
+    value = file.name if file else values.get(path)
     return "none" if value is None else repr(value)
 
 

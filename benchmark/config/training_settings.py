@@ -45,7 +45,9 @@ class Training(SettingsModel):
         0, ge=0, description="training batches that BatchNorm statistics are averaged over before each validation"
     )
     encoder_weights: str | None = Field(
-        None, description="imagenet: download pretrained encoders (needs a network); or a file of an encoder's weights"
+        None,
+        description="imagenet: download pretrained encoders (needs a network); or a file: the state_dict of the "
+        "network's module `encoder`, with these input channels",
     )
 
     @property

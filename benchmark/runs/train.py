@@ -197,7 +197,14 @@ def build_network(job: TrainJob) -> nn.Module:
             raise UserError(
                 f"{job.entry.name}: has no module `encoder` for {file}; use --set training.encoder_weights=none"
             )
-        load_weights(encoder_module, file, read_weights(file))
+        try:
+            load_weights(encoder_module, file, read_weights(file))
+        except UserError as error:
+            raise UserError(
+                f"training.encoder_weights of {job.entry.name}: {error}. Its file is the state_dict of this network's "
+                f"module `encoder` with {job.task.channels(protocol)} input channel(s), as "
+                "torch.save(network.encoder.state_dict(), FILE) writes it"
+            ) from error
     return network
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.config import registry
+from benchmark.config import extension_code, registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.config.registry import ModelEntry
@@ -80,7 +80,22 @@ class Original:
                 f"--reproduce {self.file}: the run was made under other settings than those of {name or stored}; "
                 "name its own with --protocol FILE"
             )
+        self._refuse_other_code(protocol)
         return protocol
+
+    def _refuse_other_code(self, protocol: Protocol) -> None:
+        """Refuse losses, transforms and an encoder's file that are missing or no longer those of the run."""
+        remedy = (
+            "install the recorded version of the package, or restore the file; if that lies elsewhere now, name its "
+            "place in a copy of protocol.toml and give that with --protocol"
+        )
+        try:
+            now = extension_code.identities(protocol)
+        except UserError as error:
+            raise UserError(f"--reproduce {self.file}: {error}. The run had {protocol.extensions}: {remedy}") from error
+        if changed := [name for name, code in protocol.extensions.items() if now.get(name) != code]:
+            parts = (f"{name} was {protocol.extensions[name]} and is {now.get(name)} now" for name in changed)
+            raise UserError(f"--reproduce {self.file}: another run by now: {'; '.join(parts)}; {remedy}")
 
     def network(self, models: str | None) -> ModelEntry:
         """Return the run's network, which ``--models`` may name; a user's own is found by its study.

@@ -88,6 +88,8 @@ class Tracker:
         settings |= {
             name: value for name, value in protocol.training.model_dump().items() if isinstance(value, Setting)
         }
+        if file := protocol.training.encoder_file:  # its place stays on this machine
+            settings["encoder_weights"] = f"{file.name} ({protocol.extensions.get('encoder_weights')})"
         if self._writer is not None:
             with self._harmless():
                 self._writer.settings(settings, metrics)

@@ -104,6 +104,7 @@ def test_files_of_an_editable_package_count(install_lab: Install, tmp_path: Path
             "loss.name=hinje",
             r"loss\.name: found 'hinje'; did you mean 'hinge'\?; expected bce_dice, focal, .*, scnp, hinge",
         ),
+        ("loss.name=focl loss.focal_gamma=3", r"loss\.name: found 'focl'; did you mean 'focal'\?"),
         ("loss.name=cldise", r"did you mean 'cldice'\?"),
         ('photometric.transforms=["speckel"]', r"photometric\.transforms: found 'speckel'; did you mean 'speckle'\?"),
         ("extensions.x=1", r"extensions\.x=1': extensions follows from the installed packages in use; leave it out"),
@@ -112,7 +113,14 @@ def test_files_of_an_editable_package_count(install_lab: Install, tmp_path: Path
 def test_unknown_names_are_refused(install_lab: Install, override: str, message: str) -> None:
     install_lab()
     with pytest.raises(UserError, match=message):
-        load_protocol("quick", [override])
+        load_protocol("quick", override.split())
+
+
+def test_loss_of_a_package_does_not_take_a_built_in_name(install_lab: Install) -> None:
+    install_lab(points="[eal_icnet_benchmark.losses]\nfocal = lab_extensions:hinge\n")
+    assert load_protocol("quick").extensions == {}
+    with pytest.raises(UserError, match=r"entry point 'focal' of .*losses': the name is taken; rename it"):
+        load_protocol("quick", ["loss.name=focal"])
 
 
 def test_scnp_is_not_inside_itself() -> None:

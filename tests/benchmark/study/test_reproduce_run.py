@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.config.registry import select
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.run_record import Failure, Record
@@ -134,6 +134,34 @@ def test_another_run_is_refused(
     with pytest.raises(UserError, match=message):
         repeat(file, cache, tmp_path)
     assert not (tmp_path / "repeated").exists()
+
+
+def test_changed_code_or_file_of_the_settings_is_told_before_any_work(
+    file: Path, tmp_path: Path, install_lab: Callable[..., None]
+) -> None:
+    install_lab("1.0")
+    weights = tmp_path / "encoder.pth"
+    weights.write_bytes(b"one")
+    used = load_protocol("quick", ["loss.name=hinge", f"training.encoder_weights={weights}"])
+    Store(file.parents[4]).write_protocol(used)
+    change(file, key_parts=Original.read(file).record.key_parts.model_copy(update={"protocol": used.digest()}))
+    original = Original.read(file)
+    assert original.protocol(None) == used
+    weights.write_bytes(b"two")
+    with pytest.raises(
+        UserError, match=r"by now: encoder_weights was \w+ and is \w+ now; .* restore the file; if that"
+    ):
+        original.protocol(None)
+    weights.unlink()
+    with pytest.raises(UserError, match=r"encoder\.pth', which cannot be read .* copy of protocol\.toml and give that"):
+        original.protocol(None)
+    weights.with_name("moved.pth").write_bytes(b"one")
+    text = Store(file.parents[4]).protocol_file.read_text().replace("encoder.pth", "moved.pth")
+    (tmp_path / "copy.toml").write_text(text)
+    assert original.protocol(str(tmp_path / "copy.toml")).digest() == used.digest()
+    install_lab("1.1")
+    with pytest.raises(UserError, match=r"losses\.hinge was lab 1\.0 and is lab 1\.1 now; install the recorded"):
+        original.protocol(str(tmp_path / "copy.toml"))
 
 
 def test_edited_network_is_repeated_and_reported(file: Path, cache: Path, tmp_path: Path) -> None:

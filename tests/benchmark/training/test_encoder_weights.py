@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark.config import registry
-from benchmark.config.protocol import Protocol, load_protocol
+from benchmark.config.protocol import Protocol, load_protocol, protocol_differences
 from benchmark.data.datasets import Source
 from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import Hardware
@@ -87,7 +87,10 @@ def test_file_that_changes_after_the_plan_is_refused(make: Make, tmp_path: Path)
     ("content", "message"),
     [
         (encoder(0.5, in_channels=3), r"encoder\.pth: does not fit the network: weight is 4x1x3x3 here and 4x3x3x3 th"),
-        ({"weight": torch.zeros(4, 1, 3, 3)}, r"does not fit the network: bias is 4 here and none there"),
+        (
+            {"weight": torch.zeros(4, 1, 3, 3)},
+            r"bias is 4 here and none .*state_dict of this network's module .* with 1 input",
+        ),
         ([Path("x")], r"encoder\.pth: no file of tensors alone"),
     ],
 )
@@ -106,8 +109,23 @@ def test_network_without_an_encoder_and_names_of_no_file_are_one_message(call: C
     torch.save(encoder(0.5), tmp_path / "encoder.pth")
     for value, message in (
         ("encoder.pth", "tinynet: has no module `encoder` for encoder.pth; use --set training.encoder_weights=none"),
+        ('"a\\u0000b"', r"found 'a\x00b', which cannot be read (embedded null byte)"),
         ("imagenets", "found 'imagenets', which cannot be read (No such file or directory); did you mean 'imagenet'?"),
     ):
         code, _, err = call(*tiny_run("--set", f"training.encoder_weights={value}"))
         assert (code, len(err.splitlines())) == (2, 1)
         assert message in err
+
+
+def test_place_of_the_file_is_no_difference_and_is_shown_nowhere(tmp_path: Path) -> None:
+    places = (tmp_path / "a/encoder.pth", tmp_path / "b/moved.pth", tmp_path / "b/other.pth")
+    for file, value in zip(places, (0.5, 0.5, 0.6), strict=True):
+        file.parent.mkdir(exist_ok=True)
+        save_file(encoder(value), file)
+    first, moved, other = map(protocol, places)
+    assert protocol_differences(first, moved) == []
+    (hashes,) = protocol_differences(first, other)
+    assert hashes.startswith("extensions.encoder_weights: ")
+    lines = protocol_differences(protocol("none"), first)
+    assert lines[1] == "training.encoder_weights: none -> 'encoder.pth'"
+    assert str(tmp_path) not in "".join(lines)

@@ -17,7 +17,7 @@ from typing import get_args
 
 import pytest
 
-from benchmark.config.protocol import Protocol
+from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.records.run_record import Record
 from benchmark.records.store import RECORD
 from benchmark.runs import train
@@ -25,7 +25,7 @@ from benchmark.runs.jobs import TrainJob
 from benchmark.runs.train import train_and_test
 from benchmark.training import loop
 from benchmark.training.checkpoint import Checkpoint
-from benchmark.training.trackers import TrackerName
+from benchmark.training.trackers import Tracker, TrackerName
 from tests.benchmark.conftest import Call, Measured, tiny_run
 from tests.benchmark.training.tracker_files import Events, read, wandb_records
 
@@ -211,6 +211,16 @@ def test_wandb_reaches_no_server_even_if_variables_ask_for_it(
         with pytest.raises(BlockingIOError):
             server.accept()
     assert list((tmp_path / "run/wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_file_of_an_encoder_is_named_without_its_place(tracked: TrainJob, tmp_path: Path) -> None:
+    (tmp_path / "encoder.pth").write_bytes(b"one")
+    protocol = load_protocol("quick", [f"training.encoder_weights={tmp_path / 'encoder.pth'}"])
+    record = execute(replace(tracked, tracker=None))
+    with Tracker(tracked.tracker, tmp_path / "run", "study") as tracker:
+        tracker.result(record, protocol, 1)
+    settings = read(tmp_path / "run" / str(tracked.tracker))[1]
+    assert settings["encoder_weights"] == f"encoder.pth ({protocol.extensions['encoder_weights']})"
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ def identities(protocol: Protocol) -> dict[str, str]:
     Raises:
         UserError: the protocol names a loss, transform or file that is unknown or cannot be used.
     """
-    found = {f"{kind}.{name}": _identity(kind, name) for kind, name in _used(protocol)}
+    found = {f"{kind}.{name}": identity(kind, name) for kind, name in _used(protocol)}
     if (file := protocol.training.encoder_file) is None:
         return found
     try:
@@ -78,7 +78,8 @@ def _refuse_unknown(path: str, name: str, kind: extensions.Kind, built_in: tuple
         raise UserError(f"{path}: entry point {name!r} of {extensions.group(kind)!r} is no function")
 
 
-def _identity(kind: extensions.Kind, name: str) -> str:
+def identity(kind: extensions.Kind, name: str) -> str:
+    """Return a package's version, or the hash of its files if it is installed as editable."""
     point = extensions.installed(kind)[name]
     files = network_files.digests(network_files.package_code(point.module))  # of an editable package
     if files:

@@ -48,8 +48,9 @@ def change(images: Tensor, settings: Photometric, rng: np.random.Generator) -> T
         images = (images + settings.noise * noise * drawn).clamp(0, 1)
     if settings.blocks:
         images = quantise_blocks(images, settings.blocks * blocks)
-    for name in settings.transforms:
-        images = _transformed(images, name, seeds.derive(seed, name))
+    for place, name in enumerate(settings.transforms):
+        again = settings.transforms[:place].count(name)  # a repeated one draws anew
+        images = _transformed(images, name, seeds.derive(seed, name, *([again] if again else [])))
     return images.contiguous(memory_format=torch.channels_last)
 
 

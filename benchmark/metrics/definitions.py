@@ -281,14 +281,25 @@ BUILTIN: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric
 
 
 class _AllMetrics(Mapping[str, Metric]):
-    """The built-in metrics, then those of installed packages, which are imported at the first use."""
+    """The built-in metrics, then those of installed packages, which are imported at the first use.
+
+    A metric that cannot be imported is missing, and a warning says so once.
+    """
 
     @property
     def _by_name(self) -> Mapping[str, Metric]:
-        return {**BUILTIN, **{name: _installed(name) for name in extensions.installed("metrics")}}
+        return {
+            **BUILTIN,
+            **{
+                name: _installed(name)
+                for name in extensions.installed("metrics")
+                if extensions.imports("metrics", name)
+            },
+        }
 
     def __getitem__(self, name: str) -> Metric:
-        return self._by_name[name]
+        found = BUILTIN.get(name)
+        return self._by_name[name] if found is None else found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)

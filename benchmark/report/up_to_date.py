@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import benchmark
+from benchmark.config import extension_code
 from benchmark.records import method, own_networks
 from benchmark.records.store import UNREADABLE, Store
+from benchmark.utils import extensions
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 
@@ -40,7 +42,8 @@ PACKAGES = ("matplotlib", "numpy", "scipy", "jinja2")  # draw and compute it
 
 def digest_inputs(study: Path) -> str:
     """Hash a study's files, the runs that are under way, and the report's code and packages."""
-    digest = hashlib.sha256(_code().encode())
+    metrics = sorted(f"{name} {extension_code.identity('metrics', name)}" for name in extensions.installed("metrics"))
+    digest = hashlib.sha256(f"{_code()}{''.join(metrics)}".encode())
     for folder in Store(study).claimed():
         digest.update(f"\0{folder.relative_to(study)}".encode())
     files = (file.relative_to(study) for pattern in INPUTS for file in study.glob(pattern))

@@ -74,7 +74,10 @@ def tversky(logits: Tensor, mask: Tensor, settings: Loss, counted: Tensor | None
 
 
 def lovasz(logits: Tensor, mask: Tensor, settings: Loss, counted: Tensor | None, pixels: Tensor | None) -> Tensor:
-    """Return the Lovász hinge of the foreground's IoU over the batch (Berman et al., CVPR 2018)."""
+    """Return the Lovász hinge of the foreground's IoU over the batch (Berman et al., CVPR 2018).
+
+    On a GPU it needs ``determinism=seeded``: its cumulative sum has no deterministic kernel there.
+    """
     from segmentation_models_pytorch.losses import LovaszLoss
 
     # An ignored pixel has no error, so it comes after all pixels with an error and changes none of their weights.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from types import MappingProxyType
@@ -41,3 +42,14 @@ def load(kind: Kind, name: str) -> Any:
             f"entry point {name!r} = {point.value!r} of {group(kind)!r}: cannot be imported "
             f"({type(error).__name__}: {error})"
         ) from error
+
+
+@functools.cache
+def imports(kind: Kind, name: str) -> bool:
+    """Return whether what a package registers can be imported; if not, warn once."""
+    try:
+        load(kind, name)
+    except UserError as error:
+        print(f"benchmark: warning: {error}; it is left out", file=sys.stderr)
+        return False
+    return True

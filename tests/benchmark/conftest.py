@@ -152,6 +152,7 @@ def install_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     def forget() -> None:
         extensions.installed.cache_clear()
         extensions.load.cache_clear()
+        extensions.imports.cache_clear()
         sys.modules.pop("lab_extensions", None)
 
     def install(version: str = "1.0", points: str = LAB_POINTS, code: str = LAB) -> None:

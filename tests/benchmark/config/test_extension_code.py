@@ -177,6 +177,14 @@ def test_transform_repeats_from_its_seed_and_stays_in_range(install_lab: Install
     assert float(first.max()) == 1.0
 
 
+def test_transform_that_comes_twice_draws_anew(install_lab: Install) -> None:
+    install_lab()
+    once, twice = (Photometric(transforms=("speckle",) * times) for times in (1, 2))
+    images = torch.full((1, 1, 8, 8), 0.1)
+    first, second = (photometric.change(images, each, np.random.default_rng(0)) for each in (once, twice))
+    assert not torch.allclose(second / first, first / images)
+
+
 def test_metric_of_a_package_is_listed_and_explained(install_lab: Install, call: Call) -> None:
     install_lab()
     assert metrics.METRICS["errors"].display == "Wrong pixels"
@@ -205,6 +213,18 @@ def test_metric_with_a_taken_name_is_refused(install_lab: Install) -> None:
     install_lab(points=LAB_POINTS.replace("errors =", "miou ="))
     with pytest.raises(UserError, match=r"'miou' of 'eal_icnet_benchmark\.metrics': the name is taken"):
         list(metrics.METRICS)
+
+
+def test_metric_that_cannot_be_imported_is_missing_and_breaks_no_other(
+    install_lab: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install_lab(points=LAB_POINTS.replace("errors = lab_extensions", "errors = lab_elsewhere"))
+    assert metrics.METRICS["miou"] is metrics.BUILTIN["miou"]
+    assert list(metrics.METRICS) == list(metrics.BUILTIN)
+    assert "errors" not in metrics.METRICS
+    err = capsys.readouterr().err
+    assert err.count("warning: entry point 'errors' = 'lab_elsewhere:errors'") == 1
+    assert "cannot be imported (ModuleNotFoundError" in err
 
 
 def test_nothing_is_identified_where_nothing_is_installed() -> None:

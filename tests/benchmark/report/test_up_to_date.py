@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.records import claims
 from benchmark.report.build import build
-from benchmark.report.up_to_date import is_up_to_date
+from benchmark.report.up_to_date import digest_inputs, is_up_to_date
 from tests.benchmark.report import fake
 
 
@@ -49,6 +49,14 @@ def test_changed_missing_or_added_file_makes_it_anew(study: Path, change: Callab
     for path, content in before.items():
         path.write_bytes(content)
     assert is_up_to_date(study)
+
+
+def test_metric_of_a_package_and_its_version_make_it_anew(study: Path, install_lab: Callable[..., None]) -> None:
+    digests = [digest_inputs(study)]
+    for version in ("1.0", "1.1"):
+        install_lab(version)
+        digests.append(digest_inputs(study))
+    assert len(set(digests)) == 3
 
 
 def test_run_under_way_counts_and_logs_and_weights_do_not(study: Path) -> None:

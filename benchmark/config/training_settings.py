@@ -19,7 +19,7 @@ class Training(SettingsModel):
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "cosine", "poly"] = Field(
         "constant",
-        description="cosine falls to 0 at the last step; poly too, as (1 - share of the steps)^poly_power",
+        description="cosine falls to 0 after the last step; poly too, as (1 - share of the steps)^poly_power",
     )
     poly_power: float = Field(0.9, gt=0)
     warmup: Share = Field(0.0, description="share of the steps in which the learning rate first rises to lr")
@@ -102,9 +102,11 @@ class Loss(SettingsModel):
     )
     focal_gamma: float = Field(2.0, ge=1, description="exponent that lowers the weight of pixels predicted well")
     tversky_alpha: float = Field(0.3, gt=0, lt=1, description="weight of false positives, 1 - this of false negatives")
-    cldice_alpha: float = Field(0.5, gt=0, le=1, description="weight of soft clDice, 1 - this of soft Dice")
+    cldice_alpha: float = Field(
+        0.5, gt=0, le=0.5, description="weight of soft clDice, at most 0.5 as in its paper; 1 - this of soft Dice"
+    )
     cldice_iterations: int = Field(
-        20, ge=1, le=100, description="erosions of a soft skeleton: at least half of the widest track, pixels"
+        20, ge=1, le=100, description="erosions of a soft skeleton: at least half of the widest structure, pixels"
     )
     scnp_inside: LossOfLogits | str = Field("bce_dice", description="loss that scnp computes from the worst logits")
 

@@ -96,6 +96,8 @@ def network_of_file(file: Path, model: str, size: int | None = None) -> TrainedN
     misfits = {channels: len(differences(each, network_state(each, tensors))) for channels, each in networks.items()}
     channels = min(misfits, key=misfits.__getitem__)
     fill_network(networks[channels], file, tensors)  # refuses before any work
+    if size is not None and size < 1:
+        raise UserError(f"--trained-at {size}: expected the side of the training's inputs, pixels, 1 or more")
     side = size or load_protocol("paper").input.size // entry.multiple * entry.multiple or entry.multiple
     if side % entry.multiple:
         raise UserError(f"--trained-at {size}: {entry.name} takes sizes that are multiples of {entry.multiple}")

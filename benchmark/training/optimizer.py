@@ -23,7 +23,7 @@ def make_optimizer(network: nn.Module, settings: Training) -> torch.optim.Optimi
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: Training, total: int) -> LambdaLR:
     """Return the learning rate's course over ``total`` steps: a linear warm-up, then the schedule."""
-    warmup = math.ceil(settings.warmup * total)
+    warmup = math.ceil(round(settings.warmup * total, 9))  # 0.07 * 100 is a little above 7
     rest = max(total - warmup, 1)
 
     def factor(step: int) -> float:

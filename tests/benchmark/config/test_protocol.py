@@ -170,6 +170,11 @@ def test_wrong_override_is_blamed_and_not_the_preset(overrides: list[str]) -> No
         load_protocol("paper", overrides)
 
 
+def test_more_cldice_than_dice_is_refused_as_in_its_paper() -> None:
+    with pytest.raises(UserError, match=r"loss\.cldice_alpha.*less than or equal to 0\.5, found 0\.6"):
+        load_protocol("quick", ["loss.name=cldice", "loss.cldice_alpha=0.6"])
+
+
 def test_loss_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"loss\.bce and loss\.dice are both 0"):
         load_protocol("quick", ["loss.bce=0", "loss.dice=0"])
@@ -235,7 +240,7 @@ CHANGES = {
     "training.min_delta": 0.5, "training.augmentation": "flips_turns", "training.mixed_precision": "off",
     "training.norm_reestimation_batches": 7, "training.encoder_weights": "imagenet", "loss.bce": 0.7, "loss.dice": 0.7,
     "loss.epsilon": 0.7, "loss.name": "scnp", "loss.focal_alpha": 0.7, "loss.focal_gamma": 3, "loss.tversky_alpha": 0.7,
-    "loss.cldice_alpha": 0.7, "loss.cldice_iterations": 7, "loss.scnp_inside": "focal",
+    "loss.cldice_alpha": 0.4, "loss.cldice_iterations": 7, "loss.scnp_inside": "focal",
     "evaluation.batch": 3, "evaluation.threshold": 0.7, "evaluation.border_px": 7,
     "evaluation.min_area_px": 7, "evaluation.cldice": "true", "data.hy5syn_target": "via", "data.standin_images": 7,
     "data.standin_images_by_dataset": "{omc=7}", "efficiency.budget_seconds": 2.0, "report.reduction": "pooled",

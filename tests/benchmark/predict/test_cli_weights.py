@@ -20,6 +20,7 @@ from benchmark.predict.export import export_network
 from benchmark.records.chosen_networks import network_of_file
 from benchmark.records.efficiency_record import EfficiencySettings
 from benchmark.records.export_record import ExportRecord
+from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import save
 from tests.benchmark.predict.conftest import TINYNET, brightness, pixels_of
@@ -71,6 +72,13 @@ def test_masks_of_the_command_and_of_python(call: Call, frame: np.ndarray, tmp_p
     np.testing.assert_array_equal(pixels_of("out/mask/a.png") > 0, frame >= 128)
     network = benchmark.network(TINYNET, "lab.pt", size=32, device="cpu")
     np.testing.assert_array_equal(network.predict(frame), frame >= 128)
+
+
+@pytest.mark.parametrize("size", [0, -16])
+def test_impossible_size_is_refused(tmp_path: Path, size: int) -> None:
+    torch.save(weights(), tmp_path / "lab.pt")
+    with pytest.raises(UserError, match=rf"--trained-at {size}: expected the side of the training's inputs, pixels"):
+        benchmark.network(TINYNET, tmp_path / "lab.pt", size=size, device="cpu")
 
 
 def test_stages_and_an_export_lie_beside_the_file(

@@ -155,7 +155,7 @@ def gap(width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_cldice_charges_a_gap_and_forgives_a_thin_track() -> None:
-    settings = Loss(name="cldice", cldice_alpha=1.0)
+    settings = Loss.model_construct(name="cldice", cldice_alpha=1.0)
     logits, mask = gap(4)
     thin = torch.full_like(logits, -12)
     thin[..., 6:9, :] = 12
@@ -169,7 +169,8 @@ def test_cldice_charges_a_gap_and_forgives_a_thin_track() -> None:
 def test_cldice_mixes_in_dice() -> None:
     logits, mask = gap(4)
     alone, dice = (
-        segmentation_loss(logits, mask, x).item() for x in (Loss(name="cldice", cldice_alpha=1), Loss(bce=0))
+        segmentation_loss(logits, mask, x).item()
+        for x in (Loss.model_construct(name="cldice", cldice_alpha=1), Loss(bce=0))
     )
     result = segmentation_loss(logits, mask, Loss(name="cldice", cldice_alpha=0.3)).item()
     assert result == pytest.approx(0.3 * alone + 0.7 * 2 * dice, rel=1e-5)

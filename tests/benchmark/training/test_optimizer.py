@@ -93,3 +93,10 @@ def test_constant_buffer_stays_as_it_is() -> None:
     average.update(1)
     with average.in_network():
         assert network.mask.tolist() == [0.0, -torch.inf]
+
+
+@pytest.mark.parametrize(("share", "total", "steps"), [(0.07, 100, 7), (0.29, 100, 29), (0.55, 1000, 550), (0.5, 3, 2)])
+def test_warm_up_has_no_step_by_rounding(share: float, total: int, steps: int) -> None:
+    optimizer = make_optimizer(nn.Linear(1, 1), Training(lr=1.0))
+    rise = make_schedule(optimizer, Training(warmup=share), total).lr_lambdas[0]
+    assert sum(rise(step) < 1 for step in range(total)) == steps

@@ -287,7 +287,7 @@ def non_finite(state: Mapping[str, Tensor], network: nn.Module) -> list[str]:
 
 
 def _size(value: Tensor) -> str:
-    return "x".join(map(str, value.shape)) or "a number"
+    return "nested" if value.is_nested else "x".join(map(str, value.shape)) or "a number"
 
 
 def _some(names: Sequence[str], separator: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ class Broken(nn.Module):
         raise RuntimeError("no")
 """
 State = dict[str, Tensor]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torch calls them a prototype
+    NESTED = torch.nested.nested_tensor([torch.ones(1), torch.ones(2)])
 
 
 def weights(in_channels: int = 1, prefix: str = "") -> State:
@@ -111,6 +115,7 @@ def test_stages_and_an_export_lie_beside_the_file(
         ([1.0], "lab.pt: no state_dict (found list)"),
         ({}, "features.weight is 4x1x3x3 here and none there"),
         (weights() | {"head.bias": torch.tensor([torch.nan])}, "NaN or infinite values in head.bias"),
+        (weights() | {"head.bias": NESTED}, "lab.pt: head.bias is nested or sparse (torch.strided); expected dense"),
         (brightness(), "lab.pt: no file of tensors alone (UnpicklingError), and nothing else is read; expected a file"),
     ],
 )

@@ -11,7 +11,7 @@ import pandas as pd
 from benchmark.api.loaded_study import LoadedStudy
 from benchmark.api.ready_network import ReadyNetwork
 from benchmark.api.study_bar import StudyBar
-from benchmark.api.study_request import StudyRequest
+from benchmark.api.study_request import StudyRequest, settings_of
 from benchmark.config import registry
 from benchmark.config.execution import Execution
 from benchmark.devices.hardware_slots import hardware_of
@@ -82,7 +82,7 @@ def run(
         test: datasets to test on; by default those of the training.
         leave_one_out: for each dataset, train on all others and test on this one.
         repeats: of each training; by default the protocol's.
-        settings: changed settings of the protocol, such as ``{"training.steps": 600}``.
+        settings: changed settings of the protocol: ``{"training.steps": 600}`` or ``{"training": {"steps": 600}}``.
         study: name of the folder in ``results``; by default the protocol's name.
         reference: the method under test, which the report compares all models with.
         results: folder of studies.
@@ -121,7 +121,7 @@ def run(
         >>> study = benchmark.run(models="edanet", datasets="omc", protocol="quick", repeats=1)  # doctest: +SKIP
         >>> study.table("accuracy")["miou"]                                                      # doctest: +SKIP
     """
-    request = StudyRequest(
+    request = StudyRequest.of(
         models=_joined(models),
         datasets=_joined(datasets),
         protocol=str(protocol),
@@ -129,7 +129,7 @@ def run(
         test=None if test is None else _joined(test),
         leave_one_out=leave_one_out,
         repeats=repeats,
-        settings=tuple(f"{path}={_setting(value)}" for path, value in (settings or {}).items()),
+        settings=tuple(settings_of(settings or {})),
         study=study,
         reference=reference,
         results=Path(results),
@@ -161,7 +161,7 @@ def run(
             f"about {planned.plan.seconds / 3600:.0f} hours on this CPU; expected less than half a day: take "
             'protocol="small" or "quick", fewer models or datasets, a GPU, or yes=True'
         )
-    probe_study(planned.study, planned.plan, print)
+    probe_study(planned.study, planned.plan, print if progress else lambda line: None)
     estimate_needs(planned.study, planned.plan).refuse_full_disk()
     refuse_unfillable(planned.study, planned.plan)
     with StudyBar(planned.plan, shown=progress) as bar:
@@ -264,9 +264,5 @@ def profile(
 
 
 def _joined(names: str | Sequence[str]) -> str:
-    return names if isinstance(names, str) else ",".join(names)
-
-
-def _setting(value: object) -> object:
-    """Return a setting's value as ``--set`` takes it."""
-    return str(value).lower() if isinstance(value, bool) else value
+    """Return names as a flag takes them; what is no sequence is refused later, by its argument's name."""
+    return ",".join(map(str, names)) if isinstance(names, list | tuple) else names  # type: ignore[return-value]

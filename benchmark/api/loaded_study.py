@@ -16,7 +16,7 @@ from benchmark.api.ready_network import ReadyNetwork
 from benchmark.metrics import ratios
 from benchmark.records.method import kept_method
 from benchmark.records.own_networks import select_networks
-from benchmark.records.weights import find_trained
+from benchmark.records.weights import TrainedNetwork, find_trained
 from benchmark.report.merge import merge
 from benchmark.report.plots import plot_style
 from benchmark.report.plots.all_plots import PLOTS
@@ -60,15 +60,15 @@ class LoadedStudy:
 
         Args:
             name: ``accuracy``, ``topology``, ``electrical``, ``transfer``, ``stress``, ``efficiency``, ``profile``,
-                ``roofline``, ``growth``, ``training``, ``ablation`` or ``bench``, as the files in ``report/tables``;
+                ``roofline``, ``growth``, ``training``, ``ablation`` or ``bench``, as most files in ``report/tables``;
                 ``runs`` for a row per run with all fields of its record; ``images`` for a row per run and test image
                 with counts and metrics.
 
         Returns:
             For a table of the report, a row per network, indexed by dataset, by the other facts that tell rows apart
             and by the network's name, with columns ``(metric, "mean")``, ``(metric, "std")`` (over repeats, ddof = 1)
-            and ``(metric, "n")``. ``attrs`` holds the facts that all rows share, such as protocol and reduction. Values
-            are unrounded: fractions, not per cent.
+            and ``(metric, "n")``; ``remark`` says what qualifies a row. ``attrs`` holds the facts that all rows share,
+            such as protocol and reduction. Values are unrounded: fractions, not per cent.
 
         Raises:
             UserError: there is no such table.
@@ -126,14 +126,17 @@ class LoadedStudy:
         names = dict.fromkeys(run.record.model for run in self.results.runs)
         if ".py:" not in model and model not in names:
             raise UserError(f"no network {model!r}{did_you_mean(model, names)}; expected one of {', '.join(names)}")
-        faults = []
+        if repeat is not None and len(self.folders) > 1:
+            raise UserError(f"repeat={repeat}: several studies have such a repeat; load the one that trained it")
+        found, faults = list[TrainedNetwork](), list[str]()
         for folder in self.folders:
             try:
-                entries = select_networks(folder, model)
-                return ReadyNetwork.of(find_trained(folder, entries, trained_on, repeat)[0], device)
-            except UserError as error:
+                found += find_trained(folder, select_networks(folder, model), trained_on, repeat)
+            except UserError as error:  # another study may have its weights
                 faults.append(str(error))
-        raise UserError("; ".join(dict.fromkeys(faults)))
+        if not found:
+            raise UserError("; ".join(dict.fromkeys(faults)))
+        return ReadyNetwork.of(min(found, key=_validation_loss), device)
 
     @property
     def page(self) -> Path:
@@ -154,6 +157,12 @@ class LoadedStudy:
                     yield {**facts, "test": test, "image": image, "group": scores.groups[number], **cells}
 
 
+def _validation_loss(network: TrainedNetwork) -> float:
+    training = network.record.training if network.record else None
+    loss = training.best_validation_loss if training else None
+    return math.inf if loss is None else loss
+
+
 def _frame(table: Table) -> pd.DataFrame:
     """Return a row per block and model, with mean, std and n of each figure."""
     rows, index = [], []
@@ -161,12 +170,14 @@ def _frame(table: Table) -> pd.DataFrame:
     for block in table.blocks:
         for row in block.rows:
             index.append((*(block.facts.get(name, "") for name in facts), row.key))
-            parts: dict[tuple[str, str], float] = {}
+            parts: dict[tuple[str, str], float | str] = {}
             for key, cell in row.cells.items():
                 std = math.nan if cell.std is None else cell.std
                 parts |= {(key, "mean"): cell.mean, (key, "std"): std, (key, "n"): cell.n}
-            rows.append(parts)
+            rows.append(parts | ({("remark", ""): row.remark} if row.remark else {}))
     columns = list(dict.fromkeys(column for row in rows for column in row))
+    for cells in rows:
+        cells |= {column: 0 for column in columns if column[1] == "n" and column not in cells}
     frame = pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(columns, names=["metric", None]) if columns else None)
     if index:
         frame.index = pd.MultiIndex.from_tuples(index, names=[*facts, "model"])

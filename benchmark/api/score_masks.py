@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
 
 from benchmark import metrics
 from benchmark.config.protocol import Evaluation
@@ -52,33 +54,48 @@ def score(
         >>> scores["shorts"], round(scores["miou"], 3)
         (1, 0.938)
     """
-    masks = {
-        name: _mask(name, image, target)
-        for name, image in (("truth", truth), ("prediction", prediction), ("ignore", ignore))
-        if image is not None
-    }
+    if target not in get_args(Target):
+        raise UserError(f"target: found {target!r}; expected {', '.join(get_args(Target))}")
+    try:
+        settings = Evaluation(border_px=border_px, min_area_px=min_area_px, cldice=True)
+    except ValidationError as error:
+        raise UserError(
+            f"border_px {border_px!r}, min_area_px {min_area_px!r}: expected 0, 1 or more pixels"
+        ) from error
+    given = {"truth": truth, "prediction": prediction, **({} if ignore is None else {"ignore": ignore})}
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for name, image in given.items():
+        masks[name], ignored = _mask(name, image, target)
+        if ignored is not None and name != "prediction":
+            masks["ignore"] = masks.get("ignore", np.zeros_like(ignored)) | ignored
     if len({mask.shape for mask in masks.values()}) > 1:
         sizes = ", ".join(f"{name} {mask.shape}" for name, mask in masks.items())
         raise UserError(f"masks of different sizes: {sizes}; expected one height and width")
     packed = masks["truth"].astype(np.uint8)
     if "ignore" in masks:
         packed[masks["ignore"]] = IGNORED
-    settings = Evaluation(border_px=border_px, min_area_px=min_area_px, cldice=True)
     counts = count_terms(packed, masks["prediction"], target, settings)
     columns = {name: np.array([count]) for name, count in counts.items()}
     values = metrics.reduce(columns, "pooled") | metrics.reduce(columns, "image")
     return {**values, **counts}
 
 
-def _mask(name: str, image: ArrayLike | Path | str, target: Target) -> NDArray[np.bool_]:
+def _mask(
+    name: str, image: ArrayLike | Path | str, target: Target
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+    """Return a mask and the pixels that its file leaves out."""
     if isinstance(image, str | Path):
-        return read_label(Path(image), target, format_of(Path(image)).size(Path(image))).mask
-    array = np.asarray(image)
-    values = set(np.unique(array).tolist()) if array.dtype.kind in "biu" else {"of " + str(array.dtype)}
+        label = read_label(Path(image), target, format_of(Path(image)).size(Path(image)))
+        return label.mask, label.ignored
+    try:
+        array = np.asarray(image)
+    except ValueError as error:  # rows of different lengths
+        raise UserError(f"{name}: not an array ({error}); expected (H, W) of bool, {{0, 1}} or {{0, 255}}") from error
+    values = set(np.unique(array).tolist()) if array.dtype.kind in "biu" else {f"of {array.dtype}"}
     if array.ndim != 2 or not (values <= {0, 1} or values <= {0, 255}):
         found = f"{array.shape}, values {', '.join(map(str, sorted(values)[:5]))}"
         raise UserError(
             f"{name}: an array {found}; expected (H, W) of bool, {{0, 1}} or {{0, 255}}: compare probabilities with a "
             "threshold first"
         )
-    return array > 0
+    return array > 0, None

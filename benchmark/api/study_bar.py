@@ -19,6 +19,7 @@ class StudyBar:
 
     def __init__(self, plan: Plan, *, shown: bool = True) -> None:
         """Begin a bar, unless nothing is left to do or none is ``shown``."""
+        self.shown = shown
         self.shares = dict.fromkeys((job.label for job in plan.todo), 0.0)
         hidden = not shown or not self.shares
         self.bar = tqdm(total=len(self.shares), unit="run", disable=hidden, bar_format=FORMAT)
@@ -31,6 +32,8 @@ class StudyBar:
 
     def show(self, event: Event) -> None:
         """Show one event."""
+        if not self.shown:
+            return
         if isinstance(event, Note):
             self.bar.write(f"{event.dataset}: {event.text}" if event.dataset else event.text)
         elif isinstance(event, Step | Finished) and isinstance(event.job, TrainJob):

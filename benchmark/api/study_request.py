@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import tomli_w
+from pydantic import Field, TypeAdapter, ValidationError
 
 from benchmark.config import registry, unused_settings
 from benchmark.config.execution import Execution
@@ -30,13 +32,14 @@ from benchmark.study.plan import Plan, make_plan
 from benchmark.study.study import Study
 from benchmark.training.finetune import start_of
 from benchmark.training.trackers import TrackerName
-from benchmark.utils.errors import require
+from benchmark.utils.errors import UserError, require
 
 #: Fields that tell what to do now and with which machine.
 OF_ONE_CALL = {
     *("device", "threads", "workers", "per_gpu", "executor", "ray_address", "slurm", "timeout", "cache"),
     *("retry_failed", "replace_stale", "fail_fast"),
 }
+Positive = Annotated[int, Field(ge=1)]
 PATIENCE_S = 12 * 3600  # a study that takes a CPU longer is most likely not meant
 
 
@@ -50,7 +53,7 @@ class StudyRequest:
     train: str | None = None
     test: str | None = None
     leave_one_out: bool = False
-    repeats: int | None = None
+    repeats: Positive | None = None
     settings: tuple[str, ...] = ()  # path=value
     study: str | None = None
     reference: str | None = None
@@ -58,14 +61,14 @@ class StudyRequest:
     data_root: Path = DATA_ROOT
     cache: Path | None = None
     device: str = "auto"
-    threads: int | None = None
-    workers: int | None = None
-    per_gpu: int = 1
+    threads: Positive | None = None
+    workers: Positive | None = None
+    per_gpu: Positive = 1
     executor: Engine = "local"
     ray_address: str | None = None
     slurm: str | None = None
     execution: Execution = "eager"
-    timeout: float | None = None
+    timeout: Annotated[float, Field(ge=1)] | None = None
     init_from: str | None = None
     stress: str | None = None
     strength: str | None = None
@@ -76,10 +79,25 @@ class StudyRequest:
     replace_stale: bool = False
     fail_fast: bool = False
 
-    def toml(self) -> str:
-        """Return a file for ``run --config`` that asks for the same study, wherever it is computed.
+    @classmethod
+    def of(cls, **fields: Any) -> StudyRequest:
+        """Check the fields, whose values no command line has checked.
 
-        Absolute paths become relative to the working folder, as in other files of a study.
+        Raises:
+            UserError: a value that the flag of the same name refuses.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(fields)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            name, *_ = problem["loc"]
+            expected = problem["msg"].removeprefix("Input should be ")
+            raise UserError(f"{name}: found {problem['input']!r}; expected {expected}") from error
+
+    def toml(self) -> str:
+        """Return a file for ``run --config`` that asks for the same study from the same working folder.
+
+        Absolute paths become relative to that folder, as in other files of a study.
         """
         asked: dict[str, object] = {}
         for field in dataclasses.fields(self):
@@ -87,7 +105,8 @@ class StudyRequest:
             if value != field.default and field.name not in OF_ONE_CALL:
                 asked[field.name] = _relative(str(value)) if isinstance(value, str | Path) else value
         if self.settings:
-            asked["settings"] = dict(setting.partition("=")[::2] for setting in self.settings)
+            settings = (setting.partition("=")[::2] for setting in self.settings)
+            asked["settings"] = {path: _relative(value) for path, value in settings}
         return tomli_w.dumps(asked)
 
     def plan(self, *, refuse: bool = True) -> PlannedStudy:
@@ -154,6 +173,21 @@ class StudyRequest:
             study.start = start_of(self.init_from, self.results, folder, [entry.name for entry in entries])
         plan = make_plan(study, retry_failed=self.retry_failed, replace_stale=self.replace_stale, refuse=refuse)
         return PlannedStudy(study, plan, engine)
+
+
+def settings_of(table: Mapping[str, Any], group: str = "") -> Iterator[str]:
+    """Yield ``path=value`` for each setting of a table and its tables, as ``--set`` takes it."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from settings_of(value, f"{group}{name}.")
+        else:
+            yield f"{group}{name}={_setting(value)}"
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_setting, value))}]"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _relative(text: str) -> str:

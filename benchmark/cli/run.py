@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmark.cli import options
-from benchmark.cli.config_file import SETTINGS, read_config
+from benchmark.cli.config_file import SETTINGS, describe_other_study, drop_replaced, read_config
 from benchmark.cli.reproduce import flags_given, repeat_run, words_given
 from benchmark.records.user_folders import DATA_ROOT
 from benchmark.utils.errors import UserError, require
@@ -153,11 +153,14 @@ def run(
     from benchmark.cli.plan_table import too_long
     from benchmark.study.probe_networks import probe_study
 
+    drop_replaced(context, flags, set_ or ())
     names = [field.name for field in dataclasses.fields(StudyRequest) if field.name in flags]
     settings = *context.meta.get(SETTINGS, ()), *(set_ or ())  # the later one wins
     request = StudyRequest(**{name: flags[name] for name in names}, settings=settings)
     planned = request.plan(refuse=not dry_run)
     planned_study, plan = planned.study, planned.plan
+    if note := describe_other_study(config, planned_study.folder):
+        console.print(note)
     if spare_worker is not None and not (plan.todo or plan.measurements or plan.stress):
         spare_worker.end()
     probe_study(planned_study, plan, console.print)

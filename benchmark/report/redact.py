@@ -53,8 +53,13 @@ def redact_study(study: StudyResults) -> StudyResults:
         record = run.record.model_copy(update={"failure": kept, "environment": environment})
         return replace(run, record=record, scores={test: with_numbers(scores) for test, scores in run.scores.items()})
 
+    protocol = study.protocol
+    if protocol is not None and protocol.training.encoder_file is not None:  # its name may tell the chip's
+        training = protocol.training.model_copy(update={"encoder_weights": "file"})
+        protocol = protocol.model_copy(update={"training": training})
     return replace(
         study,
+        protocol=protocol,
         stressed=tuple(replace(test, scores=without_names(test.scores)) for test in study.stressed),
         efficiency=tuple(
             replace(measured, warnings=tuple(SAID.sub(rf"\1: \2, {WITHHELD}", text) for text in measured.warnings))

@@ -42,7 +42,7 @@ def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event]
     tuned = [job for job in jobs if job.init]
     _try_weights(jobs if study.protocol.training.encoder_file else tuned)
     # A finished study is only read: it may lie on a disk that takes no files.
-    idle = not (plan.todo or plan.stale or plan.measurements) and plan.seen == study.protocol
+    idle = not (plan.todo or plan.stale or plan.measurements or plan.stress) and plan.seen == study.protocol
     with contextlib.nullcontext() if idle else _claimed(study, emit):
         _agree_on_settings(study, plan)
         if not idle:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import benchmark
+from benchmark.api.study_request import settings_of
 from benchmark.config import code_identity, registry
 from benchmark.devices import facts
 from benchmark.records.run_record import Record
@@ -81,6 +83,33 @@ def test_names_and_values_may_be_sequences_and_python_values(tmp_path: Path, cal
         benchmark.run(models=["unet", "nett"], datasets=["omc", "miic"], protocol="quick")
     with pytest.raises(benchmark.UserError, match=r"evaluation\.cldice"):
         benchmark.run("unet", "omc", "quick", settings={"evaluation.cldice": 3})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"executor": "Slurm"}, "executor: found 'Slurm'; expected 'local', 'ray' or 'slurm'"),
+        ({"execution": "compiled"}, "execution: found 'compiled'; expected"),
+        ({"keep_weights": "bset"}, "keep_weights: found 'bset'; expected"),
+        ({"tracker": "board"}, "tracker: found 'board'; expected"),
+        ({"timeout": -1}, "timeout: found -1"),
+        ({"workers": 0}, "workers: found 0"),
+        ({"threads": 0}, "threads: found 0"),
+        ({"per_gpu": 0}, "per_gpu: found 0"),
+        ({"models": None}, "models: found None"),
+        ({"strength": 2}, "strength: found 2"),
+    ],
+)
+def test_values_that_flags_refuse_are_refused(call: Call, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(benchmark.UserError, match=message):
+        benchmark.run(**{**ASKED, **wrong})
+
+
+def test_settings_are_written_as_the_command_takes_them() -> None:
+    settings = {"split": {"counts": (8, 4, 4)}, "training.patience": None, "input.own_sizes": [True, "a"]}
+    assert list(settings_of(settings)) == [
+        *("split.counts=[8, 4, 4]", "training.patience=none", "input.own_sizes=[true, a]"),
+    ]
 
 
 def test_study_that_a_cpu_would_not_finish_today_is_refused(call: Call) -> None:

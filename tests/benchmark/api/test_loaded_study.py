@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,23 @@ def test_runs_and_images_are_rows(finished: Path) -> None:
     assert runs["metrics.omc-syn.image.miou"].tolist() == pytest.approx(means.tolist())
 
 
-def test_several_studies_are_one(finished: Path) -> None:
-    study = benchmark.load(finished, str(finished))
-    assert repr(study) == "<quick + quick: 2 runs of tinynet on omc-syn>"
+def test_several_studies_are_one_and_the_best_of_all_networks_predicts(finished: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(finished, tmp_path / "other")
+    shutil.rmtree(other / "runs/omc-syn/tinynet")
+    study = benchmark.load(other, finished)
+    assert repr(study) == "<other + quick: 2 runs of tinynet on omc-syn>"
+    losses = study.table("runs").set_index("repeat")["training.best_validation_loss"]
+    assert study.network(OWN, device="cpu").trained.record.repeat == losses.idxmin()
+    with pytest.raises(benchmark.UserError, match="repeat=1: several studies have such a repeat"):
+        study.network(OWN, repeat=1)
+
+
+def test_missing_figures_have_no_repeats_and_remarks_qualify_rows() -> None:
+    frame = benchmark.load(REFERENCE).table("efficiency")
+    counts = frame.xs("n", axis=1, level=1)
+    assert counts.notna().all(axis=None)
+    assert (counts == 0).any(axis=None)
+    assert frame["remark"].astype(str).str.contains("something else had the device").any()
 
 
 def test_plots_are_figures_by_the_names_of_their_files() -> None:

@@ -74,3 +74,17 @@ def test_vias_are_counted_in_place_of_nets() -> None:
 def test_other_masks_are_refused(wrong: object, message: str) -> None:
     with pytest.raises(benchmark.UserError, match=message):
         benchmark.score(np.zeros((4, 4), bool), wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"target": "vias"}, "target: found 'vias'; expected"),
+        ({"border_px": -1}, "border_px -1, min_area_px 35: expected"),
+        ({"min_area_px": 0}, "border_px 35, min_area_px 0: expected"),
+        ({"ignore": [[0, 1], [1]]}, "ignore: not an array"),
+    ],
+)
+def test_other_arguments_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(benchmark.UserError, match=message):
+        benchmark.score(np.zeros((2, 2), bool), np.zeros((2, 2), bool), **wrong)  # type: ignore[arg-type]

@@ -20,13 +20,31 @@ def test_file_of_a_finished_study_repeats_it(finished: Path, call: Call) -> None
         **{"models": "", "datasets": "omc-syn", "protocol": "quick", "repeats": 2},
         "settings": SETTINGS,
     }
-    (finished / "study.toml").write_text((finished / "study.toml").read_text().replace(kept["models"], OWN))
-    code, out, err = call(
-        "run", "--config", "results/quick/study.toml", "--device", "cpu", "--threads", "1", "--dry-run"
-    )
+    words = ["--models", OWN]  # the finished study was copied, so that its file is no longer at the place it names
+    words += ["--config", "results/quick/study.toml", "--device", "cpu", "--threads", "1", "--dry-run"]
+    code, out, err = call("run", *words)
     assert code == 0, err
-    assert out.count("done") >= 2
-    assert "missing" not in out
+    assert out.splitlines()[-2:] == [f"omc-syn tinynet repeat {repeat}: done" for repeat in range(2)]
+    assert "note:" not in out
+    code, out, err = call("run", *words, "--study", "new")
+    assert code == 0, err
+    assert "note: results/quick/study.toml is of the study results/quick, and this call works in results/new" in out
+
+
+def test_what_is_typed_replaces_what_the_file_says_of_the_same(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "study.toml").write_text('models = "edanet"\ntrain = "omc"\ntest = "miic"\nrepeats = 2\n')
+    words = ["--config", "study.toml", "--protocol", "quick", "--device", "cpu", "--dry-run"]
+    assert "omc-syn edanet repeat 1: missing" in call("run", *words)[1]
+    out = call("run", *words, "--datasets", "omv", "--set", "repeats=1")[1]
+    assert [line for line in out.splitlines() if line.endswith("missing")] == ["omv-syn edanet repeat 0: missing"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_stress_tests_alone_are_kept_too(finished: Path, call: Call) -> None:
+    words = ["--models", OWN, "--config", "results/quick/study.toml", "--device", "cpu", "--threads", "1"]
+    code, _, err = call("run", *words, "--stress", "noise", "--strength", "1")
+    assert code == 0, err
+    assert tomllib.loads((finished / "study.toml").read_text())["stress"] == "noise"
 
 
 @pytest.mark.usefixtures("in_process")
@@ -59,6 +77,8 @@ real-only = false
     ("text", "message"),
     [
         ("modls = 'unet'", "--config study.toml: unknown 'modls'; did you mean 'models'?"),
+        ("real-only = true\nreal_only = true", "real_only is there twice"),
+        ("reproduce = 'x.json'", "--config study.toml: unknown 'reproduce'"),
         ("config = 'x.toml'", "--config study.toml: unknown 'config'"),
         ("settings = 3", "settings = 3; expected a table [settings] of path = value"),
         ("dry_run = 'yes'", "dry_run = 'yes'; expected true or false"),

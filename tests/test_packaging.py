@@ -21,7 +21,13 @@ PACKAGES = ("benchmark", "models", "baselines")
 MODULE = (sys.executable, "-m", "benchmark")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 #: Names of modules of optional packages that may not be installed here.
-MODULES = {"pynvml": "nvidia-ml-py", "ray": "ray", "submitit": "submitit", "pkg_resources": "setuptools"}
+MODULES = {
+    "mlflow": "mlflow-skinny",
+    "pynvml": "nvidia-ml-py",
+    "ray": "ray",
+    "submitit": "submitit",
+    "pkg_resources": "setuptools",
+}
 
 
 def distribution_name(requirement: str) -> str:

@@ -86,7 +86,7 @@ def test_broken_file_of_a_study_is_one_line(call: Call, file: str, content: str,
 
 @pytest.mark.parametrize(
     "verb",
-    [("predict", "a.png", "--out", "out"), ("stages", "--image", "a.png"), ("export",)],
+    [("predict", "a.png", "--out", "out"), ("stages", "--image", "a.png"), ("export", "--format", "torch")],
     ids=lambda verb: verb[0],
 )
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from models.blocks import check_input
+from models.reached import reached_parameters
 
 ARCHITECTURES: Mapping[str, type[nn.Module]] = smp.MODEL_ARCHITECTURES_MAPPING
 #: Tried in this order: powers of two, and multiples of the windows of 7 and 12 of transformers.
@@ -227,13 +228,5 @@ def _line(error: Exception) -> str:
 
 def _unreached(network: nn.Module, side: int) -> frozenset[str]:
     """Return the parameters that autograd's graph does not lead to from the logits, in training."""
-    pending, seen, reached = [network(torch.empty(2, 1, side, side)).grad_fn], set(), set()
-    while pending:
-        node = pending.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):  # the node that accumulates into a parameter
-            reached.add(node.variable)
-        pending += [following for following, _ in node.next_functions]
+    reached = reached_parameters(network(torch.empty(2, 1, side, side)))
     return frozenset(name for name, parameter in network.named_parameters() if parameter not in reached)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from models.reached import reached_parameters
+
 
 def split_parameters(network: nn.Module, image_shape: Sequence[int]) -> tuple[int, dict[str, int]]:
     """Count the trainable parameters that take part in a forward and list those that never do.
@@ -23,17 +25,7 @@ def split_parameters(network: nn.Module, image_shape: Sequence[int]) -> tuple[in
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     with torch.enable_grad(), device:
-        pending = [network(torch.zeros(image_shape)).grad_fn]
-    seen = set()
-    reached = set()
-    while pending:
-        node = pending.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):  # the node that accumulates into a leaf
-            reached.add(node.variable)
-        pending += [following for following, _ in node.next_functions]
+        reached = reached_parameters(network(torch.zeros(image_shape)))
     trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     unused = {name: parameter.numel() for name, parameter in trainable.items() if parameter not in reached}
     return sum(parameter.numel() for parameter in trainable.values()) - sum(unused.values()), unused

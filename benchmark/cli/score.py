@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from benchmark.cli.options import ProtocolName
 from benchmark.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from benchmark.data.formats.values import Values
 
 
 def score(
@@ -32,29 +30,29 @@ def score(
     threshold: Annotated[
         float | None, typer.Option(help="Predictions are gray; foreground has at least this share of white, 0 to 1.")
     ] = None,
+    protocol: ProtocolName = "paper",
     border: Annotated[
-        int | None, typer.Option(min=0, help="Border band without judged nets, pixels; default: 35.")
+        int | None, typer.Option(min=0, help="Border band without judged nets, pixels; default: the protocol's.")
     ] = None,
     min_area: Annotated[
-        int | None, typer.Option(min=1, help="Least area of a counted predicted component, px²; default: 35.")
+        int | None,
+        typer.Option(min=1, help="Least area of a counted predicted component, px²; default: the protocol's."),
     ] = None,
     group: Annotated[str | None, typer.Option(help="Pattern for stems; its (...) names the source frame.")] = None,
     cldice: Annotated[bool, typer.Option(help="Compute clDice, which takes most of the time.")] = True,
 ) -> None:
     """Score masks of any other tool and draw their faults. Counts and metrics are those of a run."""
     from benchmark.cli.progress import bar, open_console
-    from benchmark.config.protocol import Evaluation
     from benchmark.evaluation import score_folder
 
     if images is not None and overlay is None:
         raise UserError(f"--images {images}: only shown below an overlay; expected --overlay DIR beside it")
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"--threshold {threshold}: expected a share between 0 and 1, such as 0.5")
-    choices = {"border_px": border, "min_area_px": min_area, "cldice": cldice}
-    evaluation = Evaluation.model_validate({name: value for name, value in choices.items() if value is not None})
+    evaluation = score_folder.rules_of(protocol, border_px=border, min_area_px=min_area, cldice=cldice)
     settings = score_folder.ScoreSettings(
         *(truth, prediction, ignore, images, target, threshold, group, evaluation),
-        values=_values(values) if values else None,
+        values=score_folder.values_of(values) if values else None,
     )
     pairs = score_folder.pair_masks(settings)
     for flag, folder in (("out", out), ("overlay", overlay)):
@@ -73,12 +71,3 @@ def score(
         console.print(f"note: {note}{more}")
     for path in (*written, *([overlay] if overlay else [])):
         console.print(path)
-
-
-def _values(file: Path) -> Values:
-    from benchmark.data import specs
-
-    values = specs.load(file).values
-    if values is None:
-        raise UserError(f"--values {file}: no [values]; expected a table of background, foreground and ignore: add it")
-    return values

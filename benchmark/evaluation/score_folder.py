@@ -13,18 +13,27 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydantic import ValidationError
 from rich.table import Table
 
 from benchmark import __version__, metrics
-from benchmark.config.protocol import Evaluation
+from benchmark.config.protocol import Evaluation, load_protocol
 from benchmark.data.formats.all_formats import format_of, label_suffixes, read_label
-from benchmark.data.formats.images import IMAGE_SUFFIXES, decode, percentile_levels, read_depth, read_image, sized
+from benchmark.data.formats.images import (
+    IMAGE_SUFFIXES,
+    Pixels,
+    decode,
+    percentile_levels,
+    read_depth,
+    read_image,
+    sized,
+)
 from benchmark.data.formats.label_format import Legend
 from benchmark.data.formats.masks import gray_of, read_ignore
 from benchmark.data.formats.values import Values
 from benchmark.data.packs import IGNORED
 from benchmark.data.pairs import Pair, plain_stem, refuse_orphans, scan_masks
-from benchmark.data.specs import Target, check_group
+from benchmark.data.specs import Target, check_group, load
 from benchmark.evaluation.counts import (
     Row,
     count_columns,
@@ -55,7 +64,7 @@ class ScoreSettings:
         target: the scored layer of masks with several layers; vias have their own counts.
         threshold: gray predictions are foreground from this share of the brightest possible value on.
         group: pattern on a prediction's stem; its first group is the source frame.
-        evaluation: border, least area, skeletons.
+        evaluation: border, least area, skeletons, see :func:`rules_of`.
         values: meaning of the values of true masks, if unusual.
     """
 
@@ -93,6 +102,33 @@ class Masks:
     prediction: Mask
     ignore: Mask
     notes: list[str]
+
+
+def rules_of(protocol: str | Path, **changes: int | bool | None) -> Evaluation:
+    """Return the rules by which a protocol counts, with other values of some; ``None`` changes nothing.
+
+    Raises:
+        UserError: there is no such protocol, or a value is none that it takes.
+    """
+    rules = load_protocol(protocol).evaluation.model_dump()
+    try:
+        return Evaluation.model_validate(rules | {name: value for name, value in changes.items() if value is not None})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        expected = problem["msg"].removeprefix("Input should be ")
+        raise UserError(f"{problem['loc'][0]}: found {problem['input']!r}; expected {expected}") from error
+
+
+def values_of(file: Path) -> Values:
+    """Read what the values of masks mean from a dataset's TOML file.
+
+    Raises:
+        UserError: the file cannot be read or says nothing of values.
+    """
+    values = load(file).values
+    if values is None:
+        raise UserError(f"--values {file}: no [values]; expected a table of background, foreground and ignore: add it")
+    return values
 
 
 def pair_masks(settings: ScoreSettings) -> list[Pair]:
@@ -282,7 +318,7 @@ def _read(pair: Pair, settings: ScoreSettings) -> Masks:
     truth = read_label(pair.label, settings.target, shape, Legend(values=settings.values))
     notes = [f"{pair.label}: {truth.note}"] if truth.note else []
     if settings.threshold is not None:
-        prediction = _thresholded(pair.image, settings.threshold)
+        prediction = thresholded(pair.image, settings.threshold)
     else:
         label = read_label(pair.image, settings.target, shape)
         prediction = label.mask
@@ -293,8 +329,12 @@ def _read(pair: Pair, settings: ScoreSettings) -> Masks:
     return Masks(truth.mask, prediction, ignore, notes)
 
 
-def _thresholded(path: Path, threshold: float) -> Mask:
-    """Read a gray map of probabilities, from 0 to the format's largest value, as a mask."""
+def thresholded(path: Path, threshold: float) -> Mask:
+    """Read a gray map of probabilities, from 0 to the format's largest value, as a mask.
+
+    Raises:
+        UserError: the file cannot be read, or holds shapes, colours or transparent pixels.
+    """
     if format_of(path).is_drawn:
         raise UserError(f"{path}: shapes; expected gray values with --threshold: leave the flag out")
     picture = decode(path)
@@ -305,6 +345,11 @@ def _thresholded(path: Path, threshold: float) -> Mask:
         )
     if pixels is None or picture.palette is not None:
         raise UserError(f"{path}: colours; expected gray values with --threshold: leave the flag out or convert it")
+    return bright(pixels, threshold)
+
+
+def bright(pixels: Pixels, threshold: float) -> Mask:
+    """Return which pixels of bool, uint8 or uint16 have at least a share of the largest possible value."""
     largest = {np.bool_: 1, np.uint8: 2**8 - 1, np.uint16: 2**16 - 1}[pixels.dtype.type]
     foreground: Mask = pixels >= threshold * largest
     return foreground

@@ -68,7 +68,7 @@ def test_saved_predictions_have_the_counts_of_the_harness(
         save(f"truth/{name}_mask.png", masks[index] == 1)
         save(f"prediction/{name}.png", images[index, ..., 0] / 255 >= 0.5)
         save(f"ignore/{name}.png", masks[index] == IGNORED)
-    code, out, err = call(*FLAGS, "--ignore", "ignore", "--border", "8", "--min-area", "16", "--no-cldice")
+    code, out, err = call(*FLAGS, "--ignore", "ignore", "--protocol", "quick", "--no-cldice")
     assert code == 0, err
     result = rows_of(tmp_path / "out/images.csv")
     assert len(result) == len(expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +72,8 @@ def run(
     """Train and test networks on datasets, as ``python -m benchmark run`` does; finished runs are not repeated.
 
     The records are those of the command, to the bit, and each may go on with the other's study. Runs work in processes
-    of their own, also from a notebook and from a script without ``if __name__ == "__main__"``.
+    of their own, also from a notebook and from a script without ``if __name__ == "__main__"``. Ctrl-C, or a notebook's
+    button, leaves a report of what is there; a second one skips it.
 
     Args:
         models: names, groups (``all``, ``lightweight``, ``ic``), wildcards or ``path/to/file.py:Class``, as a sequence
@@ -116,6 +118,7 @@ def run(
     Raises:
         UserError: an argument names something that is not there, or does not fit the others; the message names the
             command's flag of the argument's name.
+        KeyboardInterrupt: the call was interrupted; the same call goes on from there.
 
     Example:
         >>> study = benchmark.run(models="edanet", datasets="omc", protocol="quick", repeats=1)  # doctest: +SKIP
@@ -164,11 +167,25 @@ def run(
     probe_study(planned.study, planned.plan, print if progress else lambda line: None)
     estimate_needs(planned.study, planned.plan).refuse_full_disk()
     refuse_unfillable(planned.study, planned.plan)
-    with StudyBar(planned.plan, shown=progress) as bar:
-        planned.execute(bar.show)
-    if report and not up_to_date.is_up_to_date(folder):
-        build(folder)
+    try:
+        with StudyBar(planned.plan, shown=progress) as bar:
+            planned.execute(bar.show)
+    except KeyboardInterrupt:
+        if report:
+            if progress:
+                print("Interrupted. Making a report of what is there; the same call goes on from here.")
+            with contextlib.suppress(UserError):  # nothing to report yet
+                _make_report(folder)
+        raise
+    if report:
+        _make_report(folder)
     return load(folder)
+
+
+def _make_report(folder: Path) -> None:
+    """Make a study's report, unless nothing has changed since it was made."""
+    if not up_to_date.is_up_to_date(folder):
+        build(folder)
 
 
 def load(*studies: str | Path, results: str | Path = RESULTS) -> LoadedStudy:

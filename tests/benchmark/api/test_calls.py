@@ -15,6 +15,7 @@ from benchmark.config import code_identity, registry
 from benchmark.devices import facts
 from benchmark.records.run_record import Record
 from tests.benchmark.conftest import SMALL, TINY, Call, Measured
+from tests.benchmark.interrupted import interrupt_second_run
 from tests.benchmark.report import fake
 
 ROOT = Path(__file__).parents[3]
@@ -76,6 +77,24 @@ print(study.table("runs")[["model", "status"]].values.tolist())
     assert "raisesonimages repeat 0: failed (error): RuntimeError: the sort of bug that shows late" in failed
     assert table == "[['raisesonimages', 'failed'], ['tinynet', 'ok']]"
     assert "2.0/2 runs" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+def test_interrupted_call_leaves_a_report_and_raises(measured: Measured, tmp_path: Path) -> None:
+    measured("quick", "tinynet", "waits")
+    asked = {**ASKED, "models": f"{TINY}:TinyNet,{TINY}:Waits", "repeats": 1}
+    script = tmp_path / "study.py"
+    script.write_text(f"""import benchmark
+try:
+    benchmark.run(**{asked!r}, settings={ ({**SETTINGS, "report.panels": 0})!r})
+except KeyboardInterrupt:
+    print("interrupted as asked")
+""")
+    code, out = interrupt_second_run([script], tmp_path)
+    assert code == 0, out
+    assert out.splitlines()[-1] == "interrupted as asked"
+    assert "Interrupted. Making a report of what is there; the same call goes on from here." in out
+    assert "Traceback" not in out
 
 
 def test_names_and_values_may_be_sequences_and_python_values(tmp_path: Path, call: Call) -> None:

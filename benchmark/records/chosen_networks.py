@@ -106,6 +106,20 @@ def network_of_file(file: Path, model: str, size: int | None = None) -> TrainedN
     )
 
 
+def input_channels(models: str, weights: Path | None, channels: int | None) -> int:
+    """Return the input channels for a measurement: those that a file's weights fit, or as asked, or 1.
+
+    Raises:
+        UserError: as for :func:`network_of_file`, or other channels are asked for than the weights fit.
+    """
+    if weights is None:
+        return channels or 1
+    fitting = network_of_file(weights, models).channels
+    if channels not in (None, fitting):
+        raise UserError(f"--channels {channels}: --weights {weights} are for {fitting}; leave it out")
+    return fitting
+
+
 def _by_channels(entry: ModelEntry) -> dict[int, nn.Module]:
     """Build a network for gray and for RGB images; many an own network takes only one of them.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import benchmark
 from benchmark.api.study_request import settings_of
@@ -17,6 +18,7 @@ from benchmark.records.run_record import Record
 from tests.benchmark.conftest import SMALL, TINY, Call, Measured
 from tests.benchmark.interrupted import interrupt_second_run
 from tests.benchmark.report import fake
+from tests.benchmark.tiny import TinyNet
 
 ROOT = Path(__file__).parents[3]
 ASKED = {"models": f"{TINY}:TinyNet", "datasets": "omc-syn", "protocol": "quick", "device": "cpu", "threads": 1}
@@ -134,3 +136,15 @@ def test_settings_are_written_as_the_command_takes_them() -> None:
 def test_study_that_a_cpu_would_not_finish_today_is_refused(call: Call) -> None:
     with pytest.raises(benchmark.UserError, match=r"hours on this CPU.*protocol=\"small\".*yes=True"):
         benchmark.run(device="cpu")
+
+
+def test_profile_measures_a_network_with_weights_from_elsewhere(tmp_path: Path) -> None:
+    torch.save(TinyNet(in_channels=3).state_dict(), tmp_path / "lab.pth")
+    asked = {"models": f"{TINY}:TinyNet", "size": 32, "device": "cpu", "threads": 1, "budget": 0.1}
+    costs = benchmark.profile(**asked, weights=str(tmp_path / "lab.pth"))
+    assert costs.loc["tinynet", "latency_p50_ms"] > 0
+    assert costs["params"].tolist() == [sum(each.numel() for each in TinyNet(in_channels=3).parameters())]
+    with pytest.raises(benchmark.UserError, match=r"--channels 1: --weights .*lab\.pth are for 3"):
+        benchmark.profile(**asked, channels=1, weights=tmp_path / "lab.pth")
+    with pytest.raises(benchmark.UserError, match="expected the one of"):
+        benchmark.profile("unet,letnet", weights=tmp_path / "lab.pth")

@@ -220,7 +220,7 @@ def network(model: str, weights: str | Path, *, size: int | None = None, device:
         >>> network = benchmark.network("unet", "lab/unet.pth", size=256)  # doctest: +SKIP
         >>> mask = network.predict("scans/die.tif")                        # doctest: +SKIP
     """
-    return ReadyNetwork.of(network_of_file(Path(weights), model, size), device)
+    return ReadyNetwork.of([network_of_file(Path(weights), model, size)], device)
 
 
 def profile(

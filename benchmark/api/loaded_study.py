@@ -16,7 +16,7 @@ from benchmark.api.ready_network import ReadyNetwork
 from benchmark.metrics import ratios
 from benchmark.records.method import kept_method
 from benchmark.records.own_networks import select_networks
-from benchmark.records.weights import TrainedNetwork, find_trained
+from benchmark.records.weights import TrainedNetwork, find_members, find_trained
 from benchmark.report.merge import merge
 from benchmark.report.plots import plot_style
 from benchmark.report.plots.all_plots import PLOTS
@@ -110,7 +110,13 @@ class LoadedStudy:
         return figures
 
     def network(
-        self, model: str, trained_on: str | None = None, repeat: int | None = None, device: str = "auto"
+        self,
+        model: str,
+        trained_on: str | None = None,
+        repeat: int | None = None,
+        device: str = "auto",
+        *,
+        repeats: str | Sequence[int] | None = None,
     ) -> ReadyNetwork:
         """Return a trained network with its kept weights, ready for images of any size.
 
@@ -119,6 +125,7 @@ class LoadedStudy:
             trained_on: the training set, such as ``omc-syn`` or ``omc+miic``; may be left out if there is only one.
             repeat: whose weights are used; by default the kept repeat with the lowest validation loss.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            repeats: ``all`` or numbers, such as ``[0, 2]``: the mean of their probabilities, in place of ``repeat``.
 
         Raises:
             UserError: no such network, several, or no weights of it.
@@ -126,8 +133,15 @@ class LoadedStudy:
         names = dict.fromkeys(run.record.model for run in self.results.runs)
         if ".py:" not in model and model not in names:
             raise UserError(f"no network {model!r}{did_you_mean(model, names)}; expected one of {', '.join(names)}")
-        if repeat is not None and len(self.folders) > 1:
-            raise UserError(f"repeat={repeat}: several studies have such a repeat; load the one that trained it")
+        asked = f"repeat={repeat}" if repeats is None else f"repeats={repeats!r}"
+        if repeat is not None and repeats is not None:
+            raise UserError(f"repeat={repeat} and {asked}: one network, or the mean of several; leave out one")
+        if (repeat is not None or repeats is not None) and len(self.folders) > 1:
+            raise UserError(f"{asked}: several studies have such a repeat; load the one that trained it")
+        if repeats is not None:
+            (entry,), (folder,) = select_networks(self.folders[0], model), self.folders
+            text = repeats if isinstance(repeats, str) else ",".join(map(str, repeats))
+            return ReadyNetwork.of(find_members(folder, entry, trained_on, text), device)
         found, faults = list[TrainedNetwork](), list[str]()
         for folder in self.folders:
             try:
@@ -136,7 +150,7 @@ class LoadedStudy:
                 faults.append(str(error))
         if not found:
             raise UserError("; ".join(dict.fromkeys(faults)))
-        return ReadyNetwork.of(min(found, key=_validation_loss), device)
+        return ReadyNetwork.of([min(found, key=_validation_loss)], device)
 
     @property
     def page(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,39 +14,45 @@ from tqdm.auto import tqdm
 
 from benchmark.data.formats.images import Pixels
 from benchmark.devices.hardware_slots import hardware_of
-from benchmark.predict.fused_network import fuse_trained
+from benchmark.predict.fused_network import fuse_members
 from benchmark.predict.reader import open_source
 from benchmark.predict.sliding_window import Probabilities, probabilities
 from benchmark.predict.tile_choice import OVERLAP, TileTrial, tiles_per_forward
 from benchmark.predict.tiles import TileGrid
-from benchmark.records.weights import TrainedNetwork
+from benchmark.records.weights import TrainedNetwork, label_of
 
 BAR_AFTER_S = 3.0  # a shorter prediction shows no bar
 
 
 @dataclass(frozen=True, eq=False)
 class ReadyNetwork:
-    """A trained network, ready for images of any size.
+    """A trained network, or several repeats whose probabilities are averaged, ready for images of any size.
 
     Attributes:
-        trained: the run that it comes from, its weights and its protocol.
-        module: the network in eval mode; maps images ``(N, C, H, W)`` in [0, 1] to logits ``(N, 1, H, W)``.
+        members: the runs that it comes from, each with weights and protocol; one, or those that are averaged.
+        module: the network in eval mode; maps images ``(N, C, H, W)`` in [0, 1] to logits ``(N, 1, H, W)``, or to the
+            mean probabilities of several members.
         device: where it computes.
     """
 
-    trained: TrainedNetwork
+    members: tuple[TrainedNetwork, ...]
     module: nn.Module
     device: torch.device
 
     @classmethod
-    def of(cls, trained: TrainedNetwork, device: str = "auto") -> ReadyNetwork:
-        """Build a trained network on a device."""
+    def of(cls, members: Sequence[TrainedNetwork], device: str = "auto") -> ReadyNetwork:
+        """Build a trained network, or several that are averaged, on a device."""
         torch_device = torch.device(hardware_of(device, None).device)
-        return cls(trained, fuse_trained(trained, torch_device), torch_device)
+        return cls(tuple(members), fuse_members(members, torch_device), torch_device)
+
+    @property
+    def trained(self) -> TrainedNetwork:
+        """The run that it comes from, the first of several."""
+        return self.members[0]
 
     def __repr__(self) -> str:
-        """Return the run's name and the device."""
-        return f"<{self.trained.label} on {self.device}>"
+        """Return the run's name, with all repeats that are averaged, and the device."""
+        return f"<{label_of(self.members)} on {self.device}>"
 
     def probability(
         self,

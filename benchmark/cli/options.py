@@ -65,7 +65,7 @@ FinishedStudy = Annotated[
     typer.Option("--study", help="Study of the weights: a name or a path.", autocompletion=completion.studies),
 ]
 Weights = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
         metavar="FILE",
         help="Weights of one network from elsewhere, instead of --study: safetensors, or a state_dict saved by torch. "

@@ -35,6 +35,12 @@ def predict(
     results: Results = Path("results"),
     dataset: TrainedOn = None,
     repeat: Repeat = None,
+    repeats: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|N,N,...", help="Average the probabilities of these repeats; all needs run --keep-weights all."
+        ),
+    ] = None,
     tile: Annotated[
         int | None,
         typer.Option(min=1, help="Side of the tiles, pixels; default: the largest that agrees with training's."),
@@ -91,13 +97,13 @@ def predict(
     from benchmark.data.formats.images import Levels
     from benchmark.devices.precision import computes_bfloat16
     from benchmark.predict import inputs, manifest
-    from benchmark.predict.fused_network import fuse_trained
+    from benchmark.predict.fused_network import fuse_members
     from benchmark.predict.predict_images import PredictionJob
     from benchmark.predict.settings import PredictSettings, finds_vias
     from benchmark.predict.tile_choice import OVERLAP, TileChoice, TileTrial, tiles_per_forward
     from benchmark.predict.tiles import TileAxis
     from benchmark.records.chosen_networks import chosen_networks
-    from benchmark.records.weights import read_weights
+    from benchmark.records.weights import label_of, read_weights
     from benchmark.training.probe import ProbeInput, probe_networks
 
     console = open_console()
@@ -105,6 +111,7 @@ def predict(
         raise UserError(f"--threshold {threshold}: expected a probability between 0 and 1, such as 0.5")
     if overlap_study:
         flags = {
+            "--repeats": repeats is not None,
             "--overlap": overlap is not None,
             "--vias" if vias else "--no-vias": vias is not None,
             "--polygons": polygons is not None,
@@ -129,6 +136,7 @@ def predict(
         size=trained_at,
         train=dataset,
         repeat=repeat,
+        repeats=repeats,
         one=not overlap_study,
     )
     files = inputs.expand(images, console.print)
@@ -143,8 +151,8 @@ def predict(
     kept = None if tile else manifest.tile_of(out)
     least = tile or kept or network.input_size
     settings = PredictSettings(
-        network.label,
-        hashlib.sha256(read_weights(network.file)).hexdigest(),
+        label_of(trained),
+        ",".join(hashlib.sha256(read_weights(member.file)).hexdigest() for member in trained),
         network.channels,
         tile=least,
         overlap=least // OVERLAP if overlap is None else overlap,
@@ -166,7 +174,7 @@ def predict(
         )
     tiles = ProbeInput(least, network.channels)
     probe_networks([network.entry], [tiles], console.print, on_cpu=torch_device.type == "cpu")
-    fused = fuse_trained(network, torch_device, dtype)
+    fused = fuse_members(trained, torch_device, dtype)
     choice = TileChoice(least, "--tile")
     if tile is None:
         facts = network.input_size, network.entry.multiple, network.channels, settings.threshold, torch_device, batch
@@ -186,6 +194,7 @@ def _predict(console: Console, job: PredictionJob, images: list[Path], shared: i
     """Predict images with a progress display; return the exit code."""
     from benchmark.cli.progress import ProgressDisplay, duration
     from benchmark.data.formats.images import OWN_LEVELS, sized
+    from benchmark.predict.fused_network import as_written
 
     progress = ProgressDisplay(console)
     progress.print(
@@ -193,10 +202,8 @@ def _predict(console: Console, job: PredictionJob, images: list[Path], shared: i
         f"share {shared}, on {job.device}"
     )
     progress.print(f"tiles of {job.settings.tile} px: {reason}")
-    if job.network.as_written:
-        progress.print(
-            f"note: the network's layers stay as they are written, which is slower: {job.network.as_written}"
-        )
+    if reason_as_written := as_written(job.network):
+        progress.print(f"note: the network's layers stay as they are written, which is slower: {reason_as_written}")
     numbers = itertools.count(1)
     with progress:
         progress.begin("images", len(images))

@@ -30,7 +30,7 @@ def profile(
         int | None, typer.Option(min=1, help="Input channels; default: 1, or those of --weights.")
     ] = None,
     weights: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(metavar="FILE", help="Weights of one network, as predict takes them; default: random ones."),
     ] = None,
     budget: Annotated[
@@ -54,7 +54,7 @@ def profile(
     from benchmark.data.fingerprint import HashCache
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
-    from benchmark.records.chosen_networks import input_channels
+    from benchmark.records.chosen_networks import input_channels, one_file
     from benchmark.records.own_networks import keep_networks
     from benchmark.records.run_record import Failure
     from benchmark.report import build
@@ -65,8 +65,9 @@ def profile(
 
     console, folder = open_console(), study_folder(results, study)
     hardware = _devices(devices, threads, console)
-    entries, channels = registry.select(models), input_channels(models, weights, channels)
-    start = None if weights is None else FileStart(weights).weights(models, 0, HashCache(None))
+    file = one_file(weights) if weights else None
+    entries, channels = registry.select(models), input_channels(models, file, channels)
+    start = FileStart(file).weights(models, 0, HashCache(None)) if file else None
     jobs = measure_study.profile_jobs(
         *(folder, entries, sizes, dtypes, hardware, channels), forms=form, budget_s=budget, weights=start
     )

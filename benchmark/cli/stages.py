@@ -69,7 +69,7 @@ def stages(
         "Networks compute in float32",
     )
     trained_on = "_".join(dict.fromkeys("+".join(network.train) or network.file.stem for network in networks))
-    source = f"weights {weights.name}" if weights else f"study {folder.name}"
+    source = f"weights {weights[0].name}" if weights else f"study {folder.name}"
     title = f"Encoder stages, {source}: {image.name}"
     figure = encoder_plot.draw(encoder_plot.StagePanel(title, pixels, (area[0], area[1]), enlarged, notes), encoders)
     console = open_console()

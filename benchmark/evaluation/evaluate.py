@@ -19,6 +19,7 @@ from benchmark.data.splits import Tile
 from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import autocast
 from benchmark.evaluation.counts import Row, count_terms, window_side
+from benchmark.evaluation.ensemble import probabilities_of
 
 # Counting takes a millisecond per image, but up to a second with skeletons or noise: only then several threads work.
 SCORERS = min(4, os.cpu_count() or 1)
@@ -39,7 +40,7 @@ def evaluate(
     """Predict and score images; threads score while the next forward runs.
 
     Args:
-        network: on ``device``; switched to eval mode.
+        network: on ``device``, perhaps an ensemble; switched to eval mode.
         pack: the dataset.
         indices: the images in the order of the rows.
         target: decides between net and via counts.
@@ -57,8 +58,8 @@ def evaluate(
 
     def foreground(images: Tensor) -> Tensor:
         with autocast(device, protocol):
-            logits: Tensor = network(images)
-        return (logits.float().sigmoid() >= protocol.evaluation.threshold)[:, 0]
+            probabilities = probabilities_of(network, images)
+        return (probabilities >= protocol.evaluation.threshold)[:, 0]
 
     predict = (launch or Launch(network, device)).of(foreground)
     with ThreadPoolExecutor(SCORERS) as scorer:

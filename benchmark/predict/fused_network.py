@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from benchmark.devices.precision import tf32
+from benchmark.evaluation.ensemble import Ensemble
 from models.attention import plain_attention
 
 if TYPE_CHECKING:
@@ -79,6 +80,18 @@ class FusedNetwork(nn.Module):
         with torch.autocast(images.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             logits: Tensor = self.network(channels_last(images))
         return logits
+
+
+def fuse_members(members: Sequence[TrainedNetwork], device: torch.device, dtype: Dtype = "float32") -> nn.Module:
+    """Return a trained network, or an ensemble of several, ready for inference."""
+    networks = [fuse_trained(member, device, dtype) for member in members]
+    return networks[0] if len(networks) == 1 else Ensemble(networks)
+
+
+def as_written(network: nn.Module) -> str:
+    """Return why layers of a network that is ready, or of an ensemble's, are unchanged; blank where none are."""
+    reasons = (part.as_written for part in network.modules() if isinstance(part, FusedNetwork))
+    return next(filter(None, reasons), "")
 
 
 def fuse_trained(trained: TrainedNetwork, device: torch.device, dtype: Dtype = "float32") -> FusedNetwork:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from benchmark import __version__
 from benchmark.data.formats.images import Levels
 from benchmark.devices.precision import float32_precision
 from benchmark.predict import manifest, outputs
-from benchmark.predict.fused_network import FusedNetwork
+from benchmark.predict.fused_network import as_written
 from benchmark.predict.reader import BrokenImageError, open_source
 from benchmark.predict.settings import PredictSettings
 from benchmark.predict.sliding_window import probabilities
@@ -43,12 +44,12 @@ class ImageOutcome:
 
 @dataclass(frozen=True, eq=False)
 class PredictionJob:
-    """A call: the network on its device, the settings, and the folder of the results.
+    """A call: the network or ensemble on its device, the settings, and the folder of the results.
 
     ``multiple`` divides the sides of the network's inputs; a forward takes ``batch`` tiles.
     """
 
-    network: FusedNetwork
+    network: nn.Module
     settings: PredictSettings
     multiple: int
     device: torch.device
@@ -137,7 +138,7 @@ class PredictionJob:
         return ImageOutcome(image, "predicted", tuple(written.notes), source.shape, len(grid), seconds, own_levels)
 
 
-def computing(network: FusedNetwork, device: torch.device) -> dict[str, str]:
+def computing(network: nn.Module, device: torch.device) -> dict[str, str]:
     """Return a manifest's facts about the computation: device, rounding of a GPU and reason for unchanged layers."""
     rounding = {"float32_precision": float32_precision()} if device.type == "cuda" else {}
-    return {"device": device.type} | rounding | ({"as_written": network.as_written} if network.as_written else {})
+    return {"device": device.type} | rounding | ({"as_written": reason} if (reason := as_written(network)) else {})

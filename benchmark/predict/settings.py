@@ -18,8 +18,8 @@ class PredictSettings:
     """All settings that decide the files of a prediction.
 
     Attributes:
-        network: label of the trained network, such as ``omc-syn/unet/0``.
-        weights: sha256 of its weights.
+        network: label of the trained network, such as ``omc-syn/unet/0``, or ``omc-syn/unet/0,2`` for an ensemble.
+        weights: sha256 of its weights, one per repeat of an ensemble.
         tile: side of the tiles, pixels.
         overlap: least overlap of neighbours, pixels.
         dtype: number format of convolutions and matrix products.

@@ -13,6 +13,7 @@ from torch import nn
 from benchmark.data.formats.images import UInt8Array
 from benchmark.devices.device_errors import ran_out_of_memory
 from benchmark.devices.process_memory import keeping_freed_memory
+from benchmark.evaluation.ensemble import probabilities_of
 from benchmark.predict.tiles import TileGrid
 from benchmark.utils.errors import UserError
 
@@ -38,7 +39,7 @@ def probabilities(
     device: torch.device,
     progress: Callable[[int], None] = lambda tiles: None,
 ) -> Iterator[tuple[UInt8Array, Probabilities]]:
-    """Predict an image from top to bottom by a network in eval mode on ``device``.
+    """Predict an image from top to bottom by a network or an ensemble in eval mode on ``device``.
 
     The memory is two rows of tiles as wide as the image, whatever its height. A GPU's float32 convolutions may keep
     only TF32's ten bits (:func:`benchmark.devices.precision.float32_precision`). ``progress`` receives the number of
@@ -94,7 +95,7 @@ def _forward(network: nn.Module, tiles: UInt8Array, device: torch.device) -> Pro
     try:
         with torch.inference_mode():
             images = torch.from_numpy(tiles).to(device).permute(0, 3, 1, 2).float().div_(255)
-            foreground: Probabilities = network(images)[:, 0].float().sigmoid().cpu().numpy()
+            foreground: Probabilities = probabilities_of(network, images)[:, 0].cpu().numpy()
             return foreground
     except (MemoryError, RuntimeError) as error:
         if not ran_out_of_memory(error):

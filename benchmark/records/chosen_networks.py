@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from benchmark.records.weights import (
     TrainedNetwork,
     differences,
     fill_network,
+    find_members,
     find_trained,
     network_state,
     read_tensors,
@@ -30,10 +32,11 @@ def chosen_networks(
     models: str,
     *,
     study: str | None,
-    weights: Path | None,
+    weights: Sequence[Path] | None,
     size: int | None = None,
     train: str | None = None,
     repeat: int | None = None,
+    repeats: str | None = None,
     one: bool = False,
 ) -> tuple[Path, list[TrainedNetwork]]:
     """Return the folder of the study or of the file of weights, and its networks.
@@ -42,16 +45,17 @@ def chosen_networks(
         results: folder of studies.
         models: networks of the study, or the one of the file.
         study: the value of ``--study``; ``None`` without it.
-        weights: the value of ``--weights``; ``None`` without it.
+        weights: the values of ``--weights``; ``None`` without it.
         size: side of the training's inputs, which a file does not tell; ``None`` for the default protocol's.
         train: the training set; ``None`` for a study's only one.
         repeat: which repeat; ``None`` for the best.
+        repeats: several repeats of one network, which are all returned; ``None`` for ``repeat`` alone.
         one: refuse several networks.
 
     Raises:
         UserError: not one of study and file, flags of the other one, no such networks, or weights that do not fit.
     """
-    if weights is None:
+    if not weights:
         if study is None:
             raise UserError("--study or --weights: expected the study of a training, or a file of weights")
         if size is not None:
@@ -63,13 +67,32 @@ def chosen_networks(
                 f"--models {models}: {_named(entries)}; expected one, since results would have the same names: call "
                 "predict once for each, with an --out of its own"
             )
-        return folder, find_trained(folder, entries, train, repeat)
-    flags = {"--study": study, "--datasets": train, "--repeat": repeat}
+        if repeats is None:
+            return folder, find_trained(folder, entries, train, repeat)
+        if repeat is not None:
+            raise UserError(
+                f"--repeat {repeat} and --repeats {repeats}: one network, or the mean of several; leave out one"
+            )
+        return folder, find_members(folder, entries[0], train, repeats)
+    file = one_file(weights)
+    flags = {"--study": study, "--datasets": train, "--repeat": repeat, "--repeats": repeats}
     if given := [flag for flag, value in flags.items() if value is not None]:
+        raise UserError(f"{', '.join(given)}: belongs to a study, not to --weights {file}; leave out one or the other")
+    return file.parent, [network_of_file(file, models, size)]
+
+
+def one_file(weights: Sequence[Path]) -> Path:
+    """Return the only file of ``--weights``.
+
+    Raises:
+        UserError: several files.
+    """
+    if len(weights) > 1:
         raise UserError(
-            f"{', '.join(given)}: belongs to a study, not to --weights {weights}; leave out one or the other"
+            f"--weights {', '.join(map(str, weights))}: {len(weights)} files; expected one, since only repeats of a "
+            "study are averaged (predict --study NAME --repeats all)"
         )
-    return weights.parent, [network_of_file(weights, models, size)]
+    return weights[0]
 
 
 def network_of_file(file: Path, model: str, size: int | None = None) -> TrainedNetwork:

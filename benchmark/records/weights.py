@@ -80,25 +80,74 @@ def find_trained(
     Raises:
         UserError: no such study, a model without weights, or several training sets and no choice.
     """
+    store, protocol = _study(folder)
+    networks = []
+    for entry in entries:
+        of_train, files = kept_weights(store, entry.name, train, _flag(store), "--datasets ")
+        if repeat is not None and repeat not in files:
+            raise UserError(
+                f"--repeat {repeat}: {_flag(store)} keeps weights of {entry.name} on {of_train} from repeat "
+                f"{', '.join(map(str, sorted(files)))}; name that one, or train with --keep-weights all"
+            )
+        chosen = best_repeat(store, of_train, entry.name, files) if repeat is None else repeat
+        networks.append(_trained(store, protocol, entry, of_train, files[chosen]))
+    return networks
+
+
+def find_members(folder: Path, entry: ModelEntry, train: str | None, repeats: str) -> list[TrainedNetwork]:
+    """Find the trained networks of several repeats of a model, in the order of repeats.
+
+    Args:
+        folder: the study.
+        entry: the model.
+        train: as for :func:`find_trained`.
+        repeats: ``all``, or numbers such as ``0,2``.
+
+    Raises:
+        UserError: as :func:`find_trained`, no such choice, or a repeat without kept weights.
+    """
+    store, protocol = _study(folder)
+    train, files = kept_weights(store, entry.name, train, _flag(store), "--datasets ")
+    numbers = [part.strip() for part in repeats.split(",")]
+    if repeats == "all":
+        chosen = {*range(protocol.repeats), *files}
+    elif all(number.isdecimal() for number in numbers):
+        chosen = set(map(int, numbers))
+    else:
+        raise UserError(f"--repeats {repeats}: expected all, or numbers of repeats from 0, such as 0,2")
+    if missing := sorted(chosen - files.keys()):
+        kept = ",".join(map(str, sorted(files)))
+        raise UserError(
+            f"--repeats {repeats}: {_flag(store)} keeps no weights of {entry.name} on {train} from repeat "
+            f"{', '.join(map(str, missing))}; take those that exist (--repeats {kept}), or train another study with "
+            "`run --keep-weights all`"
+        )
+    return [_trained(store, protocol, entry, train, files[repeat]) for repeat in sorted(chosen)]
+
+
+def label_of(members: Sequence[TrainedNetwork]) -> str:
+    """Return the label of a network, or of an ensemble of its repeats: ``omc-syn/unet/0,2``."""
+    first, *others = members
+    return ",".join((first.label, *(str(member.record.repeat) for member in others if member.record)))
+
+
+def _study(folder: Path) -> tuple[Store, Protocol]:
     store = Store(folder)
     protocol = store.read_protocol()
     if protocol is None:
         raise UserError(
             f"--study {folder.name}: no study in {folder}; expected a folder that `run` made (--results, --study)"
         )
-    return [_find(store, protocol, entry, train, repeat) for entry in entries]
+    return store, protocol
 
 
-def _find(store: Store, protocol: Protocol, entry: ModelEntry, train: str | None, repeat: int | None) -> TrainedNetwork:
-    flag = f"--study {store.folder.name}"
-    train, files = kept_weights(store, entry.name, train, flag, "--datasets ")
-    if repeat is not None and repeat not in files:
-        raise UserError(
-            f"--repeat {repeat}: {flag} keeps weights of {entry.name} on {train} from repeat "
-            f"{', '.join(map(str, sorted(files)))}; name that one, or train with --keep-weights all"
-        )
-    repeat = best_repeat(store, train, entry.name, files) if repeat is None else repeat
-    file, record = files[repeat], store.read_record(train.split("+"), entry.name, repeat)
+def _flag(store: Store) -> str:
+    return f"--study {store.folder.name}"
+
+
+def _trained(store: Store, protocol: Protocol, entry: ModelEntry, train: str, file: Path) -> TrainedNetwork:
+    """Return the network of a kept file of weights, which its run must have finished with today's code."""
+    record = store.read_record(train.split("+"), entry.name, int(file.parent.name))
     if record is None or record.status != "ok":
         raise UserError(f"{file.parent}: weights of a run that did not finish; run the study again")
     if (trained := record.key_parts.model) != (now := identity(entry)):

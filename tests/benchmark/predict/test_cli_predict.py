@@ -279,6 +279,7 @@ def test_overlap_study_is_zero_where_nothing_is_around_a_pixel(
         (("a.png", "--datasets", "miic"), TINYNET, "trained on omc-syn, omv-syn, not on miic"),
         (("a.png", "--out", "file"), TINYNET, "--out file: file is a file"),
         (("a.png", "b", "--overlap-study"), TINYNET, "2 images; expected one"),
+        (("a.png", "--overlap-study", "--repeats", "all"), TINYNET, "--repeats: --overlap-study tries overlaps"),
         (("a.png", "--overlap-study", "--tile", "200"), TINYNET, "a.png: no larger than a tile of 200"),
         (("a.png", "--overlap-study", "--overlap", "0"), TINYNET, "--overlap: --overlap-study tries overlaps"),
         (

@@ -155,6 +155,8 @@ def test_pickle_runs_nothing(call: Call, tmp_path: Path, name: str, by_torch: bo
         (("--weights", "no.pt"), "--weights no.pt: no such file"),
         (("--weights", "lab.pt", "--study", "quick"), "--study: belongs to a study, not to --weights lab.pt"),
         (("--weights", "lab.pt", "--datasets", "omc", "--repeat", "0"), "--datasets, --repeat: belongs to a study"),
+        (("--weights", "lab.pt", "--repeats", "all"), "--repeats: belongs to a study, not to --weights lab.pt"),
+        (("--weights", "lab.pt", "--weights", "lab.pt"), "--weights lab.pt, lab.pt: 2 files; expected one"),
         (
             ("--weights", "lab.pt", "--models", "unet,fcn"),
             "--models unet,fcn: 2 networks (fcn, unet); expected the one",

@@ -94,15 +94,16 @@ def reduce_counts(
 def counts_csv(rows: Sequence[Row]) -> bytes:
     """Return the content of ``images.<test>.csv``: names, integer terms, then per-image ratios for readers.
 
-    Cells that do not apply (such as nets on via targets) stay blank.
+    Cells that do not apply (such as nets on via targets) stay blank. Columns of connections exist if rows have them.
     """
     counts = count_columns(rows)
+    names = [*metrics.COUNT_COLUMNS, *(name for name in metrics.CONNECTION_COLUMNS if name in counts)]
     ratios = {name: values for name, values in metrics.ratios(counts, metrics.BUILTIN).items() if name not in counts}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "group", *metrics.COUNT_COLUMNS, *ratios])
+    writer.writerow(["image", "group", *names, *ratios])
     for row, *cells in zip(rows, *(values.tolist() for values in ratios.values()), strict=True):
-        terms = (row.get(name, "") for name in metrics.COUNT_COLUMNS)
+        terms = (row.get(name, "") for name in names)
         writer.writerow([row["image"], row["group"], *terms, *("" if cell != cell else cell for cell in cells)])
     return text.getvalue().encode()
 

@@ -1,6 +1,7 @@
 """Metrics on numpy arrays: integer counts of images, and ratios and reductions of counts."""
 
-from benchmark.metrics.counting import COUNT_COLUMNS, count_image
+from benchmark.metrics.connections import connection_counts, net_of_each_via
+from benchmark.metrics.counting import CONNECTION_COLUMNS, COUNT_COLUMNS, count_image
 from benchmark.metrics.definitions import BUILTIN, METRICS, NOTHING_TO_JUDGE, PIXELS, REDUCTIONS, Metric, Reduction
 from benchmark.metrics.electrical import FAULTS, fault_map, fault_places, not_counted
 from benchmark.metrics.reductions import judged, ratios, reduce
@@ -8,6 +9,7 @@ from benchmark.metrics.vias import via_counts, via_counts_from_masks, via_fault_
 
 __all__ = [
     "BUILTIN",
+    "CONNECTION_COLUMNS",
     "COUNT_COLUMNS",
     "FAULTS",
     "METRICS",
@@ -16,10 +18,12 @@ __all__ = [
     "REDUCTIONS",
     "Metric",
     "Reduction",
+    "connection_counts",
     "count_image",
     "fault_map",
     "fault_places",
     "judged",
+    "net_of_each_via",
     "not_counted",
     "ratios",
     "reduce",

@@ -18,6 +18,8 @@ COUNT_COLUMNS = (
     *("nets", "components", "opens", "shorts", "missed", "false", "correct"),
     *("via_true", "via_predicted", "via_matched"),
 )
+#: The columns that follow if tracks and vias of an image are known; other files do not have them.
+CONNECTION_COLUMNS = ("vias_right", "vias_stray", "vias_crossed", "vias_lost", "vias_unjudged")
 
 
 def count_image(

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.metrics.counting import COUNT_COLUMNS
+from benchmark.metrics.counting import CONNECTION_COLUMNS, COUNT_COLUMNS
 from benchmark.metrics.information import NBIT
 from benchmark.utils import extensions
 from benchmark.utils.errors import UserError
@@ -273,6 +273,43 @@ _ALL = (
         formula="via_predicted - via_matched",
         compute=lambda c: (c["via_predicted"] - c["via_matched"]).astype(np.float64),
     ),
+    Metric(
+        name="connection_error_rate", display="Connection error rate", higher_is_better=False,
+        columns=("vias_right", "vias_stray", "vias_crossed", "vias_lost"),
+        definition="Share of judged true vias that the prediction connects to no net (stray) or to another net "
+        "(crossed), or does not find (lost); known where an image has tracks and vias. A via lies on the net that it "
+        "shares the most pixels with, on all of several alike, and on none if it shares none. A true via is judged "
+        "if it lies on an interior net, wherever the via itself is. It is right if its matched via lies on a "
+        "component of P that hits this net: so is a via on the piece of an open net or on a short, which other "
+        "metrics count. A predicted via without a match is a false via, no connection error. See opens for interior "
+        "nets, hits and the components that count.",
+        formula="(vias_stray + vias_crossed + vias_lost) / (vias_right + vias_stray + vias_crossed + vias_lost)",
+        empty="no value without a true via on an interior net",
+        compute=lambda c: _fraction(
+            c["vias_stray"] + c["vias_crossed"] + c["vias_lost"],
+            c["vias_right"] + c["vias_stray"] + c["vias_crossed"] + c["vias_lost"],
+        ),
+    ),
+    Metric(
+        name="vias_stray", display="Stray vias", unit="count", higher_is_better=False, columns=("vias_stray",),
+        definition="Judged true vias whose match lies on no component of P that counts; a component below the least "
+        "area is noise, except the largest of a net that no larger one hits.",
+        formula="number of judged, matched vias on no component",
+        compute=lambda c: c["vias_stray"].astype(np.float64),
+    ),
+    Metric(
+        name="vias_crossed", display="Crossed vias", unit="count", higher_is_better=False, columns=("vias_crossed",),
+        definition="Judged true vias whose match lies on a component of P that does not hit their net, but another "
+        "net or none.",
+        formula="number of judged, matched vias on a component that does not hit their net",
+        compute=lambda c: c["vias_crossed"].astype(np.float64),
+    ),
+    Metric(
+        name="vias_lost", display="Lost vias", unit="count", higher_is_better=False, columns=("vias_lost",),
+        definition="Judged true vias without a match: missed vias that lie on an interior net.",
+        formula="number of judged vias without a match",
+        compute=lambda c: c["vias_lost"].astype(np.float64),
+    ),
 )
 # fmt: on
 
@@ -315,6 +352,7 @@ def _installed(name: str) -> Metric:
         UserError: it is no :class:`Metric` of that name on counts that images have, or the name is taken.
     """
     metric = extensions.load("metrics", name)
+    known = (*COUNT_COLUMNS, *CONNECTION_COLUMNS)
     fault = ""
     if not isinstance(metric, Metric):
         fault = f"found {type(metric).__name__}; expected a benchmark.metrics.Metric"
@@ -322,8 +360,8 @@ def _installed(name: str) -> Metric:
         fault = "the name is taken; rename it in that package's metadata"
     elif metric.name != name:
         fault = f"the metric calls itself {metric.name!r}; expected the entry point's name"
-    elif unknown := [column for column in metric.columns if column not in COUNT_COLUMNS]:
-        fault = f"no column {unknown[0]!r}; expected columns out of {', '.join(COUNT_COLUMNS)}"
+    elif unknown := [column for column in metric.columns if column not in known]:
+        fault = f"no column {unknown[0]!r}; expected columns out of {', '.join(known)}"
     if fault:
         raise UserError(f"entry point {name!r} of {extensions.group('metrics')!r}: {fault}")
     return metric  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ Both sides follow this rule, so the truth scored against itself has no fault.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,37 +40,46 @@ def via_counts(
     Raises:
         ValueError: the shapes are not those above, or a radius is not positive.
     """
-    return _match((truth_centres, truth_radii), (predicted_centres, predicted_radii)).counts
-
-
-@dataclass(frozen=True, eq=False)
-class _Matching:
-    """Indices of merged vias: of each true via, of each predicted via, and of the matched vias of both sides."""
-
-    true: Integers
-    predicted: Integers
-    matched_true: Integers
-    matched_predicted: Integers
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """As :func:`via_counts` returns them."""
-        true, predicted = (int(groups.max(initial=-1)) + 1 for groups in (self.true, self.predicted))
-        return {"via_true": true, "via_predicted": predicted, "via_matched": len(self.matched_true)}
-
-
-def _match(truth: tuple[Points, Points], prediction: tuple[Points, Points]) -> _Matching:
-    """Match vias, each side as its centres and radii."""
-    for side, (centres, radii) in (("true", truth), ("predicted", prediction)):
+    for side, centres, radii in (
+        ("true", truth_centres, truth_radii),
+        ("predicted", predicted_centres, predicted_radii),
+    ):
         if centres.shape != (len(radii), 2):
             raise ValueError(f"{side} vias: expected centres (N, 2) and radii (N,), got {centres.shape}, {radii.shape}")
         if not (radii > 0).all():
             raise ValueError(f"{side} vias: expected positive radii, got {radii.min()}")
-    (true_centres, reach), (predicted_centres, _) = merge_discs(*truth), merge_discs(*prediction)
-    within = cdist(true_centres, predicted_centres) <= reach[:, None]
-    true, predicted = linear_sum_assignment(within, maximize=True)
-    matched = within[true, predicted]
-    return _Matching(_groups(*truth), _groups(*prediction), true[matched], predicted[matched])
+    return _counts(merge_discs(truth_centres, truth_radii), merge_discs(predicted_centres, predicted_radii))
+
+
+class MergedVias(NamedTuple):
+    """The vias of one side after fragments are merged."""
+
+    centres: Points  # (N, 2) in pixels, mean of the fragments by area
+    radii: Points  # (N,) in pixels, the largest of the fragments
+    via: Integers  # (F,) via of each fragment
+
+
+def match(true: MergedVias, predicted: MergedVias, preference: Integers | None = None) -> tuple[Integers, Integers]:
+    """Return the true and the predicted vias of a matching with the most pairs.
+
+    Args:
+        true: of the truth; its radii limit the distances.
+        predicted: of the prediction.
+        preference: (N, M), at least 0; of the matchings with the most pairs, the one with the greatest sum counts. Sums
+            must stay below 2**53.
+    """
+    worth = (cdist(true.centres, predicted.centres) <= true.radii[:, None]).astype(np.float64)
+    if preference is not None:
+        # A pair more is worth more than all preferences together.
+        worth *= preference + (1 + min(worth.shape) * preference.max(initial=0))
+    row, column = linear_sum_assignment(worth, maximize=True)
+    matched = worth[row, column] > 0
+    return row[matched], column[matched]
+
+
+def _counts(true: MergedVias, predicted: MergedVias) -> dict[str, int]:
+    matched, _ = match(true, predicted)
+    return {"via_true": len(true.radii), "via_predicted": len(predicted.radii), "via_matched": len(matched)}
 
 
 def via_counts_from_masks(truth: Mask, prediction: Mask, *, ignore: Mask | None = None) -> dict[str, int]:
@@ -80,7 +89,7 @@ def via_counts_from_masks(truth: Mask, prediction: Mask, *, ignore: Mask | None 
     """
     if ignore is not None:
         truth, prediction = truth & ~ignore, prediction & ~ignore
-    return _match(_discs(Components.of(truth)), _discs(Components.of(prediction))).counts
+    return _counts(merged_vias(Components.of(truth)), merged_vias(Components.of(prediction)))
 
 
 def via_fault_map(truth: Mask, prediction: Mask) -> npt.NDArray[np.uint8]:
@@ -88,28 +97,29 @@ def via_fault_map(truth: Mask, prediction: Mask) -> npt.NDArray[np.uint8]:
 
     Codes are those of :func:`~benchmark.metrics.electrical.fault_map`; only ``missed`` and ``false`` occur.
     """
-    true, predicted = Components.of(truth), Components.of(prediction)
-    matching = _match(_discs(true), _discs(predicted))
+    of_truth, of_prediction = Components.of(truth), Components.of(prediction)
+    true, predicted = merged_vias(of_truth), merged_vias(of_prediction)
+    matched_true, matched_predicted = match(true, predicted)
     faults = np.zeros(truth.shape, np.uint8)
-    faults[true.paint(~np.isin(matching.true, matching.matched_true))] = FAULTS.index("missed")
-    faults[predicted.paint(~np.isin(matching.predicted, matching.matched_predicted))] = FAULTS.index("false")
+    faults[of_truth.paint(~np.isin(true.via, matched_true))] = FAULTS.index("missed")
+    faults[of_prediction.paint(~np.isin(predicted.via, matched_predicted))] = FAULTS.index("false")
     return faults
 
 
-def _discs(vias: Components) -> tuple[Points, Points]:
-    """Return centroids and radii of the discs of equal area."""
-    return vias.centroids(), np.sqrt(vias.area_px / np.pi)
+def merged_vias(fragments: Components) -> MergedVias:
+    """Merge components as :func:`merge_discs` merges discs of their centroids and areas."""
+    return merge_discs(fragments.centroids(), np.sqrt(fragments.area_px / np.pi))
 
 
-def merge_discs(centres: Points, radii: Points) -> tuple[Points, Points]:
-    """Merge discs whose centres lie closer than the larger radius: mean centre by area, and the largest radius."""
-    group = _groups(centres, radii)
+def merge_discs(centres: Points, radii: Points) -> MergedVias:
+    """Merge discs whose centres, (F, 2), lie closer than the larger of their radii, (F,)."""
+    via = _groups(centres, radii)
     area = radii**2
-    total = np.bincount(group, area)
-    merged = [np.bincount(group, area * centres[:, axis]) / total for axis in (0, 1)]
+    total = np.bincount(via, area)
+    merged = [np.bincount(via, area * centres[:, axis]) / total for axis in (0, 1)]
     largest = np.zeros(len(total))
-    np.maximum.at(largest, group, radii)
-    return np.stack(merged, axis=1), largest
+    np.maximum.at(largest, via, radii)
+    return MergedVias(np.stack(merged, axis=1), largest, via)
 
 
 def _groups(centres: Points, radii: Points) -> Integers:

@@ -380,7 +380,7 @@ def read_scores(file: Path, behaviour: int = BEHAVIOUR) -> Scores:
         raise UserError(f"{file}: cannot be read ({error}); {remedy}") from error
     columns, wrong = {}, []
     # A column that does not apply to a target (nets where vias are looked for) is absent or blank.
-    for name in (name for name in metrics.COUNT_COLUMNS if any(table.get(name, ()))):
+    for name in (name for name in metrics.COUNT_COLUMNS + metrics.CONNECTION_COLUMNS if any(table.get(name, ()))):
         try:
             columns[name] = np.array([int(text) for text in table[name]], np.int64)
         except (ValueError, OverflowError):

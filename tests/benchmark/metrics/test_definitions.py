@@ -8,7 +8,17 @@ import sys
 import numpy as np
 import pytest
 
-from benchmark.metrics import COUNT_COLUMNS, METRICS, count_image, judged, ratios, reduce, via_counts_from_masks
+from benchmark.metrics import (
+    CONNECTION_COLUMNS,
+    COUNT_COLUMNS,
+    METRICS,
+    connection_counts,
+    count_image,
+    judged,
+    ratios,
+    reduce,
+    via_counts_from_masks,
+)
 
 
 def columns_of(images: int = 6) -> dict[str, np.ndarray]:
@@ -17,24 +27,23 @@ def columns_of(images: int = 6) -> dict[str, np.ndarray]:
     for _ in range(images):
         truth = rng.random((24, 24)) < 0.3
         prediction = truth ^ (rng.random((24, 24)) < 0.1)
-        electrical = count_image(truth, prediction, border_px=3, min_area_px=2, cldice=True)
-        rows.append(electrical | via_counts_from_masks(truth, prediction))
+        rows.append(counted(truth, prediction))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def test_counts_follow_order_of_columns() -> None:
-    assert tuple(columns_of()) == COUNT_COLUMNS
+    assert tuple(columns_of()) == (*COUNT_COLUMNS, *CONNECTION_COLUMNS)
 
 
 def test_table_is_consistent() -> None:
     assert list(METRICS)[:6] == ["miou", "mpa", "dice", "aji", "aji_plus", "fg_iou"]
     for name, metric in METRICS.items():
         assert metric.name == name
-        assert set(metric.columns) <= set(COUNT_COLUMNS)
+        assert set(metric.columns) <= {*COUNT_COLUMNS, *CONNECTION_COLUMNS}
         assert metric.definition.endswith(".")
         assert metric.range == ((0.0, 1.0) if metric.unit == "fraction" else (0.0, np.inf))
         assert bool(metric.empty) == (metric.unit != "count")
-        assert metric.higher_is_better == (metric.unit == "fraction" and name != "net_error_rate")
+        assert metric.higher_is_better == (metric.unit == "fraction" and not name.endswith("_error_rate"))
     assert len({metric.display for metric in METRICS.values()}) == len(METRICS)
 
 
@@ -81,7 +90,9 @@ def test_sums_over_64_bits_are_exact() -> None:
 
 def counted(truth: np.ndarray, prediction: np.ndarray, ignore: np.ndarray | None = None) -> dict[str, int]:
     counts = count_image(truth, prediction, ignore=ignore, border_px=3, min_area_px=2, cldice=True)
-    return counts | via_counts_from_masks(truth, prediction, ignore=ignore)
+    counts |= via_counts_from_masks(truth, prediction, ignore=ignore)
+    layers = truth, prediction, truth, prediction  # as tracks and as vias
+    return counts | connection_counts(*layers, ignore=ignore, border_px=3, min_area_px=2)
 
 
 def joined(*images: dict[str, int]) -> dict[str, np.ndarray]:
@@ -112,6 +123,7 @@ def test_empty_truth_and_prediction_agree() -> None:
 def test_rates_without_nets_or_vias_have_no_value() -> None:
     nothing = np.zeros((24, 24), bool)
     rates = {"net_error_rate", "net_precision", "net_recall", "net_f1", "via_precision", "via_recall", "via_f1"}
+    rates.add("connection_error_rate")
     alone = joined(counted(nothing, nothing))
     assert all(np.isnan(ratios(alone)[name]).all() for name in rates)
     assert not rates & reduce(alone, "pooled").keys()

@@ -139,8 +139,9 @@ def test_bad_arguments_are_refused(centres: np.ndarray, radii: np.ndarray, messa
 
 
 def test_pieces_of_a_via_become_one() -> None:
-    centres, radii = merge_discs(np.array([[10.0, 10], [13, 10], [30, 10], [35, 10]]), np.array([5.0, 3, 4, 4]))
+    centres, radii, via = merge_discs(np.array([[10.0, 10], [13, 10], [30, 10], [35, 10]]), np.array([5.0, 3, 4, 4]))
     # Centres 3 apart, less than 5: mean weighted by 25 and 9. The other two are 5 apart, more than 4.
     np.testing.assert_allclose(centres, [[(25 * 10 + 9 * 13) / 34, 10], [30, 10], [35, 10]])
     np.testing.assert_array_equal(radii, [5, 4, 4])
-    assert merge_discs(np.zeros((0, 2)), np.zeros(0))[0].shape == (0, 2)
+    np.testing.assert_array_equal(via, [0, 0, 1, 2])
+    assert merge_discs(np.zeros((0, 2)), np.zeros(0)).centres.shape == (0, 2)

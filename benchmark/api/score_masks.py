@@ -17,7 +17,7 @@ from benchmark.data.formats.label_format import Label, Legend
 from benchmark.data.formats.masks import read_ignore
 from benchmark.data.formats.values import Values
 from benchmark.data.packs import IGNORED
-from benchmark.data.specs import Target
+from benchmark.data.specs import Layer
 from benchmark.evaluation.counts import count_terms
 from benchmark.evaluation.score_folder import bright, rules_of, thresholded, values_of
 from benchmark.utils.errors import UserError
@@ -31,7 +31,7 @@ def score(
     *,
     ignore: ArrayLike | Path | str | None = None,
     values: Mapping[str, Any] | Path | str | None = None,
-    target: Target = "track",
+    target: Layer = "track",
     threshold: float | None = None,
     protocol: str | Path = "paper",
     border_px: int | None = None,
@@ -71,8 +71,8 @@ def score(
         >>> scores["shorts"], round(scores["miou"], 3)
         (1, 0.938)
     """
-    if target not in get_args(Target):
-        raise UserError(f"target: found {target!r}; expected {', '.join(get_args(Target))}")
+    if target not in get_args(Layer):
+        raise UserError(f"target: found {target!r}; expected {', '.join(get_args(Layer))}")
     if threshold is not None and not (isinstance(threshold, int | float) and 0 < threshold < 1):
         raise UserError(f"threshold: found {threshold!r}; expected a share between 0 and 1, such as 0.5")
     rules = rules_of(protocol, border_px=border_px, min_area_px=min_area_px, cldice=cldice)
@@ -114,7 +114,7 @@ def _meanings(values: Mapping[str, Any] | Path | str) -> Values:
         ) from error
 
 
-def _label(name: str, mask: ArrayLike | Path | str, target: Target, values: Values | None = None) -> Label:
+def _label(name: str, mask: ArrayLike | Path | str, target: Layer, values: Values | None = None) -> Label:
     """Return a mask and the pixels that it leaves out."""
     if isinstance(mask, str | Path):
         return read_label(Path(mask), target, format_of(Path(mask)).size(Path(mask)), Legend(values=values))

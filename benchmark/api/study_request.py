@@ -165,10 +165,10 @@ class StudyRequest:
             reference=reference,
             command=self.toml(),
         )
-        bases = {source.base for source in study.sources}
+        targets = {source.base: source.target for source in study.sources}
         divided = all(source.pairs and all(pair.split for pair in source.pairs) for source in study.sources)
         known, stored = names_of_all(self.data_root), study.store.read_protocol()
-        unused_settings.refuse_for(bases, protocol, overrides, known, stored, divided=divided)
+        unused_settings.refuse_for(targets, protocol, overrides, known, stored, divided=divided)
         if self.init_from is not None:
             study.start = start_of(self.init_from, self.results, folder, [entry.name for entry in entries])
         plan = make_plan(study, retry_failed=self.retry_failed, replace_stale=self.replace_stale, refuse=refuse)

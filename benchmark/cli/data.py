@@ -17,7 +17,7 @@ from benchmark.utils.files import check_folder, no_folder
 if TYPE_CHECKING:
     from benchmark.config.protocol import Protocol
     from benchmark.data.check.survey import DatasetFolder
-    from benchmark.data.specs import Target
+    from benchmark.data.specs import Layer
 
 app = typer.Typer(help="Synthesize, prepare, verify and show datasets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -109,7 +109,7 @@ def synthesize(
     console.print(f"{folder}: {count} images")
 
 
-def _target(name: str) -> Target:
+def _target(name: str) -> Layer:
     if name not in ("track", "via"):
         raise UserError(f"--target {name!r}: expected track or via")
     return name  # type: ignore[return-value]  # checked above
@@ -217,13 +217,13 @@ def _fitted(protocol: str, overrides: list[str] | None, names: list[str], data_r
     from benchmark.config import unused_settings
     from benchmark.config.protocol import load_protocol
     from benchmark.data import specs
-    from benchmark.data.datasets import choose, names_of_all
+    from benchmark.data.datasets import choose, names_of_all, target_of
 
     check_data_root(data_root)
     chosen = choose(names, data_root)
     fitted = specs.fit(load_protocol(protocol, overrides or []), list(chosen.values()))
-    bases = {name.removesuffix(specs.SUFFIX) for name in chosen}
-    unused_settings.refuse_for(bases, fitted, overrides or [], names_of_all(data_root))
+    targets = {name.removesuffix(specs.SUFFIX): target_of(spec, fitted) for name, spec in chosen.items()}
+    unused_settings.refuse_for(targets, fitted, overrides or [], names_of_all(data_root))
     return fitted
 
 
@@ -235,10 +235,11 @@ def _subject(name: str, data_root: Path, protocol: Protocol) -> DatasetFolder:
     if len(chosen) != 1:
         raise UserError(f"{name!r} names {len(chosen)} datasets ({', '.join(chosen)}); expected one")
     ((full_name, spec),) = chosen.items()
-    root, reading = locate(full_name, spec, data_root)
+    target = target_of(spec, protocol)
+    root, reading = locate(full_name, spec.model_copy(update={"target": target}), data_root)
     if not root.is_dir():
         raise UserError(
             f"{root}: {no_folder(root)}; bring the data there (`benchmark data prepare {full_name} DOWNLOAD`), "
             "or name another --data-root"
         )
-    return DatasetFolder(full_name, root, target_of(spec, protocol), reading)
+    return DatasetFolder(full_name, root, target, reading)

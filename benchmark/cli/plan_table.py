@@ -14,6 +14,7 @@ from rich.text import Text
 
 from benchmark.cli.progress import duration
 from benchmark.config.protocol import load_protocol
+from benchmark.data.specs import KNOWN
 from benchmark.data.stressed import Stresses
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.study.plan import Plan
@@ -87,7 +88,7 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         console.print(f"broken record: {broken.reason}; the run is {outcome}")
     standins = [source for source in study.sources if source.synthetic]
     if standins:
-        names = ", ".join(f"{source.name} (no {source.base} folder)" for source in standins)
+        names = ", ".join(f"{source.name} (no {KNOWN[source.base].root or source.base} folder)" for source in standins)
         console.print(f"Synthetic, not real data: {names}. Bring real data as <data-root>/<name>/image and label.")
     if study.stress:
         console.print(_stress(study.stress, plan))

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from benchmark.config import extension_code, unused_settings
 from benchmark.config.setting_types import ByDataset, Determinism, Images, SettingsModel, Share, Side
+from benchmark.config.targets import Target
 from benchmark.config.training_settings import Loss, Photometric, Training
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml, toml_value
@@ -102,11 +103,21 @@ class Evaluation(SettingsModel):
 
 
 class Data(SettingsModel):
-    """The target of hy5syn and the size of stand-ins."""
+    """The layers that networks mark, and the size of stand-ins."""
 
-    hy5syn_target: Literal["metal", "track", "via"] = "metal"
+    target: Target | None = Field(
+        None,
+        description="the layers that a network marks, joined by +, such as track+via; by default each dataset's own",
+    )
+    hy5syn_target: Literal["metal", "track", "via"] = Field(
+        "metal", description="of hy5syn without `target`; earlier releases had only this"
+    )
     standin_images: Images = 400
     standin_images_by_dataset: ByDataset[Images] = Field({}, description="exceptions to `standin_images`, by dataset")
+
+    def target_for(self, dataset: str, own: Target) -> Target:
+        """Return the target of a dataset whose own is ``own``."""
+        return self.target or (self.hy5syn_target if dataset == "hy5syn" else own)
 
     def standin_count(self, dataset: str) -> int:
         """Return how many images (frames for hy5syn) a dataset's stand-in has."""

@@ -108,6 +108,9 @@ class Loss(SettingsModel):
     cldice_iterations: int = Field(
         20, ge=1, le=100, description="erosions of a soft skeleton: at least half of the widest structure, pixels"
     )
+    layer_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="weights of layers in the mean of their losses, 1 each by default, of targets such as track+via"
+    )
     scnp_inside: LossOfLogits | str = Field("bce_dice", description="loss that scnp computes from the worst logits")
 
     @model_validator(mode="after")

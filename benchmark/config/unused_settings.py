@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from benchmark.config.targets import JOIN, Target, layers_of
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import toml_value
 
@@ -15,6 +16,7 @@ TABLES = (
     *("input.size_by_dataset", "input.tile_by_dataset", "input.channels_by_dataset"),
     *("training.micro_batch_by_dataset", "data.standin_images_by_dataset"),
 )
+BY_LAYER = "loss.layer_weights"
 
 
 def refuse(given: Mapping[str, str], protocol: Protocol) -> None:
@@ -36,6 +38,8 @@ def refuse(given: Mapping[str, str], protocol: Protocol) -> None:
             "--set split.counts=none"
         )
         reasons |= dict.fromkeys(("split.test", "split.validation"), counted)
+    if protocol.data.target is not None:
+        reasons["data.hy5syn_target"] = f"data.target is {protocol.data.target} for all datasets; leave it out"
     if (steps := training.steps) is not None:
         reasons["training.epochs"] = f"training.steps is {steps}; change that, or add --set training.steps=none"
     if training.optimizer != "sgd":
@@ -68,7 +72,11 @@ def _of_other_losses(protocol: Protocol) -> dict[str, str]:
     loss = protocol.loss
     name = f"{loss.name} (inside of it {loss.of_logits})" if loss.name == "scnp" else loss.name
     owners = dict.fromkeys(("bce", "dice", "epsilon"), "bce_dice")
-    owners |= {field: field.partition("_")[0] for field in type(loss).model_fields if "_" in field}
+    owners |= {
+        field: field.partition("_")[0]
+        for field in type(loss).model_fields
+        if "_" in field and f"loss.{field}" != BY_LAYER
+    }
     if loss.of_logits == "cldice":
         owners["epsilon"] = "cldice"
     reasons = {
@@ -82,7 +90,7 @@ def _of_other_losses(protocol: Protocol) -> dict[str, str]:
 
 
 def refuse_for(
-    datasets: Set[str],
+    datasets: Mapping[str, Target],
     protocol: Protocol,
     overrides: Iterable[str],
     known: Iterable[str],
@@ -90,10 +98,10 @@ def refuse_for(
     *,
     divided: bool = False,
 ) -> None:
-    """Refuse settings that concern none of the datasets.
+    """Refuse settings that concern none of the datasets, or none of their layers.
 
     Args:
-        datasets: names of this call's datasets, without the suffix of a stand-in.
+        datasets: what networks mark on each of this call's datasets, by its name without the suffix of a stand-in.
         protocol: all settings, including the datasets' own.
         overrides: values of ``--set``.
         known: names of all datasets, since several studies may share a protocol file.
@@ -112,15 +120,25 @@ def refuse_for(
         field, entries = table.removesuffix("_by_dataset"), _entries_of(protocol, table)
         if study is not None and entries == _entries_of(study, table):
             continue
-        for name in entries.keys() - datasets:
+        for name in entries.keys() - datasets.keys():
             reasons[f"{table}.{name}"] = (
                 f"{name!r} is no dataset of this study{did_you_mean(name, sorted(datasets))} (datasets: "
                 f"{', '.join(sorted(datasets))}); correct the name or leave it out"
             )
             if name not in known:  # refused in a protocol file too
                 given.setdefault(f"{table}.{name}", f"{table}.{name} = {entries[name]}")
-        if datasets <= entries.keys():
+        if datasets.keys() <= entries.keys():
             reasons[field] = f"each dataset has its own; use --set {table}.{min(datasets)}=N"
+    if study is None or study.loss.layer_weights != protocol.loss.layer_weights:
+        several = [layers_of(target) for target in datasets.values() if JOIN in target]
+        layers = list(dict.fromkeys(layer for target in several for layer in target))
+        for name in protocol.loss.layer_weights.keys() - layers:
+            path = f"{BY_LAYER}.{name}"
+            reasons[path] = (
+                f"no target of this study has {name!r} beside another layer{did_you_mean(name, layers)} (targets: "
+                f"{', '.join(dict.fromkeys(datasets.values()))}); correct the name or leave it out"
+            )
+            given.setdefault(path, f"{path} = {protocol.loss.layer_weights[name]}")
     _refuse(given, reasons)
 
 
@@ -130,7 +148,9 @@ def flags_by_path(overrides: Iterable[str]) -> dict[str, str]:
     for override in overrides:
         path, _, text = (part.strip() for part in override.partition("="))
         value = toml_value(text)
-        names = [f"{path}.{name}" for name in value] if path in TABLES and isinstance(value, dict) else [path]
+        names = (
+            [f"{path}.{name}" for name in value] if path in (*TABLES, BY_LAYER) and isinstance(value, dict) else [path]
+        )
         given |= dict.fromkeys(names, f"--set {override!r}")
     return given
 

@@ -21,8 +21,8 @@ class Batch:
     """Images and masks of one size, on the device."""
 
     images: Tensor  # ``(N, C, S, S)`` float32 in [0, 1]
-    masks: Tensor  # ``(N, 1, S, S)`` float32 in {0, 1}
-    counted: Tensor | None = None  # ``(N, 1, S, S)`` float32, 0 on ignored pixels and else 1; ``None`` for all 1
+    masks: Tensor  # ``(N, L, S, S)`` float32 in {0, 1}
+    counted: Tensor | None = None  # ``(N, L, S, S)`` float32, 0 on ignored pixels and else 1; ``None`` for all 1
 
     def part(self, start: int, stop: int) -> Batch:
         """Return the images from one position up to another."""
@@ -51,6 +51,7 @@ class TrainingBatches:
         names = [pack.dataset for pack, _ in parts]
         self.micro_batch = min(map(protocol.training.micro_batch_for, names))
         self.has_ignored = any(pack.has_ignored for pack, _ in parts)
+        self.layers = parts[0][0].layers
         self.seed = seeds.derive(protocol.seed, "order", "+".join(names), repeat)
 
     def __len__(self) -> int:
@@ -72,13 +73,13 @@ class TrainingBatches:
     def _gather(self, chosen: Sequence[tuple[Pack, int]], rng: np.random.Generator) -> Batch:
         size, channels = self.size, chosen[0][0].images.shape[-1]
         images = np.empty((len(chosen), size, size, channels), np.uint8)
-        masks = np.empty((len(chosen), size, size), np.uint8)
+        masks = np.empty((len(chosen), len(self.layers), size, size), np.uint8)
         for slot, (pack, index) in enumerate(chosen):
             side = pack.images.shape[1]
             top, left = rng.integers(0, side - size, size=2, endpoint=True)
             if pack.has_ignored:
                 least = self.protocol.split.min_labelled
-                top, left = labelled_corner(pack.masks[index] != IGNORED, size, top, left, least)
+                top, left = labelled_corner((pack.masks[index] != IGNORED).any(-1), size, top, left, least)
             window = np.s_[top : top + size, left : left + size]
             image, mask = pack.images[index][window], pack.masks[index][window]
             if self.protocol.training.augmentation == "flips_turns":
@@ -86,7 +87,7 @@ class TrainingBatches:
                 image, mask = np.rot90(image, turns), np.rot90(mask, turns)
                 if mirrored:
                     image, mask = image[:, ::-1], mask[:, ::-1]
-            images[slot], masks[slot] = image, mask
+            images[slot], masks[slot] = image, np.moveaxis(mask, -1, 0)
         return to_device(images, masks, self.device, ignored=self.has_ignored)
 
 
@@ -124,7 +125,7 @@ def labelled_windows(pack: Pack, indices: Sequence[int], size: int, least: float
     """
     if not pack.has_ignored or size == pack.images.shape[1]:
         return indices
-    enough = [index for index in indices if (pack.centre([index], size)[1] != IGNORED).mean() >= least]
+    enough = [index for index in indices if (pack.centre([index], size)[1] != IGNORED).any(1).mean() >= least]
     return enough or indices
 
 
@@ -138,7 +139,7 @@ def evaluation_batches(
 
 def to_device(images: np.ndarray, masks: np.ndarray, device: torch.device, *, ignored: bool) -> Batch:
     """Move uint8 pixels to the device and convert them to float32 there: a quarter of the bytes to copy."""
-    pixels, truth = torch.from_numpy(images), torch.from_numpy(masks).unsqueeze(1)
+    pixels, truth = torch.from_numpy(images), torch.from_numpy(masks)
     if device.type == "cuda":
         pixels, truth = (t.pin_memory().to(device, non_blocking=True) for t in (pixels, truth))
     scaled = pixels.permute(0, 3, 1, 2).float().div_(255)

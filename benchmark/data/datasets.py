@@ -6,15 +6,16 @@ import fnmatch
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.config.protocol import Protocol
+from benchmark.config.targets import Target, layers_of, tests_of
 from benchmark.data import specs
 from benchmark.data.fingerprint import HashCache, fingerprint
 from benchmark.data.pairs import Pair, find_pairs
-from benchmark.data.specs import KNOWN, SUFFIX, DatasetSpec, Target
+from benchmark.data.specs import KNOWN, PAPERS, SUFFIX, DatasetSpec
 from benchmark.data.synthetic import STANDINS
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError, did_you_mean
@@ -27,7 +28,7 @@ class Source:
     """A dataset's images: files or a generator."""
 
     name: str  # in every artefact; ends in ``-syn`` for a stand-in
-    target: Target  # what counts as foreground
+    target: Target  # what networks mark
     fingerprint: str  # hash of the files and how they are read, or of the generator's settings
     pairs: tuple[Pair, ...] = ()  # the user's files; empty for a stand-in
     levels: tuple[float, float] | None = None  # 16-bit values that become 0 and 255; ``None`` for percentiles
@@ -39,6 +40,16 @@ class Source:
     def base(self) -> str:
         """The dataset's name without ``-syn``."""
         return self.name.removesuffix(SUFFIX)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that networks mark, in the order of their logits."""
+        return layers_of(self.target)
+
+    @property
+    def tests(self) -> Mapping[str, str]:
+        """The layer of each test by the test's name; see :func:`benchmark.config.targets.tests_of`."""
+        return tests_of(self.name, self.target)
 
     @property
     def synthetic(self) -> bool:
@@ -66,9 +77,10 @@ def resolve(
     """
     sources = {}
     for name, spec in choose(names, data_root).items():
-        (root, reading), target = locate(name, spec, data_root), target_of(spec, protocol)
+        target = target_of(spec, protocol)
+        root, reading = locate(name, spec.model_copy(update={"target": target}), data_root)
         # A link whose target is not mounted is broken data, not absent data; so is the folder that a TOML file names.
-        if os.path.lexists(root) or (name == spec.name and spec.root is not None):
+        if os.path.lexists(root) or (name == spec.name and spec.root is not None and spec is not KNOWN.get(name)):
             source = Source(name, target, "", pairs=tuple(find_pairs(root, reading)), levels=spec.levels)
             source = replace(source, fingerprint=_content(source, hashes))
         elif real_only:
@@ -83,9 +95,10 @@ def choose(names: str | Iterable[str], data_root: Path) -> dict[str, DatasetSpec
     """Return the description of each dataset that ``--datasets`` names, without reading its files.
 
     Args:
-        names: comma-separated names, ``all`` (the four known datasets), wildcards, or paths of TOML files. ``omc-syn``
-            is a stand-in, also where real data exist. A name is looked up among TOML files ``data_root/<name>.toml``,
-            entry points of installed packages, known datasets and folders of ``data_root``, in this order.
+        names: comma-separated names, ``all`` (the paper's four datasets), wildcards, or paths of TOML files. No
+            wildcard means ``omc_omv``, whose images are OMC's. ``omc-syn`` is a stand-in, also where real data exist. A
+            name is looked up among TOML files ``data_root/<name>.toml``, entry points of installed packages, known
+            datasets and folders of ``data_root``, in this order.
         data_root: the folder of datasets; need not exist.
 
     Raises:
@@ -109,14 +122,20 @@ def choose(names: str | Iterable[str], data_root: Path) -> dict[str, DatasetSpec
                 )
             chosen[spec.name] = spec
             continue
-        matches = list(KNOWN) if pattern == "all" else [pattern] if pattern in known else fnmatch.filter(known, pattern)
+        if pattern == "all":
+            matches = list(PAPERS)
+        elif pattern in known:
+            matches = [pattern]
+        else:
+            found = fnmatch.filter(known, pattern)
+            matches = [name for name in found if _base(name) in PAPERS or _base(name) not in KNOWN]
         if not matches:
             raise UserError(
                 f"unknown dataset {pattern!r}{did_you_mean(pattern, known)} (known: {', '.join(known)}); own data: "
                 f"a folder {data_root / pattern} with image/ and label/, or a TOML file"
             )
         for name in matches:
-            base = name.removesuffix(SUFFIX) if name.removesuffix(SUFFIX) in KNOWN else name
+            base = _base(name) if _base(name) in KNOWN else name
             if base in files:
                 chosen[name] = specs.load(files[base])
             elif base in points:
@@ -124,6 +143,10 @@ def choose(names: str | Iterable[str], data_root: Path) -> dict[str, DatasetSpec
             else:
                 chosen[name] = KNOWN.get(base) or specs.of_folder(base)
     return chosen
+
+
+def _base(name: str) -> str:
+    return name.removesuffix(SUFFIX)
 
 
 def names_of_all(data_root: Path) -> list[str]:
@@ -154,14 +177,16 @@ def _own(data_root: Path) -> tuple[dict[str, Path], list[str]]:
 def locate(name: str, spec: DatasetSpec, data_root: Path) -> tuple[Path, DatasetSpec]:
     """Return the folder of a dataset, which may not exist, and its description."""
     if name == spec.name:
-        return spec.root or data_root / name, spec
-    # A stand-in, which `data synthesize` may have written as files; no pattern finds frames in its names.
-    return data_root / name, spec.model_copy(update={"group": None})
+        below = KNOWN.get(name) and KNOWN[name].root == spec.root
+        return (data_root / (spec.root or name) if below else spec.root or data_root / name), spec
+    # A stand-in, which `data synthesize` may have written as files, all in its own folder; no pattern finds frames in
+    # its names.
+    return data_root / name, spec.model_copy(update={"group": None, "layer_labels": {}})
 
 
 def target_of(spec: DatasetSpec, protocol: Protocol) -> Target:
     """Return what counts as foreground of a dataset under a protocol."""
-    return protocol.data.hy5syn_target if spec.name == "hy5syn" else spec.target
+    return protocol.data.target_for(spec.name, spec.target)
 
 
 def standin(entry: DatasetSpec, target: Target, protocol: Protocol, version: int | None = None) -> Source:

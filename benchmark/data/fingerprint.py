@@ -78,10 +78,12 @@ def fingerprint(pairs: Iterable[Pair], hashes: HashCache, reading: Sequence[obje
     for pair in sorted(pairs, key=lambda pair: pair.name):
         label_format = format_of(pair.label)
         files = [pair.image, label_format.file_of(pair.label), *([pair.ignore] if pair.ignore else [])]
+        files += [format_of(label).file_of(label) for _, label in pair.layer_labels if label]
         digests |= {file: hashes.digest(file) for file in files if file not in digests}
         categories = sorted(pair.legend.categories) if label_format.has_categories else []
         meanings = [f"{name}={kind}" for name, kind in categories]
         meanings += [str(pair.legend.values)] if pair.legend.values else []
+        meanings += [f"{layer}={'labelled' if label else 'not labelled'}" for layer, label in pair.layer_labels]
         parts = (pair.name, str(pair.split), pair.group, *(digests[file] for file in files), *meanings)
         total.update("\0".join(parts).encode() + b"\n")
     hashes.save()

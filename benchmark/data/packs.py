@@ -18,10 +18,11 @@ from typing import BinaryIO
 import numpy as np
 
 from benchmark.config.protocol import Protocol
+from benchmark.config.targets import Target
 from benchmark.data import duplicates, synthetic
 from benchmark.data.check.judgement import Facts, image_facts, judge_split, refuse_or_note, squeezed, with_label
 from benchmark.data.datasets import Source, refuse_changed
-from benchmark.data.formats.all_formats import read_label
+from benchmark.data.formats.all_formats import read_layers
 from benchmark.data.formats.images import (
     Levels,
     UInt8Array,
@@ -36,7 +37,6 @@ from benchmark.data.formats.images import (
 from benchmark.data.formats.label_format import Label
 from benchmark.data.formats.masks import read_ignore
 from benchmark.data.pairs import Pair
-from benchmark.data.specs import Target
 from benchmark.data.splits import Division, Tile, divide_under, unlabelled
 from benchmark.data.synthetic import Stress
 from benchmark.data.tiling import BoolMask, cut_by_smallest, labelled_share, smaller_input, tiles_of, windows_of
@@ -58,16 +58,20 @@ class Pack:
     dataset: str  # its name, ``-syn`` included
     fingerprint: str  # the source's
     images: UInt8Array  # ``(n, T, T, C)`` uint8, memory-mapped
-    masks: UInt8Array  # ``(n, T, T)`` uint8, memory-mapped: 0 background, 1 foreground, :data:`IGNORED`
+    masks: UInt8Array  # ``(n, T, T, L)`` uint8, memory-mapped, by layer: 0 background, 1 foreground, :data:`IGNORED`
     tiles: tuple[Tile, ...]  # a description of every image, in the arrays' order
     has_ignored: bool = False  # whether any mask holds ignored pixels
     notes: tuple[str, ...] = ()  # remarks about how the files were read, for any split
+    layers: tuple[str, ...] = ("track",)  # names of the masks' layers
 
     def centre(self, indices: Sequence[int], size: int) -> tuple[UInt8Array, UInt8Array]:
-        """Copy images ``(n, size, size, C)`` and masks ``(n, size, size)``, each cut to its centred window."""
+        """Copy images ``(n, size, size, C)`` and masks ``(n, L, size, size)``, each cut to its centred window."""
         margin = (self.images.shape[1] - size) // 2
         window = np.s_[margin : margin + size, margin : margin + size]
-        return np.stack([self.images[i][window] for i in indices]), np.stack([self.masks[i][window] for i in indices])
+        masks = np.empty((len(indices), len(self.layers), size, size), np.uint8)
+        for slot, index in enumerate(indices):
+            masks[slot] = np.moveaxis(self.masks[index][window], -1, 0)
+        return np.stack([self.images[i][window] for i in indices]), masks
 
     def divide(self, protocol: Protocol) -> Division:
         """Return the split, the same for every model and repeat.
@@ -137,7 +141,8 @@ def open_at(path: Path, source: Source, fill: Callable[[Path], object]) -> Pack:
         has_ignored, notes = manifest["has_ignored"], tuple(manifest["notes"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # EOFError: an empty file of pixels
         raise UserError(f"{path}: a damaged pack ({error}); remove the folder, and it is built again") from error
-    return Pack(source.name, source.fingerprint, images, masks, tiles, has_ignored, notes)
+    masks = masks.reshape(*masks.shape[:3], len(source.layers))
+    return Pack(source.name, source.fingerprint, images, masks, tiles, has_ignored, notes, source.layers)
 
 
 def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[Division, list[str]]:
@@ -203,8 +208,8 @@ class Decoded:
     name: str
     group: str
     given: str | None
-    image: UInt8Array
-    mask: UInt8Array
+    image: UInt8Array  # ``(H, W, C)``
+    mask: UInt8Array  # ``(H, W, L)``
     note: str | None = None
     facts: Facts | None = None
     drawn: dict[str, object] | None = None
@@ -234,14 +239,14 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress |
     has_ignored = False
     with (
         array_file(folder / "images.npy", (total, side, side, channels)) as images,
-        array_file(folder / "masks.npy", (total, side, side)) as masks,
+        array_file(folder / "masks.npy", mask_shape(source, total, side)) as masks,
         contextlib.closing(in_order(read, items)) as results,
     ):
         for done, (item, corners) in enumerate(zip(results, windows, strict=True), start=1):
             cut = tiles_of(item.name, item.group, item.given, corners)
             for tile, (_, _, top, left) in zip(cut, corners, strict=True):
                 window = np.s_[top : top + side, left : left + side]
-                tiles.append(replace(tile, labelled=labelled_share(item.mask[window] != IGNORED, size)))
+                tiles.append(replace(tile, labelled=labelled_share((item.mask[window] != IGNORED).any(-1), size)))
                 images.write(item.image[window].tobytes())
                 masks.write(item.mask[window].tobytes())
                 if not source.synthetic:
@@ -338,29 +343,36 @@ def draw_image(source: Source, index: int, tile: int, channels: int, stress: Str
     height, width = source.shape
     sample = synthetic.generate(source.base, index, height=height, width=width, seed=source.seed, stress=stress)
     name = drawn_name(source, index, tile)
-    mask = sample.mask(source.target).astype(np.uint8)
+    mask = np.stack([sample.mask(layer) for layer in source.layers], axis=-1).astype(np.uint8)
     return Decoded(name, name, None, to_channels(sample.image, channels), mask, drawn=sample.manifest)
 
 
 def _read(source: Source, pair: Pair, channels: int, levels: Levels | None) -> Decoded:
     picture = decode(pair.image)
     image = to_channels(to_8_bit(pair.image, picture, levels), channels)
-    label, ignored = read_masks(pair, source.target, image.shape[:2])
-    gray, mask = to_channels(image, 1)[..., 0], label.mask.astype(np.uint8)
-    mask[ignored] = IGNORED
-    facts = with_label(image_facts(picture, gray), label, ~ignored, gray)
-    return Decoded(pair.name, pair.group, pair.split, image, mask, label.note, facts)
+    labels = read_masks(pair, source.target, image.shape[:2])
+    gray = to_channels(image, 1)[..., 0]
+    mask = np.stack([np.where(ignored, IGNORED, label.mask).astype(np.uint8) for label, ignored in labels], axis=-1)
+    first, ignored = labels[0]  # stands for the image: a layer of vias tells little of contrast and foreground's share
+    facts = with_label(image_facts(picture, gray), first, ~ignored, gray)
+    notes = dict.fromkeys(label.note for label, _ in labels if label.note)
+    return Decoded(pair.name, pair.group, pair.split, image, mask, "; ".join(notes) or None, facts)
 
 
-def read_masks(pair: Pair, target: Target, shape: tuple[int, int]) -> tuple[Label, BoolMask]:
-    """Return the label of an image of a shape, and the pixels ``(H, W)`` that the label or the ignore mask ignores.
+def mask_shape(source: Source, count: int, side: int) -> tuple[int, ...]:
+    """Return the shape of stored masks: a single layer has no axis of layers, as in packs of earlier releases."""
+    return (count, side, side, *(() if len(source.layers) == 1 else (len(source.layers),)))
+
+
+def read_masks(pair: Pair, target: Target, shape: tuple[int, int]) -> list[tuple[Label, BoolMask]]:
+    """Return each layer's label of an image of a shape, and the pixels ``(H, W)`` that it or the ignore mask ignores.
 
     Raises:
         UserError: a file that cannot be read or does not fit the image.
     """
-    label = read_label(pair.label, target, shape, pair.legend)
-    ignored = np.zeros(shape, np.bool_) if label.ignored is None else label.ignored
-    return label, ignored if pair.ignore is None else ignored | read_ignore(pair.ignore, shape)
+    everywhere = np.zeros(shape, np.bool_) if pair.ignore is None else read_ignore(pair.ignore, shape)
+    labels = read_layers(pair.labels(target), shape, pair.legend).values()
+    return [(label, everywhere if label.ignored is None else everywhere | label.ignored) for label in labels]
 
 
 def clustered(tiles: Sequence[Tile], thumbnails: Sequence[UInt8Array]) -> list[Tile]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmark.config.targets import Target, layers_of
 from benchmark.data.formats.all_formats import FORMATS, format_of_file, label_suffixes
 from benchmark.data.formats.label_format import NO_LEGEND, LabelFormat, Legend
 from benchmark.data.formats.masks import PIXELS
@@ -33,6 +34,12 @@ class Pair:
     group: str  # the source frame; the name itself without a pattern for frames
     ignore: Path | None = None  # mask of pixels that count nowhere
     legend: Legend = NO_LEGEND  # meanings that the dataset's TOML file gives to the label's content
+    #: The label of each layer where layers have folders of their own; ``None`` for a layer that is not labelled.
+    layer_labels: tuple[tuple[str, Path | None], ...] = ()
+
+    def labels(self, target: Target) -> dict[str, Path | None]:
+        """Return the label of each of a target's layers, which may all lie in one file."""
+        return dict(self.layer_labels) or dict.fromkeys(layers_of(target), self.label)
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,8 @@ def find_pairs(root: Path, spec: DatasetSpec = PLAIN) -> list[Pair]:
 
     A label has its image's stem, perhaps followed by ``_mask`` or ``_``; in the hy5syn layout ``sem0001`` goes with
     ``label0001``. A file of a format that holds many labels, such as COCO's, goes with the images that it names. A
-    folder ``ignore/`` beside may hold masks of the images' stems.
+    folder ``ignore/`` beside may hold masks of the images' stems. Layers may have folders of their own, such as
+    ``label_track/`` and ``label_via/``; a layer of which an image has no label is ignored there.
 
     Args:
         root: holds ``image/ label/``, those inside each of ``train/ val/ test/``, or ``sems/ labels/``.
@@ -130,12 +138,13 @@ def refuse_orphans(orphans: Sequence[Path], kind: str, missing: str) -> None:
 def scan(root: Path, spec: DatasetSpec = PLAIN) -> Scan:
     """List a dataset's folder, faults included; arguments as :func:`find_pairs`."""
     result = Scan()
-    entries = _entries(root, result)
+    entries, layers = _entries(root, result), layers_of(spec.target)
     listed = not result.faults
     entry_names = {path.name for path in entries}
     names = LAYOUTS[spec.layout or ("hy5syn" if "sems" in entry_names and "image" not in entry_names else "folders")]
     plain, given = names.image in entry_names, [part for part in PARTS if part in entry_names]
     labels = root / spec.labels if spec.labels else None
+    by_layer = {layer: root / spec.layer_labels[layer] for layer in layers if layer in spec.layer_labels}
     if given and len(given) < len(PARTS):
         missing = ", ".join(f"{part}/" for part in PARTS if part not in given)
         result.faults.append(
@@ -146,18 +155,23 @@ def scan(root: Path, spec: DatasetSpec = PLAIN) -> Scan:
         result.faults.append(
             f"{root}: both {names.image}/ and train/ val/ test/; expected one of the two: move the other elsewhere"
         )
-    if given and labels is not None:
+    if given and (elsewhere := [*([labels] if labels else []), *by_layer.values()]):
         result.faults.append(
-            f"{root}: train/ val/ test/, and labels in {labels}; expected labels inside each of the three: move them "
-            "there"
+            f"{root}: train/ val/ test/, and labels in {elsewhere[0]}; expected labels inside each of the three: move "
+            "them there"
         )
     folders: list[tuple[Path, str | None]] = [(root / part, part) for part in given]
     folders += [(root, None)] if listed and (plain or not given) else []
     for folder, part in folders:
         # A broken link too: its masks would silently be missing.
         ignores = folder / "ignore" if os.path.lexists(folder / "ignore") else None
-        kinds = (folder / names.image, labels or folder / names.label, ignores)
-        _pair_up(kinds, part, names, spec.group, result, [PIXELS])
+        single = labels or folder / names.label
+        found = {layer: folder / f"label_{layer}" for layer in layers if (folder / f"label_{layer}").is_dir()}
+        if found or by_layer:
+            of_layers = dict.fromkeys(layers, single) | found | by_layer
+            _pair_up_layers(folder / names.image, of_layers, ignores, part, names, spec.group, result)
+        else:
+            _pair_up((folder / names.image, single, ignores), part, names, spec.group, result, [PIXELS])
     others = [f"{path.name}/" for path in entries if path.is_dir() and not path.name.startswith(".")]
     if others and not given and not plain:
         result.faults[0] += (
@@ -167,6 +181,42 @@ def scan(root: Path, spec: DatasetSpec = PLAIN) -> Scan:
     legend = Legend(tuple(spec.categories.items()), spec.values)
     result.pairs = sorted((replace(pair, legend=legend) for pair in result.pairs), key=lambda pair: pair.name)
     return result
+
+
+def _pair_up_layers(
+    images: Path,
+    labels: Mapping[str, Path],
+    ignores: Path | None,
+    part: str | None,
+    names: FolderNames,
+    group: str | None,
+    result: Scan,
+) -> None:
+    """Add the pairs and faults of images whose layers are labelled in several folders."""
+    scans = {}
+    for layer, folder in labels.items():
+        scans[layer] = one = Scan()
+        _pair_up((images, folder, ignores), part, names, group, one, [PIXELS])
+        result.labels += one.labels
+        result.unpaired += one.unpaired
+        result.faults += [fault for fault in one.faults if fault not in result.faults]
+        for kept, new in (
+            (result.doubled, one.doubled), (result.misnamed, one.misnamed), (result.ungrouped, one.ungrouped),
+            (result.folders, one.folders), (result.unpaired_ignores, one.unpaired_ignores),
+        ):  # fmt: skip
+            kept += [path for path in new if path not in kept]
+    first, *_ = scans.values()
+    result.images += first.images
+    result.ignores += first.ignores
+    result.others += first.others
+    without = [set(one.unlabelled) for one in scans.values()]
+    result.unlabelled += sorted(set.intersection(*without))
+    by_layer = {layer: {pair.name: pair for pair in one.pairs} for layer, one in scans.items()}
+    for name in sorted({name: None for pairs in by_layer.values() for name in pairs}):
+        pairs = {layer: pairs.get(name) for layer, pairs in by_layer.items()}
+        any_pair = next(pair for pair in pairs.values() if pair is not None)
+        own = tuple((layer, None if pair is None else pair.label) for layer, pair in pairs.items())
+        result.pairs.append(replace(any_pair, layer_labels=own if len(own) > 1 else ()))
 
 
 def scan_masks(predictions: Path, truths: Path, ignores: Path | None = None, *, group: str | None = None) -> Scan:

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmark.config.protocol import Protocol
+from benchmark.config.targets import Target, layers_of
 from benchmark.data.formats.values import Values
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml
 
-Target = Literal["metal", "track", "via"]
-Kind = Literal["track", "via", "none"]  # of an annotation's category
+#: The layers that labels of several, stand-ins and layouts tell apart; metal is tracks and vias.
+Layer = Literal["metal", "track", "via"]
+Kind = str  # of an annotation's category: a layer, or "none"
 ENTRY_POINTS = "eal_icnet_benchmark.datasets"
 SUFFIX = "-syn"
 
@@ -56,7 +58,9 @@ class DatasetSpec(BaseModel):
     layout: Literal["folders", "hy5syn"] | None = Field(
         None, description="folders: image/ label/; hy5syn: sems/ labels/; by default what the folder looks like"
     )
-    target: Target = Field("track", description="what counts as foreground where a mask tells tracks from vias")
+    target: Target = Field(
+        "track", description="what a network marks: track, via, metal (both) or another layer; several are joined by +"
+    )
     size: Annotated[int, Field(ge=8)] | None = Field(None, description="side of the network's input, pixels")
     channels: Literal[1, 3] | None = Field(None, description="1: gray, 3: RGB")
     group: str | None = Field(
@@ -67,8 +71,12 @@ class DatasetSpec(BaseModel):
         None, description="16 bit only: values that become 0 and 255; by default percentiles of the dataset"
     )
     labels: Path | None = Field(None, description="folder of labels or COCO file, below root; label/ by default")
+    layer_labels: dict[str, Path] = Field(
+        default_factory=dict, description="folders of labels of single layers, by layer; label_<layer>/ by default"
+    )
     categories: dict[str, Kind] = Field(
-        default_factory=dict, description="COCO only: which categories are track, via or none, if not by their names"
+        default_factory=dict,
+        description="COCO only: which categories are track, via, another layer or none, if not by their names",
     )
     values: Values | None = Field(
         None, description="masks only: which values or '#rrggbb' are background, foreground and ignore"
@@ -85,6 +93,19 @@ class DatasetSpec(BaseModel):
     def _levels_ascend(self) -> Self:
         if self.levels is not None and not self.levels[0] < self.levels[1]:
             raise ValueError(f"levels: expected the lower value first, found {list(self.levels)}")
+        return self
+
+    @model_validator(mode="after")
+    def _layers_are_of_the_target(self) -> Self:
+        layers = layers_of(self.target)
+        kinds = tuple(dict.fromkeys(("track", "via", "none", *layers)))
+        used = {f"categories.{name}": (kind, kinds) for name, kind in self.categories.items()}
+        used |= {f"layer_labels.{layer}": (layer, layers) for layer in self.layer_labels}
+        for field, (layer, expected) in used.items():
+            if layer not in expected:
+                raise ValueError(
+                    f"{field}: found the layer {layer!r}; expected {', '.join(expected)}, or that layer in `target`"
+                )
         return self
 
     @property
@@ -112,8 +133,20 @@ KNOWN = {
             about="SEM, metal 1 and 2 at 128 nm; doi:10.17617/3.HY5SYN, CC BY 4.0",
         ),
         DatasetSpec(name="omv", display="OMV", target="via", about="optical microscope, vias; private, taken from OMC"),
+        DatasetSpec(
+            name="omc_omv",
+            display="OMC+OMV",
+            target="track+via",
+            root=Path("omc"),  # of a known dataset, below the data root
+            layer_labels={"via": Path("../omv/label")},
+            about="OMC's images with OMV's vias where they are labelled; private",
+        ),
     )
 }
+
+
+#: What `--datasets all` and wildcards mean: the datasets of EAL-ICNet's paper.
+PAPERS = ("omc", "miic", "hy5syn", "omv")
 
 
 def load(file: Path) -> DatasetSpec:

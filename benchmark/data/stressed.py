@@ -132,7 +132,7 @@ def open_stressed(
     def fill(folder: Path) -> None:
         with (
             packs.array_file(folder / "images.npy", (len(tested), side, side, channels)) as images,
-            packs.array_file(folder / "masks.npy", (len(tested), side, side)) as masks,
+            packs.array_file(folder / "masks.npy", packs.mask_shape(source, len(tested), side)) as masks,
             contextlib.closing(in_order(draw, frames)) as results,
         ):
             for done, item in enumerate(results, start=1):

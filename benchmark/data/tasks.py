@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from benchmark.config.protocol import Protocol
+from benchmark.config.targets import is_via
 from benchmark.data.datasets import Source
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.utils.errors import UserError
@@ -39,8 +40,8 @@ class Task:
 
     @property
     def test_names(self) -> tuple[str, ...]:
-        """The names of the test datasets."""
-        return tuple(source.name for source in self.test)
+        """The names of the tests: the test datasets, or each of their layers (see :attr:`Source.tests`)."""
+        return tuple(test for source in self.test for test in source.tests)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -57,6 +58,11 @@ class Task:
         """Return the side of the training's inputs: the smallest of its datasets'; larger images are cropped."""
         return min(protocol.input.size_for(name) for name in self.train_names)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that networks mark, by the names of the first training dataset."""
+        return self.train[0].layers
+
     def channels(self, protocol: Protocol) -> Literal[1, 3]:
         """Return the number of channels of all datasets."""
         return protocol.input.channels_for(self.train_names[0])
@@ -69,10 +75,10 @@ class Task:
         """
         first, *others = self.sources
         for other in others:
-            if (first.target == "via") != (other.target == "via"):
+            if list(map(is_via, first.layers)) != list(map(is_via, other.layers)):
                 raise UserError(
                     f"{first.name} marks {first.target} and {other.name} {other.target}: a network trained on one is "
-                    "wrong on the other by definition; train and test on datasets with one kind of foreground"
+                    "wrong on the other by definition; train and test on datasets with the same kinds of layers"
                 )
             ours, theirs = (protocol.input.channels_for(source.name) for source in (first, other))
             if ours != theirs:

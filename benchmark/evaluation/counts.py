@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from benchmark import BEHAVIOUR, metrics
 from benchmark.config.protocol import Evaluation, Protocol
+from benchmark.config.targets import Target, is_via, tests_of
 from benchmark.data.formats.images import UInt8Array
 from benchmark.data.packs import IGNORED, Pack
-from benchmark.data.specs import Target
+from benchmark.data.splits import Tile
 
 Row = Mapping[str, str | int]
 
@@ -41,10 +42,31 @@ def count_terms(
         ignore=ignore,
         border_px=settings.border_px,
         min_area_px=settings.min_area_px,
-        electrical=target != "via",
+        electrical=not is_via(target),
         cldice=settings.cldice,
     )
-    return counts | metrics.via_counts_from_masks(truth, prediction, ignore=ignore) if target == "via" else counts
+    return counts | metrics.via_counts_from_masks(truth, prediction, ignore=ignore) if is_via(target) else counts
+
+
+def count_layers(
+    masks: UInt8Array, predictions: NDArray[np.bool_], layers: Sequence[str], settings: Evaluation
+) -> list[dict[str, int]]:
+    """Return the integer terms of one image for each of its layers, whose masks and predictions are ``(L, H, W)``."""
+    return [
+        count_terms(mask, prediction, layer, settings)
+        for mask, prediction, layer in zip(masks, predictions, layers, strict=True)
+    ]
+
+
+def rows_by_test(pack: Pack, counted: Iterable[tuple[Tile, Sequence[Mapping[str, int]]]]) -> dict[str, list[Row]]:
+    """Return the rows of each test from every image's terms by layer; tests without images are left out."""
+    images = list(counted)
+    tests = tests_of(pack.dataset, "+".join(pack.layers))
+    return {
+        test: [{"image": tile.name, "group": tile.group, **terms[index]} for tile, terms in images]
+        for index, test in enumerate(tests)
+        if images
+    }
 
 
 def describe_net_limits(settings: Evaluation, behaviours: Iterable[int] = (BEHAVIOUR,)) -> str:
@@ -64,7 +86,7 @@ def uncounted_faults(
     mask: UInt8Array, prediction: NDArray[np.bool_], target: Target, settings: Evaluation
 ) -> Counter[str]:
     """Return the number of faults by kind that border and least area keep out of :func:`count_terms`; none for vias."""
-    if target == "via":
+    if is_via(target):
         return Counter()
     limits = {"border_px": settings.border_px, "min_area_px": settings.min_area_px}
     return Counter(metrics.not_counted(mask == 1, prediction & (mask != IGNORED), **limits))

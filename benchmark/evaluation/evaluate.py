@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.data.specs import Target
 from benchmark.data.splits import Tile
 from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import autocast
-from benchmark.evaluation.counts import Row, count_terms, window_side
+from benchmark.evaluation.counts import Row, count_layers, rows_by_test, window_side
 from benchmark.evaluation.ensemble import probabilities_of
 
 # Counting takes a millisecond per image, but up to a second with skeletons or noise: only then several threads work.
@@ -31,35 +30,33 @@ def evaluate(
     network: nn.Module,
     pack: Pack,
     indices: Sequence[int],
-    target: Target,
     protocol: Protocol,
     device: torch.device,
     watch: Callable[[int, NDArray[np.bool_]], None] = lambda index, prediction: None,
     launch: Launch | None = None,
-) -> list[Row]:
+) -> dict[str, list[Row]]:
     """Predict and score images; threads score while the next forward runs.
 
     Args:
         network: on ``device``, perhaps an ensemble; switched to eval mode.
         pack: the dataset.
         indices: the images in the order of the rows.
-        target: decides between net and via counts.
         protocol: window, threshold, border, minimum area.
         device: of the network.
-        watch: called with the index and the ``(H, W)`` prediction of every image, in order.
+        watch: called with the index and the ``(L, H, W)`` prediction of every image, in order.
         launch: runs forwards on the device; eagerly by default.
 
     Returns:
-        A row per image: ``image``, ``group``, then the integer terms of every metric.
+        The rows of each layer's test, one per image: ``image``, ``group``, then the integer terms of every metric.
     """
     network.eval()
     side = window_side(pack, protocol)
-    rows: list[tuple[Tile, Future[dict[str, int]]]] = []
+    rows: list[tuple[Tile, Future[list[dict[str, int]]]]] = []
 
     def foreground(images: Tensor) -> Tensor:
         with autocast(device, protocol):
             probabilities = probabilities_of(network, images)
-        return (probabilities >= protocol.evaluation.threshold)[:, 0]
+        return probabilities >= protocol.evaluation.threshold
 
     predict = (launch or Launch(network, device)).of(foreground)
     with ThreadPoolExecutor(SCORERS) as scorer:
@@ -69,7 +66,7 @@ def evaluate(
                 if len(rows) >= BACKLOG:
                     rows[-BACKLOG][1].result()
                 watch(index, prediction)
-                mask = pack.centre([index], side)[1][0]
-                counts = scorer.submit(count_terms, mask, prediction, target, protocol.evaluation)
+                masks = pack.centre([index], side)[1][0]
+                counts = scorer.submit(count_layers, masks, prediction, pack.layers, protocol.evaluation)
                 rows.append((pack.tiles[index], counts))
-        return [{"image": tile.name, "group": tile.group, **future.result()} for tile, future in rows]
+        return rows_by_test(pack, [(tile, future.result()) for tile, future in rows])

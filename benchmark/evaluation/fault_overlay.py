@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from benchmark import metrics
 from benchmark.config.protocol import Evaluation
+from benchmark.config.targets import Target
 from benchmark.data.formats.images import UInt8Array
-from benchmark.data.specs import Target
 
 Mask = NDArray[np.bool_]
 

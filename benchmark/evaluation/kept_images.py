@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.config.protocol import Protocol
+from benchmark.config.targets import tests_of
 from benchmark.data.formats.images import UInt8Array
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.evaluation.counts import window_side
@@ -84,13 +85,14 @@ def candidates(pack: Pack, indices: Sequence[int], protocol: Protocol) -> tuple[
     return tuple(sorted(indices, key=lambda index: seeds.derive(seed, pack.tiles[index].name))[:count])
 
 
-def pack_images(pack: Pack, indices: Sequence[int], protocol: Protocol) -> bytes | None:
-    """Return the content of a study's file of candidates; ``None`` without candidates."""
+def pack_images(pack: Pack, indices: Sequence[int], protocol: Protocol) -> dict[str, bytes]:
+    """Return the content of a study's file of candidates for each test; nothing without candidates."""
     chosen = candidates(pack, indices, protocol)
     if not chosen:
-        return None
+        return {}
     images, masks = pack.centre(chosen, window_side(pack, protocol))
-    return _npz(names=_names(pack, chosen), images=images, masks=masks)
+    names, tests = _names(pack, chosen), tests_of(pack.dataset, "+".join(pack.layers))
+    return {test: _npz(names=names, images=images, masks=masks[:, index]) for index, test in enumerate(tests)}
 
 
 class Keeper:
@@ -101,17 +103,19 @@ class Keeper:
         self._bits: dict[int, UInt8Array | None] = dict.fromkeys(candidates(pack, indices, protocol))
 
     def __call__(self, index: int, prediction: Mask) -> None:
-        """Keep the ``(H, W)`` prediction of an image of the pack if it is a candidate."""
+        """Keep the ``(L, H, W)`` prediction of an image of the pack if it is a candidate."""
         if index in self._bits:
             self._bits[index] = np.packbits(prediction, axis=-1)
 
-    def content(self) -> bytes | None:
-        """Return the content of a run's file; ``None`` without candidates."""
+    def content(self) -> dict[str, bytes]:
+        """Return the content of a run's file for each test; nothing without candidates."""
         bits = [packed for packed in self._bits.values() if packed is not None]
         if not bits:
-            return None
+            return {}
         assert len(bits) == len(self._bits), "predictions of candidates are missing"
-        return _npz(names=_names(self._pack, tuple(self._bits)), bits=np.stack(bits), width=np.array([self._width]))
+        names, layers, width = _names(self._pack, tuple(self._bits)), np.stack(bits, axis=1), np.array([self._width])
+        tests = tests_of(self._pack.dataset, "+".join(self._pack.layers))
+        return {test: _npz(names=names, bits=kept, width=width) for test, kept in zip(tests, layers, strict=True)}
 
 
 def read_images(file: Path) -> Images:

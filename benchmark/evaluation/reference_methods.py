@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from benchmark.config.protocol import Protocol
 from benchmark.data.formats.images import UInt8Array, to_channels
 from benchmark.data.packs import Pack
-from benchmark.data.specs import Target
-from benchmark.evaluation.counts import Row, count_terms, window_side
+from benchmark.data.splits import Tile
+from benchmark.evaluation.counts import Row, count_layers, rows_by_test, window_side
 
 Method = Callable[[UInt8Array], NDArray[np.bool_]]
 
@@ -60,12 +60,11 @@ REFERENCE_METHODS: Mapping[str, Callable[[UInt8Array], NDArray[np.bool_]]] = {
 }
 
 
-def score_reference(name: str, pack: Pack, indices: Sequence[int], target: Target, protocol: Protocol) -> list[Row]:
-    """Score a method of :data:`REFERENCE_METHODS` on the tested windows of the networks."""
-    rows: list[Row] = []
+def score_reference(name: str, pack: Pack, indices: Sequence[int], protocol: Protocol) -> dict[str, list[Row]]:
+    """Score a method of :data:`REFERENCE_METHODS` on the tested windows of the networks; each layer gets its mask."""
+    counted: list[tuple[Tile, list[dict[str, int]]]] = []
     for index in indices:
         images, masks = pack.centre([index], window_side(pack, protocol))
-        tile = pack.tiles[index]
-        counts = count_terms(masks[0], REFERENCE_METHODS[name](images[0]), target, protocol.evaluation)
-        rows.append({"image": tile.name, "group": tile.group, **counts})
-    return rows
+        predictions = np.stack([REFERENCE_METHODS[name](images[0])] * len(pack.layers))
+        counted.append((pack.tiles[index], count_layers(masks[0], predictions, pack.layers, protocol.evaluation)))
+    return rows_by_test(pack, counted)

@@ -33,7 +33,7 @@ from benchmark.data.formats.masks import gray_of, read_ignore
 from benchmark.data.formats.values import Values
 from benchmark.data.packs import IGNORED
 from benchmark.data.pairs import Pair, plain_stem, refuse_orphans, scan_masks
-from benchmark.data.specs import Target, check_group, load
+from benchmark.data.specs import Layer, check_group, load
 from benchmark.evaluation.counts import (
     Row,
     count_columns,
@@ -72,7 +72,7 @@ class ScoreSettings:
     prediction: Path
     ignore: Path | None = None
     images: Path | None = None
-    target: Target = "track"
+    target: Layer = "track"
     threshold: float | None = None
     group: str | None = None
     evaluation: Evaluation = field(default_factory=lambda: Evaluation(cldice=True))

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmark.devices.precision import tf32
 from benchmark.evaluation.ensemble import Ensemble
+from benchmark.utils.errors import UserError
 from models.attention import plain_attention
 
 if TYPE_CHECKING:
@@ -95,7 +96,16 @@ def as_written(network: nn.Module) -> str:
 
 
 def fuse_trained(trained: TrainedNetwork, device: torch.device, dtype: Dtype = "float32") -> FusedNetwork:
-    """Return a trained network of a study, ready for inference."""
+    """Return a trained network of a study, ready for inference.
+
+    Raises:
+        UserError: weights that cannot be used, or a network of several layers.
+    """
+    if trained.layers:
+        raise UserError(
+            f"{trained.label}: marks {' and '.join(trained.layers)}; expected a network of one layer, since a "
+            f"prediction is one mask: train one with --set data.target={trained.layers[0]}"
+        )
     multiple = trained.entry.multiple
     side = min(trained.input_size, -(-SIDE // multiple) * multiple)
     return ready(trained.build(device), (1, trained.channels, side, side), dtype)

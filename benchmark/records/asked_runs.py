@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from benchmark.records import claims
-from benchmark.records.run_record import Name, Record
+from benchmark.records.run_record import Name, Record, TestName
 from benchmark.records.schema import Filed
 from benchmark.records.store import RECORD_BYTES, Store
 from benchmark.utils.errors import UserError
@@ -24,7 +24,9 @@ MOST_RUNS = 1_000_000
 class AskedRuns(Filed):
     """All runs of a command: every network on every training set, ``repeats`` times."""
 
-    datasets: tuple[tuple[tuple[Name, ...], tuple[Name, ...]], ...] = Field(description="training and test datasets")
+    datasets: tuple[tuple[tuple[Name, ...], tuple[TestName, ...]], ...] = Field(
+        description="training datasets and tests"
+    )
     models: tuple[Name, ...]
     repeats: int = Field(ge=1)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field
 
+from benchmark.config.targets import AT
 from benchmark.records.efficiency_record import Conditions
 from benchmark.records.schema import Filed, Frozen
 from benchmark.utils import logs
@@ -14,6 +15,8 @@ from benchmark.utils.names import PLAIN
 
 #: Raised with each new field of a record; records with earlier numbers stay readable.
 SCHEMA: Final = 2
+#: Of a record whose tests are layers; all others keep the number that earlier releases read.
+LAYERS_SCHEMA: Final = 3
 
 #: Key in a record's environment: all outputs of a user's network lay in [0, 1] after the first round.
 BOUNDED: Final = "outputs_in_unit_interval"
@@ -37,6 +40,8 @@ FailureKind = Literal[
 
 #: A name of a folder.
 Name = Annotated[str, Field(pattern=PLAIN)]
+#: A dataset or, where it has several layers, a layer of it: ``omc-syn`` or ``omc-syn@via``.
+TestName = Annotated[str, Field(pattern=f"{PLAIN.rstrip('$')}(?:{AT}[a-z0-9][a-z0-9_-]*)?$")]
 Text = Annotated[str, AfterValidator(lambda text: _CONTROL.sub("", text))]
 #: Output of a program, which may name files: no record and no report holds an absolute path.
 Quoted = Annotated[Text, AfterValidator(logs.without_folders)]
@@ -125,13 +130,13 @@ class Record(Filed):
     the hash of all packages; a study's runs share the list ``environment/packages.<hash>.txt``, a file for pip.
     """
 
-    schema_: Literal[1, 2] = Field(SCHEMA, alias="schema")
+    schema_: Literal[1, 2, 3] = Field(SCHEMA, alias="schema")
     key: str
     key_parts: KeyParts
     status: Literal["ok", "failed", "interrupted"]
     model: Name
     train: tuple[Name, ...] = Field(min_length=1)
-    test: tuple[Name, ...]
+    test: tuple[TestName, ...]
     repeat: int = Field(ge=0)
     seed: int
     metrics: dict[str, dict[Literal["image", "pooled"], dict[str, float]]] = Field(default_factory=dict)

@@ -16,11 +16,12 @@ from pydantic import ValidationError
 
 from benchmark import BEHAVIOUR
 from benchmark.config.protocol import Protocol, load_protocol
+from benchmark.config.targets import dataset_of
 from benchmark.data.splits import PARTS, Division
 from benchmark.records import claims
 from benchmark.records.efficiency_record import Form
 from benchmark.records.history import HISTORY, Round, history_csv
-from benchmark.records.run_record import SCHEMA, KeyParts, Record
+from benchmark.records.run_record import LAYERS_SCHEMA, KeyParts, Record
 from benchmark.records.schema import fault
 from benchmark.records.stress_record import StressRecord
 from benchmark.utils.errors import UserError
@@ -118,13 +119,14 @@ class Store:
 
     def remove_shared(self, dataset: str) -> None:
         """Remove the files that all runs on a dataset share; the split first, which holds the origin of the others."""
-        others = [file for file in self._reference_files() if file.stem.rpartition(".")[0] == dataset]
-        for file in (self.split_file(dataset), *others, self.images_file(dataset)):
+        of_dataset = {file: dataset_of(file.stem.rpartition(".")[0]) for file in self._reference_files()}
+        of_dataset |= {file: dataset_of(file.stem) for file in (self.folder / "panels").glob("[!.]*.npz")}
+        for file in (self.split_file(dataset), *(file for file, name in of_dataset.items() if name == dataset)):
             file.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Make room for another protocol: remove all shared files, set aside trainings without a record."""
-        rows = {file.stem.rpartition(".")[0] for file in self._reference_files()}
+        rows = {dataset_of(file.stem.rpartition(".")[0]) for file in self._reference_files()}
         for dataset in rows | {file.stem for file in (self.folder / "splits").glob("[!.]*.json")}:
             self.remove_shared(dataset)
         for folder in {file.parent for file in self._below("runs", CHECKPOINT)}:
@@ -325,9 +327,9 @@ def read_record(file: Path) -> Record | None:
         return Record.model_validate_json(content)
     except ValidationError as error:
         schema = _schema_of(content)
-        if schema > SCHEMA:
+        if schema > LAYERS_SCHEMA:
             raise UserError(
-                f"{file}: a record of schema {schema}, made by a newer release; this one reads up to {SCHEMA}: "
+                f"{file}: a record of schema {schema}, made by a newer release; this one reads up to {LAYERS_SCHEMA}: "
                 "update it, or use another --study"
             ) from error
         raise BrokenRecordError(f"{file}: not a valid record ({fault(error)}); {REMEDY}") from error

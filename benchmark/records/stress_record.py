@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
-from benchmark.records.run_record import Name
+from benchmark.records.run_record import Name, TestName
 from benchmark.records.schema import Filed
 
 SCHEMA: Final = 1
@@ -23,7 +23,7 @@ class StressRecord(Filed):
     model: Name
     train: tuple[Name, ...] = Field(min_length=1)
     repeat: int = Field(ge=0)
-    test: Name = Field(description="the stand-in")
+    test: TestName = Field(description="the stand-in, or a layer of it")
     images: str = Field(description="the stand-in's fingerprint, without a forced effect")
     standin_version: int
     convention: int = Field(description="raised when the meaning of a strength changes")

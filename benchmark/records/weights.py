@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from benchmark.config.code_identity import identity
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
+from benchmark.config.targets import dataset_of, layer_of
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
@@ -55,13 +56,20 @@ class TrainedNetwork:
         """Input channels of the network."""
         return self.protocol.input.channels_for(self.train[0]) if self.train else self.protocol.input.channels
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that the network marks, in the order of its logits; none for a single layer."""
+        tests = self.record.test if self.record else ()
+        layers = (layer_of(test) for test in tests if dataset_of(test) == dataset_of(tests[0]))
+        return tuple(layer for layer in layers if layer)
+
     def build(self, device: torch.device | str = "cpu") -> nn.Module:
         """Return the network with its weights, in eval mode.
 
         Raises:
             UserError: the weights cannot be read, belong to another network, or are NaN or infinite.
         """
-        network = self.entry.build(in_channels=self.channels)
+        network = self.entry.build(in_channels=self.channels, classes=max(1, len(self.layers)))
         load_weights(network, self.file, read_weights(self.file))
         return network.eval().to(device)
 

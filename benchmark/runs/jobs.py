@@ -18,7 +18,7 @@ from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import NO_GPUS
 from benchmark.records import environment, measurements, provenance
 from benchmark.records.efficiency_record import DType, EfficiencyRecord, EfficiencySettings, Form
-from benchmark.records.run_record import SCHEMA, Failure, KeyParts, Record
+from benchmark.records.run_record import LAYERS_SCHEMA, SCHEMA, Failure, KeyParts, Record
 from benchmark.records.store import RECORD, Store, run_key
 from benchmark.records.stress_record import StressRecord
 from benchmark.training.finetune import Weights
@@ -84,7 +84,7 @@ class TrainJob:
         """Return a record of this run with the given outcome."""
         return Record.model_validate(
             {
-                "schema": SCHEMA,
+                "schema": LAYERS_SCHEMA if len(self.task.layers) > 1 else SCHEMA,
                 "key": self.key,
                 "key_parts": self.key_parts,
                 "model": self.entry.name,
@@ -301,8 +301,8 @@ class StressJob:
         """Return the same tests on another device."""
         return replace(self, training=self.training.on(device))
 
-    def record(self, source: Source, stress: Stress | None) -> StressRecord:
-        """Return the record that is stored beside the counts of a test."""
+    def record(self, test: str, source: Source, stress: Stress | None) -> StressRecord:
+        """Return the record that is stored beside the counts of a test, of a layer where the source has several."""
         training = self.training
         return StressRecord(
             key=training.key,
@@ -311,7 +311,7 @@ class StressJob:
             model=training.entry.name,
             train=training.task.train_names,
             repeat=training.repeat,
-            test=source.name,
+            test=test,
             images=source.fingerprint,
             convention=CONVENTION,
             standin_version=STANDINS[source.base].version,
@@ -321,11 +321,17 @@ class StressJob:
 
     def left(self) -> list[tuple[Source, Stress | None]]:
         """Return the tests without counts, or with counts of other weights, images or code."""
-        return [test for test in self.tests if not Store(self.study).has_stress(self.record(*test))]
+        store = Store(self.study)
+        return [
+            (source, stress)
+            for source, stress in self.tests
+            if not all(store.has_stress(self.record(test, source, stress)) for test in source.tests)
+        ]
 
     def settled(self) -> StressRecord | None:
         """Return one of the records on disk if nothing is left to do."""
-        return self.record(*self.tests[0]) if not self.left() else None
+        source, stress = self.tests[0]
+        return self.record(next(iter(source.tests)), source, stress) if not self.left() else None
 
 
 def advise_fewer_runs(device: str) -> str:

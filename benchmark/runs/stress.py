@@ -33,8 +33,9 @@ def run_stress_tests(job: StressJob, on_step: OnStep) -> None:
         launch = Launch(network, device, training.execution)
         for done, (source, stress) in enumerate(todo, start=1):
             pack = open_stressed(source, protocol, training.cache, stress)
-            rows = evaluate(network, pack, range(len(pack.tiles)), source.target, protocol, device, launch=launch)
-            Store(job.study).write_stress(job.record(source, stress), counts_csv(rows))
+            tested = evaluate(network, pack, range(len(pack.tiles)), protocol, device, launch=launch)
+            for test, rows in tested.items():
+                Store(job.study).write_stress(job.record(test, source, stress), counts_csv(rows))
             on_step(done, len(todo))
         del network, trained, launch
     gc.collect()

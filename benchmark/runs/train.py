@@ -107,18 +107,18 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         started = time.perf_counter()
         rows: dict[str, list[Row]] = {}
         predictions: dict[str, bytes] = {}
-        for name in job.task.test_names:
-            pack, tiles, target = parts[name].pack, parts[name].division.test, parts[name].source.target
+        for source in job.task.test:
+            pack, tiles = parts[source.name].pack, parts[source.name].division.test
             keeper = kept_images.Keeper(pack, tiles, job.protocol)
-            if tested := evaluate(network, pack, tiles, target, job.protocol, device, keeper, launch):
-                rows[name] = tested  # a dataset may have no test images
-            if (content := keeper.content()) is not None:
-                predictions[name] = content
+            rows |= evaluate(network, pack, tiles, job.protocol, device, keeper, launch)  # nothing without test images
+            predictions |= keeper.content()
         cost = meter.cost(test_seconds=time.perf_counter() - started, earlier_seconds=trained.earlier_seconds)
         record = job.record(
             status="ok",
             metrics={name: reduce_counts(tested, metrics.BUILTIN) for name, tested in rows.items()},
-            training=_facts(trained, training_parts, sum(map(len, rows.values()))),
+            training=_facts(
+                trained, training_parts, sum(len(parts[source.name].division.test) for source in job.task.test)
+            ),
             cost=cost,
             environment=job.environment(
                 **environment.computing(job.device),
@@ -176,7 +176,7 @@ def build_network(job: TrainJob) -> nn.Module:
     torch.manual_seed(seeds.derive(protocol.seed, "init", job.task.name, job.repeat))
     encoder: dict[str, Any] = {"encoder_weights": "imagenet"} if protocol.training.encoder_weights and not file else {}
     try:
-        network = job.entry.build(in_channels=job.task.channels(protocol), **encoder)
+        network = job.entry.build(in_channels=job.task.channels(protocol), classes=len(job.task.layers), **encoder)
     except TypeError as error:
         if encoder and "encoder_weights" in str(error):
             raise UserError(

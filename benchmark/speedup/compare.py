@@ -85,7 +85,7 @@ def measurements(
             for entry in (method, subject.lightest):
                 yield (
                     f"loop {entry.name}",
-                    partial(loop_share.loop, entry, pack, subject.source.target, protocol, setting),
+                    partial(loop_share.loop, entry, pack, protocol, setting),
                 )
     if "forward" in only:
         for entry, size in [*((method, size) for size in sizes), *((other, sizes[0]) for other in subject.others)]:

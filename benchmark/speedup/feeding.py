@@ -41,7 +41,7 @@ def write(pack: Pack, count: int, folder: Path) -> Pictures:
     for index in range(count):
         pair = (folder / f"image{index}.png", folder / f"mask{index}.png")
         Image.fromarray(pack.images[index].squeeze(-1)).save(pair[0])
-        Image.fromarray(pack.masks[index] * 255).save(pair[1])
+        Image.fromarray(pack.masks[index][..., 0] * 255).save(pair[1])
         files.append(pair)
     return Pictures(pack, files)
 

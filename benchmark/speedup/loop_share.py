@@ -18,7 +18,6 @@ from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.data.batches import TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
-from benchmark.data.specs import Target
 from benchmark.devices.precision import to_device, using_threads
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation.evaluate import evaluate
@@ -67,15 +66,12 @@ class _Clock:
                 hook.remove()
 
 
-def loop(
-    entry: ModelEntry, pack: Pack, target: Target, protocol: Protocol, setting: SpeedupSetting
-) -> SpeedupComparison:
+def loop(entry: ModelEntry, pack: Pack, protocol: Protocol, setting: SpeedupSetting) -> SpeedupComparison:
     """Train, validate and test for one epoch as ``run`` does; measure the share outside the network.
 
     Args:
         entry: the network.
         pack: the images.
-        target: what they show.
         protocol: gives the split.
         setting: where to measure.
     """
@@ -92,7 +88,7 @@ def loop(
             epoch,
             lambda done, total: None,
         )
-        evaluate(network, pack, division.test, target, protocol, setting.device)
+        evaluate(network, pack, division.test, protocol, setting.device)
         setting.wait()
         whole = time.perf_counter() - started
     count = sum(map(len, (division.train, division.val, division.test)))

@@ -32,7 +32,9 @@ def prepare(study: Study, emit: Callable[[Event], None], needed: set[str]) -> No
         methods = REFERENCE_METHODS if source in study.tested else ()
         current = study.store.shared(source.name) == shared
         missing = [
-            name for name in methods if not (current and study.store.reference_file(source.name, name).is_file())
+            name
+            for name in methods
+            if not current or not all(study.store.reference_file(test, name).is_file() for test in source.tests)
         ]
         if not missing and source.name not in needed:
             continue
@@ -69,8 +71,9 @@ def _write(study: Study, source: Source, pack: Pack, missing: list[str], shared:
 
     division = pack.divide(study.protocol)
     for name in missing if division.test else []:
-        rows = score_reference(name, pack, division.test, source.target, study.protocol)
-        write_atomically(study.store.reference_file(source.name, name), counts_csv(rows))
-    if source in study.tested and (images := kept_images.pack_images(pack, division.test, study.protocol)) is not None:
-        write_atomically(study.store.images_file(source.name), images)
+        for test, rows in score_reference(name, pack, division.test, study.protocol).items():
+            write_atomically(study.store.reference_file(test, name), counts_csv(rows))
+    if source in study.tested:
+        for test, images in kept_images.pack_images(pack, division.test, study.protocol).items():
+            write_atomically(study.store.images_file(test), images)
     study.store.write_split(source.name, shared, division, [tile.name for tile in pack.tiles])

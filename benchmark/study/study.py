@@ -107,7 +107,7 @@ class Study:
     def _job(self, entry: ModelEntry, task: Task, digest: str) -> TrainJob:
         model, device = code_identity.identity(entry), self.hardware.device
         channels = task.channels(self.protocol)
-        sizes = dict.fromkeys(self.protocol.input.size_for(name) for name in task.test_names)
+        sizes = dict.fromkeys(self.protocol.input.size_for(source.name) for source in task.test)
         return TrainJob(
             study=self.folder,
             entry=entry,

@@ -24,7 +24,7 @@ from benchmark.records.history import Round
 from benchmark.records.weights import non_finite
 from benchmark.training.averaged_weights import AveragedWeights
 from benchmark.training.checkpoint import Checkpoint
-from benchmark.training.losses import segmentation_loss
+from benchmark.training.losses import loss_of_layers
 from benchmark.training.optimizer import clip_gradients, make_optimizer, make_schedule
 
 OnStep = Callable[[int, int], None]
@@ -111,10 +111,10 @@ def train(
     launch = launch or Launch(network, batches.device)
 
     def train_on_batch(images: Tensor, masks: Tensor, counted: Tensor | None) -> Tensor:
-        return training_step(network, Batch(images, masks, counted), batches.micro_batch, protocol)
+        return training_step(network, Batch(images, masks, counted), batches, protocol)
 
     def validate_on_batch(images: Tensor, masks: Tensor, counted: Tensor | None) -> Tensor:
-        return validation_step(network, Batch(images, masks, counted), protocol)
+        return validation_step(network, Batch(images, masks, counted), batches.layers, protocol)
 
     launched_training_step, launched_validation_step = launch.of(train_on_batch), launch.of(validate_on_batch)
     session = time.perf_counter()
@@ -210,12 +210,13 @@ def _endless(batches: TrainingBatches, taken: int = 0) -> Iterator[Batch]:
         yield from batches.epoch(epoch)
 
 
-def training_step(network: nn.Module, batch: Batch, micro: int, protocol: Protocol) -> Tensor:
+def training_step(network: nn.Module, batch: Batch, batches: TrainingBatches, protocol: Protocol) -> Tensor:
     """Compute a batch's loss and the parameters' gradients without synchronising.
 
-    ``micro`` is the number of images per forward. The cross-entropy of the whole batch does not depend on it. Dice is
-    computed per forward, as BatchNorm's statistics are, and weighted by images.
+    The cross-entropy of the whole batch does not depend on the images per forward. Dice is computed per forward, as
+    BatchNorm's statistics are, and weighted by images.
     """
+    micro, layers = batches.micro_batch, batches.layers
     network.zero_grad(set_to_none=True)
     size = len(batch.images)
     loss_sum = torch.zeros((), device=batch.images.device)
@@ -224,8 +225,10 @@ def training_step(network: nn.Module, batch: Batch, micro: int, protocol: Protoc
         with autocast(batch.images.device, protocol):
             logits = network(part.images)
         share = len(part.images) / size
-        pixels = None if batch.counted is None else batch.counted.sum().clamp(min=1) * share
-        loss = segmentation_loss(logits, part.masks, protocol.loss, part.counted, pixels) * share
+        pixels = None
+        if batch.counted is not None:
+            pixels = [batch.counted[:, index].sum().clamp(min=1) * share for index in range(len(layers))]
+        loss = loss_of_layers(logits, part, layers, protocol.loss, pixels) * share
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
         loss_sum += loss.detach()
     return loss_sum
@@ -258,11 +261,11 @@ def reestimate_norms(network: nn.Module, batches: TrainingBatches, protocol: Pro
         norm.momentum = momentum
 
 
-def validation_step(network: nn.Module, batch: Batch, protocol: Protocol) -> Tensor:
+def validation_step(network: nn.Module, batch: Batch, layers: Sequence[str], protocol: Protocol) -> Tensor:
     """Return the sum of the losses of a batch's images, without synchronising."""
     with autocast(batch.images.device, protocol):
         logits = network(batch.images)
-    return segmentation_loss(logits, batch.masks, protocol.loss, batch.counted) * len(batch.images)
+    return loss_of_layers(logits, batch, layers, protocol.loss) * len(batch.images)
 
 
 @torch.inference_mode()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.config.training_settings import Loss
+from benchmark.data.batches import Batch
 from benchmark.training.topology import soft_skeleton, worst_neighbours
 from benchmark.utils import extensions
 from benchmark.utils.errors import UserError
@@ -17,6 +19,30 @@ from benchmark.utils.errors import UserError
 CERTAIN = 1e4
 
 LossFunction = Callable[[Tensor, Tensor, Loss, Tensor | None, Tensor | None], Tensor]
+
+
+def loss_of_layers(
+    logits: Tensor, batch: Batch, layers: Sequence[str], settings: Loss, pixels: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Return the mean of the layers' losses under ``loss.layer_weights``; of a single layer, its loss.
+
+    Args:
+        logits: ``(N, L, H, W)``, any floating type.
+        batch: the masks, and which pixels count.
+        layers: the names of the L layers.
+        settings: of the loss.
+        pixels: for each layer, as for :func:`segmentation_loss`.
+    """
+    losses = []
+    for index in range(len(layers)):
+        channel = slice(index, index + 1)
+        counted = None if batch.counted is None else batch.counted[:, channel]
+        divisor = None if pixels is None else pixels[index]
+        losses.append(segmentation_loss(logits[:, channel], batch.masks[:, channel], settings, counted, divisor))
+    if len(losses) == 1:
+        return losses[0]
+    weights = [settings.layer_weights.get(layer, 1.0) for layer in layers]
+    return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum() / sum(weights)
 
 
 def segmentation_loss(

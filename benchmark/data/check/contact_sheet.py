@@ -21,6 +21,7 @@ from benchmark.utils.errors import UserError
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
 # Yellow of the Okabe-Ito palette, which every kind of colour vision tells from grays and greens.
 OUTLINE = (240, 228, 66)
+FURTHER = (86, 180, 233)  # the palette's sky blue, for the second and further layers
 RIM = (0, 0, 0)  # around the outline, which would be lost on bright metal otherwise
 HATCH_PERIOD, HATCH_WIDTH = 12, 2  # of the diagonal lines over ignored pixels, black beside white; pixels along a row
 # A fourfold shrunk track of HY5SYN is still 5 pixels wide and shows between its outlines. Texts grow with the cells,
@@ -35,8 +36,9 @@ class SheetImage(NamedTuple):
 
     name: str  # shown below it
     image: UInt8Array  # ``(H, W, 1|3)`` uint8
-    mask: BoolMask  # ``(H, W)`` bool, true on the foreground
+    mask: BoolMask  # ``(H, W)`` bool, true on the foreground of the first layer
     ignore: BoolMask | None  # ``(H, W)`` bool, true where pixels count nowhere; ``None`` for nowhere
+    further: BoolMask | None = None  # ``(H, W)`` bool, true on the foreground of any further layer
 
     @property
     def share(self) -> float:
@@ -63,15 +65,22 @@ def read_samples(source: Source, count: int) -> list[SheetImage]:
     for index in choose(len(source.pairs), count):
         pair = source.pairs[index]
         image = read_image(pair.image, 3, levels)
-        label, ignored = packs.read_masks(pair, source.target, image.shape[:2])
-        samples.append(SheetImage(pair.name, image, label.mask, ignored if ignored.any() else None))
+        labels = packs.read_masks(pair, source.target, image.shape[:2])
+        ignored = np.logical_and.reduce([ignored for _, ignored in labels])
+        masks = [label.mask for label, _ in labels]
+        samples.append(SheetImage(pair.name, image, masks[0], ignored if ignored.any() else None, _union(masks[1:])))
     return samples
 
 
 def _generated(source: Source, index: int) -> SheetImage:
     height, width = source.shape
     sample = synthetic.generate(source.base, index, height=height, width=width, seed=source.seed)
-    return SheetImage(f"image{index:04d}", to_channels(sample.image, 3), sample.mask(source.target), None)
+    first, *further = (sample.mask(layer) for layer in source.layers)
+    return SheetImage(f"image{index:04d}", to_channels(sample.image, 3), first, None, _union(further))
+
+
+def _union(masks: Sequence[BoolMask]) -> BoolMask | None:
+    return np.logical_or.reduce(masks) if masks else None
 
 
 def contact_sheet(
@@ -147,7 +156,8 @@ def _crop(sample: SheetImage, side: int) -> Iterator[SheetImage]:
     top, left = (max(min(int(at) * step, extent - side), 0) for at, extent in ((row, height), (column, width)))
     part = np.s_[top : top + side, left : left + side]
     ignore = None if sample.ignore is None else sample.ignore[part]
-    yield SheetImage(f"{sample.name}, from {left},{top}", sample.image[part], sample.mask[part], ignore)
+    further = None if sample.further is None else sample.further[part]
+    yield SheetImage(f"{sample.name}, from {left},{top}", sample.image[part], sample.mask[part], ignore, further)
 
 
 def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
@@ -173,15 +183,17 @@ def _facts(samples: Sequence[SheetImage], total: int) -> str:
 def _cell(sample: SheetImage, cell_px: int) -> Image.Image:
     """Fit an image into a square and draw its mask and its ignored pixels onto it."""
     pixels = np.asarray(fit(Image.fromarray(to_channels(sample.image, 3)), cell_px)).copy()
-    inside = _fit_mask(sample.mask, cell_px)
     if sample.ignore is not None:
         hidden = _fit_mask(sample.ignore, cell_px)
         phase = np.indices(hidden.shape).sum(axis=0) % HATCH_PERIOD
         pixels[hidden & (phase < HATCH_WIDTH)] = RIM
         pixels[hidden & (phase >= HATCH_WIDTH) & (phase < 2 * HATCH_WIDTH)] = PAPER
-    pixels[ndimage.binary_dilation(inside) & ~inside] = RIM
-    # Closed along the image's border, so that a mask of the whole image differs from an empty one.
-    pixels[inside & ~ndimage.binary_erosion(inside)] = OUTLINE
+    for mask, colour in ((sample.mask, OUTLINE), (sample.further, FURTHER)):
+        if mask is not None:
+            inside = _fit_mask(mask, cell_px)
+            pixels[ndimage.binary_dilation(inside) & ~inside] = RIM
+            # Closed along the image's border, so that a mask of the whole image differs from an empty one.
+            pixels[inside & ~ndimage.binary_erosion(inside)] = colour
     return Image.fromarray(pixels)
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.config.targets import Target
 from benchmark.data import duplicates
 from benchmark.data.check.judgement import MASK_VALUES, Facts, holds_few_values, image_facts, with_label
-from benchmark.data.formats.all_formats import format_of, read_label
+from benchmark.data.formats.all_formats import format_of, read_layers
 from benchmark.data.formats.images import (
     Levels,
     UInt8Array,
@@ -26,7 +27,6 @@ from benchmark.data.formats.masks import gray_of, read_ignore
 from benchmark.data.formats.pillow import read_form
 from benchmark.data.formats.values import SHOWN, colours_of, listed
 from benchmark.data.pairs import Pair
-from benchmark.data.specs import Target
 from benchmark.data.tiling import labelled_share, windows_of
 from benchmark.utils.errors import UserError
 
@@ -131,19 +131,23 @@ def _with_label(
     check = replace(check, label_form=label_format.form(pair.label))
     check = replace(check, values="shapes") if label_format.is_drawn else _with_values(check, pair.label)
     try:
-        label = read_label(pair.label, target, shape, pair.legend)
+        labels = list(read_layers(pair.labels(target), shape, pair.legend).values())
     except UserError as error:
         return check.with_fault("values" if check.values else "label", error)
-    counted = np.ones(shape, np.bool_) if label.ignored is None else ~label.ignored
+    counted = [np.ones(shape, np.bool_) if label.ignored is None else ~label.ignored for label in labels]
     if pair.ignore is not None:
         try:
-            counted &= ~read_ignore(pair.ignore, shape)
+            everywhere = read_ignore(pair.ignore, shape)
+            counted = [pixels & ~everywhere for pixels in counted]
         except UserError as error:
             check = check.with_fault("ignore", error)
-    facts = with_label(check.facts, label, counted, gray if gray is not None and gray.shape == shape else None)
-    cut = windows if expected == shape and facts.ignored else []
-    labelled = tuple(labelled_share(counted[window], size) for window in cut)
-    return replace(check, note=label.note or "", facts=facts, labelled=labelled)
+    # As in a pack, the first layer stands for the image.
+    facts = with_label(check.facts, labels[0], counted[0], gray if gray is not None and gray.shape == shape else None)
+    any_layer = np.logical_or.reduce(counted)
+    cut = windows if expected == shape and not any_layer.all() else []
+    labelled = tuple(labelled_share(any_layer[window], size) for window in cut)
+    notes = dict.fromkeys(label.note for label in labels if label.note)
+    return replace(check, note="; ".join(notes), facts=facts, labelled=labelled)
 
 
 def _with_values(check: PairCheck, path: Path) -> PairCheck:

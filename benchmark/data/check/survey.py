@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.config.protocol import Protocol
+from benchmark.config.targets import Target
 from benchmark.data import duplicates, packs
 from benchmark.data.check.pair_check import Header, PairCheck, check_pair, read_header
 from benchmark.data.formats.images import Levels, UInt8Array, percentile_levels
 from benchmark.data.pairs import PLAIN, Scan, scan
-from benchmark.data.specs import DatasetSpec, Target
+from benchmark.data.specs import DatasetSpec
 from benchmark.data.splits import PARTS, Division, Tile, divide_under
 from benchmark.data.tiling import tiles_of, windows_of
 from benchmark.utils.errors import UserError

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from benchmark.config.targets import Target
 from benchmark.data.formats.coco import CocoFormat
 from benchmark.data.formats.label_format import NO_LEGEND, Label, LabelFormat, Legend
 from benchmark.data.formats.masks import PIXELS, check_size
 from benchmark.data.formats.svg import SvgFormat
-from benchmark.data.specs import Target
+from benchmark.utils.errors import UserError
 
 FORMATS: list[LabelFormat] = [PIXELS, SvgFormat(), CocoFormat()]
 
@@ -47,3 +50,32 @@ def read_label(label: Path, target: Target, shape: tuple[int, int], legend: Lege
     label_format = format_of(label)
     check_size(label, label_format.size(label), shape)
     return label_format.read(label, target, legend)
+
+
+def read_layers(
+    labels: Mapping[str, Path | None], shape: tuple[int, int], legend: Legend = NO_LEGEND
+) -> dict[str, Label]:
+    """Read several layers' labels, of which some or all may lie in one file.
+
+    Args:
+        labels: the path of each layer's label; ``None`` for a layer that is not labelled: all of it is ignored.
+        shape: the image's height and width.
+        legend: as for :func:`read_label`.
+
+    Raises:
+        UserError: as for :func:`read_label`; layers that share a file which does not tell them apart.
+    """
+    nothing = np.zeros(shape, np.bool_)
+    read = {
+        layer: Label(nothing, ignored=~nothing) if file is None else read_label(file, layer, shape, legend)
+        for layer, file in labels.items()
+    }
+    for layer, file in labels.items():
+        shared = [other for other in labels if labels[other] == file]
+        if file is not None and len(shared) > 1 and not read[layer].tells_layers:
+            raise UserError(
+                f"{file}: found labels that do not tell {' and '.join(shared)} apart; expected SVG, one-hot RGB or "
+                "COCO with a category for each, or a folder of masks for each: "
+                + ", ".join(f"label_{name}/" for name in shared)
+            )
+    return read

@@ -12,15 +12,16 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import numpy as np
 from pycocotools import mask as pycoco
 
-from benchmark.data.formats.label_format import Label, LabelFormat, Layers, Legend, remembering
+from benchmark.config.targets import Target
+from benchmark.data.formats.label_format import Label, LabelFormat, Legend, remembering
 from benchmark.data.formats.rasterize import Mask, Points
 from benchmark.data.formats.svg import FARTHEST, MOST_SIDE
-from benchmark.data.specs import Kind, Target
+from benchmark.data.specs import Kind, Layer
 from benchmark.utils.errors import UserError
 from benchmark.utils.names import comparable
 
@@ -28,6 +29,7 @@ MOST_BYTES = 1 << 29  # in memory, five to ten times as much
 # Lengths of outlines in pixels: of one polygon (2 GB while it is drawn), and of all in one image (about a minute).
 MOST_OUTLINE, MOST_OUTLINES = 2 * 10**7, 3 * 10**8
 DECODING = threading.Lock()  # several threads read masks, and the process has one list of warning filters
+ANY = "any layer"
 MERGED = 16  # run lengths merged at a time, which is faster than one by one
 
 # Kinds of categories by their names; a number behind the name is a layer's. The TOML file explains other names.
@@ -70,8 +72,16 @@ class CocoFormat(LabelFormat):
         return self.entry(label).size
 
     def read(self, label: Path, target: Target, legend: Legend) -> Label:
-        """Draw the target's layer."""
-        return Label(rasterise(self.entry(label), legend.categories).of(target))
+        """Draw the target's layer; it is told from others if a category of the file is of this layer."""
+        entry, kinds = self.entry(label), _kinds(legend.categories)
+        told = any(_by_name(name, kinds) in _wanted(target) for name in entry.categories)
+        if not told and target not in get_args(Layer) and len(entry.categories) > 1:
+            raise UserError(
+                f"{label.parent}: no category is of the layer {target!r} (found {', '.join(entry.categories)[:200]}); "
+                f"expected a line such as {json.dumps(entry.categories[0][:80])} = '{target}' below [categories] in "
+                "the dataset's TOML file"
+            )
+        return Label(rasterise(entry, target, legend.categories), tells_layers=told)
 
     def entries(self, file: Path) -> list[Path] | None:
         """Return the labels of all images, or ``None`` for a file without annotations."""
@@ -91,37 +101,46 @@ class CocoFormat(LabelFormat):
         return entry
 
 
-def rasterise(entry: ImageEntry, categories: Sequence[tuple[str, Kind]] = ()) -> Layers:
-    """Draw the union of an image's tracks and the union of its vias.
+def rasterise(entry: ImageEntry, target: Target, categories: Sequence[tuple[str, Kind]] = ()) -> Mask:
+    """Draw the union ``(H, W)`` of an image's annotations of a layer; ``metal`` is tracks and vias.
 
     Drawn by pycocotools, as COCO's own evaluation does. Pixel (row r, column c) spans ``[c, c + 1) x [r, r + 1)``; a
     polygon has no holes, so several polygons of an annotation count as their union.
 
     Args:
         entry: the annotations.
-        categories: names of categories with their kinds; :data:`NAMES` decides for others. An unknown category that is
-            the only one of its file is track and via at once.
+        target: the layer.
+        categories: names of categories with their layers, ``none`` for no layer; :data:`NAMES` decides for others. An
+            unknown category that is the only one of its file belongs to every layer.
 
     Raises:
         UserError: a category of unknown kind, or more corners than can be drawn.
     """
-    kinds: dict[str, Kind] = {comparable(name): kind for name, kind in categories}
-    groups: dict[str, list[Shape]] = {"track": [], "via": []}
-    for shape in entry.shapes:
-        for kind in _kinds(shape, entry, kinds):
-            groups[kind].append(shape)
-    return Layers(*(_union(shapes, entry.size) for shapes in groups.values()))
+    kinds, wanted = _kinds(categories), {*_wanted(target), ANY}
+    return _union([shape for shape in entry.shapes if _kind(shape, entry, kinds) in wanted], entry.size)
 
 
-def _kinds(shape: Shape, entry: ImageEntry, kinds: Mapping[str, Kind]) -> Sequence[str]:
+def _wanted(target: Target) -> tuple[Kind, ...]:
+    return ("track", "via") if target == "metal" else (target,)
+
+
+def _kinds(categories: Sequence[tuple[str, Kind]]) -> dict[str, Kind]:
+    return {comparable(name): kind for name, kind in categories}
+
+
+def _by_name(category: str, kinds: Mapping[str, Kind]) -> Kind | None:
+    by_name = (kind for kind in NAMES if NAMES[kind].fullmatch(category.strip().casefold()))
+    return kinds.get(comparable(category)) or next(by_name, None)
+
+
+def _kind(shape: Shape, entry: ImageEntry, kinds: Mapping[str, Kind]) -> Kind:
     name = shape.category
-    by_name = (kind for kind in NAMES if NAMES[kind].fullmatch(name.strip().casefold()))
-    kind = kinds.get(comparable(name)) or next(by_name, None)
+    kind = _by_name(name, kinds)
     if kind is not None:
-        return () if kind == "none" else (kind,)
+        return kind
     if len(entry.categories) == 1:
-        return ("track", "via")
-    line = f"{json.dumps(name[:80])} = 'track' (or 'via', 'none')"
+        return ANY
+    line = f"{json.dumps(name[:80])} = 'track' (or 'via', another layer's name, 'none')"
     raise UserError(
         f"{shape.where}: category {name[:80]!r}, which is neither a track nor a via by its name; expected names such "
         f"as metal1 and via1: add {line} below [categories] in the dataset's TOML file"

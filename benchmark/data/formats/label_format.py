@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple, TypeVar
 
+from benchmark.config.targets import Target
 from benchmark.data.formats.rasterize import Mask
 from benchmark.data.formats.values import Values
-from benchmark.data.specs import Kind, Target
+from benchmark.data.specs import Kind
+from benchmark.utils.errors import UserError
 from benchmark.utils.files import Stamp, stamp
 
 Content = TypeVar("Content")
@@ -35,6 +37,7 @@ class Label:
     note: str | None = None  # a remark for the user about how it was read
     ignored: Mask | None = None  # ``(H, W)`` bool, pixels to ignore; ``None`` if the format cannot mark any
     stored_as: int = 0  # foreground's value, 1 or 255, in a mask of 8-bit values; 0 for other masks
+    tells_layers: bool = False  # whether the file tells this layer from others
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +48,15 @@ class Layers:
     via: Mask
 
     def of(self, target: Target) -> Mask:
-        """Return the foreground of a target; ``metal`` is the union of both."""
-        return {"track": self.track, "via": self.via, "metal": self.track | self.via}[target]
+        """Return the foreground of a target; ``metal`` is the union of both.
+
+        Raises:
+            UserError: another target.
+        """
+        masks = {"track": self.track, "via": self.via, "metal": self.track | self.via}
+        if target not in masks:
+            raise UserError(f"labels of this format tell only {', '.join(masks)}, found the target {target!r}")
+        return masks[target]
 
 
 class LabelFormat(ABC):

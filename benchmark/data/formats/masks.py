@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.config.targets import Target
 from benchmark.data.formats.images import IMAGE_SUFFIXES, Picture, Pixels, decode, read_size, sized, to_channels
 from benchmark.data.formats.label_format import Label, LabelFormat, Layers, Legend
 from benchmark.data.formats.pillow import read_form
 from benchmark.data.formats.rasterize import Mask
 from benchmark.data.formats.values import colours_of, distinct, listed, remedy
-from benchmark.data.specs import Target
 from benchmark.utils.errors import UserError
 
 THRESHOLD = 128  # of JPEG masks: half of 255, rounded up
@@ -69,7 +69,8 @@ class PixelFormat(LabelFormat):
             return Label(mask, INVERTED_PALETTE)
         if mask is None:
             raise _refused(label, picture, f"{EXPECTED}, or one-hot RGB (red background, green track, blue via)")
-        return Label(mask, INVERTED if picture.white_is_zero else None, stored_as=_stored_as(picture))
+        note, one_hot = INVERTED if picture.white_is_zero else None, by_index is None and _binary(picture) is None
+        return Label(mask, note, stored_as=_stored_as(picture), tells_layers=one_hot)
 
 
 PIXELS = PixelFormat()

@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image, ImageDraw
 
+from benchmark.config.targets import Target
 from benchmark.data.formats.label_format import Label, LabelFormat, Layers, Legend, remembering
 from benchmark.data.formats.rasterize import Mask, Points, fill
-from benchmark.data.specs import Target
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import TooLargeError, read_limited
 
@@ -71,7 +71,7 @@ class SvgFormat(LabelFormat):
 
     def read(self, label: Path, target: Target, legend: Legend) -> Label:
         """Draw the target's layer."""
-        return Label(rasterise(self._shapes(label)).of(target))
+        return Label(rasterise(self._shapes(label)).of(target), tells_layers=True)
 
 
 def read_svg(path: Path) -> SvgLabel:

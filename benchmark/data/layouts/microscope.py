@@ -13,7 +13,7 @@ from skimage.measure import label
 
 from benchmark.data.layouts.layout_source import Layout
 from benchmark.data.layouts.windows import Window, outlined_area, windows
-from benchmark.data.specs import SUFFIX, Target
+from benchmark.data.specs import SUFFIX, Layer
 from benchmark.data.synthetic import STANDINS, Sample
 from benchmark.data.synthetic.effects import render
 from benchmark.data.synthetic.image_operations import blur
@@ -89,7 +89,7 @@ def write(
     nm_per_pixel: float,
     height: int | None = None,
     width: int | None = None,
-    target: Target = "track",
+    target: Layer = "track",
     look: Appearance,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -136,7 +136,7 @@ def notes(images: Sequence[Json]) -> tuple[str, ...]:
     )
 
 
-def _write_one(look: Appearance, target: Target, directory: Path, window: Window) -> Json:
+def _write_one(look: Appearance, target: Layer, directory: Path, window: Window) -> Json:
     name = f"{window.dataset.replace(SUFFIX, '_syn')}_{window.index:04d}.png"
     return save(show(window, look), directory, name, target)
 

@@ -11,7 +11,7 @@ import numpy as np
 from benchmark.data.formats.rasterize import Mask, Points, fill
 from benchmark.data.layouts.cells import Role
 from benchmark.data.layouts.layout_source import Layout, WindowPosition
-from benchmark.data.specs import Target
+from benchmark.data.specs import Layer
 from benchmark.data.synthetic.standins import LEAST_SHARE, LEAST_VIA_SHARE, shows_both, stream
 from benchmark.utils.errors import UserError
 
@@ -63,7 +63,7 @@ def windows(
     width: int,
     nm_per_pixel: float,
     seed: int = 0,
-    target: Target = "track",
+    target: Layer = "track",
 ) -> list[Window]:
     """Draw windows at random positions.
 
@@ -133,7 +133,7 @@ def _overlaps(position: WindowPosition, others: Sequence[Window]) -> bool:
     )
 
 
-def _too_few(layout: Layout, drawn: int, count: int, target: Target) -> UserError:
+def _too_few(layout: Layout, drawn: int, count: int, target: Layer) -> UserError:
     least = LEAST_VIA_SHARE if target == "via" else LEAST_SHARE
     rule = f"at least {least:.1%} {target} and as much background"
     if not drawn:

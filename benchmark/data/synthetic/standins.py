@@ -1,4 +1,4 @@
-"""Draws the four stand-ins from (data set, index, seed), and writes them as datasets."""
+"""Draws the stand-ins from (data set, index, seed), and writes them as datasets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.data.specs import SUFFIX, Target
+from benchmark.config.targets import Target, is_via, layers_of
+from benchmark.data.specs import SUFFIX
 from benchmark.data.synthetic import chip_blocks, optical, routing, sem
 from benchmark.data.synthetic.effects import FIXED, Effect, Stress, render
 from benchmark.data.synthetic.layout import Canvas
@@ -54,7 +55,7 @@ class StandIn:
     height: int  # default size in pixels
     width: int  # default size in pixels
     count: int  # images of a full set
-    target: Target  # the mask that is the label; ``metal`` is track or via
+    target: Target  # the masks that are the label; ``metal`` is track or via
     max_turn_deg: float  # largest turn of the sample
     version: int  # raised by hand whenever the same seed gives other bytes than before
 
@@ -71,6 +72,7 @@ STANDINS: Mapping[str, StandIn] = MappingProxyType(
         "miic": StandIn(routing.miic, *_SEM, sem.MIIC, 1, 512, 512, 400, "track", 0.5, version=2),
         "omc": StandIn(chip_blocks.omc, *_OPTICAL, optical.OMC, 3, 512, 512, 400, "track", 1.5, version=2),
         "omv": StandIn(chip_blocks.omv, *_OPTICAL, optical.OMC, 3, 512, 512, 400, "via", 1.5, version=2),
+        "omc_omv": StandIn(chip_blocks.omv, *_OPTICAL, optical.OMC, 3, 512, 512, 400, "track+via", 1.5, version=1),
     }
 )
 
@@ -95,9 +97,16 @@ class Sample:
     vias: NDArray[np.float64]
     manifest: Json
 
-    def mask(self, target: Target) -> NDArray[np.bool_]:
-        """Return the mask of ``metal`` (track or via), ``track`` or ``via``."""
-        return {"metal": self.track | self.via, "track": self.track, "via": self.via}[target]
+    def mask(self, layer: str) -> NDArray[np.bool_]:
+        """Return the mask of ``metal`` (track or via), ``track`` or ``via``.
+
+        Raises:
+            UserError: another layer.
+        """
+        masks = {"metal": self.track | self.via, "track": self.track, "via": self.via}
+        if layer not in masks:
+            raise UserError(f"stand-ins have the layers {', '.join(masks)}, found {layer!r}: correct the target")
+        return masks[layer]
 
 
 def generate(
@@ -217,7 +226,7 @@ def write_set(
     try:
         if part.exists():
             shutil.rmtree(part)
-        for folder in ("image", "label"):
+        for folder in ("image", *label_folders(header["target"]).values()):
             (part / folder).mkdir(parents=True)
         for entry in (executor.map if executor else map)(partial(write_one, part), jobs):
             images.append(entry)
@@ -232,6 +241,12 @@ def write_set(
     return images
 
 
+def label_folders(target: Target) -> dict[str, str]:
+    """Return the folder of each layer's masks in a written set."""
+    layers = layers_of(target)
+    return {layer: "label" if len(layers) == 1 else f"label_{layer}" for layer in layers}
+
+
 def refuse_existing(directory: Path) -> None:
     """Raise a UserError where a set's directory exists."""
     if directory.exists():
@@ -239,10 +254,11 @@ def refuse_existing(directory: Path) -> None:
 
 
 def save(sample: Sample, directory: Path, name: str, target: Target) -> Json:
-    """Write a sample's image and label into a set's folder, and return the manifest's entry of the image."""
+    """Write a sample's image and labels into a set's folder, and return the manifest's entry of the image."""
     # Level 1: the noise of the images hardly compresses, and the fastest level is five times faster than the default.
     Image.fromarray(sample.image).save(directory / "image" / name, compress_level=1)
-    Image.fromarray(sample.mask(target).astype(np.uint8) * np.uint8(255)).save(directory / "label" / name)
+    for layer, folder in label_folders(target).items():
+        Image.fromarray(sample.mask(layer).astype(np.uint8) * np.uint8(255)).save(directory / folder / name)
     return {"name": name, **sample.manifest}
 
 
@@ -301,8 +317,13 @@ def _window(standin: StandIn, rng: Generator, height: int, width: int) -> tuple[
 
 
 def shows_both(track: NDArray[np.bool_], via: NDArray[np.bool_], target: Target) -> bool:
-    """Return whether a window ``(H, W)`` holds enough of target and background; see :data:`SMALL_PX`."""
-    mask, least = (via, LEAST_VIA_SHARE) if target == "via" else (track, LEAST_SHARE)
+    """Return whether a window ``(H, W)`` holds enough of each layer and of background; see :data:`SMALL_PX`."""
+    return all(
+        _shows_both(*((via, LEAST_VIA_SHARE) if is_via(layer) else (track, LEAST_SHARE))) for layer in layers_of(target)
+    )
+
+
+def _shows_both(mask: NDArray[np.bool_], least: float) -> bool:
     parts = [mask]
     if min(mask.shape) < SMALL_PX:
         half, quarter = [side // 2 for side in mask.shape], [side // 4 for side in mask.shape]

@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmark import metrics
 from benchmark.config.protocol import Evaluation
+from benchmark.config.targets import Target
 from benchmark.data.formats.images import UInt8Array, to_channels
 from benchmark.data.packs import IGNORED
-from benchmark.data.specs import Target
 from benchmark.evaluation.counts import count_terms, describe_net_limits, faults_in_words, uncounted_faults
 from benchmark.evaluation.fault_overlay import (
     COLOURS,

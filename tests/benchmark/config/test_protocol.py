@@ -241,8 +241,10 @@ CHANGES = {
     "training.norm_reestimation_batches": 7, "training.encoder_weights": "imagenet", "loss.bce": 0.7, "loss.dice": 0.7,
     "loss.epsilon": 0.7, "loss.name": "scnp", "loss.focal_alpha": 0.7, "loss.focal_gamma": 3, "loss.tversky_alpha": 0.7,
     "loss.cldice_alpha": 0.4, "loss.cldice_iterations": 7, "loss.scnp_inside": "focal",
+    "loss.layer_weights": "{via=2.0}",
     "evaluation.batch": 3, "evaluation.threshold": 0.7, "evaluation.border_px": 7,
-    "evaluation.min_area_px": 7, "evaluation.cldice": "true", "data.hy5syn_target": "via", "data.standin_images": 7,
+    "evaluation.min_area_px": 7, "evaluation.cldice": "true",
+    "data.target": "track+via", "data.hy5syn_target": "via", "data.standin_images": 7,
     "data.standin_images_by_dataset": "{omc=7}", "efficiency.budget_seconds": 2.0, "report.reduction": "pooled",
     "report.panels": 7,
 }  # fmt: skip
@@ -257,7 +259,7 @@ def test_digest_follows_every_setting_that_changes_a_number(path: str, install_l
     install_lab()
     hidden = {"split.test": "split.counts", "split.validation": "split.counts", "training.epochs": "training.steps"}
     beside = [f"{hidden[path]}=none"] if path in hidden else []
-    if path.startswith("loss.") and "_" in path:
+    if path.startswith("loss.") and "_" in path and path != "loss.layer_weights":
         beside = [f"loss.name={path.removeprefix('loss.').partition('_')[0]}"]
     beside += {"training.momentum": ["training.optimizer=sgd"], "training.poly_power": ["training.schedule=poly"]}.get(
         path, []

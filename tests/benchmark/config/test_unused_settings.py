@@ -110,12 +110,14 @@ CASES = {
     "loss.cldice_alpha": Case("0.2", beside=("loss.name=cldice",)),
     "loss.cldice_iterations": Case("1", beside=("loss.name=cldice",)),
     "loss.scnp_inside": Case("lovasz", beside=("loss.name=scnp",)),
+    "loss.layer_weights": Case("{via=9}", beside=("data.target='track+via'", "input.tile=64"), data="omc-syn"),
     "evaluation.batch": Case("3", "training"),  # the validation's Dice is one of each batch
     "evaluation.window": Case("tile", "counts", ("input.tile=64",)),
     "evaluation.threshold": Case("0.52", "counts"),
     "evaluation.border_px": Case("9", "counts"),
     "evaluation.min_area_px": Case("30", "counts", ("training.steps=12", "training.lr=0.02")),
     "evaluation.cldice": Case("true", "counts"),
+    "data.target": Case("via", beside=("input.tile=64",), data="omc-syn"),
     "data.hy5syn_target": Case("via", beside=("input.tile=64",), data="hy5syn-syn"),
     "data.standin_images": Case("40", beside=("input.tile=64",), data="omc-syn"),
     "data.standin_images_by_dataset": Case("{omc=40}", beside=("input.tile=64",), data="omc-syn"),
@@ -151,7 +153,7 @@ def left_by(root: Path, data: str, *overrides: str) -> dict[str, str]:
     protocol = load_protocol("quick", [*BASE, *overrides])
     protocol = specs.fit(protocol, list(choose(data, root).values()))
     (source,) = resolve(data, root, protocol, HashCache(None))
-    unused_settings.refuse_for({source.base}, protocol, overrides, [])
+    unused_settings.refuse_for({source.base: source.target}, protocol, overrides, [])
     folder = root / ".studies" / hashlib.sha256(repr((data, overrides)).encode()).hexdigest()[:12]
     study = Study(
         folder, protocol, registry.select([f"{TINY}:TinyNet"]), [Task((source,), (source,))],
@@ -167,16 +169,16 @@ def left_by(root: Path, data: str, *overrides: str) -> dict[str, str]:
     assert record is not None
     assert record.training is not None
     clock = {"seconds", "images_per_second"}
-    (block,) = accuracy_table.scores(read_study(folder), accuracy_table.ACCURACY).blocks
+    blocks = accuracy_table.scores(read_study(folder), accuracy_table.ACCURACY).blocks
     return {
         "failure": "",
         "weights": digest((run / WEIGHTS).read_bytes()),
-        "counts": digest((run / f"images.{source.name}.csv").read_bytes()),
-        "panels": digest((run / f"panels.{source.name}.npz").read_bytes()),
+        "counts": digest(b"".join((run / f"images.{test}.csv").read_bytes() for test in source.tests)),
+        "panels": digest(b"".join((run / f"panels.{test}.npz").read_bytes() for test in source.tests)),
         "training": record.training.model_dump_json(exclude=clock),
         "record": str(record.environment["determinism"]),
         "computed": str(record.environment["compute_dtype"]),
-        "table": str((block.facts, [row.cells for row in block.rows])),
+        "table": str([(block.facts, [row.cells for row in block.rows]) for block in blocks]),
         "runs": str(plan.runs),
         "measurements": str([job.settings for job in plan.measurements]),
     }
@@ -240,6 +242,7 @@ HIDDEN = [
         "belongs to sgd, and training.optimizer is adam; leave it out",
     ),
     (["training.poly_power=2"], "training.poly_power=2", "belongs to poly, and training.schedule is constant"),
+    (["data.target=via", "data.hy5syn_target=via"], "data.hy5syn_target=via", "data.target is via for all datasets"),
     (["loss.dice=0", "loss.epsilon=0.1"], "loss.epsilon=0.1", "loss.dice is 0"),
     (["loss.focal_gamma=3"], "loss.focal_gamma=3", "belongs to the loss focal, and loss.name is bce_dice; leave it"),
     (["loss.name=lovasz", "loss.bce=1"], "loss.bce=1", "belongs to the loss bce_dice, and loss.name is lovasz"),
@@ -296,22 +299,22 @@ def test_hidden_settings_of_a_file_are_refused_and_those_of_a_stored_study_are_n
 def test_division_that_the_owner_has_made_hides_others(setting: str) -> None:
     overrides = [setting, "split.counts=none"]
     protocol = load_protocol("quick", overrides)
-    unused_settings.refuse_for({"mychip"}, protocol, overrides, [])
+    unused_settings.refuse_for({"mychip": "track"}, protocol, overrides, [])
     unused_settings.refuse_for(
-        {"mychip"}, protocol, overrides, [], protocol, divided=True
+        {"mychip": "track"}, protocol, overrides, [], protocol, divided=True
     )  # as an earlier call needed it
     with pytest.raises(UserError, match=rf"{setting}'.*comes in train/, val/ and test/.*leave it out"):
-        unused_settings.refuse_for({"mychip"}, protocol, overrides, [], divided=True)
+        unused_settings.refuse_for({"mychip": "track"}, protocol, overrides, [], divided=True)
 
 
 def test_units_thin_a_division_that_the_owner_has_made() -> None:
-    unused_settings.refuse_for({"mychip"}, load_protocol("quick"), ["split.unit=group"], [], divided=True)
+    unused_settings.refuse_for({"mychip": "track"}, load_protocol("quick"), ["split.unit=group"], [], divided=True)
 
 
 def refuse_for(*overrides: str, source: str | Path = "quick", study: tuple[str, ...] | None = None) -> None:
     protocol = load_protocol(source, overrides)
     stored = None if study is None else load_protocol("quick", study)
-    unused_settings.refuse_for({"mychip", "other"}, protocol, overrides, ["omc", "elsewhere"], stored)
+    unused_settings.refuse_for({"mychip": "track", "other": "track"}, protocol, overrides, ["omc", "elsewhere"], stored)
 
 
 TABLES = [(table, 128 if "size" in table or "tile" in table else 3) for table in unused_settings.TABLES]
@@ -341,6 +344,26 @@ def test_size_that_no_dataset_takes_is_refused() -> None:
     sizes = "input.size_by_dataset={mychip=64,other=64}"
     with pytest.raises(UserError, match=r"input\.size=96.*own; use --set input\.size_by_dataset\.mychip=N"):
         refuse_for("input.size=96", sizes)
+
+
+@pytest.mark.parametrize("weights", ["loss.layer_weights.vai=2", "loss.layer_weights={vai=2}"])
+def test_weight_of_a_layer_that_no_target_has_beside_another_is_refused(weights: str, tmp_path: Path) -> None:
+    targets = {"mychip": "track+via", "other": "poly"}
+    file = tmp_path / "own.toml"
+    for given in ([weights], []):
+        protocol = load_protocol("quick", [weights])
+        file.write_text(protocol.to_toml())
+        with pytest.raises(
+            UserError, match=r"loss\.layer_weights.*vai.* 'vai' beside another layer; did you mean 'via'"
+        ):
+            unused_settings.refuse_for(targets, protocol, given, [])
+    good = ["loss.layer_weights={track=1, via=2}"]
+    unused_settings.refuse_for(targets, load_protocol("quick", good), good, [])
+    unused_settings.refuse_for(targets, protocol, [], [], protocol)  # as an earlier call of the study needed it
+    for alone, target in (("poly", "poly"), ("track", "track")):
+        given = [f"loss.layer_weights.{alone}=2"]
+        with pytest.raises(UserError, match=rf"no target of this study has '{alone}' beside another .*: {target}\)"):
+            unused_settings.refuse_for({"mychip": target}, load_protocol("quick", given), given, [])
 
 
 @pytest.mark.parametrize("verb", ["run", "verify", "show"])

@@ -25,8 +25,8 @@ def protocol(*overrides: str) -> Protocol:
 def make_pack(count: int = 10, channels: int = 1, dataset: str = "omc-syn", seed: int = 0) -> Pack:
     """A pack whose images are their masks: bright where there is track, with noise below that tells pixels apart."""
     rng = np.random.default_rng(seed)
-    masks = rng.integers(0, 2, (count, SIDE, SIDE), dtype=np.uint8)
-    images = rng.integers(0, 128, (count, SIDE, SIDE, channels), dtype=np.uint8) + 128 * masks[..., None]
+    masks = rng.integers(0, 2, (count, SIDE, SIDE, 1), dtype=np.uint8)
+    images = rng.integers(0, 128, (count, SIDE, SIDE, channels), dtype=np.uint8) + 128 * masks
     return Pack(dataset, "f", images, masks, tuple(Tile(f"i{i}", f"i{i}", None) for i in range(count)))
 
 
@@ -66,7 +66,7 @@ def test_batches_have_the_promised_shapes_and_ranges(channels: int) -> None:
 
 def test_levels_0_and_255_become_0_and_1() -> None:
     images = np.array([0, 255], np.uint8).repeat(SIDE * SIDE).reshape(2, SIDE, SIDE, 1)
-    pack = Pack("omc", "f", images, np.zeros((2, SIDE, SIDE), np.uint8), (Tile("a", "a", None), Tile("b", "b", None)))
+    pack = Pack("omc", "f", images, np.zeros_like(images), (Tile("a", "a", None), Tile("b", "b", None)))
     (batch,) = evaluation_batches(pack, [0, 1], SIZE, 2, CPU)
     assert batch.images[0].unique().tolist() == [0.0]
     assert batch.images[1].unique().tolist() == [1.0]
@@ -173,7 +173,7 @@ def test_several_datasets_are_one_set_of_crops_of_one_size() -> None:
     packs = make_pack(6, seed=1), make_pack(5, dataset="miic-syn", seed=2)
     larger = (
         np.kron(packs[1].images, np.ones((1, 2, 2, 1), np.uint8)),
-        np.kron(packs[1].masks, np.ones((2, 2), np.uint8)),
+        np.kron(packs[1].masks, np.ones((1, 2, 2, 1), np.uint8)),
     )
     packs = packs[0], replace(packs[1], images=larger[0], masks=larger[1])
     batches = TrainingBatches([(packs[0], [0, 2, 5]), (packs[1], range(5))], SIZE, chosen, 0, CPU)
@@ -197,7 +197,7 @@ def holds(tile: np.ndarray, window: np.ndarray) -> bool:
 @pytest.mark.parametrize("labelled", [np.s_[:, :9], np.s_[20:, 20:], np.s_[11:13, 11:13]])
 def test_training_crops_hold_labelled_pixels(labelled: tuple[slice, slice]) -> None:
     pack = partly_labelled(labelled)
-    counted = pack.masks[0] != IGNORED
+    counted = pack.masks[0, ..., 0] != IGNORED
     fullest = max(
         counted[t : t + SIZE, x : x + SIZE].mean() for t in range(SIDE - SIZE + 1) for x in range(SIDE - SIZE + 1)
     )

@@ -47,11 +47,11 @@ def test_pack_holds_every_image_and_mask_in_the_order_of_names(tmp_path: Path) -
     pack = build(tmp_path)
     assert [tile.name for tile in pack.tiles] == ["a", "b", "c"]
     assert (pack.images.shape, pack.images.dtype) == ((3, 64, 64, 1), np.uint8)
-    assert (pack.masks.shape, pack.masks.dtype) == ((3, 64, 64), np.uint8)
+    assert (pack.masks.shape, pack.masks.dtype) == ((3, 64, 64, 1), np.uint8)
     for index, tile in enumerate(pack.tiles):
         image = pixels_of(root / "image" / f"{tile.name}.png")
         np.testing.assert_array_equal(pack.images[index, ..., 0], image)
-        np.testing.assert_array_equal(pack.masks[index], image > 127)
+        np.testing.assert_array_equal(pack.masks[index, ..., 0], image > 127)
     assert set(np.unique(pack.masks)) == {0, 1}
 
 
@@ -64,7 +64,7 @@ def test_larger_images_are_cut_in_row_order_and_share_their_group(tmp_path: Path
         row, column = index // 3, index % 3
         window = image[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64]
         np.testing.assert_array_equal(pack.images[index, ..., 0], window, err_msg=tile.name)
-        np.testing.assert_array_equal(pack.masks[index], window > 127, err_msg=tile.name)
+        np.testing.assert_array_equal(pack.masks[index, ..., 0], window > 127, err_msg=tile.name)
 
 
 def test_image_smaller_than_tile_sets_the_tile(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_centre_cuts_the_middle_of_image_and_mask(tmp_path: Path) -> None:
     pack = build(tmp_path)
     images, masks = pack.centre([1, 0], 32)
     np.testing.assert_array_equal(images, pack.images[[1, 0], 16:48, 16:48])
-    np.testing.assert_array_equal(masks, pack.masks[[1, 0], 16:48, 16:48])
+    np.testing.assert_array_equal(masks[:, 0], pack.masks[[1, 0], 16:48, 16:48, 0])
 
 
 def test_standins_are_packed_with_their_manifests(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_pack_is_reopened_without_decoding(tmp_path: Path, monkeypatch: pytest.M
     def forbidden(*args: object) -> None:
         raise AssertionError("an image was decoded")
 
-    for reader in ("decode", "read_label", "read_size"):
+    for reader in ("decode", "read_layers", "read_size"):
         monkeypatch.setattr(packs, reader, forbidden)
     again = build(tmp_path)
     assert again.tiles == first.tiles
@@ -208,13 +208,13 @@ def test_different_content_or_settings_have_separate_packs(tmp_path: Path) -> No
 
 
 def failing_after_one(error: BaseException) -> object:
-    """A mask reader that fails at the second mask."""
+    """A reader of masks that fails at the second image."""
     calls: Iterator[int] = iter(range(10))
 
-    def reader(path: Path, target: str, shape: tuple[int, int], *how: object) -> Label:
+    def reader(labels: dict[str, Path], shape: tuple[int, int], *how: object) -> dict[str, Label]:
         if next(calls):
             raise error
-        return Label(np.zeros(shape, bool), None)
+        return {layer: Label(np.zeros(shape, bool), None) for layer in labels}
 
     return reader
 
@@ -232,7 +232,7 @@ def test_failed_build_leaves_no_files(
 ) -> None:
     make_folder(tmp_path / "data" / "omc", ["a", "b", "c"])
     with monkeypatch.context() as patched:
-        patched.setattr(packs, "read_label", failing_after_one(error))
+        patched.setattr(packs, "read_layers", failing_after_one(error))
         with pytest.raises(raised):
             build(tmp_path)
     assert leftovers(tmp_path) == []

@@ -98,7 +98,10 @@ def test_size_and_channels_set_protocol_defaults(tmp_path: Path) -> None:
     [
         ("chanels = 3", r"mychip\.toml: no field 'chanels'; did you mean 'channels'\?"),
         ("channels = 2", r"mychip\.toml: channels: "),
-        ("target = 'wire'", r"mychip\.toml: target: "),
+        ("target = 'Wire'", r"mychip\.toml: target: layer 'Wire'; expected names of a-z"),
+        ("target = 'track+track'", r"mychip\.toml: target: 'track\+track' names a layer twice"),
+        ("[categories]\npad = 'vias'", r"categories\.pad: found the layer 'vias'; expected track, via, none, or that"),
+        ("[layer_labels]\nvia = 'vias'", r"layer_labels\.via: found the layer 'via'; expected track, or that layer in"),
         ("size = 4", r"mychip\.toml: size: "),
         ("group = '('", r"mychip\.toml: group: no regular expression"),
         ("group = 'frame'", r"mychip\.toml: group: expected a pattern with one group in parentheses"),

@@ -80,11 +80,21 @@ def test_training_uses_smallest_input_of_its_datasets() -> None:
     assert Task((source("hy5syn-syn"), source("omc")), (source("omc"),)).input_size(paper) == 512
 
 
+def test_each_layer_of_a_test_set_is_a_test() -> None:
+    task = Task((source("a", "track+via"),), (source("b", "track+via"), source("c", "track+via")))
+    assert task.test_names == ("b@track", "b@via", "c@track", "c@via")
+    assert task.layers == ("track", "via")
+
+
 def test_mixed_targets_or_channels_are_refused() -> None:
     paper = load_protocol("paper", ["input.channels_by_dataset={omc=3}"])
     Task((source("hy5syn", "metal"),), (source("miic"),)).check(paper)
     with pytest.raises(UserError, match="omv marks via and miic track"):
         Task((source("omv", "via"),), (source("miic"),)).check(paper)
+    Task((source("a", "track+via"),), (source("b", "metal+contact"),)).check(paper)
+    for target in ("track", "via", "via+track", "track+via+track2"):
+        with pytest.raises(UserError, match=r"a marks track\+via and b .*; train and test on .* same kinds of layers"):
+            Task((source("a", "track+via"),), (source("b", target),)).check(paper)
     with pytest.raises(UserError, match=r"miic has 1 .* and omc-syn 3; use --set input\.channels_by_dataset\.omc=1"):
         Task((source("miic"),), (source("omc-syn"),)).check(paper)
 
@@ -95,7 +105,7 @@ def real(name: str) -> Source:
 
 def pack(name: str, images: np.ndarray) -> Pack:
     tiles = tuple(Tile(f"{name}{index}", f"{name}{index}", None) for index in range(len(images)))
-    return Pack(name, "", images, images[..., 0], tiles)
+    return Pack(name, "", images, images, tiles)
 
 
 def test_test_image_of_another_training_set_is_refused() -> None:

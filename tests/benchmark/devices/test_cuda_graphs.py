@@ -7,6 +7,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -231,8 +232,8 @@ def test_run_too_short_for_a_graph_says_that_it_was_eager(tapes: list[Tape]) -> 
 def test_testing_by_replays_finds_the_same(small: Protocol, pack: Pack, tapes: list[Tape]) -> None:
     network, indices = TinyNet(), range(len(pack.tiles))
     protocol = small.model_copy(update={"evaluation": small.evaluation.model_copy(update={"batch": 2})})
-    eager = evaluate(network, pack, indices, "track", protocol, CPU)
-    replayed = evaluate(network, pack, indices, "track", protocol, CPU, launch=Launch(network, CPU, "graph"))
+    eager = evaluate(network, pack, indices, protocol, CPU)
+    replayed = evaluate(network, pack, indices, protocol, CPU, launch=Launch(network, CPU, "graph"))
     assert replayed == eager
     assert [tape.replays for tape in tapes] == [len(indices) // 2 - WARM_UP]
 
@@ -250,13 +251,13 @@ def take_a_step(network: nn.Module, device: torch.device, protocol: Protocol) ->
     network = to_device(network, device).train()
     image = torch.rand(2, 1, 64, 64, device=device)
     batch = Batch(image, torch.zeros_like(image), torch.ones_like(image))
-    loop.training_step(network, batch, 1, protocol)
+    loop.training_step(network, batch, SimpleNamespace(micro_batch=1, layers=("track",)), protocol)
     loop.clip_gradients(network, protocol.training)
     loop.make_optimizer(network, protocol.training).step()
     if protocol.training.ema:
         loop.AveragedWeights(network, protocol.training.ema).update(1)
     with torch.inference_mode():
-        loop.validation_step(network.eval(), batch, protocol)
+        loop.validation_step(network.eval(), batch, ("track",), protocol)
 
 
 HEAVY = ("hrnet", "letnet", "unetpp")
@@ -380,6 +381,6 @@ def test_gpu_tests_alike_by_graph(small: Protocol, pack: Pack, gpu: torch.device
     network, indices = to_device(TinyNet(), gpu), range(len(pack.tiles))
     protocol = small.model_copy(update={"evaluation": small.evaluation.model_copy(update={"batch": 1})})
     launch = Launch(network, gpu, "auto")
-    replayed = evaluate(network, pack, indices, "track", protocol, gpu, launch=launch)
-    assert replayed == evaluate(network, pack, indices, "track", protocol, gpu)
+    replayed = evaluate(network, pack, indices, protocol, gpu, launch=launch)
+    assert replayed == evaluate(network, pack, indices, protocol, gpu)
     assert launch.facts() == {"execution": "graph"}

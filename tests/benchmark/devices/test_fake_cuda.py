@@ -88,7 +88,7 @@ def judged(network: nn.Module, protocol: Protocol) -> tuple[Tensor, Seen]:
     image = torch.empty(2, SIDE, SIDE, 1, device=GPU).permute(0, 3, 1, 2)  # as images are gathered
     batch = Batch(image, torch.empty_like(image), torch.empty_like(image))
     with Seen() as seen:
-        loss = loop.validation_step(network, batch, protocol)
+        loss = loop.validation_step(network, batch, ("track",), protocol)
     return loss, seen
 
 

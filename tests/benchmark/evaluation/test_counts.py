@@ -17,7 +17,8 @@ from benchmark.report.read import read_scores
 
 
 def test_via_targets_have_via_counts_and_no_opens(small: Protocol, pack: Pack) -> None:
-    rows = score_reference("otsu", pack, pack.divide(small).test, "via", small)
+    vias = replace(pack, layers=("via",))
+    (rows,) = score_reference("otsu", vias, pack.divide(small).test, small).values()
     assert {"via_true", "via_predicted", "via_matched"} <= rows[0].keys()
     assert not {"opens", "shorts"} & rows[0].keys()
     assert "opens" not in reduce_counts(rows)["pooled"]
@@ -28,7 +29,7 @@ def test_ignored_pixels_are_no_foreground(small: Protocol, pack: Pack, target: s
     test = pack.divide(small).test
     masks = np.array(pack.masks)
     masks[:, 30:] = IGNORED
-    rows = score_reference("otsu", replace(pack, masks=masks), test, target, small)  # type: ignore[arg-type]
+    (rows,) = score_reference("otsu", replace(pack, masks=masks, layers=(target,)), test, small).values()
     for row, index in zip(rows, test, strict=True):
         truth = pack.masks[index][16:30, 16:48]
         assert row["ignored"] == 18 * 32

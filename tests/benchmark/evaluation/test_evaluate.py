@@ -40,9 +40,9 @@ def with_evaluation(protocol: Protocol, **changes: object) -> Protocol:
 
 def test_evaluation_counts_what_the_network_predicts(small: Protocol, pack: Pack) -> None:
     indices = pack.divide(small).test
-    rows = evaluate(Bright(), pack, indices, "track", small, CPU)
+    (rows,) = evaluate(Bright(), pack, indices, small, CPU).values()
     images, masks = pack.centre(indices, 32)
-    for row, image, mask in zip(rows, images[..., 0], masks, strict=True):
+    for row, image, mask in zip(rows, images[..., 0], masks[:, 0], strict=True):
         prediction = image / 255 >= 0.5  # sigmoid(x - 0.5) >= 0.5
         assert row["tp"] == (prediction & (mask > 0)).sum()
         assert row["fp"] == (prediction & (mask == 0)).sum()
@@ -56,17 +56,17 @@ def test_threshold_other_than_half_is_applied_to_probabilities(small: Protocol, 
 
     indices = pack.divide(small).test
     for threshold, foreground in ((0.5, True), (0.7, False)):
-        rows = evaluate(Constant(), pack, indices, "track", with_evaluation(small, threshold=threshold), CPU)
+        (rows,) = evaluate(Constant(), pack, indices, with_evaluation(small, threshold=threshold), CPU).values()
         assert all((int(row["fn"]) + int(row["tn"]) == 0) is foreground for row in rows)
 
 
 @pytest.mark.parametrize(("window", "side"), [("input", 32), ("tile", 64)])
 def test_window_is_the_input_or_the_whole_tile(small: Protocol, pack: Pack, window: str, side: int) -> None:
     network, indices = Bright(), pack.divide(small).test
-    rows = evaluate(network, pack, indices, "track", with_evaluation(small, window=window), CPU)
+    (rows,) = evaluate(network, pack, indices, with_evaluation(small, window=window), CPU).values()
     assert {shape[2:] for shape in network.seen} == {(side, side)}
     _, masks = pack.centre(indices, side)
-    assert [int(row["tp"]) + int(row["fn"]) for row in rows] == masks.sum(axis=(1, 2)).tolist()
+    assert [int(row["tp"]) + int(row["fn"]) for row in rows] == masks.sum(axis=(1, 2, 3)).tolist()
 
 
 def test_ignored_pixels_count_nowhere(small: Protocol, pack: Pack) -> None:
@@ -74,12 +74,36 @@ def test_ignored_pixels_count_nowhere(small: Protocol, pack: Pack) -> None:
     masks = np.array(pack.masks)
     masks[:, :, :20] = IGNORED  # of the centred window, columns 16 to 47, the first four
     part = replace(pack, masks=masks, has_ignored=True)
-    rows = evaluate(Bright(), part, indices, "track", small, CPU)
+    (rows,) = evaluate(Bright(), part, indices, small, CPU).values()
     images, truth = part.centre(indices, 32)
-    for row, image, mask in zip(rows, images[..., 0], truth, strict=True):
+    for row, image, mask in zip(rows, images[..., 0], truth[:, 0], strict=True):
         bright = image / 255 >= 0.5
         assert row["ignored"] == 32 * 4
         assert (row["tp"], row["fp"]) == ((bright & (mask == 1)).sum(), (bright & (mask == 0)).sum())
+
+
+class TwoLayers(torch.nn.Module):
+    """Bright pixels are the first layer, dark ones the second."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x - 0.5, 0.3 - x], dim=1)
+
+
+def test_each_layer_has_the_rows_of_its_own_test(small: Protocol, pack: Pack) -> None:
+    class Dark(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 0.3 - x
+
+    indices = pack.divide(small).test
+    vias = np.ascontiguousarray(pack.masks[:, ::-1])
+    vias[indices[0]] = IGNORED  # not labelled
+    both = replace(pack, masks=np.concatenate([pack.masks, vias], -1), layers=("track", "via"), has_ignored=True)
+    result = evaluate(TwoLayers(), both, indices, small, CPU)
+    (tracks,) = evaluate(Bright(), pack, indices, small, CPU).values()
+    (vias_alone,) = evaluate(Dark(), replace(pack, masks=vias, layers=("via",)), indices, small, CPU).values()
+    assert result == {"omc-syn@track": tracks, "omc-syn@via": vias_alone}
+    assert vias_alone[0]["ignored"] == 32 * 32
+    assert not any(vias_alone[0][name] for name in ("tp", "fp", "fn", "tn", "via_true", "via_predicted"))
 
 
 def test_predictions_do_not_pile_up_before_slow_scoring(
@@ -99,9 +123,9 @@ def test_predictions_do_not_pile_up_before_slow_scoring(
             return super().forward(x)
 
     waiting: list[int] = []
-    monkeypatch.setattr("benchmark.evaluation.evaluate.count_terms", slowly)
+    monkeypatch.setattr("benchmark.evaluation.counts.count_terms", slowly)
     indices = range(len(pack.tiles))
-    rows = evaluate(Watching(), pack, indices, "track", with_evaluation(small, batch=1), CPU)
+    (rows,) = evaluate(Watching(), pack, indices, with_evaluation(small, batch=1), CPU).values()
     assert max(waiting) == 2
     assert [row["image"] for row in rows] == [tile.name for tile in pack.tiles]
 
@@ -110,15 +134,15 @@ def test_error_in_scoring_is_not_lost(small: Protocol, pack: Pack, monkeypatch: 
     def failing(*_: object) -> dict[str, int]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("benchmark.evaluation.evaluate.count_terms", failing)
+    monkeypatch.setattr("benchmark.evaluation.counts.count_terms", failing)
     with pytest.raises(ZeroDivisionError):
-        evaluate(Bright(), pack, pack.divide(small).test, "track", small, CPU)
+        evaluate(Bright(), pack, pack.divide(small).test, small, CPU)
 
 
 @pytest.mark.parametrize("cldice", [False, True])
 def test_skeletons_are_counted_where_the_protocol_asks(small: Protocol, pack: Pack, cldice: bool) -> None:
     indices = pack.divide(small).test
-    rows = evaluate(Bright(), pack, indices, "track", with_evaluation(small, cldice=cldice), CPU)
+    (rows,) = evaluate(Bright(), pack, indices, with_evaluation(small, cldice=cldice), CPU).values()
     assert all(("skeleton_true" in row) is cldice for row in rows)
     assert ("cldice" in reduce_counts(rows)["pooled"]) is cldice
 
@@ -144,7 +168,7 @@ def test_scoring_hardly_slows_the_test_of_the_lightest_network(cache: Path) -> N
 
     _, masks = pack.centre(indices, 512)
     noise = np.random.default_rng(0).random(masks.shape) < 1e-3
-    answers = torch.from_numpy(((masks == 1) ^ noise) - np.float32(0.5))[:, None, None]
+    answers = torch.from_numpy(((masks == 1) ^ noise) - np.float32(0.5))[:, None]
     network, alone, scored = Trained().eval(), [], []
 
     @torch.inference_mode()
@@ -155,7 +179,7 @@ def test_scoring_hardly_slows_the_test_of_the_lightest_network(cache: Path) -> N
     for _ in range(7):
         for call, seconds in (
             (infer, alone),
-            (lambda: evaluate(network, pack, indices, "track", protocol, CPU), scored),
+            (lambda: evaluate(network, pack, indices, protocol, CPU), scored),
         ):
             network.answers = iter(answers)
             start = time.perf_counter()

@@ -43,6 +43,11 @@ class Bright(torch.nn.Module):
         return x - 0.5
 
 
+class TwoLayers(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x - 0.5, 0.3 - x], dim=1)
+
+
 def with_panels(count: int, *more: str) -> Protocol:
     return load_protocol("quick", [*SMALL, f"report.panels={count}", *more])
 
@@ -75,19 +80,35 @@ def test_what_is_kept_is_what_was_tested(pack: Pack, tmp_path: Path) -> None:
     indices = range(7)
     chosen = kept_images.candidates(pack, indices, protocol)
     keeper = kept_images.Keeper(pack, indices, protocol)
-    evaluate(Bright(), pack, indices, "track", protocol, CPU, keeper)
+    evaluate(Bright(), pack, indices, protocol, CPU, keeper)
     for name, content in (("run", keeper.content()), ("study", kept_images.pack_images(pack, indices, protocol))):
-        assert content is not None
-        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).write_bytes(content["omc-syn"])
         again = keeper.content() if name == "run" else kept_images.pack_images(pack, indices, protocol)
         assert content == again
     images, predictions = kept_images.read_images(tmp_path / "study"), kept_images.read_predictions(tmp_path / "run")
     assert list(images.names) == list(predictions.names) == names(pack, chosen)
     pixels, masks = pack.centre(chosen, 32)
     np.testing.assert_array_equal(images.images, pixels)
-    np.testing.assert_array_equal(images.masks, masks)
+    np.testing.assert_array_equal(images.masks, masks[:, 0])
     for name, image in zip(images.names, pixels, strict=True):
         np.testing.assert_array_equal(predictions.of(name), image[..., 0] / 255 >= 0.5)
+
+
+def test_each_layer_is_kept_by_itself(pack: Pack, tmp_path: Path) -> None:
+    protocol, indices = with_panels(2), range(4)
+    both = replace(pack, masks=np.concatenate([pack.masks, 1 - pack.masks], -1), layers=("track", "via"))
+    keeper = kept_images.Keeper(both, indices, protocol)
+    evaluate(TwoLayers(), both, indices, protocol, CPU, keeper)
+    pixels, masks = both.centre(kept_images.candidates(both, indices, protocol), 32)
+    predicted = {"omc-syn@track": pixels[..., 0] / 255 >= 0.5, "omc-syn@via": pixels[..., 0] / 255 <= 0.3}
+    images, predictions = kept_images.pack_images(both, indices, protocol), keeper.content()
+    assert images.keys() == predictions.keys() == predicted.keys()
+    for layer, (test, expected) in enumerate(predicted.items()):
+        (tmp_path / "study").write_bytes(images[test])
+        (tmp_path / "run").write_bytes(predictions[test])
+        shown, kept = kept_images.read_images(tmp_path / "study"), kept_images.read_predictions(tmp_path / "run")
+        np.testing.assert_array_equal(shown.masks, masks[:, layer])
+        np.testing.assert_array_equal([kept.of(name) for name in shown.names], expected)
 
 
 def test_width_that_is_no_multiple_of_eight_comes_back(pack: Pack, tmp_path: Path) -> None:
@@ -95,9 +116,9 @@ def test_width_that_is_no_multiple_of_eight_comes_back(pack: Pack, tmp_path: Pat
     (index,) = kept_images.candidates(pack, [4], protocol)
     keeper = kept_images.Keeper(pack, [4], protocol)
     prediction = np.random.default_rng(0).random((20, 20)) < 0.5
-    keeper(index, prediction)
-    keeper(0, ~prediction)  # no candidate
-    (tmp_path / "run").write_bytes(keeper.content() or b"")
+    keeper(index, prediction[None])
+    keeper(0, ~prediction[None])  # no candidate
+    (tmp_path / "run").write_bytes(keeper.content()["omc-syn"])
     np.testing.assert_array_equal(kept_images.read_predictions(tmp_path / "run").of(pack.tiles[4].name), prediction)
 
 

@@ -14,11 +14,11 @@ from benchmark.evaluation.reference_methods import REFERENCE_METHODS, kmeans, ot
 
 def test_otsu_and_background_are_scored_like_networks(small: Protocol, pack: Pack) -> None:
     test = pack.divide(small).test
-    background = score_reference("background", pack, test, "track", small)
+    (background,) = score_reference("background", pack, test, small).values()
     assert all(row["tp"] == row["fp"] == 0 for row in background)
     images, masks = pack.centre(test, 32)
-    rows = score_reference("otsu", pack, test, "track", small)
-    for row, image, mask in zip(rows, images, masks, strict=True):
+    (rows,) = score_reference("otsu", pack, test, small).values()
+    for row, image, mask in zip(rows, images, masks[:, 0], strict=True):
         assert row["tp"] == (otsu(image) & (mask > 0)).sum()
     assert set(metrics.ratios(count_columns(rows))) >= {"miou", "aji"}
 
@@ -55,5 +55,5 @@ def test_references_are_scored_on_the_windows_of_the_networks(small: Protocol, p
     settings = small.evaluation.model_copy(update={"window": "tile"})
     for protocol, side in ((small, 32), (small.model_copy(update={"evaluation": settings}), 64)):
         assert window_side(pack, protocol) == side
-        rows = score_reference(name, pack, pack.divide(small).test, "track", protocol)
+        (rows,) = score_reference(name, pack, pack.divide(small).test, protocol).values()
         assert all(sum(int(row[n]) for n in ("tp", "fp", "fn", "tn")) == side**2 for row in rows)

@@ -61,13 +61,13 @@ def test_saved_predictions_have_the_counts_of_the_harness(
             return x - 0.5
 
     indices = range(len(pack.tiles))
-    expected = evaluate(Bright(), pack, indices, "track", small, torch.device("cpu"))
+    (expected,) = evaluate(Bright(), pack, indices, small, torch.device("cpu")).values()
     images, masks = pack.centre(indices, 32)
     for index in indices:
         name = pack.tiles[index].name
-        save(f"truth/{name}_mask.png", masks[index] == 1)
+        save(f"truth/{name}_mask.png", masks[index, 0] == 1)
         save(f"prediction/{name}.png", images[index, ..., 0] / 255 >= 0.5)
-        save(f"ignore/{name}.png", masks[index] == IGNORED)
+        save(f"ignore/{name}.png", masks[index, 0] == IGNORED)
     code, out, err = call(*FLAGS, "--ignore", "ignore", "--protocol", "quick", "--no-cldice")
     assert code == 0, err
     result = rows_of(tmp_path / "out/images.csv")

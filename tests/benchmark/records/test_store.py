@@ -84,9 +84,9 @@ def test_unknown_field_is_named_without_what_a_terminal_would_obey(store: Store)
 
 
 def test_record_of_a_newer_release_is_refused_and_never_called_broken(store: Store) -> None:
-    spoil(store, schema=3, novelty="a field of the future")
+    spoil(store, schema=4, novelty="a field of the future")
     with pytest.raises(
-        UserError, match=r"record\.json: a record of schema 3, made by a newer release.*up to 2"
+        UserError, match=r"record\.json: a record of schema 4, made by a newer release.*up to 3"
     ) as raised:
         store.survey()
     assert not isinstance(raised.value, BrokenRecordError)

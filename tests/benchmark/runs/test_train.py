@@ -213,14 +213,8 @@ def test_stored_weights_give_the_stored_metrics(small: Protocol, make_job: MakeJ
     record, folder = train_job(job)
     network = job.entry.build()
     network.load_state_dict(load_file(folder / WEIGHTS))
-    rows = evaluate(
-        precision.to_device(network, torch.device("cpu")),
-        pack,
-        pack.divide(small).test,
-        job.task.test[0].target,
-        small,
-        torch.device("cpu"),
-    )
+    cpu = torch.device("cpu")
+    (rows,) = evaluate(precision.to_device(network, cpu), pack, pack.divide(small).test, small, cpu).values()
     assert reduce_counts(rows) == record.metrics["omc-syn"]
     assert counts_csv(rows) == (folder / "images.omc-syn.csv").read_bytes()
 

@@ -60,7 +60,7 @@ def pack() -> Pack:
         mask[:, 4 * index : 4 * index + 20] = 1
     images = (masks * 120 + rng.integers(0, 100, masks.shape)).astype(np.uint8)[..., None]
     tiles = tuple(Tile(f"{index}", f"{index}", None) for index in range(10))
-    return Pack("bars", "", images, masks, tiles)
+    return Pack("bars", "", images, masks[..., None], tiles)
 
 
 def comparison(**facts: object) -> SpeedupComparison:
@@ -219,7 +219,7 @@ def test_replays_give_what_the_plain_form_gives_within_bfloat16(tapes: list[Tape
 
 def test_loop_s_share_is_what_is_left_of_forward_backward_and_optimiser(pack: Pack) -> None:
     settings = load_protocol("paper", ["input.size=64", "split.validation=0.2", "split.test=0.2"])
-    result = loop_share.loop(registry.models()["contextnet"], pack, "track", settings, SETTING)
+    result = loop_share.loop(registry.models()["contextnet"], pack, settings, SETTING)
     assert 0 < result.ours[0] < 1
     assert "10 images" in result.our_form
     assert torch.Tensor.backward.__qualname__ == "Tensor.backward"

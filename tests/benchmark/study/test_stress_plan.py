@@ -92,7 +92,7 @@ def test_only_missing_broken_or_outdated_stress_tests_are_done(
     )
     before = {name: file.stat().st_mtime_ns for name, file in files(study).items()}
     (planned,) = make_plan(study).stress
-    assert {planned.job.record(*test).stem for test in planned.job.tests} == {
+    assert {planned.job.record("omc-syn", *test).stem for test in planned.job.tests} == {
         file.stem for file in (first, second, third)
     }
     assert [type(job) for job in do(study)] == [StressJob]

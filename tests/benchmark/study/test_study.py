@@ -245,8 +245,8 @@ def test_record_of_a_newer_release_is_refused_and_stays(small: Protocol, make_st
     study = make_study(small)
     do(study)
     file = study.store.run_folder(("omc-syn",), "tinynet", 0) / "record.json"
-    file.write_text(file.read_text().replace('"schema": 2', '"schema": 3'))
-    with pytest.raises(UserError, match=r"schema 3, made by a newer release"):
+    file.write_text(file.read_text().replace('"schema": 2', '"schema": 4'))
+    with pytest.raises(UserError, match=r"schema 4, made by a newer release"):
         make_plan(study, replace_stale=True)
     assert file.is_file()
 

@@ -147,7 +147,7 @@ def gradients(pack: Pack, batch: Batch, micro: int, *overrides: str) -> tuple[fl
     protocol = with_settings("training.batch=8", f"training.micro_batch={micro}", *overrides)
     network = plain_network()
     for _ in range(2):  # of the first, nothing is left
-        loss = loop.training_step(network, batch, batches(pack, protocol).micro_batch, protocol)
+        loss = loop.training_step(network, batch, batches(pack, protocol), protocol)
     return float(loss), [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
 
 
@@ -216,7 +216,7 @@ def test_validation_loss_is_the_mean_over_images_not_over_batches(pack: Pack) ->
     protocol, batch, network = with_settings("loss.dice=0"), batch_of_eight(ignored=False), plain_network()
 
     def step(*tensors: torch.Tensor) -> torch.Tensor:
-        return loop.validation_step(network, Batch(*tensors), protocol)
+        return loop.validation_step(network, Batch(*tensors), ("track",), protocol)
 
     expected = segmentation_loss(network(batch.images), batch.masks, protocol.loss).item()
     assert loop.validate(network, step, [batch.part(0, 3), batch.part(3, 8)], 1) == pytest.approx(expected)

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.config.training_settings import Loss, LossOfLogits
+from benchmark.data.batches import Batch
 from benchmark.training import topology
-from benchmark.training.losses import LOSS_FUNCTIONS, segmentation_loss
+from benchmark.training.losses import LOSS_FUNCTIONS, loss_of_layers, segmentation_loss
 from benchmark.training.topology import worst_neighbours
 
 
@@ -243,6 +244,45 @@ def test_choices_stay_finite_at_extreme_logits(settings: Loss, level: float, tru
         assert logits.grad is not None
         assert logits.grad.isfinite().all()
         assert counted is None or float(logits.grad.abs().max()) == 0
+
+
+def layered(seed: int) -> tuple[torch.Tensor, Batch]:
+    """Logits and masks of two layers, of which the second is labelled in half of the images."""
+    parts = [case(seed + layer) for layer in (0, 1)]
+    logits, masks = (torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True))
+    counted = torch.ones_like(masks)
+    counted[0, 1] = 0
+    return logits.requires_grad_(), Batch(torch.zeros(3, 1, 6, 5), masks, counted)
+
+
+def test_loss_of_layers_is_the_weighted_mean_of_their_losses() -> None:
+    logits, batch = layered(5)
+    assert batch.counted is not None
+    alone = [
+        segmentation_loss(logits[:, at], batch.masks[:, at], Loss(), batch.counted[:, at])
+        for at in (slice(0, 1), slice(1, 2))
+    ]
+    assert alone[0] != alone[1]
+    mean = loss_of_layers(logits, batch, ("track", "via"), Loss())
+    torch.testing.assert_close(mean, (alone[0] + alone[1]) / 2)
+    weighted = loss_of_layers(logits, batch, ("track", "via"), Loss(layer_weights={"via": 3.0}))
+    torch.testing.assert_close(weighted, (alone[0] + 3 * alone[1]) / 4)
+
+
+@pytest.mark.parametrize("settings", [Loss(), Loss(name="lovasz"), Loss(layer_weights={"track": 5.0})])
+def test_loss_of_a_single_layer_is_that_loss_to_the_bit(settings: Loss) -> None:
+    logits, mask = case(3)
+    result = loss_of_layers(logits, Batch(torch.zeros(3, 1, 6, 5), mask), ("track",), settings)
+    assert torch.equal(result, segmentation_loss(logits, mask, settings))
+
+
+def test_layer_of_an_image_without_labels_has_no_gradient() -> None:
+    logits, batch = layered(7)
+    loss_of_layers(logits, batch, ("track", "via"), Loss()).backward()
+    assert logits.grad is not None
+    assert not logits.grad[0, 1].any()
+    assert logits.grad[0, 0].any()
+    assert logits.grad[1:, 1].any()
 
 
 def test_examples_of_the_documentation_hold() -> None:

@@ -59,7 +59,7 @@ def test_polygons_are_drawn_as_pycocotools_draws_them(polygons: list[list[tuple[
     expected = drawn_by_pycocotools(drawn)
     content = plain()
     content["annotations"] = [{"image_id": 7, "category_id": 1, "segmentation": [shape]} for shape in drawn]
-    assert (coco.rasterise(coco.parse(Path("a.json"), content)["0001.png"]).track == expected).all()
+    assert (coco.rasterise(coco.parse(Path("a.json"), content)["0001.png"], "track") == expected).all()
 
 
 def test_fractional_corners_follow_the_rule_of_coco(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_run_lengths_are_read_column_by_column(mask: NDArray[np.bool_]) -> None:
         drawn = {"counts": runs, "size": list(mask.shape)}
         content["annotations"] = [{"image_id": 7, "category_id": 1, "segmentation": drawn}]
         entry = coco.parse(Path("a.json"), content)["0001.png"]
-        assert (coco.rasterise(entry).track == mask).all()
+        assert (coco.rasterise(entry, "track") == mask).all()
 
 
 def test_known_compressed_mask() -> None:
@@ -125,9 +125,9 @@ def test_names_tell_tracks_from_vias(name: str, kind: str, tmp_path: Path) -> No
     content = plain()
     content["categories"] = [{"id": 1, "name": name}, {"id": 2, "name": "something else"}]
     content["annotations"] = content["annotations"][:1]
-    layers = coco.rasterise(coco.CocoFormat().entry(write(tmp_path, content) / "0001.png"))
-    assert layers.track.any() == (kind == "track")
-    assert layers.via.any() == (kind == "via")
+    entry = coco.CocoFormat().entry(write(tmp_path, content) / "0001.png")
+    assert coco.rasterise(entry, "track").any() == (kind == "track")
+    assert coco.rasterise(entry, "via").any() == (kind == "via")
 
 
 def test_other_category_names_need_toml_or_a_single_category(tmp_path: Path) -> None:
@@ -137,15 +137,15 @@ def test_other_category_names_need_toml_or_a_single_category(tmp_path: Path) -> 
     with pytest.raises(
         UserError, match=r"annotations\[1\] \(id 2\): category 'pad', which is neither .* add \"pad\" = 'track'"
     ):
-        coco.rasterise(entry)
-    assert coco.rasterise(entry, [("pad", "via")]).via.sum() == 9
-    nothing = coco.rasterise(entry, [("pad", "none"), ("Metal 1", "none")])
-    assert not nothing.track.any()
+        coco.rasterise(entry, "track")
+    assert coco.rasterise(entry, "via", [("pad", "via")]).sum() == 9
+    assert not coco.rasterise(entry, "track", [("pad", "none"), ("Metal 1", "none")]).any()
     content["categories"], content["annotations"] = [{"id": 1, "name": "pad"}], content["annotations"][:1]
     (tmp_path / "alone").mkdir()
-    alone = coco.rasterise(coco.CocoFormat().entry(write(tmp_path / "alone", content) / "0001.png"))
-    assert (alone.track == alone.via).all()
-    assert alone.track.any()
+    alone = coco.CocoFormat().entry(write(tmp_path / "alone", content) / "0001.png")
+    track, via = coco.rasterise(alone, "track"), coco.rasterise(alone, "via")
+    assert (track == via).all()
+    assert track.any()
 
 
 def test_toml_file_names_the_annotations_and_their_categories(call: Call, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_values_reach_packs_sheets_and_the_fingerprint(tmp_path: Path) -> None:
         pack = open_pack(source, protocol, tmp_path / "cache")
         expected = np.where(classes == 2, IGNORED if "ignore" in values else 0, classes)
         expected[:, 0] = IGNORED
-        np.testing.assert_array_equal(pack.masks[0], expected)
+        np.testing.assert_array_equal(pack.masks[0, ..., 0], expected)
         (sample,) = contact_sheet.read_samples(source, 1)
         assert sample.ignore is not None
         np.testing.assert_array_equal(np.where(sample.ignore, IGNORED, sample.mask), expected)

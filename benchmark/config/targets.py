@@ -59,6 +59,11 @@ def dataset_of(test: str) -> str:
     return test.partition(AT)[0]
 
 
+def is_own(train: tuple[str, ...], test: str) -> bool:
+    """Return whether a test is of the only dataset that a network was trained on."""
+    return train == (dataset_of(test),)
+
+
 def layer_of(test: str) -> str | None:
     """Return the layer of a test, ``None`` for a dataset of a single layer."""
     return test.partition(AT)[2] or None

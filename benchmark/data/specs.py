@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmark.config.protocol import Protocol
-from benchmark.config.targets import Target, layers_of
+from benchmark.config.targets import Target, dataset_of, layers_of
 from benchmark.data.formats.values import Values
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml
@@ -24,9 +24,9 @@ SUFFIX = "-syn"
 
 
 def known_first(name: str, known: Iterable[str]) -> tuple[int, str]:
-    """Return a sort key: known names in their order, each followed by its stand-in, then the others by name."""
+    """Return a sort key: known names in their order, each followed by its stand-in and layers, then others by name."""
     order = {other: index for index, other in enumerate(known)}
-    return order.get(name.removesuffix(SUFFIX), len(order)), name
+    return order.get(dataset_of(name).removesuffix(SUFFIX), len(order)), name
 
 
 def check_group(pattern: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from benchmark.config.protocol import HARMLESS, Protocol, protocol_differences
+from benchmark.config.targets import is_own
 from benchmark.report import diff
 from benchmark.report.read import Scores, StudyResults
 from benchmark.utils.errors import UserError
@@ -99,7 +100,7 @@ def _refuse_other_repeats(parts: Sequence[Part]) -> None:
         for run in part.study.runs:
             record, seed = run.record, part.protocol.seed
             for test in record.test:
-                name = record.model if record.train == (test,) else f"{record.model} after {'+'.join(record.train)}"
+                name = record.model if is_own(record.train, test) else f"{record.model} after {'+'.join(record.train)}"
                 held.setdefault(test, {}).setdefault(name, set()).add(f"repeat {record.repeat} of seed {seed}")
                 if test in run.scores:
                     finished.setdefault(test, {}).setdefault(name, set()).add(f"a finished run of seed {seed}")

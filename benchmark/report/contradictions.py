@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.config.protocol import Protocol
+from benchmark.config.targets import dataset_of
 from benchmark.records.store import RECORD, Store
 
 if TYPE_CHECKING:
@@ -62,11 +63,11 @@ def stranger(store: Store, protocol: Protocol, runs: Sequence[Run], dataset: str
     reasons = []
     if any(_images(run.scores[dataset]) != _images(scores) for run in tested):
         reasons.append("tested on other images than the runs")
-    fingerprints = store.read_split(dataset).get("fingerprint", [])
+    fingerprints = store.read_split(dataset_of(dataset)).get("fingerprint", [])
     of_runs = {part for run in tested for part in re.split("[+>]", run.record.key_parts.data)}
     if tested and fingerprints and of_runs.isdisjoint(fingerprints):
         reasons.append("made from other content of the dataset than the runs")
-    if (shared := store.shared(dataset)) is not None:
+    if (shared := store.shared(dataset_of(dataset))) is not None:
         if shared.protocol != protocol.digest():
             reasons.append("made under other settings than the study's protocol.toml")
         if tested and shared.behaviour not in {run.record.key_parts.behaviour for run in tested}:

@@ -19,6 +19,7 @@ from benchmark import BEHAVIOUR, metrics
 from benchmark.config.execution import WORDS
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
+from benchmark.config.targets import dataset_of
 from benchmark.efficiency.hindrance import hindrances
 from benchmark.records.asked_runs import UnfinishedRun, unfinished_runs
 from benchmark.records.efficiency_record import EfficiencyRecord, Limits
@@ -238,6 +239,7 @@ class StudyResults:
         """Return the efficiency figures at a dataset's input size and channels."""
         if self.protocol is None:
             return []
+        dataset = dataset_of(dataset)
         size, channels = self.protocol.input.size_for(dataset), self.protocol.input.channels_for(dataset)
         shapes = (
             (measurement, (measurement.setting.size, measurement.setting.channels)) for measurement in self.efficiency
@@ -307,7 +309,7 @@ def read_study(folder: Path) -> StudyResults:
     earlier = next((run.record.key_parts.behaviour for run in runs), BEHAVIOUR)  # of rows that do not say it
     for file in sorted((folder / "references").glob("[!.]*.csv")):
         dataset, _, method = file.stem.rpartition(".")
-        shared = store.shared(dataset)
+        shared = store.shared(dataset_of(dataset))
         scores = read_scores(file, shared.behaviour if shared else earlier)
         if reason := stranger(store, protocol, runs, dataset, scores):
             strangers.append(f"references/{file.name} ({reason})")

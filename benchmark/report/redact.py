@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from benchmark.config.protocol import PRESETS, Protocol
+from benchmark.config.targets import AT, dataset_of
 from benchmark.data.specs import SUFFIX
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Broken
@@ -125,7 +126,8 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
             raise UserError(f"--rename: {name!r} would still tell the name {left[0]!r}; add a line for {name!r} too")
 
     def new(name: str) -> str:
-        return renamed(name, names)
+        dataset, at, layer = name.partition(AT)
+        return renamed(dataset, names) + at + layer
 
     def all_new(values: Iterable[str]) -> tuple[str, ...]:
         return tuple(map(new, values))
@@ -211,9 +213,9 @@ def _protocols(study: StudyResults) -> list[str]:
 
 def _datasets(study: StudyResults) -> set[str]:
     """Return the names of all datasets that a report may print, also without the suffix of stand-ins."""
-    names = {name for run in study.runs for name in (*run.record.train, *run.record.test)}
+    names = {dataset_of(name) for run in study.runs for name in (*run.record.train, *run.record.test)}
     names |= {name for run in study.runs if run.record.init for name in run.record.init.train}
-    names |= {name for run in study.unfinished for name in (*run.train, *run.test)}
+    names |= {dataset_of(name) for run in study.unfinished for name in (*run.train, *run.test)}
     names |= {name for file in study.strangers for name in STRANGER.findall(file)}
     broken = [run.folder.parts[-3] for run in study.broken]
     broken += [train for sentence in study.origin for train in BROKEN.findall(sentence)]
@@ -221,7 +223,7 @@ def _datasets(study: StudyResults) -> set[str]:
     for _, group in study.protocol or ():
         if isinstance(group, BaseModel):
             names |= {name for field, table in group if field.endswith(BY_DATASET) for name in table}
-    return names | {name.removesuffix(SUFFIX) for name in names} | {*study.references}
+    return names | {name.removesuffix(SUFFIX) for name in names} | set(map(dataset_of, study.references))
 
 
 def _names(study: StudyResults) -> tuple[list[str], list[str]]:

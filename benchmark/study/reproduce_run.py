@@ -9,6 +9,7 @@ from benchmark.config import extension_code, registry
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.config.registry import ModelEntry
+from benchmark.config.targets import dataset_of
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
@@ -121,7 +122,8 @@ class Original:
         Raises:
             UserError: one of them is missing.
         """
-        names = dict.fromkeys((*self.record.train, *self.record.test))
+        tested = tuple(dict.fromkeys(map(dataset_of, self.record.test)))
+        names = dict.fromkeys((*self.record.train, *tested))
         hashes = HashCache(cache / "hashes.json")
         sources = {source.name: source for source in resolve(datasets or list(names), data_root, protocol, hashes)}
         if missing := [name for name in names if name not in sources]:
@@ -129,7 +131,7 @@ class Original:
                 f"--reproduce {self.file}: the run needs {', '.join(missing)}, found {', '.join(sources)}; "
                 "name the folder of datasets with --data-root, or files that describe them with --datasets"
             )
-        return Task(*(tuple(sources[name] for name in names) for names in (self.record.train, self.record.test)))
+        return Task(*(tuple(sources[name] for name in names) for names in (self.record.train, tested)))
 
 
 def plan(original: Original, study: Study) -> Plan:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.config.protocol import Protocol
+from benchmark.config.targets import dataset_of
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.report.page import origin
 from benchmark.report.page.grids import printed
@@ -161,7 +162,7 @@ def _warnings(study: StudyResults) -> Iterator[str]:
         done, total = sum(run.record.status == "ok" for run in study.runs), len(study.runs) + len(study.unfinished)
         states = ", ".join(f"{count} {state}" for state, count in waiting.items())
         yield f"Unfinished: {done} of {total} runs are done, {states}. Tables name them below their rows."
-    names = _ordered(name for run in study.runs for name in (*run.record.train, *run.record.test))
+    names = _ordered(dataset_of(name) for run in study.runs for name in (*run.record.train, *run.record.test))
     if generated := sum(name.endswith(SUFFIX) for name in names):
         whose = "Its" if generated == 1 else "Their"
         yield f"{' '.join(stand_ins(names))} {whose} images are generated: a ranking on real chips may be another."
@@ -198,7 +199,7 @@ def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
     records = [run.record for run in study.runs]
     yield "Models", _listed([display(name)[0] for name in in_order({record.model for record in records})])
     yield "Trained on", _listed(_ordered("+".join(record.train) for record in records))
-    if any(set(record.test) - set(record.train) for record in records):
+    if any(set(map(dataset_of, record.test)) - set(record.train) for record in records):
         yield "Tested on", _listed(_ordered(name for record in records for name in record.test))
     done = sum(record.status == "ok" for record in records)
     yield "Runs", f"{done} of {len(records) + len(study.unfinished)} finished"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from benchmark import metrics
 from benchmark.config.protocol import Protocol
+from benchmark.config.targets import is_own
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.asked_runs import UnfinishedRun
 from benchmark.report.read import Run, StudyResults
@@ -62,7 +63,7 @@ def scores(study: StudyResults, kind: Kind) -> Table:
     protocol = study.protocol
     pairs = dict.fromkeys((run.record.train, test) for run in study.runs for test in run.record.test)
     # The data sets' own order; tests on the training's own data come before tests on foreign data.
-    ordered = sorted(pairs, key=lambda pair: (pair[0] != (pair[1],), known_first(pair[1], KNOWN), pair))
+    ordered = sorted(pairs, key=lambda pair: (not is_own(*pair), known_first(pair[1], KNOWN), pair))
     blocks = (_score_block(study, protocol, kind, *pair) for pair in ordered)
     return Table(kind.name, kind.title, tuple(block for block in blocks if block.columns))
 
@@ -92,8 +93,8 @@ def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tup
     names = [name for name in kind.columns if name in shown or kind is ACCURACY]
     everything = [run.scores[test] for of_model in runs.values() for run in of_model if test in run.scores]
     return Block(
-        key=test if train == (test,) else f"{trained}-on-{test}",
-        title=f"{kind.title} on {test}" + ("" if train == (test,) else f" after training on {trained}"),
+        key=test if is_own(train, test) else f"{trained}-on-{test}",
+        title=f"{kind.title} on {test}" + ("" if is_own(train, test) else f" after training on {trained}"),
         facts={"dataset": test, "train": trained, "protocol": protocol.name, "reduction": reduction}
         | {"ddof": 1, "test_images": tested},
         conventions=(

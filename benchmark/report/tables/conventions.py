@@ -11,6 +11,7 @@ from benchmark import metrics
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
+from benchmark.config.targets import dataset_of, layer_of
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.evaluation.counts import describe_net_limits
 from benchmark.records.method import METHOD
@@ -68,7 +69,11 @@ def over_repeats(n: int) -> str:
 
 def stand_ins(datasets: Iterable[str]) -> Iterator[str]:
     """Yield a sentence for each dataset that stands in for another, or whose images are drawn from a layout."""
-    for name in dict.fromkeys(datasets):
+    tests = list(dict.fromkeys(datasets))
+    for test in tests:
+        if layer := layer_of(test):
+            yield f"{test} is the layer {layer} of {dataset_of(test)}."
+    for name in dict.fromkeys(map(dataset_of, tests)):
         base = name.removesuffix(SUFFIX)
         if name != base:
             description = (

@@ -50,4 +50,4 @@ def macros(tables: Iterable[Table], reduction: str) -> str:
 
 def _name(text: str) -> str:
     """Return a name that LaTeX reads as it stands: a space becomes a hyphen, other characters their code point."""
-    return re.sub(r"[^A-Za-z0-9._+-]", lambda match: "-" if match[0] == " " else f"u{ord(match[0]):04X}", text)
+    return re.sub(r"[^A-Za-z0-9._+@-]", lambda match: "-" if match[0] == " " else f"u{ord(match[0]):04X}", text)

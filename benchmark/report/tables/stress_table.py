@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmark import metrics
+from benchmark.config.targets import dataset_of, is_own
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.data.synthetic import STANDINS, Stress
 from benchmark.records.stress_record import DRAWN, StressRecord
@@ -47,7 +48,7 @@ class Tested:
     @property
     def key(self) -> str:
         """Names it in files."""
-        return self.test if self.train == (self.test,) else f"{'+'.join(self.train)}-on-{self.test}"
+        return self.test if is_own(self.train, self.test) else f"{'+'.join(self.train)}-on-{self.test}"
 
     @property
     def plot(self) -> str:
@@ -57,7 +58,9 @@ class Tested:
     @property
     def where(self) -> str:
         """Says it in titles."""
-        return f"on {self.test}" + ("" if self.train == (self.test,) else f" after training on {'+'.join(self.train)}")
+        return f"on {self.test}" + (
+            "" if is_own(self.train, self.test) else f" after training on {'+'.join(self.train)}"
+        )
 
     @property
     def models(self) -> list[str]:
@@ -121,7 +124,7 @@ def tested(study: StudyResults) -> list[Tested]:
         if stress is None and (ours is None or ours.sums != test.scores.sums):
             strangers.setdefault(pair, {}).setdefault(record.model, []).append(record.repeat)
     every = []
-    for pair in sorted(datasets, key=lambda pair: (pair[0] != (pair[1],), known_first(pair[1], KNOWN), pair)):
+    for pair in sorted(datasets, key=lambda pair: (not is_own(*pair), known_first(pair[1], KNOWN), pair)):
         scores, known = datasets[pair], list(_stresses_of(pair[1]))
         stresses = {key for by in scores.values() for tests in by.values() for key in tests if key is not None}
         ordered = sorted(stresses, key=lambda stress: (known_first(stress.name, known), stress.strength))
@@ -247,5 +250,5 @@ def _drawn(record: StressRecord) -> StressRecord:
 
 def _stresses_of(dataset: str) -> Mapping[str, tuple[str, ...]]:
     """Return what a stand-in can be stressed by; nothing for one of another release."""
-    standin = STANDINS.get(dataset.removesuffix(SUFFIX))
+    standin = STANDINS.get(dataset_of(dataset).removesuffix(SUFFIX))
     return standin.stresses if standin else {}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark import metrics
+from benchmark.config.targets import dataset_of
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import about_scores, display, in_order, metric_column
@@ -32,7 +33,7 @@ def reduction_of(study: StudyResults, name: str) -> metrics.Reduction:
 
 def crosses(study: StudyResults) -> bool:
     """Tell whether any run was tested on a dataset that it was not trained on."""
-    return any(set(run.record.test) - set(run.record.train) for run in study.runs)
+    return any(set(map(dataset_of, run.record.test)) - set(run.record.train) for run in study.runs)
 
 
 def axes_of(runs: Sequence[Run]) -> tuple[list[Train], list[str]]:

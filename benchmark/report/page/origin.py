@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmark.config import registry
 from benchmark.config.protocol import PRESETS, Protocol, flatten_settings, load_protocol, protocol_differences
+from benchmark.config.targets import dataset_of
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.environment import PACKAGES
 from benchmark.records.method import METHOD
@@ -179,7 +180,7 @@ def _class(name: str, own: Mapping[str, registry.ModelEntry]) -> str:
 
 def _datasets(records: Sequence[Record]) -> Iterator[list[str]]:
     """Yield the flags that name training and test datasets, for one call each."""
-    tests = {record.train: record.test for record in records}
+    tests = {record.train: tuple(dict.fromkeys(map(dataset_of, record.test))) for record in records}
     calls: dict[tuple[str, ...] | None, list[str]] = {}
     for train, test in tests.items():
         if len(train) == 1:

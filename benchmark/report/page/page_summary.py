@@ -129,7 +129,7 @@ def _leader(block: Block, reference: str) -> Leader | None:
         return PrintedScore(row.label, printed(column, cell), spread, values[row.key] == highest)
 
     train, test = str(block.facts["train"]), str(block.facts["dataset"])
-    where = test if train == test else f"{test}, trained on {train}"
+    where = test if train == dataset_of(test) else f"{test}, trained on {train}"
     return Leader(
         where=where,
         best=printed_score(best),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from benchmark.config.targets import dataset_of
 from benchmark.metrics import METRICS
 from benchmark.report.plots import comparison_plot
 from benchmark.report.read import StudyResults
@@ -109,7 +110,7 @@ def _pair_cell(verdicts: Mapping[tuple[int, int], str], ranked: Sequence[Row], f
 
 def _dataset(block: Block) -> str:
     train, dataset = str(block.facts["train"]), str(block.facts["dataset"])
-    return dataset if train == dataset else f"{train} to {dataset}"
+    return dataset if train == dataset_of(dataset) else f"{train} to {dataset}"
 
 
 def _verdict(block: Block, model: str) -> VerdictCell:

@@ -51,11 +51,24 @@ def count_terms(
 def count_layers(
     masks: UInt8Array, predictions: NDArray[np.bool_], layers: Sequence[str], settings: Evaluation
 ) -> list[dict[str, int]]:
-    """Return the integer terms of one image for each of its layers, whose masks and predictions are ``(L, H, W)``."""
-    return [
+    """Return the integer terms of one image for each of its layers, whose masks and predictions are ``(L, H, W)``.
+
+    Terms of vias include their connections to the nets of the first layer that holds nets, if there is one. Pixels that
+    either layer ignores count in no connection.
+    """
+    terms = [
         count_terms(mask, prediction, layer, settings)
         for mask, prediction, layer in zip(masks, predictions, layers, strict=True)
     ]
+    nets = next((index for index, layer in enumerate(layers) if not is_via(layer)), None)
+    for via in (index for index, layer in enumerate(layers) if is_via(layer) and nets is not None):
+        terms[via] |= metrics.connection_counts(
+            *(masks[nets] == 1, predictions[nets], masks[via] == 1, predictions[via]),
+            ignore=(masks[nets] == IGNORED) | (masks[via] == IGNORED),
+            border_px=settings.border_px,
+            min_area_px=settings.min_area_px,
+        )
+    return terms
 
 
 def rows_by_test(pack: Pack, counted: Iterable[tuple[Tile, Sequence[Mapping[str, int]]]]) -> dict[str, list[Row]]:

@@ -51,6 +51,7 @@ ELECTRICAL = Kind(
     (
         *("opens", "shorts", "missed", "false", "net_error_rate", "net_f1"),
         *("via_precision", "via_recall", "via_f1", "via_missed", "via_false"),
+        *("connection_error_rate", "vias_stray", "vias_crossed", "vias_lost"),
     ),
     "pooled",
 )

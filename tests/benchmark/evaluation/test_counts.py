@@ -11,7 +11,7 @@ import pytest
 from benchmark import metrics
 from benchmark.config.protocol import Protocol
 from benchmark.data.packs import IGNORED, Pack
-from benchmark.evaluation.counts import counts_csv, describe_net_limits, reduce_counts
+from benchmark.evaluation.counts import count_layers, counts_csv, describe_net_limits, reduce_counts
 from benchmark.evaluation.reference_methods import score_reference
 from benchmark.report.read import read_scores
 
@@ -71,3 +71,25 @@ def test_only_images_with_both_layers_have_columns_of_connections(tmp_path: Path
         "vias_lost": 1
     }
     assert scores.reduced["pooled"]["connection_error_rate"] == 1.0
+
+
+def test_vias_are_judged_by_the_first_layer_with_nets_where_both_layers_count(small: Protocol) -> None:
+    limits = small.evaluation.model_copy(update={"border_px": 8, "min_area_px": 16})
+    masks = np.zeros((3, 64, 64), np.uint8)
+    masks[1, 28:40] = masks[2, 20:44] = 1  # the layers are via, track, poly
+    for left in (10, 26, 42):
+        masks[0, 31:37, left : left + 6] = 1
+    predictions = masks == 1
+    predictions[1, :, 40:] = False  # the last via's track is missed from here on
+    predictions[0, :, 8:18] = False  # the first via is missed
+
+    vias, *nets = count_layers(masks, predictions, ("via", "track", "poly"), limits)
+    assert {name: vias[name] for name in metrics.CONNECTION_COLUMNS} == {
+        "vias_right": 1, "vias_stray": 1, "vias_crossed": 0, "vias_lost": 1, "vias_unjudged": 0,
+    }  # fmt: skip
+    assert not any(name in terms for terms in nets for name in metrics.CONNECTION_COLUMNS)
+    assert not set(metrics.CONNECTION_COLUMNS) & set(count_layers(masks[:1], predictions[:1], ("via",), limits)[0])
+
+    masks[1, :, :18] = IGNORED
+    vias, *_ = count_layers(masks, predictions, ("via", "track", "poly"), limits)
+    assert (vias["vias_lost"], vias["via_true"]) == (0, 3)

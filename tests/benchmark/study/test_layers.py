@@ -19,8 +19,14 @@ from benchmark.devices.hardware_slots import Hardware
 from benchmark.evaluation.counts import counts_csv, reduce_counts
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.executors.events import Event, Finished
+from benchmark.metrics import CONNECTION_COLUMNS
 from benchmark.records.run_record import Failure
 from benchmark.records.weights import find_trained
+from benchmark.report.build import build
+from benchmark.report.read import read_study
+from benchmark.report.redact import rename_study
+from benchmark.report.tables import accuracy_table
+from benchmark.report.tables.accuracy_table import ACCURACY, ELECTRICAL
 from benchmark.runs.jobs import StressJob, TrainJob
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
@@ -124,3 +130,30 @@ def test_prediction_of_several_layers_is_refused(root: Path, call: Call, tmp_pat
     code, _, err = call("predict", "a.png", *flags)
     assert code == 2
     assert "marks track and via; expected a network of one layer" in err
+
+
+def test_report_has_a_block_a_layer_that_is_of_the_training_s_own_dataset(root: Path) -> None:
+    folder = make(root).folder
+    build(folder)
+    study = read_study(folder)
+    blocks = {kind.name: accuracy_table.scores(study, kind).blocks for kind in (ACCURACY, ELECTRICAL)}
+    assert [block.key for block in blocks["accuracy"]] == [*TESTS]
+    assert [block.title for block in blocks["accuracy"]] == [f"Accuracy on {test}" for test in TESTS]
+    assert "omc_omv-syn@via is the layer via of omc_omv-syn." in blocks["accuracy"][1].conventions
+    of_nets, of_vias = ({column.key.partition(".")[0] for column in block.columns} for block in blocks["electrical"])
+    assert ("opens" in of_nets, "opens" in of_vias) == (True, False)
+    of_layer = [{*CONNECTION_COLUMNS} & study.runs[0].scores[test].columns.keys() for test in TESTS]
+    assert of_layer == [set(), {*CONNECTION_COLUMNS}]
+    page = (folder / "report/index.html").read_text("utf-8")
+    assert "omc_omv-syn is the synthetic stand-in for omc_omv" in page
+    assert "trained on omc_omv-syn</" not in page
+    assert "--datasets omc_omv-syn --set data.target" not in page  # the dataset's own target needs no flag
+    assert r"result/omc_omv-syn@via/contextnet/via_f1" in (folder / "report/tables/numbers.tex").read_text()
+    assert {file.name.split(".")[0] for file in (folder / "report/panels").glob("*.png")} == {*TESTS}
+
+
+def test_renamed_report_keeps_layers_and_no_name_of_the_dataset(root: Path) -> None:
+    study = rename_study(read_study(make(root).folder), {"omc_omv": "chip"}, ["both"])
+    (run,) = study.runs
+    assert run.record.test == tuple(run.scores) == ("chip-syn@track", "chip-syn@via")
+    assert study.references.keys() == {"chip-syn@track", "chip-syn@via"}

@@ -239,12 +239,9 @@ class StudyResults:
         """Return the efficiency figures at a dataset's input size and channels."""
         if self.protocol is None:
             return []
-        dataset = dataset_of(dataset)
-        size, channels = self.protocol.input.size_for(dataset), self.protocol.input.channels_for(dataset)
-        shapes = (
-            (measurement, (measurement.setting.size, measurement.setting.channels)) for measurement in self.efficiency
-        )
-        return [measurement for measurement, shape in shapes if shape == (f"{size}×{size}", channels)]
+        settings, name = self.protocol.input, dataset_of(dataset)
+        shape = f"{settings.size_for(name)}×{settings.size_for(name)}", settings.channels_for(name)
+        return [found for found in self.efficiency if (found.setting.size, found.setting.channels) == shape]
 
 
 def comparable(measured: Sequence[Measurement], models: Set[str]) -> list[Measurement]:

@@ -64,6 +64,7 @@ def drop_replaced(context: typer.Context, flags: dict[str, Any], settings: Seque
         settings: typed with ``--set``.
     """
     typed = {name for name in flags if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"}
+    typed -= set() if flags["leave_one_out"] else {"leave_one_out"}  # --no-leave-one-out replaces no other flag
     defaults = {parameter.name: parameter.default for parameter in context.command.params}
     for names in (("datasets", "leave_one_out"), ("train", "test")):
         if typed & set(names):

@@ -44,7 +44,7 @@ class Verb(TyperCommand):
         return super().parse_args(ctx, words)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write one section a panel; flags of no panel follow."""
+        """Write one section a panel, without the off forms of flags; flags of no panel follow."""
         if not self.panels:
             super().format_options(ctx, formatter)
             return
@@ -53,7 +53,12 @@ class Verb(TyperCommand):
         for title, names in {**self.panels, "Other": [name for name in records if name in rest]}.items():
             if rows := [record for name in names if (record := records[name])]:
                 with formatter.section(title):
-                    formatter.write_dl([(name.ljust(COLUMN), text) for name, text in rows])
+                    formatter.write_dl(
+                        [
+                            (flags.partition(" / --no-")[0].ljust(COLUMN), text.partition("  [default: no-")[0])
+                            for flags, text in rows
+                        ]
+                    )
 
 
 def panelled(panels: Mapping[str, Sequence[str]]) -> type[Verb]:

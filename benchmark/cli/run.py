@@ -45,13 +45,13 @@ def run(
             metavar="TOML",
             is_eager=True,
             callback=read_config,
-            help="File of these flags, such as a study's study.toml; flags typed here win.",
+            help="File of these flags, such as a study's study.toml; typed flags win, and --no-FLAG switches off.",
         ),
     ] = None,
     train: Annotated[str | None, typer.Option(help="Datasets that form one training set; replaces --datasets.")] = None,
     test: Annotated[str | None, typer.Option(help="Datasets to test on; default: the training datasets.")] = None,
     leave_one_out: Annotated[
-        bool, typer.Option("--leave-one-out", help="For each dataset: train on all others, test on this one.")
+        bool, typer.Option(help="For each dataset: train on all others, test on this one.")
     ] = False,
     protocol: options.ProtocolName = "paper",
     repeats: options.Repeats = None,
@@ -116,16 +116,14 @@ def run(
         Literal["tensorboard", "mlflow", "wandb"] | None,
         typer.Option(help="Also write files of each training for TensorBoard, MLflow or W&B; nothing is sent."),
     ] = None,
-    real_only: Annotated[bool, typer.Option("--real-only", help="Refuse synthetic stand-ins.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
+    real_only: Annotated[bool, typer.Option(help="Refuse synthetic stand-ins.")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Run failed runs again.")] = False,
+    fail_fast: Annotated[bool, typer.Option(help="Stop at the first failure.")] = False,
     replace_stale: Annotated[
-        bool, typer.Option("--replace-stale", help="Set aside runs made under other settings and run them again.")
+        bool, typer.Option(help="Set aside runs made under other settings and run them again.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan with the status of every run, and stop.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Start even if a CPU would need more than 12 hours.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the plan with the status of every run, and stop.")] = False,
+    yes: Annotated[bool, typer.Option(help="Start even if a CPU would need more than 12 hours.")] = False,
     reproduce: Annotated[
         Path | None,
         typer.Option(metavar="RECORD.json", help="Only repeat this run and compare; exit 1 if a number differs."),

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+import tomli_w
+import typer.main
 
+from benchmark.cli import main
+from benchmark.cli.config_file import NOT_IN_FILES
+from benchmark.cli.run import run
 from tests.benchmark.conftest import SMALL, TINY, Call, Measured
 
 OWN = f"{TINY}:TinyNet"
@@ -37,6 +44,50 @@ def test_what_is_typed_replaces_what_the_file_says_of_the_same(tmp_path: Path, c
     assert "omc-syn edanet repeat 1: missing" in call("run", *words)[1]
     out = call("run", *words, "--datasets", "omv", "--set", "repeats=1")[1]
     assert [line for line in out.splitlines() if line.endswith("missing")] == ["omv-syn edanet repeat 0: missing"]
+
+
+COMMAND = typer.main.get_command(main.app).commands["run"]  # type: ignore[attr-defined]
+IN_FILES = [parameter for parameter in COMMAND.params if parameter.name not in NOT_IN_FILES]
+
+
+def two_values(hint: Any) -> tuple[Any, Any]:
+    """Return two different values that a parameter of this type takes."""
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    if isinstance(kinds[0], str):  # choices
+        return kinds[0], kinds[1]
+    if get_origin(kinds[0]) is Literal:
+        return two_values(kinds[0])
+    return {bool: (False, True), int: (2, 3), float: (2.5, 3.5)}.get(kinds[0], ("ours", "theirs"))
+
+
+@pytest.mark.parametrize("parameter", IN_FILES, ids=lambda parameter: parameter.name)
+def test_every_flag_that_is_typed_wins_over_the_file(tmp_path: Path, parameter: Any) -> None:
+    ours, theirs = two_values(get_type_hints(run)[parameter.name])
+    file = tmp_path / "study.toml"
+    for typed, kept in ((ours, theirs), (theirs, ours)):
+        words = [parameter.opts[0], str(typed)]
+        if isinstance(typed, bool):
+            words = [(parameter.opts if typed else parameter.secondary_opts)[0]]
+        file.write_text(tomli_w.dumps({parameter.name: kept}))
+        calls = (["--config", str(file)], ["--config", str(file), *words], [*words, "--config", str(file)])
+        values = [str(COMMAND.make_context("run", call).params[parameter.name]) for call in calls]
+        assert values == [str(kept), str(typed), str(typed)]
+
+
+def test_off_forms_replace_no_other_flag_and_clutter_no_help(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "study.toml").write_text('models = "edanet"\ntrain = "omc"\ntest = "miic"\nreal-only = true\n')
+    words = ["--config", "study.toml", "--protocol", "quick", "--device", "cpu", "--dry-run", "--repeats", "1"]
+    assert "--real-only" in call("run", *words)[2]
+    code, out, err = call("run", *words, "--no-real-only", "--no-leave-one-out")
+    assert code == 0, err
+    assert re.search(r"omc-syn +miic-syn", out)
+    help_text = call("run", "--help")[1]
+    assert "--real-only  " in help_text
+    assert "no-real-only" not in help_text
+    (tmp_path / "study.toml").write_text('datasets = "omc,miic"\nleave-one-out = true\n')
+    out = call("run", *words, "--models", "edanet", "--no-leave-one-out")[1]
+    assert "omc-syn edanet repeat 0: missing" in out
+    assert "miic-syn edanet repeat 0: missing" in out
 
 
 @pytest.mark.usefixtures("in_process")

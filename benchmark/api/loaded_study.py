@@ -26,6 +26,7 @@ from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.render import Table
 from benchmark.report.up_to_date import FOLDER, PAGE
 from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.words import counted
 
 TABLE_NAMES = (*(entry.name for entry in TABLES), "runs", "images")
 
@@ -53,7 +54,7 @@ class LoadedStudy:
         models = ", ".join(dict.fromkeys(record.model for record in records))
         datasets = ", ".join(dict.fromkeys("+".join(record.train) for record in records))
         named = " + ".join(folder.name for folder in self.folders)
-        return f"<{named}: {len(records)} runs{f' of {models} on {datasets}' * bool(records)}>"
+        return f"<{named}: {counted(len(records), 'run')}{f' of {models} on {datasets}' * bool(records)}>"
 
     def table(self, name: str = "accuracy") -> pd.DataFrame:
         """Return a table of the report, or the runs or images behind it.

@@ -10,8 +10,9 @@ from benchmark.executors.events import Event, Finished, Note, Step
 from benchmark.records.run_record import Failure
 from benchmark.runs.jobs import TrainJob
 from benchmark.study.plan import Plan
+from benchmark.utils.words import counted
 
-FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} runs, {elapsed} so far, {remaining} left"
+FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/TOTAL, {elapsed} so far, {remaining} left"
 
 
 class StudyBar:
@@ -22,7 +23,8 @@ class StudyBar:
         self.shown = shown
         self.shares = dict.fromkeys((job.label for job in plan.todo), 0.0)
         hidden = not shown or not self.shares
-        self.bar = tqdm(total=len(self.shares), unit="run", disable=hidden, bar_format=FORMAT)
+        total = counted(len(self.shares), "run")
+        self.bar = tqdm(total=len(self.shares), disable=hidden, bar_format=FORMAT.replace("TOTAL", total))
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from benchmark.cli.reproduce import flags_given
 from benchmark.records.user_folders import DATA_ROOT, check_data_root
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder
+from benchmark.utils.words import counted
 
 if TYPE_CHECKING:
     from benchmark.config.protocol import Protocol
@@ -106,7 +107,7 @@ def synthesize(
     console = open_console()
     for note in notes:
         console.print(note)
-    console.print(f"{folder}: {count} images")
+    console.print(f"{folder}: {counted(count, 'image')}")
 
 
 def _target(name: str) -> Layer:
@@ -131,8 +132,8 @@ def prepare(
     for note in prepared.notes:
         console.print(note)
     console.print(
-        f"{prepared.folder}: {prepared.images} images, {prepared.labels} labels; "
-        f"{prepared.copied} files copied, {prepared.skipped} there already"
+        f"{prepared.folder}: {counted(prepared.images, 'image')}, {counted(prepared.labels, 'label')}; "
+        f"{counted(prepared.copied, 'file')} copied, {prepared.skipped} there already"
     )
     console.print(f"next: python -m benchmark data verify {name}")
 

@@ -11,6 +11,7 @@ from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, Thread
 from benchmark.devices.hardware_slots import cores
 from benchmark.utils.errors import UserError, require
 from benchmark.utils.files import check_folder
+from benchmark.utils.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +130,7 @@ def cost(records: Sequence[ExportRecord]) -> Table:
     lines = [
         "MB: 10^6 bytes; torch's are its weights alone.",
         f"ms: median of at least {count} forwards of one image of {', '.join(sides)} on the CPU, file and torch in "
-        f"turn, {records[0].timing.threads} thread(s) each. ratio: file / torch.",
+        f"turn, {counted(records[0].timing.threads, 'thread')} each. ratio: file / torch.",
     ]
     if any(record.timing.hindered for record in records):
         lines.append(f"{HINDERED}: taken while something else had the processor, as the notes say.")

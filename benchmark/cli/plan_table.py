@@ -24,6 +24,7 @@ from benchmark.study.study import Study
 from benchmark.study.time_estimate import Basis
 from benchmark.study.time_left import TimeLeft
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 BASES: dict[Basis, str] = {
     "runs": "from times of earlier runs on this machine",
@@ -40,9 +41,10 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
     console.print(
         Text.assemble(
             (f"Study {study.folder.name}", "bold"),
-            f": protocol {protocol.name}, {len(study.models)} model(s) x {len(study.tasks)} training set(s) x "
-            f"{protocol.repeats} repeat(s) = {plan.runs} runs on {hardware.device}",
-            f" with {hardware.threads} thread(s)" if hardware.kind == "cpu" else "",
+            f": protocol {protocol.name}, {counted(len(study.models), 'model')} x "
+            f"{counted(len(study.tasks), 'training set')} x {counted(protocol.repeats, 'repeat')} = "
+            f"{counted(plan.runs, 'run')} on {hardware.device}",
+            f" with {counted(hardware.threads, 'thread')}" if hardware.kind == "cpu" else "",
             f", {hardware.workers} at a time" if hardware.workers > 1 else "",
         )
     )
@@ -60,9 +62,9 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
             task.name,
             *([", ".join(task.test_names)] if crossed else []),
             "; ".join(
-                f"synthetic stand-in, {source.count} images"
+                f"synthetic stand-in, {counted(source.count, 'image')}"
                 if source.synthetic
-                else f"{len(source.pairs)} image/label pairs"
+                else f"{counted(len(source.pairs), 'image/label pair')}"
                 for source in task.train
             ),
             f"{size}x{size}",
@@ -77,7 +79,8 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         )
     if plan.stale and not plan.refusal:
         console.print(
-            f"{len(plan.stale)} run(s) made under other settings are set aside in {study.folder / 'runs' / '.stale'}"
+            f"set aside in {study.folder / 'runs' / '.stale'}: {counted(len(plan.stale), 'run')} made under other "
+            "settings"
         )
     if study.start:
         sources = sorted({job.init.facts.source for job in plan.todo if job.init})
@@ -109,7 +112,7 @@ def _stress(stress: Stresses, plan: Plan) -> str:
     remaining = sum(len(planned.job.tests) for planned in plan.stress)
     return (
         f"Stress tests: as drawn, and {', '.join(stress.effects)} at {strengths} times the hardest that is drawn; "
-        + (f"{remaining} to do for {len(plan.stress)} network(s)" if remaining else "all done")
+        + (f"{remaining} to do for {counted(len(plan.stress), 'network')}" if remaining else "all done")
     )
 
 
@@ -166,7 +169,7 @@ def _memory(memory: RunMemory, hardware: Hardware) -> list[str]:
     gpu = hardware.kind == "cuda"
     capacity = "" if memory.free is None else f"; {format_bytes(memory.free)} " + ("on the GPU" if gpu else "free")
     lines = [
-        f"Estimated memory: {format_bytes(memory.bytes)} for {memory.runs} run(s) at a time"
+        f"Estimated memory: {format_bytes(memory.bytes)} for {counted(memory.runs, 'run')} at a time"
         f"{' on each GPU' if gpu else ''}, most for {memory.largest} ({basis}){capacity}"
     ]
     if memory.free is not None and memory.bytes > memory.free:

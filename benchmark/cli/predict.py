@@ -15,6 +15,7 @@ from benchmark.cli.options import Device, FinishedStudy, Repeat, Results, Thread
 from benchmark.devices.hardware_slots import hardware_of
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import check_folder
+from benchmark.utils.words import counted
 
 if TYPE_CHECKING:
     import torch
@@ -198,7 +199,7 @@ def _predict(console: Console, job: PredictionJob, images: list[Path], shared: i
 
     progress = ProgressDisplay(console)
     progress.print(
-        f"{job.settings.network}: {len(images)} image{'s' * (len(images) > 1)}, tiles of {job.settings.tile} px that "
+        f"{job.settings.network}: {counted(len(images), 'image')}, tiles of {job.settings.tile} px that "
         f"share {shared}, on {job.device}"
     )
     progress.print(f"tiles of {job.settings.tile} px: {reason}")
@@ -216,7 +217,7 @@ def _predict(console: Console, job: PredictionJob, images: list[Path], shared: i
             progress.end(outcome.image.name)
             progress.update("images", number, len(images))
             result = {"finished": "finished before", "broken": "broken"}.get(outcome.status) or (
-                f"{sized(outcome.shape)}, {outcome.tiles} tile{'s' * (outcome.tiles != 1)}, {duration(outcome.seconds)}"
+                f"{sized(outcome.shape)}, {counted(outcome.tiles, 'tile')}, {duration(outcome.seconds)}"
             )
             notes = "".join(f"; {note}" for note in outcome.notes) if outcome.status == "predicted" else ""
             progress.print(f"[{number}/{len(images)}] {outcome.image.name}: {result}{notes}")
@@ -276,8 +277,8 @@ def _study_overlaps(
             differences += lines
             for line in lines:
                 console.print(
-                    f"{network.label}: {line.overlap_px} px shared, {line.tiles} tiles: probability differs by "
-                    f"{line.max_difference:.2g} at most, {line.mean_difference:.2g} on average; "
+                    f"{network.label}: {line.overlap_px} px shared, {counted(line.tiles, 'tile')}: probability differs "
+                    f"by {line.max_difference:.2g} at most, {line.mean_difference:.2g} on average; "
                     f"{line.changed_px:,} of {line.image_px:,} mask pixels differ"
                 )
     for path in overlap_study.write(out, image.name, differences):

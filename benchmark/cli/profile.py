@@ -62,6 +62,7 @@ def profile(
     from benchmark.study import measure_study
     from benchmark.training.finetune import FileStart
     from benchmark.training.probe import ProbeInput, probe_networks
+    from benchmark.utils.words import counted
 
     console, folder = open_console(), study_folder(results, study)
     hardware = _devices(devices, threads, console)
@@ -75,7 +76,7 @@ def profile(
         console.print("left out: --execution graph on a CPU, which has no CUDA graphs")
     if resume:
         planned, jobs = len(jobs), [job for job in jobs if job.stored() is None]
-        console.print(f"--resume: {planned - len(jobs)} of {planned} settings are in {folder}")
+        console.print(f"--resume: {folder} has {planned - len(jobs)} of {counted(planned, 'setting')}")
     inputs = [ProbeInput(job.size, channels) for job in jobs]
     on_cpu = all(machine.kind == "cpu" for machine in hardware)
     probe_networks([job.entry for job in jobs], inputs, console.print, on_cpu=on_cpu)

@@ -13,6 +13,7 @@ import typer
 from benchmark.devices.hardware_slots import hardware_of
 from benchmark.records.user_folders import DATA_ROOT, check_data_root, study_folder
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +44,8 @@ def words_given(context: typer.Context, without: Collection[str]) -> list[str]:
         name = parameter.name
         if name in given and name not in without:
             value = given[name]
-            words += [parameter.opts[0], *([] if value is True else [str(value)])]
+            words += [parameter.secondary_opts[0]] if value is False else [parameter.opts[0]]
+            words += [] if isinstance(value, bool) else [str(value)]
     return words
 
 
@@ -95,7 +97,9 @@ def to_text(original: Original, outcome: Comparison) -> str:
     name = f"{'+'.join(original.record.train)} {original.record.model} repeat {original.record.repeat}"
     lines = [f"{name}: {'identical' if outcome.identical else 'different'}"]
     for test, images in outcome.images.items():
-        counts = "no counts beside the record" if images is None else f"{images} of {outcome.tested[test]} images"
+        counts = (
+            "no counts beside the record" if images is None else f"{images} of {counted(outcome.tested[test], 'image')}"
+        )
         lines.append(f"  {test}: {counts}{' with other counts' if images is not None else ''}")
     total = sum(len(values) for by in original.record.metrics.values() for values in by.values())
     rounding = " by rounding alone" if outcome.figures and all(figure.rounding for figure in outcome.figures) else ""

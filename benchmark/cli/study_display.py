@@ -16,6 +16,7 @@ from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS, Failure, Record
 from benchmark.runs.jobs import EfficiencyJob, Job, TrainJob
 from benchmark.study.plan import Plan
 from benchmark.study.time_left import TimeLeft
+from benchmark.utils.words import counted
 
 PACKING_LINE_S = 10.0  # between two lines about a dataset that is being built
 ROUND_LINE_S = 30.0  # between two lines about validation rounds, without a terminal
@@ -54,7 +55,7 @@ class StudyDisplay(ProgressDisplay):
             if event.done == event.total:
                 self.end(label)
                 if self.bars.disable:
-                    self.print(f"{label}: {event.done}/{event.total} images")
+                    self.print(f"{label}: {event.done}/{counted(event.total, 'image')}")
         elif isinstance(event, Note):
             self.print(f"{event.dataset}: {event.text}" if event.dataset else event.text)
         elif isinstance(event, Started):

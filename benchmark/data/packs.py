@@ -43,6 +43,7 @@ from benchmark.data.tiling import BoolMask, cut_by_smallest, labelled_share, sma
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 from benchmark.utils.threads import in_order
+from benchmark.utils.words import counted
 
 FORMAT = 3  # raised when the layout of a pack changes, so that old ones are built again
 IGNORED = 2  # in a pack's masks, beside 0 (background) and 1 (foreground)
@@ -269,7 +270,7 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress |
         "has_ignored": has_ignored,
         "levels": asdict(levels) if levels else None,
         "notes": [
-            *(f"{times} of {len(items)} labels: {note}" for note, times in sorted(notes.items())),
+            *(f"{times} of {counted(len(items), 'label')}: {note}" for note, times in sorted(notes.items())),
             *refuse_or_note(source.name, source.pairs, facts),
             *filter(None, [squeezed(levels), cut_by_smallest(side, settings.tile_for(source.name), shapes)]),
         ],

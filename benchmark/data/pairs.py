@@ -17,6 +17,7 @@ from benchmark.data.splits import PARTS
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import no_folder
 from benchmark.utils.names import comparable
+from benchmark.utils.words import counted
 
 # Annotation tools mark a label's file this way.
 LABEL_ENDINGS = ("_mask", "_")
@@ -111,7 +112,8 @@ def find_pairs(root: Path, spec: DatasetSpec = PLAIN) -> list[Pair]:
         refuse_orphans(result.unlabelled, "image", "label")
     if not result.pairs:
         raise UserError(
-            f"{root}: no labels for {result.images} images; expected a mask for each image that is to be used: add them"
+            f"{root}: no labels for {counted(result.images, 'image')}; expected a mask for each image that "
+            "is to be used: add them"
         )
     for path in result.ungrouped:
         raise UserError(

@@ -13,6 +13,7 @@ from benchmark.config.protocol import Protocol, Split
 from benchmark.data.split_advice import ways
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 PARTS = ("train", "val", "test")
 Key = TypeVar("Key")
@@ -122,8 +123,8 @@ def unlabelled(tiles: Sequence[Tile], settings: Split) -> str:
     if not count:
         return ""
     return (
-        f"{count} of {len(tiles)} tiles are left out, since less than {settings.min_labelled:.3g} of their pixels, "
-        "or of their centred input's, are labelled (split.min_labelled)"
+        f"{count} of {counted(len(tiles), 'tile')} left out, since less than {settings.min_labelled:.3g} of their "
+        "pixels, or of their centred input's, are labelled (split.min_labelled)"
     )
 
 
@@ -137,13 +138,15 @@ def _divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> 
         return _thin(dataset, "the {} stripes hold", _collect(parts), bases, settings.counts, seed)
     units = _indices_by(_joined(tiles, bases) if settings.near_duplicates == "together" else bases)
     drawn = [units[unit] for unit in sorted(units, key=lambda unit: _draw(seed, unit))]
-    name, count = f"{settings.unit}(s)", len(set(bases))
-    joined = f"{len(drawn)} unit(s), left of {count} {name} after near-duplicates were joined,"
-    subject = f"{count} {name}" if len(drawn) == count else joined
+    known = counted(len(set(bases)), settings.unit)
+    joined = f"{counted(len(drawn), 'unit')}, left of {known} after near-duplicates were joined,"
+    subject = known if len(drawn) == len(set(bases)) else joined
     if settings.counts is not None:
         if division := _by_counts(drawn, settings.counts):
             return division
-        raise UserError(f"{dataset}: {len(tiles)} images in {subject} cannot fill split.counts {settings.counts}")
+        images = counted(len(tiles), "image")
+        where = "" if subject == images else f" in {subject}"
+        raise UserError(f"{dataset}: {images}{where} cannot fill split.counts {settings.counts}")
     # At least one unit for every share above 0: 8:1:1 of nine frames still has a test.
     test, val = (max(round(share * len(drawn)), 1) if share else 0 for share in (settings.test, settings.validation))
     if test + val >= len(drawn):
@@ -309,7 +312,8 @@ def _thin(
         indices: tuple[int, ...] = getattr(division, part)
         if len(indices) < count:
             raise UserError(
-                f"{dataset}: {holds.format(part)} {len(indices)} images, but split.counts {counts} asks for {count}"
+                f"{dataset}: {holds.format(part)} {counted(len(indices), 'image')}, but split.counts {counts} asks "
+                f"for {count}"
             )
         kept[part] = tuple(sorted(sorted(indices, key=lambda index: (_draw(seed, bases[index]), index))[:count]))
     return Division(**kept)

@@ -11,6 +11,7 @@ from benchmark.config.targets import is_via
 from benchmark.data.datasets import Source
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 if TYPE_CHECKING:
     from benchmark.data.formats.images import UInt8Array
@@ -83,7 +84,7 @@ class Task:
             ours, theirs = (protocol.input.channels_for(source.name) for source in (first, other))
             if ours != theirs:
                 raise UserError(
-                    f"{first.name} has {ours} input channel(s) and {other.name} {theirs}; "
+                    f"{first.name} has {counted(ours, 'input channel')} and {other.name} {theirs}; "
                     f"use --set input.channels_by_dataset.{other.base}={ours} or leave one out"
                 )
 
@@ -128,7 +129,7 @@ def arrange(
     sources = tuple(find(train or datasets))
     if leave_one_out:
         if len(sources) < 2:
-            raise UserError(f"--leave-one-out: found {len(sources)} dataset(s), expected at least 2")
+            raise UserError(f"--leave-one-out: found {counted(len(sources), 'dataset')}, expected at least 2")
         return [Task(_ordered(other for other in sources if other != left), (left,)) for left in sources]
     tests = _ordered(find(test)) if test is not None else ()
     if train is not None:
@@ -172,7 +173,8 @@ def refuse_overlap(task: Task, packs: Mapping[str, Pack], protocol: Protocol) ->
             if pairs := duplicates.overlap(ours, theirs):
                 image, other = pairs[0]
                 raise UserError(
-                    f"{len({i for i, _ in pairs})} test image(s) of {test.name} look like training images of "
-                    f"{train.name}, first {tested[image]} like {trained[other]}: the test would see what was trained "
-                    f"on; `data verify {test.name} --against {train.name}` counts them; take them out of one dataset"
+                    f"test images of {test.name} that look like training images of {train.name}: "
+                    f"{len({i for i, _ in pairs})}, first {tested[image]} like {trained[other]}: the test would see "
+                    f"what was trained on; `data verify {test.name} --against {train.name}` counts them; take them out "
+                    "of one dataset"
                 )

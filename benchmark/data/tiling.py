@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from benchmark.config.protocol import Protocol
 from benchmark.data.specs import SUFFIX
 from benchmark.data.splits import Tile
+from benchmark.utils.words import counted
 
 BoolMask = NDArray[np.bool_]
 
@@ -47,7 +48,7 @@ def cut_by_smallest(tile: int, expected: int, shapes: Sequence[tuple[int, int]])
     if tile == expected or not cut:
         return ""
     sides = f"tiles are {tile}x{tile} and not {expected}x{expected}"
-    return f"{sides}, as the smallest image is; {cut} larger images are cut so"
+    return f"{sides}, as the smallest image is; so are the tiles of {counted(cut, 'larger image')}"
 
 
 def smaller_input(dataset: str, protocol: Protocol, side: int) -> str:

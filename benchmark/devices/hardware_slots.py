@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 #: Environment variables that hide all GPUs of NVIDIA and AMD from a process. Every run on the CPU gets them, since its
 #: network may look for GPUs and Ray shows all GPUs to a task without GPUs.
@@ -112,7 +113,7 @@ def hardware_of(device: str, threads: int | None, flag: str = "--device") -> Har
             print(f"benchmark: computing on the CPU, since {reason}", file=sys.stderr)
             return cpu
         raise MissingDeviceError(
-            f"{flag} {device!r}: torch sees {count} CUDA device(s){reason and f'; {reason}'}; use {flag} cpu"
+            f"{flag} {device!r}: torch sees {counted(count, 'CUDA device')}{reason and f'; {reason}'}; use {flag} cpu"
         )
     gpus = [int(index)] if index else range(count)
     return Hardware(f"cuda:{gpus[0]}", threads or cores(), gpus=tuple(f"cuda:{number}" for number in gpus))

@@ -42,6 +42,7 @@ from benchmark.records.efficiency_record import (
 from benchmark.records.environment import kernel_variables
 from benchmark.records.weights import load_weights, read_weights
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 #: Pixels: fvcore computes a forward of this side, which takes milliseconds and leaves a pixel after five halvings.
 CHECKED_SIDE = 64
@@ -260,7 +261,7 @@ def _cut_short(settings: EfficiencySettings, latency: Latency, throughput_s: flo
     """Return a note on the parts that the budget left out, if any."""
     omissions = []
     if latency.warm_ups is not None and latency.warm_ups < settings.warm_up:
-        omissions.append(f"{latency.warm_ups} warm-up(s)")
+        omissions.append(counted(latency.warm_ups, "warm-up"))
     if len(latency.raw_ms) < settings.min_iterations:
         omissions.append(f"latency from n = {len(latency.raw_ms)} timings")
     if settings.throughput_seconds and not throughput_s:

@@ -48,6 +48,7 @@ from benchmark.evaluation.fault_overlay import Mask, overlay
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import check_folder, no_folder, write_atomically
 from benchmark.utils.names import comparable
+from benchmark.utils.words import counted
 
 NAMED = 5  # images that a sentence names at most
 
@@ -268,7 +269,7 @@ def table(settings: ScoreSettings, scored: Scored) -> Table:
             figures.add_row(metric.display, *(cell or "-" for cell in cells), better)
     limits, unjudged = settings.evaluation, _not_judged(scored)
     count = len(scored.rows) - len(unjudged)
-    lines = [f"{count} image{'s' * (count != 1)}; target {settings.target}; benchmark {__version__}."]
+    lines = [f"{counted(count, 'image')}; target {settings.target}; benchmark {__version__}."]
     if unjudged:
         more = f" and {len(unjudged) - NAMED} more (summary.json)" if len(unjudged) > NAMED else ""
         lines.append(f"Without a counted pixel, and so without any value: {', '.join(unjudged[:NAMED])}{more}.")

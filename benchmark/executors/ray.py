@@ -22,6 +22,7 @@ from benchmark.records.run_record import Failure
 from benchmark.runs.jobs import Job
 from benchmark.utils import logs, telemetry
 from benchmark.utils.errors import UserError, require
+from benchmark.utils.words import counted
 
 RETRIES = 3  # after the death of a worker or its node; the run continues from its last checkpoint
 KNOCK_S = 10.0  # until a cluster's head counts as unreachable
@@ -75,7 +76,8 @@ class RayExecutor:
                 on_node = [job.on("cuda:0") if job.device.startswith("cuda") else job for job in parcel.jobs]
                 needs = self._needs(ray, parcel)
                 if not _fitting_cpus(ray, needs):
-                    yield Note("ray", f"no node has {needs['num_cpus']:g} CPU(s) and {needs['num_gpus']:g} GPU(s) now")
+                    cpus, gpus = counted(needs["num_cpus"], "CPU"), counted(needs["num_gpus"], "GPU")
+                    yield Note("ray", f"no node has {cpus} and {gpus} now")
                 task = perform.options(max_retries=RETRIES, **needs).remote(
                     replace(parcel, jobs=tuple(on_node)), min(numbered), board
                 )

@@ -20,6 +20,7 @@ from benchmark.records.run_record import Failure
 from benchmark.runs.jobs import Job
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError, did_you_mean, require
+from benchmark.utils.words import counted
 
 POLL_S = 2.0  # between two checks for answers in the folder
 ASK_S = 60  # maximum between two requests to Slurm about jobs without an answer
@@ -139,7 +140,7 @@ class SlurmExecutor:
                 if group:
                     submitted = self._submit(group, exclusive=exclusive)
                     waiting |= submitted
-                    count = f"{len(group[0].jobs)} measurement(s)" if exclusive else f"{len(group)} run(s)"
+                    count = counted(len(group[0].jobs), "measurement") if exclusive else counted(len(group), "run")
                     number = next(iter(submitted)).job_id.partition("_")[0]
                     yield Note("slurm", f"job {number}, {count}; its output goes to {self.folder}")
             yield from self._watch(waiting)

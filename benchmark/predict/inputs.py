@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmark.data.formats.images import IMAGE_SUFFIXES
 from benchmark.utils.errors import UserError
 from benchmark.utils.names import comparable
+from benchmark.utils.words import counted
 
 
 def expand(arguments: Iterable[str], note: Callable[[str], object]) -> list[Path]:
@@ -26,7 +27,10 @@ def expand(arguments: Iterable[str], note: Callable[[str], object]) -> list[Path
             children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
             matches = [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES]
             if folders := [child.name for child in children if child.is_dir() and child not in matches]:
-                note(f"{path}: {len(folders)} folder(s) not searched, such as {folders[0]}; '{path}/**/*' names all")
+                note(
+                    f"{path}: {counted(len(folders), 'folder')} not searched, such as {folders[0]}; "
+                    f"'{path}/**/*' names all"
+                )
         elif argument and (path.exists() or not glob.has_magic(argument)):
             matches = [path]
         else:

@@ -26,6 +26,7 @@ from benchmark.records.schema import fault
 from benchmark.records.stress_record import StressRecord
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import TooLargeError, read_limited, write_atomically
+from benchmark.utils.words import counted
 
 RECORD = "record.json"
 #: The most that a record may hold, bytes; one of many test datasets has a hundred thousand.
@@ -141,13 +142,13 @@ class Store:
 
     def remains(self) -> list[str]:
         """Count in words what was made under the study's protocol, except files that hold all settings themselves."""
-        counted = {
-            "run(s) under way": len(self.claimed()),
-            "record(s)": len(self._record_files()),
-            "unfinished training(s)": len(list(self._below("runs", CHECKPOINT))),
-            "file(s) of reference rows": len(self._reference_files()),
-        }
-        return [f"{count} {name}" for name, count in counted.items() if count]
+        remains = (
+            (len(self.claimed()), "run", " under way"),
+            (len(self._record_files()), "record", ""),
+            (len(list(self._below("runs", CHECKPOINT))), "unfinished training", ""),
+            (len(self._reference_files()), "file", " of reference rows"),
+        )
+        return [counted(count, noun) + rest for count, noun, rest in remains if count]
 
     def _below(self, kind: str, pattern: str) -> Iterator[Path]:
         return (self.folder / kind).glob(f"[!.]*/*/*/{pattern}")

@@ -11,6 +11,7 @@ from benchmark.config.targets import is_own
 from benchmark.report import diff
 from benchmark.report.read import Scores, StudyResults
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 #: Settings that may differ between two protocols; another seed makes other repeats.
 FREE = HARMLESS - {"report"} | {"seed"}
@@ -53,8 +54,9 @@ def _refuse_stale(part: Part) -> None:
     if stale := [run.record for run in part.study.runs if run.record.key_parts.protocol != digest]:
         first = f"{'+'.join(stale[0].train)} {stale[0].model} repeat {stale[0].repeat}"
         raise UserError(
-            f"{part.name}: holds {len(stale)} run(s) made under other settings than its protocol.toml has, such as "
-            f"{first}; expected runs of one protocol: run them again (`run --study {part.name} --replace-stale`)"
+            f"{part.name}: holds {counted(len(stale), 'run')} made under other settings than its protocol.toml has, "
+            f"such as {first}; expected runs of one protocol: run them again (`run --study {part.name} "
+            "--replace-stale`)"
         )
 
 

@@ -16,6 +16,7 @@ from benchmark.records.run_record import Record
 from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
 from benchmark.utils.names import distinct_names
+from benchmark.utils.words import counted
 
 #: Columns of the table of numbers, each as :mod:`benchmark.report.tables.accuracy_table` takes it over images.
 ACCURACY = ("miou", "mpa", "dice", "aji")
@@ -261,7 +262,7 @@ def describe(difference: StudyDifference, first: str, second: str) -> str:
         if differences:
             lines += ["", heading, *(f"  {line}" for line in differences)]
     runs, identical = sum(row.repeats for row in difference.numbers), sum(row.identical for row in difference.numbers)
-    summary = f"{identical} of {runs} tests that both have finished are identical to the last bit"
+    summary = f"identical to the last bit in {identical} of {counted(runs, 'test')} that both have finished"
     lines += ["", f"numbers: {summary if runs else 'no finished run in common'}"]
     changed = [row for row in difference.numbers if row.identical < row.repeats]
     if changed:

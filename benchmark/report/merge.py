@@ -17,6 +17,7 @@ from benchmark.report.read import Measurement, Run, Scores, Setting, StudyResult
 from benchmark.report.tables.render import Table
 from benchmark.utils.errors import UserError
 from benchmark.utils.names import distinct_names
+from benchmark.utils.words import counted
 
 #: Tables without repeats: of what is said of a merged study, only the first sentence concerns them.
 WITHOUT_REPEATS = ("efficiency", "profile", "roofline", "growth")
@@ -60,7 +61,8 @@ def merge(folders: Sequence[Path], *, redact: bool = False) -> StudyResults:
     named = ", ".join(
         f"{part.name} (seed {part.protocol.seed})" if several and part in ran else part.name for part in parts
     )
-    origin = [f"Merged from the studies {named}{f'; {shared} run(s) that several hold count once' * bool(shared)}."]
+    held_twice = f"; {counted(shared, 'run')} that several hold, counted once" if shared else ""
+    origin = [f"Merged from the studies {named}{held_twice}."]
     if len({part.protocol.repeats for part in ran}) > 1:
         listed = ", ".join(f"{part.protocol.repeats} in {part.name}" for part in ran)
         origin.append(f"Repeats that were asked for: {listed}.")

@@ -32,6 +32,7 @@ from benchmark.records.stress_record import StressRecord
 from benchmark.report.contradictions import stranger
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited
+from benchmark.utils.words import counted
 
 F = TypeVar("F", bound=Filed)
 
@@ -147,7 +148,7 @@ class Setting:
 
     def describe(self) -> str:
         """Return the device and how it computed, in words."""
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        threads = counted(self.threads, "thread")
         layout = "" if self.memory_format == "contiguous" else self.memory_format
         compiled = f"torch.compile {self.compile_mode}" if self.compile_mode else ""
         return ", ".join(filter(None, (self.device, self.dtype, "batch 1", threads, layout, compiled, self.replay)))

@@ -15,6 +15,7 @@ from benchmark.runs.staleness import refusal
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
+from benchmark.utils.words import counted
 
 Perform = Callable[[Job, OnStep], Outcome]
 """Does a job in this process and returns its outcome."""
@@ -56,7 +57,7 @@ def perform_claimed(job: TrainJob | StressJob, on_step: OnStep) -> Record | Fail
     from benchmark.runs.stress import run_stress_tests
     from benchmark.runs.train import train_and_test  # imports torch, which no plan needs
 
-    print(f"{job.label}: on {job.device} with {job.threads} thread(s)", flush=True)
+    print(f"{job.label}: on {job.device} with {counted(job.threads, 'thread')}", flush=True)
     try:
         if isinstance(job, StressJob):
             run_stress_tests(job, on_step)
@@ -111,7 +112,7 @@ def _measure(job: EfficiencyJob) -> None:
             known=measurements.Figures(job.study, job.device).of_machine(),
         )
         if trainings := max(trainings, _trainings_here(job)):
-            warning = f"another process was doing {trainings} run(s) of this study on the machine meanwhile"
+            warning = f"another process was doing {counted(trainings, 'run')} of this study on the machine meanwhile"
             record = record.model_copy(update={"warnings": (*record.warnings, warning)})
     write_atomically(job.file, record.to_json())
 

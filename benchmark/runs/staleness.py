@@ -13,6 +13,7 @@ from benchmark.data.tasks import Task
 from benchmark.records.run_record import Failure, Initial, KeyParts, Record
 from benchmark.records.store import Store
 from benchmark.runs.jobs import TrainJob
+from benchmark.utils.words import counted
 
 #: Name of a run on disk: training datasets, model, repeat.
 RunName = tuple[tuple[str, ...], str, int]
@@ -99,7 +100,7 @@ class Staleness:
         Args:
             stale: the records that differ.
         """
-        held = [f"{len(stale)} run(s)"] if stale else []
+        held = [counted(len(stale), "run")] if stale else []
         reasons = list(dict.fromkeys(reason for record in stale for reason in self.reasons(record)))
         if not stale and self.differs(self.store.read_protocol()):
             held, reasons = self.store.remains(), self.differences

@@ -39,6 +39,7 @@ from benchmark.training.trackers import Tracker
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
+from benchmark.utils.words import counted
 
 FIRST_STEP = "first training step done"  # a line of the run's log
 
@@ -202,7 +203,7 @@ def build_network(job: TrainJob) -> nn.Module:
         except UserError as error:
             raise UserError(
                 f"training.encoder_weights of {job.entry.name}: {error}. Its file is the state_dict of this network's "
-                f"module `encoder` with {job.task.channels(protocol)} input channel(s), as "
+                f"module `encoder` with {counted(job.task.channels(protocol), 'input channel')}, as "
                 "torch.save(network.encoder.state_dict(), FILE) writes it"
             ) from error
     return network

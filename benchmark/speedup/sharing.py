@@ -18,6 +18,7 @@ from benchmark.records.speedup_record import ComparedWork, SpeedupComparison
 from benchmark.speedup import steps
 from benchmark.speedup.setting import SpeedupSetting, Way
 from benchmark.utils.processes import SPAWN, end_with_parent
+from benchmark.utils.words import counted
 
 WARM_UP, STEPS = 10, 100  # per run and round; a CUDA graph is captured in the first
 PATIENCE_S = 600.0  # for the slowest run to be ready
@@ -52,8 +53,8 @@ def together(
         return [images_per_second(runs, entry, size, protocol, each, "auto")]
 
     speeds = setting.in_turn(measure)
-    form = {"eager": "eager", "graph": "as a CUDA graph"}[alone] if on_gpu else f"{setting.threads} threads"
-    forms = "as CUDA graphs (--per-gpu)" if on_gpu else f"{each.threads} thread(s) each (--workers)"
+    form = {"eager": "eager", "graph": "as a CUDA graph"}[alone] if on_gpu else counted(setting.threads, "thread")
+    forms = "as CUDA graphs (--per-gpu)" if on_gpu else f"{counted(each.threads, 'thread')} each (--workers)"
     return setting.comparison(
         what=what,
         model=entry.name,
@@ -61,7 +62,7 @@ def together(
         unit="images/s",
         **speeds,
         plain_form=f"one run alone, {form}",
-        our_form=f"{runs} runs at once, {forms}, all their images together",
+        our_form=f"{counted(runs, 'run')} at once, {forms}, all their images together",
     )
 
 

@@ -25,6 +25,7 @@ from benchmark.study.study import Study
 from benchmark.training.finetune import refuse_seen
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
+from benchmark.utils.words import counted
 
 COMMAND = "study.toml"  # for ``run --config``
 
@@ -217,7 +218,7 @@ def _wait(waiting: list[TrainJob | StressJob], emit: Callable[[Event], None]) ->
     An empty result means that no run is left to wait for.
     """
     if waiting:
-        emit(Note("", f"waiting for {len(waiting)} run(s) that another process is doing"))
+        emit(Note("", f"waiting for {counted(len(waiting), 'run')} that another process is doing"))
     while waiting:
         free: list[Job] = []
         for job in list(waiting):

@@ -181,8 +181,8 @@ def refuse_seen(task: Task, start: Weights, study: Store) -> str:
             continue
         if leaked := sorted({*earlier["train"], *earlier["val"]} & {*split["test"]}):
             raise UserError(
-                f"{len(leaked)} test image(s) of {source.name}, first {leaked[0]}, are among those that study "
-                f"{start.facts.study} trained or validated on: the test would see what was trained on; use the "
-                "protocol, seed and split of that study, or test on another dataset"
+                f"test images of {source.name} that study {start.facts.study} trained or validated on: {len(leaked)}, "
+                f"first {leaked[0]}: the test would see what was trained on; use the protocol, seed and split of that "
+                "study, or test on another dataset"
             )
     return ""

@@ -17,6 +17,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.formats.images import UInt8Array, read_image, sized, to_channels
 from benchmark.data.tiling import BoolMask
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
 # Yellow of the Okabe-Ito palette, which every kind of colour vision tells from grays and greens.
@@ -174,7 +175,7 @@ def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 def _facts(samples: Sequence[SheetImage], total: int) -> str:
     sizes = list(dict.fromkeys(sized(sample.image.shape) for sample in samples))
     shares = [sample.share for sample in samples]
-    images = f"{len(samples)} of {total} images" if len(samples) < total else f"{total} image{'s' * (total > 1)}"
+    images = f"{len(samples)} of {total} images" if len(samples) < total else counted(total, "image")
     spread = f", {min(shares):.1%} to {max(shares):.1%}" if len(shares) > 1 else ""
     size = ", ".join(sizes[:3]) + (f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else "")
     return f"{images}; {size} px; foreground {np.mean(shares):.1%} of the pixels shown{spread}"

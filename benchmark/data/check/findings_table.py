@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.utils.files import write_atomically
+from benchmark.utils.words import counted
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Verification(BaseModel):
     @property
     def _summary(self) -> str:
         problems, warnings = (sum(bool(getattr(row, kind)) for row in self.rows) for kind in ("problem", "warning"))
-        return f"{self.dataset} under protocol {self.protocol}: {problems} problem(s), {warnings} warning(s)"
+        found = f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}"
+        return f"{self.dataset} under protocol {self.protocol}: {found}"
 
     def to_table(self) -> Table:
         """Return the table for a terminal, problems in red and warnings in yellow."""

@@ -21,6 +21,7 @@ from benchmark.data.split_advice import ways
 from benchmark.data.splits import Division, Leakage, Tile, attempt, leakage, look_alikes, split_seed
 from benchmark.data.tiling import BoolMask
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 MOST_NAMED = 3
 # A picture is taken for a mask if it has at most one gray value more than the three of a one-hot mask,
@@ -208,4 +209,4 @@ def named(names: Sequence[str]) -> str:
 
 def not_searched(folders: Sequence[str]) -> str:
     """Say which folders lie among a dataset's files; empty for none."""
-    return f"{len(folders)} folder(s) are not searched: {named(folders)}" if folders else ""
+    return f"{counted(len(folders), 'folder')} not searched: {named(folders)}" if folders else ""

@@ -18,6 +18,7 @@ from benchmark.data.formats.images import sized
 from benchmark.data.packs import Progress
 from benchmark.data.splits import PARTS, Division, count_unlabelled, leakage, look_alikes, unlabelled
 from benchmark.data.tiling import cut_by_smallest, smaller_input
+from benchmark.utils.words import counted
 
 MOST_KINDS = 8  # of sizes, formats and sets of values, in one row
 
@@ -54,7 +55,8 @@ def _file_rows(survey: Survey) -> list[FindingRow]:
     rows = [
         FindingRow(
             "files",
-            f"{scan.images} images, {scan.labels} labels, {scan.ignores} ignore masks, {scan.others} others",
+            f"{counted(scan.images, 'image')}, {counted(scan.labels, 'label')}, "
+            f"{counted(scan.ignores, 'ignore mask')}, {counted(scan.others, 'other')}",
             "; ".join(_short(fault, root) for fault in scan.faults),
             not_searched([_short(str(path), root) for path in scan.folders]),
         ),
@@ -97,7 +99,10 @@ def _image_rows(survey: Survey, findings: Mapping[str, Finding], protocol: Proto
     # Partial tiles overlap and together show more pixels than their image has: all of it.
     used = sum(min(count * tile**2, areas[owner]) for owner, count in counts.items())
     per_image = sorted(Counter(counts.values()).items())
-    tiles = [str(len(survey.tiles)), ", ".join(f"{count} each from {images} images" for count, images in per_image)]
+    tiles = [
+        str(len(survey.tiles)),
+        ", ".join(f"{count} each from {counted(images, 'image')}" for count, images in per_image),
+    ]
     tiles += [f"{1 - used / sum(areas):.1%} of all pixels left out"] if any(areas) else []
     large = [shape for shape in shapes if min(shape) >= size]
     return [
@@ -146,7 +151,11 @@ def _mask_rows(survey: Survey, findings: Mapping[str, Finding]) -> list[FindingR
         _judged("empty masks", str(np.count_nonzero(shares == 0)), findings),
         _judged("full masks", str(np.count_nonzero(shares == 1)), findings),
         _judged("mean gray", "foreground {}, background {}".format(*grays), findings),
-        _judged("swapped folders", f"{images} images look like masks, {labels} labels look like images", findings),
+        _judged(
+            "swapped folders",
+            f"images that look like masks: {images}, labels that look like images: {labels}",
+            findings,
+        ),
         _judged("ignored pixels", f"{ignored / (counted + ignored):.2%}" if ignored else "0", findings),
     ]
 
@@ -169,7 +178,7 @@ def _split_rows(survey: Survey, protocol: Protocol) -> list[FindingRow]:
     source = "as the folders give it" if given else f"by {protocol.split.unit}, seed {protocol.seed}"
     left = len(tiles) - sum(counts.values()) - few
     value = ", ".join(f"{count} {part}" for part, count in counts.items()) + f" ({source})"
-    rows.append(FindingRow("split", value + (f"; {left} tiles in no part" if left else "")))
+    rows.append(FindingRow("split", value + (f"; {counted(left, 'tile')} in no part" if left else "")))
     leaks = leakage(tiles, division)
     for kind, (val, test) in (
         ("frame also trained on", leaks.groups),
@@ -203,7 +212,9 @@ def _exact_row(survey: Survey) -> FindingRow:
 
 
 def _sets(kind: str, sets: Sequence[Sequence[int]], across: Sequence[Sequence[int]]) -> str:
-    return f"{sum(map(len, sets))} {kind} in {len(sets)} set(s), {len(across)} across parts" if sets else "none"
+    return (
+        f"{sum(map(len, sets))} {kind} in {counted(len(sets), 'set')}, {len(across)} across parts" if sets else "none"
+    )
 
 
 def _overlap_row(survey: Survey, other: Survey) -> FindingRow:

@@ -16,6 +16,7 @@ from PIL import ExifTags, UnidentifiedImageError
 from benchmark.data.check.contrast import Squeeze, quantiles, squeeze
 from benchmark.data.formats.pillow import TIFF_MAGIC, keyed_alpha, open_image, with_low_bytes
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, what PIL's "L" uses
@@ -258,8 +259,8 @@ def _tiff_header(path: Path) -> _Header:
         unsigned = page.dtype is not None and page.dtype.kind in "bu" and page.bitspersample in TIFF_BITS
         if not unsigned or page.samplesperpixel not in TIFF_SAMPLES.get(photometric, ()):
             raise UserError(
-                f"{path}: {page.samplesperpixel} channels of {page.dtype}, {page.bitspersample} bits each, colours "
-                f"{photometric}; expected gray, palette or RGB(A) of 8 or 16 unsigned bits: convert it"
+                f"{path}: {counted(page.samplesperpixel, 'channel')} of {page.dtype}, {page.bitspersample} bits each, "
+                f"colours {photometric}; expected gray, palette or RGB(A) of 8 or 16 unsigned bits: convert it"
             )
         has_extra = page.samplesperpixel in (2, 4)
         if has_extra and not (page.extrasamples and ALPHA.issuperset(page.extrasamples)):

@@ -18,6 +18,7 @@ from benchmark.data.formats.rasterize import Points
 from benchmark.data.layouts.cells import Hierarchy, LayoutCell, Placements, Role, Shapes, snapped
 from benchmark.utils.errors import UserError, did_you_mean, require
 from benchmark.utils.processes import SPAWN, end_with_parent
+from benchmark.utils.words import counted
 
 if TYPE_CHECKING:
     import gdstk
@@ -122,7 +123,9 @@ def read(file: Path, layers: Layers, cell: str | None = None) -> Chip:
     parsed.require(layers, str(file))
     hierarchy = Hierarchy(parsed.cells, str(file))
     names = ", ".join(sorted(parsed.missing)[:8])
-    notes = [f"{file}: {len(parsed.missing)} cells are referred to and not in the file: {names}"] if names else []
+    notes = (
+        [f"{file}: refers to {counted(len(parsed.missing), 'cell')} that it does not hold: {names}"] if names else []
+    )
     return Chip(hierarchy, _top(hierarchy, cell, layers), digest, tuple(notes))
 
 

@@ -20,6 +20,7 @@ from benchmark.data.synthetic.image_operations import blur
 from benchmark.data.synthetic.raster import Raster, draw_discs
 from benchmark.data.synthetic.standins import Json, check_switches, refuse_existing, save, stream, write_set
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 VERSION = 1  # raised by hand whenever the same seed gives other bytes than before
 APPEARANCES = ("hy5syn", "miic", "omc")
@@ -131,8 +132,9 @@ def notes(images: Sequence[Json]) -> tuple[str, ...]:
     if not merged:
         return ()
     return (
-        f"{len(merged)} of {len(images)} masks have another number of nets than the layout, such as {merged[0]}: gaps "
-        "or lines of about a pixel, or metal that only corners join; lower --nm-per-pixel where that matters",
+        f"another number of nets than the layout in {len(merged)} of {counted(len(images), 'mask')}, such as "
+        f"{merged[0]}: gaps or lines of about a pixel, or metal that only corners join; lower "
+        "--nm-per-pixel where that matters",
     )
 
 

@@ -23,6 +23,7 @@ from benchmark.data.prepare.unpack import CHUNK
 from benchmark.data.specs import SUFFIX
 from benchmark.data.splits import PARTS
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 
 @dataclass(frozen=True)
@@ -208,18 +209,21 @@ def _different(path: Path, member: Member) -> UserError:
 
 
 def _notes(assignment: Assignment, source: Path, target: Path, images: int, labels: int) -> tuple[str, ...]:
-    notes = []
+    notes, counts = [], f"{counted(images, 'image')}, {counted(labels, 'label')}"
     if assignment.layout == "miic" and labels < images:
         notes.append(
-            f"{images} images, {labels} labels: MIIC's track masks were never published, and the masks that it ships "
+            f"{counts}: MIIC's track masks were never published, and the masks that it ships "
             f"mark defects; put the masks of tracks beside as {target / 'label'}/<stem>.png"
         )
     elif labels < images:
-        notes.append(f"{images} images, {labels} labels")
+        notes.append(counts)
     if assignment.repeated:
         notes.append(
-            f"{assignment.repeated} images of Inpainting_* left out: images of the same names are there already"
+            f"{counted(assignment.repeated, 'image')} of Inpainting_* left out: images of the same names are there "
+            "already"
         )
     if assignment.left_out:
-        notes.append(f"{len(assignment.left_out)} files of {source} left out, such as {assignment.left_out[0]!r}")
+        notes.append(
+            f"{counted(len(assignment.left_out), 'file')} of {source} left out, such as {assignment.left_out[0]!r}"
+        )
     return tuple(notes)

@@ -22,6 +22,7 @@ from benchmark.report.read import StudyResults
 from benchmark.report.tables import bibliography, stress_table
 from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.render import Table
+from benchmark.utils.words import counted
 
 #: Bytes of a page at most: it is mailed around. Pictures take what the rest leaves.
 PAGE_BYTES = 5_000_000
@@ -95,6 +96,7 @@ def to_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["counted"] = counted
     page = environment.get_template("page.html").render(
         name=name,
         redacted=redacted,

@@ -14,6 +14,7 @@ from benchmark.report.page.grids import printed
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, in_order, left_out, origins, stand_ins
 from benchmark.report.tables.render import Block, Row, Table
+from benchmark.utils.words import counted
 
 #: Lines of the overview, and names in a sentence.
 LINES, NAMES = 24, 30
@@ -161,7 +162,7 @@ def _warnings(study: StudyResults) -> Iterator[str]:
         waiting = Counter(run.state for run in study.unfinished)
         done, total = sum(run.record.status == "ok" for run in study.runs), len(study.runs) + len(study.unfinished)
         states = ", ".join(f"{count} {state}" for state, count in waiting.items())
-        yield f"Unfinished: {done} of {total} runs are done, {states}. Tables name them below their rows."
+        yield f"Unfinished: {done} of {counted(total, 'run')} done, {states}. Tables name them below their rows."
     names = _ordered(dataset_of(name) for run in study.runs for name in (*run.record.train, *run.record.test))
     if generated := sum(name.endswith(SUFFIX) for name in names):
         whose = "Its" if generated == 1 else "Their"
@@ -172,13 +173,13 @@ def _warnings(study: StudyResults) -> Iterator[str]:
             "its numbers."
         )
     if lost := sum(run.record.status != "ok" for run in study.runs):
-        yield f"No numbers came from {lost} of {len(study.runs)} runs; see Runs without numbers."
+        yield f"No numbers came from {lost} of {counted(len(study.runs), 'run')}; see Runs without numbers."
     yield from left_out(study)
     codes = [code for run in study.runs if isinstance(code := run.record.environment.get("code"), dict)]
     if (versions := len({str(code.get("content")) for code in codes})) > 1:
         yield f"The runs were made by {versions} states of the code; see Environment."
     if dirty := sum(code.get("dirty") is True for code in codes):
-        yield f"{dirty} of {len(study.runs)} runs were made by code with changes that are in no commit."
+        yield f"Code with changes that are in no commit made {dirty} of {counted(len(study.runs), 'run')}."
 
 
 def _ordered(datasets: Iterable[str]) -> list[str]:
@@ -192,9 +193,9 @@ def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
         models |= {comparison.model for comparison in study.comparisons if comparison.model}
         yield "Models", _listed([display(name)[0] for name in in_order(models)])
         if settings:
-            yield "Measured", f"efficiency alone, in {_counted(len(settings), 'setting')}"
+            yield "Measured", f"efficiency alone, in {counted(len(settings), 'setting')}"
         if study.comparisons:
-            yield "Compared", f"with the plain way of most repositories, {_counted(len(study.comparisons), 'time')}"
+            yield "Compared", f"with the plain way of most repositories, {counted(len(study.comparisons), 'time')}"
         return
     records = [run.record for run in study.runs]
     yield "Models", _listed([display(name)[0] for name in in_order({record.model for record in records})])
@@ -218,10 +219,6 @@ def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
         yield "Weights", " ".join(started)
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
     return f"{', '.join(names[:NAMES])}{more}" + (f" ({len(names)})" if len(names) > 2 else "")
@@ -229,8 +226,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def _protocol(protocol: Protocol, *, merged: bool) -> Iterator[str]:
     training = protocol.training
-    length = f"{training.steps} steps" if training.steps else f"at most {training.epochs} epochs"
-    patience = f", stopped after {training.patience} validations without improvement" if training.patience else ""
+    length = counted(training.steps, "step") if training.steps else f"at most {counted(training.epochs, 'epoch')}"
+    patience = (
+        f", stopped after {counted(training.patience, 'validation')} without improvement" if training.patience else ""
+    )
     yield f"{protocol.name}: {training.optimizer} at {training.lr:g}, batch {training.batch}, {length}{patience};"
     sizes = {"": protocol.input.size} | dict(protocol.input.size_by_dataset)
     inputs = ", ".join(f"{size}×{size}{f' for {name}' * bool(name)}" for name, size in sizes.items())

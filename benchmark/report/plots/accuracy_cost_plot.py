@@ -19,6 +19,7 @@ from benchmark.report.read import Measurement, StudyResults, comparable
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.efficiency_table import cost
 from benchmark.report.tables.render import Block, Cell, Row
+from benchmark.utils.words import counted
 
 X_TITLE_WIDTH = 88  # characters that fit beside each other
 #: A footnote's words before the names that have no place in a plot of times.
@@ -125,7 +126,7 @@ class Chart:
         )
         sentences = [
             f"{spread}{'; ' * bool(own)}{', '.join(own)}",
-            f"{block.facts['test_images']} test images",
+            counted(str(block.facts["test_images"]), "test image"),
             f"Protocol: {block.facts['protocol']}",
         ]
         if self.missing:

@@ -22,6 +22,7 @@ from benchmark.report.read import StudyResults
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.contests import Contest, contest
 from benchmark.report.tables.render import Block, Row
+from benchmark.utils.words import counted
 
 LINES: tuple[tuple[float, tuple[float, ...]], ...] = (  # of methods without training, in their order
     (0, (5, 2)),
@@ -337,5 +338,5 @@ def _footnote(standing: Standing) -> str:
         sentences.append("No two models have two repeats in common: none is tested against another")
     if missing := [row.label for row in contest.rows if row not in ranked]:
         sentences.append(f"No run finished: {', '.join(missing)}")
-    sentences += [f"{contest.facts['test_images']} test images", f"Protocol: {contest.facts['protocol']}"]
+    sentences += [counted(str(contest.facts["test_images"]), "test image"), f"Protocol: {contest.facts['protocol']}"]
     return ". ".join(sentences) + "."

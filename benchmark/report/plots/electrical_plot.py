@@ -19,6 +19,7 @@ from benchmark.report.read import StudyResults
 from benchmark.report.tables import accuracy_table
 from benchmark.report.tables.contests import Contest, contest
 from benchmark.report.tables.render import Block, Row
+from benchmark.utils.words import counted
 
 # Blue open, red short, yellow missed, green false; lightness and hatches tell them apart where colours do not.
 LOOKS = {
@@ -158,8 +159,8 @@ def _footnote(faults: Faults) -> str:
     n = max(counts.values())
     others = "".join(f"; {label}: n = {count}" for label, count in counts.items() if count != n)
     sentences = [
-        f"Mean over n = {n} repeat{'s' * (n > 1)}{others} of counts summed over "
-        f"{contest.facts['test_images']} test images"
+        f"Mean over n = {counted(n, 'repeat')}{others} of counts summed over "
+        f"{counted(str(contest.facts['test_images']), 'test image')}"
     ]
     runs = [scores for of_model in contest.scores.values() for scores in of_model.values()]
     for column, name in (("nets", "interior nets"), ("via_true", "true vias")):

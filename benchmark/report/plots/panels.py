@@ -37,6 +37,7 @@ from benchmark.report.tables import accuracy_table, conventions
 from benchmark.report.tables.contests import Contest, contest
 from benchmark.report.tables.render import Block, Row
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 RANKS = ("hardest", "median", "easiest")
 KINDS = ("pdf", "png")
@@ -239,8 +240,8 @@ def _sheet(choice: _Choice, image: _Candidate, rank: str) -> Sheet:
         ),
         judged(accuracy_table.REFERENCES["otsu"], otsu(image.pixels)),
     ]
-    counted = image.truth & ~image.ignore
-    marks = [_marks(counted, prediction & ~image.ignore, target, limits) for prediction in predictions]
+    judged_truth = image.truth & ~image.ignore
+    marks = [_marks(judged_truth, prediction & ~image.ignore, target, limits) for prediction in predictions]
     electrical = any(mark.any() for mark in marks)
     if not electrical:
         marks = [(prediction ^ image.truth) & ~image.ignore for prediction in predictions]
@@ -248,7 +249,7 @@ def _sheet(choice: _Choice, image: _Candidate, rank: str) -> Sheet:
         stem=f"{choice.contest.key}.{rank}",
         dataset=str(choice.contest.facts["dataset"]),
         rank=rank,
-        title=f"{rank.capitalize()} of {len(choice.candidates)} images {choice.contest.where}: {image.name}",
+        title=f"{rank.capitalize()} of {counted(len(choice.candidates), 'image')} {choice.contest.where}: {image.name}",
         pictures=pictures,
         corner=part_corner(marks, sheet.part_side(image.truth.shape)),
         legend=_legend(target, bool(image.ignore.any())),
@@ -284,10 +285,10 @@ class _Judge:
         """Say how many nets or vias are true, and how many of them are not judged."""
         truth = self.packed == 1
         if self.target == "via":
-            return (f"{self._count(truth)['via_true']} vias",)
+            return (counted(self._count(truth)["via_true"], "via"),)
         inner = self._count(truth)["nets"]
         outer = self._count(truth, border_px=0)["nets"] - inner
-        return (f"{inner} interior net{'s' * (inner != 1)}", *([f"{outer} in the border alone"] if outer else []))
+        return (counted(inner, "interior net"), *([f"{outer} in the border alone"] if outer else []))
 
     def not_counted(self, prediction: Mask) -> tuple[str, ...]:
         """Say how many faults only the border and the least area keep from counting; nothing if there are none."""
@@ -301,7 +302,7 @@ def _faults(figures: Mapping[str, float]) -> tuple[str, ...]:
         return (f"{figures['via_false']:.0f} false, {figures['via_missed']:.0f} missed",)
     shorts, opens = (int(figures[name]) for name in ("shorts", "opens"))
     return (
-        f"{shorts} short{'s' * (shorts != 1)}, {opens} open{'s' * (opens != 1)}",
+        f"{counted(shorts, 'short')}, {counted(opens, 'open')}",
         f"{figures['false']:.0f} false, {figures['missed']:.0f} missed",
     )
 
@@ -349,8 +350,8 @@ def _caption(choice: _Choice, image: _Candidate, electrical: bool) -> Iterator[s
             f"has {errors}."
         )
     yield (
-        f"The images: {len(choice.candidates)} of {by_image.facts['test_images']} test images, drawn by a hash of "
-        "their names."
+        f"The images: {len(choice.candidates)} of {counted(str(by_image.facts['test_images']), 'test image')}, drawn "
+        "by a hash of their names."
     )
     reason = "errors of nets" if target != "via" else "missed or false vias"
     yield (

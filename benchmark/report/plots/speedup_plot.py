@@ -13,6 +13,7 @@ from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, tag
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display
 from benchmark.report.tables.speedup_table import HARNESS, TITLES, groups, ratio
+from benchmark.utils.words import counted
 
 
 def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
@@ -47,7 +48,9 @@ def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
         axes.axvline(1, color=INK, linewidth=0.8)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("Times faster than the plain way (memory: less)")
-        machines = dict.fromkeys(f"{comparison.device_name}, {comparison.threads} threads" for comparison, _ in bars)
+        machines = dict.fromkeys(
+            f"{comparison.device_name}, {counted(comparison.threads, 'thread')}" for comparison, _ in bars
+        )
         axes.set_title(drawable("; ".join(machines)), fontsize=8.5, loc="left")
     yield "bench", figure
 

@@ -21,6 +21,7 @@ from benchmark.report.tables.conventions import display
 from benchmark.report.tables.render import Row
 from benchmark.report.tables.stress_table import METRICS, Tested, tested
 from benchmark.report.tables.transfer_table import reduction_of
+from benchmark.utils.words import counted
 
 PANEL_INCHES, GAP_INCHES = (2.05, 1.75), (0.14, 0.3)
 LEFT_INCHES, RIGHT_INCHES, TITLE_INCHES, AXIS_INCHES = 0.72, 0.15, 0.36, 0.75
@@ -192,5 +193,5 @@ def _note(study: StudyResults, tests: Tested) -> str:
         "Strength: times the hardest that the stand-in draws for this effect, on every test image; layouts, masks and "
         "all other effects as drawn. Left of the line: the test images as drawn, with their own mixture of strengths. "
         "Gray: beyond what training shows. Marks of one strength stand side by side. "
-        f"{spread}. {tests.images} test images. Protocol: {study.protocol.name}."
+        f"{spread}. {counted(tests.images, 'test image')}. Protocol: {study.protocol.name}."
     )

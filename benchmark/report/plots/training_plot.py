@@ -22,6 +22,7 @@ from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, STYL
 from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import display, in_order
 from benchmark.utils.files import read_limited
+from benchmark.utils.words import counted
 
 #: Bounds for large studies: training sets, models of each, repeats of each, points of a curve.
 SETS, MODELS, REPEATS, POINTS = 12, 40, 6, 48
@@ -232,6 +233,6 @@ def _note(curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[R
         + " ▲: a run's loss goes on beyond the axis, up to this value." * axis.cut
         + " The test uses the weights of the lowest validation loss, if there is a validation part."
         + f" The first {REPEATS} repeats are drawn." * any(len(models[model]) > REPEATS for model in curves)
-        + f" {left_out} more models are not drawn." * bool(left_out)
+        + f" Not drawn: {counted(left_out, 'more model')}." * bool(left_out)
         + " Points of long trainings are thinned out; history.csv of each run has all."
     )

@@ -15,6 +15,7 @@ from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, draw
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display
 from benchmark.report.tables.transfer_table import Matrix, Train, axes_of, crosses, matrices_of
+from benchmark.utils.words import counted
 
 ACROSS = 4  # panels beside each other
 CELL_INCHES, PANEL_TITLE_INCHES, TITLE_INCHES, LABELS_INCHES = 0.62, 0.32, 0.35, 0.7
@@ -47,8 +48,8 @@ def _heat_maps(study: StudyResults, matrices: Sequence[Matrix]) -> Figure:
     repeats = sorted({cell.n for matrix in matrices for cell in matrix.cells.values()})
     reduction = study.protocol.report.reduction
     note = wrapped(
-        f"Mean over n = {' or '.join(map(str, repeats))} repeat(s), {reduction} reduction. Framed: tested on the test "
-        f"part of a dataset that was trained on. Protocol: {study.protocol.name}.",
+        f"Mean over n = {counted(' or '.join(map(str, repeats)), 'repeat')}, {reduction} reduction. Framed: tested on "
+        f"the test part of a dataset that was trained on. Protocol: {study.protocol.name}.",
         int(NOTE_PER_INCH * width),
     )
     below = LABELS_INCHES + LINE_INCHES * (note.count("\n") + 1)

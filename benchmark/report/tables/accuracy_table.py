@@ -23,6 +23,7 @@ from benchmark.report.tables.conventions import (
     origins,
 )
 from benchmark.report.tables.render import Block, Cell, Row, Table
+from benchmark.utils.words import counted, plural
 
 REFERENCES = {"otsu": "Otsu threshold", "kmeans": "k-means", "background": "All background"}
 
@@ -129,10 +130,10 @@ def _model_row(
     for run in runs:
         if test not in run.scores:
             missing.setdefault(_why_missing(run, test), []).append(run.record.repeat)
-    remarks = [f"repeat{'s' * (len(n) > 1)} {', '.join(map(str, sorted(n)))} {why}" for why, n in missing.items()]
+    remarks = [f"{plural(len(n), 'repeat')} {', '.join(map(str, sorted(n)))} {why}" for why, n in missing.items()]
     if unfinished:
         done = sum(run.record.status == "ok" for run in runs)
-        remarks.insert(0, f"{done} of {len(runs) + len(unfinished)} repeats are done")
+        remarks.insert(0, f"{done} of {counted(len(runs) + len(unfinished), 'repeat')} done")
     return Row(name, *display(name), cells, remark="; ".join((*remarks, *_copies(runs, test))))
 
 

@@ -18,6 +18,7 @@ from benchmark.records.method import METHOD
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS
 from benchmark.report.read import Run, Scores, StudyResults
 from benchmark.report.tables.render import Column
+from benchmark.utils.words import counted
 
 
 def metric_column(metric: metrics.Metric) -> Column:
@@ -56,8 +57,9 @@ def no_logits(runs: Iterable[Run]) -> Iterator[str]:
 def nothing_to_judge(scores: Iterable[Scores], test: str) -> Iterator[str]:
     """Say how many images of a test gave no value, and where to see which; nothing where all of them gave one."""
     if blank := sorted({len(test_scores.images) - test_scores.judged for test_scores in scores} - {0}):
+        images = counted(" or ".join(map(str, blank)), "more test image")
         yield (
-            f"Without a counted pixel, and so without any value: {' or '.join(map(str, blank))} more test images "
+            f"Without a counted pixel, and so without any value: {images} "
             f"(their ratios are blank in images.{test}.csv)."
         )
 

@@ -12,6 +12,7 @@ from benchmark.report.tables.conventions import VALUE_MARKS, display, in_order
 from benchmark.report.tables.efficiency_table import EFFICIENCY, about_hindered, cost
 from benchmark.report.tables.profile_table import Measured, grouped
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
+from benchmark.utils.words import counted
 
 COLUMNS = (
     *(column for column in EFFICIENCY if column.key == "macs"),
@@ -132,6 +133,6 @@ def _limits(roof: Roof) -> str:
     return (
         f"Peak: {roof.macs_per_second / 1e9:.1f} GMAC/s{f' (median {products:.1f})' * several}, a product of square "
         f"matrices; bandwidth: {roof.bytes_per_second / 1e9:.1f} GB/s{f' (median {copies:.1f})' * several}, a copy, "
-        f"read + written; {'the best of ' * several}{len(roof.taken)} measurement{'s' * several}, "
+        f"read + written; {'the best of ' * several}{counted(len(roof.taken), 'measurement')}, "
         f"{'each ' * several}just before a latency with the same threads and number format."
     )

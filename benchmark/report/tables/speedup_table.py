@@ -12,6 +12,7 @@ from benchmark.records.speedup_record import ComparedWork, SpeedupComparison
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, in_order
 from benchmark.report.tables.render import HINDERED, Block, Cell, Column, Row, Table
+from benchmark.utils.words import counted
 
 #: Name of each kind of work, and whether more of its unit is better.
 TITLES: Mapping[ComparedWork, tuple[str, bool]] = {
@@ -90,7 +91,7 @@ def _block(comparisons: Sequence[SpeedupComparison]) -> Block:
     ]
     facts = {"what": first.what, "size": first.size or "", "device": first.device_name, "dtype": first.dtype}
     facts |= {"threads": first.threads, "torch": first.torch}
-    where = f"{first.device_name}, {first.threads} thread{'s' * (first.threads != 1)}"
+    where = f"{first.device_name}, {counted(first.threads, 'thread')}"
     at = f" at {first.size}×{first.size}" if first.size else ""
     return Block(
         key="-".join(str(value) for value in facts.values() if value),
@@ -135,7 +136,7 @@ def _conventions(comparisons: Sequence[SpeedupComparison], *, more_is_better: bo
     if max(lengths) > 1:
         order = "taken in turn in one process" if first.plain else "taken one after the other"
         spread = "Spread: the larger interquartile range over its median"
-        yield f"Medians of at least {min(lengths)} values, {order}; {spread}."
+        yield f"Medians of at least {counted(min(lengths), 'value')}, {order}; {spread}."
     if any(comparison.plain for comparison in comparisons):
         formula = "ours / plain" if more_is_better else "plain / ours"
         yield f"Times {'less' if first.unit == 'bytes' else 'faster'}: {formula}."

@@ -24,6 +24,7 @@ from benchmark.report.tables.conventions import (
 )
 from benchmark.report.tables.render import Block, Cell, Row, Table
 from benchmark.report.tables.transfer_table import reduction_of
+from benchmark.utils.words import plural
 
 METRICS = ("miou", "net_error_rate", "via_f1")
 Shown = Literal["value", "change"]
@@ -178,7 +179,7 @@ def _remark(tests: Tested, model: str) -> str:
     if not repeats:
         return ""
     return (
-        f"repeat{'s' * (len(repeats) > 1)} {', '.join(map(str, repeats))}: as drawn, other counts than in the run's "
+        f"{plural(len(repeats), 'repeat')} {', '.join(map(str, repeats))}: as drawn, other counts than in the run's "
         "own test; another device or number of threads rounds otherwise"
     )
 

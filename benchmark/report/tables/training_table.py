@@ -12,6 +12,7 @@ from benchmark.records.run_record import Record, TrainingFacts
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, in_order, over_repeats
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
+from benchmark.utils.words import counted
 
 COLUMNS = (
     Column("epochs", "Epochs", higher_is_better=None, digits=1),
@@ -104,7 +105,7 @@ def _conventions(protocol: Protocol, setting: TimingSetting, models: dict[str, l
         "Images/s: while training; Per epoch and Per run: with validation, without the test; All runs: the sum over "
         "repeats, in seconds of the device."
     )
-    threads = f"{setting.threads} thread{'s' * (setting.threads != 1)}"
+    threads = counted(setting.threads, "thread")
     how = ", ".join(filter(None, (setting.dtype, setting.execution, threads)))
     yield f"Protocol: {protocol.name}; {how} per run; runs may share a CPU."
     yield "Bold: best, underlined: second, by the printed mean; equal means share a mark."

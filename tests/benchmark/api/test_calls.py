@@ -46,7 +46,7 @@ def test_function_gives_the_records_of_the_command_to_the_bit(
 ) -> None:
     measured("face")
     benchmark.run(**ASKED, repeats=1, settings=SETTINGS, study="face", report=False)  # type: ignore[arg-type]
-    assert "1.0/1 runs" in capfd.readouterr().err
+    assert "1.0/1 run," in capfd.readouterr().err
     ours, theirs = (path / "runs/omc-syn/tinynet/0" for path in (finished.parent / "face", finished))
     records = [Record.from_json((run / "record.json").read_bytes()) for run in (ours, theirs)]
     assert records[0].key_parts == records[1].key_parts

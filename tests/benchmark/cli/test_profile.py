@@ -30,7 +30,7 @@ def test_profile_measures_every_setting_without_training_and_leaves_out_what_can
         *("--device", "cpu,cuda", "--dtype", "float32,bfloat16", "--budget", "1"),
     )
     assert code == 0, err
-    assert "left out: --device 'cuda': torch sees 0 CUDA device(s)" in out
+    assert "left out: --device 'cuda': torch sees 0 CUDA devices" in out
     assert re.search(r"\[\d/4\] tinynet 32x32 bfloat16 efficiency on cpu: measured.*, \d+ s", out)
     assert "floatonly 32x32 bfloat16 efficiency on cpu: unsupported: NotImplementedError" in out
     study = Path("results/profile")
@@ -83,7 +83,7 @@ def test_resume_measures_only_what_is_missing(call: Call, measured: Measured) ->
     before = kept.read_bytes()
     code, out, err = call(*arguments, "32,64", "--resume")
     assert code == 0, err
-    assert "--resume: 1 of 2 settings are in results/profile" in out
+    assert "--resume: results/profile has 1 of 2 settings" in out
     assert "[1/1] tinynet 64x64" in out
     assert kept.read_bytes() == before
     assert added.exists()
@@ -132,7 +132,7 @@ def test_compiled_forwards_are_measured_and_stand_apart(call: Call) -> None:
     table = (study / "report/tables/efficiency.md").read_text("utf-8")
     assert table.count(", torch.compile default") == 1
     code, out, err = call("profile", *arguments, "--execution", "eager,compile", "--resume")
-    assert "--resume: 2 of 2 settings" in out
+    assert "--resume: results/profile has 2 of 2 settings" in out
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -150,7 +150,7 @@ def test_compiled_forwards_are_measured_and_stand_apart(call: Call) -> None:
             ["--execution", "graph"],
             "--execution graph: replays CUDA graphs, which a CPU does not have; use --device cuda",
         ),
-        (["--device", "cuda"], r"--device 'cuda': torch sees 0 CUDA device\(s\); .*; use --device cpu"),
+        (["--device", "cuda"], r"--device 'cuda': torch sees 0 CUDA devices; .*; use --device cpu"),
         (["--budget", "0"], "Invalid value for '--budget'"),
         (["--device", "cpu,tpu"], "--device 'tpu': expected auto, cpu"),
     ],
@@ -174,9 +174,9 @@ def test_figures_with_weights_of_a_file_say_so_and_stand_for_no_others(call: Cal
     assert (record.in_channels, record.weights) == (3, digest[:16])
     assert "timed with the weights of lab.pth" in record.warnings
     code, out, _ = call(*arguments, "--budget", "1", "--weights", "lab.pth", "--resume")
-    assert "--resume: 1 of 1 settings are in" in out
+    assert "--resume: results/profile has 1 of 1 setting" in out
     code, out, _ = call(*arguments, "--budget", "1", "--channels", "3", "--resume")
-    assert "--resume: 0 of 1 settings are in" in out
+    assert "--resume: results/profile has 0 of 1 setting" in out
     assert EfficiencyRecord.from_json(file.read_bytes()).weights is None
 
 

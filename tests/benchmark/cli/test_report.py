@@ -68,7 +68,7 @@ def test_tables_follow_from_records_alone_and_need_no_torch(finished: Path) -> N
 
     assert codes == [0, 0, 1, "no torch here"]
     assert tables() == before
-    assert "numbers: 1 of 2 tests that both have finished are identical to the last bit" in out
+    assert "numbers: identical to the last bit in 1 of 2 tests that both have finished" in out
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_tiles_without_labels_are_told_by_plan_and_run(call: Call, measured: Mea
     code, out, _ = call(*arguments, "--dry-run")
     assert code == 0
     assert "mychip: tiles with too few labelled pixels will be left out; `data verify mychip` counts them" in out
-    note = "mychip: 2 of 14 tiles are left out, since less than 0.1 of their pixels"
+    note = "mychip: 2 of 14 tiles left out, since less than 0.1 of their pixels"
     code, out, _ = call(*arguments)
     assert (code, out.count(note)) == (0, 1)
     code, out, _ = call(*arguments, "--repeats", "2", "--dry-run")
@@ -144,7 +144,7 @@ def test_dry_run_tells_the_state_of_every_run_and_then_what_run_would_say(call: 
     states = [line for line in out.splitlines() if " tinynet repeat " in line]
     assert states == [f"omc-syn tinynet repeat {repeat}: {state}" for repeat, state in enumerate(STATES)]
     assert re.search(r"Estimated time: about \d+ s \(from times of earlier runs on this machine\)", out)
-    assert re.search(r"Estimated memory: \d+ MB for 1 run\(s\) at a time, most for tinynet \(from training steps", out)
+    assert re.search(r"Estimated memory: \d+ MB for 1 run at a time, most for tinynet \(from training steps", out)
     assert re.search(r"Estimated disk: \d+ MB in results/quick \(checkpoints ", out)
     other = ("--set", "training.lr=0.5")
     code, out, message = call(*tiny_run(*other, "--dry-run", repeats=3))
@@ -174,7 +174,7 @@ def test_whole_study_of_real_files_and_an_own_network(call: Call, measured: Meas
     before = {path: path.read_bytes() for path in study.rglob("*") if path.is_file()}
     code, out, err = call(*arguments)
     assert code == 0
-    assert "repeat" not in out.partition("Accuracy on")[0].replace("repeat(s)", "")
+    assert "repeat" not in out.partition("Accuracy on")[0].replace("2 repeats = 2 runs", "")
     assert "Making the report" not in out
     assert out.splitlines()[-1] == "Report: results/quick/report/index.html"
     assert {path: path.read_bytes() for path in study.rglob("*") if path.is_file()} == before

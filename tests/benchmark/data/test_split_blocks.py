@@ -122,7 +122,7 @@ def test_block_of_only_similar_images_is_refused() -> None:
 
 
 def test_single_large_frame_suggests_blocks() -> None:
-    with pytest.raises(UserError, match=r"1 group\(s\) cannot be split .*--set split\.unit=block"):
+    with pytest.raises(UserError, match=r"1 group cannot be split .*--set split\.unit=block"):
         divide("hy5syn", grid("f", 4, 6), GROUP, 0)
     with pytest.raises(UserError, match=r"--set split\.unit=image") as caught:
         divide("hy5syn", grid("f", 4, 4), GROUP, 0)
@@ -130,7 +130,7 @@ def test_single_large_frame_suggests_blocks() -> None:
 
 
 def test_single_images_suggest_no_other_unit() -> None:
-    with pytest.raises(UserError, match=r"2 group\(s\) cannot be split") as caught:
+    with pytest.raises(UserError, match=r"2 groups cannot be split") as caught:
         split(NAMES[:2], GROUP)
     assert "--set split.unit" not in str(caught.value)
 

@@ -37,7 +37,7 @@ def test_smallest_image_that_sets_the_tile_is_noted(tmp_path: Path) -> None:
     assert build(tmp_path).notes == ()
     add_pair(root, "c", picture(5, 40, 50))
     (note,) = build(tmp_path).notes
-    assert note == "tiles are 40x40 and not 64x64, as the smallest image is; 2 larger images are cut so"
+    assert note == "tiles are 40x40 and not 64x64, as the smallest image is; so are the tiles of 2 larger images"
 
 
 def make_partly_labelled(root: Path, share: float, side: int = 256) -> None:
@@ -72,14 +72,14 @@ def test_pack_and_plan_report_left_out_tiles(tmp_path: Path) -> None:
     ]
     pack = open_pack(source, protocol, cache)
     (note,) = pack.notes_under(protocol)
-    assert note.startswith("8 of 16 tiles are left out, since less than 0.1 of their pixels")
+    assert note.startswith("8 of 16 tiles left out, since less than 0.1 of their pixels")
     assert foresee(source, protocol, cache)[1] == [note]
 
 
 def test_too_few_labelled_tiles_are_refused_with_the_field_and_the_counts(tmp_path: Path) -> None:
     make_partly_labelled(tmp_path / "data/omc", 0.55)
     pack = build(tmp_path)
-    with pytest.raises(UserError, match=r"8 images in .*; 8 of 16 tiles are left out.*split\.min_labelled"):
+    with pytest.raises(UserError, match=r"8 images in .*; 8 of 16 tiles left out.*split\.min_labelled"):
         pack.divide(settings("split.unit=image", "split.counts=[8,4,4]"))
 
 

@@ -311,7 +311,7 @@ def test_budget_that_cuts_something_short_says_what(file: Path) -> None:
     record = quick(file, settings=settings)
     assert (record.latency.warm_ups, len(record.latency.raw_ms), record.throughput) == (1, 3, None)
     assert record.warnings[0] == (
-        "cut short by the budget of 1e-06 s: 1 warm-up(s), latency from n = 3 timings, no throughput"
+        "cut short by the budget of 1e-06 s: 1 warm-up, latency from n = 3 timings, no throughput"
     )
 
 

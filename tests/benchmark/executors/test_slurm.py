@@ -302,7 +302,7 @@ def test_study_is_done_on_slurm_s_commands_once(call: Call, slurm: Path, measure
     code, out, err = call(*arguments)
     assert code == 0, err + out
     assert "Engine: Slurm, time=150, array=64, cache=near" in out
-    assert "slurm: job 4711, 1 run(s)" in out
+    assert "slurm: job 4711, 1 run" in out
     assert "[1/1] omc-syn tinynet repeat 0" in out
     assert len(list(Path("near/packs").iterdir())) == 1
     code, out, err = call(*arguments)
@@ -318,7 +318,7 @@ def test_options_reach_sbatch(make_study: Callable[..., Study], slurm: Path) -> 
     events = SlurmExecutor(study.folder / "slurm", options, threads=1, gpu=False).run([*plan.todo, *plan.measurements])
     notes = [next(events), next(events)]
     events.close()
-    assert [note.text.partition(";")[0] for note in notes] == ["job 4711, 1 measurement(s)", "job 4712, 2 run(s)"]
+    assert [note.text.partition(";")[0] for note in notes] == ["job 4711, 1 measurement", "job 4712, 2 runs"]
     measurements, runs = ((slurm / f"{number}.sbatch").read_text().splitlines() for number in (4711, 4712))
     common = {"--partition=gpu,cpu", "--account=chips", "--time=150", "--mem=8GB", "--cpus-per-task=1", "--requeue"}
     for lines in (measurements, runs):

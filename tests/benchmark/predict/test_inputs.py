@@ -23,7 +23,7 @@ def test_folders_inside_a_folder_are_told(tmp_path: Path) -> None:
     save(tmp_path / "more" / "b.png", picture(1))
     notes: list[str] = []
     assert [path.name for path in expand([str(tmp_path)], notes.append)] == ["a.png"]
-    assert notes == [f"{tmp_path}: 1 folder(s) not searched, such as more; '{tmp_path}/**/*' names all"]
+    assert notes == [f"{tmp_path}: 1 folder not searched, such as more; '{tmp_path}/**/*' names all"]
     assert [path.name for path in expand([f"{tmp_path}/**/*"], notes.append)] == ["a.png", "b.png"]
     assert len(notes) == 1
 

@@ -33,11 +33,11 @@ def test_runs_are_unfinished_if_asked_for_and_not_begun_or_under_way(tmp_path: P
         build(tmp_path, page_only=True)
     rows = csv.DictReader((tmp_path / "report/tables/accuracy.csv").read_text("utf-8").splitlines())
     remarks = {row["model"]: row["remark"] for row in rows}
-    assert remarks["letnet"] == "0 of 3 repeats are done; repeat 0 running; repeats 1, 2 not begun"
-    assert remarks["fcn"] == "2 of 3 repeats are done; repeat 2 not begun"
+    assert remarks["letnet"] == "0 of 3 repeats done; repeat 0 running; repeats 1, 2 not begun"
+    assert remarks["fcn"] == "2 of 3 repeats done; repeat 2 not begun"
     assert remarks["unet"] == ""
     page = (tmp_path / "report/index.html").read_text("utf-8")
-    assert "Unfinished: 4 of 8 runs are done, 1 running, 3 not begun." in page
+    assert "Unfinished: 4 of 8 runs done, 1 running, 3 not begun." in page
 
 
 def test_forged_file_that_asks_for_endless_runs_is_not_read(tmp_path: Path) -> None:

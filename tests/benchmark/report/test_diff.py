@@ -39,7 +39,7 @@ def test_copy_differs_in_nothing(original: Path, copy: Path) -> None:
     assert result.identical
     assert not any(result.sections.values())
     assert [(row.model, row.repeats, row.identical) for row in result.numbers] == [("eal_icnet", 2, 2), ("unet", 2, 2)]
-    assert "numbers: 4 of 4 tests" in text(original, copy)
+    assert "numbers: identical to the last bit in 4 of 4 tests" in text(original, copy)
 
 
 def test_last_bit_of_one_metric_of_one_run_is_a_difference(original: Path, copy: Path) -> None:
@@ -53,7 +53,7 @@ def test_last_bit_of_one_metric_of_one_run_is_a_difference(original: Path, copy:
     assert not result.identical
     assert [(row.model, row.repeats, row.identical) for row in result.numbers] == [("eal_icnet", 2, 2), ("unet", 2, 1)]
     shown = text(original, copy)
-    assert "numbers: 3 of 4 tests" in shown
+    assert "numbers: identical to the last bit in 3 of 4 tests" in shown
     assert "eal_icnet" not in shown  # only what differs is listed
     assert re.search(r"omc-syn +omc-syn +unet +2 +1 +(\d\d\.\d\d) +\1 +\+0 +\+0 +\+\S+e-1\d ", shown)
 

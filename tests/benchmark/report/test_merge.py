@@ -110,7 +110,7 @@ def test_order_of_studies_changes_nothing(tmp_path: Path, two: tuple[Path, Path]
         build(page, merged=order, plots=())
     one, other = ((page / "report/index.html").read_text("utf-8") for page in pages)
     assert one == other
-    assert "Merged from the studies one, three, two; 4 run(s)" in one
+    assert "Merged from the studies one, three, two; 4 runs" in one
     assert "python -m benchmark report one three two" in one
     assert "one, three, two" in first["accuracy.md"]
 
@@ -121,7 +121,7 @@ def test_runs_that_both_hold_count_once(tmp_path: Path, two: tuple[Path, Path]) 
     whole = written(study(tmp_path / "whole", MODELS))
     assert merged["accuracy.csv"] == whole["accuracy.csv"]
     assert merged["training.csv"] == whole["training.csv"]
-    assert "studies again, one, two; 8 run(s) that several hold count once." in merged["accuracy.md"]
+    assert "studies again, one, two; 8 runs that several hold, counted once." in merged["accuracy.md"]
 
 
 def test_run_that_failed_on_one_machine_only_has_finished(tmp_path: Path, two: tuple[Path, Path]) -> None:
@@ -158,7 +158,7 @@ def test_broken_records_are_named_with_their_study_unless_another_has_the_run(
         ),
         (
             lambda folder: fake.write_protocol(folder, "evaluation.border_px=9"),
-            r"two: holds 8 run\(s\) made under other settings than its protocol\.toml has, such as miic-syn fcn "
+            r"two: holds 8 runs made under other settings than its protocol\.toml has, such as miic-syn fcn "
             r"repeat 0;.*`run --study two --replace-stale`",
         ),
         (

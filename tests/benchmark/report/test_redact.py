@@ -235,7 +235,7 @@ def test_only_names_are_replaced_in_what_merging_says(chip: Path) -> None:
         read_study(chip),
         sources=("seed", "studies (2)"),
         origin=(
-            "Merged from the studies seed (seed 1), studies (2) (seed 2); 2 run(s) that several hold count once.",
+            "Merged from the studies seed (seed 1), studies (2) (seed 2); 2 runs that several hold, counted once.",
             "Repeats 0 to 1 are of seed 1, 2 to 3 are of seed 2.",
             "Left out, since their records are broken: merlin+falcon/unet/0 of seed, records/fcn/1 of studies (2).",
         ),
@@ -245,7 +245,7 @@ def test_only_names_are_replaced_in_what_merging_says(chip: Path) -> None:
     renamed = rename_study(results, names, ["seed", "studies"])
     assert renamed.sources == ("a", "b (2)")
     assert renamed.origin == (
-        "Merged from the studies a (seed 1), b (2) (seed 2); 2 run(s) that several hold count once.",
+        "Merged from the studies a (seed 1), b (2) (seed 2); 2 runs that several hold, counted once.",
         "Repeats 0 to 1 are of seed 1, 2 to 3 are of seed 2.",
         "Left out, since their records are broken: c+falcon/unet/0 of a, d/fcn/1 of b (2).",
     )

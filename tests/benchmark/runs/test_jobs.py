@@ -119,7 +119,7 @@ def test_trainings_of_another_call_on_this_machine_are_a_warning_in_the_figures(
     assert claim is not None
     with claim:
         perform_job(job, silent)
-    warning = "another process was doing 1 run(s) of this study on the machine meanwhile"
+    warning = "another process was doing 1 run of this study on the machine meanwhile"
     assert EfficiencyRecord.from_json(job.file.read_bytes()).warnings == (warning,)
     job.file.unlink()
     perform_job(job, silent)

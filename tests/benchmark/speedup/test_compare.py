@@ -195,7 +195,7 @@ def test_trainings_beside_each_other_count_all_their_images(monkeypatch: pytest.
     assert (result.plain, result.ours) == ((taken[0][3],), (taken[1][3],))
     assert min(*result.plain, *result.ours) > 0
     assert (result.unit, result.what) == ("images/s", "together")
-    assert "2 runs at once, 1 thread(s) each" in result.our_form
+    assert "2 runs at once, 1 thread each" in result.our_form
     assert not multiprocessing.active_children()
 
 

@@ -80,7 +80,7 @@ def test_run_says_which_folders_among_images_are_not_searched(
     study.tasks, study.cache = [alone(source)], tmp_path / "cache"
     notes: list[Event] = []
     prepare(study, notes.append, {source.name})
-    assert Note("mine", "1 folder(s) are not searched: image/more") in notes
+    assert Note("mine", "1 folder not searched: image/more") in notes
 
 
 def test_study_that_tests_on_training_images_of_another_dataset_is_refused(
@@ -91,5 +91,5 @@ def test_study_that_tests_on_training_images_of_another_dataset_is_refused(
     mine, theirs = resolve("mine,theirs", tmp_path / "data", small, HashCache(None))
     study = make_study(small)
     study.tasks, study.cache = [Task((mine,), (theirs,))], tmp_path / "cache"
-    with pytest.raises(UserError, match="of theirs look like training images of mine"):
+    with pytest.raises(UserError, match="of theirs that look like training images of mine"):
         prepare(study, lambda _: None, {"mine", "theirs"})

@@ -100,7 +100,7 @@ def test_stale_runs_have_reasons_and_come_last_if_not_asked_for(small: Protocol,
     result = states(other, make_plan(other, refuse=False))
     assert [(run.model, run.repeat) for run in result] == [(m, n) for m in ("tinynet", "raises") for n in range(3)]
     assert {(run.state, run.why) for run in result} == {("stale", "training.lr: 0.002 -> 0.5")}
-    with pytest.raises(UserError, match=r"6 run\(s\)"):
+    with pytest.raises(UserError, match=r"6 runs"):
         make_plan(other)
     assert make_plan(other, refuse=False).refusal
     assert not make_plan(other, replace_stale=True).refusal

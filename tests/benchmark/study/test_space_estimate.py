@@ -181,7 +181,7 @@ def test_plan_has_a_line_for_memory_and_one_for_each_disk(make: Make, monkeypatc
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=50_000_000_000))
     lines = told(assess(study), study.hardware).splitlines()
     assert len(lines) == 3
-    assert "for 2 run(s) at a time, most for unet (a rough rule" in lines[0]
+    assert "for 2 runs at a time, most for unet (a rough rule" in lines[0]
     assert lines[0].endswith("50.0 GB free")
     assert "pack of omc-syn 82 kB" in lines[1]
     assert "weights 57 MB" in lines[2]

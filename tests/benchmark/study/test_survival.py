@@ -177,7 +177,7 @@ def test_four_calls_at_once_do_each_run_once(tmp_path: Path) -> None:
     assert {record.status for record in done.values()} == {"ok"}
     for key in done:
         log = (Store(tmp_path / "results" / "shared").run_folder(*key) / "log.txt").read_text()
-        assert log.count(": on cpu with 1 thread(s)") == 1, key
+        assert log.count(": on cpu with 1 thread") == 1, key
     lines = [line for output in outputs for line in output.read_text().splitlines() if ": ok" in line]
     assert len([line for line in lines if "by another process" not in line]) == 6
     lines = [line for output in outputs for line in output.read_text().splitlines() if "efficiency: measured" in line]

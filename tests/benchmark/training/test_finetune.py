@@ -134,7 +134,7 @@ def test_same_command_again_is_done_and_other_weights_make_it_stale(
     changed = load_file(weights_of(base, 0))
     changed["head.bias"] += 1
     save_file(changed, weights_of(base, 0))
-    with pytest.raises(UserError, match=r"1 run\(s\).* start from: base, omc-syn \(\w{8}\) -> base"):
+    with pytest.raises(UserError, match=r"1 run.* start from: base, omc-syn \(\w{8}\) -> base"):
         make_plan(tuned(make_study, base, small))
     plan = make_plan(tuned(make_study, base, small), replace_stale=True)
     assert [job.repeat for job in plan.todo] == [0]
@@ -239,7 +239,9 @@ def test_test_on_images_that_the_weights_have_seen_is_refused(
     execute(same, make_plan(same), Pretend(), lambda _: None)
     more = tuned(make_study, base, load_protocol("quick", [*SMALL, "split.counts=[4,2,4]"]), name="more")
     executor = Pretend()
-    with pytest.raises(UserError, match=r"\d test image\(s\) of omc-syn, first image\d+, .* that study base trained"):
+    with pytest.raises(
+        UserError, match=r"test images of omc-syn that study base trained or validated on: \d, first image\d+"
+    ):
         execute(more, make_plan(more), executor, lambda _: None)
     assert executor.jobs == []
 

@@ -114,7 +114,12 @@ def link_to_itself(path: Path) -> None:
         ),
         (empty_all, "empty masks", "10", "every mask is empty"),
         (fill_all, "full masks", "10", "every mask is full"),
-        (swap, "swapped folders", "10 images look like masks, 10 labels look like images", "swapped folders"),
+        (
+            swap,
+            "swapped folders",
+            "images that look like masks: 10, labels that look like images: 10",
+            "swapped folders",
+        ),
         (lambda root: make_folder(root / "train", "a"), "files", "11 images", "found train/ but not val/, test/"),
     ],
 )
@@ -160,7 +165,7 @@ def draw_one_as_1(root: Path) -> None:
         (lambda root: save(root / "label" / "a.png", np.zeros((64, 64), np.uint8)), "empty masks", "label/a.png"),
         (lambda root: save(root / "label" / "a.png", np.ones((64, 64), np.uint8)), "full masks", "label/a.png"),
         (invert_one, "mean gray", "label/z.png: more than half is foreground and its contrast is not the others'"),
-        (lambda root: make_folder(root / "image" / "more", ["z"]), "files", "1 folder(s) are not searched: image/more"),
+        (lambda root: make_folder(root / "image" / "more", ["z"]), "files", "1 folder not searched: image/more"),
         (make_transparent, "image formats", "image/a.png: transparent pixels, of which the stored colours count"),
         (lambda root: add_pair(root, "z", picture(0)), "exact duplicates", "image/a.png = image/z.png: counted more"),
     ],
@@ -230,9 +235,7 @@ def test_tiles_and_left_out_pixels_are_counted(tmp_path: Path) -> None:
     add_pair(tmp_path, "d", picture(9, 80))
     verification = row(check(tmp_path), "tiles of 64x64")
     left_out = 1 - 13 * 64**2 / (3 * 160**2 + 80**2)
-    assert (
-        verification.value == f"13; 1 each from 1 images, 4 each from 3 images; {left_out:.1%} of all pixels left out"
-    )
+    assert verification.value == f"13; 1 each from 1 image, 4 each from 3 images; {left_out:.1%} of all pixels left out"
     add_pair(tmp_path, "small", picture(9, 50))
     partial = row(check(tmp_path, "input.partial_tiles=true"), "tiles of 64x64").value
     left_out = 50**2 / (3 * 160**2 + 80**2 + 50**2)
@@ -277,7 +280,7 @@ def test_smallest_image_that_sets_the_tile_is_a_warning(tmp_path: Path) -> None:
     add_pair(tmp_path, "small", picture(50, 70))
     verification = row(check(tmp_path, "input.tile=128"), "tiles of 70x70")
     assert verification.warning.startswith(
-        "tiles are 70x70 and not 128x128, as the smallest image is; 10 larger images"
+        "tiles are 70x70 and not 128x128, as the smallest image is; so are the tiles of 10 larger images"
     )
 
 

@@ -23,7 +23,7 @@ def test_same_image_in_two_parts_is_a_problem(tmp_path: Path) -> None:
     with_parts(tmp_path)
     Image.fromarray(picture(0)).save(tmp_path / "test" / "image" / "test0.png", compress_level=0)
     verification = check(tmp_path)
-    assert row(verification, "exact duplicates").value == "2 images in 1 set(s), 1 across parts"
+    assert row(verification, "exact duplicates").value == "2 images in 1 set, 1 across parts"
     assert "test/image/test0.png = train/image/train0.png: one part" in row(verification, "exact duplicates").problem
     assert row(verification, "leakage: looks like a training tile").value == "val 0 of 3, test 1 of 3"
     assert not verification.ok
@@ -44,7 +44,7 @@ def test_near_duplicate_in_two_parts_is_a_problem(tmp_path: Path) -> None:
 def test_joined_similar_images_are_a_warning(root: Path) -> None:
     add_pair(root, "z", np.clip(picture(0).astype(int) + 12, 0, 255).astype(np.uint8))
     verification = check(root)
-    assert row(verification, "near duplicates").value == "2 tiles in 1 set(s), 0 across parts"
+    assert row(verification, "near duplicates").value == "2 tiles in 1 set, 0 across parts"
     assert row(verification, "near duplicates").warning == "a, z: counted more than once"
     assert verification.ok
 
@@ -110,7 +110,7 @@ def test_tiles_with_too_few_labelled_pixels_are_counted_and_left_out(tmp_path: P
     verification = check(tmp_path, "split.unit=image")
     few = row(verification, "tiles with too few labelled pixels")
     assert few.value == "32"
-    assert few.warning.startswith("32 of 64 tiles are left out, since less than 0.1 of their pixels")
+    assert few.warning.startswith("32 of 64 tiles left out, since less than 0.1 of their pixels")
     assert row(verification, "split").value == "26 train, 3 val, 3 test (by image, seed 0)"
     save(tmp_path / "ignore" / "scan.png", np.maximum(ignored, 255 * (np.indices((512, 512))[1] > 90)).astype(np.uint8))
     assert (

@@ -263,7 +263,7 @@ def test_percentiles_of_8_bit_files_are_refused(tmp_path: Path) -> None:
 def test_other_bit_depths_are_refused(tmp_path: Path, dtype: type[np.generic]) -> None:
     path = tmp_path / "odd.tif"
     tifffile.imwrite(path, picture(0, 6).astype(dtype))
-    with pytest.raises(UserError, match=rf"odd\.tif: 1 channels of {np.dtype(dtype)}, .*expected .*: convert it"):
+    with pytest.raises(UserError, match=rf"odd\.tif: 1 channel of {np.dtype(dtype)}, .*expected .*: convert it"):
         read_image(path, 1)
 
 

@@ -68,7 +68,7 @@ def test_missing_cell_is_reported(tmp_path: Path) -> None:
     top.add(rectangle(0, 0, 10, 10), gdstk.Reference("macro", (5, 5)))
     chip = gds.read(save(library(top), tmp_path / "missing.gds"), {TRACK: "track"})
     (note,) = chip.notes
-    assert "1 cells are referred to and not in the file: macro" in note
+    assert "refers to 1 cell that it does not hold: macro" in note
 
 
 def empty_library(file: Path) -> None:

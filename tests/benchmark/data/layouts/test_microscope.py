@@ -134,7 +134,7 @@ def test_masks_that_merge_nets_are_reported(layout: Layout) -> None:
     )
     assert notes(fine) == ()
     (note,) = notes(coarse)
-    assert note.startswith("2 of 2 masks have another number of nets than the layout, such as a.png")
+    assert note.startswith("another number of nets than the layout in 2 of 2 masks, such as a.png")
 
 
 @pytest.mark.parametrize(

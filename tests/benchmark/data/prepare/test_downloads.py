@@ -160,7 +160,7 @@ def test_miic_gives_images_and_never_takes_masks_of_defects(tmp_path: Path) -> N
     assert (result.layout, result.images, result.labels) == ("miic", 4, 0)
     assert result.notes[0].startswith("4 images, 0 labels: MIIC's track masks were never published")
     assert str(tmp_path / "data" / "miic" / "label") in result.notes[0]
-    assert result.notes[1].startswith("1 images of Inpainting_* left out")
+    assert result.notes[1].startswith("1 image of Inpainting_* left out")
 
 
 def test_miic_as_a_folder_of_archives(tmp_path: Path) -> None:

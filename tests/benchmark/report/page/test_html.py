@@ -183,7 +183,7 @@ def test_runs_of_changed_or_different_code_are_told(tmp_path: Path) -> None:
         file.write_bytes(record.to_json())
     build(folder, plots=())
     page = page_of(folder)
-    assert "1 of 4 runs were made by code with changes that are in no commit." in page
+    assert "Code with changes that are in no commit made 1 of 4 runs." in page
     assert "The runs were made by 2 states of the code" in page
     assert "version = {9.9}" in page
     assert "lab-7" not in page  # only known facts are shown

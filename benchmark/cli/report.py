@@ -13,8 +13,9 @@ from benchmark.cli.options import Reference, Results
 from benchmark.records.user_folders import find_study, study_folder
 from benchmark.utils.errors import UserError
 from benchmark.utils.names import distinct_names
+from benchmark.utils.words import counted
 
-REPORT_PARTS = ("tables", "plots", "panels")
+REPORT_PARTS = ("table", "plot", "panel")
 
 
 def report(
@@ -64,6 +65,7 @@ def report(
         bool,
         typer.Option("--check", help="Write nothing; exit 1 if page, tables, records and counts per image disagree."),
     ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print the path of every file written.")] = False,
 ) -> None:
     """Write page, tables and plots again, and tables for a paper.
 
@@ -126,10 +128,9 @@ def report(
         paths = build.build(
             report_folder, choice, reference, merged=merged, redact=redact, names=new_names, zipped=zipped, tell=tell
         )
-        console.print("\n".join(map(str, paths)))
-        if zipped:
-            return
-        console.print(_written(paths))
+        console.print("\n".join(map(str, paths)) if zipped else _written(paths))
+        if verbose and not zipped:
+            console.print("\n".join(map(str, paths)))
         return
     contradictions = build.check(report_folder, merged, redact=redact, names=new_names)
     for line in contradictions:
@@ -142,16 +143,16 @@ def report(
 
 
 def _written(paths: Sequence[Path]) -> str:
-    """Say what a report consists of, and which file to open."""
+    """Say which file of a report to open, and what else was written."""
     from benchmark.report.tables import paper_table
     from benchmark.report.up_to_date import PAGE
 
     page = next(path for path in paths if path.name == PAGE)
     shown = [path for path in paths if path.suffix in (".csv", ".pdf", ".png")]
-    counts = {kind: len({path.stem for path in shown if path.parent.name == kind}) for kind in REPORT_PARTS}
-    parts = [f"{count} {kind}" for kind, count in counts.items() if count]
+    stems = {kind: {path.stem for path in shown if path.parent.name == f"{kind}s"} for kind in REPORT_PARTS}
+    parts = [counted(len(of_kind), kind) for kind, of_kind in stems.items() if of_kind]
     paper = [f"Table for a paper: {path}" for path in paths if path.name == f"{paper_table.NAME}.tex"]
-    return "\n".join([f"{page.parent}: {', '.join(parts)} and the page", *paper, f"Open: {page}"])
+    return "\n".join([f"Report: {page}", f"Beside it: {', '.join(parts)}; -v lists all files", *paper])
 
 
 def _merged_folder(results: Path, names: list[str], study: str | None) -> Path:

@@ -181,7 +181,7 @@ def test_several_studies_become_one_report_beside_them_which_is_checked_in_any_o
     code, out, err = call("report", "quick", "other", "--columns", "miou")
 
     assert (code, err) == (0, "")
-    assert "results/other+quick/report/tables/accuracy.md" in out
+    assert "results/other+quick/report/tables/custom.tex" in out
     assert tables("other+quick").keys() >= {"accuracy.md", "custom.csv"}
     assert b"Merged from the studies other, quick." in tables("other+quick")["accuracy.md"]
     assert call("report", "other", "quick", "--check")[0] == 0
@@ -239,14 +239,16 @@ def test_reports_that_cannot_be_are_one_message_and_exit_code_2(
     assert not list(study.parent.glob("*/report"))
 
 
-def test_studies_are_named_by_paths_too_and_the_last_lines_say_what_was_written(study: Path, call: Call) -> None:
+def test_studies_are_named_by_paths_too_and_few_lines_say_what_was_written(study: Path, call: Call) -> None:
     code, out, _ = call("report", "results/quick/", "--columns", "miou")
     assert code == 0
-    summary, paper, page = out.splitlines()[-3:]
-    assert re.fullmatch(r"results/quick/report: \d+ tables, \d+ plots and the page", summary)
+    page, summary, paper = out.splitlines()
+    assert page == "Report: results/quick/report/index.html"
+    assert re.fullmatch(r"Beside it: \d+ tables, \d+ plots; -v lists all files", summary)
     assert paper == "Table for a paper: results/quick/report/tables/custom.tex"
-    assert page == "Open: results/quick/report/index.html"
     assert len(list(TABLES.glob("*.csv"))) == int(re.findall(r"\d+", summary)[0])
+    files = {str(path) for path in Path("results/quick/report").rglob("[!.]*") if path.is_file()}
+    assert set(call("report", "quick", "-v")[1].splitlines()[3:]) == files
     assert call("report", str(study.resolve()), "--check")[0] == 0
     for verb in (["report"], ["diff", "quick"]):
         code, _, err = call(*verb, "elsewhere/quick")
@@ -261,7 +263,7 @@ def test_studies_of_one_name_from_two_places_become_one_report(study: Path, call
     code, out, err = call("report", "quick", other, f"{study}/")
 
     assert (code, err) == (0, "")
-    assert out.splitlines()[-1] == "Open: results/elsewhere-quick+results-quick/report/index.html"
+    assert out.splitlines()[0] == "Report: results/elsewhere-quick+results-quick/report/index.html"
     table = tables("elsewhere-quick+results-quick")["accuracy.md"]
     assert b"Merged from the studies elsewhere/quick, results/quick." in table
     assert call("report", other, study, "--check")[0] == 0

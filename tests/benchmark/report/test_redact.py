@@ -40,7 +40,7 @@ def study(tmp_path: Path) -> Path:
 
 def test_redacted_report_holds_no_secret_and_is_checked(study: Path, call: Call) -> None:
     shutil.rmtree(study / "efficiency")  # whose plots take most of the time
-    code, out, err = call("report", "quick", "--redact")
+    code, out, err = call("report", "quick", "--redact", "-v")
     assert code == 0, err
     folder = study / "report-redacted"
     files = [path for path in folder.rglob("*") if path.is_file()]

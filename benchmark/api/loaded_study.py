@@ -21,14 +21,16 @@ from benchmark.report.merge import merge
 from benchmark.report.plots import plot_style
 from benchmark.report.plots.all_plots import PLOTS
 from benchmark.report.read import StudyResults, read_study
-from benchmark.report.tables import conventions
-from benchmark.report.tables.all_tables import TABLES
+from benchmark.report.tables import accuracy_table, conventions, paper_table, significance_table
+from benchmark.report.tables.all_tables import SECTION_OF, TABLES
 from benchmark.report.tables.render import Table
 from benchmark.report.up_to_date import FOLDER, PAGE
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.words import counted
 
-TABLE_NAMES = (*(entry.name for entry in TABLES), "runs", "images")
+TABLE_NAMES = (*SECTION_OF, "runs", "images")
+#: Facts that stay in the index of a table where all rows share them.
+ALWAYS_IN_INDEX = ("dataset", "metric")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,18 +63,19 @@ class LoadedStudy:
 
         Args:
             name: ``accuracy``, ``topology``, ``electrical``, ``transfer``, ``stress``, ``efficiency``, ``profile``,
-                ``roofline``, ``growth``, ``training``, ``ablation`` or ``bench``, as most files in ``report/tables``;
-                ``runs`` for a row per run with all fields of its record; ``images`` for a row per run and test image
-                with counts and metrics.
+                ``roofline``, ``growth``, ``training``, ``ablation``, ``bench``, ``methods``, ``networks`` or
+                ``custom``, as the files in ``report/tables``; ``runs`` for a row per run with all fields of its record;
+                ``images`` for a row per run and test image with counts and metrics.
 
         Returns:
             For a table of the report, a row per network, indexed by dataset, by the other facts that tell rows apart
             and by the network's name, with columns ``(metric, "mean")``, ``(metric, "std")`` (over repeats, ddof = 1)
             and ``(metric, "n")``; ``remark`` says what qualifies a row. ``attrs`` holds the facts that all rows share,
-            such as protocol and reduction. Values are unrounded: fractions, not per cent.
+            such as protocol and reduction. Values are unrounded: fractions, not per cent. ``methods`` and ``networks``
+            have the columns of their CSV files instead.
 
         Raises:
-            UserError: there is no such table.
+            UserError: there is no such table; ``custom`` is there once ``report`` was asked for a table for a paper.
 
         Example:
             >>> study = benchmark.load("results/quick")                                          # doctest: +SKIP
@@ -82,11 +85,13 @@ class LoadedStudy:
             return pd.json_normalize([run.record.model_dump(mode="json", by_alias=True) for run in self.results.runs])
         if name == "images":
             return pd.DataFrame(self._images())
-        for entry in TABLES:
-            if entry.name == name:
-                with self._naming():
-                    return _frame(entry.make(self.results))
-        raise UserError(f"no table {name!r}{did_you_mean(name, TABLE_NAMES)}; expected {', '.join(TABLE_NAMES)}")
+        if name not in TABLE_NAMES:
+            raise UserError(f"no table {name!r}{did_you_mean(name, TABLE_NAMES)}; expected {', '.join(TABLE_NAMES)}")
+        with self._naming():
+            made = next((entry.make for entry in TABLES if entry.name == name), None)
+            if made is not None:
+                return _frame(made(self.results))
+            return _frame(self._paper_table()) if name == paper_table.NAME else self._compared(name)
 
     def plots(self, name: str = "accuracy") -> dict[str, Figure]:
         """Draw the report's plots that belong to a table.
@@ -158,6 +163,27 @@ class LoadedStudy:
         """The report's page of a single study, which ``run`` and the verb ``report`` write."""
         return self.folders[0] / FOLDER / PAGE
 
+    def _paper_table(self) -> Table:
+        """Return the table for a paper that the verb ``report`` was last asked for."""
+        folder = self.folders[0]
+        choice = paper_table.kept_choice(folder / FOLDER / paper_table.CHOICE) if len(self.folders) == 1 else None
+        if choice is None:
+            raise UserError(
+                f"no table {paper_table.NAME!r}: nobody chose one for {' + '.join(map(str, self.folders))}; "
+                "`report STUDY --columns miou,params` makes it"
+            )
+        return paper_table.table(self.results, choice)
+
+    def _compared(self, name: str) -> pd.DataFrame:
+        """Return the lines of a table of differences to the reference model."""
+        blocks = accuracy_table.scores(self.results, accuracy_table.ACCURACY).blocks
+        for compared in significance_table.written(self.results, blocks, kept_method(self.folders[0])):
+            if compared.table.name == name:
+                frame = pd.DataFrame(compared.lines, columns=list(compared.fields))
+                facts = list(compared.fields[: compared.fields.index("model")])
+                return _without_shared(frame.set_index([*facts, "model"]), facts)
+        return pd.DataFrame()
+
     def _naming(self) -> AbstractContextManager[None]:
         return conventions.naming(self.results.networks.values(), kept_method(self.folders[0]))
 
@@ -196,8 +222,14 @@ def _frame(table: Table) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(columns, names=["metric", None]) if columns else None)
     if index:
         frame.index = pd.MultiIndex.from_tuples(index, names=[*facts, "model"])
-        values = {name: {row[number] for row in index} for number, name in enumerate(facts)}
-        shared = [name for name in facts if name != "dataset" and len(values[name]) == 1]
-        frame.attrs = {name: next(iter(values[name])) for name in shared}
-        frame.index = frame.index.droplevel(shared)
+        frame = _without_shared(frame, facts)
+    return frame
+
+
+def _without_shared(frame: pd.DataFrame, facts: Sequence[str]) -> pd.DataFrame:
+    """Move the facts that all rows share from the index to ``attrs``."""
+    values = {name: [*dict.fromkeys(frame.index.get_level_values(name))] for name in facts}
+    shared = [name for name in facts if name not in ALWAYS_IN_INDEX and len(values[name]) == 1]
+    frame = frame.reset_index(shared, drop=True)
+    frame.attrs = {name: values[name][0] for name in shared}
     return frame

@@ -10,11 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from matplotlib.figure import Figure
-from pydantic import ValidationError
 
 from benchmark.records.method import check_method, keep_method, kept_method
-from benchmark.records.schema import fault
-from benchmark.records.store import RECORD_BYTES
 from benchmark.report import merge, up_to_date
 from benchmark.report.contradictions import contradictions, divided
 from benchmark.report.page import html
@@ -31,12 +28,11 @@ from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Table
 from benchmark.report.up_to_date import FOLDER, PAGE
 from benchmark.utils.errors import UserError
-from benchmark.utils.files import read_limited, write_atomically
+from benchmark.utils.files import write_atomically
 
 __all__ = ["FOLDER", "PAGE", "PaperChoice", "build", "check"]
 
 RENDERERS = {"csv": render.to_csv, "md": render.to_markdown, "tex": render.to_latex}
-CHOICE = f"{paper_table.NAME}.json"
 #: Beside ``FOLDER``, below the study's folder. What may leave the house has a folder to itself, since what lies in the
 #: other one, from whichever report, may not.
 REDACTED = "report-redacted"
@@ -92,7 +88,7 @@ def build(
     with conventions.naming(results.networks.values(), method):
         files, shown = _texts(study, results, choice, method, names)
         if redact:
-            files.pop(CHOICE, None)
+            files.pop(paper_table.CHOICE, None)
         if choice is not None and choice.cite and (uncited := _uncited(shown)):
             tell(
                 f"--cite: no paper of {', '.join(uncited)} is known, so there the LaTeX rows cite none; a network of "
@@ -162,7 +158,7 @@ def check(
     with conventions.naming(results.networks.values(), method):
         files, shown = _texts(study, results, None, method, names)
         if redact:
-            files.pop(CHOICE, None)
+            files.pop(paper_table.CHOICE, None)
         figures = list(_figures(results, plots, texts_alone=True))
         drawings = [Drawing.of(*figure) for figure in figures]
         plot_files = [folder / "plots" / f"{stem}.{kind}" for plot, stem, _ in figures for kind in plot.kinds]
@@ -243,7 +239,7 @@ def _texts(
         shown.append(merge.with_origin(compared.table, results))
         printed[compared.table.name] = _rendered(shown[-1]) | {"csv": compared.to_csv()}
     counted = [*filled, *_costs(results)]
-    custom, chosen = _custom(study / FOLDER / CHOICE, results, choice, names)
+    custom, chosen = _custom(study / FOLDER / paper_table.CHOICE, results, choice, names)
     if custom is not None and chosen is not None:
         counted.append(merge.with_origin(custom, results))
         shown.append(paper_table.widen(counted[-1]) if chosen.layout == "wide" else counted[-1])
@@ -258,7 +254,7 @@ def _texts(
     cited = bibliography.thebibliography(used) if used and chosen is not None and chosen.cite else ""
     files["tables.tex"] = render.latex_document(printed, cited).encode()
     if chosen is not None:
-        files[CHOICE] = (chosen.model_dump_json(indent=1) + "\n").encode()
+        files[paper_table.CHOICE] = (chosen.model_dump_json(indent=1) + "\n").encode()
     return files, shown
 
 
@@ -294,14 +290,8 @@ def _custom(
 
     if choice is not None:
         return table(choice), choice
-    try:
-        kept = PaperChoice.model_validate_json(read_limited(file, RECORD_BYTES))
-    except FileNotFoundError:
+    if (kept := paper_table.kept_choice(file)) is None:
         return None, None
-    except (OSError, ValidationError) as error:
-        raise UserError(
-            f"{file}: cannot be read ({fault(error)}); delete it and choose the table's columns again"
-        ) from error
     try:
         return table(kept), kept
     except UserError as error:

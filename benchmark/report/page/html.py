@@ -20,7 +20,7 @@ from benchmark.report.page.verdicts import PairMatrix, VerdictMatrix
 from benchmark.report.plots.sheet import Sheet
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import bibliography, stress_table
-from benchmark.report.tables.all_tables import TABLES
+from benchmark.report.tables.all_tables import SECTION_OF
 from benchmark.report.tables.render import Table
 from benchmark.utils.words import counted
 
@@ -47,12 +47,6 @@ SECTIONS: tuple[tuple[str, str], ...] = (
     ("bench", "Against the plain way"),
     ("custom", "Table for a paper"),
 )
-#: The section of each table, also of those that follow from records and a user's choice.
-SECTION_OF = {entry.name: entry.section for entry in TABLES} | {
-    "custom": "custom",
-    "methods": "significance",
-    "networks": "significance",
-}
 
 
 def to_html(

@@ -9,6 +9,7 @@ from functools import partial
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import (
     growth_table,
+    paper_table,
     profile_table,
     roofline_table,
     speedup_table,
@@ -46,3 +47,9 @@ TABLES = (
     TableEntry("ablation", "ablation", ablation),
     TableEntry("bench", "bench", speedup_table.table),
 )
+
+#: The section of each table, also of those that follow from a reference model or a user's choice.
+SECTION_OF = {entry.name: entry.section for entry in TABLES} | {
+    **{"methods": "significance", "networks": "significance"},
+    paper_table.NAME: "custom",
+}

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark import metrics
 from benchmark.config import registry
+from benchmark.records.schema import fault
+from benchmark.records.store import RECORD_BYTES
 from benchmark.report.read import Measurement, Scores, StudyResults, comparable
 from benchmark.report.tables import accuracy_table, bibliography, conventions, efficiency_table, literature_table
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.files import read_limited
 
 NAME = "custom"
+CHOICE = f"{NAME}.json"  # in a report's folder
 DEFAULT = ("miou", "mpa", "dice", "aji", "params", "macs", "fps")
 COSTS: Mapping[str, Column] = {column.key: replace(column, repeated=False) for column in efficiency_table.EFFICIENCY}
 STATIC = frozenset({"params", "unused_params", "macs", "flops"})  # the same on every device
@@ -43,6 +48,22 @@ class PaperChoice(BaseModel):
     reduction: metrics.Reduction | None = None
     cite: bool = False
     printed: tuple[literature_table.LiteratureEntry, ...] = ()
+
+
+def kept_choice(file: Path) -> PaperChoice | None:
+    """Read what the table for a paper was made from; ``None`` if there is no such table.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return PaperChoice.model_validate_json(read_limited(file, RECORD_BYTES))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise UserError(
+            f"{file}: cannot be read ({fault(error)}); delete it and choose the table's columns again"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,29 @@ def test_tables_hold_the_figures_of_the_report(finished: Path) -> None:
                     assert int(row["n"]) in cells["n"].tolist()
 
 
+def test_every_table_of_a_report_has_its_name() -> None:
+    study = benchmark.load(REFERENCE)
+    files = {path.stem for path in (REFERENCE / "report/tables").glob("*.csv")}
+    assert {"methods", "networks", "custom"} <= files
+    for name in files:
+        with (REFERENCE / f"report/tables/{name}.csv").open() as file:
+            lines = list(csv.DictReader(file))
+        frame = study.table(name)
+        assert set(frame.index.get_level_values("model")) == {line["model"] for line in lines}, name
+    assert study.table("custom")["net_error_rate"]["n"].max() == 3
+    compared = study.table("methods")
+    assert compared.attrs["reference"] == "eal_icnet"
+    assert len(compared.loc["omc-syn"].xs("miou", level="metric")) == 10
+    assert compared["difference"].dtype == float
+
+
+def test_table_for_a_paper_is_there_once_it_was_chosen(finished: Path, call: Call) -> None:
+    with pytest.raises(benchmark.UserError, match=r"no table 'custom': nobody chose one for .*quick; `report STUDY"):
+        benchmark.load(finished).table("custom")
+    assert call("report", "quick", "--columns", "miou,params")[0] == 0
+    assert {"miou.image", "params"} == set(benchmark.load(finished).table("custom").columns.levels[0]) - {"remark"}
+
+
 def test_runs_and_images_are_rows(finished: Path) -> None:
     study = benchmark.load("quick", results=finished.parent)
     runs, images = study.table("runs"), study.table("images")

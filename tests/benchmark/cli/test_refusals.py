@@ -204,7 +204,7 @@ def test_split_that_cannot_be_filled_is_refused_before_any_image_is_decoded(
     refused = [call(*arguments, *flags) for flags in (["--dry-run"], [])]
     for code, out, err in refused:
         assert code == 2
-        assert "runs on cpu" in out
+        assert "1 run on cpu" in out
         assert re.search(r"mychip: 20 images( in 20 groups)? cannot fill split\.counts \(48, 8, 8\)", err)
     assert refused[0][2] == refused[1][2]
     assert not Path("results").exists()
@@ -215,7 +215,7 @@ def test_full_disk_is_refused_before_any_work_whatever_one_says(call: Call, monk
     for flag in ("--yes", "--dry-run"):
         code, out, err = call(*tiny_run(flag))
         assert code == 2
-        assert "runs on cpu" in out
+        assert "1 run on cpu" in out
         assert re.search(r"not enough disk: the study needs about \d+ kB.* but 1 kB are free", err)
     assert not Path("results").exists()
     assert not Path("data").exists()

@@ -258,7 +258,7 @@ def test_gpu_is_used_without_being_asked_for(call: Call) -> None:
     arguments[arguments.index("cpu")] = "auto"
     code, out, err = call(*arguments)
     assert code == 0, err
-    assert "runs on cuda:0" in out
+    assert "run on cuda:0" in out
     record = json.loads(Path("results/quick/runs/omc-syn/tinynet/0/record.json").read_text())
     assert record["environment"]["device"] == "cuda:0"
     assert Path("results/quick/efficiency/tinynet.32x32.cuda.float32.json").is_file()

@@ -79,7 +79,7 @@ def test_pack_and_plan_report_left_out_tiles(tmp_path: Path) -> None:
 def test_too_few_labelled_tiles_are_refused_with_the_field_and_the_counts(tmp_path: Path) -> None:
     make_partly_labelled(tmp_path / "data/omc", 0.55)
     pack = build(tmp_path)
-    with pytest.raises(UserError, match=r"8 images in .*; 8 of 16 tiles left out.*split\.min_labelled"):
+    with pytest.raises(UserError, match=r"8 images cannot .*; 8 of 16 tiles left out.*split\.min_labelled"):
         pack.divide(settings("split.unit=image", "split.counts=[8,4,4]"))
 
 

@@ -239,7 +239,7 @@ def test_tiles_and_left_out_pixels_are_counted(tmp_path: Path) -> None:
     add_pair(tmp_path, "small", picture(9, 50))
     partial = row(check(tmp_path, "input.partial_tiles=true"), "tiles of 64x64").value
     left_out = 50**2 / (3 * 160**2 + 80**2 + 50**2)
-    assert partial == f"31; 4 each from 1 images, 9 each from 3 images; {left_out:.1%} of all pixels left out"
+    assert partial == f"31; 4 each from 1 image, 9 each from 3 images; {left_out:.1%} of all pixels left out"
 
 
 def test_ignored_pixels_count_in_no_share(root: Path) -> None:

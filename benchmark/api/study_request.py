@@ -169,6 +169,7 @@ class StudyRequest:
         divided = all(source.pairs and all(pair.split for pair in source.pairs) for source in study.sources)
         known, stored = names_of_all(self.data_root), study.store.read_protocol()
         unused_settings.refuse_for(targets, protocol, overrides, known, stored, divided=divided)
+        unused_settings.refuse_for_networks({entry.name for entry in entries}, protocol, overrides)
         if self.init_from is not None:
             study.start = start_of(self.init_from, self.results, folder, [entry.name for entry in entries])
         plan = make_plan(study, retry_failed=self.retry_failed, replace_stale=self.replace_stale, refuse=refuse)

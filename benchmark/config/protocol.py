@@ -238,6 +238,8 @@ def load_protocol(source: str | Path, overrides: Iterable[str] = (), *, stored: 
     for override in overrides:
         _apply(fields, override)
     given = unused_settings.flags_by_path(overrides)
+    if "training.steps" in given and not any(path.startswith("training.steps_by_model") for path in given):
+        fields["training"].pop("steps_by_model", None)  # a number for all networks replaces a preset's exceptions too
     try:
         protocol = Protocol.model_validate(fields)
     except ValidationError as error:

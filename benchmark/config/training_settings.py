@@ -34,6 +34,7 @@ class Training(SettingsModel):
     micro_batch_by_dataset: ByDataset[Count] = Field({}, description="exceptions to `micro_batch`, by dataset")
     epochs: int = Field(30, ge=1, description="passes over the training images, at most")
     steps: int | None = Field(None, ge=1, description="exact number of optimiser steps instead of epochs")
+    steps_by_model: dict[str, Count] = Field({}, description="exceptions to `steps`, by network")
     validate_every: int | None = Field(None, ge=1, description="steps between validations; otherwise once per epoch")
     patience: int | None = Field(None, ge=1, description="validations without improvement before an early stop")
     min_delta: float = Field(1e-7, ge=0, description="the least fall of the validation loss that counts")
@@ -55,6 +56,10 @@ class Training(SettingsModel):
         """The file of the encoder's first weights."""
         named = self.encoder_weights not in (None, "imagenet")
         return Path(str(self.encoder_weights)) if named else None
+
+    def for_model(self, name: str) -> Self:
+        """Return the settings of a network's training: with its own number of steps, if it has one."""
+        return self.model_copy(update={"steps": self.steps_by_model.get(name, self.steps), "steps_by_model": {}})
 
     def micro_batch_for(self, dataset: str) -> int:
         """Return the images per forward for a dataset."""

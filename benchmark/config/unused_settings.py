@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from benchmark.config.targets import JOIN, Target, layers_of
@@ -12,6 +12,7 @@ from benchmark.utils.files import toml_value
 if TYPE_CHECKING:
     from benchmark.config.protocol import Protocol
 
+STEPS = "training.steps_by_model"
 TABLES = (
     *("input.size_by_dataset", "input.tile_by_dataset", "input.channels_by_dataset"),
     *("training.micro_batch_by_dataset", "data.standin_images_by_dataset"),
@@ -42,6 +43,9 @@ def refuse(given: Mapping[str, str], protocol: Protocol) -> None:
         reasons["data.hy5syn_target"] = f"data.target is {protocol.data.target} for all datasets; leave it out"
     if (steps := training.steps) is not None:
         reasons["training.epochs"] = f"training.steps is {steps}; change that, or add --set training.steps=none"
+    else:
+        epochs = "training.steps is not set, so epochs count; add --set training.steps=N"
+        reasons |= dict.fromkeys([STEPS, *(f"{STEPS}.{name}" for name in training.steps_by_model)], epochs)
     if training.optimizer != "sgd":
         reasons["training.momentum"] = (
             f"it belongs to sgd, and training.optimizer is {training.optimizer}; leave it out"
@@ -142,15 +146,29 @@ def refuse_for(
     _refuse(given, reasons)
 
 
+def refuse_for_networks(networks: Set[str], protocol: Protocol, overrides: Iterable[str]) -> None:
+    """Refuse numbers of steps for networks that a call does not train; a preset's may name others.
+
+    Raises:
+        UserError: names the first such setting and the remedy.
+    """
+    names = ", ".join(sorted(networks))
+    reasons = {
+        f"{STEPS}.{name}": f"{name!r} is no network of this call{did_you_mean(name, sorted(networks))} (networks: "
+        f"{names}); correct the name or leave it out"
+        for name in protocol.training.steps_by_model.keys() - networks
+    }
+    _refuse(flags_by_path(overrides), reasons)
+
+
 def flags_by_path(overrides: Iterable[str]) -> dict[str, str]:
     """Return the flag that sets each path, such as ``--set 'training.lr=1'``; entries of a table have own paths."""
     given: dict[str, str] = {}
     for override in overrides:
         path, _, text = (part.strip() for part in override.partition("="))
         value = toml_value(text)
-        names = (
-            [f"{path}.{name}" for name in value] if path in (*TABLES, BY_LAYER) and isinstance(value, dict) else [path]
-        )
+        is_table = path in (*TABLES, BY_LAYER, STEPS) and isinstance(value, dict)
+        names = [f"{path}.{name}" for name in value] if is_table else [path]
         given |= dict.fromkeys(names, f"--set {override!r}")
     return given
 

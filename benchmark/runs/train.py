@@ -104,7 +104,8 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
             if history and not bounded and job.entry.family == "user":
                 bounded.append(_in_unit_interval(network, validation(), job.protocol, device))
 
-        trained = train(network, batches, validation, job.protocol, on_training_step, checkpoint, launch, on_round)
+        protocol = job.protocol.model_copy(update={"training": job.protocol.training.for_model(job.entry.name)})
+        trained = train(network, batches, validation, protocol, on_training_step, checkpoint, launch, on_round)
         started = time.perf_counter()
         rows: dict[str, list[Row]] = {}
         predictions: dict[str, bytes] = {}

@@ -15,7 +15,6 @@ from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.data.datasets import Source
 from benchmark.data.formats.images import read_size
-from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.efficiency_record import ENERGY_SECONDS
 from benchmark.records.measurements import Figures, device_name
@@ -101,7 +100,7 @@ class Costs:
 
     def _run(self, job: TrainJob) -> tuple[float, Basis]:
         """Return an upper limit of a run's seconds, and its source."""
-        images = self._images(job.task)
+        images = self._images(job)
         if (known := self.known.get(self._key(job))) is not None:
             return known * images, "runs"
         forward, basis = self._forward(job.entry, job.task.input_size(self.protocol), job.threads)
@@ -119,20 +118,20 @@ class Costs:
 
     def forward(self, job: TrainJob) -> float:
         """Return an estimate of a test's seconds per image."""
-        return self._run(job)[0] / self._images(job.task) / TRAINING_FACTOR
+        return self._run(job)[0] / self._images(job) / TRAINING_FACTOR
 
     def remember(self, job: TrainJob, seconds: float) -> None:
         """Store the seconds of a run, testing included."""
-        self._store(self._key(job), seconds / self._images(job.task))
+        self._store(self._key(job), seconds / self._images(job))
 
     def _store(self, key: str, value: float) -> None:
         self.known[key] = value
         with contextlib.suppress(UserError):  # a full disk must not end the study for an estimate
             write_atomically(self.file, json.dumps(self.known, indent=0, sort_keys=True).encode())
 
-    def _images(self, task: Task) -> int:
+    def _images(self, job: TrainJob) -> int:
         """Return how many images a run trains on at most, counting repetitions."""
-        settings = self.protocol.training
+        settings, task = self.protocol.training.for_model(job.entry.name), job.task
         if settings.steps:
             return settings.steps * settings.batch
         split = self.protocol.split

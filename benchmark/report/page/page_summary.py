@@ -227,6 +227,9 @@ def _listed(names: Sequence[str]) -> str:
 def _protocol(protocol: Protocol, *, merged: bool) -> Iterator[str]:
     training = protocol.training
     length = counted(training.steps, "step") if training.steps else f"at most {counted(training.epochs, 'epoch')}"
+    if training.steps_by_model:
+        own = (f"{steps} for {display(name)[0]}" for name, steps in training.steps_by_model.items())
+        length += f" ({', '.join(own)})"
     patience = (
         f", stopped after {counted(training.patience, 'validation')} without improvement" if training.patience else ""
     )

@@ -87,6 +87,7 @@ CASES = {
     "training.micro_batch_by_dataset": Case("{mychip=1}"),
     "training.epochs": Case("1", beside=("training.steps=none",)),
     "training.steps": Case("3"),
+    "training.steps_by_model": Case("{tinynet=3}"),
     "training.validate_every": Case("1", "training"),
     "training.patience": Case("1", "training", ("training.validate_every=1", "training.min_delta=9")),
     "training.min_delta": Case("9"),
@@ -228,7 +229,7 @@ def test_every_choice_gives_other_weights(left: Callable[..., dict[str, str]]) -
 
 
 HIDDEN = [
-    (["training.epochs=5"], "training.epochs=5", "training.steps is 50; change that, or add --set training.steps=none"),
+    (["training.epochs=5"], "training.epochs=5", "training.steps is 25; change that, or add --set training.steps=none"),
     (["split.test=0.2"], "split.test=0.2", "split.counts is [48, 8, 8]"),
     (["training.micro_batch=8"], "training.micro_batch=8", "training.batch, which is 4"),
     (["training.micro_batch_by_dataset.omc=8"], "micro_batch_by_dataset.omc=8", "training.batch, which is 4"),
@@ -288,7 +289,7 @@ def test_hidden_settings_of_a_file_are_refused_and_those_of_a_stored_study_are_n
     file.write_text(text)
     assert load_protocol(file) == load_protocol("quick")
     file.write_text(text.replace("epochs = 30", "epochs = 5"))
-    with pytest.raises(UserError, match=r"training\.epochs = 5: would change nothing, since training\.steps is 50"):
+    with pytest.raises(UserError, match=r"training\.epochs = 5: would change nothing, since training\.steps is 25"):
         load_protocol(file)
     result = Store(tmp_path).read_protocol()  # as an earlier release may have left it
     assert result is not None
